@@ -1,0 +1,1 @@
+"""Train, generate and evaluate from the command line."""

@@ -1,0 +1,92 @@
+"""What a run can be told: frozen dataclasses, and the JSON lines that they become."""
+
+import getpass
+import json
+import time
+import uuid
+from dataclasses import dataclass, field
+
+from fundamentallm.events import from_values, to_line
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return "someone"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """The run answers each command once, with an `Answered` event of the same id."""
+
+    id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    time: float = field(default_factory=time.time)
+    who: str = field(default_factory=_who)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pause(Command):
+    """Stand still after the step under way."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resume(Command):
+    """Go on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Save(Command):
+    """Write checkpoint_step_N.pt now; it is never removed by the program."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stop(Command):
+    """Finish the step, save, end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample(Command):
+    """Continue `prompt` with the model as it is now. `temperature` 0 is greedy; 0 turns `top_k`, 1 `top_p` off."""
+
+    prompt: str
+    max_tokens: int = 200
+    temperature: float = 0.8
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CancelSample(Command):
+    """End the sample that the command `sample` asked for."""
+
+    sample: str
+
+
+NAMES: dict[type[Command], str] = {
+    Pause: "pause",
+    Resume: "resume",
+    Save: "save",
+    Stop: "stop",
+    Sample: "sample",
+    CancelSample: "cancel_sample",
+}
+KINDS = {name: kind for kind, name in NAMES.items()}
+
+
+def encode(command: Command) -> str:
+    """One line of JSON, without its newline."""
+    return to_line({"command": NAMES[type(command)], **vars(command)})
+
+
+def decode(line: str | bytes) -> Command | None:
+    """The command of a line; None for one that is torn, unknown or malformed."""
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(values, dict) or not isinstance(values.get("command"), str):
+        return None
+    kind = KINDS.get(values.pop("command"))
+    return None if kind is None else from_values(kind, values)

@@ -1,0 +1,118 @@
+"""Presets and configuration files: YAML in and out, with the line of every value.
+
+A preset is a configuration file with two more keys, `description` and `expected_time`. A person's own presets are
+found in the platform's configuration folder and win over shipped ones of the same name.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from platformdirs import user_config_path
+
+from fundamentallm.config import SETTINGS, Config, ConfigError, Layer, Problem, to_dict, unknown
+from fundamentallm.errors import UserError
+from fundamentallm.resources import shipped
+
+ABOUT = ("description", "expected_time")
+LARGEST = 1 << 20  # bytes; a configuration is one page
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named starting point."""
+
+    name: str
+    path: Path
+    description: str
+    expected_time: str
+    layer: Layer
+
+
+def preset_folders() -> tuple[Path, Path]:
+    """A person's own, then the shipped ones."""
+    return user_config_path("fundamentallm") / "presets", shipped("presets")
+
+
+def preset_names() -> list[str]:
+    """Shipped ones first, from tiny to large, then a person's own by name."""
+    own, ours = (sorted(path.stem for path in folder.glob("*.yaml")) for folder in preset_folders())
+    known = ["tiny", "small", "medium", "large"]
+    ours.sort(key=lambda name: known.index(name) if name in known else len(known))
+    return ours + [name for name in own if name not in ours]
+
+
+def load_preset(name: str) -> Preset:
+    """
+    Raises:
+        UserError: there is no such preset (the nearest is named), or its file is wrong.
+    """
+    names = preset_names()
+    if name not in names:
+        raise UserError(f"--preset {name}: {unknown('preset', name, names)}")
+    path = next(path for folder in preset_folders() if (path := folder / f"{name}.yaml").is_file())
+    values, places = _read(path)
+    about = {key: str(values.pop(key, "")) for key in ABOUT}
+    return Preset(name, path, about["description"], about["expected_time"], Layer(values, places))
+
+
+def load_config(path: Path) -> Layer:
+    """The values of a configuration file.
+
+    Raises:
+        UserError: it cannot be read or is not YAML, or a key is unknown; says in which line.
+    """
+    values, places = _read(path)
+    for key in ABOUT:
+        values.pop(key, None)
+    return Layer(values, places)
+
+
+def to_yaml(config: Config) -> str:
+    """A configuration file that `load_config` reads back to the same configuration."""
+    lines = ["# A complete configuration of fundamentallm; use it with --config."]
+    group = ""
+    for name, value in to_dict(config).items():
+        if SETTINGS[name].group != group:
+            group = SETTINGS[name].group
+            lines.append(f"\n# {group}")
+        lines.append(yaml.safe_dump({name: value}, allow_unicode=True, width=1000, default_flow_style=False).rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Values by key, and "file, line N" by key."""
+    try:
+        if path.stat().st_size > LARGEST:
+            raise UserError(f"{path}: is too large for a configuration")
+        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is not a UTF-8 text file") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        raise UserError(f"{path}{place}: is not YAML: {getattr(error, 'problem', error)}") from None
+    if root is None:
+        return {}, {}
+    if not isinstance(root, yaml.MappingNode):
+        raise UserError(f"{path}, line 1: must be settings, one 'name: value' a line")
+    values: dict[str, Any] = {}
+    places: dict[str, str] = {}
+    problems = []
+    for key_node, value_node in root.value:
+        key, place = str(key_node.value), f"{path}, line {key_node.start_mark.line + 1}"
+        if key in values:
+            problems.append(Problem(key, f"is set twice; first in {places[key].rsplit(', ', 1)[1]}", place))
+        elif key not in SETTINGS and key not in ABOUT:
+            problems.append(Problem(key, unknown("setting", key, tuple(SETTINGS)), place))
+        try:
+            values[key] = yaml.SafeLoader("").construct_document(value_node)
+        except yaml.YAMLError as error:
+            problems.append(Problem(key, f"cannot be used: {getattr(error, 'problem', error)}", place))
+        places[key] = place
+    if problems:
+        raise ConfigError(problems)
+    return values, places

@@ -1,0 +1,27 @@
+"""Where files that travel with the program are found: in the wheel, or in a checkout beside the engine."""
+
+from importlib.resources import files
+from pathlib import Path
+
+from fundamentallm.errors import UserError
+
+
+def shipped(folder: str) -> Path:
+    """The installed folder ("presets", "data"), else the checkout's."""
+    installed = Path(str(files("fundamentallm"))) / folder
+    return installed if installed.is_dir() else Path(__file__).parents[2] / folder
+
+
+def find_data(path: str) -> Path:
+    """A data file as a person names it; `data/...` that is not in the current folder may be a shipped one.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    given = Path(path).expanduser()
+    if given.exists():
+        return given
+    parts = Path(path).parts
+    if parts[:1] == ("data",) and ".." not in parts and (packaged := shipped("data").joinpath(*parts[1:])).is_file():
+        return packaged
+    raise UserError(f"{path}: no such file (looked in {Path.cwd()})")

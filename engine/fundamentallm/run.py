@@ -1,0 +1,207 @@
+"""A run's directory: its layout, its lock, its journal. No torch.
+
+- The journal is the truth: one JSON object a line, append only, one `os.write` a line.
+- One process writes a run: an operating-system lock says so, and is free again the moment that process is gone.
+- Reading never fails on a torn or foreign line.
+"""
+
+import errno
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from fundamentallm.config import Config
+from fundamentallm.errors import UserError
+from fundamentallm.events import Event, decode, encode
+
+if os.name == "nt":
+    import msvcrt
+else:
+    import fcntl
+
+JOURNAL, CONFIG, ENGINE_LOG, LOCK, TOKENIZER = "journal.jsonl", "config.yaml", "engine.log", "lock", "tokenizer.json"
+LAST, BEST, FINAL = "last.pt", "best.pt", "final_model.pt"
+
+
+def choose_folder(config: Config, label: str = "") -> Path:
+    """`config.output_dir`, or the first free `runs/<label or data>-<n>`."""
+    if config.output_dir is not None:
+        return Path(config.output_dir).expanduser()
+    name = label or (Path(config.data[0]).stem if config.data else "run")
+    n = 1
+    while Path("runs", f"{name}-{n}").exists():
+        n += 1
+    return Path("runs", f"{name}-{n}")
+
+
+def check_folder(folder: Path, *, may_hold_run: bool) -> None:
+    """Refuse a folder that a run must not be written into.
+
+    Raises:
+        UserError: it is a file, cannot be written to, or holds a run and `may_hold_run` is False.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--output-dir {folder}: is a file; name a folder")
+    if not may_hold_run and (folder / JOURNAL).exists():
+        raise UserError(
+            f"--output-dir {folder}: holds a run already; go on with --resume-from {folder / LAST}, "
+            "name another folder, or move the old run aside with --overwrite"
+        )
+    nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise UserError(f"--output-dir {folder}: {nearest} cannot be written to")
+
+
+def move_aside(folder: Path) -> Path | None:
+    """Rename a folder that holds a run to `<folder>.old-<n>`; None where there was none.
+
+    Raises:
+        UserError: another process is writing that run.
+    """
+    if not (folder / JOURNAL).exists():
+        return None
+    with RunLock(folder):
+        n = 1
+        while (aside := folder.with_name(f"{folder.name}.old-{n}")).exists():
+            n += 1
+        folder.rename(aside)
+    return aside
+
+
+class RunLock:
+    """The right to write a run, held until `release` or the end of the process."""
+
+    def __init__(self, folder: Path) -> None:
+        """
+        Raises:
+            UserError: another process holds it; names its pid and host.
+        """
+        path = folder / LOCK
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
+        try:
+            _lock(self._file)
+        except OSError as error:
+            os.close(self._file)
+            if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK, errno.EDEADLK):
+                raise UserError(f"{path}: cannot be locked: {error.strerror}") from None
+            raise UserError(f"{folder}: is being written by {holder(folder) or 'another process'}") from None
+        os.ftruncate(self._file, 0)
+        os.write(self._file, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
+
+    def release(self) -> None:
+        if self._file >= 0:
+            os.ftruncate(self._file, 0)
+            os.close(self._file)
+            self._file = -1
+
+    def __enter__(self) -> "RunLock":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def _lock(file: int) -> None:
+    if os.name == "nt":
+        os.lseek(file, 1 << 20, os.SEEK_SET)  # far behind the text, which others may want to read
+        msvcrt.locking(file, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+        os.lseek(file, 0, os.SEEK_SET)
+    else:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def holder(folder: Path) -> str:
+    """Who wrote into the lock, in words: "process 4711 on gpu-3"; empty when nobody did."""
+    try:
+        owner = json.loads((folder / LOCK).read_text()[:1000])
+        return f"process {int(owner['pid'])} on {owner['host']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+class Journal:
+    """The writing end. Stamps each event with its number and time."""
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / JOURNAL
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o644)
+        self._seq = _last_seq(self._file)
+        size = os.fstat(self._file).st_size
+        if size and _read_at(self._file, size - 1, 1) != b"\n":
+            os.write(self._file, b"\n")  # ends the line that a killed process left torn
+
+    def say(self, event: Event) -> Event:
+        """Append `event`; returns it with its `seq` and `time`."""
+        self._seq += 1
+        stamped = replace(event, seq=self._seq, time=round(time.time(), 3))
+        line = encode(stamped).encode() + b"\n"
+        written = os.write(self._file, line)
+        if written != len(line):  # a full disk: the next line must not continue this one
+            os.write(self._file, b"\n")
+            raise OSError(errno.ENOSPC, "the journal could not be written whole")
+        return stamped
+
+    def sync(self) -> None:
+        """Everything said so far is on the disk when this returns."""
+        os.fsync(self._file)
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+class JournalReader:
+    """The reading end: `read` returns what was added since the last call."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / JOURNAL
+        self._offset = 0
+
+    def read(self) -> list[Event]:
+        """Whole new lines as events; a line without its end waits for the next call."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                block = file.read()
+        except OSError:
+            return []
+        whole = block[: block.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        return [event for line in whole.splitlines() if (event := decode(line)) is not None]
+
+
+def read_journal(folder: Path) -> Iterator[Event]:
+    """Every event of a run, from the first."""
+    yield from JournalReader(folder).read()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in `folder` durable, where the system can."""
+    if os.name != "nt":
+        file = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)
+
+
+def _read_at(file: int, offset: int, count: int) -> bytes:
+    os.lseek(file, offset, os.SEEK_SET)  # appends do not care where the file stands
+    return os.read(file, count)
+
+
+def _last_seq(file: int) -> int:
+    """The number of the last whole event, found from the end."""
+    size, block = os.fstat(file).st_size, 1 << 16
+    while size:
+        start = max(0, size - block)
+        for line in reversed(_read_at(file, start, size - start).split(b"\n")[0 if start == 0 else 1 :]):
+            if line and (event := decode(line)) is not None:
+                return event.seq
+        if start == 0:
+            break
+        block *= 8
+    return 0

@@ -1,0 +1,174 @@
+"""A run in another process, as its watcher sees it: start it, tell it things, hear what happens. No torch.
+
+- Events come over a bounded queue on which the run never waits. What did not fit is missing there; the gap in `seq`
+  is noticed and filled from the journal.
+- When the process is gone, what it still wrote is read from the journal.
+"""
+
+import multiprocessing
+import queue
+import signal
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from multiprocessing.queues import Queue
+from pathlib import Path
+from typing import Any
+
+from fundamentallm.commands import Command
+from fundamentallm.config import Config
+from fundamentallm.estimate import estimate
+from fundamentallm.events import Event
+from fundamentallm.run import ENGINE_LOG, JournalReader, check_folder, move_aside
+from fundamentallm.text import read_texts
+
+QUEUE_SIZE = 1000
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker is to do. `changes` are the settings that were typed for a resumed run."""
+
+    config: Config
+    folder: Path
+    resume_from: Path | None = None
+    changes: dict[str, Any] = field(default_factory=dict)
+
+
+def check_job(job: Job, *, overwrite: bool = False) -> None:
+    """Find out what is wrong with a job before anything is written.
+
+    Raises:
+        UserError: the folder or the data cannot be used.
+    """
+    check_folder(job.folder, may_hold_run=overwrite or job.resume_from is not None)
+    if job.resume_from is None:
+        estimate(job.config, read_texts(job.config.data))
+
+
+def prepare_folder(job: Job, *, overwrite: bool = False) -> None:
+    """Check a job, move an old run aside if that was asked for, and make the folder."""
+    check_job(job, overwrite=overwrite)
+    if overwrite:
+        move_aside(job.folder)
+    job.folder.mkdir(parents=True, exist_ok=True)
+
+
+class Session:
+    """A worker that this process started."""
+
+    def __init__(self, job: Job, *, overwrite: bool = False) -> None:
+        """Start the worker; returns at once.
+
+        Raises:
+            UserError: the job cannot be done; nothing was written.
+        """
+        prepare_folder(job, overwrite=overwrite)
+        self.folder = job.folder
+        spawn = multiprocessing.get_context("spawn")
+        self._events: Queue[Event] = spawn.Queue(QUEUE_SIZE)
+        self._commands: Queue[Command] = spawn.Queue()
+        self._journal = JournalReader(job.folder)
+        old = self._journal.read()  # what an earlier process said is not news
+        self._seen = old[-1].seq if old else 0
+        from fundamentallm.worker import main  # the target only; importing it here costs nothing: it is light
+
+        self._process = spawn.Process(
+            target=main, args=(job, self._events, self._commands), name="fundamentallm worker", daemon=False
+        )
+        self._process.start()
+        self._arrived: deque[Event] = deque()
+        self._news = threading.Event()
+        threading.Thread(target=self._receive, name="events", daemon=True).start()
+
+    def send(self, command: Command) -> None:
+        """Tell the run something; it answers with an `Answered` event."""
+        self._commands.put(command)
+
+    def events(self, timeout: float) -> list[Event]:
+        """What happened since the last call, in order and without gaps; waits up to `timeout` seconds for news.
+
+        After the process has ended and everything was read, returns [] at once.
+        """
+        if self.alive:
+            self._news.wait(timeout)
+        gone = not self.alive
+        if gone:
+            time.sleep(0.05)  # what is still in the pipe
+        self._news.clear()
+        fresh: list[Event] = []
+        while self._arrived:
+            event = self._arrived.popleft()
+            if event.seq > self._seen + 1:
+                fresh += self._from_journal(event.seq)
+            if event.seq > self._seen:
+                self._seen = event.seq
+                fresh.append(event)
+        if gone:
+            fresh += self._from_journal(None)
+        return fresh
+
+    @property
+    def alive(self) -> bool:
+        return self._process.is_alive()
+
+    @property
+    def end(self) -> str:
+        """How the process ended, in words; empty while it lives."""
+        code = self._process.exitcode
+        if code is None:
+            return ""
+        if code < 0:
+            try:
+                return f"killed by {signal.Signals(-code).name}"
+            except ValueError:
+                return f"killed by signal {-code}"
+        return f"ended with status {code}"
+
+    def log_tail(self, lines: int = 10) -> list[str]:
+        """The last lines of what the process printed."""
+        try:
+            with (self.folder / ENGINE_LOG).open("rb") as file:
+                file.seek(max(0, file.seek(0, 2) - 64 * 1024))
+                return file.read().decode("utf-8", "replace").splitlines()[-lines:]
+        except OSError:
+            return []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the end of the process; False if it still lives."""
+        self._process.join(timeout)
+        return not self.alive
+
+    def leave(self) -> None:
+        """Say that nobody listens any more: an ended run's worker goes, a running one runs on."""
+        self._commands.close()
+        self._events.close()
+
+    def kill(self) -> None:
+        """End the process at once. The last checkpoint stands."""
+        self._process.kill()
+        self._process.join()
+
+    def _receive(self) -> None:
+        while True:
+            try:
+                self._arrived.append(self._events.get(timeout=0.5))
+                self._news.set()
+            except queue.Empty:
+                if not self.alive:
+                    self._news.set()
+                    return
+            except (OSError, EOFError, ValueError, TypeError):
+                return
+
+    def _from_journal(self, before: int | None) -> list[Event]:
+        """Events after the last one seen, up to (not with) number `before`."""
+        missed = [event for event in self._journal.read() if event.seq > self._seen]
+        if before is not None:
+            later = [event for event in missed if event.seq >= before]
+            missed = [event for event in missed if event.seq < before]
+            self._arrived.extendleft(reversed(later))
+        if missed:
+            self._seen = missed[-1].seq
+        return missed

@@ -1,0 +1,41 @@
+"""Reading text files: what is text, and what is wrong with a file that is not. No torch."""
+
+from fundamentallm.errors import UserError
+from fundamentallm.resources import find_data
+
+
+def read_text(path: str) -> str:
+    """The whole of a UTF-8 file, line ends as newlines, a byte order mark dropped.
+
+    Raises:
+        UserError: it is missing, a folder, unreadable, empty, binary or not UTF-8; says where.
+    """
+    found = find_data(path)
+    if found.is_dir():
+        raise UserError(f"{path}: is a folder; name a text file")
+    try:
+        raw = found.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    if not raw.strip():
+        raise UserError(f"{path}: is empty; it needs at least a few thousand characters of text")
+    if (zero := raw.find(b"\0")) >= 0:
+        raise UserError(f"{path}: is not a text file (a zero byte at offset {zero})")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        wrong = f"byte 0x{raw[error.start]:02x} in line {line}, offset {error.start}"
+        raise UserError(f"{path}: is not UTF-8 ({wrong}); save it as UTF-8") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_texts(paths: tuple[str, ...]) -> str:
+    """All files, one after the other.
+
+    Raises:
+        UserError: as `read_text`, or no file is named.
+    """
+    if not paths:
+        raise UserError("no data: name a text file to learn from")
+    return "".join(read_text(path) for path in paths)
