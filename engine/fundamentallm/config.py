@@ -262,5 +262,7 @@ def _conflicts(config: Config) -> list[tuple[str, str]]:
         why = f"does not divide model_dim {dim}" if dim % heads else f"leaves heads of odd width {dim // heads}"
         problems.append(("num_heads", f"{heads} {why}; {names} {'do' if len(valid) > 1 else 'does'}"))
     if config.stride is not None and config.stride > config.max_seq_len:
-        problems.append(("stride", f"{config.stride} is more than max_seq_len {config.max_seq_len}; text would be skipped"))
+        problems.append(
+            ("stride", f"{config.stride} is more than max_seq_len {config.max_seq_len}; text would be skipped")
+        )
     return problems

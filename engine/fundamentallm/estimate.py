@@ -57,11 +57,15 @@ def estimate(config: Config, text: str) -> Estimate:
     Raises:
         UserError: the text is too short for one window, or leaves nothing to validate on.
     """
-    vocab_size = len(set(text))
-    train = split(len(text), config.val_split)
-    held_out = len(text) - train
+    return estimate_size(config, len(text), len(set(text)))
+
+
+def estimate_size(config: Config, characters: int, vocab_size: int) -> Estimate:
+    """`estimate` for a text of which only these numbers are known."""
+    train = split(characters, config.val_split)
+    held_out = characters - train
     if train < config.max_seq_len + 1 or held_out < 2:
-        raise UserError(_too_short(config, len(text), train, held_out))
+        raise UserError(_too_short(config, characters, train, held_out))
     stride = choose_stride(config, train)
     windows = count_windows(train, config.max_seq_len, stride)
     steps = -(-windows // config.effective_batch)

@@ -142,7 +142,10 @@ class Notice(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Finished(Event):
-    """The run ended as it should. `reason`: completed, patience or stopped. Losses are None if never measured."""
+    """The run ended as it should. `reason`: completed, patience or stopped. Losses are None if never measured.
+
+    `path` is the checkpoint to use; `unsaved` says why the end could not be saved, and is empty when it was.
+    """
 
     step: int
     reason: str
@@ -155,6 +158,7 @@ class Finished(Event):
     seconds: float
     tokens: int
     path: str | None
+    unsaved: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

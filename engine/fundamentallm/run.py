@@ -11,6 +11,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -130,27 +131,42 @@ class Journal:
         path = folder / JOURNAL
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o644)
         self._seq = _last_seq(self._file)
+        self._waiting = b""
         size = os.fstat(self._file).st_size
         if size and _read_at(self._file, size - 1, 1) != b"\n":
             os.write(self._file, b"\n")  # ends the line that a killed process left torn
 
     def say(self, event: Event) -> Event:
-        """Append `event`; returns it with its `seq` and `time`."""
+        """Append `event`; returns it with its `seq` and `time`.
+
+        Never fails: what the disk did not take is kept and tried again with the next event, and `sync` complains.
+        """
         self._seq += 1
         stamped = replace(event, seq=self._seq, time=round(time.time(), 3))
-        line = encode(stamped).encode() + b"\n"
-        written = os.write(self._file, line)
-        if written != len(line):  # a full disk: the next line must not continue this one
-            os.write(self._file, b"\n")
-            raise OSError(errno.ENOSPC, "the journal could not be written whole")
+        if self._file >= 0:
+            self._waiting += encode(stamped).encode() + b"\n"
+            with suppress(OSError):
+                self._write()
         return stamped
 
     def sync(self) -> None:
-        """Everything said so far is on the disk when this returns."""
+        """Everything said so far is on the disk when this returns.
+
+        Raises:
+            OSError: it is not.
+        """
+        self._write()
         os.fsync(self._file)
 
     def close(self) -> None:
-        os.close(self._file)
+        """Write no more. Events are stamped as before, for those who listen otherwise."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _write(self) -> None:
+        while self._waiting:
+            self._waiting = self._waiting[os.write(self._file, self._waiting) :]
 
 
 class JournalReader:

@@ -11,48 +11,15 @@ import signal
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
 from multiprocessing.queues import Queue
-from pathlib import Path
-from typing import Any
 
 from fundamentallm.commands import Command
-from fundamentallm.config import Config
-from fundamentallm.estimate import estimate
 from fundamentallm.events import Event
-from fundamentallm.run import ENGINE_LOG, JournalReader, check_folder, move_aside
-from fundamentallm.text import read_texts
+from fundamentallm.job import Job, prepare_folder
+from fundamentallm.run import ENGINE_LOG, JournalReader
+from fundamentallm.worker import main
 
 QUEUE_SIZE = 1000
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a worker is to do. `changes` are the settings that were typed for a resumed run."""
-
-    config: Config
-    folder: Path
-    resume_from: Path | None = None
-    changes: dict[str, Any] = field(default_factory=dict)
-
-
-def check_job(job: Job, *, overwrite: bool = False) -> None:
-    """Find out what is wrong with a job before anything is written.
-
-    Raises:
-        UserError: the folder or the data cannot be used.
-    """
-    check_folder(job.folder, may_hold_run=overwrite or job.resume_from is not None)
-    if job.resume_from is None:
-        estimate(job.config, read_texts(job.config.data))
-
-
-def prepare_folder(job: Job, *, overwrite: bool = False) -> None:
-    """Check a job, move an old run aside if that was asked for, and make the folder."""
-    check_job(job, overwrite=overwrite)
-    if overwrite:
-        move_aside(job.folder)
-    job.folder.mkdir(parents=True, exist_ok=True)
 
 
 class Session:
@@ -68,12 +35,10 @@ class Session:
         self.folder = job.folder
         spawn = multiprocessing.get_context("spawn")
         self._events: Queue[Event] = spawn.Queue(QUEUE_SIZE)
-        self._commands: Queue[Command] = spawn.Queue()
+        self._commands: Queue[Command | None] = spawn.Queue()
         self._journal = JournalReader(job.folder)
         old = self._journal.read()  # what an earlier process said is not news
         self._seen = old[-1].seq if old else 0
-        from fundamentallm.worker import main  # the target only; importing it here costs nothing: it is light
-
         self._process = spawn.Process(
             target=main, args=(job, self._events, self._commands), name="fundamentallm worker", daemon=False
         )
@@ -102,8 +67,8 @@ class Session:
             event = self._arrived.popleft()
             if event.seq > self._seen + 1:
                 fresh += self._from_journal(event.seq)
-            if event.seq > self._seen:
-                self._seen = event.seq
+            if event.seq > self._seen or event.seq == 0:  # 0: said before there was a journal
+                self._seen = max(self._seen, event.seq)
                 fresh.append(event)
         if gone:
             fresh += self._from_journal(None)
@@ -142,8 +107,7 @@ class Session:
 
     def leave(self) -> None:
         """Say that nobody listens any more: an ended run's worker goes, a running one runs on."""
-        self._commands.close()
-        self._events.close()
+        self._commands.put(None)
 
     def kill(self) -> None:
         """End the process at once. The last checkpoint stands."""

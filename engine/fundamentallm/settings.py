@@ -103,7 +103,13 @@ class Setting:
             raise UserError(f"{_shown(value)} is out of bounds; it must be {self.bounds}")
 
     def _wanted(self) -> str:
-        kinds = {int: "a whole number", float: "a number", bool: "true or false", str: "text", tuple: "a path or a list of paths"}
+        kinds = {
+            int: "a whole number",
+            float: "a number",
+            bool: "true or false",
+            str: "text",
+            tuple: "a path or a list of paths",
+        }
         return kinds[self.kind] + (f" {self.bounds}" if self.bounds else "")
 
 

@@ -1,0 +1,127 @@
+"""From a job to everything that training needs: text, tokenizer, model, optimizer, counters. Trains nothing."""
+
+import os
+from dataclasses import asdict, dataclass, replace
+
+import torch
+
+from fundamentallm.checkpoint import Checkpoint, Counters, load
+from fundamentallm.config import Config, changed_when_resuming, to_dict
+from fundamentallm.corpus import Corpus
+from fundamentallm.device import Precision, choose_device
+from fundamentallm.errors import UserError
+from fundamentallm.estimate import estimate
+from fundamentallm.job import Job
+from fundamentallm.model import Transformer
+from fundamentallm.optim import Optimizer
+from fundamentallm.run import BEST
+from fundamentallm.schedule import warmup
+from fundamentallm.text import read_texts
+from fundamentallm.tokenizer import Tokenizer
+
+
+@dataclass
+class Build:
+    """The parts of a run. `notices` are what a person should know about how they came out."""
+
+    config: Config
+    device: torch.device
+    precision: Precision
+    tokenizer: Tokenizer
+    corpus: Corpus
+    model: Transformer
+    optimizer: Optimizer
+    counters: Counters
+    notices: list[str]
+
+    @property
+    def total_steps(self) -> int:
+        return self.corpus.steps_per_epoch * self.config.epochs
+
+    def checkpoint(self) -> Checkpoint:
+        """The state as it is now; its tensors are the live ones."""
+        return Checkpoint(
+            model=self.model.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            counters=asdict(self.counters),
+            config=to_dict(self.config),
+            vocabulary=self.tokenizer.vocabulary,
+            fingerprint=self.corpus.fingerprint,
+            threads=torch.get_num_threads(),
+            torch=str(torch.__version__),
+            device=str(self.device),
+        )
+
+
+def build(job: Job) -> Build:
+    """
+    Raises:
+        UserError: the data, the device or the checkpoint cannot be used.
+    """
+    saved = None if job.resume_from is None else load(job.resume_from)
+    config = job.config if saved is None else changed_when_resuming(saved.settings(), job.changes)
+    config = replace(config, output_dir=str(job.folder))
+    device = choose_device(config.device)
+    text = read_texts(config.data)
+    size = estimate(config, text)
+    tokenizer = Tokenizer.fit(text) if saved is None else saved.tokenizer()
+    corpus = Corpus(text, tokenizer, config, device)
+    model = Transformer(config, len(tokenizer)).to(device)
+    precision = Precision(device, config.mixed_precision)
+    parts = Build(
+        config, device, precision, tokenizer, corpus, model, Optimizer(model, config.optimizer), Counters(), []
+    )
+    if saved is not None:
+        _restore(parts, saved, job)
+    parts.notices += _explain(parts, size.passes)
+    return parts
+
+
+def _restore(parts: Build, saved: Checkpoint, job: Job) -> None:
+    if saved.fingerprint != parts.corpus.fingerprint:
+        raise UserError(
+            f"{', '.join(parts.config.data)}: is not the text that {job.resume_from} was trained on; "
+            "restore the text, or start a new run"
+        )
+    parts.model.load_state_dict(saved.model)
+    parts.optimizer.load_state_dict(saved.optimizer)
+    parts.counters = saved.progress()
+    if parts.counters.step >= parts.total_steps:
+        done = parts.counters.step // parts.corpus.steps_per_epoch
+        raise UserError(f"{job.resume_from}: its {done} epochs are done; give a larger total with --epochs")
+    if saved.threads <= (os.cpu_count() or 1):
+        torch.set_num_threads(saved.threads)  # it changes the bits of a matrix product
+    _respect_best(parts, job)
+
+
+def _respect_best(parts: Build, job: Job) -> None:
+    """Resumed from an earlier state, a run must not replace a better best.pt by a worse one."""
+    path = job.folder / BEST
+    if not path.is_file():
+        return
+    try:
+        best = load(path).progress()
+    except UserError:
+        return  # damaged: nothing to protect
+    ours = parts.counters.best_val_loss
+    if best.best_val_loss is not None and (ours is None or best.best_val_loss < ours):
+        parts.counters.best_val_loss = best.best_val_loss
+        parts.counters.best_step, parts.counters.best_epoch = best.best_step, best.best_epoch
+
+
+def _explain(parts: Build, passes: float) -> list[str]:
+    config, corpus = parts.config, parts.corpus
+    notices = [
+        f"{corpus.windows} windows of {config.max_seq_len} tokens, {corpus.stride} apart: "
+        f"an epoch is {corpus.steps_per_epoch} steps and reads the text {passes:.3g} times"
+    ]
+    if config.accumulation_steps > 1:
+        notices.append(
+            f"effective batch size: {config.batch_size} x {config.accumulation_steps} = {config.effective_batch}"
+        )
+    steps = warmup(parts.total_steps, config.warmup_steps)
+    if config.warmup_steps is not None and steps < config.warmup_steps:
+        notices.append(f"warm-up shortened from {config.warmup_steps} to {steps} steps, a tenth of the run")
+    if parts.precision.why_not:
+        notices.append(parts.precision.why_not)
+    return notices

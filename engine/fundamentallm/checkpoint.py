@@ -1,0 +1,169 @@
+"""Checkpoints: complete, atomic, checked.
+
+- One file holds everything: weights, optimizer, counters, config, vocabulary. Tensors and plain types only.
+- A file is written beside its place, flushed to the disk, read back, and only then renamed: at any moment the old one
+  or the new one is there, whole. Equal states under several names are hard links of one file.
+- Reading checks every record's CRC and never runs code.
+"""
+
+import os
+import pickle
+import shutil
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fundamentallm.config import Config, ConfigError, Layer, resolve
+from fundamentallm.errors import UserError
+from fundamentallm.estimate import count_parameters
+from fundamentallm.events import from_values
+from fundamentallm.run import sync_folder
+from fundamentallm.tokenizer import Tokenizer
+
+FORMAT = "fundamentallm checkpoint 1"
+
+
+@dataclass
+class Counters:
+    """How far a run is. Losses are None until they were measured; sums are over the epoch under way."""
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    epoch_loss: float = 0.0
+    epoch_tokens: int = 0
+    train_loss: float | None = None
+    val_loss: float | None = None
+    best_val_loss: float | None = None
+    best_step: int | None = None
+    best_epoch: int | None = None
+    gained: bool = False  # a new best since the epoch began
+    epochs_without_gain: int = 0
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file holds. `fingerprint` is the SHA-256 of the corpus."""
+
+    model: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    counters: dict[str, Any]
+    config: dict[str, Any]
+    vocabulary: str
+    fingerprint: str
+    threads: int
+    torch: str
+    device: str
+
+    def settings(self) -> Config:
+        return resolve(Layer(self.config))
+
+    def tokenizer(self) -> Tokenizer:
+        return Tokenizer(self.vocabulary)
+
+    def progress(self) -> Counters:
+        return Counters(**self.counters)
+
+
+def save(checkpoint: Checkpoint, folder: Path, names: list[str]) -> int:
+    """Write one state under each of `names`; returns its size in bytes.
+
+    Raises:
+        OSError: it could not be written, or what was read back is damaged. Files of these names are as they were, or
+            already new and whole.
+    """
+    temporary = folder / f".{names[0]}.{os.getpid()}.tmp"
+    links = [folder / f".{name}.{os.getpid()}.link.tmp" for name in names[1:]]
+    try:
+        with temporary.open("wb") as file:
+            torch.save({"format": FORMAT, **vars(checkpoint)}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        damaged = _damage(temporary)
+        if damaged:
+            raise OSError(f"what was written cannot be read back: {damaged}")
+        size = temporary.stat().st_size
+        for link in links:
+            _link(temporary, link)
+        for path, name in zip([temporary, *links], names, strict=True):
+            os.replace(path, folder / name)
+        sync_folder(folder)
+        return size
+    finally:
+        for path in (temporary, *links):
+            path.unlink(missing_ok=True)
+
+
+def load(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
+    """
+    Raises:
+        UserError: the file is missing, damaged, of another kind, or holds code; says which.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint")
+    damaged = _damage(path)
+    if damaged:
+        raise UserError(f"{path}: {damaged}")
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+    except pickle.UnpicklingError:
+        raise UserError(
+            f"{path}: holds code (pickled objects) and was not opened; only plain tensors are read"
+        ) from None
+    except Exception as error:  # torch raises many kinds for a malformed archive; none is a bug of ours
+        raise UserError(f"{path}: cannot be read as a checkpoint: {str(error).splitlines()[0][:200]}") from None
+    return _checked(path, content)
+
+
+def _checked(path: Path, content: Any) -> Checkpoint:
+    """A checkpoint whose parts have the types and sizes that its configuration says."""
+    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+        raise UserError(f"{path}: is not a checkpoint of this program")
+    kinds = {"model": dict, "optimizer": dict, "counters": dict, "config": dict, "vocabulary": str, "fingerprint": str}
+    kinds |= {"threads": int, "torch": str, "device": str}
+    if content.keys() != kinds.keys() or any(not isinstance(content[name], kind) for name, kind in kinds.items()):
+        raise UserError(f"{path}: lacks parts of a checkpoint; it was made by another version or changed by hand")
+    checkpoint = Checkpoint(**content)
+    try:
+        config = checkpoint.settings()
+        counters = from_values(Counters, checkpoint.counters)
+    except ConfigError as error:
+        raise UserError(f"{path}: its configuration is not valid: {error.problems[0]}") from None
+    vocabulary = checkpoint.vocabulary
+    tensors = [*checkpoint.model.values(), *checkpoint.optimizer.values()]
+    if (
+        counters is None
+        or list(vocabulary) != sorted(set(vocabulary))
+        or not vocabulary
+        or not all(isinstance(tensor, Tensor) for tensor in tensors)
+        or sum(tensor.numel() for tensor in checkpoint.model.values()) != count_parameters(config, len(vocabulary))
+    ):
+        raise UserError(f"{path}: its weights do not fit its configuration; it was changed by hand")
+    return checkpoint
+
+
+def _damage(path: Path) -> str:
+    """What is wrong with the file itself; empty when every record has the CRC it was written with."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            bad = archive.testzip()
+            return f"is damaged: the record {bad} is not as it was written" if bad else ""
+    except zipfile.BadZipFile:
+        return "is damaged, cut off, or not a checkpoint at all"
+    except (OSError, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
+        return f"cannot be read: {error}"
+
+
+def _link(source: Path, target: Path) -> None:
+    """A second name for a file; a copy where the file system has no hard links."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+        with target.open("rb+") as file:
+            os.fsync(file.fileno())

@@ -1,0 +1,89 @@
+"""Where to compute, and how precisely."""
+
+import os
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import torch
+
+from fundamentallm.errors import UserError
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that `name` means; "auto" is the fastest there is.
+
+    Raises:
+        UserError: this machine or this torch does not have it.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"--device {name}: no such device; there are cpu, cuda, cuda:1, mps and auto") from None
+    if device.type == "cuda":
+        count = torch.cuda.device_count()
+        if not count:
+            raise UserError(
+                f"--device {name}: no CUDA device here that torch {torch.__version__} can use; try --device cpu"
+            )
+        if (device.index or 0) >= count:
+            raise UserError(f"--device {name}: this machine has {count}: cuda:0 to cuda:{count - 1}")
+    elif device.type == "mps":
+        if not torch.backends.mps.is_available():
+            raise UserError("--device mps: Metal is not available here; try --device cpu")
+    elif device.type != "cpu":
+        raise UserError(f"--device {name}: not supported; there are cpu, cuda, cuda:1, mps and auto")
+    return device
+
+
+class Precision:
+    """The number format of the forward pass. Weights and optimizer state are float32 in any case."""
+
+    def __init__(self, device: torch.device, mixed: bool) -> None:
+        self._device, self.dtype, self.why_not = device, torch.float32, ""
+        if mixed and device.type == "cpu" and not _cpu_has_bf16():
+            self.why_not = (
+                "mixed precision is off: this processor has no 16-bit arithmetic; training goes on in float32"
+            )
+        elif mixed:
+            has_bf16 = device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+            self.dtype = torch.bfloat16 if has_bf16 else torch.float16
+
+    @property
+    def scales(self) -> bool:
+        """Whether gradients need to be scaled so as not to vanish (float16 only)."""
+        return self.dtype == torch.float16
+
+    def forward(self) -> AbstractContextManager[object]:
+        """The context in which the model computes."""
+        if self.dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(self._device.type, self.dtype)
+
+
+def memory_in_use(device: torch.device) -> int:
+    """Bytes that training holds: of the GPU's memory, or of this process."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    if device.type == "mps":
+        return torch.mps.current_allocated_memory()
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return _peak_memory()
+
+
+def _peak_memory() -> int:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _cpu_has_bf16() -> bool:
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -1,0 +1,126 @@
+"""Text from a model, token by token.
+
+- A static cache of keys and values; at the end of the context the last half of it is read again and writing goes on,
+  so every token is predicted from at least half a context, at positions that training has seen.
+- A generator of its own: sampling leaves no trace in anybody else's randomness.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fundamentallm.model import Transformer
+from fundamentallm.ops import EPSILON
+from fundamentallm.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a token is picked. `temperature` 0 takes the likeliest; `top_k` 0 and `top_p` 1 cut nothing off."""
+
+    temperature: float = 0.8
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int | None = None
+
+
+class Decoder:
+    """The model as it is now, one position at a time. Made for speed: weights and cache, no modules, no autograd."""
+
+    def __init__(self, model: Transformer, samples: int) -> None:
+        self._embedding, self._angles = model.embedding.weight.detach(), model.angles
+        self._blocks = [
+            (b.attention.qkv.weight, b.attention.out.weight, b.feed_forward.up.weight, b.feed_forward.down.weight)
+            for b in model.blocks
+        ]
+        heads, (length, half) = model.blocks[0].attention.heads, model.angles.shape
+        self.length, self.position = length, 0
+        shape = (len(self._blocks), samples, heads, length, 2 * half)
+        self._keys, self._values = self._embedding.new_zeros(shape), self._embedding.new_zeros(shape)
+
+    def read(self, tokens: Tensor) -> Tensor:
+        """Logits (B, V) after `tokens` (B, T): a first piece of text of any length, later one token each."""
+        T, start = tokens.shape[1], self.position
+        assert start == 0 or T == 1
+        assert start + T <= self.length, "the context is full"
+        turns = self._angles[start : start + T, None]
+        x = _norm(F.embedding(tokens, self._embedding))  # (B, T, D)
+        for layer, (qkv, out, up, down) in enumerate(self._blocks):
+            keys, values = self._keys[layer], self._values[layer]
+            parts = F.linear(_norm(x), qkv).view(*x.shape[:2], 3, keys.shape[1], keys.shape[3])
+            both = torch.view_as_complex(_norm(parts[:, :, :2]).unflatten(-1, (-1, 2))) * turns[:, None]
+            q, k = torch.view_as_real(both).flatten(-2).unbind(2)  # each (B, T, H, K)
+            keys[:, :, start : start + T] = k.transpose(1, 2)
+            values[:, :, start : start + T] = parts[:, :, 2].transpose(1, 2)
+            y = F.scaled_dot_product_attention(
+                q.transpose(1, 2), keys[:, :, : start + T], values[:, :, : start + T], is_causal=T > 1
+            )
+            x = x + F.linear(y.transpose(1, 2).reshape(x.shape), out)
+            x = x + F.linear(F.linear(_norm(x), up).relu_().square_(), down)
+        self.position = start + T
+        return F.linear(_norm(x[:, -1]), self._embedding)
+
+
+@torch.inference_mode()
+def stream(
+    model: Transformer, prompt: list[int], max_tokens: int, sampling: Sampling, samples: int = 1
+) -> Iterator[tuple[list[int], list[float]]]:
+    """Yield, `max_tokens` times, the next token of each sample and the probability that the model gave it.
+
+    The same seed gives the same tokens. A prompt longer than the context counts with its end.
+    """
+    device = model.embedding.weight.device
+    dice = torch.Generator(device)
+    if sampling.seed is None:
+        dice.seed()
+    else:
+        dice.manual_seed(sampling.seed)
+    decoder = Decoder(model, samples)
+    text = torch.tensor([prompt[-decoder.length :]] * samples, device=device)  # (B, T), what the cache holds
+    logits = decoder.read(text)
+    for left in range(max_tokens, 0, -1):
+        tokens = pick(logits.float(), sampling, dice)  # (B, 1)
+        probability = logits.float().softmax(-1).gather(1, tokens)
+        yield tokens[:, 0].tolist(), probability[:, 0].tolist()
+        if left == 1:
+            return
+        text = torch.cat([text, tokens], 1)
+        if decoder.position == decoder.length:
+            text = text[:, -max(1, decoder.length // 2) :]
+            decoder.position = 0
+            logits = decoder.read(text)
+        else:
+            logits = decoder.read(tokens)
+
+
+def pick(logits: Tensor, sampling: Sampling, dice: torch.Generator) -> Tensor:
+    """One token for each row of `logits` (B, V); shape (B, 1)."""
+    if sampling.temperature == 0:
+        return logits.argmax(-1, keepdim=True)
+    probability = (logits / sampling.temperature).softmax(-1)
+    if not sampling.top_k and sampling.top_p >= 1:
+        return torch.multinomial(probability, 1, generator=dice)
+    ordered, order = probability.sort(descending=True, stable=True)
+    if sampling.top_k:
+        ordered[:, sampling.top_k :] = 0
+        ordered /= ordered.sum(-1, keepdim=True)
+    if sampling.top_p < 1:  # the fewest tokens that reach top_p together: cut what comes after it was reached
+        ordered[ordered.cumsum(-1) - ordered >= sampling.top_p] = 0
+        ordered[:, 0].clamp_(min=1e-12)
+    return order.gather(1, torch.multinomial(ordered, 1, generator=dice))
+
+
+def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
+    """The tokens of a prompt; of an empty one, a line's end, or the first character there is.
+
+    Raises:
+        UserError: the prompt has a character that the model has never seen.
+    """
+    return tokenizer.encode(prompt, name="the prompt") if prompt else [max(0, tokenizer.vocabulary.find("\n"))]
+
+
+def _norm(x: Tensor) -> Tensor:
+    return x * (x.square().mean(-1, keepdim=True) + EPSILON).rsqrt()

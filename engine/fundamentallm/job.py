@@ -1,0 +1,41 @@
+"""A job: what a trainer is to do, and what must be right before anything is written. No torch."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fundamentallm.config import Config
+from fundamentallm.errors import UserError
+from fundamentallm.estimate import estimate
+from fundamentallm.run import check_folder, move_aside
+from fundamentallm.text import read_texts
+
+
+@dataclass(frozen=True)
+class Job:
+    """A configuration and the folder of its run.
+
+    With `resume_from` the checkpoint's configuration stands in place of `config`, and `changes` are the settings that
+    were typed on top of it.
+    """
+
+    config: Config
+    folder: Path
+    resume_from: Path | None = None
+    changes: dict[str, Any] = field(default_factory=dict)
+
+
+def prepare_folder(job: Job, *, overwrite: bool = False) -> None:
+    """Check a job, move an old run aside if that was asked for, and make the folder.
+
+    Raises:
+        UserError: the folder or the data cannot be used; nothing was written.
+    """
+    check_folder(job.folder, may_hold_run=overwrite or job.resume_from is not None)
+    if job.resume_from is None:
+        estimate(job.config, read_texts(job.config.data))
+    elif not job.resume_from.is_file():
+        raise UserError(f"--resume-from {job.resume_from}: no such checkpoint")
+    if overwrite:
+        move_aside(job.folder)
+    job.folder.mkdir(parents=True, exist_ok=True)

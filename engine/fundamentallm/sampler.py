@@ -1,0 +1,53 @@
+"""Answers a person who asks the model for text while it lives in a worker. Changes nothing in the run."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from fundamentallm.commands import CancelSample, Command, Sample, Stop
+from fundamentallm.events import Event, Sampled
+from fundamentallm.generate import Sampling, encode_prompt, stream
+from fundamentallm.model import Transformer
+from fundamentallm.tokenizer import Tokenizer
+
+PIECE = 0.05  # seconds of text in one event
+LONGEST = 100_000  # tokens in one sample
+
+
+def answer(
+    command: Sample,
+    model: Transformer,
+    tokenizer: Tokenizer,
+    step: int,
+    say: Callable[[Event], None],
+    listen: Callable[[], Sequence[Command]],
+) -> list[Command]:
+    """Say a sample piece by piece, until its end or a cancel or stop.
+
+    Returns:
+        Commands that came in the meantime and are still to be obeyed.
+
+    Raises:
+        UserError: the prompt has a character that the model has never seen.
+    """
+    prompt = encode_prompt(tokenizer, command.prompt)
+    sampling = Sampling(max(0.0, command.temperature), max(0, command.top_k), command.top_p, command.seed)
+    later: list[Command] = []
+    text, probabilities, since = "", [], time.monotonic()
+    for tokens, probability in stream(model, prompt, min(command.max_tokens, LONGEST), sampling):
+        text += tokenizer.decode(tokens)
+        probabilities.append(round(probability[0], 4))
+        if time.monotonic() - since >= PIECE:
+            say(_piece(command, step, text, probabilities))
+            text, probabilities, since = "", [], time.monotonic()
+            heard = listen()
+            later += [c for c in heard if not isinstance(c, CancelSample)]
+            if any(isinstance(c, Stop) or (isinstance(c, CancelSample) and c.sample == command.id) for c in heard):
+                break
+    say(_piece(command, step, text, probabilities, done=True))
+    return later
+
+
+def _piece(command: Sample, step: int, text: str, probabilities: list[float], done: bool = False) -> Sampled:
+    return Sampled(
+        step=step, id=command.id, prompt=command.prompt, text=text, probabilities=tuple(probabilities), done=done
+    )

@@ -1,0 +1,80 @@
+"""When and under which names a run is saved, and what is said about it.
+
+A save that fails is loud and survivable: an event, and the next one tries again.
+"""
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from fundamentallm.build import Build
+from fundamentallm.checkpoint import save
+from fundamentallm.events import CheckpointFailed, CheckpointSaved, Event
+from fundamentallm.run import BEST, FINAL, LAST, Journal
+
+INTERVAL = 60.0  # seconds between saves of last.pt, at least, unless `save_every` says otherwise
+EPOCH = "checkpoint_epoch_{}.pt"
+HAND = "checkpoint_step_{}.pt"
+KINDS = {LAST: "last", BEST: "best", FINAL: "final"}
+
+
+class Saver:
+    """Saves `parts` into `folder`. `unsaved` says why the newest attempt failed; empty when it did not."""
+
+    def __init__(self, parts: Build, folder: Path, journal: Journal, say: Callable[[Event], None]) -> None:
+        self._parts, self._folder, self._journal, self._say = parts, folder, journal, say
+        self.unsaved = ""
+        self._saved_step = -1
+        self._saved_at, self._took = time.monotonic(), 0.0
+        for left in folder.glob(".*.tmp"):
+            left.unlink(missing_ok=True)  # by a process that was killed while it saved
+
+    @property
+    def saved(self) -> bool:
+        """Whether last.pt is the state of now."""
+        return self._saved_step == self._parts.counters.step
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time for last.pt."""
+        every = self._parts.config.save_every
+        if every:
+            return self._parts.counters.step % every == 0
+        return time.monotonic() - self._saved_at >= max(INTERVAL, 50 * self._took)
+
+    def save(self, names: list[str]) -> bool:
+        """Write the state of now under every name; what was said before is on the disk first."""
+        step, started = self._parts.counters.step, time.monotonic()
+        try:
+            self._journal.sync()
+            size = save(self._parts.checkpoint(), self._folder, names)
+        except OSError as error:
+            self.unsaved = error.strerror or str(error)
+            for name in names:
+                self._say(CheckpointFailed(step=step, path=name, kind=_kind(name), why=self.unsaved))
+            self._saved_at = time.monotonic()
+            return False
+        self.unsaved = ""
+        self._saved_at, self._took = time.monotonic(), time.monotonic() - started
+        if LAST in names:
+            self._saved_step = step
+        for name in names:
+            self._say(CheckpointSaved(step=step, path=name, kind=_kind(name), bytes=size, seconds=round(self._took, 3)))
+        self._remove_old()
+        return True
+
+    def _remove_old(self) -> None:
+        keep = self._parts.config.keep_checkpoints
+        if keep:
+            numbers = sorted(
+                int(found[1])
+                for path in self._folder.iterdir()
+                if (found := re.fullmatch(r"checkpoint_epoch_(\d+)\.pt", path.name))
+            )
+            for number in numbers[:-keep]:
+                (self._folder / EPOCH.format(number)).unlink(missing_ok=True)
+
+
+def _kind(name: str) -> str:
+    return KINDS.get(name) or ("epoch" if "epoch" in name else "hand")

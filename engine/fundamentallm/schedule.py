@@ -1,0 +1,23 @@
+"""The learning rate of every step, as a pure function of the step."""
+
+from math import cos, pi
+
+FLOOR = 0.1  # of the peak, where a schedule ends
+
+
+def warmup(total: int, wanted: int | None) -> int:
+    """Steps of warm-up: `wanted`, but at most a tenth of the run; a twentieth when None."""
+    return total // 20 if wanted is None else min(wanted, total // 10)
+
+
+def learning_rate(step: int, total: int, peak: float, schedule: str, warmup_steps: int) -> float:
+    """The learning rate of `step` (0 to total - 1).
+
+    It rises in a line and reaches `peak` exactly in the last step of the warm-up; cosine and linear reach the floor
+    exactly in the last step of the run.
+    """
+    if step < warmup_steps:
+        return peak * (step + 1) / warmup_steps
+    done = min(1.0, (step - warmup_steps) / max(1, total - 1 - warmup_steps))
+    shape = {"constant": 1.0, "cosine": (1 + cos(pi * done)) / 2, "linear": 1 - done}[schedule]
+    return peak * (FLOOR + (1 - FLOOR) * shape)

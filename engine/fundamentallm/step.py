@@ -1,0 +1,75 @@
+"""One optimizer step: a pure function of (weights, optimizer state, config, seed, step)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fundamentallm.config import Config
+from fundamentallm.corpus import IGNORED, Corpus
+from fundamentallm.device import Precision
+from fundamentallm.model import Transformer
+from fundamentallm.noise import Noise, mix
+from fundamentallm.optim import Optimizer
+
+
+class NotFinite(Exception):
+    """The loss or the gradient of a step is infinite or NaN. The weights are as they were before it."""
+
+
+class Stepper:
+    """Takes steps. `config` may be replaced between two of them (a learning rate that a person changes)."""
+
+    def __init__(
+        self, model: Transformer, optimizer: Optimizer, corpus: Corpus, config: Config, precision: Precision
+    ) -> None:
+        self.model, self.optimizer, self.corpus = model, optimizer, corpus
+        self.config, self.precision = config, precision
+        device = next(model.parameters()).device
+        self._parameters = list(model.parameters())
+        self._ok = None if device.type == "cpu" else torch.ones((), device=device)
+
+    def __call__(self, step: int, learning_rate: float) -> tuple[Tensor, Tensor]:
+        """Take step number `step` (0, 1, ...).
+
+        Returns:
+            The mean loss over the real tokens of the batch (nats) and the gradient's norm before clipping: scalars on
+            the device, not waited for. On a GPU, from the first step that is not finite on, nothing moves any more.
+
+        Raises:
+            NotFinite: on the CPU, where looking costs nothing.
+        """
+        loss = self.backward(step)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
+        if self._ok is None:
+            if not (torch.isfinite(loss) and torch.isfinite(norm)):
+                self.forget_gradients()
+                raise NotFinite(f"the loss is {loss.item():g} and the norm of its gradient {norm.item():g}")
+        else:
+            self._ok *= (torch.isfinite(loss) & torch.isfinite(norm)).float()
+        if self.config.gradient_clip:
+            scale = (self.config.gradient_clip / (norm + 1e-6)).clamp(max=1.0)
+            for p in self._parameters:
+                assert p.grad is not None
+                p.grad *= scale
+        self.optimizer.step(learning_rate, self.config.weight_decay, self._ok)
+        return loss, norm
+
+    def backward(self, step: int) -> Tensor:
+        """The loss of a step's whole batch, its gradient left in the parameters."""
+        config, rows = self.config, self.corpus.real_rows(step)
+        total = torch.zeros((), device=self._parameters[0].device)
+        for part in range(-(-rows // config.batch_size)):  # parts of masked windows only are not computed
+            inputs, targets = self.corpus.batch(step, part)
+            noise = Noise(mix(config.seed, step), part * config.batch_size, config.dropout)
+            with self.precision.forward():
+                logits = self.model(inputs, noise)  # (B, T, V)
+            loss = F.cross_entropy(
+                logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction="sum"
+            ) / (rows * config.max_seq_len)
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        return total
+
+    def forget_gradients(self) -> None:
+        for p in self._parameters:
+            p.grad = None

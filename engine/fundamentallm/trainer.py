@@ -1,0 +1,347 @@
+"""The training loop.
+
+- Decides *when*: step, report, evaluate, save, obey. How each is done lives elsewhere.
+- Knows no screen, no file format and no device.
+- Every way out of `Trainer.run` but a kill leaves a checkpoint that was read back, where the disk allowed it.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+import torch
+
+from fundamentallm import __version__, commands, events
+from fundamentallm.build import build
+from fundamentallm.checkpoint import Counters
+from fundamentallm.commands import Command
+from fundamentallm.config import to_dict
+from fundamentallm.device import memory_in_use
+from fundamentallm.errors import UserError
+from fundamentallm.estimate import count_parameters
+from fundamentallm.evaluate import evaluate
+from fundamentallm.job import Job
+from fundamentallm.meter import Meter
+from fundamentallm.presets import to_yaml
+from fundamentallm.run import BEST, CONFIG, FINAL, LAST, TOKENIZER, Journal, RunLock
+from fundamentallm.sampler import answer
+from fundamentallm.saver import EPOCH, HAND, Saver
+from fundamentallm.schedule import learning_rate, warmup
+from fundamentallm.step import NotFinite, Stepper
+
+TICK = 0.1  # seconds between two reports, at least
+
+
+class Trainer:
+    """One run, from its job to its end, by one process.
+
+    Args:
+        say: hears every event, after it was written to the journal.
+        listen: the commands that arrived since it was last asked; must not wait.
+    """
+
+    def __init__(self, job: Job, say: Callable[[events.Event], None], listen: Callable[[], Sequence[Command]]) -> None:
+        """
+        Raises:
+            UserError: the job cannot be done; the folder is as it was.
+        """
+        self._job, self._hear, self._listen = job, say, listen
+        self.paused = self.stopping = False
+        self._parts = build(job)
+        self._lock = RunLock(job.folder)
+        self._journal = Journal(job.folder)
+        self._saver = Saver(self._parts, job.folder, self._journal, self._say)
+        self._meter = Meter(self._parts.device)
+        parts = self._parts
+        self._stepper = Stepper(parts.model, parts.optimizer, parts.corpus, parts.config, parts.precision)
+        self._warmup = warmup(parts.total_steps, parts.config.warmup_steps)
+        self._seconds_before = parts.counters.seconds
+        self._next_report = 0.0
+        self._phase_now = "loading"
+        self._meter.go()
+
+    def run(self) -> events.Finished | events.Failed:
+        """Train to the end, and say how it ended."""
+        self._begin()
+        try:
+            while (reason := self._end()) is None:
+                self._take_step()
+                if self._meter.full or time.monotonic() >= self._next_report:
+                    self._report()
+                if self._evaluation_due:
+                    self._evaluate()
+                elif self._saver.due:
+                    self._save([LAST])
+                self._obey(self._listen())
+            return self._finish(reason)
+        except NotFinite as error:
+            config = self._parts.config
+            return self.fail(
+                f"step {self._counters.step + 1} was refused: {error}",
+                f"lower the learning rate (--learning-rate {config.learning_rate / 10:g}) or clip harder "
+                f"(--gradient-clip {(config.gradient_clip or 2) / 2:g})",
+            )
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "memory" not in str(error):
+                raise
+            self._stepper.forget_gradients()
+            size = self._parts.config.batch_size
+            return self.fail(
+                f"out of memory with {size} windows of {self._parts.config.max_seq_len} tokens at once",
+                f"--batch-size {max(1, size // 2)} with --accumulation-steps 2, or a shorter --max-seq-len",
+            )
+
+    def stop(self) -> None:
+        """Finish the step under way, save, and return from `run`. Safe to call from a signal handler."""
+        self.stopping = True
+
+    def close(self) -> None:
+        """Give the run's directory free. Samples can still be asked for; they are not journaled."""
+        self._journal.close()
+        self._lock.release()
+
+    def answer_late(self, heard: Sequence[Command]) -> None:
+        """Answer what can still be answered after the end."""
+        for command in heard:
+            if isinstance(command, commands.Sample):
+                self._sample(command)
+            elif not isinstance(command, commands.CancelSample):
+                self._answer(command, "the run has ended")
+
+    # ---- the loop's parts, in the order in which they happen ----
+
+    @property
+    def _counters(self) -> Counters:
+        return self._parts.counters
+
+    def _begin(self) -> None:
+        parts, folder = self._parts, self._job.folder
+        (folder / CONFIG).write_text(to_yaml(parts.config), encoding="utf-8")
+        parts.tokenizer.save(folder / TOKENIZER)
+        self._say(
+            events.RunStarted(
+                step=self._counters.step,
+                version=__version__,
+                config=to_dict(parts.config),
+                parameters=count_parameters(parts.config, len(parts.tokenizer)),
+                vocab_size=len(parts.tokenizer),
+                steps_per_epoch=parts.corpus.steps_per_epoch,
+                total_steps=parts.total_steps,
+                device=str(parts.device),
+                threads=torch.get_num_threads(),
+                torch=str(torch.__version__),
+                pid=os.getpid(),
+                host=socket.gethostname(),
+                resumed_from=None if self._job.resume_from is None else str(self._job.resume_from),
+            )
+        )
+        for text in parts.notices:
+            self._notice(text)
+        self._phase("training")
+
+    def _end(self) -> str | None:
+        """Why the run is over, if it is."""
+        config, counters = self._parts.config, self._counters
+        if counters.step >= self._parts.total_steps:
+            return "completed"
+        if config.early_stopping and counters.epochs_without_gain >= config.patience:
+            return "patience"
+        return "stopped" if self.stopping else None
+
+    def _take_step(self) -> None:
+        parts, step = self._parts, self._counters.step
+        rate = learning_rate(
+            step, parts.total_steps, parts.config.learning_rate, parts.config.lr_schedule, self._warmup
+        )
+        loss, norm = self._stepper(step, rate)
+        self._counters.step = step + 1
+        self._meter.add(step + 1, loss, norm, rate, parts.corpus.real_rows(step) * parts.config.max_seq_len)
+
+    def _report(self) -> None:
+        """Say what the steps since the last report came to."""
+        self._next_report = time.monotonic() + TICK
+        if not self._meter.waiting:
+            return
+        parts, counters, columns = self._parts, self._counters, self._meter.read()
+        if columns.first_broken is not None:  # a GPU: nothing has moved since
+            counters.step = columns.first_broken - 1
+            columns = columns.before(columns.first_broken)
+        for loss, tokens in zip(columns.train_loss, columns.tokens, strict=True):
+            counters.epoch_loss += loss * tokens
+            counters.epoch_tokens += tokens
+            counters.tokens += tokens
+        if columns.step:
+            self._say(
+                events.Progress(
+                    step=columns.step,
+                    train_loss=columns.train_loss,
+                    learning_rate=columns.learning_rate,
+                    grad_norm=columns.grad_norm,
+                    epoch=self._epoch,
+                    tokens=counters.tokens,
+                    tokens_per_second=self._meter.tokens_per_second,
+                    eta_seconds=self._meter.eta(parts.total_steps - counters.step),
+                    memory_bytes=memory_in_use(parts.device),
+                )
+            )
+        if columns.step[-1:] != (counters.step,) or not columns.step:
+            raise NotFinite("the loss or its gradient is not finite")
+
+    @property
+    def _epoch(self) -> int:
+        """The epoch that the last step belongs to, from 1."""
+        return max(1, -(-self._counters.step // self._parts.corpus.steps_per_epoch))
+
+    @property
+    def _epoch_ended(self) -> bool:
+        return self._counters.step % self._parts.corpus.steps_per_epoch == 0
+
+    @property
+    def _evaluation_due(self) -> bool:
+        every = self._parts.config.eval_every
+        return self._epoch_ended or bool(every and self._counters.step % every == 0)
+
+    def _evaluate(self) -> None:
+        """Measure the validation loss, say it, and save what an epoch's end or a new best calls for."""
+        self._report()
+        parts, counters = self._parts, self._counters
+        with self._interlude("evaluating"):
+            result = evaluate(parts.model, parts.corpus.val, parts.config.max_seq_len, parts.precision)
+        ended, best = self._epoch_ended, counters.best_val_loss is None or result.loss < counters.best_val_loss
+        counters.train_loss, counters.val_loss = counters.epoch_loss / counters.epoch_tokens, result.loss
+        if best:
+            counters.best_val_loss, counters.best_step, counters.best_epoch = result.loss, counters.step, self._epoch
+        counters.gained |= best
+        if ended:
+            counters.epochs_without_gain = 0 if counters.gained else counters.epochs_without_gain + 1
+            counters.gained = False
+        self._say(
+            events.Evaluated(
+                step=counters.step,
+                epoch=self._epoch,
+                train_loss=counters.train_loss,
+                val_loss=result.loss,
+                perplexity=result.perplexity,
+                epoch_ended=ended,
+                best=best,
+            )
+        )
+        names = [BEST] if best else []
+        if ended:
+            counters.epoch_loss, counters.epoch_tokens = 0.0, 0
+            real_end = self._end() in ("completed", "patience")
+            names = [LAST, EPOCH.format(self._epoch), *names, *([FINAL] if real_end else [])]
+        if names:
+            self._save(names)
+
+    def _save(self, names: list[str]) -> None:
+        self._report()
+        self._counters.seconds = self._seconds_before + self._meter.seconds
+        with self._interlude("saving"):
+            self._saver.save(names)
+
+    def _obey(self, heard: Sequence[Command]) -> None:
+        """Take commands; stand still here while paused."""
+        for command in heard:
+            self._take(command)
+        if not self.paused or self.stopping:
+            return
+        self._report()
+        with self._interlude("paused"):
+            while self.paused and not self.stopping:
+                time.sleep(0.05)
+                for command in self._listen():
+                    self._take(command)
+
+    def _take(self, command: Command) -> None:
+        match command:
+            case commands.Pause():
+                self.paused = True
+            case commands.Resume():
+                self.paused = False
+            case commands.Stop():
+                self.stopping = True
+                self._phase("stopping")
+            case commands.Save():
+                self._save([HAND.format(self._counters.step)])
+                return self._answer(command, self._saver.unsaved)
+            case commands.Sample():
+                return self._sample(command)
+            case _:
+                return self._answer(command, "there is no such sample under way")
+        self._answer(command)
+
+    def _sample(self, command: commands.Sample) -> None:
+        parts = self._parts
+        with self._interlude("sampling"):
+            try:
+                later = answer(command, parts.model, parts.tokenizer, self._counters.step, self._say, self._listen)
+            except UserError as error:
+                return self._answer(command, str(error))
+            self._answer(command)
+        for other in later:
+            self._take(other)
+
+    def _finish(self, reason: str) -> events.Finished:
+        if not self._saver.saved:
+            self._save([LAST])
+        self._meter.halt()
+        counters, folder = self._counters, self._job.folder
+        counters.seconds = self._seconds_before + self._meter.seconds
+        name = next((name for name in (BEST, LAST) if (folder / name).exists()), None)
+        finished = events.Finished(
+            step=counters.step,
+            reason=reason,
+            epoch=self._epoch,
+            train_loss=counters.train_loss,
+            val_loss=counters.val_loss,
+            best_val_loss=counters.best_val_loss,
+            best_step=counters.best_step,
+            best_epoch=counters.best_epoch,
+            seconds=round(counters.seconds, 1),
+            tokens=counters.tokens,
+            path=name and str(folder / name),
+            unsaved=self._saver.unsaved,
+        )
+        self._say(finished)
+        return finished
+
+    def fail(self, error: str, advice: str) -> events.Failed:
+        """Save the last good state and say what happened."""
+        with suppress(NotFinite):
+            self._report()
+        if not self._saver.saved and self._counters.step:
+            self._saver.save([LAST])
+        saved = str(self._job.folder / LAST) if self._saver.saved else None
+        failed = events.Failed(step=self._counters.step, error=error, advice=advice, saved=saved)
+        self._say(failed)
+        return failed
+
+    # ---- words ----
+
+    @contextmanager
+    def _interlude(self, phase: str) -> Iterator[None]:
+        """Something other than stepping: the clock of the steps stands still, the phase is said."""
+        outer = self._phase_now
+        self._meter.halt()
+        self._phase(phase)
+        yield
+        self._phase(outer)
+        if outer == "training":
+            self._meter.go()
+
+    def _phase(self, name: str) -> None:
+        self._phase_now = name
+        self._say(events.Phase(step=self._counters.step, phase=name))
+
+    def _answer(self, command: Command, why: str = "") -> None:
+        name = commands.NAMES[type(command)]
+        self._say(events.Answered(step=self._counters.step, id=command.id, command=name, ok=not why, why=why))
+
+    def _notice(self, text: str, level: str = "info") -> None:
+        self._say(events.Notice(step=self._counters.step, level=level, text=text))
+
+    def _say(self, event: events.Event) -> None:
+        self._hear(self._journal.say(event))

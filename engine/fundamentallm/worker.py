@@ -1,0 +1,127 @@
+"""A process that trains for a console: obeys commands, says what happens, prints nothing.
+
+- Its first act, before torch is imported, is to send everything printed to engine.log: a C library's warning would land
+  in the middle of the console's screen.
+- It never waits for its console: an event that the queue does not take is dropped there and stays in the journal.
+- It outlives its console; after the end of the run it stays only while somebody may still ask for samples.
+"""
+
+import multiprocessing
+import os
+import queue
+import signal
+import sys
+import time
+import traceback
+from multiprocessing.queues import Queue
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fundamentallm.commands import Command, Stop
+from fundamentallm.events import Event, Failed
+from fundamentallm.job import Job
+from fundamentallm.run import ENGINE_LOG
+
+if TYPE_CHECKING:
+    from fundamentallm.trainer import Trainer
+
+NICENESS = 5
+BUG = "this is a fault of the program; engine.log has the details"
+
+
+def main(job: Job, events: "Queue[Event]", heard: "Queue[Command | None]") -> None:
+    """The whole life of the worker. Ends with status 0, or 1 when the run failed."""
+    _detach(job.folder)
+    events.cancel_join_thread()  # what nobody reads must not keep this process
+    from fundamentallm.errors import UserError  # from here on torch may print what it likes
+    from fundamentallm.trainer import Trainer
+
+    def say(event: Event) -> None:
+        try:
+            events.put_nowait(event)
+        except queue.Full:
+            pass  # the reader will see the gap and look into the journal
+
+    ears = Ears(heard)
+    try:
+        trainer = Trainer(job, say, ears.listen)
+    except UserError as error:
+        say(Failed(time=time.time(), step=0, error=str(error)))
+        return _leave(1)
+    except Exception as error:
+        traceback.print_exc()
+        say(Failed(time=time.time(), step=0, error=_words(error), advice=BUG))
+        return _leave(1)
+    ears.obeyed_by(trainer)
+    signal.signal(signal.SIGTERM, lambda *_: trainer.stop())
+    try:
+        failed = isinstance(trainer.run(), Failed)
+    except Exception as error:
+        traceback.print_exc()
+        trainer.fail(_words(error), BUG)
+        failed = True
+    trainer.close()
+    while ears.open:
+        trainer.answer_late(ears.listen(timeout=0.25))
+    _leave(int(failed))
+
+
+class Ears:
+    """The console's commands, and whether it is still there."""
+
+    def __init__(self, heard: "Queue[Command | None]") -> None:
+        self._heard, self._console = heard, multiprocessing.parent_process()
+        self._left = False
+        self._trainer: Trainer | None = None
+
+    def obeyed_by(self, trainer: "Trainer") -> None:
+        self._trainer = trainer
+
+    @property
+    def open(self) -> bool:
+        """Whether somebody may still say something."""
+        return not self._left and self._console is not None and self._console.is_alive()
+
+    def listen(self, timeout: float = 0.0) -> list[Command]:
+        """What was said since the last call; waits up to `timeout` seconds for the first word.
+
+        A run that stands still and whose console is gone is told to stop: nobody could resume it.
+        """
+        words: list[Command] = []
+        try:
+            while True:
+                word = self._heard.get(timeout=timeout) if timeout and not words else self._heard.get_nowait()
+                if word is None:
+                    self._left = True
+                else:
+                    words.append(word)
+        except queue.Empty:
+            pass
+        if self._trainer is not None and self._trainer.paused and not self.open:
+            words.append(Stop(who="its lost console"))
+        return words
+
+
+def _detach(folder: Path) -> None:
+    """Away from the console's screen, keyboard, signals and share of the processor."""
+    log = os.open(folder / ENGINE_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    null = os.open(os.devnull, os.O_RDONLY)
+    for target, source in ((0, null), (1, log), (2, log)):
+        os.dup2(source, target)
+    sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w", buffering=1), open(2, "w", buffering=1)  # noqa: SIM115
+    if os.name != "nt":
+        os.setsid()
+        os.nice(NICENESS)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:300]
+
+
+def _leave(status: int) -> None:
+    """End, giving what is still in the pipe a moment; the journal has it all."""
+    time.sleep(0.2)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
