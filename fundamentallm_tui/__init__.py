@@ -1,0 +1,1 @@
+"""The full-screen console. It watches and steers a run that another process computes, and never imports torch."""

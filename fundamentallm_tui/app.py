@@ -1,0 +1,106 @@
+"""The console: theme, commands, and the ways out. Everything else is on the main screen."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Iterable
+from typing import Any
+
+from textual.app import App, SystemCommand
+from textual.screen import ModalScreen, Screen
+from textual.theme import Theme
+
+from fundamentallm.config import Config
+from fundamentallm.session import Session
+from fundamentallm_tui.dialogs import quit_question
+from fundamentallm_tui.launch import Options
+from fundamentallm_tui.link import Starter
+from fundamentallm_tui.screen import MainScreen
+
+CALM = Theme(
+    name="calm", dark=True,
+    background="#12161c", surface="#181d25", panel="#222933", foreground="#d4dae3",
+    primary="#7aa7e0", secondary="#5d7fa8", accent="#e8b363",
+    success="#8fc58a", warning="#e3c567", error="#e87878",
+)  # fmt: skip
+
+
+class Console(App[int]):
+    """`fllm-tui`."""
+
+    TITLE = "fllm-tui"
+    CSS_PATH = "app.tcss"
+    ENABLE_COMMAND_PALETTE = True
+
+    def __init__(self, options: Options, config: Config | None = None, start: Starter = Session) -> None:
+        """
+        Args:
+            options: what was asked for on the command line.
+            config: `options.resolve()`, if that was done already.
+            start: starts a run; raises UserError where it cannot be done.
+        """
+        super().__init__()
+        self.animation_level = "none"
+        self.register_theme(CALM)
+        self.theme = CALM.name
+        self._options = options
+        self.main = MainScreen(options, config or options.resolve(), start)
+
+    def get_default_screen(self) -> Screen[Any]:
+        return self.main
+
+    def on_mount(self) -> None:
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is not None:
+                with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
+                    asyncio.get_running_loop().add_signal_handler(number, self._signalled, number)
+        if self._options.start:
+            self.call_after_refresh(self.main.action_start)
+
+    def _signalled(self, number: int) -> None:
+        """The terminal is restored; a run that is under way runs on."""
+        self.exit(return_code=128 + number)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """In a dialog only its own keys act."""
+        return not (action == "quit" and isinstance(self.screen, ModalScreen))
+
+    async def action_quit(self) -> None:
+        """Quit; with a run under way, ask first."""
+        store = self.main.store
+        if not store.under_way:
+            self.exit(return_code=0)
+        elif self.main.quitting:
+            self.notify("Saving; the console closes when that is done.")
+        else:
+            self.push_screen(quit_question(store.word()), self._quit_answered)
+
+    def _quit_answered(self, answer: str | None) -> None:
+        if answer != "stop":
+            return
+        if not self.main.store.under_way:
+            self.exit(return_code=0)
+            return
+        self.main.quitting = True
+        if not self.main.store.stopping:
+            self.main.action_stop()
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """What the palette offers: what can be done now."""
+        main, rests = self.main, not self.main.store.under_way
+        commands = [
+            ("start", "Start", "Start a run, or go on with one that rests", main.action_start),
+            ("pause", "Pause or resume", "Stand still after the step under way, or go on", main.action_pause),
+            ("save", "Save", "Write a checkpoint now", main.action_save),
+            ("stop", "Stop", "Finish the step, save, end the run", main.action_stop),
+            ("prompt", "Sample", "Go to the prompt", main.action_prompt),
+        ]
+        for action, title, text, run in commands:
+            if main.check_action(action, ()):
+                yield SystemCommand(title, text, run)
+        if rests and main.store.folder is not None:
+            yield SystemCommand("New run", "Let go of this run; the next start makes a new one", main.action_new_run)
+        yield SystemCommand("Theme", "Choose the colours", self.action_change_theme)
+        yield SystemCommand("Help", "The keys, and how to read the screen", main.action_help)
+        yield SystemCommand("Quit", "Leave the console", self.action_quit)

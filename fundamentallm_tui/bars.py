@@ -1,0 +1,52 @@
+"""The two narrow bars: tabs for a small terminal, and the footer with what can be done now."""
+
+from textual.content import Content
+from textual.widget import Widget
+
+from fundamentallm_tui.keys import KEYS, PANES, written
+
+
+class TabBar(Widget):
+    """Names the panes by their keys; a click shows one."""
+
+    def __init__(self, *, id: str) -> None:
+        super().__init__(id=id)
+        self.active = PANES[0][0]
+
+    def show(self, name: str) -> None:
+        self.active = name
+        self.refresh()
+
+    def render(self) -> Content:
+        tabs = []
+        for n, (name, title) in enumerate(PANES, 1):
+            style = "bold $background on $accent" if name == self.active else "$foreground"
+            tabs.append(f"[{style}][@click=screen.pane('{name}')] {n} {title} [/][/]")
+        return Content.from_markup(" " + " ".join(tabs))
+
+
+class KeyBar(Widget):
+    """What the function keys do now; what cannot be done is dim. `says` replaces an action's usual word."""
+
+    def __init__(self, *, id: str) -> None:
+        super().__init__(id=id)
+        self.says: dict[str, str] = {}
+
+    def show(self, says: dict[str, str]) -> None:
+        self.says = says
+        self.refresh()
+
+    def render(self) -> Content:
+        bound = {active.binding.id: active for active in self.screen.active_bindings.values() if active.binding.id}
+        items = []
+        for key in KEYS:
+            active = bound.get(key.id)
+            name = self.app.get_key_display(active.binding) if active else written(key.key)
+            label = self.says.get(key.action, key.label)
+            if active and active.enabled:
+                items.append(f"[@click=screen.{key.action}][b $accent]{name}[/] {label}[/]")
+            else:
+                items.append(f"[$foreground 35%]{name} {label}[/]")
+        items.append("[@click=app.command_palette][b $accent]^p[/] palette[/]")
+        items.append("[@click=app.quit][b $accent]^q[/] quit[/]")
+        return Content.from_markup(" " + "  ".join(items))

@@ -1,0 +1,75 @@
+"""What the next start would do: a new run in a free folder, or going on with the one that rests."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fundamentallm.config import SETTINGS, Config, ConfigError, Layer, changed_when_resuming, resolve, to_dict
+from fundamentallm.job import Job
+from fundamentallm.presets import Preset
+from fundamentallm.run import JOURNAL, LAST, choose_folder
+from fundamentallm_tui.store import FAILED, STOPPED, Store
+
+NEVER_CHANGED = ("data", "output_dir")  # a run that goes on keeps its text and its folder
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the console was started with. The form begins with `layers` on top of the preset."""
+
+    preset: Preset | None = None
+    config: Layer = Layer({})
+    flags: Layer = Layer({})
+    start: bool = False
+
+    def resolve(self) -> Config:
+        """
+        Raises:
+            ConfigError: with every problem there is.
+        """
+        preset = [self.preset.layer] if self.preset else []
+        return resolve(*preset, self.config, self.flags)
+
+
+def goes_on_from(store: Store) -> Path | None:
+    """The checkpoint with which a start goes on, if it does."""
+    if store.phase not in (STOPPED, FAILED) or store.folder is None:
+        return None
+    for name in (store.saved, LAST):
+        if name and (store.folder / name).is_file():
+            return store.folder / name
+    return None
+
+
+def next_job(store: Store, config: Config, label: str) -> Job:
+    """
+    Args:
+        label: the preset's name, if the configuration comes from one; it names the folder.
+
+    Raises:
+        ConfigError: the run that rests cannot go on with this configuration.
+    """
+    checkpoint = goes_on_from(store)
+    if checkpoint is not None and store.folder is not None and store.config is not None:
+        saved, typed = to_dict(store.config), to_dict(config)
+        changes = {name: typed[name] for name in typed if typed[name] != saved[name] and name not in NEVER_CHANGED}
+        changed_when_resuming(store.config, changes)
+        return Job(config, store.folder, checkpoint, changes)
+    folder = choose_folder(config, label)
+    if store.folder is not None:
+        folder = _beside(folder)
+    return Job(config, folder)
+
+
+def by_setting(error: ConfigError) -> dict[str, str]:
+    """The words of each problem by the setting that it belongs to, whether a flag or a file named it."""
+    flags = {row.flag: name for name, row in SETTINGS.items()}
+    return {flags.get(problem.name, problem.name): problem.text for problem in error.problems}
+
+
+def _beside(folder: Path) -> Path:
+    """`folder`, or the first free `<folder>-<n>` if a run of this console is in it."""
+    n, free = 2, folder
+    while (free / JOURNAL).exists():
+        free = folder.with_name(f"{folder.name}-{n}")
+        n += 1
+    return free

@@ -1,0 +1,86 @@
+"""The thread between a run and the screen: it reads what the run says and hands it over in batches."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from textual.message import Message
+
+from fundamentallm.commands import Command
+from fundamentallm.events import Event
+from fundamentallm.job import Job
+
+WAIT = 0.1  # seconds that reading waits for news
+REST = 0.08  # seconds between two batches: one message carries all that came meanwhile
+
+
+class SessionLike(Protocol):
+    """What the console needs of a session; tests have their own."""
+
+    folder: Path
+
+    def send(self, command: Command) -> None: ...
+    def events(self, timeout: float) -> list[Event]: ...
+    def log_tail(self, lines: int = 10) -> list[str]: ...
+    def leave(self) -> None: ...
+    @property
+    def alive(self) -> bool: ...
+    @property
+    def end(self) -> str: ...
+
+
+Starter = Callable[[Job], SessionLike]
+
+
+@dataclass
+class News(Message):
+    """Events of a run, oldest first."""
+
+    link: "Link"
+    events: list[Event]
+
+
+@dataclass
+class Gone(Message):
+    """The run's process has ended, and all that it said was handed over."""
+
+    link: "Link"
+    end: str
+    tail: list[str]
+
+
+class Link:
+    """A session and the thread that reads it."""
+
+    def __init__(self, session: SessionLike, post: Callable[[Message], object]) -> None:
+        self.session = session
+        self._post = post
+        self._left = threading.Event()
+        self._thread = threading.Thread(target=self._read, name="run reader", daemon=True)
+        self._thread.start()
+
+    def send(self, command: Command) -> None:
+        self.session.send(command)
+
+    @property
+    def alive(self) -> bool:
+        return not self._left.is_set() and self.session.alive
+
+    def leave(self) -> None:
+        """Listen no more. A run that has ended lets its process go."""
+        if not self._left.is_set():
+            self._left.set()
+            self.session.leave()
+
+    def _read(self) -> None:
+        while not self._left.is_set():
+            gone = not self.session.alive
+            if events := self.session.events(WAIT):
+                self._post(News(self, events))
+                time.sleep(REST)
+            elif gone:
+                self._post(Gone(self, self.session.end, self.session.log_tail()))
+                return

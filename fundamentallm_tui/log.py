@@ -1,0 +1,104 @@
+"""The log: lines with the time of day, drawn one by one, so that a long log costs no more than a short one."""
+
+from rich.cells import cell_len, chop_cells
+from rich.segment import Segment
+from rich.style import Style
+from textual.binding import Binding
+from textual.color import Color
+from textual.geometry import Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from fundamentallm_tui.story import BAD, FAINT, GOOD, PLAIN, WARN, LogLine
+from fundamentallm_tui.words import clock
+
+MOST_LINES = 5000
+INDENT = 9  # "14:33:01 "
+COLOURS = {GOOD: "success", WARN: "warning", BAD: "error"}
+
+
+class LogView(ScrollView, can_focus=True):
+    """Follows the newest line until a person scrolls up, and again when they are back at the end."""
+
+    BINDINGS = [Binding("j", "scroll_down", show=False), Binding("k", "scroll_up", show=False)]
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._lines: list[LogLine] = []
+        self._rows: list[tuple[LogLine, str, bool]] = []  # a line's rows at this width; True for its first
+        self._styles: dict[str, Style] = {}
+        self._wide = 0
+
+    @property
+    def text(self) -> str:
+        """All that was logged."""
+        return "\n".join(f"{clock(line.time)} {line.text}" for line in self._lines)
+
+    def on_mount(self) -> None:
+        self.app.theme_changed_signal.subscribe(self, lambda _: self._styles.clear())
+
+    def on_resize(self) -> None:
+        if self.size.width != self._wide and self.size.width:
+            follow = self._follows
+            self._wide = self.size.width
+            self._rows = [row for line in self._lines for row in self._wrapped(line)]
+            self._grown(follow)
+
+    def write(self, lines: list[LogLine]) -> None:
+        """Add lines, all at once."""
+        if not lines:
+            return
+        follow = self._follows
+        self._lines += lines
+        if len(self._lines) > MOST_LINES:
+            del self._lines[: len(self._lines) - MOST_LINES * 9 // 10]
+            self._rows = [row for line in self._lines for row in self._wrapped(line)]
+        else:
+            self._rows += [row for line in lines for row in self._wrapped(line)]
+        self._grown(follow)
+
+    @property
+    def _follows(self) -> bool:
+        return self.scroll_offset.y >= self.max_scroll_y
+
+    def _grown(self, follow: bool) -> None:
+        self.virtual_size = Size(self._wide, len(self._rows))
+        if follow:
+            self.scroll_end(animate=False, immediate=True)
+        self.refresh()
+
+    def _wrapped(self, line: LogLine) -> list[tuple[LogLine, str, bool]]:
+        room = max(10, (self._wide or 80) - INDENT)
+        return [(line, row, n == 0) for n, row in enumerate(wrap(line.text, room))]
+
+    def render_line(self, y: int) -> Strip:
+        n = self.scroll_offset.y + y
+        if n >= len(self._rows):
+            return Strip.blank(self.size.width, self.rich_style)
+        line, text, first = self._rows[n]
+        stamp = f"{clock(line.time)} " if first else " " * INDENT
+        strip = Strip([Segment(stamp, self._style(FAINT)), Segment(text, self._style(line.kind))])
+        return strip.adjust_cell_length(self.size.width).apply_style(self.rich_style)
+
+    def _style(self, kind: str) -> Style:
+        if kind not in self._styles:
+            paper = self.background_colors[1]
+            ink = Color.parse(self.app.theme_variables[COLOURS.get(kind, "foreground")])
+            mixed = paper.blend(ink, 0.5 if kind == FAINT else 1.0)
+            self._styles[kind] = Style() if kind == PLAIN else Style(color=mixed.rich_color, bold=kind == BAD)
+        return self._styles[kind]
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """`text` in rows of at most `width` cells, broken at spaces; a word that is longer is broken."""
+    rows, row = [], ""
+    for word in text.split(" "):
+        longer = f"{row} {word}" if row else word
+        if cell_len(longer) <= width:
+            row = longer
+            continue
+        if row:
+            rows.append(row)
+        *whole, row = chop_cells(word, width) or [""]
+        rows += whole
+    return [*rows, row]

@@ -1,0 +1,29 @@
+"""How large a text is, read once for each state of its files."""
+
+import os
+from dataclasses import dataclass
+
+from fundamentallm.resources import find_data
+from fundamentallm.text import read_texts
+
+
+@dataclass(frozen=True)
+class Measured:
+    characters: int
+    vocab_size: int
+
+
+_known: dict[tuple[object, ...], Measured] = {}
+
+
+def measure(paths: tuple[str, ...]) -> Measured:
+    """
+    Raises:
+        UserError: a file cannot be learned from.
+    """
+    key = tuple((path, status.st_mtime_ns, status.st_size) for path in paths for status in [os.stat(find_data(path))])
+    if key not in _known:
+        text = read_texts(paths)
+        _known.clear()
+        _known[key] = Measured(len(text), len(set(text)))
+    return _known[key]

@@ -1,0 +1,47 @@
+"""Drawing at a pace that its cost allows."""
+
+import time
+from collections.abc import Callable
+
+from textual.timer import Timer
+from textual.widget import Widget
+
+
+class Pace:
+    """Calls `draw` after something changed: at once if that was long ago, else when its turn comes.
+
+    `share` is the part of one core that drawing may take: a picture that costs 20 ms at a share of 1 % comes every two
+    seconds. A widget that cannot be seen is not drawn; whoever shows it calls `ask` again.
+    """
+
+    def __init__(self, widget: Widget, draw: Callable[[], float], *, least: float, share: float) -> None:
+        """
+        Args:
+            draw: draws and returns what the last drawing cost, in seconds.
+            least: shortest time between two drawings, in seconds.
+        """
+        self._widget, self._draw, self._least, self._share = widget, draw, least, share
+        self._next = 0.0
+        self._timer: Timer | None = None
+
+    def ask(self, *, now: bool = False) -> None:
+        """Something changed; `now`: a person is waiting for it."""
+        if not self._widget.is_mounted or not visible(self._widget):
+            return
+        wait = self._next - time.monotonic()
+        if now or wait <= 0:
+            self._go()
+        elif self._timer is None:
+            self._timer = self._widget.set_timer(wait, self._go)
+
+    def _go(self) -> None:
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer = None
+        cost = self._draw()
+        self._next = time.monotonic() + max(self._least, cost / self._share)
+
+
+def visible(widget: Widget) -> bool:
+    """Whether a widget has a place on the screen: neither it nor what holds it is hidden."""
+    return all(node.display for node in widget.ancestors_with_self if isinstance(node, Widget))

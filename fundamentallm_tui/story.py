@@ -1,0 +1,105 @@
+"""The log's words: what each event means, told in one line. Text from outside is made harmless here."""
+
+from dataclasses import dataclass
+from itertools import groupby
+
+from fundamentallm.events import (
+    Answered,
+    CheckpointFailed,
+    CheckpointSaved,
+    Evaluated,
+    Event,
+    Failed,
+    Finished,
+    Intervention,
+    Notice,
+    Phase,
+    RunStarted,
+)
+from fundamentallm_tui.words import clean, duration, loss, millions, shown, size
+
+PLAIN, FAINT, GOOD, WARN, BAD = "plain", "faint", "good", "warn", "bad"
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """`kind` decides the colour. `text` holds no control characters."""
+
+    time: float
+    kind: str
+    text: str
+
+
+def lines(text: str, kind: str, moment: float) -> list[LogLine]:
+    """One line for each of `text`'s."""
+    return [LogLine(moment, kind, clean(line)) for line in text.splitlines() or [""]]
+
+
+def tell(events: list[Event], sample: str) -> list[LogLine]:
+    """The lines of a batch of events; files that were saved at one step share a line. `sample` is shown elsewhere."""
+    told: list[LogLine] = []
+    for key, group in groupby(events, lambda event: (type(event), getattr(event, "step", 0))):
+        batch = list(group)
+        if key[0] is CheckpointSaved:
+            told += _saved([event for event in batch if isinstance(event, CheckpointSaved)])
+            continue
+        for event in batch:
+            kind, text = _words(event, sample)
+            told += lines(text, kind, event.time) if text else []
+    return told
+
+
+def _saved(events: list[CheckpointSaved]) -> list[LogLine]:
+    names = ", ".join(event.path for event in events)
+    kind = GOOD if any(event.kind in ("hand", "final") for event in events) else FAINT
+    return lines(f"saved {names} ({size(events[0].bytes)}) at step {events[0].step}", kind, events[-1].time)
+
+
+def _words(event: Event, sample: str) -> tuple[str, str]:
+    match event:
+        case RunStarted():
+            return PLAIN, _opening(event)
+        case Phase(phase="compiling"):
+            return FAINT, "compiling the model for this machine"
+        case Phase(phase="paused"):
+            return WARN, f"paused at step {event.step}"
+        case Evaluated():
+            where = f"epoch {event.epoch}" if event.epoch_ended else f"step {event.step}"
+            best = "  best so far" if event.best else ""
+            return PLAIN, f"{where}  train {loss(event.train_loss)}  val {loss(event.val_loss)}{best}"
+        case CheckpointFailed():
+            return BAD, f"could not save {event.path}: {event.why}"
+        case Intervention():
+            return PLAIN, f"{event.setting} {shown(event.old)} -> {shown(event.new)} at step {event.step} ({event.who})"
+        case Answered(ok=True, command="resume"):
+            return PLAIN, f"goes on at step {event.step}"
+        case Answered(ok=False) if event.id != sample:
+            return WARN, f"{event.command.replace('_', ' ')}: not done: {event.why}"
+        case Notice():
+            return {"warning": WARN, "error": BAD}.get(event.level, PLAIN), event.text
+        case Finished():
+            return GOOD, _ending(event)
+        case Failed():
+            advice = f"\n{event.advice}" if event.advice else ""
+            saved = f"\nF5 goes on from {event.saved}" if event.saved else ""
+            return BAD, f"failed at step {event.step}: {event.error}{advice}{saved}"
+    return PLAIN, ""
+
+
+def _opening(event: RunStarted) -> str:
+    if event.resumed_from:
+        return f"goes on from {event.resumed_from} at step {event.step} of {event.total_steps}"
+    threads = f"{event.threads} thread{'s' if event.threads != 1 else ''}"
+    return (
+        f"{millions(event.parameters)} parameters, {event.vocab_size} characters, "
+        f"{event.total_steps} steps ({event.steps_per_epoch} an epoch) on {event.device}, {threads}"
+    )
+
+
+def _ending(event: Finished) -> str:
+    what = {"stopped": "stopped", "patience": "finished early: no longer improving"}.get(event.reason, "finished")
+    best = ""
+    if event.best_val_loss is not None:
+        best = f", best val {loss(event.best_val_loss)} at step {event.best_step}"
+    path = f"; {event.path}" if event.path else ""
+    return f"{what} at step {event.step} after {duration(event.seconds)}{best}{path}"
