@@ -11,6 +11,7 @@ class TabBar(Widget):
 
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id)
+        self.auto_links = False  # the colours here are our own
         self.active = PANES[0][0]
 
     def show(self, name: str) -> None:
@@ -30,6 +31,7 @@ class KeyBar(Widget):
 
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id)
+        self.auto_links = False  # the colours here are our own
         self.says: dict[str, str] = {}
 
     def show(self, says: dict[str, str]) -> None:
@@ -41,7 +43,7 @@ class KeyBar(Widget):
         items = []
         for key in KEYS:
             active = bound.get(key.id)
-            name = self.app.get_key_display(active.binding) if active else written(key.key)
+            name = written(active.binding.key if active else key.key)
             label = self.says.get(key.action, key.label)
             if active and active.enabled:
                 items.append(f"[@click=screen.{key.action}][b $accent]{name}[/] {label}[/]")

@@ -26,6 +26,7 @@ SMALL = 9  # with fewer rows than this under the title, the bottom axis shares t
 BEYOND = 1e100  # no training run gets there, and what is nearer keeps every calculation here finite
 
 _Grid = list[list[Segment]]  # cells to write on, row 0 at the top
+_Points = list[tuple[float, float]]
 _Ink = Callable[..., Style]  # name of a theme colour, strength -> style
 
 
@@ -152,12 +153,12 @@ def _draw(chart: Chart, size: Size, ink: _Ink) -> list[Strip]:
         for line in chart.lines
     ]
     known = [y for curve in curves for _, y in curve if isfinite(y)]
-    if known and size.width >= 16:
+    if known and size.width >= 16 and len(grid) >= 2:  # or there is no room but for the title
         _plot(grid, chart, curves, known, ink)
     body = [Strip(cells).simplify() for cells in grid]
-    if not known:
+    if body and not known:
         words = _fitted(Strip([Segment(chart.empty, ink("foreground", 0.5))]), size.width)
-        body[len(body) // 2 : len(body) // 2 + 1] = [words.text_align(size.width, "center")]
+        body[len(body) // 2] = words.text_align(size.width, "center")
     return [*head, *body]
 
 
@@ -169,14 +170,12 @@ def _fitted(strip: Strip, width: int) -> Strip:
     return Strip([*kept, Segment("…", kept[-1].style if kept else None)])
 
 
-def _plot(grid: _Grid, chart: Chart, curves: list[list[tuple[float, float]]], known: list[float], ink: _Ink) -> None:
+def _plot(grid: _Grid, chart: Chart, curves: list[_Points], known: list[float], ink: _Ink) -> None:
     """Write axes, markers and curves; `known` are the ys that are not gaps, at least one."""
     height = len(grid)
     shared = height < SMALL
     rows = height - 1 if shared else height - 2
     bottom = rows - 1 if shared else rows
-    if rows < 1:
-        return
     y_axis, y_labels = _y_axis(min(known), max(known), chart.log, rows)
     left = 1 + max(GUTTER, *map(len, y_labels.values()))
     columns = max(1, len(grid[0]) - left)
@@ -184,19 +183,18 @@ def _plot(grid: _Grid, chart: Chart, curves: list[list[tuple[float, float]]], kn
     x_axis, x_labels = _x_axis(min(xs), max(xs), columns)
 
     thin, quiet, faint = (ink("foreground", strength) for strength in (0.3, 0.6, 0.2))
+    # a shared axis lies at the foot of its row, where the lowest dots are
+    corner, edge, tick = "│▁▁" if shared else "└─┬"
+    base = faint if shared else thin
+    _write(grid, bottom, left - 1, corner + edge * columns, base)
     for row in range(rows):
         _write(grid, row, left - 1, "│", thin)
-    if shared:  # at the foot of the row, where the lowest dots are
-        _write(grid, bottom, left, "▁" * columns, faint)
-    else:
-        _write(grid, bottom, left - 1, "└" + "─" * columns, thin)
     for row, label in y_labels.items():
         _write(grid, row, left - 1 - len(label), label, quiet)
         _write(grid, row, left - 1, "┤", thin)
     for column, start, label in x_labels:
         _write(grid, height - 1, left + start, label, quiet)
-        if not shared:
-            _write(grid, bottom, left + column, "┬", thin)
+        _write(grid, bottom, left + column, tick, base)
     if len(chart.x_label) < left:
         _write(grid, height - 1, left - 1 - len(chart.x_label), chart.x_label, ink("foreground", 0.4))
     shares = [x_axis.share(x) for x in chart.markers if x_axis.low < x <= x_axis.high]
@@ -231,10 +229,11 @@ def _y_axis(low: float, high: float, log: bool, rows: int) -> tuple[_Axis, dict[
 
     It begins and ends at a fifth of its labels' step, so that it seldom changes while a run goes on.
     """
+    log = log and high > 1.5 * low  # what is closer looks the same on a linear axis, and has rounder labels
     if log:
         low, high = log10(low), log10(high)
-    if high - low <= max(1e-6 if log else 1 / BEYOND, 1e-9 * max(abs(low), abs(high))):
-        around = 0.5 if log else abs(low) / 2 if abs(low) > 1 / BEYOND else 1.0  # a constant: around it
+    elif high - low <= max(1 / BEYOND, 1e-9 * max(abs(low), abs(high))):
+        around = abs(low) / 2 if abs(low) > 1 / BEYOND else 1.0
         low, high = low - around, high + around
     most = max(3, min(7, rows // 3))
     ticks = nice_ticks(low, high, most)
@@ -244,8 +243,8 @@ def _y_axis(low: float, high: float, log: bool, rows: int) -> tuple[_Axis, dict[
     ends = (10**axis.low, 10**axis.high) if log else (axis.low, axis.high)
     for count in range(most, 2, -1):
         ticks = nice_ticks(*ends, count, log)
-        step = ticks[1] - ticks[0]
-        labels = {_row(axis.share(tick), rows): tick_label(tick, tick if log else step) for tick in ticks}
+        step = 0.0 if log else ticks[1] - ticks[0]
+        labels = {_row(axis.share(tick), rows): tick_label(tick, step or tick) for tick in ticks}
         if len(labels) == len(ticks) or (log and count == 3 and len(labels) >= 3):
             return axis, labels
     # too few rows for round values: the ends and the middle, in as few digits as tell them apart
@@ -257,8 +256,7 @@ def _y_axis(low: float, high: float, log: bool, rows: int) -> tuple[_Axis, dict[
 
 def _x_axis(low: float, high: float, columns: int) -> tuple[_Axis, list[tuple[int, int, str]]]:
     """An axis over these values, and its labels, none overlapping or cut: tick, start, text."""
-    if 0 < low <= high / 10:
-        low = 0.0
+    low = 0.0 if 0 < low <= high / 10 else low
     if high - low <= 1e-9 * max(abs(low), abs(high)):
         around = max(1.0, abs(low) / 1000)
         low, high = max(0.0, low - around) if low >= 0 else low - around, high + around
@@ -278,9 +276,7 @@ def _x_axis(low: float, high: float, columns: int) -> tuple[_Axis, list[tuple[in
     return axis, labels
 
 
-def _dots(
-    lines: Sequence[Sequence[tuple[float, float]]], columns: int, rows: int
-) -> Iterator[tuple[int, int, str, int]]:
+def _dots(lines: list[_Points], columns: int, rows: int) -> Iterator[tuple[int, int, str, int]]:
     """Join the points of lines, given as shares of width and height, in braille.
 
     Yields:

@@ -74,7 +74,7 @@ class LossChart(ChartPane):
 
     def curves(self) -> tuple[list[tuple[str, str]], list[Line]]:
         train, val = self.store.train, self.store.val
-        title = [(f"  train {loss(train.last[1])}", "$text-muted")] if train.last else []
+        title = [(f"  train {loss(train.last[1])}", "$foreground 60%")] if train.last else []
         if val.last:
             title.append((f"  val {loss(val.last[1])}", "$accent"))
         return title, [self.line(train, "foreground", 0.5), self.line(val, "accent", points=True)]

@@ -52,7 +52,7 @@ class ChoiceField(Widget, can_focus=True):
         self.set_reactive(ChoiceField.value, value)
 
     def render(self) -> Content:
-        return Content.assemble(self.value, (" ⇄" if self.has_focus else "", "$text-muted"))
+        return Content.assemble(self.value, (" ⇄" if self.has_focus else "", "$foreground 60%"))
 
     def watch_value(self, old: str, new: str) -> None:
         if self.is_mounted and old != new:

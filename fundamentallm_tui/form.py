@@ -43,6 +43,7 @@ class Form(Vertical):
         self._flags = options.flags
         self._notes: dict[str, Static] = {}
         self._shown_values: dict[str, str] = {name: shown(value) for name, value in to_dict(config).items()}
+        self.total_steps = 0  # what the run would take; 0 until that is known
         self._text_problem: dict[str, str] = {}
         self._reading = 0
 
@@ -62,7 +63,7 @@ class Form(Vertical):
             for group, rows in groupby(SETTINGS.values(), key=lambda row: row.group):
                 names = [row.name for row in rows]
                 if group != SETTINGS["data"].group:
-                    yield Static(Content.styled(f"{group}", "$text-muted"), classes="group")
+                    yield Static(Content.styled(f"{group}", "$foreground 60%"), classes="group")
                 yield from self._rows(names)
         yield Static(id="size", markup=False)
         yield Static(id="hint")
@@ -187,26 +188,28 @@ class Form(Vertical):
         time.sleep(THINKING)
         if config is None or number != self._reading:
             return
-        problem, size = "", ""
+        problem, size, steps = "", "", 0
         try:
             if not config.data:
                 raise UserError("no data: name a text file to learn from")
             measured = measure(config.data)
             told = estimate_size(config, measured.characters, measured.vocab_size)
-            size = (
-                f"{millions(told.parameters)} params · {told.total_steps:,} steps · {measured.characters:,} characters"
-            )
+            steps = told.total_steps
+            size = f"{millions(told.parameters)} params · {steps} steps · {measured.characters:,} chars"
         except UserError as error:
             problem = str(error)
-        self.app.call_from_thread(self._measured, number, size, problem)
+        self.app.call_from_thread(self._measured, number, size, steps, problem)
 
-    def _measured(self, number: int, size: str, problem: str) -> None:
+    def _measured(self, number: int, size: str, steps: int, problem: str) -> None:
         if number != self._reading:
             return
         self.query_one("#size", Static).update(size)
+        self.total_steps = steps
         self._text_problem = {field_of(problem): problem} if problem else {}
         if self.config is not None and self.problems != self._text_problem:
             self.show_problems(self._text_problem)
+        else:
+            self.post_message(self.Changed())
 
     # Help for the field in focus
 
@@ -227,7 +230,7 @@ class Form(Vertical):
             text = Content.assemble((name, "bold $accent"), " ", " ".join(words))
         elif self.preset:
             about = " ".join(filter(None, (self.preset.description, _sentence(self.preset.expected_time))))
-            text = Content.assemble((clean(self.preset.name), "bold"), " ", (clean(about), "$text-muted"))
+            text = Content.assemble((clean(self.preset.name), "bold"), " ", (clean(about), "$foreground 60%"))
         else:
             text = Content("")
         self.query_one("#hint", Static).update(text)

@@ -9,12 +9,13 @@ from textual.widgets import Static
 
 from fundamentallm_tui.keys import KEYS, OTHERS, written
 
+# One paragraph, for someone who sees such curves for the first time.
 READING = (
-    "The top line says what the run is doing, how far it is and how long it still takes. A loss that falls is learning. "
-    "Faint: the training loss of each step. Bright: the validation loss, on text that the model never trains on. "
-    "When validation rises while training still falls, the model learns by heart: stop, or give it more text or more "
-    "dropout. When both stay high, it is too small, or the learning rate too low. When the loss jumps or is nan, the "
-    "learning rate is too high. Ask for a sample at any time: it does not change the run."
+    "The top line says what the run is doing, how far it is and how long it still takes. In the loss chart, faint is "
+    "the training loss of each step, and bright the validation loss, on text that the model never trains on. Falling is "
+    "learning. When validation rises while training still falls, the model learns by heart: stop, or give it more text "
+    "or more dropout. When both stay high, it is too small, or the learning rate too low. When the loss jumps or is "
+    "nan, the learning rate is too high. Ask for a sample at any time: it does not change the run."
 )
 
 
@@ -46,5 +47,5 @@ def text() -> Content:
         rows += [(f"{written(key.key):<9}{written(key.letter):<5}", "bold $accent"), f"{key.help}\n"]
     for name, meaning in OTHERS:
         rows += [(f"{name:<14}", "bold $accent"), f"{meaning}\n"]
-    rows += ["\n", ("Single letters act outside text fields; escape leaves one.\n\n", "$text-muted"), READING]
+    rows += ["\n", ("Single letters act outside text fields; escape leaves one.\n\n", "$foreground 60%"), READING]
     return Content.assemble(*rows)

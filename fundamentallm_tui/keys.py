@@ -27,26 +27,29 @@ class Key:
 
 
 KEYS = (
-    Key("start", "start", "f5", "Start, or go on: after PAUSED, STOPPED or FAILED; after FINISHED a new run", "start", "r"),
+    Key("start", "start", "f5", "Start; go on from PAUSED, STOPPED, FAILED; after FINISHED a new run", "start", "r"),
     Key("pause", "pause", "f6", "Pause after the step under way; again: go on", "pause", "p"),
     Key("save", "save", "f7", "Save a checkpoint now; it is never removed by itself", "save", "s"),
     Key("stop", "stop", "f8", "Stop: finish the step, save, end", "stop", "x"),
-    Key("prompt", "prompt", "ctrl+g", "To the prompt; enter lets the model go on from it, up recalls the last one", "sample", "g"),
+    Key("prompt", "prompt", "ctrl+g", "To the prompt; enter: the model continues it; up: the last one", "sample", "g"),
     Key("help", "help", "f1", "This help", "help", "question_mark"),
 )  # fmt: skip
 
 # Keys that other parts of the program bind, so that the help is complete.
 OTHERS = (
-    ("ctrl+p", "All commands, by name; themes too"),
-    ("ctrl+q", "Quit; asks when a run is under way"),
+    ("^p", "All commands, by name; themes too"),
+    ("^q", "Quit; asks when a run is under way"),
     ("1 … 5", "To a pane: config, log, loss, learning rate, sample"),
-    ("ctrl+← →", "To the pane before, after"),
+    ("^← ^→", "To the pane before, after"),
     ("tab", "To the next field; shift+tab: back"),
     ("escape", "Leave the field; in a dialog: change nothing"),
 )
 
 PANE_BINDINGS = [
-    *(Binding(str(n), f"pane('{name}')", f"To {title}", id=f"pane.{name}", show=False) for n, (name, title) in enumerate(PANES, 1)),
+    *(
+        Binding(str(n), f"pane('{name}')", f"To {title}", id=f"pane.{name}", show=False)
+        for n, (name, title) in enumerate(PANES, 1)
+    ),
     Binding("ctrl+left", "next_pane(-1)", "To the pane before", id="pane.before", show=False),
     Binding("ctrl+right", "next_pane(1)", "To the pane after", id="pane.after", show=False),
     Binding("escape", "leave_field", "Leave the field", id="leave", show=False),
@@ -59,7 +62,7 @@ def bindings() -> list[BindingType]:
 
 
 def written(key: str) -> str:
-    """A key as people write it: "F5", "ctrl+g", "?"."""
+    """A key as people write it: "F5", "^g", "?"."""
     if key == "question_mark":
         return "?"
-    return key.upper() if key[:1] == "f" and key[1:].isdigit() else key
+    return key.upper() if key[:1] == "f" and key[1:].isdigit() else key.replace("ctrl+", "^")

@@ -24,11 +24,25 @@ READY = "Write a prompt above; enter lets the model go on from it."
 KNOBS = {
     row.name: row
     for row in (
-        Setting("max_tokens", int, False, 200, "How many characters the model writes.", "", at_least=1, at_most=100_000),
-        Setting("temperature", float, False, 0.8, "How freely it chooses; 0: always the likeliest.", "", at_least=0, at_most=100),
-        Setting("top_k", int, False, 0, "Choose among the k likeliest only; 0: among all.", "", at_least=0, at_most=1_000_000),
-        Setting("top_p", float, False, 1.0, "Choose among the likeliest that add up to p; 1: among all.", "", above=0, at_most=1),
-        Setting("seed", int, True, None, "The same seed, the same text; empty: another each time.", "", at_least=0, at_most=2**31 - 1),
+        Setting(
+            "max_tokens", int, False, 200, "How many characters the model writes.", "", at_least=1, at_most=100_000
+        ),
+        Setting(
+            "temperature", float, False, 0.8, "How freely it chooses; 0: always the likeliest.", "",
+            at_least=0, at_most=100,
+        ),
+        Setting(
+            "top_k", int, False, 0, "Choose among the k likeliest only; 0: among all.", "",
+            at_least=0, at_most=1_000_000,
+        ),
+        Setting(
+            "top_p", float, False, 1.0, "Choose among the likeliest that add up to p; 1: among all.", "",
+            above=0, at_most=1,
+        ),
+        Setting(
+            "seed", int, True, None, "The same seed, the same text; empty: another each time.", "",
+            at_least=0, at_most=2**31 - 1,
+        ),
     )
 }  # fmt: skip
 LABELS = {"max_tokens": "tokens", "temperature": "T", "top_k": "top-k", "top_p": "top-p", "seed": "seed"}
@@ -124,19 +138,19 @@ class SamplePane(Vertical):
             self.output.update(Content.styled(clean(self._notice), "$warning"))
         elif not sample.id:
             text = READY if self._model else WAITING if self.store.under_way else NO_MODEL
-            self.output.update(Content.styled(text, "$text-muted"))
+            self.output.update(Content.styled(text, "$foreground 60%"))
         else:
             prompt, text = clean(sample.prompt, newlines=True), clean(sample.text, newlines=True)
             pieces = [(prompt, "bold $accent"), (text, "")]
             if sample.problem:
                 pieces.append((f"\n{clean(sample.problem)}", "$warning"))
             elif not sample.done:
-                pieces.append(("▌", "$text-muted"))
+                pieces.append(("▌", "$foreground 60%"))
             self.output.update(Content.assemble(*pieces))
             if not sample.done:
                 self.output.parent.scroll_end(animate=False)  # type: ignore[union-attr]
         state = "" if not sample.id else "  writing" if not sample.done else f"  at step {sample.step}"
-        self.border_title = Content.assemble("Sample", (state, "$text-muted"))
+        self.border_title = Content.assemble("Sample", (state, "$foreground 60%"))
 
     def _knobs(self) -> dict[str, Any]:
         values: dict[str, Any] = {}

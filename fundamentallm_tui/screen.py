@@ -21,7 +21,7 @@ from fundamentallm_tui.launch import Options, by_setting, goes_on_from, next_job
 from fundamentallm_tui.link import Gone, Link, News, SessionLike, Starter
 from fundamentallm_tui.log import LogView
 from fundamentallm_tui.pace import Pace
-from fundamentallm_tui.sample import SamplePane
+from fundamentallm_tui.sample import WAITING, SamplePane
 from fundamentallm_tui.status import StatusLine
 from fundamentallm_tui.store import FINISHED, IDLE, PASSING, UNSEEN, Store
 
@@ -113,6 +113,7 @@ class MainScreen(Screen[None]):
             self.link.leave()
             self.link = None
         self.store.begin(job.folder, self.form.label, config, goes_on=job.resume_from is not None)
+        self.store.total_steps = self.form.total_steps or self.store.total_steps
         self.show_changes({"phase", "curves"})
         self._launch(job)
 
@@ -146,7 +147,7 @@ class MainScreen(Screen[None]):
     def action_pane(self, name: str) -> None:
         """Show a pane and let the keyboard scroll or fill it."""
         self._activate(name)
-        if name == "config":
+        if name == "config" and not self.store.under_way:
             self.form.focus_first()
         else:
             self.set_focus({"log": self.log_view, "sample": self.sample.prompt}.get(name))
@@ -169,14 +170,19 @@ class MainScreen(Screen[None]):
             self._unsent.append(command)
         self.show_changes({"phase"})
 
+    @on(Form.Changed)
+    def _form_changed(self) -> None:
+        """While no run is there, the status line shows what the form would start."""
+        config, store = self.form.config, self.store
+        if store.folder is None and config is not None:
+            store.name = self.form.label
+            store.epochs, store.total_steps = config.epochs, self.form.total_steps
+            self._status_pace.ask(now=True)
+
     @on(SamplePane.Asked)
     def _sample(self, event: SamplePane.Asked) -> None:
         if not self.has_model or self.link is None:
-            self.sample.refuse(
-                "There is no model to ask yet."
-                if self.store.under_way
-                else "There is no model to ask: F5 starts a run."
-            )
+            self.sample.refuse(WAITING if self.store.under_way else "There is no model to ask. F5 starts a run.")
             return
         if not self.store.sample.done:
             self.link.send(CancelSample(sample=self.store.sample.id))

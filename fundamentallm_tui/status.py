@@ -55,8 +55,8 @@ def _columns(store: Store) -> list[tuple[str, str, str]]:
         ("epoch", f"epoch {store.epoch:>{epochs}}/{store.epochs or '–'}", ""),
         ("percent", f"{share:>4}", ""),
         ("eta", f"ETA {duration(store.eta()):>6}", ""),
-        ("rate", f"{rate(store.tokens_per_second):>5} tok/s", "$text-muted"),
-        ("grad", f"grad {short(store.grad_norm):<5}", "$text-muted"),
+        ("rate", f"{rate(store.tokens_per_second):>5} tok/s", "$foreground 60%"),
+        ("grad", f"grad {short(store.grad_norm):<5}", "$foreground 60%"),
     ]
 
 

@@ -92,4 +92,6 @@ def _too_short(config: Config, tokens: int, train: int, held_out: int) -> str:
             f"{name}: its {train} training characters are fewer than one window of {config.max_seq_len} + 1; "
             f"--max-seq-len {train - 1} is the largest that fits"
         )
-    return f"{name}: --val-split {config.val_split:g} of {tokens} characters leaves {held_out} to validate on; 2 are needed"
+    return (
+        f"{name}: --val-split {config.val_split:g} of {tokens} characters leaves {held_out} to validate on; it needs 2"
+    )
