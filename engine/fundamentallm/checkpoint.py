@@ -123,7 +123,14 @@ def _checked(path: Path, content: Any) -> Checkpoint:
     """A checkpoint whose parts have the types and sizes that its configuration says."""
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
         raise UserError(f"{path}: is not a checkpoint of this program")
-    kinds = {"model": dict, "optimizer": dict, "counters": dict, "config": dict, "vocabulary": str, "fingerprint": str}
+    kinds: dict[str, type] = {
+        "model": dict,
+        "optimizer": dict,
+        "counters": dict,
+        "config": dict,
+        "vocabulary": str,
+        "fingerprint": str,
+    }
     kinds |= {"threads": int, "torch": str, "device": str}
     if content.keys() != kinds.keys() or any(not isinstance(content[name], kind) for name, kind in kinds.items()):
         raise UserError(f"{path}: lacks parts of a checkpoint; it was made by another version or changed by hand")

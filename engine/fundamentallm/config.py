@@ -231,10 +231,10 @@ def changed_when_resuming(saved: Config, flags: Mapping[str, Any]) -> Config:
     """
     config = resolve(Layer(to_dict(saved)), flags_layer(flags))
     refused = [
-        Problem(SETTINGS[name].flag, f"is {getattr(saved, name)} in the checkpoint and cannot change to {getattr(config, name)}; leave it out")
-        for name in flags
-        if SETTINGS[name].fixed and getattr(config, name) != getattr(saved, name)
-    ]  # fmt: skip
+        Problem(row.flag, f"cannot change on resume: the checkpoint has {getattr(saved, row.name)}; leave it out")
+        for row in SETTINGS.values()
+        if row.fixed and row.name in flags and getattr(config, row.name) != getattr(saved, row.name)
+    ]
     if refused:
         raise ConfigError(refused)
     return replace(config, data=config.data or saved.data)

@@ -10,7 +10,7 @@ import math
 import types
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 
@@ -222,7 +222,7 @@ def to_line(values: dict[str, Any]) -> str:
 def from_values(kind: type[T], values: dict[str, Any]) -> T | None:
     """An instance of a message class from plain values, or None where one is missing or of a wrong type."""
     arguments = {}
-    for name, hint, required in _shape(kind):
+    for name, hint, required in _shape(cast(Any, kind)):  # mypy: a type variable is not hashable
         if name not in values:
             if required:
                 return None
@@ -238,7 +238,7 @@ _MISFIT = object()
 
 
 @cache
-def _shape(kind: type) -> list[tuple[str, Any, bool]]:
+def _shape(kind: Any) -> list[tuple[str, Any, bool]]:
     hints = get_type_hints(kind)
     return [
         (f.name, hints[f.name], f.default is MISSING and f.default_factory is MISSING)

@@ -36,9 +36,9 @@ class Decoder:
             (b.attention.qkv.weight, b.attention.out.weight, b.feed_forward.up.weight, b.feed_forward.down.weight)
             for b in model.blocks
         ]
-        heads, (length, half) = model.blocks[0].attention.heads, model.angles.shape
-        self.length, self.position = length, 0
-        shape = (len(self._blocks), samples, heads, length, 2 * half)
+        self._heads, (self.length, self._half) = model.blocks[0].attention.heads, model.angles.shape
+        self.position = 0
+        shape = (len(self._blocks), samples, self._heads, self.length, 2 * self._half)
         self._keys, self._values = self._embedding.new_zeros(shape), self._embedding.new_zeros(shape)
 
     def read(self, tokens: Tensor) -> Tensor:
@@ -46,15 +46,15 @@ class Decoder:
         T, start = tokens.shape[1], self.position
         assert start == 0 or T == 1
         assert start + T <= self.length, "the context is full"
-        turns = self._angles[start : start + T, None]
+        turns = self._angles[start : start + T, None, None]  # (T, 1, 1, K / 2)
         x = _norm(F.embedding(tokens, self._embedding))  # (B, T, D)
         for layer, (qkv, out, up, down) in enumerate(self._blocks):
             keys, values = self._keys[layer], self._values[layer]
-            parts = F.linear(_norm(x), qkv).view(*x.shape[:2], 3, keys.shape[1], keys.shape[3])
-            both = torch.view_as_complex(_norm(parts[:, :, :2]).unflatten(-1, (-1, 2))) * turns[:, None]
+            parts = F.linear(_norm(x), qkv).view(*x.shape[:2], 3, self._heads, self._half, 2)
+            both = torch.view_as_complex(_norm(parts[:, :, :2], (-2, -1))) * turns  # queries and keys at once
             q, k = torch.view_as_real(both).flatten(-2).unbind(2)  # each (B, T, H, K)
             keys[:, :, start : start + T] = k.transpose(1, 2)
-            values[:, :, start : start + T] = parts[:, :, 2].transpose(1, 2)
+            values[:, :, start : start + T] = parts[:, :, 2].flatten(-2).transpose(1, 2)
             y = F.scaled_dot_product_attention(
                 q.transpose(1, 2), keys[:, :, : start + T], values[:, :, : start + T], is_causal=T > 1
             )
@@ -122,5 +122,5 @@ def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
     return tokenizer.encode(prompt, name="the prompt") if prompt else [max(0, tokenizer.vocabulary.find("\n"))]
 
 
-def _norm(x: Tensor) -> Tensor:
-    return x * (x.square().mean(-1, keepdim=True) + EPSILON).rsqrt()
+def _norm(x: Tensor, axes: tuple[int, ...] = (-1,)) -> Tensor:
+    return x * (x.square().mean(axes, keepdim=True) + EPSILON).rsqrt()

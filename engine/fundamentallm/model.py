@@ -5,6 +5,8 @@
 - Knows nothing of training: no loss, no device, no randomness of its own (dropout is handed in as `Noise`).
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -46,6 +48,8 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
+    """Two sublayers; `Transformer` adds what they say to the residual stream."""
+
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.attention = Attention(config)
@@ -56,11 +60,12 @@ class Transformer(nn.Module):
     """`forward` maps tokens (B, T) to logits (B, T, V)."""
 
     angles: Tensor
+    blocks: Sequence[Block]  # a ModuleList
 
     def __init__(self, config: Config, vocab_size: int) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocab_size, config.model_dim)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))  # type: ignore[assignment]
         width = config.model_dim // config.num_heads
         self.register_buffer("angles", angles(config.max_seq_len, width), persistent=False)
         self._initialise(torch.Generator().manual_seed(config.seed))

@@ -4,40 +4,44 @@ Measured at (32, 256, 128) on two cores, forward and backward: `F.rms_norm` 25 m
 times the width 29 ms, here 3.9; `F.dropout` and an addition 10 ms, here 2.5.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
 EPSILON = 1e-6
 
 
 class _RMSNorm(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         scale = (norm.square_() / x.shape[-1]).add_(EPSILON).rsqrt_()
-        y = x * scale
+        y: Tensor = x * scale
         ctx.save_for_backward(y, scale)
         return y
 
     @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:  # type: ignore[override]
-        y, scale = ctx.saved_tensors  # type: ignore[attr-defined]
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        y, scale = ctx.saved_tensors
         along = (grad * y).mean(-1, keepdim=True)
-        return torch.addcmul(grad, y, along, value=-1).mul_(scale)
+        through: Tensor = torch.addcmul(grad, y, along, value=-1).mul_(scale)
+        return through
 
 
 class _SquaredReLU(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         positive = x.clamp_min(0)
         ctx.save_for_backward(positive)
-        return positive * positive
+        squared: Tensor = positive * positive
+        return squared
 
     @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:  # type: ignore[override]
-        (positive,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return (grad * positive).mul_(2)
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (positive,) = ctx.saved_tensors
+        through: Tensor = (grad * positive).mul_(2)
+        return through
 
 
 def rms_norm(x: Tensor) -> Tensor:
@@ -64,5 +68,5 @@ def rotate(x: Tensor, angles: Tensor) -> Tensor:
         x: queries or keys, (..., T, H, K).
         angles: from `angles`, (T, K / 2); row t belongs to position t.
     """
-    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))  # (..., T, H, K / 2)
+    pairs = torch.view_as_complex(x.float().reshape(*x.shape[:-1], -1, 2))  # (..., T, H, K / 2)
     return torch.view_as_real(pairs * angles[:, None]).flatten(-2).to(x.dtype)

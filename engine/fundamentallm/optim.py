@@ -51,7 +51,8 @@ class Optimizer:
         refused = None if ok is None else 1 - ok
         for name, p in self._adamw.items():
             # the fused kernel itself: torch.optim.AdamW would import two seconds of torch._dynamo for it
-            torch._fused_adamw_(  # type: ignore[call-overload]
+            assert p.grad is not None
+            torch._fused_adamw_(
                 [p], [p.grad], [self._mean[name]], [self._square[name]], [], [self._count],
                 lr=learning_rate, beta1=BETAS[0], beta2=BETAS[1], weight_decay=weight_decay, eps=EPSILON,
                 amsgrad=False, maximize=False, found_inf=refused,

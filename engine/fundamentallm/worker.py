@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 import traceback
+from contextlib import suppress
 from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,10 +38,8 @@ def main(job: Job, events: "Queue[Event]", heard: "Queue[Command | None]") -> No
     from fundamentallm.trainer import Trainer
 
     def say(event: Event) -> None:
-        try:
+        with suppress(queue.Full):  # the reader will see the gap and look into the journal
             events.put_nowait(event)
-        except queue.Full:
-            pass  # the reader will see the gap and look into the journal
 
     ears = Ears(heard)
     try:
