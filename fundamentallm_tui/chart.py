@@ -16,7 +16,6 @@ from rich.style import Style
 from textual.color import Color, ColorParseError
 from textual.geometry import Size
 from textual.strip import Strip
-from textual.theme import Theme
 from textual.widget import Widget
 
 from fundamentallm_tui.series import nice_ticks, tick_label
@@ -25,7 +24,7 @@ GUTTER = 7  # columns for the labels of y; only a longer label widens it, so the
 SMALL = 9  # with fewer rows than this under the title, the bottom axis shares the plot's last row
 BEYOND = 1e100  # no training run gets there, and what is nearer keeps every calculation here finite
 
-_Grid = list[list[Segment]]  # cells to write on, row 0 at the top
+_Grid = list[list[Segment]]  # cells to write on, from the top
 _Points = list[tuple[float, float]]
 _Ink = Callable[..., Style]  # name of a theme colour, strength -> style
 
@@ -35,11 +34,10 @@ class Line:
     """One line of a chart.
 
     Attributes:
-        x: increasing.
-        y: as many. Nan, infinity and, on a log axis, zero or less are gaps.
+        x, y: the points, by increasing x. A y of nan, infinity or, on a log axis, zero or less is a gap.
         colour: the name of a theme colour: "foreground", "primary", "accent" ...
         strength: how much of the colour is left over the background, 0 to 1.
-        points: mark the points over all lines, or of very many some, to the newest.
+        points: mark the points, or of many so many that the marks stay apart, the newest always.
     """
 
     x: Sequence[float]
@@ -54,8 +52,8 @@ class Chart:
     """What a `ChartView` shows.
 
     Attributes:
-        title: a text; or pieces of it, each with the name of a theme colour: a legend.
-        lines: later ones lie over earlier ones.
+        title: a text, or pieces of it, each with the name of a theme colour: a legend.
+        lines: later ones lie over earlier ones; marked points lie over all.
         markers: where faint vertical lines stand: the ends of epochs.
         log: whether y is logarithmic.
         x_label: what x counts, left of its labels, where it fits.
@@ -96,7 +94,7 @@ class ChartView(Widget):
     def on_mount(self) -> None:
         self.app.theme_changed_signal.subscribe(self, self._redraw)
 
-    def _redraw(self, _theme: Theme | None = None) -> None:
+    def _redraw(self, _theme: object = None) -> None:
         self._drawn_for = None
         self.refresh()
 
@@ -174,8 +172,7 @@ def _plot(grid: _Grid, chart: Chart, curves: list[_Points], known: list[float], 
     """Write axes, markers and curves; `known` are the ys that are not gaps, at least one."""
     height = len(grid)
     shared = height < SMALL
-    rows = height - 1 if shared else height - 2
-    bottom = rows - 1 if shared else rows
+    rows, bottom = (height - 1, height - 2) if shared else (height - 2, height - 2)
     y_axis, y_labels = _y_axis(min(known), max(known), chart.log, rows)
     left = 1 + max(GUTTER, *map(len, y_labels.values()))
     columns = max(1, len(grid[0]) - left)
@@ -197,9 +194,8 @@ def _plot(grid: _Grid, chart: Chart, curves: list[_Points], known: list[float], 
         _write(grid, bottom, left + column, tick, base)
     if len(chart.x_label) < left:
         _write(grid, height - 1, left - 1 - len(chart.x_label), chart.x_label, ink("foreground", 0.4))
-    shares = [x_axis.share(x) for x in chart.markers if x_axis.low < x <= x_axis.high]
-    marked = sorted({_column(share, columns) for share in shares})
-    for column in marked[:: 1 + 6 * len(marked) // columns]:
+    marked = sorted({_column(x_axis.share(x), columns) for x in chart.markers if x_axis.low < x <= x_axis.high})
+    for column in marked[:: 1 + 6 * len(marked) // columns]:  # one in six columns at most
         for row in range(bottom):
             _write(grid, row, left + column, "┊", faint)
 

@@ -52,7 +52,7 @@ class Form(Vertical):
         """What names the folder of a run: the preset, if the data is still the preset's."""
         if self.preset is None or self.config is None:
             return ""
-        data = SETTINGS["data"].parse(self.preset.layer.values.get("data", ""))
+        data = SETTINGS["data"].parse(self.preset.layer.values.get("data") or ())
         return self.preset.name if data == self.config.data else ""
 
     # Composition

@@ -277,8 +277,8 @@ class MainScreen(Screen[None]):
         if not store.under_way and store.phase != IDLE:
             self.loss.pace.ask(now=True)
             self.rate.pace.ask(now=True)
-            if self.quitting:
-                self.app.exit(return_code=0)
+        if not store.under_way and self.quitting:
+            self.app.exit(return_code=0)
 
     def _passing(self) -> None:
         self._look_again = None

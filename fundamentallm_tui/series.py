@@ -241,7 +241,7 @@ def _decimals(step: float) -> int:
     """How many decimals write a step exactly, or three digits of one that is not round."""
     if not step or not isfinite(step):
         return 0
-    for decimals in range(limit := max(0, 2 - floor(log10(step)))):
+    for decimals in range(limit := min(15, max(0, 2 - floor(log10(step))))):
         if abs(round(step, decimals) - step) < 1e-9 * step:
             return decimals
     return limit

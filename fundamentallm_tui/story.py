@@ -61,8 +61,6 @@ def _words(event: Event, sample: str) -> tuple[str, str]:
             return PLAIN, _opening(event)
         case Phase(phase="compiling"):
             return FAINT, "compiling the model for this machine"
-        case Phase(phase="paused"):
-            return WARN, f"paused at step {event.step}"
         case Evaluated():
             where = f"epoch {event.epoch}" if event.epoch_ended else f"step {event.step}"
             best = "  best so far" if event.best else ""
@@ -71,6 +69,8 @@ def _words(event: Event, sample: str) -> tuple[str, str]:
             return BAD, f"could not save {event.path}: {event.why}"
         case Intervention():
             return PLAIN, f"{event.setting} {shown(event.old)} -> {shown(event.new)} at step {event.step} ({event.who})"
+        case Answered(ok=True, command="pause"):
+            return WARN, f"paused at step {event.step}"
         case Answered(ok=True, command="resume"):
             return PLAIN, f"goes on at step {event.step}"
         case Answered(ok=False) if event.id != sample:

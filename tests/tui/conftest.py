@@ -1,0 +1,171 @@
+"""A run that does what a test says, and a console around it."""
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fundamentallm import commands
+from fundamentallm.commands import Command
+from fundamentallm.config import flags_layer, to_dict
+from fundamentallm.events import Answered, CheckpointSaved, Event, Finished, Phase, Progress, RunStarted
+from fundamentallm.job import Job
+from fundamentallm.presets import load_preset
+from fundamentallm_tui.app import Console
+from fundamentallm_tui.launch import Options
+from fundamentallm_tui.screen import MainScreen
+from textual.pilot import Pilot
+
+
+class FakeSession:
+    """Has Session's interface; hands over what `say` was given and keeps what it was sent."""
+
+    def __init__(self, job: Job) -> None:
+        self.job, self.folder = job, job.folder
+        self.sent: list[Command] = []
+        self.alive, self.end, self.left = True, "", False
+        self.tail = ["a last word"]
+        self._said: list[Event] = []
+        self._seq = 0
+
+    def send(self, command: Command) -> None:
+        self.sent.append(command)
+
+    def events(self, timeout: float) -> list[Event]:
+        time.sleep(0.01)
+        said, self._said = self._said, []
+        return said
+
+    def log_tail(self, lines: int = 10) -> list[str]:
+        return self.tail[-lines:]
+
+    def leave(self) -> None:
+        self.left = True
+
+    # What a test makes it do
+
+    def say(self, *events: Event) -> None:
+        stamped = []
+        for event in events:
+            self._seq += 1
+            stamped.append(replace(event, seq=self._seq, time=1_700_000_000.0 + self._seq))
+        self._said += stamped
+
+    def begin(self, step: int = 0, total: int = 400, epochs: int = 5) -> None:
+        self.say(Phase(step=step, phase="loading"), started(self.job, step, total, epochs))
+        self.say(Phase(step=step, phase="training"))
+
+    def finish(self, step: int, reason: str = "completed") -> None:
+        self.say(finished(step, reason))
+
+    def answer(self, ok: bool = True, why: str = "") -> None:
+        last = self.sent[-1]
+        self.say(Answered(step=0, id=last.id, command=commands.NAMES[type(last)], ok=ok, why=why))
+
+    def die(self, end: str = "killed by SIGKILL") -> None:
+        self.end, self.alive = end, False
+
+
+def started(job: Job, step: int = 0, total: int = 400, epochs: int = 5) -> RunStarted:
+    resumed = str(job.resume_from) if job.resume_from else None
+    return RunStarted(
+        step=step, version="0", config=to_dict(job.config), parameters=100_000, vocab_size=60, resumed_from=resumed,
+        steps_per_epoch=total // epochs, total_steps=total, device="cpu", threads=2, torch="2", pid=1, host="here",
+    )  # fmt: skip
+
+
+def progress(first: int, last: int, *, epoch: int = 1, eta: float | None = 60.0, rate: float = 24_100.0) -> Progress:
+    steps = tuple(range(first, last + 1))
+    return Progress(
+        step=steps, train_loss=tuple(4.0 - step / 200 for step in steps), learning_rate=(1e-3,) * len(steps),
+        grad_norm=(0.41,) * len(steps), epoch=epoch, tokens=last * 1000, tokens_per_second=rate, eta_seconds=eta,
+        memory_bytes=0,
+    )  # fmt: skip
+
+
+def finished(step: int, reason: str = "completed") -> Finished:
+    return Finished(
+        step=step, reason=reason, epoch=5, train_loss=1.5, val_loss=1.7, best_val_loss=1.7, best_step=step, best_epoch=5,
+        seconds=83.0, tokens=1, path="final_model.pt",
+    )  # fmt: skip
+
+
+def saved(step: int, path: str, kind: str) -> CheckpointSaved:
+    return CheckpointSaved(step=step, path=path, kind=kind, bytes=1_600_000, seconds=0.1)
+
+
+@dataclass
+class Watched:
+    """A console under test, and the runs that it started."""
+
+    app: Console
+    pilot: Pilot[Any]
+    runs: list[FakeSession] = field(default_factory=list)
+
+    @property
+    def main(self) -> MainScreen:
+        return self.app.main
+
+    @property
+    def run(self) -> FakeSession:
+        return self.runs[-1]
+
+    @property
+    def status(self) -> str:
+        return str(self.main.status.render())
+
+    @property
+    def keys(self) -> str:
+        return str(self.main.bar.render())
+
+    async def until(self, what: Callable[[], object]) -> None:
+        """Wait for something that other threads bring about."""
+        for _ in range(500):
+            await self.pilot.pause(0.01)
+            if what():
+                return
+        raise AssertionError(f"never came about; status: {self.status}\nlog:\n{self.main.log_view.text}")
+
+    async def started(self, total: int = 400, epochs: int = 5) -> FakeSession:
+        """Press F5 and wait until the run trains."""
+        before = len(self.runs)
+        await self.pilot.press("f5")
+        await self.until(lambda: len(self.runs) > before and self.main.link is not None)
+        self.run.begin(total=total, epochs=epochs)
+        await self.until(lambda: "TRAINING" in self.status)
+        return self.run
+
+
+class Workshop:
+    """What tests make consoles and events with."""
+
+    started, progress, finished, saved = map(staticmethod, (started, progress, finished, saved))
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.text = folder / "text.txt"
+        self.text.write_text("To be, or not to be, that is the question. " * 400)
+
+    @asynccontextmanager
+    async def console(self, size: tuple[int, int] = (120, 36), **flags: Any) -> AsyncIterator[Watched]:
+        """A console at this size; `flags` are settings as typed on the command line."""
+        runs: list[FakeSession] = []
+
+        def start(job: Job) -> FakeSession:
+            runs.append(FakeSession(job))
+            return runs[-1]
+
+        layer = flags_layer({"data": [str(self.text)], **flags})
+        app = Console(Options(preset=load_preset("tiny"), flags=layer), start=start)
+        async with app.run_test(size=size) as pilot:
+            await pilot.pause()
+            yield Watched(app, pilot, runs)
+
+
+@pytest.fixture
+def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
+    monkeypatch.chdir(tmp_path)
+    return Workshop(tmp_path)
