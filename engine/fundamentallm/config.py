@@ -199,9 +199,10 @@ def resolve(*layers: Layer) -> Config:
                 places[name] = place
             except UserError as error:
                 problems.append(_at(name, str(error), place))
-    if not problems:
-        config = Config(**values)
-        problems = [_at(name, text, places.get(name, "")) for name, text in _conflicts(config)]
+    config, wrong = Config(**values), {problem.name.removeprefix("--").replace("-", "_") for problem in problems}
+    for names, text in _conflicts(config):
+        if wrong.isdisjoint(names):  # else one of them is not what was meant
+            problems.append(_at(names[0], text, places.get(names[0], "")))
     if problems:
         raise ConfigError(problems)
     return config
@@ -250,19 +251,22 @@ def _at(name: str, text: str, place: str) -> Problem:
     return Problem(place, text) if place.startswith("--") else Problem(name, text, place)
 
 
-def _conflicts(config: Config) -> list[tuple[str, str]]:
-    """What is wrong between values that are each within their bounds."""
-    problems = []
+def _conflicts(config: Config) -> list[tuple[tuple[str, ...], str]]:
+    """What is wrong between values that are each within their bounds; the first name is the one to change."""
+    problems: list[tuple[tuple[str, ...], str]] = []
     dim, heads = config.model_dim, config.num_heads
     valid = [n for n in range(1, dim + 1) if dim % n == 0 and (dim // n) % 2 == 0]
     if not valid:
-        problems.append(("model_dim", f"{dim} is odd; {dim + 1} would do"))
+        problems.append((("model_dim",), f"{dim} is odd; {dim + 1} would do"))
     elif heads not in valid:
         names = ", ".join(map(str, valid[:-1])) + f" or {valid[-1]}" if len(valid) > 1 else str(valid[0])
         why = f"does not divide model_dim {dim}" if dim % heads else f"leaves heads of odd width {dim // heads}"
-        problems.append(("num_heads", f"{heads} {why}; {names} {'do' if len(valid) > 1 else 'does'}"))
+        problems.append((("num_heads", "model_dim"), f"{heads} {why}; {names} {'do' if len(valid) > 1 else 'does'}"))
     if config.stride is not None and config.stride > config.max_seq_len:
         problems.append(
-            ("stride", f"{config.stride} is more than max_seq_len {config.max_seq_len}; text would be skipped")
+            (
+                ("stride", "max_seq_len"),
+                f"{config.stride} is more than max_seq_len {config.max_seq_len}; text would be skipped",
+            )
         )
     return problems

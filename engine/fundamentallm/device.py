@@ -52,8 +52,8 @@ class Precision:
             self.dtype = torch.bfloat16 if has_bf16 else torch.float16
 
     @property
-    def scales(self) -> bool:
-        """Whether gradients need to be scaled so as not to vanish (float16 only)."""
+    def narrow(self) -> bool:
+        """Whether the format has so few exponents (float16) that small gradients vanish in it."""
         return self.dtype == torch.float16
 
     def forward(self) -> AbstractContextManager[object]:

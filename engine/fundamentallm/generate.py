@@ -6,6 +6,7 @@
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -82,8 +83,9 @@ def stream(
     text = torch.tensor([prompt[-decoder.length :]] * samples, device=device)  # (B, T), what the cache holds
     logits = decoder.read(text)
     for left in range(max_tokens, 0, -1):
-        tokens = pick(logits.float(), sampling, dice)  # (B, 1)
-        probability = logits.float().softmax(-1).gather(1, tokens)
+        with one_thread(device):
+            tokens = pick(logits.float(), sampling, dice)  # (B, 1)
+            probability = logits.float().softmax(-1).gather(1, tokens)
         yield tokens[:, 0].tolist(), probability[:, 0].tolist()
         if left == 1:
             return
@@ -91,9 +93,20 @@ def stream(
         if decoder.position == decoder.length:
             text = text[:, -max(1, decoder.length // 2) :]
             decoder.position = 0
-            logits = decoder.read(text)
-        else:
-            logits = decoder.read(tokens)
+        with one_thread(device):
+            logits = decoder.read(tokens if decoder.position else text)
+
+
+@contextmanager
+def one_thread(device: torch.device) -> Iterator[None]:
+    """One token is too little work to share: on a busy CPU a second thread makes it five times slower."""
+    threads = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def pick(logits: Tensor, sampling: Sampling, dice: torch.Generator) -> Tensor:

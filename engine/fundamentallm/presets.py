@@ -95,6 +95,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
         raise UserError(f"{path}{place}: is not YAML: {getattr(error, 'problem', error)}") from None
+    except RecursionError:
+        raise UserError(f"{path}: is nested too deeply for a configuration") from None
     if root is None:
         return {}, {}
     if not isinstance(root, yaml.MappingNode):
@@ -106,12 +108,11 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         key, place = str(key_node.value), f"{path}, line {key_node.start_mark.line + 1}"
         if key in values:
             problems.append(Problem(key, f"is set twice; first in {places[key].rsplit(', ', 1)[1]}", place))
-        elif key not in SETTINGS and key not in ABOUT:
-            problems.append(Problem(key, unknown("setting", key, tuple(SETTINGS)), place))
         try:
             values[key] = yaml.SafeLoader("").construct_document(value_node)
-        except yaml.YAMLError as error:
-            problems.append(Problem(key, f"cannot be used: {getattr(error, 'problem', error)}", place))
+        except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:  # PyYAML lets all of them through
+            why = str(getattr(error, "problem", error)).splitlines()[0][:200]
+            problems.append(Problem(key, f"cannot be used: {why}", place))
         places[key] = place
     if problems:
         raise ConfigError(problems)

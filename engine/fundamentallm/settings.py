@@ -145,5 +145,7 @@ def closest(word: str, known: "tuple[str, ...] | list[str]") -> str | None:
 
 
 def _shown(raw: Any) -> str:
+    if isinstance(raw, int) and abs(raw) >= 10**60:
+        return "an enormous number"  # Python refuses to print one of thousands of digits
     text = f"{raw:g}" if isinstance(raw, float) else str(raw)
     return text if len(text) <= 60 else text[:59] + "…"

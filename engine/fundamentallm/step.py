@@ -57,6 +57,8 @@ class Stepper:
     def backward(self, step: int) -> Tensor:
         """The loss of a step's whole batch, its gradient left in the parameters."""
         config, rows = self.config, self.corpus.real_rows(step)
+        tokens = rows * config.max_seq_len
+        scale = tokens if self.precision.narrow else 1  # float16: the sum's gradient, where the mean's would vanish
         total = torch.zeros((), device=self._parameters[0].device)
         for part in range(-(-rows // config.batch_size)):  # parts of masked windows only are not computed
             inputs, targets = self.corpus.batch(step, part)
@@ -65,9 +67,13 @@ class Stepper:
                 logits = self.model(inputs, noise)  # (B, T, V)
             loss = F.cross_entropy(
                 logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction="sum"
-            ) / (rows * config.max_seq_len)
-            loss.backward()  # type: ignore[no-untyped-call]
-            total += loss.detach()
+            )
+            (loss * (scale / tokens)).backward()  # type: ignore[no-untyped-call]
+            total += loss.detach() / tokens
+        if scale != 1:
+            for p in self._parameters:
+                assert p.grad is not None
+                p.grad /= scale
         return total
 
     def forget_gradients(self) -> None:

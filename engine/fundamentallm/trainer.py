@@ -60,7 +60,6 @@ class Trainer:
         self._seconds_before = parts.counters.seconds
         self._next_report = 0.0
         self._phase_now = "loading"
-        self._meter.go()
 
     def run(self) -> events.Finished | events.Failed:
         """Train to the end, and say how it ended."""
@@ -106,7 +105,7 @@ class Trainer:
         """Answer what can still be answered after the end."""
         for command in heard:
             if isinstance(command, commands.Sample):
-                self._sample(command)
+                self._answer_sample(command)
             elif not isinstance(command, commands.CancelSample):
                 self._answer(command, "the run has ended")
 
@@ -139,7 +138,10 @@ class Trainer:
         )
         for text in parts.notices:
             self._notice(text)
+        if not self._counters.step:
+            self._save([LAST])  # from now on there is always something to go on from
         self._phase("training")
+        self._meter.go()
 
     def _end(self) -> str | None:
         """Why the run is over, if it is."""
@@ -274,15 +276,19 @@ class Trainer:
         self._answer(command)
 
     def _sample(self, command: commands.Sample) -> None:
-        parts = self._parts
         with self._interlude("sampling"):
-            try:
-                later = answer(command, parts.model, parts.tokenizer, self._counters.step, self._say, self._listen)
-            except UserError as error:
-                return self._answer(command, str(error))
-            self._answer(command)
+            later = self._answer_sample(command)
         for other in later:
             self._take(other)
+
+    def _answer_sample(self, command: commands.Sample) -> list[Command]:
+        parts, later, why = self._parts, [], ""
+        try:
+            later = answer(command, parts.model, parts.tokenizer, self._counters.step, self._say, self._listen)
+        except UserError as error:
+            why = str(error)
+        self._answer(command, why)
+        return later
 
     def _finish(self, reason: str) -> events.Finished:
         if not self._saver.saved:
