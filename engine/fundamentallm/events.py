@@ -254,7 +254,12 @@ def _fit(hint: Any, value: Any) -> Any:
     if hint is float:
         if value is None:
             return math.nan
-        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else _MISFIT
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return _MISFIT
+        try:
+            return float(value)
+        except OverflowError:  # a whole number of more than 308 digits
+            return _MISFIT
     if origin in (Union, types.UnionType):
         if value is None:
             return None

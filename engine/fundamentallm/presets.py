@@ -77,7 +77,10 @@ def to_yaml(config: Config) -> str:
         if SETTINGS[name].group != group:
             group = SETTINGS[name].group
             lines.append(f"\n# {group}")
-        lines.append(yaml.safe_dump({name: value}, allow_unicode=True, width=1000, default_flow_style=False).rstrip())
+        # PyYAML takes U+0085 and its like for line ends when it reads them back, unless they are escaped
+        readable = all(str(item).isprintable() for item in (value if isinstance(value, list) else [value]))
+        text = yaml.safe_dump({name: value}, allow_unicode=readable, width=1000, default_flow_style=False)
+        lines.append(text.rstrip())
     return "\n".join(lines) + "\n"
 
 
@@ -105,14 +108,14 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     places: dict[str, str] = {}
     problems = []
     for key_node, value_node in root.value:
-        key, place = str(key_node.value), f"{path}, line {key_node.start_mark.line + 1}"
+        key = str(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "a list or mapping as a name"
+        place = f"{path}, line {key_node.start_mark.line + 1}"
         if key in values:
             problems.append(Problem(key, f"is set twice; first in {places[key].rsplit(', ', 1)[1]}", place))
         try:
             values[key] = yaml.SafeLoader("").construct_document(value_node)
         except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:  # PyYAML lets all of them through
-            why = str(getattr(error, "problem", error)).splitlines()[0][:200]
-            problems.append(Problem(key, f"cannot be used: {why}", place))
+            problems.append(Problem(key, f"cannot be used: {str(getattr(error, 'problem', error))[:200]}", place))
         places[key] = place
     if problems:
         raise ConfigError(problems)

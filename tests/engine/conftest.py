@@ -1,0 +1,128 @@
+"""What the engine's tests share: a small text, small configurations, and a run in this process."""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import settings
+
+from fundamentallm import events
+from fundamentallm.build import Build, build
+from fundamentallm.commands import Command
+from fundamentallm.config import Config, Layer, resolve
+from fundamentallm.job import Job
+from fundamentallm.trainer import Trainer
+
+settings.register_profile("suite", deadline=None, max_examples=50, derandomize=True, database=None)
+settings.load_profile("suite")
+
+SMALL: dict[str, Any] = {
+    "model_dim": 16, "num_layers": 1, "num_heads": 2, "max_seq_len": 16, "stride": 16, "batch_size": 8, "epochs": 2,
+    "device": "cpu", "dropout": 0.1, "learning_rate": 0.003,
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny products are fastest alone, and the number of threads is part of their bits."""
+    torch.set_num_threads(1)
+    yield
+
+
+@pytest.fixture(scope="session")
+def text() -> str:
+    """2,500 characters of words that repeat enough to be learnt a little."""
+    dice = random.Random(7)
+    words = sorted(
+        {*"thesea", "sea, ", "boat ", "and ", "her ", "old ", "crew ", "went ", "out at dawn; ", "who ", "why "}
+    )
+    lines = ("".join(dice.choice(words) for _ in range(12)) for _ in range(200))
+    return "\n".join(lines)[:2500]
+
+
+@pytest.fixture
+def data(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "text.txt"
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.fixture
+def small(data: str) -> Callable[..., Config]:
+    """A configuration that trains in a blink, with changes."""
+
+    def make(**changes: Any) -> Config:
+        return resolve(Layer({**SMALL, "data": data, **changes}))
+
+    return make
+
+
+@pytest.fixture
+def parts(tmp_path: Path, small: Callable[..., Config]) -> Callable[..., Build]:
+    """Everything that a run needs, built but not run."""
+    return lambda **changes: build(Job(small(**changes), tmp_path / "unused"))
+
+
+@dataclass
+class Ran:
+    """A run that is over: how it ended, all that it said, and the trainer."""
+
+    folder: Path
+    result: events.Finished | events.Failed
+    said: list[Any]
+    trainer: Trainer
+
+    def of(self, kind: type) -> list[Any]:
+        return [event for event in self.said if isinstance(event, kind)]
+
+    @property
+    def losses(self) -> dict[int, float]:
+        """By step; each step once."""
+        pairs = [pair for event in self.of(events.Progress) for pair in zip(event.step, event.train_loss, strict=True)]
+        assert len(dict(pairs)) == len(pairs), "a step was said twice"
+        return dict(pairs)
+
+    @property
+    def weights(self) -> dict[str, torch.Tensor]:
+        return {name: p.detach() for name, p in self.trainer._parts.model.named_parameters()}
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Callable[..., Ran]:
+    """Run a job here and now. `script` maps a step to the commands that arrive after it."""
+
+    def go(
+        config: Config,
+        name: str = "run",
+        script: dict[int, list[Command]] | Callable[[Trainer], Sequence[Command]] | None = None,
+        resume_from: Path | None = None,
+        **changes: Any,
+    ) -> Ran:
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        said: list[events.Event] = []
+        waiting = dict(script) if isinstance(script, dict) else {}
+
+        def listen() -> Sequence[Command]:
+            if callable(script):
+                return script(trainer)
+            return waiting.pop(trainer._counters.step, [])
+
+        trainer = Trainer(Job(config, folder, resume_from, changes), said.append, listen)
+        try:
+            result = trainer.run()
+        finally:
+            trainer.close()
+        return Ran(folder, result, said, trainer)
+
+    return go
+
+
+@pytest.fixture
+def equal() -> Callable[[dict[str, torch.Tensor], dict[str, torch.Tensor]], bool]:
+    """Whether two sets of tensors are the same bits."""
+    return lambda a, b: a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
