@@ -11,10 +11,10 @@ from textual.screen import ModalScreen, Screen
 from textual.theme import Theme
 
 from fundamentallm.config import Config
-from fundamentallm.session import Session
+from fundamentallm.job import Job
 from fundamentallm_tui.dialogs import quit_question
 from fundamentallm_tui.launch import Options
-from fundamentallm_tui.link import Starter
+from fundamentallm_tui.link import SessionLike, Starter
 from fundamentallm_tui.screen import MainScreen
 
 CALM = Theme(
@@ -32,19 +32,19 @@ class Console(App[int]):
     CSS_PATH = "app.tcss"
     ENABLE_COMMAND_PALETTE = True
 
-    def __init__(self, options: Options, config: Config | None = None, start: Starter = Session) -> None:
+    def __init__(self, options: Options, config: Config | None = None, start: Starter | None = None) -> None:
         """
         Args:
             options: what was asked for on the command line.
             config: `options.resolve()`, if that was done already.
-            start: starts a run; raises UserError where it cannot be done.
+            start: starts a run, raises UserError where it cannot be done; tests have their own.
         """
         super().__init__()
         self.animation_level = "none"
         self.register_theme(CALM)
         self.theme = CALM.name
         self._options = options
-        self.main = MainScreen(options, config or options.resolve(), start)
+        self.main = MainScreen(options, config or options.resolve(), start or begin)
 
     def get_default_screen(self) -> Screen[Any]:
         return self.main
@@ -104,3 +104,10 @@ class Console(App[int]):
         yield SystemCommand("Theme", "Choose the colours", self.action_change_theme)
         yield SystemCommand("Help", "The keys, and how to read the screen", main.action_help)
         yield SystemCommand("Quit", "Leave the console", self.action_quit)
+
+
+def begin(job: Job) -> SessionLike:
+    """A run in a process of its own."""
+    from fundamentallm.session import Session  # what it needs takes as long to import as the first picture may take
+
+    return Session(job)

@@ -205,8 +205,8 @@ def _plot(grid: _Grid, chart: Chart, curves: list[_Points], known: list[float], 
         _write(grid, row, left + column, dots, styles[index])
     for line, points, style in zip(chart.lines, places, styles, strict=True):
         seen = [(x, y) for x, y in points if isfinite(y)]
-        if line.points or len(seen) == 1:  # a single dot would hardly be seen
-            for x, y in seen[:: -1 - 2 * len(seen) // columns]:
+        if len(seen) == 1 or (line.points and seen):  # a single dot would hardly be seen
+            for x, y in seen[:: -4 * len(seen) // (2 * columns - 1)]:  # four dots apart, from the newest
                 _write(grid, _row(y, rows), left + _column(x, columns), "•", style)
 
 

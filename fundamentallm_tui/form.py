@@ -1,28 +1,26 @@
 """The form: every setting as a field, made from the table, checked as one types."""
 
 import time
-from collections.abc import Iterator
 from itertools import groupby
 
 from textual import on, work
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Vertical
 from textual.content import Content
-from textual.events import DescendantBlur, DescendantFocus
 from textual.message import Message
-from textual.widget import Widget
-from textual.widgets import Input, Label, Select, Static
+from textual.widgets import Static
 
 from fundamentallm.config import SETTINGS, Config, ConfigError, Layer, resolve, to_dict
 from fundamentallm.errors import UserError
 from fundamentallm.estimate import estimate_size
 from fundamentallm.presets import load_preset, preset_names
-from fundamentallm_tui.fields import ChoiceField, Field, TextField
+from fundamentallm_tui.fields import Cell, Fields, Row
 from fundamentallm_tui.launch import Options, by_setting
 from fundamentallm_tui.measure import measure
-from fundamentallm_tui.words import clean, clip, millions, shown
+from fundamentallm_tui.words import clean, millions, shown
 
-FULL_WIDTH = ("data", "output_dir")
+PRESET = "preset"
+WHOLE_LINE = ("data", "output_dir")
 LABEL_WIDTH = 14
 THINKING = 0.15  # seconds without a key before a file is read
 
@@ -31,7 +29,7 @@ class Form(Vertical):
     """Holds the values as typed. `config` is what they make, or None while something is wrong."""
 
     class Changed(Message):
-        """A value, or what is wrong with one, has changed."""
+        """A value, what is wrong with one, or what is known of the run's size has changed."""
 
     def __init__(self, options: Options, config: Config, *, id: str) -> None:
         super().__init__(id=id, classes="pane")
@@ -39,11 +37,9 @@ class Form(Vertical):
         self.config: Config | None = config
         self.problems: dict[str, str] = {}
         self.preset = options.preset
-        self.fields: dict[str, Field] = {}
-        self._flags = options.flags
-        self._notes: dict[str, Static] = {}
-        self._shown_values: dict[str, str] = {name: shown(value) for name, value in to_dict(config).items()}
         self.total_steps = 0  # what the run would take; 0 until that is known
+        self.fields = Fields(_rows(self.preset.name if self.preset else "", config), id="fields")
+        self._flags = options.flags
         self._text_problem: dict[str, str] = {}
         self._reading = 0
 
@@ -55,50 +51,9 @@ class Form(Vertical):
         data = SETTINGS["data"].parse(self.preset.layer.values.get("data") or ())
         return self.preset.name if data == self.config.data else ""
 
-    # Composition
-
     def compose(self) -> ComposeResult:
-        with VerticalScroll(id="fields", can_focus=False):
-            yield from self._preset_row()
-            for group, rows in groupby(SETTINGS.values(), key=lambda row: row.group):
-                names = [row.name for row in rows]
-                if group != SETTINGS["data"].group:
-                    yield Static(Content.styled(f"{group}", "$foreground 60%"), classes="group")
-                yield from self._rows(names)
-        yield Static(id="size", markup=False)
+        yield self.fields
         yield Static(id="hint")
-
-    def _preset_row(self) -> Iterator[Widget]:
-        with Horizontal(classes="row"):
-            yield Label("preset", classes="label")
-            names = preset_names()
-            value = self.preset.name if self.preset else Select.NULL
-            options = [(clean(name), name) for name in names]
-            yield Select(options, prompt="none", value=value, id="preset", compact=True)
-
-    def _rows(self, names: list[str]) -> Iterator[Widget]:
-        pairs = [name for name in names if name not in FULL_WIDTH]
-        lines = [[name] for name in names if name in FULL_WIDTH and name == "data"]
-        lines += [pairs[n : n + 2] for n in range(0, len(pairs), 2)]
-        lines += [[name] for name in names if name in FULL_WIDTH and name != "data"]
-        for line in lines:
-            with Horizontal(classes="row"):
-                for name in line:
-                    yield Label(clip(name, LABEL_WIDTH - 1), classes="label", markup=False)
-                    yield self._field(name)
-                if len(line) == 1 and line[0] not in FULL_WIDTH:
-                    yield Label("", classes="label")
-                    yield Label("", classes="filler")
-
-    def _field(self, name: str) -> Widget:
-        row, value = SETTINGS[name], self._shown_values[name]
-        field: Field
-        if row.choices or row.kind is bool:
-            field = ChoiceField(name, row.choices or ("on", "off"), value)
-        else:
-            field = TextField(name, value, placeholder="auto" if row.optional else "")
-        self.fields[name] = field
-        return field
 
     def on_mount(self) -> None:
         self._hint("")
@@ -108,52 +63,33 @@ class Form(Vertical):
 
     def fill(self, config: Config) -> None:
         """Show the values of a configuration."""
-        with self.prevent(Input.Changed, ChoiceField.Changed):
-            for name, value in to_dict(config).items():
-                self.fields[name].value = shown(value)
+        self.fields.show_values({name: shown(value) for name, value in to_dict(config).items()})
         self._check()
 
     def make_read_only(self, names: set[str], *, preset: bool) -> None:
         """Make these settings read-only, and no others."""
-        for name, field in self.fields.items():
-            field.disabled = name in names
-        self.query_one("#preset", Select).disabled = preset
+        self.fields.set_disabled(names | ({PRESET} if preset else set()))
 
     def show_problems(self, problems: dict[str, str]) -> None:
         """Put the words of each problem beside its field."""
         self.problems = problems
-        for name, field in self.fields.items():
-            field.set_class(name in problems, "-wrong")
-            note = self._notes.get(name)
-            if name in problems:
-                words = clean(f"{name}: {problems[name]}" if not problems[name].startswith(name) else problems[name])
-                if note is None:
-                    note = self._notes[name] = Static(words, classes="note", markup=False)
-                    self.query_one("#fields").mount(note, after=field.parent)  # type: ignore[arg-type]
-                else:
-                    note.update(words)
-            if note is not None:
-                note.display = name in problems
+        self.fields.set_problems(problems)
         self.post_message(self.Changed())
-
-    def focus_first(self) -> None:
-        """Put the cursor into the first field."""
-        self.fields["data"].focus()
 
     def to_problem(self) -> None:
         """Put the cursor where something is wrong."""
-        name = next(iter(self.problems), "")
-        if name in self.fields:
-            self.fields[name].focus()
+        self.fields.enter(next((name for name in self.problems if name in self.fields.cells), ""))
 
-    @on(Input.Changed)
-    @on(ChoiceField.Changed)
-    def _changed(self, event: Message) -> None:
+    @on(Fields.Edited)
+    def _edited(self, event: Fields.Edited) -> None:
         event.stop()
-        self._check()
+        if event.name == PRESET:
+            self._preset_chosen(self.fields.cells[PRESET].value)
+        else:
+            self._check()
 
     def _check(self) -> None:
-        values = {name: _raw(name, field.value) for name, field in self.fields.items()}
+        values = {name: _raw(name, cell.value) for name, cell in self.fields.cells.items() if name != PRESET}
         try:
             self.config = resolve(Layer(values))
         except ConfigError as error:
@@ -163,20 +99,15 @@ class Form(Vertical):
         self.show_problems(self._text_problem)
         self._measure()
 
-    @on(Select.Changed, "#preset")
-    def _preset_chosen(self, event: Select.Changed) -> None:
-        event.stop()
-        name = event.value
-        if not isinstance(name, str) or (self.preset is not None and name == self.preset.name):
-            return
+    def _preset_chosen(self, name: str) -> None:
         try:
             self.preset = load_preset(name)
             config = resolve(self.preset.layer, self._flags)
         except UserError as error:
-            self.show_problems({"data": str(error)})
+            self.show_problems({PRESET: "; ".join(str(error).splitlines())})
             return
         self.fill(config)
-        self._hint("")
+        self._hint(PRESET)
 
     # What it will amount to
 
@@ -203,7 +134,7 @@ class Form(Vertical):
     def _measured(self, number: int, size: str, steps: int, problem: str) -> None:
         if number != self._reading:
             return
-        self.query_one("#size", Static).update(size)
+        self.border_subtitle = Content.styled(size, "$accent")
         self.total_steps = steps
         self._text_problem = {field_of(problem): problem} if problem else {}
         if self.config is not None and self.problems != self._text_problem:
@@ -213,11 +144,10 @@ class Form(Vertical):
 
     # Help for the field in focus
 
-    def on_descendant_focus(self, event: DescendantFocus) -> None:
-        self._hint(getattr(event.widget, "setting", ""))
-
-    def on_descendant_blur(self, _: DescendantBlur) -> None:
-        self._hint("")
+    @on(Fields.Entered)
+    def _entered(self, event: Fields.Entered) -> None:
+        event.stop()
+        self._hint(event.name)
 
     def _hint(self, name: str) -> None:
         if name in SETTINGS:
@@ -234,6 +164,27 @@ class Form(Vertical):
         else:
             text = Content("")
         self.query_one("#hint", Static).update(text)
+
+
+def _rows(preset: str, config: Config) -> list[Row]:
+    """The table as rows of two, paths on lines of their own."""
+    names = preset_names()
+    chosen = Cell(PRESET, PRESET, preset, tuple(names if preset in (*names, "") else [*names, preset]), "none")
+    rows = [Row([chosen], 1, LABEL_WIDTH)]
+    values = to_dict(config)
+    for group, settings in groupby(SETTINGS.values(), key=lambda row: row.group):
+        cells = []
+        for row in settings:
+            choices = row.choices or (("on", "off") if row.kind is bool else ())
+            cells.append(Cell(row.name, row.name, shown(values[row.name]), choices, "auto" if row.optional else ""))
+        narrow = [cell for cell in cells if cell.name not in WHOLE_LINE]
+        pairs = [Row(narrow[n : n + 2], 2, LABEL_WIDTH) for n in range(0, len(narrow), 2)]
+        whole = [Row([cell], 1, LABEL_WIDTH) for cell in cells if cell.name in WHOLE_LINE]
+        if group == SETTINGS["data"].group:
+            rows += whole + pairs
+        else:
+            rows += [Row([], heading=group), *pairs, *whole]
+    return rows
 
 
 def field_of(problem: str) -> str:

@@ -13,9 +13,9 @@ from fundamentallm_tui.keys import KEYS, OTHERS, written
 READING = (
     "The top line says what the run is doing, how far it is and how long it still takes. In the loss chart, faint is "
     "the training loss of each step, and bright the validation loss, on text that the model never trains on. Falling "
-    "is learning. When validation rises while training still falls, the model learns by heart: stop, or give it more text "
-    "or more dropout. When both stay high, it is too small, or the learning rate too low. When the loss jumps or is "
-    "nan, the learning rate is too high. Ask for a sample at any time: it does not change the run."
+    "is learning. When validation rises while training still falls, the model learns by heart: stop, or give it more "
+    "text or more dropout. When both stay high, it is too small, or the learning rate too low. When the loss jumps "
+    "or is nan, the learning rate is too high. Ask for a sample at any time: it does not change the run."
 )
 
 

@@ -27,11 +27,11 @@ class Key:
 
 
 KEYS = (
-    Key("start", "start", "f5", "Start; go on from PAUSED, STOPPED, FAILED; after FINISHED a new run", "start", "r"),
+    Key("start", "start", "f5", "Start; go on after PAUSED, STOPPED or FAILED", "start", "r"),
     Key("pause", "pause", "f6", "Pause after the step under way; again: go on", "pause", "p"),
-    Key("save", "save", "f7", "Save a checkpoint now; it is never removed by itself", "save", "s"),
+    Key("save", "save", "f7", "Save a checkpoint now; it is kept for good", "save", "s"),
     Key("stop", "stop", "f8", "Stop: finish the step, save, end", "stop", "x"),
-    Key("prompt", "prompt", "ctrl+g", "To the prompt; enter: the model continues it; up: the last one", "sample", "g"),
+    Key("prompt", "prompt", "ctrl+g", "To the prompt; enter continues it; up: earlier ones", "sample", "g"),
     Key("help", "help", "f1", "This help", "help", "question_mark"),
 )  # fmt: skip
 
@@ -39,9 +39,9 @@ KEYS = (
 OTHERS = (
     ("^p", "All commands, by name; themes too"),
     ("^q", "Quit; asks when a run is under way"),
-    ("1 … 5", "To a pane: config, log, loss, learning rate, sample"),
+    ("1 … 5", "To a pane: config, log, loss, rate, sample"),
     ("^← ^→", "To the pane before, after"),
-    ("tab", "To the next field; shift+tab: back"),
+    ("tab ↑ ↓", "To another field; ← → change a choice"),
     ("escape", "Leave the field; in a dialog: change nothing"),
 )
 

@@ -1,6 +1,5 @@
 """The log: lines with the time of day, drawn one by one, so that a long log costs no more than a short one."""
 
-from rich.cells import cell_len, chop_cells
 from rich.segment import Segment
 from rich.style import Style
 from textual.binding import Binding
@@ -10,7 +9,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from fundamentallm_tui.story import BAD, FAINT, GOOD, PLAIN, WARN, LogLine
-from fundamentallm_tui.words import clock
+from fundamentallm_tui.words import clock, wrap
 
 MOST_LINES = 5000
 INDENT = 9  # "14:33:01 "
@@ -87,18 +86,3 @@ class LogView(ScrollView, can_focus=True):
             mixed = paper.blend(ink, 0.5 if kind == FAINT else 1.0)
             self._styles[kind] = Style() if kind == PLAIN else Style(color=mixed.rich_color, bold=kind == BAD)
         return self._styles[kind]
-
-
-def wrap(text: str, width: int) -> list[str]:
-    """`text` in rows of at most `width` cells, broken at spaces; a word that is longer is broken."""
-    rows, row = [], ""
-    for word in text.split(" "):
-        longer = f"{row} {word}" if row else word
-        if cell_len(longer) <= width:
-            row = longer
-            continue
-        if row:
-            rows.append(row)
-        *whole, row = chop_cells(word, width) or [""]
-        rows += whole
-    return [*rows, row]

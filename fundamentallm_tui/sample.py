@@ -6,16 +6,17 @@ from typing import Any
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.message import Message
-from textual.widgets import Input, Label, Static
+from textual.widgets import Input, Static
 
 from fundamentallm.commands import Sample
 from fundamentallm.errors import UserError
 from fundamentallm.settings import Setting
+from fundamentallm_tui.fields import Cell, Fields, Row
 from fundamentallm_tui.store import Store
-from fundamentallm_tui.words import clean
+from fundamentallm_tui.words import clean, shown
 
 NO_MODEL = "No model yet. F5 starts a run; then write a prompt above, and enter lets the model go on from it."
 WAITING = "The model is being made; it can be asked as soon as training begins."
@@ -86,22 +87,21 @@ class SamplePane(Vertical):
         self.store = store
         self.border_title = "Sample"
         self.prompt = Prompt()
+        cells = [Cell(name, LABELS[name], shown(row.default), (), "–") for name, row in KNOBS.items()]
+        cells[-1].value = ""
+        self.knobs = Fields([Row(cells, len(cells))], id="knobs", submits=True)
         self.output = Static(NO_MODEL, id="written")
         self._notice = ""
 
     def compose(self) -> ComposeResult:
         yield self.prompt
-        with Horizontal(id="knobs"):
-            for name, row in KNOBS.items():
-                yield Label(LABELS[name])
-                value = "" if row.default is None else f"{row.default:g}"
-                placeholder = "–" if row.optional else ""
-                yield Input(value, placeholder, compact=True, id=f"knob-{name}", classes="knob", tooltip=row.help)
+        yield self.knobs
         with VerticalScroll(id="output", can_focus=True):
             yield self.output
 
     @on(Input.Submitted)
-    def ask(self, event: Input.Submitted) -> None:
+    @on(Fields.Submitted)
+    def ask(self, event: Message) -> None:
         """Enter in the prompt, and in the settings too."""
         event.stop()
         try:
@@ -115,15 +115,22 @@ class SamplePane(Vertical):
             self.prompt.remember(command.prompt)
         self.post_message(self.Asked(command))
 
-    @on(Input.Changed, ".knob")
-    def check(self, event: Input.Changed) -> None:
+    @on(Fields.Edited)
+    def check(self, event: Fields.Edited) -> None:
         """Say what is wrong with a setting as it is typed."""
         event.stop()
-        problem = self._problem(event.input)
-        event.input.set_class(bool(problem), "-wrong")
-        if problem != self._notice:
-            self._notice = problem
-            self.show()
+        try:
+            self._notice = ""
+            self._knobs()
+        except UserError as error:
+            self._notice = str(error)
+        self.show()
+
+    @on(Fields.Entered)
+    def explain(self, event: Fields.Entered) -> None:
+        """Below the frame: what the setting in focus does."""
+        event.stop()
+        self.border_subtitle = KNOBS[event.name].help if event.name else ""
 
     def refuse(self, why: str) -> None:
         """The model cannot be asked."""
@@ -148,7 +155,7 @@ class SamplePane(Vertical):
                 pieces.append(("▌", "$foreground 60%"))
             self.output.update(Content.assemble(*pieces))
             if not sample.done:
-                self.output.parent.scroll_end(animate=False)  # type: ignore[union-attr]
+                self.query_one("#output").scroll_end(animate=False)
         state = "" if not sample.id else "  writing" if not sample.done else f"  at step {sample.step}"
         self.border_title = Content.assemble("Sample", (state, "$foreground 60%"))
 
@@ -156,15 +163,7 @@ class SamplePane(Vertical):
         values: dict[str, Any] = {}
         for name, row in KNOBS.items():
             try:
-                values[name] = row.parse(self.query_one(f"#knob-{name}", Input).value)
+                values[name] = row.parse(self.knobs.cells[name].value)
             except UserError as error:
                 raise UserError(f"{name}: {error}") from None
         return values
-
-    def _problem(self, field: Input) -> str:
-        name = (field.id or "").removeprefix("knob-")
-        try:
-            KNOBS[name].parse(field.value)
-        except UserError as error:
-            return f"{name}: {error}"
-        return ""

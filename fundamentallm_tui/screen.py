@@ -5,8 +5,6 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.screen import Screen
 from textual.timer import Timer
-from textual.widgets import Input
-from textual.widgets._select import SelectOverlay
 
 from fundamentallm.commands import CancelSample, Command, Pause, Resume, Save, Stop
 from fundamentallm.config import SETTINGS, Config, ConfigError
@@ -24,8 +22,6 @@ from fundamentallm_tui.pace import Pace
 from fundamentallm_tui.sample import WAITING, SamplePane
 from fundamentallm_tui.status import StatusLine
 from fundamentallm_tui.store import FINISHED, IDLE, PASSING, UNSEEN, Store
-
-OF_THE_RUN = ("start", "pause", "save", "stop", "prompt", "pane", "next_pane", "help")
 
 
 class MainScreen(Screen[None]):
@@ -77,9 +73,7 @@ class MainScreen(Screen[None]):
     # What can be done
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """True: it can be done. None: not now, and the footer says so. False: the key belongs to an open list."""
-        if action in OF_THE_RUN and isinstance(self.focused, SelectOverlay):
-            return False
+        """True: it can be done. None: not now, and the footer says so."""
         store = self.store
         can = {
             "start": not store.under_way or store.paused,
@@ -148,7 +142,7 @@ class MainScreen(Screen[None]):
         """Show a pane and let the keyboard scroll or fill it."""
         self._activate(name)
         if name == "config" and not self.store.under_way:
-            self.form.focus_first()
+            self.form.fields.enter()
         else:
             self.set_focus({"log": self.log_view, "sample": self.sample.prompt}.get(name))
 
@@ -299,7 +293,5 @@ class MainScreen(Screen[None]):
             pane.set_class(pane.id == name, "-active")
         for half in self.query(".half"):
             half.set_class(any(child.has_class("-active") for child in half.children), "-holds")
-        if isinstance(self.focused, Input) and not self.focused.is_on_screen:
-            self.set_focus(None)
         for chart in (self.loss, self.rate):
             self.call_after_refresh(chart.pace.ask, now=True)

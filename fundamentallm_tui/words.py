@@ -4,7 +4,7 @@ import math
 import re
 import time
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len, chop_cells, set_cell_size
 
 # Control characters would steer the terminal, and the bidirectional marks would turn the rest of a line around.
 UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
@@ -26,6 +26,21 @@ def clip(text: str, width: int) -> str:
 def fit(text: str, width: int) -> str:
     """`text` in exactly `width` cells."""
     return set_cell_size(clip(text, width), width)
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """`text` in rows of at most `width` cells, broken at spaces; a word that is longer is broken."""
+    rows, row = [], ""
+    for word in text.split(" "):
+        longer = f"{row} {word}" if row else word
+        if cell_len(longer) <= width:
+            row = longer
+            continue
+        if row:
+            rows.append(row)
+        *whole, row = chop_cells(word, width) or [""]
+        rows += whole
+    return [*rows, row]
 
 
 def clock(seconds: float) -> str:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.pilot import Pilot
+
 from fundamentallm import commands
 from fundamentallm.commands import Command
 from fundamentallm.config import flags_layer, to_dict
@@ -17,7 +19,6 @@ from fundamentallm.presets import load_preset
 from fundamentallm_tui.app import Console
 from fundamentallm_tui.launch import Options
 from fundamentallm_tui.screen import MainScreen
-from textual.pilot import Pilot
 
 
 class FakeSession:
@@ -88,8 +89,8 @@ def progress(first: int, last: int, *, epoch: int = 1, eta: float | None = 60.0,
 
 def finished(step: int, reason: str = "completed") -> Finished:
     return Finished(
-        step=step, reason=reason, epoch=5, train_loss=1.5, val_loss=1.7, best_val_loss=1.7, best_step=step, best_epoch=5,
-        seconds=83.0, tokens=1, path="final_model.pt",
+        step=step, reason=reason, epoch=5, train_loss=1.5, val_loss=1.7, best_val_loss=1.7, best_step=step,
+        best_epoch=5, seconds=83.0, tokens=1, path="final_model.pt",
     )  # fmt: skip
 
 

@@ -3,12 +3,13 @@
 from typing import Any
 
 import pytest
+from textual.widgets import Input
+
 from fundamentallm.commands import Pause, Resume, Sample, Save, Stop
 from fundamentallm.events import Phase
 from fundamentallm_tui import help as help_screen
 from fundamentallm_tui import keys
 from fundamentallm_tui.dialogs import Question
-from textual.widgets import Input
 
 SIZES = [(80, 24), (120, 36)]
 both_sizes = pytest.mark.parametrize("size", SIZES, ids=["80x24", "120x36"])
@@ -101,9 +102,9 @@ async def test_what_was_changed_after_a_stop_reaches_the_run_that_goes_on(worksh
         (first.folder / "last.pt").touch()
         first.finish(10, "stopped")
         await seen.until(lambda: "STOPPED" in seen.status)
-        assert seen.main.form.fields["model_dim"].disabled, "the width belongs to the saved state"
-        seen.main.form.fields["epochs"].value = "9"
-        await seen.pilot.pause()
+        assert seen.main.form.fields.cells["model_dim"].disabled, "the width belongs to the saved state"
+        seen.main.form.fields.enter("epochs")
+        await seen.pilot.press("9")
         second = await seen.started()
         assert second.job.changes == {"epochs": 9}
 
@@ -132,7 +133,14 @@ async def test_enter_samples_and_up_recalls(workshop: Any) -> None:
         sample = run.sent[-1]
         assert isinstance(sample, Sample)
         expected = ("Hi", 200, 0.8, 0, 1.0, None)
-        assert (sample.prompt, sample.max_tokens, sample.temperature, sample.top_k, sample.top_p, sample.seed) == expected
+        assert (
+            sample.prompt,
+            sample.max_tokens,
+            sample.temperature,
+            sample.top_k,
+            sample.top_p,
+            sample.seed,
+        ) == expected
         seen.main.sample.prompt.value = ""
         await seen.pilot.press("up")
         assert seen.main.sample.prompt.value == "Hi"
@@ -185,15 +193,6 @@ async def test_quit_without_a_run_ends_at_once(workshop: Any) -> None:
         await seen.pilot.press("ctrl+q")
         await seen.until(lambda: seen.app._exit)
     assert seen.app.return_code == 0
-
-
-async def test_an_open_list_keeps_the_keys_to_itself(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        seen.main.query_one("#preset").focus()
-        await seen.pilot.press("enter", "f5", "r")
-        assert seen.runs == []
-        await seen.pilot.press("escape", "f5")
-        await seen.until(lambda: seen.runs)
 
 
 @both_sizes
