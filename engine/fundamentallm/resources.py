@@ -18,9 +18,14 @@ def find_data(path: str) -> Path:
     Raises:
         UserError: there is no such file.
     """
-    given = Path(path).expanduser()
-    if given.exists():
-        return given
+    try:
+        given = Path(path).expanduser()
+        if given.exists():
+            return given
+    except (OSError, RuntimeError, ValueError) as error:  # too long a name, a home that nobody has, a zero byte
+        raise UserError(
+            f"{path[:100]}: cannot be looked up: {error if len(path) < 100 else 'too long a name'}"
+        ) from None
     parts = Path(path).parts
     if parts[:1] == ("data",) and ".." not in parts and (packaged := shipped("data").joinpath(*parts[1:])).is_file():
         return packaged

@@ -53,4 +53,5 @@ class Tokenizer:
         return "".join(self.vocabulary[token] for token in tokens)
 
     def save(self, path: Path) -> None:
-        path.write_text(json.dumps({"type": "character", "vocabulary": list(self.vocabulary)}, ensure_ascii=False))
+        content = json.dumps({"type": "character", "vocabulary": list(self.vocabulary)}, ensure_ascii=False)
+        path.write_text(content, encoding="utf-8")
