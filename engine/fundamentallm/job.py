@@ -25,8 +25,11 @@ class Job:
     changes: dict[str, Any] = field(default_factory=dict)
 
 
-def prepare_folder(job: Job, *, overwrite: bool = False) -> None:
+def prepare_folder(job: Job, *, overwrite: bool = False) -> Path | None:
     """Check a job, move an old run aside if that was asked for, and make the folder.
+
+    Returns:
+        Where the old run is now, if one was moved.
 
     Raises:
         UserError: the folder or the data cannot be used; nothing was written.
@@ -36,6 +39,10 @@ def prepare_folder(job: Job, *, overwrite: bool = False) -> None:
         estimate(job.config, read_texts(job.config.data))
     elif not job.resume_from.is_file():
         raise UserError(f"--resume-from {job.resume_from}: no such checkpoint")
-    if overwrite:
-        move_aside(job.folder)
+    elif overwrite and job.folder.resolve() in job.resume_from.resolve().parents:
+        raise UserError(
+            f"--overwrite: would move {job.resume_from} aside, from which the run is to go on; leave it out"
+        )
+    aside = move_aside(job.folder) if overwrite else None
     job.folder.mkdir(parents=True, exist_ok=True)
+    return aside

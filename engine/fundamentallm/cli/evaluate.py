@@ -1,0 +1,63 @@
+"""`fundamentallm evaluate`: how well a model predicts a text."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fundamentallm.cli.options import options, parse
+from fundamentallm.config import SETTINGS
+from fundamentallm.errors import UserError
+from fundamentallm.events import to_line
+from fundamentallm.text import read_text
+
+ROWS = {"device": SETTINGS["device"]}
+
+
+@click.command
+@click.argument("checkpoint")
+@click.argument("data")
+@click.option("--output", metavar="FILE", help="Write the numbers to FILE as JSON too.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON in place of the table.")
+@options(ROWS.values())
+def command(checkpoint: str, data: str, output: str | None, as_json: bool, **values: Any) -> None:
+    """Measure the model in CHECKPOINT, a file or the folder of a run (its best.pt), on the text file DATA.
+
+    Every token of the text but the first is predicted once, with the context that the model was trained with.
+    """
+    device_name = parse(ROWS, values)["device"]
+    target = None if output is None else Path(output).expanduser()
+    if target is not None and (target.is_dir() or not target.parent.is_dir()):
+        raise UserError(f"--output {output}: {'is a folder' if target.is_dir() else 'its folder does not exist'}")
+    text = read_text(data)
+    if len(text) < 2:
+        raise UserError(f"{data}: one character leaves nothing to predict; 2 are needed")
+    from fundamentallm.cli.checkpoints import load_model  # imports torch
+    from fundamentallm.corpus import encode
+    from fundamentallm.device import Precision
+    from fundamentallm.evaluate import evaluate
+
+    model, saved, device = load_model(checkpoint, device_name)
+    tokens = encode(text, saved.tokenizer(), data).to(device)
+    config = saved.settings()
+    result = evaluate(model, tokens, config.max_seq_len, Precision(device, config.mixed_precision))
+    numbers = {
+        "loss": result.loss,
+        "perplexity": result.perplexity,
+        "accuracy": result.accuracy,
+        "tokens": result.tokens,
+    }
+    if as_json:
+        print(to_line(numbers))
+    else:
+        print(f"loss        {result.loss:.4f} nats a token")
+        print(f"perplexity  {result.perplexity:.4g}")
+        print(f"accuracy    {result.accuracy:.2%}")
+        print(f"tokens      {result.tokens:,}")
+    if target is not None:
+        sys.stdout.flush()
+        try:
+            target.write_text(to_line(numbers) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"--output {output}: cannot be written: {error.strerror}") from None

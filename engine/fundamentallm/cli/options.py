@@ -1,0 +1,86 @@
+"""Command-line options made from tables of settings, and the values that were typed."""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fundamentallm.errors import UserError
+from fundamentallm.settings import Setting
+
+Function = Callable[..., Any]
+METAVARS: dict[type, str] = {int: "N", float: "X", str: "TEXT"}
+
+
+def options(rows: Iterable[Setting]) -> Callable[[Function], Function]:
+    """One option for each row. None has a default: a value that was not typed is None."""
+
+    def decorate(function: Function) -> Function:
+        for row in reversed(list(rows)):
+            function = _option(row)(function)
+        return function
+
+    return decorate
+
+
+def typed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a person typed."""
+    return {name: value for name, value in values.items() if value not in (None, ())}
+
+
+def parse(rows: Mapping[str, Setting], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The value of every row: typed, or its default.
+
+    Raises:
+        UserError: with every problem there is.
+    """
+    parsed = {name: row.default for name, row in rows.items()}
+    problems = []
+    for name, raw in typed(values).items():
+        try:
+            parsed[name] = rows[name].parse(raw)
+        except UserError as error:
+            problems.append(f"{rows[name].flag}: {error}")
+    if problems:
+        raise UserError("\n".join(problems))
+    return parsed
+
+
+def find_checkpoint(path: str, name: str) -> Path:
+    """A checkpoint as a person names it: the file, or the folder of a run, which stands for its file `name`."""
+    given = Path(path).expanduser()
+    return given / name if given.is_dir() else given
+
+
+class GroupedCommand(click.Command):
+    """Shows the options of settings under the names of their groups."""
+
+    def __init__(self, *args: Any, rows: Mapping[str, Setting], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._rows = rows
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {row.group: [] for row in self._rows.values()}
+        sections["Other"] = []
+        for parameter in self.get_params(ctx):
+            if (record := parameter.get_help_record(ctx)) is not None:
+                row = self._rows.get(parameter.name or "")
+                sections[row.group if row else "Other"].append(record)
+        for title, records in sections.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
+def _option(row: Setting) -> Callable[[Function], Function]:
+    default = row.auto if row.default is None else f"{row.default:g}" if row.kind is float else row.default
+    if row.kind is bool:
+        default = "on" if row.default else "off"
+    notes = [f"typical: {row.typical}"] if row.typical else []
+    notes += [f"default: {default}"] if default != "" else []
+    text = f"{row.help} [{'; '.join(notes)}]" if notes else row.help
+    if row.kind is bool:
+        return click.option(row.name, f"{row.flag}/--no-{row.flag[2:]}", default=None, help=text)
+    metavar = f"[{'|'.join(row.choices)}]" if row.choices else METAVARS[row.kind]
+    return click.option(row.name, row.flag, metavar=metavar, help=text)

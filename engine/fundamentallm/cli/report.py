@@ -1,0 +1,193 @@
+"""What a run says, for people.
+
+- Standard output: a line for each finished epoch; on a terminal, below them, a live bar.
+- Standard error: everything else.
+- A reader that goes away, or a disk that is full, never stops the training: the journal has it all.
+"""
+
+import os
+import shlex
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from fundamentallm.cli.terminal import Foot, complain, drop_output, fit, is_screen, plain, width
+from fundamentallm.errors import UserError
+from fundamentallm.events import CheckpointFailed, Evaluated, Event, Failed, Finished, Notice, Progress, RunStarted
+from fundamentallm.run import BEST, FINAL, LAST
+from fundamentallm.text import read_texts
+
+CELLS = 10  # of the bar
+PROMPT = "Once upon a time"
+
+
+class Report:
+    """Hears the events of one run and prints them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._foot = Foot(sys.stdout) if is_screen(sys.stdout) else None
+        self._started: RunStarted | None = None
+        self._progress: Progress | None = None
+        self._evaluated: Evaluated | None = None
+        self._losses: list[float] = []  # of the epoch under way
+
+    def hear(self, event: Event) -> None:
+        match event:
+            case RunStarted():
+                self._started = event
+                self._tell(_opening(event, self._folder))
+            case Notice():
+                self._tell(event.text)
+            case CheckpointFailed():
+                self._tell(f"{event.path} could not be saved: {event.why}")
+            case Progress():
+                if self._progress is None or event.epoch != self._progress.epoch:
+                    self._losses = []
+                self._progress = event
+                self._losses += event.train_loss
+                self._draw()
+            case Evaluated():
+                self._evaluated = event
+                if event.epoch_ended:
+                    self._draw(above=self._epoch_line(event))
+            case Failed():
+                self._end(_failure(event))
+            case Finished():
+                self._end(self._summary(event))
+
+    def interrupted(self) -> None:
+        """Said from a signal handler, which may have come in the midst of a write: past all buffers."""
+        if self._foot is not None:
+            self._foot.leave()
+        with suppress(OSError):
+            os.write(2, b"\nfinishing the step, then saving; once more ends at once\n")
+
+    # ---- the live part ----
+
+    @property
+    def _epochs(self) -> int:
+        return int(self._started.config["epochs"]) if self._started else 0
+
+    def _epoch_line(self, event: Evaluated) -> str:
+        """The line of a finished epoch; what does not fit on a screen is left out at the end."""
+        parts = [f"Epoch {event.epoch}/{self._epochs}", *self._fields(event.train_loss)]
+        return fit(parts, width()) if self._foot is not None else " | ".join(parts)
+
+    def _fields(self, train_loss: float) -> list[str]:
+        val_loss = f"{self._evaluated.val_loss:.3f}" if self._evaluated else "-"
+        progress = self._progress
+        rate = f"{progress.learning_rate[-1]:.2e}" if progress else "-"
+        speed = f"{progress.tokens_per_second:.0f}" if progress else "-"
+        return [
+            f"train_loss={train_loss:.3f}",
+            f"val_loss={val_loss}",
+            f"lr={rate}",
+            f"throughput={speed} tokens/sec",
+        ]
+
+    def _live(self) -> list[str]:
+        """Two lines: where the run is, and how it does."""
+        progress, started = self._progress, self._started
+        if progress is None or started is None or not self._losses:
+            return []
+        done = (progress.step[-1] - 1) % started.steps_per_epoch + 1
+        filled = CELLS * done // started.steps_per_epoch
+        bar = f"[{'█' * filled}{'░' * (CELLS - filled)}] {100 * done // started.steps_per_epoch}%"
+        if "utf" not in (sys.stdout.encoding or "").lower():
+            bar = bar.replace("█", "#").replace("░", "-")
+        place = [f"Epoch {progress.epoch}/{self._epochs}", f"ETA {_clock(progress.eta_seconds)}"]
+        fields = self._fields(sum(self._losses) / len(self._losses))
+        line = f"{bar}  |  {' | '.join(fields)}"
+        if len(line) <= width():
+            return [" | ".join(place), line]
+        return [fit([f"{place[0]} {bar}", place[1]], width()), fit(fields, width())]
+
+    def _draw(self, above: str = "") -> None:
+        try:
+            if self._foot is not None:
+                self._foot.draw(self._live(), above)
+            elif above:
+                print(above, flush=True)
+        except OSError as error:
+            drop_output()
+            self._foot = None
+            if not isinstance(error, BrokenPipeError):
+                complain(f"standard output: {error.strerror}; training goes on without it")
+
+    def _tell(self, text: str) -> None:
+        if self._foot is None:
+            return complain(text)
+        with suppress(OSError):
+            self._foot.clear()
+        complain(text)
+        self._draw()
+
+    def _end(self, text: str) -> None:
+        self._progress = None
+        self._tell(text)
+
+    # ---- the words at the end ----
+
+    def _summary(self, event: Finished) -> str:
+        reasons = {"completed": "finished", "patience": "stopped early: no improvement", "stopped": "stopped"}
+        lines = [
+            f"{reasons.get(event.reason, event.reason)} after {event.step} steps in epoch {event.epoch}, "
+            f"{_clock(event.seconds)}, {event.tokens:,} tokens"
+        ]
+        if event.best_val_loss is not None:
+            lines.append(f"best validation loss {event.best_val_loss:.4f} (epoch {event.best_epoch})")
+        if event.val_loss is not None:
+            epoch = f" (epoch {self._evaluated.epoch})" if self._evaluated else ""
+            lines.append(f"final validation loss {event.val_loss:.4f}{epoch}")
+        about = {BEST: "lowest validation loss", FINAL: "after the last epoch", LAST: "newest state"}
+        files = [f"{name} ({what})" for name, what in about.items() if (self._folder / name).exists()]
+        if files:
+            lines.append(f"in {self._folder}: {', '.join(files)}")
+        if event.unsaved:
+            lines.append(f"the end could NOT be saved: {event.unsaved}; what is listed above is older")
+        elif event.reason == "stopped":
+            lines.append(f"go on with: fundamentallm train --resume-from {_quoted(str(self._folder / LAST))}")
+        if event.path is not None:
+            lines.append(f"try it with: fundamentallm generate {_quoted(event.path)} --prompt {self._prompt()}")
+        return "\n".join(lines)
+
+    def _prompt(self) -> str:
+        """A prompt, quoted, whose every character the model knows."""
+        try:
+            text = read_texts(tuple(self._started.config["data"] if self._started else ()))
+        except UserError:
+            return '""'
+        if set(PROMPT) <= set(text):
+            return f'"{PROMPT}"'
+        return _quoted(" ".join(text.strip().split("\n")[0].split(" ")[:3])[:40])
+
+
+def _opening(event: RunStarted, folder: Path) -> str:
+    where = f"going on from {event.resumed_from}, step {event.step}, in" if event.resumed_from else "writing to"
+    return (
+        f"{where} {folder}\n{event.parameters:,} parameters, {event.vocab_size} characters, "
+        f"{event.total_steps} steps ({event.config['epochs']} epochs of {event.steps_per_epoch}) on {event.device}"
+    )
+
+
+def _failure(event: Failed) -> str:
+    lines = [event.error]
+    if event.advice:
+        lines.append(f"try {event.advice}")
+    if event.saved:
+        lines.append(f"the last good state: {event.saved}")
+    return "\n".join(lines)
+
+
+def _quoted(text: str) -> str:
+    return shlex.quote(plain(text))
+
+
+def _clock(seconds: float | None) -> str:
+    """ "1:02:03", or "-" while nobody knows."""
+    if seconds is None:
+        return "-"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,72 @@
+"""Writing to a terminal: what is safe to show there, and lines that are drawn over in place."""
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TextIO
+
+SAFE = {code: "\ufffd" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
+
+
+def plain(text: str) -> str:
+    """`text` without control characters but newline and tab: it must not command a person's terminal."""
+    return text.translate(SAFE)
+
+
+def complain(text: str) -> None:
+    """Say something on standard error, if anybody still listens there."""
+    with suppress(OSError, ValueError):
+        print(plain(text), file=sys.stderr, flush=True)
+
+
+def is_screen(stream: TextIO) -> bool:
+    """Whether a person looks at `stream` on a terminal that can move its cursor."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def drop_output() -> None:
+    """Send standard output nowhere from now on, what is still buffered included."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def fit(parts: Sequence[str], width: int) -> str:
+    """The parts with bars between them; those at the end that do not fit are left out."""
+    while len(parts) > 1 and len(" | ".join(parts)) > width:
+        parts = parts[:-1]
+    return " | ".join(parts)[:width]
+
+
+def width() -> int:
+    """Columns to write into; the two that are spared leave room for a "^C"."""
+    return max(20, shutil.get_terminal_size().columns - 2)
+
+
+class Foot:
+    """Lines at the foot of a terminal. Each drawing is one write over the old one, so that nothing flickers."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream, self._lines = stream, list[str]()
+
+    def draw(self, lines: Sequence[str], above: str = "") -> None:
+        """Show `lines`, and `above` them, for good, a line that scrolls away with the rest."""
+        text = self._back() + (f"{above}\x1b[K\n" if above else "") + "\n".join(f"{line}\x1b[K" for line in lines)
+        self._lines = list(lines)
+        self._stream.write(text + "\x1b[J")
+        self._stream.flush()
+
+    def clear(self) -> None:
+        """Leave the cursor where the lines began."""
+        if self._lines:
+            self._stream.write(self._back() + "\x1b[J")
+            self._stream.flush()
+            self._lines = []
+
+    def leave(self) -> None:
+        """Draw below from now on: something else was written behind the lines."""
+        self._lines = []
+
+    def _back(self) -> str:
+        return "\r" + (f"\x1b[{len(self._lines) - 1}A" if len(self._lines) > 1 else "")

@@ -1,0 +1,122 @@
+"""`fundamentallm train`: train in this process until the end, or until somebody says stop."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fundamentallm.cli.options import GroupedCommand, find_checkpoint, options, typed
+from fundamentallm.cli.report import Report
+from fundamentallm.cli.terminal import complain
+from fundamentallm.config import SETTINGS, Config, flags_layer, resolve
+from fundamentallm.errors import UserError
+from fundamentallm.events import Failed
+from fundamentallm.job import Job, prepare_folder
+from fundamentallm.presets import load_config, load_preset
+from fundamentallm.run import LAST, choose_folder
+
+if TYPE_CHECKING:
+    from fundamentallm.trainer import Trainer
+
+FLAGS = {name: row for name, row in SETTINGS.items() if name != "data"}  # which is an argument
+SIGNALS = [number for name in ("SIGINT", "SIGTERM") if (number := getattr(signal, name, None)) is not None]
+
+
+@click.command(cls=GroupedCommand, rows=FLAGS)
+@click.argument("data", nargs=-1)
+@click.option("--preset", metavar="NAME", help="Start from a preset; `fundamentallm presets` lists them.")
+@click.option("--config", "config_file", metavar="FILE", help="Start from a YAML file, such as a run's config.yaml.")
+@click.option(
+    "--resume-from", metavar="CHECKPOINT", help="Go on from a checkpoint, in its folder; --epochs is the new total."
+)
+@click.option("--overwrite", is_flag=True, help="Move a run that --output-dir holds aside.")
+@options(FLAGS.values())
+def command(
+    preset: str | None, config_file: str | None, resume_from: str | None, overwrite: bool, **values: Any
+) -> int:
+    """Train a model on the text file DATA, which a preset or a configuration file may name instead.
+
+    Flags win over --config, --config over --preset. Ctrl+C finishes the step, saves and ends.
+    """
+    flags = typed(values)
+    layers = [load_preset(preset).layer] if preset else []
+    layers += [load_config(Path(config_file).expanduser())] if config_file else []
+    if resume_from:
+        if layers:
+            complain("--preset and --config are not used: the checkpoint brings its settings")
+        checkpoint = find_checkpoint(resume_from, LAST)
+        folder = Path(flags["output_dir"]).expanduser() if "output_dir" in flags else checkpoint.parent
+        return train(Job(Config(), folder, checkpoint, flags), overwrite)
+    config = resolve(*layers, flags_layer(flags))
+    if not config.data:
+        raise UserError("DATA: name a text file to learn from, or use --preset or --config")
+    return train(Job(config, choose_folder(config, preset or "")), overwrite)
+
+
+def train(job: Job, overwrite: bool) -> int:
+    """Do a job and report on it; returns the exit status.
+
+    Raises:
+        UserError: it cannot be done; what was made for it is gone again.
+    """
+    report = Report(job.folder)
+    with _prepared(job, overwrite):
+        from fundamentallm.trainer import Trainer
+
+        trainer = Trainer(job, report.hear, lambda: ())
+    with _stopping(trainer, report) as received:
+        try:
+            end = trainer.run()
+        except OSError as error:  # a disk that is full or gone
+            end = trainer.fail(str(error), "")
+        except Exception as error:
+            trainer.fail(f"{type(error).__name__}: {error}", "this is a fault of the program")
+            raise
+        finally:
+            trainer.close()
+    if isinstance(end, Failed) or end.unsaved:
+        return 1
+    return 128 + received[0] if received else 0
+
+
+@contextmanager
+def _prepared(job: Job, overwrite: bool) -> Iterator[None]:
+    """The folder of the run; taken back where the run does not come about."""
+    made = [folder for folder in (job.folder, *job.folder.parents) if not folder.exists()]
+    aside = prepare_folder(job, overwrite=overwrite)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # it is not empty: somebody else's by now
+            for folder in made or ([job.folder] if aside else []):
+                folder.rmdir()
+            if aside:
+                aside.rename(job.folder)
+        raise
+    if aside:
+        complain(f"the old run is in {aside} now")
+
+
+@contextmanager
+def _stopping(trainer: "Trainer", report: Report) -> Iterator[list[int]]:
+    """A signal finishes the step and saves; a second one ends the process at once. Yields those received."""
+    received: list[int] = []
+
+    def stop(number: int, _: FrameType | None) -> None:
+        if received:
+            os._exit(128 + number)
+        received.append(number)
+        trainer.stop()
+        report.interrupted()
+
+    before = {number: signal.signal(number, stop) for number in SIGNALS}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
