@@ -78,7 +78,7 @@ def stream(
     if sampling.seed is None:
         dice.seed()
     else:
-        dice.manual_seed(sampling.seed)
+        dice.manual_seed(sampling.seed % 2**63)  # any whole number will do
     decoder = Decoder(model, samples)
     text = torch.tensor([prompt[-decoder.length :]] * samples, device=device)  # (B, T), what the cache holds
     logits = decoder.read(text)
@@ -113,7 +113,8 @@ def pick(logits: Tensor, sampling: Sampling, dice: torch.Generator) -> Tensor:
     """One token for each row of `logits` (B, V); shape (B, 1)."""
     if sampling.temperature == 0:
         return logits.argmax(-1, keepdim=True)
-    probability = (logits / sampling.temperature).softmax(-1)
+    below = logits - logits.amax(-1, keepdim=True)  # nothing overflows, however cold
+    probability = (below / max(sampling.temperature, 1e-30)).softmax(-1)
     if not sampling.top_k and sampling.top_p >= 1:
         return torch.multinomial(probability, 1, generator=dice)
     ordered, order = probability.sort(descending=True, stable=True)

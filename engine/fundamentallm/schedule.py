@@ -17,7 +17,7 @@ def learning_rate(step: int, total: int, peak: float, schedule: str, warmup_step
     exactly in the last step of the run.
     """
     if step < warmup_steps:
-        return peak * (step + 1) / warmup_steps
+        return peak * ((step + 1) / warmup_steps)
     done = min(1.0, (step - warmup_steps) / max(1, total - 1 - warmup_steps))
     shape = {"constant": 1.0, "cosine": (1 + cos(pi * done)) / 2, "linear": 1 - done}[schedule]
     return peak * (FLOOR + (1 - FLOOR) * shape)

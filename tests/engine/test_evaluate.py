@@ -1,0 +1,65 @@
+"""Every token but the first, exactly once."""
+
+from collections.abc import Callable
+from math import exp
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from fundamentallm import evaluate as module
+from fundamentallm.build import Build
+from fundamentallm.evaluate import Evaluation, evaluate
+from fundamentallm.noise import Noise
+
+
+def awake(built: Build) -> Build:
+    torch.manual_seed(1)
+    for p in built.model.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    return built
+
+
+@pytest.mark.parametrize("n", [2, 3, 16, 17, 18, 33, 250])
+@pytest.mark.parametrize("batch_tokens", [16, 48, 16384])
+def test_every_token_but_the_first_is_predicted_exactly_once(
+    parts: Callable[..., Build], n: int, batch_tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BATCH_TOKENS", batch_tokens)
+    built = awake(parts())
+    tokens = built.corpus.val[:n].long()
+    loss, right, count = 0.0, 0, 0
+    with torch.no_grad():
+        for start in range(0, n - 1, 16):  # a window reads 16 tokens from its start; nothing before it
+            inputs, targets = tokens[start : min(start + 16, n - 1)], tokens[start + 1 : min(start + 17, n)]
+            logits = built.model(inputs[None])[0]
+            loss += F.cross_entropy(logits, targets, reduction="sum").item()
+            right += int((logits.argmax(-1) == targets).sum())
+            count += len(targets)
+    assert count == n - 1
+    result = evaluate(built.model, built.corpus.val[:n], 16, built.precision)
+    assert result.tokens == count
+    assert result.loss == pytest.approx(loss / count, abs=1e-5)
+    assert result.accuracy == pytest.approx(right / count)
+    assert result.perplexity == pytest.approx(exp(result.loss))
+
+
+def test_it_does_not_depend_on_what_happened_before(parts: Callable[..., Build]) -> None:
+    built = awake(parts())
+    first = evaluate(built.model, built.corpus.val, 16, built.precision)
+    built.model(built.corpus.batch(0)[0], Noise(1, 0, 0.5)).sum().backward()
+    torch.manual_seed(4)
+    built.model.train()
+    state = torch.get_rng_state()
+    assert evaluate(built.model, built.corpus.val, 16, built.precision) == first
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_one_token_has_nothing_to_predict(parts: Callable[..., Build]) -> None:
+    built = parts()
+    with pytest.raises(ValueError, match="at least two tokens"):
+        evaluate(built.model, built.corpus.val[:1], 16, built.precision)
+
+
+def test_an_absurd_loss_has_an_infinite_perplexity() -> None:
+    assert Evaluation(1e6, 0.0, 1).perplexity == float("inf")

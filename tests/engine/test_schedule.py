@@ -1,0 +1,46 @@
+"""The learning rate of every step."""
+
+from math import cos, pi
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fundamentallm.schedule import FLOOR, learning_rate, warmup
+
+
+def test_warm_up_is_fitted_to_the_run() -> None:
+    assert warmup(1000, None) == 50 and warmup(19, None) == 0
+    assert warmup(1000, 20) == 20 and warmup(1000, 100) == 100
+    assert warmup(1000, 101) == 100 and warmup(9, 5) == 0
+    assert warmup(1000, 0) == 0
+
+
+@given(
+    total=st.integers(1, 5000), peak=st.floats(1e-6, 1.0), wanted=st.none() | st.integers(0, 1000),
+    schedule=st.sampled_from(["cosine", "linear", "constant"]),
+)  # fmt: skip
+def test_it_rises_to_exactly_its_peak_and_falls_to_exactly_its_floor(
+    total: int, peak: float, wanted: int | None, schedule: str
+) -> None:
+    warm = warmup(total, wanted)
+    rates = [learning_rate(step, total, peak, schedule, warm) for step in range(total)]
+    assert max(rates) == peak == rates[max(0, warm - 1)]
+    assert all(rate > 0 for rate in rates)
+    assert rates[:warm] == sorted(rates[:warm])
+    assert rates[warm:] == sorted(rates[warm:], reverse=True)
+    if schedule == "constant":
+        assert set(rates[warm:]) <= {peak}
+    elif total - warm > 1:
+        assert rates[-1] == peak * FLOOR
+
+
+def test_the_values_in_between() -> None:
+    def at(step: int, schedule: str) -> float:
+        return learning_rate(step, 111, 1.0, schedule, 10)
+
+    assert [at(step, "cosine") for step in (0, 4, 9)] == pytest.approx([0.1, 0.5, 1.0])
+    assert at(60, "cosine") == pytest.approx(0.1 + 0.9 * (1 + cos(pi / 2)) / 2)
+    assert at(35, "cosine") == pytest.approx(0.1 + 0.9 * (1 + cos(pi / 4)) / 2)
+    assert at(60, "linear") == pytest.approx(0.1 + 0.9 * 0.5)
+    assert at(60, "constant") == 1.0
