@@ -27,6 +27,7 @@ class LogView(ScrollView, can_focus=True):
         self._rows: list[tuple[LogLine, str, bool]] = []  # a line's rows at this width; True for its first
         self._styles: dict[str, Style] = {}
         self._wide = 0
+        self._follows = True
 
     @property
     def text(self) -> str:
@@ -38,32 +39,32 @@ class LogView(ScrollView, can_focus=True):
 
     def on_resize(self) -> None:
         if self.size.width != self._wide and self.size.width:
-            follow = self._follows
             self._wide = self.size.width
             self._rows = [row for line in self._lines for row in self._wrapped(line)]
-            self._grown(follow)
+        self._grown()
 
     def write(self, lines: list[LogLine]) -> None:
         """Add lines, all at once."""
         if not lines:
             return
-        follow = self._follows
         self._lines += lines
         if len(self._lines) > MOST_LINES:
             del self._lines[: len(self._lines) - MOST_LINES * 9 // 10]
             self._rows = [row for line in self._lines for row in self._wrapped(line)]
         else:
             self._rows += [row for line in lines for row in self._wrapped(line)]
-        self._grown(follow)
+        self._grown()
 
-    @property
-    def _follows(self) -> bool:
-        return self.scroll_offset.y >= self.max_scroll_y
+    def watch_scroll_y(self, old: float, new: float) -> None:
+        super().watch_scroll_y(old, new)
+        self._follows = round(new) >= self.max_scroll_y
 
-    def _grown(self, follow: bool) -> None:
+    def _grown(self) -> None:
+        follows = self._follows  # a smaller window moves the place, which is not a person's scrolling
         self.virtual_size = Size(self._wide, len(self._rows))
-        if follow:
-            self.scroll_end(animate=False, immediate=True)
+        if follows:
+            self.scroll_target_y = self.scroll_y = self.max_scroll_y  # scroll_end would wait for a layout
+            self._follows = True
         self.refresh()
 
     def _wrapped(self, line: LogLine) -> list[tuple[LogLine, str, bool]]:
