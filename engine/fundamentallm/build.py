@@ -83,8 +83,13 @@ def _restore(parts: Build, saved: Checkpoint, job: Job) -> None:
             f"{', '.join(parts.config.data)}: is not the text that {job.resume_from} was trained on; "
             "restore the text, or start a new run"
         )
-    parts.model.load_state_dict(saved.model)
-    parts.optimizer.load_state_dict(saved.optimizer)
+    try:
+        parts.model.load_state_dict(saved.model)
+        parts.optimizer.load_state_dict(saved.optimizer)
+    except (RuntimeError, KeyError):
+        raise UserError(
+            f"{job.resume_from}: its weights do not fit its configuration; it was changed by hand"
+        ) from None
     parts.counters = saved.progress()
     if parts.counters.step >= parts.total_steps:
         done = parts.counters.step // parts.corpus.steps_per_epoch
