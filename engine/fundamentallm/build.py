@@ -1,6 +1,7 @@
 """From a job to everything that training needs: text, tokenizer, model, optimizer, counters. Trains nothing."""
 
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 
 import torch
@@ -33,6 +34,7 @@ class Build:
     optimizer: Optimizer
     counters: Counters
     notices: list[str]
+    best_on_disk: float | None = None  # the validation loss of best.pt
 
     @property
     def total_steps(self) -> int:
@@ -100,18 +102,15 @@ def _restore(parts: Build, saved: Checkpoint, job: Job) -> None:
 
 
 def _respect_best(parts: Build, job: Job) -> None:
-    """Resumed from an earlier state, a run must not replace a better best.pt by a worse one."""
+    """Resumed from an earlier state, a run must not replace a better best.pt by a worse one.
+
+    The counters stay as they were saved: when early stopping ends a run must not depend on what the folder holds.
+    """
+    parts.best_on_disk = parts.counters.best_val_loss
     path = job.folder / BEST
-    if not path.is_file():
-        return
-    try:
-        best = load(path).progress()
-    except UserError:
-        return  # damaged: nothing to protect
-    ours = parts.counters.best_val_loss
-    if best.best_val_loss is not None and (ours is None or best.best_val_loss < ours):
-        parts.counters.best_val_loss = best.best_val_loss
-        parts.counters.best_step, parts.counters.best_epoch = best.best_step, best.best_epoch
+    if path.is_file():
+        with suppress(UserError):  # damaged: nothing to protect
+            parts.best_on_disk = load(path).progress().best_val_loss
 
 
 def _explain(parts: Build, passes: float) -> list[str]:

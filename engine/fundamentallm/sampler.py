@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from fundamentallm.commands import CancelSample, Command, Sample, Stop
-from fundamentallm.events import Event, Sampled
+from fundamentallm.events import Answered, Event, Sampled
 from fundamentallm.generate import Sampling, encode_prompt, stream
 from fundamentallm.model import Transformer
 from fundamentallm.tokenizer import Tokenizer
@@ -39,9 +39,15 @@ def answer(
         if time.monotonic() - since >= PIECE:
             say(_piece(command, step, text, probabilities))
             text, probabilities, since = "", [], time.monotonic()
-            heard = listen()
-            later += [c for c in heard if not isinstance(c, CancelSample)]
-            if any(isinstance(c, Stop) or (isinstance(c, CancelSample) and c.sample == command.id) for c in heard):
+            ended = False
+            for other in listen():
+                if isinstance(other, CancelSample) and other.sample == command.id:
+                    say(Answered(step=step, id=other.id, command="cancel_sample", ok=True))
+                    ended = True
+                else:
+                    later.append(other)
+                    ended |= isinstance(other, Stop)
+            if ended:
                 break
     say(_piece(command, step, text, probabilities, done=True))
     return later

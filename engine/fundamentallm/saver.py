@@ -25,15 +25,14 @@ class Saver:
     def __init__(self, parts: Build, folder: Path, journal: Journal, say: Callable[[Event], None]) -> None:
         self._parts, self._folder, self._journal, self._say = parts, folder, journal, say
         self.unsaved = ""
-        self._saved_step = -1
+        self._steps: dict[str, int] = {}  # by name, of the state under it
         self._saved_at, self._took = time.monotonic(), 0.0
         for left in folder.glob(".*.tmp"):
             left.unlink(missing_ok=True)  # by a process that was killed while it saved
 
-    @property
-    def saved(self) -> bool:
-        """Whether last.pt is the state of now."""
-        return self._saved_step == self._parts.counters.step
+    def has(self, name: str) -> bool:
+        """Whether the state of now was written under `name`."""
+        return self._steps.get(name) == self._parts.counters.step
 
     @property
     def due(self) -> bool:
@@ -57,9 +56,8 @@ class Saver:
             return False
         self.unsaved = ""
         self._saved_at, self._took = time.monotonic(), time.monotonic() - started
-        if LAST in names:
-            self._saved_step = step
         for name in names:
+            self._steps[name] = step
             self._say(CheckpointSaved(step=step, path=name, kind=_kind(name), bytes=size, seconds=round(self._took, 3)))
         self._remove_old()
         return True

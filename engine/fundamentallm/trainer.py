@@ -105,8 +105,8 @@ class Trainer:
         """Answer what can still be answered after the end."""
         for command in heard:
             if isinstance(command, commands.Sample):
-                self._answer_sample(command)
-            elif not isinstance(command, commands.CancelSample):
+                self.answer_late(self._answer_sample(command))
+            else:
                 self._answer(command, "the run has ended")
 
     # ---- the loop's parts, in the order in which they happen ----
@@ -230,19 +230,20 @@ class Trainer:
                 best=best,
             )
         )
-        names = [BEST] if best else []
+        disk = parts.best_on_disk  # not `best`: the last attempt to write it may have failed, or the run was rewound
+        names = [BEST] if disk is None or result.loss < disk or (best and result.loss == disk) else []
         if ended:
             counters.epoch_loss, counters.epoch_tokens = 0.0, 0
             real_end = self._end() in ("completed", "patience")
             names = [LAST, EPOCH.format(self._epoch), *names, *([FINAL] if real_end else [])]
-        if names:
-            self._save(names)
+        if names and self._save(names) and BEST in names:
+            parts.best_on_disk = result.loss
 
-    def _save(self, names: list[str]) -> None:
+    def _save(self, names: list[str]) -> bool:
         self._report()
         self._counters.seconds = self._seconds_before + self._meter.seconds
         with self._interlude("saving"):
-            self._saver.save(names)
+            return self._saver.save(names)
 
     def _obey(self, heard: Sequence[Command]) -> None:
         """Take commands; stand still here while paused."""
@@ -291,8 +292,9 @@ class Trainer:
         return later
 
     def _finish(self, reason: str) -> events.Finished:
-        if not self._saver.saved:
-            self._save([LAST])
+        wanted = [LAST] if reason == "stopped" else [LAST, FINAL]
+        if missing := [name for name in wanted if not self._saver.has(name)]:
+            self._save(missing)
         self._meter.halt()
         counters, folder = self._counters, self._job.folder
         counters.seconds = self._seconds_before + self._meter.seconds
@@ -318,9 +320,9 @@ class Trainer:
         """Save the last good state and say what happened."""
         with suppress(NotFinite):
             self._report()
-        if not self._saver.saved and self._counters.step:
+        if not self._saver.has(LAST) and self._counters.step:
             self._saver.save([LAST])
-        saved = str(self._job.folder / LAST) if self._saver.saved else None
+        saved = str(self._job.folder / LAST) if self._saver.has(LAST) else None
         failed = events.Failed(step=self._counters.step, error=error, advice=advice, saved=saved)
         self._say(failed)
         return failed
