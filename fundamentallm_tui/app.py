@@ -2,11 +2,15 @@
 
 import asyncio
 import contextlib
+import os
 import signal
+import threading
+import time
 from collections.abc import Iterable
 from typing import Any
 
 from textual.app import App, SystemCommand
+from textual.events import Event, InputEvent
 from textual.screen import ModalScreen, Screen
 from textual.theme import Theme
 
@@ -15,7 +19,10 @@ from fundamentallm.job import Job
 from fundamentallm_tui.dialogs import quit_question
 from fundamentallm_tui.launch import Options
 from fundamentallm_tui.link import SessionLike, Starter
+from fundamentallm_tui.pace import Pace
 from fundamentallm_tui.screen import MainScreen
+
+PATIENCE = 1.5  # seconds for the terminal to be restored after a signal
 
 CALM = Theme(
     name="calm", dark=True,
@@ -60,7 +67,17 @@ class Console(App[int]):
 
     def _signalled(self, number: int) -> None:
         """The terminal is restored; a run that is under way runs on."""
+        # A terminal that is gone can keep Textual waiting for ever.
+        last_resort = threading.Timer(PATIENCE, os._exit, (128 + number,))
+        last_resort.daemon = True
+        last_resort.start()
         self.exit(return_code=128 + number)
+
+    async def on_event(self, event: Event) -> None:
+        """Someone is here: charts may cost more for a while."""
+        if isinstance(event, InputEvent):
+            Pace.touched = time.monotonic()
+        await super().on_event(event)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """In a dialog only its own keys act."""

@@ -13,19 +13,20 @@ from fundamentallm_tui.series import Series
 from fundamentallm_tui.store import Store
 from fundamentallm_tui.words import loss
 
-SHARE = 0.006  # of one core, for each chart
+SHARE = 0.003  # of one core, for each chart; showing the cells costs as much again as drawing them
 LEAST = 0.5  # seconds between two drawings
 
 
 class TimedChart(ChartView):
     """A chart that knows what it costs."""
 
-    cost = 0.0  # seconds that the last drawing took
+    cost = 0.0  # seconds that the last picture took
 
     def render_line(self, y: int) -> Strip:
         start = time.perf_counter()
         strip = super().render_line(y)
-        self.cost = max(self.cost * 0.9, time.perf_counter() - start)  # the first row asked for draws all of them
+        took = time.perf_counter() - start
+        self.cost = took if y == 0 else self.cost + took  # the first row asked for draws all of them
         return strip
 
 

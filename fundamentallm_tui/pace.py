@@ -6,13 +6,19 @@ from collections.abc import Callable
 from textual.timer import Timer
 from textual.widget import Widget
 
+WATCHED = 8
+PRESENCE = 10.0  # seconds after a key in which someone is taken to be watching
+
 
 class Pace:
     """Calls `draw` after something changed: at once if that was long ago, else when its turn comes.
 
     `share` is the part of one core that drawing may take: a picture that costs 20 ms at a share of 1 % comes every two
-    seconds. A widget that cannot be seen is not drawn; whoever shows it calls `ask` again.
+    seconds. While someone is at the keyboard it may take `WATCHED` times as much. A widget that cannot be seen is not
+    drawn; whoever shows it calls `ask` again.
     """
+
+    touched = -1e9  # when a key was pressed last, for all paces; monotonic seconds
 
     def __init__(self, widget: Widget, draw: Callable[[], float], *, least: float, share: float) -> None:
         """
@@ -39,7 +45,9 @@ class Pace:
             self._timer.stop()
             self._timer = None
         cost = self._draw()
-        self._next = time.monotonic() + max(self._least, cost / self._share)
+        now = time.monotonic()
+        share = self._share * (WATCHED if now - Pace.touched < PRESENCE else 1)
+        self._next = now + max(self._least, cost / share)
 
 
 def visible(widget: Widget) -> bool:
