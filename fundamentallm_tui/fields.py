@@ -19,6 +19,8 @@ from textual.strip import Strip
 
 from fundamentallm_tui.words import clean, clip, fit, wrap
 
+VALUE_WIDTH = 9  # what labels leave to a value before they are abbreviated less
+
 
 @dataclass
 class Cell:
@@ -41,15 +43,17 @@ class Row:
 
     cells: list[Cell]
     columns: int = 1
-    label_width: int = 0  # 0: each as wide as its label
+    labels: tuple[int, int] = (0, 0)  # narrowest and widest that labels may be; zeros: each as wide as its words
     heading: str = ""
 
     def spans(self, width: int) -> list[tuple[Cell, int, int, int]]:
         """Each cell with where it begins, where its value does, and where it ends."""
         spans = []
+        least, most = self.labels
+        wide = min(most, max(least, width // 2 - VALUE_WIDTH))  # as in a row of two, so that all rows align
         for n, cell in enumerate(self.cells):
             start, end = n * width // self.columns, (n + 1) * width // self.columns - (n + 1 < self.columns)
-            spans.append((cell, start, start + (self.label_width or len(cell.label) + 1), end))
+            spans.append((cell, start, start + (wide or len(cell.label) + 1), end))
         return spans
 
 
@@ -131,6 +135,11 @@ class Fields(ScrollView, can_focus=True):
 
     # Drawing
 
+    @property
+    def room(self) -> int:
+        """Columns beside the scroll bar."""
+        return self.scrollable_content_region.width
+
     def on_mount(self) -> None:
         self.app.theme_changed_signal.subscribe(self, lambda _: self._styles.clear())
 
@@ -150,13 +159,13 @@ class Fields(ScrollView, can_focus=True):
             for cell in row.cells:
                 if cell.problem:
                     words = cell.problem if cell.problem.startswith(cell.name) else f"{cell.name}: {cell.problem}"
-                    lines += wrap(words, max(10, self.size.width - 2))
+                    lines += wrap(words, max(10, self.room - 2))
         self._lines = lines
-        self.virtual_size = Size(self.size.width, len(lines))
+        self.virtual_size = Size(self.room, len(lines))
         self.refresh()
 
     def render_line(self, y: int) -> Strip:
-        width, n = self.size.width, y + self.scroll_offset.y
+        width, n = self.room, y + self.scroll_offset.y
         line = self._lines[n] if n < len(self._lines) else ""
         if isinstance(line, str):
             segments = [Segment(f"  {line}", self._style("error"))]
@@ -215,7 +224,7 @@ class Fields(ScrollView, can_focus=True):
     def _go(self, cell: Cell) -> None:
         self.at, cell.cursor, cell.whole = cell.name, len(cell.value), not cell.choices
         line = next((n for n, row in enumerate(self._lines) if isinstance(row, Row) and cell in row.cells), 0)
-        notes = len(wrap(cell.problem, max(10, self.size.width - 2))) if cell.problem else 0
+        notes = len(wrap(cell.problem, max(10, self.room - 2))) if cell.problem else 0
         self.scroll_to_region(Region(0, line, 1, 1 + notes), animate=False)
         self.post_message(self.Entered(cell.name))
         self.refresh()
@@ -236,8 +245,8 @@ class Fields(ScrollView, can_focus=True):
         here = next(n for n, row in enumerate(rows) if self.cells[self.at] in row.cells)
         if not 0 <= here + by < len(rows):
             return
-        middle = next(start + end for cell, start, _, end in rows[here].spans(self.size.width) if cell.name == self.at)
-        near = [span for span in rows[here + by].spans(self.size.width) if not span[0].disabled]
+        middle = next(start + end for cell, start, _, end in rows[here].spans(self.room) if cell.name == self.at)
+        near = [span for span in rows[here + by].spans(self.room) if not span[0].disabled]
         self._go(min(near, key=lambda span: abs(span[1] + span[3] - middle))[0])
 
     def on_click(self, event: Click) -> None:
@@ -247,7 +256,7 @@ class Fields(ScrollView, can_focus=True):
         n = place.y + self.scroll_offset.y
         row = self._lines[n] if n < len(self._lines) else ""
         if isinstance(row, Row):
-            for cell, start, value, end in row.spans(self.size.width):
+            for cell, start, value, end in row.spans(self.room):
                 if start <= place.x < end and not cell.disabled:
                     again = self.has_focus and self.at == cell.name
                     self._go(cell)

@@ -21,7 +21,7 @@ from fundamentallm_tui.words import clean, millions, shown
 
 PRESET = "preset"
 WHOLE_LINE = ("data", "output_dir")
-LABEL_WIDTH = 14
+LABELS = (14, 1 + max(map(len, SETTINGS)))  # columns; where there is room, no name is abbreviated
 THINKING = 0.15  # seconds without a key before a file is read
 
 
@@ -170,7 +170,7 @@ def _rows(preset: str, config: Config) -> list[Row]:
     """The table as rows of two, paths on lines of their own."""
     names = preset_names()
     chosen = Cell(PRESET, PRESET, preset, tuple(names if preset in (*names, "") else [*names, preset]), "none")
-    rows = [Row([chosen], 1, LABEL_WIDTH)]
+    rows = [Row([chosen], 1, LABELS)]
     values = to_dict(config)
     for group, settings in groupby(SETTINGS.values(), key=lambda row: row.group):
         cells = []
@@ -178,8 +178,8 @@ def _rows(preset: str, config: Config) -> list[Row]:
             choices = row.choices or (("on", "off") if row.kind is bool else ())
             cells.append(Cell(row.name, row.name, shown(values[row.name]), choices, "auto" if row.optional else ""))
         narrow = [cell for cell in cells if cell.name not in WHOLE_LINE]
-        pairs = [Row(narrow[n : n + 2], 2, LABEL_WIDTH) for n in range(0, len(narrow), 2)]
-        whole = [Row([cell], 1, LABEL_WIDTH) for cell in cells if cell.name in WHOLE_LINE]
+        pairs = [Row(narrow[n : n + 2], 2, LABELS) for n in range(0, len(narrow), 2)]
+        whole = [Row([cell], 1, LABELS) for cell in cells if cell.name in WHOLE_LINE]
         if group == SETTINGS["data"].group:
             rows += whole + pairs
         else:

@@ -38,8 +38,9 @@ class LogView(ScrollView, can_focus=True):
         self.app.theme_changed_signal.subscribe(self, lambda _: self._styles.clear())
 
     def on_resize(self) -> None:
-        if self.size.width != self._wide and self.size.width:
-            self._wide = self.size.width
+        room = self.scrollable_content_region.width  # beside the scroll bar
+        if room != self._wide and room:
+            self._wide = room
             self._rows = [row for line in self._lines for row in self._wrapped(line)]
         self._grown()
 
@@ -74,11 +75,11 @@ class LogView(ScrollView, can_focus=True):
     def render_line(self, y: int) -> Strip:
         n = self.scroll_offset.y + y
         if n >= len(self._rows):
-            return Strip.blank(self.size.width, self.rich_style)
+            return Strip.blank(self._wide, self.rich_style)
         line, text, first = self._rows[n]
         stamp = f"{clock(line.time)} " if first else " " * INDENT
         strip = Strip([Segment(stamp, self._style(FAINT)), Segment(text, self._style(line.kind))])
-        return strip.adjust_cell_length(self.size.width).apply_style(self.rich_style)
+        return strip.adjust_cell_length(self._wide).apply_style(self.rich_style)
 
     def _style(self, kind: str) -> Style:
         if kind not in self._styles:

@@ -162,7 +162,7 @@ class Store:
         if not self.under_way:
             return {"phase"}
         self.phase, self.wanted = FAILED, ""
-        self.say(f"The engine {end or 'is gone'}. Its last words, from engine.log:", story.BAD)
+        self.say(f"The engine is gone: {end or 'nobody knows why'}. Its last words, from engine.log:", story.BAD)
         for line in tail or ["(it said nothing)"]:
             self.say(f"  {line}", story.FAINT)
         if self.saved:
