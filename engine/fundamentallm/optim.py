@@ -14,7 +14,7 @@ BETAS, EPSILON = (0.9, 0.95), 1e-8
 MOMENTUM = 0.95
 # How much longer a Muon step is than the learning rate says: measured, so that 1e-3 is a good start for both
 # optimizers (tests/benchmarks/RESULTS.md).
-MUON_FACTOR = 20.0
+MUON_FACTOR, EMBEDDING_FACTOR = 40.0, 20.0
 
 
 class Optimizer:
@@ -25,6 +25,7 @@ class Optimizer:
         self._muon = {name: p for name, p in named.items() if kind == "muon" and name.startswith("blocks.")}
         self._adamw = {name: p for name, p in named.items() if name not in self._muon}
         assert all(p.ndim == 2 for p in self._muon.values()), "Muon is for matrices"
+        self._embedding_factor = EMBEDDING_FACTOR if kind == "muon" else 1.0
         device = next(iter(named.values())).device
         self._count = torch.zeros((), dtype=torch.float32, device=device)
         self._momentum = {name: torch.zeros_like(p) for name, p in self._muon.items()}
@@ -54,7 +55,7 @@ class Optimizer:
             assert p.grad is not None
             torch._fused_adamw_(
                 [p], [p.grad], [self._mean[name]], [self._square[name]], [], [self._count],
-                lr=learning_rate, beta1=BETAS[0], beta2=BETAS[1], weight_decay=weight_decay, eps=EPSILON,
+                lr=learning_rate * self._embedding_factor, beta1=BETAS[0], beta2=BETAS[1], weight_decay=weight_decay / self._embedding_factor, eps=EPSILON,
                 amsgrad=False, maximize=False, found_inf=refused,
             )  # fmt: skip
             p.grad = None

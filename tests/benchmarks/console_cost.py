@@ -1,0 +1,43 @@
+"""What the console costs while it watches: CPU time of its process over a minute in which nobody touches it.
+
+    python tests/benchmarks/console_cost.py [--seconds 60] [--size 120x36]
+"""
+
+import argparse
+import os
+import re
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from terminal import Terminal
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--size", default="120x36")
+    options = parser.parse_args()
+    columns, rows = map(int, options.size.split("x"))
+    config = Path(tempfile.mkdtemp()) / "long.yaml"
+    config.write_text("data: data/samples/sample_data.txt\nmodel_dim: 64\nnum_layers: 2\nepochs: 1000\nstride: 32\n")
+    console = Path(sys.executable).with_name("fllm-tui")
+    command = [str(console), "--config", str(config), "--output-dir", str(config.parent / "run"), "--start"]
+    terminal = Terminal(command, columns, rows)
+    terminal.see(lambda screen: re.search(r"step +[1-9]", screen) is not None)
+    time.sleep(5)
+    before, started, memory = terminal.cpu_seconds(), time.monotonic(), terminal.memory()
+    time.sleep(options.seconds)
+    used, passed = terminal.cpu_seconds() - before, time.monotonic() - started
+    print(f"{100 * used / passed:.2f} % of one core over {passed:.0f} s at {options.size}")
+    print(f"{memory / 2**20:.0f} MiB, {(terminal.memory() - memory) / 2**20:+.1f} MiB in that time")
+    worker = int(re.search(r'"pid":(\d+)', (config.parent / "run" / "journal.jsonl").read_text())[1])
+    print(f"the worker runs at nice {os.getpriority(os.PRIO_PROCESS, worker)}")
+    terminal.kill()
+    os.kill(worker, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""A program in a pseudo-terminal, for the benchmarks: start it, read its screen, press keys, ask for its CPU time."""
+
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import termios
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pyte
+
+
+class Terminal:
+    """Runs `command`; `screen` is what a person would see, kept up to date by a thread."""
+
+    def __init__(self, command: Sequence[str], columns: int = 120, rows: int = 36) -> None:
+        self.started = time.perf_counter()
+        self._screen = pyte.Screen(columns, rows)
+        self._stream = pyte.ByteStream(self._screen)
+        self.pid, self._file = pty.fork()
+        if self.pid == 0:
+            os.environ.update(TERM="xterm-256color", COLORTERM="truecolor")
+            os.execvp(command[0], list(command))
+        fcntl.ioctl(self._file, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        threading.Thread(target=self._read, daemon=True).start()
+
+    @property
+    def screen(self) -> str:
+        return "\n".join(self._screen.display)
+
+    def press(self, keys: str) -> None:
+        os.write(self._file, keys.encode())
+
+    def see(self, shown: str | Callable[[str], bool], patience: float = 60.0) -> float:
+        """Wait until `shown` is on the screen; seconds since the start of the program."""
+        found = shown if callable(shown) else lambda screen: shown in screen
+        while not found(self.screen):
+            if time.perf_counter() - self.started > patience:
+                raise TimeoutError(f"not seen: {shown}\n{self.screen}")
+            time.sleep(0.005)
+        return time.perf_counter() - self.started
+
+    def cpu_seconds(self) -> float:
+        """User and system time of the process itself, its children left out (Linux)."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def memory(self) -> int:
+        """Resident bytes of the process (Linux)."""
+        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+
+    def _read(self) -> None:
+        while True:
+            try:
+                if select.select([self._file], [], [], 0.5)[0]:
+                    self._stream.feed(os.read(self._file, 1 << 16))
+            except (OSError, ValueError):
+                return

@@ -1,0 +1,98 @@
+"""Training speed, tokens a second, beside transformers' GPT-2 of the same shape; paired in one process.
+
+    python tests/benchmarks/throughput.py [tiny|small|medium] [--rounds 10]
+
+Each round times a few steps of each, one after the other, on the same random text; the ratio is the median over the
+rounds. Ours is the whole step of `fundamentallm` with its default optimizer; theirs is the forward and backward pass of
+`GPT2LMHeadModel` with dropout 0.1, clipping, and torch's fused AdamW.
+"""
+
+import argparse
+import time
+from statistics import median
+
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from fundamentallm.config import Config, flags_layer, resolve
+from fundamentallm.corpus import Corpus
+from fundamentallm.device import Precision
+from fundamentallm.model import Transformer
+from fundamentallm.optim import Optimizer
+from fundamentallm.presets import load_preset
+from fundamentallm.step import Stepper
+from fundamentallm.tokenizer import Tokenizer
+
+VOCABULARY = "".join(chr(code) for code in range(33, 98))
+
+
+def corpus_of(config: Config) -> tuple[Corpus, int]:
+    dice = torch.Generator().manual_seed(0)
+    text = "".join(VOCABULARY[i] for i in torch.randint(len(VOCABULARY), (100_000,), generator=dice).tolist())
+    tokenizer = Tokenizer.fit(text)
+    return Corpus(text, tokenizer, config, torch.device("cpu")), len(tokenizer)
+
+
+class Ours:
+    def __init__(self, config: Config, corpus: Corpus, vocab_size: int) -> None:
+        model = Transformer(config, vocab_size)
+        precision = Precision(torch.device("cpu"), False)
+        self.step = Stepper(model, Optimizer(model, config.optimizer), corpus, config, precision)
+
+    def __call__(self, step: int) -> None:
+        self.step(step, 1e-3)
+
+
+class GPT2:
+    def __init__(self, config: Config, corpus: Corpus, vocab_size: int) -> None:
+        self.corpus = corpus
+        self.model = GPT2LMHeadModel(
+            GPT2Config(
+                vocab_size=vocab_size,
+                n_positions=config.max_seq_len,
+                n_embd=config.model_dim,
+                n_layer=config.num_layers,
+                n_head=config.num_heads,
+                resid_pdrop=config.dropout,
+                embd_pdrop=config.dropout,
+                attn_pdrop=config.dropout,
+            )
+        ).train()
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, fused=True)
+
+    def __call__(self, step: int) -> None:
+        inputs, targets = self.corpus.batch(step)
+        logits = self.model(inputs).logits
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("preset", nargs="?", default="tiny")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=3, help="steps of each a round")
+    options = parser.parse_args()
+    config = resolve(load_preset(options.preset).layer, flags_layer({"mixed_precision": False, "dropout": 0.1}))
+    corpus, vocab_size = corpus_of(config)
+    rows = {"fundamentallm": Ours(config, corpus, vocab_size), "transformers": GPT2(config, corpus, vocab_size)}
+    speeds: dict[str, list[float]] = {name: [] for name in rows}
+    tokens = config.effective_batch * config.max_seq_len * options.steps
+    for turn in range(-1, options.rounds):  # the first is a warm-up
+        for name, take in rows.items():
+            started = time.perf_counter()
+            for i in range(options.steps):
+                take((turn + 1) * options.steps + i)
+            if turn >= 0:
+                speeds[name].append(tokens / (time.perf_counter() - started))
+    ratios = [a / b for a, b in zip(*speeds.values(), strict=True)]
+    for name, values in speeds.items():
+        print(f"{name:14} {median(values):9,.0f} tokens/s")
+    print(f"ratio          {median(ratios):9.2f} (from {min(ratios):.2f} to {max(ratios):.2f} in {len(ratios)} rounds)")
+
+
+if __name__ == "__main__":
+    main()
