@@ -70,7 +70,7 @@ class Session:
             if event.seq > self._seen or event.seq == 0:  # 0: said before there was a journal
                 self._seen = max(self._seen, event.seq)
                 fresh.append(event)
-        if gone:
+        if gone or not fresh:  # silence: the last that was said may not have fitted the queue
             fresh += self._from_journal(None)
         return fresh
 
