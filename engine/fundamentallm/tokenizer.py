@@ -41,7 +41,7 @@ class Tokenizer:
         """What to say of a text with unknown characters."""
         unknown = sorted(set(text) - set(self.vocabulary))
         shown = " ".join(repr(character) for character in unknown[:12]) + (" …" if len(unknown) > 12 else "")
-        plural = "characters" if len(unknown) > 1 else "character"
+        plural = "characters" if len(unknown) > 1 else "a character"
         return f"{name} has {plural} that the model has never seen: {shown}; it knows {self.known()}"
 
     def known(self) -> str:

@@ -69,5 +69,5 @@ def _words(error: click.ClickException) -> str:
         flags = [flag for parameter in (ctx.command.params if ctx else []) for flag in parameter.opts if flag[0] == "-"]
         return f"{error.option_name}: {unknown('option', error.option_name, flags)}"
     text = error.format_message().rstrip(".").replace("\n", " ")
-    path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "fundamentallm"
-    return f"{text}; see {path} --help"
+    ctx = getattr(error, "ctx", None)
+    return f"{text}; see {ctx.command_path} --help" if ctx else text

@@ -1,5 +1,7 @@
 """`fundamentallm presets`: the starting points there are."""
 
+from textwrap import wrap
+
 import click
 
 from fundamentallm.cli.terminal import complain, plain
@@ -38,7 +40,7 @@ def _describe(preset: Preset) -> str:
     size = f"{count_parameters(config, vocabulary) / 1e6:.3g} million parameters"
     numbers = [f"{name} {getattr(config, name):g}" for name in SHOWN]
     lines = [
-        preset.description,
+        *wrap(preset.description, 72),
         f"{size}, {preset.expected_time}",
         f"{', '.join(config.data)}{missing}",
         ", ".join(numbers[:3]),

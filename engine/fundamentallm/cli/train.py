@@ -44,9 +44,9 @@ def command(
     Flags win over --config, --config over --preset. Ctrl+C finishes the step, saves and ends.
     """
     flags = typed(values)
-    layers = [load_preset(preset).layer] if preset else []
-    layers += [load_config(Path(config_file).expanduser())] if config_file else []
-    if resume_from:
+    layers = [load_preset(preset).layer] if preset is not None else []
+    layers += [load_config(Path(config_file).expanduser())] if config_file is not None else []
+    if resume_from is not None:
         if layers:
             complain("--preset and --config are not used: the checkpoint brings its settings")
         checkpoint = find_checkpoint(resume_from, LAST)
