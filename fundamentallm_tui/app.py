@@ -29,6 +29,10 @@ CALM = Theme(
     background="#12161c", surface="#181d25", panel="#222933", foreground="#d4dae3",
     primary="#7aa7e0", secondary="#5d7fa8", accent="#e8b363",
     success="#8fc58a", warning="#e3c567", error="#e87878",
+    variables={
+        "text-accent": "#e8b363", "text-primary": "#7aa7e0", "text-success": "#8fc58a", "text-warning": "#e3c567",
+        "text-error": "#e87878",
+    },
 )  # fmt: skip
 
 

@@ -46,9 +46,9 @@ class KeyBar(Widget):
             name = written(active.binding.key if active else key.key)
             label = self.says.get(key.action, key.label)
             if active and active.enabled:
-                items.append(f"[@click=screen.{key.action}][b $accent]{name}[/] {label}[/]")
+                items.append(f"[@click=screen.{key.action}][b $text-accent]{name}[/] {label}[/]")
             else:
                 items.append(f"[$foreground 35%]{name} {label}[/]")
-        items.append("[@click=app.command_palette][b $accent]^p[/] palette[/]")
-        items.append("[@click=app.quit][b $accent]^q[/] quit[/]")
+        items.append("[@click=app.command_palette][b $text-accent]^p[/] palette[/]")
+        items.append("[@click=app.quit][b $text-accent]^q[/] quit[/]")
         return Content.from_markup(" " + "  ".join(items))

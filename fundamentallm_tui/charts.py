@@ -77,8 +77,8 @@ class LossChart(ChartPane):
         train, val = self.store.train, self.store.val
         title = [(f"  train {loss(train.last[1])}", "$foreground 60%")] if train.last else []
         if val.last:
-            title.append((f"  val {loss(val.last[1])}", "$accent"))
-        return title, [self.line(train, "foreground", 0.5), self.line(val, "accent", points=True)]
+            title.append((f"  val {loss(val.last[1])}", "$text-accent"))
+        return title, [self.line(train, "foreground", 0.5), self.line(val, "text-accent", points=True)]
 
 
 class RateChart(ChartPane):
@@ -88,5 +88,5 @@ class RateChart(ChartPane):
 
     def curves(self) -> tuple[list[tuple[str, str]], list[Line]]:
         rate = self.store.rate
-        title = [(f"  {rate.last[1]:.2e}", "$primary")] if rate.last else []
-        return title, [self.line(rate, "primary")]
+        title = [(f"  {rate.last[1]:.2e}", "$text-primary")] if rate.last else []
+        return title, [self.line(rate, "text-primary")]

@@ -168,7 +168,7 @@ class Fields(ScrollView, can_focus=True):
         width, n = self.room, y + self.scroll_offset.y
         line = self._lines[n] if n < len(self._lines) else ""
         if isinstance(line, str):
-            segments = [Segment(f"  {line}", self._style("error"))]
+            segments = [Segment(f"  {line}", self._style("text-error"))]
         elif line.heading:
             segments = [Segment(line.heading, self._style("foreground", 0.5))]
         else:
@@ -183,7 +183,7 @@ class Fields(ScrollView, can_focus=True):
     def _value(self, cell: Cell, width: int) -> list[Segment]:
         """The value in exactly `width` columns, with the cursor if it is in focus."""
         value = clean(cell.value)
-        ink = ("error", 1.0) if cell.problem else ("foreground", 0.45 if cell.disabled else 1.0)
+        ink = ("text-error", 1.0) if cell.problem else ("foreground", 0.45 if cell.disabled else 1.0)
         if not (self.has_focus and self.at == cell.name):
             shown = (value, *ink) if value else (cell.empty, "foreground", 0.4)
             return [Segment(fit(shown[0], width), self._style(shown[1], shown[2], "" if cell.disabled else "surface"))]

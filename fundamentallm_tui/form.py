@@ -134,7 +134,7 @@ class Form(Vertical):
     def _measured(self, number: int, size: str, steps: int, problem: str) -> None:
         if number != self._reading:
             return
-        self.border_subtitle = Content.styled(size, "$accent")
+        self.border_subtitle = Content.styled(size, "$text-accent")
         self.total_steps = steps
         self._text_problem = {field_of(problem): problem} if problem else {}
         if self.config is not None and self.problems != self._text_problem:
@@ -157,7 +157,7 @@ class Form(Vertical):
             words += [f"auto: {row.auto}."] if row.auto else []
             words += [f"Too high: {row.too_high}."] if row.too_high else []
             words += [f"Too low: {row.too_low}."] if row.too_low else []
-            text = Content.assemble((name, "bold $accent"), " ", " ".join(words))
+            text = Content.assemble((name, "bold $text-accent"), " ", " ".join(words))
         elif self.preset:
             about = " ".join(filter(None, (self.preset.description, _sentence(self.preset.expected_time))))
             text = Content.assemble((clean(self.preset.name), "bold"), " ", (clean(about), "$foreground 60%"))

@@ -44,8 +44,8 @@ def text() -> Content:
     """The keys in columns, and a paragraph."""
     rows: list[tuple[str, str] | str] = []
     for key in KEYS:
-        rows += [(f"{written(key.key):<9}{written(key.letter):<5}", "bold $accent"), f"{key.help}\n"]
+        rows += [(f"{written(key.key):<9}{written(key.letter):<5}", "bold $text-accent"), f"{key.help}\n"]
     for name, meaning in OTHERS:
-        rows += [(f"{name:<14}", "bold $accent"), f"{meaning}\n"]
+        rows += [(f"{name:<14}", "bold $text-accent"), f"{meaning}\n"]
     rows += ["\n", ("Single letters act outside text fields; escape leaves one.\n\n", "$foreground 60%"), READING]
     return Content.assemble(*rows)

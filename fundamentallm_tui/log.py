@@ -13,7 +13,7 @@ from fundamentallm_tui.words import clock, wrap
 
 MOST_LINES = 5000
 INDENT = 9  # "14:33:01 "
-COLOURS = {GOOD: "success", WARN: "warning", BAD: "error"}
+COLOURS = {GOOD: "text-success", WARN: "text-warning", BAD: "text-error"}
 
 
 class LogView(ScrollView, can_focus=True):

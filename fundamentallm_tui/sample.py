@@ -142,15 +142,15 @@ class SamplePane(Vertical):
         self._model = model if model is not None else getattr(self, "_model", False)
         sample = self.store.sample
         if self._notice:
-            self.output.update(Content.styled(clean(self._notice), "$warning"))
+            self.output.update(Content.styled(clean(self._notice), "$text-warning"))
         elif not sample.id:
             text = READY if self._model else WAITING if self.store.under_way else NO_MODEL
             self.output.update(Content.styled(text, "$foreground 60%"))
         else:
             prompt, text = clean(sample.prompt, newlines=True), clean(sample.text, newlines=True)
-            pieces = [(prompt, "bold $accent"), (text, "")]
+            pieces = [(prompt, "bold $text-accent"), (text, "")]
             if sample.problem:
-                pieces.append((f"\n{clean(sample.problem)}", "$warning"))
+                pieces.append((f"\n{clean(sample.problem)}", "$text-warning"))
             elif not sample.done:
                 pieces.append(("▌", "$foreground 60%"))
             self.output.update(Content.assemble(*pieces))

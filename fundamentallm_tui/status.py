@@ -7,9 +7,9 @@ from fundamentallm_tui.store import Store
 from fundamentallm_tui.words import clean, clip, duration, fit, rate, short
 
 COLOURS = {
-    "TRAINING": "$success", "EVALUATING": "$success", "SAVING": "$success", "SAMPLING": "$success",
-    "FINISHED": "$accent", "STOPPED": "$accent", "LOADING": "$primary", "COMPILING": "$primary",
-    "PAUSING": "$warning", "PAUSED": "$warning", "STOPPING": "$warning", "FAILED": "$error",
+    "TRAINING": "$text-success", "EVALUATING": "$text-success", "SAVING": "$text-success", "SAMPLING": "$text-success",
+    "FINISHED": "$text-accent", "STOPPED": "$text-accent", "LOADING": "$text-primary", "COMPILING": "$text-primary",
+    "PAUSING": "$text-warning", "PAUSED": "$text-warning", "STOPPING": "$text-warning", "FAILED": "$text-error",
 }  # fmt: skip
 SMALLEST_NAME = 10
 GAP = 2
