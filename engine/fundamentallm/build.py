@@ -94,8 +94,8 @@ def _restore(parts: Build, saved: Checkpoint, job: Job) -> None:
         ) from None
     parts.counters = saved.progress()
     if parts.counters.step >= parts.total_steps:
-        done = parts.counters.step // parts.corpus.steps_per_epoch
-        raise UserError(f"{job.resume_from}: its {done} epochs are done; give a larger total with --epochs")
+        last = parts.config.epochs
+        raise UserError(f"{job.resume_from}: epoch {last} of {last} is done; give a larger total with --epochs")
     if saved.threads <= (os.cpu_count() or 1):
         torch.set_num_threads(saved.threads)  # it changes the bits of a matrix product
     _respect_best(parts, job)

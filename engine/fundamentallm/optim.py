@@ -2,7 +2,8 @@
 
 - Does one thing: move the weights along their gradients. Schedules, clipping and accumulation live elsewhere.
 - Its state is named tensors, as checkpoints keep them.
-- `learning_rate` means AdamW's, textbook; Muon's steps are `MUON_FACTOR` times as long.
+- `learning_rate` is textbook for AdamW alone; with Muon, a matrix's step is `MUON_FACTOR` times and the embedding's
+  `EMBEDDING_FACTOR` times as long. Weight decay is the learning rate times `weight_decay` everywhere.
 """
 
 from collections import defaultdict
@@ -49,14 +50,14 @@ class Optimizer:
 
     def _step_adamw(self, learning_rate: float, weight_decay: float, ok: Tensor | None) -> None:
         self._count += 1 if ok is None else ok
-        refused = None if ok is None else 1 - ok
+        refused, factor = None if ok is None else 1 - ok, self._embedding_factor
         for name, p in self._adamw.items():
             # the fused kernel itself: torch.optim.AdamW would import two seconds of torch._dynamo for it
             assert p.grad is not None
             torch._fused_adamw_(
                 [p], [p.grad], [self._mean[name]], [self._square[name]], [], [self._count],
-                lr=learning_rate * self._embedding_factor, beta1=BETAS[0], beta2=BETAS[1], weight_decay=weight_decay / self._embedding_factor, eps=EPSILON,
-                amsgrad=False, maximize=False, found_inf=refused,
+                lr=learning_rate * factor, beta1=BETAS[0], beta2=BETAS[1], weight_decay=weight_decay / factor,
+                eps=EPSILON, amsgrad=False, maximize=False, found_inf=refused,
             )  # fmt: skip
             p.grad = None
 

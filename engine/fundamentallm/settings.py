@@ -44,7 +44,7 @@ class Setting:
     def bounds(self) -> str:
         """The allowed range in words: "above 0, at most 1"."""
         parts = (("above", self.above), ("at least", self.at_least), ("below", self.below), ("at most", self.at_most))
-        return ", ".join(f"{words} {limit:g}" for words, limit in parts if limit is not None)
+        return ", ".join(f"{words} {limit:,}" for words, limit in parts if limit is not None)
 
     def parse(self, raw: Any) -> Any:
         """A value of this setting from what YAML, a flag or a form gave.

@@ -1,6 +1,6 @@
 """What the console costs while it watches: CPU time of its process over a minute in which nobody touches it.
 
-    python tests/benchmarks/console_cost.py [--seconds 60] [--size 120x36]
+python tests/benchmarks/console_cost.py [--seconds 60] [--size 120x36]
 """
 
 import argparse

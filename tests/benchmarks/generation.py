@@ -1,6 +1,6 @@
 """Generation speed, tokens a second at batch 1, beside transformers' GPT-2 with its cache; paired in one process.
 
-    python tests/benchmarks/generation.py [small|tiny|medium] [--rounds 5] [--tokens 200]
+python tests/benchmarks/generation.py [small|tiny|medium] [--rounds 5] [--tokens 200]
 """
 
 import argparse

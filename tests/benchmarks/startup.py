@@ -1,6 +1,6 @@
 """How soon the console is there: first paint beside an empty Textual app's, and F5 to the first step.
 
-    python tests/benchmarks/startup.py [--rounds 5]
+python tests/benchmarks/startup.py [--rounds 5]
 """
 
 import argparse
@@ -51,7 +51,8 @@ def main() -> None:
         worker = int(re.search(r'"pid":(\d+)', (folder / "journal.jsonl").read_text())[1])
         terminal.kill()
         os.kill(worker, signal.SIGKILL)
-    print(f"first paint     {median(ours):.2f} s, an empty app {median(empty):.2f} s: {median(ours) - median(empty):+.2f} s")
+    more = median(ours) - median(empty)
+    print(f"first paint     {median(ours):.2f} s, an empty app's {median(empty):.2f} s: {more:+.2f} s")
     print(f"F5 to step 1    {median(first_step):.2f} s (at most {max(first_step):.2f} s)")
     print(f"key to screen   {1000 * median(key):.0f} ms while training (at most {1000 * max(key):.0f} ms)")
 

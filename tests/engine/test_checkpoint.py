@@ -133,7 +133,7 @@ def test_no_flipped_bit_in_the_archives_own_tables_changes_what_is_read(state: C
         local = [archive.infolist()[n].header_offset + byte for n in (0, 3) for byte in range(30)]
     places = [*range(tables.start, tables.start + 140), *range(tables.stop - 110, tables.stop), *local]
     for place in places:
-        for bit in range(8):
+        for bit in (0, 3, 6):
             flipped = bytearray(whole)
             flipped[place] ^= 1 << bit
             path.write_bytes(flipped)

@@ -77,10 +77,10 @@ def test_data_that_cannot_be_learnt_from_is_one_line(run: Run, kind: str) -> Non
 
 FLAGS = {
     "--num-heads 7 --model-dim 256": "--num-heads: 7 does not divide model_dim 256; 1, 2, 4, 8, 16, 32, 64 or 128 do",
-    "--model-dim ten": "--model-dim: ten is not a whole number at least 2, at most 16384",
+    "--model-dim ten": "--model-dim: ten is not a whole number at least 2, at most 16,384",
     "--model-dim 15": "--model-dim: 15 is odd; 16 would do",
-    "--epochs 0": "--epochs: 0 is out of bounds; it must be at least 1, at most 1e+06",
-    "--epochs 1.5": "--epochs: 1.5 is not a whole number at least 1, at most 1e+06",
+    "--epochs 0": "--epochs: 0 is out of bounds; it must be at least 1, at most 1,000,000",
+    "--epochs 1.5": "--epochs: 1.5 is not a whole number at least 1, at most 1,000,000",
     "--learning-rate -1": "--learning-rate: -1 is out of bounds; it must be above 0, at most 1",
     "--learning-rate nan": "--learning-rate: nan is not a number above 0, at most 1",
     "--dropout 1": "--dropout: 1 is out of bounds; it must be at least 0, below 1",
@@ -116,7 +116,7 @@ def test_a_configuration_file_is_blamed_by_line(run: Run) -> None:
     Path("c.yaml").write_text("model_dim: 64\nepoch: 3\nbatch_size: many\n")
     assert refused(run, "train", "text.txt", "--config", "c.yaml") == [
         "epoch: no such setting; did you mean epochs? (c.yaml, line 2)",
-        "batch_size: many is not a whole number at least 1, at most 65536 (c.yaml, line 3)",
+        "batch_size: many is not a whole number at least 1, at most 65,536 (c.yaml, line 3)",
     ]
     Path("c.yaml").write_text("a: [1\n")
     lines = refused(run, "train", "text.txt", "--config", "c.yaml")
@@ -217,7 +217,7 @@ def test_resuming_refuses_only_typed_flags_that_cannot_change(run: Run, checkpoi
         "--seed: cannot change on resume: the checkpoint has 0; leave it out",
     ]
     assert refused(run, *resume, "--epochs", "1") == [
-        "good.pt: its 1 epochs are done; give a larger total with --epochs"
+        "good.pt: epoch 1 of 1 is done; give a larger total with --epochs"
     ]
     assert refused(run, "train", "other.txt", *resume[2:], "--epochs", "2") == [
         "other.txt: is not the text that good.pt was trained on; restore the text, or start a new run"

@@ -36,10 +36,10 @@ def test_a_value_is_read_as_its_type(name: str, raw: Any, value: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "raw", "words"),
     [
-        ("epochs", "ten", "ten is not a whole number at least 1, at most 1e+06"),
+        ("epochs", "ten", "ten is not a whole number at least 1, at most 1,000,000"),
         ("epochs", 1.5, "1.5 is not a whole number"),
         ("epochs", True, "True is not a whole number"),
-        ("epochs", 0, "0 is out of bounds; it must be at least 1, at most 1e+06"),
+        ("epochs", 0, "0 is out of bounds; it must be at least 1, at most 1,000,000"),
         ("epochs", "", "needs a value; a whole number at least 1"),
         ("epochs", math.inf, "inf is not a whole number"),
         ("learning_rate", 0, "0 is out of bounds; it must be above 0, at most 1"),

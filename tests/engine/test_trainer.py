@@ -209,7 +209,7 @@ def test_a_killed_run_counts_its_epochs_without_gain_as_if_nothing_had_happened(
 
 def test_a_finished_run_goes_on_from_its_best_with_more_epochs(train: Train, small: Small) -> None:
     first = train(small())
-    with pytest.raises(UserError, match="its 2 epochs are done; give a larger total with --epochs"):
+    with pytest.raises(UserError, match="epoch 2 of 2 is done; give a larger total with --epochs"):
         train(small(), resume_from=first.folder / "best.pt")
     second = train(small(), resume_from=first.folder / "best.pt", epochs=3)
     assert (second.result.step, second.result.epoch, second.result.reason) == (3 * EPOCH, 3, "completed")

@@ -31,18 +31,19 @@ class Watch:
     """Collects what a session hears."""
 
     def __init__(self, session: Session) -> None:
-        self.session, self.heard = session, list[Any]()
+        self.session, self.heard, self._looked = session, list[Any](), 0
 
     def until(self, found: Callable[[Any], bool]) -> Any:
         """The first event that was not looked at before for which `found` holds."""
-        deadline, looked = time.monotonic() + PATIENCE, len(self.heard)
+        deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
+            while self._looked < len(self.heard):
+                self._looked += 1
+                if found(self.heard[self._looked - 1]):
+                    return self.heard[self._looked - 1]
+            alive = self.session.alive
             self.heard += self.session.events(0.2)
-            for event in self.heard[looked:]:
-                if found(event):
-                    return event
-            looked = len(self.heard)
-            assert self.session.alive or self.session.events(0) == [], self.session.log_tail()
+            assert alive or self._looked < len(self.heard), self.session.log_tail()
         raise AssertionError(f"not heard; the last: {self.heard[-3:]}")
 
     def answer(self, command: Any) -> events.Answered:
@@ -60,6 +61,15 @@ def wait_for(condition: Callable[[], Any]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.05)
+
+
+def free(folder: Path) -> bool:
+    """Whether nobody holds a run's lock."""
+    try:
+        RunLock(folder).release()
+    except UserError:
+        return False
+    return True
 
 
 @pytest.fixture(autouse=True)
@@ -93,8 +103,7 @@ def test_a_worker_starts_obeys_answers_after_the_end_and_leaves(start: Callable[
     assert watch.progress() < watch.progress()
 
     assert watch.answer(Pause()).ok
-    watch.until(lambda event: isinstance(event, events.Phase) and event.phase == "paused")
-    at = watch.heard[-1].step
+    at = watch.until(lambda event: isinstance(event, events.Phase) and event.phase == "paused").step
     watch.heard += watch.session.events(0.5) + watch.session.events(0.5)
     assert {events.last_step(event) for event in watch.heard if events.last_step(event) >= at} == {at}  # stands still
 
@@ -114,8 +123,7 @@ def test_a_worker_starts_obeys_answers_after_the_end_and_leaves(start: Callable[
     watch.session.send(Stop())
     finished = watch.until(lambda event: isinstance(event, events.Finished))
     assert finished.reason == "stopped" and load(tmp_path / "run" / "last.pt").progress().step == finished.step
-    wait_for(lambda: holder(tmp_path / "run") == "")  # the lock is free, the model still there
-    RunLock(tmp_path / "run").release()
+    wait_for(lambda: free(tmp_path / "run"))  # the lock, while the model is still there
     assert watch.session.alive
     again = Sample(prompt="the ", max_tokens=20, seed=3)
     assert watch.answer(again).ok and not watch.answer(Save()).ok
