@@ -52,7 +52,7 @@ def tell(events: list[Event], sample: str) -> list[LogLine]:
 def _saved(events: list[CheckpointSaved]) -> list[LogLine]:
     names = ", ".join(event.path for event in events)
     kind = GOOD if any(event.kind in ("hand", "final") for event in events) else FAINT
-    return lines(f"saved {names} ({size(events[0].bytes)}) at step {events[0].step}", kind, events[-1].time)
+    return lines(f"saved {names} ({size(events[0].bytes)})", kind, events[-1].time)
 
 
 def _words(event: Event, sample: str) -> tuple[str, str]:

@@ -122,6 +122,4 @@ def test_files_saved_at_one_step_share_a_line(workshop: Any) -> None:
     store.take_lines()
     names = [("checkpoint_epoch_1.pt", "epoch"), ("last.pt", "last"), ("best.pt", "best")]
     store.apply([workshop.saved(80, *name) for name in names], now=1.0)
-    assert [line.text for line in store.take_lines()] == [
-        "saved checkpoint_epoch_1.pt, last.pt, best.pt (1.6 MB) at step 80"
-    ]
+    assert [line.text for line in store.take_lines()] == ["saved checkpoint_epoch_1.pt, last.pt, best.pt (1.6 MB)"]
