@@ -93,7 +93,7 @@ class Config:
     )  # fmt: skip
     optimizer: str = setting(
         "muon", group=TRAINING, choices=("muon", "adamw"), fixed=True,
-        help="Muon for the blocks' matrices (steps of 40 x the learning rate) with AdamW for the embedding (20 x), or AdamW.",
+        help="AdamW, or Muon for the blocks' matrices (40 x the learning rate) and AdamW for the embedding (20 x).",
     )  # fmt: skip
     weight_decay: float = setting(
         0.1, group=TRAINING, at_least=0, at_most=10, live=True, typical="0 to 0.2",
