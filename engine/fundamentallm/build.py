@@ -8,7 +8,7 @@ import torch
 
 from fundamentallm.checkpoint import Checkpoint, Counters, load
 from fundamentallm.config import Config, changed_when_resuming, to_dict
-from fundamentallm.corpus import Corpus
+from fundamentallm.corpus import Corpus, fingerprint
 from fundamentallm.device import Precision, choose_device
 from fundamentallm.errors import UserError
 from fundamentallm.estimate import estimate
@@ -65,6 +65,11 @@ def build(job: Job) -> Build:
     config = replace(config, output_dir=str(job.folder))
     device = choose_device(config.device)
     text = read_texts(config.data)
+    if saved is not None and saved.fingerprint != fingerprint(text):
+        raise UserError(
+            f"{', '.join(config.data)}: is not the text that {job.resume_from} was trained on; "
+            "restore the text, or start a new run"
+        )
     size = estimate(config, text)
     tokenizer = Tokenizer.fit(text) if saved is None else saved.tokenizer()
     corpus = Corpus(text, tokenizer, config, device)
@@ -80,11 +85,6 @@ def build(job: Job) -> Build:
 
 
 def _restore(parts: Build, saved: Checkpoint, job: Job) -> None:
-    if saved.fingerprint != parts.corpus.fingerprint:
-        raise UserError(
-            f"{', '.join(parts.config.data)}: is not the text that {job.resume_from} was trained on; "
-            "restore the text, or start a new run"
-        )
     try:
         parts.model.load_state_dict(saved.model)
         parts.optimizer.load_state_dict(saved.optimizer)
@@ -96,6 +96,11 @@ def _restore(parts: Build, saved: Checkpoint, job: Job) -> None:
     if parts.counters.step >= parts.total_steps:
         last = parts.config.epochs
         raise UserError(f"{job.resume_from}: epoch {last} of {last} is done; give a larger total with --epochs")
+    if parts.config.early_stopping and parts.counters.epochs_without_gain >= parts.config.patience:
+        raise UserError(
+            f"{job.resume_from}: early stopping ended that run after {parts.counters.epochs_without_gain} epochs "
+            "without improvement; give a larger --patience, or go on from best.pt"
+        )
     if saved.threads <= (os.cpu_count() or 1):
         torch.set_num_threads(saved.threads)  # it changes the bits of a matrix product
     _respect_best(parts, job)

@@ -35,6 +35,11 @@ def encode(text: str, tokenizer: Tokenizer, name: str = "the text") -> Tensor:
     return tokens.to(size)
 
 
+def fingerprint(text: str) -> str:
+    """The SHA-256 of a text: the same only for the same."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 class Corpus:
     """Training and validation tokens of one run."""
 
@@ -43,7 +48,7 @@ class Corpus:
         n = split(len(tokens), config.val_split)
         self.train = tokens[:n].to(device)
         self.val = tokens[n:].to(device)
-        self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
+        self.fingerprint = fingerprint(text)
         self.stride = choose_stride(config, n)
         self.windows = count_windows(n, config.max_seq_len, self.stride)
         self.steps_per_epoch = -(-self.windows // config.effective_batch)

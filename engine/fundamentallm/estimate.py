@@ -4,6 +4,7 @@ The rules of an epoch live here, so that the console's form and the corpus can n
 """
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 from fundamentallm.config import Config
 from fundamentallm.errors import UserError
@@ -11,7 +12,7 @@ from fundamentallm.errors import UserError
 
 def split(tokens: int, val_split: float) -> int:
     """How many tokens, from the start, are for training; the rest is for validation."""
-    return int((1 - val_split) * tokens)
+    return int((1 - Fraction(str(val_split))) * tokens)  # floats would lose a token here and there
 
 
 def count_windows(tokens: int, length: int, stride: int) -> int:

@@ -63,8 +63,8 @@ class Trainer:
 
     def run(self) -> events.Finished | events.Failed:
         """Train to the end, and say how it ended."""
-        self._begin()
         try:
+            self._begin()
             while (reason := self._end()) is None:
                 self._take_step()
                 if self._meter.full or time.monotonic() >= self._next_report:
@@ -82,6 +82,8 @@ class Trainer:
                 f"lower the learning rate (--learning-rate {config.learning_rate / 10:g}) or clip harder "
                 f"(--gradient-clip {(config.gradient_clip or 2) / 2:g})",
             )
+        except OSError as error:
+            return self.fail(f"{self._job.folder}: {error.strerror or error}", "")
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "memory" not in str(error):
                 raise
@@ -310,7 +312,7 @@ class Trainer:
             best_epoch=counters.best_epoch,
             seconds=round(counters.seconds, 1),
             tokens=counters.tokens,
-            path=name and str(folder / name),
+            path=name,
             unsaved=self._saver.unsaved,
         )
         self._say(finished)
@@ -322,7 +324,7 @@ class Trainer:
             self._report()
         if not self._saver.has(LAST) and self._counters.step:
             self._saver.save([LAST])
-        saved = str(self._job.folder / LAST) if self._saver.has(LAST) else None
+        saved = LAST if self._saver.has(LAST) else None
         failed = events.Failed(step=self._counters.step, error=error, advice=advice, saved=saved)
         self._say(failed)
         return failed
@@ -336,7 +338,7 @@ class Trainer:
         self._meter.halt()
         self._phase(phase)
         yield
-        self._phase(outer)
+        self._phase("stopping" if self.stopping else outer)
         if outer == "training":
             self._meter.go()
 

@@ -45,6 +45,7 @@ def main(job: Job, events: "Queue[Event]", heard: "Queue[Command | None]") -> No
     try:
         trainer = Trainer(job, say, ears.listen)
     except UserError as error:
+        _take_back(job.folder)
         say(Failed(time=time.time(), step=0, error=str(error)))
         return _leave(1)
     except Exception as error:
@@ -112,6 +113,14 @@ def _detach(folder: Path) -> None:
         os.setsid()
         os.nice(NICENESS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _take_back(folder: Path) -> None:
+    """Remove the folder of a run that does not come about, if it holds nothing but our log."""
+    with suppress(OSError):
+        if [path.name for path in folder.iterdir()] == [ENGINE_LOG]:
+            (folder / ENGINE_LOG).unlink()
+            folder.rmdir()
 
 
 def _words(error: Exception) -> str:

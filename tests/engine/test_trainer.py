@@ -62,7 +62,7 @@ def test_a_run_leaves_its_files_and_says_its_story_in_order(train: Train, small:
     assert started.parameters == sum(p.numel() for p in ran.weights.values())
     assert resolve(load_config(ran.folder / "config.yaml")) == replace(small(), output_dir=str(ran.folder))
     assert (finished.step, finished.reason, finished.epoch, finished.unsaved) == (2 * EPOCH, "completed", 2, "")
-    assert finished.tokens == 2 * 139 * 16 and finished.path == str(ran.folder / "best.pt")
+    assert finished.tokens == 2 * 139 * 16 and finished.path == "best.pt"
     assert sorted(ran.losses) == list(range(1, 2 * EPOCH + 1))
     last = [events.last_step(event) for event in ran.said]
     assert last == sorted(last)
@@ -358,7 +358,7 @@ def test_a_loss_that_turns_nan_fails_the_run_and_leaves_finite_weights(
     assert isinstance(ran.result, events.Failed) and isinstance(ran.said[-1], events.Failed)
     assert ran.result.step == 10 and "step 11 was refused" in ran.result.error
     assert "--learning-rate 0.0003" in ran.result.advice and "--gradient-clip 0.5" in ran.result.advice
-    assert ran.result.saved == str(ran.folder / "last.pt")
+    assert ran.result.saved == "last.pt"
     saved = load(ran.folder / "last.pt")
     assert saved.progress().step == 10 and equal(saved.model, load(plain.folder / "last.pt").model)
     assert all(torch.isfinite(tensor).all() for tensor in (*saved.model.values(), *saved.optimizer.values()))

@@ -52,7 +52,7 @@ class Report:
                 if event.epoch_ended:
                     self._draw(above=self._epoch_line(event))
             case Failed():
-                self._end(_failure(event))
+                self._end(_failure(event, self._folder))
             case Finished():
                 self._end(self._summary(event))
 
@@ -149,7 +149,8 @@ class Report:
         elif event.reason == "stopped":
             lines.append(f"go on with: fundamentallm train --resume-from {_quoted(str(self._folder / LAST))}")
         if event.path is not None:
-            lines.append(f"try it with: fundamentallm generate {_quoted(event.path)} --prompt {self._prompt()}")
+            path = _quoted(str(self._folder / event.path))
+            lines.append(f"try it with: fundamentallm generate {path} --prompt {self._prompt()}")
         return "\n".join(lines)
 
     def _prompt(self) -> str:
@@ -171,12 +172,12 @@ def _opening(event: RunStarted, folder: Path) -> str:
     )
 
 
-def _failure(event: Failed) -> str:
+def _failure(event: Failed, folder: Path) -> str:
     lines = [event.error]
     if event.advice:
         lines.append(f"try {event.advice}")
     if event.saved:
-        lines.append(f"the last good state: {event.saved}")
+        lines.append(f"the last good state: {folder / event.saved}")
     return "\n".join(lines)
 
 
