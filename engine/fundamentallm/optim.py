@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 BETAS, EPSILON = (0.9, 0.95), 1e-8
 MOMENTUM = 0.95
-# How much longer a Muon step is than the learning rate says: measured, so that 1e-3 is a good start for both
-# optimizers (tests/benchmarks/RESULTS.md).
+# With Muon, how much longer the steps of matrices and embedding are than the learning rate says: measured, so that 1e-3
+# is a good start (tests/benchmarks/RESULTS.md).
 MUON_FACTOR, EMBEDDING_FACTOR = 40.0, 20.0
 
 

@@ -1,0 +1,37 @@
+"""Takes the picture of the console that the README shows, from a real run: `make screenshot`."""
+
+import asyncio
+import os
+import tempfile
+from multiprocessing import resource_tracker
+from pathlib import Path
+
+from fundamentallm.config import flags_layer
+from fundamentallm.presets import load_preset
+from fundamentallm_tui.app import Console
+from fundamentallm_tui.launch import Options
+
+STEPS = 500  # enough for words
+
+
+async def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        flags = flags_layer({"output_dir": str(Path(folder, "tiny-1"))})
+        app = Console(Options(preset=load_preset("tiny"), flags=flags))
+        async with app.run_test(size=(120, 36)) as pilot:
+            await pilot.press("f5")
+            while app.main.store.step < STEPS:
+                await pilot.pause(0.2)
+            await pilot.press("ctrl+g", *"Once upon a time", "enter")
+            await pilot.pause(3)
+            await pilot.press("escape")
+            await pilot.pause(3)
+            Path(__file__).with_name("console.svg").write_text(app.export_screenshot(title="fllm-tui"))
+            await pilot.press("f8")
+            await pilot.pause(3)
+
+
+if __name__ == "__main__":
+    resource_tracker.ensure_running()
+    asyncio.run(main())
+    os._exit(0)  # an ordinary end would wait for the worker
