@@ -4,6 +4,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from fundamentallm.errors import UserError
+from fundamentallm.fetch import missing_data_hint
 
 
 def shipped(folder: str) -> Path:
@@ -16,7 +17,7 @@ def find_data(path: str) -> Path:
     """A data file as a person names it; `data/...` that is not in the current folder may be a shipped one.
 
     Raises:
-        UserError: there is no such file.
+        UserError: there is no such file; names the command that fetches it, if one does.
     """
     try:
         given = Path(path).expanduser()
@@ -29,4 +30,5 @@ def find_data(path: str) -> Path:
     parts = Path(path).parts
     if parts[:1] == ("data",) and ".." not in parts and (packaged := shipped("data").joinpath(*parts[1:])).is_file():
         return packaged
-    raise UserError(f"{path}: no such file (looked in {Path.cwd()})")
+    hint = missing_data_hint(path)
+    raise UserError(f"{path}: no such file" + (f"; {hint} fetches it" if hint else f" (looked in {Path.cwd()})"))

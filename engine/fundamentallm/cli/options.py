@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from fundamentallm.config import unknown
 from fundamentallm.errors import UserError
 from fundamentallm.settings import Setting
 
@@ -51,6 +52,25 @@ def find_checkpoint(path: str, name: str) -> Path:
     """A checkpoint as a person names it: the file, or the folder of a run, which stands for its file `name`."""
     given = Path(path).expanduser()
     return given / name if given.is_dir() else given
+
+
+class Group(click.Group):
+    """A command of commands: an unknown one names the nearest, none at all shows the help."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs, invoke_without_command=True)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        found = super().get_command(ctx, cmd_name)
+        if found is None and not ctx.resilient_parsing:
+            raise UserError(f"{ctx.info_name} {cmd_name}: {unknown('command', cmd_name, self.list_commands(ctx))}")
+        return found
+
+    def invoke(self, ctx: click.Context) -> Any:
+        result = super().invoke(ctx)
+        if ctx.invoked_subcommand is None:
+            click.echo(ctx.get_help())
+        return result
 
 
 class GroupedCommand(click.Command):

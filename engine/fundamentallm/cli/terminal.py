@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import TextIO
 
@@ -13,6 +13,35 @@ SAFE = {code: "\ufffd" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(cod
 def plain(text: str) -> str:
     """`text` without control characters but newline and tab: it must not command a person's terminal."""
     return text.translate(SAFE)
+
+
+def one_line(text: str) -> str:
+    """`text` as a part of one line: newlines and tabs are shown as spaces."""
+    return plain(text.replace("\n", " ").replace("\t", " "))
+
+
+def columns(rows: Iterable[Sequence[str]], right: Collection[int] = ()) -> list[str]:
+    """Lines whose columns stand below one another, two spaces apart; those in `right` are set to the right."""
+    from rich.cells import cell_len  # 30 ms; some characters are two columns wide, and some none
+
+    cells = [[one_line(cell) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
+    lines = []
+    for row in cells:
+        parts = []
+        for place, (cell, wide) in enumerate(zip(row, widths, strict=True)):
+            gap = " " * (wide - cell_len(cell))
+            parts.append(gap + cell if place in right else cell + gap)
+        lines.append("  ".join(parts).rstrip())
+    return lines
+
+
+def size(count: int) -> str:
+    """Bytes as a person reads them: "512 B", "1.6 MB"."""
+    for unit, letters in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count >= unit:
+            return f"{count / unit:.1f} {letters}"
+    return f"{count} B"
 
 
 def complain(text: str) -> None:

@@ -1,0 +1,171 @@
+"""`fundamentallm data`: texts to learn from: which there are, how to get them, what they are made of."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from fundamentallm.cli.options import Group
+from fundamentallm.cli.terminal import Foot, columns, complain, is_screen, one_line, plain, size
+from fundamentallm.config import Layer, resolve, unknown
+from fundamentallm.errors import UserError
+from fundamentallm.estimate import estimate
+from fundamentallm.fetch import CORPORA, Corpus, Fetched, get
+from fundamentallm.resources import find_data
+from fundamentallm.survey import Survey, name_of, survey
+
+SAMPLE = "data/samples/sample_data.txt"
+CELLS = 30  # of the bar
+SHOWN = 300  # characters of a vocabulary
+RAREST = 24
+
+
+@click.group(cls=Group)
+def command() -> None:
+    """List, fetch and inspect the texts that a model learns from."""
+
+
+@command.command("list")
+def list_() -> None:
+    """List the known texts and where they come from.
+
+    Of each file it says whether it is there, seen from the current folder.
+    """
+    blocks = [["sample  original English, written for this project", "  comes with the program", *_files([SAMPLE])]]
+    for corpus in CORPORA.values():
+        about = [f"{corpus.name}  {corpus.about}", f"  from {corpus.address or 'this machine, without a network'}"]
+        files = _files([piece.path for piece in corpus.pieces])
+        missing = [f"  fundamentallm data get {corpus.name}"] if any("not here" in line for line in files) else []
+        blocks.append([*about, *files, *missing])
+    print("\n\n".join("\n".join(block) for block in blocks))
+
+
+@command.command("get")
+@click.argument("name", metavar=f"[{'|'.join(CORPORA)}]")
+@click.option(
+    "--from", "source", metavar="FILE_OR_URL", default="", help="Take it from here, not from its public address."
+)
+def get_(name: str, source: str) -> None:
+    """Fetch a known text into data/raw.
+
+    What arrives is checked, and comes whole or not at all. A different file of the same name is moved aside.
+    """
+    if name not in CORPORA:
+        raise UserError(f"{name}: {unknown('known text', name, tuple(CORPORA))}")
+    corpus = CORPORA[name]
+    fetched = _get(corpus, source)
+    for old in fetched.aside:
+        complain(f"another file of that name is now {old}")
+    if not fetched.written:
+        complain("already there")
+    for piece in corpus.pieces:
+        path = Path(piece.path)
+        print(f"{plain(str(path))}  {len(path.read_text(encoding='utf-8')):,} characters")
+
+
+@command.command()
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+def inspect(files: tuple[str, ...]) -> None:
+    """Show what texts are made of and what is wrong.
+
+    Characters, words, the vocabulary and what is rare in it, repetitions, problems of encoding, and what a training
+    run with the default settings would make of it. Nothing is changed.
+    """
+    print("\n\n".join("\n".join(map(plain, _inspect(path))) for path in files))
+
+
+def _files(paths: list[str]) -> list[str]:
+    """Lines that say which of these files are here."""
+    rows = []
+    for path in paths:
+        try:
+            rows.append(("", path, size(find_data(path).stat().st_size)))
+        except (UserError, OSError):
+            rows.append(("", path, "not here"))
+    return columns(rows)
+
+
+def _get(corpus: Corpus, source: str) -> Fetched:
+    """`get` with a bar, where a person looks at standard error."""
+    if not is_screen(sys.stderr):
+        return get(corpus, source)
+    foot = Foot(sys.stderr)
+    full, empty = "█░" if "utf" in (sys.stderr.encoding or "").lower() else "#-"
+
+    def draw(done: int, total: int) -> None:
+        filled = CELLS * done // total
+        bar = full * filled + empty * (CELLS - filled)
+        foot.draw([f"{corpus.name} [{bar}] {100 * done // total}% of {size(total)}"])
+
+    try:
+        return get(corpus, source, progress=draw)
+    finally:
+        foot.clear()
+
+
+def _inspect(path: str) -> Iterator[str]:
+    found = find_data(path)
+    if not found.is_file():
+        raise UserError(f"{path}: is {'a folder' if found.is_dir() else 'not a file'}; name text files")
+    try:
+        seen = survey(found.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    yield one_line(path)
+    counts = f"{seen.bytes:,} bytes, {len(seen.text):,} characters, {seen.lines:,} lines, {seen.words:,} words"
+    yield f"  size         {counts}"
+    yield f"  vocabulary   {len(seen.counts):,} characters"
+    yield from _folded("", _characters(seen.vocabulary))
+    if seen.rare:
+        rare = [f"{name_of(character)} {count:,}" for character, count in seen.rare[:RAREST]]
+        more = [f"and {len(seen.rare) - RAREST:,} more"] if len(seen.rare) > RAREST else []
+        yield from _folded("rare", ", ".join(rare + more))
+    yield (
+        f"  repetitions  {seen.duplicate_lines:.1%} of the lines and {seen.duplicate_paragraphs:.1%} of the paragraphs "
+        "occurred before"
+    )
+    if not seen.findings:
+        yield "  problems     none"
+    for finding in seen.findings:
+        yield "  problem      " + (f"{finding.count:,} x " if finding.count > 1 else "") + finding.what
+        for place in finding.places:
+            yield f"                 line {place.line:,}, offset {place.offset:,}: {place.what}"
+        if finding.count > len(finding.places):
+            yield f"                 and {finding.count - len(finding.places):,} more"
+    yield from _folded("training", _training(path, seen))
+
+
+def _characters(vocabulary: list[str]) -> str:
+    """Those that can be seen, side by side, then the others by name."""
+    visible = [character for character in vocabulary if name_of(character) == character]
+    others = [name_of(character) for character in vocabulary if name_of(character) != character]
+    more = f" and {len(visible) - SHOWN:,} more" if len(visible) > SHOWN else ""
+    return " ".join(filter(None, ["".join(visible[:SHOWN]) + more, ", ".join(others[:RAREST])]))
+
+
+def _training(path: str, seen: Survey) -> str:
+    """What a run with the default settings would make of a text, or why it would not."""
+    refusal = next((finding.what for finding in seen.findings if "UTF-8" in finding.what or "zero" in finding.what), "")
+    if refusal:
+        return f"not as it is: {refusal.split(';')[0]}"
+    config = resolve(Layer({"data": path}))
+    try:
+        run = estimate(config, seen.text)
+    except UserError as error:
+        return f"not with the default settings: {error}"
+    return (
+        f"with the default settings {run.train_tokens:,} characters to learn from and {run.val_tokens:,} to measure "
+        f"on; {run.windows:,} windows and {run.steps_per_epoch:,} steps an epoch, which reads each character "
+        f"{run.passes:.2g} x; {run.total_steps:,} steps in {config.epochs} epochs; "
+        f"{run.parameters:,} parameters"
+    )
+
+
+def _folded(label: str, text: str) -> Iterator[str]:
+    """A labelled text in lines of at most 100 characters."""
+    from textwrap import wrap
+
+    for line in wrap(text, 85, break_on_hyphens=False) or [""]:
+        yield f"  {label:<11}  {line}"
+        label = ""
