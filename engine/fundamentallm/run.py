@@ -26,6 +26,7 @@ else:
 
 JOURNAL, CONFIG, ENGINE_LOG, LOCK, TOKENIZER = "journal.jsonl", "config.yaml", "engine.log", "lock", "tokenizer.json"
 LAST, BEST, FINAL = "last.pt", "best.pt", "final_model.pt"
+TAKEN = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK, errno.EDEADLK)  # what a lock says that somebody else holds
 
 
 def choose_folder(config: Config, label: str = "") -> Path:
@@ -87,7 +88,7 @@ class RunLock:
             _lock(self._file)
         except OSError as error:
             os.close(self._file)
-            if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK, errno.EDEADLK):
+            if error.errno not in TAKEN:
                 raise UserError(f"{path}: cannot be locked: {error.strerror}") from None
             raise UserError(f"{folder}: is being written by {holder(folder) or 'another process'}") from None
         os.ftruncate(self._file, 0)
@@ -113,6 +114,29 @@ def _lock(file: int) -> None:
         os.lseek(file, 0, os.SEEK_SET)
     else:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process of this machine writes the run, without getting in the way of one that is about to.
+
+    A lock that nobody wrote into is not touched: its owner may be just taking it.
+    """
+    try:
+        if not (folder / LOCK).stat().st_size:
+            return False
+        file = os.open(folder / LOCK, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        if os.name == "nt":
+            _lock(file)
+        else:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in TAKEN
+    finally:
+        os.close(file)
+    return False
 
 
 def holder(folder: Path) -> str:
