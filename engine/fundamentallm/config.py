@@ -208,6 +208,14 @@ def resolve(*layers: Layer) -> Config:
     return config
 
 
+def origins(*layers: Layer) -> dict[str, str]:
+    """Where each value of `resolve(*layers)` came from: a place as its layer names it, or "default"."""
+    found = dict.fromkeys(SETTINGS, "default")
+    for layer in layers:
+        found |= {name: layer.places.get(name, "") for name in layer.values if name in SETTINGS}
+    return found
+
+
 def check_field(config: Config, name: str, raw: Any) -> Config:
     """`config` with one value replaced, as a form does it.
 

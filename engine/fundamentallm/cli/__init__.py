@@ -15,7 +15,7 @@ from fundamentallm.cli.terminal import complain, drop_output
 from fundamentallm.config import unknown
 from fundamentallm.errors import UserError
 
-COMMANDS = ("train", "generate", "evaluate", "presets")  # each a module here with a `command`
+COMMANDS = ("train", "generate", "evaluate", "presets", "data", "runs", "config")  # each a module here with a `command`
 
 
 class Commands(click.Group):

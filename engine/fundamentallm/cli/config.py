@@ -1,0 +1,77 @@
+"""`fundamentallm config`: every setting, its value, and where that came from."""
+
+from dataclasses import replace
+from pathlib import Path
+from textwrap import wrap
+from typing import Any
+
+import click
+
+from fundamentallm.cli.options import Group, GroupedCommand, options, typed
+from fundamentallm.cli.terminal import columns, plain, width
+from fundamentallm.config import SETTINGS, Config, flags_layer, origins, resolve, to_dict
+from fundamentallm.errors import UserError
+from fundamentallm.events import to_line
+from fundamentallm.presets import load_config, load_preset, to_yaml
+
+FLAGS = {name: row for name, row in SETTINGS.items() if name != "data"}  # which is an argument
+
+
+@click.group(cls=Group)
+def command() -> None:
+    """Show what the settings would be."""
+
+
+@command.command(cls=GroupedCommand, rows=FLAGS)
+@click.argument("data", nargs=-1)
+@click.option("--preset", metavar="NAME", help="Start from a preset; `fundamentallm presets` lists them.")
+@click.option("--config", "config_file", metavar="FILE", help="Start from a YAML file, such as a run's config.yaml.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: value, origin and help by name.")
+@click.option("--yaml", "as_yaml", is_flag=True, help="Print YAML that --config reads.")
+@options(FLAGS.values())
+def show(preset: str | None, config_file: str | None, as_json: bool, as_yaml: bool, **values: Any) -> None:
+    """Show every setting, its value and its origin.
+
+    Takes what `fundamentallm train` takes, and trains nothing: DATA, --preset, --config and all flags.
+    """
+    if as_json and as_yaml:
+        raise UserError("--yaml: --json was given too; leave one out")
+    layers = [load_preset(preset).layer] if preset is not None else []
+    layers += [load_config(Path(config_file).expanduser())] if config_file is not None else []
+    layers.append(flags_layer(typed(values)))
+    config = resolve(*layers)
+    if preset is not None:  # its name says more than the path of its file
+        lines = {name: place.rsplit(", ", 1)[-1] for name, place in layers[0].places.items()}
+        layers[0] = replace(layers[0], places={name: f"preset {preset}, {line}" for name, line in lines.items()})
+    found = {name: "argument" if place == "--data" else place for name, place in origins(*layers).items()}
+    if as_yaml:
+        print(to_yaml(config), end="")
+    elif as_json:
+        rows = {
+            name: {"value": value, "origin": found[name], "help": SETTINGS[name].help}
+            for name, value in to_dict(config).items()
+        }
+        print(to_line(rows))
+    else:
+        print("\n\n".join(_group(config, found, group) for group in dict.fromkeys(r.group for r in SETTINGS.values())))
+
+
+def _group(config: Config, found: dict[str, str], group: str) -> str:
+    """The settings of one group: a line each, the help below it."""
+    rows = [row for row in SETTINGS.values() if row.group == group]
+    values = to_dict(config)
+    lines = columns((f"  {row.name}", _shown(values[row.name], row.auto), found[row.name]) for row in rows)
+    text = [f"{group}:"]
+    for line, row in zip(lines, rows, strict=True):
+        text += [line, *wrap(plain(row.help), width() - 8, initial_indent=" " * 6, subsequent_indent=" " * 6)]
+    return "\n".join(text)
+
+
+def _shown(value: Any, auto: str) -> str:
+    if value is None:
+        return f"auto ({auto})"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return ", ".join(value) or "-" if isinstance(value, list) else str(value)
