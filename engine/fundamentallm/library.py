@@ -137,9 +137,10 @@ def find_run(name: str) -> Path:
                 return folder
     except (OSError, RuntimeError, ValueError):  # too long a name, a home that nobody has, a zero byte
         pass
-    known = [str(path) for path in (*_run_folders(RUNS, DEEPEST), *_run_folders(Path(), 1))]
-    near = closest(name, known) or closest(str(RUNS / name), known)
-    raise UserError(f"{name[:200]}: no such run" + (f"; did you mean {near}?" if near else ""))
+    known = {path.name: path for path in (*_run_folders(Path(), 1), *_run_folders(RUNS, DEEPEST))}
+    near = closest(name.rstrip("/").rpartition("/")[2], list(known))
+    hint = f"did you mean {known[near]}?" if near else "fundamentallm runs list shows those that there are"
+    raise UserError(f"{name[:200]}: no such run; {hint}")
 
 
 def summarize(folder: Path) -> Summary:

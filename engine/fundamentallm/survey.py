@@ -16,6 +16,8 @@ PLACES = 5  # how many places of one problem are told
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 INVISIBLE = re.compile("[\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 NOT_UTF8 = re.compile("[\udc80-\udcff]")  # how `surrogateescape` decodes single bytes
+ZERO = re.compile("\0")
+REFUSED = (NOT_UTF8, ZERO)
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,12 @@ class Place:
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of problem, how often it occurs, and where first."""
+    """One kind of problem, how often it occurs, and where first. `refused`: no model is trained on such a text."""
 
     what: str
     count: int
     places: tuple[Place, ...]
+    refused: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,15 +90,15 @@ def name_of(character: str) -> str:
 
 def _findings(raw: bytes, exact: str) -> Iterable[Finding]:
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        yield Finding("it is UTF-16, not UTF-8; save it as UTF-8", 1, (Place(1, 0, "byte order mark"),))
+        yield Finding("it is UTF-16, not UTF-8; save it as UTF-8", 1, (Place(1, 0, "byte order mark"),), True)
         return
     if exact.startswith("\ufeff"):
         yield Finding("byte order mark at its start; training leaves it out", 1, (Place(1, 0, "U+FEFF"),))
     body = exact.removeprefix("\ufeff")
     shift = len(exact) - len(body)
     kinds = (
-        (NOT_UTF8, "bytes that are not UTF-8; training refuses them"),
-        (re.compile("\0"), "zero bytes; training refuses them"),
+        (NOT_UTF8, "bytes that are not UTF-8"),
+        (ZERO, "zero bytes"),
         (re.compile("\r\n"), "line ends of Windows (CRLF); training reads them as newlines"),
         (re.compile("\r(?!\n)"), "line ends of old Macs (CR); training reads them as newlines"),
         (re.compile(r"(?![\0\r])" + CONTROL.pattern), "control characters; each is learnt like a letter"),
@@ -105,7 +108,7 @@ def _findings(raw: bytes, exact: str) -> Iterable[Finding]:
     for pattern, what in kinds:
         if first := [match.start() for match, _ in zip(pattern.finditer(body), range(PLACES), strict=False)]:
             count = sum(1 for _ in pattern.finditer(body))
-            yield Finding(what, count, tuple(_place(exact, at + shift) for at in first))
+            yield Finding(what, count, tuple(_place(exact, at + shift) for at in first), pattern in REFUSED)
 
 
 def _place(exact: str, at: int) -> Place:

@@ -9,6 +9,7 @@ import pytest
 LIGHT = [
     "config", "presets", "settings", "estimate", "events", "commands", "run", "session", "job", "text", "worker",
     "resources", "errors", "tokenizer",
+    "fetch", "survey", "library",
 ]  # fmt: skip
 PROBE = "import sys, json, importlib; importlib.import_module(sys.argv[1]); print(json.dumps(sorted(sys.modules)))"
 

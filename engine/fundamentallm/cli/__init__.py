@@ -26,6 +26,8 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
+            if ctx.resilient_parsing:  # a shell completes what is typed so far
+                return None
             raise UserError(f"{cmd_name}: {unknown('command', cmd_name, COMMANDS)}")
         command = import_module(f"fundamentallm.cli.{cmd_name}").command
         assert isinstance(command, click.Command)

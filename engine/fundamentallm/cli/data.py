@@ -1,7 +1,7 @@
 """`fundamentallm data`: texts to learn from: which there are, how to get them, what they are made of."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import click
@@ -14,6 +14,7 @@ from fundamentallm.estimate import estimate
 from fundamentallm.fetch import CORPORA, Corpus, Fetched, get
 from fundamentallm.resources import find_data
 from fundamentallm.survey import Survey, name_of, survey
+from fundamentallm.text import expand
 
 SAMPLE = "data/samples/sample_data.txt"
 CELLS = 30  # of the bar
@@ -69,10 +70,17 @@ def get_(name: str, source: str) -> None:
 def inspect(files: tuple[str, ...]) -> None:
     """Show what texts are made of and what is wrong.
 
+    A folder stands for the *.txt files directly in it.
+
     Characters, words, the vocabulary and what is rare in it, repetitions, problems of encoding, and what a training
     run with the default settings would make of it. Nothing is changed.
     """
-    print("\n\n".join("\n".join(map(plain, _inspect(path))) for path in files))
+    seen = {path: _look(path) for path in expand(files)}
+    blocks = ["\n".join(map(plain, _describe(path, looked))) for path, looked in seen.items()]
+    if len(seen) > 1:
+        together = [f"all {len(seen)} files together", *_folded("training", _training(seen))]
+        blocks.append("\n".join(together))
+    print("\n\n".join(blocks))
 
 
 def _files(paths: list[str]) -> list[str]:
@@ -104,14 +112,17 @@ def _get(corpus: Corpus, source: str) -> Fetched:
         foot.clear()
 
 
-def _inspect(path: str) -> Iterator[str]:
+def _look(path: str) -> Survey:
     found = find_data(path)
     if not found.is_file():
-        raise UserError(f"{path}: is {'a folder' if found.is_dir() else 'not a file'}; name text files")
+        raise UserError(f"{path}: is not a file; name text files")
     try:
-        seen = survey(found.read_bytes())
+        return survey(found.read_bytes())
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _describe(path: str, seen: Survey) -> Iterator[str]:
     yield one_line(path)
     counts = f"{seen.bytes:,} bytes, {len(seen.text):,} characters, {seen.lines:,} lines, {seen.words:,} words"
     yield f"  size         {counts}"
@@ -133,7 +144,7 @@ def _inspect(path: str) -> Iterator[str]:
             yield f"                 line {place.line:,}, offset {place.offset:,}: {place.what}"
         if finding.count > len(finding.places):
             yield f"                 and {finding.count - len(finding.places):,} more"
-    yield from _folded("training", _training(path, seen))
+    yield from _folded("training", _training({path: seen}))
 
 
 def _characters(vocabulary: list[str]) -> str:
@@ -144,14 +155,16 @@ def _characters(vocabulary: list[str]) -> str:
     return " ".join(filter(None, ["".join(visible[:SHOWN]) + more, ", ".join(others[:RAREST])]))
 
 
-def _training(path: str, seen: Survey) -> str:
-    """What a run with the default settings would make of a text, or why it would not."""
-    refusal = next((finding.what for finding in seen.findings if "UTF-8" in finding.what or "zero" in finding.what), "")
-    if refusal:
-        return f"not as it is: {refusal.split(';')[0]}"
-    config = resolve(Layer({"data": path}))
+def _training(files: Mapping[str, Survey]) -> str:
+    """What a run with the default settings would make of texts, or why it would not."""
+    for path, seen in files.items():
+        if refused := [finding.what for finding in seen.findings if finding.refused]:
+            return f"refuses {path}: {refused[0].split(';')[0]}"
+        if not seen.text.strip():
+            return f"refuses {path}: is empty"
+    config = resolve(Layer({"data": list(files)}))
     try:
-        run = estimate(config, seen.text)
+        run = estimate(config, [seen.text for seen in files.values()])
     except UserError as error:
         return f"not with the default settings: {error}"
     return (
