@@ -124,9 +124,9 @@ class Form(Vertical):
             if not config.data:
                 raise UserError("no data: name a text file to learn from")
             measured = measure(config.data)
-            told = estimate_size(config, measured.characters, measured.vocab_size)
+            told = estimate_size(config, measured.lengths, measured.vocab_size)
             steps = told.total_steps
-            size = f"{millions(told.parameters)} params · {steps} steps · {measured.characters:,} chars"
+            size = f"{millions(told.parameters)} params · {steps} steps · {sum(measured.lengths):,} chars"
         except UserError as error:
             problem = str(error)
         self.app.call_from_thread(self._measured, number, size, steps, problem)

@@ -4,12 +4,12 @@ import os
 from dataclasses import dataclass
 
 from fundamentallm.resources import find_data
-from fundamentallm.text import read_texts
+from fundamentallm.text import expand, read_texts
 
 
 @dataclass(frozen=True)
 class Measured:
-    characters: int
+    lengths: tuple[int, ...]  # in characters, of each document
     vocab_size: int
 
 
@@ -21,9 +21,11 @@ def measure(paths: tuple[str, ...]) -> Measured:
     Raises:
         UserError: a file cannot be learned from.
     """
-    key = tuple((path, status.st_mtime_ns, status.st_size) for path in paths for status in [os.stat(find_data(path))])
+    key = tuple(
+        (path, status.st_mtime_ns, status.st_size) for path in expand(paths) for status in [os.stat(find_data(path))]
+    )
     if key not in _known:
-        text = read_texts(paths)
+        documents = read_texts(paths)
         _known.clear()
-        _known[key] = Measured(len(text), len(set(text)))
+        _known[key] = Measured(tuple(map(len, documents)), len(set().union(*documents)))
     return _known[key]

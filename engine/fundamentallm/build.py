@@ -64,15 +64,15 @@ def build(job: Job) -> Build:
     config = job.config if saved is None else changed_when_resuming(saved.settings(), job.changes)
     config = replace(config, output_dir=str(job.folder))
     device = choose_device(config.device)
-    text = read_texts(config.data)
-    if saved is not None and saved.fingerprint != fingerprint(text):
+    documents = read_texts(config.data)
+    if saved is not None and saved.fingerprint != fingerprint(documents):
         raise UserError(
             f"{', '.join(config.data)}: is not the text that {job.resume_from} was trained on; "
             "restore the text, or start a new run"
         )
-    size = estimate(config, text)
-    tokenizer = Tokenizer.fit(text) if saved is None else saved.tokenizer()
-    corpus = Corpus(text, tokenizer, config, device)
+    size = estimate(config, documents)
+    tokenizer = Tokenizer.fit("".join(documents)) if saved is None else saved.tokenizer()
+    corpus = Corpus(documents, tokenizer, config, device)
     model = Transformer(config, len(tokenizer)).to(device)
     precision = Precision(device, config.mixed_precision)
     parts = Build(

@@ -12,14 +12,18 @@ from typing import Any
 from fundamentallm.errors import UserError
 from fundamentallm.settings import closest, setting, table
 
-DATA, MODEL, TRAINING, RUN = "Data", "Model", "Training", "Run"
+DATA, MODEL, TRAINING, RUN, TRACKING = "Data", "Model", "Training", "Run", "Tracking"
+VARIATIONS = ("casing", "punctuation", "whitespace")
+VARIED = 0.05  # how often, where a person does not say
 
 
 @dataclass(frozen=True)
 class Config:
     """A complete configuration. Immutable: `dataclasses.replace` makes another."""
 
-    data: tuple[str, ...] = setting((), group=DATA, help="The text to learn from: a UTF-8 file.")
+    data: tuple[str, ...] = setting(
+        (), group=DATA, help="The text to learn from: UTF-8 files, or folders of *.txt files."
+    )
     val_split: float = setting(
         0.1, group=DATA, above=0, below=1, fixed=True, typical="0.05 to 0.2",
         help="Share of the text, at its end, that is held out to measure how well the model generalises.",
@@ -35,6 +39,11 @@ class Config:
         help="How many tokens apart the training windows of an epoch start.",
         auto="the largest of T, T/2, T/4 and T/8 that gives 40 steps an epoch (T: max_seq_len)",
         too_high="few steps an epoch", too_low="an epoch passes over the same text many times",
+    )  # fmt: skip
+    augment: str | None = setting(
+        None, group=DATA, auto="off", typical="casing=0.05,punctuation=0.05",
+        help="Vary the training text: casing, punctuation, whitespace, each with its probability for a character.",
+        too_high="the model learns the noise", too_low="small texts are learnt by heart",
     )  # fmt: skip
 
     model_dim: int = setting(
@@ -83,8 +92,8 @@ class Config:
         too_high="the loss explodes or turns NaN", too_low="the loss barely falls",
     )  # fmt: skip
     lr_schedule: str = setting(
-        "cosine", group=TRAINING, choices=("cosine", "linear", "constant"),
-        help="How the learning rate falls after the warm-up, to a tenth of its peak unless constant.",
+        "cosine", group=TRAINING, choices=("cosine", "linear", "constant", "step", "wsd"),
+        help="How the learning rate falls, after the warm-up, to a tenth of its peak; wsd: only in the last fifth.",
     )  # fmt: skip
     warmup_steps: int | None = setting(
         None, group=TRAINING, at_least=0, typical="0 to a tenth of the run",
@@ -131,6 +140,32 @@ class Config:
     output_dir: str | None = setting(
         None, group=RUN, help="The folder of the run.", auto="runs/<preset or data>-<n>"
     )  # fmt: skip
+    tensorboard: bool = setting(False, group=TRACKING, help="Write event files for TensorBoard.")
+    log_dir: str = setting("runs", group=TRACKING, help="Where TensorBoard's files go: into <log_dir>/<run name>.")
+    wandb: bool = setting(
+        False, group=TRACKING, help="Track with Weights & Biases, if installed; WANDB_MODE=offline keeps it here."
+    )
+    project: str = setting("fundamentallm", group=TRACKING, help="The project's name at Weights & Biases.")
+
+    @property
+    def augmentations(self) -> dict[str, float]:
+        """The probability of each variation that is asked for.
+
+        Raises:
+            UserError: `augment` names something else.
+        """
+        chosen = {}
+        for part in (self.augment or "").replace(" ", "").split(",") if self.augment else []:
+            name, _, share = part.partition("=")
+            if name not in VARIATIONS:
+                raise UserError(f"{part}: {unknown('variation', name, VARIATIONS)}")
+            try:
+                chosen[name] = float(share or VARIED)
+            except ValueError:
+                chosen[name] = -1.0
+            if not 0 <= chosen[name] <= 1:
+                raise UserError(f"{part}: the probability must be from 0 to 1, as in {name}={VARIED:g}")
+        return chosen
 
     @property
     def ff_width(self) -> int:
@@ -277,4 +312,8 @@ def _conflicts(config: Config) -> list[tuple[tuple[str, ...], str]]:
                 f"{config.stride} is more than max_seq_len {config.max_seq_len}; text would be skipped",
             )
         )
+    try:
+        config.augmentations  # noqa: B018
+    except UserError as error:
+        problems.append((("augment",), str(error)))
     return problems

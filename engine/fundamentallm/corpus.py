@@ -6,14 +6,16 @@
 """
 
 import hashlib
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from fundamentallm.augment import Augmenter
 from fundamentallm.config import Config
 from fundamentallm.errors import UserError
-from fundamentallm.estimate import choose_stride, count_windows, split
+from fundamentallm.estimate import choose_stride, count_all_windows, count_windows, spans, split
 from fundamentallm.noise import mix
 from fundamentallm.tokenizer import Tokenizer
 
@@ -35,27 +37,31 @@ def encode(text: str, tokenizer: Tokenizer, name: str = "the text") -> Tensor:
     return tokens.to(size)
 
 
-def fingerprint(text: str) -> str:
-    """The SHA-256 of a text: the same only for the same."""
-    return hashlib.sha256(text.encode()).hexdigest()
+def fingerprint(documents: Sequence[str]) -> str:
+    """The SHA-256 of a corpus: the same only for the same texts with the same borders."""
+    return hashlib.sha256("\0".join(documents).encode()).hexdigest()
 
 
 class Corpus:
     """Training and validation tokens of one run."""
 
-    def __init__(self, text: str, tokenizer: Tokenizer, config: Config, device: torch.device) -> None:
-        tokens = encode(text, tokenizer, ", ".join(config.data) or "the text")
+    def __init__(self, documents: Sequence[str], tokenizer: Tokenizer, config: Config, device: torch.device) -> None:
+        tokens = encode("".join(documents), tokenizer, ", ".join(config.data) or "the text")
+        lengths = [len(text) for text in documents]
         n = split(len(tokens), config.val_split)
         self.train = tokens[:n].to(device)
         self.val = tokens[n:].to(device)
-        self.fingerprint = fingerprint(text)
-        self.stride = choose_stride(config, n)
-        self.windows = count_windows(n, config.max_seq_len, self.stride)
+        self.fingerprint = fingerprint(documents)
+        self.stride = choose_stride(config, lengths, n)
+        self.windows = count_all_windows(lengths, n, config.max_seq_len, self.stride)
+        self._spans = spans(lengths, n, config.max_seq_len)
         self.steps_per_epoch = -(-self.windows // config.effective_batch)
         self._length, self._batch, self._rows = config.max_seq_len, config.batch_size, config.effective_batch
         self._seed = config.seed
         self._offsets = torch.arange(config.max_seq_len + 1, device=device)
         self._starts = lru_cache(maxsize=2)(self._draw_starts)
+        vary = Augmenter(config.augmentations, tokenizer, config.seed, device) if config.augmentations else None
+        self._text = lru_cache(maxsize=2)(lambda epoch: vary(self.train, epoch) if vary else self.train)
 
     def starts(self, epoch: int) -> Tensor:
         """Where the windows of an epoch (0, 1, ...) start, in the order in which they are seen; int64, (W,)."""
@@ -73,7 +79,7 @@ class Corpus:
         missing = self._batch - len(starts)
         if missing:
             starts = torch.cat([starts, starts.new_zeros(missing)])
-        windows = self.train[starts[:, None] + self._offsets].long()  # (B, T + 1)
+        windows = self._text(epoch)[starts[:, None] + self._offsets].long()  # (B, T + 1)
         inputs, targets = windows[:, :-1], windows[:, 1:]
         if missing:
             targets = targets.clone()
@@ -82,7 +88,11 @@ class Corpus:
 
     def _draw_starts(self, epoch: int) -> Tensor:
         dice = torch.Generator().manual_seed(mix(self._seed, epoch) & 0x7FFFFFFF)
-        phases = min(self.stride, len(self.train) - self._length)  # fewer where the text is barely a window
-        phase = int(torch.randint(phases, (), generator=dice))
+        starts = []
+        for first, end in self._spans:
+            phases = min(self.stride, end - first - self._length)  # fewer where a document is barely a window
+            phase = int(torch.randint(phases, (), generator=dice))
+            count = count_windows(end - first, self._length, self.stride)
+            starts.append(first + phase + torch.arange(count) * self.stride)
         order = torch.randperm(self.windows, generator=dice)
-        return (phase + order * self.stride).to(self.train.device)
+        return torch.cat(starts)[order].to(self.train.device)

@@ -3,8 +3,10 @@
 The rules of an epoch live here, so that the console's form and the corpus can never disagree.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import accumulate
 
 from fundamentallm.config import Config
 from fundamentallm.errors import UserError
@@ -20,13 +22,17 @@ def count_windows(tokens: int, length: int, stride: int) -> int:
     return max(1, (tokens - length - stride) // stride + 1)
 
 
-def choose_stride(config: Config, tokens: int) -> int:
-    """`config.stride`, or the largest of T, T/2, T/4, T/8 that gives at least 40 steps an epoch, else T/8."""
+def choose_stride(config: Config, lengths: Sequence[int], tokens: int) -> int:
+    """`config.stride`, or the largest of T, T/2, T/4, T/8 that gives at least 40 steps an epoch, else T/8.
+
+    Args:
+        lengths: of the documents; their first `tokens` tokens are for training.
+    """
     if config.stride is not None:
         return config.stride
     length = config.max_seq_len
     for stride in (length, length // 2, length // 4):
-        if stride and -(-count_windows(tokens, length, stride) // config.effective_batch) >= 40:
+        if stride and -(-count_all_windows(lengths, tokens, length, stride) // config.effective_batch) >= 40:
             return stride
     return max(1, length // 8)
 
@@ -37,9 +43,32 @@ def count_parameters(config: Config, vocab_size: int) -> int:
     return vocab_size * config.model_dim + config.num_layers * block
 
 
+def count_memory(config: Config, vocab_size: int) -> int:
+    """Bytes that training holds beside the program itself, roughly: weights, gradients, optimizer, activations."""
+    state = 4 * count_parameters(config, vocab_size) * (3 if config.optimizer == "muon" else 4)
+    layer = 19 * config.model_dim + 2 * config.ff_width  # numbers that the backward pass needs, a token
+    token = 4 * (config.num_layers * layer + 4 * config.model_dim + 3 * vocab_size)
+    return state + config.batch_size * config.max_seq_len * token
+
+
+def spans(lengths: Sequence[int], tokens: int, length: int) -> list[tuple[int, int]]:
+    """From where to where the documents of a corpus reach in its first `tokens`; those without a window are left out.
+
+    No window may cross from one document into the next.
+    """
+    ends = list(accumulate(lengths))
+    pairs = ((end - size, min(end, tokens)) for size, end in zip(lengths, ends, strict=True))
+    return [(start, end) for start, end in pairs if end - start > length]
+
+
+def count_all_windows(lengths: Sequence[int], tokens: int, length: int, stride: int) -> int:
+    """`count_windows` over the documents of a corpus."""
+    return sum(count_windows(end - start, length, stride) for start, end in spans(lengths, tokens, length))
+
+
 @dataclass(frozen=True)
 class Estimate:
-    """The size of a run. `passes` is how often an epoch reads each training token."""
+    """The size of a run. `passes` is how often an epoch reads each training token; `memory` is in bytes, roughly."""
 
     parameters: int
     vocab_size: int
@@ -50,27 +79,31 @@ class Estimate:
     steps_per_epoch: int
     total_steps: int
     passes: float
+    memory: int
 
 
-def estimate(config: Config, text: str) -> Estimate:
-    """The size of the run that would train on `text`.
+def estimate(config: Config, documents: Sequence[str]) -> Estimate:
+    """The size of the run that would train on `documents`.
 
     Raises:
         UserError: the text is too short for one window, or leaves nothing to validate on.
     """
-    return estimate_size(config, len(text), len(set(text)))
+    return estimate_size(config, [len(text) for text in documents], len(set().union(*documents)))
 
 
-def estimate_size(config: Config, characters: int, vocab_size: int) -> Estimate:
-    """`estimate` for a text of which only these numbers are known."""
+def estimate_size(config: Config, lengths: Sequence[int], vocab_size: int) -> Estimate:
+    """`estimate` for documents of which only these numbers are known."""
+    characters = sum(lengths)
     train = split(characters, config.val_split)
     held_out = characters - train
-    if train < config.max_seq_len + 1 or held_out < 2:
-        raise UserError(_too_short(config, characters, train, held_out))
-    stride = choose_stride(config, train)
-    windows = count_windows(train, config.max_seq_len, stride)
+    longest = max((min(size, train - end + size) for size, end in zip(lengths, accumulate(lengths), strict=True)))
+    if longest < config.max_seq_len + 1 or held_out < 2:
+        raise UserError(_too_short(config, characters, longest, held_out))
+    stride = choose_stride(config, lengths, train)
+    windows = count_all_windows(lengths, train, config.max_seq_len, stride)
     steps = -(-windows // config.effective_batch)
     passes = windows * config.max_seq_len / train
+    memory = count_memory(config, vocab_size)
     return Estimate(
         parameters=count_parameters(config, vocab_size),
         vocab_size=vocab_size,
@@ -81,6 +114,7 @@ def estimate_size(config: Config, characters: int, vocab_size: int) -> Estimate:
         steps_per_epoch=steps,
         total_steps=steps * config.epochs,
         passes=passes,
+        memory=memory,
     )
 
 

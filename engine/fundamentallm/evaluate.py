@@ -1,7 +1,7 @@
 """How well a model predicts a text: each token but the first, exactly once."""
 
-from dataclasses import dataclass
-from math import exp, inf
+from dataclasses import dataclass, field
+from math import exp, inf, log
 
 import torch
 import torch.nn.functional as F
@@ -16,11 +16,21 @@ BATCH_TOKENS = 16384  # computed at once; fixed, so that the same text always gi
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`loss` is in nats a token; `accuracy` is the share of tokens that were the model's first guess."""
+    """`loss` is in nats a token; `accuracy` is the share of tokens that were the model's first guess.
+
+    `by_token` has, for each token of the vocabulary, how often it came, the sum of its losses, and how often it was
+    guessed: float64, (V, 3).
+    """
 
     loss: float
     accuracy: float
     tokens: int
+    by_token: Tensor = field(compare=False, repr=False)
+
+    @property
+    def bits(self) -> float:
+        """The loss in bits a token."""
+        return self.loss / log(2)
 
     @property
     def perplexity(self) -> float:
@@ -43,13 +53,15 @@ def evaluate(model: Transformer, tokens: Tensor, length: int, precision: Precisi
     inputs = F.pad(tokens[:-1], (0, padding)).view(count, length)
     targets = F.pad(tokens[1:], (0, padding), value=IGNORED).view(count, length)
     rows = max(1, BATCH_TOKENS // length)
-    loss = torch.zeros((), dtype=torch.float64 if tokens.device.type != "mps" else torch.float32, device=tokens.device)
-    correct = torch.zeros((), dtype=torch.int64, device=tokens.device)
+    table = torch.zeros(model.embedding.num_embeddings, 3, dtype=torch.float64)
     for start in range(0, count, rows):
         wanted = targets[start : start + rows].flatten()
         with precision.forward():
             logits = model(inputs[start : start + rows])
         logits = logits.flatten(0, 1).float()
-        loss += F.cross_entropy(logits, wanted, ignore_index=IGNORED, reduction="none").to(loss.dtype).sum()
-        correct += (logits.argmax(-1) == wanted).sum()
-    return Evaluation(loss.item() / predicted, correct.item() / predicted, predicted)
+        loss = F.cross_entropy(logits, wanted, ignore_index=IGNORED, reduction="none")
+        seen = torch.stack((torch.ones_like(loss), loss, (logits.argmax(-1) == wanted).float()), 1).double().cpu()
+        real = wanted.cpu() != IGNORED
+        table.index_add_(0, wanted.cpu()[real], seen[real])
+    _, total, correct = table.sum(0).tolist()
+    return Evaluation(total / predicted, correct / predicted, predicted, table)

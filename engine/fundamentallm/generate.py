@@ -19,12 +19,17 @@ from fundamentallm.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a token is picked. `temperature` 0 takes the likeliest; `top_k` 0 and `top_p` 1 cut nothing off."""
+    """How a token is picked.
+
+    `temperature` 0 takes the likeliest; `top_k` 0 and `top_p` 1 cut nothing off. A `repetition_penalty` above 1 makes
+    what stands in the context less likely (Keskar et al. 2019), below 1 more.
+    """
 
     temperature: float = 0.8
     top_k: int = 0
     top_p: float = 1.0
     seed: int | None = None
+    repetition_penalty: float = 1.0
 
 
 class Decoder:
@@ -95,7 +100,10 @@ def stream(
     logits = decoder.read(text[0])
     for left in range(max_tokens, 0, -1):
         with one_thread(device):
-            tokens = pick(logits, sampling, dice)  # (B, 1)
+            wanted = logits
+            if sampling.repetition_penalty != 1:
+                wanted = penalise(logits, torch.cat(text, 1)[:, -decoder.length :], sampling.repetition_penalty)
+            tokens = pick(wanted, sampling, dice)  # (B, 1)
             probability = logits.softmax(-1).gather(1, tokens)
         yield tokens[:, 0].tolist(), probability[:, 0].tolist()
         if left == 1:
@@ -145,6 +153,12 @@ def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
         UserError: the prompt has a character that the model has never seen.
     """
     return tokenizer.encode(prompt, name="the prompt") if prompt else [max(0, tokenizer.vocabulary.find("\n"))]
+
+
+def penalise(logits: Tensor, text: Tensor, penalty: float) -> Tensor:
+    """`logits` (B, V) in which the tokens of `text` (B, T) are less likely."""
+    used = logits.gather(1, text)
+    return logits.scatter(1, text, torch.where(used > 0, used / penalty, used * penalty))
 
 
 def race(weights: Tensor, dice: torch.Generator) -> Tensor:

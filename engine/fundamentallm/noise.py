@@ -21,6 +21,12 @@ def mix(*numbers: int) -> int:
     return state
 
 
+def draw(key: int, count: int, device: torch.device) -> Tensor:
+    """`count` whole numbers from 0 to 2^24 - 1, a function of `key`."""
+    words = torch.arange(count, dtype=torch.int32, device=device) * _signed(GOLDEN) + _signed(mix(key))
+    return (_hash(words) >> 8) & 0xFFFFFF
+
+
 class Noise:
     """Dropout masks of one training step, for the rows of its batch that are computed now.
 

@@ -1,5 +1,6 @@
 """The learning rate of every step, as a pure function of the step."""
 
+from collections.abc import Callable
 from math import cos, pi
 
 FLOOR = 0.1  # of the peak, where a schedule ends
@@ -13,11 +14,23 @@ def warmup(total: int, wanted: int | None) -> int:
 def learning_rate(step: int, total: int, peak: float, schedule: str, warmup_steps: int) -> float:
     """The learning rate of `step` (0 to total - 1).
 
-    It rises in a line and reaches `peak` exactly in the last step of the warm-up; cosine and linear reach the floor
-    exactly in the last step of the run.
+    It rises in a line and reaches `peak` exactly in the last step of the warm-up; all but the constant schedule reach
+    the floor exactly in the last step of the run.
     """
     if step < warmup_steps:
         return peak * ((step + 1) / warmup_steps)
     done = min(1.0, (step - warmup_steps) / max(1, total - 1 - warmup_steps))
-    shape = {"constant": 1.0, "cosine": (1 + cos(pi * done)) / 2, "linear": 1 - done}[schedule]
-    return peak * (FLOOR + (1 - FLOOR) * shape)
+    return peak * SHAPES[schedule](done)
+
+
+def _above_floor(share: float) -> float:
+    return FLOOR + (1 - FLOOR) * share
+
+
+SHAPES: dict[str, Callable[[float], float]] = {
+    "constant": lambda done: 1.0,
+    "cosine": lambda done: _above_floor((1 + cos(pi * done)) / 2),
+    "linear": lambda done: _above_floor(1 - done),
+    "step": lambda done: FLOOR ** (min(int(4 * done), 3) / 3),  # four equal stretches, each a cube root of ten lower
+    "wsd": lambda done: _above_floor(min(1.0, (1 - done) / 0.2)),  # stable, then linear over the last fifth
+}

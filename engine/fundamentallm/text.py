@@ -1,5 +1,7 @@
 """Reading text files: what is text, and what is wrong with a file that is not. No torch."""
 
+from pathlib import Path
+
 from fundamentallm.errors import UserError
 from fundamentallm.resources import find_data
 
@@ -30,12 +32,30 @@ def read_text(path: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def read_texts(paths: tuple[str, ...]) -> str:
-    """All files, one after the other.
+def expand(paths: tuple[str, ...]) -> list[str]:
+    """The files that `paths` name, in order; a folder means the *.txt files directly in it, by name.
 
     Raises:
-        UserError: as `read_text`, or no file is named.
+        UserError: a path does not exist, or a folder holds no such file.
+    """
+    files = []
+    for path in paths:
+        if not find_data(path).is_dir():
+            files.append(path)
+            continue
+        inside = sorted(str(file) for file in Path(path).expanduser().glob("*.txt") if file.is_file())
+        if not inside:
+            raise UserError(f"{path}: holds no *.txt file")
+        files += inside
+    return files
+
+
+def read_texts(paths: tuple[str, ...]) -> list[str]:
+    """Every file that `paths` name, each a document of its own.
+
+    Raises:
+        UserError: as `expand` and `read_text`, or no file is named.
     """
     if not paths:
         raise UserError("no data: name a text file to learn from")
-    return "".join(read_text(path) for path in paths)
+    return [read_text(path) for path in expand(paths)]

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 
 import torch
 
-from fundamentallm import __version__, commands, events
+from fundamentallm import __version__, commands, events, trackers
 from fundamentallm.build import build
 from fundamentallm.checkpoint import Counters
 from fundamentallm.commands import Command
@@ -22,6 +22,7 @@ from fundamentallm.device import memory_in_use
 from fundamentallm.errors import UserError
 from fundamentallm.estimate import count_parameters
 from fundamentallm.evaluate import evaluate
+from fundamentallm.health import Health, not_finite, out_of_memory
 from fundamentallm.job import Job
 from fundamentallm.meter import Meter
 from fundamentallm.presets import to_yaml
@@ -50,6 +51,10 @@ class Trainer:
         self._job, self._hear, self._listen = job, say, listen
         self.paused = self.stopping = False
         self._parts = build(job)
+        self._trackers = trackers.start(
+            self._parts.config, job.folder, self._parts.counters.step, self._parts.notices.append
+        )
+        self._health = Health(self._parts.config, len(self._parts.tokenizer))
         self._lock = RunLock(job.folder)
         self._journal = Journal(job.folder)
         self._saver = Saver(self._parts, job.folder, self._journal, self._say)
@@ -76,23 +81,14 @@ class Trainer:
                 self._obey(self._listen())
             return self._finish(reason)
         except NotFinite as error:
-            config = self._parts.config
-            return self.fail(
-                f"step {self._counters.step + 1} was refused: {error}",
-                f"lower the learning rate (--learning-rate {config.learning_rate / 10:g}) or clip harder "
-                f"(--gradient-clip {(config.gradient_clip or 2) / 2:g})",
-            )
+            return self.fail(f"step {self._counters.step + 1} was refused: {error}", not_finite(self._parts.config))
         except OSError as error:
             return self.fail(f"{self._job.folder}: {error.strerror or error}", "")
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "memory" not in str(error):
                 raise
             self._stepper.forget_gradients()
-            size = self._parts.config.batch_size
-            return self.fail(
-                f"out of memory with {size} windows of {self._parts.config.max_seq_len} tokens at once",
-                f"--batch-size {max(1, size // 2)} with --accumulation-steps 2, or a shorter --max-seq-len",
-            )
+            return self.fail("out of memory", out_of_memory(self._parts.config, len(self._parts.tokenizer)))
 
     def stop(self) -> None:
         """Finish the step under way, save, and return from `run`. Safe to call from a signal handler."""
@@ -100,6 +96,10 @@ class Trainer:
 
     def close(self) -> None:
         """Give the run's directory free. Samples can still be asked for; they are not journaled."""
+        for tracker in self._trackers:
+            with suppress(Exception):
+                tracker.close()
+        self._trackers = []
         self._journal.close()
         self._lock.release()
 
@@ -221,17 +221,18 @@ class Trainer:
         if ended:
             counters.epochs_without_gain = 0 if counters.gained else counters.epochs_without_gain + 1
             counters.gained = False
-        self._say(
-            events.Evaluated(
-                step=counters.step,
-                epoch=self._epoch,
-                train_loss=counters.train_loss,
-                val_loss=result.loss,
-                perplexity=result.perplexity,
-                epoch_ended=ended,
-                best=best,
-            )
+        evaluated = events.Evaluated(
+            step=counters.step,
+            epoch=self._epoch,
+            train_loss=counters.train_loss,
+            val_loss=result.loss,
+            perplexity=result.perplexity,
+            epoch_ended=ended,
+            best=best,
         )
+        self._say(evaluated)
+        for words in self._health.judge(evaluated):
+            self._notice(words, "warning")
         disk = parts.best_on_disk  # not `best`: the last attempt to write it may have failed, or the run was rewound
         names = [BEST] if disk is None or result.loss < disk or (best and result.loss == disk) else []
         if ended:
@@ -298,6 +299,8 @@ class Trainer:
         if missing := [name for name in wanted if not self._saver.has(name)]:
             self._save(missing)
         self._meter.halt()
+        if reason == "patience":
+            self._notice(f"stopped early: no improvement in {self._counters.epochs_without_gain} epochs")
         counters, folder = self._counters, self._job.folder
         counters.seconds = self._seconds_before + self._meter.seconds
         name = next((name for name in (BEST, LAST) if (folder / name).exists()), None)
@@ -354,4 +357,11 @@ class Trainer:
         self._say(events.Notice(step=self._counters.step, level=level, text=text))
 
     def _say(self, event: events.Event) -> None:
-        self._hear(self._journal.say(event))
+        stamped = self._journal.say(event)
+        self._hear(stamped)
+        for tracker in list(self._trackers):
+            try:
+                tracker.hear(stamped)
+            except Exception as error:  # a stranger's program: its trouble is not the run's
+                self._trackers.remove(tracker)
+                self._notice(f"{type(tracker).__name__} is off, training goes on: {error}", "warning")

@@ -30,7 +30,7 @@ def corpus_of(config: Config) -> tuple[Corpus, int]:
     dice = torch.Generator().manual_seed(0)
     text = "".join(VOCABULARY[i] for i in torch.randint(len(VOCABULARY), (100_000,), generator=dice).tolist())
     tokenizer = Tokenizer.fit(text)
-    return Corpus(text, tokenizer, config, torch.device("cpu")), len(tokenizer)
+    return Corpus([text], tokenizer, config, torch.device("cpu")), len(tokenizer)
 
 
 class Ours:

@@ -87,7 +87,7 @@ FLAGS = {
     "--val-split 1": "--val-split: 1 is out of bounds; it must be above 0, below 1",
     "--stride 300": "--stride: 300 is more than max_seq_len 256; text would be skipped",
     "--lr-schedule cosin": (
-        "--lr-schedule: cosin is not one of cosine, linear, constant (did you mean cosine?)"
+        "--lr-schedule: cosin is not one of cosine, linear, constant, step, wsd (did you mean cosine?)"
     ),
     "--device cuda:99": None,
     "--device abacus": "--device abacus: no such device; there are cpu, cuda, cuda:1, mps and auto",

@@ -126,6 +126,7 @@ def configurations(draw: st.DrawFn) -> Config:
     values = {f.name: draw(_value(f.name)) for f in fields(Config)}
     values["num_heads"] = draw(st.sampled_from([1, 2, 3, 4, 8]))
     values["model_dim"] = values["num_heads"] * 2 * draw(st.integers(1, 512))
+    values["augment"] = draw(st.none() | st.sampled_from(["casing", "casing=0.5,whitespace", "punctuation=1"]))
     if values["stride"] is not None:
         values["stride"] = min(values["stride"], values["max_seq_len"])
     return resolve(Layer(values))

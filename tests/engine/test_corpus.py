@@ -23,7 +23,7 @@ def make(n: int, length: int, stride: int | None, batch: int = 3, accumulation: 
         ("t",), max_seq_len=length, stride=stride, batch_size=batch, accumulation_steps=accumulation, seed=seed,
         val_split=1e-9,
     )  # fmt: skip
-    corpus = Corpus(text + "a", Tokenizer.fit(text + "a"), config, CPU)
+    corpus = Corpus([text + "a"], Tokenizer.fit(text + "a"), config, CPU)
     assert len(corpus.train) == n
     return corpus
 

@@ -35,17 +35,17 @@ def test_windows_of_an_epoch(tokens: int, length: int, stride: int, windows: int
 )
 def test_the_stride_is_the_largest_that_gives_forty_steps_else_an_eighth(tokens: int, stride: int) -> None:
     config = Config(max_seq_len=256, batch_size=16)
-    assert choose_stride(config, tokens) == stride
+    assert choose_stride(config, [tokens], tokens) == stride
     steps = {s: ceil(count_windows(tokens, 256, s) / 16) for s in (256, 128, 64, 32)}
     assert all(steps[s] < 40 for s in steps if s > stride) and (steps[stride] >= 40 or stride == 32)
-    assert choose_stride(Config(max_seq_len=256, stride=7), tokens) == 7
-    assert choose_stride(Config(max_seq_len=4), 10) == 1
+    assert choose_stride(Config(max_seq_len=256, stride=7), [tokens], tokens) == 7
+    assert choose_stride(Config(max_seq_len=4), [10], 10) == 1
 
 
 @pytest.mark.parametrize("changes", [{}, {"ff_dim": 24}, {"num_layers": 2, "accumulation_steps": 3}, {"stride": None}])
 def test_the_estimate_is_what_is_built(changes: dict[str, Any], parts: Callable[..., Build], text: str) -> None:
     built = parts(**changes)
-    told = estimate(built.config, text)
+    told = estimate(built.config, [text])
     assert told.parameters == sum(p.numel() for p in built.model.parameters())
     assert (told.train_tokens, told.val_tokens) == (len(built.corpus.train), len(built.corpus.val)) == (2250, 250)
     assert (told.stride, told.windows) == (built.corpus.stride, built.corpus.windows)
@@ -58,13 +58,13 @@ def test_the_estimate_is_what_is_built(changes: dict[str, Any], parts: Callable[
 def test_a_text_shorter_than_a_window_names_the_largest_that_fits(n: int, length: int) -> None:
     config = Config(("t.txt",), max_seq_len=length)
     try:
-        estimate_size(config, n, 5)
+        estimate_size(config, [n], 5)
     except UserError as error:
         words = str(error)
         assert words.startswith("t.txt: ") or words.startswith("t.txt, ")
         if "--max-seq-len" in words:
             fits = int(words.split("--max-seq-len ")[1].split()[0])
-            assert estimate_size(resolve(Layer({"data": "t.txt", "max_seq_len": fits})), n, 5).windows >= 1
+            assert estimate_size(resolve(Layer({"data": "t.txt", "max_seq_len": fits})), [n], 5).windows >= 1
             assert fits == floor(0.9 * n) - 1
     else:
         assert floor(0.9 * n) >= length + 1 and n - floor(0.9 * n) >= 2

@@ -62,4 +62,4 @@ def test_one_token_has_nothing_to_predict(parts: Callable[..., Build]) -> None:
 
 
 def test_an_absurd_loss_has_an_infinite_perplexity() -> None:
-    assert Evaluation(1e6, 0.0, 1).perplexity == float("inf")
+    assert Evaluation(1e6, 0.0, 1, torch.zeros(1, 3)).perplexity == float("inf")

@@ -65,4 +65,4 @@ def test_data_is_looked_up_here_first_then_among_what_is_shipped(
 def test_several_files_are_read_one_after_the_other(tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / name).write_text(name * 3)
-    assert read_texts((str(tmp_path / "b"), str(tmp_path / "a"))) == "bbbaaa"
+    assert read_texts((str(tmp_path / "b"), str(tmp_path / "a"))) == ["bbb", "aaa"]

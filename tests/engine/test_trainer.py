@@ -385,7 +385,7 @@ def test_running_out_of_memory_fails_with_advice(train: Train, small: Small, mon
     monkeypatch.setattr(Stepper, "backward", breaks)
     ran = train(small())
     assert isinstance(ran.result, events.Failed)
-    assert "out of memory with 8 windows of 16 tokens" in ran.result.error and "--batch-size 4" in ran.result.advice
+    assert ran.result.error == "out of memory" and "--batch-size 4 --accumulation-steps 2 (" in ran.result.advice
     assert load(ran.folder / "last.pt").progress().step == 5
 
 

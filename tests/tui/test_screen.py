@@ -108,7 +108,7 @@ async def test_the_form_names_a_missing_file_and_a_text_that_is_too_short(worksh
 async def test_the_form_tells_the_size_of_the_run(workshop: Any) -> None:
     async with workshop.console() as seen:
         await seen.until(lambda: seen.main.form.total_steps)
-        told = estimate(seen.main.form.config, workshop.text.read_text())
+        told = estimate(seen.main.form.config, [workshop.text.read_text()])
         assert f"{told.total_steps} steps" in screen_text(seen.app)
         assert f"step {0:>{len(str(told.total_steps))}}/{told.total_steps}" in seen.status
 

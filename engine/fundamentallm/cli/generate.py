@@ -1,15 +1,23 @@
 """`fundamentallm generate`: the prompt and what the model makes of it, on standard output."""
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fundamentallm.cli.options import options, parse
 from fundamentallm.cli.terminal import plain
 from fundamentallm.config import SETTINGS
+from fundamentallm.errors import UserError
 from fundamentallm.settings import setting, table
+
+if TYPE_CHECKING:
+    from fundamentallm.generate import Sampling
+    from fundamentallm.model import Transformer
+    from fundamentallm.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -22,42 +30,126 @@ class Wanted:
     )
     top_k: int = setting(0, group="", at_least=0, help="Pick among the k likeliest tokens; 0: among all.")
     top_p: float = setting(1.0, group="", above=0, at_most=1, help="Pick among the likeliest that make up this share.")
+    repetition_penalty: float = setting(
+        1.0, group="", above=0, at_most=10, typical="1 to 1.3", help="Makes what stands in the context less likely."
+    )
     seed: int | None = setting(
         None, group="", at_least=0, at_most=2**31 - 1, auto="another each time", help="The same seed, the same text."
     )
+    num_samples: int = setting(1, group="", at_least=1, at_most=1024, help="How many texts to write, in one batch.")
 
 
 ROWS = {**table(Wanted), "device": SETTINGS["device"]}
+RULE = "-" * 40  # between samples
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A model and how it is to write."""
+
+    model: "Transformer"
+    tokenizer: "Tokenizer"
+    wanted: dict[str, Any]
+    stops: tuple[str, ...] = ()
+
+    @property
+    def sampling(self) -> "Sampling":
+        from fundamentallm.generate import Sampling
+
+        names = ("temperature", "top_k", "top_p", "seed", "repetition_penalty")
+        return Sampling(**{name: self.wanted[name] for name in names})
+
+    def write(self, prompt: str, show: Callable[[str], None]) -> list[str]:
+        """Continue `prompt` once for each sample; a single one is shown as it grows.
+
+        A text ends where it says one of `stops`, which is left out.
+
+        Raises:
+            UserError: the prompt has a character that the model has never seen.
+        """
+        from fundamentallm.generate import encode_prompt, stream
+
+        tokens, count = encode_prompt(self.tokenizer, prompt), self.wanted["num_samples"]
+        texts, ended, shown = [""] * count, [False] * count, 0
+        for picked, _ in stream(self.model, tokens, self.wanted["max_tokens"], self.sampling, count):
+            for i, token in enumerate(picked):
+                if not ended[i]:
+                    texts[i], ended[i] = self._cut(texts[i] + self.tokenizer.vocabulary[token])
+            if count == 1:
+                sure = len(texts[0]) - (0 if ended[0] else self._doubtful(texts[0]))
+                show(texts[0][shown:sure])
+                shown = max(shown, sure)
+            if all(ended):
+                break
+        if count == 1:
+            show(texts[0][shown:])
+        return texts
+
+    def _cut(self, text: str) -> tuple[str, bool]:
+        """`text` up to the first stop that it has just come to, and whether it came to one."""
+        places = [place for stop in self.stops if (place := text.find(stop)) >= 0]
+        return (text[: min(places)], True) if places else (text, False)
+
+    def _doubtful(self, text: str) -> int:
+        """How many characters at the end may turn out to begin a stop: not to be shown yet."""
+        lengths = (n for stop in self.stops for n in range(1, len(stop)) if text.endswith(stop[:n]))
+        return max(lengths, default=0)
 
 
 @click.command
 @click.argument("checkpoint")
-@click.option("--prompt", metavar="TEXT", default="", help="How the text begins.")
+@click.option("--prompt", metavar="TEXT", default="", help="How the text begins; - reads it from standard input.")
 @options(ROWS.values())
-def command(checkpoint: str, prompt: str, **values: Any) -> None:
+@click.option("--stop", metavar="TEXT", multiple=True, help="End where the model writes this; may be given again.")
+@click.option("--output-file", metavar="FILE", help="Write the text into FILE too.")
+@click.option("--interactive", is_flag=True, help="Ask for one prompt after the other.")
+def command(
+    checkpoint: str, prompt: str, stop: tuple[str, ...], output_file: str | None, interactive: bool, **values: Any
+) -> None:
     """Write text with the model in CHECKPOINT, a file or the folder of a run (its best.pt).
 
     Standard output gets the prompt and its continuation and nothing else.
     """
     wanted = parse(ROWS, values)
+    target = None if output_file is None else Path(output_file).expanduser()
+    if target is not None and (target.is_dir() or not target.parent.is_dir()):
+        raise UserError(f"--output-file {output_file}: {'is a' if target.is_dir() else 'is in no'} folder")
+    if prompt == "-":
+        prompt = sys.stdin.read().removesuffix("\n")
     from fundamentallm.cli.checkpoints import load_model  # imports torch
-    from fundamentallm.generate import Sampling, encode_prompt, stream
 
     model, saved, _ = load_model(checkpoint, wanted["device"])
-    tokenizer = saved.tokenizer()
-    tokens = encode_prompt(tokenizer, prompt)
-    sampling = Sampling(wanted["temperature"], wanted["top_k"], wanted["top_p"], wanted["seed"])
-    screen = sys.stdout.isatty()
+    writer = Writer(model, saved.tokenizer(), wanted, tuple(text for text in stop if text))
+    if interactive:
+        from fundamentallm.cli.talk import Talk
+
+        return Talk(writer, about=f"{checkpoint}, step {saved.progress().step}").run()
+    write(writer, prompt, target)
+
+
+def write(writer: Writer, prompt: str, target: Path | None) -> None:
+    """Print the samples, and keep them in a file."""
+    single = writer.wanted["num_samples"] == 1
+    texts: list[str] = []
     try:
-        _write(prompt, screen)
-        for picked, _ in stream(model, tokens, wanted["max_tokens"], sampling):
-            _write(tokenizer.decode(picked), screen)
+        if single:
+            writer.tokenizer.encode(prompt, name="the prompt")  # complains before anything is printed
+            show(prompt)
+        texts = writer.write(prompt, show)
+        if not single:
+            show(f"\n{RULE}\n".join(prompt + text for text in texts))
     finally:
-        _write("\n", screen)  # also after Ctrl+C
+        show("\n")  # also after Ctrl+C
+    if target is not None:
+        try:
+            target.write_text(f"\n{RULE}\n".join(prompt + text for text in texts) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"--output-file {target}: cannot be written: {error.strerror}") from None
 
 
-def _write(text: str, screen: bool) -> None:
+def show(text: str) -> None:
     """At once and harmless on a screen; as it is into a file or pipe."""
+    screen = sys.stdout.isatty()
     sys.stdout.write(plain(text) if screen else text)
     if screen:
         sys.stdout.flush()

@@ -34,7 +34,7 @@ def command(name: str | None) -> None:
 def _describe(preset: Preset) -> str:
     config = resolve(preset.layer)
     try:
-        vocabulary, missing = len(set(read_texts(config.data))), ""
+        vocabulary, missing = len(set().union(*read_texts(config.data))), ""
     except UserError:
         vocabulary, missing = VOCABULARY, " (not here yet)"
     size = f"{count_parameters(config, vocabulary) / 1e6:.3g} million parameters"

@@ -13,7 +13,17 @@ from pathlib import Path
 
 from fundamentallm.cli.terminal import Foot, complain, drop_output, fit, is_screen, plain, width
 from fundamentallm.errors import UserError
-from fundamentallm.events import CheckpointFailed, Evaluated, Event, Failed, Finished, Notice, Progress, RunStarted
+from fundamentallm.events import (
+    CheckpointFailed,
+    Evaluated,
+    Event,
+    Failed,
+    Finished,
+    Notice,
+    Progress,
+    RunStarted,
+    encode,
+)
 from fundamentallm.run import BEST, FINAL, LAST
 from fundamentallm.text import read_texts
 
@@ -96,12 +106,18 @@ class Report:
         bar = f"[{'█' * filled}{'░' * (CELLS - filled)}] {100 * done // started.steps_per_epoch}%"
         if "utf" not in (sys.stdout.encoding or "").lower():
             bar = bar.replace("█", "#").replace("░", "-")
-        place = [f"Epoch {progress.epoch}/{self._epochs}", f"ETA {_clock(progress.eta_seconds)}"]
+        place = [
+            f"Epoch {progress.epoch}/{self._epochs}",
+            f"ETA {_clock(progress.eta_seconds)}",
+            f"grad_norm={progress.grad_norm[-1]:.3f}",
+        ]
+        if self._evaluated:
+            place.append(f"perplexity={self._evaluated.perplexity:.2f}")
         fields = self._fields(sum(self._losses) / len(self._losses))
         line = f"{bar}  |  {' | '.join(fields)}"
         if len(line) <= width():
-            return [" | ".join(place), line]
-        return [fit([f"{place[0]} {bar}", place[1]], width()), fit(fields, width())]
+            return [fit(place, width()), line]
+        return [fit([f"{place[0]} {bar}", *place[1:]], width()), fit(fields, width())]
 
     def _draw(self, above: str = "") -> None:
         try:
@@ -156,12 +172,40 @@ class Report:
     def _prompt(self) -> str:
         """A prompt, quoted, whose every character the model knows."""
         try:
-            text = read_texts(tuple(self._started.config["data"] if self._started else ()))
+            text = "".join(read_texts(tuple(self._started.config["data"] if self._started else ())))
         except UserError:
             return '""'
         if set(PROMPT) <= set(text):
             return f'"{PROMPT}"'
         return _quoted(" ".join(text.strip().split("\n")[0].split(" ")[:3])[:40])
+
+
+class Quiet(Report):
+    """Prints only what went wrong."""
+
+    def hear(self, event: Event) -> None:
+        if isinstance(event, Failed):
+            complain(_failure(event, self._folder))
+        elif isinstance(event, Finished) and event.unsaved:
+            complain(f"the end could not be saved: {event.unsaved}")
+        elif isinstance(event, Notice) and event.level != "info":
+            complain(event.text)
+
+
+class JsonLines(Quiet):
+    """Prints every event as the journal has it; in words only what went wrong."""
+
+    def hear(self, event: Event) -> None:
+        super().hear(event)
+        try:
+            print(encode(event), flush=True)
+        except OSError:
+            drop_output()
+
+
+def reporter(folder: Path, quiet: bool, as_json: bool) -> Report:
+    """The report that was asked for."""
+    return (JsonLines if as_json else Quiet if quiet else Report)(folder)
 
 
 def _opening(event: RunStarted, folder: Path) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fundamentallm.cli.options import GroupedCommand, find_checkpoint, options, typed
-from fundamentallm.cli.report import Report
+from fundamentallm.cli.report import Report, reporter
 from fundamentallm.cli.terminal import complain
 from fundamentallm.config import SETTINGS, Config, flags_layer, resolve
 from fundamentallm.errors import UserError
@@ -35,9 +35,19 @@ SIGNALS = [number for name in ("SIGINT", "SIGTERM") if (number := getattr(signal
     "--resume-from", metavar="CHECKPOINT", help="Go on from a checkpoint, in its folder; --epochs is the new total."
 )
 @click.option("--overwrite", is_flag=True, help="Move a run that --output-dir holds aside.")
+@click.option("--dry-run", is_flag=True, help="Say what would happen; train nothing and write nothing.")
+@click.option("--quiet", is_flag=True, help="Print nothing but what went wrong.")
+@click.option("--json", "as_json", is_flag=True, help="Print every event as a line of JSON, as the journal has it.")
 @options(FLAGS.values())
 def command(
-    preset: str | None, config_file: str | None, resume_from: str | None, overwrite: bool, **values: Any
+    preset: str | None,
+    config_file: str | None,
+    resume_from: str | None,
+    overwrite: bool,
+    dry_run: bool,
+    quiet: bool,
+    as_json: bool,
+    **values: Any,
 ) -> int:
     """Train a model on the text file DATA, which a preset or a configuration file may name instead.
 
@@ -51,20 +61,29 @@ def command(
             complain("--preset and --config are not used: the checkpoint brings its settings")
         checkpoint = find_checkpoint(resume_from, LAST)
         folder = Path(flags["output_dir"]).expanduser() if "output_dir" in flags else checkpoint.parent
-        return train(Job(Config(), folder, checkpoint, flags), overwrite)
+        job = Job(Config(), folder, checkpoint, flags)
+        return preview(job) if dry_run else train(job, reporter(folder, quiet, as_json), overwrite)
     config = resolve(*layers, flags_layer(flags))
     if not config.data:
         raise UserError("DATA: name a text file to learn from, or use --preset or --config")
-    return train(Job(config, choose_folder(config, preset or "")), overwrite)
+    job = Job(config, choose_folder(config, preset or ""))
+    return preview(job) if dry_run else train(job, reporter(job.folder, quiet, as_json), overwrite)
 
 
-def train(job: Job, overwrite: bool) -> int:
+def preview(job: Job) -> int:
+    """Print what a job would do."""
+    from fundamentallm.cli.preview import lines  # imports torch
+
+    print("\n".join(lines(job)))
+    return 0
+
+
+def train(job: Job, report: Report, overwrite: bool) -> int:
     """Do a job and report on it; returns the exit status.
 
     Raises:
         UserError: it cannot be done; what was made for it is gone again.
     """
-    report = Report(job.folder)
     with _prepared(job, overwrite):
         from fundamentallm.trainer import Trainer
 

@@ -1,0 +1,64 @@
+"""`fundamentallm train --dry-run`: what a job would come to. Takes a few steps with a copy, and writes nothing."""
+
+import time
+from dataclasses import replace
+
+from fundamentallm.build import build
+from fundamentallm.cli.terminal import plain
+from fundamentallm.corpus import Corpus
+from fundamentallm.estimate import estimate
+from fundamentallm.job import Job
+from fundamentallm.run import check_folder
+from fundamentallm.step import Stepper
+from fundamentallm.text import read_texts
+
+PROBED = 4  # windows of a timed step
+
+
+def lines(job: Job) -> list[str]:
+    """
+    Raises:
+        UserError: the job cannot be done.
+    """
+    check_folder(job.folder, may_hold_run=job.resume_from is not None)
+    parts = build(job)
+    config = parts.config
+    size = estimate(config, read_texts(config.data))
+    left = parts.total_steps - parts.counters.step
+    seconds = seconds_per_step(job) * left
+    text = f"{size.train_tokens:,} training and {size.val_tokens:,} validation characters, {size.vocab_size} different"
+    epoch = f"{size.steps_per_epoch:,} steps of {config.effective_batch} windows"
+    rest = f", {left:,} left" if left < parts.total_steps else ""
+    told = [
+        f"would write to  {job.folder}",
+        f"data            {', '.join(config.data)}: {text}",
+        f"model           {size.parameters:,} parameters on {parts.device}",
+        f"an epoch        {size.windows:,} windows of {config.max_seq_len} tokens, {size.stride} apart: {epoch}",
+        f"the run         {config.epochs} epochs, {parts.total_steps:,} steps{rest}",
+        f"memory          about {size.memory / 2**20:,.0f} MiB beside the program itself",
+        f"time            about {words(seconds)}, judging by a few small steps here",
+    ]
+    return [plain(line) for line in [*told, *parts.notices]]
+
+
+def seconds_per_step(job: Job) -> float:
+    """The time of one step, from some of a few windows; the model that takes them is thrown away."""
+    parts = build(job)
+    config = replace(parts.config, batch_size=min(PROBED, parts.config.batch_size), accumulation_steps=1)
+    corpus = Corpus(read_texts(config.data), parts.tokenizer, config, parts.device)
+    step = Stepper(parts.model, parts.optimizer, corpus, config, parts.precision)
+    times = []
+    for i in range(4):  # the first one warms up
+        started = time.perf_counter()
+        loss, _ = step(i % corpus.steps_per_epoch, 0.0)
+        loss.item()
+        times.append(time.perf_counter() - started)
+    return min(times) * parts.config.effective_batch / config.batch_size
+
+
+def words(seconds: float) -> str:
+    """A duration as a person says it."""
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(1, seconds):.0f} seconds"
