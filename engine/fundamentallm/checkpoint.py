@@ -80,7 +80,10 @@ def save(checkpoint: Checkpoint, folder: Path, names: list[str]) -> int:
     links = [folder / f".{name}.{os.getpid()}.link.tmp" for name in names[1:]]
     try:
         with temporary.open("wb") as file:
-            torch.save({"format": FORMAT, **vars(checkpoint)}, file)
+            try:
+                torch.save({"format": FORMAT, **vars(checkpoint)}, file)
+            except RuntimeError as error:  # what torch makes of a write that the disk refused
+                raise error.__context__ if isinstance(error.__context__, OSError) else OSError(str(error)) from None
             file.flush()
             os.fsync(file.fileno())
         damaged = _damage(temporary)

@@ -6,6 +6,7 @@ A save that fails is loud and survivable: an event, and the next one tries again
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from fundamentallm.build import Build
@@ -27,7 +28,7 @@ class Saver:
         self.unsaved = ""
         self._steps: dict[str, int] = {}  # by name, of the state under it
         self._saved_at, self._took = time.monotonic(), 0.0
-        for left in folder.glob(".*.tmp"):
+        for left in folder.glob(".*.pt.*.tmp"):
             left.unlink(missing_ok=True)  # by a process that was killed while it saved
 
     def has(self, name: str) -> bool:
@@ -59,16 +60,21 @@ class Saver:
         for name in names:
             self._steps[name] = step
             self._say(CheckpointSaved(step=step, path=name, kind=_kind(name), bytes=size, seconds=round(self._took, 3)))
-        self._remove_old()
+        with suppress(OSError):  # they only take up room; the next save tries again
+            self._remove_old()
         return True
 
     def _remove_old(self) -> None:
-        keep = self._parts.config.keep_checkpoints
+        """Of the epochs up to now: later ones are another history's, which a resumed run has left behind."""
+        keep, done = (
+            self._parts.config.keep_checkpoints,
+            self._parts.counters.step // self._parts.corpus.steps_per_epoch,
+        )
         if keep:
             numbers = sorted(
                 int(found[1])
                 for path in self._folder.iterdir()
-                if (found := re.fullmatch(r"checkpoint_epoch_(\d+)\.pt", path.name))
+                if (found := re.fullmatch(r"checkpoint_epoch_(\d+)\.pt", path.name)) and int(found[1]) <= done
             )
             for number in numbers[:-keep]:
                 (self._folder / EPOCH.format(number)).unlink(missing_ok=True)

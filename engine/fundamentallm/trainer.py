@@ -33,6 +33,8 @@ from fundamentallm.schedule import learning_rate, warmup
 from fundamentallm.step import NotFinite, Stepper
 
 TICK = 0.1  # seconds between two reports, at least
+# A GPU's and a CPU's words; an "illegal memory access" is something else.
+OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 
 class Trainer:
@@ -85,7 +87,7 @@ class Trainer:
         except OSError as error:
             return self.fail(f"{self._job.folder}: {error.strerror or error}", "")
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "memory" not in str(error):
+            if isinstance(error, RuntimeError) and not any(words in str(error) for words in OUT_OF_MEMORY):
                 raise
             self._stepper.forget_gradients()
             return self.fail("out of memory", out_of_memory(self._parts.config, len(self._parts.tokenizer)))
@@ -169,9 +171,10 @@ class Trainer:
         if not self._meter.waiting:
             return
         parts, counters, columns = self._parts, self._counters, self._meter.read()
-        if columns.first_broken is not None:  # a GPU: nothing has moved since
-            counters.step = columns.first_broken - 1
-            columns = columns.before(columns.first_broken)
+        broken = columns.first_broken
+        if broken is not None:  # a GPU: nothing has moved since
+            counters.step = broken - 1
+            columns = columns.before(broken)
         for loss, tokens in zip(columns.train_loss, columns.tokens, strict=True):
             counters.epoch_loss += loss * tokens
             counters.epoch_tokens += tokens
@@ -190,7 +193,7 @@ class Trainer:
                     memory_bytes=memory_in_use(parts.device),
                 )
             )
-        if columns.step[-1:] != (counters.step,) or not columns.step:
+        if broken is not None:
             raise NotFinite("the loss or its gradient is not finite")
 
     @property
@@ -239,6 +242,8 @@ class Trainer:
             counters.epoch_loss, counters.epoch_tokens = 0.0, 0
             real_end = self._end() in ("completed", "patience")
             names = [LAST, EPOCH.format(self._epoch), *names, *([FINAL] if real_end else [])]
+        elif self._saver.due:
+            names = [LAST, *names]
         if names and self._save(names) and BEST in names:
             parts.best_on_disk = result.loss
 

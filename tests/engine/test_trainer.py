@@ -266,8 +266,31 @@ def test_only_the_newest_epochs_are_kept_and_what_a_person_saved(train: Train, s
     assert load(ran.folder / "checkpoint_step_40.pt").progress().step == 40
 
 
+def test_a_run_that_went_back_keeps_what_it_has_just_saved(train: Train, small: Small) -> None:
+    ran = train(small(epochs=4))
+    train(small(), resume_from=ran.folder / "checkpoint_epoch_1.pt", epochs=2, keep_checkpoints=1)
+    assert {name for name in files(ran.folder) if name.startswith("checkpoint")} == {
+        "checkpoint_epoch_2.pt", "checkpoint_epoch_3.pt", "checkpoint_epoch_4.pt",
+    }  # fmt: skip
+    assert load(ran.folder / "checkpoint_epoch_2.pt").settings().epochs == 2
+
+
+def test_files_of_others_are_not_cleaned_away(train: Train, small: Small, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    for name in (".notes.tmp", ".last.pt.4711.tmp", ".best.pt.4711.link.tmp"):
+        (tmp_path / "run" / name).touch()
+    train(small(epochs=1))
+    assert [path.name for path in (tmp_path / "run").glob(".*")] == [".notes.tmp"]
+
+
 def test_last_is_saved_every_so_many_steps(train: Train, small: Small) -> None:
     ran = train(small(save_every=5))
+    saved = [event.step for event in ran.of(events.CheckpointSaved) if event.kind == "last" and event.step]
+    assert saved == [5, 10, 15, 18, 20, 25, 30, 35, 36]
+
+
+def test_last_is_saved_also_where_an_evaluation_falls_on_the_same_step(train: Train, small: Small) -> None:
+    ran = train(small(save_every=5, eval_every=5, learning_rate=1e-9))
     saved = [event.step for event in ran.of(events.CheckpointSaved) if event.kind == "last" and event.step]
     assert saved == [5, 10, 15, 18, 20, 25, 30, 35, 36]
 
@@ -387,6 +410,36 @@ def test_running_out_of_memory_fails_with_advice(train: Train, small: Small, mon
     assert isinstance(ran.result, events.Failed)
     assert ran.result.error == "out of memory" and "--batch-size 4 --accumulation-steps 2 (" in ran.result.advice
     assert load(ran.folder / "last.pt").progress().step == 5
+
+
+def test_what_only_sounds_like_out_of_memory_keeps_its_traceback(
+    train: Train, small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(self: Stepper, n: int) -> torch.Tensor:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(Stepper, "backward", breaks)
+    with pytest.raises(RuntimeError, match="illegal"):
+        train(small())
+
+
+def test_a_step_that_a_gpu_refused_ends_the_run_after_the_steps_before_it(
+    train: Train, small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU's steps are looked at when they are reported: here five at once, the fourth broken and only this once."""
+    monkeypatch.setattr(trainer, "TICK", 1e9)
+    real, broken = Stepper.__call__, {3}
+
+    def unseen(self: Stepper, n: int, rate: float) -> tuple[torch.Tensor, torch.Tensor]:
+        loss, norm = real(self, n, rate)
+        wrong = n in broken
+        broken.discard(n)
+        return (loss * math.nan if wrong else loss), norm
+
+    monkeypatch.setattr(Stepper, "__call__", unseen)
+    ran = train(small(save_every=5))
+    assert isinstance(ran.result, events.Failed) and "step 4 was refused" in ran.result.error
+    assert sorted(ran.losses) == [1, 2, 3] and ran.result.step == 3
 
 
 # ---- commands ----
