@@ -76,6 +76,11 @@ class Form(Vertical):
         self.fields.set_problems(problems)
         self.post_message(self.Changed())
 
+    def text_came(self) -> None:
+        """A file that was missing is there now."""
+        self._text_problem = {}
+        self._check()
+
     def to_problem(self) -> None:
         """Put the cursor where something is wrong."""
         self.fields.enter(next((name for name in self.problems if name in self.fields.cells), ""))

@@ -13,6 +13,7 @@ from fundamentallm.job import Job
 from fundamentallm_tui import keys, story
 from fundamentallm_tui.bars import KeyBar, TabBar
 from fundamentallm_tui.charts import LossChart, RateChart
+from fundamentallm_tui.fetching import Fetch, missing_corpus
 from fundamentallm_tui.form import Form, field_of
 from fundamentallm_tui.help import Help
 from fundamentallm_tui.launch import Options, by_setting, goes_on_from, next_job
@@ -93,6 +94,9 @@ class MainScreen(Screen[None]):
             self._ask("training", Resume())
             return
         config = self.form.config
+        if config is not None and goes_on_from(self.store) is None and (corpus := missing_corpus(config.data)):
+            self.app.push_screen(Fetch(corpus), self._fetched)
+            return
         if config is None or self.form.problems:
             self.action_pane("config")
             self.form.to_problem()
@@ -110,6 +114,11 @@ class MainScreen(Screen[None]):
         self.store.total_steps = self.form.total_steps or self.store.total_steps
         self.show_changes({"phase", "curves"})
         self._launch(job)
+
+    def _fetched(self, there: bool | None) -> None:
+        if there:
+            self.form.text_came()
+            self.action_start()
 
     def action_pause(self) -> None:
         if self.store.paused:
