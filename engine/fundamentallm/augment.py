@@ -45,7 +45,9 @@ def _choices(kind: str, vocabulary: str) -> Tensor:
 
 def _others(kind: str, character: str, vocabulary: str) -> list[str]:
     if kind == "casing":
-        return [c for c in (character.swapcase(),) if c != character and c in vocabulary]
+        return [
+            c for c in (character.swapcase(),) if c != character and c in set(vocabulary)
+        ]  # not "ST", as one of \ufb06
     if kind == "punctuation":
         return [c for c in PUNCTUATION if character in PUNCTUATION and c != character and c in vocabulary]
     return [" "] if character.isspace() and character != " " and " " in vocabulary else []

@@ -3,6 +3,7 @@
 import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from itertools import accumulate
 
 import torch
 
@@ -11,11 +12,11 @@ from fundamentallm.config import Config, changed_when_resuming, to_dict
 from fundamentallm.corpus import Corpus, fingerprint
 from fundamentallm.device import Precision, choose_device
 from fundamentallm.errors import UserError
-from fundamentallm.estimate import estimate
+from fundamentallm.estimate import estimate, spans
 from fundamentallm.job import Job
 from fundamentallm.model import Transformer
 from fundamentallm.optim import Optimizer
-from fundamentallm.run import BEST
+from fundamentallm.run import BEST, check_log_dir
 from fundamentallm.schedule import warmup
 from fundamentallm.text import read_texts
 from fundamentallm.tokenizer import Tokenizer
@@ -64,6 +65,8 @@ def build(job: Job) -> Build:
     config = job.config if saved is None else changed_when_resuming(saved.settings(), job.changes)
     config = replace(config, output_dir=str(job.folder))
     device = choose_device(config.device)
+    if config.tensorboard:
+        check_log_dir(config, job.folder)
     documents = read_texts(config.data)
     if saved is not None and saved.fingerprint != fingerprint(documents):
         raise UserError(
@@ -80,7 +83,7 @@ def build(job: Job) -> Build:
     )
     if saved is not None:
         _restore(parts, saved, job)
-    parts.notices += _explain(parts, size.passes)
+    parts.notices += _explain(parts, size.passes, [len(text) for text in documents])
     return parts
 
 
@@ -118,12 +121,19 @@ def _respect_best(parts: Build, job: Job) -> None:
             parts.best_on_disk = load(path).progress().best_val_loss
 
 
-def _explain(parts: Build, passes: float) -> list[str]:
+def _explain(parts: Build, passes: float, lengths: list[int]) -> list[str]:
     config, corpus = parts.config, parts.corpus
     notices = [
         f"{corpus.windows} windows of {config.max_seq_len} tokens, {corpus.stride} apart: "
         f"an epoch is {corpus.steps_per_epoch} steps and reads the text {passes:.3g} times"
     ]
+    train = len(corpus.train)
+    begun = sum(end - size < train for size, end in zip(lengths, accumulate(lengths), strict=True))
+    if short := begun - len(spans(lengths, train, config.max_seq_len)):
+        notices.append(
+            f"{short} of the {begun} training texts {'is' if short == 1 else 'are'} left out: shorter than a window of "
+            f"{config.max_seq_len} + 1 characters"
+        )
     if config.accumulation_steps > 1:
         notices.append(
             f"effective batch size: {config.batch_size} x {config.accumulation_steps} = {config.effective_batch}"

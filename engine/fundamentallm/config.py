@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from fundamentallm.errors import UserError
-from fundamentallm.settings import closest, setting, table
+from fundamentallm.settings import Setting, closest, setting, table
 
 DATA, MODEL, TRAINING, RUN, TRACKING = "Data", "Model", "Training", "Run", "Tracking"
 VARIATIONS = ("casing", "punctuation", "whitespace")
@@ -273,15 +273,26 @@ def changed_when_resuming(saved: Config, flags: Mapping[str, Any]) -> Config:
     Raises:
         ConfigError: a typed flag would change what the saved state is made of.
     """
-    config = resolve(Layer(to_dict(saved)), flags_layer(flags))
     refused = [
         Problem(row.flag, f"cannot change on resume: the checkpoint has {getattr(saved, row.name)}; leave it out")
         for row in SETTINGS.values()
-        if row.fixed and row.name in flags and getattr(config, row.name) != getattr(saved, row.name)
+        if row.fixed and row.name in flags and _differs(row, flags[row.name], getattr(saved, row.name))
     ]
+    others = {name: value for name, value in flags.items() if SETTINGS[name].flag not in {p.name for p in refused}}
+    try:
+        config = resolve(Layer(to_dict(saved)), flags_layer(others))
+    except ConfigError as error:
+        raise ConfigError([*refused, *error.problems]) from None
     if refused:
         raise ConfigError(refused)
     return replace(config, data=config.data or saved.data)
+
+
+def _differs(row: Setting, raw: Any, saved: Any) -> bool:
+    try:
+        return bool(row.parse(raw) != saved)
+    except UserError:
+        return True
 
 
 def unknown(what: str, word: str, known: "tuple[str, ...] | list[str]") -> str:

@@ -60,7 +60,7 @@ def evaluate(model: Transformer, tokens: Tensor, length: int, precision: Precisi
             logits = model(inputs[start : start + rows])
         logits = logits.flatten(0, 1).float()
         loss = F.cross_entropy(logits, wanted, ignore_index=IGNORED, reduction="none")
-        seen = torch.stack((torch.ones_like(loss), loss, (logits.argmax(-1) == wanted).float()), 1).double().cpu()
+        seen = torch.stack((torch.ones_like(loss), loss, (logits.argmax(-1) == wanted).float()), 1).cpu().double()
         real = wanted.cpu() != IGNORED
         table.index_add_(0, wanted.cpu()[real], seen[real])
     _, total, correct = table.sum(0).tolist()

@@ -3,10 +3,11 @@
 Each judgement is made at an evaluation, from numbers that a person can see, and is said with its evidence.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import log
+from typing import Any
 
-from fundamentallm.config import Config
+from fundamentallm.config import SETTINGS, Config, ConfigError, Layer, resolve, to_dict
 from fundamentallm.estimate import count_memory
 from fundamentallm.events import Evaluated
 
@@ -24,14 +25,26 @@ def not_finite(config: Config) -> str:
 
 def out_of_memory(config: Config, vocab_size: int) -> str:
     """What to try when memory runs out, with what each would need."""
-    half = max(1, config.batch_size // 2)
-    ways = {
-        f"--batch-size {half} --accumulation-steps {2 * config.accumulation_steps}": replace(config, batch_size=half),
-        f"--max-seq-len {config.max_seq_len // 2}": replace(config, max_seq_len=config.max_seq_len // 2),
-        f"--model-dim {config.model_dim // 2}": replace(config, model_dim=config.model_dim // 2, ff_dim=None),
-    }
-    needs = [f"{flags} (about {count_memory(less, vocab_size) / 2**30:.2g} GiB)" for flags, less in ways.items()]
-    return f"this run needs about {count_memory(config, vocab_size) / 2**30:.2g} GiB; less: {', '.join(needs)}"
+    ways: list[dict[str, Any]] = [
+        {"batch_size": config.batch_size // 2, "accumulation_steps": 2 * config.accumulation_steps},
+        {"max_seq_len": config.max_seq_len // 2, "stride": config.stride and -(-config.stride // 2)},
+        {"model_dim": config.model_dim // 2},
+    ]
+    needs = []
+    for changes in ways:
+        try:
+            less = resolve(Layer(to_dict(config) | changes))
+        except ConfigError:  # it is as small as it can be
+            continue
+        flags = (f"{SETTINGS[name].flag} {value}" for name, value in changes.items() if value is not None)
+        needs.append(f"{' '.join(flags)} ({_size(less, vocab_size)})")
+    need = f"this run needs {_size(config, vocab_size)}"
+    return f"{need}; less: {', '.join(needs)}" if needs else f"a machine with more memory: {need}"
+
+
+def _size(config: Config, vocab_size: int) -> str:
+    need = count_memory(config, vocab_size)
+    return f"about {need / 2**30:.2g} GiB" if need >= 2**30 else f"about {need / 2**20:.0f} MiB"
 
 
 @dataclass
@@ -68,11 +81,12 @@ class Health:
         rising = len(since) >= RISES and all(e.val_loss > best.val_loss for e in since)
         if not rising or since[-1].train_loss >= best.train_loss:
             return ""
-        dropout = min(0.5, round(max(0.1, self.config.dropout) + 0.1, 2))
+        dropout = round(max(0.1, self.config.dropout) + 0.1, 2)
+        more = f"--dropout {dropout:g}, " if dropout <= 0.5 else ""  # beyond, little is left to learn with
         return (
             f"overfitting: since epoch {best.epoch} the validation loss rose from {best.val_loss:.3f} to "
             f"{since[-1].val_loss:.3f} while the training loss fell to {since[-1].train_loss:.3f}; best.pt keeps epoch "
-            f"{best.epoch}; try --dropout {dropout:g}, --epochs {best.epoch}, or more text"
+            f"{best.epoch}; try {more}--epochs {best.epoch}, or more text"
         )
 
     def _flat(self) -> str:

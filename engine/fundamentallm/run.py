@@ -58,6 +58,18 @@ def check_folder(folder: Path, *, may_hold_run: bool) -> None:
         raise UserError(f"--output-dir {folder}: {nearest} cannot be written to")
 
 
+def check_log_dir(config: Config, folder: Path) -> None:
+    """Refuse a place that TensorBoard's files cannot be written into.
+
+    Raises:
+        UserError: `config.log_dir` is a file, or cannot be written to.
+    """
+    target = Path(config.log_dir).expanduser().absolute() / folder.resolve().name
+    nearest = next(parent for parent in (target, *target.parents) if os.path.lexists(parent))
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise UserError(f"--log-dir {config.log_dir}: {nearest} cannot be written to")
+
+
 def move_aside(folder: Path) -> Path | None:
     """Rename a folder that holds a run to `<folder>.old-<n>`; None where there was none.
 

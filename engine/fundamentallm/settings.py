@@ -52,7 +52,9 @@ class Setting:
         Raises:
             UserError: it is of another type or out of bounds; the message does not name the setting.
         """
-        if raw is None or (isinstance(raw, str) and raw.strip().lower() in ("", "auto", "none")):
+        if raw is False and self.auto == "off":  # as YAML reads the word
+            return None
+        if raw is None or (isinstance(raw, str) and raw.strip().lower() in ("", "auto", "none", self.auto or "auto")):
             if self.optional:
                 return None
             if raw is None or not raw.strip():

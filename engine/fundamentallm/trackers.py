@@ -3,8 +3,8 @@
 A tracker that fails is dropped with a notice; training goes on.
 """
 
-import os
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,25 +22,21 @@ class Tracker(Protocol):
 
 
 def start(config: Config, folder: Path, step: int, notice: Callable[[str], None]) -> list[Tracker]:
-    """The trackers that a configuration asks for, of a run that goes on from `step`.
-
-    Raises:
-        UserError: TensorBoard's folder cannot be written to.
-    """
+    """The trackers that a configuration asks for, of a run that goes on from `step`; those that fail are left out."""
     trackers: list[Tracker] = []
     name = folder.resolve().name
     if config.tensorboard:
         try:
             trackers.append(TensorBoard(Path(config.log_dir).expanduser(), name, step))
         except OSError as error:
-            raise UserError(f"--log-dir {config.log_dir}: cannot be written to: {error.strerror}") from None
+            notice(f"TensorBoard is off, training goes on: {config.log_dir}: {error.strerror or error}")
     if config.wandb:
         try:
             trackers.append(WeightsAndBiases(config.project, folder, to_dict(config)))
         except ImportError:
             notice("wandb is not installed (pip install wandb); training goes on without it")
         except Exception as error:  # its own kinds: no login, no network, a bad project
-            notice(f"Weights & Biases is off, training goes on: {str(error).splitlines()[0]}")
+            notice(f"Weights & Biases is off, training goes on: {' '.join(str(error).split())[:300]}")
     return trackers
 
 
@@ -51,13 +47,15 @@ class TensorBoard:
         from torch.utils.tensorboard import SummaryWriter  # half a second, only for those who ask
 
         (log_dir / name).mkdir(parents=True, exist_ok=True)
-        self._writer = SummaryWriter(str(log_dir / name), purge_step=first_step + 1 if first_step else None)
+        # what an earlier run of this name told of these steps is shown no more
+        self._writer = SummaryWriter(str(log_dir / name), purge_step=first_step + 1 if first_step else 0)
         self._texts: dict[str, str] = {}
 
     def hear(self, event: Event) -> None:
         if isinstance(event, RunStarted):
             rows = "\n".join(f"| {name} | {value} |" for name, value in event.config.items())
             self._writer.add_text("settings", f"| setting | value |\n|---|---|\n{rows}", event.step, event.time)
+            self._tell_hyperparameters(event.config)
         for step, row in scalars(event):
             for name, value in row.items():
                 self._writer.add_scalar(name, value, step, event.time)
@@ -71,17 +69,27 @@ class TensorBoard:
     def close(self) -> None:
         self._writer.close()
 
+    def _tell_hyperparameters(self, config: dict[str, Any]) -> None:
+        """For the HPARAMS tab; `SummaryWriter.add_hparams` would make a run of its own for them."""
+        from torch.utils.tensorboard.summary import hparams
+
+        plain = {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in config.items()}
+        writer: Any = self._writer.file_writer
+        for summary in hparams(plain, {"loss/val": None})[:2]:  # type: ignore[no-untyped-call]
+            writer.add_summary(summary)  # the third would say that the run is over
+
 
 class WeightsAndBiases:
-    """A run of Weights & Biases; `WANDB_MODE=offline` keeps it on this machine."""
+    """A run of Weights & Biases; `WANDB_MODE=offline` keeps it on this machine. Asks nothing, prints nothing."""
 
     def __init__(self, project: str, folder: Path, config: dict[str, Any]) -> None:
         import wandb
 
-        if os.environ.get("WANDB_MODE") not in ("offline", "disabled") and not wandb.api.api_key:
-            raise UserError("nobody is logged in; run `wandb login`, or set WANDB_MODE=offline")
         quiet = wandb.Settings(silent=True, console="off")
+        if wandb.setup(settings=quiet).settings.mode == "online" and not _logged_in(wandb):
+            raise UserError("nobody is logged in; run `wandb login`, or set WANDB_MODE=offline")
         self._run = wandb.init(project=project, name=folder.resolve().name, dir=folder, config=config, settings=quiet)
+        self._end = wandb.teardown
 
     def hear(self, event: Event) -> None:
         for step, row in scalars(event):
@@ -91,6 +99,13 @@ class WeightsAndBiases:
 
     def close(self) -> None:
         self._run.finish()
+        self._end()  # its helper process: ours may leave without the usual farewells
+
+
+def _logged_in(wandb: Any) -> bool:
+    if "prompt" in signature(wandb.login).parameters:  # 0.31 and later
+        return bool(wandb.login(prompt=False))
+    return bool(wandb.api.api_key)
 
 
 def scalars(event: Event) -> list[tuple[int, dict[str, float]]]:

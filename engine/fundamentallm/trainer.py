@@ -53,9 +53,6 @@ class Trainer:
         self._job, self._hear, self._listen = job, say, listen
         self.paused = self.stopping = False
         self._parts = build(job)
-        self._trackers = trackers.start(
-            self._parts.config, job.folder, self._parts.counters.step, self._parts.notices.append
-        )
         self._health = Health(self._parts.config, len(self._parts.tokenizer))
         self._lock = RunLock(job.folder)
         self._journal = Journal(job.folder)
@@ -67,6 +64,8 @@ class Trainer:
         self._seconds_before = parts.counters.seconds
         self._next_report = 0.0
         self._phase_now = "loading"
+        # last: what cannot be done must not touch the curves of a run that somebody else is writing
+        self._trackers = trackers.start(parts.config, job.folder, parts.counters.step, parts.notices.append)
 
     def run(self) -> events.Finished | events.Failed:
         """Train to the end, and say how it ended."""

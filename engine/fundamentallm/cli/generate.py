@@ -114,8 +114,13 @@ def command(
     target = None if output_file is None else Path(output_file).expanduser()
     if target is not None and (target.is_dir() or not target.parent.is_dir()):
         raise UserError(f"--output-file {output_file}: {'is a' if target.is_dir() else 'is in no'} folder")
+    if interactive and (prompt or target is not None):
+        raise UserError(f"{'--prompt' if prompt else '--output-file'}: not with --interactive, which asks for prompts")
     if prompt == "-":
-        prompt = sys.stdin.read().removesuffix("\n")
+        try:
+            prompt = sys.stdin.read().removesuffix("\n")
+        except UnicodeDecodeError:
+            raise UserError("--prompt -: standard input is not UTF-8") from None
     from fundamentallm.cli.checkpoints import load_model  # imports torch
 
     model, saved, _ = load_model(checkpoint, wanted["device"])
@@ -131,9 +136,9 @@ def write(writer: Writer, prompt: str, target: Path | None) -> None:
     """Print the samples, and keep them in a file."""
     single = writer.wanted["num_samples"] == 1
     texts: list[str] = []
+    writer.tokenizer.encode(prompt, name="the prompt")  # complains before anything is printed
     try:
         if single:
-            writer.tokenizer.encode(prompt, name="the prompt")  # complains before anything is printed
             show(prompt)
         texts = writer.write(prompt, show)
         if not single:

@@ -15,12 +15,12 @@ from fundamentallm.text import read_texts
 PROBED = 4  # windows of a timed step
 
 
-def lines(job: Job) -> list[str]:
+def lines(job: Job, *, overwrite: bool) -> list[str]:
     """
     Raises:
         UserError: the job cannot be done.
     """
-    check_folder(job.folder, may_hold_run=job.resume_from is not None)
+    check_folder(job.folder, may_hold_run=overwrite or job.resume_from is not None)
     parts = build(job)
     config = parts.config
     size = estimate(config, read_texts(config.data))

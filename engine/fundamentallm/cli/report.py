@@ -46,11 +46,11 @@ class Report:
         match event:
             case RunStarted():
                 self._started = event
-                self._tell(_opening(event, self._folder))
+                self.say(_opening(event, self._folder))
             case Notice():
-                self._tell(event.text)
+                self.say(event.text)
             case CheckpointFailed():
-                self._tell(f"{event.path} could not be saved: {event.why}")
+                self.say(f"{event.path} could not be saved: {event.why}")
             case Progress():
                 if self._progress is None or event.epoch != self._progress.epoch:
                     self._losses = []
@@ -131,7 +131,8 @@ class Report:
             if not isinstance(error, BrokenPipeError):
                 complain(f"standard output: {error.strerror}; training goes on without it")
 
-    def _tell(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """Show some words above the live part."""
         if self._foot is None:
             return complain(text)
         with suppress(OSError):
@@ -141,7 +142,7 @@ class Report:
 
     def _end(self, text: str) -> None:
         self._progress = None
-        self._tell(text)
+        self.say(text)
 
     # ---- the words at the end ----
 
@@ -190,6 +191,9 @@ class Quiet(Report):
             complain(f"the end could not be saved: {event.unsaved}")
         elif isinstance(event, Notice) and event.level != "info":
             complain(event.text)
+
+    def say(self, text: str) -> None:
+        pass
 
 
 class JsonLines(Quiet):

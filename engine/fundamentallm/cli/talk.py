@@ -46,15 +46,15 @@ class Talk:
         while True:
             try:
                 line = input(prompt)
+                if line.strip() == "/quit":
+                    return
+                self._obey(line)
             except EOFError:
                 return print() if prompt else None
             except KeyboardInterrupt:
                 print()
-                continue
-            if line.strip() == "/quit":
-                return
-            try:
-                self._obey(line)
+            except UnicodeDecodeError:
+                complain("that was not UTF-8")
             except UserError as error:
                 complain(str(error))
 

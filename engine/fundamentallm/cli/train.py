@@ -62,19 +62,19 @@ def command(
         checkpoint = find_checkpoint(resume_from, LAST)
         folder = Path(flags["output_dir"]).expanduser() if "output_dir" in flags else checkpoint.parent
         job = Job(Config(), folder, checkpoint, flags)
-        return preview(job) if dry_run else train(job, reporter(folder, quiet, as_json), overwrite)
+        return preview(job, overwrite) if dry_run else train(job, reporter(folder, quiet, as_json), overwrite)
     config = resolve(*layers, flags_layer(flags))
     if not config.data:
         raise UserError("DATA: name a text file to learn from, or use --preset or --config")
     job = Job(config, choose_folder(config, preset or ""))
-    return preview(job) if dry_run else train(job, reporter(job.folder, quiet, as_json), overwrite)
+    return preview(job, overwrite) if dry_run else train(job, reporter(job.folder, quiet, as_json), overwrite)
 
 
-def preview(job: Job) -> int:
+def preview(job: Job, overwrite: bool) -> int:
     """Print what a job would do."""
     from fundamentallm.cli.preview import lines  # imports torch
 
-    print("\n".join(lines(job)))
+    print("\n".join(lines(job, overwrite=overwrite)))
     return 0
 
 
@@ -84,10 +84,12 @@ def train(job: Job, report: Report, overwrite: bool) -> int:
     Raises:
         UserError: it cannot be done; what was made for it is gone again.
     """
-    with _prepared(job, overwrite):
+    with _prepared(job, overwrite) as aside:
         from fundamentallm.trainer import Trainer
 
         trainer = Trainer(job, report.hear, lambda: ())
+    if aside:
+        report.say(f"the old run is in {aside} now")
     with _stopping(trainer, report) as received:
         try:
             end = trainer.run()
@@ -104,12 +106,12 @@ def train(job: Job, report: Report, overwrite: bool) -> int:
 
 
 @contextmanager
-def _prepared(job: Job, overwrite: bool) -> Iterator[None]:
-    """The folder of the run; taken back where the run does not come about."""
+def _prepared(job: Job, overwrite: bool) -> Iterator[Path | None]:
+    """The folder of the run; taken back where the run does not come about. Yields where an old run is now."""
     made = [folder for folder in (job.folder, *job.folder.parents) if not folder.exists()]
     aside = prepare_folder(job, overwrite=overwrite)
     try:
-        yield
+        yield aside
     except BaseException:
         with suppress(OSError):  # it is not empty: somebody else's by now
             for folder in made or ([job.folder] if aside else []):
@@ -117,8 +119,6 @@ def _prepared(job: Job, overwrite: bool) -> Iterator[None]:
             if aside:
                 aside.rename(job.folder)
         raise
-    if aside:
-        complain(f"the old run is in {aside} now")
 
 
 @contextmanager
