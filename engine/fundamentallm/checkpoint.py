@@ -9,6 +9,7 @@
 import os
 import pickle
 import shutil
+import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,13 +113,15 @@ def load(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
     if damaged:
         raise UserError(f"{path}: {damaged}")
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a stranger's file: what is wrong with it is said below
+            content = torch.load(path, map_location=device, weights_only=True)
     except pickle.UnpicklingError:
         raise UserError(
             f"{path}: holds code (pickled objects) and was not opened; only plain tensors are read"
         ) from None
     except Exception as error:  # torch raises many kinds for a malformed archive; none is a bug of ours
-        raise UserError(f"{path}: cannot be read as a checkpoint: {str(error).splitlines()[0][:200]}") from None
+        raise UserError(f"{path}: is not a checkpoint of this program ({type(error).__name__})") from None
     return _checked(path, content)
 
 

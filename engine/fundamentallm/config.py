@@ -182,14 +182,6 @@ SETTINGS = table(Config)
 
 
 @dataclass(frozen=True)
-class Layer:
-    """Values from one source, and the words that tell a person where each stands ("small.yaml, line 6")."""
-
-    values: Mapping[str, Any]
-    places: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Problem:
     """One thing wrong with one value. `place` is empty for a flag, whose name says enough."""
 
@@ -199,6 +191,15 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.name}: {self.text}" + (f" ({self.place})" if self.place else "")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Values from one source, and the words that tell a person where each stands ("small.yaml, line 6")."""
+
+    values: Mapping[str, Any]
+    places: Mapping[str, str] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()  # found while it was read
 
 
 class ConfigError(UserError):
@@ -222,7 +223,7 @@ def resolve(*layers: Layer) -> Config:
     """
     values: dict[str, Any] = {}
     places: dict[str, str] = {}
-    problems: list[Problem] = []
+    problems: list[Problem] = [problem for layer in layers for problem in layer.problems]
     for layer in layers:
         for name, raw in layer.values.items():
             place = layer.places.get(name, "")

@@ -97,7 +97,7 @@ class Health:
         if now.train_loss < 0.75 * guessing or before.train_loss - now.train_loss > FLAT * before.train_loss:
             return ""
         rate = self.config.learning_rate
-        advice = f"--learning-rate {rate * 3:g}" if rate < 1e-3 else f"--learning-rate {rate / 3:g}"
+        advice = f"--learning-rate {rate * 3:.1g}" if rate < 1e-3 else f"--learning-rate {rate / 3:.1g}"
         return (
             f"the loss is not falling: {before.train_loss:.3f}, then {now.train_loss:.3f} (blind guessing is "
             f"{guessing:.3f}); try {advice}, or a larger model (--model-dim {self.config.model_dim * 2})"

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from platformdirs import user_config_path
 
-from fundamentallm.config import SETTINGS, Config, ConfigError, Layer, Problem, to_dict, unknown
+from fundamentallm.config import SETTINGS, Config, Layer, Problem, to_dict, unknown
 from fundamentallm.errors import UserError
 from fundamentallm.resources import shipped
 
@@ -52,21 +52,21 @@ def load_preset(name: str) -> Preset:
     if name not in names:
         raise UserError(f"--preset {name}: {unknown('preset', name, names)}")
     path = next(path for folder in preset_folders() if (path := folder / f"{name}.yaml").is_file())
-    values, places = _read(path)
+    values, places, problems = _read(path)
     about = {key: str(values.pop(key, "")) for key in ABOUT}
-    return Preset(name, path, about["description"], about["expected_time"], Layer(values, places))
+    return Preset(name, path, about["description"], about["expected_time"], Layer(values, places, problems))
 
 
 def load_config(path: Path) -> Layer:
     """The values of a configuration file.
 
     Raises:
-        UserError: it cannot be read or is not YAML, or a key is unknown; says in which line.
+        UserError: it cannot be read or is not YAML. What is wrong with single values is said when it is resolved.
     """
-    values, places = _read(path)
+    values, places, problems = _read(path)
     for key in ABOUT:
         values.pop(key, None)
-    return Layer(values, places)
+    return Layer(values, places, problems)
 
 
 def to_yaml(config: Config) -> str:
@@ -84,8 +84,8 @@ def to_yaml(config: Config) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """Values by key, and "file, line N" by key."""
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, str], tuple[Problem, ...]]:
+    """Values by key, "file, line N" by key, and what is wrong with single lines."""
     try:
         if path.stat().st_size > LARGEST:
             raise UserError(f"{path}: is too large for a configuration")
@@ -101,7 +101,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     except RecursionError:
         raise UserError(f"{path}: is nested too deeply for a configuration") from None
     if root is None:
-        return {}, {}
+        return {}, {}, ()
     if not isinstance(root, yaml.MappingNode):
         raise UserError(f"{path}, line 1: must be settings, one 'name: value' a line")
     values: dict[str, Any] = {}
@@ -117,6 +117,4 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:  # PyYAML lets all of them through
             problems.append(Problem(key, f"cannot be used: {str(getattr(error, 'problem', error))[:200]}", place))
         places[key] = place
-    if problems:
-        raise ConfigError(problems)
-    return values, places
+    return values, places, tuple(problems)

@@ -112,7 +112,7 @@ class Setting:
             str: "text",
             tuple: "a path or a list of paths",
         }
-        return kinds[self.kind] + (f" {self.bounds}" if self.bounds else "")
+        return kinds[self.kind] + (f", {self.bounds}" if self.bounds else "")
 
 
 def setting(default: Any, **description: Any) -> Any:

@@ -86,10 +86,15 @@ class WeightsAndBiases:
         import wandb
 
         quiet = wandb.Settings(silent=True, console="off")
-        if wandb.setup(settings=quiet).settings.mode == "online" and not _logged_in(wandb):
-            raise UserError("nobody is logged in; run `wandb login`, or set WANDB_MODE=offline")
-        self._run = wandb.init(project=project, name=folder.resolve().name, dir=folder, config=config, settings=quiet)
         self._end = wandb.teardown
+        name = folder.resolve().name
+        try:
+            if wandb.setup(settings=quiet).settings.mode == "online" and not _logged_in(wandb):
+                raise UserError("nobody is logged in; run `wandb login`, or set WANDB_MODE=offline")
+            self._run = wandb.init(project=project, name=name, dir=folder, config=config, settings=quiet)
+        except BaseException:
+            self._end()
+            raise
 
     def hear(self, event: Event) -> None:
         for step, row in scalars(event):

@@ -82,7 +82,7 @@ def test_the_later_layer_is_named() -> None:
 REFUSED = {
     "--epochs 0 --dropout x": [
         "--epochs: 0 is out of bounds; it must be at least 1, at most 1,000,000",
-        "--dropout: x is not a number at least 0, below 1",
+        "--dropout: x is not a number, at least 0, below 1",
     ],
     "--preset tinny": ["--preset tinny: no such preset; did you mean tiny?"],
     "--config none.yaml": ["none.yaml: cannot be read: No such file or directory"],

@@ -77,12 +77,12 @@ def test_data_that_cannot_be_learnt_from_is_one_line(run: Run, kind: str) -> Non
 
 FLAGS = {
     "--num-heads 7 --model-dim 256": "--num-heads: 7 does not divide model_dim 256; 1, 2, 4, 8, 16, 32, 64 or 128 do",
-    "--model-dim ten": "--model-dim: ten is not a whole number at least 2, at most 16,384",
+    "--model-dim ten": "--model-dim: ten is not a whole number, at least 2, at most 16,384",
     "--model-dim 15": "--model-dim: 15 is odd; 16 would do",
     "--epochs 0": "--epochs: 0 is out of bounds; it must be at least 1, at most 1,000,000",
-    "--epochs 1.5": "--epochs: 1.5 is not a whole number at least 1, at most 1,000,000",
+    "--epochs 1.5": "--epochs: 1.5 is not a whole number, at least 1, at most 1,000,000",
     "--learning-rate -1": "--learning-rate: -1 is out of bounds; it must be above 0, at most 1",
-    "--learning-rate nan": "--learning-rate: nan is not a number above 0, at most 1",
+    "--learning-rate nan": "--learning-rate: nan is not a number, above 0, at most 1",
     "--dropout 1": "--dropout: 1 is out of bounds; it must be at least 0, below 1",
     "--val-split 1": "--val-split: 1 is out of bounds; it must be above 0, below 1",
     "--stride 300": "--stride: 300 is more than max_seq_len 256; text would be skipped",
@@ -116,7 +116,7 @@ def test_a_configuration_file_is_blamed_by_line(run: Run) -> None:
     Path("c.yaml").write_text("model_dim: 64\nepoch: 3\nbatch_size: many\n")
     assert refused(run, "train", "text.txt", "--config", "c.yaml") == [
         "epoch: no such setting; did you mean epochs? (c.yaml, line 2)",
-        "batch_size: many is not a whole number at least 1, at most 65,536 (c.yaml, line 3)",
+        "batch_size: many is not a whole number, at least 1, at most 65,536 (c.yaml, line 3)",
     ]
     Path("c.yaml").write_text("a: [1\n")
     lines = refused(run, "train", "text.txt", "--config", "c.yaml")

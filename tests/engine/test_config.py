@@ -48,7 +48,7 @@ def test_every_problem_is_said_at_once_with_its_place(tmp_path: Path) -> None:
             f"epochs: 0 is out of bounds; it must be at least 1, at most 1,000,000 ({path}, line 1)",
             f"learning_rat: no such setting; did you mean learning_rate? ({path}, line 3)",
             f"dropout: 2 is out of bounds; it must be at least 0, below 1 ({path}, line 4)",
-            f"batch_size: many is not a whole number at least 1, at most 65,536 ({path}, line 5)",
+            f"batch_size: many is not a whole number, at least 1, at most 65,536 ({path}, line 5)",
             f"num_heads: 7 does not divide model_dim 256; 1, 2, 4, 8, 16, 32, 64 or 128 do ({path}, line 7)",
             "--val-split: 1.5 is out of bounds; it must be above 0, below 1",
         ]

@@ -77,7 +77,7 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path) -> None:
     ):
         path.write_bytes(content)
         with pytest.raises(UserError) as caught:
-            load_config(path)
+            resolve(load_config(path))
         assert words in str(caught.value) and str(path) in str(caught.value)
     with pytest.raises(UserError, match="cannot be read: No such file"):
         load_config(tmp_path / "none.yaml")

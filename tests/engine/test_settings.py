@@ -36,14 +36,14 @@ def test_a_value_is_read_as_its_type(name: str, raw: Any, value: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "raw", "words"),
     [
-        ("epochs", "ten", "ten is not a whole number at least 1, at most 1,000,000"),
+        ("epochs", "ten", "ten is not a whole number, at least 1, at most 1,000,000"),
         ("epochs", 1.5, "1.5 is not a whole number"),
         ("epochs", True, "True is not a whole number"),
         ("epochs", 0, "0 is out of bounds; it must be at least 1, at most 1,000,000"),
-        ("epochs", "", "needs a value; a whole number at least 1"),
+        ("epochs", "", "needs a value; a whole number, at least 1"),
         ("epochs", math.inf, "inf is not a whole number"),
         ("learning_rate", 0, "0 is out of bounds; it must be above 0, at most 1"),
-        ("learning_rate", "nan", "nan is not a number above 0, at most 1"),
+        ("learning_rate", "nan", "nan is not a number, above 0, at most 1"),
         ("dropout", 1, "1 is out of bounds; it must be at least 0, below 1"),
         ("val_split", 1.0, "1 is out of bounds; it must be above 0, below 1"),
         ("optimizer", "adamv", "adamv is not one of muon, adamw (did you mean adamw?)"),
