@@ -1,0 +1,70 @@
+"""Writes settings.md from the table of settings: `make docs`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from textwrap import fill
+
+from fundamentallm.config import SETTINGS
+from fundamentallm.settings import Setting
+
+INTRODUCTION = """\
+# Settings
+
+Every setting has one name in four places: a flag of `fundamentallm train`, a key of a YAML file (`--config`), a field
+of the console's form, and a heading on this page. Its value comes from, the later winning: the default, a preset, a
+configuration file, a flag. `fundamentallm config show` says which value holds and where it came from.
+
+Where a default is "auto", the program chooses; the word `auto` is a value, too. Numbers out of bounds are refused before
+anything is written. What "stays on resume" belongs to the saved state and cannot change when a run goes on.
+
+This page is made from the program's own table by `make docs`."""
+
+
+def page() -> str:
+    """The whole page."""
+    blocks = [INTRODUCTION]
+    group = ""
+    for row in SETTINGS.values():
+        if row.group != group:
+            group = row.group
+            blocks.append(f"## {group}")
+        blocks += _describe(row)
+    return "\n\n".join(blocks) + "\n"
+
+
+def _describe(row: Setting) -> Iterator[str]:
+    yield f"### {row.name}"
+    yield fill(row.help, 120)
+    yield "\n".join(f"- {line}" for line in _facts(row))
+
+
+def _facts(row: Setting) -> Iterator[str]:
+    if row.name == "data":
+        yield "the argument DATA of `fundamentallm train`, once or several times; in YAML a path or a list of paths"
+        return
+    yield f"flag: `{row.flag}`" + (f", `--no-{row.flag[2:]}`" if row.kind is bool else "")
+    yield f"default: {_default(row)}"
+    if row.choices:
+        yield f"one of: {', '.join(f'`{choice}`' for choice in row.choices)}"
+    if row.typical:
+        yield f"typical: {row.typical}"
+    if row.bounds:
+        yield f"allowed: {row.bounds}"
+    if row.too_high:
+        yield f"too high: {row.too_high}"
+    if row.too_low:
+        yield f"too low: {row.too_low}"
+    if row.fixed:
+        yield "stays on resume"
+
+
+def _default(row: Setting) -> str:
+    if row.default is None:
+        return f"auto: {row.auto}"
+    if row.kind is bool:
+        return "on" if row.default else "off"
+    return f"`{row.default:g}`" if row.kind is float else f"`{row.default}`"
+
+
+if __name__ == "__main__":
+    Path(__file__).with_name("settings.md").write_text(page(), encoding="utf-8")
