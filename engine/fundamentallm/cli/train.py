@@ -4,7 +4,6 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from fundamentallm.errors import UserError
 from fundamentallm.events import Failed
 from fundamentallm.job import Job, prepare_folder
 from fundamentallm.presets import load_config, load_preset
+from fundamentallm.resources import named
 from fundamentallm.run import LAST, choose_folder
 
 if TYPE_CHECKING:
@@ -45,12 +45,12 @@ def command(
     """
     flags = typed(values)
     layers = [load_preset(preset).layer] if preset is not None else []
-    layers += [load_config(Path(config_file).expanduser())] if config_file is not None else []
+    layers += [load_config(named(config_file))] if config_file is not None else []
     if resume_from is not None:
         if layers:
             complain("--preset and --config are not used: the checkpoint brings its settings")
         checkpoint = find_checkpoint(resume_from, LAST)
-        folder = Path(flags["output_dir"]).expanduser() if "output_dir" in flags else checkpoint.parent
+        folder = named(flags["output_dir"]) if "output_dir" in flags else checkpoint.parent
         return train(Job(Config(), folder, checkpoint, flags), overwrite)
     config = resolve(*layers, flags_layer(flags))
     if not config.data:
