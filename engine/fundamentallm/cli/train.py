@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fundamentallm.trainer import Trainer
 
 FLAGS = {name: row for name, row in SETTINGS.items() if name != "data"}  # which is an argument
-SIGNALS = [number for name in ("SIGINT", "SIGTERM") if (number := getattr(signal, name, None)) is not None]
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 @click.command(cls=GroupedCommand, rows=FLAGS)
@@ -114,7 +114,8 @@ def _stopping(trainer: "Trainer", report: Report) -> Iterator[list[int]]:
         trainer.stop()
         report.interrupted()
 
-    before = {number: signal.signal(number, stop) for number in SIGNALS}
+    minded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # nohup stays nohup
+    before = {number: signal.signal(number, stop) for number in minded}
     try:
         yield received
     finally:
