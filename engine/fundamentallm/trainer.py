@@ -25,7 +25,7 @@ from fundamentallm.evaluate import evaluate
 from fundamentallm.job import Job
 from fundamentallm.meter import Meter
 from fundamentallm.presets import to_yaml
-from fundamentallm.run import BEST, CONFIG, FINAL, LAST, TOKENIZER, Journal, RunLock
+from fundamentallm.run import BEST, CONFIG, FINAL, LAST, TOKENIZER, Journal, RunLock, check_folder
 from fundamentallm.sampler import answer
 from fundamentallm.saver import EPOCH, HAND, Saver
 from fundamentallm.schedule import learning_rate, warmup
@@ -53,6 +53,7 @@ class Trainer:
         self.paused = self.stopping = False
         self._parts = build(job)
         self._lock = RunLock(job.folder)
+        check_folder(job.folder, may_hold_run=job.resume_from is not None)  # another may have come and gone meanwhile
         self._journal = Journal(job.folder)
         self._saver = Saver(self._parts, job.folder, self._journal, self._say)
         self._meter = Meter(self._parts.device)
