@@ -101,8 +101,9 @@ def save(checkpoint: Checkpoint, folder: Path, names: list[str]) -> int:
             path.unlink(missing_ok=True)
 
 
-def load(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
-    """
+def load(path: Path) -> Checkpoint:
+    """The state in a file, on the CPU.
+
     Raises:
         UserError: the file is missing, damaged, of another kind, or holds code; says which.
     """
@@ -112,7 +113,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
     if damaged:
         raise UserError(f"{path}: {damaged}")
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise UserError(
             f"{path}: holds code (pickled objects) and was not opened; only plain tensors are read"

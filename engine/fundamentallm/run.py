@@ -87,7 +87,7 @@ class RunLock:
             UserError: another process holds it; names its pid and host.
         """
         path = folder / LOCK
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             _lock(self._file)
         except OSError as error:
