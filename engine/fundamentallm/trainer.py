@@ -301,8 +301,8 @@ class Trainer:
 
     def _finish(self, reason: str) -> events.Finished:
         wanted = [LAST] if reason == "stopped" else [LAST, FINAL]
-        if missing := [name for name in wanted if not self._saver.has(name)]:
-            self._save(missing)
+        missing = [name for name in wanted if not self._saver.has(name)]
+        unsaved = "" if not missing or self._save(missing) else self._saver.unsaved
         self._meter.halt()
         counters, folder = self._counters, self._job.folder
         counters.seconds = self._seconds_before + self._meter.seconds
@@ -319,7 +319,7 @@ class Trainer:
             seconds=round(counters.seconds, 1),
             tokens=counters.tokens,
             path=name,
-            unsaved=self._saver.unsaved,
+            unsaved=unsaved,
         )
         self._say(finished)
         return finished
