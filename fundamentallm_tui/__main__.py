@@ -17,22 +17,23 @@ def main(arguments: list[str] | None = None) -> int:
     from fundamentallm.errors import UserError
 
     try:
-        from pathlib import Path
-
         from fundamentallm.presets import load_config, load_preset
+        from fundamentallm.resources import named
         from fundamentallm_tui.launch import Options
 
-        named = options.preset or (None if options.config else "tiny")
+        name = options.preset or (None if options.config else "tiny")
         typed = {"data": [options.data] if options.data else None, "output_dir": options.output_dir}
         chosen = Options(
-            preset=load_preset(named) if named else None,
-            config=load_config(Path(options.config)) if options.config else Layer({}),
+            preset=load_preset(name) if name else None,
+            config=load_config(named(options.config)) if options.config else Layer({}),
             flags=flags_layer({name: value for name, value in typed.items() if value is not None}),
             start=options.start,
         )
         config = chosen.resolve()
     except UserError as error:
-        print(error, file=sys.stderr)
+        from fundamentallm_tui.words import clean
+
+        print(clean(str(error), newlines=True), file=sys.stderr)
         return 2
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         print("fllm-tui: needs a terminal; without one, use `fundamentallm train`", file=sys.stderr)

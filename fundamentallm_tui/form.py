@@ -141,8 +141,8 @@ class Form(Vertical):
             return
         self.border_subtitle = Content.styled(size, "$text-accent")
         self.total_steps = steps
-        self._text_problem = {field_of(problem): problem} if problem else {}
-        if self.config is not None and self.problems != self._text_problem:
+        before, self._text_problem = self._text_problem, {field_of(problem): problem} if problem else {}
+        if self.config is not None and self.problems == before:  # or they are about something else
             self.show_problems(self._text_problem)
         else:
             self.post_message(self.Changed())

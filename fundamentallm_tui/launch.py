@@ -47,6 +47,7 @@ def next_job(store: Store, config: Config, label: str) -> Job:
 
     Raises:
         ConfigError: the run that rests cannot go on with this configuration.
+        UserError: the folder is no path that there can be.
     """
     checkpoint = goes_on_from(store)
     if checkpoint is not None and store.folder is not None and store.config is not None:

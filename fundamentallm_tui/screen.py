@@ -103,8 +103,9 @@ class MainScreen(Screen[None]):
             return
         try:
             job = next_job(self.store, config, self.form.label)
-        except ConfigError as error:
-            self.form.show_problems(by_setting(error))
+        except UserError as error:
+            wrong = by_setting(error) if isinstance(error, ConfigError) else {"output_dir": str(error)}
+            self.form.show_problems(wrong)
             self.form.to_problem()
             return
         if self.link is not None:

@@ -68,7 +68,6 @@ class Store:
         for series in (self.train, self.val, self.rate):
             series.truncate_after(float("-inf"))
         self.step = self.epoch = self.total_steps = self.epochs = 0
-        self.best_step: int | None = None
         self.tokens_per_second: float | None = None
         self.grad_norm: float | None = None
         self.saved = ""
@@ -86,10 +85,6 @@ class Store:
         self.folder, self.name, self.config, self.started = folder, name, config, None
         self.phase, self.wanted, self.epochs = "loading", "", config.epochs
         self._eta = self.tokens_per_second = None
-
-    def give_up(self, phase: str) -> None:
-        """The run could not even be started."""
-        self.phase, self.wanted = phase, ""
 
     def want(self, phase: str, now: float | None = None) -> None:
         """A person asked for a phase: it is shown until the run says more."""
@@ -135,7 +130,7 @@ class Store:
         now = time.monotonic() if now is None else now
         if self._eta is None or not self.under_way:
             return None
-        return self._eta if self.paused else max(0.0, self._eta - (now - self._eta_at))
+        return self._eta if self.paused or self.phase in PASSING else max(0.0, self._eta - (now - self._eta_at))
 
     def take_lines(self) -> list[LogLine]:
         """Lines for the log since the last call."""
@@ -180,8 +175,6 @@ class Store:
             case Evaluated():
                 if self.val.last is None or event.step > self.val.last[0]:
                     self.val.append(event.step, event.val_loss)
-                if event.best:
-                    self.best_step = event.step
                 return {"curves"}
             case CheckpointSaved():
                 self.saved = event.path

@@ -102,8 +102,9 @@ def save(checkpoint: Checkpoint, folder: Path, names: list[str]) -> int:
             path.unlink(missing_ok=True)
 
 
-def load(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
-    """
+def load(path: Path) -> Checkpoint:
+    """The state in a file, on the CPU.
+
     Raises:
         UserError: the file is missing, damaged, of another kind, or holds code; says which.
     """
@@ -115,7 +116,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a stranger's file: what is wrong with it is said below
-            content = torch.load(path, map_location=device, weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise UserError(
             f"{path}: holds code (pickled objects) and was not opened; only plain tensors are read"

@@ -44,5 +44,8 @@ def prepare_folder(job: Job, *, overwrite: bool = False) -> Path | None:
             f"--overwrite: would move {job.resume_from} aside, from which the run is to go on; leave it out"
         )
     aside = move_aside(job.folder) if overwrite else None
-    job.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        job.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output-dir {job.folder}: cannot be made: {error.strerror}") from None
     return aside

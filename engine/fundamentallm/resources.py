@@ -1,5 +1,6 @@
 """Where files that travel with the program are found: in the wheel, or in a checkout beside the engine."""
 
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 
@@ -13,20 +14,30 @@ def shipped(folder: str) -> Path:
     return installed if installed.is_dir() else Path(__file__).parents[2] / folder
 
 
+def named(path: str) -> Path:
+    """A path as a person writes it, `~` and all, whether there is something or not.
+
+    Raises:
+        UserError: the system cannot even look it up.
+    """
+    try:
+        given = Path(path).expanduser()
+        with suppress(FileNotFoundError, NotADirectoryError):
+            given.stat()
+    except (OSError, RuntimeError, ValueError) as error:  # too long a name, a home that nobody has, a zero byte
+        raise UserError(f"{path[:100]}: cannot be looked up: {getattr(error, 'strerror', None) or error}") from None
+    return given
+
+
 def find_data(path: str) -> Path:
     """A data file as a person names it; `data/...` that is not in the current folder may be a shipped one.
 
     Raises:
         UserError: there is no such file; names the command that fetches it, if one does.
     """
-    try:
-        given = Path(path).expanduser()
-        if given.exists():
-            return given
-    except (OSError, RuntimeError, ValueError) as error:  # too long a name, a home that nobody has, a zero byte
-        raise UserError(
-            f"{path[:100]}: cannot be looked up: {error if len(path) < 100 else 'too long a name'}"
-        ) from None
+    given = named(path)
+    if given.exists():
+        return given
     parts = Path(path).parts
     if parts[:1] == ("data",) and ".." not in parts and (packaged := shipped("data").joinpath(*parts[1:])).is_file():
         return packaged

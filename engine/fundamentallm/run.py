@@ -18,6 +18,7 @@ from pathlib import Path
 from fundamentallm.config import Config
 from fundamentallm.errors import UserError
 from fundamentallm.events import Event, decode, encode
+from fundamentallm.resources import named
 
 if os.name == "nt":
     import msvcrt
@@ -30,9 +31,13 @@ TAKEN = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK, errno.EDEADLK)  # what a
 
 
 def choose_folder(config: Config, label: str = "") -> Path:
-    """`config.output_dir`, or the first free `runs/<label or data>-<n>`."""
+    """`config.output_dir`, or the first free `runs/<label or data>-<n>`.
+
+    Raises:
+        UserError: `config.output_dir` is no path that there can be.
+    """
     if config.output_dir is not None:
-        return Path(config.output_dir).expanduser()
+        return named(config.output_dir)
     name = label or (Path(config.data[0]).stem if config.data else "run")
     n = 1
     while Path("runs", f"{name}-{n}").exists():
@@ -95,7 +100,7 @@ class RunLock:
             UserError: another process holds it; names its pid and host.
         """
         path = folder / LOCK
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             _lock(self._file)
         except OSError as error:

@@ -26,7 +26,7 @@ from fundamentallm.health import Health, not_finite, out_of_memory
 from fundamentallm.job import Job
 from fundamentallm.meter import Meter
 from fundamentallm.presets import to_yaml
-from fundamentallm.run import BEST, CONFIG, FINAL, LAST, TOKENIZER, Journal, RunLock
+from fundamentallm.run import BEST, CONFIG, FINAL, LAST, TOKENIZER, Journal, RunLock, check_folder
 from fundamentallm.sampler import answer
 from fundamentallm.saver import EPOCH, HAND, Saver
 from fundamentallm.schedule import learning_rate, warmup
@@ -55,6 +55,7 @@ class Trainer:
         self._parts = build(job)
         self._health = Health(self._parts.config, len(self._parts.tokenizer))
         self._lock = RunLock(job.folder)
+        check_folder(job.folder, may_hold_run=job.resume_from is not None)  # another may have come and gone meanwhile
         self._journal = Journal(job.folder)
         self._saver = Saver(self._parts, job.folder, self._journal, self._say)
         self._meter = Meter(self._parts.device)
@@ -300,8 +301,8 @@ class Trainer:
 
     def _finish(self, reason: str) -> events.Finished:
         wanted = [LAST] if reason == "stopped" else [LAST, FINAL]
-        if missing := [name for name in wanted if not self._saver.has(name)]:
-            self._save(missing)
+        missing = [name for name in wanted if not self._saver.has(name)]
+        unsaved = "" if not missing or self._save(missing) else self._saver.unsaved
         self._meter.halt()
         if reason == "patience":
             self._notice(f"stopped early: no improvement in {self._counters.epochs_without_gain} epochs")
@@ -320,7 +321,7 @@ class Trainer:
             seconds=round(counters.seconds, 1),
             tokens=counters.tokens,
             path=name,
-            unsaved=self._saver.unsaved,
+            unsaved=unsaved,
         )
         self._say(finished)
         return finished

@@ -61,6 +61,7 @@ def main(job: Job, events: "Queue[Event]", heard: "Queue[Command | None]") -> No
         trainer.fail(_words(error), BUG)
         failed = True
     trainer.close()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # nothing is left to be saved
     while ears.open:
         trainer.answer_late(ears.listen(timeout=0.25))
     _leave(int(failed))

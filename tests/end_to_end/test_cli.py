@@ -102,7 +102,7 @@ def test_ctrl_c_saves_and_resuming_reaches_the_same_end(here: Path) -> None:
     whole = start("--output-dir", "whole", "--epochs", 8)
     assert whole.wait(120) == 0
 
-    for number, status, total in ((signal.SIGINT, 130, 4000), (signal.SIGTERM, 143, 4000)):
+    for number, status, total in ((signal.SIGINT, 130, 4000), (signal.SIGTERM, 143, 4000), (signal.SIGHUP, 129, 4000)):
         folder = here / f"run{status}"
         process = start("--output-dir", folder, "--epochs", total)
         assert LINE.fullmatch(read_lines(process.stdout, 1)[0].rstrip())
@@ -124,6 +124,19 @@ def test_ctrl_c_saves_and_resuming_reaches_the_same_end(here: Path) -> None:
     ours, theirs = load(here / "stopped" / "final_model.pt"), load(here / "whole" / "final_model.pt")
     assert ours.progress().step == theirs.progress().step
     assert all(ours.model[name].equal(weights) for name, weights in theirs.model.items())
+
+
+def test_a_run_under_nohup_does_not_mind_its_terminal(here: Path) -> None:
+    code = (
+        "import signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "from fundamentallm.cli import main; sys.exit(main())"
+    )
+    command = [sys.executable, "-c", code, "train", "text.txt", "--output-dir", "run", "--epochs", "8", *TINY]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    read_lines(process.stdout, 1)
+    process.send_signal(signal.SIGHUP)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and out.splitlines()[-1].startswith("Epoch 8/8 ")
 
 
 def test_a_second_signal_ends_at_once_and_the_last_checkpoint_stands(here: Path) -> None:

@@ -1,5 +1,6 @@
 """Bad input: one clear line a problem, exit status 2, no traceback, nothing left on the disk."""
 
+import errno
 import random
 import subprocess
 import sys
@@ -132,6 +133,37 @@ def test_a_folder_that_cannot_be_written_to_is_refused(run: Run) -> None:
     assert refused(run, "train", "text.txt", "--output-dir", "file/run") == [
         f"--output-dir file/run: {Path('file').absolute()} cannot be written to"
     ]
+
+
+@pytest.mark.parametrize("path", ["~nobody-at-all/x", "x" * 300])
+def test_a_path_that_there_cannot_be_is_one_line(run: Run, path: str) -> None:
+    commands = (
+        ["train", path], ["train", "text.txt", "--output-dir", path], ["train", "text.txt", "--config", path],
+        ["train", "--resume-from", path], ["generate", path], ["evaluate", path, "text.txt"],
+        ["evaluate", "run", "text.txt", "--output", path],
+    )  # fmt: skip
+    for command in commands:
+        lines = refused(run, *command)
+        assert len(lines) == 1 and lines[0].startswith(f"{path[:100]}: cannot be looked up: "), lines
+
+
+def test_a_folder_that_the_system_refuses_to_make_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    assert refused(run, "train", "text.txt", "--output-dir", "x") == [
+        "--output-dir x: cannot be made: No space left on device"
+    ]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_output_that_cannot_be_written_is_one_line(run: Run, checkpoint: bytes) -> None:
+    Path("best.pt").write_bytes(checkpoint)
+    command = [sys.executable, "-m", "fundamentallm", "generate", "best.pt", "--max-tokens", "5"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, "the output: No space left on device\n")
 
 
 COMMANDS = {

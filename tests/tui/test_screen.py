@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from fundamentallm.events import Evaluated, Notice, Phase, Sampled
 from fundamentallm.presets import load_preset
 from fundamentallm.text import read_texts
 from fundamentallm_tui import status
+from fundamentallm_tui.__main__ import main
 from fundamentallm_tui.store import Store
 from fundamentallm_tui.words import cell_len, clean, duration, rate, wrap
 
@@ -271,6 +273,21 @@ async def test_a_run_that_cannot_start_puts_the_words_beside_the_field(workshop:
         await seen.until(lambda: "output_dir" in seen.main.form.problems)
         assert "IDLE" in seen.status
         assert "holds a run already" in seen.main.log_view.text
+
+
+async def test_a_folder_that_there_cannot_be_is_refused_beside_its_field(workshop: Any) -> None:
+    async with workshop.console(output_dir="~nobody-at-all/x") as seen:
+        await seen.pilot.press("f5")
+        assert "cannot be looked up" in seen.main.form.problems["output_dir"]
+        assert "IDLE" in seen.status and not seen.runs
+
+
+def test_a_hostile_file_does_not_command_the_terminal_that_the_console_was_to_open_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "c.yaml").write_text('"\\e]0;mine\\a": 1\n')
+    assert main(["--config", str(tmp_path / "c.yaml")]) == 2
+    assert "·]0;mine·: no such setting" in capsys.readouterr().err
 
 
 async def test_every_theme_and_no_colour_at_all_can_be_drawn(workshop: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,15 @@ def test_the_eta_stands_still_while_paused_and_goes_on_after(workshop: Any) -> N
     assert store.eta(5020.0) == 30.0
 
 
+def test_the_eta_stands_still_while_the_run_does_something_else(workshop: Any) -> None:
+    store = under_way(workshop)
+    store.apply([workshop.progress(1, 10, eta=60.0)], now=100.0)
+    store.apply([Phase(step=10, phase="sampling")], now=110.0)
+    assert store.eta(170.0) == 50.0
+    store.apply([Phase(step=10, phase="training")], now=200.0)
+    assert store.eta(210.0) == 40.0
+
+
 def test_a_resumed_run_rewinds_the_curves_to_its_step(workshop: Any) -> None:
     store = under_way(workshop)
     store.apply([workshop.progress(1, 100), evaluated(50), evaluated(100)], now=1.0)

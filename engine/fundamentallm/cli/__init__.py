@@ -58,7 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except (click.Abort, KeyboardInterrupt):
         return 130
-    except BrokenPipeError:  # whoever read our output has had enough
+    except OSError as error:  # a disk that is full or gone
+        if not isinstance(error, BrokenPipeError):  # whoever read our output has had enough
+            complain(f"{error.filename or 'the output'}: {error.strerror or error}")
         drop_output()
         return 1
     return status if isinstance(status, int) else 0

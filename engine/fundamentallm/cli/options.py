@@ -8,6 +8,7 @@ import click
 
 from fundamentallm.config import unknown
 from fundamentallm.errors import UserError
+from fundamentallm.resources import named
 from fundamentallm.settings import Setting
 
 Function = Callable[..., Any]
@@ -50,7 +51,7 @@ def parse(rows: Mapping[str, Setting], values: Mapping[str, Any]) -> dict[str, A
 
 def find_checkpoint(path: str, name: str) -> Path:
     """A checkpoint as a person names it: the file, or the folder of a run, which stands for its file `name`."""
-    given = Path(path).expanduser()
+    given = named(path)
     return given / name if given.is_dir() else given
 
 

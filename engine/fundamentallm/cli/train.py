@@ -4,7 +4,6 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +17,14 @@ from fundamentallm.errors import UserError
 from fundamentallm.events import Failed
 from fundamentallm.job import Job, prepare_folder
 from fundamentallm.presets import load_config, load_preset
+from fundamentallm.resources import named
 from fundamentallm.run import LAST, choose_folder
 
 if TYPE_CHECKING:
     from fundamentallm.trainer import Trainer
 
 FLAGS = {name: row for name, row in SETTINGS.items() if name != "data"}  # which is an argument
-SIGNALS = [number for name in ("SIGINT", "SIGTERM") if (number := getattr(signal, name, None)) is not None]
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 @click.command(cls=GroupedCommand, rows=FLAGS)
@@ -55,12 +55,12 @@ def command(
     """
     flags = typed(values)
     layers = [load_preset(preset).layer] if preset is not None else []
-    layers += [load_config(Path(config_file).expanduser())] if config_file is not None else []
+    layers += [load_config(named(config_file))] if config_file is not None else []
     if resume_from is not None:
         if layers:
             complain("--preset and --config are not used: the checkpoint brings its settings")
         checkpoint = find_checkpoint(resume_from, LAST)
-        folder = Path(flags["output_dir"]).expanduser() if "output_dir" in flags else checkpoint.parent
+        folder = named(flags["output_dir"]) if "output_dir" in flags else checkpoint.parent
         job = Job(Config(), folder, checkpoint, flags)
         return preview(job, overwrite) if dry_run else train(job, reporter(folder, quiet, as_json), overwrite)
     config = resolve(*layers, flags_layer(flags))
@@ -133,7 +133,8 @@ def _stopping(trainer: "Trainer", report: Report) -> Iterator[list[int]]:
         trainer.stop()
         report.interrupted()
 
-    before = {number: signal.signal(number, stop) for number in SIGNALS}
+    minded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # nohup stays nohup
+    before = {number: signal.signal(number, stop) for number in minded}
     try:
         yield received
     finally:
