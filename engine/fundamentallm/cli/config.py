@@ -1,7 +1,6 @@
 """`fundamentallm config`: every setting, its value, and where that came from."""
 
 from dataclasses import replace
-from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
@@ -13,6 +12,7 @@ from fundamentallm.config import SETTINGS, Config, flags_layer, origins, resolve
 from fundamentallm.errors import UserError
 from fundamentallm.events import to_line
 from fundamentallm.presets import load_config, load_preset, to_yaml
+from fundamentallm.resources import named
 
 FLAGS = {name: row for name, row in SETTINGS.items() if name != "data"}  # which is an argument
 
@@ -37,7 +37,7 @@ def show(preset: str | None, config_file: str | None, as_json: bool, as_yaml: bo
     if as_json and as_yaml:
         raise UserError("--yaml: --json was given too; leave one out")
     layers = [load_preset(preset).layer] if preset is not None else []
-    layers += [load_config(Path(config_file).expanduser())] if config_file is not None else []
+    layers += [load_config(named(config_file))] if config_file is not None else []
     layers.append(flags_layer(typed(values)))
     config = resolve(*layers)
     if preset is not None:  # its name says more than the path of its file

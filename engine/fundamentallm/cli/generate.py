@@ -12,6 +12,7 @@ from fundamentallm.cli.options import options, parse
 from fundamentallm.cli.terminal import plain
 from fundamentallm.config import SETTINGS
 from fundamentallm.errors import UserError
+from fundamentallm.resources import named
 from fundamentallm.settings import setting, table
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def command(
     Standard output gets the prompt and its continuation and nothing else.
     """
     wanted = parse(ROWS, values)
-    target = None if output_file is None else Path(output_file).expanduser()
+    target = None if output_file is None else named(output_file)
     if target is not None and (target.is_dir() or not target.parent.is_dir()):
         raise UserError(f"--output-file {output_file}: {'is a' if target.is_dir() else 'is in no'} folder")
     if interactive and (prompt or target is not None):

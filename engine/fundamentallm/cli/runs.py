@@ -19,6 +19,7 @@ from fundamentallm.config import SETTINGS
 from fundamentallm.errors import UserError
 from fundamentallm.events import to_line
 from fundamentallm.library import RUNS, History, Summary, changed, find_run, find_runs, read_history, summarize
+from fundamentallm.resources import named
 from fundamentallm.run import LAST
 
 COLUMNS = ("step", "epoch", "train_loss", "learning_rate", "grad_norm", "val_loss", "perplexity")
@@ -37,7 +38,7 @@ def list_(folder: str | None, as_json: bool) -> None:
 
     Without FOLDER: those below runs, and those whose folders lie in the current one.
     """
-    top = None if folder is None else Path(folder).expanduser()
+    top = None if folder is None else named(folder)
     if top is not None and not top.is_dir():
         raise UserError(f"{folder}: no such folder")
     runs = find_runs(top)
@@ -161,7 +162,7 @@ def export(run: str, target: str) -> None:
     if target == "-":
         print(buffer.getvalue(), end="")
         return
-    path = Path(target).expanduser()
+    path = named(target)
     if path.is_dir() or not path.parent.is_dir():
         raise UserError(f"--csv {target}: {'is a folder' if path.is_dir() else 'its folder does not exist'}")
     try:

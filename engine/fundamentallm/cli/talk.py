@@ -7,12 +7,12 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 from fundamentallm.cli.generate import ROWS, Writer, show
 from fundamentallm.cli.terminal import complain
 from fundamentallm.config import unknown
 from fundamentallm.errors import UserError
+from fundamentallm.resources import named
 
 HELP = """Type a prompt and press enter; the model goes on from it.
 /set NAME VALUE   change a setting: {names}
@@ -107,7 +107,7 @@ class Talk:
         if not rest:
             raise UserError("/save: name a file")
         try:
-            Path(rest).expanduser().write_text("\n\n".join(self._said) + "\n", encoding="utf-8")
+            named(rest).write_text("\n\n".join(self._said) + "\n", encoding="utf-8")
         except OSError as error:
             raise UserError(f"/save {rest}: cannot be written: {error.strerror}") from None
 
