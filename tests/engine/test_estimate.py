@@ -1,7 +1,9 @@
 """Sizes of a run without training it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import ceil, floor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from fundamentallm.build import Build
 from fundamentallm.config import Config, Layer, resolve
 from fundamentallm.errors import UserError
-from fundamentallm.estimate import choose_stride, count_windows, estimate, estimate_size, split
+from fundamentallm.estimate import choose_stride, count_memory, count_windows, estimate, estimate_size, spans, split
 
 
 @given(n=st.integers(1, 10**7), share=st.sampled_from([0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.5]))
@@ -68,3 +70,25 @@ def test_a_text_shorter_than_a_window_names_the_largest_that_fits(n: int, length
             assert fits == floor(0.9 * n) - 1
     else:
         assert floor(0.9 * n) >= length + 1 and n - floor(0.9 * n) >= 2
+
+
+def test_several_documents_are_counted_each_for_itself(parts: Callable[..., Build], text: str, tmp_path: Path) -> None:
+    names = []
+    for number, piece in enumerate((text[:700], text[700:712], text[712:1500], text[1500:])):
+        names.append(str(tmp_path / f"{number}.txt"))
+        Path(names[-1]).write_text(piece)
+    built = parts(data=names)
+    told = estimate(built.config, [text[:700], text[700:712], text[712:1500], text[1500:]])
+    assert spans([700, 12, 788, 1000], 2250, 16) == [(0, 700), (712, 1500), (1500, 2250)]
+    assert told.windows == built.corpus.windows == sum(count_windows(n, 16, 16) for n in (700, 788, 750)) == 135
+    assert told.total_steps == built.total_steps and told.train_tokens == 2250
+
+
+def test_the_memory_grows_with_everything_that_takes_it() -> None:
+    base = Config(model_dim=128, num_layers=4, num_heads=4, batch_size=32, max_seq_len=256)
+    need = count_memory(base, 65)
+    assert 400 < need / 2**20 < 520  # 450 MiB were measured on a CPU, with either optimizer
+    assert count_memory(replace(base, batch_size=64), 65) > 1.9 * need
+    assert count_memory(replace(base, accumulation_steps=4), 65) == need
+    for changes in ({"num_layers": 8}, {"max_seq_len": 512}, {"model_dim": 256}, {"ff_dim": 1024}):
+        assert count_memory(replace(base, **changes), 65) > 1.2 * need

@@ -40,8 +40,8 @@ def test_overfitting_is_said_once_with_its_evidence_and_more_dropout() -> None:
     told = judge(OVERFITTING, dropout=0.1)
     assert [len(words) for words in told] == [0, 0, 0, 1, 0, 0]
     assert told[3] == [
-        "overfitting: since epoch 2 the validation loss rose from 1.800 to 2.100 while the training loss fell to 1.000; "
-        "best.pt keeps epoch 2; try --dropout 0.2, --epochs 2, or more text"
+        "overfitting: since epoch 2 the validation loss rose from 1.800 to 2.100 while the training loss fell to "
+        "1.000; best.pt keeps epoch 2; try --dropout 0.2, --epochs 2, or more text"
     ]
 
 

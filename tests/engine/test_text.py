@@ -6,7 +6,7 @@ import pytest
 
 from fundamentallm.errors import UserError
 from fundamentallm.resources import find_data, shipped
-from fundamentallm.text import read_text, read_texts
+from fundamentallm.text import expand, read_text, read_texts
 
 
 def test_line_ends_become_newlines_and_a_byte_order_mark_is_dropped(tmp_path: Path) -> None:
@@ -66,3 +66,28 @@ def test_several_files_are_read_one_after_the_other(tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / name).write_text(name * 3)
     assert read_texts((str(tmp_path / "b"), str(tmp_path / "a"))) == ["bbb", "aaa"]
+
+
+def test_a_folder_means_the_txt_files_directly_in_it_by_name(tmp_path: Path) -> None:
+    folder = tmp_path / "many"
+    (folder / "deeper").mkdir(parents=True)
+    (folder / "d.txt").mkdir()
+    for name in ("b.txt", "a.txt", "c.md", "deeper/e.txt", "C.txt"):
+        (folder / name).write_text(name)
+    (tmp_path / "z.txt").write_text("z")
+    paths = (str(tmp_path / "z.txt"), str(folder), str(folder / "c.md"))
+    assert read_texts(paths) == ["z", "C.txt", "a.txt", "b.txt", "c.md"]
+    assert expand(paths) == [paths[0], *(str(folder / name) for name in ("C.txt", "a.txt", "b.txt")), paths[2]]
+
+
+def test_a_folder_without_a_txt_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "c.md").write_text("c")
+    with pytest.raises(UserError, match="^.*: holds no \\*.txt file$"):
+        read_texts((str(tmp_path),))
+
+
+def test_one_bad_file_among_many_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "b.txt").write_bytes(b"b\xff")
+    with pytest.raises(UserError, match=r"b\.txt: is not UTF-8"):
+        read_texts((str(tmp_path),))
