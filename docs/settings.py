@@ -14,7 +14,7 @@ Every setting has one name in four places: a flag of `fundamentallm train`, a ke
 of the console's form, and a heading on this page. Its value comes from, the later winning: the default, a preset, a
 configuration file, a flag. `fundamentallm config show` says which value holds and where it came from.
 
-Where a default is "auto", the program chooses; the word `auto` is a value, too. Numbers out of bounds are refused before
+Where a default is "auto", the program chooses; the word `auto` is a value, too. What is out of bounds is refused before
 anything is written. What "stays on resume" belongs to the saved state and cannot change when a run goes on.
 
 This page is made from the program's own table by `make docs`."""

@@ -1,0 +1,175 @@
+"""What README and docs say is so: their commands run, their links lead somewhere, their tables are complete."""
+
+import io
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+import click
+import pytest
+import torch
+
+from fundamentallm import commands, events
+from fundamentallm.cli import main, root
+from fundamentallm.config import SETTINGS
+from fundamentallm_tui.__main__ import main as console
+
+HOME = Path(__file__).parents[2]
+PAGES = [HOME / "README.md", *sorted((HOME / "docs").glob("*.md"))]
+SAMPLE = HOME / "data" / "samples" / "sample_data.txt"
+BLOCK = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+FEWER = {"5": "1", "10": "2", "20": "1", "30": "2", "40": "3", "50": "2"}  # epochs
+SMALLER = {"--model-dim": "32", "--num-layers": "1", "--max-seq-len": "32", "--stride": "32", "--epochs": "1"}
+# What is not run: it needs a network or stays open in a browser.
+EXCEPTED = {"fundamentallm data get shakespeare", "pip install wandb", "tensorboard --logdir runs/"}
+COMPLETION = 'eval "$(_FUNDAMENTALLM_COMPLETE=bash_source fundamentallm)"'
+
+
+def commands_of(page: Path) -> list[str]:
+    """Every command of a page, in order."""
+    blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
+    return [line for block in blocks for line in block.replace("\\\n", " ").splitlines() if line.strip()]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with short texts of the names that the pages use."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    for name in ("CACHE", "CONFIG", "DATA"):
+        monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / name.lower()))
+    text = SAMPLE.read_text(encoding="utf-8")[:2000]
+    shakespeare = [f"data/raw/shakespeare/shakespeare{size}.txt" for size in ("25k", "100k", "1mil")]
+    for name in ("data/samples/sample_data.txt", *shakespeare, "my_book.txt", "one.txt", "two.txt", "more/three.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # threads that wait for each other on busy cores take ten times as long
+    yield tmp_path
+    torch.set_num_threads(before)
+
+
+def shorter(words: list[str]) -> list[str]:
+    """A training with fewer epochs, and, where it begins anew, a small model."""
+    words = [FEWER[word] if before == "--epochs" else word for before, word in zip(["", *words], words, strict=False)]
+    if "--resume-from" not in words:
+        words += [part for flag, value in SMALLER.items() if flag not in words for part in (flag, value)]
+    return words
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_command_of_a_page_runs(page: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for line in commands_of(page):
+        words, typed = shlex.split(line, comments=True), ""
+        if " ".join(words) in EXCEPTED or line == COMPLETION:
+            continue
+        with monkeypatch.context() as patch:
+            if words[0] == "echo":
+                typed, words = words[1] + "\n", words[words.index("|") + 1 :]
+            while "=" in words[0]:
+                patch.setenv(*words.pop(0).split("=", 1))
+            patch.setattr("sys.stdin", io.StringIO(typed))
+            program, *arguments = words
+            if program == "make":
+                assert re.search(rf"^{arguments[0]}:", (HOME / "Makefile").read_text(), re.MULTILINE), line
+            elif program == "fllm-tui":
+                assert console(arguments) == 2, line  # all is well but for the terminal
+            else:
+                assert program == "fundamentallm", line
+                assert main(shorter(arguments) if arguments[0] == "train" else arguments) == 0, line
+
+
+def test_what_pages_say_comes_about(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of the commands above, those whose result a page names."""
+    (here / "README").mkdir()
+    small = [part for pair in SMALLER.items() for part in pair]
+    assert main(["train", "my_book.txt", "--output-dir", "book", *small, "--dry-run"]) == 0
+    assert not Path("book").exists()
+    watched = ["--output-dir", "watched", "--tensorboard", "--log-dir", "runs/"]
+    assert main(["train", "my_book.txt", *watched, *small]) == 0
+    assert list(Path("runs/watched").glob("events.out.tfevents.*"))
+    capsys.readouterr()
+    assert main(["generate", "watched", "--prompt", "The sea", "--max-tokens", "5", "--output-file", "texts.txt"]) == 0
+    assert Path("texts.txt").read_text() == capsys.readouterr().out
+
+
+def test_completion_is_switched_on_as_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert COMPLETION in commands_of(HOME / "docs" / "commands.md")
+    for shell in ("bash", "zsh", "fish"):
+        monkeypatch.setenv("_FUNDAMENTALLM_COMPLETE", f"{shell}_source")
+        with pytest.raises(SystemExit):
+            main([])
+        assert "_FUNDAMENTALLM_COMPLETE" in capsys.readouterr().out
+    monkeypatch.setenv("_FUNDAMENTALLM_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "fundamentallm train --model")
+    monkeypatch.setenv("COMP_CWORD", "2")
+    with pytest.raises(SystemExit):
+        main([])
+    assert capsys.readouterr().out == "plain,--model-dim\n"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        assert "://" in target or (page.parent / target.split("#")[0]).exists(), target
+
+
+def test_the_command_reference_is_complete() -> None:
+    text = (HOME / "docs" / "commands.md").read_text(encoding="utf-8")
+    ctx = click.Context(root)
+    for name in root.list_commands(ctx):
+        command = root.get_command(ctx, name)
+        assert command is not None
+        [section] = re.findall(rf"^## {name}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+        below = list(command.commands.values()) if isinstance(command, click.Group) else []
+        assert all(f"fundamentallm {name} {one.name}" in section for one in below)
+        flags = {flag for one in (command, *below) for parameter in one.params for flag in parameter.opts}
+        settings = {row.flag for row in SETTINGS.values()} if name in ("train", "config") else set()
+        taken = {"--preset", "--config"} if name == "config" else set()
+        missing = {flag for flag in flags - settings - taken if flag.startswith("--") and flag not in section}
+        assert not missing
+
+
+# ---- the page about runs ----
+
+
+def tables(text: str) -> dict[str, list[str]]:
+    """The names in the first column of the tables of a part, by heading; "" is before the first."""
+    parts = ["", *re.split(r"^### (.+)$", text, flags=re.MULTILINE)]
+    return {
+        name: re.findall(r"^\| `([^`]+)` \|", body, re.MULTILINE) for name, body in zip(*[iter(parts)] * 2, strict=True)
+    }
+
+
+def parts_of_runs() -> dict[str, str]:
+    pieces = re.split(r"^## (.+)$", (HOME / "docs" / "runs.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return dict(zip(*[iter(pieces[1:])] * 2, strict=True))
+
+
+def test_the_journal_is_described_event_by_event_and_field_by_field() -> None:
+    common = ["event", *(field.name for field in fields(events.Event)), "step"]
+    expected = {"": common} | {
+        name: [field.name for field in fields(kind) if field.name not in common] for kind, name in events.NAMES.items()
+    }
+    assert tables(parts_of_runs()["The journal"]) == expected
+
+
+def test_the_commands_are_described_one_by_one_and_field_by_field() -> None:
+    common = ["command", *(field.name for field in fields(commands.Command))]
+    expected = {"": common} | {
+        name: [field.name for field in fields(kind) if field.name not in common]
+        for kind, name in commands.NAMES.items()
+    }
+    assert tables(parts_of_runs()["Commands"]) == expected
+
+
+def test_every_file_of_a_run_is_described(here: Path) -> None:
+    described = tables(parts_of_runs()["Files"])[""]
+    small = [part for pair in SMALLER.items() for part in pair]
+    assert main(["train", "my_book.txt", "--output-dir", "run", *small]) == 0
+    written = {re.sub(r"\d+", "N", path.name) for path in Path("run").iterdir()}
+    assert written <= set(described)
+    assert set(described) - written == {"checkpoint_step_N.pt", "engine.log", "wandb"}

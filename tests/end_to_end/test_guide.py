@@ -1,0 +1,423 @@
+"""Every command of the training guide, verbatim but for fewer epochs and shorter texts, does what is said of it."""
+
+import math
+import random
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fundamentallm.checkpoint import Counters, load
+from fundamentallm.cli import main
+from fundamentallm.config import Config, Layer, resolve
+from fundamentallm.device import Precision
+from fundamentallm.events import Evaluated, Event, Finished, Notice, Progress, RunStarted
+from fundamentallm.presets import load_config
+from fundamentallm.run import read_journal
+
+WORDS = [
+    "Once",
+    "upon",
+    "a",
+    "time",
+    "there",
+    "was",
+    "an",
+    "owl",
+    "that",
+    "read",
+    "small",
+    "books",
+    "by",
+    "moonlight.\n",
+]
+TEXT = "Once upon a time " + " ".join(random.Random(1).choices(WORDS, k=600))
+LINE = re.compile(
+    r"Epoch \d+/(\d+) \| train_loss=\d+\.\d{3} \| val_loss=\d+\.\d{3} \| lr=\d\.\d\de-\d\d \| throughput=\d+ tokens/sec"
+)
+# What a fragment of the guide is appended to; a flag that is given twice counts as given last.
+BASE = (
+    "train text.txt --output-dir run --model-dim 16 --num-layers 1 --max-seq-len 16 --stride 16 --epochs 1 "
+    "--batch-size 32"
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other on busy cores take ten times as long."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder in which the guide's commands are typed, with short texts of the names that it uses."""
+    monkeypatch.chdir(tmp_path)
+    for name, length in {
+        "text.txt": 400,
+        "long.txt": 2000,
+        "data.txt": 700,
+        "data/samples/sample_data.txt": 2000,
+        "data/raw/shakespeare/shakespeare25k.txt": 700,
+        "data/raw/shakespeare/shakespeare100k.txt": 700,
+        "data/raw/shakespeare/shakespeare1mil.txt": 60,
+    }.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(TEXT[:length])
+    yield tmp_path
+    shutil.rmtree(tmp_path, ignore_errors=True)  # a large model's checkpoints are 300 MB each
+
+
+@dataclass
+class Ran:
+    """A run that ended, and what it said."""
+
+    folder: Path
+    events: list[Event]
+
+    def of(self, kind: type) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    @property
+    def config(self) -> Config:
+        """As the run said it at its start and its file has it."""
+        config = resolve(Layer(self.of(RunStarted)[-1].config))
+        assert resolve(load_config(self.folder / "config.yaml")) == config
+        return config
+
+    @property
+    def losses(self) -> list[float]:
+        return [loss for event in self.of(Progress) for loss in event.train_loss]
+
+    @property
+    def rates(self) -> list[float]:
+        return [rate for event in self.of(Progress) for rate in event.learning_rate]
+
+    @property
+    def notices(self) -> list[str]:
+        return [event.text for event in self.of(Notice)]
+
+
+def fundamentallm(command: str) -> Ran:
+    """Run `command`, which must succeed."""
+    words = shlex.split(command.replace("\\\n", " "), comments=True)
+    assert main(words) == 0
+    folder = Path(words[words.index("--output-dir") + 1])
+    return Ran(folder, list(read_journal(folder)))
+
+
+def check_promised_files(ran: Ran, epochs: int) -> None:
+    """The layout that the guide draws: a checkpoint for each epoch, the best, the final one; all of them load."""
+    steps = ran.of(RunStarted)[-1].steps_per_epoch
+    losses = [event.val_loss for event in ran.of(Evaluated)]
+    states: dict[int, Counters] = {}  # by inode: equal states are one file, and a large one takes a second to check
+
+    def state(name: str) -> Counters:
+        path = ran.folder / name
+        if path.stat().st_ino not in states:
+            states[path.stat().st_ino] = load(path).progress()
+        return states[path.stat().st_ino]
+
+    for epoch in range(1, epochs + 1):
+        there = state(f"checkpoint_epoch_{epoch}.pt")
+        assert (there.step, there.val_loss) == (epoch * steps, losses[epoch - 1])
+    assert not (ran.folder / f"checkpoint_epoch_{epochs + 1}.pt").exists()
+    assert state("best.pt").val_loss == min(losses)
+    assert state("final_model.pt").step == epochs * steps
+    assert ran.of(Finished)[-1].reason == "completed"
+
+
+def check_learns(ran: Ran) -> None:
+    """It predicts what it has not seen better than it first did what it sees, and that better and better."""
+    assert ran.of(Evaluated)[-1].val_loss < ran.losses[0]
+    assert len(ran.losses) == 1 or ran.losses[-1] < ran.losses[0]
+
+
+# ---- whole commands ----
+
+QUICK_START = """train data/raw/shakespeare/shakespeare100k.txt \\
+    --output-dir my_model \\
+    --epochs 2 \\
+    --batch-size 32
+"""
+RESUME = """train data.txt \\
+    --output-dir my_model \\
+    --resume-from my_model/best.pt \\
+    --epochs 3  # in all
+"""
+
+
+def test_quick_start_generation_and_resuming_from_best(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ran = fundamentallm(QUICK_START)
+    lines = capsys.readouterr().out.splitlines()
+    assert [LINE.fullmatch(line)[1] for line in lines] == ["2", "2"]  # type: ignore[index]
+    assert (ran.config.epochs, ran.config.batch_size, ran.config.model_dim) == (2, 32, 128)
+    check_promised_files(ran, 2)
+    check_learns(ran)
+
+    assert main(["generate", "my_model/best.pt", "--prompt", "Once upon a time"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("Once upon a time")
+    assert len(text) == len("Once upon a time") + 200 + 1
+
+    best = load(Path("my_model/best.pt")).progress()
+    again = fundamentallm(RESUME)
+    assert again.of(RunStarted)[-1].step == best.step
+    assert load(Path("my_model/final_model.pt")).progress().step == 3 * again.of(RunStarted)[-1].steps_per_epoch
+    now = load(Path("my_model/best.pt")).progress().val_loss
+    assert now is not None and best.val_loss is not None and now <= best.val_loss
+
+
+# With the epochs to expect, and settings that the command must have led to. The two large ones see shorter windows: a
+# step of 64 x 256 tokens takes a minute and eleven gigabytes on a processor.
+COMMANDS = {
+    "quick test": (
+        """train data/samples/sample_data.txt \\
+    --output-dir test_model \\
+    --model-dim 64 \\
+    --num-layers 2 \\
+    --epochs 3
+""",
+        3,
+        {"model_dim": 64, "num_layers": 2, "num_heads": 2, "batch_size": 16},
+    ),
+    "medium training": (
+        """train data/raw/shakespeare/shakespeare100k.txt \\
+    --output-dir medium_model \\
+    --model-dim 256 \\
+    --num-layers 6 \\
+    --epochs 1
+""",
+        1,
+        {"model_dim": 256, "num_layers": 6},
+    ),
+    "full training": (
+        """train data/raw/shakespeare/shakespeare1mil.txt \\
+    --output-dir large_model \\
+    --model-dim 512 \\
+    --num-layers 12 \\
+    --epochs 1 \\
+    --batch-size 64 --max-seq-len 16
+""",
+        1,
+        {"model_dim": 512, "num_layers": 12, "batch_size": 64},
+    ),
+    "tiny": (
+        """train data/samples/sample_data.txt \\
+    --output-dir tiny_model \\
+    --model-dim 64 \\
+    --num-heads 2 \\
+    --num-layers 2 \\
+    --batch-size 16 \\
+    --epochs 5 \\
+    --learning-rate 0.001
+""",
+        5,
+        {"model_dim": 64, "num_heads": 2, "learning_rate": 0.001},
+    ),
+    "small": (
+        """train data/raw/shakespeare/shakespeare25k.txt \\
+    --output-dir small_model \\
+    --model-dim 128 \\
+    --num-heads 4 \\
+    --num-layers 4 \\
+    --batch-size 32 \\
+    --epochs 2 \\
+    --learning-rate 0.001
+""",
+        2,
+        {"num_heads": 4, "num_layers": 4, "batch_size": 32},
+    ),
+    "medium": (
+        """train data/raw/shakespeare/shakespeare100k.txt \\
+    --output-dir medium_model \\
+    --model-dim 256 \\
+    --num-heads 8 \\
+    --num-layers 6 \\
+    --batch-size 32 \\
+    --epochs 1 \\
+    --learning-rate 0.0005 \\
+    --dropout 0.1 \\
+    --mixed-precision
+""",
+        1,
+        {"num_heads": 8, "learning_rate": 0.0005, "dropout": 0.1, "mixed_precision": True},
+    ),
+    "large": (
+        """train data/raw/shakespeare/shakespeare1mil.txt \\
+    --output-dir large_model \\
+    --model-dim 512 \\
+    --num-heads 16 \\
+    --num-layers 12 \\
+    --batch-size 64 \\
+    --epochs 1 \\
+    --learning-rate 0.0003 \\
+    --dropout 0.2 \\
+    --mixed-precision \\
+    --gradient-clip 1.0 --max-seq-len 16
+""",
+        1,
+        {"num_heads": 16, "num_layers": 12, "learning_rate": 0.0003, "dropout": 0.2, "gradient_clip": 1.0},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_command_runs_learns_and_leaves_its_files(name: str, here: Path) -> None:
+    command, epochs, settings = COMMANDS[name]
+    ran = fundamentallm(command)
+    config = ran.config
+    assert {key: getattr(config, key) for key in settings} == settings
+    check_promised_files(ran, epochs)
+    check_learns(ran)
+
+
+# ---- fragments ----
+
+FRAGMENTS = """
+--model-dim 64
+--model-dim 256
+--model-dim 512
+--num-layers 3
+--num-layers 6
+--num-layers 12
+--num-heads 2
+--num-heads 8
+--ff-dim 64
+--learning-rate 0.0001
+--learning-rate 0.001
+--learning-rate 0.01
+--batch-size 8
+--batch-size 32
+--batch-size 64
+--epochs 5
+--epochs 20
+--epochs 50
+--dropout 0.0
+--dropout 0.1
+--dropout 0.3
+--dropout 0.2 --epochs 15
+--max-seq-len 128
+--max-seq-len 256
+--max-seq-len 512
+--val-split 0.05
+--val-split 0.1
+--val-split 0.2
+--learning-rate 0.0001 --gradient-clip 1.0
+--batch-size 16 --max-seq-len 128 --model-dim 256
+--learning-rate 0.01 --model-dim 512 --num-layers 8
+"""
+
+
+@pytest.mark.parametrize("fragment", FRAGMENTS.strip().splitlines())
+def test_fragment_is_obeyed(fragment: str, here: Path) -> None:
+    wanted = {flag[2:].replace("-", "_"): float(value) for flag, value in _pairs(fragment)}
+    text = "long.txt" if "max-seq-len" in fragment else "text.txt"
+    ran = fundamentallm(f"{BASE.replace('text.txt', text)} {fragment}")
+    config = ran.config
+    assert {name: getattr(config, name) for name in wanted} == wanted
+    check_promised_files(ran, int(wanted.get("epochs", 1)))
+    assert all(map(math.isfinite, ran.losses))
+
+
+def test_sixteen_heads_need_a_width_that_they_divide(here: Path) -> None:
+    assert fundamentallm(f"{BASE} --model-dim 64 --num-heads 16").config.num_heads == 16
+
+
+def test_seven_heads_do_not_divide_256(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*BASE.split(), "--model-dim", "256", "--num-heads", "7"]) == 2
+    assert capsys.readouterr().err.startswith("--num-heads: 7 does not divide model_dim 256; 1, 2, 4, 8,")
+    assert not Path("run").exists()
+
+
+def test_the_feed_forward_network_is_four_times_as_wide_unless_told_otherwise(here: Path) -> None:
+    fundamentallm(f"{BASE} --model-dim 32")
+    weights = load(Path("run/best.pt")).model
+    assert any(tuple(w.shape)[-2:] in ((128, 32), (32, 128)) for w in weights.values()), [*weights]
+
+
+def test_warmup_rises_then_cosine_falls(here: Path) -> None:
+    ran = fundamentallm(f"{BASE} --batch-size 2 --epochs 4 --lr-schedule cosine \\\n--warmup-steps 1000")
+    total = ran.of(RunStarted)[0].total_steps
+    assert len(ran.rates) == total == 44
+    assert f"warm-up shortened from 1000 to {total // 10} steps, a tenth of the run" in ran.notices
+    top = ran.rates.index(max(ran.rates))
+    assert (top, ran.rates[top]) == (total // 10 - 1, 0.001)
+    assert ran.rates[: top + 1] == sorted(ran.rates[: top + 1])
+    assert ran.rates[top:] == sorted(ran.rates[top:], reverse=True)
+    assert ran.rates[-1] == pytest.approx(0.0001)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "step", "cosine", "linear", "wsd"])
+def test_every_schedule_of_the_guide_exists(schedule: str, here: Path) -> None:
+    ran = fundamentallm(f"{BASE} --batch-size 8 --epochs 4 --lr-schedule {schedule} --warmup-steps 1")
+    assert ran.rates[0] == 0.001
+    assert ran.rates[-1] == pytest.approx(0.001 if schedule == "constant" else 0.0001)
+
+
+def test_mixed_precision_trains_or_says_why_not(here: Path) -> None:
+    ran = fundamentallm(f"{BASE} --device cpu --mixed-precision")
+    why_not = Precision(torch.device("cpu"), True).why_not
+    assert [text for text in ran.notices if "mixed precision" in text] == ([why_not] if why_not else [])
+    check_learns(ran)
+
+
+def test_accumulation_says_the_effective_batch(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plain = fundamentallm(f"{BASE} --batch-size 32 --dropout 0.1")
+    capsys.readouterr()
+    ran = fundamentallm(
+        f"{BASE.replace('dir run', 'dir other')} --dropout 0.1 --batch-size 8 \\\n--accumulation-steps 4  # 32"
+    )
+    assert "effective batch size: 8 x 4 = 32" in capsys.readouterr().err
+    assert ran.losses == pytest.approx(plain.losses, abs=1e-5)
+
+
+def test_early_stopping_ends_after_five_epochs_without_improvement(here: Path) -> None:
+    Path("text.txt").write_text("abcdefgh" * 45 + "hgfedcba" * 5)  # what is learnt makes the end ever less likely
+    ran = fundamentallm(f"{BASE} --batch-size 4 --epochs 50 --early-stopping \\\n--patience 5  # epochs")
+    end = ran.of(Finished)[-1]
+    assert end.reason == "patience"
+    assert end.best_epoch is not None and end.epoch == end.best_epoch + 5 < 50
+    assert "stopped early: no improvement in 5 epochs" in ran.notices
+    assert load(Path("run/best.pt")).progress().val_loss == min(event.val_loss for event in ran.of(Evaluated))
+    assert load(Path("run/final_model.pt")).progress().step == end.step
+
+
+def test_tensorboard_finds_the_run_under_the_log_directory(here: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    ran = fundamentallm(f"{BASE} --tensorboard --log-dir runs/")
+    assert [path.name for path in Path("runs").iterdir()] == ["run"]
+    read = EventAccumulator("runs/run").Reload()
+    assert [event.value for event in read.Scalars("loss/train")] == pytest.approx(ran.losses, rel=1e-6)
+    assert read.Scalars("loss/val")[-1].value == pytest.approx(ran.of(Evaluated)[-1].val_loss, rel=1e-6)
+
+
+def test_wandb_tracks_or_training_goes_on_without(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    for name in ("CACHE", "CONFIG", "DATA"):
+        monkeypatch.setenv(f"WANDB_{name}_DIR", str(here / name))
+    ran = fundamentallm(f"{BASE} --wandb --project fundamentallm")
+    assert ran.of(Finished)[-1].reason == "completed"
+    try:
+        import wandb  # noqa: F401
+    except ImportError:
+        assert any(text.startswith("wandb is not installed") for text in ran.notices)
+    else:
+        assert [path.stat().st_size > 0 for path in Path("run").glob("wandb/offline-run-*/run-*.wandb")] == [True]
+
+
+def _pairs(fragment: str) -> list[tuple[str, str]]:
+    words = fragment.split()
+    return list(zip(words[::2], words[1::2], strict=True))
