@@ -6,18 +6,18 @@ import tempfile
 from multiprocessing import resource_tracker
 from pathlib import Path
 
-from fundamentallm.config import flags_layer
 from fundamentallm.presets import load_preset
 from fundamentallm_tui.app import Console
 from fundamentallm_tui.launch import Options
 
+PICTURE = Path(__file__).resolve().with_name("console.svg")
 STEPS = 500  # enough for words
 
 
 async def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        flags = flags_layer({"output_dir": str(Path(folder, "tiny-1"))})
-        app = Console(Options(preset=load_preset("tiny"), flags=flags))
+        os.chdir(folder)
+        app = Console(Options(preset=load_preset("tiny")))
         async with app.run_test(size=(120, 36)) as pilot:
             await pilot.press("f5")
             while app.main.store.step < STEPS:
@@ -26,7 +26,7 @@ async def main() -> None:
             await pilot.pause(3)
             await pilot.press("escape")
             await pilot.pause(3)
-            Path(__file__).with_name("console.svg").write_text(app.export_screenshot(title="fllm-tui"))
+            PICTURE.write_text(app.export_screenshot(title="fllm-tui"))
             await pilot.press("f8")
             await pilot.pause(3)
 

@@ -135,7 +135,7 @@ class MainScreen(Screen[None]):
 
     def action_prompt(self) -> None:
         self._activate("sample")
-        self.sample.prompt.focus()
+        self.set_focus(self.sample.prompt)  # at once: the next key belongs to it
 
     def action_help(self) -> None:
         self.app.push_screen(Help())

@@ -151,6 +151,7 @@ def _checked(path: Path, content: Any) -> Checkpoint:
     tensors = [*checkpoint.model.values(), *checkpoint.optimizer.values()]
     if (
         counters is None
+        or checkpoint.threads < 1
         or not checkpoint.counters.keys() <= vars(counters).keys()
         or list(vocabulary) != sorted(set(vocabulary))
         or not vocabulary

@@ -24,6 +24,11 @@ class Job:
     resume_from: Path | None = None
     changes: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def continues(self) -> bool:
+        """Whether the run in the folder goes on. A checkpoint from elsewhere must not be written over another run."""
+        return self.resume_from is not None and self.resume_from.resolve().parent == self.folder.resolve()
+
 
 def prepare_folder(job: Job, *, overwrite: bool = False) -> Path | None:
     """Check a job, move an old run aside if that was asked for, and make the folder.
@@ -34,7 +39,7 @@ def prepare_folder(job: Job, *, overwrite: bool = False) -> Path | None:
     Raises:
         UserError: the folder or the data cannot be used; nothing was written.
     """
-    check_folder(job.folder, may_hold_run=overwrite or job.resume_from is not None)
+    check_folder(job.folder, may_hold_run=overwrite or job.continues)
     if job.resume_from is None:
         estimate(job.config, read_texts(job.config.data))
     elif not job.resume_from.is_file():

@@ -26,6 +26,7 @@ class Stepper:
         self.config, self.precision = config, precision
         device = next(model.parameters()).device
         self._parameters = list(model.parameters())
+        self.moving = False  # True: the update broke off, and the weights are neither old nor new
         self._ok = None if device.type == "cpu" else torch.ones((), device=device)
 
     def __call__(self, step: int, learning_rate: float) -> tuple[Tensor, Tensor]:
@@ -51,7 +52,9 @@ class Stepper:
             for p in self._parameters:
                 assert p.grad is not None
                 p.grad *= scale
+        self.moving = True
         self.optimizer.step(learning_rate, self.config.weight_decay, self._ok)
+        self.moving = False
         return loss, norm
 
     def backward(self, step: int) -> Tensor:

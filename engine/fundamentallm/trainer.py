@@ -55,7 +55,7 @@ class Trainer:
         self._parts = build(job)
         self._health = Health(self._parts.config, len(self._parts.tokenizer))
         self._lock = RunLock(job.folder)
-        check_folder(job.folder, may_hold_run=job.resume_from is not None)  # another may have come and gone meanwhile
+        check_folder(job.folder, may_hold_run=job.continues)  # another may have come and gone meanwhile
         self._journal = Journal(job.folder)
         self._saver = Saver(self._parts, job.folder, self._journal, self._say)
         self._meter = Meter(self._parts.device)
@@ -296,11 +296,16 @@ class Trainer:
             later = answer(command, parts.model, parts.tokenizer, self._counters.step, self._say, self._listen)
         except UserError as error:
             why = str(error)
+        except (RuntimeError, MemoryError) as error:  # no room for the cache, say: the run goes on
+            why = f"the sample broke off: {str(error).splitlines()[0]}"
         self._answer(command, why)
         return later
 
     def _finish(self, reason: str) -> events.Finished:
         wanted = [LAST] if reason == "stopped" else [LAST, FINAL]
+        best, disk = self._counters.best_val_loss, self._parts.best_on_disk
+        if self._counters.best_step == self._counters.step and best is not None and (disk is None or best < disk):
+            wanted.append(BEST)  # the epoch's own attempt failed
         missing = [name for name in wanted if not self._saver.has(name)]
         unsaved = "" if not missing or self._save(missing) else self._saver.unsaved
         self._meter.halt()
@@ -330,9 +335,9 @@ class Trainer:
         """Save the last good state and say what happened."""
         with suppress(NotFinite):
             self._report()
-        if not self._saver.has(LAST) and self._counters.step:
+        if not self._saver.has(LAST) and self._counters.step and not self._stepper.moving:
             self._saver.save([LAST])
-        saved = LAST if self._saver.has(LAST) else None
+        saved = LAST if (self._job.folder / LAST).exists() else None
         failed = events.Failed(step=self._counters.step, error=error, advice=advice, saved=saved)
         self._say(failed)
         return failed

@@ -20,13 +20,15 @@ class Terminal:
 
     def __init__(self, command: Sequence[str], columns: int = 120, rows: int = 36) -> None:
         self.started = time.perf_counter()
+        self._status: int | None = None
+        self.bytes = b""  # everything that was written to the terminal
         self._screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self._screen)
         self.pid, self._file = pty.fork()
         if self.pid == 0:
             os.environ.update(TERM="xterm-256color", COLORTERM="truecolor")
+            fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))  # before anybody asks
             os.execvp(command[0], list(command))
-        fcntl.ioctl(self._file, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         threading.Thread(target=self._read, daemon=True).start()
 
     @property
@@ -39,8 +41,9 @@ class Terminal:
     def see(self, shown: str | Callable[[str], bool], patience: float = 60.0) -> float:
         """Wait until `shown` is on the screen; seconds since the start of the program."""
         found = shown if callable(shown) else lambda screen: shown in screen
+        begun = time.perf_counter()
         while not found(self.screen):
-            if time.perf_counter() - self.started > patience:
+            if time.perf_counter() - begun > patience:
                 raise TimeoutError(f"not seen: {shown}\n{self.screen}")
             time.sleep(0.005)
         return time.perf_counter() - self.started
@@ -56,12 +59,25 @@ class Terminal:
 
     def kill(self) -> None:
         os.kill(self.pid, signal.SIGKILL)
-        os.waitpid(self.pid, 0)
+        self.status()
+
+    def status(self) -> int:
+        """Wait for the end of the program; its exit status, or minus the signal that ended it."""
+        if self._status is None:
+            self._status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self._status
+
+    def end(self) -> None:
+        """Kill what still runs."""
+        if self._status is None:
+            self.kill()
 
     def _read(self) -> None:
         while True:
             try:
                 if select.select([self._file], [], [], 0.5)[0]:
-                    self._stream.feed(os.read(self._file, 1 << 16))
+                    block = os.read(self._file, 1 << 16)
+                    self.bytes += block
+                    self._stream.feed(block)
             except (OSError, ValueError):
                 return

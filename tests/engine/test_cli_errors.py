@@ -277,3 +277,36 @@ def test_what_does_not_compute_does_not_import_torch(arguments: list[str]) -> No
         "sys.exit(status or 10 * ('torch' in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True).returncode == 0
+
+
+WORDS = {
+    "--lr-schedule cosinus": (
+        "--lr-schedule: cosinus is not one of cosine, linear, constant, step, wsd (did you mean cosine?)"
+    ),
+    "--augment casng": "--augment: casng: no such variation; did you mean casing?",
+    "--augment casing=2": "--augment: casing=2: the probability must be from 0 to 1, as in casing=0.05",
+    "--patience 0": "--patience: 0 is out of bounds; it must be at least 1",
+    "--accumulation-steps 0": "--accumulation-steps: 0 is out of bounds",
+    "--warmup-steps -1": "--warmup-steps: -1 is out of bounds",
+    "--tensorboard --log-dir text.txt": "--log-dir text.txt: {cwd}/text.txt cannot be written to",
+    "--tensorboard --log-dir text.txt/deeper": "--log-dir text.txt/deeper: {cwd}/text.txt cannot be written to",
+    "empty": "empty: holds no *.txt file",
+    "--val-split 0.9999": "text.txt: ",
+    "--val-split 0.00001": "text.txt: --val-split 1e-05 of 3000 characters leaves 1 to validate on; it needs 2",
+}
+
+
+@pytest.mark.parametrize("flags", WORDS)
+def test_what_the_guide_offers_is_refused_in_one_line_that_leaves_nothing(run: Run, flags: str) -> None:
+    Path("empty").mkdir()
+    lines = refused(run, "train", "text.txt", "--output-dir", "deep/run", *flags.split())
+    assert len(lines) == 1 and lines[0].startswith(WORDS[flags].format(cwd=Path.cwd())), lines
+
+
+def test_a_resumed_run_with_a_bad_log_folder_is_not_touched(run: Run) -> None:
+    assert run("train", "text.txt", "--output-dir", "run", *TINY)[0] == 0
+    journal, lock = Path("run/journal.jsonl").read_bytes(), Path("run/lock").read_bytes()
+    assert refused(run, "train", "--resume-from", "run", "--epochs=2", "--tensorboard", "--log-dir=text.txt") == [
+        f"--log-dir text.txt: {Path.cwd()}/text.txt cannot be written to"
+    ]
+    assert (Path("run/journal.jsonl").read_bytes(), Path("run/lock").read_bytes()) == (journal, lock) == (journal, b"")

@@ -1,13 +1,19 @@
 """Text, token by token."""
 
+import io
+import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from fundamentallm.cli import main
+from fundamentallm.cli.generate import ROWS, RULE, Writer
 from fundamentallm.config import Config
 from fundamentallm.errors import UserError
-from fundamentallm.generate import Decoder, Sampling, encode_prompt, pick, stream
+from fundamentallm.generate import Decoder, Sampling, encode_prompt, penalise, pick, stream
 from fundamentallm.model import Transformer
 from fundamentallm.tokenizer import Tokenizer
 
@@ -161,3 +167,169 @@ def test_generation_leaves_the_model_as_it_was(model: Transformer, equal: Callab
     assert equal(model.state_dict(), before)
     assert all(p.requires_grad for p in model.parameters())
     model(torch.tensor([[1, 2]])).sum().backward()
+
+
+# ---- repetition ----
+
+
+def test_a_penalty_divides_what_is_likely_and_multiplies_what_is_not() -> None:
+    logits = torch.tensor([[2.0, -1.0, 3.0, 0.5], [1.0, 1.0, -4.0, 0.0]])
+    found = penalise(logits, torch.tensor([[0, 1, 0], [2, 2, 3]]), 2.0)
+    assert found.tolist() == [[1.0, -2.0, 3.0, 0.5], [1.0, 1.0, -8.0, 0.0]]
+    assert logits[0, 0] == 2.0
+
+
+def test_a_penalty_breaks_the_loop_of_the_likeliest(model: Transformer) -> None:
+    """This model, asked for the likeliest, says the same for ever."""
+    with torch.no_grad():
+        for block in model.blocks:
+            block.attention.out.weight.zero_()
+            block.feed_forward.down.weight.zero_()
+        embedding = torch.eye(16)[:V] + 0.5  # what comes next is what was there
+        model.embedding.weight.copy_(embedding)
+    loop = [tokens for (tokens,) in tokens_of(model, [3], 40, temperature=0)]
+    assert loop == [3] * 40
+    free = [tokens for (tokens,) in tokens_of(model, [3], 40, temperature=0, repetition_penalty=1.5)]
+    assert 3 not in free[: V - 1] and len(set(free[: V - 1])) == V - 1  # every other one first
+    again = [tokens for (tokens,) in tokens_of(model, [3], 40, temperature=0, repetition_penalty=0.5)]
+    assert again == loop
+
+
+def test_only_what_stands_in_the_context_is_penalised(model: Transformer) -> None:
+    def penalised(prompt: list[int]) -> list[list[int]]:
+        return tokens_of(model, prompt, 30, temperature=0, repetition_penalty=2.0)
+
+    end = [1, 2] * 8
+    assert penalised([3, 4, 5, 6, 7, *end]) == penalised(end)
+    assert tokens_of(model, [1, 2], 30, seed=1, repetition_penalty=1.0) == tokens_of(model, [1, 2], 30, seed=1)
+
+
+def test_the_probability_is_told_as_the_model_gave_it_whatever_the_penalty(model: Transformer) -> None:
+    with torch.no_grad():
+        expected = model(torch.tensor([[1, 2]]))[0, -1].softmax(-1)
+    ((tokens, chances),) = stream(model, [1, 2], 1, Sampling(temperature=0, repetition_penalty=3.0))
+    assert chances[0] == pytest.approx(expected[tokens[0]].item(), abs=1e-4)
+
+
+# ---- stops ----
+
+
+def says(monkeypatch: pytest.MonkeyPatch, *texts: str) -> None:
+    """Make the model say these, a character at a time."""
+
+    def fake(model: Any, prompt: Any, max_tokens: int, sampling: Any, samples: int) -> Any:
+        for column in list(zip(*texts, strict=True))[:max_tokens]:
+            yield [ALPHABET.vocabulary.index(character) for character in column], [1.0] * samples
+
+    monkeypatch.setattr("fundamentallm.generate.stream", fake)
+
+
+ALPHABET = Tokenizer.fit("abcdefgh .\n")
+
+
+def written(*stops: str, samples: int = 1, max_tokens: int = 99) -> tuple[list[str], list[str]]:
+    """The texts, and the pieces in which they were shown."""
+    shown: list[str] = []
+    wanted = {name: row.default for name, row in ROWS.items()} | {"num_samples": samples, "max_tokens": max_tokens}
+    writer = Writer(None, ALPHABET, wanted, stops)  # type: ignore[arg-type]
+    return writer.write("a", shown.append), shown
+
+
+@pytest.mark.parametrize(
+    ("said", "stops", "text"),
+    [
+        ("abcdef", (), "abcdef"),
+        ("abcdef", ("d",), "abc"),
+        ("abcdef", ("cde",), "ab"),  # which comes in three pieces
+        ("abcdef", ("h", "ef", "cd"), "ab"),
+        ("abcabd", ("abd",), "abc"),  # a stop that began and then did not come
+        ("aaaab", ("aab",), "aa"),
+        ("abcdef", ("c", "abc"), "ab"),  # both are there at once: the first in the text is it...
+        ("abcdef", ("abc", "bc"), ""),
+        ("abc", ("cd",), "abc"),  # begins as a stop does, and ends
+        ("abc", ("abcd",), "abc"),
+        ("a.\n.\nb", ("\n.\n",), "a."),
+        ("abc", ("a",), ""),
+    ],
+)
+def test_a_text_ends_before_its_stop_which_is_never_shown(
+    said: str, stops: tuple[str, ...], text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if stops == ("c", "abc"):
+        text = ""
+    says(monkeypatch, said)
+    texts, shown = written(*stops)
+    assert texts == [text] and "".join(shown) == text
+    for stop in stops:
+        assert stop not in "".join(shown)
+
+
+def test_each_sample_has_an_end_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    says(monkeypatch, "abcdef", "ddabcd", "aaaaaa")
+    assert written("cd", samples=3) == (["ab", "ddab", "aaaaaa"], [])
+    assert written("cd", samples=3, max_tokens=2) == (["ab", "dd", "aa"], [])
+
+
+# ---- the command ----
+
+Run = Callable[..., tuple[int, str, str]]
+TEXT = "the sea was old, and dawn came early.\n" * 60
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "text.txt").write_text(TEXT)
+    flags = ["--model-dim=16", "--num-layers=1", "--max-seq-len=16", "--stride=16", "--batch-size=16", "--epochs=1"]
+    assert main(["train", str(folder / "text.txt"), f"--output-dir={folder / 'run'}", "--quiet", *flags]) == 0
+    return folder / "run"
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        status = main(["generate", str(trained), "--device=cpu", *arguments])
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def test_several_samples_of_one_batch_are_different_and_the_same_for_the_same_seed(run: Run) -> None:
+    flags = ("--prompt=the ", "--max-tokens=30", "--seed=4", "--temperature=1.2")
+    status, out, err = run(*flags, "--num-samples=3")
+    texts = out.removesuffix("\n").split(f"\n{RULE}\n")
+    assert (status, err) == (0, "") and len(set(texts)) == 3
+    assert all(text.startswith("the ") and len(text) == 34 for text in texts)
+    assert run(*flags, "--num-samples=3")[1] == out
+    assert run(*flags)[1] == run(*flags, "--num-samples=1")[1] != run(*flags, "--seed=5")[1]
+
+
+def test_what_is_printed_is_written_into_the_file_too(run: Run) -> None:
+    for flags in (["--num-samples=2"], [], ["--stop=e"]):
+        status, out, _ = run("--prompt=the ", "--seed=1", "--max-tokens=20", "--output-file=out.txt", *flags)
+        assert status == 0 and Path("out.txt").read_text() == out
+    for target, words in (("no/out.txt", "is in no folder"), (".", "is a folder")):
+        assert run(f"--output-file={target}") == (2, "", f"--output-file {target}: {words}\n")
+
+
+def test_a_dash_reads_the_prompt_from_standard_input(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = run("--prompt=the sea\nwas", "--seed=1", "--max-tokens=9")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("the sea\nwas\n"))
+    assert run("--prompt=-", "--seed=1", "--max-tokens=9") == plain and plain[1].startswith("the sea\nwas")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"the \xff"), encoding="utf-8"))
+    assert run("--prompt=-") == (2, "", "--prompt -: standard input is not UTF-8\n")
+
+
+def test_nothing_is_printed_when_the_prompt_is_refused(run: Run) -> None:
+    for flags in ([], ["--num-samples=2"]):
+        status, out, err = run("--prompt=the é", *flags)
+        assert (status, out) == (2, "") and err.startswith("the prompt has ") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("flag", ["--prompt=the", "--output-file=out.txt", "--prompt=-"])
+def test_a_talk_takes_no_flag_that_it_would_not_heed(run: Run, flag: str) -> None:
+    status, out, err = run("--interactive", flag)
+    assert (status, out) == (2, "") and err.startswith(flag.split("=")[0] + ": not with --interactive")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from fundamentallm import commands, events, step, trainer
+from fundamentallm import commands, device, events, step, trainer
 from fundamentallm.build import Build
 from fundamentallm.checkpoint import Checkpoint, load
 from fundamentallm.checkpoint import save as save_checkpoint
@@ -599,3 +599,147 @@ def test_a_best_that_could_not_be_written_is_made_good_by_the_next_that_is_bette
     ran = train(small(epochs=4))
     assert load(ran.folder / "best.pt").progress().step == 3 * EPOCH  # 2 is the best that the disk took
     assert load(ran.folder / "last.pt").progress().step == 4 * EPOCH
+
+
+# ---- what the guide promises ----
+
+
+def notices(ran: Any) -> list[str]:
+    return [event.text for event in ran.of(events.Notice)]
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_batches_of_8_accumulated_4_times_train_like_batches_of_32(train: Train, small: Small, optimizer: str) -> None:
+    """The last batch of each epoch is partial: 139 windows are 4 x 32 + 11."""
+    common = {"epochs": 10, "dropout": 0.3, "optimizer": optimizer}
+    whole = train(small(batch_size=32, **common), "whole")
+    pieces = train(small(batch_size=8, accumulation_steps=4, **common), "pieces")
+    assert list(pieces.losses) == list(whole.losses) == list(range(1, 51))
+    assert max(abs(pieces.losses[n] - whole.losses[n]) for n in whole.losses) < 0.01
+    first = [ran.of(events.Progress)[0].grad_norm[0] for ran in (whole, pieces)]
+    assert first[1] == pytest.approx(first[0], abs=1e-5)
+    assert pieces.result.val_loss == pytest.approx(whole.result.val_loss, abs=0.01)
+    assert "effective batch size: 8 x 4 = 32" in notices(pieces)
+    assert not any("effective" in text for text in notices(whole))
+
+
+@pytest.mark.parametrize("schedule", ["constant", "step", "cosine", "linear", "wsd"])
+def test_schedules_count_optimizer_steps_and_reach_peak_and_floor(train: Train, small: Small, schedule: str) -> None:
+    ran = train(small(lr_schedule=schedule, accumulation_steps=2, batch_size=4, epochs=4, warmup_steps=5))
+    pairs = [pair for event in ran.of(events.Progress) for pair in zip(event.step, event.learning_rate, strict=True)]
+    rates = [rate for _, rate in sorted(pairs)]
+    assert len(rates) == 4 * EPOCH and ran.result.step == 4 * EPOCH
+    assert rates[:5] == pytest.approx([0.003 * n / 5 for n in range(1, 6)]) and rates[4] == max(rates) == 0.003
+    assert rates[4:] == sorted(rates[4:], reverse=True)
+    assert rates[-1] == (0.003 if schedule == "constant" else 0.003 * 0.1)
+
+
+def test_a_warm_up_that_is_too_long_is_shortened_to_a_tenth_and_one_line_says_so(train: Train, small: Small) -> None:
+    ran = train(small(warmup_steps=500, epochs=3))
+    assert [text for text in notices(ran) if "warm-up" in text] == [
+        "warm-up shortened from 500 to 5 steps, a tenth of the run"
+    ]
+    rates = [rate for event in ran.of(events.Progress) for rate in event.learning_rate]
+    assert rates[4] == 0.003 == max(rates)
+    assert not any("warm-up" in text for text in notices(train(small(warmup_steps=5, epochs=3), "other")))
+
+
+def test_the_schedule_goes_on_over_the_new_total(train: Train, small: Small) -> None:
+    first = train(small(lr_schedule="linear"))
+    second = train(small(), resume_from=first.folder / "last.pt", epochs=4)
+    rates = [rate for event in second.of(events.Progress) for rate in event.learning_rate]
+    total = 4 * EPOCH
+    assert rates == [learning_rate(n, total, 0.003, "linear", warmup(total, None)) for n in range(2 * EPOCH, total)]
+    assert rates[-1] == 0.003 * 0.1
+
+
+def test_early_stopping_says_so_once(train: Train, small: Small, judged: Callable[[Sequence[float]], None]) -> None:
+    judged([3, 2, 2.1, 2.2])
+    ran = train(small(epochs=9, early_stopping=True, patience=2))
+    assert [text for text in notices(ran) if "stopped early" in text] == ["stopped early: no improvement in 2 epochs"]
+    assert [event.reason for event in ran.of(events.Finished)] == ["patience"]
+
+
+@pytest.mark.parametrize("every", [0, 4])
+def test_best_is_the_true_minimum_of_every_validation_loss_that_was_logged(
+    train: Train, small: Small, every: int
+) -> None:
+    ran = train(small(epochs=6, learning_rate=0.05, dropout=0, eval_every=every))
+    again = train(small(), resume_from=ran.folder / "checkpoint_epoch_2.pt", learning_rate=0.02, epochs=5)
+    logged = [event for event in read_journal(again.folder) if isinstance(event, events.Evaluated)]
+    lowest = min(logged, key=lambda event: event.val_loss)
+    best = load(again.folder / "best.pt")
+    assert best.progress().best_val_loss == lowest.val_loss and best.progress().step == lowest.step
+
+
+def test_mixed_precision_without_the_instructions_is_one_line_and_float32(
+    train: Train, small: Small, monkeypatch: pytest.MonkeyPatch, equal: Callable[..., bool]
+) -> None:
+    monkeypatch.setattr(device, "_cpu_has_bf16", lambda: False)
+    plain, mixed = train(small(), "plain"), train(small(mixed_precision=True), "mixed")
+    assert [text for text in notices(mixed) if "precision" in text] == [
+        "mixed precision is off: this processor has no 16-bit arithmetic; training goes on in float32"
+    ]
+    assert not any("precision" in text for text in notices(plain))
+    assert mixed.losses == plain.losses and equal(mixed.weights, plain.weights)
+
+
+def test_mixed_precision_trains_stays_finite_and_resumes_to_the_same_bits(
+    train: Train, small: Small, monkeypatch: pytest.MonkeyPatch, equal: Callable[..., bool]
+) -> None:
+    monkeypatch.setattr(device, "_cpu_has_bf16", lambda: True)
+    config = small(mixed_precision=True, epochs=4, learning_rate=0.01)
+    plain = train(config, "plain")
+    exact = train(small(epochs=4, learning_rate=0.01), "exact")
+    assert not any("precision" in text for text in notices(plain))
+    assert all(math.isfinite(loss) for loss in plain.losses.values())
+    assert plain.losses != exact.losses and plain.losses[4 * EPOCH] < plain.losses[1] - 0.3
+    assert max(abs(plain.losses[n] - exact.losses[n]) for n in range(1, 11)) < 0.2
+    assert all(tensor.dtype == torch.float32 for tensor in plain.weights.values())
+    first = train(config, "run", {25: [Stop()]})
+    second = train(config, "run", resume_from=first.folder / "last.pt")
+    assert {**first.losses, **second.losses} == plain.losses and equal(second.weights, plain.weights)
+
+
+@pytest.mark.parametrize(
+    "name", ["best.pt", "last.pt", "checkpoint_epoch_1.pt", "checkpoint_step_7.pt", "final_model.pt"]
+)
+def test_any_checkpoint_can_be_resumed_and_epochs_is_the_total(train: Train, small: Small, name: str) -> None:
+    first = train(small(), script={7: [Save()]})
+    step = load(first.folder / name).progress().step
+    second = train(small(), resume_from=first.folder / name, epochs=3)
+    assert (second.result.step, second.result.epoch, second.result.reason) == (3 * EPOCH, 3, "completed")
+    assert sorted(second.losses) == list(range(step + 1, 3 * EPOCH + 1))
+    assert {"checkpoint_step_7.pt": 7, "checkpoint_epoch_1.pt": EPOCH}.get(name, 2 * EPOCH) == step
+
+
+def test_every_setting_that_cannot_change_on_resume_is_listed_at_once(train: Train, small: Small) -> None:
+    first = train(small(), script={5: [Stop()]})
+    with pytest.raises(ConfigError) as caught:
+        train(small(), resume_from=first.folder / "last.pt", seed=4, model_dim=15, num_heads=7, epochs=0, batch_size=8)
+    assert str(caught.value).splitlines() == [
+        "--model-dim: cannot change on resume: the checkpoint has 16; leave it out",
+        "--num-heads: cannot change on resume: the checkpoint has 2; leave it out",
+        "--seed: cannot change on resume: the checkpoint has 0; leave it out",
+        "--epochs: 0 is out of bounds; it must be at least 1, at most 1,000,000",
+    ]
+
+
+def test_several_texts_are_trained_on_and_resumed_in_the_same_bits(
+    train: Train, small: Small, tmp_path: Path, text: str, equal: Callable[..., bool]
+) -> None:
+    (tmp_path / "texts").mkdir()
+    for name, piece in (("a.txt", text[:900]), ("b.txt", text[900:910]), ("c.txt", text[910:])):
+        (tmp_path / "texts" / name).write_text(piece)
+    config = small(data=str(tmp_path / "texts"))
+    plain = train(config, "plain")
+    assert [words for words in notices(plain) if "left out" in words] == [
+        "1 of the 3 training texts is left out: shorter than a window of 16 + 1 characters"
+    ]
+    first = train(config, script={11: [Stop()]})
+    second = train(config, resume_from=first.folder / "last.pt")
+    assert {**first.losses, **second.losses} == plain.losses and equal(second.weights, plain.weights)
+    (tmp_path / "texts" / "b.txt").write_text(text[900:909])
+    (tmp_path / "texts" / "c.txt").write_text(text[909:])  # the same characters, another border
+    with pytest.raises(UserError, match="is not the text that .* was trained on"):
+        train(config, resume_from=first.folder / "last.pt")

@@ -88,6 +88,8 @@ class Talk:
         name, _, value = rest.replace("=", " ", 1).partition(" ")
         name = name.replace("-", "_")
         names = tuple(row for row in ROWS if row != "device")
+        if not name:
+            raise UserError(f"/set: name a setting and its value; there are {', '.join(names)}")
         if name not in names:
             raise UserError(f"/set {name}: {unknown('setting', name, names)}")
         try:
