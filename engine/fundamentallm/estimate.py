@@ -98,7 +98,7 @@ def estimate_size(config: Config, lengths: Sequence[int], vocab_size: int) -> Es
     held_out = characters - train
     longest = max((min(size, train - end + size) for size, end in zip(lengths, accumulate(lengths), strict=True)))
     if longest < config.max_seq_len + 1 or held_out < 2:
-        raise UserError(_too_short(config, characters, longest, held_out))
+        raise UserError(_too_short(config, len(lengths), characters, longest, held_out))
     stride = choose_stride(config, lengths, train)
     windows = count_all_windows(lengths, train, config.max_seq_len, stride)
     steps = -(-windows // config.effective_batch)
@@ -118,13 +118,15 @@ def estimate_size(config: Config, lengths: Sequence[int], vocab_size: int) -> Es
     )
 
 
-def _too_short(config: Config, tokens: int, train: int, held_out: int) -> str:
+def _too_short(config: Config, documents: int, tokens: int, train: int, held_out: int) -> str:
     name = ", ".join(config.data) or "the text"
+    are = " are" if documents == 1 else ","
+    its = "its" if documents == 1 else f"the longest of its {documents} texts has"
     if train < config.max_seq_len + 1:
         if train < 3:
             return f"{name}: {tokens} characters are too few to train on"
         return (
-            f"{name}: its {train} training characters are fewer than one window of {config.max_seq_len} + 1; "
+            f"{name}: {its} {train} training characters{are} fewer than one window of {config.max_seq_len} + 1; "
             f"--max-seq-len {train - 1} is the largest that fits"
         )
     return (

@@ -310,3 +310,14 @@ def test_a_resumed_run_with_a_bad_log_folder_is_not_touched(run: Run) -> None:
         f"--log-dir text.txt: {Path.cwd()}/text.txt cannot be written to"
     ]
     assert (Path("run/journal.jsonl").read_bytes(), Path("run/lock").read_bytes()) == (journal, lock) == (journal, b"")
+
+
+def test_texts_that_are_all_too_short_are_one_line(run: Run) -> None:
+    Path("many").mkdir()
+    for name in "abc":
+        Path(f"many/{name}.txt").write_text(TEXT[:50])
+    assert refused(run, "train", "many", "--output-dir", "new") == [
+        "many: the longest of its 3 texts has 50 training characters, fewer than one window of 256 + 1; "
+        "--max-seq-len 49 is the largest that fits"
+    ]
+    assert run("train", "many", "--output-dir", "new", *TINY, "--max-seq-len=49")[0] == 0
