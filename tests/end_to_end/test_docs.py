@@ -103,12 +103,29 @@ def test_completion_is_switched_on_as_said(monkeypatch: pytest.MonkeyPatch, caps
         with pytest.raises(SystemExit):
             main([])
         assert "_FUNDAMENTALLM_COMPLETE" in capsys.readouterr().out
+
+
+COMPLETED = {
+    "r": ["plain,runs"],
+    "runs pl": ["plain,plot"],
+    "train --model": ["plain,--model-dim"],
+    "train --lr-schedule c": ["plain,cosine", "plain,constant"],
+    "train --preset sm": ["plain,small"],
+    "train data/sam": ["file,data/sam"],
+    "train --resume-from my": ["file,my"],
+    "generate my": ["file,my"],
+    "data get py": ["plain,python-docs"],
+}
+
+
+@pytest.mark.parametrize("begun", COMPLETED)
+def test_a_shell_completes(begun: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("_FUNDAMENTALLM_COMPLETE", "bash_complete")
-    monkeypatch.setenv("COMP_WORDS", "fundamentallm train --model")
-    monkeypatch.setenv("COMP_CWORD", "2")
+    monkeypatch.setenv("COMP_WORDS", f"fundamentallm {begun}")
+    monkeypatch.setenv("COMP_CWORD", str(len(begun.split())))
     with pytest.raises(SystemExit):
         main([])
-    assert capsys.readouterr().out == "plain,--model-dim\n"
+    assert capsys.readouterr().out.splitlines() == COMPLETED[begun]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from fundamentallm.cli.options import Group, GroupedCommand, options, typed
+from fundamentallm.cli.options import Group, GroupedCommand, files, options, presets, typed
 from fundamentallm.cli.terminal import columns, plain, width
 from fundamentallm.config import SETTINGS, Config, flags_layer, origins, resolve, to_dict
 from fundamentallm.errors import UserError
@@ -23,9 +23,17 @@ def command() -> None:
 
 
 @command.command(cls=GroupedCommand, rows=FLAGS)
-@click.argument("data", nargs=-1)
-@click.option("--preset", metavar="NAME", help="Start from a preset; `fundamentallm presets` lists them.")
-@click.option("--config", "config_file", metavar="FILE", help="Start from a YAML file, such as a run's config.yaml.")
+@click.argument("data", nargs=-1, shell_complete=files)
+@click.option(
+    "--preset", metavar="NAME", shell_complete=presets, help="Start from a preset; `fundamentallm presets` lists them."
+)
+@click.option(
+    "--config",
+    "config_file",
+    metavar="FILE",
+    shell_complete=files,
+    help="Start from a YAML file, such as a run's config.yaml.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: value, origin and help by name.")
 @click.option("--yaml", "as_yaml", is_flag=True, help="Print YAML that --config reads.")
 @options(FLAGS.values())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from fundamentallm.cli.options import Group
+from fundamentallm.cli.options import Group, among, files
 from fundamentallm.cli.terminal import Foot, columns, complain, is_screen, one_line, plain, size
 from fundamentallm.config import Layer, resolve, unknown
 from fundamentallm.errors import UserError
@@ -43,9 +43,14 @@ def list_() -> None:
 
 
 @command.command("get")
-@click.argument("name", metavar=f"[{'|'.join(CORPORA)}]")
+@click.argument("name", metavar=f"[{'|'.join(CORPORA)}]", shell_complete=among(CORPORA))
 @click.option(
-    "--from", "source", metavar="FILE_OR_URL", default="", help="Take it from here, not from its public address."
+    "--from",
+    "source",
+    metavar="FILE_OR_URL",
+    shell_complete=files,
+    default="",
+    help="Take it from here, not from its public address.",
 )
 def get_(name: str, source: str) -> None:
     """Fetch a known text into data/raw.
@@ -66,7 +71,7 @@ def get_(name: str, source: str) -> None:
 
 
 @command.command()
-@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, shell_complete=files)
 def inspect(files: tuple[str, ...]) -> None:
     """Show what texts are made of and what is wrong.
 

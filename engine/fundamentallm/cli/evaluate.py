@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from fundamentallm.cli.options import options, parse
+from fundamentallm.cli.options import files, options, parse
 from fundamentallm.cli.terminal import columns
 from fundamentallm.config import SETTINGS
 from fundamentallm.errors import UserError
@@ -48,9 +48,9 @@ def by_class(vocabulary: str, counts: list[list[float]]) -> dict[str, tuple[int,
 
 
 @click.command
-@click.argument("checkpoint")
-@click.argument("data")
-@click.option("--output", metavar="FILE", help="Write the numbers to FILE as JSON too.")
+@click.argument("checkpoint", shell_complete=files)
+@click.argument("data", shell_complete=files)
+@click.option("--output", metavar="FILE", shell_complete=files, help="Write the numbers to FILE as JSON too.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON in place of the table.")
 @options(ROWS.values())
 def command(checkpoint: str, data: str, output: str | None, as_json: bool, **values: Any) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fundamentallm.cli.options import options, parse
+from fundamentallm.cli.options import files, options, parse
 from fundamentallm.cli.terminal import plain
 from fundamentallm.config import SETTINGS
 from fundamentallm.errors import UserError
@@ -98,11 +98,11 @@ class Writer:
 
 
 @click.command
-@click.argument("checkpoint")
+@click.argument("checkpoint", shell_complete=files)
 @click.option("--prompt", metavar="TEXT", default="", help="How the text begins; - reads it from standard input.")
 @options(ROWS.values())
 @click.option("--stop", metavar="TEXT", multiple=True, help="End where the model writes this; may be given again.")
-@click.option("--output-file", metavar="FILE", help="Write the text into FILE too.")
+@click.option("--output-file", metavar="FILE", shell_complete=files, help="Write the text into FILE too.")
 @click.option("--interactive", is_flag=True, help="Ask for one prompt after the other.")
 def command(
     checkpoint: str, prompt: str, stop: tuple[str, ...], output_file: str | None, interactive: bool, **values: Any

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from fundamentallm.config import unknown
 from fundamentallm.errors import UserError
@@ -12,6 +13,7 @@ from fundamentallm.resources import named
 from fundamentallm.settings import Setting
 
 Function = Callable[..., Any]
+Completion = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 METAVARS: dict[type, str] = {int: "N", float: "X", str: "TEXT"}
 
 
@@ -53,6 +55,26 @@ def find_checkpoint(path: str, name: str) -> Path:
     """A checkpoint as a person names it: the file, or the folder of a run, which stands for its file `name`."""
     given = named(path)
     return given / name if given.is_dir() else given
+
+
+# What a shell may complete an argument or option to.
+
+
+def files(_: click.Context, __: click.Parameter, begun: str) -> list[CompletionItem]:
+    """A path, as the shell itself finds it."""
+    return [CompletionItem(begun, type="file")]
+
+
+def among(words: Iterable[str]) -> Completion:
+    """One of `words`."""
+    return lambda _, __, begun: [CompletionItem(word) for word in words if word.startswith(begun)]
+
+
+def presets(ctx: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """A preset's name."""
+    from fundamentallm.presets import preset_names
+
+    return among(preset_names())(ctx, parameter, begun)
 
 
 class Group(click.Group):
@@ -104,4 +126,5 @@ def _option(row: Setting) -> Callable[[Function], Function]:
     if row.kind is bool:
         return click.option(row.name, f"{row.flag}/--no-{row.flag[2:]}", default=None, help=text)
     metavar = f"[{'|'.join(row.choices)}]" if row.choices else METAVARS[row.kind]
-    return click.option(row.name, row.flag, metavar=metavar, help=text)
+    complete = among(row.choices) if row.choices else files if row.name in ("output_dir", "log_dir") else None
+    return click.option(row.name, row.flag, metavar=metavar, shell_complete=complete, help=text)

@@ -4,6 +4,7 @@ from textwrap import wrap
 
 import click
 
+from fundamentallm.cli.options import presets
 from fundamentallm.cli.terminal import complain, plain
 from fundamentallm.config import resolve
 from fundamentallm.errors import UserError
@@ -16,7 +17,7 @@ VOCABULARY = 65  # of Tiny Shakespeare, where the text is not here yet
 
 
 @click.command
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=presets)
 def command(name: str | None) -> None:
     """List the presets, or show the YAML of the preset NAME."""
     if name is not None:

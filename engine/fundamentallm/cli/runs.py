@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from fundamentallm.cli.options import Group
+from fundamentallm.cli.options import Group, files
 from fundamentallm.cli.terminal import columns, complain, is_screen, one_line, plain, size, width
 from fundamentallm.config import SETTINGS
 from fundamentallm.errors import UserError
@@ -31,7 +31,7 @@ def command() -> None:
 
 
 @command.command("list")
-@click.argument("folder", required=False)
+@click.argument("folder", required=False, shell_complete=files)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: one array with an object a run.")
 def list_(folder: str | None, as_json: bool) -> None:
     """List the runs below FOLDER, the newest first.
@@ -52,7 +52,7 @@ def list_(folder: str | None, as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("run")
+@click.argument("run", shell_complete=files)
 def show(run: str) -> None:
     """Show one run: its settings, evaluations and files."""
     folder = find_run(run)
@@ -94,7 +94,7 @@ def show(run: str) -> None:
 
 
 @command.command()
-@click.argument("runs", metavar="RUN RUN...", nargs=-1, required=True)
+@click.argument("runs", metavar="RUN RUN...", nargs=-1, required=True, shell_complete=files)
 def compare(runs: tuple[str, ...]) -> None:
     """Set runs side by side: settings that differ, and losses."""
     if len(runs) < 2:
@@ -118,7 +118,7 @@ def compare(runs: tuple[str, ...]) -> None:
 
 
 @command.command()
-@click.argument("runs", metavar="RUN...", nargs=-1, required=True)
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True, shell_complete=files)
 @click.option("--log", is_flag=True, help="A logarithmic loss axis.")
 def plot(runs: tuple[str, ...], log: bool) -> None:
     """Draw loss curves: training a line, validation marks."""
@@ -148,9 +148,9 @@ def plot(runs: tuple[str, ...], log: bool) -> None:
 
 
 @command.command()
-@click.argument("run")
+@click.argument("run", shell_complete=files)
 @click.option(
-    "--csv", "target", metavar="[FILE|-]", is_flag=False, flag_value="-", default="-",
+    "--csv", "target", metavar="[FILE|-]", shell_complete=files, is_flag=False, flag_value="-", default="-",
     help="Write comma-separated values to FILE, or to standard output.",
 )  # fmt: skip
 def export(run: str, target: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fundamentallm.cli.options import GroupedCommand, find_checkpoint, options, typed
+from fundamentallm.cli.options import GroupedCommand, files, find_checkpoint, options, presets, typed
 from fundamentallm.cli.report import Report, reporter
 from fundamentallm.cli.terminal import complain
 from fundamentallm.config import SETTINGS, Config, flags_layer, resolve
@@ -29,11 +29,22 @@ SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if 
 
 
 @click.command(cls=GroupedCommand, rows=FLAGS)
-@click.argument("data", nargs=-1)
-@click.option("--preset", metavar="NAME", help="Start from a preset; `fundamentallm presets` lists them.")
-@click.option("--config", "config_file", metavar="FILE", help="Start from a YAML file, such as a run's config.yaml.")
+@click.argument("data", nargs=-1, shell_complete=files)
 @click.option(
-    "--resume-from", metavar="CHECKPOINT", help="Go on from a checkpoint, in its folder; --epochs is the new total."
+    "--preset", metavar="NAME", shell_complete=presets, help="Start from a preset; `fundamentallm presets` lists them."
+)
+@click.option(
+    "--config",
+    "config_file",
+    metavar="FILE",
+    shell_complete=files,
+    help="Start from a YAML file, such as a run's config.yaml.",
+)
+@click.option(
+    "--resume-from",
+    metavar="CHECKPOINT",
+    shell_complete=files,
+    help="Go on from a checkpoint, in its folder; --epochs is the new total.",
 )
 @click.option("--overwrite", is_flag=True, help="Move a run that --output-dir holds aside.")
 @click.option("--dry-run", is_flag=True, help="Say what would happen; train nothing and write nothing.")
