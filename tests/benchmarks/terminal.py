@@ -26,9 +26,11 @@ class Terminal:
         self._stream = pyte.ByteStream(self._screen)
         self.pid, self._file = pty.fork()
         if self.pid == 0:
-            os.environ.update(TERM="xterm-256color", COLORTERM="truecolor")
+            # not the process's own environment: readline, where it was imported, has put a size of its own there
+            mine = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
+            mine.update(TERM="xterm-256color", COLORTERM="truecolor")
             fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))  # before anybody asks
-            os.execvp(command[0], list(command))
+            os.execvpe(command[0], list(command), mine)
         threading.Thread(target=self._read, daemon=True).start()
 
     @property

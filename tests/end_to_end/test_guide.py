@@ -179,7 +179,7 @@ def test_quick_start_generation_and_resuming_from_best(here: Path, capsys: pytes
     assert now is not None and best.val_loss is not None and now <= best.val_loss
 
 
-# With the epochs to expect, and settings that the command must have led to. The two large ones see shorter windows: a
+# With the epochs to expect, and settings that the command must have led to. The two large ones see short windows: a
 # step of 64 x 256 tokens takes a minute and eleven gigabytes on a processor.
 COMMANDS = {
     "quick test": (
@@ -208,7 +208,7 @@ COMMANDS = {
     --model-dim 512 \\
     --num-layers 12 \\
     --epochs 1 \\
-    --batch-size 64 --max-seq-len 16
+    --batch-size 64 --max-seq-len 4
 """,
         1,
         {"model_dim": 512, "num_layers": 12, "batch_size": 64},
@@ -265,7 +265,7 @@ COMMANDS = {
     --learning-rate 0.0003 \\
     --dropout 0.2 \\
     --mixed-precision \\
-    --gradient-clip 1.0 --max-seq-len 16
+    --gradient-clip 1.0 --max-seq-len 4
 """,
         1,
         {"num_heads": 16, "num_layers": 12, "learning_rate": 0.0003, "dropout": 0.2, "gradient_clip": 1.0},
