@@ -6,7 +6,8 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,20 @@ LEAVES_THE_OTHER_SCREEN = b"\x1b[?1049l"
 
 
 @pytest.fixture
-def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run that would take minutes, of quick steps."""
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A run that would take minutes, of quick steps; its process does not outlive the test."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.delenv("NO_COLOR", raising=False)
     Path("text.txt").write_text("the sea is deep, the night is long, and the lamp is lit.\n" * 200)
     path = tmp_path / "quick.yaml"
     path.write_text("data: text.txt\nmodel_dim: 16\nnum_layers: 1\nmax_seq_len: 32\nbatch_size: 8\nepochs: 10000\n")
-    return path
+    yield path
+    if (tmp_path / "run" / "journal.jsonl").exists():
+        for event in events(tmp_path / "run"):
+            if event["event"] == "run_started":
+                with suppress(ProcessLookupError):
+                    os.kill(event["pid"], signal.SIGKILL)
 
 
 def step_of(seen: Any) -> int:
