@@ -38,6 +38,7 @@ class RunStarted(Event):
     pid: int
     host: str
     resumed_from: str | None = None
+    recovered: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

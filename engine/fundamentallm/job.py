@@ -16,13 +16,15 @@ class Job:
     """A configuration and the folder of its run.
 
     With `resume_from` the checkpoint's configuration stands in place of `config`, and `changes` are the settings that
-    were typed on top of it.
+    were typed on top of it. An `auto` job goes on from the newest whole checkpoint in its folder, interventions that
+    came after it included, and starts afresh where there is none.
     """
 
     config: Config
     folder: Path
     resume_from: Path | None = None
     changes: dict[str, Any] = field(default_factory=dict)
+    auto: bool = False
 
 
 def prepare_folder(job: Job, *, overwrite: bool = False) -> Path | None:
@@ -34,7 +36,7 @@ def prepare_folder(job: Job, *, overwrite: bool = False) -> Path | None:
     Raises:
         UserError: the folder or the data cannot be used; nothing was written.
     """
-    check_folder(job.folder, may_hold_run=overwrite or job.resume_from is not None)
+    check_folder(job.folder, may_hold_run=overwrite or job.auto or job.resume_from is not None)
     if job.resume_from is None:
         estimate(job.config, read_texts(job.config.data))
     elif not job.resume_from.is_file():

@@ -15,6 +15,9 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from fundamentallm.commands import Command
+from fundamentallm.commands import decode as decode_command
+from fundamentallm.commands import encode as encode_command
 from fundamentallm.config import Config
 from fundamentallm.errors import UserError
 from fundamentallm.events import Event, decode, encode
@@ -25,6 +28,8 @@ else:
     import fcntl
 
 JOURNAL, CONFIG, ENGINE_LOG, LOCK, TOKENIZER = "journal.jsonl", "config.yaml", "engine.log", "lock", "tokenizer.json"
+COMMANDS = "commands.jsonl"
+LONGEST_COMMAND = 1 << 20  # bytes; strangers may write there
 LAST, BEST, FINAL = "last.pt", "best.pt", "final_model.pt"
 TAKEN = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK, errno.EDEADLK)  # what a lock says that somebody else holds
 
@@ -211,6 +216,52 @@ class JournalReader:
         whole = block[: block.rfind(b"\n") + 1]
         self._offset += len(whole)
         return [event for line in whole.splitlines() if (event := decode(line)) is not None]
+
+
+class Inbox:
+    """Commands that reach a run through its directory: from an attached console or a shell.
+
+    What was there before the run began is not for it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / COMMANDS
+        self._offset = self._size()
+
+    def read(self) -> list[Command]:
+        """What was added since the last call; lines that are no commands are skipped."""
+        size = self._size()
+        if size <= self._offset:
+            return []
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                block = file.read(LONGEST_COMMAND)
+        except OSError:
+            return []
+        whole = block[: block.rfind(b"\n") + 1]
+        self._offset += len(whole) if whole or len(block) < LONGEST_COMMAND else len(block)
+        return [command for line in whole.splitlines() if (command := decode_command(line)) is not None]
+
+    def _size(self) -> int:
+        try:
+            return self._path.stat().st_size
+        except OSError:
+            return 0
+
+
+def tell(folder: Path, command: Command) -> None:
+    """Put a command into the inbox of the run in `folder`.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    line = encode_command(command).encode() + b"\n"
+    file = os.open(folder / COMMANDS, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o644)
+    try:
+        os.write(file, line)
+    finally:
+        os.close(file)
 
 
 def read_journal(folder: Path) -> Iterator[Event]:

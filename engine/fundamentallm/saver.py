@@ -4,6 +4,7 @@ A save that fails is loud and survivable: an event, and the next one tries again
 """
 
 import re
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -30,6 +31,20 @@ class Saver:
         self._saved_at, self._took = time.monotonic(), 0.0
         for left in folder.glob(".*.pt.*.tmp"):
             left.unlink(missing_ok=True)  # by a process that was killed while it saved
+
+    def warn(self) -> str:
+        """What a person should know about the room that this run's checkpoints will need; empty if there is enough."""
+        parts = self._parts
+        tensors = (*parts.model.state_dict().values(), *parts.optimizer.state_dict().values())
+        size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        kept = parts.config.keep_checkpoints or parts.config.epochs
+        needed, free = size * (kept + 3), shutil.disk_usage(self._folder).free
+        if needed <= free:
+            return ""
+        return (
+            f"the checkpoints of this run will need about {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; "
+            "--keep-checkpoints 1 keeps only the newest epoch's"
+        )
 
     def has(self, name: str) -> bool:
         """Whether the state of now was written under `name`."""

@@ -10,6 +10,8 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -17,7 +19,7 @@ from fundamentallm import __version__, commands, events, trackers
 from fundamentallm.build import build
 from fundamentallm.checkpoint import Counters
 from fundamentallm.commands import Command
-from fundamentallm.config import to_dict
+from fundamentallm.config import Config, changed_while_running, to_dict
 from fundamentallm.device import memory_in_use
 from fundamentallm.errors import UserError
 from fundamentallm.estimate import count_parameters
@@ -26,7 +28,7 @@ from fundamentallm.health import Health, not_finite, out_of_memory
 from fundamentallm.job import Job
 from fundamentallm.meter import Meter
 from fundamentallm.presets import to_yaml
-from fundamentallm.run import BEST, CONFIG, FINAL, LAST, TOKENIZER, Journal, RunLock
+from fundamentallm.run import BEST, CONFIG, FINAL, LAST, TOKENIZER, Inbox, Journal, RunLock
 from fundamentallm.sampler import answer
 from fundamentallm.saver import EPOCH, HAND, Saver
 from fundamentallm.schedule import learning_rate, warmup
@@ -53,12 +55,14 @@ class Trainer:
         self._job, self._hear, self._listen = job, say, listen
         self.paused = self.stopping = False
         self._parts = build(job)
+        self._planned = list(self._parts.interventions)
         self._trackers = trackers.start(
             self._parts.config, job.folder, self._parts.counters.step, self._parts.notices.append
         )
         self._health = Health(self._parts.config, len(self._parts.tokenizer))
         self._lock = RunLock(job.folder)
         self._journal = Journal(job.folder)
+        self._inbox = Inbox(job.folder)
         self._saver = Saver(self._parts, job.folder, self._journal, self._say)
         self._meter = Meter(self._parts.device)
         parts = self._parts
@@ -73,6 +77,9 @@ class Trainer:
         try:
             self._begin()
             while (reason := self._end()) is None:
+                while self._planned and self._planned[0].step <= self._counters.step:
+                    again = self._planned.pop(0)
+                    self._change(again.setting, again.new, again.who)
                 self._take_step()
                 if self._meter.full or time.monotonic() >= self._next_report:
                     self._report()
@@ -80,7 +87,7 @@ class Trainer:
                     self._evaluate()
                 elif self._saver.due:
                     self._save([LAST])
-                self._obey(self._listen())
+                self._obey(self._heard())
             return self._finish(reason)
         except NotFinite as error:
             return self.fail(f"step {self._counters.step + 1} was refused: {error}", not_finite(self._parts.config))
@@ -91,6 +98,11 @@ class Trainer:
                 raise
             self._stepper.forget_gradients()
             return self.fail("out of memory", out_of_memory(self._parts.config, len(self._parts.tokenizer)))
+
+    @property
+    def config(self) -> Config:
+        """The settings as they are now."""
+        return self._parts.config
 
     def stop(self) -> None:
         """Finish the step under way, save, and return from `run`. Safe to call from a signal handler."""
@@ -137,11 +149,14 @@ class Trainer:
                 torch=str(torch.__version__),
                 pid=os.getpid(),
                 host=socket.gethostname(),
-                resumed_from=None if self._job.resume_from is None else str(self._job.resume_from),
+                resumed_from=str(parts.resumed_from) if parts.resumed_from else None,
+                recovered=self._job.auto,
             )
         )
         for text in parts.notices:
             self._notice(text)
+        if short := self._saver.warn():
+            self._notice(short, "warning")
         if not self._counters.step:
             self._save([LAST])  # from now on there is always something to go on from
         self._phase("training")
@@ -263,8 +278,12 @@ class Trainer:
         with self._interlude("paused"):
             while self.paused and not self.stopping:
                 time.sleep(0.05)
-                for command in self._listen():
+                for command in self._heard():
                     self._take(command)
+
+    def _heard(self) -> list[Command]:
+        """What was said since the last time, by the console that started the run and by others."""
+        return [*self._listen(), *self._inbox.read()]
 
     def _take(self, command: Command) -> None:
         match command:
@@ -280,9 +299,30 @@ class Trainer:
                 return self._answer(command, self._saver.unsaved)
             case commands.Sample():
                 return self._sample(command)
+            case commands.Set():
+                return self._answer(command, self._set(command))
             case _:
                 return self._answer(command, "there is no such sample under way")
         self._answer(command)
+
+    def _set(self, command: commands.Set) -> str:
+        """Change a setting; returns why not, or nothing."""
+        try:
+            config = changed_while_running(self._parts.config, command.setting, command.value)
+            if config.epochs < self._epoch:
+                return f"epochs: epoch {self._epoch} is under way; {self._epoch} is the least"
+            self._change(command.setting, getattr(config, command.setting), command.who)
+        except (UserError, OSError) as error:
+            return str(error)
+        return ""
+
+    def _change(self, name: str, value: Any, who: str) -> None:
+        """An intervention: on the disk before it takes effect, so that it can be made again."""
+        self._report()
+        old = getattr(self._parts.config, name)
+        self._say(events.Intervention(step=self._counters.step, setting=name, old=old, new=value, who=who))
+        self._journal.sync()
+        self._parts.config = self._stepper.config = replace(self._parts.config, **{name: value})
 
     def _sample(self, command: commands.Sample) -> None:
         with self._interlude("sampling"):
@@ -293,7 +333,7 @@ class Trainer:
     def _answer_sample(self, command: commands.Sample) -> list[Command]:
         parts, later, why = self._parts, [], ""
         try:
-            later = answer(command, parts.model, parts.tokenizer, self._counters.step, self._say, self._listen)
+            later = answer(command, parts.model, parts.tokenizer, self._counters.step, self._say, self._heard)
         except UserError as error:
             why = str(error)
         self._answer(command, why)
