@@ -1,6 +1,7 @@
 """The command `fllm-tui`. Light on purpose: the worker's process imports this module again."""
 
 import argparse
+import os
 import sys
 from typing import NoReturn
 
@@ -37,6 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         print("fllm-tui: needs a terminal; without one, use `fundamentallm train`", file=sys.stderr)
         return 2
+    if os.environ.get("TERM", "") == "dumb":
+        print("fllm-tui: this terminal (TERM=dumb) cannot show it; use `fundamentallm train`", file=sys.stderr)
+        return 2
     return _run(chosen, config)
 
 
@@ -55,8 +59,10 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def _run(chosen: object, config: object) -> int:
     """Show the console. Ends the process itself: an ordinary end would wait for a run that goes on."""
-    import os
     from multiprocessing import resource_tracker
+
+    # Textual reads it when it is imported. With its 100 ms, a key that follows escape quickly becomes alt and that key.
+    os.environ.setdefault("ESCDELAY", "25")
 
     # Textual replaces the standard streams, and starting this helper needs the real ones.
     resource_tracker.ensure_running()

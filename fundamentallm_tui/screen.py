@@ -68,6 +68,7 @@ class MainScreen(Screen[None]):
         self.log_view.add_class("pane")
         self._activate("config")
         self.store.name = self.form.label
+        self.store.epochs = self.form.config.epochs if self.form.config else 0
         self.set_interval(1.0, self._tick)
         self.show_changes({"phase"})
 
@@ -112,6 +113,7 @@ class MainScreen(Screen[None]):
             self.link = None
         self.store.begin(job.folder, self.form.label, config, goes_on=job.resume_from is not None)
         self.store.total_steps = self.form.total_steps or self.store.total_steps
+        self._hurry()
         self.show_changes({"phase", "curves"})
         self._launch(job)
 
@@ -192,6 +194,10 @@ class MainScreen(Screen[None]):
         self.store.ask(event.command.id, event.command.prompt)
         self.link.send(event.command)
         self.sample.show()
+
+    def _hurry(self) -> None:
+        for chart in (self.loss, self.rate):
+            chart.pace.hurry()
 
     # A run's process
 

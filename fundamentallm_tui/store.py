@@ -24,6 +24,7 @@ from fundamentallm.events import (
     Sampled,
     last_step,
 )
+from fundamentallm.run import LAST
 from fundamentallm_tui import story
 from fundamentallm_tui.series import Series
 from fundamentallm_tui.story import LogLine
@@ -72,6 +73,7 @@ class Store:
         self.tokens_per_second: float | None = None
         self.grad_norm: float | None = None
         self.saved = ""
+        self._saved_at = -1
         self._before = self.phase
         self._since = 0.0
         self._eta: float | None = None
@@ -184,7 +186,8 @@ class Store:
                     self.best_step = event.step
                 return {"curves"}
             case CheckpointSaved():
-                self.saved = event.path
+                if event.path == LAST or event.step != self._saved_at:  # of equal states, last.pt
+                    self.saved, self._saved_at = event.path, event.step
             case Sampled():
                 return self._sampled(event)
             case Answered():

@@ -16,6 +16,7 @@ from fundamentallm.events import (
     Phase,
     RunStarted,
 )
+from fundamentallm.run import LAST
 from fundamentallm_tui.words import clean, duration, loss, millions, shown, size
 
 PLAIN, FAINT, GOOD, WARN, BAD = "plain", "faint", "good", "warn", "bad"
@@ -73,7 +74,7 @@ def _words(event: Event, sample: str) -> tuple[str, str]:
             return WARN, f"paused at step {event.step}"
         case Answered(ok=True, command="resume"):
             return PLAIN, f"goes on at step {event.step}"
-        case Answered(ok=False) if event.id != sample:
+        case Answered(ok=False) if event.id != sample and event.command != "cancel_sample":  # it was over already
             return WARN, f"{event.command.replace('_', ' ')}: not done: {event.why}"
         case Notice():
             return {"warning": WARN, "error": BAD}.get(event.level, PLAIN), event.text
@@ -102,4 +103,6 @@ def _ending(event: Finished) -> str:
     if event.best_val_loss is not None:
         best = f", best val {loss(event.best_val_loss)} at step {event.best_step}"
     path = f"; {event.path}" if event.path else ""
+    if event.reason == "stopped":  # the best model is not what a start goes on from
+        path = "" if event.unsaved else f"; {LAST} goes on from there"
     return f"{what} at step {event.step} after {duration(event.seconds)}{best}{path}"
