@@ -17,7 +17,7 @@ from fundamentallm.events import Intervention
 from fundamentallm.job import Job
 from fundamentallm.model import Transformer
 from fundamentallm.optim import Optimizer
-from fundamentallm.recover import interventions_after, newest_whole, newly_typed
+from fundamentallm.recover import ended, interventions_after, newest_whole, newly_typed
 from fundamentallm.run import BEST
 from fundamentallm.schedule import warmup
 from fundamentallm.text import read_texts
@@ -89,6 +89,8 @@ def build(job: Job) -> Build:
     if saved is not None and source is not None:
         parts.resumed_from = source
         _restore(parts, saved, source)
+        if not job.auto or ended(job.folder):  # else its last process was killed before it could say so
+            _check_rest(parts, source)
         _respect_best(parts, job)
     if job.auto:
         parts.interventions = interventions_after(job.folder, parts.counters.step)
@@ -103,14 +105,6 @@ def _restore(parts: Build, saved: Checkpoint, source: Path) -> None:
     except (RuntimeError, KeyError):
         raise UserError(f"{source}: its weights do not fit its configuration; it was changed by hand") from None
     parts.counters = saved.progress()
-    if parts.counters.step >= parts.total_steps:
-        last = parts.config.epochs
-        raise NothingLeft(f"{source}: epoch {last} of {last} is done; give a larger total with --epochs")
-    if parts.config.early_stopping and parts.counters.epochs_without_gain >= parts.config.patience:
-        raise NothingLeft(
-            f"{source}: early stopping ended that run after {parts.counters.epochs_without_gain} epochs "
-            "without improvement; give a larger --patience, or go on from best.pt"
-        )
     if saved.threads <= (os.cpu_count() or 1):
         torch.set_num_threads(saved.threads)  # it changes the bits of a matrix product
     now = {"torch": str(torch.__version__), "device": str(parts.device), "threads": torch.get_num_threads()}
@@ -121,6 +115,21 @@ def _restore(parts: Build, saved: Checkpoint, source: Path) -> None:
     ]
     if other:
         parts.notices.append(f"goes on faithfully, not to the same bits: {'; '.join(other)}")
+
+
+def _check_rest(parts: Build, source: Path) -> None:
+    """
+    Raises:
+        NothingLeft: the run is at its end.
+    """
+    if parts.counters.step >= parts.total_steps:
+        last = parts.config.epochs
+        raise NothingLeft(f"{source}: epoch {last} of {last} is done; give a larger total with --epochs")
+    if parts.config.early_stopping and parts.counters.epochs_without_gain >= parts.config.patience:
+        raise NothingLeft(
+            f"{source}: early stopping ended that run after {parts.counters.epochs_without_gain} epochs "
+            "without improvement; give a larger --patience, or go on from best.pt"
+        )
 
 
 def _respect_best(parts: Build, job: Job) -> None:

@@ -1,12 +1,13 @@
 """What a run can go on from after its process was killed."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from fundamentallm.checkpoint import load
 from fundamentallm.config import SETTINGS, Layer, resolve
 from fundamentallm.errors import UserError
-from fundamentallm.events import Intervention, RunStarted
+from fundamentallm.events import Finished, Intervention, RunStarted
 from fundamentallm.run import read_journal
 
 
@@ -44,11 +45,33 @@ def interventions_after(folder: Path, step: int) -> list[Intervention]:
 
     A run that was resumed from a checkpoint by hand left what came after it behind; one that recovered did not.
     """
-    kept: list[Intervention] = []
+    made: list[Intervention] = []
+    planned: list[Intervention] = []  # made before a kill, and not yet again after it
     for event in read_journal(folder):
-        if isinstance(event, RunStarted) and not event.recovered:
-            kept = [change for change in kept if event.resumed_from and change.step < event.step]
+        if isinstance(event, RunStarted):
+            if event.recovered:
+                planned = _in_order([*planned, *(change for change in made if change.step >= event.step)])
+            else:
+                planned = []
+            made = [c for c in made if c.step < event.step and (event.recovered or event.resumed_from)]
         elif isinstance(event, Intervention):
-            again = [c for c in kept if (c.step, c.setting, c.new) == (event.step, event.setting, event.new)]
-            kept += [] if again else [event]
-    return sorted((change for change in kept if change.step >= step), key=lambda change: (change.step, change.seq))
+            again = [c for c in planned if (c.step, c.setting, c.new) == (event.step, event.setting, event.new)]
+            made.append(again[0] if again else event)
+            if again:
+                planned.remove(again[0])
+    return _in_order(change for change in (*made, *planned) if change.step >= step)
+
+
+def ended(folder: Path) -> bool:
+    """Whether the journal tells that the run came to its end and saved it."""
+    last: Finished | None = None
+    for event in read_journal(folder):
+        if isinstance(event, RunStarted):
+            last = None
+        elif isinstance(event, Finished):
+            last = event
+    return last is not None and last.reason != "stopped" and not last.unsaved
+
+
+def _in_order(changes: Iterable[Intervention]) -> list[Intervention]:
+    return sorted(changes, key=lambda change: (change.step, change.seq))

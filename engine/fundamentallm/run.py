@@ -30,6 +30,7 @@ else:
 JOURNAL, CONFIG, ENGINE_LOG, LOCK, TOKENIZER = "journal.jsonl", "config.yaml", "engine.log", "lock", "tokenizer.json"
 COMMANDS = "commands.jsonl"
 LONGEST_COMMAND = 1 << 20  # bytes; strangers may write there
+LOOKING = 0.3  # seconds; `is_held` takes the lock for a moment, and a start must not be refused for that
 LAST, BEST, FINAL = "last.pt", "best.pt", "final_model.pt"
 TAKEN = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK, errno.EDEADLK)  # what a lock says that somebody else holds
 
@@ -88,20 +89,31 @@ class RunLock:
             UserError: another process holds it; names its pid and host.
         """
         path = folder / LOCK
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
         try:
-            _lock(self._file)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
         except OSError as error:
-            os.close(self._file)
-            if error.errno not in TAKEN:
-                raise UserError(f"{path}: cannot be locked: {error.strerror}") from None
-            raise UserError(f"{folder}: is being written by {holder(folder) or 'another process'}") from None
-        os.ftruncate(self._file, 0)
-        os.write(self._file, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
+            raise UserError(f"{path}: cannot be opened: {error.strerror}") from None
+        deadline = time.monotonic() + LOOKING
+        while True:
+            try:
+                _lock(self._file)
+                break
+            except OSError as error:
+                if error.errno in TAKEN and time.monotonic() < deadline:
+                    time.sleep(0.01)
+                    continue
+                os.close(self._file)
+                if error.errno not in TAKEN:
+                    raise UserError(f"{path}: cannot be locked: {error.strerror}") from None
+                raise UserError(f"{folder}: is being written by {holder(folder) or 'another process'}") from None
+        with suppress(OSError):  # a full disk: the lock holds without words
+            os.ftruncate(self._file, 0)
+            os.write(self._file, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
 
     def release(self) -> None:
         if self._file >= 0:
-            os.ftruncate(self._file, 0)
+            with suppress(OSError):
+                os.ftruncate(self._file, 0)
             os.close(self._file)
             self._file = -1
 
@@ -163,7 +175,7 @@ class Journal:
         self._waiting = b""
         size = os.fstat(self._file).st_size
         if size and _read_at(self._file, size - 1, 1) != b"\n":
-            os.write(self._file, b"\n")  # ends the line that a killed process left torn
+            self._waiting = b"\n"  # ends the line that a killed process left torn
 
     def say(self, event: Event) -> Event:
         """Append `event`; returns it with its `seq` and `time`.

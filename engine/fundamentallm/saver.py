@@ -28,9 +28,11 @@ class Saver:
         self._parts, self._folder, self._journal, self._say = parts, folder, journal, say
         self.unsaved = ""
         self._steps: dict[str, int] = {}  # by name, of the state under it
+        self._failed: dict[str, int] = {}  # by name, of the state that it should have had
         self._saved_at, self._took = time.monotonic(), 0.0
         for left in folder.glob(".*.pt.*.tmp"):
-            left.unlink(missing_ok=True)  # by a process that was killed while it saved
+            with suppress(OSError):
+                left.unlink(missing_ok=True)  # by a process that was killed while it saved
 
     def warn(self) -> str:
         """What a person should know about the room that this run's checkpoints will need; empty if there is enough."""
@@ -51,6 +53,11 @@ class Saver:
         return self._steps.get(name) == self._parts.counters.step
 
     @property
+    def owed(self) -> list[str]:
+        """Names under which the state of now should have been written and was not."""
+        return [name for name, step in self._failed.items() if step == self._parts.counters.step]
+
+    @property
     def due(self) -> bool:
         """Whether it is time for last.pt."""
         every = self._parts.config.save_every
@@ -67,6 +74,7 @@ class Saver:
         except OSError as error:
             self.unsaved = error.strerror or str(error)
             for name in names:
+                self._failed[name] = step
                 self._say(CheckpointFailed(step=step, path=name, kind=_kind(name), why=self.unsaved))
             self._saved_at = time.monotonic()
             return False
@@ -74,6 +82,7 @@ class Saver:
         self._saved_at, self._took = time.monotonic(), time.monotonic() - started
         for name in names:
             self._steps[name] = step
+            self._failed.pop(name, None)
             self._say(CheckpointSaved(step=step, path=name, kind=_kind(name), bytes=size, seconds=round(self._took, 3)))
         with suppress(OSError):  # they only take up room; the next save tries again
             self._remove_old()

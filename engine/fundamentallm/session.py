@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from multiprocessing.queues import Queue
 from pathlib import Path
 
@@ -102,7 +103,8 @@ class Session(Watched):
 
     def send(self, command: Command) -> None:
         """Tell the run something; it answers with an `Answered` event."""
-        self._commands.put(command)
+        with suppress(ValueError):  # after `leave`
+            self._commands.put(command)
 
     def events(self, timeout: float) -> list[Event]:
         """What happened since the last call, in order and without gaps; waits up to `timeout` seconds for news.
@@ -152,6 +154,8 @@ class Session(Watched):
     def leave(self) -> None:
         """Say that nobody listens any more: an ended run's worker goes, a running one runs on."""
         self._commands.put(None)
+        self._commands.close()
+        self._commands.join_thread()  # or the word would be lost with this process
 
     def kill(self) -> None:
         """End the process at once. The last checkpoint stands."""

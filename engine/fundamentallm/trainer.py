@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -61,7 +62,11 @@ class Trainer:
         )
         self._health = Health(self._parts.config, len(self._parts.tokenizer))
         self._lock = RunLock(job.folder)
-        self._journal = Journal(job.folder)
+        try:
+            self._journal = Journal(job.folder)
+        except OSError as error:
+            self._lock.release()
+            raise UserError(f"{job.folder}: cannot be written to: {error.strerror}") from None
         self._inbox = Inbox(job.folder)
         self._saver = Saver(self._parts, job.folder, self._journal, self._say)
         self._meter = Meter(self._parts.device)
@@ -77,9 +82,6 @@ class Trainer:
         try:
             self._begin()
             while (reason := self._end()) is None:
-                while self._planned and self._planned[0].step <= self._counters.step:
-                    again = self._planned.pop(0)
-                    self._change(again.setting, again.new, again.who)
                 self._take_step()
                 if self._meter.full or time.monotonic() >= self._next_report:
                     self._report()
@@ -87,6 +89,7 @@ class Trainer:
                     self._evaluate()
                 elif self._saver.due:
                     self._save([LAST])
+                self._change_again()
                 self._obey(self._heard())
             return self._finish(reason)
         except NotFinite as error:
@@ -157,10 +160,38 @@ class Trainer:
             self._notice(text)
         if short := self._saver.warn():
             self._notice(short, "warning")
-        if not self._counters.step:
-            self._save([LAST])  # from now on there is always something to go on from
+        if missing := self._names_without_this_state():
+            self._save(missing)
+        self._change_again()
         self._phase("training")
         self._meter.go()
+        if self._counters.step and self._epoch_ended and self._counters.epoch_tokens:
+            self._evaluate()  # the process before this one did not come to it
+
+    def _names_without_this_state(self) -> list[str]:
+        """Names that the state at the start should have: from now on there is always something to go on from.
+
+        A save that was cut short has renamed some of its files and others not.
+        """
+        folder, counters, source = self._job.folder, self._counters, self._parts.resumed_from
+        names = [LAST]
+        if source is not None and self._job.auto and counters.step and not counters.epoch_tokens:
+            names.append(EPOCH.format(self._epoch))
+        if source is not None and self._job.auto and counters.best_step == counters.step and self._best_is_owed:
+            names.append(BEST)
+        return [name for name in names if source is None or not _same_file(folder / name, source)]
+
+    @property
+    def _best_is_owed(self) -> bool:
+        """Whether best.pt is not there, or of an earlier and worse state."""
+        disk, best = self._parts.best_on_disk, self._counters.best_val_loss
+        return disk is None or (best is not None and best <= disk)
+
+    def _change_again(self) -> None:
+        """The interventions of a process that was killed, each where it was."""
+        while self._planned and self._planned[0].step <= self._counters.step:
+            again = self._planned.pop(0)
+            self._change(again.setting, again.new, again.who)
 
     def _end(self) -> str | None:
         """Why the run is over, if it is."""
@@ -341,7 +372,7 @@ class Trainer:
 
     def _finish(self, reason: str) -> events.Finished:
         wanted = [LAST] if reason == "stopped" else [LAST, FINAL]
-        if missing := [name for name in wanted if not self._saver.has(name)]:
+        if missing := [name for name in (*wanted, *self._saver.owed) if not self._saver.has(name)]:
             self._save(missing)
         self._meter.halt()
         if reason == "patience":
@@ -396,7 +427,9 @@ class Trainer:
 
     def _answer(self, command: Command, why: str = "") -> None:
         name = commands.NAMES[type(command)]
-        self._say(events.Answered(step=self._counters.step, id=command.id, command=name, ok=not why, why=why))
+        self._say(
+            events.Answered(step=self._counters.step, id=command.id, command=name, ok=not why, why=why, who=command.who)
+        )
 
     def _notice(self, text: str, level: str = "info") -> None:
         self._say(events.Notice(step=self._counters.step, level=level, text=text))
@@ -410,3 +443,11 @@ class Trainer:
             except Exception as error:  # a stranger's program: its trouble is not the run's
                 self._trackers.remove(tracker)
                 self._notice(f"{type(tracker).__name__} is off, training goes on: {error}", "warning")
+
+
+def _same_file(a: Path, b: Path) -> bool:
+    """Whether two names are of one file."""
+    try:
+        return a.samefile(b)
+    except OSError:
+        return False

@@ -107,6 +107,7 @@ def start(job: Job, overwrite: bool) -> int:
     if failed is not None or not session.alive:
         complain(failed.error if failed else f"the run did not start: {session.end}")
         return 2
+    session.leave()  # to go is not to be lost
     print(f"training in the background in {job.folder}; fundamentallm watch {job.folder} shows it")
     sys.stdout.flush()
     os._exit(0)  # an ordinary end would wait for the run
