@@ -64,7 +64,8 @@ class Form(Vertical):
     # Values
 
     def fill(self, config: Config) -> None:
-        """Show the values of a configuration."""
+        """Show the values of a configuration, which are a run's own and no preset's."""
+        self._preset_problem, self._text_problem = {}, {}
         self.fields.show_values({name: shown(value) for name, value in to_dict(config).items()})
         self._check()
 

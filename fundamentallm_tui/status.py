@@ -71,4 +71,6 @@ def _name(store: Store, space: int) -> str:
     whole = " · ".join(part for part in (clean(store.name), folder) if part) or "fundamentallm"
     if len(whole) <= space or store.folder is None:
         return whole
+    if store.replayed:  # the first thing to know
+        return clip(f"{clean(store.name)} {clean(store.folder.name)}", space)
     return folder if len(folder) <= space else clip(clean(store.folder.name), space)

@@ -21,7 +21,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
     return clock
 
 
-def test_the_first_minute_is_drawn_every_second_however_dear_and_later_minutes_pay(clock: Any) -> None:
+def test_the_first_minute_is_drawn_every_second_however_dear_and_later_minutes_pay(
+    clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pace, "touched", -1e9)
     kept = Pace(None, lambda: 0.1, least=0.5, share=0.003)  # type: ignore[arg-type]
     kept.hurry()
     for _ in range(3):
