@@ -65,9 +65,10 @@ class Form(Vertical):
 
     def fill(self, config: Config) -> None:
         """Show the values of a configuration, which are a run's own and no preset's."""
-        self._preset_problem, self._text_problem = {}, {}
-        self.fields.show_values({name: shown(value) for name, value in to_dict(config).items()})
+        self._preset_problem, self._text_problem, self.preset = {}, {}, None
+        self.fields.show_values({PRESET: "", **{name: shown(value) for name, value in to_dict(config).items()}})
         self._check()
+        self._hint("")
 
     def make_read_only(self, names: set[str], *, preset: bool) -> None:
         """Make these settings read-only, and no others."""

@@ -19,7 +19,7 @@ from fundamentallm_tui.catalogue import LIVE, ORDERS, RESUMABLE, all_runs, arran
 from fundamentallm_tui.dialogs import delete_question
 from fundamentallm_tui.removal import remove_run
 from fundamentallm_tui.runlist import RunList
-from fundamentallm_tui.words import clean, clip, clock, fit, loss, millions, shown
+from fundamentallm_tui.words import clean, clip, fit, loss, millions, moment, shown
 
 AGAIN = 3.0  # seconds after which the runs are looked at again
 
@@ -60,6 +60,7 @@ class Runs(Screen[Wanted]):
         yield Static(id="does")
 
     def on_mount(self) -> None:
+        self.query_one("#does", Static).auto_links = False  # the colours here are our own
         self._look()
         self.set_interval(AGAIN, self._look)
         self._arrange()
@@ -108,7 +109,7 @@ class Runs(Screen[Wanted]):
         else:
             val = f", best val {loss(run.best.val_loss)} in epoch {run.best.epoch}" if run.best else ""
             what = f"{run.folder}  {millions(run.parameters)} params, epoch {run.epoch}/{run.epochs}{val}, began"
-            rows.append(Content(clip(clean(f"{what} {clock(run.started)}"), width)))
+            rows.append(Content(clip(clean(f"{what} {moment(run.started)}"), width)))
             settings = changed(run.config)
             rest = ", ".join(f"{k} {shown(v)}" for k, v in settings.items() if k not in ("data", "output_dir"))
             rows.append(Content.styled(clip(clean(rest or "all settings as by default"), width), "$foreground 60%"))
@@ -128,6 +129,8 @@ class Runs(Screen[Wanted]):
                 items.append(f"[$foreground 35%]{name} {key.label}[/]")
         items.append("[@click=screen.back][b $text-accent]escape[/] close[/]")
         line = Content.from_markup(" " + "  ".join(items))
+        if line.cell_length > self.size.width:
+            line = Content.from_markup(" " + " ".join(items))
         self.query_one("#does", Static).update(line)
 
     # What can be done

@@ -31,7 +31,7 @@ from fundamentallm_tui.link import Gone, Link, News, SessionLike, Starter
 from fundamentallm_tui.log import LogView
 from fundamentallm_tui.pace import Pace
 from fundamentallm_tui.replay import Replay
-from fundamentallm_tui.sample import WAITING, SamplePane
+from fundamentallm_tui.sample import SamplePane
 from fundamentallm_tui.status import StatusLine
 from fundamentallm_tui.store import IDLE, PASSING, UNSEEN, Store
 from fundamentallm_tui.words import clean
@@ -276,7 +276,7 @@ class MainScreen(Screen[None]):
     @on(SamplePane.Asked)
     def _sample(self, event: SamplePane.Asked) -> None:
         if not self.has_model or self.link is None:
-            self.sample.refuse(WAITING if self.store.under_way else "There is no model to ask. F5 starts a run.")
+            self.sample.refuse(self.sample.why_not())
             return
         if not self.store.sample.done:
             self._send(CancelSample(sample=self.store.sample.id))

@@ -174,8 +174,8 @@ class Store:
         if not self.under_way:
             return {"phase"}
         self.phase, self.wanted = FAILED, ""
-        if self.attached:
-            tail = tail[-3:]
+        if self.attached:  # nobody knows of a failure
+            self.phase, tail = STOPPED, tail[-3:]
             self.say("The journal ends here." if self.replayed else "Interrupted: its process is gone.", story.BAD)
         else:
             self.say(f"The engine is gone: {end or 'nobody knows why'}. Its last words, from engine.log:", story.BAD)
