@@ -1,8 +1,13 @@
 """The command `fllm-tui`. Light on purpose: the worker's process imports this module again."""
 
 import argparse
+import os
+import shlex
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class _Parser(argparse.ArgumentParser):
@@ -21,6 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
         from fundamentallm.resources import named
         from fundamentallm_tui.launch import Options
 
+        attach, library = _run_to_show(options)
         name = options.preset or (None if options.config else "tiny")
         typed = {"data": [options.data] if options.data else None, "output_dir": options.output_dir}
         chosen = Options(
@@ -28,6 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
             config=load_config(named(options.config)) if options.config else Layer({}),
             flags=flags_layer({name: value for name, value in typed.items() if value is not None}),
             start=options.start,
+            attach=attach,
+            speed=options.speed if options.act == "replay" else 0.0,
+            library=library,
         )
         config = chosen.resolve()
     except UserError as error:
@@ -38,7 +47,22 @@ def main(arguments: list[str] | None = None) -> int:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         print("fllm-tui: needs a terminal; without one, use `fundamentallm train`", file=sys.stderr)
         return 2
+    if os.environ.get("TERM", "") == "dumb":
+        print("fllm-tui: this terminal (TERM=dumb) cannot show it; use `fundamentallm train`", file=sys.stderr)
+        return 2
     return _run(chosen, config)
+
+
+def _run_to_show(options: argparse.Namespace) -> "tuple[Path | None, bool]":
+    """The folder of the run that was asked for; and whether the library is to be shown, to choose one."""
+    from fundamentallm.library import find_run, find_runs
+
+    if options.act is None:
+        return None, False
+    if options.run:
+        return find_run(options.run), False
+    live = [run.folder for run in find_runs() if run.state in ("training", "paused")]
+    return (live[0], False) if len(live) == 1 else (None, True)
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -51,13 +75,28 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--output-dir", metavar="DIR", help="the folder of the run")
     parser.add_argument("--start", action="store_true", help="start training at once")
     parser.add_argument("--version", action="version", version=f"fllm-tui {__version__}")
+    acts = parser.add_subparsers(dest="act", metavar="[attach | replay]")
+    attach = acts.add_parser("attach", help="watch and steer a run that another process trains, or look at an old one")
+    attach.add_argument("run", nargs="?", metavar="RUN", help="its folder or name; the only one under way if left out")
+    replay = acts.add_parser("replay", help="play a run's journal back through the panes")
+    replay.add_argument("run", metavar="RUN", help="its folder or name")
+    replay.add_argument("--speed", type=_speed, default=20.0, metavar="N", help="so many times as fast (default: 20)")
     return parser.parse_args(arguments)
+
+
+def _speed(text: str) -> float:
+    speed = float(text)
+    if not 0.01 <= speed <= 1_000_000:
+        raise ValueError
+    return speed
 
 
 def _run(chosen: object, config: object) -> int:
     """Show the console. Ends the process itself: an ordinary end would wait for a run that goes on."""
-    import os
     from multiprocessing import resource_tracker
+
+    # Textual reads it when it is imported. With its 100 ms, a key that follows escape quickly becomes alt and that key.
+    os.environ.setdefault("ESCDELAY", "25")
 
     # Textual replaces the standard streams, and starting this helper needs the real ones.
     resource_tracker.ensure_running()
@@ -67,6 +106,8 @@ def _run(chosen: object, config: object) -> int:
     app.run()
     if app.main.link is not None:
         app.main.link.leave()
+    if app.left is not None:
+        print(f"The run goes on; fllm-tui attach {shlex.quote(str(app.left))} shows it again.")
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(app.return_code or 0)

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from textual.app import App, SystemCommand
@@ -55,6 +56,7 @@ class Console(App[int]):
         self.register_theme(CALM)
         self.theme = CALM.name
         self._options = options
+        self.left: Path | None = None  # the run that was left under way
         self.main = MainScreen(options, config or options.resolve(), start or begin)
 
     def get_default_screen(self) -> Screen[Any]:
@@ -66,7 +68,11 @@ class Console(App[int]):
             if number is not None:
                 with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
                     asyncio.get_running_loop().add_signal_handler(number, self._signalled, number)
-        if self._options.start:
+        if self._options.attach is not None:
+            self.call_after_refresh(self.main.open_run, self._options.attach, speed=self._options.speed)
+        elif self._options.library:
+            self.call_after_refresh(self.main.action_runs)
+        elif self._options.start:
             self.call_after_refresh(self.main.action_start)
 
     def _signalled(self, number: int) -> None:
@@ -90,14 +96,18 @@ class Console(App[int]):
     async def action_quit(self) -> None:
         """Quit; with a run under way, ask first."""
         store = self.main.store
-        if not store.under_way:
+        if not store.under_way or store.replayed:
             self.exit(return_code=0)
         elif self.main.quitting:
             self.notify("Saving; the console closes when that is done.")
         else:
-            self.push_screen(quit_question(store.word()), self._quit_answered)
+            self.push_screen(
+                quit_question(store.word(), lonely=store.paused and not store.attached), self._quit_answered
+            )
 
     def _quit_answered(self, answer: str | None) -> None:
+        if answer == "leave":
+            self._leave()
         if answer != "stop":
             return
         if not self.main.store.under_way:
@@ -106,6 +116,14 @@ class Console(App[int]):
         self.main.quitting = True
         if not self.main.store.stopping:
             self.main.action_stop()
+
+    def _leave(self) -> None:
+        """Exit; the run does not depend on this console."""
+        self.left = self.main.store.folder if self.main.store.under_way else None
+        if self.main.link is None:
+            self.main.leaving = True  # its process is just being started
+        else:
+            self.exit(return_code=0)
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """What the palette offers: what can be done now."""
@@ -122,6 +140,7 @@ class Console(App[int]):
                 yield SystemCommand(title, text, run)
         if rests and main.store.folder is not None:
             yield SystemCommand("New run", "Let go of this run; the next start makes a new one", main.action_new_run)
+        yield SystemCommand("Runs", "The library of runs: attach, look, resume, compare, delete", main.action_runs)
         yield SystemCommand("Theme", "Choose the colours", self.action_change_theme)
         yield SystemCommand("Help", "The keys, and how to read the screen", main.action_help)
         yield SystemCommand("Quit", "Leave the console", self.action_quit)

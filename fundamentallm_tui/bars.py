@@ -49,6 +49,10 @@ class KeyBar(Widget):
                 items.append(f"[@click=screen.{key.action}][b $text-accent]{name}[/] {label}[/]")
             else:
                 items.append(f"[$foreground 35%]{name} {label}[/]")
-        items.append("[@click=app.command_palette][b $text-accent]^p[/] palette[/]")
-        items.append("[@click=app.quit][b $text-accent]^q[/] quit[/]")
-        return Content.from_markup(" " + "  ".join(items))
+        ends = ["[@click=app.command_palette][b $text-accent]^p[/] palette[/]"]
+        ends.append("[@click=app.quit][b $text-accent]^q[/] quit[/]")
+        whole = Content.from_markup(" " + "  ".join([*items, *ends]))
+        # a narrow terminal leaves out what the help tells too
+        return (
+            whole if whole.cell_length <= self.size.width else Content.from_markup(" " + "  ".join([*items, ends[1]]))
+        )

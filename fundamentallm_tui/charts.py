@@ -69,7 +69,7 @@ class ChartPane(Vertical):
 
 
 class LossChart(ChartPane):
-    """Training loss of every step, faint, and validation loss over it."""
+    """Training loss of every step, faint, and the points of validation over it."""
 
     NAME = "Loss"
 
@@ -78,7 +78,8 @@ class LossChart(ChartPane):
         title = [(f"  train {loss(train.last[1])}", "$foreground 60%")] if train.last else []
         if val.last:
             title.append((f"  val {loss(val.last[1])}", "$text-accent"))
-        return title, [self.line(train, "foreground", 0.5), self.line(val, "text-accent", points=True)]
+        # a cell shows the last line in it: validation is seen by its points, training only by its dots
+        return title, [self.line(val, "text-accent", points=True), self.line(train, "foreground", 0.5)]
 
 
 class RateChart(ChartPane):

@@ -20,7 +20,7 @@ class Choice:
 
 
 class Question(ModalScreen[str]):
-    """Ends with the `id` of what was chosen; escape chooses the last, which changes nothing."""
+    """Ends with the `id` of what was chosen; escape chooses "cancel", which changes nothing."""
 
     BINDINGS = [Binding("escape", "choose('')", "Change nothing")]
 
@@ -43,13 +43,36 @@ class Question(ModalScreen[str]):
         self.dismiss(event.option.id or "")
 
     def action_choose(self, id: str) -> None:
-        self.dismiss(id or self._choices[-1].id)
+        self.dismiss(id or "cancel")
 
 
-def quit_question(word: str) -> Question:
-    """What to do with a run that is under way when its console is to be closed."""
+def quit_question(word: str, *, lonely: bool) -> Question:
+    """What to do with a run that is under way when its console is to be closed; `lonely`: it rests without one."""
+    leave = (
+        "Leave it alone: paused, it saves and ends" if lonely else "Leave it running; fllm-tui attach shows it again"
+    )
     return Question(
         "Quit",
         f"The run is {word}. What shall become of it?",
-        [Choice("stop", "s", "Stop and save, then quit"), Choice("cancel", "c", "Cancel: stay here")],
+        [
+            Choice("leave", "l", leave),
+            Choice("stop", "s", "Stop and save, then quit"),
+            Choice("cancel", "c", "Cancel: stay here"),
+        ],
+    )
+
+
+def folder_question(folder: str, live: bool) -> Question:
+    """What to do when the folder that was named for a new run holds one."""
+    words = "holds a run that another process is writing" if live else "holds a run already"
+    there = Choice("open", "a", "Attach: watch and steer it") if live else Choice("resume", "g", "Go on with that run")
+    new = Choice("new", "n", "Start a new run in a folder beside it")
+    return Question("The folder is taken", f"{folder} {words}.", [there, new, Choice("cancel", "c", "Cancel")])
+
+
+def delete_question(folder: str) -> Question:
+    return Question(
+        "Delete",
+        f"Delete {folder} with all of its checkpoints? This cannot be undone.",
+        [Choice("cancel", "c", "Cancel: keep it"), Choice("delete", "d", "Delete it for good")],
     )

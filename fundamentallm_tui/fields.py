@@ -72,6 +72,7 @@ class Fields(ScrollView, can_focus=True):
         Binding("backspace", "delete(-1)", show=False),
         Binding("delete", "delete(0)", show=False),
         Binding("ctrl+u", "clear", show=False),
+        Binding("ctrl+k", "cut", show=False),
         Binding("enter", "enter", show=False),
     ]
 
@@ -304,6 +305,12 @@ class Fields(ScrollView, can_focus=True):
     def action_clear(self) -> None:
         if not self.cells[self.at].choices:
             self._put(self.cells[self.at], "")
+
+    def action_cut(self) -> None:
+        """Delete from the cursor to the end."""
+        cell = self.cells[self.at]
+        if not cell.choices:
+            self._put(cell, "" if cell.whole else cell.value[: cell.cursor])
 
     def action_enter(self) -> None:
         if self._submits:

@@ -40,7 +40,9 @@ class Form(Vertical):
         self.total_steps = 0  # what the run would take; 0 until that is known
         self.fields = Fields(_rows(self.preset.name if self.preset else "", config), id="fields")
         self._flags = options.flags
+        self._preset_problem: dict[str, str] = {}
         self._text_problem: dict[str, str] = {}
+        self._value_problems: dict[str, str] = {}
         self._reading = 0
 
     @property
@@ -62,9 +64,11 @@ class Form(Vertical):
     # Values
 
     def fill(self, config: Config) -> None:
-        """Show the values of a configuration."""
-        self.fields.show_values({name: shown(value) for name, value in to_dict(config).items()})
+        """Show the values of a configuration, which are a run's own and no preset's."""
+        self._preset_problem, self._text_problem, self.preset = {}, {}, None
+        self.fields.show_values({PRESET: "", **{name: shown(value) for name, value in to_dict(config).items()}})
         self._check()
+        self._hint("")
 
     def make_read_only(self, names: set[str], *, preset: bool) -> None:
         """Make these settings read-only, and no others."""
@@ -95,23 +99,38 @@ class Form(Vertical):
 
     def _check(self) -> None:
         values = {name: _raw(name, cell.value) for name, cell in self.fields.cells.items() if name != PRESET}
+        self.config, self._value_problems = None, {}
         try:
-            self.config = resolve(Layer(values))
+            config = resolve(Layer(values))
         except ConfigError as error:
-            self.config = None
-            self.show_problems(by_setting(error))
-            return
-        self.show_problems(self._text_problem)
+            self._value_problems = by_setting(error)
+        else:
+            self.config = None if self._preset_problem else config  # nothing is trained under a broken preset's name
+        self._show_all()
         self._measure()
 
+    def _show_all(self) -> None:
+        self.show_problems({**self._text_problem, **self._value_problems, **self._preset_problem})
+
     def _preset_chosen(self, name: str) -> None:
+        """Fill in a preset's values; wrong ones too, each with its problem, so that they can be mended here."""
+        values: dict[str, object] = {}
+        strange: list[str] = []
         try:
             self.preset = load_preset(name)
-            config = resolve(self.preset.layer, self._flags)
         except UserError as error:
-            self.show_problems({PRESET: "; ".join(str(error).splitlines())})
-            return
-        self.fill(config)
+            strange = str(error).splitlines()
+        else:
+            values = {**to_dict(Config()), **self.preset.layer.values, **self._flags.values}
+            try:
+                values = to_dict(resolve(self.preset.layer, self._flags))
+            except ConfigError as error:
+                strange = [
+                    str(problem) for problem in error.problems if problem.name in values.keys() - SETTINGS.keys()
+                ]
+        self._preset_problem = {PRESET: "; ".join(strange)} if strange else {}
+        self.fields.show_values({name: shown(value) for name, value in values.items() if name in SETTINGS})
+        self._check()
         self._hint(PRESET)
 
     # What it will amount to
@@ -121,17 +140,19 @@ class Form(Vertical):
         """Read the text and say how large the run will be; a file may be large, so not on the screen's thread."""
         self._reading += 1
         number, config = self._reading, self.config
+        data = SETTINGS["data"].parse(_raw("data", self.fields.cells["data"].value))
         time.sleep(THINKING)
-        if config is None or number != self._reading:
+        if number != self._reading:
             return
         problem, size, steps = "", "", 0
         try:
-            if not config.data:
+            if not data:
                 raise UserError("no data: name a text file to learn from")
-            measured = measure(config.data)
-            told = estimate_size(config, measured.lengths, measured.vocab_size)
-            steps = told.total_steps
-            size = f"{millions(told.parameters)} params · {steps} steps · {sum(measured.lengths):,} chars"
+            measured = measure(data)
+            if config is not None:
+                told = estimate_size(config, measured.lengths, measured.vocab_size)
+                steps = told.total_steps
+                size = f"{millions(told.parameters)} params · {steps} steps · {sum(measured.lengths):,} chars"
         except UserError as error:
             problem = str(error)
         self.app.call_from_thread(self._measured, number, size, steps, problem)
@@ -142,8 +163,8 @@ class Form(Vertical):
         self.border_subtitle = Content.styled(size, "$text-accent")
         self.total_steps = steps
         before, self._text_problem = self._text_problem, {field_of(problem): problem} if problem else {}
-        if self.config is not None and self.problems == before:  # or they are about something else
-            self.show_problems(self._text_problem)
+        if self._text_problem != before:
+            self._show_all()
         else:
             self.post_message(self.Changed())
 

@@ -7,7 +7,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from fundamentallm_tui.keys import KEYS, OTHERS, written
+from fundamentallm_tui.keys import KEYS, OTHERS, RUN_KEYS, written
 
 # One paragraph, for someone who sees such curves for the first time.
 READING = (
@@ -47,5 +47,8 @@ def text() -> Content:
         rows += [(f"{written(key.key):<9}{written(key.letter):<5}", "bold $text-accent"), f"{key.help}\n"]
     for name, meaning in OTHERS:
         rows += [(f"{name:<14}", "bold $text-accent"), f"{meaning}\n"]
+    rows.append(("\nIn the library of runs\n", "$foreground 60%"))
+    for key in RUN_KEYS:
+        rows += [(f"{written(key.key):<14}", "bold $text-accent"), f"{key.help}\n"]
     rows += ["\n", ("Single letters act outside text fields; escape leaves one.\n\n", "$foreground 60%"), READING]
     return Content.assemble(*rows)

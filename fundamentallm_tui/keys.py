@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from textual.binding import Binding, BindingType
 
+WRITTEN = {"question_mark": "?", "slash": "/"}
 PANES = (("config", "Config"), ("log", "Log"), ("loss", "Loss"), ("rate", "Learning rate"), ("sample", "Sample"))
 
 
@@ -32,7 +33,19 @@ KEYS = (
     Key("save", "save", "f7", "Save a checkpoint now; it is kept for good", "save", "s"),
     Key("stop", "stop", "f8", "Stop: finish the step, save, end", "stop", "x"),
     Key("prompt", "prompt", "ctrl+g", "To the prompt; enter continues it; up: earlier ones", "sample", "g"),
+    Key("runs", "runs", "ctrl+o", "The library of runs: attach, look, resume, compare", "runs", "o"),
     Key("help", "help", "f1", "This help", "help", "question_mark"),
+)  # fmt: skip
+
+# In the library of runs every key is a letter: there is no text field but the filter.
+RUN_KEYS = (
+    Key("run.open", "open", "enter", "Open it: attach if it is under way, else look at it", "open"),
+    Key("run.resume", "resume", "r", "Go on with one that stopped, failed or was interrupted", "resume"),
+    Key("run.mark", "mark", "space", "Mark it; two marked ones can be compared", "mark"),
+    Key("run.compare", "compare", "c", "Compare the settings of the two marked", "compare"),
+    Key("run.delete", "delete", "d", "Delete it; asks first", "delete"),
+    Key("run.sort", "sort", "t", "Sort by age, name, best loss, steps", "sort"),
+    Key("run.filter", "filter", "slash", "Filter: type words of name, state or text", "filter"),
 )  # fmt: skip
 
 # Keys that other parts of the program bind, so that the help is complete.
@@ -56,6 +69,11 @@ PANE_BINDINGS = [
 ]  # fmt: skip
 
 
+def run_bindings() -> list[BindingType]:
+    """What the library of runs binds; in its filter, letters are text."""
+    return [Binding(key.key, key.action, key.help, id=key.id) for key in RUN_KEYS]
+
+
 def bindings() -> list[BindingType]:
     """Everything that the main screen binds."""
     return [*(binding for key in KEYS for binding in key.bindings()), *PANE_BINDINGS]
@@ -63,6 +81,6 @@ def bindings() -> list[BindingType]:
 
 def written(key: str) -> str:
     """A key as people write it: "F5", "^g", "?"."""
-    if key == "question_mark":
-        return "?"
+    if key in WRITTEN:
+        return WRITTEN[key]
     return key.upper() if key[:1] == "f" and key[1:].isdigit() else key.replace("ctrl+", "^")

@@ -20,6 +20,9 @@ class Options:
     config: Layer = Layer({})
     flags: Layer = Layer({})
     start: bool = False
+    attach: Path | None = None  # a run to show
+    speed: float = 0.0  # play it back instead, so many times as fast as it was
+    library: bool = False  # open the library of runs
 
     def resolve(self) -> Config:
         """
@@ -32,7 +35,7 @@ class Options:
 
 def goes_on_from(store: Store) -> Path | None:
     """The checkpoint with which a start goes on, if it does."""
-    if store.phase not in (STOPPED, FAILED) or store.folder is None:
+    if store.phase not in (STOPPED, FAILED) or store.folder is None or store.replayed:
         return None
     for name in (store.saved, LAST):
         if name and (store.folder / name).is_file():
@@ -54,11 +57,21 @@ def next_job(store: Store, config: Config, label: str) -> Job:
         saved, typed = to_dict(store.config), to_dict(config)
         changes = {name: typed[name] for name in typed if typed[name] != saved[name] and name not in NEVER_CHANGED}
         changed_when_resuming(store.config, changes)
+        if store.attached:
+            return Job(config, store.folder, changes=changes, auto=True)
         return Job(config, store.folder, checkpoint, changes)
     folder = choose_folder(config, label)
     if store.folder is not None:
-        folder = _beside(folder)
+        folder = beside(folder)
     return Job(config, folder)
+
+
+def taken_folder(store: Store, config: Config) -> Path | None:
+    """The folder that was named for a new run and holds one that this console knows nothing of."""
+    if config.output_dir is None or store.folder is not None:
+        return None
+    folder = choose_folder(config)
+    return folder if (folder / JOURNAL).exists() else None
 
 
 def by_setting(error: ConfigError) -> dict[str, str]:
@@ -67,8 +80,8 @@ def by_setting(error: ConfigError) -> dict[str, str]:
     return {flags.get(problem.name, problem.name): problem.text for problem in error.problems}
 
 
-def _beside(folder: Path) -> Path:
-    """`folder`, or the first free `<folder>-<n>` if a run of this console is in it."""
+def beside(folder: Path) -> Path:
+    """`folder`, or the first free `<folder>-<n>` if a run is in it."""
     n, free = 2, folder
     while (free / JOURNAL).exists():
         free = folder.with_name(f"{folder.name}-{n}")

@@ -56,6 +56,11 @@ class LogView(ScrollView, can_focus=True):
             self._rows += [row for line in lines for row in self._wrapped(line)]
         self._grown()
 
+    def clear(self) -> None:
+        """Forget everything: another run is shown."""
+        self._lines, self._rows, self._follows = [], [], True
+        self._grown()
+
     def watch_scroll_y(self, old: float, new: float) -> None:
         super().watch_scroll_y(old, new)
         self._follows = round(new) >= self.max_scroll_y

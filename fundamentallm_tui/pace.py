@@ -8,6 +8,7 @@ from textual.widget import Widget
 
 WATCHED = 8
 PRESENCE = 10.0  # seconds after a key in which someone is taken to be watching
+HURRY, HURRIED = 60.0, 1.0  # for so many seconds after `hurry`, no picture waits longer than this
 
 
 class Pace:
@@ -15,7 +16,8 @@ class Pace:
 
     `share` is the part of one core that drawing may take: a picture that costs 20 ms at a share of 1 % comes every two
     seconds. While someone is at the keyboard it may take `WATCHED` times as much. A widget that cannot be seen is not
-    drawn; whoever shows it calls `ask` again.
+    drawn; whoever shows it calls `ask` again. `hurry` says that something begins which is looked at closely for a
+    minute.
     """
 
     touched = -1e9  # when a key was pressed last, for all paces; monotonic seconds
@@ -28,6 +30,7 @@ class Pace:
         """
         self._widget, self._draw, self._least, self._share = widget, draw, least, share
         self._next = 0.0
+        self._hurried = -1e9
         self._timer: Timer | None = None
 
     def ask(self, *, now: bool = False) -> None:
@@ -40,6 +43,10 @@ class Pace:
         elif self._timer is None:
             self._timer = self._widget.set_timer(wait, self._go)
 
+    def hurry(self) -> None:
+        """What is drawn is about to change fast, and its first drawings, which load things, cost more than others."""
+        self._hurried, self._next = time.monotonic(), 0.0
+
     def _go(self) -> None:
         if self._timer is not None:
             self._timer.stop()
@@ -47,7 +54,10 @@ class Pace:
         cost = self._draw()
         now = time.monotonic()
         share = self._share * (WATCHED if now - Pace.touched < PRESENCE else 1)
-        self._next = now + max(self._least, cost / share)
+        wait = cost / share
+        if now - self._hurried < HURRY:
+            wait = min(wait, HURRIED)
+        self._next = now + max(self._least, wait)
 
 
 def visible(widget: Widget) -> bool:

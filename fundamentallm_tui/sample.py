@@ -19,6 +19,8 @@ from fundamentallm_tui.store import Store
 from fundamentallm_tui.words import clean, shown
 
 NO_MODEL = "No model yet. F5 starts a run; then write a prompt above, and enter lets the model go on from it."
+GONE = "The process of this run is gone, and its model with it. Going on brings it back."
+PLAYED = "This is a replay: there is no model to ask."
 WAITING = "The model is being made; it can be asked as soon as training begins."
 READY = "Write a prompt above; enter lets the model go on from it."
 
@@ -132,6 +134,14 @@ class SamplePane(Vertical):
         event.stop()
         self.border_subtitle = KNOBS[event.name].help if event.name else ""
 
+    def why_not(self) -> str:
+        """Why there is no model to ask."""
+        if self.store.replayed:
+            return PLAYED
+        if self.store.under_way:
+            return WAITING
+        return GONE if self.store.attached else NO_MODEL
+
     def refuse(self, why: str) -> None:
         """The model cannot be asked."""
         self._notice = why
@@ -144,7 +154,7 @@ class SamplePane(Vertical):
         if self._notice:
             self.output.update(Content.styled(clean(self._notice), "$text-warning"))
         elif not sample.id:
-            text = READY if self._model else WAITING if self.store.under_way else NO_MODEL
+            text = READY if self._model else self.why_not()
             self.output.update(Content.styled(text, "$foreground 60%"))
         else:
             prompt, text = clean(sample.prompt, newlines=True), clean(sample.text, newlines=True)

@@ -1,5 +1,10 @@
 """The main screen: the panes, what the keys do to the run, and what the run does to the panes."""
 
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Horizontal
@@ -10,19 +15,29 @@ from fundamentallm.commands import CancelSample, Command, Pause, Resume, Save, S
 from fundamentallm.config import SETTINGS, Config, ConfigError
 from fundamentallm.errors import UserError
 from fundamentallm.job import Job
+from fundamentallm.library import find_runs
+from fundamentallm.run import is_held
 from fundamentallm_tui import keys, story
 from fundamentallm_tui.bars import KeyBar, TabBar
+from fundamentallm_tui.catalogue import LIVE
 from fundamentallm_tui.charts import LossChart, RateChart
+from fundamentallm_tui.controls import farewell, possible, start_word
+from fundamentallm_tui.dialogs import folder_question
 from fundamentallm_tui.fetching import Fetch, missing_corpus
 from fundamentallm_tui.form import Form, field_of
 from fundamentallm_tui.help import Help
-from fundamentallm_tui.launch import Options, by_setting, goes_on_from, next_job
+from fundamentallm_tui.launch import Options, beside, by_setting, goes_on_from, next_job, taken_folder
 from fundamentallm_tui.link import Gone, Link, News, SessionLike, Starter
 from fundamentallm_tui.log import LogView
 from fundamentallm_tui.pace import Pace
-from fundamentallm_tui.sample import WAITING, SamplePane
+from fundamentallm_tui.replay import Replay
+from fundamentallm_tui.sample import SamplePane
 from fundamentallm_tui.status import StatusLine
-from fundamentallm_tui.store import FINISHED, IDLE, PASSING, UNSEEN, Store
+from fundamentallm_tui.store import IDLE, PASSING, UNSEEN, Store
+from fundamentallm_tui.words import clean
+
+if TYPE_CHECKING:
+    from fundamentallm_tui.runs import Wanted
 
 
 class MainScreen(Screen[None]):
@@ -37,7 +52,8 @@ class MainScreen(Screen[None]):
         super().__init__()
         self.store = Store()
         self.link: Link | None = None
-        self.quitting = False
+        self.quitting = self.leaving = False
+        self._resume_when_read = False
         self._start = start
         self._unsent: list[Command] = []  # asked for while the process is being started
         self._look_again: Timer | None = None
@@ -68,26 +84,36 @@ class MainScreen(Screen[None]):
         self.log_view.add_class("pane")
         self._activate("config")
         self.store.name = self.form.label
+        self.store.epochs = self.form.config.epochs if self.form.config else 0
         self.set_interval(1.0, self._tick)
         self.show_changes({"phase"})
+        self._look_for_runs()
+
+    @work(thread=True)
+    def _look_for_runs(self) -> None:
+        """Say which runs are under way here; journals may be long, so not on the screen's thread."""
+        live = [run.folder for run in find_runs() if run.state in LIVE]
+        if live:
+            self.app.call_from_thread(self._tell_of_runs, live)
+
+    def _tell_of_runs(self, live: list[Path]) -> None:
+        others = [str(folder) for folder in live if folder != self.store.folder]
+        if others:
+            are = "is" if len(others) == 1 else "are"
+            self.store.say(f"{', '.join(others)} {are} under way; ctrl+o lists the runs, enter attaches.", story.WARN)
+            self.show_changes({"log"})
 
     # What can be done
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """True: it can be done. None: not now, and the footer says so."""
-        store = self.store
-        can = {
-            "start": not store.under_way or store.paused,
-            "pause": store.under_way and store.started is not None and not store.stopping,
-            "save": store.under_way and store.started is not None and not store.stopping,
-            "stop": store.under_way and not store.stopping,
-        }
-        return can.get(action, True) or None
+        return possible(self.store).get(action, True) or None
 
     @property
     def has_model(self) -> bool:
         """Whether a worker is there that can be asked for a sample."""
-        return self.link is not None and self.link.alive and self.store.started is not None
+        alive = self.link is not None and self.link.alive
+        return alive and self.store.started is not None and not self.store.replayed
 
     def action_start(self) -> None:
         if self.store.paused:
@@ -101,6 +127,10 @@ class MainScreen(Screen[None]):
             self.action_pane("config")
             self.form.to_problem()
             return
+        if (folder := taken_folder(self.store, config)) is not None:
+            question = folder_question(clean(str(folder)), is_held(folder))
+            self.app.push_screen(question, partial(self._folder_answered, folder, config))
+            return
         try:
             job = next_job(self.store, config, self.form.label)
         except UserError as error:
@@ -108,13 +138,22 @@ class MainScreen(Screen[None]):
             self.form.show_problems(wrong)
             self.form.to_problem()
             return
-        if self.link is not None:
-            self.link.leave()
-            self.link = None
-        self.store.begin(job.folder, self.form.label, config, goes_on=job.resume_from is not None)
+        self._begin(job)
+
+    def _begin(self, job: Job) -> None:
+        self._let_go()
+        goes_on = job.auto or job.resume_from is not None
+        self.store.begin(job.folder, self.form.label, job.config, goes_on=goes_on)
         self.store.total_steps = self.form.total_steps or self.store.total_steps
+        self._hurry()
         self.show_changes({"phase", "curves"})
         self._launch(job)
+
+    def _folder_answered(self, folder: Path, config: Config, answer: str | None) -> None:
+        if answer in ("open", "resume"):
+            self.open_run(folder, resume=answer == "resume")
+        elif answer == "new":
+            self._begin(Job(config, beside(folder)))
 
     def _fetched(self, there: bool | None) -> None:
         if there:
@@ -140,11 +179,54 @@ class MainScreen(Screen[None]):
     def action_help(self) -> None:
         self.app.push_screen(Help())
 
-    def action_new_run(self) -> None:
-        """Let go of the run that rests: the next start makes a new one."""
+    def action_runs(self) -> None:
+        """The library."""
+        from fundamentallm_tui.runs import Runs  # the first picture does not wait for it
+
+        self.app.push_screen(Runs(self.store.folder), self._run_chosen)
+
+    def _run_chosen(self, wanted: "Wanted | None") -> None:
+        if wanted is None:
+            return
+        if wanted.act == "removed":
+            self.action_new_run()
+            return
+        store, same = self.store, False
+        if store.folder is not None and not store.replayed:
+            same = store.folder.resolve() == wanted.folder.resolve()
+        if same and (store.under_way or wanted.act == "open"):
+            return
+        self.open_run(wanted.folder, resume=wanted.act == "resume")
+
+    def open_run(self, folder: Path, *, resume: bool = False, speed: float = 0.0) -> None:
+        """Show a run that another process writes, or wrote; `resume`: then go on with it; `speed`: play it back."""
+        from fundamentallm.session import Attached  # slow to import; the first picture does not wait for it
+
+        try:
+            session = Replay(folder, speed) if speed else Attached(folder)
+        except UserError as error:
+            self.store.say(str(error), story.BAD)
+            self.show_changes({"log"})
+            return
+        words = farewell(self.store)
+        self._let_go()
+        self.log_view.clear()
+        self._resume_when_read = resume
+        self.store.watch(folder, f"REPLAY ×{speed:g}" if speed else "", replayed=bool(speed))
+        if words:
+            self.store.say(words, story.WARN)
+        self._hurry()
+        self.show_changes({"phase", "curves", "sample"})
+        self._started(session)
+
+    def _let_go(self) -> None:
         if self.link is not None:
             self.link.leave()
             self.link = None
+
+    def action_new_run(self) -> None:
+        """Let go of the run that rests: the next start makes a new one."""
+        self._let_go()
         self.store.new_run()
         self.show_changes({"phase", "curves", "sample"})
 
@@ -168,11 +250,20 @@ class MainScreen(Screen[None]):
         """Tell the run something, and show at once that it was told."""
         if wanted:
             self.store.want(wanted)
+        self.store.ours.add(command.id)
         if self.link is not None:
-            self.link.send(command)
+            self._send(command)
         else:
             self._unsent.append(command)
         self.show_changes({"phase"})
+
+    def _send(self, command: Command) -> None:
+        try:
+            if self.link is not None:
+                self.link.send(command)
+        except OSError as error:  # an attached run's folder cannot be written to
+            self.store.wanted = ""
+            self.store.say(f"The run cannot be told: {error.strerror or error}", story.BAD)
 
     @on(Form.Changed)
     def _form_changed(self) -> None:
@@ -186,13 +277,18 @@ class MainScreen(Screen[None]):
     @on(SamplePane.Asked)
     def _sample(self, event: SamplePane.Asked) -> None:
         if not self.has_model or self.link is None:
-            self.sample.refuse(WAITING if self.store.under_way else "There is no model to ask. F5 starts a run.")
+            self.sample.refuse(self.sample.why_not())
             return
         if not self.store.sample.done:
-            self.link.send(CancelSample(sample=self.store.sample.id))
+            self._send(CancelSample(sample=self.store.sample.id))
         self.store.ask(event.command.id, event.command.prompt)
-        self.link.send(event.command)
+        self.store.ours.add(event.command.id)
+        self._send(event.command)
         self.sample.show()
+
+    def _hurry(self) -> None:
+        self.loss.pace.hurry()
+        self.rate.pace.hurry()
 
     # A run's process
 
@@ -209,8 +305,10 @@ class MainScreen(Screen[None]):
     def _started(self, session: SessionLike) -> None:
         self.link = Link(session, self.post_message)
         for command in self._unsent:
-            self.link.send(command)
+            self._send(command)
         self._unsent.clear()
+        if self.leaving:
+            self.app.exit(return_code=0)
 
     def _not_started(self, problem: str) -> None:
         self._unsent.clear()
@@ -224,12 +322,18 @@ class MainScreen(Screen[None]):
     @on(News)
     def _news(self, news: News) -> None:
         if news.link is self.link:
-            self.show_changes(self.store.apply(news.events))
+            changed = self.store.apply(news.events)
+            if changed & {"run", "config"} and self.store.attached and self.store.config is not None:
+                self.form.fill(replace(self.store.config, output_dir=None))
+            self.show_changes(changed)
 
     @on(Gone)
     def _gone(self, gone: Gone) -> None:
         if gone.link is self.link:
             self.show_changes(self.store.died(gone.end, gone.tail))
+            resume, self._resume_when_read = self._resume_when_read, False
+            if resume and goes_on_from(self.store) is not None:
+                self.action_start()
 
     # What is shown
 
@@ -251,13 +355,8 @@ class MainScreen(Screen[None]):
         self._status_pace.ask(now=True)
         if store.phase in PASSING and self._look_again is None:
             self._look_again = self.set_timer(UNSEEN, self._passing)
-        state = (
-            store.under_way,
-            store.paused,
-            store.stopping,
-            store.phase if not store.under_way else "",
-            self.has_model,
-        )
+        rests = "" if store.under_way else store.phase
+        state = (store.under_way, store.paused, store.stopping, rests, self.has_model)
         if state == self._state:
             return
         self._state = state
@@ -266,16 +365,7 @@ class MainScreen(Screen[None]):
         self.form.make_read_only(
             set(SETTINGS) if store.under_way else fixed if going_on else set(), preset=store.under_way or going_on
         )
-        start = (
-            "resume"
-            if store.paused and store.under_way
-            else "go on"
-            if going_on
-            else "new run"
-            if store.phase == FINISHED
-            else "start"
-        )
-        self.bar.show({"start": start, "pause": "resume" if store.paused else "pause"})
+        self.bar.show({"start": start_word(store), "pause": "resume" if store.paused else "pause"})
         self.refresh_bindings()
         self.sample.show(self.has_model)
         if not store.under_way and store.phase != IDLE:

@@ -13,6 +13,7 @@ COLOURS = {
 }  # fmt: skip
 SMALLEST_NAME = 10
 GAP = 2
+STEPS, EPOCHS = 5, 2  # digits that have room before it is known how many there will be
 
 
 class StatusLine(Widget):
@@ -47,12 +48,12 @@ def layout(store: Store, width: int) -> list[tuple[str, str]]:
 
 
 def _columns(store: Store) -> list[tuple[str, str, str]]:
-    steps, epochs = len(str(store.total_steps)), len(str(store.epochs))
+    steps, epochs = max(STEPS, len(str(store.total_steps))), max(EPOCHS, len(str(store.epochs)))
     share = f"{100 * store.step // store.total_steps}%" if store.total_steps else "0%"
     return [
         ("word", f"{store.word():<10}", "word"),
-        ("step", f"step {store.step:>{steps}}/{store.total_steps or '–'}", ""),
-        ("epoch", f"epoch {store.epoch:>{epochs}}/{store.epochs or '–'}", ""),
+        ("step", f"step {store.step:>{steps}}/{store.total_steps or '–':<{steps}}", ""),
+        ("epoch", f"epoch {store.epoch:>{epochs}}/{store.epochs or '–':<{epochs}}", ""),
         ("percent", f"{share:>4}", ""),
         ("eta", f"ETA {duration(store.eta()):>6}", ""),
         ("rate", f"{rate(store.tokens_per_second):>5} tok/s", "$foreground 60%"),
@@ -70,4 +71,6 @@ def _name(store: Store, space: int) -> str:
     whole = " · ".join(part for part in (clean(store.name), folder) if part) or "fundamentallm"
     if len(whole) <= space or store.folder is None:
         return whole
+    if store.replayed:  # the first thing to know
+        return clip(f"{clean(store.name)} {clean(store.folder.name)}", space)
     return folder if len(folder) <= space else clip(clean(store.folder.name), space)

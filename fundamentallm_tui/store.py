@@ -7,23 +7,24 @@ has heard of it; what the run then says wins.
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from fundamentallm.config import Config
+from fundamentallm.config import SETTINGS, Config, ConfigError, Layer, resolve, to_dict
 from fundamentallm.events import (
     Answered,
-    CheckpointFailed,
     CheckpointSaved,
     Evaluated,
     Event,
     Failed,
     Finished,
-    Notice,
+    Intervention,
     Phase,
     Progress,
     RunStarted,
     Sampled,
     last_step,
 )
+from fundamentallm.run import LAST
 from fundamentallm_tui import story
 from fundamentallm_tui.series import Series
 from fundamentallm_tui.story import LogLine
@@ -61,6 +62,8 @@ class Store:
         self.config: Config | None = None
         self.started: RunStarted | None = None
         self.sample = SampleText()
+        self.attached = self.replayed = False
+        self.ours: set[str] = set()  # the ids of what this console asked for
         self._lines: list[LogLine] = []
         self._forget_run()
 
@@ -71,6 +74,7 @@ class Store:
         self.tokens_per_second: float | None = None
         self.grad_norm: float | None = None
         self.saved = ""
+        self._saved_at = -1
         self._before = self.phase
         self._since = 0.0
         self._eta: float | None = None
@@ -84,7 +88,14 @@ class Store:
             self._forget_run()
         self.folder, self.name, self.config, self.started = folder, name, config, None
         self.phase, self.wanted, self.epochs = "loading", "", config.epochs
+        self.attached = self.replayed = False
         self._eta = self.tokens_per_second = None
+
+    def watch(self, folder: Path, name: str, *, replayed: bool = False) -> None:
+        """A run that another process started is to be shown."""
+        self.new_run()
+        self.folder, self.name, self.phase = folder, name, "loading"
+        self.attached, self.replayed = True, replayed
 
     def want(self, phase: str, now: float | None = None) -> None:
         """A person asked for a phase: it is shown until the run says more."""
@@ -100,6 +111,7 @@ class Store:
         self.phase, self.wanted, self.name = IDLE, "", ""
         self.folder = self.config = self.started = None
         self.sample = SampleText()
+        self.attached = self.replayed = False
         self._forget_run()
 
     # What panes read
@@ -149,7 +161,7 @@ class Store:
         changed: set[str] = set()
         for event in events:
             changed |= self._apply(event, now)
-        self._lines += (told := story.tell(events, self.sample.id))
+        self._lines += (told := story.tell(events, self.sample.id, self.ours))
         return changed | {"log"} if told else changed
 
     def died(self, end: str, tail: list[str], now: float | None = None) -> set[str]:
@@ -157,10 +169,15 @@ class Store:
         if not self.under_way:
             return {"phase"}
         self.phase, self.wanted = FAILED, ""
-        self.say(f"The engine is gone: {end or 'nobody knows why'}. Its last words, from engine.log:", story.BAD)
-        for line in tail or ["(it said nothing)"]:
+        if self.attached:  # nobody knows of a failure
+            self.phase, tail = STOPPED, tail[-3:]
+            self.say("The journal ends here." if self.replayed else "Interrupted: its process is gone.", story.BAD)
+        else:
+            self.say(f"The engine is gone: {end or 'nobody knows why'}. Its last words, from engine.log:", story.BAD)
+            tail = tail or ["(it said nothing)"]
+        for line in tail:
             self.say(f"  {line}", story.FAINT)
-        if self.saved:
+        if self.saved and not self.replayed:
             self.say(f"F5 goes on from {self.saved}.", story.WARN)
         return {"phase", "log"}
 
@@ -177,7 +194,8 @@ class Store:
                     self.val.append(event.step, event.val_loss)
                 return {"curves"}
             case CheckpointSaved():
-                self.saved = event.path
+                if event.path == LAST or event.step != self._saved_at:  # of equal states, last.pt
+                    self.saved, self._saved_at = event.path, event.step
             case Sampled():
                 return self._sampled(event)
             case Answered():
@@ -192,13 +210,18 @@ class Store:
                 self.saved = event.saved or self.saved
                 self.phase, self.wanted = FAILED, ""
                 return {"phase", "step"}
-            case CheckpointFailed() | Notice():
-                pass
+            case Intervention() if self.config is not None:
+                self.config = _with(self.config, {event.setting: event.new}) or self.config
+                return {"config"}
         return set()
 
     def _run_started(self, event: RunStarted) -> set[str]:
         for series in (self.train, self.val, self.rate):
             series.truncate_after(event.step)
+        if not self.under_way:  # somebody went on with it
+            self.phase = "loading"
+        if self.attached:
+            self.config = _with(Config(), event.config) or self.config
         self.started, self.step, self.total_steps = event, event.step, event.total_steps
         if event.steps_per_epoch:
             self.epochs = event.total_steps // event.steps_per_epoch
@@ -247,3 +270,12 @@ class Store:
         """Remember the ETA as it stands, before its clock starts or stops."""
         if self._eta is not None:
             self._eta, self._eta_at = self.eta(now), now
+
+
+def _with(config: Config, values: dict[str, Any]) -> Config | None:
+    """A configuration with other values; None where they are none: an older version, or somebody else's journal."""
+    known = {name: value for name, value in values.items() if name in SETTINGS}
+    try:
+        return resolve(Layer({**to_dict(config), **known}))
+    except ConfigError:
+        return None

@@ -1,5 +1,6 @@
 """The log's words: what each event means, told in one line. Text from outside is made harmless here."""
 
+from collections.abc import Container
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -16,8 +17,10 @@ from fundamentallm.events import (
     Phase,
     RunStarted,
 )
+from fundamentallm.run import LAST
 from fundamentallm_tui.words import clean, duration, loss, millions, shown, size
 
+ASKED = {"save": "saved as asked", "stop": "told to stop", "sample": "wrote a sample"}  # by somebody else
 PLAIN, FAINT, GOOD, WARN, BAD = "plain", "faint", "good", "warn", "bad"
 
 
@@ -35,8 +38,13 @@ def lines(text: str, kind: str, moment: float) -> list[LogLine]:
     return [LogLine(moment, kind, clean(line)) for line in text.splitlines() or [""]]
 
 
-def tell(events: list[Event], sample: str) -> list[LogLine]:
-    """The lines of a batch of events; files that were saved at one step share a line. `sample` is shown elsewhere."""
+def tell(events: list[Event], sample: str, ours: Container[str] = ()) -> list[LogLine]:
+    """The lines of a batch of events; files that were saved at one step share a line.
+
+    Args:
+        sample: the id of the sample that is shown elsewhere.
+        ours: the ids of the commands of this console; of all others it is said who gave them.
+    """
     told: list[LogLine] = []
     for key, group in groupby(events, lambda event: (type(event), getattr(event, "step", 0))):
         batch = list(group)
@@ -44,7 +52,7 @@ def tell(events: list[Event], sample: str) -> list[LogLine]:
             told += _saved([event for event in batch if isinstance(event, CheckpointSaved)])
             continue
         for event in batch:
-            kind, text = _words(event, sample)
+            kind, text = _words(event, sample, ours)
             told += lines(text, kind, event.time) if text else []
     return told
 
@@ -55,7 +63,8 @@ def _saved(events: list[CheckpointSaved]) -> list[LogLine]:
     return lines(f"saved {names} ({size(events[0].bytes)})", kind, events[-1].time)
 
 
-def _words(event: Event, sample: str) -> tuple[str, str]:
+def _words(event: Event, sample: str, ours: Container[str]) -> tuple[str, str]:
+    by = f" ({event.who})" if isinstance(event, Answered) and event.who and event.id not in ours else ""
     match event:
         case RunStarted():
             return PLAIN, _opening(event)
@@ -70,11 +79,13 @@ def _words(event: Event, sample: str) -> tuple[str, str]:
         case Intervention():
             return PLAIN, f"{event.setting} {shown(event.old)} -> {shown(event.new)} at step {event.step} ({event.who})"
         case Answered(ok=True, command="pause"):
-            return WARN, f"paused at step {event.step}"
+            return WARN, f"paused at step {event.step}{by}"
         case Answered(ok=True, command="resume"):
-            return PLAIN, f"goes on at step {event.step}"
-        case Answered(ok=False) if event.id != sample:
-            return WARN, f"{event.command.replace('_', ' ')}: not done: {event.why}"
+            return PLAIN, f"goes on at step {event.step}{by}"
+        case Answered(ok=True, command="save" | "stop" | "sample") if by:
+            return PLAIN, f"{ASKED[event.command]}{by}"
+        case Answered(ok=False) if event.id != sample and event.command != "cancel_sample":  # it was over already
+            return WARN, f"{event.command.replace('_', ' ')}: not done: {event.why}{by}"
         case Notice():
             return {"warning": WARN, "error": BAD}.get(event.level, PLAIN), event.text
         case Finished():
@@ -102,4 +113,6 @@ def _ending(event: Finished) -> str:
     if event.best_val_loss is not None:
         best = f", best val {loss(event.best_val_loss)} at step {event.best_step}"
     path = f"; {event.path}" if event.path else ""
+    if event.reason == "stopped":  # the best model is not what a start goes on from
+        path = "" if event.unsaved else f"; {LAST} goes on from there"
     return f"{what} at step {event.step} after {duration(event.seconds)}{best}{path}"

@@ -48,6 +48,14 @@ def clock(seconds: float) -> str:
     return time.strftime("%H:%M:%S", time.localtime(seconds))
 
 
+def moment(seconds: float) -> str:
+    """Local date and time of a moment in seconds since 1970."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+    except (OverflowError, ValueError, OSError):  # somebody else's journal
+        return "–"
+
+
 def duration(seconds: float | None) -> str:
     """At most six characters: "0:05", "59:59", "2h05m", "12d05h"."""
     if seconds is None or not math.isfinite(seconds) or seconds < 0:

@@ -2,8 +2,9 @@
 
 import os
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import accumulate
+from pathlib import Path
 
 import torch
 
@@ -11,11 +12,13 @@ from fundamentallm.checkpoint import Checkpoint, Counters, load
 from fundamentallm.config import Config, changed_when_resuming, to_dict
 from fundamentallm.corpus import Corpus, fingerprint
 from fundamentallm.device import Precision, choose_device
-from fundamentallm.errors import UserError
+from fundamentallm.errors import NothingLeft, UserError
 from fundamentallm.estimate import estimate, spans
+from fundamentallm.events import Intervention
 from fundamentallm.job import Job
 from fundamentallm.model import Transformer
 from fundamentallm.optim import Optimizer
+from fundamentallm.recover import ended, interventions_after, newest_whole, newly_typed
 from fundamentallm.run import BEST, check_log_dir
 from fundamentallm.schedule import warmup
 from fundamentallm.text import read_texts
@@ -36,6 +39,8 @@ class Build:
     counters: Counters
     notices: list[str]
     best_on_disk: float | None = None  # the validation loss of best.pt
+    resumed_from: Path | None = None
+    interventions: list[Intervention] = field(default_factory=list)  # to be made again
 
     @property
     def total_steps(self) -> int:
@@ -61,8 +66,10 @@ def build(job: Job) -> Build:
     Raises:
         UserError: the data, the device or the checkpoint cannot be used.
     """
-    saved = None if job.resume_from is None else load(job.resume_from)
-    config = job.config if saved is None else changed_when_resuming(saved.settings(), job.changes)
+    source, told = newest_whole(job.folder) if job.auto else (job.resume_from, [])
+    saved = None if source is None else load(source)
+    changes = newly_typed(job.folder, job.changes) if job.auto else job.changes
+    config = job.config if saved is None else changed_when_resuming(saved.settings(), changes)
     config = replace(config, output_dir=str(job.folder))
     device = choose_device(config.device)
     if config.tensorboard:
@@ -70,7 +77,7 @@ def build(job: Job) -> Build:
     documents = read_texts(config.data)
     if saved is not None and saved.fingerprint != fingerprint(documents):
         raise UserError(
-            f"{', '.join(config.data)}: is not the text that {job.resume_from} was trained on; "
+            f"{', '.join(config.data)}: is not the text that {source} was trained on; "
             "restore the text, or start a new run"
         )
     size = estimate(config, documents)
@@ -81,32 +88,51 @@ def build(job: Job) -> Build:
     parts = Build(
         config, device, precision, tokenizer, corpus, model, Optimizer(model, config.optimizer), Counters(), []
     )
-    if saved is not None:
-        _restore(parts, saved, job)
+    parts.notices += told
+    if saved is not None and source is not None:
+        parts.resumed_from = source
+        _restore(parts, saved, source)
+        if not job.auto or ended(job.folder):  # else its last process was killed before it could say so
+            _check_rest(parts, source)
+        _respect_best(parts, job)
+    if job.auto:
+        parts.interventions = interventions_after(job.folder, parts.counters.step)
     parts.notices += _explain(parts, size.passes, [len(text) for text in documents])
     return parts
 
 
-def _restore(parts: Build, saved: Checkpoint, job: Job) -> None:
+def _restore(parts: Build, saved: Checkpoint, source: Path) -> None:
     try:
         parts.model.load_state_dict(saved.model)
         parts.optimizer.load_state_dict(saved.optimizer)
     except (RuntimeError, KeyError):
-        raise UserError(
-            f"{job.resume_from}: its weights do not fit its configuration; it was changed by hand"
-        ) from None
+        raise UserError(f"{source}: its weights do not fit its configuration; it was changed by hand") from None
     parts.counters = saved.progress()
-    if parts.counters.step >= parts.total_steps:
-        last = parts.config.epochs
-        raise UserError(f"{job.resume_from}: epoch {last} of {last} is done; give a larger total with --epochs")
-    if parts.config.early_stopping and parts.counters.epochs_without_gain >= parts.config.patience:
-        raise UserError(
-            f"{job.resume_from}: early stopping ended that run after {parts.counters.epochs_without_gain} epochs "
-            "without improvement; give a larger --patience, or go on from best.pt"
-        )
     if saved.threads <= (os.cpu_count() or 1):
         torch.set_num_threads(saved.threads)  # it changes the bits of a matrix product
-    _respect_best(parts, job)
+    now = {"torch": str(torch.__version__), "device": str(parts.device), "threads": torch.get_num_threads()}
+    other = [
+        f"{name} {getattr(saved, name)} then, {value} now"
+        for name, value in now.items()
+        if value != getattr(saved, name)
+    ]
+    if other:
+        parts.notices.append(f"goes on faithfully, not to the same bits: {'; '.join(other)}")
+
+
+def _check_rest(parts: Build, source: Path) -> None:
+    """
+    Raises:
+        NothingLeft: the run is at its end.
+    """
+    if parts.counters.step >= parts.total_steps:
+        last = parts.config.epochs
+        raise NothingLeft(f"{source}: epoch {last} of {last} is done; give a larger total with --epochs")
+    if parts.config.early_stopping and parts.counters.epochs_without_gain >= parts.config.patience:
+        raise NothingLeft(
+            f"{source}: early stopping ended that run after {parts.counters.epochs_without_gain} epochs "
+            "without improvement; give a larger --patience, or go on from best.pt"
+        )
 
 
 def _respect_best(parts: Build, job: Job) -> None:

@@ -5,6 +5,7 @@ import json
 import time
 import uuid
 from dataclasses import dataclass, field
+from typing import Any
 
 from fundamentallm.events import from_values, to_line
 
@@ -64,6 +65,14 @@ class CancelSample(Command):
     sample: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Set(Command):
+    """Change a `live` setting from the next step on: an intervention, recorded in the journal."""
+
+    setting: str
+    value: Any
+
+
 NAMES: dict[type[Command], str] = {
     Pause: "pause",
     Resume: "resume",
@@ -71,6 +80,7 @@ NAMES: dict[type[Command], str] = {
     Stop: "stop",
     Sample: "sample",
     CancelSample: "cancel_sample",
+    Set: "set",
 }
 KINDS = {name: kind for kind, name in NAMES.items()}
 

@@ -137,6 +137,10 @@ class Config:
     keep_checkpoints: int = setting(
         0, group=RUN, at_least=0, live=True, help="How many checkpoint_epoch_N.pt are kept, the newest; 0: all."
     )
+    on_console_loss: str = setting(
+        "continue", group=RUN, choices=("continue", "stop"), live=True,
+        help="What a run does when the console that started it is gone. One that is paused saves and ends.",
+    )  # fmt: skip
     output_dir: str | None = setting(
         None, group=RUN, help="The folder of the run.", auto="runs/<preset or data>-<n>"
     )  # fmt: skip
@@ -266,6 +270,23 @@ def to_dict(config: Config) -> dict[str, Any]:
     values = asdict(config)
     values["data"] = list(config.data)
     return values
+
+
+def changed_while_running(config: Config, name: str, raw: Any) -> Config:
+    """`config` with one live setting changed.
+
+    Raises:
+        UserError: there is no such setting, it cannot change during a run, or the value is wrong.
+    """
+    if name not in SETTINGS:
+        raise UserError(f"{name}: {unknown('setting', name, tuple(SETTINGS))}")
+    if not SETTINGS[name].live:
+        live = ", ".join(row.name for row in SETTINGS.values() if row.live)
+        raise UserError(f"{name}: cannot change while the run is under way; {live} can")
+    try:
+        return check_field(config, name, raw)
+    except ConfigError as error:
+        raise UserError(str(error.problems[0])) from None
 
 
 def changed_when_resuming(saved: Config, flags: Mapping[str, Any]) -> Config:

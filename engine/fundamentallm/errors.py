@@ -3,3 +3,7 @@
 
 class UserError(Exception):
     """What is wrong, where, and what to do; one line for each problem. Programs print it and exit with status 2."""
+
+
+class NothingLeft(UserError):
+    """There is nothing to do: the run is at its end."""

@@ -38,6 +38,7 @@ class RunStarted(Event):
     pid: int
     host: str
     resumed_from: str | None = None
+    recovered: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +130,7 @@ class Answered(Event):
     command: str
     ok: bool
     why: str = ""
+    who: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,6 +271,8 @@ def _fit(hint: Any, value: Any) -> Any:
         if not isinstance(value, list):
             return _MISFIT
         item = get_args(hint)[0]
+        if set(map(type, value)) <= {item}:  # a column of a long run: no look at each
+            return tuple(value)
         items = tuple(_fit(item, element) for element in value)
         return _MISFIT if any(element is _MISFIT for element in items) else items
     expected = origin or hint

@@ -16,17 +16,21 @@ class Job:
     """A configuration and the folder of its run.
 
     With `resume_from` the checkpoint's configuration stands in place of `config`, and `changes` are the settings that
-    were typed on top of it.
+    were typed on top of it. An `auto` job goes on from the newest whole checkpoint in its folder, interventions that
+    came after it included, and starts afresh where there is none.
     """
 
     config: Config
     folder: Path
     resume_from: Path | None = None
     changes: dict[str, Any] = field(default_factory=dict)
+    auto: bool = False
 
     @property
     def continues(self) -> bool:
         """Whether the run in the folder goes on. A checkpoint from elsewhere must not be written over another run."""
+        if self.auto:
+            return True
         return self.resume_from is not None and self.resume_from.resolve().parent == self.folder.resolve()
 
 

@@ -96,7 +96,16 @@ class History:
                 self.evaluations.append(event)
 
     def _append(self, event: Progress) -> None:
-        rows = zip(event.step, event.train_loss, event.learning_rate, event.grad_norm, strict=False)
+        first, count = event.step[0], len(event.step)
+        columns = (event.train_loss, event.learning_rate, event.grad_norm)
+        follows = not self.step or first > self.step[-1]
+        if follows and event.step == tuple(range(first, first + count)) and {len(c) for c in columns} == {count}:
+            self.step.extend(event.step)
+            self.train_loss.extend(event.train_loss)
+            self.learning_rate.extend(event.learning_rate)
+            self.grad_norm.extend(event.grad_norm)
+            return
+        rows = zip(event.step, *columns, strict=False)
         for step, train_loss, learning_rate, grad_norm in rows:
             if self.step and step <= self.step[-1]:  # a start that was not told, or got lost
                 self.go_back(step - 1)

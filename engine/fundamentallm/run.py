@@ -15,6 +15,9 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from fundamentallm.commands import Command
+from fundamentallm.commands import decode as decode_command
+from fundamentallm.commands import encode as encode_command
 from fundamentallm.config import Config
 from fundamentallm.errors import UserError
 from fundamentallm.events import Event, decode, encode
@@ -26,6 +29,9 @@ else:
     import fcntl
 
 JOURNAL, CONFIG, ENGINE_LOG, LOCK, TOKENIZER = "journal.jsonl", "config.yaml", "engine.log", "lock", "tokenizer.json"
+COMMANDS = "commands.jsonl"
+LONGEST_COMMAND = 1 << 20  # bytes; strangers may write there
+LOOKING = 0.3  # seconds; `is_held` takes the lock for a moment, and a start must not be refused for that
 LAST, BEST, FINAL = "last.pt", "best.pt", "final_model.pt"
 TAKEN = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK, errno.EDEADLK)  # what a lock says that somebody else holds
 
@@ -100,20 +106,31 @@ class RunLock:
             UserError: another process holds it; names its pid and host.
         """
         path = folder / LOCK
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            _lock(self._file)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
         except OSError as error:
-            os.close(self._file)
-            if error.errno not in TAKEN:
-                raise UserError(f"{path}: cannot be locked: {error.strerror}") from None
-            raise UserError(f"{folder}: is being written by {holder(folder) or 'another process'}") from None
-        os.ftruncate(self._file, 0)
-        os.write(self._file, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
+            raise UserError(f"{path}: cannot be opened: {error.strerror}") from None
+        deadline = time.monotonic() + LOOKING
+        while True:
+            try:
+                _lock(self._file)
+                break
+            except OSError as error:
+                if error.errno in TAKEN and time.monotonic() < deadline:
+                    time.sleep(0.01)
+                    continue
+                os.close(self._file)
+                if error.errno not in TAKEN:
+                    raise UserError(f"{path}: cannot be locked: {error.strerror}") from None
+                raise UserError(f"{folder}: is being written by {holder(folder) or 'another process'}") from None
+        with suppress(OSError):  # a full disk: the lock holds without words
+            os.ftruncate(self._file, 0)
+            os.write(self._file, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
 
     def release(self) -> None:
         if self._file >= 0:
-            os.ftruncate(self._file, 0)
+            with suppress(OSError):
+                os.ftruncate(self._file, 0)
             os.close(self._file)
             self._file = -1
 
@@ -175,7 +192,7 @@ class Journal:
         self._waiting = b""
         size = os.fstat(self._file).st_size
         if size and _read_at(self._file, size - 1, 1) != b"\n":
-            os.write(self._file, b"\n")  # ends the line that a killed process left torn
+            self._waiting = b"\n"  # ends the line that a killed process left torn
 
     def say(self, event: Event) -> Event:
         """Append `event`; returns it with its `seq` and `time`.
@@ -230,6 +247,52 @@ class JournalReader:
         whole = block[: block.rfind(b"\n") + 1]
         self._offset += len(whole)
         return [event for line in whole.splitlines() if (event := decode(line)) is not None]
+
+
+class Inbox:
+    """Commands that reach a run through its directory: from an attached console or a shell.
+
+    What was there before the run began is not for it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / COMMANDS
+        self._offset = self._size()
+
+    def read(self) -> list[Command]:
+        """What was added since the last call; lines that are no commands are skipped."""
+        size = self._size()
+        if size <= self._offset:
+            return []
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                block = file.read(LONGEST_COMMAND)
+        except OSError:
+            return []
+        whole = block[: block.rfind(b"\n") + 1]
+        self._offset += len(whole) if whole or len(block) < LONGEST_COMMAND else len(block)
+        return [command for line in whole.splitlines() if (command := decode_command(line)) is not None]
+
+    def _size(self) -> int:
+        try:
+            return self._path.stat().st_size
+        except OSError:
+            return 0
+
+
+def tell(folder: Path, command: Command) -> None:
+    """Put a command into the inbox of the run in `folder`.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    line = encode_command(command).encode() + b"\n"
+    file = os.open(folder / COMMANDS, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o644)
+    try:
+        os.write(file, line)
+    finally:
+        os.close(file)
 
 
 def read_journal(folder: Path) -> Iterator[Event]:

@@ -42,7 +42,7 @@ def answer(
             ended = False
             for other in listen():
                 if isinstance(other, CancelSample) and other.sample == command.id:
-                    say(Answered(step=step, id=other.id, command="cancel_sample", ok=True))
+                    say(Answered(step=step, id=other.id, command="cancel_sample", ok=True, who=other.who))
                     ended = True
                 else:
                     later.append(other)

@@ -4,6 +4,7 @@ A save that fails is loud and survivable: an event, and the next one tries again
 """
 
 import re
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -27,13 +28,34 @@ class Saver:
         self._parts, self._folder, self._journal, self._say = parts, folder, journal, say
         self.unsaved = ""
         self._steps: dict[str, int] = {}  # by name, of the state under it
+        self._failed: dict[str, int] = {}  # by name, of the state that it should have had
         self._saved_at, self._took = time.monotonic(), 0.0
         for left in folder.glob(".*.pt.*.tmp"):
-            left.unlink(missing_ok=True)  # by a process that was killed while it saved
+            with suppress(OSError):
+                left.unlink(missing_ok=True)  # by a process that was killed while it saved
+
+    def warn(self) -> str:
+        """What a person should know about the room that this run's checkpoints will need; empty if there is enough."""
+        parts = self._parts
+        tensors = (*parts.model.state_dict().values(), *parts.optimizer.state_dict().values())
+        size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        kept = parts.config.keep_checkpoints or parts.config.epochs
+        needed, free = size * (kept + 3), shutil.disk_usage(self._folder).free
+        if needed <= free:
+            return ""
+        return (
+            f"the checkpoints of this run will need about {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; "
+            "--keep-checkpoints 1 keeps only the newest epoch's"
+        )
 
     def has(self, name: str) -> bool:
         """Whether the state of now was written under `name`."""
         return self._steps.get(name) == self._parts.counters.step
+
+    @property
+    def owed(self) -> list[str]:
+        """Names under which the state of now should have been written and was not."""
+        return [name for name, step in self._failed.items() if step == self._parts.counters.step]
 
     @property
     def due(self) -> bool:
@@ -52,6 +74,7 @@ class Saver:
         except OSError as error:
             self.unsaved = error.strerror or str(error)
             for name in names:
+                self._failed[name] = step
                 self._say(CheckpointFailed(step=step, path=name, kind=_kind(name), why=self.unsaved))
             self._saved_at = time.monotonic()
             return False
@@ -59,6 +82,7 @@ class Saver:
         self._saved_at, self._took = time.monotonic(), time.monotonic() - started
         for name in names:
             self._steps[name] = step
+            self._failed.pop(name, None)
             self._say(CheckpointSaved(step=step, path=name, kind=_kind(name), bytes=size, seconds=round(self._took, 3)))
         with suppress(OSError):  # they only take up room; the next save tries again
             self._remove_old()

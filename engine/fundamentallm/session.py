@@ -11,18 +11,72 @@ import signal
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from multiprocessing.queues import Queue
+from pathlib import Path
 
 from fundamentallm.commands import Command
+from fundamentallm.errors import UserError
 from fundamentallm.events import Event
 from fundamentallm.job import Job, prepare_folder
-from fundamentallm.run import ENGINE_LOG, JournalReader
+from fundamentallm.run import ENGINE_LOG, JOURNAL, JournalReader, is_held, tell
 from fundamentallm.worker import main
 
 QUEUE_SIZE = 1000
 
 
-class Session:
+class Watched:
+    """A run as any watcher sees it."""
+
+    folder: Path
+
+    def log_tail(self, lines: int = 10) -> list[str]:
+        """The last lines of what the process printed."""
+        try:
+            with (self.folder / ENGINE_LOG).open("rb") as file:
+                file.seek(max(0, file.seek(0, 2) - 64 * 1024))
+                return file.read().decode("utf-8", "replace").splitlines()[-lines:]
+        except OSError:
+            return []
+
+
+class Attached(Watched):
+    """A run that another process started: everything since its beginning, then what happens, with every control."""
+
+    def __init__(self, folder: Path) -> None:
+        """
+        Raises:
+            UserError: there is no run.
+        """
+        if not (folder / JOURNAL).is_file():
+            raise UserError(f"{folder}: holds no run")
+        self.folder = folder
+        self._journal = JournalReader(folder)
+
+    def send(self, command: Command) -> None:
+        tell(self.folder, command)
+
+    def events(self, timeout: float) -> list[Event]:
+        """What was added to the journal since the last call; waits up to `timeout` seconds for news."""
+        deadline = time.monotonic() + timeout
+        while not (fresh := self._journal.read()) and time.monotonic() < deadline and self.alive:
+            time.sleep(min(0.05, timeout))
+        return fresh
+
+    @property
+    def alive(self) -> bool:
+        """Whether a process writes the run."""
+        return is_held(self.folder)
+
+    @property
+    def end(self) -> str:
+        return "" if self.alive else "its process is gone"
+
+    def leave(self) -> None:
+        """Nothing to say: the run does not depend on this watcher."""
+
+
+class Session(Watched):
     """A worker that this process started."""
 
     def __init__(self, job: Job, *, overwrite: bool = False) -> None:
@@ -49,7 +103,8 @@ class Session:
 
     def send(self, command: Command) -> None:
         """Tell the run something; it answers with an `Answered` event."""
-        self._commands.put(command)
+        with suppress(ValueError):  # after `leave`
+            self._commands.put(command)
 
     def events(self, timeout: float) -> list[Event]:
         """What happened since the last call, in order and without gaps; waits up to `timeout` seconds for news.
@@ -91,15 +146,6 @@ class Session:
                 return f"killed by signal {-code}"
         return f"ended with status {code}"
 
-    def log_tail(self, lines: int = 10) -> list[str]:
-        """The last lines of what the process printed."""
-        try:
-            with (self.folder / ENGINE_LOG).open("rb") as file:
-                file.seek(max(0, file.seek(0, 2) - 64 * 1024))
-                return file.read().decode("utf-8", "replace").splitlines()[-lines:]
-        except OSError:
-            return []
-
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for the end of the process; False if it still lives."""
         self._process.join(timeout)
@@ -108,6 +154,8 @@ class Session:
     def leave(self) -> None:
         """Say that nobody listens any more: an ended run's worker goes, a running one runs on."""
         self._commands.put(None)
+        self._commands.close()
+        self._commands.join_thread()  # or the word would be lost with this process
 
     def kill(self) -> None:
         """End the process at once. The last checkpoint stands."""

@@ -10,6 +10,9 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,7 +20,7 @@ from fundamentallm import __version__, commands, events, trackers
 from fundamentallm.build import build
 from fundamentallm.checkpoint import Counters
 from fundamentallm.commands import Command
-from fundamentallm.config import to_dict
+from fundamentallm.config import Config, changed_while_running, to_dict
 from fundamentallm.device import memory_in_use
 from fundamentallm.errors import UserError
 from fundamentallm.estimate import count_parameters
@@ -26,7 +29,7 @@ from fundamentallm.health import Health, not_finite, out_of_memory
 from fundamentallm.job import Job
 from fundamentallm.meter import Meter
 from fundamentallm.presets import to_yaml
-from fundamentallm.run import BEST, CONFIG, FINAL, LAST, TOKENIZER, Journal, RunLock, check_folder
+from fundamentallm.run import BEST, CONFIG, FINAL, LAST, TOKENIZER, Inbox, Journal, RunLock, check_folder
 from fundamentallm.sampler import answer
 from fundamentallm.saver import EPOCH, HAND, Saver
 from fundamentallm.schedule import learning_rate, warmup
@@ -53,10 +56,16 @@ class Trainer:
         self._job, self._hear, self._listen = job, say, listen
         self.paused = self.stopping = False
         self._parts = build(job)
+        self._planned = list(self._parts.interventions)
         self._health = Health(self._parts.config, len(self._parts.tokenizer))
         self._lock = RunLock(job.folder)
-        check_folder(job.folder, may_hold_run=job.continues)  # another may have come and gone meanwhile
-        self._journal = Journal(job.folder)
+        try:
+            check_folder(job.folder, may_hold_run=job.continues)  # another may have come and gone meanwhile
+            self._journal = Journal(job.folder)
+        except (OSError, UserError) as error:
+            self._lock.release()
+            raise UserError(str(error) if isinstance(error, UserError) else f"{job.folder}: {error.strerror}") from None
+        self._inbox = Inbox(job.folder)
         self._saver = Saver(self._parts, job.folder, self._journal, self._say)
         self._meter = Meter(self._parts.device)
         parts = self._parts
@@ -80,7 +89,8 @@ class Trainer:
                     self._evaluate()
                 elif self._saver.due:
                     self._save([LAST])
-                self._obey(self._listen())
+                self._change_again()
+                self._obey(self._heard())
             return self._finish(reason)
         except NotFinite as error:
             return self.fail(f"step {self._counters.step + 1} was refused: {error}", not_finite(self._parts.config))
@@ -91,6 +101,11 @@ class Trainer:
                 raise
             self._stepper.forget_gradients()
             return self.fail("out of memory", out_of_memory(self._parts.config, len(self._parts.tokenizer)))
+
+    @property
+    def config(self) -> Config:
+        """The settings as they are now."""
+        return self._parts.config
 
     def stop(self) -> None:
         """Finish the step under way, save, and return from `run`. Safe to call from a signal handler."""
@@ -137,15 +152,46 @@ class Trainer:
                 torch=str(torch.__version__),
                 pid=os.getpid(),
                 host=socket.gethostname(),
-                resumed_from=None if self._job.resume_from is None else str(self._job.resume_from),
+                resumed_from=str(parts.resumed_from) if parts.resumed_from else None,
+                recovered=self._job.auto,
             )
         )
         for text in parts.notices:
             self._notice(text)
-        if not self._counters.step:
-            self._save([LAST])  # from now on there is always something to go on from
+        if short := self._saver.warn():
+            self._notice(short, "warning")
+        if missing := self._names_without_this_state():
+            self._save(missing)
+        self._change_again()
         self._phase("training")
         self._meter.go()
+        if self._counters.step and self._epoch_ended and self._counters.epoch_tokens:
+            self._evaluate()  # the process before this one did not come to it
+
+    def _names_without_this_state(self) -> list[str]:
+        """Names that the state at the start should have: from now on there is always something to go on from.
+
+        A save that was cut short has renamed some of its files and others not.
+        """
+        folder, counters, source = self._job.folder, self._counters, self._parts.resumed_from
+        names = [LAST]
+        if source is not None and self._job.auto and counters.step and not counters.epoch_tokens:
+            names.append(EPOCH.format(self._epoch))
+        if source is not None and self._job.auto and counters.best_step == counters.step and self._best_is_owed:
+            names.append(BEST)
+        return [name for name in names if source is None or not _same_file(folder / name, source)]
+
+    @property
+    def _best_is_owed(self) -> bool:
+        """Whether best.pt is not there, or of an earlier and worse state."""
+        disk, best = self._parts.best_on_disk, self._counters.best_val_loss
+        return disk is None or (best is not None and best <= disk)
+
+    def _change_again(self) -> None:
+        """The interventions of a process that was killed, each where it was."""
+        while self._planned and self._planned[0].step <= self._counters.step:
+            again = self._planned.pop(0)
+            self._change(again.setting, again.new, again.who)
 
     def _end(self) -> str | None:
         """Why the run is over, if it is."""
@@ -263,8 +309,12 @@ class Trainer:
         with self._interlude("paused"):
             while self.paused and not self.stopping:
                 time.sleep(0.05)
-                for command in self._listen():
+                for command in self._heard():
                     self._take(command)
+
+    def _heard(self) -> list[Command]:
+        """What was said since the last time, by the console that started the run and by others."""
+        return [*self._listen(), *self._inbox.read()]
 
     def _take(self, command: Command) -> None:
         match command:
@@ -280,9 +330,30 @@ class Trainer:
                 return self._answer(command, self._saver.unsaved)
             case commands.Sample():
                 return self._sample(command)
+            case commands.Set():
+                return self._answer(command, self._set(command))
             case _:
                 return self._answer(command, "there is no such sample under way")
         self._answer(command)
+
+    def _set(self, command: commands.Set) -> str:
+        """Change a setting; returns why not, or nothing."""
+        try:
+            config = changed_while_running(self._parts.config, command.setting, command.value)
+            if config.epochs < self._epoch:
+                return f"epochs: epoch {self._epoch} is under way; {self._epoch} is the least"
+            self._change(command.setting, getattr(config, command.setting), command.who)
+        except (UserError, OSError) as error:
+            return str(error)
+        return ""
+
+    def _change(self, name: str, value: Any, who: str) -> None:
+        """An intervention: on the disk before it takes effect, so that it can be made again."""
+        self._report()
+        old = getattr(self._parts.config, name)
+        self._say(events.Intervention(step=self._counters.step, setting=name, old=old, new=value, who=who))
+        self._journal.sync()
+        self._parts.config = self._stepper.config = replace(self._parts.config, **{name: value})
 
     def _sample(self, command: commands.Sample) -> None:
         with self._interlude("sampling"):
@@ -293,7 +364,7 @@ class Trainer:
     def _answer_sample(self, command: commands.Sample) -> list[Command]:
         parts, later, why = self._parts, [], ""
         try:
-            later = answer(command, parts.model, parts.tokenizer, self._counters.step, self._say, self._listen)
+            later = answer(command, parts.model, parts.tokenizer, self._counters.step, self._say, self._heard)
         except UserError as error:
             why = str(error)
         except (RuntimeError, MemoryError) as error:  # no room for the cache, say: the run goes on
@@ -303,10 +374,7 @@ class Trainer:
 
     def _finish(self, reason: str) -> events.Finished:
         wanted = [LAST] if reason == "stopped" else [LAST, FINAL]
-        best, disk = self._counters.best_val_loss, self._parts.best_on_disk
-        if self._counters.best_step == self._counters.step and best is not None and (disk is None or best < disk):
-            wanted.append(BEST)  # the epoch's own attempt failed
-        missing = [name for name in wanted if not self._saver.has(name)]
+        missing = [name for name in (*wanted, *self._saver.owed) if not self._saver.has(name)]
         unsaved = "" if not missing or self._save(missing) else self._saver.unsaved
         self._meter.halt()
         if reason == "patience":
@@ -361,7 +429,9 @@ class Trainer:
 
     def _answer(self, command: Command, why: str = "") -> None:
         name = commands.NAMES[type(command)]
-        self._say(events.Answered(step=self._counters.step, id=command.id, command=name, ok=not why, why=why))
+        self._say(
+            events.Answered(step=self._counters.step, id=command.id, command=name, ok=not why, why=why, who=command.who)
+        )
 
     def _notice(self, text: str, level: str = "info") -> None:
         self._say(events.Notice(step=self._counters.step, level=level, text=text))
@@ -375,3 +445,11 @@ class Trainer:
             except Exception as error:  # a stranger's program: its trouble is not the run's
                 self._trackers.remove(tracker)
                 self._notice(f"{type(tracker).__name__} is off, training goes on: {error}", "warning")
+
+
+def _same_file(a: Path, b: Path) -> bool:
+    """Whether two names are of one file."""
+    try:
+        return a.samefile(b)
+    except OSError:
+        return False

@@ -72,7 +72,7 @@ class Ears:
 
     def __init__(self, heard: "Queue[Command | None]") -> None:
         self._heard, self._console = heard, multiprocessing.parent_process()
-        self._left = False
+        self._left = self._lost = False
         self._trainer: Trainer | None = None
 
     def obeyed_by(self, trainer: "Trainer") -> None:
@@ -86,7 +86,7 @@ class Ears:
     def listen(self, timeout: float = 0.0) -> list[Command]:
         """What was said since the last call; waits up to `timeout` seconds for the first word.
 
-        A run that stands still and whose console is gone is told to stop: nobody could resume it.
+        When the console that started it goes, a run that stands still, or whose setting says so, is told to stop.
         """
         words: list[Command] = []
         try:
@@ -98,8 +98,11 @@ class Ears:
                     words.append(word)
         except queue.Empty:
             pass
-        if self._trainer is not None and self._trainer.paused and not self.open:
-            words.append(Stop(who="its lost console"))
+        if self._trainer is not None and not self.open and not self._lost:
+            self._lost = True  # once: others may watch, pause and resume it from now on
+            stops = not self._left and self._trainer.config.on_console_loss == "stop"
+            if stops or self._trainer.paused:
+                words.append(Stop(who="its lost console"))
         return words
 
 
@@ -113,7 +116,9 @@ def _detach(folder: Path) -> None:
     if os.name != "nt":
         os.setsid()
         os.nice(NICENESS)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGHUP"):
+        if number := getattr(signal, name, None):
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _take_back(folder: Path) -> None:

@@ -27,7 +27,7 @@ def main() -> None:
     command = [str(console), "--config", str(config), "--output-dir", str(config.parent / "run"), "--start"]
     terminal = Terminal(command, columns, rows)
     terminal.see(lambda screen: re.search(r"step +[1-9]", screen) is not None)
-    time.sleep(5)
+    time.sleep(70)  # in its first minute charts are drawn more often
     before, started, memory = terminal.cpu_seconds(), time.monotonic(), terminal.memory()
     time.sleep(options.seconds)
     used, passed = terminal.cpu_seconds() - before, time.monotonic() - started

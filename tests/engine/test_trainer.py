@@ -578,7 +578,7 @@ def test_progress_is_said_in_columns_of_equal_length(train: Train, small: Small)
         lengths = {len(event.step), len(event.train_loss), len(event.learning_rate), len(event.grad_norm)}
         assert len(lengths) == 1 and event.memory_bytes > 0 and event.tokens_per_second >= 0
         assert event.epoch == math.ceil(event.step[-1] / EPOCH)
-    assert set(commands.NAMES.values()) == {"pause", "resume", "save", "stop", "sample", "cancel_sample"}
+    assert set(commands.NAMES.values()) == {"pause", "resume", "save", "stop", "sample", "cancel_sample", "set"}
     tokens = [event.tokens for event in ran.of(events.Progress)]
     assert tokens == sorted(tokens) and tokens[-1] == 2 * 139 * 16
 

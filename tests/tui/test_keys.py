@@ -179,7 +179,7 @@ async def test_quit_asks_while_a_run_is_under_way_and_cancel_changes_nothing(wor
 async def test_quit_with_stop_waits_for_the_end_of_the_run(workshop: Any) -> None:
     async with workshop.console() as seen:
         run = await seen.started()
-        await seen.pilot.press("ctrl+q", "enter")
+        await seen.pilot.press("ctrl+q", "s")
         assert "STOPPING" in seen.status
         assert [type(command) for command in run.sent] == [Stop]
         assert seen.app.is_running and not seen.app._exit

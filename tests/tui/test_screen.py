@@ -1,5 +1,6 @@
 """What the panes show: the form's words, the status line's columns, the log, the charts, the sample box."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,18 @@ def test_what_the_worker_imports_again_imports_no_textual() -> None:
     check = "import sys, fundamentallm_tui.__main__; print(sys.modules.keys() & {'textual', 'rich', 'yaml'})"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_terminal_that_can_show_nothing_gets_one_line_and_exit_2() -> None:
+    pty = pytest.importorskip("pty")
+    ours, its = pty.openpty()
+    command = [sys.executable, "-m", "fundamentallm_tui"]
+    env = {**os.environ, "TERM": "dumb"}
+    done = subprocess.run(command, stdin=its, stdout=its, stderr=subprocess.PIPE, text=True, env=env, timeout=60)
+    os.close(its)
+    os.close(ours)
+    assert done.returncode == 2
+    assert "fundamentallm train" in done.stderr and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -112,7 +125,7 @@ async def test_the_form_tells_the_size_of_the_run(workshop: Any) -> None:
         await seen.until(lambda: seen.main.form.total_steps)
         told = estimate(seen.main.form.config, [workshop.text.read_text()])
         assert f"{told.total_steps} steps" in screen_text(seen.app)
-        assert f"step {0:>{len(str(told.total_steps))}}/{told.total_steps}" in seen.status
+        assert f"step {0:>{status.STEPS}}/{told.total_steps}" in seen.status
 
 
 async def test_another_preset_fills_the_form_and_keeps_the_typed_data(workshop: Any) -> None:
@@ -160,6 +173,42 @@ def test_the_status_lines_columns_stand_still(workshop: Any, width: int) -> None
             places.add(tuple(line.find(label) for label in ("step ", "epoch ", "ETA ", " tok/s", "grad ")))
     assert len(places) == 1
     assert places.pop()[0] > 0, "the step is always there"
+
+
+def test_the_columns_stand_still_from_before_the_steps_are_known() -> None:
+    store = Store()
+    places = set()
+    for steps, epochs in ((0, 0), (7, 1), (720, 5), (99_999, 20)):
+        store.total_steps, store.epochs = steps, epochs
+        line = "".join(text for text, _ in status.layout(store, 100))
+        places.add(tuple(line.find(label) for label in ("step ", "epoch ", "ETA ", " tok/s")))
+    assert len(places) == 1
+
+
+async def test_training_dots_are_seen_in_cells_that_validation_crosses_and_its_points_lie_over_them(
+    workshop: Any,
+) -> None:
+    async with workshop.console() as seen:
+        run = await seen.started()
+        run.say(workshop.progress(1, 100))
+        for step in (1, 50, 100):  # the same losses: both lines share every cell
+            run.say(
+                Evaluated(
+                    step=step, epoch=1, train_loss=1.0, val_loss=4.0 - step / 200, perplexity=2.0, epoch_ended=False,
+                    best=True,
+                )
+            )  # fmt: skip
+        await seen.until(lambda: len(seen.main.store.val) == 3)
+        seen.main.loss.pace.ask(now=True)
+        await seen.pilot.pause()
+        view = seen.main.loss.view
+        cells = [segment for y in range(view.size.height) for segment in view.render_line(y)]
+        dots: dict[Any, int] = {}
+        for segment in cells:
+            if segment.style and "⠀" < segment.text[:1] <= "⣿":
+                dots[segment.style.color] = dots.get(segment.style.color, 0) + len(segment.text)
+        [points] = {segment.style.color for segment in cells if segment.style and "•" in segment.text}
+        assert dots.pop(points, 0) < sum(dots.values()) / 5
 
 
 @both_sizes

@@ -1,5 +1,6 @@
 """The store follows a run: phases, numbers, rewinding, and what a person asked for."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,34 @@ def test_a_process_that_ends_after_the_run_did_changes_nothing(workshop: Any) ->
     store.apply([workshop.finished(400)], now=1.0)
     store.died("ended with status 0", [], now=2.0)
     assert store.word(2.0) == "FINISHED"
+
+
+def test_what_a_start_goes_on_from_is_the_newest_state_and_of_equal_ones_last_pt(workshop: Any) -> None:
+    store = under_way(workshop)
+    names = [("last.pt", "last"), ("checkpoint_epoch_2.pt", "epoch"), ("best.pt", "best")]
+    store.apply([workshop.saved(80, *name) for name in names], now=1.0)
+    assert store.saved == "last.pt"
+    store.apply([workshop.saved(90, "checkpoint_step_90.pt", "hand")], now=1.0)
+    assert store.saved == "checkpoint_step_90.pt"
+    store.take_lines()
+    store.died("killed by SIGKILL", [], now=2.0)
+    assert "F5 goes on from checkpoint_step_90.pt." in [line.text for line in store.take_lines()]
+
+
+def test_after_a_stop_the_log_names_last_pt(workshop: Any) -> None:
+    store = under_way(workshop)
+    store.take_lines()
+    store.apply([replace(workshop.finished(40, "stopped"), path="best.pt")], now=1.0)
+    [line] = store.take_lines()
+    assert "last.pt" in line.text and "best.pt" not in line.text
+
+
+def test_cancelling_a_sample_that_is_over_says_nothing(workshop: Any) -> None:
+    store = under_way(workshop)
+    store.take_lines()
+    late = Answered(step=1, id="x", command="cancel_sample", ok=False, why="there is no such sample under way")
+    store.apply([late], now=1.0)
+    assert store.take_lines() == []
 
 
 def test_a_failure_shows_error_advice_and_where_to_go_on(workshop: Any) -> None:

@@ -15,7 +15,8 @@ from fundamentallm.cli.terminal import complain, drop_output
 from fundamentallm.config import unknown
 from fundamentallm.errors import UserError
 
-COMMANDS = ("train", "generate", "evaluate", "presets", "data", "runs", "config")  # each a module here with a `command`
+CONTROL = ("pause", "resume", "save", "stop", "set", "sample", "watch")  # in one module: they differ by a word
+COMMANDS = ("train", "generate", "evaluate", "presets", "data", "runs", "config", *CONTROL)
 
 
 class Commands(click.Group):
@@ -29,7 +30,10 @@ class Commands(click.Group):
             if ctx.resilient_parsing:  # a shell completes what is typed so far
                 return None
             raise UserError(f"{cmd_name}: {unknown('command', cmd_name, COMMANDS)}")
-        command = import_module(f"fundamentallm.cli.{cmd_name}").command
+        if cmd_name in CONTROL:
+            command = getattr(import_module("fundamentallm.cli.control"), {"set": "set_"}.get(cmd_name, cmd_name))
+        else:
+            command = import_module(f"fundamentallm.cli.{cmd_name}").command
         assert isinstance(command, click.Command)
         return command
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,8 +15,8 @@ from fundamentallm.cli.options import GroupedCommand, files, find_checkpoint, op
 from fundamentallm.cli.report import Report, reporter
 from fundamentallm.cli.terminal import complain
 from fundamentallm.config import SETTINGS, Config, flags_layer, resolve
-from fundamentallm.errors import UserError
-from fundamentallm.events import Failed
+from fundamentallm.errors import NothingLeft, UserError
+from fundamentallm.events import Event, Failed, Phase
 from fundamentallm.job import Job, prepare_folder
 from fundamentallm.presets import load_config, load_preset
 from fundamentallm.resources import named
@@ -46,6 +47,12 @@ SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if 
     shell_complete=files,
     help="Go on from a checkpoint, in its folder; --epochs is the new total.",
 )
+@click.option(
+    "--resume",
+    type=click.Choice(["auto"]),
+    help="Go on from the newest whole checkpoint in --output-dir, if there is one; else start.",
+)
+@click.option("--detach", is_flag=True, help="Train in the background; `fundamentallm watch` and `stop` reach it.")
 @click.option("--overwrite", is_flag=True, help="Move a run that --output-dir holds aside.")
 @click.option("--dry-run", is_flag=True, help="Say what would happen; train nothing and write nothing.")
 @click.option("--quiet", is_flag=True, help="Print nothing but what went wrong.")
@@ -55,6 +62,8 @@ def command(
     preset: str | None,
     config_file: str | None,
     resume_from: str | None,
+    resume: str | None,
+    detach: bool,
     overwrite: bool,
     dry_run: bool,
     quiet: bool,
@@ -66,6 +75,9 @@ def command(
     Flags win over --config, --config over --preset. Ctrl+C finishes the step, saves and ends.
     """
     flags = typed(values)
+    auto = resume is not None
+    if auto and (overwrite or resume_from is not None or "output_dir" not in flags):
+        raise UserError("--resume auto: needs --output-dir, and neither --resume-from nor --overwrite")
     layers = [load_preset(preset).layer] if preset is not None else []
     layers += [load_config(named(config_file))] if config_file is not None else []
     if resume_from is not None:
@@ -74,12 +86,43 @@ def command(
         checkpoint = find_checkpoint(resume_from, LAST)
         folder = named(flags["output_dir"]) if "output_dir" in flags else checkpoint.parent
         job = Job(Config(), folder, checkpoint, flags)
-        return preview(job, overwrite) if dry_run else train(job, reporter(folder, quiet, as_json), overwrite)
+        return do(job, dry_run, detach, reporter(folder, quiet, as_json), overwrite)
     config = resolve(*layers, flags_layer(flags))
     if not config.data:
         raise UserError("DATA: name a text file to learn from, or use --preset or --config")
-    job = Job(config, choose_folder(config, preset or ""))
-    return preview(job, overwrite) if dry_run else train(job, reporter(job.folder, quiet, as_json), overwrite)
+    job = Job(config, choose_folder(config, preset or ""), changes=flags if auto else {}, auto=auto)
+    try:
+        return do(job, dry_run, detach, reporter(job.folder, quiet, as_json), overwrite)
+    except NothingLeft as error:
+        if not auto:
+            raise
+        complain(str(error))
+        return 0
+
+
+def do(job: Job, dry_run: bool, detach: bool, report: Report, overwrite: bool) -> int:
+    """Preview a job, hand it to a process of its own, or train here."""
+    if dry_run:
+        return preview(job, overwrite)
+    return start(job, overwrite) if detach else train(job, report, overwrite)
+
+
+def start(job: Job, overwrite: bool) -> int:
+    """Start a worker and leave it alone as soon as it trains."""
+    from fundamentallm.session import Session
+
+    session = Session(job, overwrite=overwrite)
+    said: list[Event] = []
+    while session.alive and not any(isinstance(event, (Phase, Failed)) for event in said):
+        said += session.events(0.2)
+    failed = next((event for event in said if isinstance(event, Failed)), None)
+    if failed is not None or not session.alive:
+        complain(failed.error if failed else f"the run did not start: {session.end}")
+        return 2
+    session.leave()  # to go is not to be lost
+    print(f"training in the background in {job.folder}; fundamentallm watch {job.folder} shows it")
+    sys.stdout.flush()
+    os._exit(0)  # an ordinary end would wait for the run
 
 
 def preview(job: Job, overwrite: bool) -> int:

@@ -1,0 +1,121 @@
+"""`fundamentallm pause, resume, save, stop, set, sample, watch`: what the console does to a run, from a shell."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fundamentallm import commands
+from fundamentallm.cli.generate import show
+from fundamentallm.cli.report import Report
+from fundamentallm.cli.terminal import complain
+from fundamentallm.commands import Command
+from fundamentallm.errors import UserError
+from fundamentallm.events import Answered, Sampled
+from fundamentallm.library import find_run
+from fundamentallm.session import Attached
+
+PATIENCE = 60.0  # seconds for an answer; a step of a large model takes its time
+RUN = click.argument("run")
+
+
+@click.command
+@RUN
+def pause(run: str) -> int:
+    """Let a run stand still after the step under way."""
+    return _say(run, commands.Pause(), "paused")
+
+
+@click.command
+@RUN
+def resume(run: str) -> int:
+    """Let a paused run go on."""
+    return _say(run, commands.Resume(), "going on")
+
+
+@click.command
+@RUN
+def save(run: str) -> int:
+    """Let a run write a checkpoint now."""
+    return _say(run, commands.Save(), "saved")
+
+
+@click.command
+@RUN
+def stop(run: str) -> int:
+    """Let a run save and end."""
+    return _say(run, commands.Stop(), "stopping; it saves first")
+
+
+@click.command
+@RUN
+@click.argument("change", metavar="SETTING=VALUE")
+def set_(run: str, change: str) -> int:
+    """Change a setting of a run that is under way, such as learning_rate=0.0005."""
+    name, equals, value = change.partition("=")
+    if not equals:
+        raise UserError(f"{change}: say SETTING=VALUE, as in learning_rate=0.0005")
+    return _say(run, commands.Set(setting=name.strip().replace("-", "_"), value=value.strip()), f"{change} from now on")
+
+
+@click.command
+@RUN
+@click.option("--prompt", metavar="TEXT", default="", help="How the text begins.")
+@click.option("--max-tokens", type=click.IntRange(1), default=200, show_default=True)
+@click.option("--temperature", type=click.FloatRange(0, 100), default=0.8, show_default=True)
+@click.option("--top-k", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=1.0, show_default=True)
+@click.option("--seed", type=click.IntRange(0))
+def sample(run: str, prompt: str, **settings: Any) -> int:
+    """Let the model of a run write, as it is now."""
+    show(prompt)
+    status = _say(run, commands.Sample(prompt=prompt, **settings), "")
+    show("\n")
+    return status
+
+
+@click.command
+@RUN
+def watch(run: str) -> int:
+    """Show a run's epochs as they come, until it ends; Ctrl+C leaves it alone."""
+    folder = find_run(run)
+    session, report = Attached(folder), Report(folder)
+    while True:
+        fresh = session.events(0.2)
+        for event in fresh:
+            report.hear(event)
+        if not fresh and not session.alive:
+            return 0
+
+
+def _say(run: str, command: Command, done: str) -> int:
+    """Tell a run something and print its answer; samples are shown as they come."""
+    folder = _live(run)
+    session = Attached(folder)
+    session.events(0)  # what was before
+    session.send(command)
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        fresh = session.events(0.2)
+        for event in fresh:
+            if isinstance(event, Sampled) and event.id == command.id:
+                show(event.text)
+                deadline = time.monotonic() + PATIENCE
+            if isinstance(event, Answered) and event.id == command.id:
+                if not event.ok:
+                    raise UserError(f"{run}: {event.why}")
+                if done:
+                    print(f"{folder}: {done}")
+                return 0
+        if not fresh and not session.alive:
+            raise UserError(f"{run}: ended before it answered")
+    complain(f"{run}: no answer in {PATIENCE:.0f} s; it will be obeyed when the step under way is done")
+    return 1
+
+
+def _live(run: str) -> Path:
+    folder = find_run(run)
+    if not Attached(folder).alive:
+        raise UserError(f"{run}: is not under way; go on with fundamentallm train --resume auto --output-dir {folder}")
+    return folder

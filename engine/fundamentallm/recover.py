@@ -1,0 +1,77 @@
+"""What a run can go on from after its process was killed."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from fundamentallm.checkpoint import load
+from fundamentallm.config import SETTINGS, Layer, resolve
+from fundamentallm.errors import UserError
+from fundamentallm.events import Finished, Intervention, RunStarted
+from fundamentallm.run import read_journal
+
+
+def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
+    """The checkpoint of a folder that was written last and is whole, and what is wrong with newer ones."""
+    found = [(path.stat().st_mtime_ns, path) for path in folder.glob("*.pt")]
+    damaged = []
+    for _, path in sorted(found, reverse=True):
+        try:
+            load(path)
+        except UserError as error:
+            damaged.append(f"{error}; an older one is used")
+            continue
+        return path, damaged
+    return None, damaged
+
+
+def newly_typed(folder: Path, flags: dict[str, Any]) -> dict[str, Any]:
+    """The flags that say something else than the run was started with.
+
+    The others would undo what persons changed since: a recovering command is the starting one, typed again.
+    """
+    started: dict[str, Any] = {}
+    for event in read_journal(folder):
+        if isinstance(event, RunStarted) and not (event.recovered and started):
+            started = event.config
+    if not started:
+        return flags
+    before = resolve(Layer({name: value for name, value in started.items() if name in SETTINGS}))
+    return {name: value for name, value in flags.items() if SETTINGS[name].parse(value) != getattr(before, name)}
+
+
+def interventions_after(folder: Path, step: int) -> list[Intervention]:
+    """What persons changed at `step` or later in the history that a run goes on with, each once, in order.
+
+    A run that was resumed from a checkpoint by hand left what came after it behind; one that recovered did not.
+    """
+    made: list[Intervention] = []
+    planned: list[Intervention] = []  # made before a kill, and not yet again after it
+    for event in read_journal(folder):
+        if isinstance(event, RunStarted):
+            if event.recovered:
+                planned = _in_order([*planned, *(change for change in made if change.step >= event.step)])
+            else:
+                planned = []
+            made = [c for c in made if c.step < event.step and (event.recovered or event.resumed_from)]
+        elif isinstance(event, Intervention):
+            again = [c for c in planned if (c.step, c.setting, c.new) == (event.step, event.setting, event.new)]
+            made.append(again[0] if again else event)
+            if again:
+                planned.remove(again[0])
+    return _in_order(change for change in (*made, *planned) if change.step >= step)
+
+
+def ended(folder: Path) -> bool:
+    """Whether the journal tells that the run came to its end and saved it."""
+    last: Finished | None = None
+    for event in read_journal(folder):
+        if isinstance(event, RunStarted):
+            last = None
+        elif isinstance(event, Finished):
+            last = event
+    return last is not None and last.reason != "stopped" and not last.unsaved
+
+
+def _in_order(changes: Iterable[Intervention]) -> list[Intervention]:
+    return sorted(changes, key=lambda change: (change.step, change.seq))

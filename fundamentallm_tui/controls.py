@@ -1,0 +1,31 @@
+"""What a person can ask for now, what the start key is called, and what becomes of a run that is left."""
+
+from fundamentallm_tui.launch import goes_on_from
+from fundamentallm_tui.store import FINISHED, Store
+
+
+def possible(store: Store) -> dict[str, bool]:
+    """By action: whether it can be done. A replay can be held and goes on, nothing else."""
+    heard = store.under_way and store.started is not None and not store.stopping
+    return {
+        "start": store.paused or not (store.under_way or store.replayed),
+        "pause": heard,
+        "save": heard and not store.replayed,
+        "stop": store.under_way and not store.stopping and not store.replayed,
+    }
+
+
+def start_word(store: Store) -> str:
+    """What the start key does."""
+    if store.paused and store.under_way:
+        return "resume"
+    if goes_on_from(store) is not None:
+        return "go on"
+    return "new run" if store.phase == FINISHED else "start"
+
+
+def farewell(store: Store) -> str:
+    """What becomes of this console's own run when another one is shown; empty where there is none."""
+    if not store.under_way or store.attached:
+        return ""
+    return f"{store.folder} {'is paused: left alone, it saves and ends' if store.paused else 'runs on by itself'}."

@@ -1,0 +1,365 @@
+"""Runs outlive the console: attaching, looking, going on, replaying, leaving, and the library."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.widgets import Input
+
+from fundamentallm.commands import Pause, Resume, Sample, Stop, decode
+from fundamentallm.config import Config
+from fundamentallm.events import Answered, Evaluated, Event, Intervention, Phase
+from fundamentallm.job import Job
+from fundamentallm.run import COMMANDS, JOURNAL, Journal, RunLock
+from fundamentallm_tui import replay
+from fundamentallm_tui.dialogs import Question
+from fundamentallm_tui.runs import Compare, Runs
+
+both_sizes = pytest.mark.parametrize("size", [(80, 24), (120, 36)], ids=["80x24", "120x36"])
+
+
+@pytest.fixture
+def make(workshop: Any) -> Any:
+    """Writes the journal of a run below `runs`, with a checkpoint."""
+
+    def make(name: str, *events: Event, steps: int = 40, **settings: Any) -> Path:
+        folder = workshop.folder / "runs" / name
+        folder.mkdir(parents=True)
+        config = Config(data=(str(workshop.text),), **settings)
+        journal = Journal(folder)
+        begin = [workshop.started(Job(config, folder)), Phase(step=0, phase="training"), workshop.progress(1, steps)]
+        for event in (*begin, workshop.saved(steps, "last.pt", "last"), *events):
+            journal.say(event)
+        journal.close()
+        (folder / "last.pt").write_bytes(b"weights")
+        return Path("runs", name)
+
+    return make
+
+
+@contextmanager
+def alive(folder: Path) -> Iterator[Journal]:
+    """A process writes the run."""
+    lock, journal = RunLock(folder), Journal(folder)
+    yield journal
+    journal.close()
+    lock.release()
+
+
+def told(folder: Path) -> list[Any]:
+    """The commands in a run's inbox."""
+    path = folder / COMMANDS
+    return [decode(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def evaluated(step: int, loss: float) -> Evaluated:
+    return Evaluated(
+        step=step, epoch=1, train_loss=loss, val_loss=loss, perplexity=2.0, epoch_ended=True, best=True
+    )  # fmt: skip
+
+
+def screen_text(app: Any) -> str:
+    return "\n".join(strip.text for strip in app.screen._compositor.render_strips())
+
+
+# Attaching
+
+
+@both_sizes
+async def test_attaching_shows_everything_since_the_start_and_every_control_reaches_the_run(
+    workshop: Any, make: Any, size: tuple[int, int]
+) -> None:
+    folder = make("far", evaluated(40, 2.5), epochs=7)
+    with alive(folder) as journal:
+        async with workshop.console(size) as seen:
+            seen.main.open_run(folder)
+            await seen.until(lambda: "TRAINING" in seen.status)
+            assert len(seen.main.store.train) == 40 and seen.main.store.val.last == (40.0, 2.5)
+            assert seen.main.form.fields.cells["epochs"].value == "7"
+            journal.say(workshop.progress(41, 60))
+            await seen.until(lambda: seen.main.store.step == 60)
+            await seen.pilot.press("f6")
+            assert "PAUSING" in seen.status
+            journal.say(Phase(step=60, phase="paused"))
+            await seen.until(lambda: "PAUSED" in seen.status)
+            await seen.pilot.press("f6", "ctrl+g", "H", "enter", "f8")
+            assert [type(command) for command in told(folder)] == [Pause, Resume, Sample, Stop]
+            journal.say(workshop.finished(61, "stopped"))
+            await seen.until(lambda: "STOPPED" in seen.status)
+        assert seen.runs == [], "no process was started for it"
+
+
+async def test_what_others_asked_for_is_told_with_their_names(workshop: Any, make: Any) -> None:
+    folder = make("far")
+    with alive(folder) as journal:
+        async with workshop.console() as seen:
+            seen.main.open_run(folder)
+            await seen.until(lambda: "TRAINING" in seen.status)
+            await seen.pilot.press("f6")
+            mine = told(folder)[-1]
+            journal.say(Answered(step=40, id=mine.id, command="pause", ok=True, who="me"))
+            journal.say(Answered(step=41, id="other", command="pause", ok=True, who="anna\x1b[2J"))
+            journal.say(Answered(step=41, id="third", command="stop", ok=True, who="ben"))
+            change = Intervention(step=41, setting="learning_rate", old=1e-3, new=5e-4, who="anna")
+            journal.say(change)
+            await seen.until(lambda: "5e-4" in seen.main.log_view.text or "0.0005" in seen.main.log_view.text)
+            log = seen.main.log_view.text
+            assert "paused at step 40\n" in log and "(anna·[2J)" in log
+            assert "told to stop (ben)" in log and "0.0005 at step 41 (anna)" in log
+            assert seen.main.form.fields.cells["learning_rate"].value == "0.0005"
+
+
+async def test_a_run_that_was_interrupted_is_shown_whole_and_f5_goes_on_with_it(workshop: Any, make: Any) -> None:
+    folder = make("lost", epochs=7)
+    async with workshop.console() as seen:
+        seen.main.open_run(folder)
+        await seen.until(lambda: "STOPPED" in seen.status)
+        assert "Interrupted: its process is gone." in seen.main.log_view.text
+        assert len(seen.main.store.train) == 40
+        await seen.pilot.press("ctrl+g", "H", "enter")
+        assert seen.main.sample.why_not() in " ".join(str(seen.main.sample.output.render()).split())
+        await seen.pilot.press("escape")
+        run = await seen.started()
+        assert (run.job.folder, run.job.auto, run.job.resume_from) == (folder, True, None)
+        assert (run.job.config.epochs, run.job.changes) == (7, {})
+
+
+async def test_a_journal_with_a_stop_and_a_going_on_ends_as_it_stands(workshop: Any, make: Any) -> None:
+    again = [workshop.started(Job(Config(), Path("x"), Path("last.pt")), 30), Phase(step=30, phase="training")]
+    folder = make("twice", workshop.finished(40, "stopped"), *again, workshop.progress(31, 35))
+    with alive(folder):
+        async with workshop.console() as seen:
+            seen.main.open_run(folder)
+            await seen.until(lambda: "TRAINING" in seen.status)
+            assert seen.main.store.step == 35 and seen.main.store.train.last[0] == 35, "nothing is shown twice"
+
+
+async def test_a_run_that_cannot_be_told_says_so(workshop: Any, make: Any) -> None:
+    folder = make("far")
+    (folder / COMMANDS).mkdir()
+    with alive(folder):
+        async with workshop.console() as seen:
+            seen.main.open_run(folder)
+            await seen.until(lambda: "TRAINING" in seen.status)
+            await seen.pilot.press("f6")
+            await seen.until(lambda: "The run cannot be told" in seen.main.log_view.text)
+            assert "TRAINING" in seen.status
+
+
+async def test_the_console_says_which_runs_are_under_way(workshop: Any, make: Any) -> None:
+    folder = make("far")
+    make("lost")
+    with alive(folder):
+        async with workshop.console() as seen:
+            await seen.until(lambda: "runs/far is under way" in seen.main.log_view.text)
+            assert "lost" not in seen.main.log_view.text
+
+
+# Leaving
+
+
+async def test_a_run_can_be_left_running(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        run = await seen.started()
+        await seen.pilot.press("ctrl+q", "l")
+        await seen.until(lambda: seen.app._exit)
+        assert run.sent == [] and seen.app.left == run.folder
+    assert seen.app.return_code == 0
+
+
+async def test_a_run_that_is_being_started_is_started_before_it_is_left(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        seen.main.store.begin(Path("runs/x"), "x", Config(), goes_on=False)  # and no process yet
+        await seen.pilot.press("ctrl+q", "l")
+        assert not seen.app._exit
+        seen.main._launch(Job(Config(), Path("runs/x")))
+        await seen.until(lambda: seen.app._exit)
+        assert len(seen.runs) == 1
+
+
+# A folder that holds a run
+
+
+async def test_f5_into_a_folder_that_holds_a_run_asks(workshop: Any, make: Any) -> None:
+    folder = make("old", epochs=7)
+    async with workshop.console(output_dir=str(folder)) as seen:
+        await seen.pilot.press("f5")
+        assert isinstance(seen.app.screen, Question)
+        await seen.pilot.press("escape")
+        assert seen.runs == []
+        await seen.pilot.press("f5", "n")
+        await seen.until(lambda: seen.runs)
+        assert (str(seen.run.job.folder), seen.run.job.auto) == ("runs/old-2", False)
+
+
+async def test_f5_can_go_on_with_the_run_in_the_folder(workshop: Any, make: Any) -> None:
+    folder = make("old", epochs=7)
+    async with workshop.console(output_dir=str(folder)) as seen:
+        await seen.pilot.press("f5", "g")
+        await seen.until(lambda: seen.runs)
+        assert (seen.run.job.folder, seen.run.job.auto, seen.run.job.config.epochs) == (folder, True, 7)
+        assert len(seen.main.store.train) == 40
+
+
+async def test_f5_offers_to_attach_where_a_process_writes_the_folder(workshop: Any, make: Any) -> None:
+    folder = make("old")
+    with alive(folder):
+        async with workshop.console(output_dir=str(folder)) as seen:
+            await seen.pilot.press("f5", "a")
+            await seen.until(lambda: "TRAINING" in seen.status)
+            assert seen.runs == []
+
+
+# Replay
+
+
+async def test_a_replay_shows_the_whole_run_can_be_held_and_writes_nothing(
+    workshop: Any, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay, "LONGEST", 1e9)
+    folder = make("old", evaluated(40, 2.5), workshop.finished(40))
+    lines = [json.loads(line) for line in (folder / JOURNAL).read_text().splitlines()]
+    (folder / JOURNAL).write_text("".join(json.dumps({**line, "time": 1000.0 * line["seq"]}) + "\n" for line in lines))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    async with workshop.console() as seen:
+        seen.main.open_run(folder, speed=1e-6)  # stands still after its first event
+        await seen.until(lambda: seen.main.store.started is not None)
+        assert "REPLAY" in seen.status
+        await seen.pilot.press("f6")
+        await seen.until(lambda: seen.main.store.phase == "paused")
+        await seen.pilot.press("f7", "f8", "ctrl+g", "H", "enter", "escape", "f6")
+        await seen.until(lambda: "TRAINING" in seen.status)
+        seen.main.link.session._speed = 1e9
+        await seen.until(lambda: "FINISHED" in seen.status)
+        assert len(seen.main.store.train) == 40
+        await seen.pilot.press("f5", "ctrl+q")
+        await seen.until(lambda: seen.app._exit)
+        assert seen.runs == []
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+# The library
+
+
+@both_sizes
+@pytest.mark.parametrize("key", ["ctrl+o", "o"])
+async def test_the_library_lists_live_runs_first_with_state_steps_best_and_curve(
+    workshop: Any, make: Any, size: tuple[int, int], key: str
+) -> None:
+    far = make("far", evaluated(40, 2.345))
+    make("lost")
+    make("done", workshop.finished(40))
+    with alive(far):
+        async with workshop.console(size) as seen:
+            await seen.pilot.press(key)
+            await seen.until(lambda: isinstance(seen.app.screen, Runs) and "█" in screen_text(seen.app))
+            lines = screen_text(seen.app).splitlines()
+            rows = [line for line in lines if line.startswith("   runs/")]
+            assert "runs/far" in rows[0] and "training" in rows[0] and "2.345" in rows[0] and "40/400" in rows[0]
+            states = {row.split()[0]: row.split()[1] for row in rows}
+            assert states == {"runs/far": "training", "runs/lost": "interrupted", "runs/done": "finished"}
+            assert lines[-1].rstrip().endswith("escape close")
+            await seen.pilot.press("escape")
+            assert seen.app.screen is seen.main
+
+
+async def library(seen: Any, count: int) -> Runs:
+    await seen.pilot.press("ctrl+o")
+    await seen.until(lambda: isinstance(seen.app.screen, Runs) and len(seen.app.screen.list.runs) == count)
+    return seen.app.screen  # type: ignore[no-any-return]
+
+
+async def test_typing_filters_and_letters_are_text_there(workshop: Any, make: Any) -> None:
+    for name in ("red", "blue", "drc"):
+        make(name)
+    async with workshop.console() as seen:
+        runs = await library(seen, 3)
+        await seen.pilot.press("slash", "d", "r", "c")
+        assert [run.folder.name for run in runs.list.runs] == ["drc"]
+        await seen.pilot.press("escape")
+        assert seen.app.screen is runs and not runs.query_one("#filter", Input).has_focus
+        await seen.pilot.press("r")
+        await seen.until(lambda: seen.runs)
+        assert (seen.run.job.folder, seen.run.job.auto) == (Path("runs/drc"), True)
+
+
+async def test_sorting_goes_through_the_orders(workshop: Any, make: Any) -> None:
+    make("b", evaluated(40, 3.0), steps=40)
+    make("a", evaluated(20, 2.0), steps=20)
+    async with workshop.console() as seen:
+        runs = await library(seen, 2)
+        orders = []
+        for _ in range(4):
+            orders.append("".join(run.folder.name for run in runs.list.runs))
+            await seen.pilot.press("t")
+        assert orders[1:] == ["ab", "ab", "ba"]
+
+
+async def test_enter_attaches_to_a_live_run_and_shows_another(workshop: Any, make: Any) -> None:
+    far = make("far")
+    make("done", workshop.finished(40))
+    with alive(far):
+        async with workshop.console() as seen:
+            await library(seen, 2)
+            await seen.pilot.press("enter")
+            await seen.until(lambda: "TRAINING" in seen.status and "runs/far" in seen.status)
+            await library(seen, 2)
+            await seen.pilot.press("down", "enter")
+            await seen.until(lambda: "FINISHED" in seen.status and "runs/done" in seen.status)
+    assert told(far) == []
+
+
+async def test_a_live_run_is_never_deleted_and_another_only_when_told_so(workshop: Any, make: Any) -> None:
+    far, old = make("far"), make("old")
+    (old / "notes.txt").write_text("mine")
+    with alive(far):
+        async with workshop.console() as seen:
+            runs = await library(seen, 2)
+            await seen.pilot.press("d")
+            assert seen.app.screen is runs, "the live one is under the cursor"
+            await seen.pilot.press("down", "d", "escape")
+            assert (old / JOURNAL).exists()
+            await seen.pilot.press("d", "d")
+            await seen.until(lambda: len(runs.list.runs) == 1)
+    assert [path.name for path in old.iterdir()] == ["notes.txt"], "what no run wrote stays"
+    assert (far / JOURNAL).exists() and (far / "last.pt").exists()
+
+
+async def test_a_run_that_came_alive_meanwhile_is_not_deleted(workshop: Any, make: Any) -> None:
+    folder = make("old")
+    async with workshop.console() as seen:
+        runs = await library(seen, 1)
+        await seen.pilot.press("d")
+        with alive(folder):
+            await seen.pilot.press("d")
+            await seen.pilot.pause(0.4)
+            assert len(runs.list.runs) == 1
+    assert (folder / "last.pt").exists()
+
+
+@both_sizes
+async def test_two_marked_runs_are_compared_by_what_differs(workshop: Any, make: Any, size: tuple[int, int]) -> None:
+    make("a", epochs=3)
+    make("b", epochs=9)
+    async with workshop.console(size) as seen:
+        await library(seen, 2)
+        await seen.pilot.press("c")
+        assert isinstance(seen.app.screen, Runs), "two are to be marked"
+        await seen.pilot.press("space", "down", "space", "c")
+        assert isinstance(seen.app.screen, Compare)
+        text = screen_text(seen.app)
+        assert "epochs" in text and "model_dim" not in text
+        await seen.pilot.press("escape", "escape")
+        assert seen.app.screen is seen.main
+
+
+async def test_names_from_outside_cannot_steer_the_terminal(workshop: Any, make: Any) -> None:
+    make("bad\x1b[2J\u202e")
+    async with workshop.console() as seen:
+        await library(seen, 1)
+        await seen.pilot.pause(0.1)
+        text = screen_text(seen.app)
+        assert "\x1b" not in text and "\u202e" not in text and "bad·[2J" in text
