@@ -3,7 +3,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 pytho
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check tests screenshot clean
+.PHONY: run test check tests torture screenshot clean
 
 run: $(VENV)/.run
 	$(BIN)/fllm-tui --preset tiny --start
@@ -18,6 +18,9 @@ check: $(VENV)/.test
 
 tests: $(VENV)/.test
 	$(BIN)/pytest -q
+
+torture: $(VENV)/.test
+	$(BIN)/python tests/torture/torture.py
 
 screenshot: $(VENV)/.test
 	$(BIN)/python docs/screenshot.py

@@ -202,6 +202,8 @@ class Journal:
     def close(self) -> None:
         """Write no more. Events are stamped as before, for those who listen otherwise."""
         if self._file >= 0:
+            with suppress(OSError):
+                self._write()  # the last word may have found the disk busy or full
             os.close(self._file)
             self._file = -1
 
