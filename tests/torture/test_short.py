@@ -21,6 +21,9 @@ FAULTS = [
     "a record of last.pt bit-flipped",
     "last.pt cut at a kilobyte",
     "the journal's last line torn at a byte",
+    "console killed",
+    "console hung (SIGSTOP)",
+    "console that never reads its queue",
     "two consoles on one run",
 ]
 
