@@ -3,7 +3,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 pytho
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check tests docs screenshot clean
+.PHONY: run test check tests docs torture screenshot clean
 
 run: $(VENV)/.run
 	$(BIN)/fllm-tui --preset tiny --start
@@ -21,6 +21,9 @@ tests: $(VENV)/.test
 
 docs: $(VENV)/.run
 	$(BIN)/python docs/settings.py
+
+torture: $(VENV)/.test
+	$(BIN)/python tests/torture/torture.py
 
 screenshot: $(VENV)/.test
 	$(BIN)/python docs/screenshot.py

@@ -85,9 +85,12 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _speed(text: str) -> float:
-    speed = float(text)
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = 0.0
     if not 0.01 <= speed <= 1_000_000:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text}: must be a number from 0.01 to 1000000")
     return speed
 
 
@@ -95,7 +98,8 @@ def _run(chosen: object, config: object) -> int:
     """Show the console. Ends the process itself: an ordinary end would wait for a run that goes on."""
     from multiprocessing import resource_tracker
 
-    # Textual reads it when it is imported. With its 100 ms, a key that follows escape quickly becomes alt and that key.
+    # Textual reads it when it is imported. It looks every 100 ms whether escape stood alone; with its own delay of as
+    # much it often takes two looks, and a key that comes meanwhile becomes alt and that key.
     os.environ.setdefault("ESCDELAY", "25")
 
     # Textual replaces the standard streams, and starting this helper needs the real ones.

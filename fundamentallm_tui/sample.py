@@ -142,9 +142,10 @@ class SamplePane(Vertical):
             return WAITING
         return GONE if self.store.attached else NO_MODEL
 
-    def refuse(self, why: str) -> None:
+    def refuse(self) -> None:
         """The model cannot be asked."""
-        self._notice = why
+        why = self.why_not()
+        self._notice = "There is no model to ask. F5 starts a run." if why == NO_MODEL else why
         self.show()
 
     def show(self, model: bool | None = None) -> None:

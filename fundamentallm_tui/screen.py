@@ -277,7 +277,7 @@ class MainScreen(Screen[None]):
     @on(SamplePane.Asked)
     def _sample(self, event: SamplePane.Asked) -> None:
         if not self.has_model or self.link is None:
-            self.sample.refuse(self.sample.why_not())
+            self.sample.refuse()
             return
         if not self.store.sample.done:
             self._send(CancelSample(sample=self.store.sample.id))

@@ -61,8 +61,19 @@ class Series:
         Raises:
             ValueError: as `append`; the points before the wrong one are kept.
         """
-        for x, y in zip(xs, ys, strict=True):
-            self.append(x, y)
+        new_x, new_y = array("d", xs), array("d", ys)
+        start = len(self._x)
+        known = [self._x[-1]] if start else []
+        rises = all(a < b for a, b in pairwise([*known, *new_x]))
+        if len(new_x) != len(new_y) or not rises or not all(map(isfinite, (*new_x, *new_y))):
+            for x, y in zip(new_x, new_y, strict=True):
+                self.append(x, y)
+            return
+        self._x.extend(new_x)
+        self._y.extend(new_y)
+        self._last = len(self._x) - 1
+        for count in range((start // _FAN + 1) * _FAN, len(self._x) + 1, _FAN):
+            self._close_blocks(count)
 
     def truncate_after(self, x: float) -> None:
         """Forget every point beyond x: a run was resumed from there, what followed did not happen."""

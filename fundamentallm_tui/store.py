@@ -26,6 +26,7 @@ from fundamentallm.events import (
 )
 from fundamentallm.run import LAST
 from fundamentallm_tui import story
+from fundamentallm_tui.merge import merged
 from fundamentallm_tui.series import Series
 from fundamentallm_tui.story import LogLine
 
@@ -159,7 +160,7 @@ class Store:
         """Take events in; returns what changed: run, phase, step, curves, sample, log."""
         now = time.monotonic() if now is None else now
         changed: set[str] = set()
-        for event in events:
+        for event in merged(events):
             changed |= self._apply(event, now)
         self._lines += (told := story.tell(events, self.sample.id, self.ours))
         return changed | {"log"} if told else changed

@@ -251,9 +251,9 @@ def _shape(kind: Any) -> list[tuple[str, Any, bool]]:
 
 def _fit(hint: Any, value: Any) -> Any:
     """`value` as the type `hint` says, or `_MISFIT`."""
-    origin = get_origin(hint)
-    if hint is Any:
+    if hint is Any or type(value) is hint:
         return value
+    origin = get_origin(hint)
     if hint is float:
         if value is None:
             return math.nan

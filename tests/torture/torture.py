@@ -521,12 +521,13 @@ def damages(bench: Bench, short: bool) -> list[Row]:
     flipped = [(name, bytes([*whole[:at], whole[at] ^ 16]) + whole[at + 1 :]) for name, at in records]
     cut = [(f"at {end}", whole[:end]) for end in range(0, len(whole), 1024)]
     for row, variants in zip(rows, (flipped, cut), strict=True):
+        named = row is rows[0]
         for number, (name, block) in enumerate(variants):
             run = copied(bench, original)
             times = (original / "last.pt").stat()
             (run / "last.pt").write_bytes(block)
             os.utime(run / "last.pt", ns=(times.st_atime_ns, times.st_mtime_ns))
-            trouble = str(ask(lambda run=run, name=name: unnamed(run, name if row is rows[0] else "")))
+            trouble = str(ask(lambda run=run, name=name if named else "": unnamed(run, name)))
             if not trouble and (not short or number % 12 == 0):
                 trouble = bench.finish(run, epochs, reference)
             row.take(trouble, name)
@@ -585,9 +586,9 @@ if __name__ == "__main__":
     if sys.argv[3] == "deaf":
         session.QUEUE_SIZE = 3
         session.Session._receive = lambda self: None
-    values = dict(data=sys.argv[2], model_dim=16, num_layers=1, max_seq_len=16, stride=16, batch_size=4, epochs=10**6,
-                  device="cpu")
-    session.Session(Job(resolve(Layer(values)), Path(sys.argv[1])))
+    values = dict(data=sys.argv[2], model_dim=16, num_layers=1, max_seq_len=16, stride=16, batch_size=64, epochs=10**6,
+                  keep_checkpoints=1, device="cpu")
+    kept = session.Session(Job(resolve(Layer(values)), Path(sys.argv[1])))
     time.sleep(600)
 """
 
@@ -605,12 +606,12 @@ def consoles(bench: Bench) -> list[Row]:
     ]
     try:
         for run in runs:
-            until(lambda run=run: steps(run) > 20)
+            until(lambda run=run: steps(run) > 5)
         os.kill(started[0].pid, signal.SIGKILL)
         os.kill(started[1].pid, signal.SIGSTOP)
         for row, run in zip(rows, runs, strict=True):
             before = steps(run)
-            went = until(lambda run=run, before=before: steps(run) > before + 500)
+            went = until(lambda run=run, before=before: steps(run) > before + 30)
             tell(run, Stop())
             ended = went and until(lambda run=run: not is_held(run))
             last = list(read_journal(run))[-1]
@@ -647,15 +648,15 @@ def two_consoles(bench: Bench) -> Row:
     consoles = [Attached(run), Attached(run)]
     seen: list[list[events.Event]] = [[], []]
     said = [Pause(who="ada"), Save(who="bob"), Resume(who="bob"), Stop(who="ada")]
-    for command, by in zip(said, (0, 1, 1, 0), strict=True):
-        consoles[by].send(command)
+    for told, by in zip(said, (0, 1, 1, 0), strict=True):
+        consoles[by].send(told)
 
-        def answered(command: Any = command) -> bool:
+        def answered(told: Any = told) -> bool:
             for heard, console in zip(seen, consoles, strict=True):
                 heard += console.events(0.02)
-            return all(any(getattr(event, "id", "") == command.id for event in heard) for heard in seen)
+            return all(any(getattr(event, "id", "") == told.id for event in heard) for heard in seen)
 
-        row.take("" if until(answered) else "it was not answered for both", f"{command}")
+        row.take("" if until(answered) else "it was not answered for both", f"{told}")
     status = wait(pid)
     for heard, console in zip(seen, consoles, strict=True):
         heard += console.events(0.1)

@@ -56,6 +56,9 @@ def test_a_terminal_that_can_show_nothing_gets_one_line_and_exit_2() -> None:
     ("arguments", "words"),
     [
         (["--preset", "smal"], "--preset smal: no such preset; did you mean small?"),
+        (["attach", "nowhere"], "nowhere: no such run"),
+        (["replay", "nowhere"], "nowhere: no such run"),
+        (["replay", "x", "--speed", "0"], "--speed: 0: must be a number from 0.01 to 1000000"),
         (["--bogus"], "fllm-tui: unrecognized arguments: --bogus"),
         (["--config", "nowhere.yaml"], "nowhere.yaml: cannot be read"),
         ([], "fllm-tui: needs a terminal; without one, use `fundamentallm train`"),

@@ -1,6 +1,8 @@
 """What a chart may rely on: nothing of a series is lost but what no column could show; ticks are round."""
 
+import math
 import random
+from itertools import pairwise
 from math import ceil, inf, isfinite, isnan, nan
 
 import pytest
@@ -226,3 +228,20 @@ def test_labels_of_one_axis_have_equally_many_decimals() -> None:
 def test_a_label_of_any_number_is_a_text() -> None:
     odd = [0.0, -0.0, 1, 5e-324, 1e308, -1e308, inf, -inf, nan, 1 / 3]
     assert all(1 <= len(tick_label(value, step)) <= 24 for value in odd for step in odd)
+
+
+@pytest.mark.parametrize("cuts", [(1, 3, 4, 9), (100,), (7, 16, 17, 64, 65)])
+def test_points_that_come_together_make_the_same_series_as_one_by_one(cuts: tuple[int, ...]) -> None:
+    ys = [math.sin(n) if n % 13 else math.nan for n in range(300)]
+    one, many = Series(), Series()
+    for n, y in enumerate(ys):
+        one.append(n, y)
+    for start, stop in pairwise([0, *cuts, 300]):
+        many.extend(range(start, stop), ys[start:stop])
+    finite, at_once = Series(), Series()
+    for n in range(300):
+        finite.append(n, math.cos(n))
+    at_once.extend(range(300), map(math.cos, range(300)))
+    for left, right in ((one, many), (finite, at_once)):
+        assert repr(left.reduced(20)) == repr(right.reduced(20)) and left.last == right.last
+        assert (left._lows, left._highs) == (right._lows, right._highs)

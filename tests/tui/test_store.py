@@ -161,3 +161,20 @@ def test_files_saved_at_one_step_share_a_line(workshop: Any) -> None:
     names = [("checkpoint_epoch_1.pt", "epoch"), ("last.pt", "last"), ("best.pt", "best")]
     store.apply([workshop.saved(80, *name) for name in names], now=1.0)
     assert [line.text for line in store.take_lines()] == ["saved checkpoint_epoch_1.pt, last.pt, best.pt (1.6 MB)"]
+
+
+def test_many_reports_at_once_are_as_one_by_one(workshop: Any) -> None:
+    events = [workshop.progress(1, 5), workshop.progress(6, 9), evaluated(9), workshop.progress(10, 12, epoch=2)]
+    events += [workshop.progress(8, 14), workshop.progress(15, 15)]  # a start got lost
+    one, many = under_way(workshop), under_way(workshop)
+    for event in events:
+        one.apply([event], now=1.0)
+    many.apply(events, now=1.0)
+    for store in (one, many):
+        assert (len(store.train), store.step, store.train.last, store.rate.last) == (
+            15,
+            15,
+            (15.0, 3.925),
+            (15.0, 1e-3),
+        )
+    assert (one.epoch, one.eta(1.0), one.grad_norm) == (many.epoch, many.eta(1.0), many.grad_norm)

@@ -188,7 +188,8 @@ def _stopping(trainer: "Trainer", report: Report) -> Iterator[list[int]]:
         trainer.stop()
         report.interrupted()
 
-    minded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # nohup stays nohup
+    hangup = getattr(signal, "SIGHUP", None)
+    minded = [n for n in SIGNALS if n != hangup or signal.getsignal(n) is not signal.SIG_IGN]  # nohup stays nohup
     before = {number: signal.signal(number, stop) for number in minded}
     try:
         yield received
