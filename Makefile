@@ -17,7 +17,7 @@ check: $(VENV)/.test
 	$(BIN)/lint-imports
 
 tests: $(VENV)/.test
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n 2 --dist loadfile
 
 docs: $(VENV)/.run
 	$(BIN)/python docs/settings.py

@@ -125,9 +125,9 @@ class Form(Vertical):
             try:
                 values = to_dict(resolve(self.preset.layer, self._flags))
             except ConfigError as error:
-                strange = [
-                    str(problem) for problem in error.problems if problem.name in values.keys() - SETTINGS.keys()
-                ]
+                file = {*self.preset.layer.problems}
+                unknown = values.keys() - SETTINGS.keys()
+                strange = [str(problem) for problem in error.problems if problem in file or problem.name in unknown]
         self._preset_problem = {PRESET: "; ".join(strange)} if strange else {}
         self.fields.show_values({name: shown(value) for name, value in values.items() if name in SETTINGS})
         self._check()

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fundamentallm.config import SETTINGS, Config, ConfigError, Layer, changed_when_resuming, resolve, to_dict
+from fundamentallm.errors import UserError
 from fundamentallm.job import Job
 from fundamentallm.presets import Preset
 from fundamentallm.run import JOURNAL, LAST, choose_folder
@@ -70,8 +71,11 @@ def taken_folder(store: Store, config: Config) -> Path | None:
     """The folder that was named for a new run and holds one that this console knows nothing of."""
     if config.output_dir is None or store.folder is not None:
         return None
-    folder = choose_folder(config)
-    return folder if (folder / JOURNAL).exists() else None
+    try:
+        folder = choose_folder(config)
+        return folder if (folder / JOURNAL).exists() else None
+    except (UserError, OSError):
+        return None  # there cannot be such a folder; `next_job` says why
 
 
 def by_setting(error: ConfigError) -> dict[str, str]:

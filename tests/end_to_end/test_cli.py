@@ -228,7 +228,7 @@ def test_evaluate_agrees_with_what_training_logged(
     assert main(["evaluate", str(trained), "tail.txt", "--output", "out.json", "--json"]) == 0
     written = json.loads((here / "out.json").read_text())
     assert json.loads(capsys.readouterr().out) == written
-    assert written.keys() == {"loss", "perplexity", "accuracy", "tokens"}
+    assert written.keys() >= {"loss", "perplexity", "bits_per_character", "accuracy", "tokens", "classes"}
     assert written["loss"] == pytest.approx(load(trained / "best.pt").progress().best_val_loss, abs=1e-6)
     assert written["tokens"] == len(tail) - 1 and 0 < written["accuracy"] < 1
 
@@ -298,7 +298,8 @@ def test_a_terminal_shows_a_live_bar_and_keeps_each_epoch(here: Path, columns: i
     assert process.wait(60) == 0
     bar, fields = r"\[█*░*\] \d+%", r"train_loss=\S+ \| val_loss=\S+ \| lr=\S+ \| throughput=\d+ tokens/sec"
     place = r"Epoch \d+/12"
-    live = {80: (rf"{place} {bar} \| ETA \S+", fields), 120: (rf"{place} \| ETA \S+", rf"{bar}  \|  {fields}")}[columns]
+    rest = r"\| ETA \S+ \| grad_norm=\d+\.\d{3}( \| perplexity=\d+\.\d\d)?"
+    live = {80: (rf"{place} {bar} {rest}", fields), 120: (rf"{place} {rest}", rf"{bar}  \|  {fields}")}[columns]
     shown = [lines for lines in seen if len(lines) > 1 and "ETA" in lines[-2]]
     assert shown and all(re.fullmatch(live[0], lines[-2]) and re.fullmatch(live[1], lines[-1]) for lines in shown)
     kept = [line for line in shown[-1][:-2] if line.startswith("Epoch")]
