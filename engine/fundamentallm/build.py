@@ -46,6 +46,15 @@ class Build:
     def total_steps(self) -> int:
         return self.corpus.steps_per_epoch * self.config.epochs
 
+    @property
+    def epoch(self) -> int:
+        """The epoch that the last step belongs to, from 1."""
+        return max(1, -(-self.counters.step // self.corpus.steps_per_epoch))
+
+    @property
+    def epoch_ended(self) -> bool:
+        return self.counters.step % self.corpus.steps_per_epoch == 0
+
     def checkpoint(self) -> Checkpoint:
         """The state as it is now; its tensors are the live ones."""
         return Checkpoint(

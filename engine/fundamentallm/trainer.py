@@ -5,8 +5,6 @@
 - Every way out of `Trainer.run` but a kill leaves a checkpoint that was read back, where the disk allowed it.
 """
 
-import os
-import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,14 +14,12 @@ from typing import Any
 
 import torch
 
-from fundamentallm import __version__, commands, events, trackers
+from fundamentallm import commands, events, telling, trackers
 from fundamentallm.build import build
 from fundamentallm.checkpoint import Counters
 from fundamentallm.commands import Command
-from fundamentallm.config import Config, changed_while_running, to_dict
-from fundamentallm.device import memory_in_use
+from fundamentallm.config import Config, changed_while_running
 from fundamentallm.errors import UserError
-from fundamentallm.estimate import count_parameters
 from fundamentallm.evaluate import evaluate
 from fundamentallm.health import Health, not_finite, out_of_memory
 from fundamentallm.job import Job
@@ -138,24 +134,7 @@ class Trainer:
         parts, folder = self._parts, self._job.folder
         (folder / CONFIG).write_text(to_yaml(parts.config), encoding="utf-8")
         parts.tokenizer.save(folder / TOKENIZER)
-        self._say(
-            events.RunStarted(
-                step=self._counters.step,
-                version=__version__,
-                config=to_dict(parts.config),
-                parameters=count_parameters(parts.config, len(parts.tokenizer)),
-                vocab_size=len(parts.tokenizer),
-                steps_per_epoch=parts.corpus.steps_per_epoch,
-                total_steps=parts.total_steps,
-                device=str(parts.device),
-                threads=torch.get_num_threads(),
-                torch=str(torch.__version__),
-                pid=os.getpid(),
-                host=socket.gethostname(),
-                resumed_from=str(parts.resumed_from) if parts.resumed_from else None,
-                recovered=self._job.auto,
-            )
-        )
+        self._say(telling.run_started(parts, self._job))
         for text in parts.notices:
             self._notice(text)
         if short := self._saver.warn():
@@ -165,7 +144,7 @@ class Trainer:
         self._change_again()
         self._phase("training")
         self._meter.go()
-        if self._counters.step and self._epoch_ended and self._counters.epoch_tokens:
+        if self._counters.step and self._parts.epoch_ended and self._counters.epoch_tokens:
             self._evaluate()  # the process before this one did not come to it
 
     def _names_without_this_state(self) -> list[str]:
@@ -176,7 +155,7 @@ class Trainer:
         folder, counters, source = self._job.folder, self._counters, self._parts.resumed_from
         names = [LAST]
         if source is not None and self._job.auto and counters.step and not counters.epoch_tokens:
-            names.append(EPOCH.format(self._epoch))
+            names.append(EPOCH.format(self._parts.epoch))
         if source is not None and self._job.auto and counters.best_step == counters.step and self._best_is_owed:
             names.append(BEST)
         return [name for name in names if source is None or not _same_file(folder / name, source)]
@@ -226,35 +205,14 @@ class Trainer:
             counters.epoch_tokens += tokens
             counters.tokens += tokens
         if columns.step:
-            self._say(
-                events.Progress(
-                    step=columns.step,
-                    train_loss=columns.train_loss,
-                    learning_rate=columns.learning_rate,
-                    grad_norm=columns.grad_norm,
-                    epoch=self._epoch,
-                    tokens=counters.tokens,
-                    tokens_per_second=self._meter.tokens_per_second,
-                    eta_seconds=self._meter.eta(parts.total_steps - counters.step),
-                    memory_bytes=memory_in_use(parts.device),
-                )
-            )
+            self._say(telling.progress(parts, columns, self._meter))
         if broken is not None:
             raise NotFinite("the loss or its gradient is not finite")
 
     @property
-    def _epoch(self) -> int:
-        """The epoch that the last step belongs to, from 1."""
-        return max(1, -(-self._counters.step // self._parts.corpus.steps_per_epoch))
-
-    @property
-    def _epoch_ended(self) -> bool:
-        return self._counters.step % self._parts.corpus.steps_per_epoch == 0
-
-    @property
     def _evaluation_due(self) -> bool:
         every = self._parts.config.eval_every
-        return self._epoch_ended or bool(every and self._counters.step % every == 0)
+        return self._parts.epoch_ended or bool(every and self._counters.step % every == 0)
 
     def _evaluate(self) -> None:
         """Measure the validation loss, say it, and save what an epoch's end or a new best calls for."""
@@ -262,23 +220,15 @@ class Trainer:
         parts, counters = self._parts, self._counters
         with self._interlude("evaluating"):
             result = evaluate(parts.model, parts.corpus.val, parts.config.max_seq_len, parts.precision)
-        ended, best = self._epoch_ended, counters.best_val_loss is None or result.loss < counters.best_val_loss
+        ended, best = self._parts.epoch_ended, counters.best_val_loss is None or result.loss < counters.best_val_loss
         counters.train_loss, counters.val_loss = counters.epoch_loss / counters.epoch_tokens, result.loss
         if best:
-            counters.best_val_loss, counters.best_step, counters.best_epoch = result.loss, counters.step, self._epoch
+            counters.best_val_loss, counters.best_step, counters.best_epoch = result.loss, counters.step, parts.epoch
         counters.gained |= best
         if ended:
             counters.epochs_without_gain = 0 if counters.gained else counters.epochs_without_gain + 1
             counters.gained = False
-        evaluated = events.Evaluated(
-            step=counters.step,
-            epoch=self._epoch,
-            train_loss=counters.train_loss,
-            val_loss=result.loss,
-            perplexity=result.perplexity,
-            epoch_ended=ended,
-            best=best,
-        )
+        evaluated = telling.evaluated(parts, result, ended=ended, best=best)
         self._say(evaluated)
         for words in self._health.judge(evaluated):
             self._notice(words, "warning")
@@ -287,7 +237,7 @@ class Trainer:
         if ended:
             counters.epoch_loss, counters.epoch_tokens = 0.0, 0
             real_end = self._end() in ("completed", "patience")
-            names = [LAST, EPOCH.format(self._epoch), *names, *([FINAL] if real_end else [])]
+            names = [LAST, EPOCH.format(self._parts.epoch), *names, *([FINAL] if real_end else [])]
         elif self._saver.due:
             names = [LAST, *names]
         if names and self._save(names) and BEST in names:
@@ -340,8 +290,8 @@ class Trainer:
         """Change a setting; returns why not, or nothing."""
         try:
             config = changed_while_running(self._parts.config, command.setting, command.value)
-            if config.epochs < self._epoch:
-                return f"epochs: epoch {self._epoch} is under way; {self._epoch} is the least"
+            if config.epochs < self._parts.epoch:
+                return f"epochs: epoch {self._parts.epoch} is under way; {self._parts.epoch} is the least"
             self._change(command.setting, getattr(config, command.setting), command.who)
         except (UserError, OSError) as error:
             return str(error)
@@ -382,20 +332,7 @@ class Trainer:
         counters, folder = self._counters, self._job.folder
         counters.seconds = self._seconds_before + self._meter.seconds
         name = next((name for name in (BEST, LAST) if (folder / name).exists()), None)
-        finished = events.Finished(
-            step=counters.step,
-            reason=reason,
-            epoch=self._epoch,
-            train_loss=counters.train_loss,
-            val_loss=counters.val_loss,
-            best_val_loss=counters.best_val_loss,
-            best_step=counters.best_step,
-            best_epoch=counters.best_epoch,
-            seconds=round(counters.seconds, 1),
-            tokens=counters.tokens,
-            path=name,
-            unsaved=unsaved,
-        )
+        finished = telling.finished(self._parts, reason, name, unsaved)
         self._say(finished)
         return finished
 

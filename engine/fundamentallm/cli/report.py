@@ -82,7 +82,9 @@ class Report:
     def _epoch_line(self, event: Evaluated) -> str:
         """The line of a finished epoch; what does not fit on a screen is left out at the end."""
         parts = [f"Epoch {event.epoch}/{self._epochs}", *self._fields(event.train_loss)]
-        return fit(parts, width()) if self._foot is not None else " | ".join(parts)
+        if self._foot is None:
+            return " | ".join(parts)
+        return fit([*parts, f"perplexity={event.perplexity:.2f}"], width())
 
     def _fields(self, train_loss: float) -> list[str]:
         val_loss = f"{self._evaluated.val_loss:.3f}" if self._evaluated else "-"

@@ -1,0 +1,81 @@
+"""The events of a run, filled in from its parts. Decides nothing and says nothing."""
+
+import os
+import socket
+
+import torch
+
+from fundamentallm import __version__, events
+from fundamentallm.build import Build
+from fundamentallm.config import to_dict
+from fundamentallm.device import memory_in_use
+from fundamentallm.estimate import count_parameters
+from fundamentallm.evaluate import Evaluation
+from fundamentallm.job import Job
+from fundamentallm.meter import Columns, Meter
+
+
+def run_started(parts: Build, job: Job) -> events.RunStarted:
+    return events.RunStarted(
+        step=parts.counters.step,
+        version=__version__,
+        config=to_dict(parts.config),
+        parameters=count_parameters(parts.config, len(parts.tokenizer)),
+        vocab_size=len(parts.tokenizer),
+        steps_per_epoch=parts.corpus.steps_per_epoch,
+        total_steps=parts.total_steps,
+        device=str(parts.device),
+        threads=torch.get_num_threads(),
+        torch=str(torch.__version__),
+        pid=os.getpid(),
+        host=socket.gethostname(),
+        resumed_from=str(parts.resumed_from) if parts.resumed_from else None,
+        recovered=job.auto,
+    )
+
+
+def progress(parts: Build, columns: Columns, meter: Meter) -> events.Progress:
+    return events.Progress(
+        step=columns.step,
+        train_loss=columns.train_loss,
+        learning_rate=columns.learning_rate,
+        grad_norm=columns.grad_norm,
+        epoch=parts.epoch,
+        tokens=parts.counters.tokens,
+        tokens_per_second=meter.tokens_per_second,
+        eta_seconds=meter.eta(parts.total_steps - parts.counters.step),
+        memory_bytes=memory_in_use(parts.device),
+    )
+
+
+def evaluated(parts: Build, result: Evaluation, *, ended: bool, best: bool) -> events.Evaluated:
+    """The losses as `parts.counters` has them after the evaluation."""
+    train_loss = parts.counters.train_loss
+    assert train_loss is not None
+    return events.Evaluated(
+        step=parts.counters.step,
+        epoch=parts.epoch,
+        train_loss=train_loss,
+        val_loss=result.loss,
+        perplexity=result.perplexity,
+        epoch_ended=ended,
+        best=best,
+    )
+
+
+def finished(parts: Build, reason: str, path: str | None, unsaved: str) -> events.Finished:
+    counters = parts.counters
+    return events.Finished(
+        step=counters.step,
+        reason=reason,
+        epoch=parts.epoch,
+        train_loss=counters.train_loss,
+        val_loss=counters.val_loss,
+        best_val_loss=counters.best_val_loss,
+        best_step=counters.best_step,
+        best_epoch=counters.best_epoch,
+        seconds=round(counters.seconds, 1),
+        tokens=counters.tokens,
+        path=path,
+        unsaved=unsaved,
+    )
