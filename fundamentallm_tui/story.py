@@ -73,7 +73,8 @@ def _words(event: Event, sample: str, ours: Container[str]) -> tuple[str, str]:
         case Evaluated():
             where = f"epoch {event.epoch}" if event.epoch_ended else f"step {event.step}"
             best = "  best so far" if event.best else ""
-            return PLAIN, f"{where}  train {loss(event.train_loss)}  val {loss(event.val_loss)}{best}"
+            losses = f"train {loss(event.train_loss)}  val {loss(event.val_loss)}  ppl {event.perplexity:.3g}"
+            return PLAIN, f"{where}  {losses}{best}"
         case CheckpointFailed():
             return BAD, f"could not save {event.path}: {event.why}"
         case Intervention():
