@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from textual.app import App, SystemCommand
@@ -68,12 +69,41 @@ class Console(App[int]):
             if number is not None:
                 with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
                     asyncio.get_running_loop().add_signal_handler(number, self._signalled, number)
+        if hasattr(signal, "SIGCONT") and threading.current_thread() is threading.main_thread():
+            self._mind_stops()
         if self._options.attach is not None:
             self.call_after_refresh(self.main.open_run, self._options.attach, speed=self._options.speed)
         elif self._options.library:
             self.call_after_refresh(self.main.action_runs)
         elif self._options.start:
             self.call_after_refresh(self.main.action_start)
+
+    def _mind_stops(self) -> None:
+        """A SIGSTOP cannot be noticed, only its end: give the terminal back then, before it is taken again.
+
+        Textual does so for ctrl+z alone; without it a second thread would read the keyboard beside the first, and the
+        console could not be left.
+        """
+        stop, go_on = signal.getsignal(signal.SIGTSTP), signal.getsignal(signal.SIGCONT)
+        if not (callable(stop) and callable(go_on)):
+            return
+        given_back = False
+
+        def stopped(number: int, frame: FrameType | None) -> None:
+            nonlocal given_back
+            given_back = True
+            stop(number, frame)
+
+        def continued(number: int, frame: FrameType | None) -> None:
+            nonlocal given_back
+            if not given_back and self._driver is not None:
+                self._driver.suspend_application_mode()
+            given_back = False
+            go_on(number, frame)
+            self.refresh(layout=True)
+
+        signal.signal(signal.SIGTSTP, stopped)
+        signal.signal(signal.SIGCONT, continued)
 
     def _signalled(self, number: int) -> None:
         """The terminal is restored; a run that is under way runs on."""

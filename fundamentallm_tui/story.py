@@ -72,7 +72,7 @@ def _words(event: Event, sample: str, ours: Container[str]) -> tuple[str, str]:
             return FAINT, "compiling the model for this machine"
         case Evaluated():
             where = f"epoch {event.epoch}" if event.epoch_ended else f"step {event.step}"
-            best = "  best so far" if event.best else ""
+            best = "  best" if event.best else ""
             losses = f"train {loss(event.train_loss)}  val {loss(event.val_loss)}  ppl {event.perplexity:.3g}"
             return PLAIN, f"{where}  {losses}{best}"
         case CheckpointFailed():

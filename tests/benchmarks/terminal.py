@@ -65,8 +65,15 @@ class Terminal:
 
     def status(self) -> int:
         """Wait for the end of the program; its exit status, or minus the signal that ended it."""
-        if self._status is None:
-            self._status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        deadline = time.monotonic() + 60
+        while self._status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self._status = os.waitstatus_to_exitcode(status)
+            elif time.monotonic() > deadline:
+                raise TimeoutError(f"it does not end:\n{self.screen}")
+            else:
+                time.sleep(0.02)
         return self._status
 
     def end(self) -> None:
