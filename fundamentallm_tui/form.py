@@ -66,7 +66,7 @@ class Form(Vertical):
     def fill(self, config: Config) -> None:
         """Show the values of a configuration, which are a run's own and no preset's."""
         self._preset_problem, self._text_problem, self.preset = {}, {}, None
-        self.fields.show_values({PRESET: "", **{name: shown(value) for name, value in to_dict(config).items()}})
+        self.fields.show_values({PRESET: "", **{name: as_text(name, value) for name, value in to_dict(config).items()}})
         self._check()
         self._hint("")
 
@@ -129,7 +129,7 @@ class Form(Vertical):
                 unknown = values.keys() - SETTINGS.keys()
                 strange = [str(problem) for problem in error.problems if problem in file or problem.name in unknown]
         self._preset_problem = {PRESET: "; ".join(strange)} if strange else {}
-        self.fields.show_values({name: shown(value) for name, value in values.items() if name in SETTINGS})
+        self.fields.show_values({name: as_text(name, value) for name, value in values.items() if name in SETTINGS})
         self._check()
         self._hint(PRESET)
 
@@ -202,7 +202,9 @@ def _rows(preset: str, config: Config) -> list[Row]:
         cells = []
         for row in settings:
             choices = row.choices or (("on", "off") if row.kind is bool else ())
-            cells.append(Cell(row.name, row.name, shown(values[row.name]), choices, "auto" if row.optional else ""))
+            cells.append(
+                Cell(row.name, row.name, as_text(row.name, values[row.name]), choices, "auto" if row.optional else "")
+            )
         narrow = [cell for cell in cells if cell.name not in WHOLE_LINE]
         pairs = [Row(narrow[n : n + 2], 2, LABELS) for n in range(0, len(narrow), 2)]
         whole = [Row([cell], 1, LABELS) for cell in cells if cell.name in WHOLE_LINE]
@@ -216,6 +218,11 @@ def _rows(preset: str, config: Config) -> list[Row]:
 def field_of(problem: str) -> str:
     """The setting beside which the words of an error belong: the one whose flag they name."""
     return next((name for name, row in SETTINGS.items() if f"{row.flag} " in problem), "data")
+
+
+def as_text(name: str, value: object) -> str:
+    """A value as its field shows it; nothing stands for "off" where the program chooses nothing."""
+    return "off" if value is None and SETTINGS[name].auto == "off" else shown(value)
 
 
 def _raw(name: str, text: str) -> object:
