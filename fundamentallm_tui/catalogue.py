@@ -47,7 +47,7 @@ def arrange(runs: Sequence[Summary], words: str, order: str) -> list[Summary]:
 
 
 def _text(run: Summary) -> str:
-    return f"{run.folder} {run.state} {run.data}".lower()
+    return f"{run.folder} {run.state} {run.preset} {run.data}".lower()
 
 
 def spark_of(folder: Path) -> list[float]:

@@ -63,10 +63,12 @@ class Form(Vertical):
 
     # Values
 
-    def fill(self, config: Config) -> None:
-        """Show the values of a configuration, which are a run's own and no preset's."""
+    def fill(self, config: Config, preset: str) -> None:
+        """Show the values of a run, which are its own even where they began as a preset's."""
         self._preset_problem, self._text_problem, self.preset = {}, {}, None
-        self.fields.show_values({PRESET: "", **{name: as_text(name, value) for name, value in to_dict(config).items()}})
+        self.fields.show_values(
+            {PRESET: preset, **{name: as_text(name, value) for name, value in to_dict(config).items()}}
+        )
         self._check()
         self._hint("")
 

@@ -59,12 +59,12 @@ def next_job(store: Store, config: Config, label: str) -> Job:
         changes = {name: typed[name] for name in typed if typed[name] != saved[name] and name not in NEVER_CHANGED}
         changed_when_resuming(store.config, changes)
         if store.attached:
-            return Job(config, store.folder, changes=changes, auto=True)
-        return Job(config, store.folder, checkpoint, changes)
+            return Job(config, store.folder, changes=changes, auto=True, preset=label)
+        return Job(config, store.folder, checkpoint, changes, preset=label)
     folder = choose_folder(config, label)
     if store.folder is not None:
         folder = beside(folder)
-    return Job(config, folder)
+    return Job(config, folder, preset=label)
 
 
 def taken_folder(store: Store, config: Config) -> Path | None:

@@ -17,8 +17,8 @@ from fundamentallm_tui.catalogue import LIVE, age, count, known_spark, sparkline
 from fundamentallm_tui.words import clean, fit, loss
 
 COLOURS = {"failed": "text-error", "interrupted": "text-warning", "paused": "text-warning", "training": "text-success"}
-STATE, AGE, STEPS, BEST, WIDEST = 11, 6, 12, 6, 32
-HEADS = ("run", "state", "age", "text", "steps", "best", "loss")
+STATE, AGE, PRESET, STEPS, BEST, WIDEST = 11, 6, 8, 12, 6, 40
+HEADS = ("run", "state", "age", "preset", "steps", "best", "loss")
 
 
 class RunList(ScrollView, can_focus=True):
@@ -104,11 +104,11 @@ class RunList(ScrollView, can_focus=True):
         return "  " + " ".join(texts)
 
     def _widths(self) -> list[int]:
-        """Of each column; what the others leave is shared by the name, the text and the curve."""
-        room = max(24, self.scrollable_content_region.width - 2 - len(HEADS) + 1 - STATE - AGE - STEPS - BEST)
-        spark = min(WIDEST, room // 4)
-        text = (room - spark) * 2 // 5
-        return [room - spark - text, STATE, AGE, text, STEPS, BEST, spark]
+        """Of each column; what the others leave is shared by the name and the curve."""
+        fixed = [STATE, AGE, PRESET, STEPS, BEST]
+        room = max(24, self.scrollable_content_region.width - 2 - len(HEADS) + 1 - sum(fixed))
+        spark = min(WIDEST, room * 2 // 5)
+        return [room - spark, *fixed, spark]
 
     def render_line(self, y: int) -> Strip:
         width, n = self.scrollable_content_region.width, y + self.scroll_offset.y
@@ -121,7 +121,7 @@ class RunList(ScrollView, can_focus=True):
             clean(str(run.folder)) if len(str(run.folder)) <= self._widths()[0] else clean(run.folder.name),
             run.state,
             age(run.last_heard if run.state not in LIVE else run.started),
-            clean(run.data) or "–",
+            clean(run.preset) or "–",
             f"{count(run.steps)}/{count(run.total_steps)}",
             best,
             sparkline(known_spark(run.folder), self._widths()[-1]),

@@ -112,6 +112,7 @@ class Runs(Screen[Wanted]):
             rows.append(Content(clip(clean(f"{what} {moment(run.started)}"), width)))
             settings = changed(run.config)
             rest = ", ".join(f"{k} {shown(v)}" for k, v in settings.items() if k not in ("data", "output_dir"))
+            rest = f"{run.data}: {rest}" if run.data else rest
             rows.append(Content.styled(clip(clean(rest or "all settings as by default"), width), "$foreground 60%"))
             why = {"interrupted": "Its process is gone; r goes on from its last checkpoint."}.get(run.state, run.why)
             rows.append(Content.styled(clip(clean(why), width), "$text-warning"))

@@ -153,7 +153,7 @@ class MainScreen(Screen[None]):
         if answer in ("open", "resume"):
             self.open_run(folder, resume=answer == "resume")
         elif answer == "new":
-            self._begin(Job(config, beside(folder)))
+            self._begin(Job(config, beside(folder), preset=self.form.label))
 
     def _fetched(self, there: bool | None) -> None:
         if there:
@@ -164,7 +164,7 @@ class MainScreen(Screen[None]):
         if self.store.paused:
             self._ask("training", Resume())
         else:
-            self._ask("pausing", Pause())
+            self._ask("pausing", Pause(stays=True))
 
     def action_save(self) -> None:
         self._ask("", Save())
@@ -203,7 +203,7 @@ class MainScreen(Screen[None]):
         from fundamentallm.session import Attached  # slow to import; the first picture does not wait for it
 
         try:
-            session = Replay(folder, speed) if speed else Attached(folder)
+            session = Replay(folder, speed) if speed else Attached(folder, stays=True)
         except UserError as error:
             self.store.say(str(error), story.BAD)
             self.show_changes({"log"})
@@ -323,8 +323,9 @@ class MainScreen(Screen[None]):
     def _news(self, news: News) -> None:
         if news.link is self.link:
             changed = self.store.apply(news.events)
-            if changed & {"run", "config"} and self.store.attached and self.store.config is not None:
-                self.form.fill(replace(self.store.config, output_dir=None))
+            store = self.store
+            if changed & {"run", "config"} and store.attached and store.config is not None:
+                self.form.fill(replace(store.config, output_dir=None), store.started.preset if store.started else "")
             self.show_changes(changed)
 
     @on(Gone)

@@ -1,28 +1,33 @@
 """From a job to everything that training needs: text, tokenizer, model, optimizer, counters. Trains nothing."""
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from fundamentallm.checkpoint import Checkpoint, Counters, load
 from fundamentallm.config import Config, changed_when_resuming, to_dict
 from fundamentallm.corpus import Corpus, fingerprint
-from fundamentallm.device import Precision, choose_device
+from fundamentallm.device import Precision, choose_device, free_memory, hardware, is_out_of_memory
 from fundamentallm.errors import NothingLeft, UserError
-from fundamentallm.estimate import estimate, spans
+from fundamentallm.estimate import compiles, estimate, spans
 from fundamentallm.events import Intervention
+from fundamentallm.health import out_of_memory
 from fundamentallm.job import Job
 from fundamentallm.model import Transformer
 from fundamentallm.optim import Optimizer
-from fundamentallm.recover import ended, interventions_after, newest_whole, newly_typed
+from fundamentallm.recover import ended, interventions_after, newest_whole
 from fundamentallm.run import BEST, check_log_dir
 from fundamentallm.schedule import warmup
 from fundamentallm.text import read_texts
 from fundamentallm.tokenizer import Tokenizer
+
+FAITHFUL = "goes on faithfully, not to the same bits"
 
 
 @dataclass
@@ -38,6 +43,8 @@ class Build:
     optimizer: Optimizer
     counters: Counters
     notices: list[str]
+    changes: dict[str, Any]  # what was newly asked for when it was resumed
+    compiled: bool  # decided once, at a run's start
     best_on_disk: float | None = None  # the validation loss of best.pt
     resumed_from: Path | None = None
     interventions: list[Intervention] = field(default_factory=list)  # to be made again
@@ -66,7 +73,8 @@ class Build:
             fingerprint=self.corpus.fingerprint,
             threads=torch.get_num_threads(),
             torch=str(torch.__version__),
-            device=str(self.device),
+            device=hardware(self.device),
+            compiled=self.compiled,
         )
 
 
@@ -77,7 +85,7 @@ def build(job: Job) -> Build:
     """
     source, told = newest_whole(job.folder) if job.auto else (job.resume_from, [])
     saved = None if source is None else load(source)
-    changes = newly_typed(job.folder, job.changes) if job.auto else job.changes
+    changes = job.changes if saved is not None else {}
     config = job.config if saved is None else changed_when_resuming(saved.settings(), changes)
     config = replace(config, output_dir=str(job.folder))
     device = choose_device(config.device)
@@ -91,13 +99,20 @@ def build(job: Job) -> Build:
         )
     size = estimate(config, documents)
     tokenizer = Tokenizer.fit("".join(documents)) if saved is None else saved.tokenizer()
-    corpus = Corpus(documents, tokenizer, config, device)
-    model = Transformer(config, len(tokenizer)).to(device)
+    with _enough_memory(config, len(tokenizer)):
+        corpus = Corpus(documents, tokenizer, config, device)
+        model = Transformer(config, len(tokenizer)).to(device)
+        optimizer = Optimizer(model, config.optimizer)
     precision = Precision(device, config.mixed_precision)
+    compiled = compiles(config, device.type, size.parameters, size.total_steps)
+    if saved is not None and "compile" not in changes:
+        compiled = saved.compiled
     parts = Build(
-        config, device, precision, tokenizer, corpus, model, Optimizer(model, config.optimizer), Counters(), []
+        config, device, precision, tokenizer, corpus, model, optimizer, Counters(), [*told], changes, compiled
     )
-    parts.notices += told
+    if size.memory > (free := free_memory(device)):
+        advice = out_of_memory(config, len(tokenizer))
+        parts.notices.append(f"memory may run out, {free / 2**30:.1f} GiB are free: {advice}")
     if saved is not None and source is not None:
         parts.resumed_from = source
         _restore(parts, saved, source)
@@ -110,6 +125,20 @@ def build(job: Job) -> Build:
     return parts
 
 
+@contextmanager
+def _enough_memory(config: Config, vocab_size: int) -> Iterator[None]:
+    """
+    Raises:
+        UserError: what is made within does not fit; says what would.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(f"out of memory: {out_of_memory(config, vocab_size)}") from None
+
+
 def _restore(parts: Build, saved: Checkpoint, source: Path) -> None:
     try:
         parts.model.load_state_dict(saved.model)
@@ -119,14 +148,15 @@ def _restore(parts: Build, saved: Checkpoint, source: Path) -> None:
     parts.counters = saved.progress()
     if saved.threads <= (os.cpu_count() or 1):
         torch.set_num_threads(saved.threads)  # it changes the bits of a matrix product
-    now = {"torch": str(torch.__version__), "device": str(parts.device), "threads": torch.get_num_threads()}
+    now = {"torch": str(torch.__version__), "device": hardware(parts.device), "threads": torch.get_num_threads()}
+    now |= {"compiled": parts.compiled}
     other = [
         f"{name} {getattr(saved, name)} then, {value} now"
         for name, value in now.items()
         if value != getattr(saved, name)
     ]
     if other:
-        parts.notices.append(f"goes on faithfully, not to the same bits: {'; '.join(other)}")
+        parts.notices.append(f"{FAITHFUL}: {'; '.join(other)}")
 
 
 def _check_rest(parts: Build, source: Path) -> None:

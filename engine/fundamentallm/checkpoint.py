@@ -6,6 +6,7 @@
 - Reading checks every record's CRC and never runs code.
 """
 
+import math
 import os
 import pickle
 import shutil
@@ -44,11 +45,12 @@ class Counters:
     best_epoch: int | None = None
     gained: bool = False  # a new best since the epoch began
     epochs_without_gain: int = 0
+    said: int = 0  # events of the journal when the state was saved: tells which of two files is newer
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file holds. `fingerprint` is the SHA-256 of the corpus."""
+    """What a file holds. `fingerprint` is the SHA-256 of the corpus; `device` names the hardware, not the setting."""
 
     model: dict[str, Tensor]
     optimizer: dict[str, Tensor]
@@ -59,6 +61,7 @@ class Checkpoint:
     threads: int
     torch: str
     device: str
+    compiled: bool
 
     def settings(self) -> Config:
         return resolve(Layer(self.config))
@@ -126,6 +129,16 @@ def load(path: Path) -> Checkpoint:
     return _checked(path, content)
 
 
+def said(path: Path) -> float:
+    """`Counters.said` of a file, without reading its tensors; infinite where that cannot be told."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return float(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["counters"]["said"])
+    except Exception:  # damaged, or somebody else's: `load` says what is wrong with it
+        return math.inf
+
+
 def _checked(path: Path, content: Any) -> Checkpoint:
     """A checkpoint whose parts have the types and sizes that its configuration says."""
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
@@ -138,7 +151,7 @@ def _checked(path: Path, content: Any) -> Checkpoint:
         "vocabulary": str,
         "fingerprint": str,
     }
-    kinds |= {"threads": int, "torch": str, "device": str}
+    kinds |= {"threads": int, "torch": str, "device": str, "compiled": bool}
     if content.keys() != kinds.keys() or any(not isinstance(content[name], kind) for name, kind in kinds.items()):
         raise UserError(f"{path}: lacks parts of a checkpoint; it was made by another version or changed by hand")
     checkpoint = Checkpoint(**content)

@@ -28,7 +28,9 @@ class Command:
 
 @dataclass(frozen=True, kw_only=True)
 class Pause(Command):
-    """Stand still after the step under way."""
+    """Stand still after the step under way. `stays`: its console goes on watching; when the last goes, the run ends."""
+
+    stays: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -121,6 +121,10 @@ class Config:
         5, group=TRAINING, at_least=1, live=True, typical="3 to 10",
         help="Epochs without improvement after which early stopping ends the run.",
     )  # fmt: skip
+    compile: str = setting(
+        "auto", group=TRAINING, choices=("auto", "always", "never"),
+        help="Compile the model before the first step: it starts late and steps are faster. auto: long runs on a GPU.",
+    )  # fmt: skip
     mixed_precision: bool = setting(
         False, group=TRAINING, help="Compute in 16-bit numbers where the hardware is faster with them."
     )

@@ -1,13 +1,17 @@
 """Where to compute, and how precisely."""
 
+import math
 import os
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 import torch
 
 from fundamentallm.errors import UserError
+
+# An "illegal memory access" is something else.
+OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 
 def choose_device(name: str) -> torch.device:
@@ -38,6 +42,22 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def hardware(device: torch.device) -> str:
+    """What computes, as far as the bits of a result depend on it: "cpu AVX512", "cuda NVIDIA H200", "mps"."""
+    if device.type == "cuda":
+        return f"cuda {torch.cuda.get_device_name(device)}"
+    if device.type == "cpu":
+        return f"cpu {torch.backends.cpu.get_cpu_capability()}"
+    return device.type
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, a GPU's or the machine's; torch has several for it."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
+
+
 class Precision:
     """The number format of the forward pass. Weights and optimizer state are float32 in any case."""
 
@@ -61,6 +81,21 @@ class Precision:
         if self.dtype == torch.float32:
             return nullcontext()
         return torch.autocast(self._device.type, self.dtype)
+
+
+def free_memory(device: torch.device) -> float:
+    """Bytes that training may still take; infinite where that cannot be told."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        return math.inf
+    with suppress(OSError, ValueError):  # a container's share, which is "max" where there is no limit
+        group = Path("/sys/fs/cgroup")
+        free = min(free, int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    return free
 
 
 def memory_in_use(device: torch.device) -> int:

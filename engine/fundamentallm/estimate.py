@@ -11,6 +11,8 @@ from itertools import accumulate
 from fundamentallm.config import Config
 from fundamentallm.errors import UserError
 
+LONG_STEPS, LONG_OPERATIONS = 20_000, 2e16
+
 
 def split(tokens: int, val_split: float) -> int:
     """How many tokens, from the start, are for training; the rest is for validation."""
@@ -49,6 +51,19 @@ def count_memory(config: Config, vocab_size: int) -> int:
     layer = 19 * config.model_dim + 2 * config.ff_width  # numbers that the backward pass needs, a token
     token = 4 * (config.num_layers * layer + 4 * config.model_dim + 3 * vocab_size)
     return state + config.batch_size * config.max_seq_len * token
+
+
+def compiles(config: Config, device: str, parameters: int, total_steps: int) -> bool:
+    """Whether the loss of a run is computed by compiled code; from its size alone, so that a restart decides the same.
+
+    Compiling takes half a minute or more. On two CPU cores it saves 20 ms a step and little else
+    (tests/benchmarks/RESULTS.md); on a GPU, where a small model waits for its launches, or a large one for its memory,
+    it pays over `LONG_STEPS` steps or `LONG_OPERATIONS` operations.
+    """
+    if config.compile != "auto":
+        return config.compile == "always"
+    operations = 6 * parameters * config.effective_batch * config.max_seq_len * total_steps
+    return device == "cuda" and (total_steps >= LONG_STEPS or operations >= LONG_OPERATIONS)
 
 
 def spans(lengths: Sequence[int], tokens: int, length: int) -> list[tuple[int, int]]:

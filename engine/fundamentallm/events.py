@@ -8,7 +8,7 @@
 import json
 import math
 import types
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -39,6 +39,8 @@ class RunStarted(Event):
     host: str
     resumed_from: str | None = None
     recovered: bool = False
+    changes: dict[str, Any] = field(default_factory=dict)  # settings that this start changed
+    preset: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

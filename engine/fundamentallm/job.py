@@ -4,10 +4,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fundamentallm.config import Config
+from fundamentallm.config import SETTINGS, Config, Layer, resolve
 from fundamentallm.errors import UserError
 from fundamentallm.estimate import estimate
-from fundamentallm.run import check_folder, move_aside
+from fundamentallm.events import RunStarted
+from fundamentallm.run import check_folder, move_aside, read_journal
 from fundamentallm.text import read_texts
 
 
@@ -25,6 +26,7 @@ class Job:
     resume_from: Path | None = None
     changes: dict[str, Any] = field(default_factory=dict)
     auto: bool = False
+    preset: str = ""  # the name of the preset that `config` comes from, for people
 
     @property
     def continues(self) -> bool:
@@ -58,3 +60,18 @@ def prepare_folder(job: Job, *, overwrite: bool = False) -> Path | None:
     except OSError as error:
         raise UserError(f"--output-dir {job.folder}: cannot be made: {error.strerror}") from None
     return aside
+
+
+def newly_typed(folder: Path, flags: dict[str, Any]) -> dict[str, Any]:
+    """The flags that say something else than those with which the run was started, or went on, before.
+
+    The others would undo what persons changed since: a recovering command is the starting one, typed again.
+    """
+    asked: dict[str, Any] = {}  # by the commands so far
+    for event in read_journal(folder):
+        if isinstance(event, RunStarted):
+            asked = {**asked, **event.changes} if event.recovered and asked else event.config
+    if not asked:
+        return flags
+    before = resolve(Layer({name: value for name, value in asked.items() if name in SETTINGS}))
+    return {name: value for name, value in flags.items() if SETTINGS[name].parse(value) != getattr(before, name)}

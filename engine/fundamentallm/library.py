@@ -46,6 +46,7 @@ class Summary:
     val_loss: float | None  # of the last evaluation
     best: Evaluated | None
     why: str = ""  # it failed
+    preset: str = ""
 
     @property
     def epochs(self) -> int:
@@ -163,13 +164,14 @@ def summarize(folder: Path) -> Summary:
     best: Evaluated | None = None
     evaluated: Evaluated | None = None
     progress: Progress | None = None
-    phase = ""
+    phase = preset = ""
     for event in _read(folder, whole=False):
         if event.time:
             started, last_heard = started or event.time, event.time
         match event:
             case RunStarted():
                 start, end, phase = event, None, ""
+                preset = event.preset or preset
                 if progress is not None and last_step(progress) > event.step:
                     progress = None
                 if evaluated is not None and evaluated.step > event.step:
@@ -202,6 +204,7 @@ def summarize(folder: Path) -> Summary:
         val_loss=evaluated.val_loss if evaluated is not None else None,
         best=best,
         why=end.error if isinstance(end, Failed) else "",
+        preset=preset,
     )
 
 

@@ -65,6 +65,7 @@ class Transformer(nn.Module):
     def __init__(self, config: Config, vocab_size: int) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocab_size, config.model_dim)
+        self.sites = 2 * config.num_layers + 1  # places that drop something: the embedding and each sublayer
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))  # type: ignore[assignment]
         width = config.model_dim // config.num_heads
         self.register_buffer("angles", angles(config.max_seq_len, width), persistent=False)

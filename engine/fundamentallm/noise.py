@@ -32,21 +32,23 @@ class Noise:
 
     Args:
         key: of the step, from `mix(seed, step)`.
+        sites: how many places of the model drop something.
         first_row: the place of the first row in the whole batch, so that a batch that is computed in parts draws
             what it would draw as one.
     """
 
-    def __init__(self, key: int, first_row: int, p: float) -> None:
+    def __init__(self, key: int, sites: int, first_row: int, rows: int, p: float, device: torch.device) -> None:
         self.p = p
-        self._key, self._first_row = key, first_row
         self._cut = round(p * 65536) - 32768
         self.scale = 65536 / (65536 - round(p * 65536))  # exactly what the 16-bit cut keeps
+        # tensors, not numbers: a compiled model would be compiled anew for each number
+        self._keys = torch.tensor([_signed(mix(key, site)) for site in range(sites)], dtype=torch.int32).to(device)
+        self._rows = torch.arange(first_row, first_row + rows, dtype=torch.int32, device=device)
 
     def keep(self, site: int, like: Tensor) -> Tensor:
         """Ones where an activation survives, zeros with probability p; like `like`, (B, T, D)."""
-        rows, size = like.shape[0], like[0].numel()
-        row = torch.arange(self._first_row, self._first_row + rows, dtype=torch.int32, device=like.device)
-        row_key = _hash(row * _signed(GOLDEN) + _signed(mix(self._key, site)))
+        size = like[0].numel()
+        row_key = _hash(self._rows * _signed(GOLDEN) + self._keys[site])
         counter = torch.arange((size + 1) // 2, dtype=torch.int32, device=like.device) * _signed(GOLDEN)
         words = _hash(row_key[:, None] + counter)  # (B, size / 2): two 16-bit numbers in each
         return (words.view(torch.int16)[:, :size] >= self._cut).to(like.dtype).view_as(like)

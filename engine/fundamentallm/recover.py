@@ -2,18 +2,19 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-from fundamentallm.checkpoint import load
-from fundamentallm.config import SETTINGS, Layer, resolve
+from fundamentallm.checkpoint import load, said
 from fundamentallm.errors import UserError
 from fundamentallm.events import Finished, Intervention, RunStarted
 from fundamentallm.run import read_journal
 
 
 def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
-    """The checkpoint of a folder that was written last and is whole, and what is wrong with newer ones."""
-    found = [(path.stat().st_mtime_ns, path) for path in folder.glob("*.pt")]
+    """The checkpoint of a folder that was written last and is whole, and what is wrong with newer ones.
+
+    The journal's count tells which is newer: a copy of the folder may have lost the files' times.
+    """
+    found = [((said(path), path.stat().st_mtime_ns), path) for path in folder.glob("*.pt")]
     damaged = []
     for _, path in sorted(found, reverse=True):
         try:
@@ -23,21 +24,6 @@ def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
             continue
         return path, damaged
     return None, damaged
-
-
-def newly_typed(folder: Path, flags: dict[str, Any]) -> dict[str, Any]:
-    """The flags that say something else than the run was started with.
-
-    The others would undo what persons changed since: a recovering command is the starting one, typed again.
-    """
-    started: dict[str, Any] = {}
-    for event in read_journal(folder):
-        if isinstance(event, RunStarted) and not (event.recovered and started):
-            started = event.config
-    if not started:
-        return flags
-    before = resolve(Layer({name: value for name, value in started.items() if name in SETTINGS}))
-    return {name: value for name, value in flags.items() if SETTINGS[name].parse(value) != getattr(before, name)}
 
 
 def interventions_after(folder: Path, step: int) -> list[Intervention]:

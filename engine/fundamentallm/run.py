@@ -10,7 +10,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -110,19 +110,13 @@ class RunLock:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
         except OSError as error:
             raise UserError(f"{path}: cannot be opened: {error.strerror}") from None
-        deadline = time.monotonic() + LOOKING
-        while True:
-            try:
-                _lock(self._file)
-                break
-            except OSError as error:
-                if error.errno in TAKEN and time.monotonic() < deadline:
-                    time.sleep(0.01)
-                    continue
-                os.close(self._file)
-                if error.errno not in TAKEN:
-                    raise UserError(f"{path}: cannot be locked: {error.strerror}") from None
-                raise UserError(f"{folder}: is being written by {holder(folder) or 'another process'}") from None
+        try:
+            _patiently(lambda: _lock(self._file))
+        except OSError as error:
+            os.close(self._file)
+            if error.errno not in TAKEN:
+                raise UserError(f"{path}: cannot be locked: {error.strerror}") from None
+            raise UserError(f"{folder}: is being written by {holder(folder) or 'another process'}") from None
         with suppress(OSError):  # a full disk: the lock holds without words
             os.ftruncate(self._file, 0)
             os.write(self._file, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
@@ -139,6 +133,23 @@ class RunLock:
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+
+def _patiently(lock: Callable[[], None]) -> None:
+    """Take a lock that others hold for a moment when they look whether it is taken."""
+    deadline = time.monotonic() + LOOKING
+    while True:
+        try:
+            return lock()
+        except OSError as error:
+            if error.errno not in TAKEN or time.monotonic() >= deadline:
+                raise
+            time.sleep(0.01)
+
+
+def _lock_shared(file: int) -> None:
+    if os.name != "nt":
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
 def _lock(file: int) -> None:
@@ -182,6 +193,55 @@ def holder(folder: Path) -> str:
         return ""
 
 
+class Watching:
+    """Says that a console looks at a run, until `close` or the end of the process: a shared lock on the journal."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = -1
+        with suppress(OSError):
+            self._file = os.open(folder / JOURNAL, os.O_RDONLY)
+            _patiently(lambda: _lock_shared(self._file))
+
+    def close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+
+class Consoles:
+    """Whether a paused run has lost its last console. One that a shell paused has none to lose."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / JOURNAL
+        self._expected = False
+
+    def expect(self, here: bool) -> None:
+        """A pause begins; `here`: a console asked for it and stays."""
+        self._expected = here or self._watched()
+
+    def lost(self) -> bool:
+        """Whether there was a console since the pause began, and there is none now."""
+        watched = self._watched()
+        self._expected |= watched
+        return self._expected and not watched
+
+    def _watched(self) -> bool:
+        """True also where it cannot be told."""
+        if os.name == "nt":  # has no shared locks
+            return True
+        try:
+            file = os.open(self._path, os.O_RDWR)
+        except OSError:
+            return True
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(file)
+        return False
+
+
 class Journal:
     """The writing end. Stamps each event with its number and time."""
 
@@ -206,6 +266,11 @@ class Journal:
             with suppress(OSError):
                 self._write()
         return stamped
+
+    @property
+    def said(self) -> int:
+        """How many events the journal has."""
+        return self._seq
 
     def sync(self) -> None:
         """Everything said so far is on the disk when this returns.
@@ -298,6 +363,23 @@ def tell(folder: Path, command: Command) -> None:
 def read_journal(folder: Path) -> Iterator[Event]:
     """Every event of a run, from the first."""
     yield from JournalReader(folder).read()
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that at any moment the old one or the new one is there.
+
+    Raises:
+        OSError: it could not be written; the old one stands.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -44,6 +44,11 @@ def answer(
                 if isinstance(other, CancelSample) and other.sample == command.id:
                     say(Answered(step=step, id=other.id, command="cancel_sample", ok=True, who=other.who))
                     ended = True
+                elif queued := _queued(later, other):
+                    later.remove(queued)
+                    say(_piece(queued, step, "", [], done=True))
+                    for told, name in ((queued, "sample"), (other, "cancel_sample")):
+                        say(Answered(step=step, id=told.id, command=name, ok=True, who=told.who))
                 else:
                     later.append(other)
                     ended |= isinstance(other, Stop)
@@ -51,6 +56,12 @@ def answer(
                 break
     say(_piece(command, step, text, probabilities, done=True))
     return later
+
+
+def _queued(later: list[Command], cancel: Command) -> Sample | None:
+    """The sample that waits for its turn and is no longer wanted."""
+    wanted = cancel.sample if isinstance(cancel, CancelSample) else None
+    return next((other for other in later if isinstance(other, Sample) and other.id == wanted), None)
 
 
 def _piece(command: Sample, step: int, text: str, probabilities: list[float], done: bool = False) -> Sampled:

@@ -30,7 +30,7 @@ class Saver:
         self._steps: dict[str, int] = {}  # by name, of the state under it
         self._failed: dict[str, int] = {}  # by name, of the state that it should have had
         self._saved_at, self._took = time.monotonic(), 0.0
-        for left in folder.glob(".*.pt.*.tmp"):
+        for left in folder.glob(".*.*.tmp"):
             with suppress(OSError):
                 left.unlink(missing_ok=True)  # by a process that was killed while it saved
 
@@ -70,6 +70,7 @@ class Saver:
         step, started = self._parts.counters.step, time.monotonic()
         try:
             self._journal.sync()
+            self._parts.counters.said = self._journal.said
             size = save(self._parts.checkpoint(), self._folder, names)
         except OSError as error:
             self.unsaved = error.strerror or str(error)

@@ -19,7 +19,7 @@ from fundamentallm.commands import Command
 from fundamentallm.errors import UserError
 from fundamentallm.events import Event
 from fundamentallm.job import Job, prepare_folder
-from fundamentallm.run import ENGINE_LOG, JOURNAL, JournalReader, is_held, tell
+from fundamentallm.run import ENGINE_LOG, JOURNAL, JournalReader, Watching, is_held, tell
 from fundamentallm.worker import main
 
 QUEUE_SIZE = 1000
@@ -43,8 +43,11 @@ class Watched:
 class Attached(Watched):
     """A run that another process started: everything since its beginning, then what happens, with every control."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, stays: bool = False) -> None:
         """
+        Args:
+            stays: a console, which goes on watching; a paused run that loses the last one ends.
+
         Raises:
             UserError: there is no run.
         """
@@ -52,6 +55,7 @@ class Attached(Watched):
             raise UserError(f"{folder}: holds no run")
         self.folder = folder
         self._journal = JournalReader(folder)
+        self._watching = Watching(folder) if stays else None
 
     def send(self, command: Command) -> None:
         tell(self.folder, command)
@@ -73,7 +77,9 @@ class Attached(Watched):
         return "" if self.alive else "its process is gone"
 
     def leave(self) -> None:
-        """Nothing to say: the run does not depend on this watcher."""
+        """Watch no more; the run does not depend on it unless it is paused."""
+        if self._watching is not None:
+            self._watching.close()
 
 
 class Session(Watched):
@@ -99,6 +105,7 @@ class Session(Watched):
         self._process.start()
         self._arrived: deque[Event] = deque()
         self._news = threading.Event()
+        self._watching: Watching | None = None
         threading.Thread(target=self._receive, name="events", daemon=True).start()
 
     def send(self, command: Command) -> None:
@@ -127,6 +134,8 @@ class Session(Watched):
                 fresh.append(event)
         if gone or not fresh:  # silence: the last that was said may not have fitted the queue
             fresh += self._from_journal(None)
+        if fresh and self._watching is None:  # now there is a journal
+            self._watching = Watching(self.folder)
         return fresh
 
     @property
@@ -146,6 +155,11 @@ class Session(Watched):
                 return f"killed by signal {-code}"
         return f"ended with status {code}"
 
+    @property
+    def status(self) -> int | None:
+        """The exit status of the process; None while it lives."""
+        return self._process.exitcode
+
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for the end of the process; False if it still lives."""
         self._process.join(timeout)
@@ -156,6 +170,8 @@ class Session(Watched):
         self._commands.put(None)
         self._commands.close()
         self._commands.join_thread()  # or the word would be lost with this process
+        if self._watching is not None:
+            self._watching.close()
 
     def kill(self) -> None:
         """End the process at once. The last checkpoint stands."""

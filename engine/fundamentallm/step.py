@@ -1,15 +1,19 @@
 """One optimizer step: a pure function of (weights, optimizer state, config, seed, step)."""
 
+import warnings
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from fundamentallm.config import Config
 from fundamentallm.corpus import IGNORED, Corpus
-from fundamentallm.device import Precision
+from fundamentallm.device import Precision, is_out_of_memory
 from fundamentallm.model import Transformer
 from fundamentallm.noise import Noise, mix
 from fundamentallm.optim import Optimizer
+
+ALIKE = 0.01  # relative; how far a compiled loss may be from the plain one, 16-bit formats included
 
 
 class NotFinite(Exception):
@@ -26,6 +30,7 @@ class Stepper:
         self.config, self.precision = config, precision
         device = next(model.parameters()).device
         self._parameters = list(model.parameters())
+        self._loss = loss_sum
         self.moving = False  # True: the update broke off, and the weights are neither old nor new
         self._ok = None if device.type == "cpu" else torch.ones((), device=device)
 
@@ -57,6 +62,30 @@ class Stepper:
         self.moving = False
         return loss, norm
 
+    def compile(self, step: int) -> str:
+        """Compute the loss by compiled code from now on, if that works for this step's batch. Moves nothing.
+
+        Returns:
+            Why it does not work, in a line; empty where it does.
+        """
+        plain = self.backward(step)
+        self.forget_gradients()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of what it does not do better
+                torch._dynamo.config.recompile_limit = 1000  # a dropout that a person changes makes new code
+                self._loss = torch.compile(loss_sum, dynamic=False)
+                compiled = self.backward(step)
+            why = "" if torch.allclose(compiled, plain, rtol=ALIKE) else f"computed {compiled:g} instead of {plain:g}"
+        except Exception as error:  # no compiler, an old GPU, ...: torch raises many kinds
+            if is_out_of_memory(error):
+                raise
+            why = str(error).strip().splitlines()[0][:200]
+        self.forget_gradients()
+        if why:
+            self._loss = loss_sum
+        return why
+
     def backward(self, step: int) -> Tensor:
         """The loss of a step's whole batch, its gradient left in the parameters."""
         config, rows = self.config, self.corpus.real_rows(step)
@@ -65,12 +94,12 @@ class Stepper:
         total = torch.zeros((), device=self._parameters[0].device)
         for part in range(-(-rows // config.batch_size)):  # parts of masked windows only are not computed
             inputs, targets = self.corpus.batch(step, part)
-            noise = Noise(mix(config.seed, step), part * config.batch_size, config.dropout)
+            noise = Noise(
+                mix(config.seed, step), self.model.sites, part * config.batch_size, len(inputs), config.dropout,
+                inputs.device,
+            )  # fmt: skip
             with self.precision.forward():
-                logits = self.model(inputs, noise)  # (B, T, V)
-            loss = F.cross_entropy(
-                logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction="sum"
-            )
+                loss = self._loss(self.model, inputs, targets, noise)
             (loss * (scale / tokens)).backward()  # type: ignore[no-untyped-call]
             total += loss.detach() / tokens
         if scale != 1:
@@ -82,3 +111,9 @@ class Stepper:
     def forget_gradients(self) -> None:
         for p in self._parameters:
             p.grad = None
+
+
+def loss_sum(model: Transformer, inputs: Tensor, targets: Tensor, noise: Noise) -> Tensor:
+    """The losses of all real targets together, a scalar in nats."""
+    logits = model(inputs, noise)  # (B, T, V)
+    return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction="sum")

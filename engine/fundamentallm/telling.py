@@ -31,6 +31,8 @@ def run_started(parts: Build, job: Job) -> events.RunStarted:
         host=socket.gethostname(),
         resumed_from=str(parts.resumed_from) if parts.resumed_from else None,
         recovered=job.auto,
+        changes=parts.changes,
+        preset=job.preset,
     )
 
 

@@ -6,7 +6,6 @@
 
 import json
 from collections.abc import Iterable
-from pathlib import Path
 
 from fundamentallm.errors import UserError
 
@@ -52,6 +51,6 @@ class Tokenizer:
     def decode(self, tokens: Iterable[int]) -> str:
         return "".join(self.vocabulary[token] for token in tokens)
 
-    def save(self, path: Path) -> None:
-        content = json.dumps({"type": "character", "vocabulary": list(self.vocabulary)}, ensure_ascii=False)
-        path.write_text(content, encoding="utf-8")
+    def to_json(self) -> str:
+        """For programs of other people; the checkpoints have the vocabulary in them."""
+        return json.dumps({"type": "character", "vocabulary": list(self.vocabulary)}, ensure_ascii=False)

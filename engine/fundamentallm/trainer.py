@@ -12,28 +12,37 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from fundamentallm import commands, events, telling, trackers
-from fundamentallm.build import build
+from fundamentallm.build import FAITHFUL, build
 from fundamentallm.checkpoint import Counters
 from fundamentallm.commands import Command
 from fundamentallm.config import Config, changed_while_running
+from fundamentallm.device import is_out_of_memory
 from fundamentallm.errors import UserError
 from fundamentallm.evaluate import evaluate
 from fundamentallm.health import Health, not_finite, out_of_memory
 from fundamentallm.job import Job
 from fundamentallm.meter import Meter
 from fundamentallm.presets import to_yaml
-from fundamentallm.run import BEST, CONFIG, FINAL, LAST, TOKENIZER, Inbox, Journal, RunLock, check_folder
+from fundamentallm.run import (
+    BEST,
+    CONFIG,
+    FINAL,
+    LAST,
+    TOKENIZER,
+    Consoles,
+    Inbox,
+    Journal,
+    RunLock,
+    check_folder,
+    write_whole,
+)
 from fundamentallm.sampler import answer
 from fundamentallm.saver import EPOCH, HAND, Saver
 from fundamentallm.schedule import learning_rate, warmup
 from fundamentallm.step import NotFinite, Stepper
 
 TICK = 0.1  # seconds between two reports, at least
-# A GPU's and a CPU's words; an "illegal memory access" is something else.
-OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 
 class Trainer:
@@ -61,7 +70,7 @@ class Trainer:
         except (OSError, UserError) as error:
             self._lock.release()
             raise UserError(str(error) if isinstance(error, UserError) else f"{job.folder}: {error.strerror}") from None
-        self._inbox = Inbox(job.folder)
+        self._inbox, self._consoles = Inbox(job.folder), Consoles(job.folder)
         self._saver = Saver(self._parts, job.folder, self._journal, self._say)
         self._meter = Meter(self._parts.device)
         parts = self._parts
@@ -92,8 +101,8 @@ class Trainer:
             return self.fail(f"step {self._counters.step + 1} was refused: {error}", not_finite(self._parts.config))
         except OSError as error:
             return self.fail(f"{self._job.folder}: {error.strerror or error}", "")
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not any(words in str(error) for words in OUT_OF_MEMORY):
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
                 raise
             self._stepper.forget_gradients()
             return self.fail("out of memory", out_of_memory(self._parts.config, len(self._parts.tokenizer)))
@@ -132,8 +141,8 @@ class Trainer:
 
     def _begin(self) -> None:
         parts, folder = self._parts, self._job.folder
-        (folder / CONFIG).write_text(to_yaml(parts.config), encoding="utf-8")
-        parts.tokenizer.save(folder / TOKENIZER)
+        write_whole(folder / CONFIG, to_yaml(parts.config))
+        write_whole(folder / TOKENIZER, parts.tokenizer.to_json())
         self._say(telling.run_started(parts, self._job))
         for text in parts.notices:
             self._notice(text)
@@ -142,10 +151,19 @@ class Trainer:
         if missing := self._names_without_this_state():
             self._save(missing)
         self._change_again()
+        if parts.compiled:
+            self._compile()
         self._phase("training")
         self._meter.go()
         if self._counters.step and self._parts.epoch_ended and self._counters.epoch_tokens:
             self._evaluate()  # the process before this one did not come to it
+
+    def _compile(self) -> None:
+        self._phase("compiling")
+        if why := self._stepper.compile(self._counters.step):
+            self._parts.compiled = False
+            unlike = f"; {FAITHFUL}" if self._parts.resumed_from else ""
+            self._notice(f"the model is not compiled: {why}{unlike}", "warning")
 
     def _names_without_this_state(self) -> list[str]:
         """Names that the state at the start should have: from now on there is always something to go on from.
@@ -261,6 +279,8 @@ class Trainer:
                 time.sleep(0.05)
                 for command in self._heard():
                     self._take(command)
+                if self._consoles.lost():
+                    self._take(commands.Stop(who="its lost console"))
 
     def _heard(self) -> list[Command]:
         """What was said since the last time, by the console that started the run and by others."""
@@ -270,6 +290,7 @@ class Trainer:
         match command:
             case commands.Pause():
                 self.paused = True
+                self._consoles.expect(command.stays)
             case commands.Resume():
                 self.paused = False
             case commands.Stop():

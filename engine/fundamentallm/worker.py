@@ -22,6 +22,7 @@ from fundamentallm.commands import Command, Stop
 from fundamentallm.events import Event, Failed
 from fundamentallm.job import Job
 from fundamentallm.run import ENGINE_LOG
+from fundamentallm.signals import obeyed
 
 if TYPE_CHECKING:
     from fundamentallm.trainer import Trainer
@@ -31,10 +32,10 @@ BUG = "this is a fault of the program; engine.log has the details"
 
 
 def main(job: Job, events: "Queue[Event]", heard: "Queue[Command | None]") -> None:
-    """The whole life of the worker. Ends with status 0, or 1 when the run failed."""
+    """The whole life of the worker. Ends with a status as `fundamentallm train` does."""
     _detach(job.folder)
     events.cancel_join_thread()  # what nobody reads must not keep this process
-    from fundamentallm.errors import UserError  # from here on torch may print what it likes
+    from fundamentallm.errors import NothingLeft, UserError  # from here on torch may print what it likes
     from fundamentallm.trainer import Trainer
 
     def say(event: Event) -> None:
@@ -47,24 +48,23 @@ def main(job: Job, events: "Queue[Event]", heard: "Queue[Command | None]") -> No
     except UserError as error:
         _take_back(job.folder)
         say(Failed(time=time.time(), step=0, error=str(error)))
-        return _leave(1)
+        return _leave(0 if job.auto and isinstance(error, NothingLeft) else 1)
     except Exception as error:
         traceback.print_exc()
         say(Failed(time=time.time(), step=0, error=_words(error), advice=BUG))
         return _leave(1)
     ears.obeyed_by(trainer)
-    signal.signal(signal.SIGTERM, lambda *_: trainer.stop())
-    try:
-        failed = isinstance(trainer.run(), Failed)
-    except Exception as error:
-        traceback.print_exc()
-        trainer.fail(_words(error), BUG)
-        failed = True
-    trainer.close()
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # nothing is left to be saved
+    with obeyed(("SIGINT", "SIGTERM"), trainer.stop) as received:
+        try:
+            end = trainer.run()
+        except Exception as error:
+            traceback.print_exc()
+            end = trainer.fail(_words(error), BUG)
+        trainer.close()
+    status = 1 if isinstance(end, Failed) or end.unsaved else 128 + received[0] if received else 0
     while ears.open:
         trainer.answer_late(ears.listen(timeout=0.25))
-    _leave(int(failed))
+    _leave(status)
 
 
 class Ears:
@@ -86,7 +86,7 @@ class Ears:
     def listen(self, timeout: float = 0.0) -> list[Command]:
         """What was said since the last call; waits up to `timeout` seconds for the first word.
 
-        When the console that started it goes, a run that stands still, or whose setting says so, is told to stop.
+        When the console that started it is lost, a run whose setting says so is told to stop.
         """
         words: list[Command] = []
         try:
@@ -99,9 +99,8 @@ class Ears:
         except queue.Empty:
             pass
         if self._trainer is not None and not self.open and not self._lost:
-            self._lost = True  # once: others may watch, pause and resume it from now on
-            stops = not self._left and self._trainer.config.on_console_loss == "stop"
-            if stops or self._trainer.paused:
+            self._lost = True  # once: others may watch it from now on
+            if not self._left and self._trainer.config.on_console_loss == "stop":
                 words.append(Stop(who="its lost console"))
         return words
 

@@ -15,6 +15,11 @@ CONFIG = Config(model_dim=16, num_layers=2, num_heads=2, max_seq_len=12)
 V = 11
 
 
+def noise_of(key: int, p: float) -> Noise:
+    """For one row."""
+    return Noise(key, 2 * CONFIG.num_layers + 1, 0, 1, p, torch.device("cpu"))
+
+
 def awake(config: Config = CONFIG) -> Transformer:
     """A model whose output projections are not zero, so that every path carries something."""
     model = Transformer(config, V)
@@ -25,7 +30,7 @@ def awake(config: Config = CONFIG) -> Transformer:
     return model
 
 
-@pytest.mark.parametrize("noise", [None, Noise(5, 0, 0.3)])
+@pytest.mark.parametrize("noise", [None, noise_of(5, 0.3)])
 def test_changing_a_token_changes_no_logit_before_it(noise: Noise | None) -> None:
     model, tokens = awake(), torch.arange(12)[None] % V
     before = model(tokens, noise)
@@ -95,8 +100,8 @@ def test_the_first_weights_are_a_function_of_the_seed() -> None:
 def test_dropout_acts_only_when_it_is_handed_in() -> None:
     model, tokens = awake(), torch.arange(12)[None] % V
     plain = model(tokens)
-    assert torch.equal(model(tokens, Noise(1, 0, 0.0)), plain)
-    assert not torch.equal(model(tokens, Noise(1, 0, 0.2)), plain)
-    assert torch.equal(model(tokens, Noise(1, 0, 0.2)), model(tokens, Noise(1, 0, 0.2)))
-    many = torch.stack([model(tokens, Noise(n, 0, 0.05)) for n in range(300)]).mean(0)
+    assert torch.equal(model(tokens, noise_of(1, 0.0)), plain)
+    assert not torch.equal(model(tokens, noise_of(1, 0.2)), plain)
+    assert torch.equal(model(tokens, noise_of(1, 0.2)), model(tokens, noise_of(1, 0.2)))
+    many = torch.stack([model(tokens, noise_of(n, 0.05)) for n in range(300)]).mean(0)
     assert (many - plain).abs().mean() < 0.2 * plain.std()  # its mean is the model without it

@@ -11,7 +11,7 @@ LIKE = torch.zeros(16, 64, 32)
 def mask(
     seed: int = 0, step: int = 0, first_row: int = 0, p: float = 0.1, site: int = 0, like: torch.Tensor = LIKE
 ) -> torch.Tensor:
-    return Noise(mix(seed, step), first_row, p).keep(site, like)
+    return Noise(mix(seed, step), 8, first_row, len(like), p, like.device).keep(site, like)
 
 
 @pytest.mark.parametrize("p", [0.01, 0.1, 0.25, 0.5, 0.9])
@@ -20,12 +20,12 @@ def test_the_share_that_is_kept_is_one_minus_p(p: float) -> None:
     assert set(kept.unique().tolist()) == {0.0, 1.0}
     sigma = (p * (1 - p) / kept.numel()) ** 0.5
     assert kept.mean().item() == pytest.approx(1 - p, abs=4 * sigma + 1 / 65536)
-    assert Noise(0, 0, p).scale == pytest.approx(1 / (1 - p), rel=1e-4)
+    assert Noise(0, 1, 0, 1, p, LIKE.device).scale == pytest.approx(1 / (1 - p), rel=1e-4)
 
 
 def test_the_mean_of_what_passes_is_unchanged() -> None:
     p = 0.3
-    n = Noise(1, 0, p)
+    n = Noise(1, 1, 0, 1, p, LIKE.device)
     assert n.scale * (65536 - round(p * 65536)) / 65536 == 1.0
 
 

@@ -47,7 +47,8 @@ def test_the_loss_is_the_mean_over_real_tokens(parts: Callable[..., Build]) -> N
     assert 0 < built.corpus.real_rows(last) < 8
     for step in (0, last):
         inputs, targets = built.corpus.batch(step)
-        logits = built.model(inputs, Noise(mix(built.config.seed, step), 0, 0.2))
+        key = mix(built.config.seed, step)
+        logits = built.model(inputs, Noise(key, built.model.sites, 0, len(inputs), 0.2, inputs.device))
         real = targets != IGNORED
         assert int(real.sum()) == built.corpus.real_rows(step) * 16
         assert gradients(built, step)[0] == pytest.approx(F.cross_entropy(logits[real], targets[real]).item(), abs=1e-6)

@@ -173,7 +173,7 @@ def test_a_run_that_was_stopped_and_resumed_ends_in_the_same_bits(
     assert equal(second.weights, plain.weights)
     a, b = load(plain.folder / "final_model.pt"), load(second.folder / "final_model.pt")
     assert equal(a.optimizer, b.optimizer)
-    assert {**a.counters, "seconds": 0} == {**b.counters, "seconds": 0}
+    assert {**a.counters, "seconds": 0, "said": 0} == {**b.counters, "seconds": 0, "said": 0}
     keep = ("step", "epoch", "train_loss", "val_loss", "epoch_ended", "best")
     told = [[getattr(event, name) for name in keep] for ran in (first, second) for event in ran.of(events.Evaluated)]
     assert told == [[getattr(event, name) for name in keep] for event in plain.of(events.Evaluated)]
@@ -203,7 +203,7 @@ def test_a_killed_run_counts_its_epochs_without_gain_as_if_nothing_had_happened(
     train(config, "run", {2 * EPOCH + 8: [Stop()]})  # best.pt may be of later than the state that is resumed
     again = train(config, "run", resume_from=again_from(plain.folder.parent / "run", "checkpoint_epoch_1.pt"))
     a, b = load(plain.folder / "last.pt").counters, load(again.folder / "last.pt").counters
-    assert {**a, "seconds": 0} == {**b, "seconds": 0}
+    assert {**a, "seconds": 0, "said": 0} == {**b, "seconds": 0, "said": 0}
     assert plain.result.reason == again.result.reason and plain.result.step == again.result.step
 
 

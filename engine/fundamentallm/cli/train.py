@@ -1,13 +1,11 @@
 """`fundamentallm train`: train in this process until the end, or until somebody says stop."""
 
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -17,16 +15,14 @@ from fundamentallm.cli.terminal import complain
 from fundamentallm.config import SETTINGS, Config, flags_layer, resolve
 from fundamentallm.errors import NothingLeft, UserError
 from fundamentallm.events import Event, Failed, Phase
-from fundamentallm.job import Job, prepare_folder
+from fundamentallm.job import Job, newly_typed, prepare_folder
 from fundamentallm.presets import load_config, load_preset
 from fundamentallm.resources import named
 from fundamentallm.run import LAST, choose_folder
+from fundamentallm.signals import obeyed
 
-if TYPE_CHECKING:
-    from fundamentallm.trainer import Trainer
-
+PATIENCE = 5.0  # seconds for a worker that does not start to go
 FLAGS = {name: row for name, row in SETTINGS.items() if name != "data"}  # which is an argument
-SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 @click.command(cls=GroupedCommand, rows=FLAGS)
@@ -90,7 +86,9 @@ def command(
     config = resolve(*layers, flags_layer(flags))
     if not config.data:
         raise UserError("DATA: name a text file to learn from, or use --preset or --config")
-    job = Job(config, choose_folder(config, preset or ""), changes=flags if auto else {}, auto=auto)
+    folder = choose_folder(config, preset or "")
+    changes = newly_typed(folder, flags) if auto else {}
+    job = Job(config, folder, changes=changes, auto=auto, preset=preset or "")
     try:
         return do(job, dry_run, detach, reporter(job.folder, quiet, as_json), overwrite)
     except NothingLeft as error:
@@ -118,7 +116,7 @@ def start(job: Job, overwrite: bool) -> int:
     failed = next((event for event in said if isinstance(event, Failed)), None)
     if failed is not None or not session.alive:
         complain(failed.error if failed else f"the run did not start: {session.end}")
-        return 2
+        return 0 if session.wait(PATIENCE) and session.status == 0 else 2
     session.leave()  # to go is not to be lost
     print(f"training in the background in {job.folder}; fundamentallm watch {job.folder} shows it")
     sys.stdout.flush()
@@ -145,7 +143,12 @@ def train(job: Job, report: Report, overwrite: bool) -> int:
         trainer = Trainer(job, report.hear, lambda: ())
     if aside:
         report.say(f"the old run is in {aside} now")
-    with _stopping(trainer, report) as received:
+
+    def stop() -> None:
+        trainer.stop()
+        report.interrupted()
+
+    with obeyed(("SIGINT", "SIGTERM", "SIGHUP"), stop) as received:
         try:
             end = trainer.run()
         except OSError as error:  # a disk that is full or gone
@@ -174,25 +177,3 @@ def _prepared(job: Job, overwrite: bool) -> Iterator[Path | None]:
             if aside:
                 aside.rename(job.folder)
         raise
-
-
-@contextmanager
-def _stopping(trainer: "Trainer", report: Report) -> Iterator[list[int]]:
-    """A signal finishes the step and saves; a second one ends the process at once. Yields those received."""
-    received: list[int] = []
-
-    def stop(number: int, _: FrameType | None) -> None:
-        if received:
-            os._exit(128 + number)
-        received.append(number)
-        trainer.stop()
-        report.interrupted()
-
-    hangup = getattr(signal, "SIGHUP", None)
-    minded = [n for n in SIGNALS if n != hangup or signal.getsignal(n) is not signal.SIG_IGN]  # nohup stays nohup
-    before = {number: signal.signal(number, stop) for number in minded}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
