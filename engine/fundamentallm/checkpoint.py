@@ -6,7 +6,6 @@
 - Reading checks every record's CRC and never runs code.
 """
 
-import math
 import os
 import pickle
 import shutil
@@ -129,14 +128,15 @@ def load(path: Path) -> Checkpoint:
     return _checked(path, content)
 
 
-def said(path: Path) -> float:
-    """`Counters.said` of a file, without reading its tensors; infinite where that cannot be told."""
+def peek(path: Path) -> Counters | None:
+    """The counters of a file, without reading its tensors; None where they cannot be told."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return float(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["counters"]["said"])
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return from_values(Counters, content["counters"])
     except Exception:  # damaged, or somebody else's: `load` says what is wrong with it
-        return math.inf
+        return None
 
 
 def _checked(path: Path, content: Any) -> Checkpoint:

@@ -1,9 +1,10 @@
 """What a run can go on from after its process was killed."""
 
 from collections.abc import Iterable
+from math import inf
 from pathlib import Path
 
-from fundamentallm.checkpoint import load, said
+from fundamentallm.checkpoint import load, peek
 from fundamentallm.errors import UserError
 from fundamentallm.events import Finished, Intervention, RunStarted
 from fundamentallm.run import read_journal
@@ -12,11 +13,21 @@ from fundamentallm.run import read_journal
 def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
     """The checkpoint of a folder that was written last and is whole, and what is wrong with newer ones.
 
-    The journal's count tells which is newer: a copy of the folder may have lost the files' times.
+    The journal's count tells which is newer: a copy of the folder may have lost the files' times. What a person left
+    behind by going back to an earlier state comes last.
     """
-    found = [((said(path), path.stat().st_mtime_ns), path) for path in folder.glob("*.pt")]
+    starts = [event for event in read_journal(folder) if isinstance(event, RunStarted)]
+
+    def rank(path: Path) -> tuple[bool, float, int]:
+        """The newest has the highest. Of a damaged file it is not known: it may be the newest, and must be named."""
+        counters, written = peek(path), path.stat().st_mtime_ns
+        if counters is None:
+            return True, inf, written
+        left_behind = any(start.seq > counters.said and start.step < counters.step for start in starts)
+        return not left_behind, counters.said, written
+
     damaged = []
-    for _, path in sorted(found, reverse=True):
+    for path in sorted(folder.glob("*.pt"), key=lambda path: (rank(path), path.name), reverse=True):
         try:
             load(path)
         except UserError as error:

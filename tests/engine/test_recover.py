@@ -1,10 +1,17 @@
 """What a run goes on with after a kill."""
 
+import os
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fundamentallm.checkpoint import load
+from fundamentallm.commands import Stop
+from fundamentallm.config import Config
 from fundamentallm.events import Intervention, RunStarted
-from fundamentallm.recover import interventions_after
+from fundamentallm.job import newly_typed
+from fundamentallm.recover import interventions_after, newest_whole
 from fundamentallm.run import Journal
 
 
@@ -38,3 +45,33 @@ def test_interventions_come_back_in_order_and_once_however_often_a_run_is_killed
 
 def test_a_run_that_a_person_took_back_leaves_later_interventions_behind(tmp_path: Path) -> None:
     assert planned(tmp_path, 0, start(0), change(3, 1), change(8, 2), start(5)) == [(3, 1)]
+
+
+def test_the_newest_checkpoint_is_the_one_with_the_most_journal_behind_it(
+    train: Callable[..., Any], small: Callable[..., Config], tmp_path: Path
+) -> None:
+    run = train(small(epochs=3), script={40: [Stop()]})
+    for age, path in enumerate(sorted(run.folder.glob("*.pt"), key=lambda path: path.name != "last.pt")):
+        os.utime(path, (age, age))  # last.pt seems the oldest, as in a copy of the folder
+    assert newest_whole(run.folder) == (run.folder / "last.pt", [])
+    again = train(small(), resume_from=run.folder / "checkpoint_epoch_1.pt", script={19: [Stop()]})
+    assert (again.result.step, load(run.folder / "last.pt").progress().step) == (19, 19)
+    assert newest_whole(run.folder) == (run.folder / "last.pt", [])
+    (run.folder / "last.pt").write_bytes(b"not a checkpoint")
+    found, damaged = newest_whole(run.folder)
+    # not of epoch 2, which that run left behind
+    assert found == run.folder / "checkpoint_epoch_1.pt" and len(damaged) == 1 and "last.pt" in damaged[0]
+    found.unlink()
+    assert newest_whole(run.folder)[0] == run.folder / "checkpoint_epoch_2.pt"  # better than nothing
+
+
+def test_flags_that_are_typed_again_do_not_undo_what_was_set_since(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    assert newly_typed(tmp_path, {"epochs": 3}) == {"epochs": 3}  # nothing was asked for yet
+    journal.say(replace(start(0), config={"learning_rate": 0.001, "epochs": 2}))
+    assert newly_typed(tmp_path, {"learning_rate": 0.001, "epochs": 3}) == {"epochs": 3}
+    journal.say(replace(start(5, recovered=True), changes={"learning_rate": 0.0005}))
+    journal.say(change(6, 0.0002))
+    assert newly_typed(tmp_path, {"learning_rate": 0.0005}) == {}
+    assert newly_typed(tmp_path, {"learning_rate": 0.001}) == {"learning_rate": 0.001}
+    journal.close()
