@@ -131,9 +131,7 @@ class Console(App[int]):
         elif self.main.quitting:
             self.notify("Saving; the console closes when that is done.")
         else:
-            self.push_screen(
-                quit_question(store.word(), lonely=store.paused and not store.attached), self._quit_answered
-            )
+            self.push_screen(quit_question(store.word(), lonely=store.paused), self._quit_answered)
 
     def _quit_answered(self, answer: str | None) -> None:
         if answer == "leave":

@@ -1,6 +1,7 @@
 """What a person can ask for now, what the start key is called, and what becomes of a run that is left."""
 
-from fundamentallm_tui.launch import goes_on_from
+from fundamentallm.config import SETTINGS
+from fundamentallm_tui.launch import NEVER_CHANGED, goes_on_from
 from fundamentallm_tui.store import FINISHED, Store
 
 
@@ -13,6 +14,15 @@ def possible(store: Store) -> dict[str, bool]:
         "save": heard and not store.replayed,
         "stop": store.under_way and not store.stopping and not store.replayed,
     }
+
+
+def read_only(store: Store) -> set[str]:
+    """The settings that cannot be changed in the form now."""
+    if store.under_way:
+        return set(SETTINGS)
+    if goes_on_from(store) is None:
+        return set()
+    return {name for name, row in SETTINGS.items() if row.fixed or name in NEVER_CHANGED}
 
 
 def start_word(store: Store) -> str:
@@ -28,4 +38,4 @@ def farewell(store: Store) -> str:
     """What becomes of this console's own run when another one is shown; empty where there is none."""
     if not store.under_way or store.attached:
         return ""
-    return f"{store.folder} {'is paused: left alone, it saves and ends' if store.paused else 'runs on by itself'}."
+    return f"{store.folder} {'ends' if store.paused else 'runs on by itself'}."

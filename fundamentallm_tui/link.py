@@ -14,6 +14,7 @@ from fundamentallm.events import Event
 from fundamentallm.job import Job
 
 WAIT = 0.1  # seconds that reading waits for news
+LOOK = 0.5  # seconds between two looks whether somebody goes on with a run that rests
 REST = 0.08  # seconds between two batches: one message carries all that came meanwhile
 
 
@@ -21,6 +22,7 @@ class SessionLike(Protocol):
     """What the console needs of a session; tests have their own."""
 
     folder: Path
+    returns: bool  # another process may go on with the run after its own has ended
 
     def send(self, command: Command) -> None: ...
     def events(self, timeout: float) -> list[Event]: ...
@@ -83,4 +85,7 @@ class Link:
                 time.sleep(REST)
             elif gone:
                 self._post(Gone(self, self.session.end, self.session.log_tail()))
-                return
+                while self.session.returns and not self.session.alive and not self._left.wait(LOOK):
+                    pass
+                if not self.session.returns:
+                    return

@@ -15,6 +15,8 @@ LONGEST = 2.0  # seconds; a silence of a night is not waited for
 class Replay:
     """Has a session's interface. Pause and resume hold the playing, all else is not heard."""
 
+    returns = False
+
     def __init__(self, folder: Path, speed: float) -> None:
         self.folder, self.end = folder, ""
         self._speed = speed

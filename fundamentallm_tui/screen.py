@@ -12,7 +12,7 @@ from textual.screen import Screen
 from textual.timer import Timer
 
 from fundamentallm.commands import CancelSample, Command, Pause, Resume, Save, Stop
-from fundamentallm.config import SETTINGS, Config, ConfigError
+from fundamentallm.config import Config, ConfigError
 from fundamentallm.errors import UserError
 from fundamentallm.job import Job
 from fundamentallm.library import find_runs
@@ -21,8 +21,8 @@ from fundamentallm_tui import keys, story
 from fundamentallm_tui.bars import KeyBar, TabBar
 from fundamentallm_tui.catalogue import LIVE
 from fundamentallm_tui.charts import LossChart, RateChart
-from fundamentallm_tui.controls import farewell, possible, start_word
-from fundamentallm_tui.dialogs import folder_question
+from fundamentallm_tui.controls import farewell, possible, read_only, start_word
+from fundamentallm_tui.dialogs import folder_question, leave_question
 from fundamentallm_tui.fetching import Fetch, missing_corpus
 from fundamentallm_tui.form import Form, field_of
 from fundamentallm_tui.help import Help
@@ -196,7 +196,12 @@ class MainScreen(Screen[None]):
             same = store.folder.resolve() == wanted.folder.resolve()
         if same and (store.under_way or wanted.act == "open"):
             return
-        self.open_run(wanted.folder, resume=wanted.act == "resume")
+        open_it = partial(self.open_run, wanted.folder, resume=wanted.act == "resume")
+        if store.under_way and store.paused and not store.replayed:
+            question = leave_question(clean(str(store.folder)))
+            self.app.push_screen(question, lambda answer: open_it() if answer == "leave" else None)
+        else:
+            open_it()
 
     def open_run(self, folder: Path, *, resume: bool = False, speed: float = 0.0) -> None:
         """Show a run that another process writes, or wrote; `resume`: then go on with it; `speed`: play it back."""
@@ -361,11 +366,8 @@ class MainScreen(Screen[None]):
         if state == self._state:
             return
         self._state = state
-        going_on = goes_on_from(store) is not None
-        fixed = {name for name, row in SETTINGS.items() if row.fixed or name in ("data", "output_dir")}
-        self.form.make_read_only(
-            set(SETTINGS) if store.under_way else fixed if going_on else set(), preset=store.under_way or going_on
-        )
+        kept = read_only(store)
+        self.form.make_read_only(kept, preset=bool(kept))
         self.bar.show({"start": start_word(store), "pause": "resume" if store.paused else "pause"})
         self.refresh_bindings()
         self.sample.show(self.has_model)

@@ -26,9 +26,10 @@ QUEUE_SIZE = 1000
 
 
 class Watched:
-    """A run as any watcher sees it."""
+    """A run as any watcher sees it. `returns`: events may come again after the end of its process, of another one."""
 
     folder: Path
+    returns = False
 
     def log_tail(self, lines: int = 10) -> list[str]:
         """The last lines of what the process printed."""
@@ -42,6 +43,8 @@ class Watched:
 
 class Attached(Watched):
     """A run that another process started: everything since its beginning, then what happens, with every control."""
+
+    returns = True
 
     def __init__(self, folder: Path, *, stays: bool = False) -> None:
         """

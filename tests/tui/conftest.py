@@ -24,6 +24,8 @@ from fundamentallm_tui.screen import MainScreen
 class FakeSession:
     """Has Session's interface; hands over what `say` was given and keeps what it was sent."""
 
+    returns = False
+
     def __init__(self, job: Job) -> None:
         self.job, self.folder = job, job.folder
         self.sent: list[Command] = []
@@ -75,6 +77,7 @@ def started(job: Job, step: int = 0, total: int = 400, epochs: int = 5) -> RunSt
     return RunStarted(
         step=step, version="0", config=to_dict(job.config), parameters=100_000, vocab_size=60, resumed_from=resumed,
         steps_per_epoch=total // epochs, total_steps=total, device="cpu", threads=2, torch="2", pid=1, host="here",
+        preset=job.preset,
     )  # fmt: skip
 
 

@@ -30,7 +30,11 @@ def make(workshop: Any) -> Any:
         folder.mkdir(parents=True)
         config = Config(data=(str(workshop.text),), **settings)
         journal = Journal(folder)
-        begin = [workshop.started(Job(config, folder)), Phase(step=0, phase="training"), workshop.progress(1, steps)]
+        begin = [
+            workshop.started(Job(config, folder, preset="small")),
+            Phase(step=0, phase="training"),
+            workshop.progress(1, steps),
+        ]
         for event in (*begin, workshop.saved(steps, "last.pt", "last"), *events):
             journal.say(event)
         journal.close()
@@ -149,6 +153,38 @@ async def test_a_run_that_cannot_be_told_says_so(workshop: Any, make: Any) -> No
             assert "TRAINING" in seen.status
 
 
+async def test_a_run_that_rests_is_live_again_when_somebody_goes_on_with_it(workshop: Any, make: Any) -> None:
+    folder = make("far", workshop.finished(40, "stopped"))
+    async with workshop.console() as seen:
+        seen.main.open_run(folder)
+        await seen.until(lambda: "STOPPED" in seen.status and not seen.main.has_model)
+        with alive(folder) as journal:
+            config = seen.main.store.config
+            journal.say(workshop.started(Job(config, folder, preset="medium"), step=40))
+            journal.say(Phase(step=40, phase="training"))
+            await seen.until(lambda: "TRAINING" in seen.status and seen.main.has_model)
+            assert seen.main.form.fields.cells["preset"].value == "medium"
+            journal.say(workshop.progress(41, 55))
+            await seen.until(lambda: seen.main.store.step == 55)
+
+
+async def test_leaving_a_paused_run_for_another_asks_first(workshop: Any, make: Any) -> None:
+    make("other")
+    async with workshop.console() as seen:
+        run = await seen.started()
+        await seen.pilot.press("f6")
+        run.say(Phase(step=9, phase="paused"))
+        await seen.until(lambda: "PAUSED" in seen.status)
+        await library(seen, 1)
+        await seen.pilot.press("enter")
+        await seen.until(lambda: isinstance(seen.app.screen, Question))
+        await seen.pilot.press("escape")
+        assert seen.app.screen is seen.main and not run.left and "PAUSED" in seen.status
+        await library(seen, 1)
+        await seen.pilot.press("enter", "l")
+        await seen.until(lambda: run.left and seen.main.store.folder == Path("runs/other"))
+
+
 async def test_the_console_says_which_runs_are_under_way(workshop: Any, make: Any) -> None:
     folder = make("far")
     make("lost")
@@ -258,7 +294,13 @@ async def test_the_library_lists_live_runs_first_with_state_steps_best_and_curve
             await seen.until(lambda: isinstance(seen.app.screen, Runs) and "█" in screen_text(seen.app))
             lines = screen_text(seen.app).splitlines()
             rows = [line for line in lines if line.startswith("   runs/")]
-            assert "runs/far" in rows[0] and "training" in rows[0] and "2.345" in rows[0] and "40/400" in rows[0]
+            assert (
+                "runs/far" in rows[0]
+                and "training" in rows[0]
+                and "2.345" in rows[0]
+                and "40/400" in rows[0]
+                and "small" in rows[0]
+            )
             states = {row.split()[0]: row.split()[1] for row in rows}
             assert states == {"runs/far": "training", "runs/lost": "interrupted", "runs/done": "finished"}
             assert lines[-1].rstrip().endswith("escape close")
