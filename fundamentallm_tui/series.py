@@ -1,6 +1,6 @@
 """Numbers on their way to a chart: a growing series reduced to what a width can show, and round ticks.
 
-- Drawing a `Series` costs in proportion to the chart's width, however long the run.
+- Drawing a `Series` costs in proportion to the chart's width, and it takes up no more room, however long the run.
 - Pure Python on purpose: importing numpy would take longer than all else the console starts with.
 - Knows nothing of Textual, of the chart, or of where the numbers come from.
 """
@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 from math import ceil, floor, inf, isfinite, log10, nan
 
+MOST = 1 << 16  # points that a series keeps
 _FAN = 4  # how many points, or blocks of one level, make a block of the next level
 
 
@@ -20,6 +21,8 @@ class Series:
     Level k (from 1) says it for every complete block of 4 ** k points, as indices, or the index of a gap
     where a block has nothing else: a third of the memory of the points. A y that is not finite is kept
     as nan, a gap.
+
+    Beyond `MOST` points only the lowest and the highest of each `2 * _every` are kept.
     """
 
     def __init__(self) -> None:
@@ -28,6 +31,8 @@ class Series:
         self._lows: list[array[int]] = []
         self._highs: list[array[int]] = []
         self._last = -1
+        self._every = 1  # points that each one kept stands for, among the first `_even`
+        self._even = 0
 
     def __len__(self) -> int:
         return len(self._x)
@@ -54,6 +59,8 @@ class Series:
             self._last = count - 1
         if count % _FAN == 0:
             self._close_blocks(count)
+        if count > MOST:
+            self._thin()
 
     def extend(self, xs: Iterable[float], ys: Iterable[float]) -> None:
         """Add points at the end, as many xs as ys.
@@ -72,6 +79,9 @@ class Series:
         self._x.extend(new_x)
         self._y.extend(new_y)
         self._last = len(self._x) - 1
+        while len(self._x) > MOST:
+            self._thin()
+            start = len(self._x)
         for count in range((start // _FAN + 1) * _FAN, len(self._x) + 1, _FAN):
             self._close_blocks(count)
 
@@ -82,6 +92,8 @@ class Series:
         for level, (lows, highs) in enumerate(zip(self._lows, self._highs, strict=True), 1):
             blocks = kept // _FAN**level
             del lows[blocks:], highs[blocks:]
+        self._even = min(self._even, kept)
+        self._every = self._every if kept else 1
         self._last = min(self._last, kept - 1)
         while self._last >= 0 and not isfinite(self._y[self._last]):
             self._last -= 1
@@ -133,6 +145,32 @@ class Series:
                 xs.append(self._x[index])
                 ys.append(self._y[index])
         return xs, ys
+
+    def _thin(self) -> None:
+        """Keep as few of the newer points as of the older ones, and if that is not enough, half of all."""
+        if self._every > 1:
+            self._even = self._squeeze(self._even, 2 * self._every)
+        if len(self._x) > MOST * 3 // 4:
+            self._every *= 2
+            self._even = self._squeeze(0, 4)
+        self._lows.clear()
+        self._highs.clear()
+        self._last = len(self._x) - 1
+        while self._last >= 0 and not isfinite(self._y[self._last]):
+            self._last -= 1
+        for count in range(_FAN, len(self._x) + 1, _FAN):
+            self._close_blocks(count)
+
+    def _squeeze(self, start: int, size: int) -> int:
+        """Of the points from `start`, keep two of each `size`, the lowest and the highest; returns where they end."""
+        stop = start + (len(self._x) - start - 1) // size * size  # the newest point stays
+        kept: list[int] = []
+        for first in range(start, stop, size):
+            low, high = self._scan(first, first + size, 0)
+            kept += sorted({low, high}) if low >= 0 else [first]
+        for column in (self._x, self._y):
+            column[start:stop] = array("d", [column[index] for index in kept])
+        return start + len(kept)
 
     def _extremes(self, start: int, stop: int) -> tuple[int, int]:
         """Where the lowest and the highest y lie among the points start to stop; -1 if all are gaps."""

@@ -1,0 +1,148 @@
+"""A run of a million steps: memory of engine and console while it grows, and what its journal costs afterwards.
+
+    python tests/benchmarks/long_run.py grow FOLDER [--steps 1000000]
+    python tests/benchmarks/long_run.py look FOLDER
+
+`grow` trains a toy model in the console (an hour or so) and prints resident memory at each tenth. `look` then times how
+long the journal takes to be read, a chart of it to be drawn, and `fllm-tui attach` to show it.
+"""
+
+import argparse
+import asyncio
+import json
+import re
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+from terminal import Terminal
+
+from fundamentallm.events import Progress, decode, last_step
+from fundamentallm.library import read_history, summarize
+from fundamentallm_tui.app import Console
+from fundamentallm_tui.charts import ChartPane
+from fundamentallm_tui.launch import Options
+
+TOY = (
+    "model_dim: 4\nnum_layers: 1\nnum_heads: 1\nff_dim: 4\nmax_seq_len: 4\nstride: 4\nbatch_size: 1\ndropout: 0\n"
+    "optimizer: adamw\nlr_schedule: constant\ndevice: cpu\nkeep_checkpoints: 1\n"
+)
+CONSOLE = str(Path(sys.executable).with_name("fllm-tui"))
+MIB = 1 << 20
+
+
+def memory(pid: int) -> float:
+    """Resident MiB of a process (Linux)."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096 / MIB
+
+
+def newest(journal: Path) -> int:
+    """The last step that a journal tells of."""
+    with journal.open("rb") as file:
+        file.seek(max(0, file.seek(0, 2) - (1 << 16)))
+        events = [decode(line) for line in file.read().splitlines()]
+    told = [event for event in events if isinstance(event, Progress)]
+    return last_step(told[-1]) if told else 0
+
+
+def grow(folder: Path, steps: int) -> None:
+    text, config = folder.with_suffix(".txt"), folder.with_suffix(".yaml")
+    text.write_text("the sea and her old crew went out at dawn. " * 5000)  # 48,373 steps an epoch
+    config.write_text(f"data: {text}\n{TOY}epochs: {-(-steps // 48_373)}\n")
+    terminal = Terminal([CONSOLE, "--config", str(config), "--output-dir", str(folder), "--start"])
+    journal = folder / "journal.jsonl"
+    terminal.see(lambda screen: re.search(r"step +[1-9]", screen) is not None)
+    with journal.open() as file:
+        worker = next(start["pid"] for start in map(json.loads, file) if start["event"] == "run_started")
+    print("steps      engine MiB  console MiB  steps/s", flush=True)
+    before, since = 0, time.monotonic()
+    while before < steps:
+        while (now := newest(journal)) < min(steps, before + steps // 10):
+            time.sleep(1)
+        rate = (now - before) / (time.monotonic() - since)
+        print(f"{now:<10,} {memory(worker):10.1f}  {memory(terminal.pid):11.1f}  {rate:7.0f}", flush=True)
+        before, since = now, time.monotonic()
+    terminal.see("FINISHED", patience=600)
+    terminal.press("\x11")
+    print(f"journal: {journal.stat().st_size / 1e6:.0f} MB; the console ended with {terminal.status()}")
+
+
+def look(folder: Path) -> None:
+    times: dict[str, list[float]] = {"read whole": [], "summarized": []}
+    for _ in range(5):
+        for name, read in (("read whole", read_history), ("summarized", summarize)):
+            began = time.perf_counter()
+            read(folder)
+            times[name].append(time.perf_counter() - began)
+    steps = len(read_history(folder).step)
+    for name, seconds in times.items():
+        print(f"journal of {steps:,} steps {name}: {median(seconds):.3f} s (median of 5)")
+    for size in ((120, 36), (80, 24), (200, 60)):
+        print(f"a chart at {size[0]}x{size[1]}: {1000 * asyncio.run(redraw(folder, *size)):.1f} ms (median of 20)")
+    for name, run in ((f"{steps:,}", folder), ("100,000", shortened(folder, 100_000))):
+        attach(run)
+        shown = sorted(attach(run) for _ in range(5))
+        print(f"attach to {name} steps: all on the screen {shown[2]:.2f} s after the start, at most {shown[-1]:.2f} s")
+
+
+async def redraw(folder: Path, columns: int, rows: int) -> float:
+    """Seconds until the loss chart is drawn anew, reduction included."""
+    app = Console(Options(attach=folder))
+    async with app.run_test(size=(columns, rows)) as pilot:
+        while app.main.store.under_way or not app.main.store.train:
+            await pilot.pause(0.1)
+        app.main.action_pane("loss")
+        await pilot.pause(0.5)
+        return median(draw(app.main.loss) for _ in range(20))
+
+
+def draw(pane: ChartPane) -> float:
+    last = pane.store.train.last
+    assert last is not None
+    pane.store.train.append(last[0] + 1, last[1])  # or it would see that nothing changed
+    began = time.perf_counter()
+    pane._draw()
+    for y in range(pane.view.size.height):
+        pane.view.render_line(y)
+    return time.perf_counter() - began
+
+
+def shortened(folder: Path, steps: int) -> Path:
+    """The beginning of a run, in a folder of its own."""
+    short = Path(tempfile.mkdtemp()) / "short"
+    short.mkdir()
+    with (folder / "journal.jsonl").open("rb") as lines, (short / "journal.jsonl").open("wb") as out:
+        for line in lines:
+            out.write(line)
+            event = decode(line)
+            if isinstance(event, Progress) and last_step(event) >= steps:
+                break
+    return short
+
+
+def attach(folder: Path) -> float:
+    """Seconds from the start of `fllm-tui attach` until its status line is of the run's last step."""
+    step = f"{newest(folder / 'journal.jsonl'):,}".replace(",", "")
+    terminal = Terminal([CONSOLE, "attach", str(folder)])
+    seconds = terminal.see(lambda screen: step in screen.split("\n")[0].replace(",", ""))
+    terminal.press("\x11")
+    terminal.status()
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("act", choices=("grow", "look"))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--steps", type=int, default=1_000_000)
+    options = parser.parse_args()
+    if options.act == "grow":
+        grow(options.folder, options.steps)
+    else:
+        look(options.folder)
+
+
+if __name__ == "__main__":
+    main()
