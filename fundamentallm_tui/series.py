@@ -1,36 +1,29 @@
 """Numbers on their way to a chart: a growing series reduced to what a width can show, and round ticks.
 
-- Drawing a `Series` costs in proportion to the chart's width, and it takes up no more room, however long the run.
+- A `Series` takes up no more room, and costs no more to draw, however long the run: peaks stay, others may go.
 - Pure Python on purpose: importing numpy would take longer than all else the console starts with.
 - Knows nothing of Textual, of the chart, or of where the numbers come from.
 """
 
 from array import array
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Iterable
-from itertools import pairwise
+from itertools import islice, pairwise
 from math import ceil, floor, inf, isfinite, log10, nan
+from operator import lt
 
-MOST = 1 << 16  # points that a series keeps
-_FAN = 4  # how many points, or blocks of one level, make a block of the next level
+MOST = 1 << 14  # points that a series keeps: dozens for each column of any chart
 
 
 class Series:
-    """Points in the order of x, and a pyramid that knows where their lowest and highest y lie.
+    """Points in the order of x. A y that is not finite is kept as nan, a gap.
 
-    Level k (from 1) says it for every complete block of 4 ** k points, as indices, or the index of a gap
-    where a block has nothing else: a third of the memory of the points. A y that is not finite is kept
-    as nan, a gap.
-
-    Beyond `MOST` points only the lowest and the highest of each `2 * _every` are kept.
+    Beyond `MOST` points only the lowest and the highest of each `2 * _every` are kept, and the newest.
     """
 
     def __init__(self) -> None:
         self._x = array("d")
         self._y = array("d")
-        self._lows: list[array[int]] = []
-        self._highs: list[array[int]] = []
-        self._last = -1
         self._every = 1  # points that each one kept stands for, among the first `_even`
         self._even = 0
 
@@ -40,177 +33,100 @@ class Series:
     @property
     def last(self) -> tuple[float, float] | None:
         """The newest point that is not a gap."""
-        return (self._x[self._last], self._y[self._last]) if self._last >= 0 else None
+        return next(((x, y) for x, y in zip(reversed(self._x), reversed(self._y), strict=True) if isfinite(y)), None)
 
     def append(self, x: float, y: float) -> None:
-        """Add a point at the end.
-
-        Raises:
-            ValueError: x is not above the last one. A run that rewinds calls `truncate_after` first.
-        """
-        if not isfinite(x) or (self._x and x <= self._x[-1]):
-            after = f" after {self._x[-1]:g}" if self._x else ""
-            raise ValueError(f"x: {x:g}{after}; it must increase, or call truncate_after first")
-        finite = isfinite(y)
-        self._x.append(x)
-        self._y.append(y if finite else nan)
-        count = len(self._x)
-        if finite:
-            self._last = count - 1
-        if count % _FAN == 0:
-            self._close_blocks(count)
-        if count > MOST:
-            self._thin()
+        """Add a point at the end; raises as `extend`."""
+        self.extend([x], [y])
 
     def extend(self, xs: Iterable[float], ys: Iterable[float]) -> None:
         """Add points at the end, as many xs as ys.
 
         Raises:
-            ValueError: as `append`; the points before the wrong one are kept.
+            ValueError: x does not increase. A run that rewinds calls `truncate_after` first. Nothing was added.
         """
         new_x, new_y = array("d", xs), array("d", ys)
-        start = len(self._x)
-        known = [self._x[-1]] if start else []
-        rises = all(a < b for a, b in pairwise([*known, *new_x]))
-        if len(new_x) != len(new_y) or not rises or not all(map(isfinite, (*new_x, *new_y))):
-            for x, y in zip(new_x, new_y, strict=True):
-                self.append(x, y)
+        if not new_x:
             return
+        known = self._x[-1:]
+        rises = all(map(lt, new_x, islice(new_x, 1, None))) and (not known or new_x[0] > known[0])
+        if len(new_x) != len(new_y) or not rises or not (isfinite(new_x[0]) and isfinite(new_x[-1])):
+            after = f" after {known[0]:g}" if known else ""
+            raise ValueError(f"x: {new_x[0]:g}{after}; it must increase, or call truncate_after first")
         self._x.extend(new_x)
-        self._y.extend(new_y)
-        self._last = len(self._x) - 1
-        while len(self._x) > MOST:
+        self._y.extend(new_y if isfinite(sum(new_y)) else [y if isfinite(y) else nan for y in new_y])
+        if len(self._x) > MOST:
             self._thin()
-            start = len(self._x)
-        for count in range((start // _FAN + 1) * _FAN, len(self._x) + 1, _FAN):
-            self._close_blocks(count)
 
     def truncate_after(self, x: float) -> None:
         """Forget every point beyond x: a run was resumed from there, what followed did not happen."""
         kept = bisect_right(self._x, x)
         del self._x[kept:], self._y[kept:]
-        for level, (lows, highs) in enumerate(zip(self._lows, self._highs, strict=True), 1):
-            blocks = kept // _FAN**level
-            del lows[blocks:], highs[blocks:]
         self._even = min(self._even, kept)
         self._every = self._every if kept else 1
-        self._last = min(self._last, kept - 1)
-        while self._last >= 0 and not isfinite(self._y[self._last]):
-            self._last -= 1
 
-    def reduced(
-        self, count: int, x_from: float | None = None, x_to: float | None = None
-    ) -> tuple[list[float], list[float]]:
-        """The points from x_from to x_to; where they are too many, the extremes of each column.
+    def reduced(self, count: int) -> tuple[list[float], list[float]]:
+        """All points; where they are too many, the extremes of each column.
 
         A column is a stretch of equally many points. It gives its lowest and its highest point in the
         order in which they occurred, or one gap where it has no finite y.
 
         Args:
             count: columns to fill; at most 2 x count points come back.
-            x_from: the first x wanted, None for the beginning.
-            x_to: the last x wanted, None for the end.
 
         Returns:
             The xs and the ys.
         """
-        count = max(1, count)
-        start = 0 if x_from is None else bisect_left(self._x, x_from)
-        stop = len(self._x) if x_to is None else bisect_right(self._x, x_to)
-        if stop - start <= 2 * count:
+        size = len(self._x)
+        if size <= 2 * count:
             # one and the same nan, so that equal reductions compare as equal
-            return list(self._x[start:stop]), [y if isfinite(y) else nan for y in self._y[start:stop]]
-        # A column is 4 to 16 whole blocks of one level, counted from the first point of all. So it is
-        # read in a few looks, and the same points stay together while a run grows: nothing shimmers.
-        # One column less than wanted, because the range begins and ends within one.
-        width = ceil((stop - start) / (count - 1)) if count > 1 else stop
-        level = 0
-        while _FAN ** (level + 2) <= width:
-            level += 1
-        block = _FAN**level
+            return list(self._x), [y if isfinite(y) else nan for y in self._y]
+        # A column is 4 to 16 whole blocks of a power of 4, counted from the first point of all: the same
+        # points stay together while a run grows, and nothing shimmers. One column less than wanted, because
+        # the last is seldom whole.
+        width = ceil(size / (count - 1)) if count > 1 else size
+        block = 1
+        while block * 16 <= width:
+            block *= 4
         width = ceil(width / block) * block
         xs: list[float] = []
         ys: list[float] = []
-        for column in range(start // width, (stop - 1) // width + 1):
-            first, end = max(start, column * width), min(stop, (column + 1) * width)
-            if end - first == width:
-                low, high = self._scan(first // block, end // block, level)
-            else:
-                low, high = self._extremes(first, end)
-            if low < 0:
-                xs.append(self._x[first])
-                ys.append(nan)
-                continue
-            for index in sorted({low, high}):
+        for start in range(0, size, width):
+            for index in self._extremes(start, min(size, start + width)):
                 xs.append(self._x[index])
-                ys.append(self._y[index])
+                ys.append(self._y[index] if isfinite(self._y[index]) else nan)
         return xs, ys
 
+    def _extremes(self, start: int, stop: int) -> list[int]:
+        """Where the lowest and the highest y of some points lie, in order; the first, if all are gaps."""
+        part = self._y[start:stop]
+        if not isfinite(sum(part)):
+            finite = [y for y in part if isfinite(y)]
+            if not finite:
+                return [start]
+            low, high = min(finite), max(finite)
+        else:
+            low, high = min(part), max(part)
+        return sorted({start + part.index(low), start + part.index(high)})
+
     def _thin(self) -> None:
-        """Keep as few of the newer points as of the older ones, and if that is not enough, half of all."""
+        """Keep as few of the newer points as of the older ones, and if that is not enough, fewer of all."""
         if self._every > 1:
             self._even = self._squeeze(self._even, 2 * self._every)
-        if len(self._x) > MOST * 3 // 4:
-            self._every *= 2
-            self._even = self._squeeze(0, 4)
-        self._lows.clear()
-        self._highs.clear()
-        self._last = len(self._x) - 1
-        while self._last >= 0 and not isfinite(self._y[self._last]):
-            self._last -= 1
-        for count in range(_FAN, len(self._x) + 1, _FAN):
-            self._close_blocks(count)
+        fewer = 1
+        while len(self._x) > fewer * MOST * 3 // 4:
+            fewer *= 2
+        if fewer > 1:
+            self._every *= fewer
+            self._even = self._squeeze(0, 2 * fewer)
 
     def _squeeze(self, start: int, size: int) -> int:
         """Of the points from `start`, keep two of each `size`, the lowest and the highest; returns where they end."""
         stop = start + (len(self._x) - start - 1) // size * size  # the newest point stays
-        kept: list[int] = []
-        for first in range(start, stop, size):
-            low, high = self._scan(first, first + size, 0)
-            kept += sorted({low, high}) if low >= 0 else [first]
+        kept = [index for first in range(start, stop, size) for index in self._extremes(first, first + size)]
         for column in (self._x, self._y):
             column[start:stop] = array("d", [column[index] for index in kept])
         return start + len(kept)
-
-    def _extremes(self, start: int, stop: int) -> tuple[int, int]:
-        """Where the lowest and the highest y lie among the points start to stop; -1 if all are gaps."""
-        low = high = -1
-        level = 0
-        while start < stop:
-            # the strays at both ends are read at this level, what fills blocks of the next there
-            left = min(stop, -(-start // _FAN) * _FAN)
-            right = max(left, stop // _FAN * _FAN)
-            low, high = self._scan(start, left, level, low, high)
-            low, high = self._scan(right, stop, level, low, high)
-            start, stop, level = left // _FAN, right // _FAN, level + 1
-        return low, high
-
-    def _scan(self, start: int, stop: int, level: int, low: int = -1, high: int = -1) -> tuple[int, int]:
-        """`low` and `high`, or what lies beyond them in the blocks start to stop of a level."""
-        y = self._y
-        lowest = y[low] if low >= 0 else inf
-        highest = y[high] if high >= 0 else -inf
-        # a gap needs no test: nan is neither below nor above anything
-        for index in self._lows[level - 1][start:stop] if level else range(start, stop):
-            if y[index] < lowest:
-                low, lowest = index, y[index]
-        for index in self._highs[level - 1][start:stop] if level else range(start, stop):
-            if y[index] > highest:
-                high, highest = index, y[index]
-        return low, high
-
-    def _close_blocks(self, points: int) -> None:
-        """Add the blocks that the newest point completes, level by level."""
-        level, stop = 0, points
-        while stop % _FAN == 0:
-            if level == len(self._lows):
-                self._lows.append(array("q"))
-                self._highs.append(array("q"))
-            low, high = self._scan(stop - _FAN, stop, level)
-            gap = points - 1  # where nothing is finite, the newest point is a gap too
-            self._lows[level].append(low if low >= 0 else gap)
-            self._highs[level].append(high if high >= 0 else gap)
-            stop, level = stop // _FAN, level + 1
 
 
 def nice_ticks(low: float, high: float, count: int, log: bool = False) -> list[float]:

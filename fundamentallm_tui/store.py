@@ -5,6 +5,7 @@ has heard of it; what the run then says wins.
 """
 
 import time
+from bisect import bisect_right
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -240,7 +241,7 @@ class Store:
 
     def _progressed(self, event: Progress, now: float) -> set[str]:
         last = int(self.train.last[0]) if self.train.last else 0
-        fresh = sum(step > last for step in event.step)
+        fresh = len(event.step) - bisect_right(event.step, last)
         if fresh:
             steps = event.step[-fresh:]
             self.train.extend(steps, event.train_loss[-fresh:])
