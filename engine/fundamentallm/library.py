@@ -17,7 +17,7 @@ from typing import Any
 from fundamentallm.config import SETTINGS, Config, to_dict
 from fundamentallm.errors import UserError
 from fundamentallm.events import Evaluated, Event, Failed, Finished, Phase, Progress, RunStarted, decode, last_step
-from fundamentallm.run import JOURNAL, is_held
+from fundamentallm.run import JOURNAL, LONGEST_EVENT, Tail, is_held
 from fundamentallm.settings import closest
 
 RUNS = Path("runs")
@@ -255,20 +255,17 @@ def _read(folder: Path, *, whole: bool) -> Iterator[Event]:
     """
     waiting = b""
     try:
-        with (folder / JOURNAL).open("rb") as file:
-            for line in file:
-                if not line.endswith(b"\n"):  # torn, or still being written
-                    break
-                if not whole and line.startswith(b'{"event":"progress"'):
-                    waiting = line
-                    continue
-                if not whole and line.startswith(b'{"event":"sample"'):
-                    continue
-                for raw in filter(None, (waiting, line)):
-                    if (event := decode(raw)) is not None:
-                        yield event
-                waiting = b""
-            if waiting and (event := decode(waiting)) is not None:
-                yield event
+        for line in Tail(folder / JOURNAL, LONGEST_EVENT).read():
+            if not whole and line.startswith(b'{"event":"progress"'):
+                waiting = line
+                continue
+            if not whole and line.startswith(b'{"event":"sample"'):
+                continue
+            for raw in filter(None, (waiting, line)):
+                if (event := decode(raw)) is not None:
+                    yield event
+            waiting = b""
+        if waiting and (event := decode(waiting)) is not None:
+            yield event
     except OSError as error:
         raise UserError(f"{folder / JOURNAL}: cannot be read: {error.strerror}") from None

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fundamentallm.errors import UserError
-from fundamentallm.resources import find_data
+from fundamentallm.resources import find_data, open_file
 
 
 def read_text(path: str) -> str:
@@ -16,7 +16,8 @@ def read_text(path: str) -> str:
     if found.is_dir():
         raise UserError(f"{path}: is a folder; name a text file")
     try:
-        raw = found.read_bytes()
+        with open_file(found) as file:
+            raw = file.read()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     if not raw.strip():
