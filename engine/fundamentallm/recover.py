@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fundamentallm.checkpoint import load
-from fundamentallm.config import SETTINGS, Layer, resolve
+from fundamentallm.config import SETTINGS, Config, Layer, changed_while_running, resolve
 from fundamentallm.errors import UserError
 from fundamentallm.events import Finished, Intervention, RunStarted
 from fundamentallm.run import read_journal
@@ -13,7 +13,7 @@ from fundamentallm.run import read_journal
 
 def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
     """The checkpoint of a folder that was written last and is whole, and what is wrong with newer ones."""
-    found = [(path.stat().st_mtime_ns, path) for path in folder.glob("*.pt")]
+    found = [(path.stat().st_mtime_ns, path) for path in folder.glob("*.pt") if path.is_file()]
     damaged = []
     for _, path in sorted(found, reverse=True):
         try:
@@ -54,12 +54,21 @@ def interventions_after(folder: Path, step: int) -> list[Intervention]:
             else:
                 planned = []
             made = [c for c in made if c.step < event.step and (event.recovered or event.resumed_from)]
-        elif isinstance(event, Intervention):
+        elif isinstance(event, Intervention) and _allowed(event):
             again = [c for c in planned if (c.step, c.setting, c.new) == (event.step, event.setting, event.new)]
             made.append(again[0] if again else event)
             if again:
                 planned.remove(again[0])
     return _in_order(change for change in (*made, *planned) if change.step >= step)
+
+
+def _allowed(change: Intervention) -> bool:
+    """Whether a run can have made it: a journal may come from a stranger."""
+    try:
+        value = getattr(changed_while_running(Config(), change.setting, change.new), change.setting)
+    except UserError:
+        return False
+    return type(value) is type(change.new) and bool(value == change.new)
 
 
 def ended(folder: Path) -> bool:

@@ -86,7 +86,7 @@ def check_log_dir(config: Config, folder: Path) -> None:
     Raises:
         UserError: `config.log_dir` is a file, or cannot be written to.
     """
-    target = Path(config.log_dir).expanduser().absolute() / folder.resolve().name
+    target = named(config.log_dir).absolute() / folder.resolve().name
     nearest = next(parent for parent in (target, *target.parents) if os.path.lexists(parent))
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise UserError(f"--log-dir {config.log_dir}: {nearest} cannot be written to")

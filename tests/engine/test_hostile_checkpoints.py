@@ -211,6 +211,14 @@ def test_texts_that_no_run_writes_are_refused(state: Checkpoint, tmp_path: Path)
         refused(forge(state, path, **changes))
 
 
+def tiny(config: dict[Any, Any]) -> Checkpoint:
+    """A state of two characters and the smallest model, whatever its configuration says."""
+    known = shapes(Config(model_dim=4, num_layers=1, num_heads=2), 2)
+    model = {name: torch.zeros(shape) for name, shape in known.items()}
+    optimizer = {name: torch.zeros(shape) for name, shape in state_shapes(known, "muon").items()}
+    return Checkpoint(model, optimizer, {}, config, "ab", "", 1, "2", "cpu")
+
+
 @given(
     name=st.sampled_from([*vars(Config()), "strange", 7, None, ("a",)]), value=st.sampled_from([*NONSENSE, -7, 10**9])
 )
@@ -218,11 +226,7 @@ def test_a_configuration_of_nonsense_is_one_line_or_a_configuration(
     name: Any, value: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     config = {"model_dim": 4, "num_layers": 1, "num_heads": 2, name: value}
-    told = shapes(Config(model_dim=4, num_layers=1, num_heads=2), 2)
-    state = Checkpoint(
-        {n: torch.zeros(s) for n, s in told.items()}, {n: torch.zeros(s) for n, s in state_shapes(told, "muon").items()},
-        {}, config, "ab", "", 1, "2", "cpu",
-    )  # fmt: skip
+    state = tiny(config)
     path = forge(state, tmp_path_factory.mktemp("x") / "x.pt")
     try:
         load(path)
@@ -235,11 +239,7 @@ def test_a_pickle_with_changed_bytes_never_gets_further_than_a_line(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """The CRCs are right: a stranger writes what they like."""
-    told = shapes(Config(model_dim=4, num_layers=1, num_heads=2), 2)
-    state = Checkpoint(
-        {n: torch.zeros(s) for n, s in told.items()}, {n: torch.zeros(s) for n, s in state_shapes(told, "muon").items()},
-        {}, {"model_dim": 4, "num_layers": 1, "num_heads": 2}, "ab", "", 1, "2", "cpu",
-    )  # fmt: skip
+    state = tiny({"model_dim": 4, "num_layers": 1, "num_heads": 2})
     folder = tmp_path_factory.mktemp("x")
     source = forge(state, folder / "source.pt")
 
