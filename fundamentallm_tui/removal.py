@@ -19,6 +19,8 @@ def remove_run(folder: Path) -> list[str]:
     """
     if not (folder / JOURNAL).is_file():
         raise UserError(f"{folder}: holds no run")
+    if folder.is_symlink():
+        raise UserError(f"{folder}: is a link to {folder.resolve()}; remove the link by hand, or delete the run there")
     try:
         with RunLock(folder):
             for path in (*folder.glob("*.pt"), *folder.glob(".*.pt.*.tmp"), *(folder / name for name in WRITTEN)):

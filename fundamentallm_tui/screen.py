@@ -1,6 +1,5 @@
 """The main screen: the panes, what the keys do to the run, and what the run does to the panes."""
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +25,7 @@ from fundamentallm_tui.dialogs import folder_question
 from fundamentallm_tui.fetching import Fetch, missing_corpus
 from fundamentallm_tui.form import Form, field_of
 from fundamentallm_tui.help import Help
-from fundamentallm_tui.launch import Options, beside, by_setting, goes_on_from, next_job, taken_folder
+from fundamentallm_tui.launch import Options, beside, by_setting, goes_on_from, next_job, offered, taken_folder
 from fundamentallm_tui.link import Gone, Link, News, SessionLike, Starter
 from fundamentallm_tui.log import LogView
 from fundamentallm_tui.pace import Pace
@@ -323,14 +322,19 @@ class MainScreen(Screen[None]):
     def _news(self, news: News) -> None:
         if news.link is self.link:
             changed = self.store.apply(news.events)
-            if changed & {"run", "config"} and self.store.attached and self.store.config is not None:
-                self.form.fill(replace(self.store.config, output_dir=None))
+            if changed & {"run", "config"}:
+                self._fill_form()
             self.show_changes(changed)
+
+    def _fill_form(self) -> None:
+        if self.store.attached and self.store.config is not None:
+            self.form.fill(offered(self.store, self.store.config))
 
     @on(Gone)
     def _gone(self, gone: Gone) -> None:
         if gone.link is self.link:
             self.show_changes(self.store.died(gone.end, gone.tail))
+            self._fill_form()
             resume, self._resume_when_read = self._resume_when_read, False
             if resume and goes_on_from(self.store) is not None:
                 self.action_start()

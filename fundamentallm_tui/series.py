@@ -37,6 +37,11 @@ class Series:
         """The newest point that is not a gap."""
         return (self._x[self._last], self._y[self._last]) if self._last >= 0 else None
 
+    @property
+    def end(self) -> float:
+        """The x of the newest point, gap or not; below all others where there is none."""
+        return self._x[-1] if self._x else -inf
+
     def append(self, x: float, y: float) -> None:
         """Add a point at the end.
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from fundamentallm.events import from_values, to_line
 
-
 LONGEST_NAME = 100  # characters of what is not a text: ids, users, settings
 
 
@@ -94,7 +93,7 @@ def encode(command: Command) -> str:
 
 
 def decode(line: str | bytes) -> Command | None:
-    """The command of a line; None for one that is torn, unknown, malformed, or names things at a length that none has."""
+    """The command of a line; None for one that is torn, unknown, malformed, or has names of a length that none has."""
     try:
         values = json.loads(line)
     except (ValueError, RecursionError):

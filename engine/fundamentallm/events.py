@@ -272,8 +272,10 @@ def _shape(kind: Any) -> list[tuple[str, Any, bool]]:
 
 def _fit(hint: Any, value: Any) -> Any:
     """`value` as the type `hint` says, or `_MISFIT`."""
-    if hint is int or hint is str or hint is bool:
-        return value if type(value) is hint and (hint is not int or abs(value) <= LARGEST) else _MISFIT
+    if hint is int:
+        return value if type(value) is int and abs(value) <= LARGEST else _MISFIT
+    if hint is str or hint is bool:
+        return value if type(value) is hint else _MISFIT
     origin = get_origin(hint)
     if hint is Any or origin is dict:
         return value if (hint is Any or isinstance(value, dict)) and _shallow(value, DEEPEST) else _MISFIT

@@ -49,7 +49,7 @@ def stay_inside(saved: Config, job: Job) -> tuple[Config, list[str]]:
         saved = replace(saved, wandb=False)
         told.append("Weights & Biases is off: the checkpoint asks for it, but not this command; --wandb turns it on")
     asked = saved.log_dir == job.config.log_dir or "log_dir" in job.changes
-    if saved.tensorboard and not asked and not _is_near(saved.log_dir, job.folder):
+    if saved.tensorboard and not asked and not is_near(saved.log_dir, job.folder):
         told.append(
             f"TensorBoard's files go to {job.config.log_dir}; the checkpoint says {saved.log_dir}, which only "
             "--log-dir may, as it is not in this folder"
@@ -58,7 +58,7 @@ def stay_inside(saved: Config, job: Job) -> tuple[Config, list[str]]:
     return saved, told
 
 
-def _is_near(path: str, folder: Path) -> bool:
+def is_near(path: str, folder: Path) -> bool:
     """Whether a path is in the run's folder or in the current one."""
     try:
         place = named(path).resolve()

@@ -49,8 +49,7 @@ class Summary:
 
     @property
     def epochs(self) -> int:
-        epochs = self.config.get("epochs")
-        return epochs if isinstance(epochs, int) else 0
+        return epochs_of(self.config)
 
     @property
     def data(self) -> str:
@@ -113,6 +112,12 @@ class History:
             self.train_loss.append(train_loss)
             self.learning_rate.append(learning_rate)
             self.grad_norm.append(grad_norm)
+
+
+def epochs_of(config: dict[str, Any]) -> int:
+    """The epochs that a journal tells of; 0 where it does not."""
+    epochs = config.get("epochs")
+    return epochs if isinstance(epochs, int) else 0
 
 
 def find_runs(folder: Path | None = None) -> list[Summary]:
@@ -234,7 +239,7 @@ def _state(folder: Path, end: Finished | Failed | None, phase: str) -> str:
 
 def _run_folders(top: Path, deepest: int) -> Iterator[Path]:
     """Folders with a journal, `top` included; none is searched for another, nor is a hidden one."""
-    if (top / JOURNAL).is_file():
+    if os.path.isfile(top / JOURNAL):
         yield top
         return
     if deepest == 0:

@@ -271,15 +271,14 @@ class Tail:
             file.seek(self._place)
             while block := file.read(BLOCK):
                 self._place += len(block)
-                first, *rest = block.split(b"\n")
-                lines = [self._torn + first, *rest]
-                self._torn = lines.pop()
-                if lines and (self._skips or len(lines[0]) > self._longest):  # the others are shorter than a block
-                    self._skips = False
-                    del lines[0]
-                if len(self._torn) > self._longest:
-                    self._torn, self._skips = b"", True
-                yield from lines
+                first, *lines = block.split(b"\n")
+                self._skips = self._skips or len(self._torn) + len(first) > self._longest
+                self._torn = b"" if self._skips else self._torn + first
+                if lines:
+                    if not self._skips:
+                        yield self._torn
+                    self._torn, self._skips = lines.pop(), False
+                    yield from lines  # which are shorter than a block, and so not too long
 
 
 class JournalReader:

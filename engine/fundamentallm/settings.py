@@ -9,7 +9,6 @@ from typing import Any, get_args, get_type_hints
 
 from fundamentallm.errors import UserError
 
-
 ENORMOUS = 10**60  # Python refuses to print a number of thousands of digits
 LONGEST = 4096  # characters of a text, as long as a path may be
 MOST = 300_000  # characters of all paths of a list: with them, a line of the journal stays short enough to be read

@@ -85,7 +85,7 @@ def test_the_shapes_that_a_checkpoint_must_have_are_those_of_model_and_optimizer
 
 
 def test_bombs_are_refused_before_they_take_memory_or_time(state: Checkpoint, saved: Path, tmp_path: Path) -> None:
-    """Each is small on the disk; believed, it would take gigabytes. In a process of its own, whose memory is measured."""
+    """Each is small on the disk; believed, it would take gigabytes. A process of its own reads them."""
     bombs = {
         "compressed": rezip(
             saved, tmp_path / "zip.pt", lambda name, raw: raw + bytes(2**27 * ("pkl" in name)), compression=8
