@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"fllm-tui: {message}; fllm-tui --help shows what there is\n")
+        from fundamentallm_tui.words import clean  # file names that a shell put there may hold anything
+
+        self.exit(2, clean(f"fllm-tui: {message}; fllm-tui --help shows what there is") + "\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -111,7 +113,9 @@ def _run(chosen: object, config: object) -> int:
     if app.main.link is not None:
         app.main.link.leave()
     if app.left is not None:
-        print(f"The run goes on; fllm-tui attach {shlex.quote(str(app.left))} shows it again.")
+        from fundamentallm_tui.words import clean
+
+        print(clean(f"The run goes on; fllm-tui attach {shlex.quote(str(app.left))} shows it again."))
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(app.return_code or 0)

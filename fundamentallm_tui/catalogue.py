@@ -16,6 +16,7 @@ LIVE = ("training", "paused")
 RESUMABLE = ("stopped", "failed", "interrupted")
 ORDERS = ("newest", "name", "best loss", "steps")
 BARS = "▁▂▃▄▅▆▇█"
+BEYOND = 1e100  # no loss gets there, and what is nearer keeps every calculation finite
 SPARKS = 40  # values kept of each run
 GROWN = 1.05  # a journal that is so much longer is read again
 
@@ -68,11 +69,11 @@ def known_spark(folder: Path) -> list[float]:
 
 
 def reduce(values: Sequence[float], count: int) -> list[float]:
-    """At most `count` means of equal stretches; of a stretch without a finite value, nan."""
+    """At most `count` means of equal stretches; of a stretch without a value that a loss can have, nan."""
     count = min(count, len(values))
     means = []
     for n in range(count):
-        part = [v for v in values[n * len(values) // count : (n + 1) * len(values) // count] if isfinite(v)]
+        part = [v for v in values[n * len(values) // count : (n + 1) * len(values) // count] if abs(v) < BEYOND]
         means.append(sum(part) / len(part) if part else nan)
     return means
 

@@ -1,6 +1,8 @@
 """What a person can ask for now, what the start key is called, and what becomes of a run that is left."""
 
 from fundamentallm.config import SETTINGS
+from fundamentallm.library import find_runs
+from fundamentallm_tui.catalogue import LIVE
 from fundamentallm_tui.launch import NEVER_CHANGED, goes_on_from
 from fundamentallm_tui.store import FINISHED, Store
 
@@ -32,6 +34,13 @@ def start_word(store: Store) -> str:
     if goes_on_from(store) is not None:
         return "go on"
     return "new run" if store.phase == FINISHED else "start"
+
+
+def others_under_way(store: Store) -> str:
+    """Which runs are under way here beside the one that is shown; empty where there are none."""
+    others = [str(run.folder) for run in find_runs() if run.state in LIVE and run.folder != store.folder]
+    are = "is" if len(others) == 1 else "are"
+    return f"{', '.join(others)} {are} under way; ctrl+o lists the runs, enter attaches." if others else ""
 
 
 def farewell(store: Store) -> str:

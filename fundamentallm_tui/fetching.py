@@ -11,6 +11,7 @@ from textual.widgets import Static
 
 from fundamentallm.errors import UserError
 from fundamentallm.fetch import CORPORA, corpus_of, get
+from fundamentallm_tui.words import clean
 
 CELLS = 40  # of the bar
 
@@ -72,4 +73,4 @@ class Fetch(ModalScreen[bool]):
 
     def _failed(self, why: str) -> None:
         self._under_way = False
-        self.query_one("#bar", Static).update(why)
+        self.query_one("#bar", Static).update(clean(why))

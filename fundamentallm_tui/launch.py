@@ -1,11 +1,11 @@
 """What the next start would do: a new run in a free folder, or going on with the one that rests."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fundamentallm.config import SETTINGS, Config, ConfigError, Layer, changed_when_resuming, resolve, to_dict
 from fundamentallm.errors import UserError
-from fundamentallm.job import Job
+from fundamentallm.job import Job, stay_inside
 from fundamentallm.presets import Preset
 from fundamentallm.run import JOURNAL, LAST, choose_folder
 from fundamentallm_tui.store import FAILED, STOPPED, Store
@@ -38,10 +38,21 @@ def goes_on_from(store: Store) -> Path | None:
     """The checkpoint with which a start goes on, if it does."""
     if store.phase not in (STOPPED, FAILED) or store.folder is None or store.replayed:
         return None
-    for name in (store.saved, LAST):
+    for name in (Path(store.saved).name, LAST):  # of a stranger's journal, no path that leads elsewhere
         if name and (store.folder / name).is_file():
             return store.folder / name
     return None
+
+
+def offered(store: Store, config: Config) -> Config:
+    """The settings of an attached run for the form.
+
+    Of one that rests without what reaches out of it: its journal may be a stranger's, and a person asks for that anew.
+    """
+    config = replace(config, output_dir=None)
+    if store.under_way or store.folder is None:
+        return config
+    return stay_inside(config, Job(Config(), store.folder))[0]
 
 
 def next_job(store: Store, config: Config, label: str) -> Job:

@@ -19,9 +19,11 @@ def remove_run(folder: Path) -> list[str]:
     """
     if not (folder / JOURNAL).is_file():
         raise UserError(f"{folder}: holds no run")
+    if folder.is_symlink():
+        raise UserError(f"{folder}: is a link to {folder.resolve()}; remove the link by hand, or delete the run there")
     try:
         with RunLock(folder):
-            for path in (*folder.glob("*.pt"), *folder.glob(".*.pt.*.tmp"), *(folder / name for name in WRITTEN)):
+            for path in (*folder.glob("*.pt"), *folder.glob(".*.*.tmp"), *(folder / name for name in WRITTEN)):
                 path.unlink(missing_ok=True)
         left = sorted(path.name for path in folder.iterdir())
         if not left and folder.resolve() != Path.cwd():

@@ -1,6 +1,5 @@
 """The main screen: the panes, what the keys do to the run, and what the run does to the panes."""
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,18 +14,16 @@ from fundamentallm.commands import CancelSample, Command, Pause, Resume, Save, S
 from fundamentallm.config import Config, ConfigError
 from fundamentallm.errors import UserError
 from fundamentallm.job import Job
-from fundamentallm.library import find_runs
 from fundamentallm.run import is_held
 from fundamentallm_tui import keys, story
 from fundamentallm_tui.bars import KeyBar, TabBar
-from fundamentallm_tui.catalogue import LIVE
 from fundamentallm_tui.charts import LossChart, RateChart
-from fundamentallm_tui.controls import farewell, possible, read_only, start_word
+from fundamentallm_tui.controls import farewell, others_under_way, possible, read_only, start_word
 from fundamentallm_tui.dialogs import folder_question, leave_question
 from fundamentallm_tui.fetching import Fetch, missing_corpus
 from fundamentallm_tui.form import Form, field_of
 from fundamentallm_tui.help import Help
-from fundamentallm_tui.launch import Options, beside, by_setting, goes_on_from, next_job, taken_folder
+from fundamentallm_tui.launch import Options, beside, by_setting, goes_on_from, next_job, offered, taken_folder
 from fundamentallm_tui.link import Gone, Link, News, SessionLike, Starter
 from fundamentallm_tui.log import LogView
 from fundamentallm_tui.pace import Pace
@@ -92,16 +89,12 @@ class MainScreen(Screen[None]):
     @work(thread=True)
     def _look_for_runs(self) -> None:
         """Say which runs are under way here; journals may be long, so not on the screen's thread."""
-        live = [run.folder for run in find_runs() if run.state in LIVE]
-        if live:
-            self.app.call_from_thread(self._tell_of_runs, live)
+        if words := others_under_way(self.store):
+            self.app.call_from_thread(self._say, words, story.WARN)
 
-    def _tell_of_runs(self, live: list[Path]) -> None:
-        others = [str(folder) for folder in live if folder != self.store.folder]
-        if others:
-            are = "is" if len(others) == 1 else "are"
-            self.store.say(f"{', '.join(others)} {are} under way; ctrl+o lists the runs, enter attaches.", story.WARN)
-            self.show_changes({"log"})
+    def _say(self, words: str, kind: str) -> None:
+        self.store.say(words, kind)
+        self.show_changes({"log"})
 
     # What can be done
 
@@ -210,9 +203,7 @@ class MainScreen(Screen[None]):
         try:
             session = Replay(folder, speed) if speed else Attached(folder, stays=True)
         except UserError as error:
-            self.store.say(str(error), story.BAD)
-            self.show_changes({"log"})
-            return
+            return self._say(str(error), story.BAD)
         words = farewell(self.store)
         self._let_go()
         self.log_view.clear()
@@ -328,15 +319,20 @@ class MainScreen(Screen[None]):
     def _news(self, news: News) -> None:
         if news.link is self.link:
             changed = self.store.apply(news.events)
-            store = self.store
-            if changed & {"run", "config"} and store.attached and store.config is not None:
-                self.form.fill(replace(store.config, output_dir=None), store.started.preset if store.started else "")
+            if changed & {"run", "config"}:
+                self._fill_form()
             self.show_changes(changed)
+
+    def _fill_form(self) -> None:
+        if self.store.attached and self.store.config is not None:
+            preset = self.store.started.preset if self.store.started else ""
+            self.form.fill(offered(self.store, self.store.config), preset)
 
     @on(Gone)
     def _gone(self, gone: Gone) -> None:
         if gone.link is self.link:
             self.show_changes(self.store.died(gone.end, gone.tail))
+            self._fill_form()
             resume, self._resume_when_read = self._resume_when_read, False
             if resume and goes_on_from(self.store) is not None:
                 self.action_start()

@@ -35,6 +35,11 @@ class Series:
         """The newest point that is not a gap."""
         return next(((x, y) for x, y in zip(reversed(self._x), reversed(self._y), strict=True) if isfinite(y)), None)
 
+    @property
+    def end(self) -> float:
+        """The x of the newest point, gap or not; below all others where there is none."""
+        return self._x[-1] if self._x else -inf
+
     def append(self, x: float, y: float) -> None:
         """Add a point at the end; raises as `extend`."""
         self.extend([x], [y])

@@ -192,7 +192,7 @@ class Store:
             case Progress():
                 return self._progressed(event, now)
             case Evaluated():
-                if self.val.last is None or event.step > self.val.last[0]:
+                if event.step > self.val.end:
                     self.val.append(event.step, event.val_loss)
                 return {"curves"}
             case CheckpointSaved():
@@ -240,8 +240,7 @@ class Store:
         return {"phase"}
 
     def _progressed(self, event: Progress, now: float) -> set[str]:
-        last = int(self.train.last[0]) if self.train.last else 0
-        fresh = len(event.step) - bisect_right(event.step, last)
+        fresh = len(event.step) - bisect_right(event.step, self.train.end)
         if fresh:
             steps = event.step[-fresh:]
             self.train.extend(steps, event.train_loss[-fresh:])
@@ -252,7 +251,7 @@ class Store:
         return {"step", "curves"} if fresh else {"step"}
 
     def _sampled(self, event: Sampled) -> set[str]:
-        if event.id != self.sample.id:
+        if not event.id or event.id != self.sample.id:
             return set()
         self.sample.text += event.text
         self.sample.step, self.sample.done = event.step, event.done

@@ -20,6 +20,7 @@ from fundamentallm.events import (
 from fundamentallm.run import LAST
 from fundamentallm_tui.words import clean, duration, loss, millions, shown, size
 
+LONGEST, MOST = 2000, 50  # characters of a line, and lines of one event
 ASKED = {"save": "saved as asked", "stop": "told to stop", "sample": "wrote a sample"}  # by somebody else
 PLAIN, FAINT, GOOD, WARN, BAD = "plain", "faint", "good", "warn", "bad"
 
@@ -34,8 +35,8 @@ class LogLine:
 
 
 def lines(text: str, kind: str, moment: float) -> list[LogLine]:
-    """One line for each of `text`'s."""
-    return [LogLine(moment, kind, clean(line)) for line in text.splitlines() or [""]]
+    """One line for each of `text`'s, of which a stranger's may have any number of any length."""
+    return [LogLine(moment, kind, clean(line[:LONGEST])) for line in text[: LONGEST * MOST].splitlines()[:MOST] or [""]]
 
 
 def tell(events: list[Event], sample: str, ours: Container[str] = ()) -> list[LogLine]:

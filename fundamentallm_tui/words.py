@@ -1,13 +1,11 @@
 """How the console writes numbers, durations and text from outside. Plain functions from values to strings."""
 
 import math
-import re
 import time
 
 from rich.cells import cell_len, chop_cells, set_cell_size
 
-# Control characters would steer the terminal, and the bidirectional marks would turn the rest of a line around.
-UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+from fundamentallm.text import UNSAFE
 
 
 def clean(text: str, *, newlines: bool = False) -> str:

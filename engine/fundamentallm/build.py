@@ -18,7 +18,7 @@ from fundamentallm.errors import NothingLeft, UserError
 from fundamentallm.estimate import compiles, estimate, spans
 from fundamentallm.events import Intervention
 from fundamentallm.health import out_of_memory
-from fundamentallm.job import Job
+from fundamentallm.job import Job, stay_inside
 from fundamentallm.model import Transformer
 from fundamentallm.optim import Optimizer
 from fundamentallm.recover import ended, interventions_after, newest_whole
@@ -86,7 +86,10 @@ def build(job: Job) -> Build:
     source, told = newest_whole(job.folder) if job.auto else (job.resume_from, [])
     saved = None if source is None else load(source)
     changes = job.changes if saved is not None else {}
-    config = job.config if saved is None else changed_when_resuming(saved.settings(), changes)
+    config = job.config
+    if saved is not None:
+        config, inside = stay_inside(changed_when_resuming(saved.settings(), changes), job)
+        told = [*told, *inside]
     config = replace(config, output_dir=str(job.folder))
     device = choose_device(config.device)
     if config.tensorboard:

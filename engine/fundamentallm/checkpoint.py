@@ -18,14 +18,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fundamentallm.config import Config, ConfigError, Layer, resolve
+from fundamentallm.config import SETTINGS, Config, ConfigError, Layer, resolve
 from fundamentallm.errors import UserError
-from fundamentallm.estimate import count_parameters
-from fundamentallm.events import from_values
+from fundamentallm.events import LARGEST, from_values
+from fundamentallm.model import shapes
+from fundamentallm.optim import state_shapes
 from fundamentallm.run import sync_folder
 from fundamentallm.tokenizer import Tokenizer
 
 FORMAT = "fundamentallm checkpoint 1"
+LONGEST = 200  # characters of what is told of the machine; it is shown to people
 
 
 @dataclass
@@ -125,7 +127,7 @@ def load(path: Path) -> Checkpoint:
         ) from None
     except Exception as error:  # torch raises many kinds for a malformed archive; none is a bug of ours
         raise UserError(f"{path}: is not a checkpoint of this program ({type(error).__name__})") from None
-    return _checked(path, content)
+    return _checked(path, content, path.stat().st_size)
 
 
 def peek(path: Path) -> Counters | None:
@@ -139,8 +141,11 @@ def peek(path: Path) -> Counters | None:
         return None
 
 
-def _checked(path: Path, content: Any) -> Checkpoint:
-    """A checkpoint whose parts have the types and sizes that its configuration says."""
+def _checked(path: Path, content: Any, size: int) -> Checkpoint:
+    """A checkpoint whose parts have the types and shapes that its configuration says.
+
+    The file may be a stranger's: nothing that it asks for may be larger than itself, `size` bytes.
+    """
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
         raise UserError(f"{path}: is not a checkpoint of this program")
     kinds: dict[str, type] = {
@@ -156,37 +161,80 @@ def _checked(path: Path, content: Any) -> Checkpoint:
         raise UserError(f"{path}: lacks parts of a checkpoint; it was made by another version or changed by hand")
     checkpoint = Checkpoint(**content)
     try:
+        if not checkpoint.config.keys() <= SETTINGS.keys():
+            raise UserError(f"it has settings that this version does not know: {_names(checkpoint.config)}")
         config = checkpoint.settings()
-        counters = from_values(Counters, checkpoint.counters)
-    except ConfigError as error:
-        raise UserError(f"{path}: its configuration is not valid: {error.problems[0]}") from None
-    vocabulary = checkpoint.vocabulary
-    tensors = [*checkpoint.model.values(), *checkpoint.optimizer.values()]
+    except UserError as error:
+        first = error.problems[0] if isinstance(error, ConfigError) else error
+        raise UserError(f"{path}: its configuration is not valid: {first}") from None
+    words = (checkpoint.fingerprint, checkpoint.torch, checkpoint.device)
     if (
-        counters is None
-        or checkpoint.threads < 1
-        or not checkpoint.counters.keys() <= vars(counters).keys()
-        or list(vocabulary) != sorted(set(vocabulary))
-        or not vocabulary
-        or not all(isinstance(tensor, Tensor) for tensor in tensors)
-        or sum(tensor.numel() for tensor in checkpoint.model.values()) != count_parameters(config, len(vocabulary))
+        not 1 <= checkpoint.threads <= LARGEST
+        or max(map(len, words)) > LONGEST
+        or not _is_vocabulary(checkpoint.vocabulary)
+        or not _are_counters(checkpoint.counters)
+        or not _fit(checkpoint, config, size)
     ):
         raise UserError(f"{path}: its weights do not fit its configuration; it was changed by hand")
     return checkpoint
+
+
+def _names(config: dict[Any, Any]) -> str:
+    return ", ".join(str(name)[:40] for name in config if isinstance(name, str) and name not in SETTINGS)[:100]
+
+
+def _is_vocabulary(text: str) -> bool:
+    """Sorted and different characters; halves of a surrogate pair are none."""
+    characters = 0 < len(text) <= 0x110000 and list(text) == sorted(set(text))
+    return characters and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _are_counters(values: dict[str, Any]) -> bool:
+    counters = from_values(Counters, values)
+    if counters is None or not values.keys() <= vars(counters).keys():
+        return False
+    numbers = [value for value in vars(counters).values() if isinstance(value, int)]
+    sums = (counters.seconds, counters.epoch_loss)
+    return all(number >= 0 for number in numbers) and all(0 <= number < LARGEST for number in sums)
+
+
+def _fit(checkpoint: Checkpoint, config: Config, size: int) -> bool:
+    """Whether the tensors are those of such a model and its optimizer, and their bytes are in the file."""
+    tensors = [*checkpoint.model.values(), *checkpoint.optimizer.values()]
+    if not all(type(tensor) is Tensor and tensor.layout == torch.strided for tensor in tensors):
+        return False
+    if any(tensor.dtype != torch.float32 or tensor.requires_grad for tensor in tensors):
+        return False
+    if sum(4 * tensor.numel() for tensor in tensors) > size:
+        return False
+    model = shapes(config, len(checkpoint.vocabulary))
+    found = (
+        {name: tuple(tensor.shape) for name, tensor in part.items()}
+        for part in (checkpoint.model, checkpoint.optimizer)
+    )
+    return [*found] == [model, state_shapes(model, config.optimizer)]
 
 
 def _damage(path: Path) -> str:
     """What is wrong with the file itself; empty when every record has the CRC it was written with."""
     try:
         with zipfile.ZipFile(path) as archive:
+            records = archive.infolist()
+            if any(info.compress_type or info.file_size != info.compress_size for info in records):
+                return "is no checkpoint of this program: its records are compressed"
+            if (
+                len({info.filename for info in records}) < len(records)
+                or sum(i.file_size for i in records) > path.stat().st_size
+            ):
+                return "is damaged: its records overlap"
             bad = archive.testzip()
-            return f"is damaged: the record {bad} is not as it was written" if bad else ""
+            return f"is damaged: the record {ascii(bad)[:100]} is not as it was written" if bad else ""
     except zipfile.BadZipFile:
         return "is damaged, cut off, or not a checkpoint at all"
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"
     except Exception as error:  # zlib's, struct's, zipfile's: a flipped bit in the archive's tables raises many kinds
-        return f"is damaged: {error}"
+        return f"is damaged: {ascii(str(error))[:100]}"
 
 
 def _link(source: Path, target: Path) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 from fundamentallm.events import from_values, to_line
 
+LONGEST_NAME = 100  # characters of what is not a text: ids, users, settings
+
 
 def _who() -> str:
     try:
@@ -93,7 +95,7 @@ def encode(command: Command) -> str:
 
 
 def decode(line: str | bytes) -> Command | None:
-    """The command of a line; None for one that is torn, unknown or malformed."""
+    """The command of a line; None for one that is torn, unknown, malformed, or has names of a length that none has."""
     try:
         values = json.loads(line)
     except (ValueError, RecursionError):
@@ -101,4 +103,7 @@ def decode(line: str | bytes) -> Command | None:
     if not isinstance(values, dict) or not isinstance(values.get("command"), str):
         return None
     kind = KINDS.get(values.pop("command"))
-    return None if kind is None else from_values(kind, values)
+    command = None if kind is None else from_values(kind, values)
+    if command is None or max(len(command.id), len(command.who), len(getattr(command, "setting", ""))) > LONGEST_NAME:
+        return None
+    return command

@@ -198,7 +198,8 @@ class Problem:
     place: str = ""
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.text}" + (f" ({self.place})" if self.place else "")
+        line = f"{self.name}: {self.text}" + (f" ({self.place})" if self.place else "")
+        return line.replace("\n", " ")  # of a value
 
 
 @dataclass(frozen=True)

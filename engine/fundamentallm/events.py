@@ -2,7 +2,8 @@
 
 - `seq` and `time` are stamped by the journal when an event is said; until then they are 0.
 - Numbers that are not finite are `null` in JSON (strict JSON has no NaN) and NaN in Python.
-- A reader skips events that it does not know: a newer engine may say more.
+- A reader skips events that it does not know (a newer engine may say more), and those that no run can have said: a
+  journal may come from a stranger, and whoever reads it must not trip over its numbers.
 """
 
 import json
@@ -10,9 +11,14 @@ import math
 import types
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
+from itertools import islice
+from operator import lt
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
+LARGEST = 2**53  # of whole numbers; beyond it JSON's readers do not agree on them
+LATEST = 253_402_214_400.0  # seconds since 1970: the last day of the year 9999, which calendars can still show
+DEEPEST = 8  # lists in lists of a setting's value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,7 +219,22 @@ def decode(line: str | bytes) -> Event | None:
     if not isinstance(values, dict) or not isinstance(values.get("event"), str):
         return None
     kind = KINDS.get(values.pop("event"))
-    return None if kind is None else from_values(kind, values)
+    event = None if kind is None else from_values(kind, values)
+    return event if event is not None and _possible(event) else None
+
+
+def _possible(event: Event) -> bool:
+    """Whether a run can have said it: at a moment, at a step, and columns of one length with increasing steps."""
+    if isinstance(event, Progress):
+        step, columns = event.step, (event.train_loss, event.learning_rate, event.grad_norm)
+        if not step or any(len(c) != len(step) for c in columns) or not all(map(lt, step, islice(step, 1, None))):
+            return False
+        least = min(step[0], LARGEST - step[-1], event.epoch, event.tokens)
+    else:
+        least = last_step(event)
+    if isinstance(event, RunStarted):
+        least = min(least, event.steps_per_epoch - 1, event.total_steps, event.parameters)
+    return least >= 0 and event.seq >= 0 and 0 <= event.time <= LATEST
 
 
 def to_line(values: dict[str, Any]) -> str:
@@ -253,22 +274,27 @@ def _shape(kind: Any) -> list[tuple[str, Any, bool]]:
 
 def _fit(hint: Any, value: Any) -> Any:
     """`value` as the type `hint` says, or `_MISFIT`."""
-    if hint is Any or type(value) is hint:
-        return value
+    if hint is int:
+        return value if type(value) is int and abs(value) <= LARGEST else _MISFIT
+    if hint is str or hint is bool:
+        return value if type(value) is hint else _MISFIT
     origin = get_origin(hint)
+    if hint is Any or origin is dict:
+        return value if (hint is Any or isinstance(value, dict)) and _shallow(value, DEEPEST) else _MISFIT
     if hint is float:
         if value is None:
             return math.nan
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return _MISFIT
         try:
-            return float(value)
+            return float(value) if abs(value) < math.inf else math.nan
         except OverflowError:  # a whole number of more than 308 digits
             return _MISFIT
     if origin in (Union, types.UnionType):
         if value is None:
             return None
-        return _fit(next(kind for kind in get_args(hint) if kind is not type(None)), value)
+        value = _fit(next(kind for kind in get_args(hint) if kind is not type(None)), value)
+        return None if value != value else value
     if origin is tuple:
         if not isinstance(value, list):
             return _MISFIT
@@ -277,10 +303,16 @@ def _fit(hint: Any, value: Any) -> Any:
             return tuple(value)
         items = tuple(_fit(item, element) for element in value)
         return _MISFIT if any(element is _MISFIT for element in items) else items
-    expected = origin or hint
-    if expected is int and isinstance(value, bool):
-        return _MISFIT
-    return value if isinstance(value, expected) else _MISFIT
+    raise TypeError(hint)
+
+
+def _shallow(value: Any, levels: int) -> bool:
+    """Whether a value is plain enough to be shown: Python cannot write what is nested too deeply."""
+    if isinstance(value, (dict, list)):
+        return levels > 0 and all(
+            _shallow(v, levels - 1) for v in (value.values() if isinstance(value, dict) else value)
+        )
+    return type(value) is not int or abs(value) < 10**60
 
 
 def _finite(value: Any) -> Any:

@@ -134,11 +134,12 @@ def pick(logits: Tensor, sampling: Sampling, dice: torch.Generator) -> Tensor:
         return logits.argmax(-1, keepdim=True)
     below = logits - logits.amax(-1, keepdim=True)  # nothing overflows, however cold
     probability = (below / max(sampling.temperature, 1e-30)).softmax(-1)
-    if not sampling.top_k and sampling.top_p >= 1:
+    kept = min(sampling.top_k, logits.shape[-1])
+    if not kept and sampling.top_p >= 1:
         return race(probability, dice)
     ordered, order = probability.sort(descending=True, stable=True)
-    if sampling.top_k:
-        ordered[:, sampling.top_k :] = 0
+    if kept:
+        ordered[:, kept:] = 0
         ordered /= ordered.sum(-1, keepdim=True)
     if sampling.top_p < 1:  # the fewest tokens that reach top_p together: cut what comes after it was reached
         ordered[ordered.cumsum(-1) - ordered >= sampling.top_p] = 0

@@ -1,6 +1,6 @@
 """A job: what a trainer is to do, and what must be right before anything is written. No torch."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,9 @@ from fundamentallm.config import SETTINGS, Config, Layer, resolve
 from fundamentallm.errors import UserError
 from fundamentallm.estimate import estimate
 from fundamentallm.events import RunStarted
-from fundamentallm.run import check_folder, move_aside, read_journal
+from fundamentallm.library import read_story
+from fundamentallm.resources import named
+from fundamentallm.run import check_folder, move_aside
 from fundamentallm.text import read_texts
 
 
@@ -34,6 +36,38 @@ class Job:
         if self.auto:
             return True
         return self.resume_from is not None and self.resume_from.resolve().parent == self.folder.resolve()
+
+
+def stay_inside(saved: Config, job: Job) -> tuple[Config, list[str]]:
+    """A checkpoint's configuration, in which what reaches out of the run is only what this command itself asks for.
+
+    The file may be a stranger's: it may not report to a service, nor write to a folder that is neither the run's nor
+    below the current one.
+
+    Returns:
+        The configuration, and what a person should know about it.
+    """
+    told = []
+    if saved.wandb and not (job.config.wandb or "wandb" in job.changes):
+        saved = replace(saved, wandb=False)
+        told.append("Weights & Biases is off: the checkpoint asks for it, but not this command; --wandb turns it on")
+    asked = saved.log_dir == job.config.log_dir or "log_dir" in job.changes
+    if saved.tensorboard and not asked and not is_near(saved.log_dir, job.folder):
+        told.append(
+            f"TensorBoard's files go to {job.config.log_dir}; the checkpoint says {saved.log_dir}, which only "
+            "--log-dir may, as it is not in this folder"
+        )
+        saved = replace(saved, log_dir=job.config.log_dir)
+    return saved, told
+
+
+def is_near(path: str, folder: Path) -> bool:
+    """Whether a path is in the run's folder or in the current one."""
+    try:
+        place = named(path).resolve()
+    except (OSError, RuntimeError, UserError):
+        return False
+    return any(place.is_relative_to(near.resolve()) for near in (folder, Path()))
 
 
 def prepare_folder(job: Job, *, overwrite: bool = False) -> Path | None:
@@ -68,7 +102,7 @@ def newly_typed(folder: Path, flags: dict[str, Any]) -> dict[str, Any]:
     The others would undo what persons changed since: a recovering command is the starting one, typed again.
     """
     asked: dict[str, Any] = {}  # by the commands so far
-    for event in read_journal(folder):
+    for event in read_story(folder):
         if isinstance(event, RunStarted):
             asked = {**asked, **event.changes} if event.recovered and asked else event.config
     if not asked:

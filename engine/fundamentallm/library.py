@@ -9,6 +9,7 @@ import os
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 from fundamentallm.config import SETTINGS, Config, to_dict
 from fundamentallm.errors import UserError
 from fundamentallm.events import Evaluated, Event, Failed, Finished, Phase, Progress, RunStarted, decode, last_step
-from fundamentallm.run import JOURNAL, is_held
+from fundamentallm.run import JOURNAL, LONGEST_EVENT, Tail, is_held
 from fundamentallm.settings import closest
 
 RUNS = Path("runs")
@@ -50,8 +51,7 @@ class Summary:
 
     @property
     def epochs(self) -> int:
-        epochs = self.config.get("epochs")
-        return epochs if isinstance(epochs, int) else 0
+        return epochs_of(self.config)
 
     @property
     def data(self) -> str:
@@ -114,6 +114,12 @@ class History:
             self.train_loss.append(train_loss)
             self.learning_rate.append(learning_rate)
             self.grad_norm.append(grad_norm)
+
+
+def epochs_of(config: dict[str, Any]) -> int:
+    """The epochs that a journal tells of; 0 where it does not."""
+    epochs = config.get("epochs")
+    return epochs if isinstance(epochs, int) else 0
 
 
 def find_runs(folder: Path | None = None) -> list[Summary]:
@@ -219,6 +225,12 @@ def read_history(folder: Path) -> History:
     return history
 
 
+def read_story(folder: Path) -> Iterator[Event]:
+    """What happened to a run beside its steps and samples; nothing where there is no journal."""
+    with suppress(UserError):
+        yield from _read(folder, whole=False)
+
+
 def changed(config: dict[str, Any]) -> dict[str, Any]:
     """What of a run's configuration differs from the defaults, in the order of the settings."""
     defaults = to_dict(Config())
@@ -237,7 +249,7 @@ def _state(folder: Path, end: Finished | Failed | None, phase: str) -> str:
 
 def _run_folders(top: Path, deepest: int) -> Iterator[Path]:
     """Folders with a journal, `top` included; none is searched for another, nor is a hidden one."""
-    if (top / JOURNAL).is_file():
+    if os.path.isfile(top / JOURNAL):
         yield top
         return
     if deepest == 0:
@@ -258,20 +270,17 @@ def _read(folder: Path, *, whole: bool) -> Iterator[Event]:
     """
     waiting = b""
     try:
-        with (folder / JOURNAL).open("rb") as file:
-            for line in file:
-                if not line.endswith(b"\n"):  # torn, or still being written
-                    break
-                if not whole and line.startswith(b'{"event":"progress"'):
-                    waiting = line
-                    continue
-                if not whole and line.startswith(b'{"event":"sample"'):
-                    continue
-                for raw in filter(None, (waiting, line)):
-                    if (event := decode(raw)) is not None:
-                        yield event
-                waiting = b""
-            if waiting and (event := decode(waiting)) is not None:
-                yield event
+        for line in Tail(folder / JOURNAL, LONGEST_EVENT).read():
+            if not whole and line.startswith(b'{"event":"progress"'):
+                waiting = line
+                continue
+            if not whole and line.startswith(b'{"event":"sample"'):
+                continue
+            for raw in filter(None, (waiting, line)):
+                if (event := decode(raw)) is not None:
+                    yield event
+            waiting = b""
+        if waiting and (event := decode(waiting)) is not None:
+            yield event
     except OSError as error:
         raise UserError(f"{folder / JOURNAL}: cannot be read: {error.strerror}") from None

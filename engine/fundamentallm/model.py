@@ -89,6 +89,19 @@ class Transformer(nn.Module):
             nn.init.normal_(p, std=std[kind], generator=dice)
 
 
+def shapes(config: Config, vocab_size: int) -> dict[str, tuple[int, ...]]:
+    """Of a model's parameters by name, without making any."""
+    D, F = config.model_dim, config.ff_width
+    block = {
+        "attention.qkv.weight": (3 * D, D),
+        "attention.out.weight": (D, D),
+        "feed_forward.up.weight": (F, D),
+        "feed_forward.down.weight": (D, F),
+    }
+    blocks = {f"blocks.{n}.{name}": shape for n in range(config.num_layers) for name, shape in block.items()}
+    return {"embedding.weight": (vocab_size, D), **blocks}
+
+
 def add(x: Tensor, y: Tensor, noise: Noise | None, site: int) -> Tensor:
     """The residual stream with a sublayer's output, some of it dropped."""
     if noise is None or not noise.p:

@@ -92,6 +92,15 @@ class Optimizer:
             tensor.copy_(saved[name])
 
 
+def state_shapes(parameters: dict[str, tuple[int, ...]], kind: str) -> dict[str, tuple[int, ...]]:
+    """Of an optimizer's state by name, for parameters of these shapes."""
+    state: dict[str, tuple[int, ...]] = {"count": ()}
+    for name, shape in parameters.items():
+        groups = ("momentum",) if kind == "muon" and name.startswith("blocks.") else ("mean", "square")
+        state |= {f"{group}.{name}": shape for group in groups}
+    return state
+
+
 def orthogonalise(matrices: Tensor) -> Tensor:
     """The nearest matrices with singular values near 1, by five Newton-Schulz steps (coefficients: Jordan et al.).
 

@@ -13,10 +13,12 @@ from platformdirs import user_config_path
 
 from fundamentallm.config import SETTINGS, Config, Layer, Problem, to_dict, unknown
 from fundamentallm.errors import UserError
-from fundamentallm.resources import shipped
+from fundamentallm.resources import open_file, shipped
+from fundamentallm.settings import LONGEST
 
 ABOUT = ("description", "expected_time")
 LARGEST = 1 << 20  # bytes; a configuration is one page
+MOST = 200  # settings in a file
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ def preset_folders() -> tuple[Path, Path]:
 
 def preset_names() -> list[str]:
     """Shipped ones first, from tiny to large, then a person's own by name."""
-    own, ours = (sorted(path.stem for path in folder.glob("*.yaml")) for folder in preset_folders())
+    own, ours = (sorted(path.stem for path in folder.glob("*.yaml") if path.is_file()) for folder in preset_folders())
     known = ["tiny", "small", "medium", "large"]
     ours.sort(key=lambda name: known.index(name) if name in known else len(known))
     return ours + [name for name in own if name not in ours]
@@ -53,7 +55,7 @@ def load_preset(name: str) -> Preset:
         raise UserError(f"--preset {name}: {unknown('preset', name, names)}")
     path = next(path for folder in preset_folders() if (path := folder / f"{name}.yaml").is_file())
     values, places, problems = _read(path)
-    about = {key: str(values.pop(key, "")) for key in ABOUT}
+    about = {key: values.pop(key, "") for key in ABOUT}
     return Preset(name, path, about["description"], about["expected_time"], Layer(values, places, problems))
 
 
@@ -87,9 +89,11 @@ def to_yaml(config: Config) -> str:
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, str], tuple[Problem, ...]]:
     """Values by key, "file, line N" by key, and what is wrong with single lines."""
     try:
-        if path.stat().st_size > LARGEST:
+        with open_file(path) as file:
+            raw = file.read(LARGEST + 1)
+        if len(raw) > LARGEST:
             raise UserError(f"{path}: is too large for a configuration")
-        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        root = yaml.compose(raw.decode(), Loader=yaml.SafeLoader)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -97,24 +101,42 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, str], tuple[Problem, ..
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{place}: is not YAML: {getattr(error, 'problem', error)}") from None
+        words = str(getattr(error, "problem", error)).split("\n")[0]
+        raise UserError(f"{path}{place}: is not YAML: {words[:200]}") from None
     except RecursionError:
         raise UserError(f"{path}: is nested too deeply for a configuration") from None
     if root is None:
         return {}, {}, ()
     if not isinstance(root, yaml.MappingNode):
         raise UserError(f"{path}, line 1: must be settings, one 'name: value' a line")
+    if len(root.value) > MOST:
+        raise UserError(f"{path}: has more than {MOST} settings, which no configuration has")
     values: dict[str, Any] = {}
     places: dict[str, str] = {}
     problems = []
     for key_node, value_node in root.value:
-        key = str(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "a list or mapping as a name"
+        key = str(key_node.value)[:100] if isinstance(key_node, yaml.ScalarNode) else "a list or mapping as a name"
         place = f"{path}, line {key_node.start_mark.line + 1}"
-        if key in values:
+        if key in places:
             problems.append(Problem(key, f"is set twice; first in {places[key].rsplit(', ', 1)[1]}", place))
-        try:
-            values[key] = yaml.SafeLoader("").construct_document(value_node)
-        except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:  # PyYAML lets all of them through
-            problems.append(Problem(key, f"cannot be used: {str(getattr(error, 'problem', error))[:200]}", place))
+            continue
         places[key] = place
+        try:
+            values[key] = _value(key, value_node)
+        except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:  # PyYAML lets all of them through
+            words = str(getattr(error, "problem", error)).split("\n")[0]
+            problems.append(Problem(key, f"cannot be used: {words[:200]}", place))
     return values, places, tuple(problems)
+
+
+def _value(key: str, node: yaml.Node) -> Any:
+    """What a node says. Lists of lists are not looked into: with aliases, ten lines may stand for a billion items."""
+    if isinstance(node, yaml.ScalarNode) and key in ABOUT:
+        return str(node.value)[:LONGEST]  # words, also where they look like a number
+    listed = isinstance(node, yaml.SequenceNode) and key in SETTINGS and SETTINGS[key].kind is tuple
+    items = node.value if listed else [node]
+    if not all(isinstance(item, yaml.ScalarNode) for item in items):
+        raise ValueError("it is neither one value nor a list of paths")
+    if any(len(item.value) > LONGEST for item in items):  # 1:1:1:..., a number to the base of 60, would take minutes
+        raise ValueError(f"it is longer than {LONGEST:,} characters")
+    return yaml.SafeLoader("").construct_document(node)

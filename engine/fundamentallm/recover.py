@@ -5,9 +5,10 @@ from math import inf
 from pathlib import Path
 
 from fundamentallm.checkpoint import load, peek
+from fundamentallm.config import Config, changed_while_running
 from fundamentallm.errors import UserError
 from fundamentallm.events import Finished, Intervention, RunStarted
-from fundamentallm.run import read_journal
+from fundamentallm.library import read_story
 
 
 def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
@@ -16,7 +17,7 @@ def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
     The journal's count tells which is newer: a copy of the folder may have lost the files' times. What a person left
     behind by going back to an earlier state comes last.
     """
-    starts = [event for event in read_journal(folder) if isinstance(event, RunStarted)]
+    starts = [event for event in read_story(folder) if isinstance(event, RunStarted)]
 
     def rank(path: Path) -> tuple[bool, float, int]:
         """The newest has the highest. Of a damaged file it is not known: it may be the newest, and must be named."""
@@ -27,7 +28,9 @@ def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
         return not left_behind, counters.said, written
 
     damaged = []
-    for path in sorted(folder.glob("*.pt"), key=lambda path: (rank(path), path.name), reverse=True):
+    for path in sorted(
+        filter(Path.is_file, folder.glob("*.pt")), key=lambda path: (rank(path), path.name), reverse=True
+    ):
         try:
             load(path)
         except UserError as error:
@@ -44,14 +47,14 @@ def interventions_after(folder: Path, step: int) -> list[Intervention]:
     """
     made: list[Intervention] = []
     planned: list[Intervention] = []  # made before a kill, and not yet again after it
-    for event in read_journal(folder):
+    for event in read_story(folder):
         if isinstance(event, RunStarted):
             if event.recovered:
                 planned = _in_order([*planned, *(change for change in made if change.step >= event.step)])
             else:
                 planned = []
             made = [c for c in made if c.step < event.step and (event.recovered or event.resumed_from)]
-        elif isinstance(event, Intervention):
+        elif isinstance(event, Intervention) and _allowed(event):
             again = [c for c in planned if (c.step, c.setting, c.new) == (event.step, event.setting, event.new)]
             made.append(again[0] if again else event)
             if again:
@@ -59,10 +62,19 @@ def interventions_after(folder: Path, step: int) -> list[Intervention]:
     return _in_order(change for change in (*made, *planned) if change.step >= step)
 
 
+def _allowed(change: Intervention) -> bool:
+    """Whether a run can have made it: a journal may come from a stranger."""
+    try:
+        value = getattr(changed_while_running(Config(), change.setting, change.new), change.setting)
+    except UserError:
+        return False
+    return type(value) is type(change.new) and bool(value == change.new)
+
+
 def ended(folder: Path) -> bool:
     """Whether the journal tells that the run came to its end and saved it."""
     last: Finished | None = None
-    for event in read_journal(folder):
+    for event in read_story(folder):
         if isinstance(event, RunStarted):
             last = None
         elif isinstance(event, Finished):

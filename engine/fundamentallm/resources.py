@@ -1,8 +1,12 @@
-"""Where files that travel with the program are found: in the wheel, or in a checkout beside the engine."""
+"""Where files that travel with the program are found, and how files from anywhere are opened."""
 
+import errno
+import os
+import stat
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
+from typing import BinaryIO
 
 from fundamentallm.errors import UserError
 from fundamentallm.fetch import missing_data_hint
@@ -27,6 +31,20 @@ def named(path: str) -> Path:
     except (OSError, RuntimeError, ValueError) as error:  # too long a name, a home that nobody has, a zero byte
         raise UserError(f"{path[:100]}: cannot be looked up: {getattr(error, 'strerror', None) or error}") from None
     return given
+
+
+def open_file(path: Path) -> BinaryIO:
+    """An ordinary file, for reading bytes: a pipe might keep us waiting for ever, and a device never end.
+
+    Raises:
+        OSError: it is none, or cannot be read.
+    """
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is no ordinary file", str(path))
+    return path.open("rb")
 
 
 def find_data(path: str) -> Path:

@@ -21,7 +21,7 @@ from fundamentallm.commands import encode as encode_command
 from fundamentallm.config import Config
 from fundamentallm.errors import UserError
 from fundamentallm.events import Event, decode, encode
-from fundamentallm.resources import named
+from fundamentallm.resources import named, open_file
 
 if os.name == "nt":
     import msvcrt
@@ -30,9 +30,12 @@ else:
 
 JOURNAL, CONFIG, ENGINE_LOG, LOCK, TOKENIZER = "journal.jsonl", "config.yaml", "engine.log", "lock", "tokenizer.json"
 COMMANDS = "commands.jsonl"
-LONGEST_COMMAND = 1 << 20  # bytes; strangers may write there
+LONGEST_COMMAND, LONGEST_EVENT = 1 << 20, 1 << 22  # bytes of a line; ours are shorter, strangers' are passed over
+BLOCK = 1 << 18  # bytes read at once
 LOOKING = 0.3  # seconds; `is_held` takes the lock for a moment, and a start must not be refused for that
 LAST, BEST, FINAL = "last.pt", "best.pt", "final_model.pt"
+# How a file of a run is opened to be written: whoever the folder came from, not through a link to somewhere else.
+OURS = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 TAKEN = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK, errno.EDEADLK)  # what a lock says that somebody else holds
 
 
@@ -59,11 +62,19 @@ def check_folder(folder: Path, *, may_hold_run: bool) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output-dir {folder}: is a file; name a folder")
+    for path in (folder / name for name in (JOURNAL, CONFIG, TOKENIZER, ENGINE_LOG, LOCK, COMMANDS)):
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise UserError(
+                f"{path}: is a link, or no ordinary file; a run writes into its own files only, move it away"
+            )
     if not may_hold_run and (folder / JOURNAL).exists():
         raise UserError(
             f"--output-dir {folder}: holds a run already; go on with --resume-from {folder / LAST}, "
             "name another folder, or move the old run aside with --overwrite"
         )
+    others = [name for name in (CONFIG, TOKENIZER, LAST, BEST, FINAL) if (folder / name).exists()]
+    if not may_hold_run and others:
+        raise UserError(f"--output-dir {folder}: holds a {others[0]} that is no run's, and would lose it; name another")
     nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise UserError(f"--output-dir {folder}: {nearest} cannot be written to")
@@ -75,7 +86,7 @@ def check_log_dir(config: Config, folder: Path) -> None:
     Raises:
         UserError: `config.log_dir` is a file, or cannot be written to.
     """
-    target = Path(config.log_dir).expanduser().absolute() / folder.resolve().name
+    target = named(config.log_dir).absolute() / folder.resolve().name
     nearest = next(parent for parent in (target, *target.parents) if os.path.lexists(parent))
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise UserError(f"--log-dir {config.log_dir}: {nearest} cannot be written to")
@@ -107,7 +118,7 @@ class RunLock:
         """
         path = folder / LOCK
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | OURS, 0o644)
         except OSError as error:
             raise UserError(f"{path}: cannot be opened: {error.strerror}") from None
         try:
@@ -187,9 +198,10 @@ def is_held(folder: Path) -> bool:
 def holder(folder: Path) -> str:
     """Who wrote into the lock, in words: "process 4711 on gpu-3"; empty when nobody did."""
     try:
-        owner = json.loads((folder / LOCK).read_text()[:1000])
-        return f"process {int(owner['pid'])} on {owner['host']}"
-    except (OSError, ValueError, KeyError, TypeError):
+        with open_file(folder / LOCK) as file:
+            owner = json.loads(file.read(1000))
+        return f"process {int(owner['pid'])} on {str(owner['host'])[:100]}"
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""
 
 
@@ -247,7 +259,7 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         path = folder / JOURNAL
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o644)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | OURS, 0o644)
         self._seq = _last_seq(self._file)
         self._waiting = b""
         size = os.fstat(self._file).st_size
@@ -294,24 +306,58 @@ class Journal:
             self._waiting = self._waiting[os.write(self._file, self._waiting) :]
 
 
+class Tail:
+    """The lines that are added to a file by others, each once. Those longer than `longest` bytes are passed over.
+
+    A file that has become shorter is another one, and read from its beginning.
+    """
+
+    def __init__(self, path: Path, longest: int, *, from_end: bool = False) -> None:
+        self._path, self._longest = path, longest
+        self._place = 0
+        self._torn = b""  # read already, up to `_place`: a line whose end is not there yet
+        self._skips = False  # in a line that is too long
+        if from_end:
+            with suppress(OSError):
+                self._place = path.stat().st_size
+
+    def read(self) -> Iterator[bytes]:
+        """Whole new lines without their ends; one that is not whole yet waits for the next call.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        size = os.stat(self._path).st_size
+        if size < self._place:
+            self._place, self._torn, self._skips = 0, b"", False
+        if size == self._place:
+            return
+        with open_file(self._path) as file:
+            file.seek(self._place)
+            while block := file.read(BLOCK):
+                self._place += len(block)
+                first, *lines = block.split(b"\n")
+                self._skips = self._skips or len(self._torn) + len(first) > self._longest
+                self._torn = b"" if self._skips else self._torn + first
+                if lines:
+                    if not self._skips:
+                        yield self._torn
+                    self._torn, self._skips = lines.pop(), False
+                    yield from lines  # which are shorter than a block, and so not too long
+
+
 class JournalReader:
     """The reading end: `read` returns what was added since the last call."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / JOURNAL
-        self._offset = 0
+        self._tail = Tail(folder / JOURNAL, LONGEST_EVENT)
 
     def read(self) -> list[Event]:
         """Whole new lines as events; a line without its end waits for the next call."""
-        try:
-            with self._path.open("rb") as file:
-                file.seek(self._offset)
-                block = file.read()
-        except OSError:
-            return []
-        whole = block[: block.rfind(b"\n") + 1]
-        self._offset += len(whole)
-        return [event for line in whole.splitlines() if (event := decode(line)) is not None]
+        events: list[Event] = []
+        with suppress(OSError):
+            events.extend(event for line in self._tail.read() if (event := decode(line)) is not None)
+        return events
 
 
 class Inbox:
@@ -321,29 +367,14 @@ class Inbox:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / COMMANDS
-        self._offset = self._size()
+        self._tail = Tail(folder / COMMANDS, LONGEST_COMMAND, from_end=True)
 
     def read(self) -> list[Command]:
         """What was added since the last call; lines that are no commands are skipped."""
-        size = self._size()
-        if size <= self._offset:
-            return []
-        try:
-            with self._path.open("rb") as file:
-                file.seek(self._offset)
-                block = file.read(LONGEST_COMMAND)
-        except OSError:
-            return []
-        whole = block[: block.rfind(b"\n") + 1]
-        self._offset += len(whole) if whole or len(block) < LONGEST_COMMAND else len(block)
-        return [command for line in whole.splitlines() if (command := decode_command(line)) is not None]
-
-    def _size(self) -> int:
-        try:
-            return self._path.stat().st_size
-        except OSError:
-            return 0
+        heard: list[Command] = []
+        with suppress(OSError):
+            heard.extend(command for line in self._tail.read() if (command := decode_command(line)) is not None)
+        return heard
 
 
 def tell(folder: Path, command: Command) -> None:
@@ -353,9 +384,13 @@ def tell(folder: Path, command: Command) -> None:
         OSError: the folder cannot be written to.
     """
     line = encode_command(command).encode() + b"\n"
-    file = os.open(folder / COMMANDS, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o644)
+    file = os.open(folder / COMMANDS, os.O_RDWR | os.O_CREAT | os.O_APPEND | OURS, 0o644)
     try:
-        os.write(file, line)
+        size = os.fstat(file).st_size
+        if size and _read_at(file, size - 1, 1) != b"\n":
+            line = b"\n" + line  # ends the line that somebody else left torn
+        if os.write(file, line) < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / COMMANDS))
     finally:
         os.close(file)
 
@@ -399,13 +434,12 @@ def _read_at(file: int, offset: int, count: int) -> bytes:
 
 def _last_seq(file: int) -> int:
     """The number of the last whole event, found from the end."""
-    size, block = os.fstat(file).st_size, 1 << 16
-    while size:
-        start = max(0, size - block)
-        for line in reversed(_read_at(file, start, size - start).split(b"\n")[0 if start == 0 else 1 :]):
+    end, block = os.fstat(file).st_size, 1 << 16
+    while end:
+        start = max(0, end - block)
+        for line in reversed(_read_at(file, start, end - start).split(b"\n")[0 if start == 0 else 1 :]):
             if line and (event := decode(line)) is not None:
                 return event.seq
-        if start == 0:
-            break
-        block *= 8
+        # the line that began before `start` is whole in the next block
+        end, block = min(end, start + LONGEST_EVENT) if start else 0, 2 * LONGEST_EVENT
     return 0

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from fundamentallm.commands import CancelSample, Command, Sample, Stop
+from fundamentallm.errors import UserError
 from fundamentallm.events import Answered, Event, Sampled
 from fundamentallm.generate import Sampling, encode_prompt, stream
 from fundamentallm.model import Transformer
@@ -11,6 +12,7 @@ from fundamentallm.tokenizer import Tokenizer
 
 PIECE = 0.05  # seconds of text in one event
 LONGEST = 100_000  # tokens in one sample
+LONGEST_PROMPT = 65_536  # characters; no context is longer
 
 
 def answer(
@@ -27,8 +29,10 @@ def answer(
         Commands that came in the meantime and are still to be obeyed.
 
     Raises:
-        UserError: the prompt has a character that the model has never seen.
+        UserError: the prompt is too long, or has a character that the model has never seen.
     """
+    if len(command.prompt) > LONGEST_PROMPT:
+        raise UserError(f"the prompt has {len(command.prompt):,} characters; {LONGEST_PROMPT:,} are the most")
     prompt = encode_prompt(tokenizer, command.prompt)
     sampling = Sampling(max(0.0, command.temperature), max(0, command.top_k), command.top_p, command.seed)
     later: list[Command] = []

@@ -19,6 +19,7 @@ from fundamentallm.commands import Command
 from fundamentallm.errors import UserError
 from fundamentallm.events import Event
 from fundamentallm.job import Job, prepare_folder
+from fundamentallm.resources import open_file
 from fundamentallm.run import ENGINE_LOG, JOURNAL, JournalReader, Watching, is_held, tell
 from fundamentallm.worker import main
 
@@ -34,7 +35,7 @@ class Watched:
     def log_tail(self, lines: int = 10) -> list[str]:
         """The last lines of what the process printed."""
         try:
-            with (self.folder / ENGINE_LOG).open("rb") as file:
+            with open_file(self.folder / ENGINE_LOG) as file:
                 file.seek(max(0, file.seek(0, 2) - 64 * 1024))
                 return file.read().decode("utf-8", "replace").splitlines()[-lines:]
         except OSError:

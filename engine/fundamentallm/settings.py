@@ -9,6 +9,10 @@ from typing import Any, get_args, get_type_hints
 
 from fundamentallm.errors import UserError
 
+ENORMOUS = 10**60  # Python refuses to print a number of thousands of digits
+LONGEST = 4096  # characters of a text, as long as a path may be
+MOST = 300_000  # characters of all paths of a list: with them, a line of the journal stays short enough to be read
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -69,18 +73,22 @@ class Setting:
             items = [raw] if isinstance(raw, str) else raw
             if not isinstance(items, (list, tuple)) or not all(isinstance(item, str) for item in items):
                 raise wrong
+            if max(map(len, items), default=0) > LONGEST or sum(map(len, items)) > MOST:
+                raise UserError(f"{_shown(raw)} is too long; a folder stands for the files in it")
             return tuple(items)
+        if not isinstance(raw, (bool, int, float, str)):
+            raise wrong
         if self.kind is bool:
             words = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
-            if not isinstance(raw, bool) and str(raw).strip().lower() not in words:
+            if not isinstance(raw, bool) and _shown(raw).strip().lower() not in words:
                 raise wrong
-            return raw if isinstance(raw, bool) else words[str(raw).strip().lower()]
-        if self.kind is str:
-            if not isinstance(raw, (str, int, float)) or isinstance(raw, bool):
-                raise wrong
-            return str(raw)
-        if isinstance(raw, bool) or not isinstance(raw, (int, float, str)):
+            return raw if isinstance(raw, bool) else words[_shown(raw).strip().lower()]
+        if isinstance(raw, bool) or (self.kind is str and isinstance(raw, int) and abs(raw) >= ENORMOUS):
             raise wrong
+        if self.kind is str:
+            if len(str(raw)) > LONGEST:
+                raise UserError(f"{_shown(raw)} is too long; {LONGEST:,} characters at most")
+            return str(raw)
         try:
             number = float(raw)
             exact = self.kind(raw) if isinstance(raw, str) and self.kind is int else self.kind(number)
@@ -147,7 +155,9 @@ def closest(word: str, known: "tuple[str, ...] | list[str]") -> str | None:
 
 
 def _shown(raw: Any) -> str:
-    if isinstance(raw, int) and abs(raw) >= 10**60:
-        return "an enormous number"  # Python refuses to print one of thousands of digits
+    if isinstance(raw, int) and abs(raw) >= ENORMOUS:
+        return "an enormous number"
+    if isinstance(raw, (dict, set, list, tuple)):  # a few lines may stand for more items than there is memory
+        return "such a mapping" if isinstance(raw, dict) else "such a list"
     text = f"{raw:g}" if isinstance(raw, float) else str(raw)
     return text if len(text) <= 60 else text[:59] + "…"

@@ -1,9 +1,16 @@
-"""Reading text files: what is text, and what is wrong with a file that is not. No torch."""
+"""Reading text files: what is text, what is wrong with a file that is not, what no screen should get. No torch."""
 
+import re
 from pathlib import Path
 
 from fundamentallm.errors import UserError
-from fundamentallm.resources import find_data
+from fundamentallm.resources import find_data, open_file
+
+# Control characters command a terminal, marks of direction turn the rest of a line around, what has no width hides.
+UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
 
 
 def read_text(path: str) -> str:
@@ -16,7 +23,8 @@ def read_text(path: str) -> str:
     if found.is_dir():
         raise UserError(f"{path}: is a folder; name a text file")
     try:
-        raw = found.read_bytes()
+        with open_file(found) as file:
+            raw = file.read()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     if not raw.strip():

@@ -49,6 +49,7 @@ def test_everything_is_read_back_as_it_was_written(state: Checkpoint, tmp_path: 
     assert again.settings().dropout == 0.2 and again.tokenizer().vocabulary == state.vocabulary
     assert set(vars(again)) == {
         "model", "optimizer", "counters", "config", "vocabulary", "fingerprint", "threads", "torch", "device",
+        "compiled",
     }  # fmt: skip
 
 

@@ -23,7 +23,7 @@ def start(step: int, recovered: bool = False) -> RunStarted:
 
 
 def change(step: int, new: Any) -> Intervention:
-    return Intervention(step=step, setting="learning_rate", old=None, new=new, who="ada")
+    return Intervention(step=step, setting="eval_every", old=None, new=new, who="ada")
 
 
 def planned(folder: Path, step: int, *said: Any) -> list[tuple[int, Any]]:

@@ -9,7 +9,7 @@ import click
 from fundamentallm import commands
 from fundamentallm.cli.generate import show
 from fundamentallm.cli.report import Report
-from fundamentallm.cli.terminal import complain
+from fundamentallm.cli.terminal import complain, plain
 from fundamentallm.commands import Command
 from fundamentallm.errors import UserError
 from fundamentallm.events import Answered, Sampled
@@ -80,7 +80,7 @@ def sample(run: str, prompt: str, **settings: Any) -> int:
 def watch(run: str) -> int:
     """Show a run's epochs as they come, until it ends; Ctrl+C leaves it alone."""
     folder = find_run(run)
-    session, report = Attached(folder), Report(folder)
+    session, report = Attached(folder), Report(folder, ours=False)
     while True:
         fresh = session.events(0.2)
         for event in fresh:
@@ -106,7 +106,7 @@ def _say(run: str, command: Command, done: str) -> int:
                 if not event.ok:
                     raise UserError(f"{run}: {event.why}")
                 if done:
-                    print(f"{folder}: {done}")
+                    print(plain(f"{folder}: {done}"))
                 return 0
         if not fresh and not session.alive:
             raise UserError(f"{run}: ended before it answered")

@@ -24,6 +24,8 @@ from fundamentallm.events import (
     RunStarted,
     encode,
 )
+from fundamentallm.job import is_near
+from fundamentallm.library import epochs_of
 from fundamentallm.run import BEST, FINAL, LAST
 from fundamentallm.text import read_texts
 
@@ -34,8 +36,12 @@ PROMPT = "Once upon a time"
 class Report:
     """Hears the events of one run and prints them."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, *, ours: bool = True) -> None:
+        """
+        Args:
+            ours: whether this process trains the run. What only its journal says may be a stranger's.
+        """
+        self._folder, self._ours = folder, ours
         self._foot = Foot(sys.stdout) if is_screen(sys.stdout) else None
         self._started: RunStarted | None = None
         self._progress: Progress | None = None
@@ -77,7 +83,7 @@ class Report:
 
     @property
     def _epochs(self) -> int:
-        return int(self._started.config["epochs"]) if self._started else 0
+        return epochs_of(self._started.config) if self._started else 0
 
     def _epoch_line(self, event: Evaluated) -> str:
         """The line of a finished epoch; what does not fit on a screen is left out at the end."""
@@ -166,16 +172,24 @@ class Report:
         if event.unsaved:
             lines.append(f"the end could NOT be saved: {event.unsaved}; what is listed above is older")
         elif event.reason == "stopped":
-            lines.append(f"go on with: fundamentallm train --resume-from {_quoted(str(self._folder / LAST))}")
+            lines.append(
+                f"go on with: fundamentallm train --resume-from {_quoted(str(self._folder / LAST))}{self._asks()}"
+            )
         if event.path is not None:
-            path = _quoted(str(self._folder / event.path))
+            path = _quoted(str(self._folder / Path(event.path).name))
             lines.append(f"try it with: fundamentallm generate {path} --prompt {self._prompt()}")
         return "\n".join(lines)
+
+    def _asks(self) -> str:
+        """The flags for what a checkpoint may not ask for itself."""
+        config = self._started.config if self._started and self._ours else {}
+        far = config.get("tensorboard") and not is_near(config["log_dir"], self._folder)
+        return " --wandb" * bool(config.get("wandb")) + (f" --log-dir {_quoted(config['log_dir'])}" if far else "")
 
     def _prompt(self) -> str:
         """A prompt, quoted, whose every character the model knows."""
         try:
-            text = "".join(read_texts(tuple(self._started.config["data"] if self._started else ())))
+            text = "".join(read_texts(tuple(self._started.config["data"] if self._started and self._ours else ())))
         except UserError:
             return '""'
         if set(PROMPT) <= set(text):
@@ -218,7 +232,7 @@ def _opening(event: RunStarted, folder: Path) -> str:
     where = f"going on from {event.resumed_from}, step {event.step}, in" if event.resumed_from else "writing to"
     return (
         f"{where} {folder}\n{event.parameters:,} parameters, {event.vocab_size} characters, "
-        f"{event.total_steps} steps ({event.config['epochs']} epochs of {event.steps_per_epoch}) on {event.device}"
+        f"{event.total_steps} steps ({epochs_of(event.config)} epochs of {event.steps_per_epoch}) on {event.device}"
     )
 
 
@@ -227,7 +241,7 @@ def _failure(event: Failed, folder: Path) -> str:
     if event.advice:
         lines.append(f"try {event.advice}")
     if event.saved:
-        lines.append(f"the last good state: {folder / event.saved}")
+        lines.append(f"the last good state: {folder / Path(event.saved).name}")
     return "\n".join(lines)
 
 
@@ -237,7 +251,7 @@ def _quoted(text: str) -> str:
 
 def _clock(seconds: float | None) -> str:
     """ "1:02:03", or "-" while nobody knows."""
-    if seconds is None:
+    if seconds is None or not 0 <= seconds < 1e12:
         return "-"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

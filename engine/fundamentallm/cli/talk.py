@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from fundamentallm.cli.generate import ROWS, Writer, show
-from fundamentallm.cli.terminal import complain
+from fundamentallm.cli.terminal import complain, plain
 from fundamentallm.config import unknown
 from fundamentallm.errors import UserError
 from fundamentallm.resources import named
@@ -98,7 +98,7 @@ class Talk:
             raise UserError(f"/set {name}: {error}") from None
 
     def _status(self, _: str) -> None:
-        print(self._about)
+        print(plain(self._about))
         for name, value in self._writer.wanted.items():
             print(f"{name} {ROWS[name].auto if value is None else value}")
 

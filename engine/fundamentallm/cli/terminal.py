@@ -7,12 +7,14 @@ from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import TextIO
 
-SAFE = {code: "\ufffd" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
+from fundamentallm.text import UNSAFE
+
+LONGEST = 500  # characters of a cell
 
 
 def plain(text: str) -> str:
-    """`text` without control characters but newline and tab: it must not command a person's terminal."""
-    return text.translate(SAFE)
+    """`text` from outside, in which only newlines and tabs still move the cursor of a person's terminal."""
+    return UNSAFE.sub("\ufffd", text)
 
 
 def one_line(text: str) -> str:
@@ -24,7 +26,7 @@ def columns(rows: Iterable[Sequence[str]], right: Collection[int] = ()) -> list[
     """Lines whose columns stand below one another, two spaces apart; those in `right` are set to the right."""
     from rich.cells import cell_len  # 30 ms; some characters are two columns wide, and some none
 
-    cells = [[one_line(cell) for cell in row] for row in rows]
+    cells = [[one_line(cell if len(cell) <= LONGEST else cell[: LONGEST - 1] + "…") for cell in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
     lines = []
     for row in cells:

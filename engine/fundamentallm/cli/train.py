@@ -11,7 +11,7 @@ import click
 
 from fundamentallm.cli.options import GroupedCommand, files, find_checkpoint, options, presets, typed
 from fundamentallm.cli.report import Report, reporter
-from fundamentallm.cli.terminal import complain
+from fundamentallm.cli.terminal import complain, plain
 from fundamentallm.config import SETTINGS, Config, flags_layer, resolve
 from fundamentallm.errors import NothingLeft, UserError
 from fundamentallm.events import Event, Failed, Phase
@@ -118,7 +118,7 @@ def start(job: Job, overwrite: bool) -> int:
         complain(failed.error if failed else f"the run did not start: {session.end}")
         return 0 if session.wait(PATIENCE) and session.status == 0 else 2
     session.leave()  # to go is not to be lost
-    print(f"training in the background in {job.folder}; fundamentallm watch {job.folder} shows it")
+    print(plain(f"training in the background in {job.folder}; fundamentallm watch {job.folder} shows it"))
     sys.stdout.flush()
     os._exit(0)  # an ordinary end would wait for the run
 
