@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.torture.bench import Bench, Row, workbench
-from tests.torture.calls import errors_at_calls, kills_at_calls
+from tests.torture.calls import errors_at_calls, kills_at_calls, refusals
 from tests.torture.consoles import consoles, two_consoles
 from tests.torture.damages import damages
 from tests.torture.disks import disks
@@ -34,6 +34,7 @@ def torture(short: bool, count: int, seed: int, only: str, jobs: int) -> list[Ro
         "kill calls": lambda bench: kills_at_calls(bench, short),
         "error calls": lambda bench: errors_at_calls(bench, short, 1),
         "errors in a row": lambda bench: errors_at_calls(bench, short, 7),
+        "refusals": lambda bench: refusals(bench, short),
         "disks": lambda bench: disks(bench, short),
         "damages": lambda bench: damages(bench, short),
         "journal": lambda bench: torn_journals(bench, short),

@@ -27,7 +27,7 @@ from fundamentallm.cli import train as _imported_before_the_first_fork  # noqa: 
 from fundamentallm.trainer import Trainer as _so_is_the_loop  # noqa: F401
 
 T = TypeVar("T")
-Prepare = Callable[[], None]
+Prepare = Callable[[], object]
 Options = tuple[str, ...]
 
 TINY = [
@@ -257,5 +257,5 @@ def at_steps(plan: dict[int, Callable[[], Any]]) -> None:
     Trainer._take_step = take_step  # type: ignore[method-assign]
 
 
-def kill_self() -> None:
+def kill_self() -> Any:
     os.kill(os.getpid(), signal.SIGKILL)

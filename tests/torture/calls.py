@@ -4,17 +4,25 @@ import builtins
 import errno
 import io
 import os
+import re
 import shutil
-import signal
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.torture.bench import KILLED, Bench, Lost, Options, Row
+from tests.torture.bench import KILLED, Bench, Lost, Options, Row, at_steps, kill_self
 from tests.torture.damages import copied, stopped_in_the_middle
 from tests.torture.equal import compare, finish
+from tests.torture.people import Changes, acting, changed, refused
 
-TWO: Options = ("--epochs=2",)
+OPTIONS: Options = ("--epochs=2",)
+CHANGES: Changes = {
+    1: [("learning_rate", 0.01)],
+    3: [("dropout", 0.3), ("learning_rate", 0.03)],
+    5: [("eval_every", 3)],
+    6: [("epochs", 3), ("weight_decay", 0.01)],
+}
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EROFS)
 CALLS = ("write", "sendfile", "fsync", "ftruncate", "replace", "link", "unlink", "mkdir", "open")
 
@@ -75,69 +83,82 @@ class Written:
         self._file.close()
 
 
-def beginnings(bench: Bench) -> dict[str, Callable[[Bench], Path]]:
-    """Where a run may start: from nothing, or from what a killed one left."""
-    left = stopped_in_the_middle(bench, TWO, 3)
-    return {"a new run": lambda bench: bench.new(), "a run that goes on": lambda bench: copied(bench, left)}
+@dataclass(frozen=True)
+class Scene:
+    """A run that persons change, and where it begins."""
+
+    name: str
+    begin: Callable[[Bench], Path]
+
+    def run(self, bench: Bench, run: Path, at: Callable[[int], OSError | None]) -> int:
+        """The status of a run whose calls are counted."""
+
+        def prepare() -> None:
+            acting(run, CHANGES, aloud=True)()
+            Calls(run, at).install()
+
+        return bench.run(run, OPTIONS, prepare)
+
+    def calls(self, bench: Bench) -> list[str]:
+        """What a run asks of its disk, in order."""
+        run, report = self.begin(bench), bench.folder / "calls"
+
+        def prepare() -> None:
+            acting(run, CHANGES, aloud=True)()
+            calls = Calls(run, lambda n: None)
+            calls.install()
+            leave = os._exit
+
+            def told(status: int) -> None:
+                report.write_text("\0".join(calls.names))
+                leave(status)
+
+            os._exit = told  # type: ignore[assignment]
+
+        if status := bench.run(run, OPTIONS, prepare):
+            raise Lost(f"a run whose calls were counted: status {status}, {bench.words(run)}")
+        return report.read_text().split("\0")
 
 
-def calls_of(bench: Bench, begin: Callable[[Bench], Path]) -> list[str]:
-    """What a run asks of its disk, in order, from `begin` to its end."""
-    run, report = begin(bench), bench.folder / "calls"
-    calls = Calls(run, lambda n: None)
-
-    def prepare() -> None:
-        calls.install()
-        leave = os._exit
-
-        def told(status: int) -> None:
-            report.write_text("\0".join(calls.names))
-            leave(status)
-
-        os._exit = told  # type: ignore[assignment]
-
-    if status := bench.run(run, TWO, prepare):
-        raise Lost(f"a run whose calls were counted: status {status}, {bench.words(run)}")
-    return report.read_text().split("\0")
+def scenes(bench: Bench) -> list[Scene]:
+    """From nothing, and from what a killed run left."""
+    left = stopped_in_the_middle(bench, OPTIONS, 6, lambda run: acting(run, CHANGES))
+    return [Scene("a new run", Bench.new), Scene("a run that goes on", lambda bench: copied(bench, left))]
 
 
 def chosen(names: list[str], short: bool) -> list[int]:
     """The numbers of the calls to break: every one; in the short form, those at the first epoch's end and some others.
 
-    A save is some hundred writes into a file: of these the short form breaks every fiftieth.
+    A save is some hundred writes into a file: of these the short form breaks every hundredth.
     """
     calls = range(1, len(names) + 1)
     if not short:
         return list(calls)
     ends = [n for n in calls if '"epoch_ended":true' in names[n - 1]]
     after = next(n for n in calls if n > ends[0] and '"phase":"training"' in names[n - 1])
-    return [n for n in calls if n % 50 == 0 or (ends[0] <= n <= after and "into a file" not in names[n - 1])]
+    return [n for n in calls if n % 100 == 0 or (ends[0] <= n <= after and "into a file" not in names[n - 1])]
 
 
-def cases(bench: Bench, short: bool) -> list[tuple[str, tuple[Callable[[Bench], Path], int]]]:
-    """Each beginning with the number of each call after it."""
+def cases(bench: Bench, short: bool) -> list[tuple[str, tuple[Scene, int]]]:
+    """Each scene with the number of each call in it."""
     found = []
-    for name, begin in beginnings(bench).items():
-        names = calls_of(bench, begin)
-        found += [(f"{name}, call {n}, {names[n - 1][:60]}", (begin, n)) for n in chosen(names, short)]
+    for scene in scenes(bench):
+        names = scene.calls(bench)
+        found += [(f"{scene.name}, call {n}, {names[n - 1][:60]}", (scene, n)) for n in chosen(names, short)]
     return found
 
 
 def kills_at_calls(bench: Bench, short: bool) -> Row:
     """`kill -9` just before each thing that a run asks of its disk."""
-    reference = bench.reference(TWO)
+    reference = changed(bench, OPTIONS, CHANGES)
 
-    def one(bench: Bench, case: tuple[Callable[[Bench], Path], int]) -> None:
-        begin, number = case
-        run = begin(bench)
-
-        def strike(n: int) -> None:
-            if n == number:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        if (status := bench.run(run, TWO, Calls(run, strike).install)) != KILLED:
+    def one(bench: Bench, case: tuple[Scene, int]) -> None:
+        scene, number = case
+        run = scene.begin(bench)
+        status = scene.run(bench, run, lambda n: kill_self() if n == number else None)
+        if status != KILLED:
             raise Lost(f"was not killed: {status} {bench.words(run)}")
-        finish(bench, run, TWO, reference)
+        finish(bench, run, OPTIONS, reference, acting(run, CHANGES))
         shutil.rmtree(run)
 
     return bench.each(Row("kill -9 before each call"), cases(bench, short), one)
@@ -145,24 +166,58 @@ def kills_at_calls(bench: Bench, short: bool) -> Row:
 
 def errors_at_calls(bench: Bench, short: bool, count: int) -> Row:
     """Each call fails in turn, and `count` - 1 more after it."""
-    reference = bench.reference(TWO)
 
-    def one(bench: Bench, case: tuple[Callable[[Bench], Path], int]) -> None:
-        begin, number = case
-        run, code = begin(bench), ERRORS[number % len(ERRORS)]
-
-        def refuse(n: int) -> OSError | None:
-            return OSError(code, os.strerror(code)) if number <= n < number + count else None
-
-        status = bench.run(run, TWO, Calls(run, refuse).install)
-        said = bench.output(run).read_text()
+    def one(bench: Bench, case: tuple[Scene, int]) -> None:
+        scene, number = case
+        run = scene.begin(bench)
+        status = scene.run(bench, run, failing(number, count))
+        said, without = bench.output(run).read_text(), refused(run)
+        reference = changed(bench, OPTIONS, CHANGES, without)
         if status == 0:
             compare(run, reference, failures=True)
-        elif status in (1, 2) and said and "Traceback" not in said:
-            finish(bench, run, TWO, reference, failures=True)  # it said so; the same command again
+        elif status in (1, 2) and said and "Traceback" not in said:  # it said so; the same command again
+            finish(bench, run, OPTIONS, reference, acting(run, CHANGES, without), failures=True)
         else:
-            raise Lost(f"{errno.errorcode[code]}: status {status}: {bench.words(run)}")
+            raise Lost(f"status {status}: {bench.words(run)}")
         shutil.rmtree(run, ignore_errors=True)
 
     name = "each call fails" if count == 1 else f"{count} calls in a row fail"
     return bench.each(Row(f"{name} (ENOSPC, EIO, EROFS)"), cases(bench, short), one)
+
+
+def failing(number: int, count: int) -> Callable[[int], OSError | None]:
+    """So many calls from a number on fail, each number with another error than the next."""
+    code = ERRORS[number % len(ERRORS)]
+    return lambda n: OSError(code, os.strerror(code)) if number <= n < number + count else None
+
+
+def refusals(bench: Bench, short: bool) -> Row:
+    """A person's change that cannot be written down is refused; it must not be made by the one who goes on later."""
+    scene = scenes(bench)[0]
+    names = scene.calls(bench)
+    told = [n for n, name in enumerate(names, 1) if '"event":"intervention"' in name]
+    found = [
+        (f"{count} calls from {n}, {names[n - 1][:60]}", (n, count))
+        for first in told
+        for n in (first, first + 1)
+        for count in ((2,) if short else (1, 2, 3, 5, 8))
+    ]
+
+    def one(bench: Bench, case: tuple[int, int]) -> None:
+        number, count = case
+        run = scene.begin(bench)
+        step = int(re.findall(r'"step":(\d+)', "".join(names[: number + 1]))[-1])
+
+        def prepare() -> None:
+            acting(run, CHANGES, aloud=True)()
+            at_steps({step + 1: kill_self})
+            Calls(run, failing(number, count)).install()
+
+        if (status := bench.run(run, OPTIONS, prepare)) != KILLED:
+            raise Lost(f"was not killed: {status} {bench.words(run)}")
+        without = refused(run)
+        reference = changed(bench, OPTIONS, CHANGES, without)
+        finish(bench, run, OPTIONS, reference, acting(run, CHANGES, without), failures=True)
+        shutil.rmtree(run)
+
+    return bench.each(Row("a change that the disk refuses, then kill -9"), found, one)

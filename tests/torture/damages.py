@@ -3,26 +3,33 @@
 import os
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 from fundamentallm.checkpoint import load
 from fundamentallm.errors import UserError
 from fundamentallm.recover import newest_whole
 from fundamentallm.run import LAST
-from tests.torture.bench import KILLED, Bench, Lost, Options, Row, ask, at_steps, kill_self
+from tests.torture.bench import KILLED, Bench, Lost, Options, Prepare, Row, ask, at_steps, kill_self
 from tests.torture.equal import finish
 
 FOUR: Options = ("--epochs=4",)
 
 
-def stopped_in_the_middle(bench: Bench, options: Options, step: int) -> Path:
+def stopped_in_the_middle(
+    bench: Bench, options: Options, step: int, act: Callable[[Path], Prepare] = lambda run: lambda: None
+) -> Path:
     """A run that was killed at a step after its progress was told and before last.pt was renamed."""
     run = bench.new()
 
     def armed() -> None:
         os.replace = lambda *_: kill_self()
 
-    if (status := bench.run(run, options, lambda: at_steps({step: armed}))) != KILLED:
+    def prepare() -> None:
+        act(run)()
+        at_steps({step: armed})
+
+    if (status := bench.run(run, options, prepare)) != KILLED:
         raise Lost(f"was not killed: {status} {bench.words(run)}")
     return run
 

@@ -103,15 +103,23 @@ def _other_history(run: Path, reference: Path) -> str:
 
 def _other_changes(run: Path, reference: Path) -> str:
     """What persons changed may be told of again after a kill; none may be missing, and none added."""
-    a, b = (
-        {
-            (event.step, event.setting, event.new)
-            for event in read_journal(folder)
-            if isinstance(event, events.Intervention)
-        }
-        for folder in (run, reference)
-    )
-    return "" if a == b else f"persons' changes: {sorted(map(str, a ^ b))} are in one of the two only"
+    a, b = (set(map(str, _made(folder))) for folder in (run, reference))
+    return "" if a == b else f"persons' changes: {sorted(a ^ b)} are in one of the two only"
+
+
+def _made(run: Path) -> list[tuple[int, str, Any]]:
+    """The changes that a journal tells of, but for those that the disk refused at the last moment."""
+    made, answered = [], True
+    for event in read_journal(run):
+        match event:
+            case events.Intervention():
+                made.append((event.step, event.setting, event.new))
+                answered = False
+            case events.Answered():
+                if not event.ok and not answered:
+                    made.pop()
+                answered = True
+    return made
 
 
 def _without(values: dict[str, Any], *names: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from fundamentallm.run import JOURNAL, Journal
 from tests.torture.bench import KILLED, Bench, Lost, Row, kill_self
 from tests.torture.damages import copied
 from tests.torture.equal import finish
-from tests.torture.people import OPTIONS, acting, changed
+from tests.torture.people import MANY, OPTIONS, acting, changed
 
 LINES: tuple[tuple[type[events.Event], int], ...] = (
     (events.RunStarted, 1),
@@ -23,7 +23,7 @@ LINES: tuple[tuple[type[events.Event], int], ...] = (
 
 def torn_journals(bench: Bench, short: bool) -> Row:
     """The last line cut at every byte, where that line is one of each kind."""
-    reference = changed(bench)
+    reference = changed(bench, OPTIONS, MANY)
     found = []
     for kind, number in LINES:
         original = killed_after(bench, kind, number)
@@ -35,7 +35,7 @@ def torn_journals(bench: Bench, short: bool) -> Row:
         original, length = case
         run, whole = copied(bench, original), lines(original)
         (run / JOURNAL).write_bytes(b"".join(whole[:-1]) + whole[-1][:length])
-        finish(bench, run, OPTIONS, reference, acting(run))
+        finish(bench, run, OPTIONS, reference, acting(run, MANY))
         shutil.rmtree(run)
 
     return bench.each(Row("the journal's last line torn at a byte"), found, one)
@@ -50,7 +50,7 @@ def killed_after(bench: Bench, kind: type[events.Event], number: int) -> Path:
     run = bench.new()
 
     def prepare() -> None:
-        acting(run)()
+        acting(run, MANY)()
         say, said = Journal.say, []
 
         def deadly(self: Journal, event: events.Event) -> events.Event:

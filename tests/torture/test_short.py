@@ -17,6 +17,7 @@ FAULTS = [
     "kill -9 before each call",
     "each call fails (ENOSPC, EIO, EROFS)",
     "7 calls in a row fail (ENOSPC, EIO, EROFS)",
+    "a change that the disk refuses, then kill -9",
     "disk full for some steps",
     "disk full to the end",
     "disk full, then kill -9",
