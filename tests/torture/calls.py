@@ -16,12 +16,12 @@ from tests.torture.damages import copied, stopped_in_the_middle
 from tests.torture.equal import compare, finish
 from tests.torture.people import Changes, acting, changed, refused
 
-OPTIONS: Options = ("--epochs=2",)
+OPTIONS: Options = ("--epochs=2", "--save-every=3")
 CHANGES: Changes = {
     1: [("learning_rate", 0.01)],
-    3: [("dropout", 0.3), ("learning_rate", 0.03)],
-    5: [("eval_every", 3)],
-    6: [("epochs", 3), ("weight_decay", 0.01)],
+    5: [("dropout", 0.3), ("learning_rate", 0.03)],
+    7: [("epochs", 3), ("eval_every", 3)],
+    11: [("weight_decay", 0.01)],
 }
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EROFS)
 CALLS = ("write", "sendfile", "fsync", "ftruncate", "replace", "link", "unlink", "mkdir", "open")
