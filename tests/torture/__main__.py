@@ -30,7 +30,7 @@ def torture(short: bool, count: int, seed: int, only: str, jobs: int) -> list[Ro
         "kills": lambda bench: kills(bench, count, seed),
         "SIGTERM": lambda bench: terminations(bench, count // 2, seed),
         "people": lambda bench: interventions(bench, count // 2, seed),
-        "workers": lambda bench: workers(bench, count // 10, seed),
+        "workers": lambda bench: workers(bench, max(1, count // 10), seed),
         "kill calls": lambda bench: kills_at_calls(bench, short),
         "error calls": lambda bench: errors_at_calls(bench, short, 1),
         "errors in a row": lambda bench: errors_at_calls(bench, short, 7),
@@ -68,12 +68,12 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="the table for programs")
     parser.add_argument("--only", default="", metavar="WORDS", help="parts whose names have these words")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--kills", type=int, help="how many at random instants (200; 20 in the short form)")
+    parser.add_argument("--kills", type=int, help="how many at random instants (200; 12 in the short form)")
     parser.add_argument("--jobs", type=int, default=2, help="how many runs at once (2)")
     options = parser.parse_args()
     if not Path("/proc/self/fd").exists() or not hasattr(os, "fork"):
         parser.exit(2, "this needs Linux: it forks, and asks /proc which file a call is about\n")
-    count = options.kills or (20 if options.short else 200)
+    count = options.kills or (12 if options.short else 200)
     rows = torture(options.short, count, options.seed, options.only, options.jobs)
     if options.json:
         print(json.dumps([{**vars(row), "survived": row.tried - len(row.lost)} for row in rows]))

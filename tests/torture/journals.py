@@ -28,7 +28,7 @@ def torn_journals(bench: Bench, short: bool) -> Row:
     for kind, number in LINES:
         original = killed_after(bench, kind, number)
         length = len(lines(original)[-1])
-        stride = 97 if short else 1
+        stride = 149 if short else 1
         found += [(f"{events.NAMES[kind]} at {n} of {length}", (original, n)) for n in range(0, length + 1, stride)]
 
     def one(bench: Bench, case: tuple[Path, int]) -> None:

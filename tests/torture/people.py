@@ -14,7 +14,7 @@ from tests.torture.bench import Bench, Options, Prepare, Row, at_steps
 from tests.torture.equal import finish
 from tests.torture.instants import cases, struck
 
-# By the step after which they are heard: never one that is saved, for who goes on from there hears nothing sooner.
+# By the step after which they are heard: never one that is saved, as who goes on from there hears nothing sooner.
 Changes = dict[int, list[tuple[str, Any]]]
 
 OPTIONS: Options = ("--epochs=4", "--save-every=3")
