@@ -23,7 +23,7 @@ docs: $(VENV)/.run
 	$(BIN)/python docs/settings.py
 
 torture: $(VENV)/.test
-	$(BIN)/python tests/torture/torture.py
+	$(BIN)/python -m tests.torture
 
 screenshot: $(VENV)/.test
 	$(BIN)/python docs/screenshot.py

@@ -11,15 +11,21 @@ import pytest
 
 FAULTS = [
     "kill -9 at a random instant",
-    "kill -9 before each call of saving",
+    "SIGTERM at a random instant",
+    "persons' changes, then kill -9 twice",
+    "kill -9 of a detached worker",
+    "kill -9 before each call",
     "each call fails (ENOSPC, EIO, EROFS)",
     "7 calls in a row fail (ENOSPC, EIO, EROFS)",
+    "a change that the disk refuses, then kill -9",
     "disk full for some steps",
     "disk full to the end",
+    "disk full, then kill -9",
     "folder read-only for some steps",
     "mount gone for some steps",
     "a record of last.pt bit-flipped",
     "last.pt cut at a kilobyte",
+    "last.pt with a bit flipped anywhere",
     "the journal's last line torn at a byte",
     "console killed",
     "console hung (SIGSTOP)",
@@ -34,8 +40,8 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def table() -> dict[str, dict[str, Any]]:
-    script = Path(__file__).with_name("torture.py")
-    done = subprocess.run([sys.executable, str(script), "--short", "--json"], capture_output=True, text=True)
+    command = [sys.executable, "-m", "tests.torture", "--short", "--json"]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
     assert done.stdout, done.stderr
     return {row["fault"]: row for row in json.loads(done.stdout)}
 
