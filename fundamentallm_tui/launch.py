@@ -1,5 +1,6 @@
 """What the next start would do: a new run in a free folder, or going on with the one that rests."""
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def goes_on_from(store: Store) -> Path | None:
     if store.phase not in (STOPPED, FAILED) or store.folder is None or store.replayed:
         return None
     for name in (Path(store.saved).name, LAST):  # of a stranger's journal, no path that leads elsewhere
-        if name and (store.folder / name).is_file():
+        if name and os.path.isfile(store.folder / name):
             return store.folder / name
     return None
 

@@ -11,7 +11,7 @@ import pytest
 from fundamentallm import trackers
 from fundamentallm.checkpoint import Checkpoint, load, save
 from fundamentallm.cli import main
-from fundamentallm.config import Config, resolve
+from fundamentallm.config import Config
 from fundamentallm.events import CheckpointSaved, Evaluated, Failed, Finished, Intervention, Notice, RunStarted
 from fundamentallm.job import Job
 from fundamentallm.run import Journal, RunLock, read_journal
@@ -107,30 +107,26 @@ def test_the_same_command_typed_again_means_the_same_trackers(
     asked: list[str] = []
     monkeypatch.setattr(trackers, "WeightsAndBiases", lambda project, *_: asked.append(project) or 1 / 0)
     config = small(tensorboard=True, log_dir=str(tmp_path / "logs"), wandb=True)
-    for stop_at in (4, None):
+    for first in (True, False):
         job = Job(config, here / "mine", auto=True)
         job.folder.mkdir(exist_ok=True)
 
-        def listen(stop_at: int | None = stop_at) -> list[Any]:
-            if trainer._counters.step == stop_at:
-                trainer.stop()
-            return []
-
-        trainer = Trainer(job, lambda event: None, listen)
+        trainer = Trainer(job, lambda event: None, lambda: ())
+        trainer.stopping = first
         trainer.run()
         trainer.close()
     assert asked == ["fundamentallm"] * 2 and not Path("runs").exists()
 
 
 @pytest.mark.parametrize(
-    ("data", "words"),
+    ("named", "words"),
     [("/dev/zero", "no ordinary file"), ("pipe", "no ordinary file"), ("/etc/hostname", ""), ("~nobody-x/a", "")],
 )
 def test_data_that_a_stranger_names_is_neither_waited_for_nor_learnt(
-    data: str, words: str, here: Path, stranger: Path, capsys: pytest.CaptureFixture[str]
+    named: str, words: str, here: Path, stranger: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     os.mkfifo("pipe")
-    change(stranger, data=[data])
+    change(stranger, data=[named])
     before = everything(stranger)
     for rest in ([], ["--dry-run"]):
         assert main(["train", "--resume-from", str(stranger), *rest]) == 2
@@ -248,7 +244,7 @@ def test_nothing_that_a_run_says_commands_the_terminal_of_who_looks_at_it(
     name = f"run{EVIL}".replace("\x00", "").replace("\n", "")
     folder = hostile(here / name)
     for words in (["runs", "list"], ["runs", "list", "."], ["runs", "show", name], ["runs", "compare", name, name],
-                  ["runs", "plot", name], ["watch", name], ["pause", name], ["sample", name, "--prompt", EVIL],
+                  ["runs", "plot", name], ["watch", name], ["pause", name], ["stop", name],
                   ["runs", "show", f"{name}x"], ["runs", "export", name, "--csv", f"{name}/no/x"],
                   ["train", EVIL], ["train", "--preset", EVIL], ["generate", name], ["generate", f"{name}/last.pt"],
                   ["data", "inspect", name], [EVIL], ["train", f"--{EVIL}"], ["set", name, EVIL]):  # fmt: skip
@@ -282,7 +278,3 @@ def test_a_watcher_opens_no_file_that_a_journal_names(
     (here / "run/best.pt").touch()
     assert main(["watch", "run"]) == 0
     assert "hunter2" not in "".join(capsys.readouterr())
-
-
-def test_settings_of_a_stranger_are_no_longer_than_a_path(small: Small) -> None:
-    assert resolve() == Config()
