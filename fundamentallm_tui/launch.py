@@ -45,12 +45,14 @@ def goes_on_from(store: Store) -> Path | None:
     return None
 
 
-def offered(store: Store, config: Config) -> Config:
-    """The settings of an attached run for the form.
+def offered(store: Store) -> Config | None:
+    """The settings of an attached run for the form; None where none is attached.
 
     Of one that rests without what reaches out of it: its journal may be a stranger's, and a person asks for that anew.
     """
-    config = replace(config, output_dir=None)
+    if not store.attached or store.config is None:
+        return None
+    config = replace(store.config, output_dir=None)
     if store.under_way or store.folder is None:
         return config
     return stay_inside(config, Job(Config(), store.folder))[0]

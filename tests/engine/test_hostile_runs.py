@@ -17,7 +17,7 @@ from fundamentallm.job import Job
 from fundamentallm.run import Journal, RunLock, read_journal
 from fundamentallm.trainer import Trainer
 
-WRITTEN = ("journal.jsonl", "config.yaml", "tokenizer.json", "engine.log", "lock", "commands.jsonl")
+WRITTEN = ("journal.jsonl", "config.yaml", "tokenizer.json", "engine.log", "lock", "commands.jsonl", "wandb")
 EVIL = "\x1b]52;c;AAAA\x07\x1b[2J\x9b31m\u202e\u200b\u2028\ufeff\r\x00\U000e0041"
 Train = Callable[..., Any]
 Small = Callable[..., Config]

@@ -134,8 +134,7 @@ def test_any_journal_can_be_attached_to_drawn_listed_and_played_back(
     summary = summarize(folder)
     assert sparkline(spark_of(folder), 20) is not None and moment(summary.started)
     assert arrange([summary, summary], "a", "best loss") is not None and differences(summary, summary) == []
-    if store.config is not None:
-        offered(store, store.config)
+    offered(store)
     target = goes_on_from(store)
     assert target is None or target.resolve().is_relative_to(folder.resolve())
     replay = Replay(folder, 1e15)
