@@ -1,5 +1,6 @@
 """What the next start would do: a new run in a free folder, or going on with the one that rests."""
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,17 +40,19 @@ def goes_on_from(store: Store) -> Path | None:
     if store.phase not in (STOPPED, FAILED) or store.folder is None or store.replayed:
         return None
     for name in (Path(store.saved).name, LAST):  # of a stranger's journal, no path that leads elsewhere
-        if name and (store.folder / name).is_file():
+        if name and os.path.isfile(store.folder / name):
             return store.folder / name
     return None
 
 
-def offered(store: Store, config: Config) -> Config:
-    """The settings of an attached run for the form.
+def offered(store: Store) -> Config | None:
+    """The settings of an attached run for the form; None where none is attached.
 
     Of one that rests without what reaches out of it: its journal may be a stranger's, and a person asks for that anew.
     """
-    config = replace(config, output_dir=None)
+    if not store.attached or store.config is None:
+        return None
+    config = replace(store.config, output_dir=None)
     if store.under_way or store.folder is None:
         return config
     return stay_inside(config, Job(Config(), store.folder))[0]

@@ -319,20 +319,16 @@ class MainScreen(Screen[None]):
     def _news(self, news: News) -> None:
         if news.link is self.link:
             changed = self.store.apply(news.events)
-            if changed & {"run", "config"}:
-                self._fill_form()
+            if changed & {"run", "config"} and (config := offered(self.store)) is not None:
+                self.form.fill(config, self.store.preset)
             self.show_changes(changed)
-
-    def _fill_form(self) -> None:
-        if self.store.attached and self.store.config is not None:
-            preset = self.store.started.preset if self.store.started else ""
-            self.form.fill(offered(self.store, self.store.config), preset)
 
     @on(Gone)
     def _gone(self, gone: Gone) -> None:
         if gone.link is self.link:
             self.show_changes(self.store.died(gone.end, gone.tail))
-            self._fill_form()
+            if (config := offered(self.store)) is not None:
+                self.form.fill(config, self.store.preset)
             resume, self._resume_when_read = self._resume_when_read, False
             if resume and goes_on_from(self.store) is not None:
                 self.action_start()

@@ -123,6 +123,11 @@ class Store:
         return self.phase not in RESTING
 
     @property
+    def preset(self) -> str:
+        """What the run began with; empty where that is not known."""
+        return self.started.preset if self.started is not None else ""
+
+    @property
     def paused(self) -> bool:
         """Paused, or on the way there."""
         return (self.wanted or self.phase) in ("pausing", "paused")

@@ -62,8 +62,8 @@ def check_folder(folder: Path, *, may_hold_run: bool) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output-dir {folder}: is a file; name a folder")
-    for path in (folder / name for name in (JOURNAL, CONFIG, TOKENIZER, ENGINE_LOG, LOCK, COMMANDS)):
-        if path.is_symlink() or (path.exists() and not path.is_file()):
+    for path in (folder / name for name in (JOURNAL, CONFIG, TOKENIZER, ENGINE_LOG, LOCK, COMMANDS, "wandb")):
+        if path.is_symlink() or (path.exists() and not path.is_file() and path.name != "wandb"):
             raise UserError(
                 f"{path}: is a link, or no ordinary file; a run writes into its own files only, move it away"
             )
