@@ -95,12 +95,21 @@ def test_a_flag_that_differs_from_the_starts_is_obeyed_and_the_others_are_not_ty
     config = load(tmp_path / "run" / "final_model.pt").settings()
     assert (config.epochs, config.weight_decay, config.eval_every, config.learning_rate) == (4, 0.05, 5, 0.001)
     assert load(tmp_path / "run" / "final_model.pt").progress().step == 4 * EPOCH
-    assert [event.step for event in told(tmp_path / "run", events.Evaluated)] == [11, 15, 20, 22, 25, 30, 33, 35, 40, 44]
+    assert [event.step for event in told(tmp_path / "run", events.Evaluated)] == [
+        11,
+        15,
+        20,
+        22,
+        25,
+        30,
+        33,
+        35,
+        40,
+        44,
+    ]
 
 
-def test_the_newest_whole_checkpoint_is_used_and_a_damaged_one_named(
-    run: Run, tiny: list[str], tmp_path: Path
-) -> None:
+def test_the_newest_whole_checkpoint_is_used_and_a_damaged_one_named(run: Run, tiny: list[str], tmp_path: Path) -> None:
     assert run(*tiny, "--output-dir=whole", "--epochs=2").status == 0
     again = [*tiny, "--output-dir=run", "--epochs=2", "--save-every=4", "--resume=auto"]
     assert run(*again, prepare=at({18: KILL})).status == -9
@@ -228,7 +237,9 @@ def test_resume_from_by_hand_leaves_later_changes_behind(
     assert list(rates)[3:] == list(read_history(tmp_path / "plain").learning_rate)[3:]
 
 
-@pytest.mark.xfail(strict=True, reason="newly_typed takes what was changed live for what a person typed at --resume-from")
+@pytest.mark.xfail(
+    strict=True, reason="newly_typed takes what was changed live for what a person typed at --resume-from"
+)
 def test_the_flags_of_the_start_change_nothing_also_after_a_resume_by_hand(
     run: Run, tmp_path: Path, taken_back: list[str]
 ) -> None:
