@@ -3,8 +3,8 @@
 This process has imported everything and computed nothing; each of its children is what `fundamentallm ARGUMENTS` is
 after its imports. Orders come as JSON lines on standard input, answers go out on standard output:
 
-- {"arguments", "folder", "prepare", "out", "err"}: fork; `prepare` is Python that the child runs first. Answers the pid.
-- {"wait": pid, "seconds": s}: answers the exit status, negative for a signal, or null where it still runs.
+- {"arguments", "folder", "prepare", "out", "err"}: fork; `prepare` is Python that the child runs first. The pid.
+- {"wait": pid, "seconds": s}: the exit status, negative for a signal; null where it still runs.
 
 When standard input ends, children that still run are killed.
 """

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from fundamentallm import build, events
+from fundamentallm import events
 from fundamentallm.checkpoint import load, save
 from fundamentallm.commands import Stop
 from fundamentallm.config import Config

@@ -1,4 +1,4 @@
-"""Looking does not touch: whatever a run is asked, shown, told to save or to wait for, its weights are the same bits."""
+"""Looking does not touch: whatever a run is asked, shown or told to save or wait for, its weights are the same bits."""
 
 import os
 import queue
