@@ -5,8 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +33,10 @@ def told(folder: Path, kind: type) -> list[Any]:
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """No run outlives its test."""
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_strays: None) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    yield tmp_path
-    for start in told(tmp_path, events.RunStarted):
-        with suppress(ProcessLookupError):
-            os.kill(start.pid, signal.SIGKILL)
+    return tmp_path
 
 
 def detach(folder: Path, *arguments: str) -> tuple[int, str, str]:
