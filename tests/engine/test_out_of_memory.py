@@ -15,6 +15,7 @@ from fundamentallm import checkpoint, events, sampler, trainer
 from fundamentallm.checkpoint import load
 from fundamentallm.commands import Sample
 from fundamentallm.config import Config, to_dict
+from fundamentallm.job import Job
 from fundamentallm.optim import Optimizer
 from fundamentallm.run import RunLock, read_journal
 from fundamentallm.step import Stepper
@@ -73,13 +74,34 @@ def test_at_a_step(
     assert_goes_on(train, small, equal, monkeypatch, train(small()), 7)
 
 
+OWED = pytest.mark.xfail(
+    strict=True, reason="build._check_rest: all steps are done, though the last evaluation is owed"
+)
+
+
 @pytest.mark.parametrize("kind", ["cpu", "cuda"])
-@pytest.mark.parametrize("epoch", [1, 2])
+@pytest.mark.parametrize("epoch", [1, pytest.param(2, marks=OWED)])
 def test_at_an_evaluation(
     train: Train, small: Small, equal: Callable[..., bool], monkeypatch: pytest.MonkeyPatch, kind: str, epoch: int
 ) -> None:
     breaks(monkeypatch, trainer, "evaluate", epoch, KINDS[kind], once=True)
     assert_goes_on(train, small, equal, monkeypatch, train(small()), epoch * EPOCH)
+
+
+def test_at_the_last_evaluation_the_same_command_makes_good_what_is_owed(
+    train: Train, small: Small, equal: Callable[..., bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    breaks(monkeypatch, trainer, "evaluate", 2, KINDS["cpu"], once=True)
+    ran = train(small())
+    assert isinstance(ran.result, events.Failed) and not (ran.folder / "final_model.pt").exists()
+    again = trainer.Trainer(Job(small(), ran.folder, auto=True), lambda _: None, lambda: ())
+    end = again.run()
+    again.close()
+    plain = train(small(), "plain")
+    assert isinstance(end, events.Finished) and (end.reason, end.val_loss) == ("completed", plain.result.val_loss)
+    ours, theirs = load(ran.folder / "final_model.pt"), load(plain.folder / "final_model.pt")
+    assert equal(ours.model, theirs.model) and equal(ours.optimizer, theirs.optimizer)
+    assert {**ours.counters, "seconds": 0} == {**theirs.counters, "seconds": 0}
 
 
 def test_in_the_midst_of_an_update_of_which_nothing_is_saved(
