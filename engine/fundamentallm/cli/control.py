@@ -69,9 +69,14 @@ def set_(run: str, change: str) -> int:
 @click.option("--seed", type=click.IntRange(0))
 def sample(run: str, prompt: str, **settings: Any) -> int:
     """Let the model of a run write, as it is now."""
-    show(prompt)
-    status = _say(run, commands.Sample(prompt=prompt, **settings), "")
-    show("\n")
+    command = commands.Sample(prompt=prompt, **settings)
+    try:
+        status = _say(run, command, "")
+    except KeyboardInterrupt:  # the run would write on to the end before it trains again
+        Attached(find_run(run)).send(commands.CancelSample(sample=command.id))
+        raise
+    if not status:
+        show("\n")
     return status
 
 
@@ -82,10 +87,11 @@ def watch(run: str) -> int:
     folder = find_run(run)
     session, report = Attached(folder), Report(folder, ours=False)
     while True:
+        gone = not session.alive  # asked first: what it still says at its end is not missed
         fresh = session.events(0.2)
         for event in fresh:
             report.hear(event)
-        if not fresh and not session.alive:
+        if gone and not fresh:
             return 0
 
 
@@ -95,12 +101,14 @@ def _say(run: str, command: Command, done: str) -> int:
     session = Attached(folder)
     session.events(0)  # what was before
     session.send(command)
-    deadline = time.monotonic() + PATIENCE
+    deadline, begun = time.monotonic() + PATIENCE, False
     while time.monotonic() < deadline:
+        gone = not session.alive
         fresh = session.events(0.2)
         for event in fresh:
             if isinstance(event, Sampled) and event.id == command.id:
-                show(event.text)
+                show(event.text if begun else event.prompt + event.text)
+                begun = True
                 deadline = time.monotonic() + PATIENCE
             if isinstance(event, Answered) and event.id == command.id:
                 if not event.ok:
@@ -108,7 +116,7 @@ def _say(run: str, command: Command, done: str) -> int:
                 if done:
                     print(plain(f"{folder}: {done}"))
                 return 0
-        if not fresh and not session.alive:
+        if gone and not fresh:
             raise UserError(f"{run}: ended before it answered")
     complain(f"{run}: no answer in {PATIENCE:.0f} s; it will be obeyed when the step under way is done")
     return 1

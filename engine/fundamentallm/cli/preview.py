@@ -20,7 +20,7 @@ def lines(job: Job, *, overwrite: bool) -> list[str]:
     Raises:
         UserError: the job cannot be done.
     """
-    check_folder(job.folder, may_hold_run=overwrite or job.resume_from is not None)
+    check_folder(job.folder, may_hold_run=overwrite or job.continues)
     parts = build(job)
     config = parts.config
     size = estimate(config, read_texts(config.data))

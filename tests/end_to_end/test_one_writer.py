@@ -1,0 +1,103 @@
+"""One process writes a run, by whatever name its folder is called, and when it is gone another may: real processes."""
+
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fundamentallm import events
+from fundamentallm.checkpoint import load
+from fundamentallm.run import RunLock, holder, is_held, read_journal
+
+Run = Callable[..., Any]
+
+
+def told(folder: Path, kind: type) -> list[Any]:
+    return [event for event in read_journal(folder) if isinstance(event, kind)]
+
+
+@pytest.fixture
+def training(launch: Run, tiny: list[str], tmp_path: Path) -> Any:
+    """A run under way in the folder `run`, saved at every step."""
+    program = launch(*tiny, "--output-dir=run", "--epochs=200000", "--keep-checkpoints=1", "--save-every=1")
+    program.until(lambda: (tmp_path / "run/last.pt").exists() and told(tmp_path / "run", events.Progress))
+    return program
+
+
+def refusal(training: Any, folder: str = "run") -> str:
+    return f"{folder}: is being written by process {training.pid} on {socket.gethostname()}\n"
+
+
+def test_every_way_to_start_a_second_writer_is_refused_with_pid_and_host(
+    training: Any, run: Run, tiny: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "link").symlink_to("run")
+    for folder in ("run", "link", "run/../run", str(tmp_path / "run")):
+        for how in (["--resume=auto"], ["--overwrite"]):
+            second = run(*tiny, f"--output-dir={folder}", *how)
+            assert (second.status, second.out) == (2, ""), (folder, how)
+            assert second.err.endswith(refusal(training, str(Path(folder)))), second.err
+    again = run("train", "--resume-from=link/last.pt", "--epochs=300000")
+    assert (again.status, again.err) == (2, refusal(training, "link"))
+    fresh = run(*tiny, "--output-dir=link")
+    assert fresh.status == 2 and fresh.err.startswith("--output-dir link: holds a run already")
+
+    assert len(told(tmp_path / "run", events.RunStarted)) == 1 and training.status is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "run", "text.txt"]
+    assert holder(tmp_path / "run") == f"process {training.pid} on {socket.gethostname()}"
+
+
+def test_after_a_kill_the_folder_is_free_at_once(training: Any, run: Run, tiny: list[str], tmp_path: Path) -> None:
+    training.signal(signal.SIGKILL)
+    assert training.wait() == -9
+    assert not is_held(tmp_path / "run") and holder(tmp_path / "run")  # its name stands there, and counts for nothing
+    RunLock(tmp_path / "run").release()
+    step = load(tmp_path / "run/last.pt").progress().step
+    epochs = step // 11 + 2
+    again = run(*tiny, "--output-dir=run", f"--epochs={epochs}", "--keep-checkpoints=1", "--resume=auto")
+    assert again.status == 0, again.err
+    assert load(tmp_path / "run/final_model.pt").progress().step == 11 * epochs
+
+
+def test_a_stopped_process_still_holds_its_run(training: Any, run: Run, tiny: list[str], tmp_path: Path) -> None:
+    training.signal(signal.SIGSTOP)
+    second = run(*tiny, "--output-dir=run", "--resume=auto")
+    training.signal(signal.SIGCONT)
+    assert (second.status, second.err) == (2, refusal(training)) and is_held(tmp_path / "run")
+
+
+SPACES = ["unshare", "--mount", "--pid", "--fork", "--uts"]  # what a container has of its own
+
+
+@pytest.mark.skipif(
+    shutil.which("unshare") is None or bool(subprocess.run([*SPACES, "true"], capture_output=True).returncode),
+    reason="may not make namespaces",
+)
+def test_a_container_that_mounts_the_folder_elsewhere_is_refused_and_then_let_in(
+    training: Any, tiny: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    train = " ".join([sys.executable, "-m", "fundamentallm", *tiny, "--output-dir=elsewhere", "--resume=auto"])
+    inside = f"hostname other && mount --bind run elsewhere && {train} --keep-checkpoints=1 --epochs="
+
+    def contained(epochs: int) -> "subprocess.CompletedProcess[str]":
+        command = [*SPACES, "sh", "-c", f"{inside}{epochs}"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+
+    second = contained(200_000)
+    if "mount" in second.stderr:
+        pytest.skip("may not mount")
+    assert (second.returncode, second.stderr) == (2, refusal(training, "elsewhere"))
+    training.signal(signal.SIGKILL)
+    training.wait()
+    epochs = load(tmp_path / "run/last.pt").progress().step // 11 + 1
+    third = contained(epochs)
+    assert third.returncode == 0, third.stderr
+    assert told(tmp_path / "run", events.RunStarted)[-1].host == "other"
+    assert load(tmp_path / "run/final_model.pt").progress().step == 11 * epochs

@@ -1,0 +1,144 @@
+"""A first signal finishes, saves and ends, wherever the run is; a second one ends it at once."""
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fundamentallm import events
+from fundamentallm.checkpoint import load
+from fundamentallm.library import read_history
+from fundamentallm.run import RunLock, is_held, read_journal
+
+Run = Callable[..., Any]
+STATUS = {"SIGINT": 130, "SIGTERM": 143}
+both = pytest.mark.parametrize("name", STATUS)
+LONG = ("--epochs=200000", "--keep-checkpoints=1", "--output-dir=run")
+
+# Sends signals to its own process the n-th time that a function is called, before or after it does its work.
+SIGNALLED = """
+import os, signal
+def signalled(owner, name, plan, before=True):
+    real, calls = getattr(owner, name), [0]
+    def call(*arguments, **named):
+        calls[0] += 1
+        if before:
+            [os.kill(os.getpid(), number) for number in plan.get(calls[0], ())]
+        result = real(*arguments, **named)
+        if not before:
+            [os.kill(os.getpid(), number) for number in plan.get(calls[0], ())]
+        return result
+    setattr(owner, name, call)
+from signal import *
+from fundamentallm import build, checkpoint, saver, step, trackers, trainer
+"""
+
+
+def told(folder: Path, kind: type) -> list[Any]:
+    return [event for event in read_journal(folder) if isinstance(event, kind)]
+
+
+def assert_saved(program: Any, status: int, folder: Path) -> int:
+    """The run was stopped, with this exit status, and is whole; returns its step."""
+    assert program.wait() == status and "Traceback" not in program.err, program.err
+    (finished,) = told(folder, events.Finished)
+    assert finished.reason == "stopped" and load(folder / "last.pt").progress().step == finished.step
+    assert "go on with: fundamentallm train --resume-from run/last.pt" in program.err
+    RunLock(folder).release()
+    return int(finished.step)
+
+
+@both
+def test_in_a_step_it_finishes_the_step_and_goes_on_to_the_same_bits(
+    run: Run, tiny: list[str], tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / "run"
+    hook = SIGNALLED + f"signalled(step.Stepper, 'backward', {{15: [{name}]}})"
+    arguments = [*tiny, "--epochs=2", "--resume=auto"]
+    assert assert_saved(run(*arguments, "--output-dir=run", prepare=hook), STATUS[name], folder) == 15
+    assert run(*arguments, "--output-dir=run").status == 0
+    assert run(*arguments, "--output-dir=plain").status == 0
+    ours, theirs = load(folder / "final_model.pt"), load(tmp_path / "plain/final_model.pt")
+    assert all(ours.model[key].equal(weights) for key, weights in theirs.model.items())
+    assert list(read_history(folder).train_loss) == list(read_history(tmp_path / "plain").train_loss)
+
+
+@both
+def test_while_it_evaluates_the_evaluation_counts(run: Run, tiny: list[str], tmp_path: Path, name: str) -> None:
+    hook = SIGNALLED + f"signalled(trainer, 'evaluate', {{2: [{name}]}})"
+    stopped = run(*tiny, *LONG, prepare=hook)
+    assert assert_saved(stopped, STATUS[name], tmp_path / "run") == 22
+    assert [event.step for event in told(tmp_path / "run", events.Evaluated)] == [11, 22]
+    assert load(tmp_path / "run/checkpoint_epoch_2.pt").progress().step == 22
+
+
+@both
+def test_while_it_is_paused(launch: Run, run: Run, tiny: list[str], tmp_path: Path, name: str) -> None:
+    program = launch(*tiny, *LONG)
+    program.until(lambda: is_held(tmp_path / "run"))
+    assert run("pause", "run").status == 0
+    program.until(lambda: told(tmp_path / "run", events.Phase)[-1].phase == "paused")
+    at = told(tmp_path / "run", events.Phase)[-1].step
+    program.signal(signal.Signals[name])
+    assert assert_saved(program, STATUS[name], tmp_path / "run") == at
+
+
+def test_while_it_saves_the_save_is_finished(run: Run, tiny: list[str], tmp_path: Path) -> None:
+    hook = SIGNALLED + "signalled(checkpoint.torch, 'save', {4: [SIGINT]})"  # 1: the start, 2 and 3: of 5 and 10
+    assert assert_saved(run(*tiny, *LONG, "--save-every=5", prepare=hook), 130, tmp_path / "run") == 11
+
+
+@pytest.mark.parametrize(("first", "second", "status"), [("SIGINT", "SIGINT", 130), ("SIGINT", "SIGTERM", 143)])
+@pytest.mark.parametrize("place", ["checkpoint.torch, 'save'", "checkpoint.os, 'replace'", "step.Stepper, 'backward'"])
+def test_a_second_signal_ends_at_once_and_the_last_checkpoint_stands(
+    run: Run, tiny: list[str], tmp_path: Path, first: str, second: str, status: int, place: str
+) -> None:
+    """The second comes in the step under way, or in the save that the first one asked for."""
+    at = 1 + (13 if "backward" in place else 3)
+    hook = SIGNALLED + f"signalled({place}, {{{at}: [{first}, {second}]}})"
+    ended = run(*tiny, *LONG, "--save-every=5", prepare=hook)
+    assert ended.status == status and "Traceback" not in ended.err
+    assert not told(tmp_path / "run", events.Finished)
+    assert load(tmp_path / "run/last.pt").progress().step in (5, 10, 11)
+    RunLock(tmp_path / "run").release()
+    assert run(*tiny, "--epochs=2", "--output-dir=run", "--resume=auto").status == 0
+    assert list((tmp_path / "run").glob(".*")) == []  # nor is anything left of the save that broke off
+
+
+@pytest.mark.xfail(strict=True, reason="Trainer.stop does not reach a sample under way; it is written to its end")
+def test_while_it_writes_a_sample_the_sample_ends(launch: Run, tiny: list[str], tmp_path: Path) -> None:
+    program = launch(*tiny, *LONG)
+    program.until(lambda: is_held(tmp_path / "run"))
+    asking = launch("sample", "run", "--max-tokens=20000")
+    program.until(lambda: told(tmp_path / "run", events.Sampled))
+    program.signal(signal.SIGINT)
+    assert_saved(program, 130, tmp_path / "run")
+    assert asking.wait() == 0
+    assert sum(len(event.text) for event in told(tmp_path / "run", events.Sampled)) < 20_000
+
+
+# ---- before the first step ----
+
+LOADING = SIGNALLED + "signalled(build, 'read_texts', {{1: [{}]}})"  # its folder is made, its model is not
+HOLDING = SIGNALLED + "signalled(trackers, 'start', {{1: [{}]}}, before=False)"  # lock and journal are there
+
+
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [
+        ("SIGINT", LOADING),
+        pytest.param("SIGTERM", LOADING, marks=pytest.mark.xfail(strict=True, reason="cli.train: dies of it")),
+        pytest.param("SIGINT", HOLDING, marks=pytest.mark.xfail(strict=True, reason="cli.train: leaves the journal")),
+        pytest.param("SIGTERM", HOLDING, marks=pytest.mark.xfail(strict=True, reason="cli.train: dies of it")),
+    ],
+    ids=["SIGINT-loading", "SIGTERM-loading", "SIGINT-holding", "SIGTERM-holding"],
+)
+def test_before_the_first_step_nothing_half_made_is_left(
+    run: Run, tiny: list[str], tmp_path: Path, name: str, where: str
+) -> None:
+    ended = run(*tiny, "--epochs=1", "--output-dir=new/run", prepare=where.format(name))
+    assert (ended.status, "Traceback" in ended.err) == (STATUS[name], False)
+    assert not (tmp_path / "new").exists()
+    assert run(*tiny, "--epochs=1", "--output-dir=new/run").status == 0
