@@ -18,7 +18,8 @@ from fundamentallm.events import (
     RunStarted,
 )
 from fundamentallm.run import LAST
-from fundamentallm_tui.words import clean, duration, loss, millions, shown, size
+from fundamentallm.text import size
+from fundamentallm_tui.words import clean, duration, loss, millions, shown
 
 LONGEST, MOST = 2000, 50  # characters of a line, and lines of one event
 ASKED = {"save": "saved as asked", "stop": "told to stop", "sample": "wrote a sample"}  # by somebody else

@@ -89,14 +89,6 @@ def millions(count: int) -> str:
     return f"{count / 1e6:.2f} M" if count < 999_500_000 else f"{count / 1e9:.2f} B"
 
 
-def size(count: int) -> str:
-    """Bytes as a person reads them: "512 B", "1.6 MB"."""
-    for unit, letter in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if count >= unit:
-            return f"{count / unit:.1f} {letter}"
-    return f"{count} B"
-
-
 def loss(value: float | None) -> str:
     """A loss or norm in at most five characters: "1.920", "12.30", "1e+05", "nan"."""
     if value is None:

@@ -167,7 +167,7 @@ def _check_rest(parts: Build, source: Path) -> None:
     Raises:
         NothingLeft: the run is at its end.
     """
-    if parts.counters.step >= parts.total_steps:
+    if parts.counters.step >= parts.total_steps and not parts.counters.epoch_tokens:  # else an evaluation is owed
         last = parts.config.epochs
         raise NothingLeft(f"{source}: epoch {last} of {last} is done; give a larger total with --epochs")
     if parts.config.early_stopping and parts.counters.epochs_without_gain >= parts.config.patience:

@@ -10,7 +10,7 @@ from fundamentallm.estimate import estimate
 from fundamentallm.events import RunStarted
 from fundamentallm.library import read_story
 from fundamentallm.resources import named
-from fundamentallm.run import check_folder, move_aside
+from fundamentallm.run import check_folder, holder, is_held, move_aside
 from fundamentallm.text import read_texts
 
 
@@ -80,6 +80,8 @@ def prepare_folder(job: Job, *, overwrite: bool = False) -> Path | None:
         UserError: the folder or the data cannot be used; nothing was written.
     """
     check_folder(job.folder, may_hold_run=overwrite or job.continues)
+    if is_held(job.folder):  # said before a worker is started, which could not tell us
+        raise UserError(f"{job.folder}: is being written by {holder(job.folder) or 'another process'}")
     if job.resume_from is None:
         estimate(job.config, read_texts(job.config.data))
     elif not job.resume_from.is_file():
@@ -104,7 +106,8 @@ def newly_typed(folder: Path, flags: dict[str, Any]) -> dict[str, Any]:
     asked: dict[str, Any] = {}  # by the commands so far
     for event in read_story(folder):
         if isinstance(event, RunStarted):
-            asked = {**asked, **event.changes} if event.recovered and asked else event.config
+            goes_on = event.recovered or event.resumed_from
+            asked = {**asked, **event.changes} if goes_on and asked else event.config
     if not asked:
         return flags
     before = resolve(Layer({name: value for name, value in asked.items() if name in SETTINGS}))

@@ -22,8 +22,9 @@ def answer(
     step: int,
     say: Callable[[Event], None],
     listen: Callable[[], Sequence[Command]],
+    stopped: Callable[[], bool],
 ) -> list[Command]:
-    """Say a sample piece by piece, until its end or a cancel or stop.
+    """Say a sample piece by piece, until its end or a cancel or stop; `stopped`: a signal said so.
 
     Returns:
         Commands that came in the meantime and are still to be obeyed.
@@ -43,7 +44,7 @@ def answer(
         if time.monotonic() - since >= PIECE:
             say(_piece(command, step, text, probabilities))
             text, probabilities, since = "", [], time.monotonic()
-            ended = False
+            ended = stopped()
             for other in listen():
                 if isinstance(other, CancelSample) and other.sample == command.id:
                     say(Answered(step=step, id=other.id, command="cancel_sample", ok=True, who=other.who))

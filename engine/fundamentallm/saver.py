@@ -14,6 +14,7 @@ from fundamentallm.build import Build
 from fundamentallm.checkpoint import save
 from fundamentallm.events import CheckpointFailed, CheckpointSaved, Event
 from fundamentallm.run import BEST, FINAL, LAST, Journal
+from fundamentallm.text import size
 
 INTERVAL = 60.0  # seconds between saves of last.pt, at least, unless `save_every` says otherwise
 EPOCH = "checkpoint_epoch_{}.pt"
@@ -38,15 +39,13 @@ class Saver:
         """What a person should know about the room that this run's checkpoints will need; empty if there is enough."""
         parts = self._parts
         tensors = (*parts.model.state_dict().values(), *parts.optimizer.state_dict().values())
-        size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        state = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
         kept = parts.config.keep_checkpoints or parts.config.epochs
-        needed, free = size * (kept + 3), shutil.disk_usage(self._folder).free
+        needed, free = state * (kept + 3), shutil.disk_usage(self._folder).free
         if needed <= free:
             return ""
-        return (
-            f"the checkpoints of this run will need about {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; "
-            "--keep-checkpoints 1 keeps only the newest epoch's"
-        )
+        words = f"the checkpoints of this run will need about {size(needed)} and {size(free)} are free"
+        return words if kept == 1 else f"{words}; --keep-checkpoints 1 keeps only the newest epoch's"
 
     def has(self, name: str) -> bool:
         """Whether the state of now was written under `name`."""
@@ -71,7 +70,7 @@ class Saver:
         try:
             self._journal.sync()
             self._parts.counters.said = self._journal.said
-            size = save(self._parts.checkpoint(), self._folder, names)
+            written = save(self._parts.checkpoint(), self._folder, names)
         except OSError as error:
             self.unsaved = error.strerror or str(error)
             for name in names:
@@ -84,7 +83,9 @@ class Saver:
         for name in names:
             self._steps[name] = step
             self._failed.pop(name, None)
-            self._say(CheckpointSaved(step=step, path=name, kind=_kind(name), bytes=size, seconds=round(self._took, 3)))
+            self._say(
+                CheckpointSaved(step=step, path=name, kind=_kind(name), bytes=written, seconds=round(self._took, 3))
+            )
         with suppress(OSError):  # they only take up room; the next save tries again
             self._remove_old()
         return True

@@ -67,3 +67,11 @@ def read_texts(paths: tuple[str, ...]) -> list[str]:
     if not paths:
         raise UserError("no data: name a text file to learn from")
     return [read_text(path) for path in expand(paths)]
+
+
+def size(count: float) -> str:
+    """Bytes as a person reads them: "512 B", "1.6 MB"."""
+    for unit, letters in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count >= unit:
+            return f"{count / unit:.1f} {letters}"
+    return f"{count:.0f} B"

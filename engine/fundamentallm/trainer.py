@@ -66,11 +66,12 @@ class Trainer:
         self._lock = RunLock(job.folder)
         try:
             check_folder(job.folder, may_hold_run=job.continues)  # another may have come and gone meanwhile
+            self._inbox = Inbox(job.folder)  # from here on the run can be told things
             self._journal = Journal(job.folder)
         except (OSError, UserError) as error:
             self._lock.release()
             raise UserError(str(error) if isinstance(error, UserError) else f"{job.folder}: {error.strerror}") from None
-        self._inbox, self._consoles = Inbox(job.folder), Consoles(job.folder)
+        self._consoles = Consoles(job.folder)
         self._saver = Saver(self._parts, job.folder, self._journal, self._say)
         self._meter = Meter(self._parts.device)
         parts = self._parts
@@ -335,11 +336,12 @@ class Trainer:
     def _answer_sample(self, command: commands.Sample) -> list[Command]:
         parts, later, why = self._parts, [], ""
         try:
-            later = answer(command, parts.model, parts.tokenizer, self._counters.step, self._say, self._heard)
+            step, stopped = self._counters.step, lambda: self.stopping
+            later = answer(command, parts.model, parts.tokenizer, step, self._say, self._heard, stopped)
         except UserError as error:
             why = str(error)
         except (RuntimeError, MemoryError) as error:  # no room for the cache, say: the run goes on
-            why = f"the sample broke off: {str(error).splitlines()[0]}"
+            why = f"the sample broke off: {str(error).partition(chr(10))[0] or 'out of memory'}"
         self._answer(command, why)
         return later
 

@@ -64,7 +64,6 @@ def test_a_detached_run_outlives_its_shell_and_a_hangup_is_watched_and_stopped(
     (start,) = told(here, events.RunStarted)
     assert os.getsid(start.pid) == start.pid != shell.pid
     os.kill(start.pid, signal.SIGHUP)
-    os.kill(start.pid, signal.SIGINT)  # of a terminal that is not its own
     watching = launch("watch", "run")
     watching.says("Epoch 3/200000 | ")
     at = told(here, events.Progress)[-1].step[-1]
@@ -80,9 +79,6 @@ def test_a_detached_run_outlives_its_shell_and_a_hangup_is_watched_and_stopped(
     assert (here / "run" / "engine.log").read_text() == ""
 
 
-@pytest.mark.xfail(
-    strict=True, reason="multiprocessing's resource tracker holds our standard output while the run lives"
-)
 def test_who_reads_what_the_command_says_does_not_wait_for_the_run(here: Path, tiny: list[str]) -> None:
     """As in $(fundamentallm train --detach), or over ssh."""
     command = [*PROGRAM, *tiny, "--epochs=200000", "--keep-checkpoints=1", "--output-dir=run", "--detach"]
@@ -92,9 +88,6 @@ def test_who_reads_what_the_command_says_does_not_wait_for_the_run(here: Path, t
     assert (process.returncode, out, err) == (0, STARTED, "") and is_held(here / "run")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="multiprocessing's resource tracker warns of leaked semaphores, at the run's end"
-)
 def test_nothing_is_said_on_the_terminal_when_the_run_ends(here: Path, tiny: list[str]) -> None:
     assert detach(here, *tiny, "--epochs=2") == (0, STARTED, "")
     until(lambda: told(here, events.Finished) and not is_held(here / "run"))
@@ -128,16 +121,12 @@ def test_a_killed_detached_run_goes_on_by_the_same_command(here: Path, again: li
     assert start.step >= 10 and start.resumed_from == "run/last.pt" and start.recovered
 
 
-@pytest.mark.xfail(
-    strict=True, reason="Session takes what the other process writes into the journal for its worker's words"
-)
 def test_a_second_start_is_refused_by_pid_and_host(here: Path, again: list[str]) -> None:
     refused = detach(here, *again)
     (start,) = told(here, events.RunStarted)
     assert refused == (2, "", f"run: is being written by process {start.pid} on {start.host}\n")
 
 
-@pytest.mark.xfail(strict=True, reason="worker.main makes a failure of NothingLeft, and cli.train.start status 2")
 def test_a_run_at_its_end_says_so_and_is_content(here: Path, tiny: list[str], run: Run) -> None:
     assert run(*tiny, "--epochs=1", "--output-dir=run").status == 0
     words = "run/last.pt: epoch 1 of 1 is done; give a larger total with --epochs\n"

@@ -28,7 +28,7 @@ SETTINGS: dict[str, Any] = {"dropout": 0.2, "augment": "casing=0.1", "accumulati
 def final(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     saved = load(folder / "final_model.pt")
     assert saved.progress().step == 2 * EPOCH
-    return saved.model, saved.optimizer, {**saved.counters, "seconds": 0}
+    return saved.model, saved.optimizer, {**saved.counters, "seconds": 0, "said": 0}
 
 
 def losses(folder: Path) -> dict[int, float]:

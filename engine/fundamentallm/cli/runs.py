@@ -14,13 +14,14 @@ from typing import Any
 import click
 
 from fundamentallm.cli.options import Group, files
-from fundamentallm.cli.terminal import columns, complain, is_screen, one_line, plain, size, width
+from fundamentallm.cli.terminal import columns, complain, is_screen, one_line, plain, width
 from fundamentallm.config import SETTINGS
 from fundamentallm.errors import UserError
 from fundamentallm.events import to_line
 from fundamentallm.library import RUNS, History, Summary, changed, find_run, find_runs, read_history, summarize
 from fundamentallm.resources import named
 from fundamentallm.run import LAST
+from fundamentallm.text import size
 
 COLUMNS = ("step", "epoch", "train_loss", "learning_rate", "grad_norm", "val_loss", "perplexity")
 

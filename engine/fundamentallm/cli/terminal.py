@@ -38,14 +38,6 @@ def columns(rows: Iterable[Sequence[str]], right: Collection[int] = ()) -> list[
     return lines
 
 
-def size(count: int) -> str:
-    """Bytes as a person reads them: "512 B", "1.6 MB"."""
-    for unit, letters in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if count >= unit:
-            return f"{count / unit:.1f} {letters}"
-    return f"{count} B"
-
-
 def complain(text: str) -> None:
     """Say something on standard error, if anybody still listens there."""
     with suppress(OSError, ValueError):

@@ -18,7 +18,7 @@ from fundamentallm.events import Event, Failed, Phase
 from fundamentallm.job import Job, newly_typed, prepare_folder
 from fundamentallm.presets import load_config, load_preset
 from fundamentallm.resources import named
-from fundamentallm.run import LAST, choose_folder
+from fundamentallm.run import JOURNAL, LAST, LOCK, choose_folder
 from fundamentallm.signals import obeyed
 
 PATIENCE = 5.0  # seconds for a worker that does not start to go
@@ -107,8 +107,10 @@ def do(job: Job, dry_run: bool, detach: bool, report: Report, overwrite: bool) -
 
 def start(job: Job, overwrite: bool) -> int:
     """Start a worker and leave it alone as soon as it trains."""
+    from fundamentallm.helper import start_helper
     from fundamentallm.session import Session
 
+    start_helper()
     session = Session(job, overwrite=overwrite)
     said: list[Event] = []
     while session.alive and not any(isinstance(event, (Phase, Failed)) for event in said):
@@ -137,10 +139,13 @@ def train(job: Job, report: Report, overwrite: bool) -> int:
     Raises:
         UserError: it cannot be done; what was made for it is gone again.
     """
-    with _prepared(job, overwrite) as aside:
-        from fundamentallm.trainer import Trainer
+    try:
+        with obeyed(("SIGTERM", "SIGHUP"), _give_up) as received, _prepared(job, overwrite) as aside:
+            from fundamentallm.trainer import Trainer
 
-        trainer = Trainer(job, report.hear, lambda: ())
+            trainer = Trainer(job, report.hear, lambda: ())
+    except GivenUp:
+        return 128 + received[0]
     if aside:
         report.say(f"the old run is in {aside} now")
 
@@ -163,6 +168,14 @@ def train(job: Job, report: Report, overwrite: bool) -> int:
     return 128 + received[0] if received else 0
 
 
+class GivenUp(BaseException):
+    """A signal came before there was a run."""
+
+
+def _give_up() -> None:
+    raise GivenUp
+
+
 @contextmanager
 def _prepared(job: Job, overwrite: bool) -> Iterator[Path | None]:
     """The folder of the run; taken back where the run does not come about. Yields where an old run is now."""
@@ -172,6 +185,10 @@ def _prepared(job: Job, overwrite: bool) -> Iterator[Path | None]:
         yield aside
     except BaseException:
         with suppress(OSError):  # it is not empty: somebody else's by now
+            journal = job.folder / JOURNAL
+            if job.folder in made and not (journal.exists() and journal.stat().st_size):
+                for path in (journal, job.folder / LOCK):
+                    path.unlink(missing_ok=True)
             for folder in made or ([job.folder] if aside else []):
                 folder.rmdir()
             if aside:
