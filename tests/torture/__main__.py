@@ -48,7 +48,8 @@ def torture(short: bool, count: int, seed: int, only: str, jobs: int) -> list[Ro
             with workbench(jobs) as bench:
                 made = part(bench)
             rows += made if isinstance(made, list) else [made]
-            print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+            lost = sum(len(row.lost) for row in rows)
+            print(f"{name}: {time.monotonic() - began:.0f} s, {lost} lost so far", file=sys.stderr, flush=True)
     return rows
 
 

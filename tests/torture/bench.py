@@ -164,7 +164,7 @@ class Bench:
 
     folder: Path
     jobs: int = 1
-    lane: int = 0
+    lane: str = "0"
     count: int = 0
 
     @property
@@ -221,10 +221,11 @@ class Bench:
         """Try `one` with every case, `jobs` at once; fills the row."""
 
         def lane(number: int) -> list[tuple[int, str]]:
-            bench = replace(self, lane=number + 1, count=0)
+            bench = replace(self, lane=f"{self.count}.{number}", count=0)
             mine = range(number, len(cases), self.jobs)
             return [(at, troubled(lambda at=at: one(bench, cases[at][1]))) for at in mine]  # type: ignore[misc]
 
+        self.count += 1  # no two names are the same
         pending = [asked(lambda number=number: lane(number)) for number in range(self.jobs)]  # type: ignore[misc]
         for at, trouble in sorted(pair for heard in pending for pair in heard()):
             row.tried += 1

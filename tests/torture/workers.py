@@ -15,7 +15,7 @@ from tests.torture.bench import Bench, Lost, Options, Row, until
 from tests.torture.equal import compare, finish
 from tests.torture.instants import cases
 
-OPTIONS: Options = ("--epochs=100", "--keep-checkpoints=1")
+OPTIONS: Options = ("--epochs=50", "--keep-checkpoints=1")
 
 
 def detached(bench: Bench, run: Path) -> tuple["subprocess.Popen[bytes]", int]:
