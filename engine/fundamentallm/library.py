@@ -9,7 +9,6 @@ import os
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
@@ -226,8 +225,12 @@ def read_history(folder: Path) -> History:
 
 
 def read_story(folder: Path) -> Iterator[Event]:
-    """What happened to a run beside its steps and samples; nothing where there is no journal."""
-    with suppress(UserError):
+    """What happened to a run beside its steps and samples; nothing where there is no journal.
+
+    Raises:
+        UserError: there is one, and it cannot be read: to go on without what persons changed would be another run.
+    """
+    if (folder / JOURNAL).exists():
         yield from _read(folder, whole=False)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from fundamentallm.checkpoint import load, peek
 from fundamentallm.config import Config, changed_while_running
 from fundamentallm.errors import UserError
-from fundamentallm.events import Finished, Intervention, RunStarted
+from fundamentallm.events import Answered, Finished, Intervention, RunStarted
 from fundamentallm.library import read_story
 
 
@@ -43,8 +43,10 @@ def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
 def interventions_after(folder: Path, step: int) -> list[Intervention]:
     """What persons changed at `step` or later in the history that a run goes on with, each once, in order.
 
-    A run that was resumed from a checkpoint by hand left what came after it behind; one that recovered did not.
+    A run that was resumed from a checkpoint by hand left what came after it behind; one that recovered did not. What is
+    followed by a refusal was not made: the disk failed while it was written down.
     """
+    unanswered: Intervention | None = None
     made: list[Intervention] = []
     planned: list[Intervention] = []  # made before a kill, and not yet again after it
     for event in read_story(folder):
@@ -54,11 +56,18 @@ def interventions_after(folder: Path, step: int) -> list[Intervention]:
             else:
                 planned = []
             made = [c for c in made if c.step < event.step and (event.recovered or event.resumed_from)]
+            unanswered = None
         elif isinstance(event, Intervention) and _allowed(event):
             again = [c for c in planned if (c.step, c.setting, c.new) == (event.step, event.setting, event.new)]
             made.append(again[0] if again else event)
             if again:
                 planned.remove(again[0])
+            else:  # a person waits for an answer
+                unanswered = event
+        elif isinstance(event, Answered):
+            if unanswered is not None and not event.ok:
+                made.remove(unanswered)
+            unanswered = None
     return _in_order(change for change in (*made, *planned) if change.step >= step)
 
 

@@ -76,7 +76,6 @@ class Trainer:
         self._meter = Meter(self._parts.device)
         parts = self._parts
         self._stepper = Stepper(parts.model, parts.optimizer, parts.corpus, parts.config, parts.precision)
-        self._warmup = warmup(parts.total_steps, parts.config.warmup_steps)
         self._seconds_before = parts.counters.seconds
         self._next_report = 0.0
         self._phase_now = "loading"
@@ -202,9 +201,9 @@ class Trainer:
 
     def _take_step(self) -> None:
         parts, step = self._parts, self._counters.step
-        rate = learning_rate(
-            step, parts.total_steps, parts.config.learning_rate, parts.config.lr_schedule, self._warmup
-        )
+        total, config = parts.total_steps, parts.config
+        rising = warmup(total, config.warmup_steps)  # anew at each step: a run that goes on knows only what is now
+        rate = learning_rate(step, total, config.learning_rate, config.lr_schedule, rising)
         loss, norm = self._stepper(step, rate)
         self._counters.step = step + 1
         self._meter.add(step + 1, loss, norm, rate, parts.corpus.real_rows(step) * parts.config.max_seq_len)
@@ -322,6 +321,7 @@ class Trainer:
     def _change(self, name: str, value: Any, who: str) -> None:
         """An intervention: on the disk before it takes effect, so that it can be made again."""
         self._report()
+        self._journal.sync()  # a disk that is full says so before anything is told
         old = getattr(self._parts.config, name)
         self._say(events.Intervention(step=self._counters.step, setting=name, old=old, new=value, who=who))
         self._journal.sync()

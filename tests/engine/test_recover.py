@@ -6,10 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from fundamentallm.checkpoint import load
 from fundamentallm.commands import Stop
 from fundamentallm.config import Config
-from fundamentallm.events import Intervention, RunStarted
+from fundamentallm.errors import UserError
+from fundamentallm.events import Answered, Intervention, RunStarted
 from fundamentallm.job import newly_typed
 from fundamentallm.recover import interventions_after, newest_whole
 from fundamentallm.run import Journal
@@ -45,6 +48,26 @@ def test_interventions_come_back_in_order_and_once_however_often_a_run_is_killed
 
 def test_a_run_that_a_person_took_back_leaves_later_interventions_behind(tmp_path: Path) -> None:
     assert planned(tmp_path, 0, start(0), change(3, 1), change(8, 2), start(5)) == [(3, 1)]
+
+
+def test_a_change_that_was_refused_is_not_made_by_the_one_who_goes_on(tmp_path: Path) -> None:
+    def answer(ok: bool) -> Answered:
+        return Answered(step=3, id="1", command="set", ok=ok)
+
+    said = [start(0), change(3, 1), answer(True), change(3, 2), answer(False), answer(False), change(4, 3)]
+    assert planned(tmp_path, 0, *said) == [(3, 1), (4, 3)]  # the last had no time for an answer
+    assert planned(tmp_path, 0, start(0, True), change(3, 1), answer(False)) == [
+        (3, 1),
+        (4, 3),
+    ]  # made again: no answer
+
+
+def test_a_run_whose_journal_cannot_be_read_does_not_go_on(tmp_path: Path) -> None:
+    (tmp_path / "journal.jsonl").mkdir()
+    with pytest.raises(UserError, match="journal.jsonl: cannot be read"):
+        interventions_after(tmp_path, 0)
+    with pytest.raises(UserError, match="journal.jsonl: cannot be read"):
+        newly_typed(tmp_path, {"epochs": 3})
 
 
 def test_the_newest_checkpoint_is_the_one_with_the_most_journal_behind_it(

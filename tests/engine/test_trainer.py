@@ -14,7 +14,7 @@ from fundamentallm import commands, device, events, step, trainer
 from fundamentallm.build import Build
 from fundamentallm.checkpoint import Checkpoint, load
 from fundamentallm.checkpoint import save as save_checkpoint
-from fundamentallm.commands import CancelSample, Command, Pause, Resume, Sample, Save, Stop
+from fundamentallm.commands import CancelSample, Command, Pause, Resume, Sample, Save, Set, Stop
 from fundamentallm.config import Config, ConfigError, resolve
 from fundamentallm.errors import UserError
 from fundamentallm.evaluate import evaluate
@@ -651,6 +651,38 @@ def test_the_schedule_goes_on_over_the_new_total(train: Train, small: Small) -> 
     total = 4 * EPOCH
     assert rates == [learning_rate(n, total, 0.003, "linear", warmup(total, None)) for n in range(2 * EPOCH, total)]
     assert rates[-1] == 0.003 * 0.1
+
+
+def test_the_warm_up_belongs_to_the_total_of_now(train: Train, small: Small) -> None:
+    ran = train(small(lr_schedule="linear"), script={9: [Set(setting="epochs", value=4)]})
+    rates = [rate for event in ran.of(events.Progress) for rate in event.learning_rate]
+    before, after = 2 * EPOCH, 4 * EPOCH  # a run that goes on from step 10 knows only the second
+    assert warmup(before, None) != warmup(after, None)
+    assert rates[:9] == [learning_rate(n, before, 0.003, "linear", warmup(before, None)) for n in range(9)]
+    assert rates[9:] == [learning_rate(n, after, 0.003, "linear", warmup(after, None)) for n in range(9, after)]
+
+
+def test_a_change_that_cannot_be_written_down_is_refused_and_never_told(
+    train: Train, small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync = trainer.Journal.sync
+
+    def full(self: trainer.Journal) -> None:
+        if ran_into and ran_into.pop():
+            raise OSError(28, "No space left on device")
+        sync(self)
+
+    def script(running: trainer.Trainer) -> list[Command]:
+        if running._counters.step != 9 or ran_into:
+            return []
+        ran_into[:] = [False, True]
+        return [Set(setting="epochs", value=4)]
+
+    ran_into: list[bool] = []
+    monkeypatch.setattr(trainer.Journal, "sync", full)
+    ran = train(small(), script=script)
+    assert [(e.ok, e.why) for e in ran.of(events.Answered)] == [(False, "[Errno 28] No space left on device")]
+    assert ran.of(events.Intervention) == [] and ran.result.step == 2 * EPOCH
 
 
 def test_early_stopping_says_so_once(train: Train, small: Small, judged: Callable[[Sequence[float]], None]) -> None:
