@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fundamentallm.commands import Command, Pause, Resume
 from fundamentallm.events import Event, Phase, last_step
-from fundamentallm.run import read_journal
+from fundamentallm.journal import read_journal
 
 LONGEST = 2.0  # seconds; a silence of a night is not waited for
 

@@ -17,7 +17,8 @@ from typing import Any
 from fundamentallm.config import SETTINGS, Config, to_dict
 from fundamentallm.errors import UserError
 from fundamentallm.events import Evaluated, Event, Failed, Finished, Phase, Progress, RunStarted, decode, last_step
-from fundamentallm.run import JOURNAL, LONGEST_EVENT, Tail, is_held
+from fundamentallm.journal import LONGEST_EVENT, Tail
+from fundamentallm.run import JOURNAL, is_held
 from fundamentallm.settings import closest
 
 RUNS = Path("runs")

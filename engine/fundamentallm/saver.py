@@ -13,7 +13,9 @@ from pathlib import Path
 from fundamentallm.build import Build
 from fundamentallm.checkpoint import save
 from fundamentallm.events import CheckpointFailed, CheckpointSaved, Event
-from fundamentallm.run import BEST, FINAL, LAST, Journal
+from fundamentallm.job import Job
+from fundamentallm.journal import Journal
+from fundamentallm.run import BEST, FINAL, LAST
 from fundamentallm.text import size
 
 INTERVAL = 60.0  # seconds between saves of last.pt, at least, unless `save_every` says otherwise
@@ -104,6 +106,36 @@ class Saver:
             )
             for number in numbers[:-keep]:
                 (self._folder / EPOCH.format(number)).unlink(missing_ok=True)
+
+
+def names_without_this_state(parts: Build, job: Job) -> list[str]:
+    """Names that the state at a run's start should have: from now on there is always something to go on from.
+
+    A save that was cut short has renamed some of its files and others not.
+    """
+    counters, source = parts.counters, parts.resumed_from
+    if source is None:
+        return [LAST]
+    names = [LAST]
+    if job.auto and counters.step and not counters.epoch_tokens:
+        names.append(EPOCH.format(parts.epoch))
+    if job.auto and counters.best_step == counters.step and _best_is_owed(parts):
+        names.append(BEST)
+    return [name for name in names if not _same_file(job.folder / name, source)]
+
+
+def _best_is_owed(parts: Build) -> bool:
+    """Whether best.pt is not there, or of an earlier and worse state."""
+    disk, best = parts.best_on_disk, parts.counters.best_val_loss
+    return disk is None or (best is not None and best <= disk)
+
+
+def _same_file(a: Path, b: Path) -> bool:
+    """Whether two names are of one file."""
+    try:
+        return a.samefile(b)
+    except OSError:
+        return False
 
 
 def _kind(name: str) -> str:

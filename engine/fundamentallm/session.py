@@ -19,8 +19,9 @@ from fundamentallm.commands import Command
 from fundamentallm.errors import UserError
 from fundamentallm.events import Event
 from fundamentallm.job import Job, prepare_folder
+from fundamentallm.journal import JournalReader, tell
 from fundamentallm.resources import open_file
-from fundamentallm.run import ENGINE_LOG, JOURNAL, JournalReader, Watching, is_held, tell
+from fundamentallm.run import ENGINE_LOG, JOURNAL, Watching, is_held
 from fundamentallm.worker import main
 
 QUEUE_SIZE = 1000

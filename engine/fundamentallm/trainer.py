@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from fundamentallm import commands, events, telling, trackers
@@ -22,23 +21,12 @@ from fundamentallm.errors import UserError
 from fundamentallm.evaluate import evaluate
 from fundamentallm.health import Health, not_finite, out_of_memory
 from fundamentallm.job import Job
+from fundamentallm.journal import Inbox, Journal
 from fundamentallm.meter import Meter
 from fundamentallm.presets import to_yaml
-from fundamentallm.run import (
-    BEST,
-    CONFIG,
-    FINAL,
-    LAST,
-    TOKENIZER,
-    Consoles,
-    Inbox,
-    Journal,
-    RunLock,
-    check_folder,
-    write_whole,
-)
+from fundamentallm.run import BEST, CONFIG, FINAL, LAST, TOKENIZER, Consoles, RunLock, check_folder, write_whole
 from fundamentallm.sampler import answer
-from fundamentallm.saver import EPOCH, HAND, Saver
+from fundamentallm.saver import EPOCH, HAND, Saver, names_without_this_state
 from fundamentallm.schedule import learning_rate, warmup
 from fundamentallm.step import NotFinite, Stepper
 
@@ -148,7 +136,7 @@ class Trainer:
             self._notice(text)
         if short := self._saver.warn():
             self._notice(short, "warning")
-        if missing := self._names_without_this_state():
+        if missing := names_without_this_state(parts, self._job):
             self._save(missing)
         self._change_again()
         if parts.compiled:
@@ -164,25 +152,6 @@ class Trainer:
             self._parts.compiled = False
             unlike = f"; {FAITHFUL}" if self._parts.resumed_from else ""
             self._notice(f"the model is not compiled: {why}{unlike}", "warning")
-
-    def _names_without_this_state(self) -> list[str]:
-        """Names that the state at the start should have: from now on there is always something to go on from.
-
-        A save that was cut short has renamed some of its files and others not.
-        """
-        folder, counters, source = self._job.folder, self._counters, self._parts.resumed_from
-        names = [LAST]
-        if source is not None and self._job.auto and counters.step and not counters.epoch_tokens:
-            names.append(EPOCH.format(self._parts.epoch))
-        if source is not None and self._job.auto and counters.best_step == counters.step and self._best_is_owed:
-            names.append(BEST)
-        return [name for name in names if source is None or not _same_file(folder / name, source)]
-
-    @property
-    def _best_is_owed(self) -> bool:
-        """Whether best.pt is not there, or of an earlier and worse state."""
-        disk, best = self._parts.best_on_disk, self._counters.best_val_loss
-        return disk is None or (best is not None and best <= disk)
 
     def _change_again(self) -> None:
         """The interventions of a process that was killed, each where it was."""
@@ -405,11 +374,3 @@ class Trainer:
             except Exception as error:  # a stranger's program: its trouble is not the run's
                 self._trackers.remove(tracker)
                 self._notice(f"{type(tracker).__name__} is off, training goes on: {error}", "warning")
-
-
-def _same_file(a: Path, b: Path) -> bool:
-    """Whether two names are of one file."""
-    try:
-        return a.samefile(b)
-    except OSError:
-        return False

@@ -19,7 +19,7 @@ from fundamentallm import __version__
 from fundamentallm.checkpoint import load
 from fundamentallm.cli import main
 from fundamentallm.events import Evaluated
-from fundamentallm.run import read_journal
+from fundamentallm.journal import read_journal
 
 PROGRAM = [sys.executable, "-m", "fundamentallm"]
 WORDS = ["once", "upon", "a", "time", "there", "was", "owl", "that", "read", "small", "books", "by", "moonlight.\n"]

@@ -13,7 +13,8 @@ import pytest
 
 from fundamentallm import events
 from fundamentallm.checkpoint import load
-from fundamentallm.run import RunLock, is_held, read_journal
+from fundamentallm.journal import read_journal
+from fundamentallm.run import RunLock, is_held
 
 Run = Callable[..., Any]
 PROGRAM = [sys.executable, "-m", "fundamentallm"]

@@ -18,8 +18,8 @@ from fundamentallm.cli import main
 from fundamentallm.config import Config, Layer, resolve
 from fundamentallm.device import Precision
 from fundamentallm.events import Evaluated, Event, Finished, Notice, Progress, RunStarted
+from fundamentallm.journal import read_journal
 from fundamentallm.presets import load_config
-from fundamentallm.run import read_journal
 
 WORDS = [
     "Once",

@@ -15,8 +15,9 @@ import pytest
 from fundamentallm.checkpoint import load
 from fundamentallm.commands import Stop
 from fundamentallm.events import Finished, RunStarted
+from fundamentallm.journal import read_journal, tell
 from fundamentallm.library import read_history
-from fundamentallm.run import is_held, read_journal, tell
+from fundamentallm.run import is_held
 
 if not hasattr(os, "fork"):
     pytest.skip("needs a pseudo-terminal", allow_module_level=True)

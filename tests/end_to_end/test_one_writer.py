@@ -13,7 +13,8 @@ import pytest
 
 from fundamentallm import events
 from fundamentallm.checkpoint import load
-from fundamentallm.run import RunLock, holder, is_held, read_journal
+from fundamentallm.journal import read_journal
+from fundamentallm.run import RunLock, holder, is_held
 
 Run = Callable[..., Any]
 

@@ -8,9 +8,9 @@ import pytest
 
 from fundamentallm import events
 from fundamentallm.checkpoint import load
+from fundamentallm.journal import read_journal
 from fundamentallm.library import read_history
 from fundamentallm.recover import interventions_after
-from fundamentallm.run import read_journal
 
 Run = Callable[..., Any]
 EPOCH = 11  # steps
@@ -20,7 +20,7 @@ AT_STEPS = """
 import os, signal
 from pathlib import Path
 from fundamentallm.commands import Set, Stop
-from fundamentallm.run import tell
+from fundamentallm.journal import tell
 from fundamentallm.step import Stepper
 take = Stepper.__call__
 def stumble(self, step, *rest):
@@ -176,7 +176,7 @@ def test_last_pt_is_written_every_n_steps_and_at_the_ends_of_epochs_across_a_kil
 
 CHANGES = {6: SET.format(value=0.02), 20: f"{SET.format(value=0.001)}; {SET.format(value=0.004)}"}
 BEFORE_THE_NEXT_STEP = """
-from fundamentallm.run import Journal
+from fundamentallm.journal import Journal
 sync = Journal.sync
 def once(self):
     sync(self)

@@ -18,8 +18,8 @@ from tensorboard.summary.writer import event_file_writer
 from fundamentallm import events
 from fundamentallm.checkpoint import load
 from fundamentallm.cli import main
+from fundamentallm.journal import read_journal
 from fundamentallm.library import read_history, summarize
-from fundamentallm.run import read_journal
 from fundamentallm.session import Attached
 from fundamentallm_tui.store import Store
 

@@ -9,8 +9,9 @@ import pytest
 
 from fundamentallm import events
 from fundamentallm.checkpoint import load
+from fundamentallm.journal import read_journal
 from fundamentallm.library import read_history
-from fundamentallm.run import RunLock, is_held, read_journal
+from fundamentallm.run import RunLock, is_held
 
 Run = Callable[..., Any]
 STATUS = {"SIGINT": 130, "SIGTERM": 143}

@@ -11,7 +11,8 @@ import pytest
 from fundamentallm import events
 from fundamentallm.commands import CancelSample, Command, Pause, Resume, Sample, Stop
 from fundamentallm.config import Config
-from fundamentallm.run import Consoles, Journal, Watching
+from fundamentallm.journal import Journal
+from fundamentallm.run import Consoles, Watching
 from fundamentallm.session import Attached
 
 needs_shared_locks = pytest.mark.skipif(os.name == "nt", reason="no shared locks")

@@ -12,7 +12,7 @@ from fundamentallm.config import Config, Layer, resolve
 from fundamentallm.estimate import count_memory
 from fundamentallm.events import Evaluated, Failed, Notice
 from fundamentallm.health import Health, not_finite, out_of_memory
-from fundamentallm.run import read_journal
+from fundamentallm.journal import read_journal
 
 VOCABULARY = 65
 

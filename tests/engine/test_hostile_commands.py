@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from fundamentallm import commands, events, sampler
 from fundamentallm.commands import Pause, Sample, Save, Set, Stop, encode
 from fundamentallm.config import SETTINGS, Config, to_dict
-from fundamentallm.run import COMMANDS, LONGEST_COMMAND, Inbox, tell
+from fundamentallm.journal import LONGEST_COMMAND, Inbox, tell
+from fundamentallm.run import COMMANDS
 
 NUMBERS = [0, -1, 1, 2**53, 10**12, 10**30, 0.0, -1.5, 1e-320, 1e300, float("nan"), float("inf"), -float("inf")]
 TEXTS = ["", "the sea", "é", "\x1b]52;c;AAAA\x07", "\u202e", "x" * 70_000, "../../x", "auto", "nan", "1e400", "\ud800"]
@@ -91,7 +92,7 @@ SHOUT = """
 import sys
 from pathlib import Path
 from fundamentallm.commands import Pause
-from fundamentallm.run import tell
+from fundamentallm.journal import tell
 for n in range(200):
     tell(Path(sys.argv[1]), Pause(id=f"{sys.argv[2]}{n}", who="x" * (n % 90)))
 """

@@ -16,8 +16,9 @@ from fundamentallm.cli import main
 from fundamentallm.cli.report import Report
 from fundamentallm.config import Config, to_dict
 from fundamentallm.errors import UserError
+from fundamentallm.journal import LONGEST_EVENT, Journal, JournalReader, Tail, read_journal
 from fundamentallm.library import find_runs, read_history, summarize
-from fundamentallm.run import JOURNAL, LONGEST_EVENT, Journal, JournalReader, Tail, read_journal
+from fundamentallm.run import JOURNAL
 from fundamentallm.session import Attached
 
 STARTED = events.RunStarted(
@@ -164,7 +165,7 @@ READ = """
 import resource, sys
 from pathlib import Path
 from fundamentallm.library import find_runs, read_history, summarize
-from fundamentallm.run import Journal, JournalReader
+from fundamentallm.journal import Journal, JournalReader
 from fundamentallm.session import Attached
 folder = Path(sys.argv[1])
 limit = 300 << 20

@@ -14,7 +14,8 @@ from fundamentallm.cli import main
 from fundamentallm.config import Config
 from fundamentallm.events import CheckpointSaved, Evaluated, Failed, Finished, Intervention, Notice, RunStarted
 from fundamentallm.job import Job
-from fundamentallm.run import Journal, RunLock, read_journal
+from fundamentallm.journal import Journal, read_journal
+from fundamentallm.run import RunLock
 from fundamentallm.trainer import Trainer
 
 WRITTEN = ("journal.jsonl", "config.yaml", "tokenizer.json", "engine.log", "lock", "commands.jsonl", "wandb")

@@ -10,8 +10,9 @@ import pytest
 from fundamentallm.config import Config, to_dict
 from fundamentallm.errors import UserError
 from fundamentallm.events import Evaluated, Event, Failed, Finished, Phase, Progress, RunStarted, Sampled
+from fundamentallm.journal import Journal
 from fundamentallm.library import changed, find_run, find_runs, read_history, summarize
-from fundamentallm.run import JOURNAL, Journal, RunLock
+from fundamentallm.run import JOURNAL, RunLock
 
 CONFIG = to_dict(Config(data=("texts/sea.txt",), epochs=4, learning_rate=0.002))
 

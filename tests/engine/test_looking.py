@@ -16,8 +16,9 @@ from fundamentallm.checkpoint import load
 from fundamentallm.commands import Command, Pause, Resume, Sample, Save
 from fundamentallm.config import Config
 from fundamentallm.job import Job
+from fundamentallm.journal import read_journal
 from fundamentallm.presets import to_yaml
-from fundamentallm.run import is_held, read_journal
+from fundamentallm.run import is_held
 from fundamentallm.session import Attached, Session
 
 EPOCH = 18  # steps: 139 windows, 8 at a time

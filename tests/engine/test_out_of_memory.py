@@ -16,8 +16,9 @@ from fundamentallm.checkpoint import load
 from fundamentallm.commands import Sample
 from fundamentallm.config import Config, to_dict
 from fundamentallm.job import Job
+from fundamentallm.journal import read_journal
 from fundamentallm.optim import Optimizer
-from fundamentallm.run import RunLock, read_journal
+from fundamentallm.run import RunLock
 from fundamentallm.step import Stepper
 
 Train = Callable[..., Any]

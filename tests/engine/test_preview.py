@@ -14,7 +14,7 @@ from fundamentallm.cli import main
 from fundamentallm.cli.preview import words
 from fundamentallm.config import Layer, resolve
 from fundamentallm.estimate import estimate
-from fundamentallm.run import read_journal
+from fundamentallm.journal import read_journal
 
 TEXT = "".join(random.Random(1).choices(["the ", "sea ", "old\n"], k=900))
 TINY = ["--model-dim=16", "--num-layers=1", "--max-seq-len=16", "--stride=16", "--batch-size=16", "--device=cpu"]

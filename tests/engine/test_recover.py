@@ -14,8 +14,8 @@ from fundamentallm.config import Config
 from fundamentallm.errors import UserError
 from fundamentallm.events import Answered, Intervention, RunStarted
 from fundamentallm.job import newly_typed
+from fundamentallm.journal import Journal
 from fundamentallm.recover import interventions_after, newest_whole
-from fundamentallm.run import Journal
 
 
 def start(step: int, recovered: bool = False) -> RunStarted:

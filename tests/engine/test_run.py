@@ -15,16 +15,8 @@ from fundamentallm import run
 from fundamentallm.config import Config
 from fundamentallm.errors import UserError
 from fundamentallm.events import Event, Notice, encode
-from fundamentallm.run import (
-    Journal,
-    JournalReader,
-    RunLock,
-    check_folder,
-    choose_folder,
-    holder,
-    move_aside,
-    read_journal,
-)
+from fundamentallm.journal import Journal, JournalReader, read_journal
+from fundamentallm.run import RunLock, check_folder, choose_folder, holder, move_aside
 
 
 def notice(text: Any) -> Notice:

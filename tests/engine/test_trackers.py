@@ -19,7 +19,8 @@ from fundamentallm import commands, trackers
 from fundamentallm.config import Config
 from fundamentallm.errors import UserError
 from fundamentallm.events import Evaluated, Notice, Progress, RunStarted
-from fundamentallm.run import RunLock, read_journal
+from fundamentallm.journal import read_journal
+from fundamentallm.run import RunLock
 
 Train = Callable[..., Any]
 Small = Callable[..., Config]

@@ -18,8 +18,9 @@ from fundamentallm.commands import CancelSample, Command, Pause, Resume, Sample,
 from fundamentallm.config import Config, ConfigError, resolve
 from fundamentallm.errors import UserError
 from fundamentallm.evaluate import evaluate
+from fundamentallm.journal import read_journal
 from fundamentallm.presets import load_config
-from fundamentallm.run import RunLock, read_journal
+from fundamentallm.run import RunLock
 from fundamentallm.schedule import learning_rate, warmup
 from fundamentallm.step import Stepper
 

@@ -20,7 +20,8 @@ from fundamentallm.commands import Pause, Resume, Sample, Save, Stop
 from fundamentallm.config import Config
 from fundamentallm.errors import UserError
 from fundamentallm.job import Job
-from fundamentallm.run import RunLock, holder, read_journal
+from fundamentallm.journal import read_journal
+from fundamentallm.run import RunLock, holder
 from fundamentallm.session import Session
 
 LONG = 200_000  # epochs: it ends only when it is told to

@@ -11,7 +11,8 @@ from typing import Any
 
 from fundamentallm import events
 from fundamentallm.commands import Pause, Resume, Save, Stop
-from fundamentallm.run import is_held, read_journal, tell
+from fundamentallm.journal import read_journal, tell
+from fundamentallm.run import is_held
 from fundamentallm.session import Attached
 from tests.torture.bench import Bench, Lost, Row, until, wait
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from fundamentallm import events
-from fundamentallm.run import read_journal
+from fundamentallm.journal import read_journal
 from tests.torture.bench import KILLED, Bench, Lost, Options, Row, at_steps, kill_self
 from tests.torture.equal import compare, finish
 

@@ -9,8 +9,8 @@ import torch
 from fundamentallm import events
 from fundamentallm.checkpoint import load
 from fundamentallm.errors import UserError
+from fundamentallm.journal import read_journal
 from fundamentallm.library import read_history
-from fundamentallm.run import read_journal
 from tests.torture.bench import Bench, Lost, Options, Prepare, ask
 
 CLOCKS = ("seconds", "said")  # of the counters: how long it took, and how much was said meanwhile

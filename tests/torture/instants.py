@@ -10,7 +10,8 @@ from pathlib import Path
 
 from fundamentallm import events
 from fundamentallm.checkpoint import load
-from fundamentallm.run import LAST, read_journal
+from fundamentallm.journal import read_journal
+from fundamentallm.run import LAST
 from tests.torture.bench import Bench, Lost, Options, Row, ask, wait
 from tests.torture.equal import finish
 

@@ -4,7 +4,8 @@ import shutil
 from pathlib import Path
 
 from fundamentallm import events
-from fundamentallm.run import JOURNAL, Journal
+from fundamentallm.journal import Journal
+from fundamentallm.run import JOURNAL
 from tests.torture.bench import KILLED, Bench, Lost, Row, kill_self
 from tests.torture.damages import copied
 from tests.torture.equal import finish

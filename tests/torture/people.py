@@ -8,7 +8,7 @@ from typing import Any
 
 from fundamentallm import events
 from fundamentallm.commands import Command, Set
-from fundamentallm.run import read_journal, tell
+from fundamentallm.journal import read_journal, tell
 from fundamentallm.trainer import Trainer
 from tests.torture.bench import Bench, Options, Prepare, Row, at_steps
 from tests.torture.equal import finish

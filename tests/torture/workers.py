@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 from fundamentallm import events
-from fundamentallm.run import is_held, read_journal
+from fundamentallm.journal import read_journal
+from fundamentallm.run import is_held
 from tests.torture.bench import Bench, Lost, Options, Row, until
 from tests.torture.equal import compare, finish
 from tests.torture.instants import cases

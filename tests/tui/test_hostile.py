@@ -15,8 +15,9 @@ from fundamentallm import events
 from fundamentallm.config import Config, to_dict
 from fundamentallm.errors import UserError
 from fundamentallm.events import CheckpointSaved, Failed, Finished, Notice, Phase, RunStarted
+from fundamentallm.journal import JournalReader
 from fundamentallm.library import summarize
-from fundamentallm.run import JOURNAL, JournalReader
+from fundamentallm.run import JOURNAL
 from fundamentallm_tui.catalogue import arrange, differences, spark_of, sparkline
 from fundamentallm_tui.chart import Chart, Line, _draw
 from fundamentallm_tui.launch import goes_on_from, offered

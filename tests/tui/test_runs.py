@@ -13,7 +13,8 @@ from fundamentallm.commands import Pause, Resume, Sample, Stop, decode
 from fundamentallm.config import Config
 from fundamentallm.events import Answered, Evaluated, Event, Intervention, Phase
 from fundamentallm.job import Job
-from fundamentallm.run import COMMANDS, JOURNAL, Journal, RunLock
+from fundamentallm.journal import Journal
+from fundamentallm.run import COMMANDS, JOURNAL, RunLock
 from fundamentallm_tui import replay
 from fundamentallm_tui.dialogs import Question
 from fundamentallm_tui.runs import Compare, Runs
