@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fundamentallm import events, run
+from fundamentallm import events, journal, run
 from fundamentallm.cli import main
 from fundamentallm.cli.report import Report
 from fundamentallm.config import Config, to_dict
@@ -142,14 +142,14 @@ def test_a_tail_gives_each_line_once_but_no_long_one_however_the_file_grows(
     path = tmp_path_factory.mktemp("tail") / "lines"
     path.touch()
     tail, found = Tail(path, 20), []
-    before, run.BLOCK = run.BLOCK, block
+    before, journal.BLOCK = journal.BLOCK, block
     try:
         for piece in pieces:
             with path.open("ab") as file:
                 file.write(piece)
             found += [*tail.read()]
     finally:
-        run.BLOCK = before
+        journal.BLOCK = before
     assert found == [line for line in b"".join(pieces).split(b"\n")[:-1] if len(line) <= 20]
 
 
