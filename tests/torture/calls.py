@@ -127,16 +127,17 @@ def scenes(bench: Bench) -> list[Scene]:
 
 
 def chosen(names: list[str], short: bool) -> list[int]:
-    """The numbers of the calls to break: every one; in the short form, those at the first epoch's end and some others.
+    """The numbers of the calls to break: every one, but of the hundreds of writes into files those of one whole save.
 
-    A save is some hundred writes into a file: of these the short form breaks every hundredth.
+    The short form breaks those at the first epoch's end, but of the writes into files, every hundredth.
     """
     calls = range(1, len(names) + 1)
-    if not short:
-        return list(calls)
     ends = [n for n in calls if '"epoch_ended":true' in names[n - 1]]
     after = next(n for n in calls if n > ends[0] and '"phase":"training"' in names[n - 1])
-    return [n for n in calls if n % 100 == 0 or (ends[0] <= n <= after and "into a file" not in names[n - 1])]
+    within = range(ends[0], after + 1)
+    if short:
+        return [n for n in calls if n % 100 == 0 or (n in within and "into a file" not in names[n - 1])]
+    return [n for n in calls if n in within or "into a file" not in names[n - 1]]
 
 
 def cases(bench: Bench, short: bool) -> list[tuple[str, tuple[Scene, int]]]:
