@@ -2,6 +2,7 @@
 
 import time
 from itertools import groupby
+from typing import Any
 
 from textual import on, work
 from textual.app import ComposeResult
@@ -71,6 +72,11 @@ class Form(Vertical):
         )
         self._check()
         self._hint("")
+
+    def change(self, values: dict[str, Any]) -> None:
+        """Show other values of these settings."""
+        self.fields.show_values({name: as_text(name, value) for name, value in values.items()})
+        self._check()
 
     def make_read_only(self, names: set[str], *, preset: bool) -> None:
         """Make these settings read-only, and no others."""

@@ -67,14 +67,11 @@ def next_job(store: Store, config: Config, label: str) -> Job:
         ConfigError: the run that rests cannot go on with this configuration.
         UserError: the folder is no path that there can be.
     """
-    checkpoint = goes_on_from(store)
-    if checkpoint is not None and store.folder is not None and store.config is not None:
+    if goes_on_from(store) is not None and store.folder is not None and store.config is not None:
         saved, typed = to_dict(store.config), to_dict(config)
         changes = {name: typed[name] for name in typed if typed[name] != saved[name] and name not in NEVER_CHANGED}
         changed_when_resuming(store.config, changes)
-        if store.attached:
-            return Job(config, store.folder, changes=changes, auto=True, preset=label)
-        return Job(config, store.folder, checkpoint, changes, preset=label)
+        return Job(config, store.folder, changes=changes, auto=True, preset=label)
     folder = choose_folder(config, label)
     if store.folder is not None:
         folder = beside(folder)

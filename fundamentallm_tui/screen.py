@@ -13,6 +13,7 @@ from textual.timer import Timer
 from fundamentallm.commands import CancelSample, Command, Pause, Resume, Save, Stop
 from fundamentallm.config import Config, ConfigError
 from fundamentallm.errors import UserError
+from fundamentallm.events import Intervention
 from fundamentallm.job import Job
 from fundamentallm.run import is_held
 from fundamentallm_tui import keys, story
@@ -189,6 +190,8 @@ class MainScreen(Screen[None]):
             same = store.folder.resolve() == wanted.folder.resolve()
         if same and (store.under_way or wanted.act == "open"):
             return
+        if store.under_way and self.link is None:  # what was asked of it must not reach another
+            return self._say(f"{store.folder} is being started; choose again in a moment.", story.WARN)
         open_it = partial(self.open_run, wanted.folder, resume=wanted.act == "resume")
         if store.under_way and store.paused and not store.replayed:
             question = leave_question(clean(str(store.folder)))
@@ -321,6 +324,8 @@ class MainScreen(Screen[None]):
             changed = self.store.apply(news.events)
             if changed & {"run", "config"} and (config := offered(self.store)) is not None:
                 self.form.fill(config, self.store.preset)
+            elif "config" in changed:  # or the next start would take back what somebody set by a shell
+                self.form.change({event.setting: event.new for event in news.events if isinstance(event, Intervention)})
             self.show_changes(changed)
 
     @on(Gone)

@@ -21,7 +21,7 @@ from fundamentallm.health import out_of_memory
 from fundamentallm.job import Job, stay_inside
 from fundamentallm.model import Transformer
 from fundamentallm.optim import Optimizer
-from fundamentallm.recover import ended, interventions_after, newest_whole
+from fundamentallm.recover import changes_after, ended, interventions_after, newest_whole
 from fundamentallm.run import BEST, check_log_dir
 from fundamentallm.schedule import warmup
 from fundamentallm.text import read_texts
@@ -86,9 +86,11 @@ def build(job: Job) -> Build:
     source, told = newest_whole(job.folder) if job.auto else (job.resume_from, [])
     saved = None if source is None else load(source)
     changes = job.changes if saved is not None else {}
-    config = job.config
+    config, asked = job.config, changes
     if saved is not None:
-        config, inside = stay_inside(changed_when_resuming(saved.settings(), changes), job)
+        if job.auto:
+            asked = {**changes_after(job.folder, saved.progress().said), **changes}
+        config, inside = stay_inside(changed_when_resuming(saved.settings(), asked), job)
         told = [*told, *inside]
     config = replace(config, output_dir=str(job.folder))
     device = choose_device(config.device)
@@ -108,7 +110,7 @@ def build(job: Job) -> Build:
         optimizer = Optimizer(model, config.optimizer)
     precision = Precision(device, config.mixed_precision)
     compiled = compiles(config, device.type, size.parameters, size.total_steps)
-    if saved is not None and "compile" not in changes:
+    if saved is not None and "compile" not in asked:
         compiled = saved.compiled
     parts = Build(
         config, device, precision, tokenizer, corpus, model, optimizer, Counters(), [*told], changes, compiled
@@ -123,7 +125,8 @@ def build(job: Job) -> Build:
             _check_rest(parts, source)
         _respect_best(parts, job)
     if job.auto:
-        parts.interventions = interventions_after(job.folder, parts.counters.step)
+        again = interventions_after(job.folder, parts.counters.step)
+        parts.interventions = [change for change in again if change.setting not in changes]
     parts.notices += _explain(parts, size.passes, [len(text) for text in documents])
     return parts
 

@@ -10,6 +10,8 @@ def start_helper() -> None:
     It lives as long as the worker does. With our streams, a shell that reads what we say would wait for the end of the
     run, and at that end it would complain on the terminal about what a process that left a run alone has left open.
     """
+    if os.name == "nt":  # needs none
+        return
     from multiprocessing import resource_tracker
 
     sys.stdout.flush()

@@ -7,6 +7,7 @@
 import errno
 import os
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -26,14 +27,18 @@ BLOCK = 1 << 18  # bytes read at once
 class Journal:
     """The writing end. Stamps each event with its number and time."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, said: int = 0) -> None:
+        """
+        Args:
+            said: how many events there were at least, as the run's checkpoints know; its journal may have been removed.
+        """
         path = folder / JOURNAL
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | OURS, 0o644)
-        self._seq = _last_seq(self._file)
-        self._waiting = b""
+        self._seq = max(said, _last_seq(self._file))
+        self._waiting: deque[bytes] = deque()  # lines; a full disk may let many of them wait
         size = os.fstat(self._file).st_size
         if size and _read_at(self._file, size - 1, 1) != b"\n":
-            self._waiting = b"\n"  # ends the line that a killed process left torn
+            self._waiting.append(b"\n")  # ends the line that a killed process left torn
 
     def say(self, event: Event) -> Event:
         """Append `event`; returns it with its `seq` and `time`.
@@ -43,7 +48,7 @@ class Journal:
         self._seq += 1
         stamped = replace(event, seq=self._seq, time=round(time.time(), 3))
         if self._file >= 0:
-            self._waiting += encode(stamped).encode() + b"\n"
+            self._waiting.append(encode(stamped).encode() + b"\n")
             with suppress(OSError):
                 self._write()
         return stamped
@@ -72,7 +77,12 @@ class Journal:
 
     def _write(self) -> None:
         while self._waiting:
-            self._waiting = self._waiting[os.write(self._file, self._waiting) :]
+            line = self._waiting[0]
+            written = os.write(self._file, line)
+            if written < len(line):
+                self._waiting[0] = line[written:]
+            else:
+                self._waiting.popleft()
 
 
 class Tail:
@@ -162,6 +172,14 @@ def tell(folder: Path, command: Command) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / COMMANDS))
     finally:
         os.close(file)
+
+
+def said_so_far(folder: Path) -> int:
+    """The bytes of a run's journal; 0 where there is none."""
+    try:
+        return (folder / JOURNAL).stat().st_size
+    except OSError:
+        return 0
 
 
 def read_journal(folder: Path) -> Iterator[Event]:

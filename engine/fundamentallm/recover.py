@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 from math import inf
 from pathlib import Path
+from typing import Any
 
 from fundamentallm.checkpoint import load, peek
-from fundamentallm.config import Config, changed_while_running
+from fundamentallm.config import SETTINGS, Config, changed_while_running
 from fundamentallm.errors import UserError
 from fundamentallm.events import Answered, Finished, Intervention, RunStarted
 from fundamentallm.library import read_story
@@ -44,7 +45,7 @@ def interventions_after(folder: Path, step: int) -> list[Intervention]:
     """What persons changed at `step` or later in the history that a run goes on with, each once, in order.
 
     A run that was resumed from a checkpoint by hand left what came after it behind; one that recovered did not. What is
-    followed by a refusal was not made: the disk failed while it was written down.
+    followed by a refusal was not made: the disk failed while it was written down. What a later command typed stands.
     """
     unanswered: Intervention | None = None
     made: list[Intervention] = []
@@ -52,7 +53,8 @@ def interventions_after(folder: Path, step: int) -> list[Intervention]:
     for event in read_story(folder):
         if isinstance(event, RunStarted):
             if event.recovered:
-                planned = _in_order([*planned, *(change for change in made if change.step >= event.step)])
+                undone = [*planned, *(change for change in made if change.step >= event.step)]
+                planned = _in_order(change for change in undone if change.setting not in event.changes)
             else:
                 planned = []
             made = [c for c in made if c.step < event.step and (event.recovered or event.resumed_from)]
@@ -69,6 +71,15 @@ def interventions_after(folder: Path, step: int) -> list[Intervention]:
                 made.remove(unanswered)
             unanswered = None
     return _in_order(change for change in (*made, *planned) if change.step >= step)
+
+
+def changes_after(folder: Path, said: int) -> dict[str, Any]:
+    """The settings that commands changed since the journal had `said` events: a kill came before they were saved."""
+    changes: dict[str, Any] = {}
+    for event in read_story(folder):
+        if isinstance(event, RunStarted) and event.seq > said:
+            changes = {**changes, **event.changes} if event.recovered else event.changes
+    return {name: value for name, value in changes.items() if name in SETTINGS}
 
 
 def _allowed(change: Intervention) -> bool:

@@ -119,9 +119,11 @@ class RunLock:
             if error.errno not in TAKEN:
                 raise UserError(f"{path}: cannot be locked: {error.strerror}") from None
             raise UserError(f"{folder}: is being written by {holder(folder) or 'another process'}") from None
-        with suppress(OSError):  # a full disk: the lock holds without words
+        words = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode()
+        with suppress(OSError):  # a full disk: the lock holds without words, but its length says that it is one
             os.ftruncate(self._file, 0)
-            os.write(self._file, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
+            os.ftruncate(self._file, len(words))
+            os.write(self._file, words)
 
     def release(self) -> None:
         if self._file >= 0:

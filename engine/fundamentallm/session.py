@@ -2,7 +2,7 @@
 
 - Events come over a bounded queue on which the run never waits. What did not fit is missing there; the gap in `seq`
   is noticed and filled from the journal.
-- When the process is gone, what it still wrote is read from the journal.
+- When the process is gone, what it still wrote is read from the journal; not what another one writes after it.
 """
 
 import multiprocessing
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from fundamentallm.commands import Command
 from fundamentallm.errors import UserError
-from fundamentallm.events import Event
+from fundamentallm.events import Event, Failed, Finished
 from fundamentallm.job import Job, prepare_folder
 from fundamentallm.journal import JournalReader, tell
 from fundamentallm.resources import open_file
@@ -63,6 +63,9 @@ class Attached(Watched):
         self._watching = Watching(folder) if stays else None
 
     def send(self, command: Command) -> None:
+        if self._watching is not None:  # of the run that is here now: an older one may have been moved aside
+            before, self._watching = self._watching, Watching(self.folder)
+            before.close()
         tell(self.folder, command)
 
     def events(self, timeout: float) -> list[Event]:
@@ -108,6 +111,7 @@ class Session(Watched):
             target=main, args=(job, self._events, self._commands), name="fundamentallm worker", daemon=False
         )
         self._process.start()
+        self._ended = False  # the run has; its process may still answer, with numbers that the journal lacks
         self._arrived: deque[Event] = deque()
         self._news = threading.Event()
         self._watching: Watching | None = None
@@ -132,12 +136,13 @@ class Session(Watched):
         fresh: list[Event] = []
         while self._arrived:
             event = self._arrived.popleft()
-            if event.seq > self._seen + 1:
+            if not self._ended and event.seq > self._seen + 1:
                 fresh += self._from_journal(event.seq)
             if event.seq > self._seen or event.seq == 0:  # 0: said before there was a journal
                 self._seen = max(self._seen, event.seq)
+                self._ended |= isinstance(event, (Finished, Failed))
                 fresh.append(event)
-        if gone or not fresh:  # silence: the last that was said may not have fitted the queue
+        if not self._ended and (gone or not fresh):  # silence: the last that was said may not have fitted the queue
             fresh += self._from_journal(None)
         if fresh and self._watching is None:  # now there is a journal
             self._watching = Watching(self.folder)
@@ -198,6 +203,8 @@ class Session(Watched):
     def _from_journal(self, before: int | None) -> list[Event]:
         """Events after the last one seen, up to (not with) number `before`."""
         missed = [event for event in self._journal.read() if event.seq > self._seen]
+        end = next((n for n, event in enumerate(missed, 1) if isinstance(event, (Finished, Failed))), None)
+        missed, self._ended = missed[:end], self._ended or end is not None
         if before is not None:
             later = [event for event in missed if event.seq >= before]
             missed = [event for event in missed if event.seq < before]

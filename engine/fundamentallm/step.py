@@ -73,7 +73,7 @@ class Stepper:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of what it does not do better
-                torch._dynamo.config.recompile_limit = 1000  # a dropout that a person changes makes new code
+                torch._dynamo.config.cache_size_limit = 1000  # a dropout that a person changes makes new code
                 self._loss = torch.compile(loss_sum, dynamic=False)
                 compiled = self.backward(step)
             why = "" if torch.allclose(compiled, plain, rtol=ALIKE) else f"computed {compiled:g} instead of {plain:g}"

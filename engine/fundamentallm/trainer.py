@@ -21,7 +21,7 @@ from fundamentallm.errors import UserError
 from fundamentallm.evaluate import evaluate
 from fundamentallm.health import Health, not_finite, out_of_memory
 from fundamentallm.job import Job
-from fundamentallm.journal import Inbox, Journal
+from fundamentallm.journal import Inbox, Journal, said_so_far
 from fundamentallm.meter import Meter
 from fundamentallm.presets import to_yaml
 from fundamentallm.run import BEST, CONFIG, FINAL, LAST, TOKENIZER, Consoles, RunLock, check_folder, write_whole
@@ -48,27 +48,32 @@ class Trainer:
         """
         self._job, self._hear, self._listen = job, say, listen
         self.paused = self.stopping = False
+        before = said_so_far(job.folder)
         self._parts = build(job)
         self._planned = list(self._parts.interventions)
         self._health = Health(self._parts.config, len(self._parts.tokenizer))
         self._lock = RunLock(job.folder)
         try:
             check_folder(job.folder, may_hold_run=job.continues)  # another may have come and gone meanwhile
+            if said_so_far(job.folder) != before:
+                raise UserError(f"{job.folder}: another process wrote it meanwhile; say the same again")
             self._inbox = Inbox(job.folder)  # from here on the run can be told things
-            self._journal = Journal(job.folder)
-        except (OSError, UserError) as error:
+            self._journal = Journal(job.folder, self._parts.counters.said if job.continues else 0)
+            self._consoles = Consoles(job.folder)
+            self._saver = Saver(self._parts, job.folder, self._journal, self._say)
+            self._meter = Meter(self._parts.device)
+            parts = self._parts
+            self._stepper = Stepper(parts.model, parts.optimizer, parts.corpus, parts.config, parts.precision)
+            self._seconds_before = parts.counters.seconds
+            self._next_report = 0.0
+            self._phase_now = "loading"
+            # last: what cannot be done must not touch the curves of a run that somebody else is writing
+            self._trackers = trackers.start(parts.config, job.folder, parts.counters.step, parts.notices.append)
+        except BaseException as error:  # a signal too: whoever takes the folder back needs the lock
             self._lock.release()
-            raise UserError(str(error) if isinstance(error, UserError) else f"{job.folder}: {error.strerror}") from None
-        self._consoles = Consoles(job.folder)
-        self._saver = Saver(self._parts, job.folder, self._journal, self._say)
-        self._meter = Meter(self._parts.device)
-        parts = self._parts
-        self._stepper = Stepper(parts.model, parts.optimizer, parts.corpus, parts.config, parts.precision)
-        self._seconds_before = parts.counters.seconds
-        self._next_report = 0.0
-        self._phase_now = "loading"
-        # last: what cannot be done must not touch the curves of a run that somebody else is writing
-        self._trackers = trackers.start(parts.config, job.folder, parts.counters.step, parts.notices.append)
+            if isinstance(error, OSError):
+                raise UserError(f"{job.folder}: {error.strerror}") from None
+            raise
 
     def run(self) -> events.Finished | events.Failed:
         """Train to the end, and say how it ended."""
@@ -157,7 +162,7 @@ class Trainer:
         """The interventions of a process that was killed, each where it was."""
         while self._planned and self._planned[0].step <= self._counters.step:
             again = self._planned.pop(0)
-            self._change(again.setting, again.new, again.who)
+            self._change(again.setting, again.new, again.who, known=True)
 
     def _end(self) -> str | None:
         """Why the run is over, if it is."""
@@ -287,13 +292,15 @@ class Trainer:
             return str(error)
         return ""
 
-    def _change(self, name: str, value: Any, who: str) -> None:
-        """An intervention: on the disk before it takes effect, so that it can be made again."""
+    def _change(self, name: str, value: Any, who: str, *, known: bool = False) -> None:
+        """An intervention: on the disk before it takes effect, so that it can be made again. `known`: it is there."""
         self._report()
-        self._journal.sync()  # a disk that is full says so before anything is told
+        if not known:
+            self._journal.sync()  # a disk that is full says so before anything is told
         old = getattr(self._parts.config, name)
         self._say(events.Intervention(step=self._counters.step, setting=name, old=old, new=value, who=who))
-        self._journal.sync()
+        if not known:
+            self._journal.sync()
         self._parts.config = self._stepper.config = replace(self._parts.config, **{name: value})
 
     def _sample(self, command: commands.Sample) -> None:
@@ -330,9 +337,14 @@ class Trainer:
 
     def fail(self, error: str, advice: str) -> events.Failed:
         """Save the last good state and say what happened."""
-        with suppress(NotFinite):
+        sound = not self._stepper.moving
+        try:
             self._report()
-        if not self._saver.has(LAST) and self._counters.step and not self._stepper.moving:
+        except NotFinite:
+            pass
+        except RuntimeError:  # a GPU that is gone: its numbers cannot be read, and neither can its weights
+            sound = False
+        if sound and self._counters.step and not self._saver.has(LAST):
             self._saver.save([LAST])
         saved = LAST if (self._job.folder / LAST).exists() else None
         failed = events.Failed(step=self._counters.step, error=error, advice=advice, saved=saved)

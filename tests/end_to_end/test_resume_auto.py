@@ -85,6 +85,15 @@ def test_it_starts_afresh_goes_on_and_is_content_at_the_end(run: Run, tiny: list
     assert run(*again, "--epochs=3").status == 0  # and is no news the second time
 
 
+def test_what_was_typed_is_not_lost_by_a_kill_before_it_was_saved(run: Run, tiny: list[str], tmp_path: Path) -> None:
+    again = [*tiny, "--output-dir=run", "--epochs=2", "--save-every=4", "--resume=auto"]
+    assert run(*again, prepare=at({6: SET.format(value=0.001), 7: KILL})).status == -9  # set after step 4 was saved
+    assert run(*again, "--weight-decay=0.05", "--learning-rate=0.002", prepare=at({7: KILL})).status == -9
+    assert run(*again, "--weight-decay=0.05", "--learning-rate=0.002").status == 0
+    config = load(tmp_path / "run" / "final_model.pt").settings()
+    assert (config.weight_decay, config.learning_rate) == (0.05, 0.002)
+
+
 def test_a_flag_that_differs_from_the_starts_is_obeyed_and_the_others_are_not_typed(
     run: Run, tiny: list[str], tmp_path: Path
 ) -> None:

@@ -86,3 +86,17 @@ def test_code_that_cannot_be_made_or_is_wrong_is_not_used(
     again = train(small(), resume_from=run.folder / "last.pt", epochs=3)
     warnings = [event.text for event in again.of(events.Notice) if event.level == "warning"]
     assert len(warnings) == 1 and warnings[0].endswith("; goes on faithfully, not to the same bits")
+
+
+class OldOptions:
+    """What torch 2.6 knows of torch.compile."""
+
+    __slots__ = ("cache_size_limit",)
+
+
+def test_it_asks_for_no_option_that_the_oldest_torch_lacks(
+    train: Callable[..., Any], small: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", lambda loss, **_: loss)
+    monkeypatch.setattr(torch._dynamo, "config", OldOptions())
+    assert not [event for event in train(small(compile="always")).of(events.Notice) if "compiled" in event.text]

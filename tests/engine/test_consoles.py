@@ -12,7 +12,7 @@ from fundamentallm import events
 from fundamentallm.commands import CancelSample, Command, Pause, Resume, Sample, Stop
 from fundamentallm.config import Config
 from fundamentallm.journal import Journal
-from fundamentallm.run import Consoles, Watching
+from fundamentallm.run import Consoles, Watching, move_aside
 from fundamentallm.session import Attached
 
 needs_shared_locks = pytest.mark.skipif(os.name == "nt", reason="no shared locks")
@@ -97,3 +97,21 @@ def test_stop_ends_a_sample(train: Callable[..., Any], small: Callable[..., Conf
     run = train(small(), script=lambda trainer: waiting.pop(0) if trainer._counters.step >= 3 and waiting else [])
     assert (run.result.reason, run.result.step) == ("stopped", 3)
     assert sum(len(piece.text) for piece in run.of(events.Sampled)) < 60_000
+
+
+@needs_shared_locks
+def test_a_console_looks_at_the_run_that_is_there_now(tmp_path: Path) -> None:
+    """Else a run that took the place of the one it was attached to would end when that console pauses it."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    Journal(folder).close()
+    console = Attached(folder, stays=True)
+    move_aside(folder)
+    folder.mkdir()
+    Journal(folder).close()
+    consoles = Consoles(folder)
+    console.send(Pause(stays=True))
+    consoles.expect(True)
+    assert not consoles.lost()
+    console.leave()
+    assert consoles.lost()

@@ -15,7 +15,7 @@ from fundamentallm.errors import UserError
 from fundamentallm.events import Answered, Intervention, RunStarted
 from fundamentallm.job import newly_typed
 from fundamentallm.journal import Journal
-from fundamentallm.recover import interventions_after, newest_whole
+from fundamentallm.recover import changes_after, interventions_after, newest_whole
 
 
 def start(step: int, recovered: bool = False) -> RunStarted:
@@ -98,3 +98,32 @@ def test_flags_that_are_typed_again_do_not_undo_what_was_set_since(tmp_path: Pat
     assert newly_typed(tmp_path, {"learning_rate": 0.0005}) == {}
     assert newly_typed(tmp_path, {"learning_rate": 0.001}) == {"learning_rate": 0.001}
     journal.close()
+
+
+def test_what_was_typed_stands_also_where_a_kill_came_before_it_was_saved(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.say(start(0))
+    for step, changes in ((4, {"eval_every": 3}), (4, {"learning_rate": 0.5}), (4, {"eval_every": 7})):
+        journal.say(replace(start(step, recovered=True), changes=changes))
+    assert changes_after(tmp_path, 1) == {"eval_every": 7, "learning_rate": 0.5}
+    assert changes_after(tmp_path, 2) == {"eval_every": 7, "learning_rate": 0.5}
+    assert changes_after(tmp_path, 3) == {"eval_every": 7}
+    journal.say(replace(start(2), changes={"epochs": 9}))  # by hand, from another state: the others are left behind
+    assert changes_after(tmp_path, 1) == {"epochs": 9} and changes_after(tmp_path, 5) == {}
+    journal.close()
+
+
+def test_a_setting_that_is_typed_undoes_what_persons_made_of_it_before_and_not_after(tmp_path: Path) -> None:
+    typed = replace(start(2, recovered=True), changes={"eval_every": 5})
+    assert planned(tmp_path, 0, start(0), change(3, 1), typed) == []
+    assert planned(tmp_path, 0, change(4, 2)) == [(4, 2)]
+
+
+def test_a_run_whose_journal_was_removed_goes_on_from_its_newest_state(
+    train: Callable[..., Any], small: Callable[..., Config]
+) -> None:
+    run = train(small(epochs=3), script={40: [Stop()]})
+    (run.folder / "journal.jsonl").unlink()
+    train(small(), resume_from=run.folder / "last.pt", script={45: [Stop()]})
+    assert newest_whole(run.folder) == (run.folder / "last.pt", [])
+    assert load(run.folder / "last.pt").progress().step == 45

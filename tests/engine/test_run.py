@@ -12,11 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fundamentallm import run
+from fundamentallm.cli.train import _prepared
 from fundamentallm.config import Config
 from fundamentallm.errors import UserError
 from fundamentallm.events import Event, Notice, encode
+from fundamentallm.helper import start_helper
+from fundamentallm.job import Job
 from fundamentallm.journal import Journal, JournalReader, read_journal
-from fundamentallm.run import RunLock, check_folder, choose_folder, holder, move_aside
+from fundamentallm.run import RunLock, check_folder, choose_folder, holder, is_held, move_aside
 
 
 def notice(text: Any) -> Notice:
@@ -213,3 +216,55 @@ def test_overwriting_moves_the_old_run_aside_whole(tmp_path: Path) -> None:
         assert (tmp_path / f"run.old-{n}" / "journal.jsonl").read_text() == f"{n}"
         assert (tmp_path / f"run.old-{n}" / "last.pt").read_text() == "x"
     assert move_aside(folder) is None
+
+
+# ---- disks that are full, processes that come at the same time ----
+
+
+def test_a_lock_without_words_is_still_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run.os, "write", full)
+    lock = RunLock(tmp_path)
+    assert is_held(tmp_path) and holder(tmp_path) == ""
+    lock.release()
+    assert not is_held(tmp_path)
+
+
+def test_a_full_disk_is_asked_for_one_line_however_many_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To offer it everything each time would slow down training more and more."""
+    journal, offered, write = Journal(tmp_path), list[int](), os.write
+    with monkeypatch.context() as disk:
+        disk.setattr(run.os, "write", lambda file, block: (offered.append(len(block)), full()))
+        for n in range(100):
+            journal.say(notice(n))
+    assert len(offered) == 100 and max(offered) < 100
+    with monkeypatch.context() as disk:
+        disk.setattr(run.os, "write", lambda file, block: write(file, block[:7]))
+        journal.say(notice(100))
+    journal.close()
+    assert texts(read_journal(tmp_path)) == [str(n) for n in range(101)]
+
+
+def full(*_: Any) -> Any:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_start_that_came_second_leaves_the_files_of_the_first_alone(tmp_path: Path, data: str) -> None:
+    job = Job(Config(data=(data,)), tmp_path / "run")
+    with pytest.raises(UserError, match="is being written"), _prepared(job, False):
+        first, journal = RunLock(job.folder), Journal(job.folder)  # which has said nothing yet
+        RunLock(job.folder)
+    journal.say(notice("a"))
+    assert texts(read_journal(job.folder)) == ["a"] and is_held(job.folder)
+    first.release()
+    journal.close()
+
+
+def test_windows_starts_no_helper_which_it_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[int]()
+    monkeypatch.setattr("multiprocessing.resource_tracker.ensure_running", lambda: asked.append(1))
+    with monkeypatch.context() as system:
+        system.setattr(os, "name", "nt")
+        start_helper()
+    assert asked == []
+    start_helper()
+    assert asked == [1]

@@ -18,6 +18,7 @@ from fundamentallm.commands import CancelSample, Command, Pause, Resume, Sample,
 from fundamentallm.config import Config, ConfigError, resolve
 from fundamentallm.errors import UserError
 from fundamentallm.evaluate import evaluate
+from fundamentallm.job import Job
 from fundamentallm.journal import read_journal
 from fundamentallm.presets import load_config
 from fundamentallm.run import RunLock
@@ -684,6 +685,64 @@ def test_a_change_that_cannot_be_written_down_is_refused_and_never_told(
     ran = train(small(), script=script)
     assert [(e.ok, e.why) for e in ran.of(events.Answered)] == [(False, "[Errno 28] No space left on device")]
     assert ran.of(events.Intervention) == [] and ran.result.step == 2 * EPOCH
+
+
+def test_a_change_that_is_made_again_needs_no_room_on_the_disk(
+    train: Train, small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = train(small(), script={9: [Set(setting="epochs", value=3)], 11: [Stop()]})
+    (first.folder / "last.pt").unlink()  # starts afresh, and makes the change again
+    sync = trainer.Journal.sync
+
+    def full(self: trainer.Journal) -> None:
+        if again._counters.step == 9:
+            raise OSError(28, "No space left on device")
+        sync(self)
+
+    monkeypatch.setattr(trainer.Journal, "sync", full)
+    again = trainer.Trainer(Job(small(), first.folder, auto=True), lambda _: None, lambda: [])
+    end = again.run()
+    again.close()
+    assert isinstance(end, events.Finished) and end.step == 3 * EPOCH
+
+
+def test_a_run_that_another_process_wrote_while_this_one_read_it_is_refused(
+    train: Train, small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = train(small(), script={9: [Stop()]}).folder
+
+    def slow(job: Job) -> Build:
+        parts = build(job)
+        train(small(), resume_from=folder / "last.pt", script={13: [Stop()]})
+        return parts
+
+    build = trainer.build
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "build", lambda job: (patch.setattr(trainer, "build", build), slow(job))[1])
+        with pytest.raises(UserError, match="another process wrote it meanwhile"):
+            trainer.Trainer(Job(small(), folder, auto=True), lambda _: None, lambda: [])
+    RunLock(folder).release()
+    assert load(folder / "last.pt").progress().step == 13
+
+
+def test_a_gpu_that_is_gone_still_lets_the_run_say_so(
+    train: Train, small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(self: trainer.Meter) -> Any:
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    def script(running: trainer.Trainer) -> list[Command]:
+        if running._counters.step == 5:
+            monkeypatch.setattr(trainer.Meter, "read", gone)
+            running._meter.add(6, torch.zeros(()), torch.zeros(()), 0.0, 1)
+            caught.append(running.fail("a fault", ""))
+            return [Stop()]
+        return []
+
+    caught: list[events.Failed] = []
+    with pytest.raises(RuntimeError, match="launch failure"):
+        train(small(), script=script)
+    assert [(failed.error, failed.saved) for failed in caught] == [("a fault", "last.pt")]
 
 
 def test_early_stopping_says_so_once(train: Train, small: Small, judged: Callable[[Sequence[float]], None]) -> None:

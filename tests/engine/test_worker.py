@@ -20,7 +20,7 @@ from fundamentallm.commands import Pause, Resume, Sample, Save, Stop
 from fundamentallm.config import Config
 from fundamentallm.errors import UserError
 from fundamentallm.job import Job
-from fundamentallm.journal import read_journal
+from fundamentallm.journal import Journal, read_journal
 from fundamentallm.run import RunLock, holder
 from fundamentallm.session import Session
 
@@ -186,6 +186,22 @@ def test_what_does_not_fit_the_queue_is_read_from_the_journal_in_order_and_once(
     watch.until(lambda event: isinstance(event, events.Finished))
     journal = list(read_journal(tmp_path / "run"))
     assert watch.heard == journal and len(journal) > 150
+
+
+def test_after_its_end_a_worker_is_heard_and_another_writer_of_the_run_is_not(
+    start: Callable[..., Watch], tmp_path: Path
+) -> None:
+    watch = start(epochs=1)
+    finished = watch.until(lambda event: isinstance(event, events.Finished))
+    wait_for(lambda: free(tmp_path / "run"))
+    journal = Journal(tmp_path / "run")
+    for n in range(50):
+        assert journal.say(events.Phase(step=n, phase="training")).seq == finished.seq + 1 + n
+    journal.close()
+    assert not [event for _ in range(3) for event in watch.session.events(0.1)]
+    sample = Sample(prompt="the ", max_tokens=20, seed=3)
+    assert watch.answer(sample).ok
+    assert len("".join(event.text for event in watch.heard if isinstance(event, events.Sampled))) == 20
 
 
 def test_a_job_that_cannot_be_done_is_refused_in_words(start: Callable[..., Watch], tmp_path: Path) -> None:

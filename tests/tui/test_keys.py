@@ -76,11 +76,11 @@ async def test_after_stopped_it_goes_on_and_after_finished_it_takes_a_new_folder
         second = await seen.started()
         assert first.left
         assert second.job.folder == first.folder
-        assert second.job.resume_from == first.folder / "last.pt"
+        assert second.job.auto
         second.finish(400)
         await seen.until(lambda: "FINISHED" in seen.status)
         third = await seen.started()
-        assert third.job.resume_from is None
+        assert not third.job.auto
         assert third.job.folder.name == f"{first.folder.name[:-1]}2"
 
 

@@ -1,6 +1,7 @@
 """Runs outlive the console: attaching, looking, going on, replaying, leaving, and the library."""
 
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from fundamentallm.journal import Journal
 from fundamentallm.run import COMMANDS, JOURNAL, RunLock
 from fundamentallm_tui import replay
 from fundamentallm_tui.dialogs import Question
-from fundamentallm_tui.runs import Compare, Runs
+from fundamentallm_tui.runs import Compare, Runs, Wanted
 
 both_sizes = pytest.mark.parametrize("size", [(80, 24), (120, 36)], ids=["80x24", "120x36"])
 
@@ -406,3 +407,33 @@ async def test_names_from_outside_cannot_steer_the_terminal(workshop: Any, make:
         await seen.pilot.pause(0.1)
         text = screen_text(seen.app)
         assert "\x1b" not in text and "\u202e" not in text and "bad·[2J" in text
+
+
+async def test_what_a_shell_changed_in_our_own_run_stays_when_f5_goes_on(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        first = await seen.started()
+        first.folder.mkdir(parents=True)
+        (first.folder / "last.pt").touch()
+        first.say(Intervention(step=5, setting="learning_rate", old=1e-3, new=5e-4, who="anna"))
+        await seen.until(lambda: seen.main.form.fields.cells["learning_rate"].value == "0.0005")
+        first.die()
+        await seen.until(lambda: "FAILED" in seen.status)
+        second = await seen.started()
+        assert (second.job.auto, second.job.changes, second.job.config.learning_rate) == (True, {}, 5e-4)
+
+
+async def test_what_was_asked_of_a_run_that_is_being_started_reaches_no_other(
+    workshop: Any, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = make("other")
+    with alive(other):
+        async with workshop.console() as seen:
+            start, ready = seen.main._start, threading.Event()
+            monkeypatch.setattr(seen.main, "_start", lambda job: (ready.wait(30), start(job))[1])
+            await seen.pilot.press("f5", "f8")
+            seen.main._run_chosen(Wanted("open", other))
+            ready.set()
+            await seen.until(lambda: seen.runs and seen.run.sent)
+            assert isinstance(seen.run.sent[0], Stop) and told(other) == []
+            assert seen.main.link.session is seen.run and seen.main.store.folder == seen.run.folder
+            assert "is being started" in seen.main.log_view.text

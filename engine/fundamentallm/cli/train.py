@@ -18,7 +18,7 @@ from fundamentallm.events import Event, Failed, Phase
 from fundamentallm.job import Job, newly_typed, prepare_folder
 from fundamentallm.presets import load_config, load_preset
 from fundamentallm.resources import named
-from fundamentallm.run import JOURNAL, LAST, LOCK, choose_folder
+from fundamentallm.run import JOURNAL, LAST, LOCK, RunLock, choose_folder
 from fundamentallm.signals import obeyed
 
 PATIENCE = 5.0  # seconds for a worker that does not start to go
@@ -184,11 +184,12 @@ def _prepared(job: Job, overwrite: bool) -> Iterator[Path | None]:
     try:
         yield aside
     except BaseException:
-        with suppress(OSError):  # it is not empty: somebody else's by now
+        with suppress(OSError, UserError):  # it is not empty, or somebody else's by now
             journal = job.folder / JOURNAL
             if job.folder in made and not (journal.exists() and journal.stat().st_size):
-                for path in (journal, job.folder / LOCK):
-                    path.unlink(missing_ok=True)
+                with RunLock(job.folder):
+                    for path in (journal, job.folder / LOCK):
+                        path.unlink(missing_ok=True)
             for folder in made or ([job.folder] if aside else []):
                 folder.rmdir()
             if aside:
