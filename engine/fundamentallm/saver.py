@@ -82,6 +82,8 @@ class Saver:
             return False
         self.unsaved = ""
         self._saved_at, self._took = time.monotonic(), time.monotonic() - started
+        if BEST in names:  # also where the process before this one did not come to it
+            self._parts.best_on_disk = self._parts.counters.val_loss
         for name in names:
             self._steps[name] = step
             self._failed.pop(name, None)

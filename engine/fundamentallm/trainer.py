@@ -232,8 +232,8 @@ class Trainer:
             names = [LAST, EPOCH.format(self._parts.epoch), *names, *([FINAL] if real_end else [])]
         elif self._saver.due:
             names = [LAST, *names]
-        if names and self._save(names) and BEST in names:
-            parts.best_on_disk = result.loss
+        if names:
+            self._save(names)
 
     def _save(self, names: list[str]) -> bool:
         self._report()

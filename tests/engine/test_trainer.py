@@ -322,6 +322,19 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[float]], None]
     return set_losses
 
 
+def test_a_best_that_a_kill_kept_from_its_name_gets_it_and_keeps_it(
+    train: Train, small: Small, judged: Callable[[Sequence[float]], None]
+) -> None:
+    judged([3.0, 2.0, 2.5])
+    folder = train(small(epochs=3), script={2 * EPOCH: [Stop()]}).folder
+    (folder / "best.pt").unlink()
+    (folder / "best.pt").write_bytes((folder / "checkpoint_epoch_1.pt").read_bytes())  # before it was renamed
+    again = trainer.Trainer(Job(small(epochs=3), folder, auto=True), lambda _: None, lambda: ())
+    assert again.run().step == 3 * EPOCH
+    again.close()
+    assert load(folder / "best.pt").progress().step == 2 * EPOCH
+
+
 def test_patience_ends_a_run_after_so_many_epochs_without_gain(
     train: Train, small: Small, judged: Callable[[Sequence[float]], None]
 ) -> None:
