@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fundamentallm import events, run
+from fundamentallm import events, journal
 from fundamentallm.cli import main
 from fundamentallm.cli.report import Report
 from fundamentallm.config import Config, to_dict
 from fundamentallm.errors import UserError
 from fundamentallm.journal import LONGEST_EVENT, Journal, JournalReader, Tail, read_journal
 from fundamentallm.library import find_runs, read_history, summarize
-from fundamentallm.run import JOURNAL
+from fundamentallm.run import JOURNAL, holder
 from fundamentallm.session import Attached
 
 STARTED = events.RunStarted(
@@ -142,14 +142,14 @@ def test_a_tail_gives_each_line_once_but_no_long_one_however_the_file_grows(
     path = tmp_path_factory.mktemp("tail") / "lines"
     path.touch()
     tail, found = Tail(path, 20), []
-    before, run.BLOCK = run.BLOCK, block
+    before, journal.BLOCK = journal.BLOCK, block
     try:
         for piece in pieces:
             with path.open("ab") as file:
                 file.write(piece)
             found += [*tail.read()]
     finally:
-        run.BLOCK = before
+        journal.BLOCK = before
     assert found == [line for line in b"".join(pieces).split(b"\n")[:-1] if len(line) <= 20]
 
 
@@ -217,7 +217,7 @@ def test_a_pipe_or_a_device_in_place_of_a_file_is_not_waited_for(
         for other in ("engine.log", "lock", "commands.jsonl", "tokenizer.json", "config.yaml", "text.txt", "x.pt"):
             make(folder / other)
         attached = Attached(folder)
-        assert attached.log_tail() == [] and not attached.alive and run.holder(folder) == ""
+        assert attached.log_tail() == [] and not attached.alive and holder(folder) == ""
         assert main(["runs", "show", name]) == 0
         for words in (["train", f"{name}/text.txt"], ["train", "--config", f"{name}/config.yaml"],
                       ["generate", f"{name}/x.pt"], ["evaluate", f"{name}/x.pt", f"{name}/text.txt"],
