@@ -34,11 +34,12 @@ def choose_folder(config: Config, label: str = "") -> Path:
     """`config.output_dir`, or the first free `runs/<label or data>-<n>`.
 
     Raises:
-        UserError: `config.output_dir` is no path that there can be.
+        UserError: `config.output_dir`, or what would name the folder, is no path that there can be.
     """
     if config.output_dir is not None:
         return named(config.output_dir)
     name = label or (Path(config.data[0]).stem if config.data else "run")
+    named(str(Path("runs", name)))
     n = 1
     while Path("runs", f"{name}-{n}").exists():
         n += 1

@@ -268,3 +268,8 @@ def test_windows_starts_no_helper_which_it_does_not_have(monkeypatch: pytest.Mon
     assert asked == []
     start_helper()
     assert asked == [1]
+
+
+def test_a_text_whose_name_no_file_can_have_is_refused_in_a_line() -> None:
+    with pytest.raises(UserError, match="cannot be looked up: embedded null byte"):
+        choose_folder(Config(data=("a\0b",)))
