@@ -43,7 +43,7 @@ def arrange(runs: Sequence[Summary], words: str, order: str) -> list[Summary]:
     elif order == "steps":
         found.sort(key=lambda run: -run.steps)
     else:
-        found.sort(key=lambda run: -run.started)
+        found.sort(key=lambda run: -run.last_heard)
     return sorted(found, key=lambda run: run.state not in LIVE)
 
 

@@ -6,7 +6,7 @@ has heard of it; what the run then says wins.
 
 import time
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +219,9 @@ class Store:
                 return {"phase", "step"}
             case Intervention() if self.config is not None:
                 self.config = _with(self.config, {event.setting: event.new}) or self.config
+                if event.setting == "epochs" and self.started is not None:
+                    self.epochs = self.config.epochs
+                    self.total_steps = self.epochs * self.started.steps_per_epoch
                 return {"config"}
         return set()
 
@@ -229,7 +232,8 @@ class Store:
             self.phase = "loading"
         if self.attached:
             self.config = _with(Config(), event.config) or self.config
-        self.started, self.step, self.total_steps = event, event.step, event.total_steps
+        self.started = replace(event, preset=event.preset or self.preset)  # only the first start knows it
+        self.step, self.total_steps = event.step, event.total_steps
         if event.steps_per_epoch:
             self.epochs = event.total_steps // event.steps_per_epoch
             self.epoch = min(self.epochs, event.step // event.steps_per_epoch + 1)

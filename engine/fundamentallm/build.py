@@ -32,7 +32,7 @@ FAITHFUL = "goes on faithfully, not to the same bits"
 
 @dataclass
 class Build:
-    """The parts of a run. `notices` are what a person should know about how they came out."""
+    """The parts of a run. `notices` are what a person should know about how they came out, `warnings` what he must."""
 
     config: Config
     device: torch.device
@@ -43,6 +43,7 @@ class Build:
     optimizer: Optimizer
     counters: Counters
     notices: list[str]
+    warnings: list[str]
     changes: dict[str, Any]  # what was newly asked for when it was resumed
     compiled: bool  # decided once, at a run's start
     best_on_disk: float | None = None  # the validation loss of best.pt
@@ -113,11 +114,11 @@ def build(job: Job) -> Build:
     if saved is not None and "compile" not in asked:
         compiled = saved.compiled
     parts = Build(
-        config, device, precision, tokenizer, corpus, model, optimizer, Counters(), [*told], changes, compiled
+        config, device, precision, tokenizer, corpus, model, optimizer, Counters(), [], [*told], changes, compiled
     )
     if size.memory > (free := free_memory(device)):
         advice = out_of_memory(config, len(tokenizer))
-        parts.notices.append(f"memory may run out, {free / 2**30:.1f} GiB are free: {advice}")
+        parts.warnings.append(f"memory may run out, {free / 2**30:.1f} GiB are free: {advice}")
     if saved is not None and source is not None:
         parts.resumed_from = source
         _restore(parts, saved, source)
@@ -162,7 +163,7 @@ def _restore(parts: Build, saved: Checkpoint, source: Path) -> None:
         if value != getattr(saved, name)
     ]
     if other:
-        parts.notices.append(f"{FAITHFUL}: {'; '.join(other)}")
+        parts.warnings.append(f"{FAITHFUL}: {'; '.join(other)}")
 
 
 def _check_rest(parts: Build, source: Path) -> None:

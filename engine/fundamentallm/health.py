@@ -12,7 +12,7 @@ from fundamentallm.estimate import count_memory
 from fundamentallm.events import Evaluated
 
 RISES = 2  # evaluations in a row, at epochs' ends, that make a trend
-FLAT = 0.01  # a fall of less than a hundredth in an epoch is none
+FLAT = 0.01  # a rise or fall of less than a hundredth is none
 
 
 def not_finite(config: Config) -> str:
@@ -78,7 +78,7 @@ class Health:
     def _overfitting(self) -> str:
         best = min(self._epochs, key=lambda e: e.val_loss)
         since = [e for e in self._epochs if e.step > best.step]
-        rising = len(since) >= RISES and all(e.val_loss > best.val_loss for e in since)
+        rising = len(since) >= RISES and all(e.val_loss > best.val_loss * (1 + FLAT) for e in since)
         if not rising or since[-1].train_loss >= best.train_loss:
             return ""
         dropout = round(max(0.1, self.config.dropout) + 0.1, 2)

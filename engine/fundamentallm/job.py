@@ -98,17 +98,30 @@ def prepare_folder(job: Job, *, overwrite: bool = False) -> Path | None:
     return aside
 
 
+def asked_before(folder: Path) -> Config | None:
+    """What the commands that started a run, and went on with it, asked for; None where there is no run."""
+    asked: dict[str, Any] = {}
+    for event in read_story(folder):
+        if isinstance(event, RunStarted):
+            goes_on = event.recovered or event.resumed_from
+            asked = {**asked, **event.changes} if goes_on and asked else event.config
+    known = {name: value for name, value in asked.items() if name in SETTINGS}
+    return resolve(Layer(known)) if known else None
+
+
 def newly_typed(folder: Path, flags: dict[str, Any]) -> dict[str, Any]:
     """The flags that say something else than those with which the run was started, or went on, before.
 
     The others would undo what persons changed since: a recovering command is the starting one, typed again.
     """
-    asked: dict[str, Any] = {}  # by the commands so far
-    for event in read_story(folder):
-        if isinstance(event, RunStarted):
-            goes_on = event.recovered or event.resumed_from
-            asked = {**asked, **event.changes} if goes_on and asked else event.config
-    if not asked:
+    before = asked_before(folder)
+    if before is None:
         return flags
-    before = resolve(Layer({name: value for name, value in asked.items() if name in SETTINGS}))
     return {name: value for name, value in flags.items() if SETTINGS[name].parse(value) != getattr(before, name)}
+
+
+def otherwise(folder: Path, config: Config, flags: dict[str, Any]) -> list[str]:
+    """The settings of which a preset or a file says something else than the run has; it goes on with its own."""
+    before = asked_before(folder)
+    names = [name for name in SETTINGS if name not in flags and name != "output_dir"]
+    return [] if before is None else [name for name in names if getattr(config, name) != getattr(before, name)]

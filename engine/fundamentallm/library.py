@@ -9,14 +9,25 @@ import os
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from fundamentallm.config import SETTINGS, Config, to_dict
 from fundamentallm.errors import UserError
-from fundamentallm.events import Evaluated, Event, Failed, Finished, Phase, Progress, RunStarted, decode, last_step
+from fundamentallm.events import (
+    Evaluated,
+    Event,
+    Failed,
+    Finished,
+    Intervention,
+    Phase,
+    Progress,
+    RunStarted,
+    decode,
+    last_step,
+)
 from fundamentallm.journal import LONGEST_EVENT, Tail
 from fundamentallm.run import JOURNAL, is_held
 from fundamentallm.settings import closest
@@ -190,6 +201,9 @@ def summarize(folder: Path) -> Summary:
                     best = event
             case Phase():
                 phase = event.phase
+            case Intervention(setting="epochs") if start is not None:
+                config = {**start.config, "epochs": event.new}
+                start = replace(start, config=config, total_steps=epochs_of(config) * start.steps_per_epoch)
             case Finished() | Failed():
                 end = event
         steps = last_step(event)

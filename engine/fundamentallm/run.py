@@ -215,7 +215,7 @@ class Watching:
 
 
 class Consoles:
-    """Whether a paused run has lost its last console. One that a shell paused has none to lose."""
+    """Whether a paused run has lost its last console. One that a shell paused has none to lose, whoever looks at it."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / JOURNAL
@@ -226,10 +226,8 @@ class Consoles:
         self._expected = here or self._watched()
 
     def lost(self) -> bool:
-        """Whether there was a console since the pause began, and there is none now."""
-        watched = self._watched()
-        self._expected |= watched
-        return self._expected and not watched
+        """Whether there was a console when the pause began, and there is none now."""
+        return self._expected and not self._watched()
 
     def _watched(self) -> bool:
         """True also where it cannot be told."""

@@ -32,7 +32,7 @@ def run_started(parts: Build, job: Job) -> events.RunStarted:
         resumed_from=str(parts.resumed_from) if parts.resumed_from else None,
         recovered=job.auto,
         changes=parts.changes,
-        preset=job.preset,
+        preset="" if parts.resumed_from else job.preset,
     )
 
 

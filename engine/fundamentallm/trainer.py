@@ -139,6 +139,8 @@ class Trainer:
         self._say(telling.run_started(parts, self._job))
         for text in parts.notices:
             self._notice(text)
+        for text in parts.warnings:
+            self._notice(text, "warning")
         if short := self._saver.warn():
             self._notice(short, "warning")
         if missing := names_without_this_state(parts, self._job):

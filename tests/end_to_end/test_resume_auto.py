@@ -251,3 +251,20 @@ def test_the_flags_of_the_start_change_nothing_also_after_a_resume_by_hand(
 ) -> None:
     assert run(*taken_back).status == 0
     assert load(tmp_path / "run" / "final_model.pt").settings().learning_rate == 0.02
+
+
+def test_the_advice_of_stop_and_watch_can_be_typed_as_it_stands(run: Run, tiny: list[str], tmp_path: Path) -> None:
+    assert run(*tiny, "--epochs=4", "--output-dir=run", "--keep-checkpoints=1", prepare=at({7: KILL})).status != 0
+    for words in (["stop", "run"], ["watch", "run"]):
+        refused = run(*words)
+        assert refused.status in (1, 2) and refused.err.endswith("train --resume auto --output-dir run\n")
+    ended = run("train", "--resume=auto", "--output-dir=run")
+    assert ended.status == 0 and load(tmp_path / "run/final_model.pt").progress().step == 4 * 11
+
+
+def test_a_preset_that_says_otherwise_is_not_passed_over_in_silence(run: Run, tiny: list[str], tmp_path: Path) -> None:
+    assert run(*tiny, "--epochs=1", "--output-dir=run").status == 0
+    data = next(word for word in tiny if word.endswith(".txt"))
+    ended = run("train", data, "--preset=tiny", "--epochs=2", "--output-dir=run", "--resume=auto")
+    assert ended.status == 0 and "run goes on with its own max_seq_len" in ended.err
+    assert load(tmp_path / "run/last.pt").settings().model_dim == 16

@@ -24,7 +24,11 @@ def test_a_paused_run_is_lost_when_the_last_of_its_consoles_goes(tmp_path: Path)
     consoles = Consoles(tmp_path)
     consoles.expect(False)
     assert not consoles.lost()  # a shell paused it: it may rest for ever
+    ada = Watching(tmp_path)
+    ada.close()
+    assert not consoles.lost()  # whoever has a look
     ada, bob = Watching(tmp_path), Watching(tmp_path)
+    consoles.expect(False)
     assert not consoles.lost()
     ada.close()
     assert not consoles.lost()

@@ -72,9 +72,10 @@ def terminations(bench: Bench, count: int, seed: int) -> Row:
         run, status = struck(
             bench, dice, length, dice.choice((1, 1, 2)), lambda run: bench.start(run, RARELY), signal.SIGTERM
         )
-        if status < 0:  # it came before or after anybody minded it: a kill
+        told = list(read_journal(run))
+        if status < 0 or not told:  # it came before there was a run, or before or after anybody minded it
             return finish(bench, run, RARELY, reference)
-        end = list(read_journal(run))[-1]
+        end = told[-1]
         if not isinstance(end, events.Finished) or end.unsaved:
             raise Lost(f"status {status}, and the journal ends with {end}")
         if (saved := ask(lambda: load(run / LAST).counters["step"])) != end.step:

@@ -13,7 +13,7 @@ from fundamentallm.cli.terminal import complain, plain
 from fundamentallm.commands import Command
 from fundamentallm.errors import UserError
 from fundamentallm.events import Answered, Sampled
-from fundamentallm.library import find_run
+from fundamentallm.library import find_run, summarize
 from fundamentallm.session import Attached
 
 PATIENCE = 60.0  # seconds for an answer; a step of a large model takes its time
@@ -92,7 +92,7 @@ def watch(run: str) -> int:
         for event in fresh:
             report.hear(event)
         if gone and not fresh:
-            return 0
+            return _ending(run, folder)
 
 
 def _say(run: str, command: Command, done: str) -> int:
@@ -119,6 +119,14 @@ def _say(run: str, command: Command, done: str) -> int:
         if gone and not fresh:
             raise UserError(f"{run}: ended before it answered")
     complain(f"{run}: no answer in {PATIENCE:.0f} s; it will be obeyed when the step under way is done")
+    return 1
+
+
+def _ending(run: str, folder: Path) -> int:
+    """The status of a watch whose run has no process; says so where it came to no end."""
+    if summarize(folder).state != "interrupted":
+        return 0
+    complain(f"{run}: its process is gone; go on with fundamentallm train --resume auto --output-dir {folder}")
     return 1
 
 

@@ -38,7 +38,7 @@ def lines(job: Job, *, overwrite: bool) -> list[str]:
         f"memory          about {size.memory / 2**20:,.0f} MiB beside the program itself",
         f"time            about {words(seconds)}, judging by a few small steps here",
     ]
-    return [plain(line) for line in [*told, *parts.notices]]
+    return [plain(line) for line in [*told, *parts.notices, *parts.warnings]]
 
 
 def seconds_per_step(job: Job) -> float:

@@ -9,17 +9,21 @@ import os
 import shlex
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from fundamentallm.cli.terminal import Foot, complain, drop_output, fit, is_screen, plain, width
 from fundamentallm.errors import UserError
 from fundamentallm.events import (
+    Answered,
     CheckpointFailed,
     Evaluated,
     Event,
     Failed,
     Finished,
+    Intervention,
     Notice,
+    Phase,
     Progress,
     RunStarted,
     encode,
@@ -55,6 +59,18 @@ class Report:
                 self.say(_opening(event, self._folder))
             case Notice():
                 self.say(event.text)
+            case Phase(phase="compiling"):
+                self.say("compiling the model for this machine")
+            case Answered(ok=True, command="pause"):
+                self.say(f"paused at step {event.step} ({event.who})")
+            case Answered(ok=True, command="resume"):
+                self.say(f"goes on at step {event.step} ({event.who})")
+            case Intervention():
+                if event.setting == "epochs" and self._started is not None:
+                    config = {**self._started.config, "epochs": event.new}
+                    total = epochs_of(config) * self._started.steps_per_epoch
+                    self._started = replace(self._started, config=config, total_steps=total)
+                self.say(f"{event.setting} {event.old} -> {event.new} at step {event.step} ({event.who})")
             case CheckpointFailed():
                 self.say(f"{event.path} could not be saved: {event.why}")
             case Progress():

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ from fundamentallm.cli.terminal import complain, plain
 from fundamentallm.config import SETTINGS, Config, flags_layer, resolve
 from fundamentallm.errors import NothingLeft, UserError
 from fundamentallm.events import Event, Failed, Phase
-from fundamentallm.job import Job, newly_typed, prepare_folder
+from fundamentallm.job import Job, newly_typed, otherwise, prepare_folder
 from fundamentallm.presets import load_config, load_preset
 from fundamentallm.resources import named
-from fundamentallm.run import JOURNAL, LAST, LOCK, RunLock, choose_folder
+from fundamentallm.run import CONFIG, JOURNAL, LAST, LOCK, RunLock, choose_folder
 from fundamentallm.signals import obeyed
 
+OUTSIDE = ("wandb", "log_dir")  # a folder may be a stranger's
 PATIENCE = 5.0  # seconds for a worker that does not start to go
 FLAGS = {name: row for name, row in SETTINGS.items() if name != "data"}  # which is an argument
 
@@ -83,11 +85,17 @@ def command(
         folder = named(flags["output_dir"]) if "output_dir" in flags else checkpoint.parent
         job = Job(Config(), folder, checkpoint, flags)
         return do(job, dry_run, detach, reporter(folder, quiet, as_json), overwrite)
+    own = named(flags["output_dir"]) / CONFIG if auto else None
+    if own is not None and not layers and not flags.get("data") and own.is_file():
+        own_layer = load_config(own)  # the folder says what its run was, but not who else hears of it
+        layers = [replace(own_layer, values={k: v for k, v in own_layer.values.items() if k not in OUTSIDE})]
     config = resolve(*layers, flags_layer(flags))
     if not config.data:
         raise UserError("DATA: name a text file to learn from, or use --preset or --config")
     folder = choose_folder(config, preset or "")
     changes = newly_typed(folder, flags) if auto else {}
+    if auto and (preset or config_file) and (others := otherwise(folder, config, flags)):
+        complain(f"{folder} goes on with its own {', '.join(others)}, whatever --preset or --config say")
     job = Job(config, folder, changes=changes, auto=auto, preset=preset or "")
     try:
         return do(job, dry_run, detach, reporter(job.folder, quiet, as_json), overwrite)
