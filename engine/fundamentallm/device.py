@@ -3,7 +3,7 @@
 import math
 import os
 import sys
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -92,10 +92,17 @@ def free_memory(device: torch.device) -> float:
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration, ValueError):
         return math.inf
-    with suppress(OSError, ValueError):  # a container's share, which is "max" where there is no limit
-        group = Path("/sys/fs/cgroup")
-        free = min(free, int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
-    return free
+    return min(free, room_in(Path("/sys/fs/cgroup")))
+
+
+def room_in(group: Path) -> float:
+    """Bytes that a container may still take, files that are only cached left out; infinite without a limit."""
+    try:
+        most, used = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return most - used + int(stat["inactive_file"])
+    except (OSError, ValueError, KeyError):  # "max": there is none
+        return math.inf
 
 
 def memory_in_use(device: torch.device) -> int:

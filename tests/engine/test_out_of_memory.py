@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from fundamentallm import checkpoint, events, sampler, trainer
+from fundamentallm import checkpoint, device, events, sampler, trainer
 from fundamentallm.checkpoint import load
 from fundamentallm.commands import Sample
 from fundamentallm.config import Config, to_dict
@@ -217,3 +217,24 @@ def test_a_step_that_does_not_fit_leaves_what_can_be_gone_on_from(
     assert load(tmp_path / "run/last.pt").progress().step == 0
     assert isinstance(list(read_journal(tmp_path / "run"))[-1], events.Failed)
     RunLock(tmp_path / "run").release()
+
+
+# ---- what is free ----
+
+
+def test_a_container_has_the_room_of_its_limit_and_cached_files_do_not_count(tmp_path: Path) -> None:
+    assert device.room_in(tmp_path) == float("inf")
+    for name, text in {"max": "1000\n", "current": "900\n", "stat": "anon 1\ninactive_file 250\n"}.items():
+        (tmp_path / f"memory.{name}").write_text(text)
+    assert device.room_in(tmp_path) == 350
+    (tmp_path / "memory.max").write_text("max\n")
+    assert device.room_in(tmp_path) == float("inf")
+
+
+def test_a_run_that_may_not_fit_is_warned_of_before_its_first_step(
+    train: Train, small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fundamentallm.build.free_memory", lambda _: 2.0**10)
+    warnings = [event for event in train(small()).of(events.Notice) if event.level == "warning"]
+    assert len(warnings) == 1 and warnings[0].step == 0
+    assert warnings[0].text.startswith("memory may run out, 0.0 GiB are free: this run needs about ")
