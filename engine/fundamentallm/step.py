@@ -93,7 +93,8 @@ class Stepper:
         scale = tokens if self.precision.narrow else 1  # float16: the sum's gradient, where the mean's would vanish
         total = torch.zeros((), device=self._parameters[0].device)
         for part in range(-(-rows // config.batch_size)):  # parts of masked windows only are not computed
-            inputs, targets = self.corpus.batch(step, part)
+            # contiguous: or compiled code would be made twice, the last batch of an epoch being laid out otherwise
+            inputs, targets = (tensor.contiguous() for tensor in self.corpus.batch(step, part))
             noise = Noise(
                 mix(config.seed, step), self.model.sites, part * config.batch_size, len(inputs), config.dropout,
                 inputs.device,
