@@ -11,6 +11,7 @@ import pickle
 import shutil
 import warnings
 import zipfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,8 @@ def save(checkpoint: Checkpoint, folder: Path, names: list[str]) -> int:
         return size
     finally:
         for path in (temporary, *links):
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # what is left is cleaned away by the next start; the save itself is done, or not
+                path.unlink(missing_ok=True)
 
 
 def load(path: Path) -> Checkpoint:
