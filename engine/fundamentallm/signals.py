@@ -8,12 +8,13 @@ from types import FrameType
 
 
 @contextmanager
-def obeyed(names: Iterable[str], stop: Callable[[], None]) -> Iterator[list[int]]:
+def obeyed(names: Iterable[str], stop: Callable[[], None], received: list[int] | None = None) -> Iterator[list[int]]:
     """Within: the first signal of these names calls `stop`, the second ends the process with status 128 + its number.
 
-    Yields those received. A signal that this system lacks is left out, and a hangup that is ignored (nohup) stays so.
+    Yields those received; in the list that was given, they are seen also where `stop` raises. A signal that this system
+    lacks is left out, and a hangup that is ignored (nohup) stays so.
     """
-    received: list[int] = []
+    received = [] if received is None else received
 
     def arrived(number: int, _: FrameType | None) -> None:
         if received:

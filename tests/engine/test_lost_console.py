@@ -140,6 +140,7 @@ def test_to_go_is_not_to_be_lost(console: Callable[..., Console]) -> None:
 def test_a_run_that_stands_still_ends_with_its_console(console: Callable[..., Console]) -> None:
     it = console(epochs=LONG)
     it.do("ask(Pause())")
+    until(lambda: it.told(events.Phase)[-1].phase == "paused")
     at = it.told(events.Phase)[-1].step
     it.kill()
     it.stops()

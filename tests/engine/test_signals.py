@@ -62,3 +62,18 @@ def test_handlers_are_put_back(tmp_path: Path) -> None:
     with obeyed(["SIGTERM"], lambda: None) as received:
         assert signal.getsignal(signal.SIGTERM) is not before
     assert signal.getsignal(signal.SIGTERM) is before and received == []
+
+
+def test_a_signal_that_comes_before_anything_was_done_is_known_where_stop_raises() -> None:
+    from fundamentallm.signals import obeyed
+
+    def stop() -> None:
+        raise InterruptedError
+
+    received: list[int] = []
+    manager = obeyed(["SIGTERM"], stop, received)
+    manager.__enter__()
+    with pytest.raises(InterruptedError):
+        signal.raise_signal(signal.SIGTERM)
+    manager.__exit__(None, None, None)
+    assert received == [signal.SIGTERM]

@@ -147,13 +147,14 @@ def train(job: Job, report: Report, overwrite: bool) -> int:
     Raises:
         UserError: it cannot be done; what was made for it is gone again.
     """
+    early: list[int] = []
     try:
-        with obeyed(("SIGTERM", "SIGHUP"), _give_up) as received, _prepared(job, overwrite) as aside:
+        with obeyed(("SIGTERM", "SIGHUP"), _give_up, early), _prepared(job, overwrite) as aside:
             from fundamentallm.trainer import Trainer
 
             trainer = Trainer(job, report.hear, lambda: ())
     except GivenUp:
-        return 128 + received[0]
+        return 128 + early[0]
     if aside:
         report.say(f"the old run is in {aside} now")
 
