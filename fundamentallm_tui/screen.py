@@ -201,7 +201,7 @@ class MainScreen(Screen[None]):
 
     def open_run(self, folder: Path, *, resume: bool = False, speed: float = 0.0) -> None:
         """Show a run that another process writes, or wrote; `resume`: then go on with it; `speed`: play it back."""
-        from fundamentallm.session import Attached  # slow to import; the first picture does not wait for it
+        from fundamentallm.attached import Attached  # slow to import; the first picture does not wait for it
 
         try:
             session = Replay(folder, speed) if speed else Attached(folder, stays=True)
