@@ -39,7 +39,7 @@ class Job:
 
 
 def stay_inside(saved: Config, job: Job) -> tuple[Config, list[str]]:
-    """A checkpoint's configuration, in which what reaches out of the run is only what this command itself asks for.
+    """A run's own configuration, in which what reaches out of the run is only what this command itself asks for.
 
     The file may be a stranger's: it may not report to a service, nor write to a folder that is neither the run's nor
     below the current one.
@@ -50,11 +50,11 @@ def stay_inside(saved: Config, job: Job) -> tuple[Config, list[str]]:
     told = []
     if saved.wandb and not (job.config.wandb or "wandb" in job.changes):
         saved = replace(saved, wandb=False)
-        told.append("Weights & Biases is off: the checkpoint asks for it, but not this command; --wandb turns it on")
+        told.append("Weights & Biases is off: the run asks for it, but not this command; --wandb turns it on")
     asked = saved.log_dir == job.config.log_dir or "log_dir" in job.changes
     if saved.tensorboard and not asked and not is_near(saved.log_dir, job.folder):
         told.append(
-            f"TensorBoard's files go to {job.config.log_dir}; the checkpoint says {saved.log_dir}, which only "
+            f"TensorBoard's files go to {job.config.log_dir}; the run says {saved.log_dir}, which only "
             "--log-dir may, as it is not in this folder"
         )
         saved = replace(saved, log_dir=job.config.log_dir)

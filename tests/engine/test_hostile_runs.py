@@ -11,10 +11,11 @@ import pytest
 from fundamentallm import trackers
 from fundamentallm.checkpoint import Checkpoint, load, save
 from fundamentallm.cli import main
-from fundamentallm.config import Config
+from fundamentallm.config import Config, Layer, resolve
 from fundamentallm.events import CheckpointSaved, Evaluated, Failed, Finished, Intervention, Notice, RunStarted
 from fundamentallm.job import Job
 from fundamentallm.journal import Journal, read_journal
+from fundamentallm.presets import load_config, to_yaml
 from fundamentallm.run import RunLock
 from fundamentallm.trainer import Trainer
 
@@ -77,7 +78,7 @@ def test_a_strangers_run_writes_below_its_own_folder_only_and_contacts_nobody(
     assert new == {str(here / "runs")}  # TensorBoard's place where nobody says another; the curves are in runs/theirs
     assert list(here.glob("runs/theirs/events.out.*")) and not Path(logs).exists()
     told = notices(stranger)
-    assert f"TensorBoard's files go to runs; the checkpoint says {logs}, which only --log-dir may" in " ".join(told)
+    assert f"TensorBoard's files go to runs; the run says {logs}, which only --log-dir may" in " ".join(told)
     assert any("--wandb turns it on" in text for text in told)
     started = [event for event in read_journal(stranger) if isinstance(event, RunStarted)][-1]
     assert (started.config["output_dir"], started.config["wandb"]) == (str(stranger), False)
@@ -93,6 +94,32 @@ def test_what_the_command_itself_asks_for_is_done(
     assert main(["train", "--resume-from", str(stranger), "--log-dir", logs, "--wandb"]) == 0
     assert list(Path(logs).glob("theirs/events.out.*")) and asked == ["mine"]
     assert not any("turns it on" in text or "--log-dir" in text for text in notices(stranger))
+
+
+@pytest.mark.parametrize("checkpoints", [True, False])
+def test_neither_does_the_configuration_that_lies_in_the_folder(
+    checkpoints: bool,
+    here: Path,
+    stranger: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(trackers, "WeightsAndBiases", lambda project, *_: asked.append(project) or 1 / 0)
+    logs = str(tmp_path / "logs")
+    theirs = {"log_dir": logs, "tensorboard": True, "wandb": True}
+    config = load_config(change(stranger, **theirs) / "config.yaml").values
+    (stranger / "config.yaml").write_text(to_yaml(resolve(Layer({**config, **theirs}))))
+    if not checkpoints:
+        (stranger / "last.pt").unlink()
+    assert main(["train", "--resume", "auto", "--output-dir", str(stranger)]) == 0
+    told = capsys.readouterr().err
+    assert f"TensorBoard's files go to runs; the run says {logs}, which only --log-dir may" in told
+    assert "Weights & Biases is off: the run asks for it" in told and not Path(logs).exists()
+    again = ["--resume", "auto", "--output-dir", str(stranger), "--wandb", "--log-dir", logs, "--epochs", "3"]
+    assert asked == [] and main(["train", *again]) == 0
+    assert asked and set(asked) == {"fundamentallm"} and list(Path(logs).glob("theirs/events.out.*"))
 
 
 @pytest.mark.parametrize("log_dir", ["logs", "here/../logs", "theirs/logs"])

@@ -6,15 +6,12 @@ from typing import Any
 
 import click
 
-from fundamentallm.cli.options import Group, GroupedCommand, files, options, presets, typed
+from fundamentallm.cli.options import FLAGS, Group, GroupedCommand, layers_of, options, sources, typed
 from fundamentallm.cli.terminal import columns, plain, width
 from fundamentallm.config import SETTINGS, Config, flags_layer, origins, resolve, to_dict
 from fundamentallm.errors import UserError
 from fundamentallm.events import to_line
-from fundamentallm.presets import load_config, load_preset, to_yaml
-from fundamentallm.resources import named
-
-FLAGS = {name: row for name, row in SETTINGS.items() if name != "data"}  # which is an argument
+from fundamentallm.presets import to_yaml
 
 
 @click.group(cls=Group)
@@ -23,17 +20,7 @@ def command() -> None:
 
 
 @command.command(cls=GroupedCommand, rows=FLAGS)
-@click.argument("data", nargs=-1, shell_complete=files)
-@click.option(
-    "--preset", metavar="NAME", shell_complete=presets, help="Start from a preset; `fundamentallm presets` lists them."
-)
-@click.option(
-    "--config",
-    "config_file",
-    metavar="FILE",
-    shell_complete=files,
-    help="Start from a YAML file, such as a run's config.yaml.",
-)
+@sources
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: value, origin and help by name.")
 @click.option("--yaml", "as_yaml", is_flag=True, help="Print YAML that --config reads.")
 @options(FLAGS.values())
@@ -44,8 +31,7 @@ def show(preset: str | None, config_file: str | None, as_json: bool, as_yaml: bo
     """
     if as_json and as_yaml:
         raise UserError("--yaml: --json was given too; leave one out")
-    layers = [load_preset(preset).layer] if preset is not None else []
-    layers += [load_config(named(config_file))] if config_file is not None else []
+    layers = layers_of(preset, config_file)
     layers.append(flags_layer(typed(values)))
     config = resolve(*layers)
     if preset is not None:  # its name says more than the path of its file

@@ -7,7 +7,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from fundamentallm.config import unknown
+from fundamentallm.config import SETTINGS, Layer, unknown
 from fundamentallm.errors import UserError
 from fundamentallm.resources import named
 from fundamentallm.settings import Setting
@@ -94,6 +94,39 @@ class Group(click.Group):
         if ctx.invoked_subcommand is None:
             click.echo(ctx.get_help())
         return result
+
+
+FLAGS = {name: row for name, row in SETTINGS.items() if name != "data"}  # which is an argument
+
+
+def sources(function: Function) -> Function:
+    """Where a configuration comes from, beside flags: DATA, --preset and --config."""
+    for decorate in (
+        click.option(
+            "--config",
+            "config_file",
+            metavar="FILE",
+            shell_complete=files,
+            help="Start from a YAML file, such as a run's config.yaml.",
+        ),
+        click.option(
+            "--preset",
+            metavar="NAME",
+            shell_complete=presets,
+            help="Start from a preset; `fundamentallm presets` lists them.",
+        ),
+        click.argument("data", nargs=-1, shell_complete=files),
+    ):
+        function = decorate(function)
+    return function
+
+
+def layers_of(preset: str | None, config_file: str | None) -> list[Layer]:
+    """The layers below the flags, the later winning."""
+    from fundamentallm.presets import load_config, load_preset
+
+    layers = [load_preset(preset).layer] if preset is not None else []
+    return layers + ([load_config(named(config_file))] if config_file is not None else [])
 
 
 class GroupedCommand(click.Command):

@@ -4,41 +4,28 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from fundamentallm.cli.options import GroupedCommand, files, find_checkpoint, options, presets, typed
+from fundamentallm.cli.options import FLAGS, GroupedCommand, files, find_checkpoint, layers_of, options, sources, typed
 from fundamentallm.cli.report import Report, reporter
 from fundamentallm.cli.terminal import complain, plain
-from fundamentallm.config import SETTINGS, Config, flags_layer, resolve
+from fundamentallm.config import Config, Layer, flags_layer, resolve, to_dict
 from fundamentallm.errors import NothingLeft, UserError
 from fundamentallm.events import Event, Failed, Phase
-from fundamentallm.job import Job, newly_typed, otherwise, prepare_folder
-from fundamentallm.presets import load_config, load_preset
+from fundamentallm.job import Job, newly_typed, otherwise, prepare_folder, stay_inside
+from fundamentallm.presets import load_config
 from fundamentallm.resources import named
 from fundamentallm.run import CONFIG, JOURNAL, LAST, LOCK, RunLock, choose_folder
 from fundamentallm.signals import obeyed
 
-OUTSIDE = ("wandb", "log_dir")  # a folder may be a stranger's
 PATIENCE = 5.0  # seconds for a worker that does not start to go
-FLAGS = {name: row for name, row in SETTINGS.items() if name != "data"}  # which is an argument
 
 
 @click.command(cls=GroupedCommand, rows=FLAGS)
-@click.argument("data", nargs=-1, shell_complete=files)
-@click.option(
-    "--preset", metavar="NAME", shell_complete=presets, help="Start from a preset; `fundamentallm presets` lists them."
-)
-@click.option(
-    "--config",
-    "config_file",
-    metavar="FILE",
-    shell_complete=files,
-    help="Start from a YAML file, such as a run's config.yaml.",
-)
+@sources
 @click.option(
     "--resume-from",
     metavar="CHECKPOINT",
@@ -76,8 +63,7 @@ def command(
     auto = resume is not None
     if auto and (overwrite or resume_from is not None or "output_dir" not in flags):
         raise UserError("--resume auto: needs --output-dir, and neither --resume-from nor --overwrite")
-    layers = [load_preset(preset).layer] if preset is not None else []
-    layers += [load_config(named(config_file))] if config_file is not None else []
+    layers = layers_of(preset, config_file)
     if resume_from is not None:
         if layers:
             complain("--preset and --config are not used: the checkpoint brings its settings")
@@ -87,8 +73,10 @@ def command(
         return do(job, dry_run, detach, reporter(folder, quiet, as_json), overwrite)
     own = named(flags["output_dir"]) / CONFIG if auto else None
     if own is not None and not layers and not flags.get("data") and own.is_file():
-        own_layer = load_config(own)  # the folder says what its run was, but not who else hears of it
-        layers = [replace(own_layer, values={k: v for k, v in own_layer.values.items() if k not in OUTSIDE})]
+        inside, told = stay_inside(resolve(load_config(own)), Job(Config(), own.parent, changes=flags))
+        layers = [Layer(to_dict(inside))]  # the folder says what its run was, but not who else hears of it
+        for line in told:
+            complain(line)
     config = resolve(*layers, flags_layer(flags))
     if not config.data:
         raise UserError("DATA: name a text file to learn from, or use --preset or --config")
