@@ -25,6 +25,7 @@ from fundamentallm.events import (
     Sampled,
     last_step,
 )
+from fundamentallm.library import changed_by, epochs_of
 from fundamentallm.run import LAST
 from fundamentallm_tui import story
 from fundamentallm_tui.merge import merged
@@ -219,9 +220,9 @@ class Store:
                 return {"phase", "step"}
             case Intervention() if self.config is not None:
                 self.config = _with(self.config, {event.setting: event.new}) or self.config
-                if event.setting == "epochs" and self.started is not None:
-                    self.epochs = self.config.epochs
-                    self.total_steps = self.epochs * self.started.steps_per_epoch
+                if self.started is not None:
+                    self.started = changed_by(self.started, event)
+                    self.epochs, self.total_steps = epochs_of(self.started.config), self.started.total_steps
                 return {"config"}
         return set()
 

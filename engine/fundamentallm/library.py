@@ -49,7 +49,7 @@ class Summary:
     state: str
     started: float
     last_heard: float
-    config: dict[str, Any]  # of the last start
+    config: dict[str, Any]  # of the last start, and what persons changed since
     parameters: int
     steps: int
     total_steps: int
@@ -133,6 +133,14 @@ def epochs_of(config: dict[str, Any]) -> int:
     return epochs if isinstance(epochs, int) else 0
 
 
+def changed_by(start: RunStarted, change: Intervention) -> RunStarted:
+    """What a run would say of itself since a person changed a setting of it."""
+    start = replace(start, config={**start.config, change.setting: change.new})
+    if change.setting != "epochs":
+        return start
+    return replace(start, total_steps=epochs_of(start.config) * start.steps_per_epoch)
+
+
 def find_runs(folder: Path | None = None) -> list[Summary]:
     """The runs in a folder and below it, the newest first.
 
@@ -201,9 +209,8 @@ def summarize(folder: Path) -> Summary:
                     best = event
             case Phase():
                 phase = event.phase
-            case Intervention(setting="epochs") if start is not None:
-                config = {**start.config, "epochs": event.new}
-                start = replace(start, config=config, total_steps=epochs_of(config) * start.steps_per_epoch)
+            case Intervention() if start is not None:
+                start = changed_by(start, event)
             case Finished() | Failed():
                 end = event
         steps = last_step(event)

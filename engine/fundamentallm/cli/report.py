@@ -9,7 +9,6 @@ import os
 import shlex
 import sys
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 from fundamentallm.cli.terminal import Foot, complain, drop_output, fit, is_screen, plain, width
@@ -29,7 +28,7 @@ from fundamentallm.events import (
     encode,
 )
 from fundamentallm.job import is_near
-from fundamentallm.library import epochs_of
+from fundamentallm.library import changed_by, epochs_of
 from fundamentallm.run import BEST, FINAL, LAST
 from fundamentallm.text import read_texts
 
@@ -66,10 +65,8 @@ class Report:
             case Answered(ok=True, command="resume"):
                 self.say(f"goes on at step {event.step} ({event.who})")
             case Intervention():
-                if event.setting == "epochs" and self._started is not None:
-                    config = {**self._started.config, "epochs": event.new}
-                    total = epochs_of(config) * self._started.steps_per_epoch
-                    self._started = replace(self._started, config=config, total_steps=total)
+                if self._started is not None:
+                    self._started = changed_by(self._started, event)
                 self.say(f"{event.setting} {event.old} -> {event.new} at step {event.step} ({event.who})")
             case CheckpointFailed():
                 self.say(f"{event.path} could not be saved: {event.why}")
