@@ -14,7 +14,6 @@ from collections import deque
 from contextlib import suppress
 from multiprocessing.queues import Queue
 
-from fundamentallm.attached import Attached as Attached
 from fundamentallm.attached import Watched
 from fundamentallm.commands import Command
 from fundamentallm.events import Event, Failed, Finished

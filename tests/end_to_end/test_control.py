@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from fundamentallm import events
+from fundamentallm.attached import Attached
 from fundamentallm.checkpoint import load
 from fundamentallm.commands import CancelSample, Command, Pause, Resume, Sample, Save, Set, Stop
 from fundamentallm.journal import read_journal
 from fundamentallm.library import read_history
 from fundamentallm.run import is_held
-from fundamentallm.session import Attached
 
 Run = Callable[..., Any]
 LONG = "--epochs=200000"

@@ -16,11 +16,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.summary.writer import event_file_writer
 
 from fundamentallm import events
+from fundamentallm.attached import Attached
 from fundamentallm.checkpoint import load
 from fundamentallm.cli import main
 from fundamentallm.journal import read_journal
 from fundamentallm.library import read_history, summarize
-from fundamentallm.session import Attached
 from fundamentallm_tui.store import Store
 
 EPOCH = 11

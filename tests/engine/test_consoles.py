@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from fundamentallm import events
+from fundamentallm.attached import Attached
 from fundamentallm.commands import CancelSample, Command, Pause, Resume, Sample, Stop
 from fundamentallm.config import Config
 from fundamentallm.journal import Journal
 from fundamentallm.run import Consoles, Watching, move_aside
-from fundamentallm.session import Attached
 
 needs_shared_locks = pytest.mark.skipif(os.name == "nt", reason="no shared locks")
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fundamentallm import events, journal, run
+from fundamentallm.attached import Attached
 from fundamentallm.cli import main
 from fundamentallm.cli.report import Report
 from fundamentallm.config import Config, to_dict
@@ -19,7 +20,6 @@ from fundamentallm.errors import UserError
 from fundamentallm.journal import LONGEST_EVENT, Journal, JournalReader, Tail, read_journal
 from fundamentallm.library import find_runs, read_history, summarize
 from fundamentallm.run import JOURNAL
-from fundamentallm.session import Attached
 
 STARTED = events.RunStarted(
     step=0, version="0", config=to_dict(Config(("a.txt",))), parameters=9, vocab_size=3, steps_per_epoch=10,
@@ -166,7 +166,7 @@ import resource, sys
 from pathlib import Path
 from fundamentallm.library import find_runs, read_history, summarize
 from fundamentallm.journal import Journal, JournalReader
-from fundamentallm.session import Attached
+from fundamentallm.attached import Attached
 folder = Path(sys.argv[1])
 limit = 300 << 20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

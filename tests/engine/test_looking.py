@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from fundamentallm import events
+from fundamentallm.attached import Attached
 from fundamentallm.checkpoint import load
 from fundamentallm.commands import Command, Pause, Resume, Sample, Save
 from fundamentallm.config import Config
@@ -19,7 +20,7 @@ from fundamentallm.job import Job
 from fundamentallm.journal import read_journal
 from fundamentallm.presets import to_yaml
 from fundamentallm.run import is_held
-from fundamentallm.session import Attached, Session
+from fundamentallm.session import Session
 
 EPOCH = 18  # steps: 139 windows, 8 at a time
 PATIENCE = 120.0  # seconds until a test gives up on a process

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from fundamentallm import events
+from fundamentallm.attached import Attached
 from fundamentallm.checkpoint import load
 from fundamentallm.commands import Pause, Resume, Set, Stop
 from fundamentallm.config import Config, to_dict
 from fundamentallm.journal import read_journal
 from fundamentallm.run import RunLock, is_held
-from fundamentallm.session import Attached
 
 LONG = 200_000  # epochs: it ends only when it is told to
 PATIENCE = 120.0

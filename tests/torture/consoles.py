@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from fundamentallm import events
+from fundamentallm.attached import Attached
 from fundamentallm.commands import Pause, Resume, Save, Stop
 from fundamentallm.journal import read_journal, tell
 from fundamentallm.run import is_held
-from fundamentallm.session import Attached
 from tests.torture.bench import Bench, Lost, Row, until, wait
 
 CONSOLE = """

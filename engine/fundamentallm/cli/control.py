@@ -2,11 +2,13 @@
 
 import time
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import click
 
 from fundamentallm import commands
+from fundamentallm.attached import Attached
 from fundamentallm.cli.generate import show
 from fundamentallm.cli.report import Report
 from fundamentallm.cli.terminal import complain, plain
@@ -14,7 +16,6 @@ from fundamentallm.commands import Command
 from fundamentallm.errors import UserError
 from fundamentallm.events import Answered, Sampled
 from fundamentallm.library import find_run, summarize
-from fundamentallm.session import Attached
 
 PATIENCE = 60.0  # seconds for an answer; a step of a large model takes its time
 RUN = click.argument("run")
@@ -126,12 +127,16 @@ def _ending(run: str, folder: Path) -> int:
     """The status of a watch whose run has no process; says so where it came to no end."""
     if summarize(folder).state != "interrupted":
         return 0
-    complain(f"{run}: its process is gone; go on with fundamentallm train --resume auto --output-dir {folder}")
+    complain(f"{run}: its process is gone; {_way_on(folder)}")
     return 1
 
 
 def _live(run: str) -> Path:
     folder = find_run(run)
     if not Attached(folder).alive:
-        raise UserError(f"{run}: is not under way; go on with fundamentallm train --resume auto --output-dir {folder}")
+        raise UserError(f"{run}: is not under way; {_way_on(folder)}")
     return folder
+
+
+def _way_on(folder: Path) -> str:
+    return f"go on with fundamentallm train --resume auto --output-dir {quote(str(folder))}"
