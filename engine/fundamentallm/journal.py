@@ -174,7 +174,7 @@ def tell(folder: Path, command: Command) -> None:
         os.close(file)
 
 
-def said_so_far(folder: Path) -> int:
+def size_of_journal(folder: Path) -> int:
     """The bytes of a run's journal; 0 where there is none."""
     try:
         return (folder / JOURNAL).stat().st_size

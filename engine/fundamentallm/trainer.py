@@ -21,7 +21,7 @@ from fundamentallm.errors import UserError
 from fundamentallm.evaluate import evaluate
 from fundamentallm.health import Health, not_finite, out_of_memory
 from fundamentallm.job import Job
-from fundamentallm.journal import Inbox, Journal, said_so_far
+from fundamentallm.journal import Inbox, Journal, size_of_journal
 from fundamentallm.meter import Meter
 from fundamentallm.presets import to_yaml
 from fundamentallm.run import BEST, CONFIG, FINAL, LAST, TOKENIZER, Consoles, RunLock, check_folder, write_whole
@@ -48,14 +48,14 @@ class Trainer:
         """
         self._job, self._hear, self._listen = job, say, listen
         self.paused = self.stopping = False
-        before = said_so_far(job.folder)
+        before = size_of_journal(job.folder)
         self._parts = build(job)
         self._planned = list(self._parts.interventions)
         self._health = Health(self._parts.config, len(self._parts.tokenizer))
         self._lock = RunLock(job.folder)
         try:
             check_folder(job.folder, may_hold_run=job.continues)  # another may have come and gone meanwhile
-            if said_so_far(job.folder) != before:
+            if size_of_journal(job.folder) != before:
                 raise UserError(f"{job.folder}: another process wrote it meanwhile; say the same again")
             self._inbox = Inbox(job.folder)  # from here on the run can be told things
             self._journal = Journal(job.folder, self._parts.counters.said if job.continues else 0)
