@@ -61,7 +61,7 @@ def check_folder(folder: Path, *, may_hold_run: bool) -> None:
             )
     if not may_hold_run and (folder / JOURNAL).exists():
         raise UserError(
-            f"--output-dir {folder}: holds a run already; go on with --resume-from {folder / LAST}, "
+            f"--output-dir {folder}: holds a run already; go on with --resume auto, "
             "name another folder, or move the old run aside with --overwrite"
         )
     others = [name for name in (CONFIG, TOKENIZER, LAST, BEST, FINAL) if (folder / name).exists()]

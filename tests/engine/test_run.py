@@ -195,7 +195,7 @@ def test_folders_are_numbered_by_what_they_train(tmp_path: Path, monkeypatch: py
 def test_a_folder_that_holds_a_run_is_never_written_over(tmp_path: Path) -> None:
     check_folder(tmp_path, may_hold_run=False)
     (tmp_path / "journal.jsonl").write_text("{}\n")
-    with pytest.raises(UserError, match="holds a run already; go on with --resume-from"):
+    with pytest.raises(UserError, match="holds a run already; go on with --resume auto"):
         check_folder(tmp_path, may_hold_run=False)
     check_folder(tmp_path, may_hold_run=True)
     with pytest.raises(UserError, match="is a file; name a folder"):
