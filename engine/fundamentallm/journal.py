@@ -22,6 +22,7 @@ from fundamentallm.run import COMMANDS, JOURNAL, OURS
 
 LONGEST_COMMAND, LONGEST_EVENT = 1 << 20, 1 << 22  # bytes of a line; ours are shorter, strangers' are passed over
 BLOCK = 1 << 18  # bytes read at once
+TRIES, PAUSE = 10, 0.1  # how often the end of a journal is tried, and seconds between
 
 
 class Journal:
@@ -67,13 +68,35 @@ class Journal:
         self._write()
         os.fsync(self._file)
 
-    def close(self) -> None:
-        """Write no more. Events are stamped as before, for those who listen otherwise."""
+    def settle(self) -> None:
+        """As `sync`, at the end of a run, where no next event will try again: with patience.
+
+        Raises:
+            OSError: the disk refuses still.
+        """
+        for left in reversed(range(TRIES)):
+            try:
+                return self.sync()
+            except OSError:
+                if not left:
+                    raise
+                time.sleep(PAUSE)
+
+    def close(self) -> bool:
+        """Write no more. Events are stamped as before, for those who listen otherwise.
+
+        Returns:
+            Whether all that was said is on the disk.
+        """
+        told = True
         if self._file >= 0:
-            with suppress(OSError):
-                self.sync()
+            try:
+                self.settle()
+            except OSError:
+                told = False
             os.close(self._file)
             self._file = -1
+        return told
 
     def _write(self) -> None:
         while self._waiting:

@@ -24,7 +24,18 @@ from fundamentallm.job import Job
 from fundamentallm.journal import Inbox, Journal, size_of_journal
 from fundamentallm.meter import Meter
 from fundamentallm.presets import to_yaml
-from fundamentallm.run import BEST, CONFIG, FINAL, LAST, TOKENIZER, Consoles, RunLock, check_folder, write_whole
+from fundamentallm.run import (
+    BEST,
+    CONFIG,
+    FINAL,
+    JOURNAL,
+    LAST,
+    TOKENIZER,
+    Consoles,
+    RunLock,
+    check_folder,
+    write_whole,
+)
 from fundamentallm.sampler import answer
 from fundamentallm.saver import EPOCH, HAND, Saver, names_without_this_state
 from fundamentallm.schedule import learning_rate, warmup
@@ -109,14 +120,19 @@ class Trainer:
         """Finish the step under way, save, and return from `run`. Safe to call from a signal handler."""
         self.stopping = True
 
-    def close(self) -> None:
-        """Give the run's directory free. Samples can still be asked for; they are not journaled."""
+    def close(self) -> bool:
+        """Give the run's directory free. Samples can still be asked for; they are not journaled.
+
+        Returns:
+            Whether the journal has all that was said.
+        """
         for tracker in self._trackers:
             with suppress(Exception):
                 tracker.close()
         self._trackers = []
-        self._journal.close()
+        told = self._journal.close()
         self._lock.release()
+        return told
 
     def answer_late(self, heard: Sequence[Command]) -> None:
         """Answer what can still be answered after the end."""
@@ -333,6 +349,10 @@ class Trainer:
         counters, folder = self._counters, self._job.folder
         counters.seconds = self._seconds_before + self._meter.seconds
         name = next((name for name in (BEST, LAST) if (folder / name).exists()), None)
+        try:
+            self._journal.settle()
+        except OSError as error:
+            unsaved = unsaved or f"{JOURNAL}: {error.strerror}"
         finished = telling.finished(self._parts, reason, name, unsaved)
         self._say(finished)
         return finished

@@ -60,8 +60,8 @@ def main(job: Job, events: "Queue[Event]", heard: "Queue[Command | None]") -> No
         except Exception as error:
             traceback.print_exc()
             end = trainer.fail(_words(error), BUG)
-        trainer.close()
-    status = 1 if isinstance(end, Failed) or end.unsaved else 128 + received[0] if received else 0
+        told = trainer.close()
+    status = 1 if isinstance(end, Failed) or end.unsaved or not told else 128 + received[0] if received else 0
     while ears.open:
         trainer.answer_late(ears.listen(timeout=0.25))
     _leave(status)

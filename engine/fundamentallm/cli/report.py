@@ -183,7 +183,7 @@ class Report:
         if files:
             lines.append(f"in {self._folder}: {', '.join(files)}")
         if event.unsaved:
-            lines.append(f"the end could NOT be saved: {event.unsaved}; what is listed above is older")
+            lines.append(f"the end could NOT be saved: {event.unsaved}; what is listed above may be older")
         elif event.reason == "stopped":
             lines.append(
                 f"go on with: fundamentallm train --resume-from {_quoted(str(self._folder / LAST))}{self._asks()}"

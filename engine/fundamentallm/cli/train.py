@@ -159,8 +159,10 @@ def train(job: Job, report: Report, overwrite: bool) -> int:
             trainer.fail(f"{type(error).__name__}: {error}", "this is a fault of the program")
             raise
         finally:
-            trainer.close()
-    if isinstance(end, Failed) or end.unsaved:
+            told = trainer.close()
+    if not told:
+        complain(f"{job.folder / JOURNAL}: its last lines could not be written; the same command again completes it")
+    if isinstance(end, Failed) or end.unsaved or not told:
         return 1
     return 128 + received[0] if received else 0
 
