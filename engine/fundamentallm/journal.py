@@ -68,19 +68,21 @@ class Journal:
         self._write()
         os.fsync(self._file)
 
-    def settle(self) -> None:
+    def settle(self) -> str:
         """As `sync`, at the end of a run, where no next event will try again: with patience.
 
-        Raises:
-            OSError: the disk refuses still.
+        Returns:
+            Why the disk refuses still; empty where it does not.
         """
         for left in reversed(range(TRIES)):
             try:
-                return self.sync()
-            except OSError:
+                self.sync()
+                break
+            except OSError as error:
                 if not left:
-                    raise
+                    return f"{JOURNAL}: {error.strerror}"
                 time.sleep(PAUSE)
+        return ""
 
     def close(self) -> bool:
         """Write no more. Events are stamped as before, for those who listen otherwise.
@@ -88,14 +90,11 @@ class Journal:
         Returns:
             Whether all that was said is on the disk.
         """
-        told = True
-        if self._file >= 0:
-            try:
-                self.settle()
-            except OSError:
-                told = False
-            os.close(self._file)
-            self._file = -1
+        if self._file < 0:
+            return True
+        told = not self.settle()
+        os.close(self._file)
+        self._file = -1
         return told
 
     def _write(self) -> None:

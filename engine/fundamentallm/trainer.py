@@ -24,18 +24,7 @@ from fundamentallm.job import Job
 from fundamentallm.journal import Inbox, Journal, size_of_journal
 from fundamentallm.meter import Meter
 from fundamentallm.presets import to_yaml
-from fundamentallm.run import (
-    BEST,
-    CONFIG,
-    FINAL,
-    JOURNAL,
-    LAST,
-    TOKENIZER,
-    Consoles,
-    RunLock,
-    check_folder,
-    write_whole,
-)
+from fundamentallm.run import BEST, CONFIG, FINAL, LAST, TOKENIZER, Consoles, RunLock, check_folder, write_whole
 from fundamentallm.sampler import answer
 from fundamentallm.saver import EPOCH, HAND, Saver, names_without_this_state
 from fundamentallm.schedule import learning_rate, warmup
@@ -349,11 +338,7 @@ class Trainer:
         counters, folder = self._counters, self._job.folder
         counters.seconds = self._seconds_before + self._meter.seconds
         name = next((name for name in (BEST, LAST) if (folder / name).exists()), None)
-        try:
-            self._journal.settle()
-        except OSError as error:
-            unsaved = unsaved or f"{JOURNAL}: {error.strerror}"
-        finished = telling.finished(self._parts, reason, name, unsaved)
+        finished = telling.finished(self._parts, reason, name, unsaved or self._journal.settle())
         self._say(finished)
         return finished
 
