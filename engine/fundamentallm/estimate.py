@@ -56,9 +56,9 @@ def count_memory(config: Config, vocab_size: int) -> int:
 def compiles(config: Config, device: str, parameters: int, total_steps: int) -> bool:
     """Whether the loss of a run is computed by compiled code; from its size alone, so that a restart decides the same.
 
-    Compiling takes half a minute or more. On two CPU cores it saves 20 ms a step and little else
-    (tests/benchmarks/RESULTS.md); on a GPU, where a small model waits for its launches, or a large one for its memory,
-    it pays over `LONG_STEPS` steps or `LONG_OPERATIONS` operations.
+    On two CPU cores compiling takes 14 to 26 s and makes steps a tenth faster (tests/benchmarks/RESULTS.md). On a GPU a
+    small model waits for its launches, or a large one for its memory: it should pay over `LONG_STEPS` steps or
+    `LONG_OPERATIONS` operations, which are guesses that nobody has measured.
     """
     if config.compile != "auto":
         return config.compile == "always"

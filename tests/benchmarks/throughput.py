@@ -1,14 +1,15 @@
 """Training speed, tokens a second, beside transformers' GPT-2 of the same shape; paired in one process.
 
-    python tests/benchmarks/throughput.py [tiny|small|medium] [--rounds 10]
+    python tests/benchmarks/throughput.py [tiny|small|medium] [--rounds 10] [--compile]
 
 Each round times a few steps of each, one after the other, on the same random text; the ratio is the median over the
 rounds. Ours is the whole step of `fundamentallm` with its default optimizer; theirs is the forward and backward pass of
-`GPT2LMHeadModel` with dropout 0.1, clipping, and torch's fused AdamW.
+`GPT2LMHeadModel` with dropout 0.1, clipping, and torch's fused AdamW. With `--compile` ours is measured compiled, too.
 """
 
 import argparse
 import time
+from collections.abc import Callable
 from statistics import median
 
 import torch
@@ -75,10 +76,20 @@ def main() -> None:
     parser.add_argument("preset", nargs="?", default="tiny")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--steps", type=int, default=3, help="steps of each a round")
+    parser.add_argument("--compile", action="store_true", help="also ours, compiled")
     options = parser.parse_args()
     config = resolve(load_preset(options.preset).layer, flags_layer({"mixed_precision": False, "dropout": 0.1}))
     corpus, vocab_size = corpus_of(config)
-    rows = {"fundamentallm": Ours(config, corpus, vocab_size), "transformers": GPT2(config, corpus, vocab_size)}
+    rows: dict[str, Callable[[int], None]] = {
+        "fundamentallm": Ours(config, corpus, vocab_size),
+        "transformers": GPT2(config, corpus, vocab_size),
+    }
+    if options.compile:
+        compiled, started = Ours(config, corpus, vocab_size), time.perf_counter()
+        if why := compiled.step.compile(0):
+            parser.exit(1, f"cannot compile: {why}\n")
+        rows["compiled"] = compiled
+        print(f"compiling took {time.perf_counter() - started:.0f} s")
     speeds: dict[str, list[float]] = {name: [] for name in rows}
     tokens = config.effective_batch * config.max_seq_len * options.steps
     for turn in range(-1, options.rounds):  # the first is a warm-up
@@ -88,10 +99,11 @@ def main() -> None:
                 take((turn + 1) * options.steps + i)
             if turn >= 0:
                 speeds[name].append(tokens / (time.perf_counter() - started))
-    ratios = [a / b for a, b in zip(*speeds.values(), strict=True)]
+    base = speeds["transformers"]
     for name, values in speeds.items():
-        print(f"{name:14} {median(values):9,.0f} tokens/s")
-    print(f"ratio          {median(ratios):9.2f} (from {min(ratios):.2f} to {max(ratios):.2f} in {len(ratios)} rounds)")
+        ratios = [a / b for a, b in zip(values, base, strict=True)]
+        spread = f"from {min(ratios):.2f} to {max(ratios):.2f} in {len(ratios)} rounds"
+        print(f"{name:14} {median(values):9,.0f} tokens/s {median(ratios):6.2f} x transformers ({spread})")
 
 
 if __name__ == "__main__":
