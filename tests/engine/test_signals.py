@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -55,7 +54,7 @@ def test_a_hangup_that_is_ignored_stays_so() -> None:
     assert process.communicate(timeout=60)[0] == "asked\nsaved\n" and process.returncode == 143
 
 
-def test_handlers_are_put_back(tmp_path: Path) -> None:
+def test_handlers_are_put_back() -> None:
     from fundamentallm.signals import obeyed
 
     before = signal.getsignal(signal.SIGTERM)
