@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from textual.app import App, SystemCommand
@@ -82,28 +81,30 @@ class Console(App[int]):
         """A SIGSTOP cannot be noticed, only its end: give the terminal back then, before it is taken again.
 
         Textual does so for ctrl+z alone; without it a second thread would read the keyboard beside the first, and the
-        console could not be left.
+        console could not be left. In the loop, not wherever a signal finds the program: both wait for a queue that may
+        just be locked by whoever was interrupted.
         """
         stop, go_on = signal.getsignal(signal.SIGTSTP), signal.getsignal(signal.SIGCONT)
         if not (callable(stop) and callable(go_on)):
             return
         given_back = False
 
-        def stopped(number: int, frame: FrameType | None) -> None:
+        def stopped() -> None:
             nonlocal given_back
             given_back = True
-            stop(number, frame)
+            stop(signal.SIGTSTP, None)
 
-        def continued(number: int, frame: FrameType | None) -> None:
+        def continued() -> None:
             nonlocal given_back
             if not given_back and self._driver is not None:
                 self._driver.suspend_application_mode()
             given_back = False
-            go_on(number, frame)
+            go_on(signal.SIGCONT, None)
             self.refresh(layout=True)
 
-        signal.signal(signal.SIGTSTP, stopped)
-        signal.signal(signal.SIGCONT, continued)
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTSTP, stopped)
+        loop.add_signal_handler(signal.SIGCONT, continued)
 
     def _signalled(self, number: int) -> None:
         """The terminal is restored; a run that is under way runs on."""

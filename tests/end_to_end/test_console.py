@@ -187,6 +187,34 @@ def test_training_does_not_wait_for_a_console_that_is_stopped(
     assert seen.status() == 0
 
 
+CONTINUED = """
+import os, signal, sys
+from textual.drivers._writer_thread import WriterThread
+from fundamentallm_tui.__main__ import main
+write = WriterThread.write
+def interrupted(self, text):
+    write(self, text)
+    with self._queue.mutex:
+        if b"IDLE" in text.encode() and not done:
+            done.append(os.kill(os.getpid(), signal.SIGCONT))
+done = []
+WriterThread.write = interrupted
+sys.exit(main())
+"""
+
+
+def test_a_console_that_is_continued_in_the_midst_of_drawing_goes_on(screen: Callable[..., Any], config: Path) -> None:
+    seen = screen(sys.executable, "-c", CONTINUED, "--config", str(config))
+    seen.see("IDLE")
+    time.sleep(0.5)  # the keyboard is taken anew
+    seen.press(KEYS["F5"])
+    seen.see("TRAINING")
+    seen.press(KEYS["F8"])
+    seen.see("STOPPED")
+    seen.press(KEYS["ctrl+q"])
+    assert seen.status() == 0
+
+
 def test_a_signal_restores_the_terminal(screen: Callable[..., Any], config: Path, tmp_path: Path) -> None:
     seen = screen(*CONSOLE, "--config", str(config), "--output-dir", str(tmp_path / "run"))
     seen.see("IDLE")
