@@ -1,5 +1,7 @@
 """The log: lines with the time of day, drawn one by one, so that a long log costs no more than a short one."""
 
+from dataclasses import replace
+
 from rich.segment import Segment
 from rich.style import Style
 from textual.binding import Binding
@@ -32,7 +34,7 @@ class LogView(ScrollView, can_focus=True):
     @property
     def text(self) -> str:
         """All that was logged."""
-        return "\n".join(f"{clock(line.time)} {line.text}" for line in self._lines)
+        return "\n".join(f"{clock(line.time)} {line.words}" for line in self._lines)
 
     def on_mount(self) -> None:
         self.app.theme_changed_signal.subscribe(self, lambda _: self._styles.clear())
@@ -48,12 +50,17 @@ class LogView(ScrollView, can_focus=True):
         """Add lines, all at once."""
         if not lines:
             return
-        self._lines += lines
+        for line in lines:
+            if line.topic and self._lines and self._lines[-1].topic == line.topic:
+                last = self._lines.pop()
+                line = replace(line, times=last.times + line.times)
+                while self._rows and self._rows[-1][0] is last:
+                    self._rows.pop()
+            self._lines.append(line)
+            self._rows += self._wrapped(line)
         if len(self._lines) > MOST_LINES:
             del self._lines[: len(self._lines) - MOST_LINES * 9 // 10]
             self._rows = [row for line in self._lines for row in self._wrapped(line)]
-        else:
-            self._rows += [row for line in lines for row in self._wrapped(line)]
         self._grown()
 
     def clear(self) -> None:
@@ -75,7 +82,7 @@ class LogView(ScrollView, can_focus=True):
 
     def _wrapped(self, line: LogLine) -> list[tuple[LogLine, str, bool]]:
         room = max(10, (self._wide or 80) - INDENT)
-        return [(line, row, n == 0) for n, row in enumerate(wrap(line.text, room))]
+        return [(line, row, n == 0) for n, row in enumerate(wrap(line.words, room))]
 
     def render_line(self, y: int) -> Strip:
         n = self.scroll_offset.y + y

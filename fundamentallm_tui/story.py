@@ -1,7 +1,7 @@
 """The log's words: what each event means, told in one line. Text from outside is made harmless here."""
 
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from fundamentallm.events import (
@@ -28,11 +28,20 @@ PLAIN, FAINT, GOOD, WARN, BAD = "plain", "faint", "good", "warn", "bad"
 
 @dataclass(frozen=True)
 class LogLine:
-    """`kind` decides the colour. `text` holds no control characters."""
+    """`kind` decides the colour. `text` holds no control characters.
+
+    Of lines about one topic that follow one another, the log keeps the last and says how many `times` they came.
+    """
 
     time: float
     kind: str
     text: str
+    topic: str = ""
+    times: int = 1
+
+    @property
+    def words(self) -> str:
+        return self.text if self.times == 1 else f"{self.text}, {self.times} times"
 
 
 def lines(text: str, kind: str, moment: float) -> list[LogLine]:
@@ -53,6 +62,9 @@ def tell(events: list[Event], sample: str, ours: Container[str] = ()) -> list[Lo
         if key[0] is CheckpointSaved:
             told += _saved([event for event in batch if isinstance(event, CheckpointSaved)])
             continue
+        if key[0] is CheckpointFailed:
+            told += _unsaved([event for event in batch if isinstance(event, CheckpointFailed)])
+            continue
         for event in batch:
             kind, text = _words(event, sample, ours)
             told += lines(text, kind, event.time) if text else []
@@ -62,7 +74,14 @@ def tell(events: list[Event], sample: str, ours: Container[str] = ()) -> list[Lo
 def _saved(events: list[CheckpointSaved]) -> list[LogLine]:
     names = ", ".join(event.path for event in events)
     kind = GOOD if any(event.kind in ("hand", "final") for event in events) else FAINT
-    return lines(f"saved {names} ({size(events[0].bytes)})", kind, events[-1].time)
+    told = lines(f"saved {names} ({size(events[0].bytes)})", kind, events[-1].time)
+    return [replace(line, topic=f"saved {names}" if kind == FAINT else "") for line in told]
+
+
+def _unsaved(events: list[CheckpointFailed]) -> list[LogLine]:
+    names = ", ".join(event.path for event in events)
+    told = lines(f"could not save {names}: {events[-1].why}", BAD, events[-1].time)
+    return [replace(line, topic=line.text) for line in told]
 
 
 def _words(event: Event, sample: str, ours: Container[str]) -> tuple[str, str]:
@@ -77,8 +96,6 @@ def _words(event: Event, sample: str, ours: Container[str]) -> tuple[str, str]:
             best = "  best" if event.best else ""
             losses = f"train {loss(event.train_loss)}  val {loss(event.val_loss)}  ppl {event.perplexity:.3g}"
             return PLAIN, f"{where}  {losses}{best}"
-        case CheckpointFailed():
-            return BAD, f"could not save {event.path}: {event.why}"
         case Intervention():
             return PLAIN, f"{event.setting} {shown(event.old)} -> {shown(event.new)} at step {event.step} ({event.who})"
         case Answered(ok=True, command="pause"):

@@ -11,7 +11,7 @@ import pytest
 from fundamentallm.config import SETTINGS, ConfigError, flags_layer, resolve
 from fundamentallm.errors import UserError
 from fundamentallm.estimate import estimate
-from fundamentallm.events import Evaluated, Notice, Phase, Sampled
+from fundamentallm.events import CheckpointFailed, Evaluated, Notice, Phase, Sampled
 from fundamentallm.presets import load_preset
 from fundamentallm.text import read_texts
 from fundamentallm_tui import status
@@ -312,6 +312,27 @@ async def test_a_dead_engine_leaves_a_living_console_that_says_why(workshop: Any
         text = screen_text(seen.app)
         assert "killed by SIGKILL" in text and "RuntimeError: boom" in text
         await seen.started()
+
+
+async def test_saves_in_a_row_share_a_line_and_so_do_failures(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        run = await seen.started()
+        for step in range(1, 31):
+            run.say(workshop.saved(step, "last.pt", "last"), Phase(step=step, phase="training"))
+            if step == 10:
+                run.say(workshop.saved(10, "checkpoint_step_10.pt", "hand"))  # a person asked for it: its own line
+        for step in range(31, 34):
+            names = ("last.pt", "best.pt")
+            run.say(*(CheckpointFailed(step=step, path=name, kind="last", why="disk full") for name in names))
+        run.say(workshop.saved(34, "last.pt", "last"))
+        await seen.until(lambda: seen.main.log_view.text.endswith("(1.6 MB)") and "full" in seen.main.log_view.text)
+        lines = [line[9:] for line in seen.main.log_view.text.splitlines() if "save" in line]
+        assert lines == [
+            "saved last.pt (1.6 MB), 10 times", "saved checkpoint_step_10.pt (1.6 MB)",
+            "saved last.pt (1.6 MB), 20 times", "could not save last.pt, best.pt: disk full, 3 times",
+            "saved last.pt (1.6 MB)",
+        ]  # fmt: skip
+        assert screen_text(seen.app).count("saved last.pt") == 3  # what was replaced is gone from the screen, too
 
 
 async def test_a_run_that_cannot_start_puts_the_words_beside_the_field(workshop: Any) -> None:
