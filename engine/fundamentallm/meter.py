@@ -46,6 +46,7 @@ class Meter:
         self._steps: list[tuple[int, float, int]] = []  # step, learning rate, tokens
         self._marks: deque[tuple[float, int, int]] = deque()  # seconds, tokens, steps, at each report
         self._seconds, self._tokens, self._count = 0.0, 0, 0
+        self._between = 0.0  # seconds
         self._since: float | None = None
 
     def go(self) -> None:
@@ -58,6 +59,10 @@ class Meter:
     def seconds(self) -> float:
         """Time spent stepping."""
         return self._seconds + (time.monotonic() - self._since if self._since is not None else 0.0)
+
+    def add_between(self, seconds: float) -> None:
+        """Time that steps call for beside their own: evaluating and saving. Not what came before the first step."""
+        self._between += seconds if self._count else 0.0
 
     @property
     def full(self) -> bool:
@@ -92,9 +97,9 @@ class Meter:
         return round(self._rate(1), 1)
 
     def eta(self, steps: int) -> float | None:
-        """Seconds that `steps` more will take, or None while that cannot be told."""
+        """Seconds that `steps` more will take, with what comes between them, or None while that cannot be told."""
         rate = self._rate(2)
-        return round(steps / rate, 1) if rate else None
+        return round(steps * (1 / rate + self._between / self._count), 1) if rate else None
 
     def _rate(self, column: int) -> float:
         if not self._marks:

@@ -366,7 +366,10 @@ class Trainer:
         outer = self._phase_now
         self._meter.halt()
         self._phase(phase)
+        began = time.monotonic()
         yield
+        if phase in ("evaluating", "saving"):
+            self._meter.add_between(time.monotonic() - began)
         self._phase("stopping" if self.stopping else outer)
         if outer == "training":
             self._meter.go()

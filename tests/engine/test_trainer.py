@@ -5,11 +5,13 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
-from fundamentallm import commands, events
+from fundamentallm import commands, events, meter
 from fundamentallm.build import Build
 from fundamentallm.checkpoint import Checkpoint, load
 from fundamentallm.commands import Pause, Resume, Sample, Save
@@ -135,3 +137,25 @@ def test_progress_is_said_in_columns_of_equal_length(train: Train, small: Small)
     assert set(commands.NAMES.values()) == {"pause", "resume", "save", "stop", "sample", "cancel_sample", "set"}
     tokens = [event.tokens for event in ran.of(events.Progress)]
     assert tokens == sorted(tokens) and tokens[-1] == 2 * 139 * 16
+
+
+def test_the_time_left_counts_what_comes_between_steps(
+    train: Train, small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(meter, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    clock = meter.Meter(torch.device("cpu"))
+    clock.add_between(100.0)  # before the first step: it says nothing of what is to come
+    clock.go()
+    for n in range(1, 11):
+        clock.add(n, torch.zeros(()), torch.zeros(()), 0.1, 1)
+    now[0] = 10.0
+    clock.read()
+    assert clock.eta(90) == 90.0
+    clock.add_between(5.0)
+    assert clock.eta(90) == 135.0
+
+    between: list[float] = []
+    monkeypatch.setattr(meter.Meter, "add_between", lambda _, seconds: between.append(seconds))
+    train(small(epochs=2), script={3: [Sample(prompt="sea", max_tokens=2)]})
+    assert len(between) == 5  # the first save, two evaluations, and a save after each; not the sample
