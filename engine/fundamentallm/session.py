@@ -28,13 +28,13 @@ QUEUE_SIZE = 1000
 class Session(Watched):
     """A worker that this process started."""
 
-    def __init__(self, job: Job, *, overwrite: bool = False) -> None:
+    def __init__(self, job: Job) -> None:
         """Start the worker; returns at once.
 
         Raises:
             UserError: the job cannot be done; nothing was written.
         """
-        prepare_folder(job, overwrite=overwrite)
+        prepare_folder(job)
         self.folder = job.folder
         spawn = multiprocessing.get_context("spawn")
         self._events: Queue[Event] = spawn.Queue(QUEUE_SIZE)

@@ -152,3 +152,19 @@ def test_what_cannot_start_is_one_line_and_leaves_nothing(here: Path, tiny: list
     status, out, err = detach(here, *tiny)
     assert (status, out) == (2, "") and err.startswith("--output-dir run: holds a run already; ")
     assert {path.name: path.read_bytes() for path in (here / "run").iterdir()} == before
+    status, out, err = detach(here, *tiny, "--overwrite", "--device=cuda:99")  # the old run is put back
+    assert (status, out) == (2, "") and err.startswith("--device cuda:99: ")
+    assert {path.name: path.read_bytes() for path in (here / "run").iterdir()} == before
+    assert not list(here.glob("run.old*"))
+
+
+def test_a_run_that_is_overwritten_is_moved_and_it_is_said_where(here: Path, tiny: list[str], run: Run) -> None:
+    assert run(*tiny, "--epochs=1", "--output-dir=run").status == 0
+    before = (here / "run/journal.jsonl").read_bytes()
+    assert detach(here, *tiny, "--overwrite", "--epochs=200000")[:2] == (
+        0,
+        f"the old run is in run.old-1 now\n{STARTED}",
+    )
+    assert (here / "run.old-1/journal.jsonl").read_bytes() == before
+    assert run("stop", "run").status == 0
+    until(lambda: not is_held(here / "run"))

@@ -190,7 +190,7 @@ class Report:
             )
         if event.path is not None:
             path = _quoted(str(self._folder / Path(event.path).name))
-            lines.append(f"try it with: fundamentallm generate {path} --prompt {self._prompt()}")
+            lines.append(f"try it with: fundamentallm generate {path}{self._prompt()}")
         return "\n".join(lines)
 
     def _asks(self) -> str:
@@ -200,14 +200,15 @@ class Report:
         return " --wandb" * bool(config.get("wandb")) + (f" --log-dir {_quoted(config['log_dir'])}" if far else "")
 
     def _prompt(self) -> str:
-        """A prompt, quoted, whose every character the model knows."""
+        """A prompt whose every character the model knows; none for a run that somebody else started."""
         try:
             text = "".join(read_texts(tuple(self._started.config["data"] if self._started and self._ours else ())))
         except UserError:
-            return '""'
+            return ""
         if set(PROMPT) <= set(text):
-            return f'"{PROMPT}"'
-        return _quoted(" ".join(text.strip().split("\n")[0].split(" ")[:3])[:40])
+            return f' --prompt "{PROMPT}"'
+        words = " ".join(text.strip().split("\n")[0].split(" ")[:3])[:40]
+        return f" --prompt {_quoted(words)}" if words else ""
 
 
 class Quiet(Report):

@@ -107,15 +107,18 @@ def start(job: Job, overwrite: bool) -> int:
     from fundamentallm.session import Session
 
     start_helper()
-    session = Session(job, overwrite=overwrite)
-    said: list[Event] = []
-    while session.alive and not any(isinstance(event, (Phase, Failed)) for event in said):
-        said += session.events(0.2)
-    failed = next((event for event in said if isinstance(event, Failed)), None)
-    if failed is not None or not session.alive:
-        complain(failed.error if failed else f"the run did not start: {session.end}")
-        return 0 if session.wait(PATIENCE) and session.status == 0 else 2
+    with _prepared(job, overwrite) as aside:
+        session = Session(job)
+        said: list[Event] = []
+        while session.alive and not any(isinstance(event, (Phase, Failed)) for event in said):
+            said += session.events(0.2)
+        failed = next((event for event in said if isinstance(event, Failed)), None)
+        if failed is not None or not session.alive:
+            words = failed.error if failed else f"the run did not start: {session.end}"
+            raise (NothingLeft if session.wait(PATIENCE) and session.status == 0 else UserError)(words)
     session.leave()  # to go is not to be lost
+    if aside:
+        print(plain(f"the old run is in {aside} now"))
     print(plain(f"training in the background in {job.folder}; fundamentallm watch {job.folder} shows it"))
     sys.stdout.flush()
     os._exit(0)  # an ordinary end would wait for the run
@@ -183,14 +186,15 @@ def _prepared(job: Job, overwrite: bool) -> Iterator[Path | None]:
     try:
         yield aside
     except BaseException:
-        with suppress(OSError, UserError):  # it is not empty, or somebody else's by now
+        mine = made or ([job.folder] if aside else [])
+        with suppress(OSError, UserError):  # it is gone already, not empty, or somebody else's by now
             journal = job.folder / JOURNAL
-            if job.folder in made and not (journal.exists() and journal.stat().st_size):
+            if job.folder in mine and not (journal.exists() and journal.stat().st_size):
                 with RunLock(job.folder):
                     for path in (journal, job.folder / LOCK):
                         path.unlink(missing_ok=True)
-            for folder in made or ([job.folder] if aside else []):
+            for folder in mine:
                 folder.rmdir()
-            if aside:
-                aside.rename(job.folder)
+        if aside and not job.folder.exists():
+            aside.rename(job.folder)
         raise
