@@ -19,7 +19,7 @@ from fundamentallm_tui.catalogue import LIVE, ORDERS, RESUMABLE, all_runs, arran
 from fundamentallm_tui.dialogs import delete_question
 from fundamentallm_tui.removal import remove_run
 from fundamentallm_tui.runlist import RunList
-from fundamentallm_tui.words import clean, clip, fit, loss, millions, moment, shown
+from fundamentallm_tui.words import clean, clip, fit, loss, millions, moment, shown, wrap
 
 AGAIN = 3.0  # seconds after which the runs are looked at again
 
@@ -109,11 +109,13 @@ class Runs(Screen[Wanted]):
         else:
             val = f", best val {loss(run.best.val_loss)} in epoch {run.best.epoch}" if run.best else ""
             what = f"{run.folder}  {millions(run.parameters)} params, epoch {run.epoch}/{run.epochs}{val}, began"
-            rows.append(Content(clip(clean(f"{what} {moment(run.started)}"), width)))
+            rows += map(Content, _two(f"{what} {moment(run.started)}", width))
             settings = changed(run.config)
             rest = ", ".join(f"{k} {shown(v)}" for k, v in settings.items() if k not in ("data", "output_dir"))
             rest = f"{run.data}: {rest}" if run.data else rest
-            rows.append(Content.styled(clip(clean(rest or "all settings as by default"), width), "$foreground 60%"))
+            rows += (
+                Content.styled(row, "$foreground 60%") for row in _two(rest or "all settings as by default", width)
+            )
             why = {"interrupted": "Its process is gone; r goes on from its last checkpoint."}.get(run.state, run.why)
             rows.append(Content.styled(clip(clean(why), width), "$text-warning"))
         self.query_one("#details", Static).update(Content("\n").join(rows))
@@ -254,3 +256,9 @@ class Compare(ModalScreen[None]):
 
 def _best(run: Summary) -> str:
     return loss(run.best.val_loss if run.best else None)
+
+
+def _two(text: str, width: int) -> list[str]:
+    """A stranger's text in one row or two."""
+    first, *more = wrap(clean(text[: 4 * width]), width)
+    return [first, clip(" ".join(more), width)] if more else [first]

@@ -1,6 +1,7 @@
 """Runs outlive the console: attaching, looking, going on, replaying, leaving, and the library."""
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -437,3 +438,14 @@ async def test_what_was_asked_of_a_run_that_is_being_started_reaches_no_other(
             assert isinstance(seen.run.sent[0], Stop) and told(other) == []
             assert seen.main.link.session is seen.run and seen.main.store.folder == seen.run.folder
             assert "is being started" in seen.main.log_view.text
+
+
+@both_sizes
+async def test_what_is_told_of_a_run_is_not_cut(workshop: Any, make: Any, size: tuple[int, int]) -> None:
+    make("night", evaluated(40, 2.5), learning_rate=0.002, batch_size=7, num_layers=2, epochs=9, dropout=0.3, seed=77)
+    async with workshop.console(size) as seen:
+        await seen.pilot.press("ctrl+o")
+        await seen.until(lambda: isinstance(seen.app.screen, Runs) and "runs/night" in screen_text(seen.app))
+        shown = " ".join(screen_text(seen.app).split())
+        assert re.search(r"best val 2.500 in epoch 1, began 2\d{3}-\d\d-\d\d \d\d:\d\d ", shown)
+        assert "learning_rate 0.002, seed 77" in shown or "seed 77, learning_rate 0.002" in shown
