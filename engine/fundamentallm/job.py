@@ -79,6 +79,8 @@ def prepare_folder(job: Job, *, overwrite: bool = False) -> Path | None:
     Raises:
         UserError: the folder or the data cannot be used; nothing was written.
     """
+    if is_held(job.folder):  # first: nothing else that could be said would help
+        raise UserError(f"{job.folder}: is being written by {holder(job.folder) or 'another process'}")
     check_folder(job.folder, may_hold_run=overwrite or job.continues)
     if job.resume_from is None:
         estimate(job.config, read_texts(job.config.data))
@@ -88,8 +90,6 @@ def prepare_folder(job: Job, *, overwrite: bool = False) -> Path | None:
         raise UserError(
             f"--overwrite: would move {job.resume_from} aside, from which the run is to go on; leave it out"
         )
-    if is_held(job.folder):  # said before a worker is started, which could not tell us
-        raise UserError(f"{job.folder}: is being written by {holder(job.folder) or 'another process'}")
     aside = move_aside(job.folder) if overwrite else None
     try:
         job.folder.mkdir(parents=True, exist_ok=True)

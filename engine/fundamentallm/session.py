@@ -16,7 +16,7 @@ from multiprocessing.queues import Queue
 
 from fundamentallm.attached import Watched
 from fundamentallm.commands import Command
-from fundamentallm.events import Event, Failed, Finished
+from fundamentallm.events import Event, Failed, Finished, RunStarted
 from fundamentallm.job import Job, prepare_folder
 from fundamentallm.journal import JournalReader
 from fundamentallm.run import Watching
@@ -28,13 +28,14 @@ QUEUE_SIZE = 1000
 class Session(Watched):
     """A worker that this process started."""
 
-    def __init__(self, job: Job) -> None:
-        """Start the worker; returns at once.
+    def __init__(self, job: Job, *, prepared: bool = False) -> None:
+        """Start the worker; returns at once. `prepared`: the folder is.
 
         Raises:
             UserError: the job cannot be done; nothing was written.
         """
-        prepare_folder(job)
+        if not prepared:
+            prepare_folder(job)
         self.folder = job.folder
         spawn = multiprocessing.get_context("spawn")
         self._events: Queue[Event] = spawn.Queue(QUEUE_SIZE)
@@ -42,6 +43,7 @@ class Session(Watched):
         self._journal = JournalReader(job.folder)
         old = self._journal.read()  # what an earlier process said is not news
         self._seen = old[-1].seq if old else 0
+        self._ours = False  # it has begun to write the journal; before that another process may
         self._process = spawn.Process(
             target=main, args=(job, self._events, self._commands), name="fundamentallm worker", daemon=False
         )
@@ -71,6 +73,7 @@ class Session(Watched):
         fresh: list[Event] = []
         while self._arrived:
             event = self._arrived.popleft()
+            self._ours |= event.seq > 0
             if not self._ended and event.seq > self._seen + 1:
                 fresh += self._from_journal(event.seq)
             if event.seq > self._seen or event.seq == 0:  # 0: said before there was a journal
@@ -138,6 +141,11 @@ class Session(Watched):
     def _from_journal(self, before: int | None) -> list[Event]:
         """Events after the last one seen, up to (not with) number `before`."""
         missed = [event for event in self._journal.read() if event.seq > self._seen]
+        if not self._ours:
+            pid = self._process.pid
+            begun = (n for n, event in enumerate(missed) if isinstance(event, RunStarted) and event.pid == pid)
+            missed = missed[next(begun, len(missed)) :]
+            self._ours = bool(missed)
         end = next((n for n, event in enumerate(missed, 1) if isinstance(event, (Finished, Failed))), None)
         missed, self._ended = missed[:end], self._ended or end is not None
         if before is not None:

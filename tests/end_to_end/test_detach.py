@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,10 @@ Run = Callable[..., Any]
 PROGRAM = [sys.executable, "-m", "fundamentallm"]
 PATIENCE = 120.0
 STARTED = "training in the background in run; fundamentallm watch run shows it\n"
+REFUSED = (
+    "--output-dir run: holds a run already; go on with --resume auto, name another folder, or move the old run aside "
+    "with --overwrite\n"
+)
 
 
 def until(condition: Callable[[], Any]) -> None:
@@ -147,6 +152,7 @@ def test_what_cannot_start_is_one_line_and_leaves_nothing(here: Path, tiny: list
         status, out, err = detach(here, *arguments)
         assert (status, out, err.count("\n")) == (2, "", 1) and err.startswith(words), (status, out, err)
         assert not (here / "run").exists(), arguments
+    assert run(*tiny, "--device=cuda:99", "--detach", "--output-dir=a/b/c").status == 2 and not (here / "a").exists()
     assert run(*tiny, "--epochs=1", "--output-dir=run").status == 0
     before = {path.name: path.read_bytes() for path in (here / "run").iterdir()}
     status, out, err = detach(here, *tiny)
@@ -167,4 +173,64 @@ def test_a_run_that_is_overwritten_is_moved_and_it_is_said_where(here: Path, tin
     )
     assert (here / "run.old-1/journal.jsonl").read_bytes() == before
     assert run("stop", "run").status == 0
+    until(lambda: not is_held(here / "run"))
+
+
+def worker_of(pid: int) -> int:
+    """The process that trains for a start that waits for it."""
+    for place in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (
+                f"PPid:\t{pid}\n" in (place / "status").read_text()
+                and b"spawn_main" in (place / "cmdline").read_bytes()
+            ):
+                return int(place.name)
+    return 0
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc to find the run's process")
+@pytest.mark.parametrize("breaks", ["its process is killed", "interrupted", "no file can be written"])
+def test_a_start_that_breaks_while_it_loads_puts_the_old_run_back(
+    here: Path, tiny: list[str], run: Run, breaks: str
+) -> None:
+    assert run(*tiny, "--epochs=1", "--output-dir=run").status == 0
+    before = {path.name: path.read_bytes() for path in (here / "run").iterdir()}
+    command = [*PROGRAM, *tiny, "--output-dir=run", "--overwrite", "--detach"]
+    if breaks == "no file can be written":  # found when the run begins
+        command = ["sh", "-c", 'ulimit -f 1; exec "$0" "$@"', *command]
+    starting = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    until(lambda: (here / "run.old-1").exists() or starting.poll() is not None)
+    until(lambda: (here / "run/engine.log").exists() or starting.poll() is not None)
+    worker = worker_of(starting.pid)
+    if breaks == "its process is killed":
+        os.kill(worker, signal.SIGKILL)
+    elif breaks == "interrupted":
+        starting.send_signal(signal.SIGINT)
+    err = starting.communicate(timeout=PATIENCE)[1].lstrip()
+    told = {
+        "its process is killed": (2, "the run did not start: killed by SIGKILL\n"),
+        "interrupted": (130, ""),
+        "no file can be written": (2, "the old run is in run.old-1 now\nrun: File too large\n"),  # its journal says so
+    }
+    assert (starting.returncode, err) == told[breaks] and not Path(f"/proc/{worker}/cmdline").exists()
+    old = here / ("run.old-1" if breaks == "no file can be written" else "run")
+    assert {path.name: path.read_bytes() for path in old.iterdir()} == before
+    assert len(list(here.glob("run*"))) == (2 if breaks == "no file can be written" else 1)
+
+
+def test_of_two_that_start_at_once_one_is_refused(here: Path, tiny: list[str]) -> None:
+    """The second does not take for its own what the first says in the journal."""
+    starts = [
+        subprocess.Popen(
+            [*PROGRAM, *tiny, "--epochs=200000", f"--seed={seed}", "--output-dir=run", "--detach"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )
+        for seed in (1, 2)
+    ]  # fmt: skip
+    ends = sorted((one.wait(PATIENCE), one.stderr.read() if one.stderr else "") for one in starts)
+    (start,) = told(here, events.RunStarted)
+    where = f"process {start.pid} on {start.host}"
+    assert ends[0] == (0, "") and ends[1][0] == 2, ends
+    assert ends[1][1] in (f"run: is being written by {where}\n", REFUSED), ends
+    os.kill(start.pid, signal.SIGTERM)
     until(lambda: not is_held(here / "run"))

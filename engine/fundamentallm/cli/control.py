@@ -2,7 +2,6 @@
 
 import time
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 import click
@@ -11,11 +10,12 @@ from fundamentallm import commands
 from fundamentallm.attached import Attached
 from fundamentallm.cli.generate import show
 from fundamentallm.cli.report import Report
-from fundamentallm.cli.terminal import complain, plain
+from fundamentallm.cli.terminal import complain, one_line, quoted
 from fundamentallm.commands import Command
 from fundamentallm.errors import UserError
 from fundamentallm.events import Answered, Sampled
 from fundamentallm.library import find_run, summarize
+from fundamentallm.run import holder
 
 PATIENCE = 60.0  # seconds for an answer; a step of a large model takes its time
 RUN = click.argument("run")
@@ -115,11 +115,14 @@ def _say(run: str, command: Command, done: str) -> int:
                 if not event.ok:
                     raise UserError(f"{run}: {event.why}")
                 if done:
-                    print(plain(f"{folder}: {done}"))
+                    print(one_line(f"{folder}: {done}"))
                 return 0
         if gone and not fresh:
             raise UserError(f"{run}: ended before it answered")
-    complain(f"{run}: no answer in {PATIENCE:.0f} s; it will be obeyed when the step under way is done")
+    by = holder(folder) or "its process"
+    complain(
+        f"{run}: no answer in {PATIENCE:.0f} s: {by} is busy with a long step, or its folder had another name once"
+    )
     return 1
 
 
@@ -139,4 +142,4 @@ def _live(run: str) -> Path:
 
 
 def _way_on(folder: Path) -> str:
-    return f"go on with fundamentallm train --resume auto --output-dir {quote(str(folder))}"
+    return f"go on with fundamentallm train --resume auto --output-dir {quoted(folder)}"

@@ -14,6 +14,7 @@ from fundamentallm.settings import Setting
 
 Function = Callable[..., Any]
 Completion = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+FLAGS = {name: row for name, row in SETTINGS.items() if name != "data"}  # which is an argument
 METAVARS: dict[type, str] = {int: "N", float: "X", str: "TEXT"}
 
 
@@ -77,28 +78,6 @@ def presets(ctx: click.Context, parameter: click.Parameter, begun: str) -> list[
     return among(preset_names())(ctx, parameter, begun)
 
 
-class Group(click.Group):
-    """A command of commands: an unknown one names the nearest, none at all shows the help."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs, invoke_without_command=True)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        found = super().get_command(ctx, cmd_name)
-        if found is None and not ctx.resilient_parsing:
-            raise UserError(f"{ctx.info_name} {cmd_name}: {unknown('command', cmd_name, self.list_commands(ctx))}")
-        return found
-
-    def invoke(self, ctx: click.Context) -> Any:
-        result = super().invoke(ctx)
-        if ctx.invoked_subcommand is None:
-            click.echo(ctx.get_help())
-        return result
-
-
-FLAGS = {name: row for name, row in SETTINGS.items() if name != "data"}  # which is an argument
-
-
 def sources(function: Function) -> Function:
     """Where a configuration comes from, beside flags: DATA, --preset and --config."""
     for decorate in (
@@ -127,6 +106,25 @@ def layers_of(preset: str | None, config_file: str | None) -> list[Layer]:
 
     layers = [load_preset(preset).layer] if preset is not None else []
     return layers + ([load_config(named(config_file))] if config_file is not None else [])
+
+
+class Group(click.Group):
+    """A command of commands: an unknown one names the nearest, none at all shows the help."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs, invoke_without_command=True)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        found = super().get_command(ctx, cmd_name)
+        if found is None and not ctx.resilient_parsing:
+            raise UserError(f"{ctx.info_name} {cmd_name}: {unknown('command', cmd_name, self.list_commands(ctx))}")
+        return found
+
+    def invoke(self, ctx: click.Context) -> Any:
+        result = super().invoke(ctx)
+        if ctx.invoked_subcommand is None:
+            click.echo(ctx.get_help())
+        return result
 
 
 class GroupedCommand(click.Command):

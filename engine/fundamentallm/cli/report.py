@@ -6,12 +6,11 @@
 """
 
 import os
-import shlex
 import sys
 from contextlib import suppress
 from pathlib import Path
 
-from fundamentallm.cli.terminal import Foot, complain, drop_output, fit, is_screen, plain, width
+from fundamentallm.cli.terminal import Foot, complain, drop_output, fit, is_screen, one_line, quoted, width
 from fundamentallm.errors import UserError
 from fundamentallm.events import (
     Answered,
@@ -179,17 +178,16 @@ class Report:
             epoch = f" (epoch {self._evaluated.epoch})" if self._evaluated else ""
             lines.append(f"final validation loss {event.val_loss:.4f}{epoch}")
         about = {BEST: "lowest validation loss", FINAL: "after the last epoch", LAST: "newest state"}
-        files = [f"{name} ({what})" for name, what in about.items() if (self._folder / name).exists()]
+        files = [f"{name} ({what})" for name, what in about.items() if (self._folder / name).is_file()]
         if files:
-            lines.append(f"in {self._folder}: {', '.join(files)}")
+            lines.append(one_line(f"in {self._folder}: {', '.join(files)}"))
         if event.unsaved:
-            lines.append(f"the end could NOT be saved: {event.unsaved}; what is listed above may be older")
-        elif event.reason == "stopped":
-            lines.append(
-                f"go on with: fundamentallm train --resume-from {_quoted(str(self._folder / LAST))}{self._asks()}"
-            )
+            older = "; what is listed above may be older" if files else ""
+            lines.append(f"the end could NOT be saved: {event.unsaved}{older}")
+        if event.reason == "stopped" and (self._folder / LAST).is_file():
+            lines.append(f"go on with: fundamentallm train --resume-from {quoted(self._folder / LAST)}{self._asks()}")
         if event.path is not None:
-            path = _quoted(str(self._folder / Path(event.path).name))
+            path = quoted(self._folder / Path(event.path).name)
             lines.append(f"try it with: fundamentallm generate {path}{self._prompt()}")
         return "\n".join(lines)
 
@@ -197,7 +195,7 @@ class Report:
         """The flags for what a checkpoint may not ask for itself."""
         config = self._started.config if self._started and self._ours else {}
         far = config.get("tensorboard") and not is_near(config["log_dir"], self._folder)
-        return " --wandb" * bool(config.get("wandb")) + (f" --log-dir {_quoted(config['log_dir'])}" if far else "")
+        return " --wandb" * bool(config.get("wandb")) + (f" --log-dir {quoted(config['log_dir'])}" if far else "")
 
     def _prompt(self) -> str:
         """A prompt whose every character the model knows; none for a run that somebody else started."""
@@ -208,7 +206,7 @@ class Report:
         if set(PROMPT) <= set(text):
             return f' --prompt "{PROMPT}"'
         words = " ".join(text.strip().split("\n")[0].split(" ")[:3])[:40]
-        return f" --prompt {_quoted(words)}" if words else ""
+        return f" --prompt {quoted(words)}" if words else ""
 
 
 class Quiet(Report):
@@ -245,7 +243,7 @@ def reporter(folder: Path, quiet: bool, as_json: bool) -> Report:
 def _opening(event: RunStarted, folder: Path) -> str:
     where = f"going on from {event.resumed_from}, step {event.step}, in" if event.resumed_from else "writing to"
     return (
-        f"{where} {folder}\n{event.parameters:,} parameters, {event.vocab_size} characters, "
+        f"{one_line(f'{where} {folder}')}\n{event.parameters:,} parameters, {event.vocab_size} characters, "
         f"{event.total_steps} steps ({epochs_of(event.config)} epochs of {event.steps_per_epoch}) on {event.device}"
     )
 
@@ -257,10 +255,6 @@ def _failure(event: Failed, folder: Path) -> str:
     if event.saved:
         lines.append(f"the last good state: {folder / Path(event.saved).name}")
     return "\n".join(lines)
-
-
-def _quoted(text: str) -> str:
-    return shlex.quote(plain(text))
 
 
 def _clock(seconds: float | None) -> str:

@@ -3,7 +3,6 @@
 import csv
 import io
 import os
-import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,7 @@ from typing import Any
 import click
 
 from fundamentallm.cli.options import Group, files
-from fundamentallm.cli.terminal import columns, complain, is_screen, one_line, plain, width
+from fundamentallm.cli.terminal import columns, complain, is_screen, one_line, quoted, width
 from fundamentallm.config import SETTINGS
 from fundamentallm.errors import UserError
 from fundamentallm.events import to_line
@@ -91,7 +90,7 @@ def show(run: str) -> None:
     print("\nfiles")
     print("\n".join(columns(_files(folder), right=(1,))))
     if summary.state in ("stopped", "failed", "interrupted") and (folder / LAST).exists():
-        print(f"\ngo on with: fundamentallm train --resume-from {shlex.quote(plain(str(folder / LAST)))}")
+        print(f"\ngo on with: fundamentallm train --resume-from {quoted(folder / LAST)}")
 
 
 @command.command()

@@ -1,6 +1,7 @@
 """Writing to a terminal: what is safe to show there, and lines that are drawn over in place."""
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Collection, Iterable, Sequence
@@ -20,6 +21,11 @@ def plain(text: str) -> str:
 def one_line(text: str) -> str:
     """`text` as a part of one line: newlines and tabs are shown as spaces."""
     return plain(text.replace("\n", " ").replace("\t", " "))
+
+
+def quoted(text: object) -> str:
+    """`text` as one word of a command that a person copies into a shell."""
+    return shlex.quote(plain(str(text)))
 
 
 def columns(rows: Iterable[Sequence[str]], right: Collection[int] = ()) -> list[str]:

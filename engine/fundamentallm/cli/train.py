@@ -4,22 +4,26 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fundamentallm.cli.options import FLAGS, GroupedCommand, files, find_checkpoint, layers_of, options, sources, typed
 from fundamentallm.cli.report import Report, reporter
-from fundamentallm.cli.terminal import complain, plain
-from fundamentallm.config import Config, Layer, flags_layer, resolve, to_dict
+from fundamentallm.cli.terminal import complain, one_line, quoted
+from fundamentallm.config import Config, flags_layer, resolve
 from fundamentallm.errors import NothingLeft, UserError
 from fundamentallm.events import Event, Failed, Phase
 from fundamentallm.job import Job, newly_typed, otherwise, prepare_folder, stay_inside
 from fundamentallm.presets import load_config
 from fundamentallm.resources import named
-from fundamentallm.run import CONFIG, JOURNAL, LAST, LOCK, RunLock, choose_folder
+from fundamentallm.run import CONFIG, ENGINE_LOG, JOURNAL, LAST, LOCK, RunLock, choose_folder
 from fundamentallm.signals import obeyed
+
+if TYPE_CHECKING:
+    from fundamentallm.session import Session
 
 PATIENCE = 5.0  # seconds for a worker that does not start to go
 
@@ -71,12 +75,12 @@ def command(
         folder = named(flags["output_dir"]) if "output_dir" in flags else checkpoint.parent
         job = Job(Config(), folder, checkpoint, flags)
         return do(job, dry_run, detach, reporter(folder, quiet, as_json), overwrite)
-    own = named(flags["output_dir"]) / CONFIG if auto else None
+    own, told = named(flags["output_dir"]) / CONFIG if auto else None, list[str]()
     if own is not None and not layers and not flags.get("data") and own.is_file():
-        inside, told = stay_inside(resolve(load_config(own)), Job(Config(), own.parent, changes=flags))
-        layers = [Layer(to_dict(inside))]  # the folder says what its run was, but not who else hears of it
-        for line in told:
-            complain(line)
+        layer = load_config(own)  # the folder says what its run was, but not who else hears of it
+        job = Job(Config(), own.parent, changes=flags)
+        inside, told = stay_inside(resolve(layer, flags_layer(flags)), job)
+        layers = [replace(layer, values={**layer.values, "wandb": inside.wandb, "log_dir": inside.log_dir})]
     config = resolve(*layers, flags_layer(flags))
     if not config.data:
         raise UserError("DATA: name a text file to learn from, or use --preset or --config")
@@ -84,9 +88,11 @@ def command(
     changes = newly_typed(folder, flags) if auto else {}
     if auto and (preset or config_file) and (others := otherwise(folder, config, flags)):
         complain(f"{folder} goes on with its own {', '.join(others)}, whatever --preset or --config say")
-    job = Job(config, folder, changes=changes, auto=auto, preset=preset or "")
+    job, report = Job(config, folder, changes=changes, auto=auto, preset=preset or ""), reporter(folder, quiet, as_json)
+    for words in told if not any(folder.glob("*.pt")) else ():  # a checkpoint has its own say
+        report.say(words)
     try:
-        return do(job, dry_run, detach, reporter(job.folder, quiet, as_json), overwrite)
+        return do(job, dry_run, detach, report, overwrite)
     except NothingLeft as error:
         if not auto:
             raise
@@ -108,20 +114,36 @@ def start(job: Job, overwrite: bool) -> int:
 
     start_helper()
     with _prepared(job, overwrite) as aside:
-        session = Session(job)
-        said: list[Event] = []
-        while session.alive and not any(isinstance(event, (Phase, Failed)) for event in said):
-            said += session.events(0.2)
-        failed = next((event for event in said if isinstance(event, Failed)), None)
-        if failed is not None or not session.alive:
-            words = failed.error if failed else f"the run did not start: {session.end}"
-            raise (NothingLeft if session.wait(PATIENCE) and session.status == 0 else UserError)(words)
+        session = Session(job, prepared=True)
+        try:
+            _await(session)
+        except BaseException:
+            session.kill()  # nobody may train in a folder that is taken back
+            raise
     session.leave()  # to go is not to be lost
     if aside:
-        print(plain(f"the old run is in {aside} now"))
-    print(plain(f"training in the background in {job.folder}; fundamentallm watch {job.folder} shows it"))
+        print(one_line(f"the old run is in {aside} now"))
+    print(one_line(f"training in the background in {job.folder}; fundamentallm watch {quoted(job.folder)} shows it"))
     sys.stdout.flush()
     os._exit(0)  # an ordinary end would wait for the run
+
+
+def _await(session: "Session") -> None:
+    """Wait until a worker trains.
+
+    Raises:
+        UserError: it does not come to that.
+    """
+    said: list[Event] = []
+    while session.alive and not any(isinstance(event, (Phase, Failed)) for event in said):
+        said += session.events(0.2)
+    failed = next((event for event in said if isinstance(event, Failed)), None)
+    if failed is None and session.alive:
+        return
+    session.leave()  # it would wait for our questions
+    session.wait(PATIENCE)
+    words = failed.error if failed else f"the run did not start: {session.end}"
+    raise NothingLeft(words) if session.status == 0 else UserError(words)
 
 
 def preview(job: Job, overwrite: bool) -> int:
@@ -164,7 +186,8 @@ def train(job: Job, report: Report, overwrite: bool) -> int:
         finally:
             told = trainer.close()
     if not told:
-        complain(f"{job.folder / JOURNAL}: its last lines could not be written; the same command again completes it")
+        again = f"fundamentallm train --resume auto --output-dir {quoted(job.folder)}"
+        complain(f"{job.folder / JOURNAL}: its last lines could not be written; {again} completes it")
     if isinstance(end, Failed) or end.unsaved or not told:
         return 1
     return 128 + received[0] if received else 0
@@ -186,15 +209,23 @@ def _prepared(job: Job, overwrite: bool) -> Iterator[Path | None]:
     try:
         yield aside
     except BaseException:
-        mine = made or ([job.folder] if aside else [])
-        with suppress(OSError, UserError):  # it is gone already, not empty, or somebody else's by now
-            journal = job.folder / JOURNAL
-            if job.folder in mine and not (journal.exists() and journal.stat().st_size):
-                with RunLock(job.folder):
-                    for path in (journal, job.folder / LOCK):
-                        path.unlink(missing_ok=True)
-            for folder in mine:
-                folder.rmdir()
-        if aside and not job.folder.exists():
-            aside.rename(job.folder)
+        _take_back(job.folder, made, aside)
         raise
+
+
+def _take_back(folder: Path, made: list[Path], aside: Path | None) -> None:
+    """Remove the folders of a run that did not come about; an old run comes back, or it is said where it is."""
+    mine, journal = made or ([folder] if aside else []), folder / JOURNAL
+    with suppress(OSError, UserError):  # they are not empty, or somebody else's by now
+        if folder in mine and folder.exists() and not (journal.exists() and journal.stat().st_size):
+            with RunLock(folder):
+                for name in (JOURNAL, ENGINE_LOG, LOCK):
+                    (folder / name).unlink(missing_ok=True)
+        for each in mine:
+            if each.exists():
+                each.rmdir()
+    if aside is not None:
+        try:
+            aside.rename(folder)
+        except OSError:
+            complain(f"the old run is in {aside} now")
