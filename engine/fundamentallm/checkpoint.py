@@ -75,13 +75,17 @@ class Checkpoint:
         return Counters(**self.counters)
 
 
-def save(checkpoint: Checkpoint, folder: Path, names: list[str]) -> int:
-    """Write one state under each of `names`; returns its size in bytes.
+def save(checkpoint: Checkpoint, folder: Path, names: list[str]) -> tuple[int, dict[str, str]]:
+    """Write one state under each of `names`.
+
+    Returns:
+        Its size in bytes, and the names that could not be given to it, with why: something is in the way there.
 
     Raises:
         OSError: it could not be written, or what was read back is damaged. Files of these names are as they were, or
             already new and whole.
     """
+    refused: dict[str, str] = {}
     temporary = folder / f".{names[0]}.{os.getpid()}.tmp"
     links = [folder / f".{name}.{os.getpid()}.link.tmp" for name in names[1:]]
     try:
@@ -99,9 +103,12 @@ def save(checkpoint: Checkpoint, folder: Path, names: list[str]) -> int:
         for link in links:
             _link(temporary, link)
         for path, name in zip([temporary, *links], names, strict=True):
-            os.replace(path, folder / name)
+            try:
+                os.replace(path, folder / name)
+            except OSError as error:
+                refused[name] = error.strerror or str(error)
         sync_folder(folder)
-        return size
+        return size, refused
     finally:
         for path in (temporary, *links):
             with suppress(OSError):  # what is left is cleaned away by the next start; the save itself is done, or not
@@ -129,7 +136,10 @@ def load(path: Path) -> Checkpoint:
         ) from None
     except Exception as error:  # torch raises many kinds for a malformed archive; none is a bug of ours
         raise UserError(f"{path}: is not a checkpoint of this program ({type(error).__name__})") from None
-    return _checked(path, content, path.stat().st_size)
+    checkpoint = _checked(path, content, path.stat().st_size)
+    if broken := next((name for name, tensor in checkpoint.model.items() if not tensor.isfinite().all()), None):
+        raise UserError(f"{path}: its weights are not finite ({broken})")
+    return checkpoint
 
 
 def peek(path: Path) -> Counters | None:

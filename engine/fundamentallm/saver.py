@@ -67,24 +67,26 @@ class Saver:
         return time.monotonic() - self._saved_at >= max(INTERVAL, 50 * self._took)
 
     def save(self, names: list[str]) -> bool:
-        """Write the state of now under every name; what was said before is on the disk first."""
+        """Write the state of now under every name; what was said before is on the disk first. False: not all are."""
         step, started = self._parts.counters.step, time.monotonic()
         try:
             self._journal.sync()
             self._parts.counters.said = self._journal.said
-            written = save(self._parts.checkpoint(), self._folder, names)
+            written, failed = save(self._parts.checkpoint(), self._folder, names)
         except OSError as error:
-            self.unsaved = error.strerror or str(error)
-            for name in names:
-                self._failed[name] = step
-                self._say(CheckpointFailed(step=step, path=name, kind=_kind(name), why=self.unsaved))
-            self._saved_at = time.monotonic()
+            written, failed = 0, dict.fromkeys(names, error.strerror or str(error))
+        self.unsaved = next(iter(failed.values()), "")
+        self._saved_at = time.monotonic()
+        for name, why in failed.items():
+            self._failed[name] = step
+            self._say(CheckpointFailed(step=step, path=name, kind=_kind(name), why=why))
+        done = [name for name in names if name not in failed]
+        if not done:
             return False
-        self.unsaved = ""
-        self._saved_at, self._took = time.monotonic(), time.monotonic() - started
-        if BEST in names:  # also where the process before this one did not come to it
+        self._took = time.monotonic() - started
+        if BEST in done:  # also where the process before this one did not come to it
             self._parts.best_on_disk = self._parts.counters.val_loss
-        for name in names:
+        for name in done:
             self._steps[name] = step
             self._failed.pop(name, None)
             self._say(
@@ -92,7 +94,7 @@ class Saver:
             )
         with suppress(OSError):  # they only take up room; the next save tries again
             self._remove_old()
-        return True
+        return not failed
 
     def _remove_old(self) -> None:
         """Of the epochs up to now: later ones are another history's, which a resumed run has left behind."""

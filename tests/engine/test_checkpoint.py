@@ -2,6 +2,7 @@
 
 import errno
 import io
+import math
 import os
 import pickle
 import zipfile
@@ -41,7 +42,8 @@ def same(a: Checkpoint, b: Checkpoint) -> bool:
 
 
 def test_everything_is_read_back_as_it_was_written(state: Checkpoint, tmp_path: Path) -> None:
-    size = save(state, tmp_path, ["a.pt"])
+    size, refused = save(state, tmp_path, ["a.pt"])
+    assert not refused
     again = load(tmp_path / "a.pt")
     assert same(again, state)
     assert size == (tmp_path / "a.pt").stat().st_size
@@ -224,8 +226,12 @@ def test_a_save_that_fails_leaves_the_old_file_whole_and_no_other(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(module.os, broken, fail)
-    with pytest.raises(OSError, match="No space"):
-        save(Checkpoint(**{**vars(state), "fingerprint": "other"}), folder, ["a.pt", "b.pt"])
+    other = Checkpoint(**{**vars(state), "fingerprint": "other"})
+    if broken == "replace":  # each name for itself
+        assert save(other, folder, ["a.pt", "b.pt"])[1] == dict.fromkeys(["a.pt", "b.pt"], "No space left on device")
+    else:
+        with pytest.raises(OSError, match="No space"):
+            save(other, folder, ["a.pt", "b.pt"])
     assert sorted(path.name for path in folder.iterdir()) == ["a.pt", "b.pt"]
     assert (folder / "a.pt").read_bytes() == before and same(load(folder / "b.pt"), state)
 
@@ -296,3 +302,32 @@ def test_a_failing_disk_is_said_and_training_goes_on(
     assert not list(ran.folder.glob(".*.tmp"))
     assert ran.result.unsaved == ""  # the end was saved
     assert load(ran.folder / "final_model.pt").progress().step == ran.result.step
+
+
+@pytest.mark.parametrize("taken", ["last.pt", "best.pt", "final_model.pt"])
+def test_a_name_that_is_taken_keeps_no_other_from_being_saved(
+    taken: str, train: Callable[..., Any], small: Callable[..., Config]
+) -> None:
+    def script(trainer: Any) -> list[Any]:
+        path = trainer._job.folder / taken
+        if trainer._counters.step == 3 and not path.is_dir():
+            path.unlink(missing_ok=True)
+            path.mkdir()
+        return []
+
+    ran = train(small(epochs=1), script=script)
+    assert {event.path for event in ran.of(events.CheckpointFailed)} == {taken}
+    for name in {"last.pt", "best.pt", "checkpoint_epoch_1.pt", "final_model.pt"} - {taken}:
+        assert load(ran.folder / name).progress().step == ran.result.step, name
+    assert ran.result.unsaved == "Is a directory" and ran.result.path == (
+        "last.pt" if taken == "best.pt" else "best.pt"
+    )
+
+
+def test_weights_that_are_not_finite_are_not_loaded(state: Checkpoint, tmp_path: Path) -> None:
+    name, tensor = next(iter(state.model.items()))
+    broken = tensor.clone()
+    broken.view(-1)[-1] = math.nan
+    save(Checkpoint(**{**vars(state), "model": {**state.model, name: broken}}), tmp_path, ["a.pt"])
+    with pytest.raises(UserError, match=rf"a.pt: its weights are not finite \({name}\)"):
+        load(tmp_path / "a.pt")
