@@ -122,6 +122,8 @@ def build(job: Job) -> Build:
     if saved is not None and source is not None:
         parts.resumed_from = source
         _restore(parts, saved, source)
+        if config.epochs < parts.epoch:
+            raise UserError(f"--epochs {config.epochs}: {source} is in epoch {parts.epoch} already; that is the least")
         if not job.auto or ended(job.folder):  # else its last process was killed before it could say so
             _check_rest(parts, source)
         _respect_best(parts, job)

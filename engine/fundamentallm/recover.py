@@ -35,10 +35,10 @@ def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
         try:
             load(path)
         except UserError as error:
-            damaged.append(f"{error}; an older one is used")
+            damaged.append(str(error))
             continue
-        return path, damaged
-    return None, damaged
+        return path, [f"{error}; an older one is used" for error in damaged]
+    return None, [*damaged, "no checkpoint is whole: the run begins anew"] if damaged else []
 
 
 def interventions_after(folder: Path, step: int) -> list[Intervention]:

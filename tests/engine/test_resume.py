@@ -15,7 +15,9 @@ from fundamentallm.config import Config, ConfigError
 from fundamentallm.errors import UserError
 from fundamentallm.job import Job
 from fundamentallm.journal import read_journal
+from fundamentallm.recover import newest_whole
 from fundamentallm.run import RunLock
+from fundamentallm.trainer import Trainer
 from tests.engine.seen import EPOCH, files, notices, steps_in
 
 Train = Callable[..., Any]
@@ -184,3 +186,27 @@ def test_several_texts_are_trained_on_and_resumed_in_the_same_bits(
     (tmp_path / "texts" / "c.txt").write_text(text[909:])  # the same characters, another border
     with pytest.raises(UserError, match="is not the text that .* was trained on"):
         train(config, resume_from=first.folder / "last.pt")
+
+
+@pytest.mark.parametrize("auto", [True, False])
+def test_fewer_epochs_than_were_begun_are_refused(auto: bool, train: Train, small: Small) -> None:
+    ran = train(small(epochs=4), script={2 * EPOCH + 3: [Stop()]})
+    before = {path.name: path.read_bytes() for path in ran.folder.iterdir()}
+    source = None if auto else ran.folder / "last.pt"
+    with pytest.raises(UserError, match=r"--epochs 2: .*last.pt is in epoch 3 already; that is the least"):
+        Trainer(Job(small(epochs=4), ran.folder, source, {"epochs": 2}, auto), lambda _: None, lambda: ())
+    assert {path.name: path.read_bytes() for path in ran.folder.iterdir()} == before
+    assert (
+        Trainer(Job(small(epochs=4), ran.folder, source, {"epochs": 3}, auto), lambda _: None, lambda: ()).run().step
+        == 3 * EPOCH
+    )
+
+
+def test_a_run_without_a_whole_checkpoint_says_that_it_begins_anew(train: Train, small: Small) -> None:
+    ran = train(small(epochs=1))
+    names = [path.name for path in ran.folder.glob("*.pt")]
+    for name in names:
+        (ran.folder / name).write_bytes((ran.folder / name).read_bytes()[:2000])
+    found, told = newest_whole(ran.folder)
+    assert found is None and len(told) == len(names) + 1 and told[-1] == "no checkpoint is whole: the run begins anew"
+    assert not any("an older one" in words for words in told)
