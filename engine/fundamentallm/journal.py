@@ -37,6 +37,7 @@ class Journal:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | OURS, 0o644)
         self._seq = max(said, _last_seq(self._file))
         self._waiting: deque[bytes] = deque()  # lines; a full disk may let many of them wait
+        self._whole = True
         size = os.fstat(self._file).st_size
         if size and _read_at(self._file, size - 1, 1) != b"\n":
             self._waiting.append(b"\n")  # ends the line that a killed process left torn
@@ -74,14 +75,15 @@ class Journal:
         Returns:
             Why the disk refuses still; empty where it does not.
         """
-        for left in reversed(range(TRIES)):
-            try:
-                self.sync()
-                break
-            except OSError as error:
-                if not left:
-                    return f"{JOURNAL}: {error.strerror}"
+        try:
+            for _ in range(TRIES - 1):
+                with suppress(OSError):
+                    self._write()
+                    break
                 time.sleep(PAUSE)
+            self.sync()  # not tried again: what the system could not write out once, it forgets
+        except OSError as error:
+            return f"{JOURNAL}: {error.strerror}"
         return ""
 
     def close(self) -> bool:
@@ -90,12 +92,11 @@ class Journal:
         Returns:
             Whether all that was said is on the disk.
         """
-        if self._file < 0:
-            return True
-        told = not self.settle()
-        os.close(self._file)
-        self._file = -1
-        return told
+        if self._file >= 0:
+            self._whole = not self.settle()
+            os.close(self._file)
+            self._file = -1
+        return self._whole
 
     def _write(self) -> None:
         while self._waiting:

@@ -37,8 +37,8 @@ class Columns:
 class Meter:
     """Collects steps without waiting for the device, and reads them all at once.
 
-    Time counts only between `go` and `halt`: not while a run is paused, evaluates or saves, nor (the clock stands
-    still then) while the machine sleeps.
+    The steps' own time counts only between `go` and `halt`: not while a run is paused, evaluates or saves, nor (the
+    clock stands still then) while the machine sleeps.
     """
 
     def __init__(self, device: torch.device) -> None:

@@ -217,7 +217,7 @@ class Trainer:
         """Measure the validation loss, say it, and save what an epoch's end or a new best calls for."""
         self._report()
         parts, counters = self._parts, self._counters
-        with self._interlude("evaluating"):
+        with self._interlude("evaluating", due=True):
             result = evaluate(parts.model, parts.corpus.val, parts.config.max_seq_len, parts.precision)
         ended, best = self._parts.epoch_ended, counters.best_val_loss is None or result.loss < counters.best_val_loss
         counters.train_loss, counters.val_loss = counters.epoch_loss / counters.epoch_tokens, result.loss
@@ -242,10 +242,10 @@ class Trainer:
         if names:
             self._save(names)
 
-    def _save(self, names: list[str]) -> bool:
+    def _save(self, names: list[str], *, due: bool = True) -> bool:
         self._report()
         self._counters.seconds = self._seconds_before + self._meter.seconds
-        with self._interlude("saving"):
+        with self._interlude("saving", due=due):
             return self._saver.save(names)
 
     def _obey(self, heard: Sequence[Command]) -> None:
@@ -278,7 +278,7 @@ class Trainer:
                 self.stopping = True
                 self._phase("stopping")
             case commands.Save():
-                self._save([HAND.format(self._counters.step)])
+                self._save([HAND.format(self._counters.step)], due=False)
                 return self._answer(command, self._saver.unsaved)
             case commands.Sample():
                 return self._sample(command)
@@ -337,7 +337,7 @@ class Trainer:
             self._notice(f"stopped early: no improvement in {self._counters.epochs_without_gain} epochs")
         counters, folder = self._counters, self._job.folder
         counters.seconds = self._seconds_before + self._meter.seconds
-        name = next((name for name in (BEST, LAST) if (folder / name).exists()), None)
+        name = next((name for name in (BEST, LAST) if (folder / name).is_file()), None)
         finished = telling.finished(self._parts, reason, name, unsaved or self._journal.settle())
         self._say(finished)
         return finished
@@ -353,7 +353,7 @@ class Trainer:
             sound = False
         if sound and self._counters.step and not self._saver.has(LAST):
             self._saver.save([LAST])
-        saved = LAST if (self._job.folder / LAST).exists() else None
+        saved = LAST if (self._job.folder / LAST).is_file() else None
         failed = events.Failed(step=self._counters.step, error=error, advice=advice, saved=saved)
         self._say(failed)
         return failed
@@ -361,14 +361,15 @@ class Trainer:
     # ---- words ----
 
     @contextmanager
-    def _interlude(self, phase: str) -> Iterator[None]:
-        """Something other than stepping: the clock of the steps stands still, the phase is said."""
+    def _interlude(self, phase: str, *, due: bool = False) -> Iterator[None]:
+        """Something other than stepping: the clock of the steps stands still, the phase is said. `due`: steps to come
+        will call for it, too."""
         outer = self._phase_now
         self._meter.halt()
         self._phase(phase)
         began = time.monotonic()
         yield
-        if phase in ("evaluating", "saving"):
+        if due:
             self._meter.add_between(time.monotonic() - began)
         self._phase("stopping" if self.stopping else outer)
         if outer == "training":

@@ -1,5 +1,6 @@
 """A run's directory: journal, lock, folders."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -273,3 +274,18 @@ def test_windows_starts_no_helper_which_it_does_not_have(monkeypatch: pytest.Mon
 def test_a_text_whose_name_no_file_can_have_is_refused_in_a_line() -> None:
     with pytest.raises(UserError, match="cannot be looked up: embedded null byte"):
         choose_folder(Config(data=("a\0b",)))
+
+
+def test_a_journal_that_the_system_could_not_write_out_does_not_count_as_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing = [True]
+
+    def fsync(file: int) -> None:
+        if failing.pop():  # once; what it forgot then, a second call no longer knows of
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    journal = Journal(tmp_path)
+    journal.say(notice("a"))
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert not journal.close() and not journal.close()

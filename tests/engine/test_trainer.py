@@ -157,5 +157,5 @@ def test_the_time_left_counts_what_comes_between_steps(
 
     between: list[float] = []
     monkeypatch.setattr(meter.Meter, "add_between", lambda _, seconds: between.append(seconds))
-    train(small(epochs=2), script={3: [Sample(prompt="sea", max_tokens=2)]})
-    assert len(between) == 5  # the first save, two evaluations, and a save after each; not the sample
+    train(small(epochs=2), script={3: [Sample(prompt="sea", max_tokens=2), Save()]})
+    assert len(between) == 5  # the first save, two evaluations, a save after each; not what a person asked for
