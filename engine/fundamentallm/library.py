@@ -134,11 +134,16 @@ def epochs_of(config: dict[str, Any]) -> int:
 
 
 def changed_by(start: RunStarted, change: Intervention) -> RunStarted:
-    """What a run would say of itself since a person changed a setting of it."""
-    start = replace(start, config={**start.config, change.setting: change.new})
-    if change.setting != "epochs":
+    """What a run would say of itself since a person changed a setting of it; a stranger's nonsense changes nothing."""
+    row = SETTINGS.get(change.setting)
+    try:
+        config = {**start.config, change.setting: row.parse(change.new)} if row is not None and row.live else None
+    except UserError:
+        config = None
+    if config is None:
         return start
-    return replace(start, total_steps=epochs_of(start.config) * start.steps_per_epoch)
+    total = epochs_of(config) * start.steps_per_epoch if change.setting == "epochs" else start.total_steps
+    return replace(start, config=config, total_steps=total)
 
 
 def find_runs(folder: Path | None = None) -> list[Summary]:

@@ -9,9 +9,9 @@ import pytest
 
 from fundamentallm.config import Config, to_dict
 from fundamentallm.errors import UserError
-from fundamentallm.events import Evaluated, Event, Failed, Finished, Phase, Progress, RunStarted, Sampled
+from fundamentallm.events import Evaluated, Event, Failed, Finished, Intervention, Phase, Progress, RunStarted, Sampled
 from fundamentallm.journal import Journal
-from fundamentallm.library import changed, find_run, find_runs, read_history, summarize
+from fundamentallm.library import changed, changed_by, find_run, find_runs, read_history, summarize
 from fundamentallm.run import JOURNAL, RunLock
 
 CONFIG = to_dict(Config(data=("texts/sea.txt",), epochs=4, learning_rate=0.002))
@@ -191,3 +191,22 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
 def test_only_settings_that_differ_from_the_defaults_are_told() -> None:
     assert changed(CONFIG) == {"data": ["texts/sea.txt"], "epochs": 4, "learning_rate": 0.002}
     assert changed({"epochs": 10, "unknown": 1}) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "new"),
+    [
+        ("epochs", -3),
+        ("epochs", "abc"),
+        ("epochs", True),
+        ("epochs", 10**30),
+        ("x" * 50, 1),
+        ("model_dim", 8),
+        ("seed", 1),
+    ],
+)
+def test_a_change_that_no_run_makes_changes_nothing_that_is_told(name: str, new: Any) -> None:
+    start = started(config={"epochs": 10}, steps_per_epoch=100, total_steps=1000)
+    assert changed_by(start, Intervention(step=1, setting=name, old=0, new=new, who="x")) is start
+    longer = changed_by(start, Intervention(step=1, setting="epochs", old=10, new=12, who="x"))
+    assert (longer.config, longer.total_steps) == ({"epochs": 12}, 1200)
