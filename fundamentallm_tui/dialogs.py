@@ -9,7 +9,7 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-LONELY = "by a console, it saves and ends when none is left"
+LONELY = "if a console paused it, it saves and ends without one"
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Question(ModalScreen[str]):
 
 def quit_question(word: str, *, lonely: bool) -> Question:
     """What to do with a run that is under way when its console is to be closed; `lonely`: it ends without one."""
-    leave = f"Leave it; paused {LONELY}" if lonely else "Leave it running; fllm-tui attach shows it again"
+    leave = f"Leave it; {LONELY}" if lonely else "Leave it running; fllm-tui attach shows it again"
     return Question(
         "Quit",
         f"The run is {word}. What shall become of it?",
@@ -65,7 +65,7 @@ def quit_question(word: str, *, lonely: bool) -> Question:
 def leave_question(folder: str) -> Question:
     """Whether to leave a paused run for another one."""
     choices = [Choice("cancel", "c", "Cancel: stay here"), Choice("leave", "l", "Leave it, and open the other")]
-    return Question("Leave", f"{folder} is paused; paused {LONELY}.", choices)
+    return Question("Leave", f"{folder} is paused; {LONELY}.", choices)
 
 
 def folder_question(folder: str, live: bool) -> Question:

@@ -50,17 +50,20 @@ class LogView(ScrollView, can_focus=True):
         """Add lines, all at once."""
         if not lines:
             return
+        old = last = self._lines[-1] if self._lines else None
+        drawn = stay = len(self._lines)  # the latter: as they are now
         for line in lines:
-            if line.topic and self._lines and self._lines[-1].topic == line.topic:
-                last = self._lines.pop()
-                line = replace(line, times=last.times + line.times)
-                while self._rows and self._rows[-1][0] is last:
-                    self._rows.pop()
-            self._lines.append(line)
-            self._rows += self._wrapped(line)
+            if last is not None and line.repeats and (line.kind, line.text) == (last.kind, last.text):
+                last = self._lines[-1] = replace(line, times=last.times + 1)
+                stay = min(stay, len(self._lines) - 1)
+            else:
+                self._lines.append(last := line)
         if len(self._lines) > MOST_LINES:
             del self._lines[: len(self._lines) - MOST_LINES * 9 // 10]
-            self._rows = [row for line in self._lines for row in self._wrapped(line)]
+            self._rows, stay = [], 0
+        while stay < drawn and self._rows and self._rows[-1][0] is old:
+            self._rows.pop()
+        self._rows += (row for line in self._lines[stay:] for row in self._wrapped(line))
         self._grown()
 
     def clear(self) -> None:

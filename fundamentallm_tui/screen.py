@@ -331,6 +331,8 @@ class MainScreen(Screen[None]):
     @on(Gone)
     def _gone(self, gone: Gone) -> None:
         if gone.link is self.link:
+            if self.store.attached and self.store.folder is not None and not self.store.folder.exists():
+                self.store.saved = ""
             self.show_changes(self.store.died(gone.end, gone.tail))
             if (config := offered(self.store)) is not None:
                 self.form.fill(config, self.store.preset)

@@ -25,7 +25,7 @@ from fundamentallm.events import (
     Sampled,
     last_step,
 )
-from fundamentallm.library import changed_by, epochs_of
+from fundamentallm.library import changed_by
 from fundamentallm.run import LAST
 from fundamentallm_tui import story
 from fundamentallm_tui.merge import merged
@@ -179,7 +179,10 @@ class Store:
         self.phase, self.wanted = FAILED, ""
         if self.attached:  # nobody knows of a failure
             self.phase, tail = STOPPED, tail[-3:]
-            self.say("The journal ends here." if self.replayed else "Interrupted: its process is gone.", story.BAD)
+            self.say(
+                "The journal ends here." if self.replayed else f"Interrupted: {end or 'its process is gone'}.",
+                story.BAD,
+            )
         else:
             self.say(f"The engine is gone: {end or 'nobody knows why'}. Its last words, from engine.log:", story.BAD)
             tail = tail or ["(it said nothing)"]
@@ -222,7 +225,7 @@ class Store:
                 self.config = _with(self.config, {event.setting: event.new}) or self.config
                 if self.started is not None:
                     self.started = changed_by(self.started, event)
-                    self.epochs, self.total_steps = epochs_of(self.started.config), self.started.total_steps
+                    self.epochs, self.total_steps = self.config.epochs, self.started.total_steps
                 return {"config"}
         return set()
 

@@ -30,13 +30,13 @@ PLAIN, FAINT, GOOD, WARN, BAD = "plain", "faint", "good", "warn", "bad"
 class LogLine:
     """`kind` decides the colour. `text` holds no control characters.
 
-    Of lines about one topic that follow one another, the log keeps the last and says how many `times` they came.
+    Of the same line again and again, where it is one that `repeats`, the log keeps the last and says how many `times`.
     """
 
     time: float
     kind: str
     text: str
-    topic: str = ""
+    repeats: bool = False
     times: int = 1
 
     @property
@@ -50,14 +50,14 @@ def lines(text: str, kind: str, moment: float) -> list[LogLine]:
 
 
 def tell(events: list[Event], sample: str, ours: Container[str] = ()) -> list[LogLine]:
-    """The lines of a batch of events; files that were saved at one step share a line.
+    """The lines of a batch of events; files that were saved at one step, or could not be, share a line.
 
     Args:
         sample: the id of the sample that is shown elsewhere.
         ours: the ids of the commands of this console; of all others it is said who gave them.
     """
     told: list[LogLine] = []
-    for key, group in groupby(events, lambda event: (type(event), getattr(event, "step", 0))):
+    for key, group in groupby(events, _alike):
         batch = list(group)
         if key[0] is CheckpointSaved:
             told += _saved([event for event in batch if isinstance(event, CheckpointSaved)])
@@ -71,17 +71,21 @@ def tell(events: list[Event], sample: str, ours: Container[str] = ()) -> list[Lo
     return told
 
 
+def _alike(event: Event) -> tuple[type, int, str]:
+    return type(event), getattr(event, "step", 0), getattr(event, "why", "")
+
+
 def _saved(events: list[CheckpointSaved]) -> list[LogLine]:
     names = ", ".join(event.path for event in events)
     kind = GOOD if any(event.kind in ("hand", "final") for event in events) else FAINT
     told = lines(f"saved {names} ({size(events[0].bytes)})", kind, events[-1].time)
-    return [replace(line, topic=f"saved {names}" if kind == FAINT else "") for line in told]
+    return [replace(line, repeats=kind == FAINT) for line in told]
 
 
 def _unsaved(events: list[CheckpointFailed]) -> list[LogLine]:
     names = ", ".join(event.path for event in events)
     told = lines(f"could not save {names}: {events[-1].why}", BAD, events[-1].time)
-    return [replace(line, topic=line.text) for line in told]
+    return [replace(line, repeats=True) for line in told]
 
 
 def _words(event: Event, sample: str, ours: Container[str]) -> tuple[str, str]:

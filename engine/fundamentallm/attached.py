@@ -69,7 +69,9 @@ class Attached(Watched):
 
     @property
     def end(self) -> str:
-        return "" if self.alive else "its process is gone"
+        if self.alive:
+            return ""
+        return "its process is gone" if (self.folder / JOURNAL).exists() else "its folder is gone or has another name"
 
     def leave(self) -> None:
         """Watch no more; the run does not depend on it unless it is paused."""

@@ -449,3 +449,15 @@ async def test_what_is_told_of_a_run_is_not_cut(workshop: Any, make: Any, size: 
         shown = " ".join(screen_text(seen.app).split())
         assert re.search(r"best val 2.500 in epoch 1, began 2\d{3}-\d\d-\d\d \d\d:\d\d ", shown)
         assert "learning_rate 0.002, seed 77" in shown or "seed 77, learning_rate 0.002" in shown
+
+
+async def test_a_run_whose_folder_is_gone_is_not_called_dead_and_offers_nothing(workshop: Any, make: Any) -> None:
+    folder = make("far")
+    with alive(folder):
+        async with workshop.console() as seen:
+            seen.main.open_run(folder)
+            await seen.until(lambda: "TRAINING" in seen.status)
+            folder.rename(folder.with_name("moved"))
+            await seen.until(lambda: "TRAINING" not in seen.status)
+            log = seen.main.log_view.text
+            assert "Interrupted: its folder is gone or has another name." in log and "goes on from" not in log

@@ -324,13 +324,14 @@ async def test_saves_in_a_row_share_a_line_and_so_do_failures(workshop: Any) -> 
         for step in range(31, 34):
             names = ("last.pt", "best.pt")
             run.say(*(CheckpointFailed(step=step, path=name, kind="last", why="disk full") for name in names))
+        run.say(*(CheckpointFailed(step=34, path=why, kind="last", why=why) for why in ("one", "two")))
         run.say(workshop.saved(34, "last.pt", "last"))
         await seen.until(lambda: seen.main.log_view.text.endswith("(1.6 MB)") and "full" in seen.main.log_view.text)
         lines = [line[9:] for line in seen.main.log_view.text.splitlines() if "save" in line]
         assert lines == [
             "saved last.pt (1.6 MB), 10 times", "saved checkpoint_step_10.pt (1.6 MB)",
             "saved last.pt (1.6 MB), 20 times", "could not save last.pt, best.pt: disk full, 3 times",
-            "saved last.pt (1.6 MB)",
+            "could not save one: one", "could not save two: two", "saved last.pt (1.6 MB)",
         ]  # fmt: skip
         assert screen_text(seen.app).count("saved last.pt") == 3  # what was replaced is gone from the screen, too
 
