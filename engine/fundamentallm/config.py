@@ -143,7 +143,7 @@ class Config:
     )
     on_console_loss: str = setting(
         "continue", group=RUN, choices=("continue", "stop"), live=True,
-        help="What a run does when its console is lost. Paused by one, it saves and ends with the last.",
+        help="What a run does when its console is lost. Paused in a console, it saves and ends when the last one goes.",
     )  # fmt: skip
     output_dir: str | None = setting(
         None, group=RUN, help="The folder of the run.", auto="runs/<preset or data>-<n>"

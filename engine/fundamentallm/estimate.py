@@ -56,9 +56,9 @@ def count_memory(config: Config, vocab_size: int) -> int:
 def compiles(config: Config, device: str, parameters: int, total_steps: int) -> bool:
     """Whether the loss of a run is computed by compiled code; from its size alone, so that a restart decides the same.
 
-    On two CPU cores compiling takes 14 to 26 s and makes steps a tenth faster (tests/benchmarks/RESULTS.md). On a GPU a
-    small model waits for its launches, or a large one for its memory: it should pay over `LONG_STEPS` steps or
-    `LONG_OPERATIONS` operations, which are guesses that nobody has measured.
+    On two CPU cores compiling takes 14 to 26 s, and training is 5 to 12 % faster: see tests/benchmarks/RESULTS.md. It
+    should pay on a GPU, where a small model waits for its launches, and a large one for its memory, over `LONG_STEPS`
+    steps or `LONG_OPERATIONS` operations: guesses that nobody has measured.
     """
     if config.compile != "auto":
         return config.compile == "always"

@@ -154,8 +154,8 @@ class Notice(Event):
 class Finished(Event):
     """The run ended as it should. `reason`: completed, patience or stopped. Losses are None if never measured.
 
-    `path`, in the run's folder, is the checkpoint to use; `unsaved` says why the end could not be saved, and is empty
-    when it was.
+    `path`, in the run's folder, is the checkpoint to use; `unsaved` says why the end could not be saved, or not be
+    told to the journal, and is empty when it was.
     """
 
     step: int

@@ -199,7 +199,7 @@ def interrupted(self, text):
             done.append(os.kill(os.getpid(), signal.SIGCONT))
 done = []
 WriterThread.write = interrupted
-sys.exit(main())
+sys.exit(main() or not done)
 """
 
 

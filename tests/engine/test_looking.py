@@ -21,8 +21,8 @@ from fundamentallm.journal import read_journal
 from fundamentallm.presets import to_yaml
 from fundamentallm.run import is_held
 from fundamentallm.session import Session
+from tests.engine.seen import EPOCH
 
-EPOCH = 18  # steps: 139 windows, 8 at a time
 PATIENCE = 120.0  # seconds until a test gives up on a process
 SETTINGS: dict[str, Any] = {"dropout": 0.2, "augment": "casing=0.1", "accumulation_steps": 2, "batch_size": 4}
 

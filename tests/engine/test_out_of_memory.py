@@ -20,10 +20,10 @@ from fundamentallm.journal import read_journal
 from fundamentallm.optim import Optimizer
 from fundamentallm.run import RunLock
 from fundamentallm.step import Stepper
+from tests.engine.seen import EPOCH
 
 Train = Callable[..., Any]
 Small = Callable[..., Config]
-EPOCH = 18
 ADVICE = re.compile(r"this run needs about \d+ MiB; less: --batch-size 4 --accumulation-steps 2 \(about \d+ MiB\), .*")
 KINDS: dict[str, Exception] = {
     "cpu": RuntimeError("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you "

@@ -21,10 +21,10 @@ from fundamentallm.errors import UserError
 from fundamentallm.events import Evaluated, Notice, Progress, RunStarted
 from fundamentallm.journal import read_journal
 from fundamentallm.run import RunLock
+from tests.engine.seen import EPOCH
 
 Train = Callable[..., Any]
 Small = Callable[..., Config]
-EPOCH = 18
 CURVES = {"loss/train", "learning_rate", "grad_norm", "tokens_per_second", "loss/val", "perplexity"}
 
 
