@@ -37,7 +37,7 @@ def arrange(runs: Sequence[Summary], words: str, order: str) -> list[Summary]:
     wanted = words.lower().split()
     found = [run for run in runs if all(word in _text(run) for word in wanted)]
     if order == "name":
-        found.sort(key=lambda run: str(run.folder))
+        found.sort(key=lambda run: str(run.folder).lower())
     elif order == "best loss":
         found.sort(key=lambda run: run.best.val_loss if run.best else float("inf"))
     elif order == "steps":
