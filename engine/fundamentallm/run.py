@@ -120,6 +120,9 @@ class RunLock:
             if error.errno not in TAKEN:
                 raise UserError(f"{path}: cannot be locked: {error.strerror}") from None
             raise UserError(f"{folder}: is being written by {holder(folder) or 'another process'}") from None
+        if not _is_at(self._file, path):
+            os.close(self._file)
+            raise UserError(f"{folder}: was moved or removed meanwhile; say the same again")
         words = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode()
         with suppress(OSError):  # a full disk: the lock holds without words, but its length says that it is one
             os.ftruncate(self._file, 0)
@@ -150,6 +153,14 @@ def _patiently(lock: Callable[[], None]) -> None:
             if error.errno not in TAKEN or time.monotonic() >= deadline:
                 raise
             time.sleep(0.01)
+
+
+def _is_at(file: int, path: Path) -> bool:
+    """Whether an open file is the one of that name; whoever held its lock may have removed or moved it."""
+    try:
+        return os.path.samestat(os.fstat(file), os.stat(path))
+    except OSError:
+        return False
 
 
 def _lock_shared(file: int) -> None:

@@ -73,9 +73,9 @@ class Session(Watched):
         fresh: list[Event] = []
         while self._arrived:
             event = self._arrived.popleft()
-            self._ours |= event.seq > 0
             if not self._ended and event.seq > self._seen + 1:
                 fresh += self._from_journal(event.seq)
+            self._ours |= event.seq > 0
             if event.seq > self._seen or event.seq == 0:  # 0: said before there was a journal
                 self._seen = max(self._seen, event.seq)
                 self._ended |= isinstance(event, (Finished, Failed))

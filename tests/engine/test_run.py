@@ -289,3 +289,28 @@ def test_a_journal_that_the_system_could_not_write_out_does_not_count_as_told(
     journal.say(notice("a"))
     monkeypatch.setattr(os, "fsync", fsync)
     assert not journal.close() and not journal.close()
+
+
+@pytest.mark.parametrize("how", ["removed", "moved aside", "another"])
+def test_a_lock_on_a_file_that_is_not_there_any_more_is_none(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever held it took the folder back, or moved it, while we waited."""
+    folder, real = tmp_path / "run", run._lock
+    folder.mkdir()
+
+    def lock(file: int) -> None:
+        if how == "moved aside":
+            folder.rename(tmp_path / "run.old-1")
+        else:
+            (folder / "lock").unlink()
+        if how == "another":
+            (folder / "lock").touch()
+        real(file)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run, "_lock", lock)
+        with pytest.raises(UserError, match="run: was moved or removed meanwhile; say the same again"):
+            RunLock(folder)
+    folder.mkdir(exist_ok=True)
+    RunLock(folder).release()
