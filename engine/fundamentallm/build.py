@@ -32,7 +32,7 @@ FAITHFUL = "goes on faithfully, not to the same bits"
 
 @dataclass
 class Build:
-    """The parts of a run. `notices` are what a person should know about how they came out, `warnings` what he must."""
+    """The parts of a run. `notices` are what people should know about how they came out, `warnings` what they must."""
 
     config: Config
     device: torch.device

@@ -314,3 +314,17 @@ def test_a_lock_on_a_file_that_is_not_there_any_more_is_none(
             RunLock(folder)
     folder.mkdir(exist_ok=True)
     RunLock(folder).release()
+
+
+def test_a_folder_in_which_a_process_left_its_last_words_is_not_taken_back(tmp_path: Path) -> None:
+    """The old run is where it was moved, and a person is told so."""
+    (tmp_path / "text.txt").write_text("the sea " * 200)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    Journal(folder).close()
+    job = Job(Config(data=(str(tmp_path / "text.txt"),)), folder)
+    with pytest.raises(ValueError), _prepared(job, overwrite=True) as aside:
+        (folder / "engine.log").write_text("Traceback")
+        raise ValueError
+    assert aside == tmp_path / "run.old-1" and aside.is_dir()
+    assert (folder / "engine.log").read_text() == "Traceback"

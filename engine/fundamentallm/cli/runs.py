@@ -89,7 +89,7 @@ def show(run: str) -> None:
         print("\n".join(columns([head, *table], right=(0, 1, 2, 3, 4))))
     print("\nfiles")
     print("\n".join(columns(_files(folder), right=(1,))))
-    if summary.state in ("stopped", "failed", "interrupted") and (folder / LAST).exists():
+    if summary.state in ("stopped", "failed", "interrupted") and (folder / LAST).is_file():
         print(f"\ngo on with: fundamentallm train --resume-from {quoted(folder / LAST)}")
 
 

@@ -142,7 +142,8 @@ def _await(session: "Session") -> None:
         return
     session.leave()  # it would wait for our questions
     session.wait(PATIENCE)
-    words = failed.error if failed else f"the run did not start: {session.end}"
+    advice = f"; {failed.advice}" if failed and failed.advice else ""
+    words = f"{failed.error}{advice}" if failed else f"the run did not start: {session.end}"
     raise NothingLeft(words) if session.status == 0 else UserError(words)
 
 
@@ -215,9 +216,10 @@ def _prepared(job: Job, overwrite: bool) -> Iterator[Path | None]:
 
 def _take_back(folder: Path, made: list[Path], aside: Path | None) -> None:
     """Remove the folders of a run that did not come about; an old run comes back, or it is said where it is."""
-    mine, journal = made or ([folder] if aside else []), folder / JOURNAL
+    mine = made or ([folder] if aside else [])
+    told = [folder / name for name in (JOURNAL, ENGINE_LOG)]  # what either says of the failure stays
     with suppress(OSError, UserError):  # they are not empty, or somebody else's by now
-        if folder in mine and folder.exists() and not (journal.exists() and journal.stat().st_size):
+        if folder in mine and folder.exists() and not any(path.exists() and path.stat().st_size for path in told):
             with RunLock(folder):
                 for name in (JOURNAL, ENGINE_LOG, LOCK):
                     (folder / name).unlink(missing_ok=True)
