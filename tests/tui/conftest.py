@@ -12,9 +12,10 @@ from textual.pilot import Pilot
 
 from fundamentallm import commands
 from fundamentallm.commands import Command
-from fundamentallm.config import flags_layer, to_dict
+from fundamentallm.config import Config, flags_layer, to_dict
 from fundamentallm.events import Answered, CheckpointSaved, Event, Finished, Phase, Progress, RunStarted
 from fundamentallm.job import Job
+from fundamentallm.journal import Journal
 from fundamentallm.presets import load_preset
 from fundamentallm_tui.app import Console
 from fundamentallm_tui.launch import Options
@@ -173,3 +174,26 @@ class Workshop:
 def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
     monkeypatch.chdir(tmp_path)
     return Workshop(tmp_path)
+
+
+@pytest.fixture
+def make(workshop: Any) -> Any:
+    """Writes the journal of a run below `runs`, with a checkpoint."""
+
+    def make(name: str, *events: Event, steps: int = 40, **settings: Any) -> Path:
+        folder = workshop.folder / "runs" / name
+        folder.mkdir(parents=True)
+        config = Config(data=(str(workshop.text),), **settings)
+        journal = Journal(folder)
+        begin = [
+            workshop.started(Job(config, folder, preset="small")),
+            Phase(step=0, phase="training"),
+            workshop.progress(1, steps),
+        ]
+        for event in (*begin, workshop.saved(steps, "last.pt", "last"), *events):
+            journal.say(event)
+        journal.close()
+        (folder / "last.pt").write_bytes(b"weights")
+        return Path("runs", name)
+
+    return make

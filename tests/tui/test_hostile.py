@@ -27,6 +27,7 @@ from fundamentallm_tui.status import layout
 from fundamentallm_tui.store import Store
 from fundamentallm_tui.story import LONGEST, MOST
 from fundamentallm_tui.words import clean, clock, moment, wrap
+from tests.tui.others import screen_text
 
 settings.register_profile("suite", deadline=None, max_examples=50, derandomize=True, database=None)
 settings.load_profile("suite")
@@ -209,10 +210,6 @@ def test_deleting_a_run_follows_no_link_out_of_it(tmp_path: Path) -> None:
 def test_what_steers_is_shown_as_dots_and_other_scripts_stay() -> None:
     assert not STEERS & set(clean(EVIL)) and not STEERS & set(clean(EVIL, newlines=True))
     assert clean("نص می‌خواهم שלום 👩‍👩‍👧 e\u0301") == "نص می‌خواهم שלום 👩‍👩‍👧 e\u0301"
-
-
-def screen_text(app: Any) -> str:
-    return "\n".join("".join(segment.text for segment in strip) for strip in app.screen._compositor.render_strips())
 
 
 async def test_an_attached_strangers_run_steers_neither_screen_nor_console(workshop: Any) -> None:

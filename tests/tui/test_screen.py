@@ -18,14 +18,9 @@ from fundamentallm_tui import status
 from fundamentallm_tui.__main__ import main
 from fundamentallm_tui.store import Store
 from fundamentallm_tui.words import cell_len, clean, duration, rate, wrap
+from tests.tui.others import screen_text
 
 both_sizes = pytest.mark.parametrize("size", [(80, 24), (120, 36)], ids=["80x24", "120x36"])
-
-
-def screen_text(app: Any) -> str:
-    """The screen as a person reads it."""
-    strips = app.screen._compositor.render_strips()
-    return "\n".join(strip.text for strip in strips)
 
 
 def test_the_console_never_imports_torch_nor_needs_the_engines_heavy_modules() -> None:
