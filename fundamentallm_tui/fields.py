@@ -121,6 +121,7 @@ class Fields(ScrollView, can_focus=True):
         """Make these cells read-only, and no others."""
         for name, cell in self.cells.items():
             cell.disabled = name in names
+        self.can_focus = bool(self._open)  # neither tab nor a click enters a form without an editable field
         if self.has_focus and not self._open:
             self.screen.set_focus(None)
         elif self.cells[self.at].disabled and self._open:
@@ -148,6 +149,9 @@ class Fields(ScrollView, can_focus=True):
         self._arrange_lines()
 
     def on_focus(self) -> None:
+        if not self._open:  # every field was locked after the focus was requested
+            self.screen.set_focus(None)
+            return
         self._go(self.cells[self.at] if not self.cells[self.at].disabled else self._open[0])
 
     def on_blur(self) -> None:
@@ -232,6 +236,8 @@ class Fields(ScrollView, can_focus=True):
 
     def action_step(self, by: int) -> None:
         names = [cell.name for cell in self._open]
+        if self.at not in names:
+            return
         place = names.index(self.at) + by
         if 0 <= place < len(names):
             self._go(self.cells[names[place]])
@@ -243,6 +249,8 @@ class Fields(ScrollView, can_focus=True):
     def action_row(self, by: int) -> None:
         """To the nearest cell of the next row that has one."""
         rows = [row for row in self._rows if any(not cell.disabled for cell in row.cells)]
+        if self.cells[self.at].disabled:
+            return
         here = next(n for n, row in enumerate(rows) if self.cells[self.at] in row.cells)
         if not 0 <= here + by < len(rows):
             return
