@@ -6,9 +6,9 @@ import tempfile
 from multiprocessing import resource_tracker
 from pathlib import Path
 
-from fundamentallm.presets import load_preset
+from fundamentallm.config.files import load_preset
 from fundamentallm_tui.app import Console
-from fundamentallm_tui.launch import Options
+from fundamentallm_tui.state.launch import Options
 
 PICTURE = Path(__file__).resolve().with_name("console.svg")
 STEPS = 500  # enough for words

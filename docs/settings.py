@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from textwrap import fill
 
-from fundamentallm.config import SETTINGS
-from fundamentallm.settings import Setting
+from fundamentallm.config.config import SETTINGS
+from fundamentallm.config.settings import Setting
 
 INTRODUCTION = """\
 # Settings

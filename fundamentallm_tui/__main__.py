@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        from fundamentallm_tui.words import clean  # file names that a shell put there may hold anything
+        from fundamentallm_tui.format import clean  # file names that a shell put there may hold anything
 
         self.exit(2, clean(f"fllm-tui: {message}; fllm-tui --help shows what there is") + "\n")
 
@@ -20,13 +20,13 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: list[str] | None = None) -> int:
     """Open the console; returns the exit status."""
     options = _parse(arguments)
-    from fundamentallm.config import Layer, flags_layer
+    from fundamentallm.config.config import Layer, flags_layer
     from fundamentallm.errors import UserError
 
     try:
-        from fundamentallm.presets import load_config, load_preset
-        from fundamentallm.resources import named
-        from fundamentallm_tui.launch import Options
+        from fundamentallm.config.files import load_config, load_preset
+        from fundamentallm.paths import named
+        from fundamentallm_tui.state.launch import Options
 
         attach, library = _run_to_show(options)
         name = options.preset or (None if options.config else "tiny")
@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         config = chosen.resolve()
     except UserError as error:
-        from fundamentallm_tui.words import clean
+        from fundamentallm_tui.format import clean
 
         print(clean(str(error), newlines=True), file=sys.stderr)
         return 2
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run_to_show(options: argparse.Namespace) -> "tuple[Path | None, bool]":
     """The folder of the run that was asked for; and whether the library is to be shown, to choose one."""
-    from fundamentallm.library import find_run, find_runs
+    from fundamentallm.run.history import find_run, find_runs
 
     if options.act is None:
         return None, False
@@ -98,7 +98,7 @@ def _speed(text: str) -> float:
 
 def _run(chosen: object, config: object) -> int:
     """Show the console. Ends the process itself: an ordinary end would wait for a run that goes on."""
-    from fundamentallm.helper import start_helper
+    from fundamentallm.process.resource_tracker import start_helper
 
     # Textual reads it when it is imported. It looks every 100 ms whether escape stood alone; with its own delay of as
     # much it often takes two looks, and a key that comes meanwhile becomes alt and that key.
@@ -112,7 +112,7 @@ def _run(chosen: object, config: object) -> int:
     if app.main.link is not None:
         app.main.link.leave()
     if app.left is not None:
-        from fundamentallm_tui.words import clean
+        from fundamentallm_tui.format import clean
 
         print(clean(f"The run goes on; fllm-tui attach {shlex.quote(str(app.left))} shows it again."))
     sys.stdout.flush()

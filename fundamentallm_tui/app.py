@@ -15,13 +15,13 @@ from textual.events import Event, InputEvent
 from textual.screen import ModalScreen, Screen
 from textual.theme import Theme
 
-from fundamentallm.config import Config
-from fundamentallm.job import Job
-from fundamentallm_tui.dialogs import quit_question
-from fundamentallm_tui.launch import Options
-from fundamentallm_tui.link import SessionLike, Starter
-from fundamentallm_tui.pace import Pace
-from fundamentallm_tui.screen import MainScreen
+from fundamentallm.config.config import Config
+from fundamentallm.run.spec import RunSpec
+from fundamentallm_tui.screens.dialogs import quit_question
+from fundamentallm_tui.screens.main import MainScreen
+from fundamentallm_tui.state.launch import Options
+from fundamentallm_tui.state.reader import RunHandle, Starter
+from fundamentallm_tui.throttle import RedrawThrottle
 
 PATIENCE = 1.5  # seconds for the terminal to be restored after a signal
 
@@ -117,7 +117,7 @@ class Console(App[int]):
     async def on_event(self, event: Event) -> None:
         """Someone is here: charts may cost more for a while."""
         if isinstance(event, InputEvent):
-            Pace.touched = time.monotonic()
+            RedrawThrottle.touched = time.monotonic()
         await super().on_event(event)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -175,8 +175,10 @@ class Console(App[int]):
         yield SystemCommand("Quit", "Leave the console", self.action_quit)
 
 
-def begin(job: Job) -> SessionLike:
+def begin(job: RunSpec) -> RunHandle:
     """A run in a process of its own."""
-    from fundamentallm.session import Session  # what it needs takes as long to import as the first picture may take
+    from fundamentallm.process.session import (
+        WorkerRun,  # what it needs takes as long to import as the first picture may take
+    )
 
-    return Session(job)
+    return WorkerRun(job)

@@ -10,10 +10,10 @@ from statistics import median
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from fundamentallm.config import resolve
-from fundamentallm.generate import Sampling, stream
-from fundamentallm.model import Transformer
-from fundamentallm.presets import load_preset
+from fundamentallm.config.config import resolve
+from fundamentallm.config.files import load_preset
+from fundamentallm.model.generate import Sampling, stream
+from fundamentallm.model.transformer import Transformer
 
 VOCAB_SIZE = 65
 

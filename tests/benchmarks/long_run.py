@@ -19,11 +19,11 @@ from statistics import median
 
 from terminal import Terminal
 
-from fundamentallm.events import Progress, decode, last_step
-from fundamentallm.library import read_history, summarize
+from fundamentallm.run.events import Progress, decode, last_step
+from fundamentallm.run.history import read_history, summarize
 from fundamentallm_tui.app import Console
-from fundamentallm_tui.charts import ChartPane
-from fundamentallm_tui.launch import Options
+from fundamentallm_tui.charts.panes import ChartPane
+from fundamentallm_tui.state.launch import Options
 
 TOY = (
     "model_dim: 4\nnum_layers: 1\nnum_heads: 1\nff_dim: 4\nmax_seq_len: 4\nstride: 4\nbatch_size: 1\ndropout: 0\n"

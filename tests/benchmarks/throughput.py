@@ -15,14 +15,14 @@ from statistics import median
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from fundamentallm.config import Config, flags_layer, resolve
-from fundamentallm.corpus import Corpus
-from fundamentallm.device import Precision
-from fundamentallm.model import Transformer
-from fundamentallm.optim import Optimizer
-from fundamentallm.presets import load_preset
-from fundamentallm.step import Stepper
-from fundamentallm.tokenizer import Tokenizer
+from fundamentallm.config.config import Config, flags_layer, resolve
+from fundamentallm.config.files import load_preset
+from fundamentallm.data.corpus import Corpus
+from fundamentallm.data.tokenizer import Tokenizer
+from fundamentallm.model.transformer import Transformer
+from fundamentallm.train.device import Precision
+from fundamentallm.train.optimizer import Optimizer
+from fundamentallm.train.step import TrainStep
 
 VOCABULARY = "".join(chr(code) for code in range(33, 98))
 
@@ -38,7 +38,7 @@ class Ours:
     def __init__(self, config: Config, corpus: Corpus, vocab_size: int) -> None:
         model = Transformer(config, vocab_size)
         precision = Precision(torch.device("cpu"), False)
-        self.step = Stepper(model, Optimizer(model, config.optimizer), corpus, config, precision)
+        self.step = TrainStep(model, Optimizer(model, config.optimizer), corpus, config, precision)
 
     def __call__(self, step: int) -> None:
         self.step(step, 1e-3)

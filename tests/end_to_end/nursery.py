@@ -21,7 +21,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # waiting threads on busy cores take ten ti
 
 import fundamentallm.cli.control
 import fundamentallm.cli.train
-import fundamentallm.trainer  # noqa: F401
+import fundamentallm.train.trainer  # noqa: F401
 from fundamentallm.cli import main
 
 

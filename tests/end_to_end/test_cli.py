@@ -16,10 +16,10 @@ import pytest
 import torch
 
 from fundamentallm import __version__
-from fundamentallm.checkpoint import load
 from fundamentallm.cli import main
-from fundamentallm.events import Evaluated
-from fundamentallm.journal import read_journal
+from fundamentallm.run.events import Evaluated
+from fundamentallm.run.journal import read_journal
+from fundamentallm.train.checkpoint import load
 
 PROGRAM = [sys.executable, "-m", "fundamentallm"]
 WORDS = ["once", "upon", "a", "time", "there", "was", "owl", "that", "read", "small", "books", "by", "moonlight.\n"]
@@ -142,7 +142,7 @@ def test_a_run_under_nohup_does_not_mind_its_terminal(here: Path) -> None:
 def test_a_second_signal_ends_at_once_and_the_last_checkpoint_stands(here: Path) -> None:
     # the first signal cannot be obeyed: the step never ends
     code = (
-        "import sys, time; from fundamentallm.trainer import Trainer; take = Trainer._take_step\n"
+        "import sys, time; from fundamentallm.train.trainer import Trainer; take = Trainer._take_step\n"
         "def hang(self):\n  take(self)\n  while self._counters.epoch_tokens and self.stopping: time.sleep(0.01)\n"
         "Trainer._take_step = hang\n"
         "from fundamentallm.cli import main; sys.exit(main())"
@@ -279,7 +279,7 @@ def test_an_end_that_cannot_be_saved_is_said_and_fails(here: Path, monkeypatch: 
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fundamentallm.saver.save", full)
+    monkeypatch.setattr("fundamentallm.train.checkpoints.save", full)
     assert main(["train", "text.txt", "--output-dir", "run", "--epochs", "1", *TINY]) == 1
 
 

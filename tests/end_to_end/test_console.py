@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from fundamentallm.checkpoint import load
-from fundamentallm.run import RunLock
+from fundamentallm.run.locks import RunLock
+from fundamentallm.train.checkpoint import load
 
 if not hasattr(os, "fork"):
     pytest.skip("needs a pseudo-terminal", allow_module_level=True)

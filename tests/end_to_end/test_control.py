@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from fundamentallm import events
-from fundamentallm.attached import Attached
-from fundamentallm.checkpoint import load
-from fundamentallm.commands import CancelSample, Command, Pause, Resume, Sample, Save, Set, Stop
-from fundamentallm.journal import read_journal
-from fundamentallm.library import read_history
-from fundamentallm.run import is_held
+from fundamentallm.process.attached import AttachedRun
+from fundamentallm.run import events
+from fundamentallm.run.commands import CancelSample, Command, Pause, Resume, Sample, Save, Set, Stop
+from fundamentallm.run.history import read_history
+from fundamentallm.run.journal import read_journal
+from fundamentallm.run.locks import is_held
+from fundamentallm.train.checkpoint import load
 
 Run = Callable[..., Any]
 LONG = "--epochs=200000"
@@ -38,7 +38,7 @@ class Console:
     """An attached session and all that it heard."""
 
     def __init__(self, folder: Path) -> None:
-        self.session, self.heard = Attached(folder), list[Any]()
+        self.session, self.heard = AttachedRun(folder), list[Any]()
 
     def until(self, found: Callable[[Any], bool]) -> Any:
         deadline, looked = time.monotonic() + PATIENCE, 0
@@ -208,7 +208,7 @@ def test_ctrl_c_in_a_shell_ends_its_sample_and_leaves_the_run_alone(
 
 
 def test_a_kill_is_noticed_by_who_watches(training: Any, launch: Run, tmp_path: Path) -> None:
-    watching, console = launch("watch", "far"), Attached(tmp_path / "runs/far")
+    watching, console = launch("watch", "far"), AttachedRun(tmp_path / "runs/far")
     watching.says("Epoch 1/")
     training.signal(signal.SIGKILL)
     assert training.wait() == -9 and not console.alive and not is_held(tmp_path / "runs/far")

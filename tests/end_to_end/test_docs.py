@@ -11,9 +11,9 @@ import click
 import pytest
 import torch
 
-from fundamentallm import commands, events
 from fundamentallm.cli import main, root
-from fundamentallm.config import SETTINGS
+from fundamentallm.config.config import SETTINGS
+from fundamentallm.run import commands, events
 from fundamentallm_tui.__main__ import main as console
 
 HOME = Path(__file__).parents[2]

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 import torch
 
-from fundamentallm.checkpoint import Counters, load
 from fundamentallm.cli import main
-from fundamentallm.config import Config, Layer, resolve
-from fundamentallm.device import Precision
-from fundamentallm.events import Evaluated, Event, Finished, Notice, Progress, RunStarted
-from fundamentallm.journal import read_journal
-from fundamentallm.presets import load_config
+from fundamentallm.config.config import Config, Layer, resolve
+from fundamentallm.config.files import load_config
+from fundamentallm.run.events import Evaluated, Event, Finished, Notice, Progress, RunStarted
+from fundamentallm.run.journal import read_journal
+from fundamentallm.train.checkpoint import Counters, load
+from fundamentallm.train.device import Precision
 
 WORDS = [
     "Once",

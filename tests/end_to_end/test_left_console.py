@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from fundamentallm.checkpoint import load
-from fundamentallm.commands import Stop
-from fundamentallm.events import Finished, RunStarted
-from fundamentallm.journal import read_journal, tell
-from fundamentallm.library import read_history
-from fundamentallm.run import is_held
+from fundamentallm.run.commands import Stop
+from fundamentallm.run.events import Finished, RunStarted
+from fundamentallm.run.history import read_history
+from fundamentallm.run.journal import read_journal, tell
+from fundamentallm.run.locks import is_held
+from fundamentallm.train.checkpoint import load
 
 if not hasattr(os, "fork"):
     pytest.skip("needs a pseudo-terminal", allow_module_level=True)

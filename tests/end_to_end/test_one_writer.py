@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from fundamentallm import events
-from fundamentallm.checkpoint import load
-from fundamentallm.journal import read_journal
-from fundamentallm.run import RunLock, holder, is_held
+from fundamentallm.run import events
+from fundamentallm.run.journal import read_journal
+from fundamentallm.run.locks import RunLock, holder, is_held
+from fundamentallm.train.checkpoint import load
 
 Run = Callable[..., Any]
 

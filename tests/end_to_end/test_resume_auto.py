@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from fundamentallm import events
-from fundamentallm.checkpoint import load
-from fundamentallm.journal import read_journal
-from fundamentallm.library import read_history
-from fundamentallm.recover import interventions_after
+from fundamentallm.run import events
+from fundamentallm.run.history import read_history
+from fundamentallm.run.journal import read_journal
+from fundamentallm.train.checkpoint import load
+from fundamentallm.train.recover import interventions_after
 
 Run = Callable[..., Any]
 EPOCH = 11  # steps
@@ -19,15 +19,15 @@ EPOCH = 11  # steps
 AT_STEPS = """
 import os, signal
 from pathlib import Path
-from fundamentallm.commands import Set, Stop
-from fundamentallm.journal import tell
-from fundamentallm.step import Stepper
-take = Stepper.__call__
+from fundamentallm.run.commands import Set, Stop
+from fundamentallm.run.journal import tell
+from fundamentallm.train.step import TrainStep
+take = TrainStep.__call__
 def stumble(self, step, *rest):
     taken = take(self, step, *rest)
     {0}
     return taken
-Stepper.__call__ = stumble
+TrainStep.__call__ = stumble
 """
 KILL = "os.kill(os.getpid(), signal.SIGKILL)"
 SET = "tell(Path('run'), Set(setting='learning_rate', value={value}, who='ada'))"
@@ -185,7 +185,7 @@ def test_last_pt_is_written_every_n_steps_and_at_the_ends_of_epochs_across_a_kil
 
 CHANGES = {6: SET.format(value=0.02), 20: f"{SET.format(value=0.001)}; {SET.format(value=0.004)}"}
 BEFORE_THE_NEXT_STEP = """
-from fundamentallm.journal import Journal
+from fundamentallm.run.journal import Journal
 sync = Journal.sync
 def once(self):
     sync(self)

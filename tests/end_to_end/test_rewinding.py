@@ -15,13 +15,13 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer import event_file_writer
 
-from fundamentallm import events
-from fundamentallm.attached import Attached
-from fundamentallm.checkpoint import load
 from fundamentallm.cli import main
-from fundamentallm.journal import read_journal
-from fundamentallm.library import read_history, summarize
-from fundamentallm_tui.store import Store
+from fundamentallm.process.attached import AttachedRun
+from fundamentallm.run import events
+from fundamentallm.run.history import read_history, summarize
+from fundamentallm.run.journal import read_journal
+from fundamentallm.train.checkpoint import load
+from fundamentallm_tui.state.store import Store
 
 EPOCH = 11
 STEPS = list(range(1, 3 * EPOCH + 1))
@@ -123,7 +123,7 @@ def test_what_is_drawn(rewound: Rewound, monkeypatch: pytest.MonkeyPatch, capsys
 @pytest.mark.parametrize("batch", [1, 7, 10_000])
 def test_the_consoles_curves(rewound: Rewound, batch: int) -> None:
     """However an attached console gets the story: one by one, in handfuls, at once."""
-    told, store = Attached(rewound.folder).events(0), Store()
+    told, store = AttachedRun(rewound.folder).events(0), Store()
     store.watch(rewound.folder, "run")
     for start in range(0, len(told), batch):
         store.apply(told[start : start + batch], now=1.0)

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from fundamentallm import events
-from fundamentallm.checkpoint import load
-from fundamentallm.journal import read_journal
-from fundamentallm.library import read_history
-from fundamentallm.run import RunLock, is_held
+from fundamentallm.run import events
+from fundamentallm.run.history import read_history
+from fundamentallm.run.journal import read_journal
+from fundamentallm.run.locks import RunLock, is_held
+from fundamentallm.train.checkpoint import load
 
 Run = Callable[..., Any]
 STATUS = {"SIGINT": 130, "SIGTERM": 143}
@@ -33,7 +33,12 @@ def signalled(owner, name, plan, before=True):
         return result
     setattr(owner, name, call)
 from signal import *
-from fundamentallm import build, checkpoint, saver, step, trackers, trainer
+from fundamentallm.train import state as build
+from fundamentallm.train import checkpoint
+from fundamentallm.train import checkpoints as saver
+from fundamentallm.train import step
+from fundamentallm.train import trackers
+from fundamentallm.train import trainer
 """
 
 
@@ -56,7 +61,7 @@ def test_in_a_step_it_finishes_the_step_and_goes_on_to_the_same_bits(
     run: Run, tiny: list[str], tmp_path: Path, name: str
 ) -> None:
     folder = tmp_path / "run"
-    hook = SIGNALLED + f"signalled(step.Stepper, 'backward', {{15: [{name}]}})"
+    hook = SIGNALLED + f"signalled(step.TrainStep, 'backward', {{15: [{name}]}})"
     arguments = [*tiny, "--epochs=2", "--resume=auto"]
     assert assert_saved(run(*arguments, "--output-dir=run", prepare=hook), STATUS[name], folder) == 15
     assert run(*arguments, "--output-dir=run").status == 0
@@ -92,7 +97,9 @@ def test_while_it_saves_the_save_is_finished(run: Run, tiny: list[str], tmp_path
 
 
 @pytest.mark.parametrize(("first", "second", "status"), [("SIGINT", "SIGINT", 130), ("SIGINT", "SIGTERM", 143)])
-@pytest.mark.parametrize("place", ["checkpoint.torch, 'save'", "checkpoint.os, 'replace'", "step.Stepper, 'backward'"])
+@pytest.mark.parametrize(
+    "place", ["checkpoint.torch, 'save'", "checkpoint.os, 'replace'", "step.TrainStep, 'backward'"]
+)
 def test_a_second_signal_ends_at_once_and_the_last_checkpoint_stands(
     run: Run, tiny: list[str], tmp_path: Path, first: str, second: str, status: int, place: str
 ) -> None:

@@ -10,12 +10,12 @@ import pytest
 import torch
 from hypothesis import settings
 
-from fundamentallm import events
-from fundamentallm.build import Build, build
-from fundamentallm.commands import Command
-from fundamentallm.config import Config, Layer, resolve
-from fundamentallm.job import Job
-from fundamentallm.trainer import Trainer
+from fundamentallm.config.config import Config, Layer, resolve
+from fundamentallm.run import events
+from fundamentallm.run.commands import Command
+from fundamentallm.run.spec import RunSpec
+from fundamentallm.train.state import TrainState, build
+from fundamentallm.train.trainer import Trainer
 
 settings.register_profile("suite", deadline=None, max_examples=50, derandomize=True, database=None)
 settings.load_profile("suite")
@@ -62,9 +62,9 @@ def small(data: str) -> Callable[..., Config]:
 
 
 @pytest.fixture
-def parts(tmp_path: Path, small: Callable[..., Config]) -> Callable[..., Build]:
+def parts(tmp_path: Path, small: Callable[..., Config]) -> Callable[..., TrainState]:
     """Everything that a run needs, built but not run."""
-    return lambda **changes: build(Job(small(**changes), tmp_path / "unused"))
+    return lambda **changes: build(RunSpec(small(**changes), tmp_path / "unused"))
 
 
 @dataclass
@@ -112,7 +112,7 @@ def train(tmp_path: Path) -> Callable[..., Ran]:
                 return script(trainer)
             return waiting.pop(trainer._counters.step, [])
 
-        trainer = Trainer(Job(config, folder, resume_from, changes), said.append, listen)
+        trainer = Trainer(RunSpec(config, folder, resume_from, changes), said.append, listen)
         try:
             result = trainer.run()
         finally:

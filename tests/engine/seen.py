@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from fundamentallm import events
-from fundamentallm.journal import read_journal
+from fundamentallm.run import events
+from fundamentallm.run.journal import read_journal
 
 EPOCH = 18  # steps: 139 windows, 8 at a time
 

@@ -28,6 +28,6 @@ def test_what_describes_a_run_is_imported_without_torch(name: str) -> None:
 
 
 def test_the_engine_never_imports_the_console_nor_torchs_slow_parts() -> None:
-    found = modules("fundamentallm.trainer")
+    found = modules("fundamentallm.train.trainer")
     assert "torch" in found
     assert not found & {"textual", "plotext", "fundamentallm_tui", "torch._dynamo", "torch._inductor"}

@@ -24,7 +24,7 @@ import torch
 
 from fundamentallm.cli import main as command
 from fundamentallm.cli import train as _imported_before_the_first_fork  # noqa: F401
-from fundamentallm.trainer import Trainer as _so_is_the_loop  # noqa: F401
+from fundamentallm.train.trainer import Trainer as _so_is_the_loop  # noqa: F401
 
 T = TypeVar("T")
 Prepare = Callable[[], object]
@@ -246,7 +246,7 @@ def workbench(jobs: int) -> Iterator[Bench]:
 
 def at_steps(plan: dict[int, Callable[[], Any]]) -> None:
     """In a child: do things when so many steps are done."""
-    from fundamentallm.trainer import Trainer
+    from fundamentallm.train.trainer import Trainer
 
     step = Trainer._take_step
 

@@ -9,20 +9,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fundamentallm import events
-from fundamentallm.attached import Attached
-from fundamentallm.commands import Pause, Resume, Save, Stop
-from fundamentallm.journal import read_journal, tell
-from fundamentallm.run import is_held
+from fundamentallm.process.attached import AttachedRun
+from fundamentallm.run import events
+from fundamentallm.run.commands import Pause, Resume, Save, Stop
+from fundamentallm.run.journal import read_journal, tell
+from fundamentallm.run.locks import is_held
 from tests.torture.bench import Bench, Lost, Row, until, wait
 
 CONSOLE = """
 import queue, sys
 from contextlib import suppress
 from pathlib import Path
-from fundamentallm import session
-from fundamentallm.config import Layer, resolve
-from fundamentallm.job import Job
+from fundamentallm.process import session
+from fundamentallm.config.config import Layer, resolve
+from fundamentallm.run.spec import RunSpec
 
 def receive(self):
     while not Path(sys.argv[3]).exists():
@@ -32,10 +32,10 @@ def receive(self):
 
 if __name__ == "__main__":
     session.QUEUE_SIZE = 3
-    session.Session._receive = receive
+    session.WorkerRun._receive = receive
     values = dict(data=sys.argv[2], model_dim=16, num_layers=1, max_seq_len=16, stride=16, batch_size=64, epochs=10**6,
                   keep_checkpoints=1, device="cpu")
-    kept = session.Session(Job(resolve(Layer(values)), Path(sys.argv[1])))
+    kept = session.WorkerRun(RunSpec(resolve(Layer(values)), Path(sys.argv[1])))
     while True:
         kept.events(1.0)
 """
@@ -105,7 +105,7 @@ def two_consoles(bench: Bench) -> Row:
         wait(pid, 0)
         row.take("all", lambda: nothing(bench.words(run)))
         return row
-    attached = [Attached(run), Attached(run)]
+    attached = [AttachedRun(run), AttachedRun(run)]
     seen: list[list[events.Event]] = [[], []]
     said = [Pause(who="ada"), Save(who="bob"), Resume(who="bob"), Stop(who="ada")]
 

@@ -6,10 +6,10 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from fundamentallm.checkpoint import load
 from fundamentallm.errors import UserError
-from fundamentallm.recover import newest_whole
-from fundamentallm.run import LAST
+from fundamentallm.run.folder import LAST
+from fundamentallm.train.checkpoint import load
+from fundamentallm.train.recover import latest_valid_checkpoint
 from tests.torture.bench import KILLED, Bench, Lost, Options, Prepare, Row, ask, at_steps, kill_self
 from tests.torture.equal import finish
 
@@ -101,7 +101,7 @@ def places(path: Path) -> dict[str, tuple[int, int]]:
 
 def unnamed(run: Path, record: str) -> str:
     """Whether a damaged last.pt is passed over for an older file, and named."""
-    found, damaged = newest_whole(run)
+    found, damaged = latest_valid_checkpoint(run)
     if found is None or found.name == LAST:
         return f"{found} is used"
     if not any(LAST in words and record in words for words in damaged):

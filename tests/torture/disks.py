@@ -7,8 +7,8 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from fundamentallm import events
-from fundamentallm.journal import read_journal
+from fundamentallm.run import events
+from fundamentallm.run.journal import read_journal
 from tests.torture.bench import KILLED, Bench, Lost, Options, Row, at_steps, kill_self
 from tests.torture.equal import compare, finish
 

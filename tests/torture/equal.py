@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from fundamentallm import events
-from fundamentallm.checkpoint import load
 from fundamentallm.errors import UserError
-from fundamentallm.journal import read_journal
-from fundamentallm.library import read_history
+from fundamentallm.run import events
+from fundamentallm.run.history import read_history
+from fundamentallm.run.journal import read_journal
+from fundamentallm.train.checkpoint import load
 from tests.torture.bench import Bench, Lost, Options, Prepare, ask
 
 CLOCKS = ("seconds", "said")  # of the counters: how long it took, and how much was said meanwhile

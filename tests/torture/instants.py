@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from fundamentallm import events
-from fundamentallm.checkpoint import load
-from fundamentallm.journal import read_journal
-from fundamentallm.run import LAST
+from fundamentallm.run import events
+from fundamentallm.run.folder import LAST
+from fundamentallm.run.journal import read_journal
+from fundamentallm.train.checkpoint import load
 from tests.torture.bench import Bench, Lost, Options, Row, ask, wait
 from tests.torture.equal import finish
 

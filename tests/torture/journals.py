@@ -3,9 +3,9 @@
 import shutil
 from pathlib import Path
 
-from fundamentallm import events
-from fundamentallm.journal import Journal
-from fundamentallm.run import JOURNAL
+from fundamentallm.run import events
+from fundamentallm.run.folder import JOURNAL
+from fundamentallm.run.journal import Journal
 from tests.torture.bench import KILLED, Bench, Lost, Row, kill_self
 from tests.torture.damages import copied
 from tests.torture.equal import finish

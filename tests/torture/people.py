@@ -6,10 +6,10 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from fundamentallm import events
-from fundamentallm.commands import Command, Set
-from fundamentallm.journal import read_journal, tell
-from fundamentallm.trainer import Trainer
+from fundamentallm.run import events
+from fundamentallm.run.commands import Command, Set
+from fundamentallm.run.journal import read_journal, tell
+from fundamentallm.train.trainer import Trainer
 from tests.torture.bench import Bench, Options, Prepare, Row, at_steps
 from tests.torture.equal import finish
 from tests.torture.instants import cases, struck

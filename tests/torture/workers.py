@@ -9,9 +9,9 @@ import sys
 import time
 from pathlib import Path
 
-from fundamentallm import events
-from fundamentallm.journal import read_journal
-from fundamentallm.run import is_held
+from fundamentallm.run import events
+from fundamentallm.run.journal import read_journal
+from fundamentallm.run.locks import is_held
 from tests.torture.bench import Bench, Lost, Options, Row, until
 from tests.torture.equal import compare, finish
 from tests.torture.instants import cases

@@ -10,24 +10,24 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from fundamentallm import commands
-from fundamentallm.commands import Command
-from fundamentallm.config import Config, flags_layer, to_dict
-from fundamentallm.events import Answered, CheckpointSaved, Event, Finished, Phase, Progress, RunStarted
-from fundamentallm.job import Job
-from fundamentallm.journal import Journal
-from fundamentallm.presets import load_preset
+from fundamentallm.config.config import Config, flags_layer, to_dict
+from fundamentallm.config.files import load_preset
+from fundamentallm.run import commands
+from fundamentallm.run.commands import Command
+from fundamentallm.run.events import Answered, CheckpointSaved, Event, Finished, Phase, Progress, RunStarted
+from fundamentallm.run.journal import Journal
+from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.app import Console
-from fundamentallm_tui.launch import Options
-from fundamentallm_tui.screen import MainScreen
+from fundamentallm_tui.screens.main import MainScreen
+from fundamentallm_tui.state.launch import Options
 
 
-class FakeSession:
-    """Has Session's interface; hands over what `say` was given and keeps what it was sent."""
+class FakeRun:
+    """Has WorkerRun's interface; hands over what `say` was given and keeps what it was sent."""
 
     returns = False
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: RunSpec) -> None:
         self.job, self.folder = job, job.folder
         self.sent: list[Command] = []
         self.alive, self.end, self.left = True, "", False
@@ -73,7 +73,7 @@ class FakeSession:
         self.end, self.alive = end, False
 
 
-def started(job: Job, step: int = 0, total: int = 400, epochs: int = 5) -> RunStarted:
+def started(job: RunSpec, step: int = 0, total: int = 400, epochs: int = 5) -> RunStarted:
     resumed = str(job.resume_from) if job.resume_from else None
     return RunStarted(
         step=step, version="0", config=to_dict(job.config), parameters=100_000, vocab_size=60, resumed_from=resumed,
@@ -108,14 +108,14 @@ class Watched:
 
     app: Console
     pilot: Pilot[Any]
-    runs: list[FakeSession] = field(default_factory=list)
+    runs: list[FakeRun] = field(default_factory=list)
 
     @property
     def main(self) -> MainScreen:
         return self.app.main
 
     @property
-    def run(self) -> FakeSession:
+    def run(self) -> FakeRun:
         return self.runs[-1]
 
     @property
@@ -134,7 +134,7 @@ class Watched:
                 return
         raise AssertionError(f"never came about; status: {self.status}\nlog:\n{self.main.log_view.text}")
 
-    async def started(self, total: int = 400, epochs: int = 5) -> FakeSession:
+    async def started(self, total: int = 400, epochs: int = 5) -> FakeRun:
         """Press F5 and wait until the run trains."""
         before = len(self.runs)
         await self.pilot.press("f5")
@@ -157,10 +157,10 @@ class Workshop:
     @asynccontextmanager
     async def console(self, size: tuple[int, int] = (120, 36), **flags: Any) -> AsyncIterator[Watched]:
         """A console at this size; `flags` are settings as typed on the command line."""
-        runs: list[FakeSession] = []
+        runs: list[FakeRun] = []
 
-        def start(job: Job) -> FakeSession:
-            runs.append(FakeSession(job))
+        def start(job: RunSpec) -> FakeRun:
+            runs.append(FakeRun(job))
             return runs[-1]
 
         layer = flags_layer({"data": [str(self.text)], **flags})
@@ -186,7 +186,7 @@ def make(workshop: Any) -> Any:
         config = Config(data=(str(workshop.text),), **settings)
         journal = Journal(folder)
         begin = [
-            workshop.started(Job(config, folder, preset="small")),
+            workshop.started(RunSpec(config, folder, preset="small")),
             Phase(step=0, phase="training"),
             workshop.progress(1, steps),
         ]

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from fundamentallm.commands import decode
-from fundamentallm.events import Evaluated
-from fundamentallm.journal import Journal
-from fundamentallm.run import COMMANDS, RunLock
-from fundamentallm_tui.runs import Runs
+from fundamentallm.run.commands import decode
+from fundamentallm.run.events import Evaluated
+from fundamentallm.run.folder import COMMANDS
+from fundamentallm.run.journal import Journal
+from fundamentallm.run.locks import RunLock
+from fundamentallm_tui.screens.runs import Runs
 
 both_sizes = pytest.mark.parametrize("size", [(80, 24), (120, 36)], ids=["80x24", "120x36"])
 

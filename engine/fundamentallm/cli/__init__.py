@@ -12,7 +12,7 @@ import click
 
 from fundamentallm import __version__
 from fundamentallm.cli.terminal import complain, drop_output
-from fundamentallm.config import unknown
+from fundamentallm.config.config import unknown
 from fundamentallm.errors import UserError
 
 CONTROL = ("pause", "resume", "save", "stop", "set", "sample", "watch")  # in one module: they differ by a word

@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from fundamentallm.checkpoint import Checkpoint, load
 from fundamentallm.cli.options import find_checkpoint
-from fundamentallm.device import choose_device
 from fundamentallm.errors import UserError
-from fundamentallm.model import Transformer
-from fundamentallm.run import BEST
+from fundamentallm.model.transformer import Transformer
+from fundamentallm.run.folder import BEST
+from fundamentallm.train.checkpoint import Checkpoint, load
+from fundamentallm.train.device import choose_device
 
 if TYPE_CHECKING:
     import torch

@@ -8,10 +8,10 @@ import click
 
 from fundamentallm.cli.options import FLAGS, Group, GroupedCommand, layers_of, options, sources, typed
 from fundamentallm.cli.terminal import columns, plain, width
-from fundamentallm.config import SETTINGS, Config, flags_layer, origins, resolve, to_dict
+from fundamentallm.config.config import SETTINGS, Config, flags_layer, origins, resolve, to_dict
+from fundamentallm.config.files import to_yaml
 from fundamentallm.errors import UserError
-from fundamentallm.events import to_line
-from fundamentallm.presets import to_yaml
+from fundamentallm.run.events import to_line
 
 
 @click.group(cls=Group)

@@ -6,16 +6,16 @@ from typing import Any
 
 import click
 
-from fundamentallm import commands
-from fundamentallm.attached import Attached
 from fundamentallm.cli.generate import show
 from fundamentallm.cli.report import Report
 from fundamentallm.cli.terminal import complain, one_line, quoted
-from fundamentallm.commands import Command
 from fundamentallm.errors import UserError
-from fundamentallm.events import Answered, Sampled
-from fundamentallm.library import find_run, summarize
-from fundamentallm.run import holder
+from fundamentallm.process.attached import AttachedRun
+from fundamentallm.run import commands
+from fundamentallm.run.commands import Command
+from fundamentallm.run.events import Answered, Sampled
+from fundamentallm.run.history import find_run, summarize
+from fundamentallm.run.locks import holder
 
 PATIENCE = 60.0  # seconds for an answer; a step of a large model takes its time
 RUN = click.argument("run")
@@ -74,7 +74,7 @@ def sample(run: str, prompt: str, **settings: Any) -> int:
     try:
         status = _say(run, command, "")
     except KeyboardInterrupt:  # the run would write on to the end before it trains again
-        Attached(find_run(run)).send(commands.CancelSample(sample=command.id))
+        AttachedRun(find_run(run)).send(commands.CancelSample(sample=command.id))
         raise
     if not status:
         show("\n")
@@ -86,7 +86,7 @@ def sample(run: str, prompt: str, **settings: Any) -> int:
 def watch(run: str) -> int:
     """Show a run's epochs as they come, until it ends; Ctrl+C leaves it alone."""
     folder = find_run(run)
-    session, report = Attached(folder), Report(folder, ours=False)
+    session, report = AttachedRun(folder), Report(folder, ours=False)
     while True:
         gone = not session.alive  # asked first: what it still says at its end is not missed
         fresh = session.events(0.2)
@@ -99,7 +99,7 @@ def watch(run: str) -> int:
 def _say(run: str, command: Command, done: str) -> int:
     """Tell a run something and print its answer; samples are shown as they come."""
     folder = _live(run)
-    session = Attached(folder)
+    session = AttachedRun(folder)
     session.events(0)  # what was before
     session.send(command)
     deadline, begun = time.monotonic() + PATIENCE, False
@@ -136,7 +136,7 @@ def _ending(run: str, folder: Path) -> int:
 
 def _live(run: str) -> Path:
     folder = find_run(run)
-    if not Attached(folder).alive:
+    if not AttachedRun(folder).alive:
         raise UserError(f"{run}: is not under way; {_way_on(folder)}")
     return folder
 

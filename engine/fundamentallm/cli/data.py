@@ -8,13 +8,12 @@ import click
 
 from fundamentallm.cli.options import Group, among, files
 from fundamentallm.cli.terminal import Foot, columns, complain, is_screen, one_line, plain
-from fundamentallm.config import Layer, resolve, unknown
+from fundamentallm.config.config import Layer, resolve, unknown
+from fundamentallm.config.estimate import estimate
+from fundamentallm.data.download import CORPORA, Corpus, Fetched, get
+from fundamentallm.data.text import expand, find_data, size
+from fundamentallm.data.text_stats import Survey, name_of, survey
 from fundamentallm.errors import UserError
-from fundamentallm.estimate import estimate
-from fundamentallm.fetch import CORPORA, Corpus, Fetched, get
-from fundamentallm.resources import find_data
-from fundamentallm.survey import Survey, name_of, survey
-from fundamentallm.text import expand, size
 
 SAMPLE = "data/samples/sample_data.txt"
 CELLS = 30  # of the bar

@@ -8,11 +8,11 @@ import click
 
 from fundamentallm.cli.options import files, options, parse
 from fundamentallm.cli.terminal import columns
-from fundamentallm.config import SETTINGS
+from fundamentallm.config.config import SETTINGS
+from fundamentallm.data.text import read_text
 from fundamentallm.errors import UserError
-from fundamentallm.events import to_line
-from fundamentallm.resources import named
-from fundamentallm.text import read_text
+from fundamentallm.paths import named
+from fundamentallm.run.events import to_line
 
 ROWS = {"device": SETTINGS["device"]}
 CLASSES: dict[str, Callable[[str], bool]] = {  # the first that holds
@@ -66,9 +66,9 @@ def command(checkpoint: str, data: str, output: str | None, as_json: bool, **val
     if len(text) < 2:
         raise UserError(f"{data}: one character leaves nothing to predict; 2 are needed")
     from fundamentallm.cli.checkpoints import load_model  # imports torch
-    from fundamentallm.corpus import encode
-    from fundamentallm.device import Precision
-    from fundamentallm.evaluate import evaluate
+    from fundamentallm.data.corpus import encode
+    from fundamentallm.train.device import Precision
+    from fundamentallm.train.evaluate import evaluate
 
     model, saved, device = load_model(checkpoint, device_name)
     tokens = encode(text, saved.tokenizer(), data).to(device)

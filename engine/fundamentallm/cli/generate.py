@@ -10,15 +10,15 @@ import click
 
 from fundamentallm.cli.options import files, options, parse
 from fundamentallm.cli.terminal import plain
-from fundamentallm.config import SETTINGS
+from fundamentallm.config.config import SETTINGS
+from fundamentallm.config.settings import setting, table
 from fundamentallm.errors import UserError
-from fundamentallm.resources import named
-from fundamentallm.settings import setting, table
+from fundamentallm.paths import named
 
 if TYPE_CHECKING:
-    from fundamentallm.generate import Sampling
-    from fundamentallm.model import Transformer
-    from fundamentallm.tokenizer import Tokenizer
+    from fundamentallm.data.tokenizer import Tokenizer
+    from fundamentallm.model.generate import Sampling
+    from fundamentallm.model.transformer import Transformer
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Writer:
 
     @property
     def sampling(self) -> "Sampling":
-        from fundamentallm.generate import Sampling
+        from fundamentallm.model.generate import Sampling
 
         names = ("temperature", "top_k", "top_p", "seed", "repetition_penalty")
         return Sampling(**{name: self.wanted[name] for name in names})
@@ -68,9 +68,9 @@ class Writer:
         Raises:
             UserError: the prompt has a character that the model has never seen.
         """
-        from fundamentallm.generate import encode_prompt, stream
+        from fundamentallm.model.generate import stream
 
-        tokens, count = encode_prompt(self.tokenizer, prompt), self.wanted["num_samples"]
+        tokens, count = self.tokenizer.encode_prompt(prompt), self.wanted["num_samples"]
         texts, ended, shown = [""] * count, [False] * count, 0
         for picked, _ in stream(self.model, tokens, self.wanted["max_tokens"], self.sampling, count):
             for i, token in enumerate(picked):

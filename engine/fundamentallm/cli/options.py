@@ -7,10 +7,10 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from fundamentallm.config import SETTINGS, Layer, unknown
+from fundamentallm.config.config import SETTINGS, Layer, unknown
+from fundamentallm.config.settings import Setting
 from fundamentallm.errors import UserError
-from fundamentallm.resources import named
-from fundamentallm.settings import Setting
+from fundamentallm.paths import named
 
 Function = Callable[..., Any]
 Completion = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
@@ -73,7 +73,7 @@ def among(words: Iterable[str]) -> Completion:
 
 def presets(ctx: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
     """A preset's name."""
-    from fundamentallm.presets import preset_names
+    from fundamentallm.config.files import preset_names
 
     return among(preset_names())(ctx, parameter, begun)
 
@@ -102,7 +102,7 @@ def sources(function: Function) -> Function:
 
 def layers_of(preset: str | None, config_file: str | None) -> list[Layer]:
     """The layers below the flags, the later winning."""
-    from fundamentallm.presets import load_config, load_preset
+    from fundamentallm.config.files import load_config, load_preset
 
     layers = [load_preset(preset).layer] if preset is not None else []
     return layers + ([load_config(named(config_file))] if config_file is not None else [])

@@ -6,11 +6,11 @@ import click
 
 from fundamentallm.cli.options import presets
 from fundamentallm.cli.terminal import complain, plain
-from fundamentallm.config import resolve
+from fundamentallm.config.config import resolve
+from fundamentallm.config.estimate import count_parameters
+from fundamentallm.config.files import Preset, load_preset, preset_names
+from fundamentallm.data.text import read_texts
 from fundamentallm.errors import UserError
-from fundamentallm.estimate import count_parameters
-from fundamentallm.presets import Preset, load_preset, preset_names
-from fundamentallm.text import read_texts
 
 SHOWN = ("model_dim", "num_layers", "num_heads", "batch_size", "epochs", "learning_rate")
 VOCABULARY = 65  # of Tiny Shakespeare, where the text is not here yet

@@ -3,19 +3,19 @@
 import time
 from dataclasses import replace
 
-from fundamentallm.build import build
 from fundamentallm.cli.terminal import plain
-from fundamentallm.corpus import Corpus
-from fundamentallm.estimate import estimate
-from fundamentallm.job import Job
-from fundamentallm.run import check_folder
-from fundamentallm.step import Stepper
-from fundamentallm.text import read_texts
+from fundamentallm.config.estimate import estimate
+from fundamentallm.data.corpus import Corpus
+from fundamentallm.data.text import read_texts
+from fundamentallm.run.folder import check_folder
+from fundamentallm.run.spec import RunSpec
+from fundamentallm.train.state import build
+from fundamentallm.train.step import TrainStep
 
 PROBED = 4  # windows of a timed step
 
 
-def lines(job: Job, *, overwrite: bool) -> list[str]:
+def lines(job: RunSpec, *, overwrite: bool) -> list[str]:
     """
     Raises:
         UserError: the job cannot be done.
@@ -41,12 +41,12 @@ def lines(job: Job, *, overwrite: bool) -> list[str]:
     return [plain(line) for line in [*told, *parts.notices, *parts.warnings]]
 
 
-def seconds_per_step(job: Job) -> float:
+def seconds_per_step(job: RunSpec) -> float:
     """The time of one step, from some of a few windows; the model that takes them is thrown away."""
     parts = build(job)
     config = replace(parts.config, batch_size=min(PROBED, parts.config.batch_size), accumulation_steps=1)
     corpus = Corpus(read_texts(config.data), parts.tokenizer, config, parts.device)
-    step = Stepper(parts.model, parts.optimizer, corpus, config, parts.precision)
+    step = TrainStep(parts.model, parts.optimizer, corpus, config, parts.precision)
     times = []
     for i in range(4):  # the first one warms up
         started = time.perf_counter()

@@ -11,8 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from fundamentallm.cli.terminal import Foot, complain, drop_output, fit, is_screen, one_line, quoted, width
+from fundamentallm.data.text import read_texts
 from fundamentallm.errors import UserError
-from fundamentallm.events import (
+from fundamentallm.run.events import (
     Answered,
     CheckpointFailed,
     Evaluated,
@@ -26,10 +27,9 @@ from fundamentallm.events import (
     RunStarted,
     encode,
 )
-from fundamentallm.job import is_near
-from fundamentallm.library import changed_by, epochs_of
-from fundamentallm.run import BEST, FINAL, LAST
-from fundamentallm.text import read_texts
+from fundamentallm.run.folder import BEST, FINAL, LAST
+from fundamentallm.run.history import changed_by, epochs_of
+from fundamentallm.run.spec import is_near
 
 CELLS = 10  # of the bar
 PROMPT = "Once upon a time"

@@ -14,13 +14,13 @@ import click
 
 from fundamentallm.cli.options import Group, files
 from fundamentallm.cli.terminal import columns, complain, is_screen, one_line, quoted, width
-from fundamentallm.config import SETTINGS
+from fundamentallm.config.config import SETTINGS
+from fundamentallm.data.text import size
 from fundamentallm.errors import UserError
-from fundamentallm.events import to_line
-from fundamentallm.library import RUNS, History, Summary, changed, find_run, find_runs, read_history, summarize
-from fundamentallm.resources import named
-from fundamentallm.run import LAST
-from fundamentallm.text import size
+from fundamentallm.paths import named
+from fundamentallm.run.events import to_line
+from fundamentallm.run.folder import LAST
+from fundamentallm.run.history import RUNS, RunHistory, Summary, changed, find_run, find_runs, read_history, summarize
 
 COLUMNS = ("step", "epoch", "train_loss", "learning_rate", "grad_norm", "val_loss", "perplexity")
 
@@ -171,7 +171,7 @@ def export(run: str, target: str) -> None:
         raise UserError(f"--csv {target}: cannot be written: {error.strerror}") from None
 
 
-def _export(history: History) -> Iterator[Sequence[Any]]:
+def _export(history: RunHistory) -> Iterator[Sequence[Any]]:
     """Rows by step; an evaluation whose step got lost has a row of its own."""
     steps = dict(
         zip(history.step, zip(history.train_loss, history.learning_rate, history.grad_norm, strict=True), strict=True)

@@ -10,9 +10,9 @@ from dataclasses import replace
 
 from fundamentallm.cli.generate import ROWS, Writer, show
 from fundamentallm.cli.terminal import complain, plain
-from fundamentallm.config import unknown
+from fundamentallm.config.config import unknown
 from fundamentallm.errors import UserError
-from fundamentallm.resources import named
+from fundamentallm.paths import named
 
 HELP = """Type a prompt and press enter; the model goes on from it.
 /set NAME VALUE   change a setting: {names}

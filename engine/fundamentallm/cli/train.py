@@ -13,17 +13,19 @@ import click
 from fundamentallm.cli.options import FLAGS, GroupedCommand, files, find_checkpoint, layers_of, options, sources, typed
 from fundamentallm.cli.report import Report, reporter
 from fundamentallm.cli.terminal import complain, one_line, quoted
-from fundamentallm.config import Config, flags_layer, resolve
+from fundamentallm.config.config import Config, flags_layer, resolve
+from fundamentallm.config.files import load_config
 from fundamentallm.errors import NothingLeft, UserError
-from fundamentallm.events import Event, Failed, Phase
-from fundamentallm.job import Job, newly_typed, otherwise, prepare_folder, stay_inside
-from fundamentallm.presets import load_config
-from fundamentallm.resources import named
-from fundamentallm.run import CONFIG, ENGINE_LOG, JOURNAL, LAST, LOCK, RunLock, choose_folder
-from fundamentallm.signals import obeyed
+from fundamentallm.paths import named
+from fundamentallm.process.prepare import prepare_folder
+from fundamentallm.process.signals import obeyed
+from fundamentallm.run.events import Event, Failed, Phase
+from fundamentallm.run.folder import CONFIG, ENGINE_LOG, JOURNAL, LAST, LOCK, choose_folder
+from fundamentallm.run.locks import RunLock
+from fundamentallm.run.spec import RunSpec, changed_flags, overridden, stay_inside
 
 if TYPE_CHECKING:
-    from fundamentallm.session import Session
+    from fundamentallm.process.session import WorkerRun
 
 PATIENCE = 5.0  # seconds for a worker that does not start to go
 
@@ -73,22 +75,25 @@ def command(
             complain("--preset and --config are not used: the checkpoint brings its settings")
         checkpoint = find_checkpoint(resume_from, LAST)
         folder = named(flags["output_dir"]) if "output_dir" in flags else checkpoint.parent
-        job = Job(Config(), folder, checkpoint, flags)
+        job = RunSpec(Config(), folder, checkpoint, flags)
         return do(job, dry_run, detach, reporter(folder, quiet, as_json), overwrite)
     own, told = named(flags["output_dir"]) / CONFIG if auto else None, list[str]()
     if own is not None and not layers and not flags.get("data") and own.is_file():
         layer = load_config(own)  # the folder says what its run was, but not who else hears of it
-        job = Job(Config(), own.parent, changes=flags)
+        job = RunSpec(Config(), own.parent, changes=flags)
         inside, told = stay_inside(resolve(layer, flags_layer(flags)), job)
         layers = [replace(layer, values={**layer.values, "wandb": inside.wandb, "log_dir": inside.log_dir})]
     config = resolve(*layers, flags_layer(flags))
     if not config.data:
         raise UserError("DATA: name a text file to learn from, or use --preset or --config")
     folder = choose_folder(config, preset or "")
-    changes = newly_typed(folder, flags) if auto else {}
-    if auto and (preset or config_file) and (others := otherwise(folder, config, flags)):
+    changes = changed_flags(folder, flags) if auto else {}
+    if auto and (preset or config_file) and (others := overridden(folder, config, flags)):
         complain(f"{folder} goes on with its own {', '.join(others)}, whatever --preset or --config say")
-    job, report = Job(config, folder, changes=changes, auto=auto, preset=preset or ""), reporter(folder, quiet, as_json)
+    job, report = (
+        RunSpec(config, folder, changes=changes, auto=auto, preset=preset or ""),
+        reporter(folder, quiet, as_json),
+    )
     for words in told if not any(folder.glob("*.pt")) else ():  # a checkpoint has its own say
         report.say(words)
     try:
@@ -100,21 +105,21 @@ def command(
         return 0
 
 
-def do(job: Job, dry_run: bool, detach: bool, report: Report, overwrite: bool) -> int:
+def do(job: RunSpec, dry_run: bool, detach: bool, report: Report, overwrite: bool) -> int:
     """Preview a job, hand it to a process of its own, or train here."""
     if dry_run:
         return preview(job, overwrite)
     return start(job, overwrite) if detach else train(job, report, overwrite)
 
 
-def start(job: Job, overwrite: bool) -> int:
+def start(job: RunSpec, overwrite: bool) -> int:
     """Start a worker and leave it alone as soon as it trains."""
-    from fundamentallm.helper import start_helper
-    from fundamentallm.session import Session
+    from fundamentallm.process.resource_tracker import start_helper
+    from fundamentallm.process.session import WorkerRun
 
     start_helper()
     with _prepared(job, overwrite) as aside:
-        session = Session(job, prepared=True)
+        session = WorkerRun(job, prepared=True)
         try:
             _await(session)
         except BaseException:
@@ -128,7 +133,7 @@ def start(job: Job, overwrite: bool) -> int:
     os._exit(0)  # an ordinary end would wait for the run
 
 
-def _await(session: "Session") -> None:
+def _await(session: "WorkerRun") -> None:
     """Wait until a worker trains.
 
     Raises:
@@ -147,7 +152,7 @@ def _await(session: "Session") -> None:
     raise NothingLeft(words) if session.status == 0 else UserError(words)
 
 
-def preview(job: Job, overwrite: bool) -> int:
+def preview(job: RunSpec, overwrite: bool) -> int:
     """Print what a job would do."""
     from fundamentallm.cli.preview import lines  # imports torch
 
@@ -155,7 +160,7 @@ def preview(job: Job, overwrite: bool) -> int:
     return 0
 
 
-def train(job: Job, report: Report, overwrite: bool) -> int:
+def train(job: RunSpec, report: Report, overwrite: bool) -> int:
     """Do a job and report on it; returns the exit status.
 
     Raises:
@@ -164,7 +169,7 @@ def train(job: Job, report: Report, overwrite: bool) -> int:
     early: list[int] = []
     try:
         with obeyed(("SIGTERM", "SIGHUP"), _give_up, early), _prepared(job, overwrite) as aside:
-            from fundamentallm.trainer import Trainer
+            from fundamentallm.train.trainer import Trainer
 
             trainer = Trainer(job, report.hear, lambda: ())
     except GivenUp:
@@ -203,7 +208,7 @@ def _give_up() -> None:
 
 
 @contextmanager
-def _prepared(job: Job, overwrite: bool) -> Iterator[Path | None]:
+def _prepared(job: RunSpec, overwrite: bool) -> Iterator[Path | None]:
     """The folder of the run; taken back where the run does not come about. Yields where an old run is now."""
     made = [folder for folder in (job.folder, *job.folder.parents) if not folder.exists()]
     aside = prepare_folder(job, overwrite=overwrite)

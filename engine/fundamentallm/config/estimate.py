@@ -1,0 +1,149 @@
+"""What a configuration will amount to, computed without torch and without training.
+
+The rules of an epoch live here, so that the console's form and the corpus can never disagree.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import accumulate
+
+from fundamentallm.config.config import Config
+from fundamentallm.errors import UserError
+
+LONG_STEPS, LONG_OPERATIONS = 20_000, 2e16
+
+
+def split(tokens: int, val_split: float) -> int:
+    """How many tokens, from the start, are for training; the rest is for validation."""
+    return int((1 - Fraction(str(val_split))) * tokens)  # floats would lose a token here and there
+
+
+def count_windows(tokens: int, length: int, stride: int) -> int:
+    """Windows of `length` tokens (and one more to predict) in an epoch, whatever its phase; at least one."""
+    return max(1, (tokens - length - stride) // stride + 1)
+
+
+def choose_stride(config: Config, lengths: Sequence[int], tokens: int) -> int:
+    """`config.stride`, or the largest of T, T/2, T/4, T/8 that gives at least 40 steps an epoch, else T/8.
+
+    Args:
+        lengths: of the documents; their first `tokens` tokens are for training.
+    """
+    if config.stride is not None:
+        return config.stride
+    length = config.max_seq_len
+    for stride in (length, length // 2, length // 4):
+        if stride and -(-count_all_windows(lengths, tokens, length, stride) // config.effective_batch) >= 40:
+            return stride
+    return max(1, length // 8)
+
+
+def count_parameters(config: Config, vocab_size: int) -> int:
+    """Trainable numbers of the model; the embedding is shared with the output."""
+    block = 4 * config.model_dim**2 + 2 * config.model_dim * config.ff_width
+    return vocab_size * config.model_dim + config.num_layers * block
+
+
+def count_memory(config: Config, vocab_size: int) -> int:
+    """Bytes that training holds beside the program itself, roughly: weights, gradients, optimizer, activations."""
+    state = 4 * count_parameters(config, vocab_size) * (3 if config.optimizer == "muon" else 4)
+    layer = 19 * config.model_dim + 2 * config.ff_width  # numbers that the backward pass needs, a token
+    token = 4 * (config.num_layers * layer + 4 * config.model_dim + 3 * vocab_size)
+    return state + config.batch_size * config.max_seq_len * token
+
+
+def compiles(config: Config, device: str, parameters: int, total_steps: int) -> bool:
+    """Whether the loss of a run is computed by compiled code; from its size alone, so that a restart decides the same.
+
+    On two CPU cores compiling takes 14 to 26 s, and training is 5 to 12 % faster: see tests/benchmarks/RESULTS.md. It
+    should pay on a GPU, where a small model waits for its launches, and a large one for its memory, over `LONG_STEPS`
+    steps or `LONG_OPERATIONS` operations: guesses that nobody has measured.
+    """
+    if config.compile != "auto":
+        return config.compile == "always"
+    operations = 6 * parameters * config.effective_batch * config.max_seq_len * total_steps
+    return device == "cuda" and (total_steps >= LONG_STEPS or operations >= LONG_OPERATIONS)
+
+
+def spans(lengths: Sequence[int], tokens: int, length: int) -> list[tuple[int, int]]:
+    """From where to where the documents of a corpus reach in its first `tokens`; those without a window are left out.
+
+    No window may cross from one document into the next.
+    """
+    ends = list(accumulate(lengths))
+    pairs = ((end - size, min(end, tokens)) for size, end in zip(lengths, ends, strict=True))
+    return [(start, end) for start, end in pairs if end - start > length]
+
+
+def count_all_windows(lengths: Sequence[int], tokens: int, length: int, stride: int) -> int:
+    """`count_windows` over the documents of a corpus."""
+    return sum(count_windows(end - start, length, stride) for start, end in spans(lengths, tokens, length))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The size of a run. `passes` is how often an epoch reads each training token; `memory` is in bytes, roughly."""
+
+    parameters: int
+    vocab_size: int
+    train_tokens: int
+    val_tokens: int
+    stride: int
+    windows: int
+    steps_per_epoch: int
+    total_steps: int
+    passes: float
+    memory: int
+
+
+def estimate(config: Config, documents: Sequence[str]) -> Estimate:
+    """The size of the run that would train on `documents`.
+
+    Raises:
+        UserError: the text is too short for one window, or leaves nothing to validate on.
+    """
+    return estimate_size(config, [len(text) for text in documents], len(set().union(*documents)))
+
+
+def estimate_size(config: Config, lengths: Sequence[int], vocab_size: int) -> Estimate:
+    """`estimate` for documents of which only these numbers are known."""
+    characters = sum(lengths)
+    train = split(characters, config.val_split)
+    held_out = characters - train
+    longest = max((min(size, train - end + size) for size, end in zip(lengths, accumulate(lengths), strict=True)))
+    if longest < config.max_seq_len + 1 or held_out < 2:
+        raise UserError(_too_short(config, len(lengths), characters, longest, held_out))
+    stride = choose_stride(config, lengths, train)
+    windows = count_all_windows(lengths, train, config.max_seq_len, stride)
+    steps = -(-windows // config.effective_batch)
+    passes = windows * config.max_seq_len / train
+    memory = count_memory(config, vocab_size)
+    return Estimate(
+        parameters=count_parameters(config, vocab_size),
+        vocab_size=vocab_size,
+        train_tokens=train,
+        val_tokens=held_out,
+        stride=stride,
+        windows=windows,
+        steps_per_epoch=steps,
+        total_steps=steps * config.epochs,
+        passes=passes,
+        memory=memory,
+    )
+
+
+def _too_short(config: Config, documents: int, tokens: int, train: int, held_out: int) -> str:
+    name = ", ".join(config.data) or "the text"
+    are = " are" if documents == 1 else ","
+    its = "its" if documents == 1 else f"the longest of its {documents} texts has"
+    if train < config.max_seq_len + 1:
+        if train < 3:
+            return f"{name}: {tokens} characters are too few to train on"
+        return (
+            f"{name}: {its} {train} training characters{are} fewer than one window of {config.max_seq_len} + 1; "
+            f"--max-seq-len {train - 1} is the largest that fits"
+        )
+    return (
+        f"{name}: --val-split {config.val_split:g} of {tokens} characters leaves {held_out} to validate on; it needs 2"
+    )

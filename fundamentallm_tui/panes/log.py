@@ -1,0 +1,105 @@
+"""The log: lines with the time of day, drawn one by one, so that a long log costs no more than a short one."""
+
+from dataclasses import replace
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.binding import Binding
+from textual.color import Color
+from textual.geometry import Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from fundamentallm_tui.format import clock, wrap
+from fundamentallm_tui.state.event_log import BAD, FAINT, GOOD, PLAIN, WARN, LogLine
+
+MOST_LINES = 5000
+INDENT = 9  # "14:33:01 "
+COLOURS = {GOOD: "text-success", WARN: "text-warning", BAD: "text-error"}
+
+
+class LogView(ScrollView, can_focus=True):
+    """Follows the newest line until a person scrolls up, and again when they are back at the end."""
+
+    BINDINGS = [Binding("j", "scroll_down", show=False), Binding("k", "scroll_up", show=False)]
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._lines: list[LogLine] = []
+        self._rows: list[tuple[LogLine, str, bool]] = []  # a line's rows at this width; True for its first
+        self._styles: dict[str, Style] = {}
+        self._wide = 0
+        self._follows = True
+
+    @property
+    def text(self) -> str:
+        """All that was logged."""
+        return "\n".join(f"{clock(line.time)} {line.words}" for line in self._lines)
+
+    def on_mount(self) -> None:
+        self.app.theme_changed_signal.subscribe(self, lambda _: self._styles.clear())
+
+    def on_resize(self) -> None:
+        room = self.scrollable_content_region.width  # beside the scroll bar
+        if room != self._wide and room:
+            self._wide = room
+            self._rows = [row for line in self._lines for row in self._wrapped(line)]
+        self._grown()
+
+    def write(self, lines: list[LogLine]) -> None:
+        """Add lines, all at once."""
+        if not lines:
+            return
+        old = last = self._lines[-1] if self._lines else None
+        drawn = stay = len(self._lines)  # the latter: as they are now
+        for line in lines:
+            if last is not None and line.repeats and (line.kind, line.text) == (last.kind, last.text):
+                last = self._lines[-1] = replace(line, times=last.times + 1)
+                stay = min(stay, len(self._lines) - 1)
+            else:
+                self._lines.append(last := line)
+        if len(self._lines) > MOST_LINES:
+            del self._lines[: len(self._lines) - MOST_LINES * 9 // 10]
+            self._rows, stay = [], 0
+        while stay < drawn and self._rows and self._rows[-1][0] is old:
+            self._rows.pop()
+        self._rows += (row for line in self._lines[stay:] for row in self._wrapped(line))
+        self._grown()
+
+    def clear(self) -> None:
+        """Forget everything: another run is shown."""
+        self._lines, self._rows, self._follows = [], [], True
+        self._grown()
+
+    def watch_scroll_y(self, old: float, new: float) -> None:
+        super().watch_scroll_y(old, new)
+        self._follows = round(new) >= self.max_scroll_y
+
+    def _grown(self) -> None:
+        follows = self._follows  # a smaller window moves the place, which is not a person's scrolling
+        self.virtual_size = Size(self._wide, len(self._rows))
+        if follows:
+            self.scroll_target_y = self.scroll_y = self.max_scroll_y  # scroll_end would wait for a layout
+            self._follows = True
+        self.refresh()
+
+    def _wrapped(self, line: LogLine) -> list[tuple[LogLine, str, bool]]:
+        room = max(10, (self._wide or 80) - INDENT)
+        return [(line, row, n == 0) for n, row in enumerate(wrap(line.words, room))]
+
+    def render_line(self, y: int) -> Strip:
+        n = self.scroll_offset.y + y
+        if n >= len(self._rows):
+            return Strip.blank(self._wide, self.rich_style)
+        line, text, first = self._rows[n]
+        stamp = f"{clock(line.time)} " if first else " " * INDENT
+        strip = Strip([Segment(stamp, self._style(FAINT)), Segment(text, self._style(line.kind))])
+        return strip.adjust_cell_length(self._wide).apply_style(self.rich_style)
+
+    def _style(self, kind: str) -> Style:
+        if kind not in self._styles:
+            paper = self.background_colors[1]
+            ink = Color.parse(self.app.theme_variables[COLOURS.get(kind, "foreground")])
+            mixed = paper.blend(ink, 0.5 if kind == FAINT else 1.0)
+            self._styles[kind] = Style() if kind == PLAIN else Style(color=mixed.rich_color, bold=kind == BAD)
+        return self._styles[kind]

@@ -1,0 +1,175 @@
+"""`fundamentallm data`: known texts, fetched and inspected."""
+
+import hashlib
+import random
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fundamentallm.cli import main
+from fundamentallm.config.config import Config
+from fundamentallm.config.estimate import estimate
+from fundamentallm.data.download import CORPORA, Corpus, Piece
+
+Run = Callable[..., tuple[int, str, str]]
+
+TEXT = "".join(random.Random(3).choices("abcdefgh \n", k=20_000))
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command in an empty folder: status, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("no_proxy", "*")
+    capsys.readouterr()
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        status = main(arguments)
+        return status, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A file that is all of Shakespeare in these tests, beside the folder in which they run."""
+    raw = TEXT.encode()
+    pieces = tuple(
+        Piece(f"data/raw/shakespeare/shakespeare{name}.txt", size, hashlib.sha256(raw[:size]).hexdigest())
+        for name, size in (("25k", 2500), ("100k", 10_000), ("1mil", len(raw)))
+    )
+    monkeypatch.setitem(CORPORA, "shakespeare", Corpus("shakespeare", "plays", pieces, "http://127.0.0.1:9/none"))
+    path = tmp_path.with_suffix(".txt")
+    path.write_bytes(raw)
+    return str(path)
+
+
+def test_a_preset_trains_on_what_get_fetched(run: Run, source: str) -> None:
+    assert run("train", "--preset", "small") == (
+        2, "", "data/raw/shakespeare/shakespeare25k.txt: no such file; fundamentallm data get shakespeare fetches it\n"
+    )  # fmt: skip
+    assert run("data", "get", "shakespeare", "--from", source) == (
+        0,
+        "data/raw/shakespeare/shakespeare25k.txt  2,500 characters\n"
+        "data/raw/shakespeare/shakespeare100k.txt  10,000 characters\n"
+        "data/raw/shakespeare/shakespeare1mil.txt  20,000 characters\n",
+        "",
+    )
+    assert Path("data/raw/shakespeare/shakespeare100k.txt").read_text() == TEXT[:10_000]
+    status, _, err = run("data", "get", "shakespeare")
+    assert (status, err) == (0, "already there\n")
+    assert run("presets")[1].count("not here yet") == 0
+
+
+def test_list_says_what_is_here_and_how_to_get_the_rest(run: Run, source: str) -> None:
+    out = run("data", "list")[1]
+    assert out.count("not here") == 4 and "data/samples/sample_data.txt  8" in out
+    assert "from http://127.0.0.1:9/none" in out and "fundamentallm data get shakespeare" in out
+    run("data", "get", "shakespeare", "--from", source)
+    out = run("data", "list")[1]
+    assert out.count("not here") == 1 and "fundamentallm data get shakespeare" not in out
+    assert re.search(r"shakespeare100k\.txt +10\.0 kB", out)
+
+
+REFUSED = {
+    "data get": "Missing argument '[shakespeare|python-docs]'; see fundamentallm data get --help",
+    "data get shakespear": "shakespear: no such known text; did you mean shakespeare?",
+    "data git": "data git: no such command; did you mean get?",
+    "data get shakespeare --form x": "--form: no such option; did you mean --from?",
+    "data get shakespeare --from none": (
+        "none: cannot be read: No such file or directory; name another file or address: "
+        "fundamentallm data get shakespeare --from FILE_OR_URL"
+    ),
+    "data get shakespeare": (
+        "http://127.0.0.1:9/none: cannot be reached: Connection refused; name another file or address: "
+        "fundamentallm data get shakespeare --from FILE_OR_URL"
+    ),
+    "data get python-docs --from x": "--from x: python-docs is made on this machine; leave it out",
+    "data inspect": "Missing argument 'FILE...'; see fundamentallm data inspect --help",
+    "data inspect none.txt": "none.txt: no such file (looked in {cwd})",
+    "data inspect .": ".: holds no *.txt file",
+}
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_what_cannot_be_done_is_one_line_and_leaves_nothing(run: Run, source: str, words: str) -> None:
+    assert run(*words.split()) == (2, "", REFUSED[words].format(cwd=Path.cwd()) + "\n")
+    assert list(Path().iterdir()) == []
+
+
+def test_a_group_without_a_command_shows_its_help(run: Run) -> None:
+    for name in ("data", "runs", "config"):
+        status, out, err = run(name)
+        assert (status, err) == (0, "") and out.startswith(f"Usage: fundamentallm {name}")
+
+
+def lines(out: str) -> dict[str, str]:
+    """The labelled lines of an inspection."""
+    return {words[0]: words[1] for line in out.splitlines() if len(words := line.strip().split("  ", 1)) == 2}
+
+
+def test_inspect_counts_what_a_text_is_made_of(run: Run) -> None:
+    Path("a.txt").write_text("one two\nthree\n\none two\n\n\nthree\nfour\n")
+    told = {name: text.strip() for name, text in lines(run("data", "inspect", "a.txt")[1]).items()}
+    assert told["size"] == "36 bytes, 36 characters, 8 lines, 7 words"
+    assert told["vocabulary"] == "11 characters"
+    assert told["rare"] == "f 1, u 1"
+    assert told["repetitions"] == "40.0% of the lines and 0.0% of the paragraphs occurred before"
+    assert told["problems"] == "none"
+    assert told["training"].startswith("not with the default settings: a.txt: its 32 training characters are fewer")
+
+
+def test_inspect_looks_at_the_texts_of_a_folder_one_by_one_and_together(run: Run) -> None:
+    Path("b.txt").write_text(TEXT[:9000])
+    Path("a.txt").write_text(TEXT[9000:])
+    Path("notes.md").write_text("not a text to learn from")
+    blocks = run("data", "inspect", ".")[1].split("\n\n")
+    assert [block.splitlines()[0] for block in blocks] == ["a.txt", "b.txt", "all 2 files together"]
+    expected = estimate(Config(data=("a.txt", "b.txt")), [TEXT[9000:], TEXT[:9000]])
+    assert f"{expected.windows:,} windows" in " ".join(blocks[2].split())
+
+
+def test_inspect_tells_what_training_would_make_of_a_text(run: Run) -> None:
+    Path("a.txt").write_text(TEXT)
+    told = " ".join(run("data", "inspect", "a.txt")[1].split())
+    expected = estimate(Config(data=("a.txt",)), [TEXT])
+    assert f"{expected.train_tokens:,} characters to learn from and {expected.val_tokens:,} to measure on" in told
+    assert f"{expected.windows:,} windows and {expected.steps_per_epoch:,} steps an epoch" in told
+    assert f"{expected.total_steps:,} steps in 10 epochs; {expected.parameters:,} parameters" in told
+
+
+def test_inspect_places_every_problem_of_encoding(run: Run) -> None:
+    Path("bad.txt").write_bytes("é\r\nb".encode() + b"\xe9\xff\x00 \x1b[31m\r\nx\xef\xbb\xbf\xef\xbf\xbd\n")
+    status, out, err = run("data", "inspect", "bad.txt")
+    assert (status, err) == (0, "") and "\x1b" not in out and "\r" not in out
+    places = re.findall(r"line (\d+), offset (\d+): (.*)", out)
+    assert places == [
+        ("2", "5", "byte 0xe9 ('é' in Windows-1252)"),
+        ("2", "6", "byte 0xff ('ÿ' in Windows-1252)"),
+        ("2", "7", "U+0000"),
+        ("1", "2", "carriage return"),
+        ("2", "14", "carriage return"),
+        ("2", "9", "U+001B"),
+        ("3", "17", "U+FEFF"),
+        ("3", "20", "\ufffd"),
+    ]
+    assert "training     refuses bad.txt: bytes that are not UTF-8" in out
+
+
+def test_inspect_looks_at_whatever_it_is_given(run: Run) -> None:
+    contents = {
+        "empty": b"", "utf16": "abc\n".encode("utf-16"), "bom": b"\xef\xbb\xbfabc", "all": bytes(range(256)) * 40,
+        "mac": b"a\rb\rc",
+    }  # fmt: skip
+    for name, raw in contents.items():
+        Path(name).write_bytes(raw)
+    status, out, _ = run("data", "inspect", *contents)
+    assert status == 0
+    told = dict(zip(contents, out.split("\n\n"), strict=False))
+    assert "it is UTF-16, not UTF-8; save it as UTF-8" in told["utf16"]
+    assert "line 1, offset 0: U+FEFF" in told["bom"] and "3 characters, 1 lines" in told["bom"]
+    assert "5,120 x bytes that are not UTF-8" in told["all"] and "and 5,115 more" in told["all"]
+    assert "2 x line ends of old Macs" in told["mac"] and "3 lines" in told["mac"]
+    assert "refuses empty: is empty" in told["empty"] and "refuses utf16: it is UTF-16, not UTF-8" in told["utf16"]

@@ -1,0 +1,216 @@
+"""Prompts, one after the other."""
+
+import io
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fundamentallm.cli import main
+from fundamentallm.train.checkpoint import load
+
+TINY = ["--model-dim=16", "--num-layers=1", "--max-seq-len=16", "--stride=16", "--batch-size=16", "--device=cpu"]
+TEXT = "[bold]the sea[/] was old, \\[red] and /dawn came {so} early \x1b[31m.\n" * 40
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "text.txt").write_text(TEXT)
+    done = main(["train", str(folder / "text.txt"), f"--output-dir={folder / 'run'}", "--epochs=1", *TINY, "--quiet"])
+    assert done == 0
+    return folder / "run"
+
+
+@pytest.fixture
+def talk(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[str, str]]:
+    """What a conversation prints, on standard output and standard error."""
+
+    def run(*lines: str, flags: tuple[str, ...] = ("--seed=1", "--max-tokens=20")) -> tuple[str, str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
+        capsys.readouterr()
+        assert main(["generate", str(trained), "--interactive", "--device=cpu", *flags]) == 0
+        return capsys.readouterr()
+
+    return run
+
+
+def test_every_prompt_is_continued_and_the_end_of_the_input_leaves(talk: Callable[..., tuple[str, str]]) -> None:
+    out, err = talk("the sea", "was old", flags=("--seed=1", "--max-tokens=20", "--stop=\n"))
+    assert err == "" and out.startswith("the sea") and "\nwas old" in out
+    assert talk("the sea", "was old", flags=("--seed=1", "--max-tokens=20", "--stop=\n"))[0] == out
+    assert talk() == ("", "")
+
+
+def test_quit_leaves_at_once(talk: Callable[..., tuple[str, str]]) -> None:
+    assert talk("/quit", "the sea") == ("", "")
+    assert talk(" /quit ", "the sea") == ("", "")
+
+
+def test_set_changes_what_comes_next_and_refuses_what_the_flags_would(talk: Callable[..., tuple[str, str]]) -> None:
+    out, err = talk("the", "/set max-tokens 3", "the", "/set max_tokens=5", "the")
+    assert err == ""
+    assert len(out) == 3 * 4 + 20 + 3 + 5
+    plain = talk("the")[0]
+    assert talk("/set temperature 0", "/set seed 9", "the")[0] == talk("/set temperature 0", "the")[0] != plain
+    out, err = talk(
+        "/set", "/set temprature 1", "/set temperature hot", "/set top-p 0", "/set max_tokens", "/set device cpu",
+        "/set seed auto", "/status",
+    )  # fmt: skip
+    assert err.splitlines() == [
+        "/set: name a setting and its value; there are max_tokens, temperature, top_k, top_p, repetition_penalty, "
+        "seed, num_samples",
+        "/set temprature: no such setting; did you mean temperature?",
+        "/set temperature: hot is not a number, at least 0, at most 100",
+        "/set top_p: 0 is out of bounds; it must be above 0, at most 1",
+        "/set max_tokens: needs a value; a whole number, at least 1",
+        "/set device: no such setting; there are max_tokens, temperature, top_k, top_p, repetition_penalty, seed, "
+        "num_samples",
+    ]
+    assert "seed another each time\n" in out and "temperature 0.8\n" in out
+
+
+def test_status_tells_the_model_and_every_setting(talk: Callable[..., tuple[str, str]], trained: Path) -> None:
+    out, _ = talk("/set top_k 7", "/status")
+    step = load(trained / "best.pt").progress().step
+    assert out.splitlines() == [
+        f"{trained}, step {step}", "max_tokens 20", "temperature 0.8", "top_k 7", "top_p 1.0",
+        "repetition_penalty 1.0", "seed 1", "num_samples 1", "device cpu",
+    ]  # fmt: skip
+
+
+def test_save_writes_what_was_said_and_clear_forgets_it(talk: Callable[..., tuple[str, str]]) -> None:
+    out, err = talk("the sea", "/save one.txt", "was old", "/save two.txt", "/clear", "dawn", "/save three.txt")
+    assert err == ""
+    one, two, three = (Path(f"{name}.txt").read_text() for name in ("one", "two", "three"))
+    assert one.startswith("the sea") and len(one) == 7 + 20 + 1
+    assert two == one + "\n" + two[len(one) + 1 :] and two[len(one) + 1 :].startswith("was old")
+    assert three.startswith("dawn") and len(three) == 4 + 20 + 1
+    assert out == one + two[len(one) + 1 :] + three
+    _, err = talk("the", "/save", "/save none/where.txt", "/save .")
+    assert err.splitlines() == [
+        "/save: name a file",
+        "/save none/where.txt: cannot be written: No such file or directory",
+        "/save .: cannot be written: Is a directory",
+    ]
+
+
+def test_help_names_every_command_and_setting_and_a_wrong_one_its_nearest(
+    talk: Callable[..., tuple[str, str]],
+) -> None:
+    out, err = talk("/help", "/hlep", "/zzz", "/")
+    for word in ("/set", "/status", "/clear", "/save", "/help", "/quit", "max_tokens", "repetition_penalty"):
+        assert word in out
+    assert err.splitlines() == [
+        "/hlep: no such command; did you mean help?",
+        "/zzz: no such command; there are set, status, clear, save, help, quit",
+        "/: no such command; there are set, status, clear, save, help, quit",
+    ]
+
+
+def test_brackets_and_markup_are_shown_as_they_are(talk: Callable[..., tuple[str, str]]) -> None:
+    for prompt in ("[bold]the[/]", "\\[red]", "{so}", "[/]"):
+        out, err = talk(prompt, flags=("--max-tokens=1", "--seed=1"))
+        assert out.startswith(prompt) and len(out) == len(prompt) + 2 and err == ""
+
+
+def test_an_unknown_character_is_said_and_the_talk_goes_on(talk: Callable[..., tuple[str, str]]) -> None:
+    out, err = talk("théâtre", "the sea")
+    assert err.startswith("the prompt has characters that the model has never seen: ") and err.count("\n") == 1
+    assert out.startswith("the sea")
+
+
+def test_several_samples_are_numbered(talk: Callable[..., tuple[str, str]]) -> None:
+    out, _ = talk("the", flags=("--seed=1", "--max-tokens=9", "--num-samples=2", "--temperature=1.5"))
+    assert "\n1: the" in out and "\n2: the" in out and len(out) == 3 + 2 * (4 + 3 + 9) + 1
+
+
+def test_what_is_not_utf_8_is_said_and_the_talk_goes_on(trained: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "fundamentallm", "generate", str(trained), "--interactive", "--max-tokens=3"],
+        input=b"\xff\xfe\nthe sea\n", capture_output=True, timeout=60, env={**os.environ, "PYTHONUTF8": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0 and b"Traceback" not in done.stderr and b"the sea" in done.stdout
+
+
+class Terminal:
+    """A command in a pseudo-terminal."""
+
+    def __init__(self, *arguments: str) -> None:
+        import pty
+
+        self._end, slave = pty.openpty()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "fundamentallm", *arguments], stdin=slave, stdout=slave, stderr=slave,
+            start_new_session=True, env={**os.environ, "TERM": "xterm", "OMP_NUM_THREADS": "1"},
+            preexec_fn=own_terminal,
+        )  # fmt: skip
+        os.close(slave)
+        self.seen = b""
+
+    def type(self, text: bytes) -> None:
+        os.write(self._end, text)
+
+    def wait_for(self, word: bytes, since: int = 0) -> int:
+        """The place behind `word`, at `since` or later."""
+        limit = time.monotonic() + 60
+        while (place := self.seen.find(word, since)) < 0:
+            assert time.monotonic() < limit, self.seen[-500:]
+            if select.select([self._end], [], [], 1)[0]:
+                try:
+                    self.seen += os.read(self._end, 65536)
+                except OSError:
+                    raise AssertionError(f"it has ended: {self.seen[-500:]!r}") from None
+        return place + len(word)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        os.close(self._end)
+
+
+def own_terminal() -> None:
+    import fcntl
+    import termios
+
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pseudo-terminals are a matter of Unix")
+def test_ctrl_c_stops_the_sample_and_not_the_program_and_ctrl_d_leaves(trained: Path, tmp_path: Path) -> None:
+    terminal = Terminal("generate", str(trained), "--interactive", "--max-tokens=100000000", "--seed=1")
+    try:
+        at = terminal.wait_for(b"> ")
+        terminal.type(b"the sea\r")
+        at = terminal.wait_for(b"the sea", terminal.wait_for(b"the sea", at))  # the echo, then the answer
+        while len(terminal.seen) < at + 200:  # it writes
+            terminal.wait_for(b"", at)
+            terminal.seen += os.read(terminal._end, 65536)
+        terminal.type(b"\x03")
+        at = terminal.wait_for(b"\n> ", at)
+        time.sleep(1)  # a signal between the prompt and readline's wait is noticed with the next key only
+        terminal.type(b"\x03")  # at the prompt, too
+        at = terminal.wait_for(b"> ", at)
+        terminal.type(b"/set max_tokens 3\r/status\r")
+        at = terminal.wait_for(b"max_tokens 3\r\n", terminal.wait_for(b"/status", at))
+        at = terminal.wait_for(b"> ", at)
+        terminal.type(f"/save {tmp_path / 'said.txt'}\r".encode())
+        at = terminal.wait_for(b"> ", terminal.wait_for(b"said.txt", at))
+        terminal.type(b"\x04")
+        assert terminal.process.wait(60) == 0
+    finally:
+        terminal.close()
+    assert b"Traceback" not in terminal.seen and b"\x1b[31m" not in terminal.seen
+    said = (tmp_path / "said.txt").read_text()
+    assert said.startswith("the sea") and len(said) > 100

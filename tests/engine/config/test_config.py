@@ -1,0 +1,196 @@
+"""Layers, validation and resuming."""
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fundamentallm.config.config import (
+    SETTINGS,
+    Config,
+    ConfigError,
+    Layer,
+    changed_when_resuming,
+    check_field,
+    flags_layer,
+    resolve,
+    to_dict,
+)
+from fundamentallm.config.files import load_config, to_yaml
+from fundamentallm.errors import UserError
+
+
+def test_defaults_are_the_guides() -> None:
+    c = resolve()
+    assert (c.model_dim, c.num_layers, c.num_heads, c.ff_dim, c.ff_width) == (128, 6, 2, None, 512)
+    assert (c.learning_rate, c.batch_size, c.epochs, c.dropout) == (1e-3, 16, 10, 0.1)
+    assert (c.max_seq_len, c.val_split, c.lr_schedule, c.optimizer) == (256, 0.1, "cosine", "muon")
+
+
+def test_a_later_layer_wins_value_by_value() -> None:
+    preset = Layer({"epochs": 5, "batch_size": 4, "dropout": 0.2})
+    file = Layer({"batch_size": 8, "dropout": 0.3})
+    c = resolve(preset, file, flags_layer({"dropout": "0.4"}))
+    assert (c.epochs, c.batch_size, c.dropout, c.num_layers) == (5, 8, 0.4, 6)
+
+
+def test_every_problem_is_said_at_once_with_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("epochs: 0\n\nlearning_rat: 0.1\ndropout: 2\nbatch_size: many\nmodel_dim: 256\nnum_heads: 7\n")
+    with pytest.raises(ConfigError) as caught:
+        resolve(load_config(path), flags_layer({"val_split": "1.5"}))
+    lines = str(caught.value).splitlines()
+    assert sorted(lines) == sorted(
+        [
+            f"epochs: 0 is out of bounds; it must be at least 1, at most 1,000,000 ({path}, line 1)",
+            f"learning_rat: no such setting; did you mean learning_rate? ({path}, line 3)",
+            f"dropout: 2 is out of bounds; it must be at least 0, below 1 ({path}, line 4)",
+            f"batch_size: many is not a whole number, at least 1, at most 65,536 ({path}, line 5)",
+            f"num_heads: 7 does not divide model_dim 256; 1, 2, 4, 8, 16, 32, 64 or 128 do ({path}, line 7)",
+            "--val-split: 1.5 is out of bounds; it must be above 0, below 1",
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"model_dim": 12, "num_heads": 5}, "num_heads: 5 does not divide model_dim 12; 1, 2, 3 or 6 do"),
+        ({"model_dim": 12, "num_heads": 4}, "num_heads: 4 leaves heads of odd width 3; 1, 2, 3 or 6 do"),
+        ({"model_dim": 2, "num_heads": 2}, "num_heads: 2 leaves heads of odd width 1; 1 does"),
+        ({"model_dim": 7}, "model_dim: 7 is odd; 8 would do"),
+        ({"max_seq_len": 32, "stride": 33}, "stride: 33 is more than max_seq_len 32; text would be skipped"),
+    ],
+)
+def test_values_that_do_not_go_together_name_what_would(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve(Layer(values))
+    assert str(caught.value) == words
+
+
+def test_the_words_beside_a_field_are_the_same_words() -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_field(resolve(), "num_heads", "3")
+    assert caught.value.problems[0].name == "num_heads"
+    assert caught.value.problems[0].text == "3 does not divide model_dim 128; 1, 2, 4, 8, 16, 32 or 64 do"
+    assert check_field(resolve(), "num_heads", "4").num_heads == 4
+
+
+def test_resuming_keeps_the_saved_configuration_under_what_was_typed() -> None:
+    saved = resolve(Layer({"data": "a.txt", "epochs": 3, "model_dim": 64, "dropout": 0.2}))
+    assert changed_when_resuming(saved, {"epochs": "9"}) == replace(saved, epochs=9)
+    assert changed_when_resuming(saved, {"model_dim": 64}) == saved  # typed, but the same
+
+
+@pytest.mark.parametrize("name", sorted(name for name, row in SETTINGS.items() if row.fixed))
+def test_resuming_refuses_a_setting_that_the_saved_state_is_made_of(name: str) -> None:
+    saved = resolve(Layer({"data": "a.txt", "model_dim": 64, "num_heads": 2, "stride": 16}))
+    other: dict[str, Any] = {"optimizer": "adamw", "num_heads": 4, "val_split": 0.2, "stride": 32, "ff_dim": 99}
+    value = other.get(name, getattr(saved, name) and getattr(saved, name) * 2 or 5)
+    with pytest.raises(ConfigError) as caught:
+        changed_when_resuming(saved, {name: value})
+    assert [problem.name or problem.place for problem in caught.value.problems] == [SETTINGS[name].flag]
+    assert "cannot change" in str(caught.value) and f"the checkpoint has {getattr(saved, name)}" in str(caught.value)
+
+
+# ---- properties ----
+
+
+def _value(name: str) -> st.SearchStrategy[Any]:
+    row = SETTINGS[name]
+    paths = st.text(min_size=1, max_size=20).filter(lambda s: s.strip().lower() not in ("", "auto", "none"))
+    plain: st.SearchStrategy[Any]
+    if row.choices:
+        plain = st.sampled_from(row.choices)
+    elif row.kind is bool:
+        plain = st.booleans()
+    elif row.kind is tuple:
+        plain = st.lists(paths, max_size=3).map(tuple)
+    elif row.kind is str:
+        plain = paths
+    elif row.kind is int:
+        plain = st.integers(int(row.at_least or 0), int(row.at_most or 10**9))
+    else:
+        low, high = row.above if row.above is not None else row.at_least, row.below or row.at_most
+        plain = st.floats(
+            low, high, exclude_min=row.above is not None, exclude_max=row.below is not None, allow_nan=False
+        )
+    return st.none() | plain if row.optional else plain
+
+
+@st.composite
+def configurations(draw: st.DrawFn) -> Config:
+    values = {f.name: draw(_value(f.name)) for f in fields(Config)}
+    values["num_heads"] = draw(st.sampled_from([1, 2, 3, 4, 8]))
+    values["model_dim"] = values["num_heads"] * 2 * draw(st.integers(1, 512))
+    values["augment"] = draw(st.none() | st.sampled_from(["casing", "casing=0.5,whitespace", "punctuation=1"]))
+    if values["stride"] is not None:
+        values["stride"] = min(values["stride"], values["max_seq_len"])
+    return resolve(Layer(values))
+
+
+@given(config=configurations())
+def test_a_configuration_written_as_yaml_is_read_back_the_same(
+    config: Config, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "round.yaml"
+    path.write_text(to_yaml(config), encoding="utf-8")
+    assert resolve(load_config(path)) == config
+    assert resolve(Layer(to_dict(config))) == config
+
+
+GARBAGE = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.datetimes(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(values=st.dictionaries(st.sampled_from([*SETTINGS, "epoch", "", "weights"]), GARBAGE, max_size=6))
+def test_garbage_makes_a_valid_configuration_or_a_configuration_error(values: dict[str, Any]) -> None:
+    try:
+        config = resolve(Layer(values))
+    except ConfigError as error:
+        assert error.problems
+    else:
+        assert resolve(Layer(to_dict(config))) == config
+
+
+@given(content=st.one_of(st.text(max_size=200).map(str.encode), st.binary(max_size=200)))
+def test_a_garbage_file_is_refused_with_words(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.getbasetemp() / "garbage.yaml"
+    path.write_bytes(content)
+    try:
+        resolve(load_config(path))
+    except UserError as error:
+        assert str(path) in str(error)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "seed: 2024-99-99",  # looks like a date, is none
+        "seed: " + "1" * 5000,
+        "seed: !!int abc",
+        "seed: !!bool perhaps",
+        "seed: !!timestamp soon",
+        "seed: !!python/object/apply:os.system [true]",
+        "seed: " + "[" * 1200,
+        "? [1, 2]\n: 3",
+        "seed: &a [*a]",
+        "seed: {a: 1",
+        "- seed",
+        "seed: 1\nseed: 2",
+    ],
+    ids=lambda line: line[6:20],
+)
+def test_a_line_that_yaml_chokes_on_is_refused_with_its_place(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "odd.yaml"
+    path.write_text("epochs: 3\n" + line + "\n")
+    with pytest.raises(UserError) as caught:
+        resolve(load_config(path))
+    assert f"{path}, line " in str(caught.value) or str(path) in str(caught.value)
+    assert len(str(caught.value)) < 1000

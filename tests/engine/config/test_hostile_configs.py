@@ -1,0 +1,180 @@
+"""Configurations and presets from strangers: whatever stands in them, one line a problem, soon, and nothing runs."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fundamentallm.cli import main
+from fundamentallm.config import files as presets
+from fundamentallm.config.config import SETTINGS, Config, Layer, resolve
+from fundamentallm.config.files import LARGEST, load_config, load_preset, preset_names, to_yaml
+from fundamentallm.errors import UserError
+
+LAUGHS = "a: &a [x, x, x]\n" + "".join(
+    f"{chr(98 + n)}: &{chr(98 + n)} [{', '.join(['*' + chr(97 + n)] * 9)}]\n" for n in range(22)
+)
+MERGES = "model_dim: &k0 {x: 1}\n" + "".join(f"a{n}: &k{n + 1} {{<<: [*k{n}, *k{n}]}}\n" for n in range(40))
+TAGS = ["int", "float", "bool", "null", "timestamp", "map", "seq", "set", "omap", "pairs", "binary", "str"]
+FILES = {
+    "a billion laughs": LAUGHS + "data: *v",
+    "merged without end": MERGES,
+    "itself": "data: &a [*a]",
+    "deep lists": "data: " + "[" * 5_000,
+    "deep mappings": "a: {" * 5_000,
+    "code": "data: !!python/object/apply:os.mkdir [ran]",
+    "code as a key": "!!python/object/apply:os.mkdir [ran]: 1",
+    "code as a whole": "!!python/object/apply:os.mkdir [ran]",
+    "a name of code": "seed: !!python/name:os.system",
+    "a module": "seed: !!python/module:os",
+    "an object": "seed: !!python/object/new:os.system [x]",
+    "minutes": "seed: 1" + ":1" * 100_000,
+    "digits": "seed: " + "9" * 300_000,
+    "hexadecimal": "seed: 0x" + "f" * 4_000,
+    "hexadecimal text": "device: 0x" + "f" * 4_000,
+    "hexadecimal truth": "early_stopping: 0x" + "f" * 4_000,
+    "many settings": "".join(f"k{n}: 1\n" for n in range(1_000)),
+    "a long name": "? " + "x" * 300_000 + "\n: 1",
+    "a long path": "data: " + "x" * 5_000,
+    "a long word": "device: " + "x" * 5_000,
+    "long paths": "data:\n" + f"- {'x' * 4_000}\n" * 100,
+    "a date": "seed: 2001-01-01",
+    "no date": "seed: !!timestamp 2001-99-99",
+    "words of all kinds": "".join(f"{name}: !!{kind} x\n" for name, kind in zip(SETTINGS, TAGS, strict=False)),
+    "numbers as names": "1: 2\n1.5: 1\nnull: 3\ntrue: 4",
+    "lists as names": "? [a]\n: 4\n? {a: b}\n: 5",
+    "twice": "seed: 1\nseed: 2",
+    "a mapping": "seed: {a: 1}",
+    "two documents": "seed: 1\n---\nseed: 2",
+    "zero": "data: a\0b",
+    "escape": "\x1b]52;c;AAAA\x07: 1",
+    "a list": "- a",
+    "too large": "#" * (LARGEST + 1),
+    "an unknown alias": "seed: *a",
+}  # fmt: skip
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of its own, whose `own` holds a person's presets."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own").mkdir()
+    shipped = presets.preset_folders()[1]
+    monkeypatch.setattr(presets, "preset_folders", lambda: (tmp_path / "own", shipped))
+    return tmp_path
+
+
+def told(words: list[str], capsys: pytest.CaptureFixture[str]) -> list[str]:
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and not set(err) & {"\x1b", "\x07", "\u202e", "\r"}
+    return err.splitlines()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_hostile_file_is_refused_in_short_lines_that_name_it(
+    name: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("c.yaml").write_text(FILES[name])
+    Path("own", "mine.yaml").write_text(FILES[name])
+    for words in (["config", "show", "--config", "c.yaml"], ["train", "--config", "c.yaml"], ["presets", "mine"],
+                  ["train", "--preset", "mine"]):  # fmt: skip
+        if words[0] == "presets" and name not in ("deep lists", "too large", "zero"):
+            continue  # which prints the file as it is
+        lines = told(words, capsys)
+        place = "c.yaml" if "c.yaml" in words else str(Path("own", "mine.yaml"))
+        assert lines and all(place in line and len(line) < 800 + len(str(here)) for line in lines), lines
+    assert not Path("ran").exists()
+
+
+def test_bytes_that_are_no_text_and_folders_are_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("c.yaml").write_bytes(b"data: \xff\xfe")
+    assert told(["config", "show", "--config", "c.yaml"], capsys) == ["c.yaml: is not a UTF-8 text file"]
+    assert told(["config", "show", "--config", "."], capsys) == [".: cannot be read: Is a directory"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_or_a_device_is_no_configuration_and_no_preset(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, make in (("pipe", os.mkfifo), ("zero", lambda path: os.symlink("/dev/zero", path))):
+        make(here / f"{name}.yaml")
+        make(here / "own" / f"{name}.yaml")
+        words = told(["config", "show", "--config", f"{name}.yaml"], capsys)
+        assert words == [f"{name}.yaml: cannot be read: it is no ordinary file"]
+        assert told(["config", "show", "--preset", name], capsys)[0].startswith(f"--preset {name}: no such preset")
+    (here / "own" / "folder.yaml").mkdir()
+    (here / "own" / "gone.yaml").symlink_to("nowhere")
+    assert preset_names() == ["tiny", "small", "medium", "large"]
+
+
+def test_a_presets_words_may_look_like_numbers_and_are_bounded(here: Path) -> None:
+    Path("own", "mine.yaml").write_text(f"description: 0x{'f' * 9000}\nexpected_time: 10\n")
+    preset = load_preset("mine")
+    assert len(preset.description) == 4096 and preset.expected_time == "10"
+    resolve(preset.layer)
+
+
+def test_names_and_words_of_presets_do_not_command_the_terminal(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evil = "a\u202eb\u200b\x1b[2J"
+    Path("own", f"{evil}.yaml").write_text('description: "\\e]52;c;AAAA\\a\\u202e\\u0085x"\ndevice: "\\e[2J"\n')
+    assert main(["presets"]) == 0 and main(["presets", evil]) == 0 and main(["config", "show", "--preset", evil]) == 0
+    out, err = capsys.readouterr()
+    assert not set(out + err) & {"\x1b", "\x07", "\x85", "\u202e", "\u200b"}
+    assert "a\ufffdb\ufffd\ufffd[2J" in out
+
+
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.dates() | st.binary(max_size=9)
+    | st.sampled_from([10**500, -(10**400), "auto", "1e400", "0x10", "1_0", "~", "~nobody/x"])
+)  # fmt: skip
+TREES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3) | st.tuples(inner, inner),
+    max_leaves=5,
+)
+
+
+@given(values=st.dictionaries(st.sampled_from([*SETTINGS, "description"]) | st.text(max_size=5), TREES, max_size=6))
+def test_values_of_any_kind_make_a_configuration_or_lines(values: dict[str, Any]) -> None:
+    """As a checkpoint or a journal may hold them."""
+    try:
+        config = resolve(Layer(values))
+    except UserError as error:
+        assert all(len(line) < 800 for line in str(error).split("\n"))
+    else:
+        assert isinstance(config, Config) and resolve(Layer(vars(config))) == config
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_number_that_python_does_not_print_is_refused_in_words(name: str) -> None:
+    for value in (10**5000, -(10**5000), [10**5000]):
+        with pytest.raises(UserError, match=r"an enormous number|such a list"):
+            resolve(Layer({name: value}))
+
+
+@given(data=st.data())
+def test_any_yaml_makes_a_configuration_or_lines(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("c") / "c.yaml"
+    names = st.sampled_from([*SETTINGS, "description"])
+    kinds: list[Callable[[], str]] = [
+        lambda: data.draw(st.text()),
+        lambda: yaml.dump(data.draw(st.dictionaries(names, SCALARS | st.lists(st.text())))),
+        lambda: "\n".join(f"{data.draw(names)}: {data.draw(FRAGMENTS)}" for _ in range(4)),
+    ]  # fmt: skip
+    path.write_text(data.draw(st.sampled_from(kinds))(), encoding="utf-8", errors="replace")
+    try:
+        config = resolve(load_config(path))
+    except UserError as error:
+        assert all(str(path) in line and len(line) < 800 + len(str(path)) for line in str(error).split("\n"))
+    else:
+        path.write_text(to_yaml(config), encoding="utf-8")
+        assert resolve(load_config(path)) == config
+
+
+FRAGMENTS = st.text(
+    st.sampled_from("0123456789abcdefx.:-_+~!&*[]{},'\"?|> #%@`\\\n\t") | st.characters(codec="utf-8"), max_size=12
+) | st.sampled_from(["!!int x", "!!float x", "!!timestamp 1", "!!binary é", "!!set {a}", "!!omap [a: 1]", "1:99", "<<"])

@@ -1,0 +1,93 @@
+"""Every setting of the table appears in the help, in the docs, in the console's form and in YAML: the four agree."""
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fundamentallm.cli import main
+from fundamentallm.config.config import SETTINGS, Config, Layer, resolve, to_dict
+from fundamentallm.config.files import load_config, to_yaml
+from fundamentallm_tui.panes.form import PRESET, Form
+from fundamentallm_tui.state.launch import Options
+
+DOCS = Path(__file__).parents[3] / "docs"
+
+
+@pytest.fixture
+def help_text(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    """`fundamentallm train --help`, each option on one line."""
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["train", "--help"]) == 0
+    return re.sub(r"\n {10,}", " ", capsys.readouterr().out)
+
+
+def in_help(text: str) -> dict[str, str]:
+    """The words of each setting; the argument DATA has none."""
+    of_settings, _, others = text.partition("\nOther:\n")
+    rows = re.findall(r"^  --([a-z-]+)(?: / --no-([a-z-]+)| [A-Z]+| \[.*?\])\s+(.*)$", of_settings, re.MULTILINE)
+    assert all(no in ("", name) for name, no, _ in rows)
+    data = {"data": ""} if "[DATA]..." in others else {}
+    return data | {name.replace("-", "_"): words for name, _, words in rows}
+
+
+def in_docs(text: str) -> dict[str, str]:
+    """What stands below the heading of each setting."""
+    parts = re.split(r"^### (.+)$", text, flags=re.MULTILINE)[1:]
+    return {name: re.split(r"^## ", body, flags=re.MULTILINE)[0] for name, body in zip(*[iter(parts)] * 2, strict=True)}
+
+
+def in_form() -> dict[str, str]:
+    """The value that the console's form shows for each setting."""
+    cells = Form(Options(), Config(), id="config").fields.cells
+    return {name: cell.value for name, cell in cells.items() if name != PRESET}
+
+
+def squeezed(text: str) -> str:
+    """Without spaces: where lines were broken no longer matters."""
+    return "".join(text.split())
+
+
+def in_yaml() -> dict[str, object]:
+    values = yaml.safe_load(to_yaml(Config()))
+    assert isinstance(values, dict)
+    return values
+
+
+def test_the_help_the_docs_the_form_and_yaml_have_the_same_settings(help_text: str) -> None:
+    docs = (DOCS / "settings.md").read_text(encoding="utf-8")
+    assert list(in_help(help_text)) == list(in_docs(docs)) == list(in_yaml()) == list(SETTINGS)
+    assert sorted(in_form()) == sorted(SETTINGS)
+
+
+def test_the_help_says_what_the_table_says(help_text: str) -> None:
+    for name, words in in_help(help_text).items():
+        row, told = SETTINGS[name], squeezed(words)
+        if name != "data":
+            assert told.startswith(squeezed(row.help))
+            assert not row.typical or squeezed(f"typical: {row.typical}") in told
+            assert not row.auto or squeezed(f"default: {row.auto}") in told
+
+
+def test_the_docs_say_what_the_table_says() -> None:
+    for name, words in in_docs((DOCS / "settings.md").read_text(encoding="utf-8")).items():
+        row = SETTINGS[name]
+        told = [row.help, row.typical, row.bounds, row.too_high, row.too_low, row.auto, *row.choices]
+        flat = " ".join(words.split())
+        assert all(text in flat for text in told)
+        assert name == "data" or f"`{row.flag}`" in words
+
+
+def test_the_settings_page_is_what_its_script_makes() -> None:
+    page = runpy.run_path(str(DOCS / "settings.py"))["page"]()
+    assert (DOCS / "settings.md").read_text(encoding="utf-8") == page, "run `make docs`"
+
+
+def test_what_the_form_shows_and_yaml_holds_are_the_defaults(tmp_path: Path) -> None:
+    shown = {name: text or None for name, text in in_form().items()}
+    assert to_dict(resolve(Layer(shown | {"data": []}))) == to_dict(Config())
+    path = tmp_path / "config.yaml"
+    path.write_text(to_yaml(Config()), encoding="utf-8")
+    assert resolve(load_config(path)) == Config()

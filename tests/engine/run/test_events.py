@@ -1,0 +1,167 @@
+"""Events and commands: lines of JSON and back, and through a queue."""
+
+import json
+import math
+import pickle
+from dataclasses import MISSING, fields
+from typing import Any, get_args, get_origin, get_type_hints
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fundamentallm.run import commands, events
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=4,
+)
+
+
+def _of(hint: Any) -> st.SearchStrategy[Any]:
+    if hint is Any:
+        return PLAIN
+    if hint is float:
+        return st.floats(allow_infinity=False)
+    if get_origin(hint) is tuple:
+        return st.lists(_of(get_args(hint)[0]), max_size=4).map(tuple)
+    if get_origin(hint) is dict:
+        return st.dictionaries(st.text(), PLAIN, max_size=3)
+    if type(None) in get_args(hint):
+        kind = next(kind for kind in get_args(hint) if kind is not type(None))
+        return st.none() | (st.floats(allow_nan=False, allow_infinity=False) if kind is float else _of(kind))
+    return {int: st.integers(1, events.LARGEST), str: st.text(max_size=50), bool: st.booleans()}[hint]
+
+
+def _messages(kind: type) -> st.SearchStrategy[Any]:
+    hints = get_type_hints(kind)
+    drawn = {f.name: _of(hints[f.name]) for f in fields(kind)}
+    drawn["time"] = st.floats(0, events.LATEST)
+    if kind is events.Progress:  # columns of one length, steps that increase
+        drawn["step"] = st.sets(st.integers(0, events.LARGEST), min_size=3, max_size=3).map(lambda s: tuple(sorted(s)))
+        numbers = st.lists(st.floats(allow_infinity=False), min_size=3, max_size=3).map(tuple)
+        drawn |= dict.fromkeys(("train_loss", "learning_rate", "grad_norm"), numbers)
+    return st.builds(kind, **drawn)
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Equal, with NaN equal to itself and types alike."""
+    if isinstance(a, float) and isinstance(b, float):
+        return a == b or (math.isnan(a) and math.isnan(b))
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return len(a) == len(b) and all(map(_same, a, b))
+    return type(a) is type(b) and bool(a == b)
+
+
+def _same_message(a: Any, b: Any) -> bool:
+    return type(a) is type(b) and all(_same(value, vars(b)[name]) for name, value in vars(a).items())
+
+
+KINDS = [*((events, kind) for kind in events.NAMES), *((commands, kind) for kind in commands.NAMES)]
+IDS = [kind.__name__ for _, kind in KINDS]
+
+
+@pytest.mark.parametrize(("module", "kind"), KINDS, ids=IDS)
+@given(data=st.data())
+def test_a_message_survives_its_line_and_a_queue(module: Any, kind: type, data: st.DataObject) -> None:
+    message = data.draw(_messages(kind))
+    line = module.encode(message)
+    assert "\n" not in line and line.isascii()
+    json.loads(line, parse_constant=lambda word: pytest.fail(f"{word} is not strict JSON"))
+    assert _same_message(module.decode(line), message)
+    assert _same_message(module.decode(line.encode()), message)
+    assert _same_message(pickle.loads(pickle.dumps(message)), message)
+
+
+def test_every_event_and_every_command_has_a_name() -> None:
+    assert set(events.NAMES) == set(events.Event.__subclasses__())
+    assert set(commands.NAMES) == set(commands.Command.__subclasses__())
+    assert set(events.KINDS) == {
+        "run_started", "phase", "progress", "evaluated", "checkpoint_saved", "checkpoint_failed", "sample",
+        "intervention", "answered", "notice", "finished", "failed",
+    }  # fmt: skip
+
+
+def test_every_event_has_a_step() -> None:
+    for kind in events.NAMES:
+        assert "step" in {f.name for f in fields(kind) if f.default is MISSING}, kind
+
+
+def test_numbers_that_are_not_finite_are_null_in_json_and_nan_in_python() -> None:
+    said = events.Evaluated(
+        step=1, epoch=1, train_loss=math.inf, val_loss=math.nan, perplexity=-math.inf, epoch_ended=True, best=False
+    )
+    values = json.loads(events.encode(said))
+    assert values["train_loss"] is values["val_loss"] is values["perplexity"] is None
+    heard = events.decode(events.encode(said))
+    assert isinstance(heard, events.Evaluated)
+    assert all(math.isnan(number) for number in (heard.train_loss, heard.val_loss, heard.perplexity))
+    config = {"gradient_clip": math.inf, "data": [math.nan]}
+    inside = events.decode(
+        events.encode(events.Intervention(step=1, setting="x", old=config, new=(1.5, math.nan), who=""))
+    )
+    assert isinstance(inside, events.Intervention)
+    assert (inside.old, inside.new) == ({"gradient_clip": None, "data": [None]}, [1.5, None])
+
+
+def test_a_line_is_flat() -> None:
+    line = events.encode(events.Phase(seq=3, time=1.5, step=7, phase="saving"))
+    assert json.loads(line) == {"event": "phase", "seq": 3, "time": 1.5, "step": 7, "phase": "saving"}
+
+
+GOOD = events.encode(events.Notice(seq=1, step=0, level="info", text="é\n☃"))
+
+
+@given(end=st.integers(0, len(GOOD) - 1))
+def test_a_torn_line_is_no_event(end: int) -> None:
+    assert events.decode(GOOD[:end]) is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"", b"\xff\xfe", b"null", b"[]", b"7", b'"phase"', b"{}", b'{"event": "phase"}', b'{"event": ["phase"]}',
+        b'{"event": "from_the_future", "seq": 1, "time": 1, "step": 1}',
+        b'{"event": "phase", "seq": 1, "time": 1, "step": "one", "phase": "x"}',
+        b'{"event": "phase", "seq": true, "time": 1, "step": 1, "phase": "x"}',
+        b'{"event": "phase", "seq": 1, "time": 1' + b"0" * 400 + b', "step": 1, "phase": "x"}',
+        b'{"event": "phase", "seq": 1, "time": 1, "step": 1' + b"0" * 5000 + b', "phase": "x"}',
+        b'{"event": "phase", "seq": 1, "time": [], "step": 1, "phase": "x"}',
+        b'{"event": "phase", "seq": 1, "time": 1, "step": 1.5, "phase": "x"}',
+        b"[" * 100_000,
+    ],
+    ids=range(17),
+)  # fmt: skip
+def test_a_foreign_line_is_no_event_and_no_error(line: bytes) -> None:
+    assert events.decode(line) is None
+    assert commands.decode(line.replace(b"event", b"command").replace(b"phase", b"sample")) is None
+
+
+@given(
+    values=st.dictionaries(
+        st.sampled_from(["seq", "time", "step", "prompt", "text", "id", "probabilities", "x"]), PLAIN
+    )
+)
+def test_a_line_of_garbage_values_is_an_event_or_nothing(values: dict[str, Any]) -> None:
+    line = json.dumps({"event": "sample", **values})
+    assert events.decode(line) is None or isinstance(events.decode(line), events.Sampled)
+
+
+def test_what_a_newer_engine_adds_to_an_event_is_passed_over() -> None:
+    line = b'{"event": "phase", "seq": 1, "time": 2.0, "step": 3, "phase": "x", "mood": "good"}'
+    assert events.decode(line) == events.Phase(seq=1, time=2.0, step=3, phase="x")
+
+
+def test_commands_know_who_gave_them_when_and_have_ids_of_their_own() -> None:
+    first, second = commands.Pause(), commands.Pause()
+    assert first.id != second.id and first.time > 1e9 and first.who
+
+
+def test_the_step_of_an_event_is_the_last_of_its_column() -> None:
+    progress = events.Progress(
+        step=(4, 5), train_loss=(1.0, 1.0), learning_rate=(0.1, 0.1), grad_norm=(1.0, 1.0), epoch=1, tokens=1,
+        tokens_per_second=1.0, eta_seconds=None, memory_bytes=1,
+    )  # fmt: skip
+    assert events.last_step(progress) == 5
+    assert events.last_step(events.Phase(step=9, phase="x")) == 9

@@ -1,0 +1,228 @@
+"""Journals from strangers: whatever stands in them, reading ends soon, takes little memory, and never raises."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fundamentallm.cli import main
+from fundamentallm.cli.report import Report
+from fundamentallm.config.config import Config, to_dict
+from fundamentallm.errors import UserError
+from fundamentallm.process.attached import AttachedRun
+from fundamentallm.run import events, journal
+from fundamentallm.run import folder as run
+from fundamentallm.run.folder import JOURNAL
+from fundamentallm.run.history import find_runs, read_history, summarize
+from fundamentallm.run.journal import LONGEST_EVENT, Journal, JournalReader, Tail, read_journal
+
+STARTED = events.RunStarted(
+    step=0, version="0", config=to_dict(Config(("a.txt",))), parameters=9, vocab_size=3, steps_per_epoch=10,
+    total_steps=40, device="cpu", threads=1, torch="2", pid=1, host="here",
+)  # fmt: skip
+PROGRESS = events.Progress(
+    step=(1, 2, 3), train_loss=(3.0, 2.0, 1.0), learning_rate=(0.1, 0.1, 0.1), grad_norm=(1.0, 1.0, 1.0), epoch=1,
+    tokens=30, tokens_per_second=5.0, eta_seconds=1.0, memory_bytes=1,
+)  # fmt: skip
+FINISHED = events.Finished(
+    step=3, reason="completed", epoch=1, train_loss=1.0, val_loss=1.0, best_val_loss=1.0, best_step=3, best_epoch=1,
+    seconds=1.0, tokens=30, path="best.pt",
+)  # fmt: skip
+REAL: list[events.Event] = [
+    STARTED, PROGRESS, FINISHED,
+    events.Phase(step=1, phase="training"),
+    events.Evaluated(step=3, epoch=1, train_loss=1.0, val_loss=1.0, perplexity=2.7, epoch_ended=True, best=True),
+    events.CheckpointSaved(step=3, path="last.pt", kind="last", bytes=1000, seconds=0.1),
+    events.CheckpointFailed(step=3, path="last.pt", kind="last", why="full"),
+    events.Sampled(step=3, id="a", prompt="the", text=" sea", probabilities=(0.5,), done=True),
+    events.Intervention(step=3, setting="learning_rate", old=0.1, new=0.2, who="ada"),
+    events.Answered(step=3, id="a", command="pause", ok=True, who="ada"),
+    events.Notice(step=3, level="info", text="words"),
+    events.Failed(step=3, error="no memory", advice="less", saved="last.pt"),
+]  # fmt: skip
+NUMBERS = [
+    0, -1, 1, 3, 2**31, 2**53, 2**53 + 1, 10**18, 10**30, 10**300, -(10**30), 0.0, -0.0, 1e-300, 1e100, 1e300, -1e300,
+    1.7e308, float("nan"), float("inf"), -float("inf"),
+]  # fmt: skip
+TEXTS = ["", "\x1b[2J", "\u202e", "a\nb\r\nc\x85d", "x" * 20_000, "\ud800", "../../x", "/etc/passwd", "last.pt", "\0"]
+LEAVES = st.sampled_from([*NUMBERS, *TEXTS, None, True, False])
+NONSENSE = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from([*to_dict(Config()), "x"]), inner),
+    max_leaves=6,
+)
+
+
+@st.composite
+def lines(draw: st.DrawFn) -> bytes:
+    """A line of a journal: real, with some values exchanged, or not an event at all."""
+    values = json.loads(events.encode(draw(st.sampled_from(REAL))))
+    values |= {"seq": 1, "time": 1.7e9}
+    for _ in range(draw(st.integers(0, 3))):
+        name = draw(st.sampled_from([*values]))
+        if name == "config" and draw(st.booleans()):
+            values[name][draw(st.sampled_from([*values[name]]))] = draw(NONSENSE)
+        elif isinstance(values[name], list) and draw(st.booleans()):
+            values[name] = draw(st.lists(st.sampled_from(NUMBERS) | LEAVES, max_size=5))
+        else:
+            values[name] = draw(st.sampled_from(NUMBERS) | NONSENSE)
+    return draw(
+        st.just(json.dumps(values).encode()) | st.binary(max_size=20) | NONSENSE.map(lambda v: json.dumps(v).encode())
+    )
+
+
+JOURNALS = st.lists(lines(), max_size=8).map(lambda found: [events.encode(STARTED).encode(), *found])
+
+
+def write(folder: Path, found: list[bytes]) -> Path:
+    (folder / JOURNAL).write_bytes(b"".join(line.replace(b"\n", b" ") + b"\n" for line in found))
+    return folder
+
+
+@given(found=JOURNALS)
+def test_any_journal_can_be_listed_shown_compared_drawn_exported_and_watched(
+    found: list[bytes], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = write(tmp_path_factory.mktemp("runs"), found)
+    summary, history = summarize(folder), read_history(folder)
+    assert summary.steps >= 0 and 0 <= summary.started <= events.LATEST
+    assert list(history.step) == sorted(set(history.step))
+    assert {len(column) for column in (history.train_loss, history.learning_rate, history.grad_norm)} == {
+        len(history.step)
+    }
+    for words in (["list", str(folder)], ["list", "--json", str(folder)], ["show", str(folder)],
+                  ["compare", str(folder), str(folder)], ["plot", str(folder)], ["plot", "--log", str(folder)],
+                  ["export", str(folder), "--csv", str(folder / "x.csv")]):  # fmt: skip
+        assert main(["runs", *words]) == 0 or words[0] == "plot", words  # there may be nothing to draw
+    report = Report(folder, ours=False)
+    for event in read_journal(folder):
+        report.hear(event)
+
+
+IMPOSSIBLE: list[tuple[events.Event, dict[str, Any]]] = [
+    (PROGRESS, {"train_loss": [1.0, 2.0]}), (PROGRESS, {"grad_norm": []}), (PROGRESS, {"step": [1, 2]}),
+    (PROGRESS, {"step": [], "train_loss": [], "learning_rate": [], "grad_norm": []}), (PROGRESS, {"step": [3, 2, 1]}),
+    (PROGRESS, {"step": [1, 1, 2]}), (PROGRESS, {"step": [-1, 1, 2]}), (PROGRESS, {"step": [1, 2, 2**63]}),
+    (PROGRESS, {"step": [1, 2, 10**300]}), (PROGRESS, {"step": [1, 2, True]}), (PROGRESS, {"epoch": -1}),
+    (STARTED, {"steps_per_epoch": 0}), (STARTED, {"steps_per_epoch": -5}), (STARTED, {"total_steps": -1}),
+    (STARTED, {"total_steps": 10**18}), (STARTED, {"step": -1}), (STARTED, {"parameters": -1}),
+    (STARTED, {"config": json.loads("[" * 9 + "]" * 9)}), (STARTED, {"config": {"x": json.loads("[" * 8 + "]" * 8)}}),
+    (FINISHED, {"time": -1.0}), (FINISHED, {"time": 1e300}), (FINISHED, {"time": None}), (FINISHED, {"seq": -1}),
+    (FINISHED, {"step": 2**53 + 1}), (FINISHED, {"best_step": 10**30}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("event", "values"), IMPOSSIBLE, ids=range(len(IMPOSSIBLE)))
+def test_what_no_run_can_have_said_is_no_event(event: events.Event, values: dict[str, Any]) -> None:
+    line = json.loads(events.encode(event))
+    assert events.decode(json.dumps(line)) is not None
+    assert events.decode(json.dumps(line | values)) is None
+
+
+def test_numbers_beyond_floats_are_as_if_they_were_missing() -> None:
+    line = (
+        events.encode(FINISHED).replace('"seconds":1.0', '"seconds":1e999').replace('"val_loss":1.0', '"val_loss":NaN')
+    )
+    found = events.decode(line)
+    assert isinstance(found, events.Finished) and found.seconds != found.seconds and found.val_loss is None
+
+
+@given(
+    pieces=st.lists(st.binary(max_size=30) | st.sampled_from([b"\n", b"abc\n", b"x" * 25 + b"\n"]), max_size=12),
+    block=st.integers(1, 9),
+)
+def test_a_tail_gives_each_line_once_but_no_long_one_however_the_file_grows(
+    pieces: list[bytes], block: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("tail") / "lines"
+    path.touch()
+    tail, found = Tail(path, 20), []
+    before, journal.BLOCK = journal.BLOCK, block
+    try:
+        for piece in pieces:
+            with path.open("ab") as file:
+                file.write(piece)
+            found += [*tail.read()]
+    finally:
+        journal.BLOCK = before
+    assert found == [line for line in b"".join(pieces).split(b"\n")[:-1] if len(line) <= 20]
+
+
+def test_a_file_that_became_shorter_is_read_from_its_beginning(tmp_path: Path) -> None:
+    write(tmp_path, [events.encode(event).encode() for event in REAL])
+    reader = JournalReader(tmp_path)
+    assert len(reader.read()) == len(REAL)
+    write(tmp_path, [events.encode(STARTED).encode()])
+    assert [type(event) for event in reader.read()] == [events.RunStarted]
+
+
+READ = """
+import resource, sys
+from pathlib import Path
+from fundamentallm.run.history import find_runs, read_history, summarize
+from fundamentallm.run.journal import Journal, JournalReader
+from fundamentallm.process.attached import AttachedRun
+folder = Path(sys.argv[1])
+limit = 300 << 20
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+attached = AttachedRun(folder)
+print(len(JournalReader(folder).read()), len(attached.events(0.0)), len(attached.events(0.0)), summarize(folder).steps)
+print(list(read_history(folder).step), [run.steps for run in find_runs(folder)], Journal(folder)._seq)
+"""
+
+
+def test_a_gigabyte_without_a_line_end_is_passed_over_in_little_memory(tmp_path: Path) -> None:
+    said = [events.encode(event).encode() for event in (STARTED, PROGRESS)]
+    write(tmp_path, [said[0], b'{"event":"progress","step":[' + b"1," * LONGEST_EVENT, *said[1:]])
+    with (tmp_path / JOURNAL).open("ab") as file:
+        file.truncate(file.tell() + 2**29)  # zeros that take no room on the disk
+        file.seek(0, os.SEEK_END)
+        file.write(b"\n" + events.encode(FINISHED).encode().replace(b'"seq":0', b'"seq":7') + b"\n")
+        file.truncate(file.tell() + 2**29)
+    result = subprocess.run([sys.executable, "-c", READ, str(tmp_path)], capture_output=True, text=True, timeout=300)
+    assert result.stderr == "" and result.stdout.splitlines() == ["3 3 0 3", "[1, 2, 3] [3] 7"]
+
+
+def test_what_a_run_writes_is_never_too_long_to_be_read(tmp_path: Path) -> None:
+    longest = "\U0001f600" * 65_536  # of a prompt, each character twelve bytes
+    paths = tuple("\U0001f600" * 4096 for _ in range(73))  # as many as the settings take
+    config = to_dict(Config(paths))
+    journal = Journal(tmp_path)
+    journal.say(events.Sampled(step=1, id="a", prompt=longest, text="x" * 100_000, done=True))
+    journal.say(events.Intervention(step=1, setting="learning_rate", old=config, new=0, who="ada"))
+    assert [type(event) for event in read_journal(tmp_path)] == [events.Sampled, events.Intervention]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_or_a_device_in_place_of_a_file_is_not_waited_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, make in (("pipe", os.mkfifo), ("zero", lambda path: os.symlink("/dev/zero", path))):
+        folder = tmp_path / name
+        folder.mkdir()
+        make(folder / JOURNAL)
+        assert find_runs(folder) == [] and JournalReader(folder).read() == []
+        for words in (["show", name], ["export", name]):
+            assert main(["runs", *words]) == 2
+        with pytest.raises(UserError):
+            summarize(folder)
+        (folder / JOURNAL).unlink()
+        write(folder, [events.encode(STARTED).encode()])
+        for other in ("engine.log", "lock", "commands.jsonl", "tokenizer.json", "config.yaml", "text.txt", "x.pt"):
+            make(folder / other)
+        attached = AttachedRun(folder)
+        assert attached.log_tail() == [] and not attached.alive and run.holder(folder) == ""
+        assert main(["runs", "show", name]) == 0
+        for words in (["train", f"{name}/text.txt"], ["train", "--config", f"{name}/config.yaml"],
+                      ["generate", f"{name}/x.pt"], ["evaluate", f"{name}/x.pt", f"{name}/text.txt"],
+                      ["data", "inspect", f"{name}/text.txt"], ["train", "--resume-from", f"{name}/x.pt"]):  # fmt: skip
+            capsys.readouterr()
+            assert main(words) == 2
+            assert len(capsys.readouterr().err.splitlines()) == 1, words

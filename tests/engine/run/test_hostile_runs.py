@@ -1,0 +1,309 @@
+"""Runs from strangers: what is resumed, commanded or looked at reaches nothing outside of its folder."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fundamentallm.cli import main
+from fundamentallm.config.config import Config, Layer, resolve
+from fundamentallm.config.files import load_config, to_yaml
+from fundamentallm.run.events import CheckpointSaved, Evaluated, Failed, Finished, Intervention, Notice, RunStarted
+from fundamentallm.run.journal import Journal, read_journal
+from fundamentallm.run.locks import RunLock
+from fundamentallm.run.spec import RunSpec
+from fundamentallm.train import trackers
+from fundamentallm.train.checkpoint import Checkpoint, load, save
+from fundamentallm.train.trainer import Trainer
+
+WRITTEN = ("journal.jsonl", "config.yaml", "tokenizer.json", "engine.log", "lock", "commands.jsonl", "wandb")
+EVIL = "\x1b]52;c;AAAA\x07\x1b[2J\x9b31m\u202e\u200b\u2028\ufeff\r\x00\U000e0041"
+Train = Callable[..., Any]
+Small = Callable[..., Config]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which a person works; their home and all else is beside it."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def stranger(here: Path, train: Train, small: Small) -> Path:
+    """The folder of a run that was stopped half-way, by somebody else."""
+    ran = train(small(epochs=1), "here/theirs")
+    state = load(ran.folder / "last.pt")
+    for path in ran.folder.glob("*.pt"):
+        if path.name != "last.pt":
+            path.unlink()
+    return change(ran.folder, state, epochs=2)
+
+
+def change(folder: Path, state: Checkpoint | None = None, **settings: Any) -> Path:
+    state = state or load(folder / "last.pt")
+    save(Checkpoint(**{**vars(state), "config": {**state.config, **settings}}), folder, ["last.pt"])
+    return folder
+
+
+def notices(folder: Path) -> list[str]:
+    return [event.text for event in read_journal(folder) if isinstance(event, Notice)]
+
+
+def everything(folder: Path) -> dict[str, tuple[int, int]]:
+    return {str(path): (path.lstat().st_mtime_ns, path.lstat().st_size) for path in folder.rglob("*")}
+
+
+# ---- resumed ----
+
+
+def test_a_strangers_run_writes_below_its_own_folder_only_and_contacts_nobody(
+    here: Path, stranger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def contacted(*_: Any) -> None:
+        raise AssertionError("contacted")
+
+    monkeypatch.setattr(trackers, "WeightsAndBiases", contacted)
+    logs = str(tmp_path / "logs")
+    change(stranger, output_dir=str(tmp_path / "out"), log_dir=logs, tensorboard=True, wandb=True, project="../../x")
+    before = {path: seen for path, seen in everything(tmp_path).items() if "theirs" not in path}
+    assert main(["train", "--resume-from", str(stranger)]) == 0
+    after = {path: seen for path, seen in everything(tmp_path).items() if "theirs" not in path}
+    new = after.keys() - before.keys()
+    assert new == {str(here / "runs")}  # TensorBoard's place where nobody says another; the curves are in runs/theirs
+    assert list(here.glob("runs/theirs/events.out.*")) and not Path(logs).exists()
+    told = notices(stranger)
+    assert f"TensorBoard's files go to runs; the run says {logs}, which only --log-dir may" in " ".join(told)
+    assert any("--wandb turns it on" in text for text in told)
+    started = [event for event in read_journal(stranger) if isinstance(event, RunStarted)][-1]
+    assert (started.config["output_dir"], started.config["wandb"]) == (str(stranger), False)
+
+
+def test_what_the_command_itself_asks_for_is_done(
+    here: Path, stranger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(trackers, "WeightsAndBiases", lambda project, *_: asked.append(project) or 1 / 0)
+    logs = str(tmp_path / "logs")
+    change(stranger, log_dir=logs, tensorboard=True, wandb=True, project="mine")
+    assert main(["train", "--resume-from", str(stranger), "--log-dir", logs, "--wandb"]) == 0
+    assert list(Path(logs).glob("theirs/events.out.*")) and asked == ["mine"]
+    assert not any("turns it on" in text or "--log-dir" in text for text in notices(stranger))
+
+
+@pytest.mark.parametrize("checkpoints", [True, False])
+def test_neither_does_the_configuration_that_lies_in_the_folder(
+    checkpoints: bool,
+    here: Path,
+    stranger: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(trackers, "WeightsAndBiases", lambda project, *_: asked.append(project) or 1 / 0)
+    logs = str(tmp_path / "logs")
+    theirs = {"log_dir": logs, "tensorboard": True, "wandb": True}
+    config = load_config(change(stranger, **theirs) / "config.yaml").values
+    (stranger / "config.yaml").write_text(to_yaml(resolve(Layer({**config, **theirs}))))
+    if not checkpoints:
+        (stranger / "last.pt").unlink()
+    assert main(["train", "--resume", "auto", "--output-dir", str(stranger)]) == 0
+    told = capsys.readouterr().err
+    assert f"TensorBoard's files go to runs; the run says {logs}, which only --log-dir may" in told
+    assert told.count("Weights & Biases is off: the run asks for it") == told.count("TensorBoard's") == 1
+    assert not Path(logs).exists()
+    again = ["--resume", "auto", "--output-dir", str(stranger), "--wandb", "--log-dir", logs, "--epochs", "3"]
+    assert asked == [] and main(["train", *again]) == 0
+    assert asked and set(asked) == {"fundamentallm"} and list(Path(logs).glob("theirs/events.out.*"))
+
+
+@pytest.mark.parametrize("log_dir", ["logs", "here/../logs", "theirs/logs"])
+def test_a_log_folder_near_the_run_stays(log_dir: str, here: Path, stranger: Path) -> None:
+    change(stranger, log_dir=log_dir, tensorboard=True)
+    assert main(["train", "--resume-from", str(stranger)]) == 0
+    assert list(Path(log_dir).resolve().glob("theirs/events.out.*")) or log_dir.startswith("here")
+
+
+def test_the_same_command_typed_again_means_the_same_trackers(
+    here: Path, tmp_path: Path, small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(trackers, "WeightsAndBiases", lambda project, *_: asked.append(project) or 1 / 0)
+    config = small(tensorboard=True, log_dir=str(tmp_path / "logs"), wandb=True)
+    for first in (True, False):
+        job = RunSpec(config, here / "mine", auto=True)
+        job.folder.mkdir(exist_ok=True)
+
+        trainer = Trainer(job, lambda event: None, lambda: ())
+        trainer.stopping = first
+        trainer.run()
+        trainer.close()
+    assert asked == ["fundamentallm"] * 2 and not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("named", "words"),
+    [("/dev/zero", "no ordinary file"), ("pipe", "no ordinary file"), ("/etc/hostname", ""), ("~nobody-x/a", "")],
+)
+def test_data_that_a_stranger_names_is_neither_waited_for_nor_learnt(
+    named: str, words: str, here: Path, stranger: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo("pipe")
+    change(stranger, data=[named])
+    before = everything(stranger)
+    for rest in ([], ["--dry-run"]):
+        assert main(["train", "--resume-from", str(stranger), *rest]) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1 and words in lines[0]
+    assert everything(stranger) == before
+
+
+def test_interventions_that_no_run_can_have_made_are_not_made_again(here: Path, stranger: Path) -> None:
+    journal = Journal(stranger)
+    step = load(stranger / "last.pt").counters["step"]
+    made = [
+        ("output_dir", "/tmp/x"), ("model_dim", 4), ("__class__", "x"), ("unknown", 1), ("learning_rate", "0.5"),
+        ("learning_rate", 7.0), ("learning_rate", None), ("epochs", True), ("dropout", [0.1]), ("eval_every", 10**30),
+        ("wandb", True), ("log_dir", "/tmp"), ("gradient_clip", 0.25),
+    ]  # fmt: skip
+    for setting, new in made:
+        journal.say(Intervention(step=step, setting=setting, old=None, new=new, who="eve"))
+    journal.close()
+    known = len(list(read_journal(stranger)))
+    text = load(stranger / "last.pt").settings().data[0]
+    assert main(["train", text, "--output-dir", str(stranger), "--resume", "auto", "--quiet"]) == 0
+    again = [event for event in list(read_journal(stranger))[known:] if isinstance(event, Intervention)]
+    assert [(event.setting, event.new) for event in again if event.setting != "eval_every"] == [("gradient_clip", 0.25)]
+
+
+def test_checkpoints_that_are_no_files_are_passed_over(here: Path, stranger: Path) -> None:
+    (stranger / "gone.pt").symlink_to("/nowhere/at/all")
+    (stranger / "folder.pt").mkdir()
+    os.mkfifo(stranger / "pipe.pt")
+    text = load(stranger / "last.pt").settings().data[0]
+    assert main(["train", text, "--output-dir", str(stranger), "--resume", "auto", "--quiet", "--epochs", "2"]) == 0
+
+
+# ---- links ----
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_no_link_in_a_strangers_folder_leads_a_run_out_of_it(
+    name: str, here: Path, stranger: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("mine\n")
+    (stranger / name).unlink(missing_ok=True)
+    (stranger / name).symlink_to(precious)
+    text = load(stranger / "last.pt").settings().data[0]
+    for words in (["train", "--resume-from", str(stranger)], ["train", text, "--output-dir", "theirs", "--overwrite"],
+                  ["train", text, "--output-dir", "theirs", "--resume", "auto"], ["pause", "theirs"],
+                  ["train", "--resume-from", str(stranger), "--detach"]):  # fmt: skip
+        assert main(words) in (1, 2), words
+        assert len(capsys.readouterr().err.splitlines()) == 1, words
+    assert precious.read_text() == "mine\n" and (stranger / name).is_symlink()
+
+
+def test_a_lock_that_is_a_link_is_never_written(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(Exception, match="cannot be opened"):
+        RunLock(tmp_path)
+    assert (tmp_path / "precious").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "tokenizer.json", "best.pt"])
+def test_a_configuration_leads_into_no_folder_whose_files_a_run_would_replace(
+    name: str, here: Path, data: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a project of another program, which a stranger's `output_dir` names."""
+    Path("project").mkdir()
+    Path("project", name).write_text("precious")
+    Path("c.yaml").write_text(f"output_dir: project\ndata: {data}\n")
+    assert main(["train", "--config", "c.yaml"]) == 2
+    assert f"holds a {name} that is no run's" in capsys.readouterr().err
+    assert Path("project", name).read_text() == "precious"
+
+
+# ---- looked at ----
+
+
+def hostile(folder: Path) -> Path:
+    """A run in whose every word there is something that steers terminals."""
+    folder.mkdir()
+    config: dict[str, Any] = {
+        "data": [EVIL, "/etc/passwd"],
+        "device": EVIL,
+        "epochs": EVIL,
+        "project": [EVIL],
+        EVIL: EVIL,
+    }
+    journal = Journal(folder)
+    journal.say(
+        RunStarted(
+            step=0, version=EVIL, config=config, parameters=9, vocab_size=3, steps_per_epoch=10, total_steps=40,
+            device=EVIL, threads=1, torch=EVIL, pid=1, host=EVIL, resumed_from=EVIL,
+        )
+    )  # fmt: skip
+    journal.say(Notice(step=1, level=EVIL, text=EVIL))
+    journal.say(Evaluated(step=1, epoch=1, train_loss=1.0, val_loss=1.0, perplexity=2.0, epoch_ended=True, best=True))
+    journal.say(CheckpointSaved(step=1, path=f"../../{EVIL}", kind="last", bytes=1, seconds=0.0))
+    journal.say(Failed(step=1, error=EVIL, advice=EVIL, saved=f"/etc/{EVIL}"))
+    journal.say(
+        Finished(
+            step=1, reason=EVIL, epoch=1, train_loss=1.0, val_loss=1.0, best_val_loss=1.0, best_step=1, best_epoch=1,
+            seconds=1.0, tokens=1, path="../../etc/passwd", unsaved=EVIL,
+        )
+    )  # fmt: skip
+    journal.close()
+    (folder / "lock").write_text(json.dumps({"pid": 7, "host": EVIL}))
+    (folder / f"file{EVIL}".replace("\x00", "")).touch()
+    return folder
+
+
+def test_nothing_that_a_run_says_commands_the_terminal_of_who_looks_at_it(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = f"run{EVIL}".replace("\x00", "").replace("\n", "")
+    folder = hostile(here / name)
+    for words in (["runs", "list"], ["runs", "list", "."], ["runs", "show", name], ["runs", "compare", name, name],
+                  ["runs", "plot", name], ["watch", name], ["pause", name], ["stop", name],
+                  ["runs", "show", f"{name}x"], ["runs", "export", name, "--csv", f"{name}/no/x"],
+                  ["train", EVIL], ["train", "--preset", EVIL], ["generate", name], ["generate", f"{name}/last.pt"],
+                  ["data", "inspect", name], [EVIL], ["train", f"--{EVIL}"], ["set", name, EVIL]):  # fmt: skip
+        main(words)
+        out, err = capsys.readouterr()
+        assert not set(out + err) & set(EVIL) - {"C", "A", *"]52;c[J31m"}, words
+    main(["watch", str(folder)])
+    told = "".join(capsys.readouterr())
+    assert f"{folder}/passwd".replace(EVIL, "") and "../" not in told and "/etc/" not in told
+
+
+@pytest.mark.parametrize("config", [{}, {"data": 7, "epochs": None}, {"data": [["x"]], "epochs": {"a": 1}}])
+def test_a_run_whose_configuration_is_nonsense_can_be_watched(
+    config: dict[str, Any], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hostile(here / "run")
+    lines = (here / "run/journal.jsonl").read_text().splitlines()
+    values = json.loads(lines[0])
+    (here / "run/journal.jsonl").write_text("\n".join([json.dumps(values | {"config": config}), *lines[1:], ""]))
+    for words in (["watch", "run"], ["runs", "list"], ["runs", "show", "run"], ["runs", "compare", "run", "run"]):
+        assert main(words) == 0, words
+
+
+def test_a_watcher_opens_no_file_that_a_journal_names(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "secret.txt").write_text("hunter2 is the word")
+    hostile(here / "run")
+    path = here / "run/journal.jsonl"
+    path.write_text(path.read_text().replace("/etc/passwd", str(tmp_path / "secret.txt")))
+    (here / "run/best.pt").touch()
+    assert main(["watch", "run"]) == 0
+    assert "hunter2" not in "".join(capsys.readouterr())

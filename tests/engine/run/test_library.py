@@ -1,0 +1,223 @@
+"""What a journal tells of a run: each step once, and how the run stands."""
+
+from collections.abc import Callable
+from math import nan
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fundamentallm.config.config import Config, to_dict
+from fundamentallm.errors import UserError
+from fundamentallm.run.events import (
+    Evaluated,
+    Event,
+    Failed,
+    Finished,
+    Intervention,
+    Phase,
+    Progress,
+    RunStarted,
+    Sampled,
+)
+from fundamentallm.run.folder import JOURNAL
+from fundamentallm.run.history import changed, changed_by, find_run, find_runs, read_history, summarize
+from fundamentallm.run.journal import Journal
+from fundamentallm.run.locks import RunLock
+
+CONFIG = to_dict(Config(data=("texts/sea.txt",), epochs=4, learning_rate=0.002))
+
+
+def started(step: int = 0, **changes: Any) -> RunStarted:
+    values = {
+        "version": "0", "config": CONFIG, "parameters": 1234, "vocab_size": 30, "steps_per_epoch": 10,
+        "total_steps": 40, "device": "cpu", "threads": 1, "torch": "2", "pid": 1, "host": "here",
+    }  # fmt: skip
+    return RunStarted(step=step, **{**values, **changes})
+
+
+def steps(first: int, last: int, loss: float = 0.0) -> Progress:
+    """Steps whose training loss is `loss` and a hundredth of the step."""
+    numbers = tuple(range(first, last + 1))
+    return Progress(
+        step=numbers, train_loss=tuple(loss + n / 100 for n in numbers), learning_rate=tuple(n / 1e4 for n in numbers),
+        grad_norm=tuple(float(n) for n in numbers), epoch=-(-last // 10), tokens=last, tokens_per_second=1.0,
+        eta_seconds=None, memory_bytes=0,
+    )  # fmt: skip
+
+
+def evaluated(step: int, val_loss: float) -> Evaluated:
+    return Evaluated(
+        step=step, epoch=-(-step // 10), train_loss=1.0, val_loss=val_loss, perplexity=2.0, epoch_ended=True, best=False
+    )
+
+
+def finished(step: int, reason: str = "completed") -> Finished:
+    return Finished(
+        step=step, reason=reason, epoch=1, train_loss=1.0, val_loss=1.0, best_val_loss=1.0, best_step=1, best_epoch=1,
+        seconds=1.0, tokens=1, path=None,
+    )  # fmt: skip
+
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    """Makes the folder of a run with a journal of these events."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(name: str, *events: Event) -> Path:
+        folder = Path(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        journal = Journal(folder)
+        for event in events:
+            journal.say(event)
+        journal.close()
+        return folder
+
+    return write
+
+
+REWOUND = (
+    started(), steps(1, 10), evaluated(10, 2.0), steps(11, 20), evaluated(20, 1.5), steps(21, 27),
+    started(20), steps(21, 30, loss=7.0), evaluated(30, 1.6),
+    started(10), steps(11, 15, loss=8.0), steps(16, 20, loss=8.0), evaluated(20, 1.7), steps(21, 23, loss=8.0),
+)  # fmt: skip
+
+
+def test_no_step_appears_twice_however_often_a_run_went_back(write: Write) -> None:
+    history = read_history(write("runs/a", *REWOUND))
+    assert list(history.step) == list(range(1, 24))
+    assert list(history.train_loss) == [n / 100 for n in range(1, 11)] + [8 + n / 100 for n in range(11, 24)]
+    assert list(history.learning_rate) == [n / 1e4 for n in range(1, 24)]
+    assert list(history.grad_norm) == list(range(1, 24))
+    assert [(event.step, event.val_loss) for event in history.evaluations] == [(10, 2.0), (20, 1.7)]
+    assert [history.epoch(step) for step in (1, 10, 11, 23)] == [1, 1, 2, 3]
+
+
+def test_no_step_appears_twice_where_a_start_got_lost(write: Write) -> None:
+    history = read_history(write("runs/a", started(), steps(1, 9), evaluated(9, 1.0), steps(6, 8), evaluated(8, 3.0)))
+    assert list(history.step) == list(range(1, 9))
+    assert [event.step for event in history.evaluations] == [8]
+
+
+def test_a_summary_tells_where_the_run_is_and_what_was_best(write: Write) -> None:
+    summary = summarize(write("runs/a", *REWOUND))
+    assert (summary.steps, summary.total_steps, summary.epoch, summary.epochs) == (23, 40, 3, 4)
+    assert (summary.parameters, summary.data, summary.train_loss, summary.val_loss) == (1234, "sea.txt", 8.23, 1.7)
+    assert summary.best is not None  # of best.pt, which the run that went back never replaces by a worse one
+    assert (summary.best.val_loss, summary.best.epoch, summary.best.step) == (1.5, 2, 20)
+    assert 0 < summary.started <= summary.last_heard
+
+
+def test_losses_after_the_step_that_a_run_went_back_to_are_not_its_last(write: Write) -> None:
+    summary = summarize(write("runs/a", started(), steps(1, 20), evaluated(20, 1.5), started(10)))
+    assert (summary.steps, summary.train_loss, summary.val_loss) == (10, None, None)
+
+
+STATES = {
+    "finished": (started(), steps(1, 40), finished(40)),
+    "finished by patience": (started(), steps(1, 9), finished(9, "patience")),
+    "stopped": (started(), steps(1, 9), finished(9, "stopped")),
+    "failed": (started(), steps(1, 9), Failed(step=9, error="out of memory")),
+    "interrupted": (started(), steps(1, 9), Phase(step=9, phase="paused")),
+    "interrupted again": (started(), steps(1, 9), finished(9, "stopped"), started(9), steps(10, 12)),
+}
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_run_says_how_it_ended(write: Write, state: str) -> None:
+    summary = summarize(write("runs/a", *STATES[state]))
+    assert summary.state == state.split()[0]
+    assert summary.why == ("out of memory" if state == "failed" else "")
+
+
+def test_a_run_that_a_process_holds_is_under_way(write: Write) -> None:
+    folder = write("runs/a", started(), steps(1, 9), Phase(step=9, phase="training"))
+    lock = RunLock(folder)
+    assert summarize(folder).state == "training"
+    write("runs/a", Phase(step=9, phase="paused"))
+    assert summarize(folder).state == "paused"
+    write("runs/a", finished(9))
+    assert summarize(folder).state == "finished"
+    write("runs/a", started(9))
+    assert summarize(folder).state == "training"
+    lock.release()
+    assert summarize(folder).state == "interrupted"
+    RunLock(folder).release()  # looking took nothing over
+
+
+def test_a_torn_or_foreign_line_is_passed_over(write: Write) -> None:
+    folder = write("runs/a", started(), steps(1, 5))
+    with (folder / JOURNAL).open("ab") as file:
+        file.write(b'\xff\n[1]\n{"event":"progress","step":"x"}\n{"event":"new"}\n{"event":"evaluated","st')
+    assert summarize(folder).steps == 5
+    assert list(read_history(folder).step) == [1, 2, 3, 4, 5]
+
+
+def test_what_is_not_finite_is_never_the_best(write: Write) -> None:
+    folder = write("runs/a", started(), steps(1, 9), evaluated(1, nan), evaluated(5, 3.0), evaluated(9, nan))
+    best = summarize(folder).best
+    assert best is not None and best.val_loss == 3.0
+    assert summarize(write("runs/b", started(), evaluated(1, nan))).best is None
+
+
+def test_runs_are_found_below_a_folder_the_newest_first(write: Write, tmp_path: Path) -> None:
+    for name in ("runs/old", "runs/deep/er/new", "here", "runs/.hidden/x", "elsewhere/far"):
+        write(name, started())
+    write("runs/old/inner", started())
+    write("runs/foreign", Sampled(step=1, id="a", prompt="", text=""))
+    Path("runs/empty").mkdir()
+    Path("runs/empty/journal.jsonl").write_text("")
+    clock = {"runs/old": 3, "runs/deep/er/new": 5, "here": 4, "elsewhere/far": 1}
+    for name, time in clock.items():
+        path = Path(name, JOURNAL)
+        path.write_text(path.read_text().replace('"time":', f'"time":{time},"ignored":', 1))
+    assert [str(run.folder) for run in find_runs()] == ["runs/deep/er/new", "here", "runs/old"]
+    assert [str(run.folder) for run in find_runs(Path("elsewhere"))] == ["elsewhere/far"]
+    assert [str(run.folder) for run in find_runs(Path("here"))] == ["here"]
+    assert find_runs(tmp_path / "none") == []
+
+
+def test_a_run_is_found_by_folder_by_name_and_by_a_file_in_it(write: Write) -> None:
+    folder = write("runs/tiny-1", started())
+    (folder / "best.pt").write_text("")
+    assert {find_run(name) for name in ("runs/tiny-1", "tiny-1", "runs/tiny-1/best.pt")} == {folder}
+    with pytest.raises(UserError, match="tiny-2: no such run; did you mean runs/tiny-1?"):
+        find_run("tiny-2")
+    for name in ("qqqqqq", "a\0b", "~nobody-of-that-name/x", "y" * 5000):
+        with pytest.raises(UserError, match="no such run"):
+            find_run(name)
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be read: No such file"):
+        summarize(tmp_path)
+    (tmp_path / JOURNAL).write_text("{}\n")
+    with pytest.raises(UserError, match="its journal tells of no run"):
+        summarize(tmp_path)
+
+
+def test_only_settings_that_differ_from_the_defaults_are_told() -> None:
+    assert changed(CONFIG) == {"data": ["texts/sea.txt"], "epochs": 4, "learning_rate": 0.002}
+    assert changed({"epochs": 10, "unknown": 1}) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "new"),
+    [
+        ("epochs", -3),
+        ("epochs", "abc"),
+        ("epochs", True),
+        ("epochs", 10**30),
+        ("x" * 50, 1),
+        ("model_dim", 8),
+        ("seed", 1),
+    ],
+)
+def test_a_change_that_no_run_makes_changes_nothing_that_is_told(name: str, new: Any) -> None:
+    start = started(config={"epochs": 10}, steps_per_epoch=100, total_steps=1000)
+    assert changed_by(start, Intervention(step=1, setting=name, old=0, new=new, who="x")) is start
+    longer = changed_by(start, Intervention(step=1, setting="epochs", old=10, new=12, who="x"))
+    assert (longer.config, longer.total_steps) == ({"epochs": 12}, 1200)

@@ -1,0 +1,242 @@
+"""Out of memory, wherever it happens: what was reached is saved, and one line says what to change, with numbers."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fundamentallm.config.config import Config, to_dict
+from fundamentallm.run import events
+from fundamentallm.run.commands import Sample
+from fundamentallm.run.journal import read_journal
+from fundamentallm.run.locks import RunLock
+from fundamentallm.run.spec import RunSpec
+from fundamentallm.train import checkpoint, device, trainer
+from fundamentallm.train import control as sampler
+from fundamentallm.train.checkpoint import load
+from fundamentallm.train.optimizer import Optimizer
+from fundamentallm.train.step import TrainStep
+from tests.engine.seen import EPOCH
+
+Train = Callable[..., Any]
+Small = Callable[..., Config]
+ADVICE = re.compile(r"this run needs about \d+ MiB; less: --batch-size 4 --accumulation-steps 2 \(about \d+ MiB\), .*")
+KINDS: dict[str, Exception] = {
+    "cpu": RuntimeError("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you "
+                        "tried to allocate 5368709120 bytes. Error code 12 (Cannot allocate memory)\nframe #0"),
+    "cuda": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 5.00 GiB.\nGPU 0 has a total capacity of"),
+    "mps": RuntimeError("MPS backend out of memory (MPS allocated: 5.00 GB, other allocations: 1.00 GB)."),
+    "windows": RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 5 bytes."),
+    "python": MemoryError(),
+}  # fmt: skip
+
+
+def breaks(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, call: int, error: Exception, *, once: bool) -> None:
+    """Memory runs out in the n-th call of a function, counted from 1; if not `once`, in those after it too."""
+    real, calls = getattr(owner, name), [0]
+
+    def tight(*arguments: Any, **named: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == call or (calls[0] > call and not once):
+            raise error
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(owner, name, tight)
+
+
+def assert_goes_on(
+    train: Train, small: Small, equal: Callable[..., bool], monkeypatch: pytest.MonkeyPatch, ran: Any, saved: int
+) -> None:
+    """The run failed with the usual words, what was saved is of this step, and it leads to the same end."""
+    failed = ran.result
+    assert isinstance(failed, events.Failed) and isinstance(ran.said[-1], events.Failed)
+    assert failed.error == "out of memory" and ADVICE.fullmatch(failed.advice), failed
+    assert failed.saved == "last.pt" and load(ran.folder / "last.pt").progress().step == saved
+    monkeypatch.undo()
+    again = train(small(), resume_from=ran.folder / "last.pt")
+    plain = train(small(), "plain")
+    assert equal(again.weights, plain.weights) and again.losses == {n: plain.losses[n] for n in again.losses}
+    told = [event.val_loss for event in (*ran.of(events.Evaluated), *again.of(events.Evaluated))]
+    assert told == [event.val_loss for event in plain.of(events.Evaluated)]
+
+
+# ---- in this process ----
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_at_a_step(
+    train: Train, small: Small, equal: Callable[..., bool], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    breaks(monkeypatch, TrainStep, "backward", 8, KINDS[kind], once=True)
+    assert_goes_on(train, small, equal, monkeypatch, train(small()), 7)
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_at_an_evaluation(
+    train: Train, small: Small, equal: Callable[..., bool], monkeypatch: pytest.MonkeyPatch, kind: str, epoch: int
+) -> None:
+    breaks(monkeypatch, trainer, "evaluate", epoch, KINDS[kind], once=True)
+    assert_goes_on(train, small, equal, monkeypatch, train(small()), epoch * EPOCH)
+
+
+def test_at_the_last_evaluation_the_same_command_makes_good_what_is_owed(
+    train: Train, small: Small, equal: Callable[..., bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    breaks(monkeypatch, trainer, "evaluate", 2, KINDS["cpu"], once=True)
+    ran = train(small())
+    assert isinstance(ran.result, events.Failed) and not (ran.folder / "final_model.pt").exists()
+    again = trainer.Trainer(RunSpec(small(), ran.folder, auto=True), lambda _: None, lambda: ())
+    end = again.run()
+    again.close()
+    plain = train(small(), "plain")
+    assert isinstance(end, events.Finished) and (end.reason, end.val_loss) == ("completed", plain.result.val_loss)
+    ours, theirs = load(ran.folder / "final_model.pt"), load(plain.folder / "final_model.pt")
+    assert equal(ours.model, theirs.model) and equal(ours.optimizer, theirs.optimizer)
+    assert {**ours.counters, "seconds": 0, "said": 0} == {**theirs.counters, "seconds": 0, "said": 0}
+
+
+def test_in_the_midst_of_an_update_of_which_nothing_is_saved(
+    train: Train, small: Small, equal: Callable[..., bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of the weights have moved: the checkpoint before it stands."""
+    breaks(monkeypatch, Optimizer, "_step_muon", 23, KINDS["cpu"], once=True)
+    ran = train(small(save_every=5))
+    assert ran.result.step == 22 and len(ran.losses) == 22
+    assert_goes_on(train, small, equal, monkeypatch, ran, 20)
+
+
+def test_at_a_save_which_is_survived(
+    train: Train, small: Small, equal: Callable[..., bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    breaks(monkeypatch, checkpoint.torch, "save", 3, KINDS["cpu"], once=True)  # of the start, 5 and 10
+    ran = train(small(save_every=5))
+    assert [event.step for event in ran.of(events.CheckpointFailed)] == [10]
+    assert ran.result.reason == "completed" and not ran.result.unsaved
+    assert equal(ran.weights, train(small(), "plain").weights)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_while_it_samples_only_the_sample_breaks_off(
+    train: Train, small: Small, equal: Callable[..., bool], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    breaks(monkeypatch, sampler, "stream", 1, KINDS[kind], once=True)
+    ask = [Sample(id="a", prompt="the ", max_tokens=5), Sample(id="b", prompt="the ", max_tokens=5)]
+    ran = train(small(), script={4: list(ask)})
+    first, second = ran.of(events.Answered)
+    assert not first.ok and first.why.startswith("the sample broke off: ") and "\n" not in first.why
+    assert len(first.why) > len("the sample broke off: ") and second.ok
+    assert ran.result.reason == "completed"
+    monkeypatch.undo()
+    assert equal(ran.weights, train(small(), "plain").weights)
+
+
+# ---- for real ----
+
+LIMITED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_AS, (1_500_000_000,) * 2)
+sys.argv = ["fundamentallm", *sys.argv[1:]]
+"""
+TRAIN = LIMITED + "from fundamentallm.cli import main\nsys.exit(main())"
+SESSION = (
+    LIMITED
+    + """
+import json
+from pathlib import Path
+from fundamentallm.config.config import Layer, resolve
+from fundamentallm.run.events import Failed, encode
+from fundamentallm.run.spec import RunSpec
+from fundamentallm.process.session import WorkerRun
+
+if __name__ == "__main__":
+    session = WorkerRun(RunSpec(resolve(Layer(json.loads(sys.argv[2]))), Path(sys.argv[1])))
+    while session.alive:
+        for event in session.events(0.2):
+            if isinstance(event, Failed):
+                print(encode(event), flush=True)
+    print(session.end)
+"""
+)
+HUGE = {"model_dim": 16384, "num_heads": 2, "num_layers": 1}  # one of its matrices has 3.2 GB
+needs_limits = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere address space is not what is limited")
+
+
+def flags(settings: dict[str, Any]) -> list[str]:
+    return [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., "subprocess.CompletedProcess[str]"]:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+    def run(code: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        (tmp_path / "script.py").write_text(code)
+        command = [sys.executable, str(tmp_path / "script.py"), *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+
+    return run
+
+
+@needs_limits
+def test_a_model_that_does_not_fit_is_one_line(alone: Callable[..., Any], data: str, tmp_path: Path) -> None:
+    done = alone(TRAIN, "train", data, "--output-dir=run", "--max-seq-len=16", "--device=cpu", *flags(HUGE))
+    assert done.returncode in (1, 2) and done.stdout == ""
+    assert "Traceback" not in done.stderr and done.stderr.count("\n") <= 2, done.stderr
+    assert "out of memory" in done.stderr and re.search(r"--model-dim 8192 \(about [\d.]+ GiB\)", done.stderr)
+    assert not (tmp_path / "run").exists()
+
+
+@needs_limits
+def test_a_worker_whose_model_does_not_fit_says_so(alone: Callable[..., Any], small: Small, tmp_path: Path) -> None:
+    done = alone(SESSION, "run", json.dumps(to_dict(small(**HUGE))))
+    failed, end = done.stdout.splitlines()
+    event = events.decode(failed)
+    assert isinstance(event, events.Failed) and end == "ended with status 1"
+    assert "out of memory" in event.error and re.search(r"--model-dim 8192 \(about [\d.]+ GiB\)", event.error)
+    log = tmp_path / "run/engine.log"
+    assert not log.exists() or "Traceback" not in log.read_text()
+
+
+@needs_limits
+def test_a_step_that_does_not_fit_leaves_what_can_be_gone_on_from(
+    alone: Callable[..., Any], data: str, tmp_path: Path
+) -> None:
+    large = {"model_dim": 512, "num_heads": 8, "num_layers": 4, "max_seq_len": 256, "stride": 16, "batch_size": 64}
+    done = alone(TRAIN, "train", data, "--output-dir=run", "--epochs=1", "--device=cpu", *flags(large))
+    assert (done.returncode, done.stdout) == (1, ""), done.stderr
+    last = done.stderr.splitlines()[-3:]
+    assert last[0] == "out of memory" and last[2] == "the last good state: run/last.pt", done.stderr
+    less = r"--batch-size 32 --accumulation-steps 2 \(about ([\d.]+) GiB\), .*"
+    found = re.fullmatch(rf"try this run needs about ([\d.]+) GiB; less: {less}", last[1])
+    assert found and float(found[1]) > float(found[2]) > 0.5
+    assert load(tmp_path / "run/last.pt").progress().step == 0
+    assert isinstance(list(read_journal(tmp_path / "run"))[-1], events.Failed)
+    RunLock(tmp_path / "run").release()
+
+
+# ---- what is free ----
+
+
+def test_a_container_has_the_room_of_its_limit_and_cached_files_do_not_count(tmp_path: Path) -> None:
+    assert device.room_in(tmp_path) == float("inf")
+    for name, text in {"max": "1000\n", "current": "900\n", "stat": "anon 1\ninactive_file 250\n"}.items():
+        (tmp_path / f"memory.{name}").write_text(text)
+    assert device.room_in(tmp_path) == 350
+    (tmp_path / "memory.max").write_text("max\n")
+    assert device.room_in(tmp_path) == float("inf")
+
+
+def test_a_run_that_may_not_fit_is_warned_of_before_its_first_step(
+    train: Train, small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fundamentallm.train.state.free_memory", lambda _: 2.0**10)
+    warnings = [event for event in train(small()).of(events.Notice) if event.level == "warning"]
+    assert len(warnings) == 1 and warnings[0].step == 0
+    assert warnings[0].text.startswith("memory may run out, 0.0 GiB are free: this run needs about ")

@@ -1,0 +1,59 @@
+"""A text that is not here is offered, fetched with a bar, and learnt from."""
+
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fundamentallm.data import download as fetch
+from fundamentallm.data.download import CORPORA, Piece
+from fundamentallm_tui.screens.fetch import Fetch, missing_corpus
+
+NAME = "data/raw/shakespeare/shakespeare25k.txt"
+
+
+@pytest.fixture
+def public_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> bytes:
+    """Another text in the place of the public one, and another way to get it."""
+    monkeypatch.chdir(tmp_path)
+    raw = b"The sea is deep and the night is long.\n" * 800
+    piece = Piece(NAME, len(raw), sha256(raw).hexdigest())
+    monkeypatch.setitem(CORPORA, "shakespeare", replace(CORPORA["shakespeare"], pieces=(piece,)))
+
+    def read(corpus: object, source: str, progress: fetch.Progress, cancelled: object) -> bytes:
+        progress(len(raw) // 2, len(raw))
+        return raw
+
+    monkeypatch.setattr(fetch, "_read", read)
+    return raw
+
+
+async def test_f5_offers_to_fetch_a_missing_text_and_then_starts(workshop: Any, public_text: bytes) -> None:
+    async with workshop.console() as seen:
+        seen.main.form.fields.show_values({"data": NAME})
+        seen.main.form._check()
+        await seen.pilot.press("f5")
+        await seen.until(lambda: isinstance(seen.app.screen, Fetch))
+        assert not seen.runs
+        await seen.pilot.press("f")
+        await seen.until(lambda: seen.runs)
+        assert Path(NAME).read_bytes() == public_text
+        assert seen.run.job.config.data == (NAME,)
+
+
+async def test_escape_fetches_nothing(workshop: Any, public_text: bytes) -> None:
+    async with workshop.console() as seen:
+        seen.main.form.fields.show_values({"data": NAME})
+        seen.main.form._check()
+        await seen.pilot.press("f5")
+        await seen.until(lambda: isinstance(seen.app.screen, Fetch))
+        await seen.pilot.press("escape")
+        await seen.until(lambda: not isinstance(seen.app.screen, Fetch))
+        assert not seen.runs and not Path(NAME).exists()
+
+
+def test_only_a_known_text_is_offered(public_text: bytes) -> None:
+    assert missing_corpus((NAME,)) == "shakespeare"
+    assert missing_corpus(("mine.txt",)) is None

@@ -1,0 +1,245 @@
+"""The console and strangers' runs: nothing that a journal, a folder or a setting holds steers it or stops it."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.style import Style
+from textual.geometry import Size
+
+from fundamentallm.config.config import Config, to_dict
+from fundamentallm.errors import UserError
+from fundamentallm.run import events
+from fundamentallm.run.events import CheckpointSaved, Failed, Finished, Notice, Phase, RunStarted
+from fundamentallm.run.folder import JOURNAL
+from fundamentallm.run.history import summarize
+from fundamentallm.run.journal import JournalReader
+from fundamentallm_tui.charts.chart import Chart, Line, _draw
+from fundamentallm_tui.format import clean, clock, moment, wrap
+from fundamentallm_tui.panes.status import layout
+from fundamentallm_tui.screens.removal import remove_run
+from fundamentallm_tui.screens.run_table import arrange, differences, spark_of, sparkline
+from fundamentallm_tui.state.event_log import LONGEST, MOST
+from fundamentallm_tui.state.launch import goes_on_from, offered
+from fundamentallm_tui.state.replay import Replay
+from fundamentallm_tui.state.store import Store
+from tests.tui.others import screen_text
+
+settings.register_profile("suite", deadline=None, max_examples=50, derandomize=True, database=None)
+settings.load_profile("suite")
+
+EVIL = "\x1b]52;c;AAAA\x07\x1b[2J\x9b31m\u202e\u2066\u200b\u2028\u2060\ufeff\r\x00\U000e0041[@click=app.quit]漢字[/]"
+STEERS = set(EVIL) - set("]52;c;AAAA[2J31m[@click=app.quit]漢字[/]")
+NUMBERS = [0, -1, 1, 2, 3, 10, 2**53, 10**18, 10**300, 0.0, 1e-300, 1e100, 1e300, -1e300, float("nan"), float("inf")]
+TEXTS = [
+    "",
+    EVIL,
+    "a\nb",
+    "x" * 5_000,
+    "\ud800",
+    "../../x",
+    "/etc/passwd",
+    "last.pt",
+    "learning_rate",
+    "training",
+    "\0",
+]
+VALUES = st.recursive(
+    st.sampled_from([*NUMBERS, *TEXTS, None, True]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from([*to_dict(Config()), "x"]), inner),
+    max_leaves=5,
+)
+
+
+def started(**config: Any) -> RunStarted:
+    return RunStarted(
+        step=0, version="0", config=to_dict(Config(("a.txt",))) | config, parameters=9, vocab_size=3,
+        steps_per_epoch=10, total_steps=40, device="cpu", threads=1, torch="2", pid=1, host="here",
+    )  # fmt: skip
+
+
+def progress(first: int) -> events.Progress:
+    steps = (first, first + 1, first + 2)
+    return events.Progress(
+        step=steps, train_loss=(3.0, 2.0, 1.0), learning_rate=(0.1,) * 3, grad_norm=(1.0,) * 3, epoch=1, tokens=30,
+        tokens_per_second=5.0, eta_seconds=1.0, memory_bytes=1,
+    )  # fmt: skip
+
+
+def finished(**changes: Any) -> Finished:
+    values = {
+        "reason": "completed", "epoch": 1, "train_loss": 1.0, "val_loss": 1.0, "best_val_loss": 1.0, "best_step": 3,
+        "best_epoch": 1, "seconds": 1.0, "tokens": 30, "path": "best.pt",
+    }  # fmt: skip
+    return Finished(step=3, **{**values, **changes})
+
+
+REAL: list[events.Event] = [
+    started(), progress(1), progress(4), finished(), Phase(step=1, phase="training"), Phase(step=1, phase="paused"),
+    events.Evaluated(step=3, epoch=1, train_loss=1.0, val_loss=1.0, perplexity=2.7, epoch_ended=True, best=True),
+    CheckpointSaved(step=3, path="last.pt", kind="last", bytes=1000, seconds=0.1),
+    events.CheckpointFailed(step=3, path="last.pt", kind="last", why="full"),
+    events.Sampled(step=3, id="a", prompt="the", text=" sea", probabilities=(0.5,), done=True),
+    events.Intervention(step=3, setting="learning_rate", old=0.1, new=0.2, who="ada"),
+    events.Answered(step=3, id="a", command="pause", ok=True, who="ada"),
+    events.Answered(step=3, id="a", command="set", ok=False, why="no", who="ada"),
+    Notice(step=3, level="info", text="words"), Failed(step=3, error="no memory", advice="less", saved="last.pt"),
+]  # fmt: skip
+
+
+@st.composite
+def lines(draw: st.DrawFn) -> bytes:
+    values = json.loads(events.encode(draw(st.sampled_from(REAL)))) | {"seq": 1, "time": 1.7e9}
+    for _ in range(draw(st.integers(0, 3))):
+        name = draw(st.sampled_from([*values]))
+        if name == "config":
+            values[name][draw(st.sampled_from([*values[name]]))] = draw(VALUES)
+        elif isinstance(values[name], list):
+            values[name] = draw(st.lists(st.sampled_from([*NUMBERS, None]), min_size=2, max_size=3))
+        else:
+            values[name] = draw(st.sampled_from(NUMBERS) | VALUES)
+    return json.dumps(values).encode()
+
+
+def write(folder: Path, found: list[bytes]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / JOURNAL).write_bytes(b"".join(line + b"\n" for line in found))
+    return folder
+
+
+def encoded(*said: events.Event) -> list[bytes]:
+    return [events.encode(event).encode() for event in said]
+
+
+@given(found=st.lists(lines(), max_size=12))
+def test_any_journal_can_be_attached_to_drawn_listed_and_played_back(
+    found: list[bytes], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = write(tmp_path_factory.mktemp("run"), [*encoded(started()), *found])
+    store = Store()
+    store.watch(folder, "")
+    said = JournalReader(folder).read()
+    for batch in (said[:3], said[3:]):
+        store.apply(batch)
+        for width in (40, 120):
+            assert sum(len(text) for text, _ in layout(store, width))
+    told = store.take_lines()
+    assert all(not STEERS & set(line.text) and clock(line.time) and wrap(line.text, 60) for line in told)
+
+    curves = [Line(*series.reduced(100)) for series in (store.train, store.val, store.rate)]
+    for log in (False, True):
+        _draw(Chart(lines=curves, log=log), Size(60, 12), lambda *_: Style())
+    summary = summarize(folder)
+    assert sparkline(spark_of(folder), 20) is not None and moment(summary.started)
+    assert arrange([summary, summary], "a", "best loss") is not None and differences(summary, summary) == []
+    offered(store)
+    target = goes_on_from(store)
+    assert target is None or target.resolve().is_relative_to(folder.resolve())
+    replay = Replay(folder, 1e15)
+    played: list[events.Event] = []
+    while replay.alive:
+        played += [event for event in replay.events(0.001)]
+    assert played == said or said != said  # nan is not itself
+    store.died("", ["\x1b" * 9])
+
+
+@pytest.mark.parametrize(
+    "path", ["../outside.pt", "{out}", "sub/../../outside.pt", "..", "", "\0", "x" * 9000], ids=range(7)
+)
+def test_what_a_journal_calls_its_checkpoint_leads_nowhere_else(path: str, tmp_path: Path) -> None:
+    outside = tmp_path / "outside.pt"
+    outside.touch()
+    folder = write(tmp_path / "run", [])
+    store = Store()
+    store.watch(folder, "")
+    name = path.format(out=outside)
+    store.apply([started(), CheckpointSaved(step=1, path=name, kind="hand", bytes=1, seconds=0.0)])
+    store.apply([Failed(step=1, error="x", saved=name)])
+    assert goes_on_from(store) is None
+    (folder / "last.pt").touch()
+    assert goes_on_from(store) == folder / "last.pt"
+
+
+def test_texts_without_end_become_few_short_lines() -> None:
+    store = Store()
+    store.apply([Notice(step=1, level="info", text="word " * 10**6), Notice(step=1, level="info", text="a\n" * 10**6)])
+    store.apply([events.Intervention(step=1, setting="x" * 10**6, old="y" * 10**6, new=None, who="z" * 10**6)])
+    told = store.take_lines()
+    assert len(told) <= 2 + MOST and max(len(line.text) for line in told) <= 4 * LONGEST
+    store.apply([events.Sampled(step=1, id="", prompt="", text="x" * 10**6)])
+    assert store.sample.text == ""
+
+
+def test_losses_that_are_no_numbers_do_not_make_a_step_come_twice() -> None:
+    store, nan = Store(), float("nan")
+    gap = events.Evaluated(step=5, epoch=1, train_loss=nan, val_loss=nan, perplexity=nan, epoch_ended=True, best=False)
+    store.apply([gap, gap, progress(1), progress(1)])
+    broken = progress(4)
+    store.apply([events.Progress(**{**vars(broken), "train_loss": (nan,) * 3})])
+    store.apply([broken, progress(5)])
+    assert list(store.train._x) == [1, 2, 3, 4, 5, 6, 7] and list(store.val._x) == [5]
+
+
+def test_deleting_a_run_follows_no_link_out_of_it(tmp_path: Path) -> None:
+    for name in ("precious", "precious.pt", "precious.lock"):
+        (tmp_path / name).write_text("mine")
+    folder = write(tmp_path / "run", encoded(started()))
+    for name in ("last.pt", "best.pt", "config.yaml", "engine.log", "commands.jsonl", ".x.pt.1.tmp"):
+        (folder / name).symlink_to(tmp_path / "precious")
+    (folder / "wandb").symlink_to(tmp_path, target_is_directory=True)
+    assert remove_run(folder) == ["wandb"]
+    assert {path.name: path.read_text() for path in tmp_path.glob("precious*")} == {
+        name: "mine" for name in ("precious", "precious.pt", "precious.lock")
+    }
+    write(folder, encoded(started()))
+    (folder / "lock").symlink_to(tmp_path / "precious.lock")
+    with pytest.raises(UserError, match="cannot be opened"):
+        remove_run(folder)
+    assert (tmp_path / "precious.lock").read_text() == "mine" and (folder / JOURNAL).exists()
+    other = write(tmp_path / "other", encoded(started()))
+    (tmp_path / "link").symlink_to(other, target_is_directory=True)
+    with pytest.raises(UserError, match="is a link"):
+        remove_run(tmp_path / "link")
+    assert (other / JOURNAL).exists()
+
+
+def test_what_steers_is_shown_as_dots_and_other_scripts_stay() -> None:
+    assert not STEERS & set(clean(EVIL)) and not STEERS & set(clean(EVIL, newlines=True))
+    assert clean("نص می‌خواهم שלום 👩‍👩‍👧 e\u0301") == "نص می‌خواهم שלום 👩‍👩‍👧 e\u0301"
+
+
+async def test_an_attached_strangers_run_steers_neither_screen_nor_console(workshop: Any) -> None:
+    evil = EVIL.replace("\x00", "").replace("/", "")
+    said = [
+        started(device=EVIL, data=[EVIL, EVIL], project=EVIL, wandb=True, tensorboard=True, log_dir="/etc"),
+        progress(1), Notice(step=3, level="error", text=EVIL),
+        events.Intervention(step=3, setting=EVIL, old=EVIL, new=EVIL, who=EVIL),
+        events.Answered(step=3, id=EVIL, command="set", ok=False, why=EVIL, who=EVIL),
+        CheckpointSaved(step=3, path=EVIL, kind="hand", bytes=1, seconds=0.0),
+        Failed(step=3, error=EVIL, advice=EVIL, saved=EVIL),
+    ]  # fmt: skip
+    folder = write(workshop.folder / "runs" / f"a{evil}", encoded(*said))
+    (folder / "engine.log").write_bytes(EVIL.encode() * 99)
+    os.mkfifo(write(workshop.folder / "runs" / "pipe", encoded(started(), progress(1))) / "engine.log")
+    async with workshop.console(size=(160, 46)) as seen:
+        for name in (folder, workshop.folder / "runs" / "pipe"):
+            seen.main.open_run(name)
+            await seen.until(lambda: seen.main.store.started is not None and not seen.main.store.under_way)
+            await seen.pilot.pause(0.2)
+            assert not STEERS & set(screen_text(seen.app))
+        seen.main.open_run(folder)
+        await seen.until(lambda: seen.main.store.step == 3 and seen.main.link is not None and not seen.main.link.alive)
+        await seen.pilot.pause(0.2)
+        values = {name: cell.value for name, cell in seen.main.form.fields.cells.items()}
+        assert (values["wandb"], values["log_dir"], values["tensorboard"]) == ("off", "runs", "on")
+        await seen.pilot.press("ctrl+o")
+        await seen.until(lambda: "pipe" in screen_text(seen.app))
+        for key in ("home", "m", "down", "m", "c"):
+            await seen.pilot.press(key)
+            assert not STEERS & set(screen_text(seen.app))
+        await seen.pilot.press("escape", "home", "d")
+        assert not STEERS & set(screen_text(seen.app)) and seen.app.is_running
