@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fundamentallm.data.tokenizer import Tokenizer
-from fundamentallm.model.dropout import draw, mix
+from fundamentallm.model.dropout import fold_in, random_bits
 
 PUNCTUATION = ".,;:!?-"
 
@@ -28,8 +28,10 @@ class Augmenter:
         """The tokens of one epoch, like `tokens` (n,)."""
         varied = tokens
         for place, (p, choices) in enumerate(self._changes):
-            chance = draw(mix(self._seed, epoch, 2 * place), len(tokens), tokens.device)
-            which = draw(mix(self._seed, epoch, 2 * place + 1), len(tokens), tokens.device) % choices.shape[1]
+            chance = random_bits(fold_in(self._seed, epoch, 2 * place), len(tokens), tokens.device)
+            which = (
+                random_bits(fold_in(self._seed, epoch, 2 * place + 1), len(tokens), tokens.device) % choices.shape[1]
+            )
             other = choices[varied.long(), which.long()].to(tokens.dtype)
             varied = torch.where(chance < p * 2**24, other, varied)
         return varied

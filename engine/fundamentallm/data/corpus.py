@@ -17,7 +17,7 @@ from fundamentallm.config.estimate import choose_stride, count_all_windows, coun
 from fundamentallm.data.augment import Augmenter
 from fundamentallm.data.tokenizer import Tokenizer
 from fundamentallm.errors import UserError
-from fundamentallm.model.dropout import mix
+from fundamentallm.model.dropout import fold_in
 
 IGNORED = -100  # a target that is not counted, as `cross_entropy` has it
 
@@ -87,7 +87,7 @@ class Corpus:
         return inputs, targets
 
     def _draw_starts(self, epoch: int) -> Tensor:
-        dice = torch.Generator().manual_seed(mix(self._seed, epoch) & 0x7FFFFFFF)
+        dice = torch.Generator().manual_seed(fold_in(self._seed, epoch) & 0x7FFFFFFF)
         starts = []
         for first, end in self._spans:
             phases = min(self.stride, end - first - self._length)  # fewer where a document is barely a window

@@ -10,7 +10,7 @@ from torch import Tensor
 GOLDEN = 0x9E3779B9
 
 
-def mix(*numbers: int) -> int:
+def fold_in(*numbers: int) -> int:
     """64 well mixed bits of some integers (the finalizer of splitmix64, Steele et al. 2014)."""
     state = 0
     for number in numbers:
@@ -21,9 +21,9 @@ def mix(*numbers: int) -> int:
     return state
 
 
-def draw(key: int, count: int, device: torch.device) -> Tensor:
+def random_bits(key: int, count: int, device: torch.device) -> Tensor:
     """`count` whole numbers from 0 to 2^24 - 1, a function of `key`."""
-    words = torch.arange(count, dtype=torch.int32, device=device) * _signed(GOLDEN) + _signed(mix(key))
+    words = torch.arange(count, dtype=torch.int32, device=device) * _signed(GOLDEN) + _signed(fold_in(key))
     return (_hash(words) >> 8) & 0xFFFFFF
 
 
@@ -31,24 +31,25 @@ class DropoutMasks:
     """Dropout masks of one training step, for the rows of its batch that are computed now.
 
     Args:
-        key: of the step, from `mix(seed, step)`.
-        sites: how many places of the model drop something.
+        key: of the step, from `fold_in(seed, step)`.
+        layers: how many places of the model drop something.
         first_row: the place of the first row in the whole batch, so that a batch that is computed in parts draws
             what it would draw as one.
     """
 
-    def __init__(self, key: int, sites: int, first_row: int, rows: int, p: float, device: torch.device) -> None:
+    def __init__(self, key: int, layers: int, first_row: int, rows: int, p: float, device: torch.device) -> None:
         self.p = p
         self._cut = round(p * 65536) - 32768
         self.scale = 65536 / (65536 - round(p * 65536))  # exactly what the 16-bit cut keeps
         # tensors, not numbers: a compiled model would be compiled anew for each number
-        self._keys = torch.tensor([_signed(mix(key, site)) for site in range(sites)], dtype=torch.int32).to(device)
+        keys = [_signed(fold_in(key, layer)) for layer in range(layers)]
+        self._keys = torch.tensor(keys, dtype=torch.int32).to(device)
         self._rows = torch.arange(first_row, first_row + rows, dtype=torch.int32, device=device)
 
-    def keep(self, site: int, like: Tensor) -> Tensor:
+    def mask(self, layer: int, like: Tensor) -> Tensor:
         """Ones where an activation survives, zeros with probability p; like `like`, (B, T, D)."""
         size = like[0].numel()
-        row_key = _hash(self._rows * _signed(GOLDEN) + self._keys[site])
+        row_key = _hash(self._rows * _signed(GOLDEN) + self._keys[layer])
         counter = torch.arange((size + 1) // 2, dtype=torch.int32, device=like.device) * _signed(GOLDEN)
         words = _hash(row_key[:, None] + counter)  # (B, size / 2): two 16-bit numbers in each
         return (words.view(torch.int16)[:, :size] >= self._cut).to(like.dtype).view_as(like)

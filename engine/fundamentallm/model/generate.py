@@ -39,8 +39,8 @@ class Decoder:
     """
 
     def __init__(self, model: Transformer, samples: int) -> None:
-        self._embedding, self._angles = model.embedding.weight.detach(), model.angles
-        self._heads, (self.length, half) = model.blocks[0].attention.heads, model.angles.shape
+        self._embedding, self._angles = model.embedding.weight.detach(), model.rope_freqs
+        self._heads, (self.length, half) = model.blocks[0].attention.heads, model.rope_freqs.shape
         self._width, root = 2 * half, self._embedding.shape[1] ** 0.5
         self._blocks = [
             (

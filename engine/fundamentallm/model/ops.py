@@ -54,14 +54,14 @@ def squared_relu(x: Tensor) -> Tensor:
     return _SquaredReLU.apply(x)  # type: ignore[no-any-return,no-untyped-call]
 
 
-def angles(length: int, width: int, device: torch.device | None = None) -> Tensor:
+def rope_freqs(length: int, width: int, device: torch.device | None = None) -> Tensor:
     """Rotations of `length` positions for heads of `width`, complex (T, K / 2)."""
     frequency = 10000.0 ** (-torch.arange(0, width, 2, device=device, dtype=torch.float32) / width)
     turn = torch.outer(torch.arange(length, device=device, dtype=torch.float32), frequency)
     return torch.polar(torch.ones_like(turn), turn)
 
 
-def rotate(x: Tensor, angles: Tensor) -> Tensor:
+def apply_rope(x: Tensor, angles: Tensor) -> Tensor:
     """Turn each pair of channels by its position's angle (rotary embedding, Su et al. 2021).
 
     Args:

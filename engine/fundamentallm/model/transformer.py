@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fundamentallm.config.config import Config
 from fundamentallm.model.dropout import DropoutMasks
-from fundamentallm.model.ops import angles, rms_norm, rotate, squared_relu
+from fundamentallm.model.ops import apply_rope, rms_norm, rope_freqs, squared_relu
 
 # Shapes: B batch, T time, D model, H heads, K head width, F feed-forward, V vocabulary
 
@@ -29,7 +29,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, angles: Tensor) -> Tensor:
         B, T, D = x.shape
         q, k, v = self.qkv(x).view(B, T, 3, self.heads, -1).unbind(2)  # each (B, T, H, K)
-        q, k = rotate(rms_norm(q), angles), rotate(rms_norm(k), angles)
+        q, k = apply_rope(rms_norm(q), angles), apply_rope(rms_norm(k), angles)
         # dropout stays out of here: with it, torch leaves its flash path and takes 3 to 6 times as long on a CPU
         y = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=True)
         projected: Tensor = self.out(y.transpose(1, 2).reshape(B, T, D))
@@ -59,26 +59,26 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """`forward` maps tokens (B, T) to logits (B, T, V)."""
 
-    angles: Tensor
+    rope_freqs: Tensor
     blocks: Sequence[Block]  # a ModuleList
 
     def __init__(self, config: Config, vocab_size: int) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocab_size, config.model_dim)
-        self.sites = 2 * config.num_layers + 1  # places that drop something: the embedding and each sublayer
+        self.dropout_layers = 2 * config.num_layers + 1  # places that drop something: the embedding and each sublayer
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))  # type: ignore[assignment]
         width = config.model_dim // config.num_heads
-        self.register_buffer("angles", angles(config.max_seq_len, width), persistent=False)
+        self.register_buffer("rope_freqs", rope_freqs(config.max_seq_len, width), persistent=False)
         self._initialise(torch.Generator().manual_seed(config.seed))
 
-    def forward(self, tokens: Tensor, noise: DropoutMasks | None = None) -> Tensor:
-        turns = self.angles[: tokens.shape[1]]
+    def forward(self, tokens: Tensor, masks: DropoutMasks | None = None) -> Tensor:
+        turns = self.rope_freqs[: tokens.shape[1]]
         x = rms_norm(self.embedding(tokens))  # (B, T, D)
-        if noise is not None and noise.p:
-            x = x * noise.keep(0, x) * noise.scale
+        if masks is not None and masks.p:
+            x = x * masks.mask(0, x) * masks.scale
         for depth, block in enumerate(self.blocks):
-            x = add(x, block.attention(rms_norm(x), turns), noise, 2 * depth + 1)
-            x = add(x, block.feed_forward(rms_norm(x)), noise, 2 * depth + 2)
+            x = add(x, block.attention(rms_norm(x), turns), masks, 2 * depth + 1)
+            x = add(x, block.feed_forward(rms_norm(x)), masks, 2 * depth + 2)
         return F.linear(rms_norm(x), self.embedding.weight)
 
     def _initialise(self, dice: torch.Generator) -> None:
@@ -102,9 +102,9 @@ def shapes(config: Config, vocab_size: int) -> dict[str, tuple[int, ...]]:
     return {"embedding.weight": (vocab_size, D), **blocks}
 
 
-def add(x: Tensor, y: Tensor, noise: DropoutMasks | None, site: int) -> Tensor:
+def add(x: Tensor, y: Tensor, masks: DropoutMasks | None, layer: int) -> Tensor:
     """The residual stream with a sublayer's output, some of it dropped."""
-    if noise is None or not noise.p:
+    if masks is None or not masks.p:
         return x + y
     y = y.to(x.dtype)
-    return torch.addcmul(x, y, noise.keep(site, y), value=noise.scale)
+    return torch.addcmul(x, y, masks.mask(layer, y), value=masks.scale)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fundamentallm.config.config import Config
 from fundamentallm.data.corpus import IGNORED, Corpus
-from fundamentallm.model.dropout import DropoutMasks, mix
+from fundamentallm.model.dropout import DropoutMasks, fold_in
 from fundamentallm.model.transformer import Transformer
 from fundamentallm.train.device import Precision, is_out_of_memory
 from fundamentallm.train.optimizer import Optimizer
@@ -95,12 +95,10 @@ class TrainStep:
         for part in range(-(-rows // config.batch_size)):  # parts of masked windows only are not computed
             # contiguous: or compiled code would be made twice, the last batch of an epoch being laid out otherwise
             inputs, targets = (tensor.contiguous() for tensor in self.corpus.batch(step, part))
-            noise = DropoutMasks(
-                mix(config.seed, step), self.model.sites, part * config.batch_size, len(inputs), config.dropout,
-                inputs.device,
-            )  # fmt: skip
+            key, first_row = fold_in(config.seed, step), part * config.batch_size
+            masks = DropoutMasks(key, self.model.dropout_layers, first_row, len(inputs), config.dropout, inputs.device)
             with self.precision.forward():
-                loss = self._loss(self.model, inputs, targets, noise)
+                loss = self._loss(self.model, inputs, targets, masks)
             (loss * (scale / tokens)).backward()  # type: ignore[no-untyped-call]
             total += loss.detach() / tokens
         if scale != 1:
@@ -114,7 +112,7 @@ class TrainStep:
             p.grad = None
 
 
-def loss_sum(model: Transformer, inputs: Tensor, targets: Tensor, noise: DropoutMasks) -> Tensor:
+def loss_sum(model: Transformer, inputs: Tensor, targets: Tensor, masks: DropoutMasks) -> Tensor:
     """The losses of all real targets together, a scalar in nats."""
-    logits = model(inputs, noise)  # (B, T, V)
+    logits = model(inputs, masks)  # (B, T, V)
     return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction="sum")

@@ -14,9 +14,9 @@ from fundamentallm.run.events import Evaluated, Event, Failed, Finished, Progres
 
 
 class Tracker(Protocol):
-    """Hears every event in order."""
+    """Sees every event in order."""
 
-    def hear(self, event: Event) -> None: ...
+    def on_event(self, event: Event) -> None: ...
 
     def close(self) -> None: ...
 
@@ -51,7 +51,7 @@ class TensorBoard:
         self._writer = SummaryWriter(str(log_dir / name), purge_step=first_step + 1 if first_step else 0)
         self._texts: dict[str, str] = {}
 
-    def hear(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         if isinstance(event, RunStarted):
             rows = "\n".join(f"| {name} | {value} |" for name, value in event.config.items())
             self._writer.add_text("settings", f"| setting | value |\n|---|---|\n{rows}", event.step, event.time)
@@ -96,7 +96,7 @@ class WeightsAndBiases:
             self._end()
             raise
 
-    def hear(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         for step, row in scalars(event):
             self._run.log(row, step=step)
         if isinstance(event, (Finished, Failed)):

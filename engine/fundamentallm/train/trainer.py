@@ -397,7 +397,7 @@ class Trainer:
         self._hear(stamped)
         for tracker in list(self._trackers):
             try:
-                tracker.hear(stamped)
+                tracker.on_event(stamped)
             except Exception as error:  # a stranger's program: its trouble is not the run's
                 self._trackers.remove(tracker)
                 self._notice(f"{type(tracker).__name__} is off, training goes on: {error}", "warning")

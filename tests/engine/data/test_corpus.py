@@ -15,7 +15,7 @@ from fundamentallm.config.config import Config
 from fundamentallm.config.estimate import split
 from fundamentallm.data.corpus import IGNORED, Corpus, fingerprint
 from fundamentallm.data.tokenizer import Tokenizer
-from fundamentallm.model.dropout import mix
+from fundamentallm.model.dropout import fold_in
 from fundamentallm.train.state import TrainState
 
 CPU = torch.device("cpu")
@@ -161,7 +161,7 @@ def test_the_windows_of_one_document_are_those_of_the_first_version() -> None:
     """A run that an older version saved goes on to the same bits only while these stay."""
     corpus = make(500, 8, 4, seed=5)
     for epoch in (0, 1, 7):
-        dice = torch.Generator().manual_seed(mix(5, epoch) & 0x7FFFFFFF)
+        dice = torch.Generator().manual_seed(fold_in(5, epoch) & 0x7FFFFFFF)
         phase = int(torch.randint(4, (), generator=dice))
         order = torch.randperm(corpus.windows, generator=dice)
         assert torch.equal(corpus.starts(epoch), phase + order * 4)

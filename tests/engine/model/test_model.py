@@ -15,7 +15,7 @@ CONFIG = Config(model_dim=16, num_layers=2, num_heads=2, max_seq_len=12)
 V = 11
 
 
-def noise_of(key: int, p: float) -> DropoutMasks:
+def masks_of(key: int, p: float) -> DropoutMasks:
     """For one row."""
     return DropoutMasks(key, 2 * CONFIG.num_layers + 1, 0, 1, p, torch.device("cpu"))
 
@@ -30,14 +30,14 @@ def awake(config: Config = CONFIG) -> Transformer:
     return model
 
 
-@pytest.mark.parametrize("noise", [None, noise_of(5, 0.3)])
-def test_changing_a_token_changes_no_logit_before_it(noise: DropoutMasks | None) -> None:
+@pytest.mark.parametrize("masks", [None, masks_of(5, 0.3)])
+def test_changing_a_token_changes_no_logit_before_it(masks: DropoutMasks | None) -> None:
     model, tokens = awake(), torch.arange(12)[None] % V
-    before = model(tokens, noise)
+    before = model(tokens, masks)
     for t in range(12):
         other = tokens.clone()
         other[0, t] = (other[0, t] + 5) % V
-        after = model(other, noise)
+        after = model(other, masks)
         assert torch.equal(after[0, :t], before[0, :t]), t
         assert not torch.equal(after[0, t], before[0, t])
         if t < 11:
@@ -100,8 +100,8 @@ def test_the_first_weights_are_a_function_of_the_seed() -> None:
 def test_dropout_acts_only_when_it_is_handed_in() -> None:
     model, tokens = awake(), torch.arange(12)[None] % V
     plain = model(tokens)
-    assert torch.equal(model(tokens, noise_of(1, 0.0)), plain)
-    assert not torch.equal(model(tokens, noise_of(1, 0.2)), plain)
-    assert torch.equal(model(tokens, noise_of(1, 0.2)), model(tokens, noise_of(1, 0.2)))
-    many = torch.stack([model(tokens, noise_of(n, 0.05)) for n in range(300)]).mean(0)
+    assert torch.equal(model(tokens, masks_of(1, 0.0)), plain)
+    assert not torch.equal(model(tokens, masks_of(1, 0.2)), plain)
+    assert torch.equal(model(tokens, masks_of(1, 0.2)), model(tokens, masks_of(1, 0.2)))
+    many = torch.stack([model(tokens, masks_of(n, 0.05)) for n in range(300)]).mean(0)
     assert (many - plain).abs().mean() < 0.2 * plain.std()  # its mean is the model without it

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from fundamentallm.model.ops import EPSILON, angles, rms_norm, rotate, squared_relu
+from fundamentallm.model.ops import EPSILON, apply_rope, rms_norm, rope_freqs, squared_relu
 
 
 def test_rms_norm_and_its_gradient_are_torchs() -> None:
@@ -36,7 +36,7 @@ def test_squared_relu_and_its_gradient_are_torchs() -> None:
 
 def test_turning_keeps_lengths_and_leaves_the_first_position_alone() -> None:
     x = torch.randn(2, 9, 3, 8)
-    turned = rotate(x, angles(9, 8))
+    turned = apply_rope(x, rope_freqs(9, 8))
     torch.testing.assert_close(turned.norm(dim=-1), x.norm(dim=-1))
     torch.testing.assert_close(turned[:, 0], x[:, 0])
     assert not torch.allclose(turned[:, 1], x[:, 1])
@@ -44,8 +44,8 @@ def test_turning_keeps_lengths_and_leaves_the_first_position_alone() -> None:
 
 def test_scores_depend_on_relative_position_only() -> None:
     q, k = torch.randn(8), torch.randn(8)
-    turned_q = rotate(q.expand(1, 20, 1, 8), angles(20, 8))[0, :, 0]
-    turned_k = rotate(k.expand(1, 20, 1, 8), angles(20, 8))[0, :, 0]
+    turned_q = apply_rope(q.expand(1, 20, 1, 8), rope_freqs(20, 8))[0, :, 0]
+    turned_k = apply_rope(k.expand(1, 20, 1, 8), rope_freqs(20, 8))[0, :, 0]
     scores = turned_q @ turned_k.T  # (20, 20)
     for distance in range(-19, 20):
         diagonal = scores.diagonal(distance)
@@ -56,5 +56,5 @@ def test_scores_depend_on_relative_position_only() -> None:
 def test_the_gradient_of_turning_is_turning_back() -> None:
     x = torch.randn(1, 4, 2, 6, dtype=torch.float32, requires_grad=True)
     grad = torch.randn(1, 4, 2, 6)
-    (back,) = torch.autograd.grad(rotate(x, angles(4, 6)), x, grad)
-    torch.testing.assert_close(back, rotate(grad, angles(4, 6).conj()))
+    (back,) = torch.autograd.grad(apply_rope(x, rope_freqs(4, 6)), x, grad)
+    torch.testing.assert_close(back, apply_rope(grad, rope_freqs(4, 6).conj()))

@@ -54,8 +54,8 @@ def test_every_token_but_the_first_is_predicted_exactly_once(
 def test_it_does_not_depend_on_what_happened_before(parts: Callable[..., TrainState]) -> None:
     built = awake(parts())
     first = evaluate(built.model, built.corpus.val, 16, built.precision)
-    noise = DropoutMasks(1, built.model.sites, 0, built.config.batch_size, 0.5, built.device)
-    built.model(built.corpus.batch(0)[0], noise).sum().backward()
+    masks = DropoutMasks(1, built.model.dropout_layers, 0, built.config.batch_size, 0.5, built.device)
+    built.model(built.corpus.batch(0)[0], masks).sum().backward()
     torch.manual_seed(4)
     built.model.train()
     state = torch.get_rng_state()

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from fundamentallm.config.config import Config
 from fundamentallm.data.corpus import IGNORED
-from fundamentallm.model.dropout import DropoutMasks, mix
+from fundamentallm.model.dropout import DropoutMasks, fold_in
 from fundamentallm.train.state import TrainState
 from fundamentallm.train.step import NotFinite, TrainStep
 
@@ -47,8 +47,8 @@ def test_the_loss_is_the_mean_over_real_tokens(parts: Callable[..., TrainState])
     assert 0 < built.corpus.real_rows(last) < 8
     for step in (0, last):
         inputs, targets = built.corpus.batch(step)
-        key = mix(built.config.seed, step)
-        logits = built.model(inputs, DropoutMasks(key, built.model.sites, 0, len(inputs), 0.2, inputs.device))
+        key = fold_in(built.config.seed, step)
+        logits = built.model(inputs, DropoutMasks(key, built.model.dropout_layers, 0, len(inputs), 0.2, inputs.device))
         real = targets != IGNORED
         assert int(real.sum()) == built.corpus.real_rows(step) * 16
         assert gradients(built, step)[0] == pytest.approx(F.cross_entropy(logits[real], targets[real]).item(), abs=1e-6)

@@ -188,7 +188,7 @@ def notices(ran: Any) -> list[str]:
 def test_a_tracker_that_breaks_is_dropped_with_one_notice_and_training_goes_on(
     train: Train, watched: Small, small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, heard = trackers.TensorBoard.hear, [0]
+    real, heard = trackers.TensorBoard.on_event, [0]
 
     def breaks(self: Any, event: Any) -> None:
         heard[0] += 1
@@ -196,7 +196,7 @@ def test_a_tracker_that_breaks_is_dropped_with_one_notice_and_training_goes_on(
             raise OSError(28, "No space left on device")
         real(self, event)
 
-    monkeypatch.setattr(trackers.TensorBoard, "hear", breaks)
+    monkeypatch.setattr(trackers.TensorBoard, "on_event", breaks)
     ran = train(watched())
     assert notices(ran) == ["TensorBoard is off, training goes on: [Errno 28] No space left on device"]
     assert ran.result.reason == "completed" and ran.losses == train(small(), "plain").losses

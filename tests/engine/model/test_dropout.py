@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from fundamentallm.model.dropout import DropoutMasks, mix
+from fundamentallm.model.dropout import DropoutMasks, fold_in
 
 LIKE = torch.zeros(16, 64, 32)
 
 
 def mask(
-    seed: int = 0, step: int = 0, first_row: int = 0, p: float = 0.1, site: int = 0, like: torch.Tensor = LIKE
+    seed: int = 0, step: int = 0, first_row: int = 0, p: float = 0.1, layer: int = 0, like: torch.Tensor = LIKE
 ) -> torch.Tensor:
-    return DropoutMasks(mix(seed, step), 8, first_row, len(like), p, like.device).keep(site, like)
+    return DropoutMasks(fold_in(seed, step), 8, first_row, len(like), p, like.device).mask(layer, like)
 
 
 @pytest.mark.parametrize("p", [0.01, 0.1, 0.25, 0.5, 0.9])
@@ -46,7 +46,7 @@ def test_an_odd_size_is_filled_too() -> None:
     assert kept.shape == (4, 7, 3) and 20 < kept.sum() < 64
 
 
-@pytest.mark.parametrize("other", [{"seed": 1}, {"step": 1}, {"site": 1}, {"first_row": 16}])
+@pytest.mark.parametrize("other", [{"seed": 1}, {"step": 1}, {"layer": 1}, {"first_row": 16}])
 def test_another_seed_step_site_or_row_draws_independently(other: dict[str, int]) -> None:
     a, b = mask(p=0.5).flatten() * 2 - 1, mask(p=0.5, **other).flatten() * 2 - 1
     assert abs((a * b).mean().item()) < 4 / a.numel() ** 0.5
@@ -64,14 +64,14 @@ def test_neighbours_are_uncorrelated() -> None:
 
 
 def test_half_of_the_bits_of_a_key_turn_with_one_bit_of_its_origin() -> None:
-    flips = [bin(mix(5, 9) ^ mix(5, 9 ^ (1 << bit))).count("1") for bit in range(31)]
+    flips = [bin(fold_in(5, 9) ^ fold_in(5, 9 ^ (1 << bit))).count("1") for bit in range(31)]
     assert 26 < sum(flips) / len(flips) < 38
-    assert mix(1, 2) != mix(2, 1) and mix(1) != mix(1, 0)
+    assert fold_in(1, 2) != fold_in(2, 1) and fold_in(1) != fold_in(1, 0)
 
 
 def test_the_bits_are_these() -> None:
     """A run that an older version saved goes on to the same bits only while these stay."""
-    assert mix(7, 300) == 10685647574764538511
+    assert fold_in(7, 300) == 10685647574764538511
     assert mask(7, 300, p=0.5).flatten()[:24].int().tolist() == [
         1, 1, 0, 1, 0, 0, 0, 1, 0, 1, 0, 1, 1, 0, 1, 0, 0, 1, 0, 1, 1, 0, 1, 0,
     ]  # fmt: skip
