@@ -142,9 +142,9 @@ def test_a_run_under_nohup_does_not_mind_its_terminal(here: Path) -> None:
 def test_a_second_signal_ends_at_once_and_the_last_checkpoint_stands(here: Path) -> None:
     # the first signal cannot be obeyed: the step never ends
     code = (
-        "import sys, time; from fundamentallm.train.trainer import Trainer; take = Trainer._take_step\n"
-        "def hang(self):\n  take(self)\n  while self._counters.epoch_tokens and self.stopping: time.sleep(0.01)\n"
-        "Trainer._take_step = hang\n"
+        "import sys, time; from fundamentallm.train.trainer import Trainer; take = Trainer.step\n"
+        "def hang(self):\n  take(self)\n  while self.state.counters.epoch_tokens and self.stopping: time.sleep(0.01)\n"
+        "Trainer.step = hang\n"
         "from fundamentallm.cli import main; sys.exit(main())"
     )
     command = [sys.executable, "-c", code, "train", "text.txt", "--output-dir", "run", "--epochs", "4000", *TINY]

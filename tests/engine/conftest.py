@@ -14,7 +14,7 @@ from fundamentallm.config.config import Config, Layer, resolve
 from fundamentallm.run import events
 from fundamentallm.run.commands import Command
 from fundamentallm.run.spec import RunSpec
-from fundamentallm.train.state import TrainState, build
+from fundamentallm.train.state import TrainState, build_state
 from fundamentallm.train.trainer import Trainer
 
 settings.register_profile("suite", deadline=None, max_examples=50, derandomize=True, database=None)
@@ -62,9 +62,9 @@ def small(data: str) -> Callable[..., Config]:
 
 
 @pytest.fixture
-def parts(tmp_path: Path, small: Callable[..., Config]) -> Callable[..., TrainState]:
+def build(tmp_path: Path, small: Callable[..., Config]) -> Callable[..., TrainState]:
     """Everything that a run needs, built but not run."""
-    return lambda **changes: build(RunSpec(small(**changes), tmp_path / "unused"))
+    return lambda **changes: build_state(RunSpec(small(**changes), tmp_path / "unused"))
 
 
 @dataclass
@@ -88,7 +88,7 @@ class Ran:
 
     @property
     def weights(self) -> dict[str, torch.Tensor]:
-        return {name: p.detach() for name, p in self.trainer._parts.model.named_parameters()}
+        return {name: p.detach() for name, p in self.trainer.state.model.named_parameters()}
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def train(tmp_path: Path) -> Callable[..., Ran]:
         def listen() -> Sequence[Command]:
             if callable(script):
                 return script(trainer)
-            return waiting.pop(trainer._counters.step, [])
+            return waiting.pop(trainer.state.step, [])
 
         trainer = Trainer(RunSpec(config, folder, resume_from, changes), said.append, listen)
         try:

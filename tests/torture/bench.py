@@ -248,14 +248,14 @@ def at_steps(plan: dict[int, Callable[[], Any]]) -> None:
     """In a child: do things when so many steps are done."""
     from fundamentallm.train.trainer import Trainer
 
-    step = Trainer._take_step
+    step = Trainer.step
 
     def take_step(self: Trainer) -> None:
         step(self)
-        if act := plan.get(self._counters.step):
+        if act := plan.get(self.state.step):
             act()
 
-    Trainer._take_step = take_step  # type: ignore[method-assign]
+    Trainer.step = take_step  # type: ignore[method-assign]
 
 
 def kill_self() -> Any:

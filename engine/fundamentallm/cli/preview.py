@@ -9,7 +9,7 @@ from fundamentallm.data.corpus import Corpus
 from fundamentallm.data.text import read_texts
 from fundamentallm.run.folder import check_folder
 from fundamentallm.run.spec import RunSpec
-from fundamentallm.train.state import build
+from fundamentallm.train.state import build_state
 from fundamentallm.train.step import TrainStep
 
 PROBED = 4  # windows of a timed step
@@ -21,7 +21,7 @@ def lines(job: RunSpec, *, overwrite: bool) -> list[str]:
         UserError: the job cannot be done.
     """
     check_folder(job.folder, may_hold_run=overwrite or job.continues)
-    parts = build(job)
+    parts = build_state(job)
     config = parts.config
     size = estimate(config, read_texts(config.data))
     left = parts.total_steps - parts.counters.step
@@ -43,7 +43,7 @@ def lines(job: RunSpec, *, overwrite: bool) -> list[str]:
 
 def seconds_per_step(job: RunSpec) -> float:
     """The time of one step, from some of a few windows; the model that takes them is thrown away."""
-    parts = build(job)
+    parts = build_state(job)
     config = replace(parts.config, batch_size=min(PROBED, parts.config.batch_size), accumulation_steps=1)
     corpus = Corpus(read_texts(config.data), parts.tokenizer, config, parts.device)
     step = TrainStep(parts.model, parts.optimizer, corpus, config, parts.precision)

@@ -100,7 +100,7 @@ class CommandQueue:
             pass
         if self._trainer is not None and not self.open and not self._lost:
             self._lost = True  # once: others may watch it from now on
-            if not self._left and self._trainer.config.on_console_loss == "stop":
+            if not self._left and self._trainer.state.config.on_console_loss == "stop":
                 words.append(Stop(who="its lost console"))
         return words
 

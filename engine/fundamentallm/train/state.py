@@ -51,6 +51,11 @@ class TrainState:
     interventions: list[Intervention] = field(default_factory=list)  # to be made again
 
     @property
+    def step(self) -> int:
+        """How many optimizer steps are done."""
+        return self.counters.step
+
+    @property
     def total_steps(self) -> int:
         return self.corpus.steps_per_epoch * self.config.epochs
 
@@ -79,7 +84,7 @@ class TrainState:
         )
 
 
-def build(job: RunSpec) -> TrainState:
+def build_state(job: RunSpec) -> TrainState:
     """
     Raises:
         UserError: the data, the device or the checkpoint cannot be used.

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
-from fundamentallm.config.config import Config, changed_while_running
+from fundamentallm.config.config import changed_while_running
 from fundamentallm.config.files import to_yaml
 from fundamentallm.errors import UserError
 from fundamentallm.run import commands, events
@@ -21,7 +21,6 @@ from fundamentallm.run.journal import Inbox, Journal, size_of_journal
 from fundamentallm.run.locks import Consoles, RunLock
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.train import telling, trackers
-from fundamentallm.train.checkpoint import Counters
 from fundamentallm.train.checkpoints import EPOCH, HAND, CheckpointManager, names_without_this_state
 from fundamentallm.train.control import answer
 from fundamentallm.train.device import is_out_of_memory
@@ -29,7 +28,7 @@ from fundamentallm.train.evaluate import evaluate
 from fundamentallm.train.health import Health, not_finite, out_of_memory
 from fundamentallm.train.metrics import Metrics
 from fundamentallm.train.schedule import learning_rate, warmup
-from fundamentallm.train.state import FAITHFUL, build
+from fundamentallm.train.state import FAITHFUL, build_state
 from fundamentallm.train.step import NotFinite, TrainStep
 
 TICK = 0.1  # seconds between two reports, at least
@@ -53,20 +52,20 @@ class Trainer:
         self._job, self._hear, self._listen = job, say, listen
         self.paused = self.stopping = False
         before = size_of_journal(job.folder)
-        self._parts = build(job)
-        self._planned = list(self._parts.interventions)
-        self._health = Health(self._parts.config, len(self._parts.tokenizer))
+        self.state = build_state(job)
+        self._planned = list(self.state.interventions)
+        self._health = Health(self.state.config, len(self.state.tokenizer))
         self._lock = RunLock(job.folder)
         try:
             check_folder(job.folder, may_hold_run=job.continues)  # another may have come and gone meanwhile
             if size_of_journal(job.folder) != before:
                 raise UserError(f"{job.folder}: another process wrote it meanwhile; say the same again")
             self._inbox = Inbox(job.folder)  # from here on the run can be told things
-            self._journal = Journal(job.folder, self._parts.counters.said if job.continues else 0)
+            self._journal = Journal(job.folder, self.state.counters.said if job.continues else 0)
             self._consoles = Consoles(job.folder)
-            self._saver = CheckpointManager(self._parts, job.folder, self._journal, self._say)
-            self._meter = Metrics(self._parts.device)
-            parts = self._parts
+            self._saver = CheckpointManager(self.state, job.folder, self._journal, self._say)
+            self._meter = Metrics(self.state.device)
+            parts = self.state
             self._stepper = TrainStep(parts.model, parts.optimizer, parts.corpus, parts.config, parts.precision)
             self._seconds_before = parts.counters.seconds
             self._next_report = 0.0
@@ -84,7 +83,7 @@ class Trainer:
         try:
             self._begin()
             while (reason := self._end()) is None:
-                self._take_step()
+                self.step()
                 if self._meter.full or time.monotonic() >= self._next_report:
                     self._report()
                 if self._evaluation_due:
@@ -95,19 +94,14 @@ class Trainer:
                 self._obey(self._heard())
             return self._finish(reason)
         except NotFinite as error:
-            return self.fail(f"step {self._counters.step + 1} was refused: {error}", not_finite(self._parts.config))
+            return self.fail(f"step {self.state.counters.step + 1} was refused: {error}", not_finite(self.state.config))
         except OSError as error:
             return self.fail(f"{self._job.folder}: {error.strerror or error}", "")
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
             self._stepper.forget_gradients()
-            return self.fail("out of memory", out_of_memory(self._parts.config, len(self._parts.tokenizer)))
-
-    @property
-    def config(self) -> Config:
-        """The settings as they are now."""
-        return self._parts.config
+            return self.fail("out of memory", out_of_memory(self.state.config, len(self.state.tokenizer)))
 
     def stop(self) -> None:
         """Finish the step under way, save, and return from `run`. Safe to call from a signal handler."""
@@ -137,12 +131,8 @@ class Trainer:
 
     # ---- the loop's parts, in the order in which they happen ----
 
-    @property
-    def _counters(self) -> Counters:
-        return self._parts.counters
-
     def _begin(self) -> None:
-        parts, folder = self._parts, self._job.folder
+        parts, folder = self.state, self._job.folder
         write_whole(folder / CONFIG, to_yaml(parts.config))
         write_whole(folder / TOKENIZER, parts.tokenizer.to_json())
         self._say(telling.run_started(parts, self._job))
@@ -157,40 +147,40 @@ class Trainer:
         self._change_again()
         if parts.compiled:
             self._compile()
-        self._phase("training")
+        self._enter_phase("training")
         self._meter.go()
-        if self._counters.step and self._parts.epoch_ended and self._counters.epoch_tokens:
+        if self.state.counters.step and self.state.epoch_ended and self.state.counters.epoch_tokens:
             self._evaluate()  # the process before this one did not come to it
 
     def _compile(self) -> None:
-        self._phase("compiling")
-        if why := self._stepper.compile(self._counters.step):
-            self._parts.compiled = False
-            unlike = f"; {FAITHFUL}" if self._parts.resumed_from else ""
+        self._enter_phase("compiling")
+        if why := self._stepper.compile(self.state.counters.step):
+            self.state.compiled = False
+            unlike = f"; {FAITHFUL}" if self.state.resumed_from else ""
             self._notice(f"the model is not compiled: {why}{unlike}", "warning")
 
     def _change_again(self) -> None:
         """The interventions of a process that was killed, each where it was."""
-        while self._planned and self._planned[0].step <= self._counters.step:
+        while self._planned and self._planned[0].step <= self.state.counters.step:
             again = self._planned.pop(0)
             self._change(again.setting, again.new, again.who, known=True)
 
     def _end(self) -> str | None:
         """Why the run is over, if it is."""
-        config, counters = self._parts.config, self._counters
-        if counters.step >= self._parts.total_steps:
+        config, counters = self.state.config, self.state.counters
+        if counters.step >= self.state.total_steps:
             return "completed"
         if config.early_stopping and counters.epochs_without_gain >= config.patience:
             return "patience"
         return "stopped" if self.stopping else None
 
-    def _take_step(self) -> None:
-        parts, step = self._parts, self._counters.step
+    def step(self) -> None:
+        parts, step = self.state, self.state.counters.step
         total, config = parts.total_steps, parts.config
         rising = warmup(total, config.warmup_steps)  # anew at each step: a run that goes on knows only what is now
         rate = learning_rate(step, total, config.learning_rate, config.lr_schedule, rising)
         loss, norm = self._stepper(step, rate)
-        self._counters.step = step + 1
+        self.state.counters.step = step + 1
         self._meter.add(step + 1, loss, norm, rate, parts.corpus.real_rows(step) * parts.config.max_seq_len)
 
     def _report(self) -> None:
@@ -198,7 +188,7 @@ class Trainer:
         self._next_report = time.monotonic() + TICK
         if not self._meter.waiting:
             return
-        parts, counters, columns = self._parts, self._counters, self._meter.read()
+        parts, counters, columns = self.state, self.state.counters, self._meter.read()
         broken = columns.first_broken
         if broken is not None:  # a GPU: nothing has moved since
             counters.step = broken - 1
@@ -214,16 +204,16 @@ class Trainer:
 
     @property
     def _evaluation_due(self) -> bool:
-        every = self._parts.config.eval_every
-        return self._parts.epoch_ended or bool(every and self._counters.step % every == 0)
+        every = self.state.config.eval_every
+        return self.state.epoch_ended or bool(every and self.state.counters.step % every == 0)
 
     def _evaluate(self) -> None:
         """Measure the validation loss, say it, and save what an epoch's end or a new best calls for."""
         self._report()
-        parts, counters = self._parts, self._counters
-        with self._interlude("evaluating", due=True):
+        parts, counters = self.state, self.state.counters
+        with self.phase("evaluating", due=True):
             result = evaluate(parts.model, parts.corpus.val, parts.config.max_seq_len, parts.precision)
-        ended, best = self._parts.epoch_ended, counters.best_val_loss is None or result.loss < counters.best_val_loss
+        ended, best = self.state.epoch_ended, counters.best_val_loss is None or result.loss < counters.best_val_loss
         counters.train_loss, counters.val_loss = counters.epoch_loss / counters.epoch_tokens, result.loss
         if best:
             counters.best_val_loss, counters.best_step, counters.best_epoch = result.loss, counters.step, parts.epoch
@@ -240,7 +230,7 @@ class Trainer:
         if ended:
             counters.epoch_loss, counters.epoch_tokens = 0.0, 0
             real_end = self._end() in ("completed", "patience")
-            names = [LAST, EPOCH.format(self._parts.epoch), *names, *([FINAL] if real_end else [])]
+            names = [LAST, EPOCH.format(self.state.epoch), *names, *([FINAL] if real_end else [])]
         elif self._saver.due:
             names = [LAST, *names]
         if names:
@@ -248,8 +238,8 @@ class Trainer:
 
     def _save(self, names: list[str], *, due: bool = True) -> bool:
         self._report()
-        self._counters.seconds = self._seconds_before + self._meter.seconds
-        with self._interlude("saving", due=due):
+        self.state.counters.seconds = self._seconds_before + self._meter.seconds
+        with self.phase("saving", due=due):
             return self._saver.save(names)
 
     def _obey(self, heard: Sequence[Command]) -> None:
@@ -259,7 +249,7 @@ class Trainer:
         if not self.paused or self.stopping:
             return
         self._report()
-        with self._interlude("paused"):
+        with self.phase("paused"):
             while self.paused and not self.stopping:
                 time.sleep(0.05)
                 for command in self._heard():
@@ -280,9 +270,9 @@ class Trainer:
                 self.paused = False
             case commands.Stop():
                 self.stopping = True
-                self._phase("stopping")
+                self._enter_phase("stopping")
             case commands.Save():
-                self._save([HAND.format(self._counters.step)], due=False)
+                self._save([HAND.format(self.state.counters.step)], due=False)
                 return self._answer(command, self._saver.unsaved)
             case commands.Sample():
                 return self._sample(command)
@@ -295,9 +285,9 @@ class Trainer:
     def _set(self, command: commands.Set) -> str:
         """Change a setting; returns why not, or nothing."""
         try:
-            config = changed_while_running(self._parts.config, command.setting, command.value)
-            if config.epochs < self._parts.epoch:
-                return f"epochs: epoch {self._parts.epoch} is under way; {self._parts.epoch} is the least"
+            config = changed_while_running(self.state.config, command.setting, command.value)
+            if config.epochs < self.state.epoch:
+                return f"epochs: epoch {self.state.epoch} is under way; {self.state.epoch} is the least"
             self._change(command.setting, getattr(config, command.setting), command.who)
         except (UserError, OSError) as error:
             return str(error)
@@ -308,22 +298,22 @@ class Trainer:
         self._report()
         if not known:
             self._journal.sync()  # a disk that is full says so before anything is told
-        old = getattr(self._parts.config, name)
-        self._say(events.Intervention(step=self._counters.step, setting=name, old=old, new=value, who=who))
+        old = getattr(self.state.config, name)
+        self._say(events.Intervention(step=self.state.step, setting=name, old=old, new=value, who=who))
         if not known:
             self._journal.sync()
-        self._parts.config = self._stepper.config = replace(self._parts.config, **{name: value})
+        self.state.config = self._stepper.config = replace(self.state.config, **{name: value})
 
     def _sample(self, command: commands.Sample) -> None:
-        with self._interlude("sampling"):
+        with self.phase("sampling"):
             later = self._answer_sample(command)
         for other in later:
             self._take(other)
 
     def _answer_sample(self, command: commands.Sample) -> list[Command]:
-        parts, later, why = self._parts, [], ""
+        parts, later, why = self.state, [], ""
         try:
-            step, stopped = self._counters.step, lambda: self.stopping
+            step, stopped = self.state.counters.step, lambda: self.stopping
             later = answer(command, parts.model, parts.tokenizer, step, self._say, self._heard, stopped)
         except UserError as error:
             why = str(error)
@@ -338,11 +328,11 @@ class Trainer:
         unsaved = "" if not missing or self._save(missing) else self._saver.unsaved
         self._meter.halt()
         if reason == "patience":
-            self._notice(f"stopped early: no improvement in {self._counters.epochs_without_gain} epochs")
-        counters, folder = self._counters, self._job.folder
+            self._notice(f"stopped early: no improvement in {self.state.counters.epochs_without_gain} epochs")
+        counters, folder = self.state.counters, self._job.folder
         counters.seconds = self._seconds_before + self._meter.seconds
         name = next((name for name in (BEST, LAST) if (folder / name).is_file()), None)
-        finished = telling.finished(self._parts, reason, name, unsaved or self._journal.settle())
+        finished = telling.finished(self.state, reason, name, unsaved or self._journal.settle())
         self._say(finished)
         return finished
 
@@ -355,42 +345,42 @@ class Trainer:
             pass
         except RuntimeError:  # a GPU that is gone: its numbers cannot be read, and neither can its weights
             sound = False
-        if sound and self._counters.step and not self._saver.has(LAST):
+        if sound and self.state.counters.step and not self._saver.has(LAST):
             self._saver.save([LAST])
         saved = LAST if (self._job.folder / LAST).is_file() else None
-        failed = events.Failed(step=self._counters.step, error=error, advice=advice, saved=saved)
+        failed = events.Failed(step=self.state.step, error=error, advice=advice, saved=saved)
         self._say(failed)
         return failed
 
     # ---- words ----
 
     @contextmanager
-    def _interlude(self, phase: str, *, due: bool = False) -> Iterator[None]:
+    def phase(self, phase: str, *, due: bool = False) -> Iterator[None]:
         """Something other than stepping: the clock of the steps stands still, the phase is said. `due`: steps to come
         will call for it, too."""
         outer = self._phase_now
         self._meter.halt()
-        self._phase(phase)
+        self._enter_phase(phase)
         began = time.monotonic()
         yield
         if due:
             self._meter.add_between(time.monotonic() - began)
-        self._phase("stopping" if self.stopping else outer)
+        self._enter_phase("stopping" if self.stopping else outer)
         if outer == "training":
             self._meter.go()
 
-    def _phase(self, name: str) -> None:
+    def _enter_phase(self, name: str) -> None:
         self._phase_now = name
-        self._say(events.Phase(step=self._counters.step, phase=name))
+        self._say(events.Phase(step=self.state.step, phase=name))
 
     def _answer(self, command: Command, why: str = "") -> None:
         name = commands.NAMES[type(command)]
         self._say(
-            events.Answered(step=self._counters.step, id=command.id, command=name, ok=not why, why=why, who=command.who)
+            events.Answered(step=self.state.step, id=command.id, command=name, ok=not why, why=why, who=command.who)
         )
 
     def _notice(self, text: str, level: str = "info") -> None:
-        self._say(events.Notice(step=self._counters.step, level=level, text=text))
+        self._say(events.Notice(step=self.state.step, level=level, text=text))
 
     def _say(self, event: events.Event) -> None:
         stamped = self._journal.say(event)

@@ -53,8 +53,8 @@ def test_the_stride_is_the_largest_that_gives_forty_steps_else_an_eighth(tokens:
 
 
 @pytest.mark.parametrize("changes", [{}, {"ff_dim": 24}, {"num_layers": 2, "accumulation_steps": 3}, {"stride": None}])
-def test_the_estimate_is_what_is_built(changes: dict[str, Any], parts: Callable[..., TrainState], text: str) -> None:
-    built = parts(**changes)
+def test_the_estimate_is_what_is_built(changes: dict[str, Any], build: Callable[..., TrainState], text: str) -> None:
+    built = build(**changes)
     told = estimate(built.config, [text])
     assert told.parameters == sum(p.numel() for p in built.model.parameters())
     assert (told.train_tokens, told.val_tokens) == (len(built.corpus.train), len(built.corpus.val)) == (2250, 250)
@@ -81,13 +81,13 @@ def test_a_text_shorter_than_a_window_names_the_largest_that_fits(n: int, length
 
 
 def test_several_documents_are_counted_each_for_itself(
-    parts: Callable[..., TrainState], text: str, tmp_path: Path
+    build: Callable[..., TrainState], text: str, tmp_path: Path
 ) -> None:
     names = []
     for number, piece in enumerate((text[:700], text[700:712], text[712:1500], text[1500:])):
         names.append(str(tmp_path / f"{number}.txt"))
         Path(names[-1]).write_text(piece)
-    built = parts(data=names)
+    built = build(data=names)
     told = estimate(built.config, [text[:700], text[700:712], text[712:1500], text[1500:]])
     assert spans([700, 12, 788, 1000], 2250, 16) == [(0, 700), (712, 1500), (1500, 2250)]
     assert told.windows == built.corpus.windows == sum(count_windows(n, 16, 16) for n in (700, 788, 750)) == 135

@@ -74,8 +74,8 @@ def test_letters_whose_other_case_is_missing_or_longer_stay_as_they_are() -> Non
     assert vary(dict.fromkeys(ALL, 1.0), "12345") == "12345"
 
 
-def test_only_the_training_text_varies(parts: Callable[..., TrainState]) -> None:
-    plain, varied = parts(), parts(augment="casing=0.5,whitespace")
+def test_only_the_training_text_varies(build: Callable[..., TrainState]) -> None:
+    plain, varied = build(), build(augment="casing=0.5,whitespace")
     assert torch.equal(plain.corpus.val, varied.corpus.val) and torch.equal(plain.corpus.train, varied.corpus.train)
     assert plain.corpus.fingerprint == varied.corpus.fingerprint
     assert torch.equal(plain.corpus.starts(0), varied.corpus.starts(0))

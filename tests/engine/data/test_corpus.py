@@ -96,17 +96,17 @@ def test_the_parts_of_a_batch_are_the_whole_batch() -> None:
         assert torch.equal(whole.batch(step)[1], rows)
 
 
-def test_the_tail_is_held_out(parts: Callable[..., TrainState], text: str) -> None:
-    built = parts(val_split=0.3)
+def test_the_tail_is_held_out(build: Callable[..., TrainState], text: str) -> None:
+    built = build(val_split=0.3)
     tokens = built.tokenizer.encode(text)
     assert built.corpus.train.tolist() == tokens[:1750]
     assert built.corpus.val.tolist() == tokens[1750:]
 
 
-def test_the_fingerprint_is_of_the_text(parts: Callable[..., TrainState], text: str) -> None:
+def test_the_fingerprint_is_of_the_text(build: Callable[..., TrainState], text: str) -> None:
     import hashlib
 
-    assert parts().corpus.fingerprint == hashlib.sha256(text.encode()).hexdigest()
+    assert build().corpus.fingerprint == hashlib.sha256(text.encode()).hexdigest()
 
 
 @pytest.mark.parametrize("seed", [0, 2**31 - 1])
@@ -178,14 +178,14 @@ def test_the_fingerprint_tells_where_one_document_ends() -> None:
     assert fingerprint(["abc"]) == sha256(b"abc").hexdigest()
 
 
-def test_texts_that_are_left_out_are_said(parts: Callable[..., TrainState], tmp_path: Path, text: str) -> None:
+def test_texts_that_are_left_out_are_said(build: Callable[..., TrainState], tmp_path: Path, text: str) -> None:
     def said(*sizes: int) -> list[str]:
         for path in tmp_path.glob("part*"):
             path.unlink()
         for number, size in enumerate(sizes):
             (tmp_path / f"part{number}.txt").write_text(text[:size])
         names = [str(path) for path in sorted(tmp_path.glob("part*"))]
-        return [words for words in parts(data=names).notices if "left out" in words]
+        return [words for words in build(data=names).notices if "left out" in words]
 
     words = "of the {} training texts {} left out: shorter than a window of 16 + 1 characters"
     assert said(16, 900, 10, 900) == ["2 " + words.format(4, "are")]

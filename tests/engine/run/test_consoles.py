@@ -57,7 +57,7 @@ def test_a_run_paused_by_an_attached_console_ends_with_it_and_one_paused_by_a_sh
 
     def listen(trainer: Any) -> Sequence[Command]:
         nonlocal rested
-        if trainer._counters.step == 5 and not console:
+        if trainer.state.step == 5 and not console:
             console.append(AttachedRun(tmp_path / "run", stays=stays))
             return [Pause(stays=stays)]
         if trainer.paused:
@@ -80,7 +80,7 @@ def test_a_sample_that_waits_for_its_turn_can_be_cancelled(
     told: list[str] = []
 
     def listen(trainer: Any) -> Sequence[Command]:
-        if trainer._counters.step < 3:
+        if trainer.state.step < 3:
             return []
         told.append(trainer._phase_now)
         if waiting:
@@ -98,7 +98,7 @@ def test_a_sample_that_waits_for_its_turn_can_be_cancelled(
 
 def test_stop_ends_a_sample(train: Callable[..., Any], small: Callable[..., Config]) -> None:
     waiting: list[list[Command]] = [[Sample(prompt="", max_tokens=60_000)], [Stop()]]
-    run = train(small(), script=lambda trainer: waiting.pop(0) if trainer._counters.step >= 3 and waiting else [])
+    run = train(small(), script=lambda trainer: waiting.pop(0) if trainer.state.step >= 3 and waiting else [])
     assert (run.result.reason, run.result.step) == ("stopped", 3)
     assert sum(len(piece.text) for piece in run.of(events.Sampled)) < 60_000
 

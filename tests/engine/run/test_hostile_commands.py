@@ -159,7 +159,7 @@ def test_whatever_a_run_is_told_it_answers_and_lives(
             ids.append(values["id"])
 
     def listen(trainer: Any) -> list[Any]:
-        if trainer._counters.step == 3 and lines:
+        if trainer.state.step == 3 and lines:
             append(Path(name), b"\n".join([*lines, line(Stop(id="stop"))]))
             lines.clear()
         return []
@@ -173,7 +173,7 @@ def test_whatever_a_run_is_told_it_answers_and_lives(
     assert isinstance(ran.result, events.Finished) and ran.result.unsaved == ""
     for name in SETTINGS:
         if not SETTINGS[name].live and name != "output_dir":
-            assert to_dict(ran.trainer.config)[name] == to_dict(config)[name], name
+            assert to_dict(ran.trainer.state.config)[name] == to_dict(config)[name], name
 
 
 def test_absurd_wishes_are_answered_and_bounded(

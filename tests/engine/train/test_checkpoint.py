@@ -24,8 +24,8 @@ from fundamentallm.train.state import TrainState
 
 
 @pytest.fixture
-def state(parts: Callable[..., TrainState]) -> Checkpoint:
-    built = parts(dropout=0.2, output_dir="é/x")
+def state(build: Callable[..., TrainState]) -> Checkpoint:
+    built = build(dropout=0.2, output_dir="é/x")
     built.counters.step, built.counters.best_val_loss = 7, 1.5
     for n, tensor in enumerate((*built.model.state_dict().values(), *built.optimizer.state_dict().values())):
         torch.nn.init.normal_(tensor, generator=torch.Generator().manual_seed(n)) if tensor.ndim else tensor.fill_(7)
@@ -310,7 +310,7 @@ def test_a_name_that_is_taken_keeps_no_other_from_being_saved(
 ) -> None:
     def script(trainer: Any) -> list[Any]:
         path = trainer._job.folder / taken
-        if trainer._counters.step == 3 and not path.is_dir():
+        if trainer.state.step == 3 and not path.is_dir():
             path.unlink(missing_ok=True)
             path.mkdir()
         return []

@@ -30,10 +30,10 @@ def awake(built: TrainState) -> TrainState:
 @pytest.mark.parametrize("n", [2, 3, 16, 17, 18, 33, 250])
 @pytest.mark.parametrize("batch_tokens", [16, 48, 16384])
 def test_every_token_but_the_first_is_predicted_exactly_once(
-    parts: Callable[..., TrainState], n: int, batch_tokens: int, monkeypatch: pytest.MonkeyPatch
+    build: Callable[..., TrainState], n: int, batch_tokens: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "BATCH_TOKENS", batch_tokens)
-    built = awake(parts())
+    built = awake(build())
     tokens = built.corpus.val[:n].long()
     loss, right, count = 0.0, 0, 0
     with torch.no_grad():
@@ -51,8 +51,8 @@ def test_every_token_but_the_first_is_predicted_exactly_once(
     assert result.perplexity == pytest.approx(exp(result.loss))
 
 
-def test_it_does_not_depend_on_what_happened_before(parts: Callable[..., TrainState]) -> None:
-    built = awake(parts())
+def test_it_does_not_depend_on_what_happened_before(build: Callable[..., TrainState]) -> None:
+    built = awake(build())
     first = evaluate(built.model, built.corpus.val, 16, built.precision)
     masks = DropoutMasks(1, built.model.dropout_layers, 0, built.config.batch_size, 0.5, built.device)
     built.model(built.corpus.batch(0)[0], masks).sum().backward()
@@ -63,8 +63,8 @@ def test_it_does_not_depend_on_what_happened_before(parts: Callable[..., TrainSt
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_one_token_has_nothing_to_predict(parts: Callable[..., TrainState]) -> None:
-    built = parts()
+def test_one_token_has_nothing_to_predict(build: Callable[..., TrainState]) -> None:
+    built = build()
     with pytest.raises(ValueError, match="at least two tokens"):
         evaluate(built.model, built.corpus.val[:1], 16, built.precision)
 
@@ -73,8 +73,8 @@ def test_an_absurd_loss_has_an_infinite_perplexity() -> None:
     assert Evaluation(1e6, 0.0, 1, torch.zeros(1, 3)).perplexity == float("inf")
 
 
-def test_the_losses_by_token_make_up_the_whole(parts: Callable[..., TrainState]) -> None:
-    built = awake(parts())
+def test_the_losses_by_token_make_up_the_whole(build: Callable[..., TrainState]) -> None:
+    built = awake(build())
     tokens = built.corpus.val
     result = evaluate(built.model, tokens, 16, built.precision)
     count, loss, hits = result.by_token.sum(0).tolist()
@@ -84,7 +84,7 @@ def test_the_losses_by_token_make_up_the_whole(parts: Callable[..., TrainState])
     assert result.bits == pytest.approx(result.loss / log(2)) and 2**result.bits == pytest.approx(result.perplexity)
 
 
-def test_classes_of_characters_add_up_to_the_whole(parts: Callable[..., TrainState]) -> None:
+def test_classes_of_characters_add_up_to_the_whole(build: Callable[..., TrainState]) -> None:
     text = "Ab1 c\nÉ\u6f22.\t" * 40
     vocabulary = "".join(sorted(set(text)))
     counts = [[float(i + 1), 2.0 * i, 1.0] for i in range(len(vocabulary))]

@@ -110,7 +110,7 @@ def test_a_gpu_that_is_gone_still_lets_the_run_say_so(
         raise RuntimeError("CUDA error: unspecified launch failure")
 
     def script(running: trainer.Trainer) -> list[Command]:
-        if running._counters.step == 5:
+        if running.state.step == 5:
             monkeypatch.setattr(trainer.Metrics, "read", gone)
             running._meter.add(6, torch.zeros(()), torch.zeros(()), 0.0, 1)
             caught.append(running.fail("a fault", ""))

@@ -40,8 +40,8 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 
 
 @pytest.fixture
-def state(parts: Callable[..., TrainState]) -> Checkpoint:
-    return parts().checkpoint()
+def state(build: Callable[..., TrainState]) -> Checkpoint:
+    return build().checkpoint()
 
 
 @pytest.fixture

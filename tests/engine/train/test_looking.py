@@ -86,7 +86,7 @@ def test_standing_still_for_real_changes_nothing(
     train: Callable[..., Any], small: Callable[..., Config], same: Callable[..., None]
 ) -> None:
     left: list[list[Command]] = [[Pause()], [], [], list(SAMPLES), [], [Resume()], [Pause()], [Save()], [Resume()]]
-    ran = train(small(**SETTINGS), "slow", script=lambda run: left.pop(0) if run._counters.step >= 3 and left else [])
+    ran = train(small(**SETTINGS), "slow", script=lambda run: left.pop(0) if run.state.step >= 3 and left else [])
     assert [event.phase for event in ran.of(events.Phase)].count("paused") >= 2 and not left
     same(ran.folder)
 

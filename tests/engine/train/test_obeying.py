@@ -45,7 +45,7 @@ def test_a_paused_run_stands_still_and_still_obeys(train: Train, small: Small) -
     asked: list[int] = []
 
     def script(run: Any) -> list[Command]:
-        step_now = run._counters.step
+        step_now = run.state.step
         if step_now == 4:
             asked.append(step_now)
         if step_now == 4 and len(asked) == 1:
@@ -70,7 +70,7 @@ def test_a_paused_run_stands_still_and_still_obeys(train: Train, small: Small) -
 
 def test_a_paused_run_can_be_stopped(train: Train, small: Small) -> None:
     left = [[Pause(id="p")], [], [Stop(id="x")]]
-    ran = train(small(), script=lambda run: left.pop(0) if run._counters.step == 4 and left else [])
+    ran = train(small(), script=lambda run: left.pop(0) if run.state.step == 4 and left else [])
     assert (ran.result.reason, ran.result.step) == ("stopped", 4)
     assert load(ran.folder / "last.pt").progress().step == 4
     assert set(answers(ran)) == {"p", "x"}
@@ -101,7 +101,7 @@ def test_a_cancel_or_a_stop_ends_a_sample_and_is_answered(
     queue: list[list[Command]] = [
         [Sample(id="a", prompt="the ", max_tokens=5000)], [Save(id="s")], [CancelSample(id="n", sample="zz")], [cancel]
     ]  # fmt: skip
-    ran = train(small(), script=lambda run: queue.pop(0) if run._counters.step >= 4 and queue else [])
+    ran = train(small(), script=lambda run: queue.pop(0) if run.state.step >= 4 and queue else [])
     assert len("".join(piece.text for piece in ran.of(events.Sampled))) < 20
     assert ran.of(events.Sampled)[-1].done
     told = answers(ran)
@@ -157,7 +157,7 @@ def test_a_change_that_cannot_be_written_down_is_refused_and_never_told(
         sync(self)
 
     def script(running: trainer.Trainer) -> list[Command]:
-        if running._counters.step != 9 or ran_into:
+        if running.state.step != 9 or ran_into:
             return []
         ran_into[:] = [False, True]
         return [Set(setting="epochs", value=4)]
@@ -177,7 +177,7 @@ def test_a_change_that_is_made_again_needs_no_room_on_the_disk(
     sync = trainer.Journal.sync
 
     def full(self: trainer.Journal) -> None:
-        if again._counters.step == 9:
+        if again.state.step == 9:
             raise OSError(28, "No space left on device")
         sync(self)
 

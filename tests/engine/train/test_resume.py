@@ -136,9 +136,9 @@ def test_a_run_that_another_process_wrote_while_this_one_read_it_is_refused(
         train(small(), resume_from=folder / "last.pt", script={13: [Stop()]})
         return parts
 
-    build = trainer.build
+    build = trainer.build_state
     with monkeypatch.context() as patch:
-        patch.setattr(trainer, "build", lambda job: (patch.setattr(trainer, "build", build), slow(job))[1])
+        patch.setattr(trainer, "build_state", lambda job: (patch.setattr(trainer, "build_state", build), slow(job))[1])
         with pytest.raises(UserError, match="another process wrote it meanwhile"):
             trainer.Trainer(RunSpec(small(), folder, auto=True), lambda _: None, lambda: [])
     RunLock(folder).release()

@@ -23,9 +23,9 @@ def gradients(parts: TrainState, step: int) -> tuple[float, dict[str, torch.Tens
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
-def test_a_batch_of_8_accumulated_4_times_is_a_batch_of_32(parts: Callable[..., TrainState], optimizer: str) -> None:
-    whole = parts(batch_size=32, dropout=0.3, optimizer=optimizer)
-    pieces = parts(batch_size=8, accumulation_steps=4, dropout=0.3, optimizer=optimizer)
+def test_a_batch_of_8_accumulated_4_times_is_a_batch_of_32(build: Callable[..., TrainState], optimizer: str) -> None:
+    whole = build(batch_size=32, dropout=0.3, optimizer=optimizer)
+    pieces = build(batch_size=8, accumulation_steps=4, dropout=0.3, optimizer=optimizer)
     for model in (whole.model, pieces.model):  # so that every weight has a gradient
         torch.manual_seed(5)
         for p in model.parameters():
@@ -41,8 +41,8 @@ def test_a_batch_of_8_accumulated_4_times_is_a_batch_of_32(parts: Callable[..., 
         stepper(pieces).forget_gradients()
 
 
-def test_the_loss_is_the_mean_over_real_tokens(parts: Callable[..., TrainState]) -> None:
-    built = parts(dropout=0.2)
+def test_the_loss_is_the_mean_over_real_tokens(build: Callable[..., TrainState]) -> None:
+    built = build(dropout=0.2)
     last = built.corpus.steps_per_epoch - 1
     assert 0 < built.corpus.real_rows(last) < 8
     for step in (0, last):
@@ -54,8 +54,8 @@ def test_the_loss_is_the_mean_over_real_tokens(parts: Callable[..., TrainState])
         assert gradients(built, step)[0] == pytest.approx(F.cross_entropy(logits[real], targets[real]).item(), abs=1e-6)
 
 
-def test_the_gradient_is_clipped_and_its_norm_told_before(parts: Callable[..., TrainState]) -> None:
-    built = parts(gradient_clip=0.01)
+def test_the_gradient_is_clipped_and_its_norm_told_before(build: Callable[..., TrainState]) -> None:
+    built = build(gradient_clip=0.01)
     _, raw = gradients(built, 0)
     stepper(built).forget_gradients()
     seen = {}
@@ -68,10 +68,12 @@ def test_the_gradient_is_clipped_and_its_norm_told_before(parts: Callable[..., T
     assert torch.cat([grad.flatten() for grad in seen.values()]).norm().item() == pytest.approx(0.01, rel=1e-3)
 
 
-def test_a_gradient_within_the_clip_and_one_without_a_clip_stay_as_they_are(parts: Callable[..., TrainState]) -> None:
+def test_a_gradient_within_the_clip_and_one_without_a_clip_stay_as_they_are(
+    build: Callable[..., TrainState],
+) -> None:
     weights = []
     for clip in (0, 1e6):
-        built = parts(gradient_clip=clip)
+        built = build(gradient_clip=clip)
         stepper(built)(0, 0.001)
         weights.append(built.model.state_dict())
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
@@ -79,9 +81,9 @@ def test_a_gradient_within_the_clip_and_one_without_a_clip_stay_as_they_are(part
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_is_refused_before_the_weights_move(
-    parts: Callable[..., TrainState], value: float
+    build: Callable[..., TrainState], value: float
 ) -> None:
-    built = parts()
+    built = build()
     take = stepper(built)
     take(0, 0.001)
     with torch.no_grad():
@@ -96,11 +98,11 @@ def test_a_loss_that_is_not_finite_is_refused_before_the_weights_move(
 
 
 def test_a_step_is_a_function_of_state_and_number(
-    parts: Callable[..., TrainState], small: Callable[..., Config]
+    build: Callable[..., TrainState], small: Callable[..., Config]
 ) -> None:
     ends = []
     for disturb in (False, True):
-        built = parts(dropout=0.3)
+        built = build(dropout=0.3)
         take = stepper(built)
         for step in range(6):
             if disturb:  # anybody's randomness, and steps that were looked at but not taken

@@ -135,10 +135,10 @@ def start_of(train: Train, watched: Small, tmp_path: Path) -> bytes:
     """last.pt of a run that has not taken a step."""
     from fundamentallm.run.spec import RunSpec
     from fundamentallm.train.checkpoint import save
-    from fundamentallm.train.state import build
+    from fundamentallm.train.state import build_state
 
     (tmp_path / "start").mkdir()
-    save(build(RunSpec(watched(), tmp_path / "run")).checkpoint(), tmp_path / "start", ["last.pt"])
+    save(build_state(RunSpec(watched(), tmp_path / "run")).checkpoint(), tmp_path / "start", ["last.pt"])
     return (tmp_path / "start" / "last.pt").read_bytes()
 
 

@@ -78,9 +78,13 @@ def test_every_loss_before_a_checkpoint_stands_in_the_journal_before_it(
 
 @pytest.mark.parametrize("changes", [{}, {"optimizer": "adamw", "accumulation_steps": 2, "lr_schedule": "linear"}])
 def test_losses_and_weights_are_those_of_a_plain_loop(
-    train: Train, small: Small, parts: Callable[..., TrainState], equal: Callable[..., bool], changes: dict[str, Any]
+    train: Train,
+    small: Small,
+    build: Callable[..., TrainState],
+    equal: Callable[..., bool],
+    changes: dict[str, Any],
 ) -> None:
-    ran, built = train(small(**changes)), parts(**changes)
+    ran, built = train(small(**changes)), build(**changes)
     take = TrainStep(built.model, built.optimizer, built.corpus, built.config, built.precision)
     total, losses, rates, norms = built.total_steps, {}, {}, {}
     for n in range(total):
