@@ -12,7 +12,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from fundamentallm.run.history import Summary
+from fundamentallm.run.history import RunSummary
 from fundamentallm_tui.format import clean, fit, loss
 from fundamentallm_tui.screens.run_table import LIVE, age, count, known_spark, sparkline
 
@@ -41,18 +41,18 @@ class RunList(ScrollView, can_focus=True):
 
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id)
-        self.runs: list[Summary] = []
+        self.runs: list[RunSummary] = []
         self.marked: list[Path] = []
         self._at: Path | None = None  # by folder: the list is sorted anew while one looks at it
         self._styles: dict[tuple[str, float, bool], Style] = {}
 
     @property
-    def current(self) -> Summary | None:
+    def current(self) -> RunSummary | None:
         """The run under the cursor."""
         found = next((run for run in self.runs if run.folder == self._at), None)
         return found or (self.runs[0] if self.runs else None)
 
-    def show(self, runs: list[Summary]) -> None:
+    def show(self, runs: list[RunSummary]) -> None:
         here = self.current
         place = self.runs.index(here) if here is not None else 0
         self.runs = runs

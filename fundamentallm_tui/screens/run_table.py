@@ -9,7 +9,7 @@ from pathlib import Path
 from fundamentallm.config.config import SETTINGS
 from fundamentallm.errors import UserError
 from fundamentallm.run.folder import JOURNAL
-from fundamentallm.run.history import Summary, find_runs, read_history, summarize
+from fundamentallm.run.history import RunSummary, find_runs, read_history, summarize
 from fundamentallm_tui.format import clean, shown
 
 LIVE = ("training", "paused")
@@ -23,7 +23,7 @@ GROWN = 1.05  # a journal that is so much longer is read again
 _sparks: dict[Path, tuple[int, list[float]]] = {}  # by folder: the journal's size then
 
 
-def all_runs(current: Path | None) -> list[Summary]:
+def all_runs(current: Path | None) -> list[RunSummary]:
     """Every run of this place, and the one that the console shows, wherever it is."""
     runs = find_runs()
     if current is not None and current.resolve() not in {run.folder.resolve() for run in runs}:
@@ -32,7 +32,7 @@ def all_runs(current: Path | None) -> list[Summary]:
     return runs
 
 
-def arrange(runs: Sequence[Summary], words: str, order: str) -> list[Summary]:
+def arrange(runs: Sequence[RunSummary], words: str, order: str) -> list[RunSummary]:
     """The runs in which every word occurs, live ones first."""
     wanted = words.lower().split()
     found = [run for run in runs if all(word in _text(run) for word in wanted)]
@@ -47,7 +47,7 @@ def arrange(runs: Sequence[Summary], words: str, order: str) -> list[Summary]:
     return sorted(found, key=lambda run: run.state not in LIVE)
 
 
-def _text(run: Summary) -> str:
+def _text(run: RunSummary) -> str:
     return f"{run.folder} {run.state} {run.preset} {run.data}".lower()
 
 
@@ -89,7 +89,7 @@ def sparkline(values: Sequence[float], width: int) -> str:
     return "".join(BARS[round((mean - low) * scale)] if isfinite(mean) else " " for mean in means)
 
 
-def differences(left: Summary, right: Summary) -> list[tuple[str, str, str]]:
+def differences(left: RunSummary, right: RunSummary) -> list[tuple[str, str, str]]:
     """The settings that differ, in the order of the table, and how far each run came."""
     rows = []
     for name in SETTINGS:

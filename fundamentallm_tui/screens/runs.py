@@ -13,7 +13,7 @@ from textual.screen import ModalScreen, Screen
 from textual.widgets import Input, Static
 
 from fundamentallm.errors import UserError
-from fundamentallm.run.history import Summary, changed
+from fundamentallm.run.history import RunSummary, changed_from_defaults
 from fundamentallm_tui import keys
 from fundamentallm_tui.format import clean, clip, fit, loss, millions, moment, shown, wrap
 from fundamentallm_tui.screens.dialogs import delete_question
@@ -45,7 +45,7 @@ class Runs(Screen[Wanted]):
     def __init__(self, current: Path | None) -> None:
         super().__init__()
         self._current = current
-        self._runs: list[Summary] = []
+        self._runs: list[RunSummary] = []
         self._order = ORDERS[0]
         self._looked = False
         self.list = RunList(id="list")
@@ -79,7 +79,7 @@ class Runs(Screen[Wanted]):
                 return
             self.app.call_from_thread(self.list.refresh)
 
-    def _found(self, runs: list[Summary]) -> None:
+    def _found(self, runs: list[RunSummary]) -> None:
         if self.is_attached:
             self._runs, self._looked = runs, True
             self._arrange()
@@ -110,7 +110,7 @@ class Runs(Screen[Wanted]):
             val = f", best val {loss(run.best.val_loss)} in epoch {run.best.epoch}" if run.best else ""
             what = f"{run.folder}  {millions(run.parameters)} params, epoch {run.epoch}/{run.epochs}{val}, began"
             rows += map(Content, _two(f"{what} {moment(run.started)}", width))
-            settings = changed(run.config)
+            settings = changed_from_defaults(run.config)
             rest = ", ".join(f"{k} {shown(v)}" for k, v in settings.items() if k not in ("data", "output_dir"))
             rest = f"{run.data}: {rest}" if run.data else rest
             rows += (
@@ -149,7 +149,7 @@ class Runs(Screen[Wanted]):
         }
         return can.get(action, True) or None
 
-    def _marked(self) -> list[Summary]:
+    def _marked(self) -> list[RunSummary]:
         return [run for run in self._runs if run.folder in self.list.marked]
 
     def action_open(self) -> None:
@@ -221,7 +221,7 @@ class Compare(ModalScreen[None]):
 
     BINDINGS = [Binding("escape,enter,c,q", "dismiss", "Close")]
 
-    def __init__(self, left: Summary, right: Summary) -> None:
+    def __init__(self, left: RunSummary, right: RunSummary) -> None:
         super().__init__()
         self._pair = left, right
 
@@ -254,7 +254,7 @@ class Compare(ModalScreen[None]):
         return Content.assemble(*pieces)
 
 
-def _best(run: Summary) -> str:
+def _best(run: RunSummary) -> str:
     return loss(run.best.val_loss if run.best else None)
 
 

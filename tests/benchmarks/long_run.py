@@ -76,7 +76,7 @@ def look(folder: Path) -> None:
             began = time.perf_counter()
             read(folder)
             times[name].append(time.perf_counter() - began)
-    steps = len(read_history(folder).step)
+    steps = len(read_history(folder).steps)
     for name, seconds in times.items():
         print(f"journal of {steps:,} steps {name}: {median(seconds):.3f} s (median of 5)")
     for size in ((120, 36), (80, 24), (200, 60)):

@@ -95,7 +95,7 @@ def test_an_attached_session_has_every_control_and_another_one_sees_who_did_what
         answer = ada.ask(Set(setting=setting, value=value))
         assert not answer.ok and answer.why.startswith(words), answer
     assert not ada.ask(Sample(prompt="é", max_tokens=3)).ok and not ada.ask(CancelSample(sample="none")).ok
-    assert max(read_history(folder).step) == at  # it stands still all the time
+    assert max(read_history(folder).steps) == at  # it stands still all the time
 
     monkeypatch.setenv("LOGNAME", "grace")
     assert other.ask(Resume()).ok
@@ -124,7 +124,7 @@ def test_a_shell_has_every_control(training: Any, launch: Run, run: Run, tmp_pat
     watching = launch("watch", "far")  # its name below runs is enough
     watching.says("Epoch 1/200000 | ")
     assert said(run("pause", "far")) == "runs/far: paused\n"
-    at = read_history(tmp_path / "runs/far").step[-1]
+    at = read_history(tmp_path / "runs/far").steps[-1]
     saved = run("save", "runs/far")
     assert said(saved) == "runs/far: saved\n"
     assert load(tmp_path / "runs/far" / f"checkpoint_step_{at}.pt").progress().step == at
@@ -141,7 +141,7 @@ def test_a_shell_has_every_control(training: Any, launch: Run, run: Run, tmp_pat
     assert greedy == said(run("sample", "far", "--prompt=owl", "--max-tokens=30", "--top-k=1")) != first
 
     assert said(run("resume", "far")) == "runs/far: going on\n"
-    training.until(lambda: read_history(tmp_path / "runs/far").step[-1] > at)
+    training.until(lambda: read_history(tmp_path / "runs/far").steps[-1] > at)
     assert said(run("stop", "far")) == "runs/far: stopping; it saves first\n"
     assert training.wait() == 0 and told(tmp_path, events.Finished)[0].reason == "stopped"
     assert watching.wait() == 0

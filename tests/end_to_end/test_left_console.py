@@ -60,7 +60,7 @@ def until(condition: Callable[[], Any]) -> None:
 
 
 def steps(folder: Path) -> int:
-    return read_history(folder).step[-1]
+    return read_history(folder).steps[-1]
 
 
 def trains(folder: Path) -> None:
@@ -119,7 +119,7 @@ def test_a_run_whose_terminal_was_closed_is_attached_to_paused_resumed_and_stopp
     assert seen.status() == 0
     (finished,) = (event for event in read_journal(folder) if isinstance(event, Finished))
     assert finished.reason == "stopped" and load(folder / "last.pt").progress().step == finished.step
-    assert list(read_history(folder).step) == list(range(1, finished.step + 1))
+    assert list(read_history(folder).steps) == list(range(1, finished.step + 1))
 
 
 def state(pid: int) -> str:

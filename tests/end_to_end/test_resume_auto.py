@@ -10,7 +10,6 @@ from fundamentallm.run import events
 from fundamentallm.run.history import read_history
 from fundamentallm.run.journal import read_journal
 from fundamentallm.train.checkpoint import load
-from fundamentallm.train.recover import interventions_after
 
 Run = Callable[..., Any]
 EPOCH = 11  # steps
@@ -49,7 +48,7 @@ def assert_same_end(a: Path, b: Path) -> None:
         assert x.keys() == y.keys() and all(x[name].equal(y[name]) for name in x), part
     assert {**ours.counters, "seconds": 0, "said": 0} == {**theirs.counters, "seconds": 0, "said": 0}
     one, two = read_history(a), read_history(b)
-    assert list(one.step) == list(two.step) and list(one.train_loss) == list(two.train_loss)
+    assert list(one.steps) == list(two.steps) and list(one.train_loss) == list(two.train_loss)
     assert list(one.learning_rate) == list(two.learning_rate)
     assert [(e.step, e.val_loss) for e in one.evaluations] == [(e.step, e.val_loss) for e in two.evaluations]
 
@@ -81,7 +80,7 @@ def test_it_starts_afresh_goes_on_and_is_content_at_the_end(run: Run, tiny: list
     assert longer.status == 0, longer.err
     assert run(*tiny, "--output-dir=three", "--epochs=3", "--save-every=4").status == 0
     assert load(tmp_path / "run" / "final_model.pt").progress().step == 3 * EPOCH
-    assert list(read_history(tmp_path / "run").step) == list(range(1, 3 * EPOCH + 1))
+    assert list(read_history(tmp_path / "run").steps) == list(range(1, 3 * EPOCH + 1))
     assert run(*again, "--epochs=3").status == 0  # and is no news the second time
 
 
@@ -219,7 +218,7 @@ def test_what_a_person_changed_is_made_again_after_every_kill(
     ended = run(*again, prepare=at(pending))
     assert ended.status == 0, ended.err
     assert_same_end(tmp_path / "run", tmp_path / "whole")
-    story = [(event.step, event.new, event.who) for event in interventions_after(tmp_path / "run", 0)]
+    story = [(event.step, event.new, event.who) for event in read_history(tmp_path / "run").interventions_from(0)]
     assert story == [(6, 0.02, "ada"), (20, 0.001, "ada"), (20, 0.004, "ada")]
 
 
@@ -240,7 +239,7 @@ def test_resume_from_by_hand_leaves_later_changes_behind(
     # neither do they come back through a later recovery
     assert run(*(word for word in taken_back if "learning-rate" not in word)).status == 0
     assert load(tmp_path / "run" / "final_model.pt").settings().learning_rate == 0.02
-    assert [(event.step, event.new) for event in interventions_after(tmp_path / "run", 0)] == [(3, 0.02)]
+    assert [(event.step, event.new) for event in read_history(tmp_path / "run").interventions_from(0)] == [(3, 0.02)]
     rates = read_history(tmp_path / "run").learning_rate
     assert run(*tiny, "--output-dir=plain", "--epochs=2", "--learning-rate=0.02").status == 0
     assert list(rates)[3:] == list(read_history(tmp_path / "plain").learning_rate)[3:]

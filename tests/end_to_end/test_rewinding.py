@@ -79,9 +79,9 @@ def rewound(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rewound]:
 
 def test_the_library(rewound: Rewound) -> None:
     history = read_history(rewound.folder)
-    assert list(history.step) == STEPS
-    assert dict(zip(history.step, history.train_loss, strict=True)) == rewound.loss
-    assert dict(zip(history.step, history.learning_rate, strict=True)) == rewound.rate
+    assert list(history.steps) == STEPS
+    assert dict(zip(history.steps, history.train_loss, strict=True)) == rewound.loss
+    assert dict(zip(history.steps, history.learning_rate, strict=True)) == rewound.rate
     assert [(event.step, event.val_loss) for event in history.evaluations] == sorted(rewound.val.items())
     found = summarize(rewound.folder)
     assert (found.state, found.steps, found.train_loss, found.val_loss) == (
@@ -191,7 +191,7 @@ def test_a_run_that_goes_on_after_that_goes_on_from_the_new_history(rewound: Rew
     assert main(["train", f"--resume-from={tmp_path}/run/checkpoint_epoch_2.pt", "--epochs=4", "--quiet",
                  "--no-tensorboard"]) == 0  # fmt: skip
     history = read_history(tmp_path / "run")
-    assert list(history.step) == list(range(1, 4 * EPOCH + 1))
-    assert dict(zip(history.step[: 2 * EPOCH], history.train_loss, strict=False)) == {
+    assert list(history.steps) == list(range(1, 4 * EPOCH + 1))
+    assert dict(zip(history.steps[: 2 * EPOCH], history.train_loss, strict=False)) == {
         step: rewound.loss[step] for step in STEPS[: 2 * EPOCH]
     }

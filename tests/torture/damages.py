@@ -9,7 +9,7 @@ from pathlib import Path
 from fundamentallm.errors import UserError
 from fundamentallm.run.folder import LAST
 from fundamentallm.train.checkpoint import load
-from fundamentallm.train.recover import latest_valid_checkpoint
+from fundamentallm.train.checkpoints import latest_valid_checkpoint
 from tests.torture.bench import KILLED, Bench, Lost, Options, Prepare, Row, ask, at_steps, kill_self
 from tests.torture.equal import finish
 

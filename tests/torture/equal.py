@@ -92,8 +92,8 @@ def _other_state(path: Path, wanted: Path, *, may_be_older: bool) -> str:
 
 def _other_history(run: Path, reference: Path) -> str:
     a, b = read_history(run), read_history(reference)
-    if list(a.step) != list(b.step):
-        return f"steps that are not told of: {sorted(set(b.step) - set(a.step))}"
+    if list(a.steps) != list(b.steps):
+        return f"steps that are not told of: {sorted(set(b.steps) - set(a.steps))}"
     for name in ("train_loss", "learning_rate", "grad_norm"):
         if list(getattr(a, name)) != list(getattr(b, name)):
             return f"another {name}"

@@ -20,7 +20,16 @@ from fundamentallm.errors import UserError
 from fundamentallm.paths import named
 from fundamentallm.run.events import to_line
 from fundamentallm.run.folder import LAST
-from fundamentallm.run.history import RUNS, RunHistory, Summary, changed, find_run, find_runs, read_history, summarize
+from fundamentallm.run.history import (
+    RUNS,
+    RunHistory,
+    RunSummary,
+    changed_from_defaults,
+    find_run,
+    find_runs,
+    read_history,
+    summarize,
+)
 
 COLUMNS = ("step", "epoch", "train_loss", "learning_rate", "grad_norm", "val_loss", "perplexity")
 
@@ -70,7 +79,11 @@ def show(run: str) -> None:
     print("\n".join(columns((f"  {name}", text) for name, text in lines)))
 
     print("\nsettings that differ from the defaults")
-    print("\n".join(columns((f"  {name}", _shown(value)) for name, value in changed(summary.config).items())))
+    print(
+        "\n".join(
+            columns((f"  {name}", _shown(value)) for name, value in changed_from_defaults(summary.config).items())
+        )
+    )
     if history.evaluations:
         print("\nevaluations")
         lowest = min(history.evaluations, key=lambda event: (event.val_loss != event.val_loss, event.val_loss))
@@ -133,7 +146,7 @@ def plot(runs: tuple[str, ...], log: bool) -> None:
         ink = COLOURS[place % len(COLOURS)]
         steps = [event.step for event in history.evaluations]
         losses = [event.val_loss for event in history.evaluations]
-        curves.append(Curve(history.step, history.train_loss, BRAILLE, ink))
+        curves.append(Curve(history.steps, history.train_loss, BRAILLE, ink))
         curves.append(Curve(steps, losses, mark, ink))
         train = _loss(history.train_loss[-1] if history.train_loss else None)
         legend.append((mark, str(folder), f"train_loss {train}", f"val_loss {_loss(losses[-1] if losses else None)}"))
@@ -174,14 +187,14 @@ def export(run: str, target: str) -> None:
 def _export(history: RunHistory) -> Iterator[Sequence[Any]]:
     """Rows by step; an evaluation whose step got lost has a row of its own."""
     steps = dict(
-        zip(history.step, zip(history.train_loss, history.learning_rate, history.grad_norm, strict=True), strict=True)
+        zip(history.steps, zip(history.train_loss, history.learning_rate, history.grad_norm, strict=True), strict=True)
     )
     evaluations = {event.step: (event.val_loss, event.perplexity) for event in history.evaluations}
     for step in sorted(steps.keys() | evaluations.keys()):
-        yield step, history.epoch(step), *steps.get(step, ("", "", "")), *evaluations.get(step, ("", ""))
+        yield step, history.epoch_of(step), *steps.get(step, ("", "", "")), *evaluations.get(step, ("", ""))
 
 
-def _values(run: Summary) -> dict[str, Any]:
+def _values(run: RunSummary) -> dict[str, Any]:
     best = run.best
     return {
         **vars(run),
@@ -190,7 +203,7 @@ def _values(run: Summary) -> dict[str, Any]:
     }
 
 
-def _row(run: Summary) -> tuple[str, ...]:
+def _row(run: RunSummary) -> tuple[str, ...]:
     epoch = f"{run.best.epoch}/{run.epochs}" if run.best else "-"
     state = run.state
     return (
@@ -208,11 +221,11 @@ def _files(folder: Path) -> list[tuple[str, str]]:
     return rows
 
 
-def _steps(run: Summary) -> str:
+def _steps(run: RunSummary) -> str:
     return f"{run.steps:,}/{run.total_steps:,}"
 
 
-def _best(run: Summary) -> str:
+def _best(run: RunSummary) -> str:
     return _loss(run.best.val_loss if run.best else None)
 
 

@@ -1,23 +1,24 @@
-"""The runs that there are, read from their journals: how each stands, and the numbers of its steps.
+"""What a journal means: `RunHistory` is the only place that knows what a resume supersedes.
 
-- Only reads: nothing here takes a lock, writes a file or asks a process.
-- A run that was resumed went back to a step: what its journal told of later steps did not happen, and is left out.
-- Reading never fails on a torn or foreign line. No torch.
+- A run that was resumed went back to a step: what its journal has of later steps no longer counts.
+- Only reads: nothing here takes a lock, writes a file or asks a process. No torch.
+- A truncated or unknown line never makes reading fail.
 """
 
 import os
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from fundamentallm.config.config import SETTINGS, Config, to_dict
+from fundamentallm.config.config import SETTINGS, Config, changed_while_running, to_dict
 from fundamentallm.config.settings import closest
 from fundamentallm.errors import UserError
 from fundamentallm.run.events import (
+    Answered,
     Evaluated,
     Event,
     Failed,
@@ -34,27 +35,237 @@ from fundamentallm.run.journal import LONGEST_EVENT, Tail
 from fundamentallm.run.locks import is_held
 
 RUNS = Path("runs")
-DEEPEST = 4  # folders below the one that is searched
+MAX_FOLDER_DEPTH = 4  # folders below the one that is searched
 STATES = ("training", "paused", "finished", "stopped", "failed", "interrupted")
 
 
+class RunHistory:
+    """The state of a run after each event of its journal, in the order in which they were written.
+
+    Attributes:
+        started: the last start, with the changes of live settings since then in `config` and `total_steps`. Its
+            `preset` is that of the run's first start.
+        starts: every start, as it was written.
+        phase: the last phase since the last start; empty before there is one.
+        end: how the run ended; None while it has not, or was resumed.
+        evaluations: by increasing step.
+        best: the lowest validation loss that was ever measured, as best.pt has it, also where the run went back since.
+        progress: the last report of steps; None where the run went back to a step before it.
+        step: how many steps are done.
+        began, last_event: times of the first and the last event, UTC in seconds since 1970; 0 before there is one.
+        steps, train_loss, learning_rate, grad_norm: a row for each step, by increasing step.
+    """
+
+    def __init__(self, steps: bool = True) -> None:
+        """`steps`: whether to fill the columns, which take 32 bytes a step."""
+        self._keeps_steps = steps
+        self.started: RunStarted | None = None
+        self.starts: list[RunStarted] = []
+        self.phase = ""
+        self.end: Finished | Failed | None = None
+        self.evaluations: list[Evaluated] = []
+        self.best: Evaluated | None = None
+        self.progress: Progress | None = None
+        self.step = 0
+        self.began = self.last_event = 0.0
+        self.steps = array("q")
+        self.train_loss, self.learning_rate, self.grad_norm = array("d"), array("d"), array("d")
+        self._last_reported = -1  # step
+        self._changes: list[Intervention] = []
+        self._to_repeat: list[Intervention] = []  # made before a kill, and not yet repeated after it
+        self._unanswered: Intervention | None = None
+
+    def apply(self, event: Event) -> int | None:
+        """Take the next event.
+
+        Returns:
+            The step to which the run went back, if it did: what came after it is superseded.
+        """
+        back = None
+        match event:
+            case RunStarted():
+                back = event.step if event.step < max(self.step, self._last_reported) else None
+                self._apply_start(event)
+            case Progress():
+                if event.step[0] <= self._last_reported:  # the journal lacks the start between them
+                    back = event.step[0] - 1
+                    self._go_back(back)
+                self._append(event)
+            case Evaluated():
+                while self.evaluations and self.evaluations[-1].step >= event.step:
+                    self.evaluations.pop()
+                self.evaluations.append(event)
+                if isfinite(event.val_loss) and (self.best is None or event.val_loss < self.best.val_loss):
+                    self.best = event
+            case Phase():
+                self.phase = event.phase
+            case Intervention():
+                self._apply_change(event)
+            case Answered():
+                if self._unanswered is not None and not event.ok:
+                    self._take_back(self._unanswered)
+                self._unanswered = None
+            case Finished() | Failed():
+                self.end = event
+        self.step = last_step(event)
+        if event.time:
+            self.began, self.last_event = self.began or event.time, event.time
+        return back
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The settings as they are now, as plain values; empty before the first start."""
+        return self.started.config if self.started is not None else {}
+
+    @property
+    def epochs(self) -> int:
+        return epochs_of(self.config)
+
+    @property
+    def epoch(self) -> int:
+        return self.epoch_of(self.step)
+
+    def epoch_of(self, step: int) -> int:
+        """The epoch that a step belongs to, from 1."""
+        steps_per_epoch = self.started.steps_per_epoch if self.started is not None else 1
+        return max(1, -(-step // steps_per_epoch))
+
+    @property
+    def completed(self) -> bool:
+        """Whether the run reached its end and saved it."""
+        return isinstance(self.end, Finished) and self.end.reason != "stopped" and not self.end.unsaved
+
+    @property
+    def requested(self) -> dict[str, Any]:
+        """The settings that the commands which started and resumed the run asked for, without changes while it ran."""
+        requested: dict[str, Any] = {}
+        for start in self.starts:
+            resumes = requested and (start.recovered or start.resumed_from)
+            requested = {**requested, **start.changes} if resumes else start.config
+        return requested
+
+    def changes_since(self, seq: int) -> dict[str, Any]:
+        """The settings that commands changed after event `seq`: those that a checkpoint of that moment lacks."""
+        changes: dict[str, Any] = {}
+        for start in self.starts:
+            if start.seq > seq:
+                changes = {**changes, **start.changes} if start.recovered else start.changes
+        return {name: value for name, value in changes.items() if name in SETTINGS}
+
+    def interventions_from(self, step: int) -> list[Intervention]:
+        """What users changed at `step` or later, each once, in order: a recovering run repeats it.
+
+        A run that was resumed from a checkpoint by hand leaves the changes after it behind; one that recovers from a
+        kill does not. A setting that a later command names is not changed back.
+        """
+        return _in_order(change for change in (*self._changes, *self._to_repeat) if change.step >= step)
+
+    def left_behind(self, step: int, seq: int) -> bool:
+        """Whether the run went back to before a state that was saved at `step`, after event `seq`."""
+        return any(start.seq > seq and start.step < step for start in self.starts)
+
+    def _apply_start(self, start: RunStarted) -> None:
+        if start.recovered:
+            undone = [*self._to_repeat, *(change for change in self._changes if change.step >= start.step)]
+            self._to_repeat = _in_order(change for change in undone if change.setting not in start.changes)
+        else:
+            self._to_repeat = []
+        resumes = start.recovered or start.resumed_from
+        self._changes = [change for change in self._changes if resumes and change.step < start.step]
+        self._unanswered = None
+        self._go_back(start.step)
+        self.starts.append(start)
+        self.end, self.phase = None, ""
+        preset = start.preset or (self.started.preset if self.started is not None else "")
+        self.started = replace(start, preset=preset)
+
+    def _apply_change(self, change: Intervention) -> None:
+        if not _is_possible(change):
+            return
+        self._set(change.setting, change.new)
+        key = (change.step, change.setting, change.new)
+        repeated = next((c for c in self._to_repeat if (c.step, c.setting, c.new) == key), None)
+        if repeated is not None:
+            self._to_repeat.remove(repeated)
+        else:  # a user gave a command, which will be answered
+            self._unanswered = change
+        self._changes.append(repeated or change)
+
+    def _take_back(self, change: Intervention) -> None:
+        """A change that was answered with an error never took effect: the disk did not take it."""
+        self._changes.remove(change)
+        self._set(change.setting, change.old)
+
+    def _set(self, setting: str, value: Any) -> None:
+        if self.started is not None:
+            self.started = _with_setting(self.started, setting, value)
+
+    def _go_back(self, step: int) -> None:
+        """Forget what came after `step`."""
+        kept = bisect_right(self.steps, step)
+        for column in (self.steps, self.train_loss, self.learning_rate, self.grad_norm):
+            del column[kept:]
+        while self.evaluations and self.evaluations[-1].step > step:
+            self.evaluations.pop()
+        if self.progress is not None and last_step(self.progress) > step:
+            self.progress = None
+        self._last_reported = min(self._last_reported, step)
+
+    def _append(self, event: Progress) -> None:
+        self.progress, self._last_reported = event, event.step[-1]
+        if self._keeps_steps:
+            self.steps.extend(event.step)
+            self.train_loss.extend(event.train_loss)
+            self.learning_rate.extend(event.learning_rate)
+            self.grad_norm.extend(event.grad_norm)
+
+
+def _in_order(changes: Iterable[Intervention]) -> list[Intervention]:
+    return sorted(changes, key=lambda change: (change.step, change.seq))
+
+
+def _is_possible(change: Intervention) -> bool:
+    """Whether a run can have made the change: the journal may be someone else's."""
+    try:
+        value = getattr(changed_while_running(Config(), change.setting, change.new), change.setting)
+    except UserError:
+        return False
+    return type(value) is type(change.new) and bool(value == change.new)
+
+
+def epochs_of(config: dict[str, Any]) -> int:
+    """The epochs of a configuration from a journal; 0 where it has none."""
+    epochs = config.get("epochs")
+    return epochs if isinstance(epochs, int) else 0
+
+
+def changed_by(start: RunStarted, change: Intervention) -> RunStarted:
+    """A start as it would be written after a live setting was changed; an impossible change changes nothing."""
+    return _with_setting(start, change.setting, change.new) if _is_possible(change) else start
+
+
+def _with_setting(start: RunStarted, setting: str, value: Any) -> RunStarted:
+    config = {**start.config, setting: value}
+    total = epochs_of(config) * start.steps_per_epoch if setting == "epochs" else start.total_steps
+    return replace(start, config=config, total_steps=total)
+
+
 @dataclass(frozen=True)
-class Summary:
+class RunSummary:
     """How a run stands. Times are UTC in seconds since 1970; a loss is None until it was measured.
 
     `state` is one of `STATES`. An interrupted run has no end, and no process of this machine is writing it.
-    `best` is the lowest validation loss that was ever told, as best.pt has it, also where the run went back since.
     """
 
     folder: Path
     state: str
     started: float
     last_heard: float
-    config: dict[str, Any]  # of the last start, and what persons changed since
+    config: dict[str, Any]  # as it is now, live changes included
     parameters: int
     steps: int
     total_steps: int
-    epoch: int
+    epoch: int  # 0 before the first step
     train_loss: float | None  # of the last step
     val_loss: float | None  # of the last evaluation
     best: Evaluated | None
@@ -72,101 +283,102 @@ class Summary:
         return ", ".join(Path(str(path)).name for path in paths) if isinstance(paths, list) else ""
 
 
-@dataclass
-class RunHistory:
-    """Every step of a run once, by increasing step, in columns; and its evaluations."""
+def read_history(folder: Path, steps: bool = True) -> RunHistory:
+    """The history of a run; an empty one where there is no journal.
 
-    steps_per_epoch: int = 1
-    step: "array[int]" = field(default_factory=lambda: array("q"))
-    train_loss: "array[float]" = field(default_factory=lambda: array("d"))
-    learning_rate: "array[float]" = field(default_factory=lambda: array("d"))
-    grad_norm: "array[float]" = field(default_factory=lambda: array("d"))
-    evaluations: list[Evaluated] = field(default_factory=list)
+    Args:
+        steps: False leaves the columns empty and skips most of the journal, which takes a hundredth of the time.
 
-    def epoch(self, step: int) -> int:
-        """The epoch that a step belongs to, from 1."""
-        return max(1, -(-step // self.steps_per_epoch))
-
-    def go_back(self, step: int) -> None:
-        """Forget what came after a step."""
-        kept = bisect_right(self.step, step)
-        for column in (self.step, self.train_loss, self.learning_rate, self.grad_norm):
-            del column[kept:]
-        while self.evaluations and self.evaluations[-1].step > step:
-            self.evaluations.pop()
-
-    def take(self, event: Event) -> None:
-        """Hear the next event of the run."""
-        match event:
-            case RunStarted():
-                self.go_back(event.step)
-                self.steps_per_epoch = max(1, event.steps_per_epoch)
-            case Progress() if event.step:
-                self._append(event)
-            case Evaluated():
-                while self.evaluations and self.evaluations[-1].step >= event.step:
-                    self.evaluations.pop()
-                self.evaluations.append(event)
-
-    def _append(self, event: Progress) -> None:
-        first, count = event.step[0], len(event.step)
-        columns = (event.train_loss, event.learning_rate, event.grad_norm)
-        follows = not self.step or first > self.step[-1]
-        if follows and event.step == tuple(range(first, first + count)) and {len(c) for c in columns} == {count}:
-            self.step.extend(event.step)
-            self.train_loss.extend(event.train_loss)
-            self.learning_rate.extend(event.learning_rate)
-            self.grad_norm.extend(event.grad_norm)
-            return
-        rows = zip(event.step, *columns, strict=False)
-        for step, train_loss, learning_rate, grad_norm in rows:
-            if self.step and step <= self.step[-1]:  # a start that was not told, or got lost
-                self.go_back(step - 1)
-            self.step.append(step)
-            self.train_loss.append(train_loss)
-            self.learning_rate.append(learning_rate)
-            self.grad_norm.append(grad_norm)
-
-
-def epochs_of(config: dict[str, Any]) -> int:
-    """The epochs that a journal tells of; 0 where it does not."""
-    epochs = config.get("epochs")
-    return epochs if isinstance(epochs, int) else 0
-
-
-def changed_by(start: RunStarted, change: Intervention) -> RunStarted:
-    """What a run would say of itself since a person changed a setting of it; a stranger's nonsense changes nothing."""
-    row = SETTINGS.get(change.setting)
+    Raises:
+        UserError: there is a journal and it cannot be read. Resuming without its changes would train another run.
+    """
+    history = RunHistory(steps)
+    path = folder / JOURNAL
     try:
-        config = {**start.config, change.setting: row.parse(change.new)} if row is not None and row.live else None
-    except UserError:
-        config = None
-    if config is None:
-        return start
-    total = epochs_of(config) * start.steps_per_epoch if change.setting == "epochs" else start.total_steps
-    return replace(start, config=config, total_steps=total)
+        if path.exists():
+            for event in _read(path, steps):
+                history.apply(event)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    return history
 
 
-def find_runs(folder: Path | None = None) -> list[Summary]:
+def _read(path: Path, steps: bool) -> Iterator[Event]:
+    """The events of a journal. Without `steps` no samples, and of Progress events in a row only the last."""
+    skipped = b""
+    for line in Tail(path, LONGEST_EVENT).read():
+        if not steps:
+            if line.startswith(b'{"event":"progress"'):
+                skipped = line
+                continue
+            if line.startswith(b'{"event":"sample"'):
+                continue
+        for raw in (skipped, line):
+            if raw and (event := decode(raw)) is not None:
+                yield event
+        skipped = b""
+    if skipped and (event := decode(skipped)) is not None:
+        yield event
+
+
+def summarize(folder: Path) -> RunSummary:
+    """How the run in a folder stands.
+
+    Raises:
+        UserError: the folder holds no run, or its journal cannot be read.
+    """
+    history = read_history(folder, steps=False)
+    start, end, progress = history.started, history.end, history.progress
+    if start is None:
+        raise UserError(f"{folder}: holds no run")
+    return RunSummary(
+        folder=folder,
+        state=_state(folder, history),
+        started=history.began,
+        last_heard=history.last_event,
+        config=history.config,
+        parameters=start.parameters,
+        steps=history.step,
+        total_steps=start.total_steps,
+        epoch=history.epoch if history.step else 0,
+        train_loss=progress.train_loss[-1] if progress is not None else None,
+        val_loss=history.evaluations[-1].val_loss if history.evaluations else None,
+        best=history.best,
+        why=end.error if isinstance(end, Failed) else "",
+        preset=start.preset,
+    )
+
+
+def _state(folder: Path, history: RunHistory) -> str:
+    if isinstance(history.end, Failed):
+        return "failed"
+    if history.end is not None:
+        return "stopped" if history.end.reason == "stopped" else "finished"
+    if is_held(folder):
+        return "paused" if history.phase == "paused" else "training"
+    return "interrupted"
+
+
+def find_runs(folder: Path | None = None) -> list[RunSummary]:
     """The runs in a folder and below it, the newest first.
 
     Without a folder: those below `runs`, and those whose folders lie in the current one.
     """
     if folder is None:
-        found = [*_run_folders(RUNS, DEEPEST), *_run_folders(Path(), 1)]
+        found = [*_run_folders(RUNS, MAX_FOLDER_DEPTH), *_run_folders(Path(), 1)]
     else:
-        found = list(_run_folders(folder, DEEPEST))
+        found = list(_run_folders(folder, MAX_FOLDER_DEPTH))
     runs = []
     for path in found:
         try:
             runs.append(summarize(path))
-        except UserError:  # somebody else's journal
+        except UserError:  # a file of that name which is no journal
             continue
     return sorted(runs, key=lambda run: run.started, reverse=True)
 
 
 def find_run(name: str) -> Path:
-    """The folder of a run as a person names it: the folder, a file in it, or its name below `runs`.
+    """The folder of a run as a user names it: the folder, a file in it, or its name below `runs`.
 
     Raises:
         UserError: there is no such run; names the nearest.
@@ -178,112 +390,18 @@ def find_run(name: str) -> Path:
                 return folder
     except (OSError, RuntimeError, ValueError):  # too long a name, a home that nobody has, a zero byte
         pass
-    known = {path.name: path for path in (*_run_folders(Path(), 1), *_run_folders(RUNS, DEEPEST))}
+    known = {path.name: path for path in (*_run_folders(Path(), 1), *_run_folders(RUNS, MAX_FOLDER_DEPTH))}
     near = closest(name.rstrip("/").rpartition("/")[2], list(known))
     hint = f"did you mean {known[near]}?" if near else "fundamentallm runs list shows those that there are"
     raise UserError(f"{name[:200]}: no such run; {hint}")
 
 
-def summarize(folder: Path) -> Summary:
-    """
-    Raises:
-        UserError: the folder has no journal, or one that tells of no run.
-    """
-    started, last_heard, steps, epoch = 0.0, 0.0, 0, 0
-    start: RunStarted | None = None
-    end: Finished | Failed | None = None
-    best: Evaluated | None = None
-    evaluated: Evaluated | None = None
-    progress: Progress | None = None
-    phase = preset = ""
-    for event in _read(folder, whole=False):
-        if event.time:
-            started, last_heard = started or event.time, event.time
-        match event:
-            case RunStarted():
-                start, end, phase = event, None, ""
-                preset = event.preset or preset
-                if progress is not None and last_step(progress) > event.step:
-                    progress = None
-                if evaluated is not None and evaluated.step > event.step:
-                    evaluated = None
-            case Progress():
-                progress = event
-            case Evaluated():
-                evaluated = event
-                if isfinite(event.val_loss) and (best is None or event.val_loss < best.val_loss):
-                    best = event
-            case Phase():
-                phase = event.phase
-            case Intervention() if start is not None:
-                start = changed_by(start, event)
-            case Finished() | Failed():
-                end = event
-        steps = last_step(event)
-    if start is None:
-        raise UserError(f"{folder}: its journal tells of no run")
-    epoch = max(1, -(-steps // max(1, start.steps_per_epoch))) if steps else 0
-    return Summary(
-        folder=folder,
-        state=_state(folder, end, phase),
-        started=started,
-        last_heard=last_heard,
-        config=start.config,
-        parameters=start.parameters,
-        steps=steps,
-        total_steps=start.total_steps,
-        epoch=epoch,
-        train_loss=progress.train_loss[-1] if progress is not None and progress.train_loss else None,
-        val_loss=evaluated.val_loss if evaluated is not None else None,
-        best=best,
-        why=end.error if isinstance(end, Failed) else "",
-        preset=preset,
-    )
-
-
-def read_history(folder: Path) -> RunHistory:
-    """
-    Raises:
-        UserError: the journal cannot be read.
-    """
-    history = RunHistory()
-    for event in _read(folder, whole=True):
-        history.take(event)
-    return history
-
-
-def read_milestones(folder: Path) -> Iterator[Event]:
-    """What happened to a run beside its steps and samples; nothing where there is no journal.
-
-    Raises:
-        UserError: there is one, and it cannot be read: to go on without what persons changed would be another run.
-    """
-    if (folder / JOURNAL).exists():
-        yield from _read(folder, whole=False)
-
-
-def changed(config: dict[str, Any]) -> dict[str, Any]:
-    """What of a run's configuration differs from the defaults, in the order of the settings."""
-    defaults = to_dict(Config())
-    return {name: config[name] for name in SETTINGS if name in config and config[name] != defaults[name]}
-
-
-def _state(folder: Path, end: Finished | Failed | None, phase: str) -> str:
-    if isinstance(end, Failed):
-        return "failed"
-    if end is not None:
-        return "stopped" if end.reason == "stopped" else "finished"
-    if is_held(folder):
-        return "paused" if phase == "paused" else "training"
-    return "interrupted"
-
-
-def _run_folders(top: Path, deepest: int) -> Iterator[Path]:
-    """Folders with a journal, `top` included; none is searched for another, nor is a hidden one."""
+def _run_folders(top: Path, depth: int) -> Iterator[Path]:
+    """Folders with a journal, `top` included. Neither a run's own folder nor a hidden one is searched."""
     if os.path.isfile(top / JOURNAL):
         yield top
         return
-    if deepest == 0:
+    if depth == 0:
         return
     try:
         below = sorted(entry.name for entry in os.scandir(top) if entry.is_dir(follow_symlinks=False))
@@ -291,27 +409,10 @@ def _run_folders(top: Path, deepest: int) -> Iterator[Path]:
         return
     for name in below:
         if not name.startswith("."):
-            yield from _run_folders(top / name, deepest - 1)
+            yield from _run_folders(top / name, depth - 1)
 
 
-def _read(folder: Path, *, whole: bool) -> Iterator[Event]:
-    """The events of a journal. Unless `whole`, without samples, and of Progress events in a row only the last.
-
-    Most of a journal is steps: a summary without them takes a hundredth of the time.
-    """
-    waiting = b""
-    try:
-        for line in Tail(folder / JOURNAL, LONGEST_EVENT).read():
-            if not whole and line.startswith(b'{"event":"progress"'):
-                waiting = line
-                continue
-            if not whole and line.startswith(b'{"event":"sample"'):
-                continue
-            for raw in filter(None, (waiting, line)):
-                if (event := decode(raw)) is not None:
-                    yield event
-            waiting = b""
-        if waiting and (event := decode(waiting)) is not None:
-            yield event
-    except OSError as error:
-        raise UserError(f"{folder / JOURNAL}: cannot be read: {error.strerror}") from None
+def changed_from_defaults(config: dict[str, Any]) -> dict[str, Any]:
+    """What of a run's configuration differs from the defaults, in the order of the settings."""
+    defaults = to_dict(Config())
+    return {name: config[name] for name in SETTINGS if name in config and config[name] != defaults[name]}

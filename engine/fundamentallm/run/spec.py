@@ -7,8 +7,7 @@ from typing import Any
 from fundamentallm.config.config import SETTINGS, Config, Layer, resolve
 from fundamentallm.errors import UserError
 from fundamentallm.paths import named
-from fundamentallm.run.events import RunStarted
-from fundamentallm.run.history import read_milestones
+from fundamentallm.run.history import read_history
 
 
 @dataclass(frozen=True)
@@ -69,12 +68,8 @@ def is_near(path: str, folder: Path) -> bool:
 
 def requested_config(folder: Path) -> Config | None:
     """What the commands that started a run, and went on with it, asked for; None where there is no run."""
-    asked: dict[str, Any] = {}
-    for event in read_milestones(folder):
-        if isinstance(event, RunStarted):
-            goes_on = event.recovered or event.resumed_from
-            asked = {**asked, **event.changes} if goes_on and asked else event.config
-    known = {name: value for name, value in asked.items() if name in SETTINGS}
+    requested = read_history(folder, steps=False).requested
+    known = {name: value for name, value in requested.items() if name in SETTINGS}
     return resolve(Layer(known)) if known else None
 
 

@@ -8,15 +8,21 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from math import inf
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fundamentallm.data.text import size
+from fundamentallm.errors import UserError
 from fundamentallm.run.events import CheckpointFailed, CheckpointSaved, Event
 from fundamentallm.run.folder import BEST, FINAL, LAST
+from fundamentallm.run.history import read_history
 from fundamentallm.run.journal import Journal
 from fundamentallm.run.spec import RunSpec
-from fundamentallm.train.checkpoint import save
-from fundamentallm.train.state import TrainState
+from fundamentallm.train.checkpoint import load, peek, save
+
+if TYPE_CHECKING:  # it is built from the latest checkpoint, which is found here
+    from fundamentallm.train.state import TrainState
 
 INTERVAL = 60.0  # seconds between saves of last.pt, at least, unless `save_every` says otherwise
 EPOCH = "checkpoint_epoch_{}.pt"
@@ -27,7 +33,7 @@ KINDS = {LAST: "last", BEST: "best", FINAL: "final"}
 class CheckpointManager:
     """Saves `parts` into `folder`. `unsaved` says why the newest attempt failed; empty when it did not."""
 
-    def __init__(self, parts: TrainState, folder: Path, journal: Journal, say: Callable[[Event], None]) -> None:
+    def __init__(self, parts: "TrainState", folder: Path, journal: Journal, say: Callable[[Event], None]) -> None:
         self._parts, self._folder, self._journal, self._say = parts, folder, journal, say
         self.unsaved = ""
         self._steps: dict[str, int] = {}  # by name, of the state under it
@@ -112,7 +118,34 @@ class CheckpointManager:
                 (self._folder / EPOCH.format(number)).unlink(missing_ok=True)
 
 
-def names_without_this_state(parts: TrainState, job: RunSpec) -> list[str]:
+def latest_valid_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
+    """The checkpoint of a folder that was written last and is valid, and what is wrong with newer ones.
+
+    The number of events in the journal when it was saved tells which is newer: a copy of a folder may have lost the
+    files' times. States that the user left behind, by resuming from an earlier one, come last.
+    """
+    history = read_history(folder, steps=False)
+
+    def rank(path: Path) -> tuple[bool, float, int]:
+        """The newest has the highest. A damaged file may be the newest of all, and must be named: it comes first."""
+        counters, modified = peek(path), path.stat().st_mtime_ns
+        if counters is None:
+            return True, inf, modified
+        return not history.left_behind(counters.step, counters.said), counters.said, modified
+
+    damaged = []
+    paths = [path for path in folder.glob("*.pt") if path.is_file()]
+    for path in sorted(paths, key=lambda path: (rank(path), path.name), reverse=True):
+        try:
+            load(path)
+        except UserError as error:
+            damaged.append(str(error))
+            continue
+        return path, [f"{error}; an older one is used" for error in damaged]
+    return None, [*damaged, "no checkpoint is valid: the run begins anew"] if damaged else []
+
+
+def names_without_this_state(parts: "TrainState", job: RunSpec) -> list[str]:
     """Names that the state at a run's start should have: from now on there is always something to go on from.
 
     A save that was cut short has renamed some of its files and others not.
@@ -128,7 +161,7 @@ def names_without_this_state(parts: TrainState, job: RunSpec) -> list[str]:
     return [name for name in names if not _same_file(job.folder / name, source)]
 
 
-def _best_is_owed(parts: TrainState) -> bool:
+def _best_is_owed(parts: "TrainState") -> bool:
     """Whether best.pt is not there, or of an earlier and worse state."""
     disk, best = parts.best_on_disk, parts.counters.best_val_loss
     return disk is None or (best is not None and best <= disk)

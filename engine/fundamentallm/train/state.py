@@ -19,12 +19,13 @@ from fundamentallm.errors import NothingLeft, UserError
 from fundamentallm.model.transformer import Transformer
 from fundamentallm.run.events import Intervention
 from fundamentallm.run.folder import BEST, check_log_dir
+from fundamentallm.run.history import read_history
 from fundamentallm.run.spec import RunSpec, stay_inside
 from fundamentallm.train.checkpoint import Checkpoint, Counters, load
+from fundamentallm.train.checkpoints import latest_valid_checkpoint
 from fundamentallm.train.device import Precision, choose_device, free_memory, hardware, is_out_of_memory
 from fundamentallm.train.health import out_of_memory
 from fundamentallm.train.optimizer import Optimizer
-from fundamentallm.train.recover import changes_after, ended, interventions_after, latest_valid_checkpoint
 from fundamentallm.train.schedule import warmup
 
 FAITHFUL = "goes on faithfully, not to the same bits"
@@ -91,11 +92,12 @@ def build_state(job: RunSpec) -> TrainState:
     """
     source, told = latest_valid_checkpoint(job.folder) if job.auto else (job.resume_from, [])
     saved = None if source is None else load(source)
+    history = read_history(job.folder, steps=False)
     changes = job.changes if saved is not None else {}
     config, asked = job.config, changes
     if saved is not None:
         if job.auto:
-            asked = {**changes_after(job.folder, saved.progress().said), **changes}
+            asked = {**history.changes_since(saved.progress().said), **changes}
         config, inside = stay_inside(changed_when_resuming(saved.settings(), asked), job)
         told = [*told, *inside]
     config = replace(config, output_dir=str(job.folder))
@@ -129,11 +131,11 @@ def build_state(job: RunSpec) -> TrainState:
         _restore(parts, saved, source)
         if config.epochs < parts.epoch:
             raise UserError(f"--epochs {config.epochs}: {source} is in epoch {parts.epoch} already; that is the least")
-        if not job.auto or ended(job.folder):  # else its last process was killed before it could say so
+        if not job.auto or history.completed:  # else its last process was killed before it could say so
             _check_rest(parts, source)
         _respect_best(parts, job)
     if job.auto:
-        again = interventions_after(job.folder, parts.counters.step)
+        again = history.interventions_from(parts.counters.step)
         parts.interventions = [change for change in again if change.setting not in changes]
     parts.notices += _explain(parts, size.passes, [len(text) for text in documents])
     return parts

@@ -17,7 +17,7 @@ from fundamentallm.config.config import Config, to_dict
 from fundamentallm.errors import UserError
 from fundamentallm.process.attached import AttachedRun
 from fundamentallm.run import events, journal
-from fundamentallm.run import folder as run
+from fundamentallm.run import locks
 from fundamentallm.run.folder import JOURNAL
 from fundamentallm.run.history import find_runs, read_history, summarize
 from fundamentallm.run.journal import LONGEST_EVENT, Journal, JournalReader, Tail, read_journal
@@ -92,9 +92,9 @@ def test_any_journal_can_be_listed_shown_compared_drawn_exported_and_watched(
     folder = write(tmp_path_factory.mktemp("runs"), found)
     summary, history = summarize(folder), read_history(folder)
     assert summary.steps >= 0 and 0 <= summary.started <= events.LATEST
-    assert list(history.step) == sorted(set(history.step))
+    assert list(history.steps) == sorted(set(history.steps))
     assert {len(column) for column in (history.train_loss, history.learning_rate, history.grad_norm)} == {
-        len(history.step)
+        len(history.steps)
     }
     for words in (["list", str(folder)], ["list", "--json", str(folder)], ["show", str(folder)],
                   ["compare", str(folder), str(folder)], ["plot", str(folder)], ["plot", "--log", str(folder)],
@@ -173,7 +173,7 @@ limit = 300 << 20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 attached = AttachedRun(folder)
 print(len(JournalReader(folder).read()), len(attached.events(0.0)), len(attached.events(0.0)), summarize(folder).steps)
-print(list(read_history(folder).step), [run.steps for run in find_runs(folder)], Journal(folder)._seq)
+print(list(read_history(folder).steps), [run.steps for run in find_runs(folder)], Journal(folder)._seq)
 """
 
 
@@ -218,7 +218,7 @@ def test_a_pipe_or_a_device_in_place_of_a_file_is_not_waited_for(
         for other in ("engine.log", "lock", "commands.jsonl", "tokenizer.json", "config.yaml", "text.txt", "x.pt"):
             make(folder / other)
         attached = AttachedRun(folder)
-        assert attached.log_tail() == [] and not attached.alive and run.holder(folder) == ""
+        assert attached.log_tail() == [] and not attached.alive and locks.holder(folder) == ""
         assert main(["runs", "show", name]) == 0
         for words in (["train", f"{name}/text.txt"], ["train", "--config", f"{name}/config.yaml"],
                       ["generate", f"{name}/x.pt"], ["evaluate", f"{name}/x.pt", f"{name}/text.txt"],

@@ -16,7 +16,7 @@ from fundamentallm.run.locks import RunLock
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.train import trainer
 from fundamentallm.train.checkpoint import load
-from fundamentallm.train.recover import latest_valid_checkpoint
+from fundamentallm.train.checkpoints import latest_valid_checkpoint
 from fundamentallm.train.state import TrainState
 from fundamentallm.train.trainer import Trainer
 from tests.engine.seen import EPOCH, files, notices, steps_in
@@ -211,5 +211,5 @@ def test_a_run_without_a_whole_checkpoint_says_that_it_begins_anew(train: Train,
     for name in names:
         (ran.folder / name).write_bytes((ran.folder / name).read_bytes()[:2000])
     found, told = latest_valid_checkpoint(ran.folder)
-    assert found is None and len(told) == len(names) + 1 and told[-1] == "no checkpoint is whole: the run begins anew"
+    assert found is None and len(told) == len(names) + 1 and told[-1] == "no checkpoint is valid: the run begins anew"
     assert not any("an older one" in words for words in told)

@@ -1,4 +1,4 @@
-"""What a journal tells of a run: each step once, and how the run stands."""
+"""What a journal means: each step once, what a resume supersedes, and how the run stands."""
 
 from collections.abc import Callable
 from math import nan
@@ -10,6 +10,7 @@ import pytest
 from fundamentallm.config.config import Config, to_dict
 from fundamentallm.errors import UserError
 from fundamentallm.run.events import (
+    Answered,
     Evaluated,
     Event,
     Failed,
@@ -21,9 +22,17 @@ from fundamentallm.run.events import (
     Sampled,
 )
 from fundamentallm.run.folder import JOURNAL
-from fundamentallm.run.history import changed, changed_by, find_run, find_runs, read_history, summarize
+from fundamentallm.run.history import (
+    RunHistory,
+    changed_from_defaults,
+    find_run,
+    find_runs,
+    read_history,
+    summarize,
+)
 from fundamentallm.run.journal import Journal
 from fundamentallm.run.locks import RunLock
+from fundamentallm.run.spec import changed_flags
 
 CONFIG = to_dict(Config(data=("texts/sea.txt",), epochs=4, learning_rate=0.002))
 
@@ -88,17 +97,17 @@ REWOUND = (
 
 def test_no_step_appears_twice_however_often_a_run_went_back(write: Write) -> None:
     history = read_history(write("runs/a", *REWOUND))
-    assert list(history.step) == list(range(1, 24))
+    assert list(history.steps) == list(range(1, 24))
     assert list(history.train_loss) == [n / 100 for n in range(1, 11)] + [8 + n / 100 for n in range(11, 24)]
     assert list(history.learning_rate) == [n / 1e4 for n in range(1, 24)]
     assert list(history.grad_norm) == list(range(1, 24))
     assert [(event.step, event.val_loss) for event in history.evaluations] == [(10, 2.0), (20, 1.7)]
-    assert [history.epoch(step) for step in (1, 10, 11, 23)] == [1, 1, 2, 3]
+    assert [history.epoch_of(step) for step in (1, 10, 11, 23)] == [1, 1, 2, 3]
 
 
 def test_no_step_appears_twice_where_a_start_got_lost(write: Write) -> None:
     history = read_history(write("runs/a", started(), steps(1, 9), evaluated(9, 1.0), steps(6, 8), evaluated(8, 3.0)))
-    assert list(history.step) == list(range(1, 9))
+    assert list(history.steps) == list(range(1, 9))
     assert [event.step for event in history.evaluations] == [8]
 
 
@@ -153,7 +162,7 @@ def test_a_torn_or_foreign_line_is_passed_over(write: Write) -> None:
     with (folder / JOURNAL).open("ab") as file:
         file.write(b'\xff\n[1]\n{"event":"progress","step":"x"}\n{"event":"new"}\n{"event":"evaluated","st')
     assert summarize(folder).steps == 5
-    assert list(read_history(folder).step) == [1, 2, 3, 4, 5]
+    assert list(read_history(folder).steps) == [1, 2, 3, 4, 5]
 
 
 def test_what_is_not_finite_is_never_the_best(write: Write) -> None:
@@ -191,17 +200,55 @@ def test_a_run_is_found_by_folder_by_name_and_by_a_file_in_it(write: Write) -> N
             find_run(name)
 
 
-def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot be read: No such file"):
-        summarize(tmp_path)
-    (tmp_path / JOURNAL).write_text("{}\n")
-    with pytest.raises(UserError, match="its journal tells of no run"):
-        summarize(tmp_path)
+def test_a_folder_without_a_run_is_refused_and_has_an_empty_history(tmp_path: Path) -> None:
+    for journal in (None, "{}\n"):
+        if journal is not None:
+            (tmp_path / JOURNAL).write_text(journal)
+        with pytest.raises(UserError, match="holds no run"):
+            summarize(tmp_path)
+        history = read_history(tmp_path)
+        assert (history.started, history.step, history.requested, len(history.steps)) == (None, 0, {}, 0)
 
 
-def test_only_settings_that_differ_from_the_defaults_are_told() -> None:
-    assert changed(CONFIG) == {"data": ["texts/sea.txt"], "epochs": 4, "learning_rate": 0.002}
-    assert changed({"epochs": 10, "unknown": 1}) == {}
+def test_a_journal_that_cannot_be_read_is_an_error_rather_than_an_empty_history(tmp_path: Path) -> None:
+    (tmp_path / JOURNAL).mkdir()
+    with pytest.raises(UserError, match="journal.jsonl: cannot be read"):
+        read_history(tmp_path)
+    with pytest.raises(UserError, match="journal.jsonl: cannot be read"):
+        changed_flags(tmp_path, {"epochs": 3})
+
+
+def test_the_history_is_the_same_without_its_steps(write: Write) -> None:
+    folder = write("runs/a", *REWOUND, Sampled(step=23, id="a", prompt="", text=""), finished(23))
+    whole, brief = read_history(folder), read_history(folder, steps=False)
+    assert not brief.steps and whole.steps
+    for name in ("started", "starts", "end", "evaluations", "best", "progress", "step", "epoch", "completed"):
+        assert getattr(brief, name) == getattr(whole, name), name
+
+
+def test_going_back_is_answered_with_the_step() -> None:
+    history = RunHistory()
+    backs = [history.apply(event) for event in REWOUND]
+    assert [(number, back) for number, back in enumerate(backs) if back is not None] == [(6, 20), (9, 10)]
+    assert history.apply(steps(20, 21)) == 19 and list(history.steps) == list(range(1, 22))
+
+
+def test_only_settings_that_differ_from_the_defaults_are_listed() -> None:
+    assert changed_from_defaults(CONFIG) == {"data": ["texts/sea.txt"], "epochs": 4, "learning_rate": 0.002}
+    assert changed_from_defaults({"epochs": 10, "unknown": 1}) == {}
+
+
+def test_a_live_change_is_in_the_settings_until_it_is_refused_and_the_first_preset_stays() -> None:
+    history = RunHistory()
+    for event in (started(preset="tiny"), change(3, 5, "epochs", old=4), started(3, recovered=True)):
+        history.apply(event)
+    assert (history.epochs, history.started and history.started.preset) == (4, "tiny")
+    history.apply(change(3, 5, "epochs", old=4))
+    assert (history.epochs, history.started and history.started.total_steps) == (5, 50)
+    history.apply(change(4, 0.5, "dropout", old=0.1))
+    assert history.config["dropout"] == 0.5
+    history.apply(answer(False))
+    assert history.config["dropout"] == 0.1 and history.epochs == 5
 
 
 @pytest.mark.parametrize(
@@ -216,8 +263,76 @@ def test_only_settings_that_differ_from_the_defaults_are_told() -> None:
         ("seed", 1),
     ],
 )
-def test_a_change_that_no_run_makes_changes_nothing_that_is_told(name: str, new: Any) -> None:
-    start = started(config={"epochs": 10}, steps_per_epoch=100, total_steps=1000)
-    assert changed_by(start, Intervention(step=1, setting=name, old=0, new=new, who="x")) is start
-    longer = changed_by(start, Intervention(step=1, setting="epochs", old=10, new=12, who="x"))
-    assert (longer.config, longer.total_steps) == ({"epochs": 12}, 1200)
+def test_a_change_that_no_run_makes_changes_nothing(name: str, new: Any) -> None:
+    history = RunHistory()
+    history.apply(started())
+    history.apply(change(1, new, name))
+    assert history.started == started() and history.interventions_from(0) == []
+
+
+# ---- what a recovering run repeats ----
+
+
+def change(step: int, new: Any, setting: str = "eval_every", old: Any = 0) -> Intervention:
+    return Intervention(step=step, setting=setting, old=old, new=new, who="ada")
+
+
+def answer(ok: bool) -> Answered:
+    return Answered(step=3, id="1", command="set", ok=ok)
+
+
+def recovered(step: int, **changes: Any) -> RunStarted:
+    return started(step, recovered=True, resumed_from="last.pt" if step else None, changes=changes)
+
+
+def resumed(step: int, **changes: Any) -> RunStarted:
+    return started(step, resumed_from="last.pt", changes=changes)
+
+
+THERE_AND_BACK = (change(5, 1), change(5, 2), change(5, 1))
+REFUSED = (started(), change(3, 1), answer(True), change(3, 2), answer(False), answer(False), change(4, 3))
+REPEATED = {
+    "once, in order": ((started(), *THERE_AND_BACK), [(5, 1), (5, 2), (5, 1)]),
+    "however often it is killed": (
+        (started(), *THERE_AND_BACK, recovered(0), change(5, 1), recovered(0), *THERE_AND_BACK, change(7, 3)),
+        [(5, 1), (5, 2), (5, 1), (7, 3)],
+    ),
+    "not what a resume by hand left behind": ((started(), change(3, 1), change(8, 2), resumed(5)), [(3, 1)]),
+    "not what was refused": (REFUSED, [(3, 1), (4, 3)]),  # the last had no time for an answer
+    "a repeated one has no answer": ((*REFUSED, recovered(0), change(3, 1), answer(False)), [(3, 1), (4, 3)]),
+    "not what a later command set": ((started(), change(3, 1), recovered(2, eval_every=5)), []),
+    "what was set after the command": ((started(), change(3, 1), recovered(2, eval_every=5), change(4, 2)), [(4, 2)]),
+}
+
+
+@pytest.mark.parametrize("case", REPEATED)
+def test_a_recovering_run_repeats_what_users_changed(write: Write, case: str) -> None:
+    events, wanted = REPEATED[case]
+    history = read_history(write("runs/a", *events), steps=False)
+    assert [(event.step, event.new) for event in history.interventions_from(0)] == wanted
+    assert [event.step for event in history.interventions_from(6)] == [step for step, _ in wanted if step >= 6]
+
+
+def test_flags_that_are_typed_again_do_not_undo_what_was_set_since(write: Write) -> None:
+    assert changed_flags(Path(), {"epochs": 3}) == {"epochs": 3}  # nothing was requested yet
+    folder = write("runs/a", started(config={"learning_rate": 0.001, "epochs": 2}))
+    assert changed_flags(folder, {"learning_rate": 0.001, "epochs": 3}) == {"epochs": 3}
+    write("runs/a", recovered(5, learning_rate=0.0005), change(6, 0.0002, "learning_rate"))
+    assert changed_flags(folder, {"learning_rate": 0.0005}) == {}
+    assert changed_flags(folder, {"learning_rate": 0.001}) == {"learning_rate": 0.001}
+
+
+def test_what_was_typed_stands_also_where_a_kill_came_before_it_was_saved(write: Write) -> None:
+    commands = (recovered(4, eval_every=3), recovered(4, learning_rate=0.5), recovered(4, eval_every=7))
+    folder = write("runs/a", started(), *commands)
+    history = read_history(folder)
+    assert history.changes_since(1) == history.changes_since(2) == {"eval_every": 7, "learning_rate": 0.5}
+    assert history.changes_since(3) == {"eval_every": 7}
+    history = read_history(write("runs/a", resumed(2, epochs=9)))  # from another state: the others are left behind
+    assert history.changes_since(1) == {"epochs": 9} and history.changes_since(5) == {}
+
+
+def test_a_state_after_the_step_that_a_run_went_back_to_is_left_behind(write: Write) -> None:
+    history = read_history(write("runs/a", started(), steps(1, 10), resumed(5)))
+    assert history.left_behind(10, seq=2) and not history.left_behind(5, seq=2)
+    assert not history.left_behind(10, seq=3)  # saved after it went back
