@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import accumulate
+from math import prod
 
 from fundamentallm.config.config import Config
 from fundamentallm.errors import UserError
@@ -39,10 +40,26 @@ def choose_stride(config: Config, lengths: Sequence[int], tokens: int) -> int:
     return max(1, length // 8)
 
 
+def parameter_shapes(config: Config, vocab_size: int) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the model's parameters by name: the one description of its size.
+
+    The number of parameters, the memory, the optimizer's state and the check of a checkpoint are computed from it, and
+    a `Transformer` asserts that it has these parameters. The output layer has none: it shares the embedding's.
+    """
+    D, ff = config.model_dim, config.ff_width
+    block = {
+        "attention.qkv.weight": (3 * D, D),
+        "attention.out.weight": (D, D),
+        "feed_forward.up.weight": (ff, D),
+        "feed_forward.down.weight": (D, ff),
+    }
+    blocks = {f"blocks.{n}.{name}": shape for n in range(config.num_layers) for name, shape in block.items()}
+    return {"embedding.weight": (vocab_size, D), **blocks}
+
+
 def count_parameters(config: Config, vocab_size: int) -> int:
-    """Trainable numbers of the model; the embedding is shared with the output."""
-    block = 4 * config.model_dim**2 + 2 * config.model_dim * config.ff_width
-    return vocab_size * config.model_dim + config.num_layers * block
+    """Count the trainable numbers of the model."""
+    return sum(map(prod, parameter_shapes(config, vocab_size).values()))
 
 
 def count_memory(config: Config, vocab_size: int) -> int:

@@ -1,17 +1,24 @@
-"""Randomness as a pure function: the same (seed, step, place) gives the same bits, on every device, in any order.
+"""Dropout masks as a pure function: the same (seed, step, layer, row) gives the same bits, on every device.
 
-A counter is hashed instead of a generator advanced, so nothing that happens in between (an evaluation, a sample, a
-restart, another split of the batch) can change what a step draws.
+The usual dropout draws from a generator that advances with every call, so an evaluation, a sample, a resume or another
+split of the batch changes every mask that follows. Here nothing advances. A number is the hash of the place where it is
+needed (a counter-based generator; Salmon et al. 2011, as in JAX):
+
+    seed, step -> key of the step -> key of the layer -> key of the row -> bits of the activation
+
+- A checkpoint therefore holds no state of a generator: a resumed run knows its step, and with it all its masks.
+- A batch whose gradient is accumulated in parts drops what the same batch would drop as one.
+- The data's order and its augmentation take their keys from `fold_in` too, with (seed, epoch).
 """
 
 import torch
 from torch import Tensor
 
-GOLDEN = 0x9E3779B9
+GOLDEN = 0x9E3779B9  # 2^32 / golden ratio: multiples of it spread evenly over 32 bits, however few there are
 
 
 def fold_in(*numbers: int) -> int:
-    """64 well mixed bits of some integers (the finalizer of splitmix64, Steele et al. 2014)."""
+    """Hash integers, in their order, to a key of 64 well mixed bits (splitmix64's finalizer; Steele et al. 2014)."""
     state = 0
     for number in numbers:
         state = (state + number + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
@@ -22,49 +29,52 @@ def fold_in(*numbers: int) -> int:
 
 
 def random_bits(key: int, count: int, device: torch.device) -> Tensor:
-    """`count` whole numbers from 0 to 2^24 - 1, a function of `key`."""
-    words = torch.arange(count, dtype=torch.int32, device=device) * _signed(GOLDEN) + _signed(fold_in(key))
-    return (_hash(words) >> 8) & 0xFFFFFF
+    """Return `count` uniform whole numbers from 0 to 2^24 - 1, a function of `key` alone; int32, (count,)."""
+    counter = torch.arange(count, dtype=torch.int32, device=device) * _int32(GOLDEN)
+    return (_hash(counter + _int32(fold_in(key))) >> 8) & 0xFFFFFF
 
 
 class DropoutMasks:
-    """Dropout masks of one training step, for the rows of its batch that are computed now.
+    """All dropout masks of one forward pass.
 
     Args:
         key: of the step, from `fold_in(seed, step)`.
-        layers: how many places of the model drop something.
-        first_row: the place of the first row in the whole batch, so that a batch that is computed in parts draws
-            what it would draw as one.
+        layers: how many layers of the model drop something; their ids are 0 to layers - 1.
+        first_row: the place of the first row in the step's whole batch, of which `rows` rows are computed now.
+        p: the probability that an activation is dropped.
     """
 
     def __init__(self, key: int, layers: int, first_row: int, rows: int, p: float, device: torch.device) -> None:
         self.p = p
-        self._cut = round(p * 65536) - 32768
-        self.scale = 65536 / (65536 - round(p * 65536))  # exactly what the 16-bit cut keeps
-        # tensors, not numbers: a compiled model would be compiled anew for each number
-        keys = [_signed(fold_in(key, layer)) for layer in range(layers)]
-        self._keys = torch.tensor(keys, dtype=torch.int32).to(device)
+        # p is rounded to 1/65536. What survives is scaled by exactly the share that survives, so its mean is unchanged.
+        dropped = round(p * 65536)
+        self.scale = 65536 / (65536 - dropped)
+        self._threshold = dropped - 32768  # int16 numbers start at -32768
+        # Keys and rows are tensors, not numbers: torch.compile would compile the model anew for each number.
+        keys = [_int32(fold_in(key, layer)) for layer in range(layers)]
+        self._layer_keys = torch.tensor(keys, dtype=torch.int32).to(device)
         self._rows = torch.arange(first_row, first_row + rows, dtype=torch.int32, device=device)
 
     def mask(self, layer: int, like: Tensor) -> Tensor:
-        """Ones where an activation survives, zeros with probability p; like `like`, (B, T, D)."""
+        """Return ones where an activation survives and zeros where it is dropped; like `like`, (B, T, D)."""
         size = like[0].numel()
-        row_key = _hash(self._rows * _signed(GOLDEN) + self._keys[layer])
-        counter = torch.arange((size + 1) // 2, dtype=torch.int32, device=like.device) * _signed(GOLDEN)
-        words = _hash(row_key[:, None] + counter)  # (B, size / 2): two 16-bit numbers in each
-        return (words.view(torch.int16)[:, :size] >= self._cut).to(like.dtype).view_as(like)
+        row_keys = _hash(self._rows * _int32(GOLDEN) + self._layer_keys[layer])  # (B,)
+        # Each 32-bit hash serves two activations, as two 16-bit numbers: half the hashing, which is most of the cost.
+        counter = torch.arange((size + 1) // 2, dtype=torch.int32, device=like.device) * _int32(GOLDEN)
+        bits = _hash(row_keys[:, None] + counter)  # (B, T D / 2)
+        return (bits.view(torch.int16)[:, :size] >= self._threshold).to(like.dtype).view_as(like)
 
 
-def _hash(words: Tensor) -> Tensor:
-    """Mix int32 words in place (constants: Wellons' search for low bias, 2018)."""
-    words ^= (words >> 16) & 0xFFFF  # `>>` keeps the sign: mask it away
-    words *= _signed(0x7FEB352D)
-    words ^= (words >> 15) & 0x1FFFF
-    words *= _signed(0x846CA68B)
-    words ^= (words >> 16) & 0xFFFF
-    return words
+def _hash(x: Tensor) -> Tensor:
+    """Mix int32 numbers in place (xor-shift-multiply with constants from Wellons' search for low bias, 2018)."""
+    x ^= (x >> 16) & 0xFFFF  # `>>` copies the sign bit into the gap: mask it away
+    x *= _int32(0x7FEB352D)
+    x ^= (x >> 15) & 0x1FFFF
+    x *= _int32(0x846CA68B)
+    x ^= (x >> 16) & 0xFFFF
+    return x
 
 
-def _signed(bits: int) -> int:
-    """The low 32 bits as int32 has them."""
+def _int32(bits: int) -> int:
+    """Return the number that int32 reads in the low 32 bits: torch has no arithmetic on unsigned 32-bit tensors."""
     return ((bits & 0xFFFFFFFF) ^ 0x80000000) - 0x80000000

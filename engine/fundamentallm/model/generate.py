@@ -1,8 +1,9 @@
 """Text from a model, token by token.
 
-- A static cache of keys and values; at the end of the context the last half of it is read again and writing goes on,
-  so every token is predicted from at least half a context, at positions that training has seen.
-- A generator of its own: sampling leaves no trace in anybody else's randomness.
+- A static cache of keys and values: a token costs one position, not the whole context anew.
+- At the end of the context its last half is read again and writing continues, so every token is predicted from at least
+  half a context, at positions that training has seen.
+- A generator of its own: sampling leaves no trace in anyone else's randomness.
 """
 
 from collections.abc import Iterator
@@ -32,15 +33,16 @@ class Sampling:
 
 
 class Decoder:
-    """The model as it is now, one position at a time.
+    """The model as it is now, one position at a time, for `samples` texts at once.
 
-    Made for speed: a handful of operations a layer, no modules, no autograd. Vectors are normalised to length 1; that
-    RMSNorm makes them longer by the root of their width is folded into the weights that follow.
+    The same function as `Transformer.forward`, written for speed: a handful of operations a layer, no modules, no
+    autograd. An RMSNorm makes a vector of width D the root of D long; here vectors are made 1 long, and the root is
+    folded into the weights that follow.
     """
 
     def __init__(self, model: Transformer, samples: int) -> None:
-        self._embedding, self._angles = model.embedding.weight.detach(), model.rope_freqs
-        self._heads, (self.length, half) = model.blocks[0].attention.heads, model.rope_freqs.shape
+        self._embedding, self._freqs = model.embedding.weight.detach(), model.freqs
+        self._heads, (self.length, half) = model.blocks[0].attention.heads, model.freqs.shape
         self._width, root = 2 * half, self._embedding.shape[1] ** 0.5
         self._blocks = [
             (
@@ -52,30 +54,47 @@ class Decoder:
             for block in model.blocks
         ]
         self._root, self._logits = root, self._embedding.mT.contiguous() * root
-        self.position = 0
         shape = (len(self._blocks), samples, self._heads, self.length, self._width)
         self._keys, self._values = self._embedding.new_zeros(shape), self._embedding.new_zeros(shape)
+        self._read: list[Tensor] = []  # the tokens in the cache, in pieces (B, T)
 
-    def read(self, tokens: Tensor) -> Tensor:
-        """Logits (B, V) after `tokens` (B, T): a first piece of text of any length, later one token each."""
+    @property
+    def context(self) -> Tensor:
+        """The tokens that the next one is predicted from, (B, T)."""
+        return torch.cat(self._read, 1)
+
+    def prefill(self, tokens: Tensor) -> Tensor:
+        """Start anew with `tokens` (B, T), all positions at once; returns the logits (B, V) after them."""
+        assert tokens.shape[1] <= self.length, "longer than the context"
+        self._read, self.position = [], 0
+        return self._forward(tokens)
+
+    def decode(self, tokens: Tensor) -> Tensor:
+        """Read one more token of each text, (B, 1); returns the logits (B, V) after it."""
+        if self.position == self.length:
+            return self.prefill(torch.cat((self.context, tokens), 1)[:, -max(1, self.length // 2) :])
+        return self._forward(tokens)
+
+    def _forward(self, tokens: Tensor) -> Tensor:
         (B, T), start = tokens.shape, self.position
-        assert start == 0 or T == 1
-        assert start + T <= self.length, "the context is full"
-        turns = self._angles[start : start + T, None, None]  # (T, 1, 1, K / 2)
+        self._read.append(tokens)
+        self.position = end = start + T
+        freqs = self._freqs[start:end, None, None]  # (T, 1, 1, K / 2)
         x = _unit(F.embedding(tokens.flatten(), self._embedding)) * self._root  # (B T, D)
         for layer, (qkv, out, up, down) in enumerate(self._blocks):
-            keys, values = self._keys[layer], self._values[layer]
+            keys, values = self._keys[layer], self._values[layer]  # (B, H, length, K)
             parts = (_unit(x) @ qkv).view(B, T, 3, self._heads, self._width)
-            both = torch.view_as_complex(_unit(parts[:, :, :2]).view(B, T, 2, self._heads, -1, 2)) * turns
-            q, k = torch.view_as_real(both).view(B, T, 2, self._heads, -1).transpose(1, 3).unbind(2)  # (B, H, T, K)
-            keys[:, :, start : start + T] = k
-            values[:, :, start : start + T] = parts[:, :, 2].transpose(1, 2)
+            turned = torch.view_as_complex(_unit(parts[:, :, :2]).view(B, T, 2, self._heads, -1, 2)) * freqs
+            q, k = torch.view_as_real(turned).view(B, T, 2, self._heads, -1).transpose(1, 3).unbind(2)  # (B, H, T, K)
+            keys[:, :, start:end] = k
+            values[:, :, start:end] = parts[:, :, 2].transpose(1, 2)
+            # One token may see all that is cached; only a longer piece needs the causal mask.
+            # The usual scale 1 / root(K) and twice the folded root(K), of q and of k, make root(K).
             y = F.scaled_dot_product_attention(
-                q, keys[:, :, : start + T], values[:, :, : start + T], is_causal=T > 1, scale=self._width**0.5
+                q, keys[:, :, :end], values[:, :, :end], is_causal=T > 1, scale=self._width**0.5
             )
             x = torch.addmm(x, y.transpose(1, 2).reshape(x.shape), out)
             x = torch.addmm(x, (_unit(x) @ up).relu_().square_(), down)
-        self.position = start + T
         logits: Tensor = _unit(x.view(B, T, -1)[:, -1]) @ self._logits
         return logits
 
@@ -86,38 +105,36 @@ def stream(
 ) -> Iterator[tuple[list[int], list[float]]]:
     """Yield, `max_tokens` times, the next token of each sample and the probability that the model gave it.
 
-    The same seed gives the same tokens. A prompt longer than the context counts with its end.
+    The same seed gives the same tokens. Of a prompt longer than the context, only its end is read.
     """
     device = model.embedding.weight.device
-    dice = torch.Generator(device)
+    rng = torch.Generator(device)
     if sampling.seed is None:
-        dice.seed()
+        rng.seed()
     else:
-        dice.manual_seed(sampling.seed % 2**63)  # any whole number will do
+        rng.manual_seed(sampling.seed % 2**63)  # torch takes no larger ones
     decoder = Decoder(model, samples)
-    text = [torch.tensor([prompt[-decoder.length :]] * samples, device=device)]  # (B, T) and then (B, 1) each
-    logits = decoder.read(text[0])
+    logits = decoder.prefill(torch.tensor([prompt[-decoder.length :]] * samples, device=device))
     for left in range(max_tokens, 0, -1):
         with one_thread(device):
-            wanted = logits
+            adjusted = logits
             if sampling.repetition_penalty != 1:
-                wanted = penalise(logits, torch.cat(text, 1)[:, -decoder.length :], sampling.repetition_penalty)
-            tokens = pick(wanted, sampling, dice)  # (B, 1)
+                adjusted = penalise(logits, decoder.context, sampling.repetition_penalty)
+            tokens = sample_token(adjusted, sampling, rng)  # (B, 1)
             probability = logits.softmax(-1).gather(1, tokens)
         yield tokens[:, 0].tolist(), probability[:, 0].tolist()
         if left == 1:
-            return
-        text.append(tokens)
-        if decoder.position == decoder.length:
-            text = [torch.cat(text, 1)[:, -max(1, decoder.length // 2) :]]
-            decoder.position = 0
+            return  # nothing follows the last token: do not read it
         with one_thread(device):
-            logits = decoder.read(text[-1])
+            logits = decoder.decode(tokens)
 
 
 @contextmanager
 def one_thread(device: torch.device) -> Iterator[None]:
-    """One token is too little work to share: on a busy CPU a second thread makes it five times slower."""
+    """Compute with one CPU thread: one token is too little work to share.
+
+    On a busy CPU a second thread makes it five times slower. The old number is restored: the caller may be training.
+    """
     threads = torch.get_num_threads()
     if device.type == "cpu":
         torch.set_num_threads(1)
@@ -127,37 +144,44 @@ def one_thread(device: torch.device) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def pick(logits: Tensor, sampling: Sampling, dice: torch.Generator) -> Tensor:
-    """One token for each row of `logits` (B, V); shape (B, 1)."""
+def sample_token(logits: Tensor, sampling: Sampling, rng: torch.Generator) -> Tensor:
+    """Pick one token for each row of `logits` (B, V); int64, (B, 1)."""
     if sampling.temperature == 0:
         return logits.argmax(-1, keepdim=True)
-    below = logits - logits.amax(-1, keepdim=True)  # nothing overflows, however cold
+    below = logits - logits.amax(-1, keepdim=True)  # at most 0: nothing overflows, however low the temperature
     probability = (below / max(sampling.temperature, 1e-30)).softmax(-1)
-    kept = min(sampling.top_k, logits.shape[-1])
-    if not kept and sampling.top_p >= 1:
-        return race(probability, dice)
+    top_k = min(sampling.top_k, logits.shape[-1])
+    if not top_k and sampling.top_p >= 1:
+        return gumbel_max(probability, rng)
     ordered, order = probability.sort(descending=True, stable=True)
-    if kept:
-        ordered[:, kept:] = 0
+    if top_k:
+        ordered[:, top_k:] = 0
         ordered /= ordered.sum(-1, keepdim=True)
-    if sampling.top_p < 1:  # the fewest tokens that reach top_p together: cut what comes after it was reached
+    if sampling.top_p < 1:
+        # Nucleus sampling (Holtzman et al. 2020): the fewest tokens that reach top_p together. A token is cut when
+        # those before it have reached it already; the first is always kept.
         ordered[ordered.cumsum(-1) - ordered >= sampling.top_p] = 0
         ordered[:, 0].clamp_(min=1e-12)
-    return order.gather(1, race(ordered, dice))
+    return order.gather(1, gumbel_max(ordered, rng))
 
 
-def penalise(logits: Tensor, text: Tensor, penalty: float) -> Tensor:
-    """`logits` (B, V) in which the tokens of `text` (B, T) are less likely."""
-    used = logits.gather(1, text)
-    return logits.scatter(1, text, torch.where(used > 0, used / penalty, used * penalty))
+def penalise(logits: Tensor, context: Tensor, penalty: float) -> Tensor:
+    """Return `logits` (B, V) in which the tokens of `context` (B, T) are less likely (Keskar et al. 2019)."""
+    used = logits.gather(1, context)
+    return logits.scatter(1, context, torch.where(used > 0, used / penalty, used * penalty))
 
 
-def race(weights: Tensor, dice: torch.Generator) -> Tensor:
-    """One column for each row of `weights` (B, V), as likely as its weight; a third of `torch.multinomial`'s time."""
-    waits = torch.empty_like(weights).exponential_(generator=dice).clamp_min_(1e-30)
-    return (weights / waits).argmax(-1, keepdim=True)
+def gumbel_max(weights: Tensor, rng: torch.Generator) -> Tensor:
+    """Draw one column for each row of `weights` (B, V), as likely as its weight; int64, (B, 1).
+
+    The Gumbel-max trick argmax(log w + Gumbel noise), without its logarithms: exponential waiting times E / w race, and
+    the shortest is column i's with probability w_i / sum(w). It takes a third of `torch.multinomial`'s time.
+    """
+    exponential = torch.empty_like(weights).exponential_(generator=rng).clamp_min_(1e-30)
+    return (weights / exponential).argmax(-1, keepdim=True)
 
 
 def _unit(x: Tensor) -> Tensor:
+    """Scale each vector along the last axis to length 1."""
     length: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     return x / length.add_(1e-12)

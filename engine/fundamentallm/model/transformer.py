@@ -1,8 +1,11 @@
 """The transformer: decoder-only, as the field builds small ones today.
 
-- Rotary positions, RMSNorm before each sublayer and on queries and keys, squared ReLU, no biases, no gains, output
-  projections that start at zero, an embedding shared with the output.
-- Knows nothing of training: no loss, no device, no randomness of its own (dropout is handed in as `DropoutMasks`).
+- Positions are rotary (Su et al. 2021): queries and keys are turned, nothing is added to the embedding.
+- RMSNorm stands before each sublayer (pre-norm, Xiong et al. 2020), and on queries and keys, so that no logit of the
+  attention can explode (Henry et al. 2020). There are no gains and no biases.
+- The feed-forward layer's activation is the squared ReLU (So et al. 2021).
+- The embedding is shared with the output (Press and Wolf 2017).
+- Knows nothing of training: no loss, no device, no randomness of its own. Dropout is handed in as `DropoutMasks`.
 """
 
 from collections.abc import Sequence
@@ -12,31 +15,36 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fundamentallm.config.config import Config
+from fundamentallm.config.estimate import parameter_shapes
 from fundamentallm.model.dropout import DropoutMasks
 from fundamentallm.model.ops import apply_rope, rms_norm, rope_freqs, squared_relu
 
-# Shapes: B batch, T time, D model, H heads, K head width, F feed-forward, V vocabulary
+# Shapes: B batch, T time, D model, H heads, K head width (D / H), V vocabulary
 
 
 class Attention(nn.Module):
+    """Causal self-attention: a token takes from the values of those before it, by how its query fits their keys."""
+
     def __init__(self, config: Config) -> None:
         super().__init__()
         D = config.model_dim
         self.heads = config.num_heads
-        self.qkv = nn.Linear(D, 3 * D, bias=False)
+        self.qkv = nn.Linear(D, 3 * D, bias=False)  # one large product is faster than three
         self.out = nn.Linear(D, D, bias=False)
 
-    def forward(self, x: Tensor, angles: Tensor) -> Tensor:
+    def forward(self, x: Tensor, freqs: Tensor) -> Tensor:
         B, T, D = x.shape
         q, k, v = self.qkv(x).view(B, T, 3, self.heads, -1).unbind(2)  # each (B, T, H, K)
-        q, k = apply_rope(rms_norm(q), angles), apply_rope(rms_norm(k), angles)
-        # dropout stays out of here: with it, torch leaves its flash path and takes 3 to 6 times as long on a CPU
+        q, k = apply_rope(rms_norm(q), freqs), apply_rope(rms_norm(k), freqs)
+        # Dropout stays out of here: with it, torch leaves its flash path and takes 3 to 6 times as long on a CPU.
         y = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=True)
-        projected: Tensor = self.out(y.transpose(1, 2).reshape(B, T, D))
+        projected: Tensor = self.out(y.transpose(1, 2).reshape(B, T, D))  # (B, H, T, K) -> (B, T, H K)
         return projected
 
 
 class FeedForward(nn.Module):
+    """Two layers that work on each token for itself; two thirds of a block's weights, at the width of 4 D."""
+
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.up = nn.Linear(config.model_dim, config.ff_width, bias=False)
@@ -48,63 +56,71 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """Two sublayers; `Transformer` adds what they say to the residual stream."""
+    """Attention, then feed-forward; each reads the normalised residual stream and adds to it."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, depth: int) -> None:
         super().__init__()
         self.attention = Attention(config)
         self.feed_forward = FeedForward(config)
+        self.dropout_ids = 2 * depth + 1, 2 * depth + 2  # 0 is the embedding's
+
+    def forward(self, x: Tensor, freqs: Tensor, masks: DropoutMasks | None) -> Tensor:
+        first, second = self.dropout_ids
+        x = add(x, self.attention(rms_norm(x), freqs), masks, first)
+        return add(x, self.feed_forward(rms_norm(x)), masks, second)
 
 
 class Transformer(nn.Module):
-    """`forward` maps tokens (B, T) to logits (B, T, V)."""
+    """`forward` maps tokens (B, T) to the logits of what comes next (B, T, V)."""
 
-    rope_freqs: Tensor
+    freqs: Tensor
     blocks: Sequence[Block]  # a ModuleList
 
     def __init__(self, config: Config, vocab_size: int) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocab_size, config.model_dim)
-        self.dropout_layers = 2 * config.num_layers + 1  # places that drop something: the embedding and each sublayer
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))  # type: ignore[assignment]
-        width = config.model_dim // config.num_heads
-        self.register_buffer("rope_freqs", rope_freqs(config.max_seq_len, width), persistent=False)
+        self.blocks = nn.ModuleList(Block(config, depth) for depth in range(config.num_layers))  # type: ignore[assignment]
+        self.dropout_layers = 2 * config.num_layers + 1  # that drop something: the embedding and each sublayer
+        # Not persistent: it is computed from the configuration, so a checkpoint need not hold it.
+        freqs = rope_freqs(config.max_seq_len, config.model_dim // config.num_heads)
+        self.register_buffer("freqs", freqs, persistent=False)
+        found = {name: tuple(p.shape) for name, p in self.named_parameters()}
+        assert found == parameter_shapes(config, vocab_size), "what a checkpoint is checked against is another model"
         self._initialise(torch.Generator().manual_seed(config.seed))
 
     def forward(self, tokens: Tensor, masks: DropoutMasks | None = None) -> Tensor:
-        turns = self.rope_freqs[: tokens.shape[1]]
+        if masks is not None and not masks.p:
+            masks = None  # nothing to drop: the masks would only cost time
+        freqs = self.freqs[: tokens.shape[1]]
         x = rms_norm(self.embedding(tokens))  # (B, T, D)
-        if masks is not None and masks.p:
+        if masks is not None:
             x = x * masks.mask(0, x) * masks.scale
-        for depth, block in enumerate(self.blocks):
-            x = add(x, block.attention(rms_norm(x), turns), masks, 2 * depth + 1)
-            x = add(x, block.feed_forward(rms_norm(x)), masks, 2 * depth + 2)
-        return F.linear(rms_norm(x), self.embedding.weight)
+        for block in self.blocks:
+            x = block(x, freqs, masks)
+        return F.linear(rms_norm(x), self.embedding.weight)  # (B, T, V)
 
-    def _initialise(self, dice: torch.Generator) -> None:
-        """Raises KeyError for a parameter that it does not know."""
+    def _initialise(self, rng: torch.Generator) -> None:
+        """Draw the first weights from normal distributions, a function of the seed alone.
+
+        Layers that read from the residual stream keep the variance of what they read: std 1 / sqrt(width). Layers that
+        write to it start at zero, so that every block begins as the identity and gradients reach all depths alike. The
+        embedding is small, as it is the output too: the first loss is then that of guessing, log(V).
+
+        Raises:
+            KeyError: a parameter has no rule here.
+        """
         for name, p in self.named_parameters():
             kind = name.rsplit(".", 2)[-2]
             std = {"embedding": 0.02, "qkv": p.shape[-1] ** -0.5, "up": p.shape[-1] ** -0.5, "out": 0.0, "down": 0.0}
-            nn.init.normal_(p, std=std[kind], generator=dice)
-
-
-def shapes(config: Config, vocab_size: int) -> dict[str, tuple[int, ...]]:
-    """Of a model's parameters by name, without making any."""
-    D, F = config.model_dim, config.ff_width
-    block = {
-        "attention.qkv.weight": (3 * D, D),
-        "attention.out.weight": (D, D),
-        "feed_forward.up.weight": (F, D),
-        "feed_forward.down.weight": (D, F),
-    }
-    blocks = {f"blocks.{n}.{name}": shape for n in range(config.num_layers) for name, shape in block.items()}
-    return {"embedding.weight": (vocab_size, D), **blocks}
+            nn.init.normal_(p, std=std[kind], generator=rng)
 
 
 def add(x: Tensor, y: Tensor, masks: DropoutMasks | None, layer: int) -> Tensor:
-    """The residual stream with a sublayer's output, some of it dropped."""
-    if masks is None or not masks.p:
+    """Add a sublayer's output `y` to the residual stream `x`, both (B, T, D), with dropout on `y`.
+
+    Mask, scale and sum are one kernel: 2.5 ms at (32, 256, 128) on two cores, where `F.dropout` and a sum take 10.
+    """
+    if masks is None:
         return x + y
-    y = y.to(x.dtype)
+    y = y.to(x.dtype)  # under autocast the sublayer's output is 16-bit; the residual stream stays float32
     return torch.addcmul(x, y, masks.mask(layer, y), value=masks.scale)

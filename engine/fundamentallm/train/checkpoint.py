@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, resolve
+from fundamentallm.config.estimate import parameter_shapes
 from fundamentallm.data.tokenizer import Tokenizer
 from fundamentallm.errors import UserError
-from fundamentallm.model.transformer import shapes
 from fundamentallm.run.events import LARGEST, from_values
 from fundamentallm.run.folder import sync_folder
 from fundamentallm.train.optimizer import state_shapes
@@ -154,7 +154,7 @@ def peek(path: Path) -> Counters | None:
 
 
 def _checked(path: Path, content: Any, size: int) -> Checkpoint:
-    """A checkpoint whose parts have the types and shapes that its configuration says.
+    """A checkpoint whose parts have the types and parameter_shapes that its configuration says.
 
     The file may be a stranger's: nothing that it asks for may be larger than itself, `size` bytes.
     """
@@ -219,7 +219,7 @@ def _fit(checkpoint: Checkpoint, config: Config, size: int) -> bool:
         return False
     if sum(4 * tensor.numel() for tensor in tensors) > size:
         return False
-    model = shapes(config, len(checkpoint.vocabulary))
+    model = parameter_shapes(config, len(checkpoint.vocabulary))
     found = (
         {name: tuple(tensor.shape) for name, tensor in part.items()}
         for part in (checkpoint.model, checkpoint.optimizer)

@@ -1,12 +1,14 @@
 """The optimizer: Muon for the blocks' matrices and AdamW for the rest, or AdamW for all.
 
 - Does one thing: move the weights along their gradients. Schedules, clipping and accumulation live elsewhere.
-- Its state is named tensors, as checkpoints keep them.
+- Its state is named tensors, as checkpoints keep them; `state_shapes` describes them.
 - `learning_rate` is textbook for AdamW alone; with Muon, a matrix's step is `MUON_FACTOR` times and the embedding's
   `EMBEDDING_FACTOR` times as long. Weight decay is the learning rate times `weight_decay` everywhere.
 """
 
 from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,16 +24,15 @@ class Optimizer:
     """Holds the state of `kind` ("muon" or "adamw") for the parameters of `model`."""
 
     def __init__(self, model: nn.Module, kind: str) -> None:
-        named = dict(model.named_parameters())
-        self._muon = {name: p for name, p in named.items() if kind == "muon" and name.startswith("blocks.")}
-        self._adamw = {name: p for name, p in named.items() if name not in self._muon}
+        parameters = dict(model.named_parameters())
+        muon, adamw = split_parameters(parameters, kind)
+        self._muon = {name: parameters[name] for name in muon}
+        self._adamw = {name: parameters[name] for name in adamw}
         assert all(p.ndim == 2 for p in self._muon.values()), "Muon is for matrices"
         self._embedding_factor = EMBEDDING_FACTOR if kind == "muon" else 1.0
-        device = next(iter(named.values())).device
-        self._count = torch.zeros((), dtype=torch.float32, device=device)
-        self._momentum = {name: torch.zeros_like(p) for name, p in self._muon.items()}
-        self._mean = {name: torch.zeros_like(p) for name, p in self._adamw.items()}
-        self._square = {name: torch.zeros_like(p) for name, p in self._adamw.items()}
+        device = next(iter(parameters.values())).device
+        shapes = state_shapes({name: tuple(p.shape) for name, p in parameters.items()}, kind)
+        self._state = {name: torch.zeros(shape, device=device) for name, shape in shapes.items()}
 
     @torch.no_grad()
     def step(self, learning_rate: float, weight_decay: float, ok: Tensor | None = None) -> None:
@@ -42,6 +43,7 @@ class Optimizer:
                 a step that is not finite without waiting for the host. None: the host has looked.
         """
         if ok is not None:
+            # Not `p.grad * ok`: NaN times 0 is NaN.
             for p in (*self._muon.values(), *self._adamw.values()):
                 assert p.grad is not None
                 p.grad = torch.where(ok > 0, p.grad, 0.0)
@@ -49,70 +51,90 @@ class Optimizer:
         self._step_adamw(learning_rate, weight_decay, ok)
 
     def _step_adamw(self, learning_rate: float, weight_decay: float, ok: Tensor | None) -> None:
-        self._count += 1 if ok is None else ok
-        refused, factor = None if ok is None else 1 - ok, self._embedding_factor
+        """Take a step of AdamW (Loshchilov and Hutter 2019)."""
+        count, factor = self._state["count"], self._embedding_factor
+        count += 1 if ok is None else ok
+        refused = None if ok is None else 1 - ok
         for name, p in self._adamw.items():
-            # the fused kernel itself: torch.optim.AdamW would import two seconds of torch._dynamo for it
             assert p.grad is not None
+            # The fused kernel is called directly: torch.optim.AdamW would import two seconds of torch._dynamo for it.
+            # The decay is divided by the factor that the kernel multiplies it by, as part of its learning rate.
             torch._fused_adamw_(
-                [p], [p.grad], [self._mean[name]], [self._square[name]], [], [self._count],
+                [p], [p.grad], [self._state[f"mean.{name}"]], [self._state[f"square.{name}"]], [], [count],
                 lr=learning_rate * factor, beta1=BETAS[0], beta2=BETAS[1], weight_decay=weight_decay / factor,
                 eps=EPSILON, amsgrad=False, maximize=False, found_inf=refused,
             )  # fmt: skip
             p.grad = None
 
     def _step_muon(self, learning_rate: float, weight_decay: float, ok: Tensor | None) -> None:
-        """Momentum, then the nearest orthogonal matrix as the step (Jordan et al. 2024); equal shapes at once."""
-        go = 1.0 if ok is None else ok
+        """Take a step of Muon (Jordan et al. 2024): momentum, made orthogonal, so that all directions move alike."""
+        moves = 1.0 if ok is None else ok
+        # Matrices of one shape are made orthogonal in one batch: fewer and larger products.
         alike: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
         for name, p in self._muon.items():
             assert p.grad is not None
-            momentum = self._momentum[name]
-            momentum += (p.grad - momentum) * ((1 - MOMENTUM) * go)
-            ahead = p.grad.lerp_(momentum, MOMENTUM)  # Nesterov's look ahead
-            p.mul_(1 - learning_rate * weight_decay * go)
+            momentum = self._state[f"momentum.{name}"]
+            momentum += (p.grad - momentum) * ((1 - MOMENTUM) * moves)
+            direction = p.grad.lerp_(momentum, MOMENTUM)  # Nesterov's look ahead
+            p.mul_(1 - learning_rate * weight_decay * moves)
             pieces = 3 if name.endswith("qkv.weight") else 1  # queries, keys and values are matrices of their own
-            for direction, weight in zip(ahead.chunk(pieces), p.chunk(pieces), strict=True):
-                alike[weight.shape[0], weight.shape[1]].append((direction, weight))
+            for piece, weight in zip(direction.chunk(pieces), p.chunk(pieces), strict=True):
+                alike[weight.shape[0], weight.shape[1]].append((piece, weight))
             p.grad = None
         for (rows, columns), pairs in alike.items():
-            steps = orthogonalise(torch.stack([direction for direction, _ in pairs]))
+            steps = orthogonalise(torch.stack([piece for piece, _ in pairs]))
+            # A tall matrix has more rows for the same number of singular values: its step is longer by the root.
             length = -learning_rate * MUON_FACTOR * max(1, rows / columns) ** 0.5
             for step, (_, weight) in zip(steps, pairs, strict=True):
-                weight.add_(step * (length * go))
+                weight.add_(step * (length * moves))
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Flat: "momentum.blocks.0...", "mean.embedding.weight", ..., "count"."""
-        groups = {"momentum": self._momentum, "mean": self._mean, "square": self._square}
-        named = {f"{group}.{name}": tensor for group, tensors in groups.items() for name, tensor in tensors.items()}
-        return {"count": self._count, **named}
+        """Return the live state by name: "count", "momentum.blocks.0...", "mean.embedding.weight", ..."""
+        return dict(self._state)
 
     def load_state_dict(self, saved: dict[str, Tensor]) -> None:
-        for name, tensor in self.state_dict().items():
+        """Copy a saved state into this one.
+
+        Raises:
+            KeyError: a tensor is missing.
+        """
+        for name, tensor in self._state.items():
             tensor.copy_(saved[name])
 
 
-def state_shapes(parameters: dict[str, tuple[int, ...]], kind: str) -> dict[str, tuple[int, ...]]:
-    """Of an optimizer's state by name, for parameters of these shapes."""
-    state: dict[str, tuple[int, ...]] = {"count": ()}
-    for name, shape in parameters.items():
-        groups = ("momentum",) if kind == "muon" and name.startswith("blocks.") else ("mean", "square")
-        state |= {f"{group}.{name}": shape for group in groups}
-    return state
+def split_parameters(parameters: Mapping[str, Any], kind: str) -> tuple[list[str], list[str]]:
+    """Return the names of the parameters that Muon moves, and of those that AdamW moves."""
+    muon = [name for name in parameters if kind == "muon" and name.startswith("blocks.")]
+    return muon, [name for name in parameters if name not in muon]
+
+
+def state_shapes(parameters: Mapping[str, tuple[int, ...]], kind: str) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of an optimizer's state by name, for parameters of these shapes.
+
+    Muon keeps one tensor a parameter, the momentum; AdamW two, the running means of the gradient and of its square.
+    """
+    muon, adamw = split_parameters(parameters, kind)
+    groups = {"momentum": muon, "mean": adamw, "square": adamw}
+    named = {f"{group}.{name}": parameters[name] for group, names in groups.items() for name in names}
+    return {"count": (), **named}
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:
-    """The nearest matrices with singular values near 1, by five Newton-Schulz steps (coefficients: Jordan et al.).
+    """Return the nearest matrices whose singular values are all about 1, by five Newton-Schulz steps.
+
+    A step is the odd polynomial a x + b (x x^T) x + c (x x^T)^2 x, which acts on the singular values alone. These
+    coefficients (Jordan et al. 2024) lift small ones fast and let them end anywhere from 0.7 to 1.2, which is enough.
+    There are only matrix products in it, no decomposition, so that it runs well on a GPU, and in 16 bits.
 
     Args:
         matrices: (N, rows, columns), any scale.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = matrices.shape[1] > matrices.shape[2]
-    x = matrices.mT if tall else matrices
+    x = matrices.mT if tall else matrices  # the smaller of x x^T and x^T x
     if x.device.type == "cuda":
-        x = x.bfloat16()
-    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
+        x = x.bfloat16()  # enough for a direction
+    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)  # the iteration needs singular values of at most 1
     for _ in range(5):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)

@@ -1,4 +1,4 @@
-"""The learning rate of every step, as a pure function of the step."""
+"""The learning rate of every step, as a pure function of the step: a resumed run needs no state of it."""
 
 from collections.abc import Callable
 from math import cos, pi
@@ -7,12 +7,12 @@ FLOOR = 0.1  # of the peak, where a schedule ends
 
 
 def warmup(total: int, wanted: int | None) -> int:
-    """Steps of warm-up: `wanted`, but at most a tenth of the run; a twentieth when None."""
+    """Return the steps of warm-up: `wanted`, but at most a tenth of the run; a twentieth of it when None."""
     return total // 20 if wanted is None else min(wanted, total // 10)
 
 
 def learning_rate(step: int, total: int, peak: float, schedule: str, warmup_steps: int) -> float:
-    """The learning rate of `step` (0 to total - 1).
+    """Return the learning rate of `step` (0 to total - 1).
 
     It rises in a line and reaches `peak` exactly in the last step of the warm-up; all but the constant schedule reach
     the floor exactly in the last step of the run.
@@ -27,10 +27,11 @@ def _above_floor(share: float) -> float:
     return FLOOR + (1 - FLOOR) * share
 
 
+# The share of the peak, given the share of the steps after the warm-up that is done.
 SHAPES: dict[str, Callable[[float], float]] = {
     "constant": lambda done: 1.0,
-    "cosine": lambda done: _above_floor((1 + cos(pi * done)) / 2),
+    "cosine": lambda done: _above_floor((1 + cos(pi * done)) / 2),  # Loshchilov and Hutter 2017
     "linear": lambda done: _above_floor(1 - done),
     "step": lambda done: FLOOR ** (min(int(4 * done), 3) / 3),  # four equal stretches, each a cube root of ten lower
-    "wsd": lambda done: _above_floor(min(1.0, (1 - done) / 0.2)),  # stable, then linear over the last fifth
+    "wsd": lambda done: _above_floor(min(1.0, (1 - done) / 0.2)),  # warm up, stay, decay over the last fifth (Hu 2024)
 }

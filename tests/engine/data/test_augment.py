@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from fundamentallm.config.config import Config, ConfigError, Layer, resolve
-from fundamentallm.data.augment import PUNCTUATION, Augmenter
-from fundamentallm.data.corpus import encode
+from fundamentallm.data.corpus import PUNCTUATION, Augmenter, encode
 from fundamentallm.data.tokenizer import Tokenizer
 from fundamentallm.run import commands
 from fundamentallm.run.events import Evaluated

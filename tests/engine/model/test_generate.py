@@ -14,7 +14,7 @@ from fundamentallm.cli.generate import ROWS, RULE, Writer
 from fundamentallm.config.config import Config
 from fundamentallm.data.tokenizer import Tokenizer
 from fundamentallm.errors import UserError
-from fundamentallm.model.generate import Decoder, Sampling, penalise, pick, stream
+from fundamentallm.model.generate import Decoder, Sampling, penalise, sample_token, stream
 from fundamentallm.model.transformer import Transformer
 
 V = 9
@@ -51,9 +51,9 @@ def test_the_cached_decode_is_the_full_forward(model: Transformer, first: int) -
     with torch.inference_mode():
         full = model(text)
         decoder = Decoder(model, 2)
-        torch.testing.assert_close(decoder.read(text[:, :first]), full[:, first - 1], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(decoder.prefill(text[:, :first]), full[:, first - 1], atol=1e-4, rtol=1e-4)
         for t in range(first, 16):
-            torch.testing.assert_close(decoder.read(text[:, t : t + 1]), full[:, t], atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(decoder.decode(text[:, t : t + 1]), full[:, t], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("prompt", [[1], [1, 2, 3], list(range(V)) * 4])
@@ -105,7 +105,7 @@ PROBABILITY = torch.tensor([0.05, 0.4, 0.1, 0.3, 0.15])
 def support(n: int = 4000, **how: float) -> dict[int, float]:
     """How often each token is picked."""
     dice = torch.Generator().manual_seed(0)
-    picked = pick(PROBABILITY.log().expand(n, 5), Sampling(**{"temperature": 1.0, **how}), dice)  # type: ignore[arg-type]
+    picked = sample_token(PROBABILITY.log().expand(n, 5), Sampling(**{"temperature": 1.0, **how}), dice)  # type: ignore[arg-type]
     values, counts = picked.unique(return_counts=True)
     return {int(value): int(count) / n for value, count in zip(values, counts, strict=True)}
 

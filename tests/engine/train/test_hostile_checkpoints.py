@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fundamentallm.config.config import Config
+from fundamentallm.config.estimate import parameter_shapes
 from fundamentallm.errors import UserError
-from fundamentallm.model.transformer import Transformer, shapes
+from fundamentallm.model.transformer import Transformer
 from fundamentallm.train import checkpoint as module
 from fundamentallm.train.checkpoint import Checkpoint, load, save
 from fundamentallm.train.optimizer import Optimizer, state_shapes
@@ -78,7 +79,7 @@ def test_the_shapes_that_a_checkpoint_must_have_are_those_of_model_and_optimizer
 ) -> None:
     config = small(optimizer=optimizer, **changes)
     model = Transformer(config, 11)
-    told = shapes(config, 11)
+    told = parameter_shapes(config, 11)
     assert {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()} == told
     state = Optimizer(model, optimizer).state_dict()
     assert {name: tuple(tensor.shape) for name, tensor in state.items()} == state_shapes(told, optimizer)
@@ -93,9 +94,9 @@ def test_bombs_are_refused_before_they_take_memory_or_time(state: Checkpoint, sa
     }
     wide = dict.fromkeys(state.model, torch.zeros(1).expand(HUGE))
     bombs["expanded"] = forge(state, tmp_path / "expanded.pt", model=wide)
-    # a model of 1.3 TB whose tensors have the right shapes, and all share one number
+    # a model of 1.3 TB whose tensors have the right parameter_shapes, and all share one number
     config = {**state.config, "model_dim": 16384, "num_heads": 2, "num_layers": 256, "ff_dim": None}
-    known = shapes(Config(**{**config, "data": ()}), len(state.vocabulary))
+    known = parameter_shapes(Config(**{**config, "data": ()}), len(state.vocabulary))
     one = torch.tensor(0.0)
     bombs["shaped"] = forge(
         state, tmp_path / "shaped.pt", config=config, model={n: one.expand(s) for n, s in known.items()},
@@ -213,7 +214,7 @@ def test_texts_that_no_run_writes_are_refused(state: Checkpoint, tmp_path: Path)
 
 def tiny(config: dict[Any, Any]) -> Checkpoint:
     """A state of two characters and the smallest model, whatever its configuration says."""
-    known = shapes(Config(model_dim=4, num_layers=1, num_heads=2), 2)
+    known = parameter_shapes(Config(model_dim=4, num_layers=1, num_heads=2), 2)
     model = {name: torch.zeros(shape) for name, shape in known.items()}
     optimizer = {name: torch.zeros(shape) for name, shape in state_shapes(known, "muon").items()}
     return Checkpoint(model, optimizer, {}, config, "ab", "", 1, "2", "cpu", False)
