@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         from fundamentallm.config.files import load_config, load_preset
-        from fundamentallm.paths import named
+        from fundamentallm.paths import user_path
         from fundamentallm_tui.state.launch import Options
 
         attach, library = _run_to_show(options)
@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
         typed = {"data": [options.data] if options.data else None, "output_dir": options.output_dir}
         chosen = Options(
             preset=load_preset(name) if name else None,
-            config=load_config(named(options.config)) if options.config else Layer({}),
+            config=load_config(user_path(options.config)) if options.config else Layer({}),
             flags=flags_layer({name: value for name, value in typed.items() if value is not None}),
             start=options.start,
             attach=attach,

@@ -5,7 +5,7 @@ import time
 
 from rich.cells import cell_len, chop_cells, set_cell_size
 
-from fundamentallm.data.text import UNSAFE
+from fundamentallm.untrusted import UNSAFE
 
 
 def clean(text: str, *, newlines: bool = False) -> str:

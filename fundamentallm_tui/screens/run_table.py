@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fundamentallm.config.config import SETTINGS
 from fundamentallm.errors import UserError
-from fundamentallm.run.folder import JOURNAL
+from fundamentallm.run.events import JOURNAL
 from fundamentallm.run.history import RunSummary, find_runs, read_history, summarize
 from fundamentallm_tui.format import clean, shown
 

@@ -13,11 +13,11 @@ from textual.screen import ModalScreen, Screen
 from textual.widgets import Input, Static
 
 from fundamentallm.errors import UserError
+from fundamentallm.run.folder import delete_run
 from fundamentallm.run.history import RunSummary, changed_from_defaults
 from fundamentallm_tui import keys
 from fundamentallm_tui.format import clean, clip, fit, loss, millions, moment, shown, wrap
 from fundamentallm_tui.screens.dialogs import delete_question
-from fundamentallm_tui.screens.removal import remove_run
 from fundamentallm_tui.screens.run_list import RunList
 from fundamentallm_tui.screens.run_table import LIVE, ORDERS, RESUMABLE, all_runs, arrange, differences, spark_of
 
@@ -204,7 +204,7 @@ class Runs(Screen[Wanted]):
 
     def _delete(self, folder: Path) -> None:
         try:
-            left = remove_run(folder)
+            left = delete_run(folder)
         except UserError as error:
             self.notify(clean(str(error)), severity="error", markup=False)
             return

@@ -7,7 +7,8 @@ from pathlib import Path
 from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, changed_when_resuming, resolve, to_dict
 from fundamentallm.config.files import Preset
 from fundamentallm.errors import UserError
-from fundamentallm.run.folder import JOURNAL, LAST, choose_folder
+from fundamentallm.run.events import JOURNAL
+from fundamentallm.run.folder import LAST, choose_folder
 from fundamentallm.run.spec import RunSpec, stay_inside
 from fundamentallm_tui.state.store import FAILED, STOPPED, Store
 

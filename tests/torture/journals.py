@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from fundamentallm.run import events
-from fundamentallm.run.folder import JOURNAL
+from fundamentallm.run.events import JOURNAL
 from fundamentallm.run.journal import Journal
 from tests.torture.bench import KILLED, Bench, Lost, Row, kill_self
 from tests.torture.damages import copied

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from fundamentallm.run.commands import decode
+from fundamentallm.run.commands import COMMANDS, decode
 from fundamentallm.run.events import Evaluated
-from fundamentallm.run.folder import COMMANDS
 from fundamentallm.run.journal import Journal
 from fundamentallm.run.locks import RunLock
 from fundamentallm_tui.screens.runs import Runs

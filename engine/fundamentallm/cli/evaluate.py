@@ -11,7 +11,7 @@ from fundamentallm.cli.terminal import columns
 from fundamentallm.config.config import SETTINGS
 from fundamentallm.data.text import read_text
 from fundamentallm.errors import UserError
-from fundamentallm.paths import named
+from fundamentallm.paths import user_path
 from fundamentallm.run.events import to_line
 
 ROWS = {"device": SETTINGS["device"]}
@@ -59,7 +59,7 @@ def command(checkpoint: str, data: str, output: str | None, as_json: bool, **val
     Every token of the text but the first is predicted once, with the context that the model was trained with.
     """
     device_name = parse(ROWS, values)["device"]
-    target = None if output is None else named(output)
+    target = None if output is None else user_path(output)
     if target is not None and (target.is_dir() or not target.parent.is_dir()):
         raise UserError(f"--output {output}: {'is a folder' if target.is_dir() else 'its folder does not exist'}")
     text = read_text(data)

@@ -13,7 +13,7 @@ from fundamentallm.cli.terminal import plain
 from fundamentallm.config.config import SETTINGS
 from fundamentallm.config.settings import setting, table
 from fundamentallm.errors import UserError
-from fundamentallm.paths import named
+from fundamentallm.paths import user_path
 
 if TYPE_CHECKING:
     from fundamentallm.data.tokenizer import Tokenizer
@@ -112,7 +112,7 @@ def command(
     Standard output gets the prompt and its continuation and nothing else.
     """
     wanted = parse(ROWS, values)
-    target = None if output_file is None else named(output_file)
+    target = None if output_file is None else user_path(output_file)
     if target is not None and (target.is_dir() or not target.parent.is_dir()):
         raise UserError(f"--output-file {output_file}: {'is a' if target.is_dir() else 'is in no'} folder")
     if interactive and (prompt or target is not None):

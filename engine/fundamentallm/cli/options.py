@@ -10,7 +10,7 @@ from click.shell_completion import CompletionItem
 from fundamentallm.config.config import SETTINGS, Layer, unknown
 from fundamentallm.config.settings import Setting
 from fundamentallm.errors import UserError
-from fundamentallm.paths import named
+from fundamentallm.paths import user_path
 
 Function = Callable[..., Any]
 Completion = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
@@ -54,7 +54,7 @@ def parse(rows: Mapping[str, Setting], values: Mapping[str, Any]) -> dict[str, A
 
 def find_checkpoint(path: str, name: str) -> Path:
     """A checkpoint as a person names it: the file, or the folder of a run, which stands for its file `name`."""
-    given = named(path)
+    given = user_path(path)
     return given / name if given.is_dir() else given
 
 
@@ -105,7 +105,7 @@ def layers_of(preset: str | None, config_file: str | None) -> list[Layer]:
     from fundamentallm.config.files import load_config, load_preset
 
     layers = [load_preset(preset).layer] if preset is not None else []
-    return layers + ([load_config(named(config_file))] if config_file is not None else [])
+    return layers + ([load_config(user_path(config_file))] if config_file is not None else [])
 
 
 class Group(click.Group):

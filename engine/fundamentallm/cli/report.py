@@ -29,7 +29,7 @@ from fundamentallm.run.events import (
 )
 from fundamentallm.run.folder import BEST, FINAL, LAST
 from fundamentallm.run.history import changed_by, epochs_of
-from fundamentallm.run.spec import is_near
+from fundamentallm.untrusted import is_near
 
 CELLS = 10  # of the bar
 PROMPT = "Once upon a time"

@@ -17,7 +17,7 @@ from fundamentallm.cli.terminal import columns, complain, is_screen, one_line, q
 from fundamentallm.config.config import SETTINGS
 from fundamentallm.data.text import size
 from fundamentallm.errors import UserError
-from fundamentallm.paths import named
+from fundamentallm.paths import user_path
 from fundamentallm.run.events import to_line
 from fundamentallm.run.folder import LAST
 from fundamentallm.run.history import (
@@ -47,7 +47,7 @@ def list_(folder: str | None, as_json: bool) -> None:
 
     Without FOLDER: those below runs, and those whose folders lie in the current one.
     """
-    top = None if folder is None else named(folder)
+    top = None if folder is None else user_path(folder)
     if top is not None and not top.is_dir():
         raise UserError(f"{folder}: no such folder")
     runs = find_runs(top)
@@ -175,7 +175,7 @@ def export(run: str, target: str) -> None:
     if target == "-":
         print(buffer.getvalue(), end="")
         return
-    path = named(target)
+    path = user_path(target)
     if path.is_dir() or not path.parent.is_dir():
         raise UserError(f"--csv {target}: {'is a folder' if path.is_dir() else 'its folder does not exist'}")
     try:

@@ -12,7 +12,7 @@ from fundamentallm.cli.generate import ROWS, Writer, show
 from fundamentallm.cli.terminal import complain, plain
 from fundamentallm.config.config import unknown
 from fundamentallm.errors import UserError
-from fundamentallm.paths import named
+from fundamentallm.paths import user_path
 
 HELP = """Type a prompt and press enter; the model goes on from it.
 /set NAME VALUE   change a setting: {names}
@@ -109,7 +109,7 @@ class Talk:
         if not rest:
             raise UserError("/save: name a file")
         try:
-            named(rest).write_text("\n\n".join(self._said) + "\n", encoding="utf-8")
+            user_path(rest).write_text("\n\n".join(self._said) + "\n", encoding="utf-8")
         except OSError as error:
             raise UserError(f"/save {rest}: cannot be written: {error.strerror}") from None
 

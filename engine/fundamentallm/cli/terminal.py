@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import TextIO
 
-from fundamentallm.data.text import UNSAFE
+from fundamentallm.untrusted import UNSAFE
 
 LONGEST = 500  # characters of a cell
 

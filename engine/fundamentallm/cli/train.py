@@ -16,12 +16,12 @@ from fundamentallm.cli.terminal import complain, one_line, quoted
 from fundamentallm.config.config import Config, flags_layer, resolve
 from fundamentallm.config.files import load_config
 from fundamentallm.errors import NothingLeft, UserError
-from fundamentallm.paths import named
+from fundamentallm.paths import user_path
 from fundamentallm.process.prepare import prepare_folder
 from fundamentallm.process.signals import obeyed
-from fundamentallm.run.events import Event, Failed, Phase
-from fundamentallm.run.folder import CONFIG, ENGINE_LOG, JOURNAL, LAST, LOCK, choose_folder
-from fundamentallm.run.locks import RunLock
+from fundamentallm.run.events import JOURNAL, Event, Failed, Phase
+from fundamentallm.run.folder import CONFIG, ENGINE_LOG, LAST, choose_folder
+from fundamentallm.run.locks import LOCK, RunLock
 from fundamentallm.run.spec import RunSpec, changed_flags, overridden, stay_inside
 
 if TYPE_CHECKING:
@@ -74,10 +74,10 @@ def command(
         if layers:
             complain("--preset and --config are not used: the checkpoint brings its settings")
         checkpoint = find_checkpoint(resume_from, LAST)
-        folder = named(flags["output_dir"]) if "output_dir" in flags else checkpoint.parent
+        folder = user_path(flags["output_dir"]) if "output_dir" in flags else checkpoint.parent
         job = RunSpec(Config(), folder, checkpoint, flags)
         return do(job, dry_run, detach, reporter(folder, quiet, as_json), overwrite)
-    own, told = named(flags["output_dir"]) / CONFIG if auto else None, list[str]()
+    own, told = user_path(flags["output_dir"]) / CONFIG if auto else None, list[str]()
     if own is not None and not layers and not flags.get("data") and own.is_file():
         layer = load_config(own)  # the folder says what its run was, but not who else hears of it
         job = RunSpec(Config(), own.parent, changes=flags)

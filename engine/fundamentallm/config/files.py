@@ -12,13 +12,11 @@ import yaml
 from platformdirs import user_config_path
 
 from fundamentallm.config.config import SETTINGS, Config, Layer, Problem, to_dict, unknown
-from fundamentallm.config.settings import LONGEST
 from fundamentallm.errors import UserError
-from fundamentallm.paths import open_file, shipped
+from fundamentallm.paths import shipped
+from fundamentallm.untrusted import MAX_CONFIG_BYTES, MAX_CONFIG_ENTRIES, MAX_SETTING_CHARS, open_regular_file
 
 ABOUT = ("description", "expected_time")
-LARGEST = 1 << 20  # bytes; a configuration is one page
-MOST = 200  # settings in a file
 
 
 @dataclass(frozen=True)
@@ -89,9 +87,9 @@ def to_yaml(config: Config) -> str:
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, str], tuple[Problem, ...]]:
     """Values by key, "file, line N" by key, and what is wrong with single lines."""
     try:
-        with open_file(path) as file:
-            raw = file.read(LARGEST + 1)
-        if len(raw) > LARGEST:
+        with open_regular_file(path) as file:
+            raw = file.read(MAX_CONFIG_BYTES + 1)
+        if len(raw) > MAX_CONFIG_BYTES:
             raise UserError(f"{path}: is too large for a configuration")
         root = yaml.compose(raw.decode(), Loader=yaml.SafeLoader)
     except OSError as error:
@@ -109,8 +107,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, str], tuple[Problem, ..
         return {}, {}, ()
     if not isinstance(root, yaml.MappingNode):
         raise UserError(f"{path}, line 1: must be settings, one 'name: value' a line")
-    if len(root.value) > MOST:
-        raise UserError(f"{path}: has more than {MOST} settings, which no configuration has")
+    if len(root.value) > MAX_CONFIG_ENTRIES:
+        raise UserError(f"{path}: has more than {MAX_CONFIG_ENTRIES} settings, which no configuration has")
     values: dict[str, Any] = {}
     places: dict[str, str] = {}
     problems = []
@@ -132,11 +130,13 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, str], tuple[Problem, ..
 def _value(key: str, node: yaml.Node) -> Any:
     """What a node says. Lists of lists are not looked into: with aliases, ten lines may stand for a billion items."""
     if isinstance(node, yaml.ScalarNode) and key in ABOUT:
-        return str(node.value)[:LONGEST]  # words, also where they look like a number
+        return str(node.value)[:MAX_SETTING_CHARS]  # words, also where they look like a number
     listed = isinstance(node, yaml.SequenceNode) and key in SETTINGS and SETTINGS[key].kind is tuple
     items = node.value if listed else [node]
     if not all(isinstance(item, yaml.ScalarNode) for item in items):
         raise ValueError("it is neither one value nor a list of paths")
-    if any(len(item.value) > LONGEST for item in items):  # 1:1:1:..., a number to the base of 60, would take minutes
-        raise ValueError(f"it is longer than {LONGEST:,} characters")
+    if any(
+        len(item.value) > MAX_SETTING_CHARS for item in items
+    ):  # 1:1:1:..., a number to the base of 60, would take minutes
+        raise ValueError(f"it is longer than {MAX_SETTING_CHARS:,} characters")
     return yaml.SafeLoader("").construct_document(node)

@@ -8,10 +8,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, get_args, get_type_hints
 
 from fundamentallm.errors import UserError
-
-ENORMOUS = 10**60  # Python refuses to print a number of thousands of digits
-LONGEST = 4096  # characters of a text, as long as a path may be
-MOST = 300_000  # characters of all paths of a list: with them, a line of the journal stays short enough to be read
+from fundamentallm.untrusted import MAX_PATHS_CHARS, MAX_PRINTED_INTEGER, MAX_SETTING_CHARS
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,7 @@ class Setting:
             items = [raw] if isinstance(raw, str) else raw
             if not isinstance(items, (list, tuple)) or not all(isinstance(item, str) for item in items):
                 raise wrong
-            if max(map(len, items), default=0) > LONGEST or sum(map(len, items)) > MOST:
+            if max(map(len, items), default=0) > MAX_SETTING_CHARS or sum(map(len, items)) > MAX_PATHS_CHARS:
                 raise UserError(f"{_shown(raw)} is too long; a folder stands for the files in it")
             return tuple(items)
         if not isinstance(raw, (bool, int, float, str)):
@@ -83,11 +80,11 @@ class Setting:
             if not isinstance(raw, bool) and _shown(raw).strip().lower() not in words:
                 raise wrong
             return raw if isinstance(raw, bool) else words[_shown(raw).strip().lower()]
-        if isinstance(raw, bool) or (self.kind is str and isinstance(raw, int) and abs(raw) >= ENORMOUS):
+        if isinstance(raw, bool) or (self.kind is str and isinstance(raw, int) and abs(raw) >= MAX_PRINTED_INTEGER):
             raise wrong
         if self.kind is str:
-            if len(str(raw)) > LONGEST:
-                raise UserError(f"{_shown(raw)} is too long; {LONGEST:,} characters at most")
+            if len(str(raw)) > MAX_SETTING_CHARS:
+                raise UserError(f"{_shown(raw)} is too long; {MAX_SETTING_CHARS:,} characters at most")
             return str(raw)
         try:
             number = float(raw)
@@ -155,7 +152,7 @@ def closest(word: str, known: "tuple[str, ...] | list[str]") -> str | None:
 
 
 def _shown(raw: Any) -> str:
-    if isinstance(raw, int) and abs(raw) >= ENORMOUS:
+    if isinstance(raw, int) and abs(raw) >= MAX_PRINTED_INTEGER:
         return "an enormous number"
     if isinstance(raw, (dict, set, list, tuple)):  # a few lines may stand for more items than there is memory
         return "such a mapping" if isinstance(raw, dict) else "such a list"

@@ -1,17 +1,11 @@
 """Reading text files: what is text, what is wrong with a file that is not, what no screen should get. No torch."""
 
-import re
 from pathlib import Path
 
 from fundamentallm.data.download import missing_data_hint
 from fundamentallm.errors import UserError
-from fundamentallm.paths import named, open_file, shipped
-
-# Control characters command a terminal, marks of direction turn the rest of a line around, what has no width hides.
-UNSAFE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    "\ud800-\udfff\U000e0000-\U000e007f]"
-)
+from fundamentallm.paths import shipped, user_path
+from fundamentallm.untrusted import open_regular_file
 
 
 def read_text(path: str) -> str:
@@ -24,7 +18,7 @@ def read_text(path: str) -> str:
     if found.is_dir():
         raise UserError(f"{path}: is a folder; name a text file")
     try:
-        with open_file(found) as file:
+        with open_regular_file(found) as file:
             raw = file.read()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
@@ -63,7 +57,7 @@ def read_texts(paths: tuple[str, ...]) -> list[str]:
     """Every file that `paths` name, each a document of its own.
 
     Raises:
-        UserError: as `expand` and `read_text`, or no file is named.
+        UserError: as `expand` and `read_text`, or no file is user_path.
     """
     if not paths:
         raise UserError("no data: name a text file to learn from")
@@ -76,7 +70,7 @@ def find_data(path: str) -> Path:
     Raises:
         UserError: there is no such file; names the command that fetches it, if one does.
     """
-    given = named(path)
+    given = user_path(path)
     if given.exists():
         return given
     parts = Path(path).parts

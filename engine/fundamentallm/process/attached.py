@@ -7,12 +7,12 @@ import time
 from pathlib import Path
 
 from fundamentallm.errors import UserError
-from fundamentallm.paths import open_file
 from fundamentallm.run.commands import Command
-from fundamentallm.run.events import Event
-from fundamentallm.run.folder import ENGINE_LOG, JOURNAL
+from fundamentallm.run.events import JOURNAL, Event
+from fundamentallm.run.folder import ENGINE_LOG
 from fundamentallm.run.journal import JournalReader, tell
 from fundamentallm.run.locks import Watching, is_held
+from fundamentallm.untrusted import open_regular_file
 
 
 class Watched:
@@ -24,7 +24,7 @@ class Watched:
     def log_tail(self, lines: int = 10) -> list[str]:
         """The last lines of what the process printed."""
         try:
-            with open_file(self.folder / ENGINE_LOG) as file:
+            with open_regular_file(self.folder / ENGINE_LOG) as file:
                 file.seek(max(0, file.seek(0, 2) - 64 * 1024))
                 return file.read().decode("utf-8", "replace").splitlines()[-lines:]
         except OSError:

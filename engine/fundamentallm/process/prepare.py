@@ -5,8 +5,8 @@ from pathlib import Path
 from fundamentallm.config.estimate import estimate
 from fundamentallm.data.text import read_texts
 from fundamentallm.errors import UserError
-from fundamentallm.run.folder import check_folder
-from fundamentallm.run.locks import holder, is_held, move_aside
+from fundamentallm.run.folder import check_folder, move_aside
+from fundamentallm.run.locks import holder, is_held
 from fundamentallm.run.spec import RunSpec
 
 

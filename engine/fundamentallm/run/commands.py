@@ -7,9 +7,10 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
-from fundamentallm.run.events import from_values, to_line
+from fundamentallm.run.events import to_line
+from fundamentallm.untrusted import MAX_NAME_CHARS, from_values
 
-LONGEST_NAME = 100  # characters of what is not a text: ids, users, settings
+COMMANDS = "commands.jsonl"  # the file of a run
 
 
 def _who() -> str:
@@ -104,6 +105,6 @@ def decode(line: str | bytes) -> Command | None:
         return None
     kind = KINDS.get(values.pop("command"))
     command = None if kind is None else from_values(kind, values)
-    if command is None or max(len(command.id), len(command.who), len(getattr(command, "setting", ""))) > LONGEST_NAME:
+    if command is None or max(len(command.id), len(command.who), len(getattr(command, "setting", ""))) > MAX_NAME_CHARS:
         return None
     return command

@@ -8,17 +8,14 @@
 
 import json
 import math
-import types
-from dataclasses import MISSING, dataclass, field, fields
-from functools import cache
+from dataclasses import dataclass, field
 from itertools import islice
 from operator import lt
-from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any
 
-T = TypeVar("T")
-LARGEST = 2**53  # of whole numbers; beyond it JSON's readers do not agree on them
-LATEST = 253_402_214_400.0  # seconds since 1970: the last day of the year 9999, which calendars can still show
-DEEPEST = 8  # lists in lists of a setting's value
+from fundamentallm.untrusted import MAX_INTEGER, MAX_TIME, from_values
+
+JOURNAL = "journal.jsonl"  # the file of a run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,12 +226,12 @@ def _possible(event: Event) -> bool:
         step, columns = event.step, (event.train_loss, event.learning_rate, event.grad_norm)
         if not step or any(len(c) != len(step) for c in columns) or not all(map(lt, step, islice(step, 1, None))):
             return False
-        least = min(step[0], LARGEST - step[-1], event.epoch, event.tokens)
+        least = min(step[0], MAX_INTEGER - step[-1], event.epoch, event.tokens)
     else:
         least = last_step(event)
     if isinstance(event, RunStarted):
         least = min(least, event.steps_per_epoch - 1, event.total_steps, event.parameters)
-    return least >= 0 and event.seq >= 0 and 0 <= event.time <= LATEST
+    return least >= 0 and event.seq >= 0 and 0 <= event.time <= MAX_TIME
 
 
 def to_line(values: dict[str, Any]) -> str:
@@ -243,76 +240,6 @@ def to_line(values: dict[str, Any]) -> str:
         return json.dumps(values, allow_nan=False, separators=(",", ":"))
     except ValueError:
         return json.dumps(_finite(values), allow_nan=False, separators=(",", ":"))
-
-
-def from_values(kind: type[T], values: dict[str, Any]) -> T | None:
-    """An instance of a message class from plain values, or None where one is missing or of a wrong type."""
-    arguments = {}
-    for name, hint, required in _shape(cast(Any, kind)):  # mypy: a type variable is not hashable
-        if name not in values:
-            if required:
-                return None
-            continue
-        value = _fit(hint, values[name])
-        if value is _MISFIT:
-            return None
-        arguments[name] = value
-    return kind(**arguments)
-
-
-_MISFIT = object()
-
-
-@cache
-def _shape(kind: Any) -> list[tuple[str, Any, bool]]:
-    hints = get_type_hints(kind)
-    return [
-        (f.name, hints[f.name], f.default is MISSING and f.default_factory is MISSING)
-        for f in fields(kind)
-    ]  # fmt: skip
-
-
-def _fit(hint: Any, value: Any) -> Any:
-    """`value` as the type `hint` says, or `_MISFIT`."""
-    if hint is int:
-        return value if type(value) is int and abs(value) <= LARGEST else _MISFIT
-    if hint is str or hint is bool:
-        return value if type(value) is hint else _MISFIT
-    origin = get_origin(hint)
-    if hint is Any or origin is dict:
-        return value if (hint is Any or isinstance(value, dict)) and _shallow(value, DEEPEST) else _MISFIT
-    if hint is float:
-        if value is None:
-            return math.nan
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            return _MISFIT
-        try:
-            return float(value) if abs(value) < math.inf else math.nan
-        except OverflowError:  # a whole number of more than 308 digits
-            return _MISFIT
-    if origin in (Union, types.UnionType):
-        if value is None:
-            return None
-        value = _fit(next(kind for kind in get_args(hint) if kind is not type(None)), value)
-        return None if value != value else value
-    if origin is tuple:
-        if not isinstance(value, list):
-            return _MISFIT
-        item = get_args(hint)[0]
-        if set(map(type, value)) <= {item}:  # a column of a long run: no look at each
-            return tuple(value)
-        items = tuple(_fit(item, element) for element in value)
-        return _MISFIT if any(element is _MISFIT for element in items) else items
-    raise TypeError(hint)
-
-
-def _shallow(value: Any, levels: int) -> bool:
-    """Whether a value is plain enough to be shown: Python cannot write what is nested too deeply."""
-    if isinstance(value, (dict, list)):
-        return levels > 0 and all(
-            _shallow(v, levels - 1) for v in (value.values() if isinstance(value, dict) else value)
-        )
-    return type(value) is not int or abs(value) < 10**60
 
 
 def _finite(value: Any) -> Any:

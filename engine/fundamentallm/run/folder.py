@@ -1,18 +1,21 @@
-"""A run's directory: the names of its files, which folder a run may use, and writing a file whole."""
+"""A run's folder: its files, which folder a run may use, moving and deleting a run, and writing a file atomically."""
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from fundamentallm.config.config import Config
 from fundamentallm.errors import UserError
-from fundamentallm.paths import named
+from fundamentallm.paths import user_path
+from fundamentallm.run.commands import COMMANDS
+from fundamentallm.run.events import JOURNAL
+from fundamentallm.run.locks import LOCK, RunLock
 
-JOURNAL, CONFIG, ENGINE_LOG, LOCK, TOKENIZER = "journal.jsonl", "config.yaml", "engine.log", "lock", "tokenizer.json"
-COMMANDS = "commands.jsonl"
+CONFIG, ENGINE_LOG, TOKENIZER = "config.yaml", "engine.log", "tokenizer.json"
 LAST, BEST, FINAL = "last.pt", "best.pt", "final_model.pt"
-# How a file of a run is opened to be written: whoever the folder came from, not through a link to somewhere else.
-OURS = os.O_NOFOLLOW | os.O_NONBLOCK
+TEMPORARY = ".*.*.tmp"
 
 
 def choose_folder(config: Config, label: str = "") -> Path:
@@ -22,9 +25,9 @@ def choose_folder(config: Config, label: str = "") -> Path:
         UserError: `config.output_dir`, or what would name the folder, is no path that there can be.
     """
     if config.output_dir is not None:
-        return named(config.output_dir)
+        return user_path(config.output_dir)
     name = label or (Path(config.data[0]).stem if config.data else "run")
-    named(str(Path("runs", name)))
+    user_path(str(Path("runs", name)))
     n = 1
     while Path("runs", f"{name}-{n}").exists():
         n += 1
@@ -42,7 +45,7 @@ def check_folder(folder: Path, *, may_hold_run: bool) -> None:
     for path in (folder / name for name in (JOURNAL, CONFIG, TOKENIZER, ENGINE_LOG, LOCK, COMMANDS, "wandb")):
         if path.is_symlink() or (path.exists() and not path.is_file() and path.name != "wandb"):
             raise UserError(
-                f"{path}: is a link, or no ordinary file; a run writes into its own files only, move it away"
+                f"{path}: is a link, or not a regular file; a run writes into its own files only, move it away"
             )
     if not may_hold_run and (folder / JOURNAL).exists():
         raise UserError(
@@ -63,28 +66,85 @@ def check_log_dir(config: Config, folder: Path) -> None:
     Raises:
         UserError: `config.log_dir` is a file, or cannot be written to.
     """
-    target = named(config.log_dir).absolute() / folder.resolve().name
+    target = user_path(config.log_dir).absolute() / folder.resolve().name
     nearest = next(parent for parent in (target, *target.parents) if os.path.lexists(parent))
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise UserError(f"--log-dir {config.log_dir}: {nearest} cannot be written to")
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that at any moment the old one or the new one is there.
+def move_aside(folder: Path) -> Path | None:
+    """Rename a folder that holds a run to `<folder>.old-<n>`; returns None where there was no run.
+
+    Raises:
+        UserError: another process is writing that run.
+    """
+    if not (folder / JOURNAL).exists():
+        return None
+    with RunLock(folder):
+        n = 1
+        while (aside := folder.with_name(f"{folder.name}.old-{n}")).exists():
+            n += 1
+        folder.rename(aside)
+    return aside
+
+
+def delete_run(folder: Path) -> list[str]:
+    """Delete the files that a run writes, and its folder if nothing else is in it.
+
+    Returns:
+        The names of what is still there, because no run has written it.
+
+    Raises:
+        UserError: a process is writing the run, or the system refuses.
+    """
+    if not (folder / JOURNAL).is_file():
+        raise UserError(f"{folder}: holds no run")
+    if folder.is_symlink():
+        raise UserError(f"{folder}: is a link to {folder.resolve()}; remove the link by hand, or delete the run there")
+    names = (CONFIG, COMMANDS, ENGINE_LOG, TOKENIZER, JOURNAL, LOCK)  # the lock last: until then no run can start here
+    try:
+        with RunLock(folder):
+            for path in (*folder.glob("*.pt"), *folder.glob(TEMPORARY), *(folder / name for name in names)):
+                path.unlink(missing_ok=True)
+        left = sorted(path.name for path in folder.iterdir())
+        if not left and folder.resolve() != Path.cwd():
+            folder.rmdir()
+    except OSError as error:
+        raise UserError(f"{folder}: could not be deleted: {error.strerror or error}") from None
+    return left
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write a file so that at any moment either the old one or the complete new one is there.
+
+    Args:
+        data: text is encoded as UTF-8, its newlines as they are.
 
     Raises:
         OSError: it could not be written; the old one stands.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_path(path)
     try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        with synced_file(temporary) as file:
+            file.write(data.encode() if isinstance(data, str) else data)
         os.replace(temporary, path)
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def temporary_path(path: Path) -> Path:
+    """Name a file beside `path` that is to be renamed to it; `TEMPORARY` matches those that a kill left behind."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+@contextmanager
+def synced_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a new file for writing; when the block ends without an error, its bytes are on the disk."""
+    with path.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:

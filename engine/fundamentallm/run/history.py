@@ -18,6 +18,7 @@ from fundamentallm.config.config import SETTINGS, Config, changed_while_running,
 from fundamentallm.config.settings import closest
 from fundamentallm.errors import UserError
 from fundamentallm.run.events import (
+    JOURNAL,
     Answered,
     Evaluated,
     Event,
@@ -30,9 +31,9 @@ from fundamentallm.run.events import (
     decode,
     last_step,
 )
-from fundamentallm.run.folder import JOURNAL
-from fundamentallm.run.journal import LONGEST_EVENT, Tail
+from fundamentallm.run.journal import Tail
 from fundamentallm.run.locks import is_held
+from fundamentallm.untrusted import MAX_EVENT_BYTES
 
 RUNS = Path("runs")
 MAX_FOLDER_DEPTH = 4  # folders below the one that is searched
@@ -306,7 +307,7 @@ def read_history(folder: Path, steps: bool = True) -> RunHistory:
 def _read(path: Path, steps: bool) -> Iterator[Event]:
     """The events of a journal. Without `steps` no samples, and of Progress events in a row only the last."""
     skipped = b""
-    for line in Tail(path, LONGEST_EVENT).read():
+    for line in Tail(path, MAX_EVENT_BYTES).read():
         if not steps:
             if line.startswith(b'{"event":"progress"'):
                 skipped = line

@@ -13,14 +13,12 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from fundamentallm.paths import open_file
-from fundamentallm.run.commands import Command
+from fundamentallm.run.commands import COMMANDS, Command
 from fundamentallm.run.commands import decode as decode_command
 from fundamentallm.run.commands import encode as encode_command
-from fundamentallm.run.events import Event, decode, encode
-from fundamentallm.run.folder import COMMANDS, JOURNAL, OURS
+from fundamentallm.run.events import JOURNAL, Event, decode, encode
+from fundamentallm.untrusted import MAX_COMMAND_BYTES, MAX_EVENT_BYTES, NO_LINK, open_regular_file
 
-LONGEST_COMMAND, LONGEST_EVENT = 1 << 20, 1 << 22  # bytes of a line; ours are shorter, strangers' are passed over
 BLOCK = 1 << 18  # bytes read at once
 TRIES, PAUSE = 10, 0.1  # how often the end of a journal is tried, and seconds between
 
@@ -34,7 +32,7 @@ class Journal:
             said: how many events there were at least, as the run's checkpoints know; its journal may have been removed.
         """
         path = folder / JOURNAL
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | OURS, 0o644)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | NO_LINK, 0o644)
         self._seq = max(said, _last_seq(self._file))
         self._waiting: deque[bytes] = deque()  # lines; a full disk may let many of them wait
         self._whole = True
@@ -134,7 +132,7 @@ class Tail:
             self._place, self._torn, self._skips = 0, b"", False
         if size == self._place:
             return
-        with open_file(self._path) as file:
+        with open_regular_file(self._path) as file:
             file.seek(self._place)
             while block := file.read(BLOCK):
                 self._place += len(block)
@@ -152,7 +150,7 @@ class JournalReader:
     """The reading end: `read` returns what was added since the last call."""
 
     def __init__(self, folder: Path) -> None:
-        self._tail = Tail(folder / JOURNAL, LONGEST_EVENT)
+        self._tail = Tail(folder / JOURNAL, MAX_EVENT_BYTES)
 
     def read(self) -> list[Event]:
         """Whole new lines as events; a line without its end waits for the next call."""
@@ -169,7 +167,7 @@ class Inbox:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._tail = Tail(folder / COMMANDS, LONGEST_COMMAND, from_end=True)
+        self._tail = Tail(folder / COMMANDS, MAX_COMMAND_BYTES, from_end=True)
 
     def read(self) -> list[Command]:
         """What was added since the last call; lines that are no commands are skipped."""
@@ -186,7 +184,7 @@ def tell(folder: Path, command: Command) -> None:
         OSError: the folder cannot be written to.
     """
     line = encode_command(command).encode() + b"\n"
-    file = os.open(folder / COMMANDS, os.O_RDWR | os.O_CREAT | os.O_APPEND | OURS, 0o644)
+    file = os.open(folder / COMMANDS, os.O_RDWR | os.O_CREAT | os.O_APPEND | NO_LINK, 0o644)
     try:
         size = os.fstat(file).st_size
         if size and _read_at(file, size - 1, 1) != b"\n":
@@ -224,5 +222,5 @@ def _last_seq(file: int) -> int:
             if line and (event := decode(line)) is not None:
                 return event.seq
         # the line that began before `start` is whole in the next block
-        end, block = min(end, start + LONGEST_EVENT) if start else 0, 2 * LONGEST_EVENT
+        end, block = min(end, start + MAX_EVENT_BYTES) if start else 0, 2 * MAX_EVENT_BYTES
     return 0

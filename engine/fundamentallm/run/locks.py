@@ -14,9 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from fundamentallm.errors import UserError
-from fundamentallm.paths import open_file
-from fundamentallm.run.folder import JOURNAL, LOCK, OURS
+from fundamentallm.run.events import JOURNAL
+from fundamentallm.untrusted import NO_LINK, open_regular_file
 
+LOCK = "lock"  # the file of a run
 LOOKING = 0.3  # seconds; `is_held` takes the lock for a moment, and a start must not be refused for that
 TAKEN = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK, errno.EDEADLK)  # what a lock says that somebody else holds
 
@@ -31,7 +32,7 @@ class RunLock:
         """
         path = folder / LOCK
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | OURS, 0o644)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | NO_LINK, 0o644)
         except OSError as error:
             raise UserError(f"{path}: cannot be opened: {error.strerror}") from None
         try:
@@ -115,7 +116,7 @@ def is_held(folder: Path) -> bool:
 def holder(folder: Path) -> str:
     """Who wrote into the lock, in words: "process 4711 on gpu-3"; empty when nobody did."""
     try:
-        with open_file(folder / LOCK) as file:
+        with open_regular_file(folder / LOCK) as file:
             owner = json.loads(file.read(1000))
         return f"process {int(owner['pid'])} on {str(owner['host'])[:100]}"
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -165,19 +166,3 @@ class Consoles:
         finally:
             os.close(file)
         return False
-
-
-def move_aside(folder: Path) -> Path | None:
-    """Rename a folder that holds a run to `<folder>.old-<n>`; None where there was none.
-
-    Raises:
-        UserError: another process is writing that run.
-    """
-    if not (folder / JOURNAL).exists():
-        return None
-    with RunLock(folder):
-        n = 1
-        while (aside := folder.with_name(f"{folder.name}.old-{n}")).exists():
-            n += 1
-        folder.rename(aside)
-    return aside

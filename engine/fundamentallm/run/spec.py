@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from fundamentallm.config.config import SETTINGS, Config, Layer, resolve
-from fundamentallm.errors import UserError
-from fundamentallm.paths import named
 from fundamentallm.run.history import read_history
+from fundamentallm.untrusted import is_near
 
 
 @dataclass(frozen=True)
@@ -55,15 +54,6 @@ def stay_inside(saved: Config, job: RunSpec) -> tuple[Config, list[str]]:
         )
         saved = replace(saved, log_dir=job.config.log_dir)
     return saved, told
-
-
-def is_near(path: str, folder: Path) -> bool:
-    """Whether a path is in the run's folder or in the current one."""
-    try:
-        place = named(path).resolve()
-    except (OSError, RuntimeError, UserError):
-        return False
-    return any(place.is_relative_to(near.resolve()) for near in (folder, Path()))
 
 
 def requested_config(folder: Path) -> Config | None:

@@ -23,9 +23,9 @@ from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, re
 from fundamentallm.config.estimate import parameter_shapes
 from fundamentallm.data.tokenizer import Tokenizer
 from fundamentallm.errors import UserError
-from fundamentallm.run.events import LARGEST, from_values
 from fundamentallm.run.folder import sync_folder
 from fundamentallm.train.optimizer import state_shapes
+from fundamentallm.untrusted import MAX_INTEGER, from_values
 
 FORMAT = "fundamentallm checkpoint 1"
 LONGEST = 200  # characters of what is told of the machine; it is shown to people
@@ -181,7 +181,7 @@ def _checked(path: Path, content: Any, size: int) -> Checkpoint:
         raise UserError(f"{path}: its configuration is not valid: {first}") from None
     words = (checkpoint.fingerprint, checkpoint.torch, checkpoint.device)
     if (
-        not 1 <= checkpoint.threads <= LARGEST
+        not 1 <= checkpoint.threads <= MAX_INTEGER
         or max(map(len, words)) > LONGEST
         or not _is_vocabulary(checkpoint.vocabulary)
         or not _are_counters(checkpoint.counters)
@@ -207,7 +207,7 @@ def _are_counters(values: dict[str, Any]) -> bool:
         return False
     numbers = [value for value in vars(counters).values() if isinstance(value, int)]
     sums = (counters.seconds, counters.epoch_loss)
-    return all(number >= 0 for number in numbers) and all(0 <= number < LARGEST for number in sums)
+    return all(number >= 0 for number in numbers) and all(0 <= number < MAX_INTEGER for number in sums)
 
 
 def _fit(checkpoint: Checkpoint, config: Config, size: int) -> bool:

@@ -16,7 +16,7 @@ from fundamentallm.config.files import to_yaml
 from fundamentallm.errors import UserError
 from fundamentallm.run import commands, events
 from fundamentallm.run.commands import Command
-from fundamentallm.run.folder import BEST, CONFIG, FINAL, LAST, TOKENIZER, check_folder, write_whole
+from fundamentallm.run.folder import BEST, CONFIG, FINAL, LAST, TOKENIZER, check_folder, write_atomic
 from fundamentallm.run.journal import Inbox, Journal, size_of_journal
 from fundamentallm.run.locks import Consoles, RunLock
 from fundamentallm.run.spec import RunSpec
@@ -133,8 +133,8 @@ class Trainer:
 
     def _begin(self) -> None:
         parts, folder = self.state, self._job.folder
-        write_whole(folder / CONFIG, to_yaml(parts.config))
-        write_whole(folder / TOKENIZER, parts.tokenizer.to_json())
+        write_atomic(folder / CONFIG, to_yaml(parts.config))
+        write_atomic(folder / TOKENIZER, parts.tokenizer.to_json())
         self._say(telling.run_started(parts, self._job))
         for text in parts.notices:
             self._notice(text)

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from fundamentallm.cli import main
 from fundamentallm.config import files as presets
 from fundamentallm.config.config import SETTINGS, Config, Layer, resolve
-from fundamentallm.config.files import LARGEST, load_config, load_preset, preset_names, to_yaml
+from fundamentallm.config.files import load_config, load_preset, preset_names, to_yaml
 from fundamentallm.errors import UserError
+from fundamentallm.untrusted import MAX_CONFIG_BYTES
 
 LAUGHS = "a: &a [x, x, x]\n" + "".join(
     f"{chr(98 + n)}: &{chr(98 + n)} [{', '.join(['*' + chr(97 + n)] * 9)}]\n" for n in range(22)
@@ -54,7 +55,7 @@ FILES = {
     "zero": "data: a\0b",
     "escape": "\x1b]52;c;AAAA\x07: 1",
     "a list": "- a",
-    "too large": "#" * (LARGEST + 1),
+    "too large": "#" * (MAX_CONFIG_BYTES + 1),
     "an unknown alias": "seed: *a",
 }  # fmt: skip
 
@@ -104,7 +105,7 @@ def test_a_pipe_or_a_device_is_no_configuration_and_no_preset(here: Path, capsys
         make(here / f"{name}.yaml")
         make(here / "own" / f"{name}.yaml")
         words = told(["config", "show", "--config", f"{name}.yaml"], capsys)
-        assert words == [f"{name}.yaml: cannot be read: it is no ordinary file"]
+        assert words == [f"{name}.yaml: cannot be read: it is not a regular file"]
         assert told(["config", "show", "--preset", name], capsys)[0].startswith(f"--preset {name}: no such preset")
     (here / "own" / "folder.yaml").mkdir()
     (here / "own" / "gone.yaml").symlink_to("nowhere")

@@ -48,7 +48,7 @@ def test_a_corpus_takes_the_smallest_numbers_that_hold_it(size: int, kind: torch
 
 
 def test_a_tokenizer_is_saved_as_utf8_in_any_locale(tmp_path: Path) -> None:
-    code = "import sys; from pathlib import Path; from fundamentallm.data.tokenizer import Tokenizer as T; from fundamentallm.run.folder import write_whole; write_whole(Path(sys.argv[1]), T.fit('a\\xe9\\u2603').to_json())"  # noqa: E501
+    code = "import sys; from pathlib import Path; from fundamentallm.data.tokenizer import Tokenizer as T; from fundamentallm.run.folder import write_atomic; write_atomic(Path(sys.argv[1]), T.fit('a\\xe9\\u2603').to_json())"  # noqa: E501
     path = tmp_path / "tokenizer.json"
     environment = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PATH": ""}
     subprocess.run([sys.executable, "-c", code, str(path)], check=True, env=environment)

@@ -12,8 +12,9 @@ from fundamentallm.config.config import Config
 from fundamentallm.process.attached import AttachedRun
 from fundamentallm.run import events
 from fundamentallm.run.commands import CancelSample, Command, Pause, Resume, Sample, Stop
+from fundamentallm.run.folder import move_aside
 from fundamentallm.run.journal import Journal
-from fundamentallm.run.locks import Consoles, Watching, move_aside
+from fundamentallm.run.locks import Consoles, Watching
 
 needs_shared_locks = pytest.mark.skipif(os.name == "nt", reason="no shared locks")
 

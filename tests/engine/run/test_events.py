@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fundamentallm.run import commands, events
+from fundamentallm.untrusted import MAX_INTEGER, MAX_TIME
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -31,15 +32,15 @@ def _of(hint: Any) -> st.SearchStrategy[Any]:
     if type(None) in get_args(hint):
         kind = next(kind for kind in get_args(hint) if kind is not type(None))
         return st.none() | (st.floats(allow_nan=False, allow_infinity=False) if kind is float else _of(kind))
-    return {int: st.integers(1, events.LARGEST), str: st.text(max_size=50), bool: st.booleans()}[hint]
+    return {int: st.integers(1, MAX_INTEGER), str: st.text(max_size=50), bool: st.booleans()}[hint]
 
 
 def _messages(kind: type) -> st.SearchStrategy[Any]:
     hints = get_type_hints(kind)
     drawn = {f.name: _of(hints[f.name]) for f in fields(kind)}
-    drawn["time"] = st.floats(0, events.LATEST)
+    drawn["time"] = st.floats(0, MAX_TIME)
     if kind is events.Progress:  # columns of one length, steps that increase
-        drawn["step"] = st.sets(st.integers(0, events.LARGEST), min_size=3, max_size=3).map(lambda s: tuple(sorted(s)))
+        drawn["step"] = st.sets(st.integers(0, MAX_INTEGER), min_size=3, max_size=3).map(lambda s: tuple(sorted(s)))
         numbers = st.lists(st.floats(allow_infinity=False), min_size=3, max_size=3).map(tuple)
         drawn |= dict.fromkeys(("train_loss", "learning_rate", "grad_norm"), numbers)
     return st.builds(kind, **drawn)

@@ -10,6 +10,7 @@ import pytest
 from fundamentallm.config.config import Config, to_dict
 from fundamentallm.errors import UserError
 from fundamentallm.run.events import (
+    JOURNAL,
     Answered,
     Evaluated,
     Event,
@@ -21,7 +22,6 @@ from fundamentallm.run.events import (
     RunStarted,
     Sampled,
 )
-from fundamentallm.run.folder import JOURNAL
 from fundamentallm.run.history import (
     RunHistory,
     changed_from_defaults,

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from fundamentallm.config.config import SETTINGS, Config, to_dict
 from fundamentallm.run import commands, events
-from fundamentallm.run.commands import Pause, Sample, Save, Set, Stop, encode
-from fundamentallm.run.folder import COMMANDS
-from fundamentallm.run.journal import LONGEST_COMMAND, Inbox, tell
+from fundamentallm.run.commands import COMMANDS, Pause, Sample, Save, Set, Stop, encode
+from fundamentallm.run.journal import Inbox, tell
 from fundamentallm.train import control as sampler
+from fundamentallm.untrusted import MAX_COMMAND_BYTES, MAX_NAME_CHARS
 
 NUMBERS = [0, -1, 1, 2**53, 10**12, 10**30, 0.0, -1.5, 1e-320, 1e300, float("nan"), float("inf"), -float("inf")]
 TEXTS = ["", "the sea", "é", "\x1b]52;c;AAAA\x07", "\u202e", "x" * 70_000, "../../x", "auto", "nan", "1e400", "\ud800"]
@@ -75,7 +75,7 @@ def test_a_file_that_became_shorter_was_made_anew_and_is_heard_from_its_beginnin
 
 def test_long_lines_and_garbage_are_passed_over_whole(tmp_path: Path) -> None:
     inbox, stop = Inbox(tmp_path), Stop()
-    hidden = b"x" * LONGEST_COMMAND + line(Save())  # not a command, also where reading in blocks would cut it
+    hidden = b"x" * MAX_COMMAND_BYTES + line(Save())  # not a command, also where reading in blocks would cut it
     append(tmp_path, hidden + os.urandom(100_000).replace(b"{", b"") + b"\n\0\0\xff{}\n[]\n" + b"[" * 100_000 + b"\n")
     append(tmp_path, line(stop))
     heard = [command for _ in range(20) for command in inbox.read()]
@@ -86,7 +86,7 @@ def test_long_lines_and_garbage_are_passed_over_whole(tmp_path: Path) -> None:
 def test_a_name_of_a_length_that_none_has_is_no_command(name: str) -> None:
     values = json.loads(encode(Set(setting="dropout", value=0.1)))
     assert commands.decode(json.dumps(values)) is not None
-    assert commands.decode(json.dumps(values | {name: "x" * (commands.LONGEST_NAME + 1)})) is None
+    assert commands.decode(json.dumps(values | {name: "x" * (MAX_NAME_CHARS + 1)})) is None
 
 
 SHOUT = """

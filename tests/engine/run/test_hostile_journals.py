@@ -16,11 +16,11 @@ from fundamentallm.cli.report import Report
 from fundamentallm.config.config import Config, to_dict
 from fundamentallm.errors import UserError
 from fundamentallm.process.attached import AttachedRun
-from fundamentallm.run import events, journal
-from fundamentallm.run import locks
-from fundamentallm.run.folder import JOURNAL
+from fundamentallm.run import events, journal, locks
+from fundamentallm.run.events import JOURNAL
 from fundamentallm.run.history import find_runs, read_history, summarize
-from fundamentallm.run.journal import LONGEST_EVENT, Journal, JournalReader, Tail, read_journal
+from fundamentallm.run.journal import Journal, JournalReader, Tail, read_journal
+from fundamentallm.untrusted import MAX_EVENT_BYTES, MAX_TIME
 
 STARTED = events.RunStarted(
     step=0, version="0", config=to_dict(Config(("a.txt",))), parameters=9, vocab_size=3, steps_per_epoch=10,
@@ -91,7 +91,7 @@ def test_any_journal_can_be_listed_shown_compared_drawn_exported_and_watched(
 ) -> None:
     folder = write(tmp_path_factory.mktemp("runs"), found)
     summary, history = summarize(folder), read_history(folder)
-    assert summary.steps >= 0 and 0 <= summary.started <= events.LATEST
+    assert summary.steps >= 0 and 0 <= summary.started <= MAX_TIME
     assert list(history.steps) == sorted(set(history.steps))
     assert {len(column) for column in (history.train_loss, history.learning_rate, history.grad_norm)} == {
         len(history.steps)
@@ -179,7 +179,7 @@ print(list(read_history(folder).steps), [run.steps for run in find_runs(folder)]
 
 def test_a_gigabyte_without_a_line_end_is_passed_over_in_little_memory(tmp_path: Path) -> None:
     said = [events.encode(event).encode() for event in (STARTED, PROGRESS)]
-    write(tmp_path, [said[0], b'{"event":"progress","step":[' + b"1," * LONGEST_EVENT, *said[1:]])
+    write(tmp_path, [said[0], b'{"event":"progress","step":[' + b"1," * MAX_EVENT_BYTES, *said[1:]])
     with (tmp_path / JOURNAL).open("ab") as file:
         file.truncate(file.tell() + 2**29)  # zeros that take no room on the disk
         file.seek(0, os.SEEK_END)

@@ -19,9 +19,9 @@ from fundamentallm.process.resource_tracker import start_helper
 from fundamentallm.run import folder as run
 from fundamentallm.run import locks
 from fundamentallm.run.events import Event, Notice, encode
-from fundamentallm.run.folder import check_folder, choose_folder
+from fundamentallm.run.folder import check_folder, choose_folder, move_aside
 from fundamentallm.run.journal import Journal, JournalReader, read_journal
-from fundamentallm.run.locks import RunLock, holder, is_held, move_aside
+from fundamentallm.run.locks import RunLock, holder, is_held
 from fundamentallm.run.spec import RunSpec
 
 

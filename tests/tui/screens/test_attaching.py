@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from fundamentallm.config.config import Config
-from fundamentallm.run.commands import Pause, Resume, Sample, Stop
-from fundamentallm.run.events import Answered, Intervention, Phase
-from fundamentallm.run.folder import COMMANDS, JOURNAL
+from fundamentallm.run.commands import COMMANDS, Pause, Resume, Sample, Stop
+from fundamentallm.run.events import JOURNAL, Answered, Intervention, Phase
 from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.screens.dialogs import Question
 from fundamentallm_tui.screens.runs import Wanted

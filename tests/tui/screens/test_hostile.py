@@ -14,14 +14,13 @@ from textual.geometry import Size
 from fundamentallm.config.config import Config, to_dict
 from fundamentallm.errors import UserError
 from fundamentallm.run import events
-from fundamentallm.run.events import CheckpointSaved, Failed, Finished, Notice, Phase, RunStarted
-from fundamentallm.run.folder import JOURNAL
+from fundamentallm.run.events import JOURNAL, CheckpointSaved, Failed, Finished, Notice, Phase, RunStarted
+from fundamentallm.run.folder import delete_run
 from fundamentallm.run.history import summarize
 from fundamentallm.run.journal import JournalReader
 from fundamentallm_tui.charts.chart import Chart, Line, _draw
 from fundamentallm_tui.format import clean, clock, moment, wrap
 from fundamentallm_tui.panes.status import layout
-from fundamentallm_tui.screens.removal import remove_run
 from fundamentallm_tui.screens.run_table import arrange, differences, spark_of, sparkline
 from fundamentallm_tui.state.event_log import LONGEST, MOST
 from fundamentallm_tui.state.launch import goes_on_from, offered
@@ -191,19 +190,19 @@ def test_deleting_a_run_follows_no_link_out_of_it(tmp_path: Path) -> None:
     for name in ("last.pt", "best.pt", "config.yaml", "engine.log", "commands.jsonl", ".x.pt.1.tmp"):
         (folder / name).symlink_to(tmp_path / "precious")
     (folder / "wandb").symlink_to(tmp_path, target_is_directory=True)
-    assert remove_run(folder) == ["wandb"]
+    assert delete_run(folder) == ["wandb"]
     assert {path.name: path.read_text() for path in tmp_path.glob("precious*")} == {
         name: "mine" for name in ("precious", "precious.pt", "precious.lock")
     }
     write(folder, encoded(started()))
     (folder / "lock").symlink_to(tmp_path / "precious.lock")
     with pytest.raises(UserError, match="cannot be opened"):
-        remove_run(folder)
+        delete_run(folder)
     assert (tmp_path / "precious.lock").read_text() == "mine" and (folder / JOURNAL).exists()
     other = write(tmp_path / "other", encoded(started()))
     (tmp_path / "link").symlink_to(other, target_is_directory=True)
     with pytest.raises(UserError, match="is a link"):
-        remove_run(tmp_path / "link")
+        delete_run(tmp_path / "link")
     assert (other / JOURNAL).exists()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from textual.widgets import Input
 
-from fundamentallm.run.folder import JOURNAL
+from fundamentallm.run.events import JOURNAL
 from fundamentallm_tui.screens.runs import Compare, Runs
 from tests.tui.others import alive, both_sizes, evaluated, library, screen_text, told
 

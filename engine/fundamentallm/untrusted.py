@@ -1,0 +1,142 @@
+"""Checks of what someone else may have written: configurations, journals, commands, locks, text.
+
+- Limits are here, each with its reason; what goes beyond one is refused or skipped, never followed.
+- Files are read only if they are regular files, and the files of a run are written through no link.
+- Knows no particular format. Tensors are checked where a checkpoint is read.
+"""
+
+import errno
+import math
+import os
+import re
+import stat
+import types
+from dataclasses import MISSING, fields
+from functools import cache
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+
+MAX_CONFIG_BYTES = 1 << 20  # a configuration is one page
+MAX_CONFIG_ENTRIES = 200
+MAX_SETTING_CHARS = 4096  # as long as a path may be
+MAX_PATHS_CHARS = 300_000  # of a list of paths together: its line of the journal stays below MAX_EVENT_BYTES
+MAX_EVENT_BYTES = 1 << 22  # of a line of a journal; the longest of ours are 100 times shorter
+MAX_COMMAND_BYTES = 1 << 20
+MAX_NAME_CHARS = 100  # ids, users, names of settings
+MAX_NESTING = 8  # lists in lists: Python cannot print what is nested a thousand levels deep
+MAX_INTEGER = 2**53  # beyond it, readers of JSON do not agree on integers
+MAX_PRINTED_INTEGER = 10**60  # Python refuses to print an integer of thousands of digits
+MAX_TIME = 253_402_214_400.0  # seconds since 1970: the last day of the year 9999, which calendars can still show
+
+# How a file of a run is opened for writing: not through a link to somewhere else, and without waiting for a pipe.
+NO_LINK = os.O_NOFOLLOW | os.O_NONBLOCK
+
+# Control characters command a terminal, direction marks reverse the rest of a line, zero-width characters hide.
+UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+def printable(text: str, mark: str = "\ufffd") -> str:
+    """`text` with a `mark` in place of each character that could steer a terminal; tabs and newlines stay."""
+    return UNSAFE.sub(mark, text)
+
+
+def open_regular_file(path: Path) -> BinaryIO:
+    """Open a regular file for reading. A pipe could block for ever, and a device may never end.
+
+    Raises:
+        OSError: it is not a regular file, or cannot be read.
+    """
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    return path.open("rb")
+
+
+def is_near(path: str, folder: Path) -> bool:
+    """Whether a path is inside `folder` or the current folder, links resolved."""
+    try:
+        target = Path(path).expanduser().resolve()
+    except (OSError, RuntimeError, ValueError):  # too long a name, an unknown user's home, a zero byte
+        return False
+    return any(target.is_relative_to(near.resolve()) for near in (folder, Path()))
+
+
+def from_values(kind: type[T], values: dict[str, Any]) -> T | None:
+    """Make a dataclass from plain values, as JSON has them: null is NaN where a float is required.
+
+    Returns:
+        None where a required value is missing, or a value has another type than its field. Unknown names are ignored.
+    """
+    arguments = {}
+    for name, hint, required in _shape(cast(Any, kind)):  # mypy: a type variable is not hashable
+        if name not in values:
+            if required:
+                return None
+            continue
+        value = _fit(hint, values[name])
+        if value is _MISFIT:
+            return None
+        arguments[name] = value
+    return kind(**arguments)
+
+
+_MISFIT = object()
+
+
+@cache
+def _shape(kind: Any) -> list[tuple[str, Any, bool]]:
+    hints = get_type_hints(kind)
+    return [(f.name, hints[f.name], f.default is f.default_factory is MISSING) for f in fields(kind)]
+
+
+def _fit(hint: Any, value: Any) -> Any:
+    """`value` as a field of type `hint` holds it, or `_MISFIT`."""
+    if hint is int:
+        return value if type(value) is int and abs(value) <= MAX_INTEGER else _MISFIT
+    if hint is str or hint is bool:
+        return value if type(value) is hint else _MISFIT
+    if hint is float:
+        return _fit_float(value)
+    origin = get_origin(hint)
+    if hint is Any or origin is dict:
+        return value if (hint is Any or isinstance(value, dict)) and _is_plain(value, MAX_NESTING) else _MISFIT
+    if origin in (Union, types.UnionType):
+        if value is None:
+            return None
+        value = _fit(next(kind for kind in get_args(hint) if kind is not type(None)), value)
+        return None if value != value else value
+    if origin is tuple:
+        if not isinstance(value, list):
+            return _MISFIT
+        item = get_args(hint)[0]
+        if set(map(type, value)) <= {item}:  # fast, for the columns of a long run
+            return tuple(value)
+        items = tuple(_fit(item, element) for element in value)
+        return _MISFIT if any(element is _MISFIT for element in items) else items
+    raise TypeError(hint)
+
+
+def _fit_float(value: Any) -> Any:
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return _MISFIT
+    try:
+        return float(value) if abs(value) < math.inf else math.nan
+    except OverflowError:  # an integer of more than 308 digits
+        return _MISFIT
+
+
+def _is_plain(value: Any, levels: int) -> bool:
+    """Whether Python can print a value: at most `levels` lists or mappings deep, and no enormous integer."""
+    if isinstance(value, (dict, list)):
+        items = value.values() if isinstance(value, dict) else value
+        return levels > 0 and all(_is_plain(item, levels - 1) for item in items)
+    return type(value) is not int or abs(value) < MAX_PRINTED_INTEGER
