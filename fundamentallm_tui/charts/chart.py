@@ -1,32 +1,34 @@
-"""A live chart in braille: plotext sets the dots, this file lays out everything around them.
+"""Charts as rows of text: plotext sets the braille dots, this module lays out everything around them.
 
-- The only file that imports plotext, and `_dots` is all that it asks of it: another renderer fits there.
-- Whatever the numbers are, it draws: what cannot be drawn is a gap, and no data is a line of text.
-- Knows nothing of runs: it is given titles, points and markers.
+- Serves the console and `fundamentallm runs plot`; needs rich, but not Textual.
+- The only module that imports plotext, and only in `_braille`: another renderer would fit there.
+- Draws any numbers: a value that cannot be drawn is a gap, and without data there is a line of text.
+- Knows nothing of runs: it is given points.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil, floor, isfinite, log10, nan
 
+from rich.color import ColorSystem
 from rich.segment import Segment
 from rich.style import Style
-from textual.color import Color, ColorParseError
-from textual.geometry import Size
-from textual.strip import Strip
-from textual.widget import Widget
 
-from fundamentallm_tui.charts.series import nice_ticks, tick_label
+from fundamentallm_tui.charts.series import nice_ticks, reduce, tick_label
 
 GUTTER = 7  # columns for the labels of y; only a longer label widens it, so the plot does not jump
-SMALL = 9  # with fewer rows than this under the title, the bottom axis shares the plot's last row
-BEYOND = 1e100  # no training run gets there, and what is nearer keeps every calculation here finite
+LOW_CHART = 9  # with fewer rows than this, the bottom axis shares the plot's last row
+MAX_DRAWN = 1e100  # no training run gets there, and smaller values keep every calculation here finite
 
-_Grid = list[list[Segment]]  # cells to write on, from the top
+# The colour and the mark of each run where a chart shows several, and how a terminal without Unicode shows them.
+COLOURS = ("cyan", "dark_orange", "green", "magenta", "bright_blue", "red", "white", "yellow")
+MARKS = "●■▲◆○□△◇"
+ASCII = str.maketrans("─│└┤┬▁•" + MARKS, "-|+++_*" + "ox+*#%@&") | {code: "." for code in range(0x2800, 0x2900)}
+
+Ink = Callable[..., Style]  # name of a colour, strength (0 to 1) -> style
+_Grid = list[list[Segment]]  # one cell each, from the top
 _Points = list[tuple[float, float]]
-_Ink = Callable[..., Style]  # name of a theme colour, strength -> style
 
 
 @dataclass(frozen=True)
@@ -35,93 +37,92 @@ class Line:
 
     Attributes:
         x, y: the points, by increasing x. A y of nan, infinity or, on a log axis, zero or less is a gap.
-        colour: the name of a theme colour: "foreground", "primary", "accent" ...
+        colour: the name of a colour: of the theme in the console, of the terminal in `text_lines`.
         strength: how much of the colour is left over the background, 0 to 1.
-        points: mark the points, or of many so many that the marks stay apart, the newest always.
+        mark: the character that marks the points; of many points so many that the marks stay apart, and the newest.
+        joined: whether braille joins the points.
     """
 
     x: Sequence[float]
     y: Sequence[float]
     colour: str = "foreground"
     strength: float = 1.0
-    points: bool = False
+    mark: str = ""
+    joined: bool = True
 
 
 @dataclass(frozen=True)
 class Chart:
-    """What a `ChartView` shows.
+    """What to draw.
 
     Attributes:
-        title: a text, or pieces of it, each with the name of a theme colour: a legend.
-        lines: later ones lie over earlier ones; marked points lie over all.
-        markers: where faint vertical lines stand: the ends of epochs.
+        lines: later ones lie over earlier ones; marks lie over all.
         log: whether y is logarithmic.
         x_label: what x counts, left of its labels, where it fits.
-        empty: what to say while there is nothing to draw.
+        empty: what to write while there is nothing to draw.
     """
 
-    title: str | Sequence[tuple[str, str]] = ""
     lines: Sequence[Line] = ()
-    markers: Sequence[float] = ()
     log: bool = False
     x_label: str = ""
     empty: str = "nothing to draw yet"
 
 
-class ChartView(Widget):
-    """Shows a `Chart`; give it the next one with `show`."""
+def draw(chart: Chart, width: int, height: int, ink: Ink) -> list[list[Segment]]:
+    """Draw a chart in cells; returns `height` rows of `width` columns.
 
-    DEFAULT_CSS = "ChartView { width: 1fr; height: 1fr; }"
-    ALLOW_SELECT = False
-
-    def __init__(self, chart: Chart | None = None, *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes)
-        self._chart = chart or Chart()
-        self._drawn: list[Strip] = []
-        self._drawn_for: tuple[Size, Color] | None = None
-
-    @property
-    def columns(self) -> int:
-        """How many columns to reduce a series to before it is shown here: two dots fit in a cell."""
-        return 2 * max(1, self.size.width - GUTTER - 1)
-
-    def show(self, chart: Chart) -> None:
-        """Show this chart from now on; one that equals the last costs nothing."""
-        if chart != self._chart:
-            self._chart = chart
-            self._redraw()
-
-    def on_mount(self) -> None:
-        self.app.theme_changed_signal.subscribe(self, self._redraw)
-
-    def _redraw(self, _theme: object = None) -> None:
-        self._drawn_for = None
-        self.refresh()
-
-    def render_line(self, y: int) -> Strip:
-        # asked only for what is on the screen, so a chart on a hidden tab is never drawn
-        background = self.background_colors[1]
-        if self._drawn_for != (self.size, background):
-            self._drawn_for = self.size, background
-            self._drawn = _draw(self._chart, self.size, partial(_style, self.app.theme_variables, background))
-        strip = self._drawn[y] if y < len(self._drawn) else Strip([])
-        # without a base style under the cells, light themes would show dark boxes
-        return strip.adjust_cell_length(self.size.width).apply_style(self.rich_style)
+    plotext costs 150 ms at 10,000 points, so reduce long lines first (`Series.reduced`).
+    """
+    grid = [[Segment(" ")] * width for _ in range(height)]
+    curves = _drawable(chart)
+    known = [y for curve in curves for _, y in curve if isfinite(y)]
+    if not known:
+        text = chart.empty if len(chart.empty) <= width else chart.empty[: width - 1] + "…"
+        _write(grid, height // 2, (width - len(text)) // 2, text, ink("foreground", 0.5))
+    elif width >= 16 and height >= 2:
+        _plot(grid, chart, curves, known, ink)
+    return grid
 
 
-def _style(theme: Mapping[str, str], background: Color, name: str, strength: float = 1.0) -> Style:
-    """The style of a theme colour, so much of it over the background."""
-    try:
-        colour = Color.parse(theme.get(name, name))
-    except ColorParseError:  # a text colour such as "auto 60%", or no colour at all
-        colour = Color.parse(theme["foreground"])
-    if colour.ansi is not None:  # the terminal's own colours do not mix
-        return Style(color=colour.rich_color, dim=strength < 0.7)
-    return Style(color=background.blend(colour, strength).rich_color)
+def text_lines(chart: Chart, width: int, height: int, *, colour: bool, ascii: bool) -> list[str]:
+    """Draw a chart as lines of text without spaces at their ends; returns [] where there is nothing to draw.
+
+    Args:
+        width, height: in columns and lines.
+        colour: write ANSI colours.
+        ascii: write letters, dashes and dots only.
+    """
+    reduced = []
+    for line in chart.lines:
+        x, y = reduce(line.x, line.y, 2 * width)
+        reduced.append(replace(line, x=x, y=y))
+    chart = replace(chart, lines=reduced)
+    if not any(isfinite(y) for curve in _drawable(chart) for _, y in curve):
+        return []
+    lines = []
+    for row in draw(chart, width, height, _terminal_style):
+        pieces = Segment.simplify(row)
+        system = ColorSystem.EIGHT_BIT if colour else None
+        text = "".join(style.render(text, color_system=system) if style else text for text, style, _ in pieces)
+        lines.append((text.translate(ASCII) if ascii else text).rstrip())
+    return lines
+
+
+def _terminal_style(colour: str, strength: float = 1.0) -> Style:
+    return Style(color=None if colour == "foreground" else colour, dim=strength < 0.7)
+
+
+def _drawable(chart: Chart) -> list[_Points]:
+    """The points of each line whose x can be drawn; a y that cannot be drawn becomes nan."""
+    lowest = 1 / MAX_DRAWN if chart.log else -MAX_DRAWN
+    return [
+        [(x, y if lowest < y < MAX_DRAWN else nan) for x, y in zip(line.x, line.y, strict=False) if abs(x) < MAX_DRAWN]
+        for line in chart.lines
+    ]
 
 
 def _write(grid: _Grid, row: int, column: int, text: str, style: Style) -> None:
-    """Set the cells from here on; what does not fit is lost."""
+    """Set the cells from here on; text beyond the grid is left out."""
     for at, character in enumerate(text, column):
         if 0 <= row < len(grid) and 0 <= at < len(grid[row]):
             grid[row][at] = Segment(character, style)
@@ -140,39 +141,12 @@ class _Axis:
         return ((log10(value) if self.log else value) - self.low) / (self.high - self.low)
 
 
-def _draw(chart: Chart, size: Size, ink: _Ink) -> list[Strip]:
-    pieces = [(chart.title, "foreground")] if isinstance(chart.title, str) else chart.title
-    title = [Segment(text.replace("\n", " "), ink(colour)) for text, colour in pieces if text]
-    head = [_fitted(Strip(title), size.width)] if title else []
-    grid = [[Segment(" ")] * size.width for _ in range(size.height - len(head))]
-    least = 1 / BEYOND if chart.log else -BEYOND
-    curves = [
-        [(x, y if least < y < BEYOND else nan) for x, y in zip(line.x, line.y, strict=False) if abs(x) < BEYOND]
-        for line in chart.lines
-    ]
-    known = [y for curve in curves for _, y in curve if isfinite(y)]
-    if known and size.width >= 16 and len(grid) >= 2:  # or there is no room but for the title
-        _plot(grid, chart, curves, known, ink)
-    body = [Strip(cells).simplify() for cells in grid]
-    if body and not known:
-        words = _fitted(Strip([Segment(chart.empty, ink("foreground", 0.5))]), size.width)
-        body[len(body) // 2] = words.text_align(size.width, "center")
-    return [*head, *body]
-
-
-def _fitted(strip: Strip, width: int) -> Strip:
-    """A text of at most this width; an ellipsis stands for what does not fit."""
-    if strip.cell_length <= width:
-        return strip
-    kept = list(strip.crop(0, width - 1))
-    return Strip([*kept, Segment("…", kept[-1].style if kept else None)])
-
-
-def _plot(grid: _Grid, chart: Chart, curves: list[_Points], known: list[float], ink: _Ink) -> None:
-    """Write axes, markers and curves; `known` are the ys that are not gaps, at least one."""
+def _plot(grid: _Grid, chart: Chart, curves: list[_Points], known: list[float], ink: Ink) -> None:
+    """Write axes and curves; `known` are the ys that are not gaps, at least one."""
     height = len(grid)
-    shared = height < SMALL
-    rows, bottom = (height - 1, height - 2) if shared else (height - 2, height - 2)
+    shared = height < LOW_CHART
+    bottom = height - 2
+    rows = height - 1 if shared else height - 2
     y_axis, y_labels = _y_axis(min(known), max(known), chart.log, rows)
     left = 1 + max(GUTTER, *map(len, y_labels.values()))
     columns = max(1, len(grid[0]) - left)
@@ -194,20 +168,17 @@ def _plot(grid: _Grid, chart: Chart, curves: list[_Points], known: list[float], 
         _write(grid, bottom, left + column, tick, base)
     if len(chart.x_label) < left:
         _write(grid, height - 1, left - 1 - len(chart.x_label), chart.x_label, ink("foreground", 0.4))
-    marked = sorted({_column(x_axis.share(x), columns) for x in chart.markers if x_axis.low < x <= x_axis.high})
-    for column in marked[:: 1 + 6 * len(marked) // columns]:  # one in six columns at most
-        for row in range(bottom):
-            _write(grid, row, left + column, "┊", faint)
 
     styles = [ink(line.colour, line.strength) for line in chart.lines]
     places = [[(x_axis.share(x), y_axis.share(y)) for x, y in curve] for curve in curves]
-    for row, column, dots, index in _dots(places, columns, rows):
+    joined = [points if line.joined else [] for line, points in zip(chart.lines, places, strict=True)]
+    for row, column, dots, index in _braille(joined, columns, rows):
         _write(grid, row, left + column, dots, styles[index])
     for line, points, style in zip(chart.lines, places, styles, strict=True):
         seen = [(x, y) for x, y in points if isfinite(y)]
-        if len(seen) == 1 or (line.points and seen):  # a single dot would hardly be seen
+        if seen and (line.mark or len(seen) == 1):  # a single dot would hardly be seen
             for x, y in seen[:: -4 * len(seen) // (2 * columns - 1)]:  # four dots apart, from the newest
-                _write(grid, _row(y, rows), left + _column(x, columns), "•", style)
+                _write(grid, _row(y, rows), left + _column(x, columns), line.mark or "•", style)
 
 
 def _column(share: float, columns: int) -> int:
@@ -223,14 +194,14 @@ def _row(share: float, rows: int) -> int:
 def _y_axis(low: float, high: float, log: bool, rows: int) -> tuple[_Axis, dict[int, str]]:
     """An axis over these values, and the labels of its rows.
 
-    It begins and ends at a fifth of its labels' step, so that it seldom changes while a run goes on.
+    It begins and ends at a fifth of its labels' step, so that it seldom changes while a run continues.
     """
-    log = log and high > 1.5 * low  # what is closer looks the same on a linear axis, and has rounder labels
+    log = log and high > 1.5 * low  # a smaller range looks the same on a linear axis, and has rounder labels
     if log:
         low, high = log10(low), log10(high)
-    elif high - low <= max(1 / BEYOND, 1e-9 * max(abs(low), abs(high))):
-        around = abs(low) / 2 if abs(low) > 1 / BEYOND else 1.0
-        low, high = low - around, high + around
+    elif high - low <= max(1 / MAX_DRAWN, 1e-9 * max(abs(low), abs(high))):
+        margin = abs(low) / 2 if abs(low) > 1 / MAX_DRAWN else 1.0
+        low, high = low - margin, high + margin
     most = max(3, min(7, rows // 3))
     ticks = nice_ticks(low, high, most)
     unit = (ticks[1] - ticks[0]) / 5
@@ -245,17 +216,19 @@ def _y_axis(low: float, high: float, log: bool, rows: int) -> tuple[_Axis, dict[
             return axis, labels
     # too few rows for round values: the ends and the middle, in as few digits as tell them apart
     axis = _Axis(axis.low, axis.high + (last - first) % 2 * unit, log)
-    ticks = [axis.low + share * (axis.high - axis.low) for share in (0.0, 0.5, 1.0)]
-    words = [tick_label(10**tick, 10.0 ** (floor(tick) - 1)) if log else tick_label(tick, unit) for tick in ticks]
-    return axis, {_row(share, rows): word for share, word in zip((0.0, 0.5, 1.0), words, strict=True)}
+    labels = {}
+    for share in (0.0, 0.5, 1.0):
+        tick = axis.low + share * (axis.high - axis.low)
+        labels[_row(share, rows)] = tick_label(10**tick, 10.0 ** (floor(tick) - 1)) if log else tick_label(tick, unit)
+    return axis, labels
 
 
 def _x_axis(low: float, high: float, columns: int) -> tuple[_Axis, list[tuple[int, int, str]]]:
     """An axis over these values, and its labels, none overlapping or cut: tick, start, text."""
     low = 0.0 if 0 < low <= high / 10 else low
     if high - low <= 1e-9 * max(abs(low), abs(high)):
-        around = max(1.0, abs(low) / 1000)
-        low, high = max(0.0, low - around) if low >= 0 else low - around, high + around
+        margin = max(1.0, abs(low) / 1000)
+        low, high = max(0.0, low - margin) if low >= 0 else low - margin, high + margin
     axis = _Axis(low, high)
     ticks = nice_ticks(low, high, max(3, columns // 9))
     whole = [tick for tick in ticks if tick.is_integer()]  # there is no half of a step
@@ -272,15 +245,15 @@ def _x_axis(low: float, high: float, columns: int) -> tuple[_Axis, list[tuple[in
     return axis, labels
 
 
-def _dots(lines: list[_Points], columns: int, rows: int) -> Iterator[tuple[int, int, str, int]]:
+def _braille(lines: list[_Points], columns: int, rows: int) -> Iterator[tuple[int, int, str, int]]:
     """Join the points of lines, given as shares of width and height, in braille.
 
     Yields:
-        Row from the top, column, character, and the line that it shows: in each cell the last one.
+        Row from the top, column, character, and the index of the line: in each cell the last one.
     """
     import plotext  # here, because it takes 60 ms, which a console that opens without a run can save
 
-    figure = type(plotext.main())()  # of its own: plotext's functions all share one
+    figure = type(plotext.main())()  # a figure of its own: plotext's functions all share one
     figure._limit_size(False, False)  # or the terminal's size would cut it
     figure.plot_size(columns, rows)
     figure.frame(False)

@@ -1,33 +1,85 @@
-"""Which curves each chart shows, and when they are drawn anew."""
+"""The console's chart panes: which curves each shows, and when it is redrawn."""
 
 import time
+from collections.abc import Mapping
+from functools import partial
 
+from rich.style import Style
 from textual.app import ComposeResult
+from textual.color import Color, ColorParseError
 from textual.containers import Vertical
 from textual.content import Content
+from textual.geometry import Size
 from textual.strip import Strip
+from textual.widget import Widget
 
-from fundamentallm_tui.charts.chart import Chart, ChartView, Line
+from fundamentallm_tui.charts.chart import GUTTER, Chart, Line, draw
 from fundamentallm_tui.charts.series import Series
 from fundamentallm_tui.format import loss
 from fundamentallm_tui.state.store import Store
 from fundamentallm_tui.throttle import RedrawThrottle
 
-SHARE = 0.003  # of one core, for each chart; showing the cells costs as much again as drawing them
-LEAST = 0.5  # seconds between two drawings
+CPU_SHARE = 0.003  # of one core, for each chart; showing the cells costs as much again as drawing them
+MIN_INTERVAL = 0.5  # seconds between two drawings
 
 
-class TimedChart(ChartView):
-    """A chart that knows what it costs."""
+class ChartView(Widget):
+    """Shows a `Chart`; give it the next one with `show`."""
 
-    cost = 0.0  # seconds that the last picture took
+    DEFAULT_CSS = "ChartView { width: 1fr; height: 1fr; }"
+    ALLOW_SELECT = False
+
+    def __init__(self, chart: Chart, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self.cost = 0.0  # seconds that the last drawing took
+        self._chart = chart
+        self._drawn: list[Strip] = []
+        self._drawn_for: tuple[Size, Color] | None = None
+
+    @property
+    def columns(self) -> int:
+        """How many columns to reduce a series to before it is shown here: two dots fit in a cell."""
+        return 2 * max(1, self.size.width - GUTTER - 1)
+
+    def show(self, chart: Chart) -> None:
+        """Show this chart from now on; one that equals the last costs nothing."""
+        if chart != self._chart:
+            self._chart = chart
+            self._redraw()
+
+    def on_mount(self) -> None:
+        self.app.theme_changed_signal.subscribe(self, self._redraw)
+
+    def _redraw(self, _theme: object = None) -> None:
+        self._drawn_for = None
+        self.refresh()
 
     def render_line(self, y: int) -> Strip:
         start = time.perf_counter()
-        strip = super().render_line(y)
-        took = time.perf_counter() - start
-        self.cost = took if y == 0 else self.cost + took  # the first row asked for draws all of them
+        # Textual asks only for rows on the screen, so a chart on a hidden tab is never drawn
+        background = self.background_colors[1]
+        if self._drawn_for != (self.size, background):
+            self._drawn_for = self.size, background
+            ink = partial(_style, self.app.theme_variables, background)
+            rows = draw(self._chart, self.size.width, self.size.height, ink)
+            self._drawn = [Strip(row).simplify() for row in rows]
+        strip = self._drawn[y] if y < len(self._drawn) else Strip([])
+        # without a base style under the cells, light themes would show dark boxes
+        strip = strip.adjust_cell_length(self.size.width).apply_style(self.rich_style)
+        seconds = time.perf_counter() - start
+        self.cost = seconds if y == 0 else self.cost + seconds  # the first row asked for draws all of them
         return strip
+
+
+def _style(theme: Mapping[str, str], background: Color, name: str, strength: float = 1.0) -> Style:
+    """The style of a theme colour, blended over the background by its strength."""
+    try:
+        colour = Color.parse(theme.get(name, name))
+    except ColorParseError:  # a text colour such as "auto 60%", or no colour at all
+        colour = Color.parse(theme["foreground"])
+    if colour.ansi is not None:  # the terminal's own colours do not mix
+        return Style(color=colour.rich_color, dim=strength < 0.7)
+    return Style(color=background.blend(colour, strength).rich_color)
 
 
 class ChartPane(Vertical):
@@ -39,8 +91,8 @@ class ChartPane(Vertical):
         super().__init__(id=id, classes="pane")
         self.store = store
         self.border_title = self.NAME
-        self.view = TimedChart(Chart(empty="no steps yet"))
-        self.pace = RedrawThrottle(self, self._draw, least=LEAST, share=SHARE)
+        self.view = ChartView(Chart(empty="no steps yet"))
+        self.pace = RedrawThrottle(self, self._draw, least=MIN_INTERVAL, share=CPU_SHARE)
 
     def compose(self) -> ComposeResult:
         yield self.view
@@ -59,13 +111,12 @@ class ChartPane(Vertical):
         return self.view.cost + time.perf_counter() - start
 
     def curves(self) -> tuple[list[tuple[str, str]], list[Line]]:
-        """The title's pieces with their styles, and the lines."""
+        """Return the title's pieces with their styles, and the lines."""
         raise NotImplementedError
 
-    def line(self, series: Series, colour: str, strength: float = 1.0, *, points: bool = False) -> Line:
-        """A series, reduced to what this width can show."""
-        xs, ys = series.reduced(self.view.columns)
-        return Line(xs, ys, colour, strength, points)
+    def line(self, series: Series, colour: str, strength: float = 1.0, mark: str = "") -> Line:
+        """Return a series as a line, reduced to what this width can show."""
+        return Line(*series.reduced(self.view.columns), colour, strength, mark)
 
 
 class LossChart(ChartPane):
@@ -78,8 +129,8 @@ class LossChart(ChartPane):
         title = [(f"  train {loss(train.last[1])}", "$foreground 60%")] if train.last else []
         if val.last:
             title.append((f"  val {loss(val.last[1])}", "$text-accent"))
-        # a cell shows the last line in it: validation is seen by its points, training only by its dots
-        return title, [self.line(val, "text-accent", points=True), self.line(train, "foreground", 0.5)]
+        # a cell shows the last line in it: validation is seen by its marks, training only by its dots
+        return title, [self.line(val, "text-accent", mark="•"), self.line(train, "foreground", 0.5)]
 
 
 class RateChart(ChartPane):

@@ -7,7 +7,7 @@
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice, pairwise
 from math import ceil, floor, inf, isfinite, log10, nan
 from operator import lt
@@ -71,48 +71,8 @@ class Series:
         self._every = self._every if kept else 1
 
     def reduced(self, count: int) -> tuple[list[float], list[float]]:
-        """All points; where they are too many, the extremes of each column.
-
-        A column is a stretch of equally many points. It gives its lowest and its highest point in the
-        order in which they occurred, or one gap where it has no finite y.
-
-        Args:
-            count: columns to fill; at most 2 x count points come back.
-
-        Returns:
-            The xs and the ys.
-        """
-        size = len(self._x)
-        if size <= 2 * count:
-            # one and the same nan, so that equal reductions compare as equal
-            return list(self._x), [y if isfinite(y) else nan for y in self._y]
-        # A column is 4 to 16 whole blocks of a power of 4, counted from the first point of all: the same
-        # points stay together while a run grows, and nothing shimmers. One column less than wanted, because
-        # the last is seldom whole.
-        width = ceil(size / (count - 1)) if count > 1 else size
-        block = 1
-        while block * 16 <= width:
-            block *= 4
-        width = ceil(width / block) * block
-        xs: list[float] = []
-        ys: list[float] = []
-        for start in range(0, size, width):
-            for index in self._extremes(start, min(size, start + width)):
-                xs.append(self._x[index])
-                ys.append(self._y[index] if isfinite(self._y[index]) else nan)
-        return xs, ys
-
-    def _extremes(self, start: int, stop: int) -> list[int]:
-        """Where the lowest and the highest y of some points lie, in order; the first, if all are gaps."""
-        part = self._y[start:stop]
-        if not isfinite(sum(part)):
-            finite = [y for y in part if isfinite(y)]
-            if not finite:
-                return [start]
-            low, high = min(finite), max(finite)
-        else:
-            low, high = min(part), max(part)
-        return sorted({start + part.index(low), start + part.index(high)})
+        """Return all points; where they are too many, the extremes of each of `count` columns, as `reduce` does."""
+        return reduce(self._x, self._y, count)
 
     def _thin(self) -> None:
         """Keep as few of the newer points as of the older ones, and if that is not enough, fewer of all."""
@@ -128,10 +88,47 @@ class Series:
     def _squeeze(self, start: int, size: int) -> int:
         """Of the points from `start`, keep two of each `size`, the lowest and the highest; returns where they end."""
         stop = start + (len(self._x) - start - 1) // size * size  # the newest point stays
-        kept = [index for first in range(start, stop, size) for index in self._extremes(first, first + size)]
+        kept = [index for first in range(start, stop, size) for index in _extremes(self._y, first, first + size)]
         for column in (self._x, self._y):
             column[start:stop] = array("d", [column[index] for index in kept])
         return start + len(kept)
+
+
+def reduce(xs: Sequence[float], ys: Sequence[float], count: int) -> tuple[list[float], list[float]]:
+    """Return all points of a line; where they are too many, the extremes of each column.
+
+    A column is a stretch of equally many points. It gives its lowest and its highest point in the
+    order in which they occurred, or one gap (nan) where it has no finite y.
+
+    Args:
+        count: columns to fill; at most 2 x count points come back.
+
+    Returns:
+        The xs and the ys.
+    """
+    size = len(xs)
+    kept: Iterable[int] = range(size)
+    if size > 2 * count:
+        # A column is 4 to 16 whole blocks of a power of 4, counted from the first point of all: the same
+        # points stay together while a run grows, and nothing shimmers. One column less than wanted, because
+        # the last is seldom whole.
+        width = ceil(size / (count - 1)) if count > 1 else size
+        block = 1
+        while block * 16 <= width:
+            block *= 4
+        width = ceil(width / block) * block
+        kept = [index for start in range(0, size, width) for index in _extremes(ys, start, min(size, start + width))]
+    # always the same nan object, so that equal reductions compare as equal
+    return [xs[index] for index in kept], [ys[index] if isfinite(ys[index]) else nan for index in kept]
+
+
+def _extremes(ys: Sequence[float], start: int, stop: int) -> list[int]:
+    """The indices of the lowest and the highest y of a stretch, in order; the first, if all are gaps."""
+    part = ys[start:stop]
+    finite = part if isfinite(sum(part)) else [y for y in part if isfinite(y)]
+    if not finite:
+        return [start]
+    return sorted({start + part.index(min(finite)), start + part.index(max(finite))})
 
 
 def nice_ticks(low: float, high: float, count: int, log: bool = False) -> list[float]:

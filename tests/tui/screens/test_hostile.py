@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.style import Style
-from textual.geometry import Size
 
 from fundamentallm.config.config import Config, to_dict
 from fundamentallm.errors import UserError
@@ -18,7 +17,8 @@ from fundamentallm.run.events import JOURNAL, CheckpointSaved, Failed, Finished,
 from fundamentallm.run.folder import delete_run
 from fundamentallm.run.history import summarize
 from fundamentallm.run.journal import JournalReader
-from fundamentallm_tui.charts.chart import Chart, Line, _draw
+from fundamentallm_tui.charts import chart
+from fundamentallm_tui.charts.chart import Chart, Line
 from fundamentallm_tui.format import clean, clock, moment, wrap
 from fundamentallm_tui.panes.status import layout
 from fundamentallm_tui.screens.run_table import arrange, differences, spark_of, sparkline
@@ -131,7 +131,7 @@ def test_any_journal_can_be_attached_to_drawn_listed_and_played_back(
 
     curves = [Line(*series.reduced(100)) for series in (store.train, store.val, store.rate)]
     for log in (False, True):
-        _draw(Chart(lines=curves, log=log), Size(60, 12), lambda *_: Style())
+        chart.draw(Chart(curves, log=log), 60, 12, lambda *_: Style())
     summary = summarize(folder)
     assert sparkline(spark_of(folder), 20) is not None and moment(summary.started)
     assert arrange([summary, summary], "a", "best loss") is not None and differences(summary, summary) == []
