@@ -98,13 +98,13 @@ def _speed(text: str) -> float:
 
 def _run(chosen: object, config: object) -> int:
     """Show the console. Ends the process itself: an ordinary end would wait for a run that goes on."""
-    from fundamentallm.process.resource_tracker import start_helper
+    from fundamentallm.process.session import start_resource_tracker
 
     # Textual reads it when it is imported. It looks every 100 ms whether escape stood alone; with its own delay of as
     # much it often takes two looks, and a key that comes meanwhile becomes alt and that key.
     os.environ.setdefault("ESCDELAY", "25")
 
-    start_helper()  # before Textual has the terminal
+    start_resource_tracker()  # before Textual has the terminal
     from fundamentallm_tui.app import Console
 
     app = Console(chosen, config)  # type: ignore[arg-type]

@@ -16,11 +16,12 @@ from textual.screen import ModalScreen, Screen
 from textual.theme import Theme
 
 from fundamentallm.config.config import Config
+from fundamentallm.process.session import RunHandle
 from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.screens.dialogs import quit_question
 from fundamentallm_tui.screens.main import MainScreen
 from fundamentallm_tui.state.launch import Options
-from fundamentallm_tui.state.reader import RunHandle, Starter
+from fundamentallm_tui.state.reader import Starter
 from fundamentallm_tui.throttle import RedrawThrottle
 
 PATIENCE = 1.5  # seconds for the terminal to be restored after a signal

@@ -12,6 +12,7 @@ from textual.timer import Timer
 
 from fundamentallm.config.config import Config, ConfigError
 from fundamentallm.errors import UserError
+from fundamentallm.process.session import RunHandle
 from fundamentallm.run.commands import CancelSample, Command, Pause, Resume, Save, Stop
 from fundamentallm.run.events import Intervention
 from fundamentallm.run.locks import is_held
@@ -30,7 +31,7 @@ from fundamentallm_tui.screens.help import Help
 from fundamentallm_tui.state import event_log as story
 from fundamentallm_tui.state.controls import farewell, others_under_way, possible, read_only, start_word
 from fundamentallm_tui.state.launch import Options, beside, by_setting, goes_on_from, next_job, offered, taken_folder
-from fundamentallm_tui.state.reader import EventsReceived, RunDisconnected, RunHandle, RunReader, Starter
+from fundamentallm_tui.state.reader import EventsReceived, RunDisconnected, RunReader, Starter
 from fundamentallm_tui.state.replay import Replay
 from fundamentallm_tui.state.store import IDLE, PASSING, UNSEEN, Store
 from fundamentallm_tui.throttle import RedrawThrottle
@@ -202,7 +203,7 @@ class MainScreen(Screen[None]):
 
     def open_run(self, folder: Path, *, resume: bool = False, speed: float = 0.0) -> None:
         """Show a run that another process writes, or wrote; `resume`: then go on with it; `speed`: play it back."""
-        from fundamentallm.process.attached import AttachedRun  # slow to import; the first picture does not wait for it
+        from fundamentallm.process.session import AttachedRun  # slow to import; the first picture does not wait for it
 
         try:
             session = Replay(folder, speed) if speed else AttachedRun(folder, stays=True)

@@ -4,11 +4,10 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
 
 from textual.message import Message
 
+from fundamentallm.process.session import RunHandle
 from fundamentallm.run.commands import Command
 from fundamentallm.run.events import Event
 from fundamentallm.run.spec import RunSpec
@@ -16,22 +15,6 @@ from fundamentallm.run.spec import RunSpec
 WAIT = 0.1  # seconds that reading waits for news
 LOOK = 0.5  # seconds between two looks whether somebody goes on with a run that rests
 REST = 0.08  # seconds between two batches: one message carries all that came meanwhile
-
-
-class RunHandle(Protocol):
-    """What the console needs of a session; tests have their own."""
-
-    folder: Path
-    returns: bool  # another process may go on with the run after its own has ended
-
-    def send(self, command: Command) -> None: ...
-    def events(self, timeout: float) -> list[Event]: ...
-    def log_tail(self, lines: int = 10) -> list[str]: ...
-    def leave(self) -> None: ...
-    @property
-    def alive(self) -> bool: ...
-    @property
-    def end(self) -> str: ...
 
 
 Starter = Callable[[RunSpec], RunHandle]
@@ -75,7 +58,7 @@ class RunReader:
         """Listen no more. A run that has ended lets its process go."""
         if not self._left.is_set():
             self._left.set()
-            self.session.leave()
+            self.session.close()
 
     def _read(self) -> None:
         while not self._left.is_set():
@@ -84,8 +67,8 @@ class RunReader:
                 self._post(EventsReceived(self, events))
                 time.sleep(REST)
             elif gone:
-                self._post(RunDisconnected(self, self.session.end, self.session.log_tail()))
-                while self.session.returns and not self.session.alive and not self._left.wait(LOOK):
+                self._post(RunDisconnected(self, self.session.exit_reason, self.session.log_tail()))
+                while self.session.may_return and not self.session.alive and not self._left.wait(LOOK):
                     pass
-                if not self.session.returns:
+                if not self.session.may_return:
                     return

@@ -15,10 +15,10 @@ LONGEST = 2.0  # seconds; a silence of a night is not waited for
 class Replay:
     """Has a session's interface. Pause and resume hold the playing, all else is not heard."""
 
-    returns = False
+    may_return = False
 
     def __init__(self, folder: Path, speed: float) -> None:
-        self.folder, self.end = folder, ""
+        self.folder, self.exit_reason = folder, ""
         self._speed = speed
         self._waiting: deque[Event] | None = None  # until the journal was read, by the thread that asks for events
         self._held = threading.Event()
@@ -67,5 +67,5 @@ class Replay:
     def log_tail(self, lines: int = 10) -> list[str]:
         return []
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """Nobody is there to be told."""

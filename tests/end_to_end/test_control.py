@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fundamentallm.process.attached import AttachedRun
+from fundamentallm.process.session import AttachedRun
 from fundamentallm.run import events
 from fundamentallm.run.commands import CancelSample, Command, Pause, Resume, Sample, Save, Set, Stop
 from fundamentallm.run.history import read_history
@@ -106,7 +106,7 @@ def test_an_attached_session_has_every_control_and_another_one_sees_who_did_what
     assert load(folder / "last.pt").progress().step == finished.step
 
     assert ada.until(lambda event: isinstance(event, events.Finished)) == finished
-    assert not ada.session.alive and ada.session.end == "its process is gone"
+    assert not ada.session.alive and ada.session.exit_reason == "its process is gone"
     assert ada.heard == other.heard == list(read_journal(folder))
     answers = [(event.command, event.who) for event in ada.heard if isinstance(event, events.Answered)]
     assert answers == [

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fundamentallm.process.attached import AttachedRun
+from fundamentallm.process.session import AttachedRun
 from fundamentallm.run import events
 from fundamentallm.run.commands import Pause, Resume, Save, Stop
 from fundamentallm.run.journal import read_journal, tell
@@ -17,27 +17,20 @@ from fundamentallm.run.locks import is_held
 from tests.torture.bench import Bench, Lost, Row, until, wait
 
 CONSOLE = """
-import queue, sys
-from contextlib import suppress
+import sys, time
 from pathlib import Path
 from fundamentallm.process import session
 from fundamentallm.config.config import Layer, resolve
 from fundamentallm.run.spec import RunSpec
 
-def receive(self):
-    while not Path(sys.argv[3]).exists():
-        with suppress(queue.Empty):
-            self._arrived.append(self._events.get(timeout=0.1))
-            self._news.set()
-
 if __name__ == "__main__":
     session.QUEUE_SIZE = 3
-    session.WorkerRun._receive = receive
     values = dict(data=sys.argv[2], model_dim=16, num_layers=1, max_seq_len=16, stride=16, batch_size=64, epochs=10**6,
                   keep_checkpoints=1, device="cpu")
     kept = session.WorkerRun(RunSpec(resolve(Layer(values)), Path(sys.argv[1])))
-    while True:
-        kept.events(1.0)
+    while not Path(sys.argv[3]).exists():
+        kept.events(0.1)
+    time.sleep(600)
 """
 
 

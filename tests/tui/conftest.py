@@ -25,12 +25,12 @@ from fundamentallm_tui.state.launch import Options
 class FakeRun:
     """Has WorkerRun's interface; hands over what `say` was given and keeps what it was sent."""
 
-    returns = False
+    may_return = False
 
     def __init__(self, job: RunSpec) -> None:
         self.job, self.folder = job, job.folder
         self.sent: list[Command] = []
-        self.alive, self.end, self.left = True, "", False
+        self.alive, self.exit_reason, self.left = True, "", False
         self.tail = ["a last word"]
         self._said: list[Event] = []
         self._seq = 0
@@ -46,7 +46,7 @@ class FakeRun:
     def log_tail(self, lines: int = 10) -> list[str]:
         return self.tail[-lines:]
 
-    def leave(self) -> None:
+    def close(self) -> None:
         self.left = True
 
     # What a test makes it do
@@ -70,7 +70,7 @@ class FakeRun:
         self.say(Answered(step=0, id=last.id, command=commands.NAMES[type(last)], ok=ok, why=why))
 
     def die(self, end: str = "killed by SIGKILL") -> None:
-        self.end, self.alive = end, False
+        self.exit_reason, self.alive = end, False
 
 
 def started(job: RunSpec, step: int = 0, total: int = 400, epochs: int = 5) -> RunStarted:

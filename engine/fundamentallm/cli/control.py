@@ -10,7 +10,7 @@ from fundamentallm.cli.generate import show
 from fundamentallm.cli.report import Report
 from fundamentallm.cli.terminal import complain, one_line, quoted
 from fundamentallm.errors import UserError
-from fundamentallm.process.attached import AttachedRun
+from fundamentallm.process.session import AttachedRun
 from fundamentallm.run import commands
 from fundamentallm.run.commands import Command
 from fundamentallm.run.events import Answered, Sampled

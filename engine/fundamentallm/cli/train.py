@@ -2,10 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,11 +14,10 @@ from fundamentallm.config.config import Config, flags_layer, resolve
 from fundamentallm.config.files import load_config
 from fundamentallm.errors import NothingLeft, UserError
 from fundamentallm.paths import user_path
-from fundamentallm.process.prepare import prepare_folder
+from fundamentallm.process.prepare import prepared_folder
 from fundamentallm.process.signals import obeyed
 from fundamentallm.run.events import JOURNAL, Event, Failed, Phase
-from fundamentallm.run.folder import CONFIG, ENGINE_LOG, LAST, choose_folder
-from fundamentallm.run.locks import LOCK, RunLock
+from fundamentallm.run.folder import CONFIG, LAST, choose_folder
 from fundamentallm.run.spec import RunSpec, changed_flags, overridden, stay_inside
 
 if TYPE_CHECKING:
@@ -114,18 +110,17 @@ def do(job: RunSpec, dry_run: bool, detach: bool, report: Report, overwrite: boo
 
 def start(job: RunSpec, overwrite: bool) -> int:
     """Start a worker and leave it alone as soon as it trains."""
-    from fundamentallm.process.resource_tracker import start_helper
-    from fundamentallm.process.session import WorkerRun
+    from fundamentallm.process.session import WorkerRun, start_resource_tracker
 
-    start_helper()
-    with _prepared(job, overwrite) as aside:
+    start_resource_tracker()
+    with prepared_folder(job, overwrite, complain) as aside:
         session = WorkerRun(job, prepared=True)
         try:
             _await(session)
         except BaseException:
             session.kill()  # nobody may train in a folder that is taken back
             raise
-    session.leave()  # to go is not to be lost
+    session.close()
     if aside:
         print(one_line(f"the old run is in {aside} now"))
     print(one_line(f"training in the background in {job.folder}; fundamentallm watch {quoted(job.folder)} shows it"))
@@ -145,10 +140,10 @@ def _await(session: "WorkerRun") -> None:
     failed = next((event for event in said if isinstance(event, Failed)), None)
     if failed is None and session.alive:
         return
-    session.leave()  # it would wait for our questions
+    session.close()  # or it would wait for our questions
     session.wait(PATIENCE)
     advice = f"; {failed.advice}" if failed and failed.advice else ""
-    words = f"{failed.error}{advice}" if failed else f"the run did not start: {session.end}"
+    words = f"{failed.error}{advice}" if failed else f"the run did not start: {session.exit_reason}"
     raise NothingLeft(words) if session.status == 0 else UserError(words)
 
 
@@ -168,7 +163,7 @@ def train(job: RunSpec, report: Report, overwrite: bool) -> int:
     """
     early: list[int] = []
     try:
-        with obeyed(("SIGTERM", "SIGHUP"), _give_up, early), _prepared(job, overwrite) as aside:
+        with obeyed(("SIGTERM", "SIGHUP"), _give_up, early), prepared_folder(job, overwrite, complain) as aside:
             from fundamentallm.train.trainer import Trainer
 
             trainer = Trainer(job, report.hear, lambda: ())
@@ -205,34 +200,3 @@ class GivenUp(BaseException):
 
 def _give_up() -> None:
     raise GivenUp
-
-
-@contextmanager
-def _prepared(job: RunSpec, overwrite: bool) -> Iterator[Path | None]:
-    """The folder of the run; taken back where the run does not come about. Yields where an old run is now."""
-    made = [folder for folder in (job.folder, *job.folder.parents) if not folder.exists()]
-    aside = prepare_folder(job, overwrite=overwrite)
-    try:
-        yield aside
-    except BaseException:
-        _take_back(job.folder, made, aside)
-        raise
-
-
-def _take_back(folder: Path, made: list[Path], aside: Path | None) -> None:
-    """Remove the folders of a run that did not come about; an old run comes back, or it is said where it is."""
-    mine = made or ([folder] if aside else [])
-    told = [folder / name for name in (JOURNAL, ENGINE_LOG)]  # what either says of the failure stays
-    with suppress(OSError, UserError):  # they are not empty, or somebody else's by now
-        if folder in mine and folder.exists() and not any(path.exists() and path.stat().st_size for path in told):
-            with RunLock(folder):
-                for name in (JOURNAL, ENGINE_LOG, LOCK):
-                    (folder / name).unlink(missing_ok=True)
-        for each in mine:
-            if each.exists():
-                each.rmdir()
-    if aside is not None:
-        try:
-            aside.rename(folder)
-        except OSError:
-            complain(f"the old run is in {aside} now")

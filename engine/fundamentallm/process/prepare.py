@@ -1,17 +1,20 @@
-"""The folder of a run, before and after a start that fails."""
+"""The folder of a run: prepared before a start, and taken back after a start that failed."""
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fundamentallm.config.estimate import estimate
 from fundamentallm.data.text import read_texts
 from fundamentallm.errors import UserError
-from fundamentallm.run.folder import check_folder, move_aside
-from fundamentallm.run.locks import holder, is_held
+from fundamentallm.run.events import JOURNAL
+from fundamentallm.run.folder import ENGINE_LOG, check_folder, move_aside
+from fundamentallm.run.locks import LOCK, RunLock, holder, is_held
 from fundamentallm.run.spec import RunSpec
 
 
 def prepare_folder(job: RunSpec, *, overwrite: bool = False) -> Path | None:
-    """Check a job, move an old run aside if that was asked for, and make the folder.
+    """Check a job, move an old run aside if `overwrite`, and make the folder.
 
     Returns:
         Where the old run is now, if one was moved.
@@ -19,7 +22,7 @@ def prepare_folder(job: RunSpec, *, overwrite: bool = False) -> Path | None:
     Raises:
         UserError: the folder or the data cannot be used; nothing was written.
     """
-    if is_held(job.folder):  # first: nothing else that could be said would help
+    if is_held(job.folder):  # first: no other message would help
         raise UserError(f"{job.folder}: is being written by {holder(job.folder) or 'another process'}")
     check_folder(job.folder, may_hold_run=overwrite or job.continues)
     if job.resume_from is None:
@@ -27,12 +30,50 @@ def prepare_folder(job: RunSpec, *, overwrite: bool = False) -> Path | None:
     elif not job.resume_from.is_file():
         raise UserError(f"--resume-from {job.resume_from}: no such checkpoint")
     elif overwrite and job.folder.resolve() in job.resume_from.resolve().parents:
-        raise UserError(
-            f"--overwrite: would move {job.resume_from} aside, from which the run is to go on; leave it out"
-        )
+        raise UserError(f"--overwrite: would move {job.resume_from} aside, which the run resumes from; leave it out")
     aside = move_aside(job.folder) if overwrite else None
     try:
         job.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--output-dir {job.folder}: cannot be made: {error.strerror}") from None
     return aside
+
+
+@contextmanager
+def prepared_folder(job: RunSpec, overwrite: bool, warn: Callable[[str], None]) -> Iterator[Path | None]:
+    """Prepare the folder of a run as `prepare_folder` does, and take it back if the body raises.
+
+    Args:
+        warn: is told where the old run is, if it cannot be moved back.
+
+    Yields:
+        Where the old run is now, if one was moved.
+    """
+    made = [folder for folder in (job.folder, *job.folder.parents) if not folder.exists()]
+    aside = prepare_folder(job, overwrite=overwrite)
+    try:
+        yield aside
+    except BaseException:
+        take_back(job.folder, made or ([job.folder] if aside else []))
+        if aside is not None:
+            try:
+                aside.rename(job.folder)
+            except OSError:
+                warn(f"the old run is in {aside} now")
+        raise
+
+
+def take_back(folder: Path, made: Sequence[Path]) -> None:
+    """Remove the folder of a run that failed to start, and the others that were made for it, deepest first.
+
+    A folder stays if it holds anything else, or if its journal or engine.log has something to say about the failure.
+    """
+    logs = [folder / JOURNAL, folder / ENGINE_LOG]
+    with suppress(OSError, UserError):  # it is not empty, or another process has taken it
+        if folder in made and folder.exists() and not any(path.exists() and path.stat().st_size for path in logs):
+            with RunLock(folder):
+                for path in (*logs, folder / LOCK):
+                    path.unlink(missing_ok=True)
+        for each in made:
+            if each.exists():
+                each.rmdir()

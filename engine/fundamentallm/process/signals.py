@@ -1,4 +1,4 @@
-"""The two signals of a person who wants a process to end: the first asks, the second insists."""
+"""Signals of a user who wants a process to end: the first asks, the second insists."""
 
 import os
 import signal
@@ -9,24 +9,33 @@ from types import FrameType
 
 @contextmanager
 def obeyed(names: Iterable[str], stop: Callable[[], None], received: list[int] | None = None) -> Iterator[list[int]]:
-    """Within: the first signal of these names calls `stop`, the second ends the process with status 128 + its number.
+    """Within: the first of these signals calls `stop`, the second ends the process with status 128 + its number.
 
-    Yields those received; in the list that was given, they are seen also where `stop` raises. A signal that this system
-    lacks is left out, and a hangup that is ignored (nohup) stays so.
+    A hangup that is ignored (nohup) stays ignored.
+
+    Args:
+        names: such as "SIGTERM".
+        received: the list to append to; a caller that gives one sees the signal even if `stop` raises.
+
+    Yields:
+        The numbers of the signals received so far.
     """
     received = [] if received is None else received
 
-    def arrived(number: int, _: FrameType | None) -> None:
+    def handle(number: int, _: FrameType | None) -> None:
         if received:
             os._exit(128 + number)
         received.append(number)
         stop()
 
-    numbers = [number for name in names if (number := getattr(signal, name, None)) is not None]
-    minded = [n for n in numbers if not (n.name == "SIGHUP" and signal.getsignal(n) is signal.SIG_IGN)]
-    before = {number: signal.signal(number, arrived) for number in minded}
+    previous = {}
+    for name in names:
+        number = signal.Signals[name]
+        if name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN:
+            continue
+        previous[number] = signal.signal(number, handle)
     try:
         yield received
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

@@ -1,9 +1,9 @@
-"""A process that trains for a console: obeys commands, says what happens, prints nothing.
+"""A process that trains for a console: obeys commands, emits events, prints nothing.
 
-- Its first act, before torch is imported, is to send everything printed to engine.log: a C library's warning would land
-  in the middle of the console's screen.
+- Its first act, before torch is imported, is to send everything printed to engine.log: a warning of a C library would
+  land in the middle of the console's screen.
 - It never waits for its console: an event that the queue does not take is dropped there and stays in the journal.
-- It outlives its console; after the end of the run it stays only while somebody may still ask for samples.
+- It outlives its console; after the end of the run it stays only while its console may still ask for samples.
 """
 
 import multiprocessing
@@ -11,13 +11,15 @@ import os
 import queue
 import signal
 import sys
+import threading
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
-from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fundamentallm.process.prepare import take_back
 from fundamentallm.process.signals import obeyed
 from fundamentallm.run.commands import Command, Stop
 from fundamentallm.run.events import Event, Failed
@@ -25,116 +27,120 @@ from fundamentallm.run.folder import ENGINE_LOG
 from fundamentallm.run.spec import RunSpec
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+    from multiprocessing.queues import Queue
+
     from fundamentallm.train.trainer import Trainer
 
 NICENESS = 5
+DRAIN_SECONDS = 0.2  # for what is still on its way to the console when the worker ends
 BUG = "this is a fault of the program; engine.log has the details"
 
 
-def main(job: RunSpec, events: "Queue[Event]", heard: "Queue[Command | None]") -> None:
-    """The whole life of the worker. Ends with a status as `fundamentallm train` does."""
+def main(job: RunSpec, pipe: "Connection", queue_size: int, commands: "Queue[Command | None]") -> None:
+    """Do a job, then answer questions while the console stays. Exits with a status as `fundamentallm train` does."""
     _detach(job.folder)
-    events.cancel_join_thread()  # what nobody reads must not keep this process
     from fundamentallm.errors import NothingLeft, UserError  # from here on torch may print what it likes
     from fundamentallm.train.trainer import Trainer
 
-    def say(event: Event) -> None:
-        with suppress(queue.Full):  # the reader will see the gap and look into the journal
-            events.put_nowait(event)
-
-    ears = CommandQueue(heard)
+    emit = _emitter(pipe, queue_size)
+    inbox = CommandQueue(commands)
     try:
-        trainer = Trainer(job, say, ears.listen)
+        trainer = Trainer(job, emit, inbox.poll)
     except UserError as error:
-        _take_back(job.folder)
-        say(Failed(time=time.time(), step=0, error=str(error)))
-        return _leave(0 if job.auto and isinstance(error, NothingLeft) else 1)
+        take_back(job.folder, [job.folder])
+        emit(Failed(time=time.time(), step=0, error=str(error)))
+        return _exit(0 if job.auto and isinstance(error, NothingLeft) else 1)
     except Exception as error:
         traceback.print_exc()
-        say(Failed(time=time.time(), step=0, error=_words(error), advice=BUG))
-        return _leave(1)
-    ears.obeyed_by(trainer)
+        emit(Failed(time=time.time(), step=0, error=_first_line(error), advice=BUG))
+        return _exit(1)
+    inbox.trainer = trainer
     with obeyed(("SIGINT", "SIGTERM"), trainer.stop) as received:
         try:
             end = trainer.run()
         except Exception as error:
             traceback.print_exc()
-            end = trainer.fail(_words(error), BUG)
-        told = trainer.close()
-    status = 1 if isinstance(end, Failed) or end.unsaved or not told else 128 + received[0] if received else 0
-    while ears.open:
-        trainer.answer_late(ears.listen(timeout=0.25))
-    _leave(status)
+            end = trainer.fail(_first_line(error), BUG)
+        complete = trainer.close()
+    failed = isinstance(end, Failed) or end.unsaved or not complete
+    while inbox.open:
+        trainer.answer_late(inbox.poll(timeout=0.25))
+    _exit(1 if failed else 128 + received[0] if received else 0)
 
 
 class CommandQueue:
-    """The console's commands, and whether it is still there."""
+    """The commands of the console that started the worker, and whether that console is still there."""
 
-    def __init__(self, heard: "Queue[Command | None]") -> None:
-        self._heard, self._console = heard, multiprocessing.parent_process()
-        self._left = self._lost = False
-        self._trainer: Trainer | None = None
-
-    def obeyed_by(self, trainer: "Trainer") -> None:
-        self._trainer = trainer
+    def __init__(self, commands: "Queue[Command | None]") -> None:
+        self._commands, self._console = commands, multiprocessing.parent_process()
+        self._closed = self._lost = False
+        self.trainer: Trainer | None = None  # once there is one, it is told when the console is lost
 
     @property
     def open(self) -> bool:
-        """Whether somebody may still say something."""
-        return not self._left and self._console is not None and self._console.is_alive()
+        """Whether another command may come: the console neither closed the queue nor died."""
+        return not self._closed and self._console is not None and self._console.is_alive()
 
-    def listen(self, timeout: float = 0.0) -> list[Command]:
-        """What was said since the last call; waits up to `timeout` seconds for the first word.
+    def poll(self, timeout: float = 0.0) -> list[Command]:
+        """Return the commands since the last call; waits up to `timeout` seconds for the first.
 
-        When the console that started it is lost, a run whose setting says so is told to stop.
+        If the console dies, a run with `on_console_loss: stop` gets a Stop. Detaching on purpose, which closes the
+        queue, does not count as losing the console.
         """
-        words: list[Command] = []
-        try:
+        received: list[Command] = []
+        with suppress(queue.Empty):
             while True:
-                word = self._heard.get(timeout=timeout) if timeout and not words else self._heard.get_nowait()
-                if word is None:
-                    self._left = True
+                wait = timeout > 0 and not received
+                command = self._commands.get(timeout=timeout) if wait else self._commands.get_nowait()
+                if command is None:
+                    self._closed = True
                 else:
-                    words.append(word)
-        except queue.Empty:
-            pass
-        if self._trainer is not None and not self.open and not self._lost:
-            self._lost = True  # once: others may watch it from now on
-            if not self._left and self._trainer.state.config.on_console_loss == "stop":
-                words.append(Stop(who="its lost console"))
-        return words
+                    received.append(command)
+        if self.trainer is not None and not self.open and not self._lost:
+            self._lost = True  # say it once: another console may watch the run from now on
+            if not self._closed and self.trainer.state.config.on_console_loss == "stop":
+                received.append(Stop(who="its lost console"))
+        return received
+
+
+def _emitter(pipe: "Connection", queue_size: int) -> Callable[[Event], None]:
+    """Make the function that sends an event to the console without ever waiting: what does not fit is dropped."""
+    waiting: queue.Queue[Event] = queue.Queue(queue_size)
+
+    def send() -> None:
+        with suppress(OSError):  # the console is gone
+            while True:
+                pipe.send(waiting.get())
+
+    def emit(event: Event) -> None:
+        with suppress(queue.Full):  # the reader sees the gap in `seq` and reads the journal
+            waiting.put_nowait(event)
+
+    threading.Thread(target=send, name="events to the console", daemon=True).start()
+    return emit
 
 
 def _detach(folder: Path) -> None:
-    """Away from the console's screen, keyboard, signals and share of the processor."""
+    """Leave the console's screen, keyboard, signals and share of the processor."""
     log = os.open(folder / ENGINE_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     null = os.open(os.devnull, os.O_RDONLY)
     for target, source in ((0, null), (1, log), (2, log)):
         os.dup2(source, target)
     sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w", buffering=1), open(2, "w", buffering=1)  # noqa: SIM115
-    if os.name != "nt":
-        os.setsid()
-        os.nice(NICENESS)
-    for name in ("SIGINT", "SIGHUP"):
-        if number := getattr(signal, name, None):
-            signal.signal(number, signal.SIG_IGN)
+    os.setsid()
+    os.nice(NICENESS)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
-def _take_back(folder: Path) -> None:
-    """Remove the folder of a run that does not come about, if it holds nothing but our log."""
-    with suppress(OSError):
-        if [path.name for path in folder.iterdir()] == [ENGINE_LOG]:
-            (folder / ENGINE_LOG).unlink()
-            folder.rmdir()
-
-
-def _words(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0][:300]
 
 
-def _leave(status: int) -> None:
-    """End, giving what is still in the pipe a moment; the journal has it all."""
-    time.sleep(0.2)
+def _exit(status: int) -> None:
+    """Exit without waiting for the sending thread, which may hang on a console that does not read."""
+    time.sleep(DRAIN_SECONDS)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

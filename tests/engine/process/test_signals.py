@@ -1,13 +1,12 @@
 """The first signal asks, the second insists."""
 
-import os
 import signal
 import subprocess
 import sys
 
 import pytest
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
+from fundamentallm.process.signals import obeyed
 
 SCRIPT = """
 import sys, time
@@ -22,20 +21,19 @@ sys.exit(128 + received[0])
 """
 
 
-def start(manner: str, *names: str, ignored: bool = False) -> "subprocess.Popen[str]":
-    def prepare() -> None:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
-
+def start(manner: str, *names: str, hangup: signal.Handlers = signal.SIG_DFL) -> "subprocess.Popen[str]":
     process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, manner, *names], stdout=subprocess.PIPE, text=True, preexec_fn=prepare
+        [sys.executable, "-c", SCRIPT, manner, *names],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, hangup),
     )
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
     return process
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_the_first_finishes_and_the_second_ends_at_once(name: str) -> None:
-    number = getattr(signal, name)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_finishes_and_the_second_ends_at_once(number: signal.Signals) -> None:
     polite = start("polite", "SIGINT", "SIGTERM")
     polite.send_signal(number)
     assert polite.communicate(timeout=60)[0] == "asked\nsaved\n" and polite.returncode == 128 + number
@@ -47,32 +45,18 @@ def test_the_first_finishes_and_the_second_ends_at_once(name: str) -> None:
     assert deaf.communicate(timeout=60)[0] == "" and deaf.returncode == 128 + number
 
 
-def test_a_hangup_that_is_ignored_stays_so() -> None:
-    process = start("polite", "SIGHUP", "SIGTERM", "SIGNONSENSE", ignored=True)
+def test_an_ignored_hangup_stays_ignored() -> None:
+    process = start("polite", "SIGHUP", "SIGTERM", hangup=signal.SIG_IGN)
     process.send_signal(signal.SIGHUP)
     process.send_signal(signal.SIGTERM)
     assert process.communicate(timeout=60)[0] == "asked\nsaved\n" and process.returncode == 143
 
 
-def test_handlers_are_put_back() -> None:
-    from fundamentallm.process.signals import obeyed
-
-    before = signal.getsignal(signal.SIGTERM)
-    with obeyed(["SIGTERM"], lambda: None) as received:
-        assert signal.getsignal(signal.SIGTERM) is not before
-    assert signal.getsignal(signal.SIGTERM) is before and received == []
-
-
-def test_a_signal_that_comes_before_anything_was_done_is_known_where_stop_raises() -> None:
-    from fundamentallm.process.signals import obeyed
-
+def test_a_signal_is_recorded_even_if_stop_raises_and_handlers_are_put_back() -> None:
     def stop() -> None:
         raise InterruptedError
 
-    received: list[int] = []
-    manager = obeyed(["SIGTERM"], stop, received)
-    manager.__enter__()
-    with pytest.raises(InterruptedError):
+    before, received = signal.getsignal(signal.SIGTERM), list[int]()
+    with pytest.raises(InterruptedError), obeyed(["SIGTERM"], stop, received):
         signal.raise_signal(signal.SIGTERM)
-    manager.__exit__(None, None, None)
-    assert received == [signal.SIGTERM]
+    assert received == [signal.SIGTERM] and signal.getsignal(signal.SIGTERM) is before

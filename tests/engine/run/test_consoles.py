@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fundamentallm.config.config import Config
-from fundamentallm.process.attached import AttachedRun
+from fundamentallm.process.session import AttachedRun
 from fundamentallm.run import events
 from fundamentallm.run.commands import CancelSample, Command, Pause, Resume, Sample, Stop
 from fundamentallm.run.folder import move_aside
@@ -63,7 +63,7 @@ def test_a_run_paused_by_an_attached_console_ends_with_it_and_one_paused_by_a_sh
             return [Pause(stays=stays)]
         if trainer.paused:
             rested = rested or time.monotonic()
-            console[0].leave()
+            console[0].close()
             if time.monotonic() - rested > 1:
                 return [Resume()]
         return []
@@ -118,5 +118,5 @@ def test_a_console_looks_at_the_run_that_is_there_now(tmp_path: Path) -> None:
     console.send(Pause(stays=True))
     consoles.expect(True)
     assert not consoles.lost()
-    console.leave()
+    console.close()
     assert consoles.lost()

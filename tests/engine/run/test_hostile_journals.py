@@ -15,7 +15,7 @@ from fundamentallm.cli import main
 from fundamentallm.cli.report import Report
 from fundamentallm.config.config import Config, to_dict
 from fundamentallm.errors import UserError
-from fundamentallm.process.attached import AttachedRun
+from fundamentallm.process.session import AttachedRun
 from fundamentallm.run import events, journal, locks
 from fundamentallm.run.events import JOURNAL
 from fundamentallm.run.history import find_runs, read_history, summarize

@@ -12,10 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fundamentallm.cli.train import _prepared
 from fundamentallm.config.config import Config
 from fundamentallm.errors import UserError
-from fundamentallm.process.resource_tracker import start_helper
+from fundamentallm.process.prepare import prepared_folder
 from fundamentallm.run import folder as run
 from fundamentallm.run import locks
 from fundamentallm.run.events import Event, Notice, encode
@@ -253,24 +252,13 @@ def full(*_: Any) -> Any:
 
 def test_a_start_that_came_second_leaves_the_files_of_the_first_alone(tmp_path: Path, data: str) -> None:
     job = RunSpec(Config(data=(data,)), tmp_path / "run")
-    with pytest.raises(UserError, match="is being written"), _prepared(job, False):
+    with pytest.raises(UserError, match="is being written"), prepared_folder(job, False, print):
         first, journal = RunLock(job.folder), Journal(job.folder)  # which has said nothing yet
         RunLock(job.folder)
     journal.say(notice("a"))
     assert texts(read_journal(job.folder)) == ["a"] and is_held(job.folder)
     first.release()
     journal.close()
-
-
-def test_windows_starts_no_helper_which_it_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = list[int]()
-    monkeypatch.setattr("multiprocessing.resource_tracker.ensure_running", lambda: asked.append(1))
-    with monkeypatch.context() as system:
-        system.setattr(os, "name", "nt")
-        start_helper()
-    assert asked == []
-    start_helper()
-    assert asked == [1]
 
 
 def test_a_text_whose_name_no_file_can_have_is_refused_in_a_line() -> None:
@@ -325,7 +313,7 @@ def test_a_folder_in_which_a_process_left_its_last_words_is_not_taken_back(tmp_p
     folder.mkdir()
     Journal(folder).close()
     job = RunSpec(Config(data=(str(tmp_path / "text.txt"),)), folder)
-    with pytest.raises(ValueError), _prepared(job, overwrite=True) as aside:
+    with pytest.raises(ValueError), prepared_folder(job, True, print) as aside:
         (folder / "engine.log").write_text("Traceback")
         raise ValueError
     assert aside == tmp_path / "run.old-1" and aside.is_dir()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fundamentallm.config.config import Config, to_dict
-from fundamentallm.process.attached import AttachedRun
+from fundamentallm.process.session import AttachedRun
 from fundamentallm.run import events
 from fundamentallm.run.commands import Pause, Resume, Set, Stop
 from fundamentallm.run.journal import read_journal
@@ -132,7 +132,7 @@ def test_what_is_to_happen_can_be_changed_while_it_trains(console: Callable[...,
 def test_to_go_is_not_to_be_lost(console: Callable[..., Console]) -> None:
     """ctrl+q, "leave it running": the console says so before it goes."""
     it = console(epochs=LONG, on_console_loss="stop")
-    it.do("session.leave()")
+    it.do("session.close()")
     it.kill()
     it.trains()
 

@@ -161,7 +161,7 @@ if __name__ == "__main__":
         for event in session.events(0.2):
             if isinstance(event, Failed):
                 print(encode(event), flush=True)
-    print(session.end)
+    print(session.exit_reason)
 """
 )
 HUGE = {"model_dim": 16384, "num_heads": 2, "num_layers": 1}  # one of its matrices has 3.2 GB
