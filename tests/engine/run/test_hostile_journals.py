@@ -167,7 +167,7 @@ import resource, sys
 from pathlib import Path
 from fundamentallm.run.history import find_runs, read_history, summarize
 from fundamentallm.run.journal import Journal, JournalReader
-from fundamentallm.process.attached import AttachedRun
+from fundamentallm.process.session import AttachedRun
 folder = Path(sys.argv[1])
 limit = 300 << 20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
