@@ -24,7 +24,7 @@ class Setting:
     optional: bool  # None means "chosen by the program"
     default: Any
     help: str
-    group: str
+    group: str = ""
     typical: str = ""
     too_high: str = ""
     too_low: str = ""

@@ -7,6 +7,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
+from fundamentallm.config.sampling import SamplingOptions
 from fundamentallm.run.events import to_line
 from fundamentallm.untrusted import MAX_NAME_CHARS, from_values
 
@@ -52,15 +53,10 @@ class Stop(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample(Command):
-    """Continue `prompt` with the model as it is now. `temperature` 0 is greedy; 0 turns `top_k`, 1 `top_p` off."""
+class Sample(Command, SamplingOptions):
+    """Continue `prompt` with the model as it is now."""
 
     prompt: str
-    max_tokens: int = 200
-    temperature: float = 0.8
-    top_k: int = 0
-    top_p: float = 1.0
-    seed: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

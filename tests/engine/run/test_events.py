@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fundamentallm.config.sampling import SAMPLING
 from fundamentallm.run import commands, events
 from fundamentallm.untrusted import MAX_INTEGER, MAX_TIME
 
@@ -166,3 +167,12 @@ def test_the_step_of_an_event_is_the_last_of_its_column() -> None:
     )  # fmt: skip
     assert events.last_step(progress) == 5
     assert events.last_step(events.Phase(step=9, phase="x")) == 9
+
+
+def test_a_sample_command_of_an_earlier_version_has_the_defaults_of_options_that_it_lacks() -> None:
+    line = '{"command":"sample","id":"a","time":1.0,"who":"x","prompt":"the","max_tokens":5,"temperature":0.5}'
+    command = commands.decode(line)
+    assert isinstance(command, commands.Sample)
+    assert {name: getattr(command, name) for name in SAMPLING} == {
+        **{name: row.default for name, row in SAMPLING.items()}, "max_tokens": 5, "temperature": 0.5
+    }  # fmt: skip

@@ -149,7 +149,7 @@ def test_the_same_command_typed_again_means_the_same_trackers(
 
 @pytest.mark.parametrize(
     ("named", "words"),
-    [("/dev/zero", "not a regular file"), ("pipe", "no ordinary file"), ("/etc/hostname", ""), ("~nobody-x/a", "")],
+    [("/dev/zero", "not a regular file"), ("pipe", "not a regular file"), ("/etc/hostname", ""), ("~nobody-x/a", "")],
 )
 def test_data_that_a_stranger_names_is_neither_waited_for_nor_learnt(
     named: str, words: str, here: Path, stranger: Path, capsys: pytest.CaptureFixture[str]

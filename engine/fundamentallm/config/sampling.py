@@ -1,0 +1,42 @@
+"""How text is sampled from a model: the one table for the command line, the console and the engine."""
+
+from dataclasses import dataclass
+
+from fundamentallm.config.settings import setting, table
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingOptions:
+    """The options of one request for text."""
+
+    max_tokens: int = setting(
+        200, at_least=1, at_most=1_000_000, typical="50 to 2000", help="How many tokens to write."
+    )
+    temperature: float = setting(
+        0.8, at_least=0, at_most=100, typical="0.5 to 1.2",
+        help="How much the model varies its choice; 0: always the likeliest token.",
+        too_high="the text is random", too_low="the text repeats itself",
+    )  # fmt: skip
+    top_k: int = setting(
+        0, at_least=0, at_most=1_000_000, typical="0, or 5 to 50",
+        help="Sample from the k likeliest tokens only; 0: from all.",
+        too_low="the text repeats itself",
+    )  # fmt: skip
+    top_p: float = setting(
+        1.0, above=0, at_most=1, typical="0.8 to 1",
+        help="Sample from the likeliest tokens that reach this probability together; 1: from all.",
+        too_low="the text repeats itself",
+    )  # fmt: skip
+    repetition_penalty: float = setting(
+        1.0, above=0, at_most=10, typical="1 to 1.3",
+        help="Above 1, tokens that are in the context become less likely (Keskar et al. 2019); below 1, more likely.",
+        too_high="common letters are avoided", too_low="the text repeats itself",
+    )  # fmt: skip
+    seed: int | None = setting(
+        None, at_least=0, at_most=2**31 - 1, auto="another each time",
+        help="The same seed gives the same text.",
+    )  # fmt: skip
+    num_samples: int = setting(1, at_least=1, at_most=1024, help="How many texts to write, in one batch.")
+
+
+SAMPLING = table(SamplingOptions)
