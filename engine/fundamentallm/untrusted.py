@@ -13,8 +13,9 @@ import stat
 import types
 from dataclasses import MISSING, fields
 from functools import cache
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 
@@ -45,7 +46,7 @@ def printable(text: str, mark: str = "\ufffd") -> str:
     return UNSAFE.sub(mark, text)
 
 
-def open_regular_file(path: Path) -> BinaryIO:
+def open_regular_file(path: Path) -> BufferedReader:
     """Open a regular file for reading. A pipe could block for ever, and a device may never end.
 
     Raises:

@@ -9,7 +9,7 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from fundamentallm.data.download import CORPORA, corpus_of, get
+from fundamentallm.data.download import KNOWN_TEXTS, download, find_known_text
 from fundamentallm.errors import UserError
 from fundamentallm_tui.format import clean
 
@@ -18,7 +18,7 @@ CELLS = 40  # of the bar
 
 def missing_corpus(paths: tuple[str, ...]) -> str | None:
     """The known corpus that would bring a file that is not there."""
-    return next((name for path in paths if not Path(path).exists() and (name := corpus_of(path))), None)
+    return next((name for path in paths if not Path(path).exists() and (name := find_known_text(path))), None)
 
 
 class Fetch(ModalScreen[bool]):
@@ -28,23 +28,21 @@ class Fetch(ModalScreen[bool]):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        self._corpus = CORPORA[name]
+        self._known = KNOWN_TEXTS[name]
         self._under_way = self._cancelled = False
 
     def compose(self) -> ComposeResult:
-        size = f", {self._corpus.whole.size / 1e6:.1f} MB" if self._corpus.whole.size else ""
+        size = f", {self._known.size / 1e6:.1f} MB" if self._known.size else ""
         with Vertical(classes="dialog") as box:
             box.border_title = "The text is not here yet"
-            yield Static(
-                f"{self._corpus.about}{size}. It comes into {Path(self._corpus.whole.path).parent}.", markup=False
-            )
+            yield Static(f"{self._known.description}{size}. It comes into {self._known.folder}.", markup=False)
             yield Static("", id="bar", markup=False)
             yield Static("f or enter fetches it; escape does not", classes="hint", markup=False)
 
     def action_fetch(self) -> None:
         if not self._under_way:
             self._under_way, self._cancelled = True, False
-            self._show(0, self._corpus.whole.size or 0)
+            self._show(0, self._known.size or 0)
             self._get()
 
     def action_cancel(self) -> None:
@@ -58,7 +56,7 @@ class Fetch(ModalScreen[bool]):
                 self.app.call_from_thread(self._show, done, total)
 
         try:
-            get(self._corpus, progress=progress, cancelled=lambda: self._cancelled)
+            download(self._known, progress=progress, cancelled=lambda: self._cancelled)
         except UserError as error:
             if not self._cancelled:
                 self.app.call_from_thread(self._failed, str(error))

@@ -10,9 +10,9 @@ from fundamentallm.cli.options import Group, among, files
 from fundamentallm.cli.terminal import Foot, columns, complain, is_screen, one_line, plain
 from fundamentallm.config.config import Layer, resolve, unknown
 from fundamentallm.config.estimate import estimate
-from fundamentallm.data.download import CORPORA, Corpus, Fetched, get
+from fundamentallm.data.download import KNOWN_TEXTS, Downloaded, KnownText, download
 from fundamentallm.data.text import expand, find_data, size
-from fundamentallm.data.text_stats import Survey, name_of, survey
+from fundamentallm.data.text_stats import TextStats, compute_text_stats, name_character
 from fundamentallm.errors import UserError
 
 SAMPLE = "data/samples/sample_data.txt"
@@ -33,16 +33,16 @@ def list_() -> None:
     Of each file it says whether it is there, seen from the current folder.
     """
     blocks = [["sample  original English, written for this project", "  comes with the program", *_files([SAMPLE])]]
-    for corpus in CORPORA.values():
-        about = [f"{corpus.name}  {corpus.about}", f"  from {corpus.address or 'this machine, without a network'}"]
-        files = _files([piece.path for piece in corpus.pieces])
-        missing = [f"  fundamentallm data get {corpus.name}"] if any("not here" in line for line in files) else []
+    for known in KNOWN_TEXTS.values():
+        about = [f"{known.name}  {known.description}", f"  from {known.url or 'this machine, without a network'}"]
+        files = _files(known.paths)
+        missing = [f"  fundamentallm data get {known.name}"] if any("not here" in line for line in files) else []
         blocks.append([*about, *files, *missing])
     print("\n\n".join("\n".join(block) for block in blocks))
 
 
 @command.command("get")
-@click.argument("name", metavar=f"[{'|'.join(CORPORA)}]", shell_complete=among(CORPORA))
+@click.argument("name", metavar=f"[{'|'.join(KNOWN_TEXTS)}]", shell_complete=among(KNOWN_TEXTS))
 @click.option(
     "--from",
     "source",
@@ -56,16 +56,15 @@ def get_(name: str, source: str) -> None:
 
     What arrives is checked, and comes whole or not at all. A different file of the same name is moved aside.
     """
-    if name not in CORPORA:
-        raise UserError(f"{name}: {unknown('known text', name, tuple(CORPORA))}")
-    corpus = CORPORA[name]
-    fetched = _get(corpus, source)
+    if name not in KNOWN_TEXTS:
+        raise UserError(f"{name}: {unknown('known text', name, tuple(KNOWN_TEXTS))}")
+    known = KNOWN_TEXTS[name]
+    fetched = _get(known, source)
     for old in fetched.aside:
         complain(f"another file of that name is now {old}")
     if not fetched.written:
         complain("already there")
-    for piece in corpus.pieces:
-        path = Path(piece.path)
+    for path in map(Path, known.paths):
         print(f"{plain(str(path))}  {len(path.read_text(encoding='utf-8')):,} characters")
 
 
@@ -98,71 +97,71 @@ def _files(paths: list[str]) -> list[str]:
     return columns(rows)
 
 
-def _get(corpus: Corpus, source: str) -> Fetched:
+def _get(known: KnownText, source: str) -> Downloaded:
     """`get` with a bar, where a person looks at standard error."""
     if not is_screen(sys.stderr):
-        return get(corpus, source)
+        return download(known, source)
     foot = Foot(sys.stderr)
     full, empty = "█░" if "utf" in (sys.stderr.encoding or "").lower() else "#-"
 
     def draw(done: int, total: int) -> None:
         filled = CELLS * done // total
         bar = full * filled + empty * (CELLS - filled)
-        foot.draw([f"{corpus.name} [{bar}] {100 * done // total}% of {size(total)}"])
+        foot.draw([f"{known.name} [{bar}] {100 * done // total}% of {size(total)}"])
 
     try:
-        return get(corpus, source, progress=draw)
+        return download(known, source, progress=draw)
     finally:
         foot.clear()
 
 
-def _look(path: str) -> Survey:
+def _look(path: str) -> TextStats:
     found = find_data(path)
     if not found.is_file():
         raise UserError(f"{path}: is not a file; name text files")
     try:
-        return survey(found.read_bytes())
+        return compute_text_stats(found.read_bytes())
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def _describe(path: str, seen: Survey) -> Iterator[str]:
+def _describe(path: str, seen: TextStats) -> Iterator[str]:
     yield one_line(path)
     counts = f"{seen.bytes:,} bytes, {len(seen.text):,} characters, {seen.lines:,} lines, {seen.words:,} words"
     yield f"  size         {counts}"
     yield f"  vocabulary   {len(seen.counts):,} characters"
     yield from _folded("", _characters(seen.vocabulary))
     if seen.rare:
-        rare = [f"{name_of(character)} {count:,}" for character, count in seen.rare[:RAREST]]
+        rare = [f"{name_character(character)} {count:,}" for character, count in seen.rare[:RAREST]]
         more = [f"and {len(seen.rare) - RAREST:,} more"] if len(seen.rare) > RAREST else []
         yield from _folded("rare", ", ".join(rare + more))
     yield (
         f"  repetitions  {seen.duplicate_lines:.1%} of the lines and {seen.duplicate_paragraphs:.1%} of the paragraphs "
         "occurred before"
     )
-    if not seen.findings:
+    if not seen.problems:
         yield "  problems     none"
-    for finding in seen.findings:
-        yield "  problem      " + (f"{finding.count:,} x " if finding.count > 1 else "") + finding.what
-        for place in finding.places:
-            yield f"                 line {place.line:,}, offset {place.offset:,}: {place.what}"
-        if finding.count > len(finding.places):
-            yield f"                 and {finding.count - len(finding.places):,} more"
+    for problem in seen.problems:
+        yield "  problem      " + (f"{problem.count:,} x " if problem.count > 1 else "") + problem.description
+        for place in problem.places:
+            yield f"                 line {place.line:,}, offset {place.offset:,}: {place.description}"
+        if problem.count > len(problem.places):
+            yield f"                 and {problem.count - len(problem.places):,} more"
     yield from _folded("training", _training({path: seen}))
 
 
 def _characters(vocabulary: list[str]) -> str:
     """Those that can be seen, side by side, then the others by name."""
-    visible = [character for character in vocabulary if name_of(character) == character]
-    others = [name_of(character) for character in vocabulary if name_of(character) != character]
+    visible = [character for character in vocabulary if name_character(character) == character]
+    others = [name_character(character) for character in vocabulary if name_character(character) != character]
     more = f" and {len(visible) - SHOWN:,} more" if len(visible) > SHOWN else ""
     return " ".join(filter(None, ["".join(visible[:SHOWN]) + more, ", ".join(others[:RAREST])]))
 
 
-def _training(files: Mapping[str, Survey]) -> str:
+def _training(files: Mapping[str, TextStats]) -> str:
     """What a run with the default settings would make of texts, or why it would not."""
     for path, seen in files.items():
-        if refused := [finding.what for finding in seen.findings if finding.refused]:
+        if refused := [problem.description for problem in seen.problems if problem.fatal]:
             return f"refuses {path}: {refused[0].split(';')[0]}"
         if not seen.text.strip():
             return f"refuses {path}: is empty"

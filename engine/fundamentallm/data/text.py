@@ -1,18 +1,18 @@
-"""Reading text files: what is text, what is wrong with a file that is not, what no screen should get. No torch."""
+"""Finding and reading the text files that a model learns from. Imports no torch."""
 
 from pathlib import Path
 
-from fundamentallm.data.download import missing_data_hint
+from fundamentallm.data.download import find_known_text
 from fundamentallm.errors import UserError
 from fundamentallm.paths import shipped, user_path
 from fundamentallm.untrusted import open_regular_file
 
 
 def read_text(path: str) -> str:
-    """The whole of a UTF-8 file, line ends as newlines, a byte order mark dropped.
+    """Read a UTF-8 file: line ends become newlines, a byte order mark is dropped.
 
     Raises:
-        UserError: it is missing, a folder, unreadable, empty, binary or not UTF-8; says where.
+        UserError: it is missing, a folder, unreadable, empty, binary or not UTF-8; the message says where.
     """
     found = find_data(path)
     if found.is_dir():
@@ -24,7 +24,8 @@ def read_text(path: str) -> str:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     if not raw.strip():
         raise UserError(f"{path}: is empty; it needs at least a few thousand characters of text")
-    if (zero := raw.find(b"\0")) >= 0:
+    zero = raw.find(b"\0")
+    if zero >= 0:
         raise UserError(f"{path}: is not a text file (a zero byte at offset {zero})")
     try:
         text = raw.decode("utf-8-sig")
@@ -35,49 +36,54 @@ def read_text(path: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def expand(paths: tuple[str, ...]) -> list[str]:
-    """The files that `paths` name, in order; a folder means the *.txt files directly in it, by name.
-
-    Raises:
-        UserError: a path does not exist, or a folder holds no such file.
-    """
-    files = []
-    for path in paths:
-        if not find_data(path).is_dir():
-            files.append(path)
-            continue
-        inside = sorted(str(file) for file in Path(path).expanduser().glob("*.txt") if file.is_file())
-        if not inside:
-            raise UserError(f"{path}: holds no *.txt file")
-        files += inside
-    return files
-
-
 def read_texts(paths: tuple[str, ...]) -> list[str]:
-    """Every file that `paths` name, each a document of its own.
+    """Read every file that `paths` name; each is a document of its own.
 
     Raises:
-        UserError: as `expand` and `read_text`, or no file is user_path.
+        UserError: no file is named, or as in `expand` and `read_text`.
     """
     if not paths:
         raise UserError("no data: name a text file to learn from")
     return [read_text(path) for path in expand(paths)]
 
 
-def find_data(path: str) -> Path:
-    """A data file as a person names it; `data/...` that is not in the current folder may be a shipped one.
+def expand(paths: tuple[str, ...]) -> list[str]:
+    """Replace each folder by the *.txt files directly in it, sorted by name; other paths stay as they are.
 
     Raises:
-        UserError: there is no such file; names the command that fetches it, if one does.
+        UserError: a path does not exist, or a folder holds no such file.
+    """
+    files = []
+    for path in paths:
+        found = find_data(path)
+        if not found.is_dir():
+            files.append(path)
+            continue
+        inside = sorted(str(file) for file in found.glob("*.txt") if file.is_file())
+        if not inside:
+            raise UserError(f"{path}: holds no *.txt file")
+        files += inside
+    return files
+
+
+def find_data(path: str) -> Path:
+    """Find a data file or folder; a file `data/...` that is not in the current folder may be a shipped one.
+
+    Raises:
+        UserError: it does not exist; the message names the command that downloads it, if there is one.
     """
     given = user_path(path)
     if given.exists():
         return given
     parts = Path(path).parts
-    if parts[:1] == ("data",) and ".." not in parts and (packaged := shipped("data").joinpath(*parts[1:])).is_file():
-        return packaged
-    hint = missing_data_hint(path)
-    raise UserError(f"{path}: no such file" + (f"; {hint} fetches it" if hint else f" (looked in {Path.cwd()})"))
+    if parts[:1] == ("data",) and ".." not in parts:
+        packaged = shipped("data").joinpath(*parts[1:])
+        if packaged.is_file():
+            return packaged
+    known = find_known_text(path)
+    if known:
+        raise UserError(f"{path}: no such file; fundamentallm data get {known} downloads it")
+    raise UserError(f"{path}: no such file (looked in {Path.cwd()})")
 
 
 def size(count: float) -> str:

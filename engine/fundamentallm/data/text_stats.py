@@ -1,56 +1,68 @@
-"""A close look at a text before a model learns from it: what it is made of, and what is wrong with it, where.
+"""Statistics and problems of a text, for `fundamentallm data inspect`.
 
-- Looks at any bytes: what is not UTF-8 is counted and placed, never a reason to stop.
-- Knows no training: what a run makes of a text is `estimate`'s to say. No torch.
+- Accepts any bytes: what is not UTF-8 is counted and located, never raised as an error.
+- Knows nothing about training and imports no torch; `config.estimate` computes what a run would make of a text.
 """
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
-RARE = 10  # a character with fewer examples is hardly learnt; in short texts one in RARE_IN is enough
-RARE_IN = 10_000
-PLACES = 5  # how many places of one problem are told
+RARE_COUNT = 10  # a model hardly learns a character that occurs less often than this,
+RARE_CHARACTERS = 10_000  # or, in a short text, less often than twice and once more for each so many characters
+SHOWN_PLACES = 5  # places that are listed for one kind of problem
 
-CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-INVISIBLE = re.compile("[\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
-NOT_UTF8 = re.compile("[\udc80-\udcff]")  # how `surrogateescape` decodes single bytes
+NOT_UTF8 = re.compile("[\udc80-\udcff]")  # how the error handler `surrogateescape` decodes bytes that are not UTF-8
 ZERO = re.compile("\0")
-REFUSED = (NOT_UTF8, ZERO)
+PROBLEMS = (
+    (NOT_UTF8, "bytes that are not UTF-8"),
+    (ZERO, "zero bytes"),
+    (re.compile("\r\n"), "line ends of Windows (CRLF); training reads them as newlines"),
+    (re.compile("\r(?!\n)"), "line ends of old Macs (CR); training reads them as newlines"),
+    (re.compile("[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"), "control characters; each is learnt like a letter"),
+    (
+        re.compile("[\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]"),
+        "invisible characters; each is learnt like a letter",
+    ),
+    (re.compile("\ufffd"), "U+FFFD, which stands for characters that were lost earlier"),
+)
+FATAL = (NOT_UTF8, ZERO)
+NAMES = {"\n": "newline", "\t": "tab", " ": "space", "\r": "carriage return"}
 
 
 @dataclass(frozen=True)
 class Place:
-    """`line` counts from 1, `offset` in bytes from 0, as `od` and editors do."""
+    """Where a problem is: its line, counted from 1, and its offset in bytes, counted from 0."""
 
     line: int
     offset: int
-    what: str
+    description: str
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One kind of problem, how often it occurs, and where first. `refused`: no model is trained on such a text."""
+class Problem:
+    """One kind of problem, how often it occurs, and the first places. Training refuses a text with a fatal one."""
 
-    what: str
+    description: str
     count: int
     places: tuple[Place, ...]
-    refused: bool = False
+    fatal: bool = False
 
 
 @dataclass(frozen=True)
-class Survey:
-    """What there is to say of a text. Its characters are those that training sees: line ends are newlines."""
+class TextStats:
+    """The statistics of one file. `text` and all counts but `bytes` are of the text as training reads it."""
 
     bytes: int
     text: str
     lines: int
     words: int
-    counts: Counter[str]
-    duplicate_lines: float  # share of the lines that repeat an earlier one; blank ones do not count
+    counts: Counter[str]  # of each character
+    duplicate_lines: float  # share of the lines that repeat an earlier one; blank lines do not count
     duplicate_paragraphs: float
-    findings: tuple[Finding, ...]
+    problems: tuple[Problem, ...]
 
     @property
     def vocabulary(self) -> list[str]:
@@ -58,71 +70,65 @@ class Survey:
 
     @property
     def rare(self) -> list[tuple[str, int]]:
-        """Characters with too few examples to be learnt, the rarest first."""
-        least = min(RARE, 2 + len(self.text) // RARE_IN)
-        rare = [(character, count) for character, count in self.counts.items() if count < least]
+        """Characters that are too rare to be learnt, with their counts, the rarest first."""
+        enough = min(RARE_COUNT, 2 + len(self.text) // RARE_CHARACTERS)
+        rare = [(character, count) for character, count in self.counts.items() if count < enough]
         return sorted(rare, key=lambda pair: (pair[1], pair[0]))
 
 
-def survey(raw: bytes) -> Survey:
-    """Look at a text as it stands in a file."""
+def compute_text_stats(raw: bytes) -> TextStats:
+    """Compute the statistics of a file's bytes."""
     exact = raw.decode("utf-8", "surrogateescape")
     text = exact.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-    return Survey(
+    return TextStats(
         bytes=len(raw),
         text=text,
-        lines=text.count("\n") + (not text.endswith("\n") and bool(text)),
+        lines=len(text.removesuffix("\n").split("\n")) if text else 0,
         words=len(text.split()),
         counts=Counter(text),
-        duplicate_lines=_repeated(line.strip() for line in text.split("\n")),
-        duplicate_paragraphs=_repeated(paragraph.strip() for paragraph in re.split(r"\n\s*\n", text)),
-        findings=tuple(_findings(raw, exact)),
+        duplicate_lines=_repeated_share(text.split("\n")),
+        duplicate_paragraphs=_repeated_share(re.split(r"\n\s*\n", text)),
+        problems=tuple(_find_problems(raw, exact)),
     )
 
 
-def name_of(character: str) -> str:
-    """A character in words where it cannot be seen: "U+00A0", "newline"; itself where it can."""
+def name_character(character: str) -> str:
+    """Return a printable character itself, and a name for any other: "newline", "U+00A0", "byte 0xe9"."""
     if NOT_UTF8.match(character):
         return f"byte 0x{ord(character) - 0xDC00:02x}"
-    words = {"\n": "newline", "\t": "tab", " ": "space", "\r": "carriage return"}
-    return words.get(character) or (character if character.isprintable() else f"U+{ord(character):04X}")
+    if character in NAMES:
+        return NAMES[character]
+    return character if character.isprintable() else f"U+{ord(character):04X}"
 
 
-def _findings(raw: bytes, exact: str) -> Iterable[Finding]:
-    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        yield Finding("it is UTF-16, not UTF-8; save it as UTF-8", 1, (Place(1, 0, "byte order mark"),), True)
+def _find_problems(raw: bytes, exact: str) -> Iterator[Problem]:
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        yield Problem("it is UTF-16, not UTF-8; save it as UTF-8", 1, (Place(1, 0, "byte order mark"),), fatal=True)
         return
+    start = 0
     if exact.startswith("\ufeff"):
-        yield Finding("byte order mark at its start; training leaves it out", 1, (Place(1, 0, "U+FEFF"),))
-    body = exact.removeprefix("\ufeff")
-    shift = len(exact) - len(body)
-    kinds = (
-        (NOT_UTF8, "bytes that are not UTF-8"),
-        (ZERO, "zero bytes"),
-        (re.compile("\r\n"), "line ends of Windows (CRLF); training reads them as newlines"),
-        (re.compile("\r(?!\n)"), "line ends of old Macs (CR); training reads them as newlines"),
-        (re.compile(r"(?![\0\r])" + CONTROL.pattern), "control characters; each is learnt like a letter"),
-        (INVISIBLE, "invisible characters; each is learnt like a letter"),
-        (re.compile("\ufffd"), "U+FFFD, what is left of characters that were lost earlier"),
-    )
-    for pattern, what in kinds:
-        if first := [match.start() for match, _ in zip(pattern.finditer(body), range(PLACES), strict=False)]:
-            count = sum(1 for _ in pattern.finditer(body))
-            yield Finding(what, count, tuple(_place(exact, at + shift) for at in first), pattern in REFUSED)
+        start = 1  # or it would count as an invisible character, too
+        yield Problem("byte order mark at its start; training leaves it out", 1, (Place(1, 0, "U+FEFF"),))
+    for pattern, description in PROBLEMS:
+        count = sum(1 for _ in pattern.finditer(exact, start))
+        if count:
+            first = islice(pattern.finditer(exact, start), SHOWN_PLACES)
+            places = tuple(_locate(exact, match.start()) for match in first)
+            yield Problem(description, count, places, pattern in FATAL)
 
 
-def _place(exact: str, at: int) -> Place:
-    before = exact[:at]
+def _locate(exact: str, index: int) -> Place:
+    character, before = exact[index], exact[:index]
     line = 1 + before.count("\n") + len(re.findall("\r(?!\n)", before))
-    what = name_of(exact[at])
-    if NOT_UTF8.match(exact[at]):  # most often it was written by Windows
-        guess = bytes([ord(exact[at]) - 0xDC00]).decode("cp1252", "replace")
-        what += f" ({guess!r} in Windows-1252)" if guess.isprintable() and guess != "\ufffd" else ""
-    return Place(line, len(before.encode("utf-8", "surrogateescape")), what)
+    description = name_character(character)
+    if NOT_UTF8.match(character):  # in most cases a Windows program wrote it
+        guess = bytes([ord(character) - 0xDC00]).decode("cp1252", "replace")
+        description += f" ({guess!r} in Windows-1252)" if guess.isprintable() and guess != "\ufffd" else ""
+    return Place(line, len(before.encode("utf-8", "surrogateescape")), description)
 
 
-def _repeated(pieces: Iterable[str]) -> float:
-    """The share of pieces that occurred before; empty ones do not count."""
-    counts = Counter(piece for piece in pieces if piece)
+def _repeated_share(pieces: Iterable[str]) -> float:
+    """Return which share of the pieces occurred before, spaces around them ignored; empty ones do not count."""
+    counts = Counter(filter(None, map(str.strip, pieces)))
     total = counts.total()
     return (total - len(counts)) / total if total else 0.0

@@ -11,7 +11,7 @@ import pytest
 from fundamentallm.cli import main
 from fundamentallm.config.config import Config
 from fundamentallm.config.estimate import estimate
-from fundamentallm.data.download import CORPORA, Corpus, Piece
+from fundamentallm.data.download import KNOWN_TEXTS, KnownText, TextFile
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -37,10 +37,14 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A file that is all of Shakespeare in these tests, beside the folder in which they run."""
     raw = TEXT.encode()
     pieces = tuple(
-        Piece(f"data/raw/shakespeare/shakespeare{name}.txt", size, hashlib.sha256(raw[:size]).hexdigest())
+        TextFile(f"shakespeare{name}.txt", size, hashlib.sha256(raw[:size]).hexdigest())
         for name, size in (("25k", 2500), ("100k", 10_000), ("1mil", len(raw)))
     )
-    monkeypatch.setitem(CORPORA, "shakespeare", Corpus("shakespeare", "plays", pieces, "http://127.0.0.1:9/none"))
+    monkeypatch.setitem(
+        KNOWN_TEXTS,
+        "shakespeare",
+        KnownText("shakespeare", "plays", "data/raw/shakespeare", pieces, "http://127.0.0.1:9/none"),
+    )
     path = tmp_path.with_suffix(".txt")
     path.write_bytes(raw)
     return str(path)
@@ -48,8 +52,10 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_a_preset_trains_on_what_get_fetched(run: Run, source: str) -> None:
     assert run("train", "--preset", "small") == (
-        2, "", "data/raw/shakespeare/shakespeare25k.txt: no such file; fundamentallm data get shakespeare fetches it\n"
-    )  # fmt: skip
+        2,
+        "",
+        "data/raw/shakespeare/shakespeare25k.txt: no such file; fundamentallm data get shakespeare downloads it\n",
+    )
     assert run("data", "get", "shakespeare", "--from", source) == (
         0,
         "data/raw/shakespeare/shakespeare25k.txt  2,500 characters\n"
@@ -79,14 +85,14 @@ REFUSED = {
     "data git": "data git: no such command; did you mean get?",
     "data get shakespeare --form x": "--form: no such option; did you mean --from?",
     "data get shakespeare --from none": (
-        "none: cannot be read: No such file or directory; name another file or address: "
+        "none: cannot be read: No such file or directory; name another file or URL: "
         "fundamentallm data get shakespeare --from FILE_OR_URL"
     ),
     "data get shakespeare": (
-        "http://127.0.0.1:9/none: cannot be reached: Connection refused; name another file or address: "
+        "http://127.0.0.1:9/none: cannot be read: Connection refused; name another file or URL: "
         "fundamentallm data get shakespeare --from FILE_OR_URL"
     ),
-    "data get python-docs --from x": "--from x: python-docs is made on this machine; leave it out",
+    "data get python-docs --from x": "--from x: python-docs is made on this machine; leave the option out",
     "data inspect": "Missing argument 'FILE...'; see fundamentallm data inspect --help",
     "data inspect none.txt": "none.txt: no such file (looked in {cwd})",
     "data inspect .": ".: holds no *.txt file",

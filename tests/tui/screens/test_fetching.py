@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from fundamentallm.data import download as fetch
-from fundamentallm.data.download import CORPORA, Piece
+from fundamentallm.data.download import KNOWN_TEXTS, TINY_SHAKESPEARE, TextFile
 from fundamentallm_tui.screens.fetch import Fetch, missing_corpus
 
 NAME = "data/raw/shakespeare/shakespeare25k.txt"
@@ -16,17 +15,13 @@ NAME = "data/raw/shakespeare/shakespeare25k.txt"
 
 @pytest.fixture
 def public_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> bytes:
-    """Another text in the place of the public one, and another way to get it."""
+    """Another text in place of the public one, read from a file instead of the network."""
     monkeypatch.chdir(tmp_path)
     raw = b"The sea is deep and the night is long.\n" * 800
-    piece = Piece(NAME, len(raw), sha256(raw).hexdigest())
-    monkeypatch.setitem(CORPORA, "shakespeare", replace(CORPORA["shakespeare"], pieces=(piece,)))
-
-    def read(corpus: object, source: str, progress: fetch.Progress, cancelled: object) -> bytes:
-        progress(len(raw) // 2, len(raw))
-        return raw
-
-    monkeypatch.setattr(fetch, "_read", read)
+    source = tmp_path.with_suffix(".source")
+    source.write_bytes(raw)
+    files = (TextFile(Path(NAME).name, len(raw), sha256(raw).hexdigest()),)
+    monkeypatch.setitem(KNOWN_TEXTS, "shakespeare", replace(TINY_SHAKESPEARE, files=files, url=str(source)))
     return raw
 
 
