@@ -13,9 +13,9 @@ from textual.geometry import Size
 from textual.strip import Strip
 from textual.widget import Widget
 
+from fundamentallm.config.format import format_loss
 from fundamentallm_tui.charts.chart import GUTTER, Chart, Line, draw
 from fundamentallm_tui.charts.series import Series
-from fundamentallm_tui.format import loss
 from fundamentallm_tui.state.store import Store
 from fundamentallm_tui.throttle import RedrawThrottle
 
@@ -126,9 +126,9 @@ class LossChart(ChartPane):
 
     def curves(self) -> tuple[list[tuple[str, str]], list[Line]]:
         train, val = self.store.train, self.store.val
-        title = [(f"  train {loss(train.last[1])}", "$foreground 60%")] if train.last else []
+        title = [(f"  train {format_loss(train.last[1])}", "$foreground 60%")] if train.last else []
         if val.last:
-            title.append((f"  val {loss(val.last[1])}", "$text-accent"))
+            title.append((f"  val {format_loss(val.last[1])}", "$text-accent"))
         # a cell shows the last line in it: validation is seen by its marks, training only by its dots
         return title, [self.line(val, "text-accent", mark="•"), self.line(train, "foreground", 0.5)]
 

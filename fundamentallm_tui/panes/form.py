@@ -14,8 +14,9 @@ from textual.widgets import Static
 from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, resolve, to_dict
 from fundamentallm.config.estimate import estimate_size
 from fundamentallm.config.files import load_preset, preset_names
+from fundamentallm.config.format import format_parameters, format_value
 from fundamentallm.errors import UserError
-from fundamentallm_tui.format import clean, millions, shown
+from fundamentallm_tui.format import clean
 from fundamentallm_tui.panes.fields import Cell, Fields, Row
 from fundamentallm_tui.panes.measure import measure
 from fundamentallm_tui.state.launch import Options, by_setting
@@ -160,7 +161,7 @@ class Form(Vertical):
             if config is not None:
                 told = estimate_size(config, measured.lengths, measured.vocab_size)
                 steps = told.total_steps
-                size = f"{millions(told.parameters)} params · {steps} steps · {sum(measured.lengths):,} chars"
+                size = f"{format_parameters(told.parameters)} params · {steps} steps · {sum(measured.lengths):,} chars"
         except UserError as error:
             problem = str(error)
         self.app.call_from_thread(self._measured, number, size, steps, problem)
@@ -230,7 +231,7 @@ def field_of(problem: str) -> str:
 
 def as_text(name: str, value: object) -> str:
     """A value as its field shows it; nothing stands for "off" where the program chooses nothing."""
-    return "off" if value is None and SETTINGS[name].auto == "off" else shown(value)
+    return "off" if value is None and SETTINGS[name].auto == "off" else format_value(value)
 
 
 def _raw(name: str, text: str) -> object:

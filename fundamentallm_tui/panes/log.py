@@ -10,7 +10,8 @@ from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from fundamentallm_tui.format import clock, wrap
+from fundamentallm.config.format import format_clock
+from fundamentallm_tui.format import wrap
 from fundamentallm_tui.state.event_log import BAD, FAINT, GOOD, PLAIN, WARN, LogLine
 
 MOST_LINES = 5000
@@ -34,7 +35,7 @@ class LogView(ScrollView, can_focus=True):
     @property
     def text(self) -> str:
         """All that was logged."""
-        return "\n".join(f"{clock(line.time)} {line.words}" for line in self._lines)
+        return "\n".join(f"{format_clock(line.time)} {line.words}" for line in self._lines)
 
     def on_mount(self) -> None:
         self.app.theme_changed_signal.subscribe(self, lambda _: self._styles.clear())
@@ -92,7 +93,7 @@ class LogView(ScrollView, can_focus=True):
         if n >= len(self._rows):
             return Strip.blank(self._wide, self.rich_style)
         line, text, first = self._rows[n]
-        stamp = f"{clock(line.time)} " if first else " " * INDENT
+        stamp = f"{format_clock(line.time)} " if first else " " * INDENT
         strip = Strip([Segment(stamp, self._style(FAINT)), Segment(text, self._style(line.kind))])
         return strip.adjust_cell_length(self._wide).apply_style(self.rich_style)
 

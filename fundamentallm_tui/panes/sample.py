@@ -11,10 +11,11 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Input, Static
 
+from fundamentallm.config.format import format_value
 from fundamentallm.config.settings import Setting
 from fundamentallm.errors import UserError
 from fundamentallm.run.commands import Sample
-from fundamentallm_tui.format import clean, shown
+from fundamentallm_tui.format import clean
 from fundamentallm_tui.panes.fields import Cell, Fields, Row
 from fundamentallm_tui.state.store import Store
 
@@ -89,7 +90,7 @@ class SamplePane(Vertical):
         self.store = store
         self.border_title = "Sample"
         self.prompt = Prompt()
-        cells = [Cell(name, LABELS[name], shown(row.default), (), "–") for name, row in KNOBS.items()]
+        cells = [Cell(name, LABELS[name], format_value(row.default), (), "–") for name, row in KNOBS.items()]
         cells[-1].value = ""
         self.knobs = Fields([Row(cells, len(cells))], id="knobs", submits=True)
         self.output = Static(NO_MODEL, id="written")

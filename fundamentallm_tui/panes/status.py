@@ -3,7 +3,8 @@
 from textual.content import Content
 from textual.widget import Widget
 
-from fundamentallm_tui.format import clean, clip, duration, fit, rate, short
+from fundamentallm.config.format import format_duration, format_norm, format_rate
+from fundamentallm_tui.format import clean, clip, fit
 from fundamentallm_tui.state.store import Store
 
 COLOURS = {
@@ -55,9 +56,9 @@ def _columns(store: Store) -> list[tuple[str, str, str]]:
         ("step", f"step {store.step:>{steps}}/{store.total_steps or '–':<{steps}}", ""),
         ("epoch", f"epoch {store.epoch:>{epochs}}/{store.epochs or '–':<{epochs}}", ""),
         ("percent", f"{share:>4}", ""),
-        ("eta", f"ETA {duration(store.eta()):>6}", ""),
-        ("rate", f"{rate(store.tokens_per_second):>5} tok/s", "$foreground 60%"),
-        ("grad", f"grad {short(store.grad_norm):<5}", "$foreground 60%"),
+        ("eta", f"ETA {format_duration(store.eta()):>6}", ""),
+        ("rate", f"{format_rate(store.tokens_per_second):>5} tok/s", "$foreground 60%"),
+        ("grad", f"grad {format_norm(store.grad_norm):<5}", "$foreground 60%"),
     ]
 
 

@@ -12,8 +12,9 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from fundamentallm.config.format import format_loss
 from fundamentallm.run.history import RunSummary
-from fundamentallm_tui.format import clean, fit, loss
+from fundamentallm_tui.format import clean, fit
 from fundamentallm_tui.screens.run_table import LIVE, age, count, known_spark, sparkline
 
 COLOURS = {"failed": "text-error", "interrupted": "text-warning", "paused": "text-warning", "training": "text-success"}
@@ -116,7 +117,7 @@ class RunList(ScrollView, can_focus=True):
             return Strip.blank(width, self.rich_style)
         run = self.runs[n]
         chosen = run is self.current
-        best = loss(run.best.val_loss) if run.best else "–"
+        best = format_loss(run.best.val_loss) if run.best else "–"
         texts = (
             clean(str(run.folder)) if len(str(run.folder)) <= self._widths()[0] else clean(run.folder.name),
             run.state,

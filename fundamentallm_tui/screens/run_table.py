@@ -7,10 +7,11 @@ from math import isfinite, nan
 from pathlib import Path
 
 from fundamentallm.config.config import SETTINGS
+from fundamentallm.config.format import format_value
 from fundamentallm.errors import UserError
 from fundamentallm.run.events import JOURNAL
 from fundamentallm.run.history import RunSummary, find_runs, read_history, summarize
-from fundamentallm_tui.format import clean, shown
+from fundamentallm_tui.format import clean
 
 LIVE = ("training", "paused")
 RESUMABLE = ("stopped", "failed", "interrupted")
@@ -93,7 +94,7 @@ def differences(left: RunSummary, right: RunSummary) -> list[tuple[str, str, str
     """The settings that differ, in the order of the table, and how far each run came."""
     rows = []
     for name in SETTINGS:
-        pair = [shown(run.config[name]) if name in run.config else "–" for run in (left, right)]
+        pair = [format_value(run.config[name]) if name in run.config else "–" for run in (left, right)]
         if name != "output_dir" and pair[0] != pair[1]:
             rows.append((name, clean(pair[0]), clean(pair[1])))
     return rows

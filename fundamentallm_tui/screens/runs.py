@@ -12,11 +12,12 @@ from textual.content import Content
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Input, Static
 
+from fundamentallm.config.format import format_loss, format_parameters, format_time, format_value
 from fundamentallm.errors import UserError
 from fundamentallm.run.folder import delete_run
 from fundamentallm.run.history import RunSummary, changed_from_defaults
 from fundamentallm_tui import keys
-from fundamentallm_tui.format import clean, clip, fit, loss, millions, moment, shown, wrap
+from fundamentallm_tui.format import clean, clip, fit, wrap
 from fundamentallm_tui.screens.dialogs import delete_question
 from fundamentallm_tui.screens.run_list import RunList
 from fundamentallm_tui.screens.run_table import LIVE, ORDERS, RESUMABLE, all_runs, arrange, differences, spark_of
@@ -107,11 +108,13 @@ class Runs(Screen[Wanted]):
             )
             rows.append(Content.styled(words, "$foreground 60%"))
         else:
-            val = f", best val {loss(run.best.val_loss)} in epoch {run.best.epoch}" if run.best else ""
-            what = f"{run.folder}  {millions(run.parameters)} params, epoch {run.epoch}/{run.epochs}{val}, began"
-            rows += map(Content, _two(f"{what} {moment(run.started)}", width))
+            val = f", best val {format_loss(run.best.val_loss)} in epoch {run.best.epoch}" if run.best else ""
+            what = (
+                f"{run.folder}  {format_parameters(run.parameters)} params, epoch {run.epoch}/{run.epochs}{val}, began"
+            )
+            rows += map(Content, _two(f"{what} {format_time(run.started)}", width))
             settings = changed_from_defaults(run.config)
-            rest = ", ".join(f"{k} {shown(v)}" for k, v in settings.items() if k not in ("data", "output_dir"))
+            rest = ", ".join(f"{k} {format_value(v)}" for k, v in settings.items() if k not in ("data", "output_dir"))
             rest = f"{run.data}: {rest}" if run.data else rest
             rows += (
                 Content.styled(row, "$foreground 60%") for row in _two(rest or "all settings as by default", width)
@@ -255,7 +258,7 @@ class Compare(ModalScreen[None]):
 
 
 def _best(run: RunSummary) -> str:
-    return loss(run.best.val_loss if run.best else None)
+    return format_loss(run.best.val_loss if run.best else None)
 
 
 def _two(text: str, width: int) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Container
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from fundamentallm.data.text import size
+from fundamentallm.config.format import format_duration, format_loss, format_parameters, format_size, format_value
 from fundamentallm.run.events import (
     Answered,
     CheckpointFailed,
@@ -19,7 +19,7 @@ from fundamentallm.run.events import (
     RunStarted,
 )
 from fundamentallm.run.folder import LAST
-from fundamentallm_tui.format import clean, duration, loss, millions, shown
+from fundamentallm_tui.format import clean
 
 LONGEST, MOST = 2000, 50  # characters of a line, and lines of one event
 ASKED = {"save": "saved as asked", "stop": "told to stop", "sample": "wrote a sample"}  # by somebody else
@@ -78,7 +78,7 @@ def _alike(event: Event) -> tuple[type, int, str]:
 def _saved(events: list[CheckpointSaved]) -> list[LogLine]:
     names = ", ".join(event.path for event in events)
     kind = GOOD if any(event.kind in ("hand", "final") for event in events) else FAINT
-    told = lines(f"saved {names} ({size(events[0].bytes)})", kind, events[-1].time)
+    told = lines(f"saved {names} ({format_size(events[0].bytes)})", kind, events[-1].time)
     return [replace(line, repeats=kind == FAINT) for line in told]
 
 
@@ -98,10 +98,13 @@ def _words(event: Event, sample: str, ours: Container[str]) -> tuple[str, str]:
         case Evaluated():
             where = f"epoch {event.epoch}" if event.epoch_ended else f"step {event.step}"
             best = "  best" if event.best else ""
-            losses = f"train {loss(event.train_loss)}  val {loss(event.val_loss)}  ppl {event.perplexity:.3g}"
+            losses = (
+                f"train {format_loss(event.train_loss)}  val {format_loss(event.val_loss)}  ppl {event.perplexity:.3g}"
+            )
             return PLAIN, f"{where}  {losses}{best}"
         case Intervention():
-            return PLAIN, f"{event.setting} {shown(event.old)} -> {shown(event.new)} at step {event.step} ({event.who})"
+            change = f"{event.setting} {format_value(event.old)} -> {format_value(event.new)}"
+            return PLAIN, f"{change} at step {event.step} ({event.who})"
         case Answered(ok=True, command="pause"):
             return WARN, f"paused at step {event.step}{by}"
         case Answered(ok=True, command="resume"):
@@ -126,7 +129,7 @@ def _opening(event: RunStarted) -> str:
         return f"goes on from {event.resumed_from} at step {event.step} of {event.total_steps}"
     threads = f"{event.threads} thread{'s' if event.threads != 1 else ''}"
     return (
-        f"{millions(event.parameters)} parameters, {event.vocab_size} characters, "
+        f"{format_parameters(event.parameters)} parameters, {event.vocab_size} characters, "
         f"{event.total_steps} steps ({event.steps_per_epoch} an epoch) on {event.device}, {threads}"
     )
 
@@ -135,8 +138,8 @@ def _ending(event: Finished) -> str:
     what = {"stopped": "stopped", "patience": "finished early: no longer improving"}.get(event.reason, "finished")
     best = ""
     if event.best_val_loss is not None:
-        best = f", best val {loss(event.best_val_loss)} at step {event.best_step}"
+        best = f", best val {format_loss(event.best_val_loss)} at step {event.best_step}"
     path = f"; {event.path}" if event.path else ""
     if event.reason == "stopped":  # the best model is not what a start goes on from
         path = "" if event.unsaved else f"; {LAST} goes on from there"
-    return f"{what} at step {event.step} after {duration(event.seconds)}{best}{path}"
+    return f"{what} at step {event.step} after {format_duration(event.seconds)}{best}{path}"

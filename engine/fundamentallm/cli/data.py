@@ -10,8 +10,9 @@ from fundamentallm.cli.options import Group, among, files
 from fundamentallm.cli.terminal import Foot, columns, complain, is_screen, one_line, plain
 from fundamentallm.config.config import Layer, resolve, unknown
 from fundamentallm.config.estimate import estimate
+from fundamentallm.config.format import format_size
 from fundamentallm.data.download import KNOWN_TEXTS, Downloaded, KnownText, download
-from fundamentallm.data.text import expand, find_data, size
+from fundamentallm.data.text import expand, find_data
 from fundamentallm.data.text_stats import TextStats, compute_text_stats, name_character
 from fundamentallm.errors import UserError
 
@@ -91,7 +92,7 @@ def _files(paths: list[str]) -> list[str]:
     rows = []
     for path in paths:
         try:
-            rows.append(("", path, size(find_data(path).stat().st_size)))
+            rows.append(("", path, format_size(find_data(path).stat().st_size)))
         except (UserError, OSError):
             rows.append(("", path, "not here"))
     return columns(rows)
@@ -107,7 +108,7 @@ def _get(known: KnownText, source: str) -> Downloaded:
     def draw(done: int, total: int) -> None:
         filled = CELLS * done // total
         bar = full * filled + empty * (CELLS - filled)
-        foot.draw([f"{known.name} [{bar}] {100 * done // total}% of {size(total)}"])
+        foot.draw([f"{known.name} [{bar}] {100 * done // total}% of {format_size(total)}"])
 
     try:
         return download(known, source, progress=draw)

@@ -15,7 +15,7 @@ import click
 from fundamentallm.cli.options import Group, files
 from fundamentallm.cli.terminal import columns, complain, is_screen, one_line, quoted, width
 from fundamentallm.config.config import SETTINGS
-from fundamentallm.data.text import size
+from fundamentallm.config.format import format_size
 from fundamentallm.errors import UserError
 from fundamentallm.paths import user_path
 from fundamentallm.run.events import to_line
@@ -215,7 +215,7 @@ def _files(folder: Path) -> list[tuple[str, str]]:
     rows = []
     for path in sorted(folder.iterdir()):
         try:
-            rows.append((f"  {path.name}", size(path.stat().st_size)))
+            rows.append((f"  {path.name}", format_size(path.stat().st_size)))
         except OSError:  # gone in this moment
             continue
     return rows

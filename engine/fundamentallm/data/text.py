@@ -84,11 +84,3 @@ def find_data(path: str) -> Path:
     if known:
         raise UserError(f"{path}: no such file; fundamentallm data get {known} downloads it")
     raise UserError(f"{path}: no such file (looked in {Path.cwd()})")
-
-
-def size(count: float) -> str:
-    """Bytes as a person reads them: "512 B", "1.6 MB"."""
-    for unit, letters in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if count >= unit:
-            return f"{count / unit:.1f} {letters}"
-    return f"{count:.0f} B"

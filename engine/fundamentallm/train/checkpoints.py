@@ -12,7 +12,7 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fundamentallm.data.text import size
+from fundamentallm.config.format import format_size
 from fundamentallm.errors import UserError
 from fundamentallm.run.events import CheckpointFailed, CheckpointSaved, Event
 from fundamentallm.run.folder import BEST, FINAL, LAST
@@ -52,7 +52,7 @@ class CheckpointManager:
         needed, free = state * (kept + 3), shutil.disk_usage(self._folder).free
         if needed <= free:
             return ""
-        words = f"the checkpoints of this run will need about {size(needed)} and {size(free)} are free"
+        words = f"the checkpoints of this run will need about {format_size(needed)} and {format_size(free)} are free"
         return words if kept == 1 else f"{words}; --keep-checkpoints 1 keeps only the newest epoch's"
 
     def has(self, name: str) -> bool:

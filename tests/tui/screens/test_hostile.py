@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from rich.style import Style
 
 from fundamentallm.config.config import Config, to_dict
+from fundamentallm.config.format import format_clock, format_time
 from fundamentallm.errors import UserError
 from fundamentallm.run import events
 from fundamentallm.run.events import JOURNAL, CheckpointSaved, Failed, Finished, Notice, Phase, RunStarted
@@ -19,7 +20,7 @@ from fundamentallm.run.history import summarize
 from fundamentallm.run.journal import JournalReader
 from fundamentallm_tui.charts import chart
 from fundamentallm_tui.charts.chart import Chart, Line
-from fundamentallm_tui.format import clean, clock, moment, wrap
+from fundamentallm_tui.format import clean, wrap
 from fundamentallm_tui.panes.status import layout
 from fundamentallm_tui.screens.run_table import arrange, differences, spark_of, sparkline
 from fundamentallm_tui.state.event_log import LONGEST, MOST
@@ -127,13 +128,13 @@ def test_any_journal_can_be_attached_to_drawn_listed_and_played_back(
         for width in (40, 120):
             assert sum(len(text) for text, _ in layout(store, width))
     told = store.take_lines()
-    assert all(not STEERS & set(line.text) and clock(line.time) and wrap(line.text, 60) for line in told)
+    assert all(not STEERS & set(line.text) and format_clock(line.time) and wrap(line.text, 60) for line in told)
 
     curves = [Line(*series.reduced(100)) for series in (store.train, store.val, store.rate)]
     for log in (False, True):
         chart.draw(Chart(curves, log=log), 60, 12, lambda *_: Style())
     summary = summarize(folder)
-    assert sparkline(spark_of(folder), 20) is not None and moment(summary.started)
+    assert sparkline(spark_of(folder), 20) is not None and format_time(summary.started)
     assert arrange([summary, summary], "a", "best loss") is not None and differences(summary, summary) == []
     offered(store)
     target = goes_on_from(store)

@@ -11,11 +11,12 @@ import pytest
 from fundamentallm.config.config import SETTINGS, ConfigError, flags_layer, resolve
 from fundamentallm.config.estimate import estimate
 from fundamentallm.config.files import load_preset
+from fundamentallm.config.format import format_duration, format_rate
 from fundamentallm.data.text import read_texts
 from fundamentallm.errors import UserError
 from fundamentallm.run.events import CheckpointFailed, Evaluated, Notice, Phase, Sampled
 from fundamentallm_tui.__main__ import main
-from fundamentallm_tui.format import cell_len, clean, duration, rate, wrap
+from fundamentallm_tui.format import cell_len, clean, wrap
 from fundamentallm_tui.panes import status
 from fundamentallm_tui.state.store import Store
 from tests.tui.others import screen_text
@@ -377,8 +378,8 @@ async def test_every_theme_and_no_colour_at_all_can_be_drawn(workshop: Any, monk
 
 def test_numbers_never_outgrow_their_columns() -> None:
     values = [0.0, 0.4, 9.99, 59.0, 3599.2, 3600.0, 86400.0 * 3, 86400.0 * 400, 1e12, float("inf"), float("nan"), None]
-    assert all(len(duration(value)) <= 6 for value in values)
-    assert all(len(rate(value)) <= 5 for value in [*values, 999.6, 9_999.0, 99_960.0, 999_600.0, 1e10, 1e15])
+    assert all(len(format_duration(value)) <= 6 for value in values)
+    assert all(len(format_rate(value)) <= 5 for value in [*values, 999.6, 9_999.0, 99_960.0, 999_600.0, 1e10, 1e15])
 
 
 def test_clean_leaves_words_and_newlines_where_wanted() -> None:

@@ -1,0 +1,104 @@
+"""What an event means, in one sentence: the same for the command line and for the console's log.
+
+- Says what happened. What the user may do next differs between the two, and is theirs to add.
+- Text from outside is left as it is: whoever shows it makes it printable.
+"""
+
+from dataclasses import dataclass
+
+from fundamentallm.config.format import format_duration, format_loss, format_size, format_value
+from fundamentallm.run.events import (
+    Answered,
+    CheckpointFailed,
+    CheckpointSaved,
+    Evaluated,
+    Event,
+    Failed,
+    Finished,
+    Intervention,
+    Notice,
+    Phase,
+    RunStarted,
+)
+from fundamentallm.run.history import epochs_of
+
+PLAIN, FAINT, GOOD, WARN, BAD = "plain", "faint", "good", "warn", "bad"
+ENDS = {"completed": "finished", "patience": "stopped early: no improvement"}
+DONE = {"save": "saved on request", "stop": "asked to stop", "sample": "sampled on request"}
+
+
+@dataclass(frozen=True)
+class Description:
+    """`level` is one of PLAIN, FAINT, GOOD, WARN and BAD; `text` may have several lines."""
+
+    level: str
+    text: str
+
+
+def describe(event: Event, *, by: str = "") -> Description | None:
+    """Describe an event; returns None for one that a log does not show.
+
+    Args:
+        by: the user whose command the event answers, to be named; without one, the answers to save, stop and sample
+            are not shown, as their effects are.
+    """
+    who = f" ({by})" if by else ""
+    match event:
+        case RunStarted():
+            return Description(PLAIN, _start(event))
+        case Phase(phase="compiling"):
+            return Description(FAINT, "compiling the model for this machine")
+        case Evaluated():
+            where = f"epoch {event.epoch}" if event.epoch_ended else f"step {event.step}"
+            losses = f"train {format_loss(event.train_loss)}  val {format_loss(event.val_loss)}"
+            best = "  best" if event.best else ""
+            return Description(PLAIN, f"{where}  {losses}  ppl {event.perplexity:.3g}{best}")
+        case CheckpointSaved():
+            level = GOOD if event.kind in ("hand", "final") else FAINT
+            return Description(level, f"saved {event.path} ({format_size(event.bytes)})")
+        case CheckpointFailed():
+            return Description(BAD, f"could not save {event.path}: {event.why}")
+        case Intervention():
+            change = f"{event.setting} {format_value(event.old)} -> {format_value(event.new)}"
+            return Description(PLAIN, f"{change} at step {event.step} ({event.who})")
+        case Answered(ok=True, command="pause"):
+            return Description(WARN, f"paused at step {event.step}{who}")
+        case Answered(ok=True, command="resume"):
+            return Description(PLAIN, f"resumed at step {event.step}{who}")
+        case Answered(ok=True, command="save" | "stop" | "sample") if by:
+            return Description(PLAIN, DONE[event.command] + who)
+        case Answered(ok=False) if event.command != "cancel_sample":  # the sample had ended already
+            return Description(WARN, f"{event.command.replace('_', ' ')} failed: {event.why}{who}")
+        case Notice():
+            return Description({"warning": WARN, "error": BAD}.get(event.level, PLAIN), event.text)
+        case Finished():
+            return Description(BAD if event.unsaved else GOOD, _end(event))
+        case Failed():
+            advice = f"\ntry {event.advice}" if event.advice else ""
+            return Description(BAD, f"failed at step {event.step}: {event.error}{advice}")
+    return None
+
+
+def _start(event: RunStarted) -> str:
+    resumed = ""
+    if event.resumed_from:
+        resumed = f"resumed from {event.resumed_from} at step {event.step} of {event.total_steps}\n"
+    threads = f"{event.threads} thread{'s' if event.threads != 1 else ''}"
+    return (
+        f"{resumed}{event.parameters:,} parameters, {event.vocab_size} characters, {event.total_steps} steps "
+        f"({epochs_of(event.config)} epochs of {event.steps_per_epoch}) on {event.device}, {threads}"
+    )
+
+
+def _end(event: Finished) -> str:
+    lines = [
+        f"{ENDS.get(event.reason, event.reason)} after {event.step} steps in epoch {event.epoch}, "
+        f"{format_duration(event.seconds)}, {event.tokens:,} tokens"
+    ]
+    if event.best_val_loss is not None:
+        lines.append(f"best validation loss {event.best_val_loss:.4f} (epoch {event.best_epoch})")
+    if event.val_loss is not None:
+        lines.append(f"last validation loss {event.val_loss:.4f}")
+    if event.unsaved:
+        lines.append(f"the end could NOT be saved: {event.unsaved}")
+    return "\n".join(lines)
