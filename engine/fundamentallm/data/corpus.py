@@ -36,7 +36,7 @@ def encode(text: str, tokenizer: Tokenizer, name: str = "the text") -> Tensor:
     known = torch.frombuffer(bytearray(tokenizer.vocabulary.encode("utf-32-le")), dtype=torch.int32)
     tokens = torch.searchsorted(known, codes).clamp_(max=len(known) - 1)  # the vocabulary is sorted
     if not torch.equal(known[tokens], codes):
-        raise UserError(tokenizer.complaint(text, name))
+        raise UserError(tokenizer.describe_unknown(text, name))
     if len(known) <= 256:
         return tokens.to(torch.uint8)
     return tokens.to(torch.int16 if len(known) <= 32768 else torch.int32)

@@ -1,24 +1,31 @@
 """Checkpoints: complete, atomic, checked.
 
-- One file holds everything: weights, optimizer, counters, config, vocabulary. Tensors and plain types only.
+- One file holds all that a run needs to resume to the same bits: weights, optimizer state, counters, configuration,
+  vocabulary. There is no generator's state in it: what is random is a function of (seed, step).
 - A file is written beside its place, flushed to the disk, read back, and only then renamed: at any moment the old one
-  or the new one is there, whole. Equal states under several names are hard links of one file.
-- Reading checks every record's CRC and never runs code.
+  or the new one is there, valid. Equal states under several names are hard links of one file.
+- A file may be someone else's. Reading it checks every record's CRC, never runs code, and takes no more memory than the
+  file's own size.
+- The format may gain parts and never lose any: a file that lacks a part which later versions added gets its default,
+  and one that has parts of a later version is refused with that version's number.
 """
 
 import os
 import pickle
+import re
 import shutil
 import warnings
 import zipfile
+from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 import torch
 from torch import Tensor
 
+from fundamentallm import __version__
 from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, resolve
 from fundamentallm.config.estimate import parameter_shapes
 from fundamentallm.data.tokenizer import Tokenizer
@@ -28,7 +35,7 @@ from fundamentallm.train.optimizer import state_shapes
 from fundamentallm.untrusted import MAX_INTEGER, from_values
 
 FORMAT = "fundamentallm checkpoint 1"
-LONGEST = 200  # characters of what is told of the machine; it is shown to people
+MAX_MACHINE_CHARS = 200  # of what a file says of the machine it was made on; it is shown to the user
 
 
 @dataclass
@@ -47,12 +54,15 @@ class Counters:
     best_epoch: int | None = None
     gained: bool = False  # a new best since the epoch began
     epochs_without_gain: int = 0
-    said: int = 0  # events of the journal when the state was saved: tells which of two files is newer
+    said: int = 0  # events in the journal when the state was saved: shows which of two checkpoints is newer
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file holds. `fingerprint` is the SHA-256 of the corpus; `device` names the hardware, not the setting."""
+    """What a file holds. `fingerprint` is the SHA-256 of the corpus; `device` names the hardware, not the setting.
+
+    The last four decide only whether a resumed run can reach the same bits. Each has a default, for files without it.
+    """
 
     model: dict[str, Tensor]
     optimizer: dict[str, Tensor]
@@ -60,10 +70,10 @@ class Checkpoint:
     config: dict[str, Any]
     vocabulary: str
     fingerprint: str
-    threads: int
-    torch: str
-    device: str
-    compiled: bool
+    threads: int = field(default_factory=torch.get_num_threads)
+    torch: str = "unknown"
+    device: str = "unknown"
+    compiled: bool = False
 
     def settings(self) -> Config:
         return resolve(Layer(self.config))
@@ -75,15 +85,19 @@ class Checkpoint:
         return Counters(**self.counters)
 
 
+PARTS: dict[str, type] = {name: get_origin(hint) or hint for name, hint in get_type_hints(Checkpoint).items()}
+REQUIRED = {part.name for part in fields(Checkpoint) if part.default is MISSING and part.default_factory is MISSING}
+COUNTERS = {counter.name for counter in fields(Counters)}
+
+
 def save(checkpoint: Checkpoint, folder: Path, names: list[str]) -> tuple[int, dict[str, str]]:
     """Write one state under each of `names`.
 
     Returns:
-        Its size in bytes, and the names that could not be given to it, with why: something is in the way there.
+        The file's size in bytes, and the names that it could not get, with the reason: something is in the way there.
 
     Raises:
-        OSError: it could not be written, or what was read back is damaged. Files of these names are as they were, or
-            already new and whole.
+        OSError: it could not be written, or what was read back is damaged. Every name has its old file, or the new one.
     """
     refused: dict[str, str] = {}
     temporary = folder / f".{names[0]}.{os.getpid()}.tmp"
@@ -91,8 +105,8 @@ def save(checkpoint: Checkpoint, folder: Path, names: list[str]) -> tuple[int, d
     try:
         with temporary.open("wb") as file:
             try:
-                torch.save({"format": FORMAT, **vars(checkpoint)}, file)
-            except RuntimeError as error:  # what torch makes of a write that the disk refused
+                torch.save({"format": FORMAT, "version": __version__, **vars(checkpoint)}, file)
+            except RuntimeError as error:  # torch hides the OSError of a write that the disk refused in one
                 raise error.__context__ if isinstance(error.__context__, OSError) else OSError(str(error)) from None
             file.flush()
             os.fsync(file.fileno())
@@ -111,15 +125,15 @@ def save(checkpoint: Checkpoint, folder: Path, names: list[str]) -> tuple[int, d
         return size, refused
     finally:
         for path in (temporary, *links):
-            with suppress(OSError):  # what is left is cleaned away by the next start; the save itself is done, or not
+            with suppress(OSError):  # the next start removes what is left
                 path.unlink(missing_ok=True)
 
 
 def load(path: Path) -> Checkpoint:
-    """The state in a file, on the CPU.
+    """Read the state in a file, onto the CPU.
 
     Raises:
-        UserError: the file is missing, damaged, of another kind, or holds code; says which.
+        UserError: the file is missing, damaged, of another kind or of a newer version, or holds code; says which.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint")
@@ -128,7 +142,7 @@ def load(path: Path) -> Checkpoint:
         raise UserError(f"{path}: {damaged}")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a stranger's file: what is wrong with it is said below
+            warnings.simplefilter("ignore")  # torch warns of odd files; what is wrong with this one is said below
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise UserError(
@@ -143,46 +157,35 @@ def load(path: Path) -> Checkpoint:
 
 
 def peek(path: Path) -> Counters | None:
-    """The counters of a file, without reading its tensors; None where they cannot be told."""
+    """Read the counters of a file but not its tensors; None where it has no valid ones."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         return from_values(Counters, content["counters"])
-    except Exception:  # damaged, or somebody else's: `load` says what is wrong with it
+    except Exception:  # torch raises many kinds for a damaged file: `load` says what is wrong with it
         return None
 
 
 def _checked(path: Path, content: Any, size: int) -> Checkpoint:
-    """A checkpoint whose parts have the types and parameter_shapes that its configuration says.
+    """Make a checkpoint of a file's content, whose parts must have the types and shapes that its configuration says.
 
-    The file may be a stranger's: nothing that it asks for may be larger than itself, `size` bytes.
+    The file may be someone else's: nothing that it asks for may be larger than itself, `size` bytes.
     """
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
         raise UserError(f"{path}: is not a checkpoint of this program")
-    kinds: dict[str, type] = {
-        "model": dict,
-        "optimizer": dict,
-        "counters": dict,
-        "config": dict,
-        "vocabulary": str,
-        "fingerprint": str,
-    }
-    kinds |= {"threads": int, "torch": str, "device": str, "compiled": bool}
-    if content.keys() != kinds.keys() or any(not isinstance(content[name], kind) for name, kind in kinds.items()):
-        raise UserError(f"{path}: lacks parts of a checkpoint; it was made by another version or changed by hand")
+    _refuse_newer(path, content, content.pop("version", None))
+    if not content.keys() >= REQUIRED or any(not isinstance(part, PARTS[name]) for name, part in content.items()):
+        raise UserError(f"{path}: lacks parts of a checkpoint, or has other things in their place")
     checkpoint = Checkpoint(**content)
     try:
-        if not checkpoint.config.keys() <= SETTINGS.keys():
-            raise UserError(f"it has settings that this version does not know: {_names(checkpoint.config)}")
         config = checkpoint.settings()
-    except UserError as error:
-        first = error.problems[0] if isinstance(error, ConfigError) else error
-        raise UserError(f"{path}: its configuration is not valid: {first}") from None
-    words = (checkpoint.fingerprint, checkpoint.torch, checkpoint.device)
+    except ConfigError as error:
+        raise UserError(f"{path}: its configuration is not valid: {error.problems[0]}") from None
+    machine = (checkpoint.fingerprint, checkpoint.torch, checkpoint.device)
     if (
         not 1 <= checkpoint.threads <= MAX_INTEGER
-        or max(map(len, words)) > LONGEST
+        or max(map(len, machine)) > MAX_MACHINE_CHARS
         or not _is_vocabulary(checkpoint.vocabulary)
         or not _are_counters(checkpoint.counters)
         or not _fit(checkpoint, config, size)
@@ -191,19 +194,38 @@ def _checked(path: Path, content: Any, size: int) -> Checkpoint:
     return checkpoint
 
 
-def _names(config: dict[Any, Any]) -> str:
-    return ", ".join(str(name)[:40] for name in config if isinstance(name, str) and name not in SETTINGS)[:100]
+def _refuse_newer(path: Path, content: dict[Any, Any], version: Any) -> None:
+    """
+    Raises:
+        UserError: the file has parts, settings or counters that only a later version can have written.
+    """
+    is_version = isinstance(version, str) and re.fullmatch(r"[0-9A-Za-z.+-]{1,40}", version)
+    writer = f"fundamentallm {version}" if is_version else "a newer fundamentallm"
+    tables: list[tuple[str, Any, Collection[str]]] = [
+        ("parts", content, PARTS),
+        ("settings", content.get("config"), SETTINGS),
+        ("counters", content.get("counters"), COUNTERS),
+    ]
+    for kind, found, known in tables:
+        unknown = [name for name in found if name not in known] if isinstance(found, dict) else []
+        if unknown:
+            names = ", ".join(ascii(name)[:40] for name in unknown[:3])
+            raise UserError(
+                f"{path}: has {kind} that this version ({__version__}) does not know: {names}; "
+                f"{writer} wrote it, upgrade fundamentallm"
+            )
 
 
 def _is_vocabulary(text: str) -> bool:
-    """Sorted and different characters; halves of a surrogate pair are none."""
-    characters = 0 < len(text) <= 0x110000 and list(text) == sorted(set(text))
-    return characters and not any("\ud800" <= character <= "\udfff" for character in text)
+    """Check for sorted and different characters; halves of a surrogate pair are none."""
+    if not 0 < len(text) <= 0x110000 or list(text) != sorted(set(text)):
+        return False
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _are_counters(values: dict[str, Any]) -> bool:
     counters = from_values(Counters, values)
-    if counters is None or not values.keys() <= vars(counters).keys():
+    if counters is None:
         return False
     numbers = [value for value in vars(counters).values() if isinstance(value, int)]
     sums = (counters.seconds, counters.epoch_loss)
@@ -211,33 +233,32 @@ def _are_counters(values: dict[str, Any]) -> bool:
 
 
 def _fit(checkpoint: Checkpoint, config: Config, size: int) -> bool:
-    """Whether the tensors are those of such a model and its optimizer, and their bytes are in the file."""
+    """Check that the tensors are those of such a model and its optimizer, and that their bytes are in the file."""
     tensors = [*checkpoint.model.values(), *checkpoint.optimizer.values()]
     if not all(type(tensor) is Tensor and tensor.layout == torch.strided for tensor in tensors):
         return False
     if any(tensor.dtype != torch.float32 or tensor.requires_grad for tensor in tensors):
         return False
-    if sum(4 * tensor.numel() for tensor in tensors) > size:
+    if sum(4 * tensor.numel() for tensor in tensors) > size:  # expanded views of less
         return False
-    model = parameter_shapes(config, len(checkpoint.vocabulary))
-    found = (
-        {name: tuple(tensor.shape) for name, tensor in part.items()}
-        for part in (checkpoint.model, checkpoint.optimizer)
-    )
-    return [*found] == [model, state_shapes(model, config.optimizer)]
+    shapes = parameter_shapes(config, len(checkpoint.vocabulary))
+    state = state_shapes(shapes, config.optimizer)
+    return _shapes(checkpoint.model) == shapes and _shapes(checkpoint.optimizer) == state
+
+
+def _shapes(tensors: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
 def _damage(path: Path) -> str:
-    """What is wrong with the file itself; empty when every record has the CRC it was written with."""
+    """Say what is wrong with the file itself; empty when every record has the CRC that it was written with."""
     try:
         with zipfile.ZipFile(path) as archive:
             records = archive.infolist()
-            if any(info.compress_type or info.file_size != info.compress_size for info in records):
-                return "is no checkpoint of this program: its records are compressed"
-            if (
-                len({info.filename for info in records}) < len(records)
-                or sum(i.file_size for i in records) > path.stat().st_size
-            ):
+            if any(record.compress_type or record.file_size != record.compress_size for record in records):
+                return "is not a checkpoint of this program: its records are compressed"
+            names = {record.filename for record in records}
+            if len(names) < len(records) or sum(record.file_size for record in records) > path.stat().st_size:
                 return "is damaged: its records overlap"
             bad = archive.testzip()
             return f"is damaged: the record {ascii(bad)[:100]} is not as it was written" if bad else ""
@@ -250,7 +271,7 @@ def _damage(path: Path) -> str:
 
 
 def _link(source: Path, target: Path) -> None:
-    """A second name for a file; a copy where the file system has no hard links."""
+    """Give a file a second name; copy it where the file system has no hard links."""
     target.unlink(missing_ok=True)
     try:
         os.link(source, target)

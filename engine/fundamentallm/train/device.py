@@ -1,7 +1,8 @@
-"""Where to compute, and how precisely."""
+"""Where to compute, how precisely, and how much memory there is."""
 
 import math
 import os
+import resource
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -10,18 +11,20 @@ import torch
 
 from fundamentallm.errors import UserError
 
-# An "illegal memory access" is something else.
+# What a RuntimeError says when memory ran out. An "illegal memory access" is something else.
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 
 def choose_device(name: str) -> torch.device:
-    """The device that `name` means; "auto" is the fastest there is.
+    """Return the device that `name` means; "auto" is the fastest there is.
 
     Raises:
         UserError: this machine or this torch does not have it.
     """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name == "auto" and torch.cuda.is_available():
+        name = "cuda"
+    elif name == "auto":
+        name = "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -43,7 +46,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def hardware(device: torch.device) -> str:
-    """What computes, as far as the bits of a result depend on it: "cpu AVX512", "cuda NVIDIA H200", "mps"."""
+    """Name what computes, as far as the bits of a result depend on it: "cpu AVX512", "cuda NVIDIA H200", "mps"."""
     if device.type == "cuda":
         return f"cuda {torch.cuda.get_device_name(device)}"
     if device.type == "cpu":
@@ -52,39 +55,42 @@ def hardware(device: torch.device) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out, a GPU's or the machine's; torch has several for it."""
+    """Tell whether an exception says that memory ran out, a GPU's or the machine's; torch has several for it."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 class Precision:
-    """The number format of the forward pass. Weights and optimizer state are float32 in any case."""
+    """The number format of the forward pass. Weights and optimizer state are float32 in any case.
+
+    `why_not` says why mixed precision was asked for and is off; empty otherwise.
+    """
 
     def __init__(self, device: torch.device, mixed: bool) -> None:
         self._device, self.dtype, self.why_not = device, torch.float32, ""
         if mixed and device.type == "cpu" and not _cpu_has_bf16():
             self.why_not = (
-                "mixed precision is off: this processor has no 16-bit arithmetic; training goes on in float32"
+                "mixed precision is off: this processor has no 16-bit arithmetic; training continues in float32"
             )
         elif mixed:
             has_bf16 = device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
             self.dtype = torch.bfloat16 if has_bf16 else torch.float16
 
     @property
-    def narrow(self) -> bool:
-        """Whether the format has so few exponents (float16) that small gradients vanish in it."""
+    def is_float16(self) -> bool:
+        """Whether the format has so few exponents that small gradients vanish in it; bfloat16 has float32's."""
         return self.dtype == torch.float16
 
     def forward(self) -> AbstractContextManager[object]:
-        """The context in which the model computes."""
+        """Return the context in which the model computes."""
         if self.dtype == torch.float32:
             return nullcontext()
         return torch.autocast(self._device.type, self.dtype)
 
 
 def free_memory(device: torch.device) -> float:
-    """Bytes that training may still take; infinite where that cannot be told."""
+    """Return the bytes that training may still take; infinite where the system does not say."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:
@@ -92,21 +98,24 @@ def free_memory(device: torch.device) -> float:
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration, ValueError):
         return math.inf
-    return min(free, room_in(Path("/sys/fs/cgroup")))
+    return min(free, free_in_cgroup(Path("/sys/fs/cgroup")))
 
 
-def room_in(group: Path) -> float:
-    """Bytes that a container may still take, files that are only cached left out; infinite without a limit."""
+def free_in_cgroup(group: Path) -> float:
+    """Return the bytes that a container may still take; infinite without a limit.
+
+    Cached files count as free: the kernel drops them when memory is needed.
+    """
     try:
-        most, used = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
+        limit, used = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
         stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        return most - used + int(stat["inactive_file"])
-    except (OSError, ValueError, KeyError):  # "max": there is none
+        return limit - used + int(stat["inactive_file"])
+    except (OSError, ValueError, KeyError):  # the limit is the word "max": there is none
         return math.inf
 
 
 def memory_in_use(device: torch.device) -> int:
-    """Bytes that training holds: of the GPU's memory, or of this process."""
+    """Return the bytes that training holds: of the GPU's memory, or of this process's."""
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device)
     if device.type == "mps":
@@ -114,17 +123,9 @@ def memory_in_use(device: torch.device) -> int:
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return _peak_memory()
-
-
-def _peak_memory() -> int:
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    except OSError:  # macOS has no /proc: the peak has to do
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _cpu_has_bf16() -> bool:

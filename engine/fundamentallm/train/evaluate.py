@@ -11,7 +11,7 @@ from fundamentallm.data.corpus import IGNORED
 from fundamentallm.model.transformer import Transformer
 from fundamentallm.train.device import Precision
 
-BATCH_TOKENS = 16384  # computed at once; fixed, so that the same text always gives the same bits
+BATCH_TOKENS = 16384  # in one forward pass; fixed, so that the same text always gives the same bits
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,15 @@ class Evaluation:
 
     @property
     def perplexity(self) -> float:
+        """Among how many equally likely tokens the model is as uncertain; infinite where a float cannot hold it."""
         return exp(self.loss) if self.loss < 700 else inf
 
 
 @torch.inference_mode()
 def evaluate(model: Transformer, tokens: Tensor, length: int, precision: Precision) -> Evaluation:
-    """Read `tokens`, shape (n,), in consecutive windows of `length`, the shorter last one included.
+    """Predict each of `tokens`, shape (n,), but the first, in consecutive windows of `length`.
+
+    The shorter last window is included. There is no dropout, and no state of training is read or changed.
 
     Raises:
         ValueError: fewer than two tokens.
@@ -53,15 +56,16 @@ def evaluate(model: Transformer, tokens: Tensor, length: int, precision: Precisi
     inputs = F.pad(tokens[:-1], (0, padding)).view(count, length)
     targets = F.pad(tokens[1:], (0, padding), value=IGNORED).view(count, length)
     rows = max(1, BATCH_TOKENS // length)
-    table = torch.zeros(model.embedding.num_embeddings, 3, dtype=torch.float64)
+    by_token = torch.zeros(model.embedding.num_embeddings, 3, dtype=torch.float64)  # float64: millions are summed up
     for start in range(0, count, rows):
-        wanted = targets[start : start + rows].flatten()
+        target = targets[start : start + rows].flatten()
         with precision.forward():
             logits = model(inputs[start : start + rows])
         logits = logits.flatten(0, 1).float()
-        loss = F.cross_entropy(logits, wanted, ignore_index=IGNORED, reduction="none")
-        seen = torch.stack((torch.ones_like(loss), loss, (logits.argmax(-1) == wanted).float()), 1).cpu().double()
-        real = wanted.cpu() != IGNORED
-        table.index_add_(0, wanted.cpu()[real], seen[real])
-    _, total, correct = table.sum(0).tolist()
-    return Evaluation(total / predicted, correct / predicted, predicted, table)
+        loss = F.cross_entropy(logits, target, ignore_index=IGNORED, reduction="none")
+        guessed = (logits.argmax(-1) == target).float()
+        measured = torch.stack((torch.ones_like(loss), loss, guessed), 1).cpu().double()
+        real = target.cpu() != IGNORED
+        by_token.index_add_(0, target.cpu()[real], measured[real])
+    _, total, correct = by_token.sum(0).tolist()
+    return Evaluation(total / predicted, correct / predicted, predicted, by_token)

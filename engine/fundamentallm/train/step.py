@@ -90,7 +90,7 @@ class TrainStep:
         """The loss of a step's whole batch, its gradient left in the parameters."""
         config, rows = self.config, self.corpus.real_rows(step)
         tokens = rows * config.max_seq_len
-        scale = tokens if self.precision.narrow else 1  # float16: the sum's gradient, where the mean's would vanish
+        scale = tokens if self.precision.is_float16 else 1  # float16: the sum's gradient, where the mean's would vanish
         total = torch.zeros((), device=self._parameters[0].device)
         for part in range(-(-rows // config.batch_size)):  # parts of masked windows only are not computed
             # contiguous: or compiled code would be made twice, the last batch of an epoch being laid out otherwise

@@ -1,6 +1,6 @@
-"""What others watch a run with: TensorBoard, Weights & Biases. They hear the run's events and change nothing.
+"""Trackers, other programs to watch a run with: TensorBoard, Weights & Biases. They see events and change nothing.
 
-A tracker that fails is dropped with a notice; training goes on.
+A tracker that fails is dropped with a notice; training continues.
 """
 
 from collections.abc import Callable
@@ -10,11 +10,11 @@ from typing import Any, Protocol
 
 from fundamentallm.config.config import Config, to_dict
 from fundamentallm.errors import UserError
-from fundamentallm.run.events import Evaluated, Event, Failed, Finished, Progress, RunStarted, Sampled
+from fundamentallm.run.events import Evaluated, Event, Failed, Finished, Intervention, Progress, RunStarted, Sampled
 
 
 class Tracker(Protocol):
-    """Sees every event in order."""
+    """Sees every event in order, from a run's start to its end."""
 
     def on_event(self, event: Event) -> None: ...
 
@@ -22,21 +22,24 @@ class Tracker(Protocol):
 
 
 def start(config: Config, folder: Path, step: int, notice: Callable[[str], None]) -> list[Tracker]:
-    """The trackers that a configuration asks for, of a run that goes on from `step`; those that fail are left out."""
+    """Start the trackers that a configuration asks for, for a run that continues after `step`.
+
+    One that fails is left out, and `notice` gets a sentence about it.
+    """
     trackers: list[Tracker] = []
     name = folder.resolve().name
     if config.tensorboard:
         try:
             trackers.append(TensorBoard(Path(config.log_dir).expanduser(), name, step))
         except OSError as error:
-            notice(f"TensorBoard is off, training goes on: {config.log_dir}: {error.strerror or error}")
+            notice(f"TensorBoard is off, training continues: {config.log_dir}: {error.strerror or error}")
     if config.wandb:
         try:
             trackers.append(WeightsAndBiases(config.project, folder, to_dict(config)))
         except ImportError:
-            notice("wandb is not installed (pip install wandb); training goes on without it")
+            notice("wandb is not installed (pip install wandb); training continues without it")
         except Exception as error:  # its own kinds: no login, no network, a bad project
-            notice(f"Weights & Biases is off, training goes on: {' '.join(str(error).split())[:300]}")
+            notice(f"Weights & Biases is off, training continues: {' '.join(str(error).split())[:300]}")
     return trackers
 
 
@@ -47,40 +50,48 @@ class TensorBoard:
         from torch.utils.tensorboard import SummaryWriter  # half a second, only for those who ask
 
         (log_dir / name).mkdir(parents=True, exist_ok=True)
-        # what an earlier run of this name told of these steps is shown no more
+        # TensorBoard hides what earlier files of this name say of these steps: the run went back behind them.
         self._writer = SummaryWriter(str(log_dir / name), purge_step=first_step + 1 if first_step else 0)
-        self._texts: dict[str, str] = {}
+        self._config: dict[str, Any] = {}
+        self._samples: dict[str, str] = {}  # by id, the text so far
 
     def on_event(self, event: Event) -> None:
         if isinstance(event, RunStarted):
-            rows = "\n".join(f"| {name} | {value} |" for name, value in event.config.items())
-            self._writer.add_text("settings", f"| setting | value |\n|---|---|\n{rows}", event.step, event.time)
-            self._tell_hyperparameters(event.config)
+            self._config = dict(event.config)
+            self._write_settings(event.step, event.time)
+            self._write_hyperparameters()
+        if isinstance(event, Intervention):
+            self._config[event.setting] = event.new
+            self._write_settings(event.step, event.time)
         for step, row in scalars(event):
             for name, value in row.items():
                 self._writer.add_scalar(name, value, step, event.time)
         if isinstance(event, Sampled):
-            text = self._texts[event.id] = self._texts.get(event.id, event.prompt) + event.text
+            text = self._samples[event.id] = self._samples.get(event.id, event.prompt) + event.text
             if event.done:
                 self._writer.add_text("sample", text, event.step, event.time)
-                del self._texts[event.id]
+                del self._samples[event.id]
         self._writer.flush()
 
     def close(self) -> None:
         self._writer.close()
 
-    def _tell_hyperparameters(self, config: dict[str, Any]) -> None:
-        """For the HPARAMS tab; `SummaryWriter.add_hparams` would make a run of its own for them."""
+    def _write_settings(self, step: int, time: float) -> None:
+        rows = "\n".join(f"| {name} | {value} |" for name, value in self._config.items())
+        self._writer.add_text("settings", f"| setting | value |\n|---|---|\n{rows}", step, time)
+
+    def _write_hyperparameters(self) -> None:
+        """Fill the HPARAMS tab; `SummaryWriter.add_hparams` would make a run of its own for it."""
         from torch.utils.tensorboard.summary import hparams
 
-        plain = {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in config.items()}
+        plain = {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in self._config.items()}
         writer: Any = self._writer.file_writer
         for summary in hparams(plain, {"loss/val": None})[:2]:  # type: ignore[no-untyped-call]
             writer.add_summary(summary)  # the third would say that the run is over
 
 
 class WeightsAndBiases:
-    """A run of Weights & Biases; `WANDB_MODE=offline` keeps it on this machine. Asks nothing, prints nothing."""
+    """A run of Weights & Biases; `WANDB_MODE=offline` keeps it on this machine. It asks nothing and prints nothing."""
 
     def __init__(self, project: str, folder: Path, config: dict[str, Any]) -> None:
         import wandb
@@ -99,12 +110,14 @@ class WeightsAndBiases:
     def on_event(self, event: Event) -> None:
         for step, row in scalars(event):
             self._run.log(row, step=step)
+        if isinstance(event, Intervention):
+            self._run.config.update({event.setting: event.new}, allow_val_change=True)  # type: ignore[no-untyped-call]
         if isinstance(event, (Finished, Failed)):
             self._run.summary["outcome"] = event.reason if isinstance(event, Finished) else event.error
 
     def close(self) -> None:
         self._run.finish()
-        self._end()  # its helper process: ours may leave without the usual farewells
+        self._end()  # ends its helper process, which its exit handler would do; a worker leaves without exit handlers
 
 
 def _logged_in(wandb: Any) -> bool:
@@ -114,7 +127,7 @@ def _logged_in(wandb: Any) -> bool:
 
 
 def scalars(event: Event) -> list[tuple[int, dict[str, float]]]:
-    """The numbers of an event by step, under the names that both trackers show."""
+    """Return the numbers of an event, a row for each step, under the names that both trackers show."""
     if isinstance(event, Progress):
         columns = zip(event.step, event.train_loss, event.learning_rate, event.grad_norm, strict=True)
         rows = [

@@ -78,7 +78,7 @@ def test_mixed_precision_without_the_instructions_is_one_line_and_float32(
     monkeypatch.setattr(device, "_cpu_has_bf16", lambda: False)
     plain, mixed = train(small(), "plain"), train(small(mixed_precision=True), "mixed")
     assert [text for text in notices(mixed) if "precision" in text] == [
-        "mixed precision is off: this processor has no 16-bit arithmetic; training goes on in float32"
+        "mixed precision is off: this processor has no 16-bit arithmetic; training continues in float32"
     ]
     assert not any("precision" in text for text in notices(plain))
     assert mixed.losses == plain.losses and equal(mixed.weights, plain.weights)

@@ -225,12 +225,12 @@ def test_a_step_that_does_not_fit_leaves_what_can_be_gone_on_from(
 
 
 def test_a_container_has_the_room_of_its_limit_and_cached_files_do_not_count(tmp_path: Path) -> None:
-    assert device.room_in(tmp_path) == float("inf")
+    assert device.free_in_cgroup(tmp_path) == float("inf")
     for name, text in {"max": "1000\n", "current": "900\n", "stat": "anon 1\ninactive_file 250\n"}.items():
         (tmp_path / f"memory.{name}").write_text(text)
-    assert device.room_in(tmp_path) == 350
+    assert device.free_in_cgroup(tmp_path) == 350
     (tmp_path / "memory.max").write_text("max\n")
-    assert device.room_in(tmp_path) == float("inf")
+    assert device.free_in_cgroup(tmp_path) == float("inf")
 
 
 def test_a_run_that_may_not_fit_is_warned_of_before_its_first_step(

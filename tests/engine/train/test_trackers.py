@@ -210,7 +210,7 @@ def test_without_the_package_one_line_says_so_and_training_goes_on(
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     ran = train(small(wandb=True))
-    assert notices(ran) == ["wandb is not installed (pip install wandb); training goes on without it"]
+    assert notices(ran) == ["wandb is not installed (pip install wandb); training continues without it"]
     assert ran.result.reason == "completed"
 
 
@@ -270,7 +270,7 @@ def test_without_a_login_one_line_says_so_nothing_is_asked_and_training_goes_on(
     fake.keys = False
     ran = train(small(wandb=True))
     assert notices(ran) == [
-        "Weights & Biases is off, training goes on: nobody is logged in; run `wandb login`, or set WANDB_MODE=offline"
+        "Weights & Biases is off, training continues: nobody is logged in; run `wandb login`, or set WANDB_MODE=offline"
     ]
     assert ran.result.reason == "completed" and not fake.asked and fake.torn_down == 1
     fake.mode = "offline"
@@ -288,7 +288,7 @@ def test_a_service_that_fails_at_the_start_or_later_is_one_line(train: Train, sm
     )
     fake.init = fails
     ran = train(small(wandb=True), "again")
-    assert notices(ran) == ["Weights & Biases is off, training goes on: the server said no"]
+    assert notices(ran) == ["Weights & Biases is off, training continues: the server said no"]
     assert ran.result.reason == "completed" and fake.torn_down >= 1
 
 
