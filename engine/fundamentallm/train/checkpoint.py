@@ -30,7 +30,7 @@ from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, re
 from fundamentallm.config.estimate import parameter_shapes
 from fundamentallm.data.tokenizer import Tokenizer
 from fundamentallm.errors import UserError
-from fundamentallm.run.folder import sync_folder
+from fundamentallm.run.folder import sync_folder, synced_file, temporary_path
 from fundamentallm.train.optimizer import state_shapes
 from fundamentallm.untrusted import MAX_INTEGER, from_values
 
@@ -100,23 +100,21 @@ def save(checkpoint: Checkpoint, folder: Path, names: list[str]) -> tuple[int, d
         OSError: it could not be written, or what was read back is damaged. Every name has its old file, or the new one.
     """
     refused: dict[str, str] = {}
-    temporary = folder / f".{names[0]}.{os.getpid()}.tmp"
-    links = [folder / f".{name}.{os.getpid()}.link.tmp" for name in names[1:]]
+    temporary = {name: temporary_path(folder / name) for name in names}
+    first, *others = temporary.values()
     try:
-        with temporary.open("wb") as file:
+        with synced_file(first) as file:
             try:
                 torch.save({"format": FORMAT, "version": __version__, **vars(checkpoint)}, file)
             except RuntimeError as error:  # torch hides the OSError of a write that the disk refused in one
                 raise error.__context__ if isinstance(error.__context__, OSError) else OSError(str(error)) from None
-            file.flush()
-            os.fsync(file.fileno())
-        damaged = _damage(temporary)
+        damaged = _damage(first)
         if damaged:
             raise OSError(f"what was written cannot be read back: {damaged}")
-        size = temporary.stat().st_size
-        for link in links:
-            _link(temporary, link)
-        for path, name in zip([temporary, *links], names, strict=True):
+        size = first.stat().st_size
+        for path in others:
+            _link(first, path)
+        for name, path in temporary.items():
             try:
                 os.replace(path, folder / name)
             except OSError as error:
@@ -124,7 +122,7 @@ def save(checkpoint: Checkpoint, folder: Path, names: list[str]) -> tuple[int, d
         sync_folder(folder)
         return size, refused
     finally:
-        for path in (temporary, *links):
+        for path in temporary.values():
             with suppress(OSError):  # the next start removes what is left
                 path.unlink(missing_ok=True)
 
@@ -276,6 +274,5 @@ def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError:
-        shutil.copyfile(source, target)
-        with target.open("rb+") as file:
-            os.fsync(file.fileno())
+        with source.open("rb") as old, synced_file(target) as new:
+            shutil.copyfileobj(old, new)
