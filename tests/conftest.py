@@ -1,22 +1,91 @@
-"""What holds for all tests."""
+"""What the tests of all rooms share: waiting for other processes, and reading what a run wrote."""
 
 import os
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 
-if (
-    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-):  # started in the background: the programs under test would inherit it
+from fundamentallm.run.events import Answered, Event, Progress, last_step
+from fundamentallm.run.journal import read_journal
+
+# On busy cores, threads that wait for each other take ten to fifty times as long; the number of threads also changes
+# the bits of a matrix product. Set before torch is imported, here and in every process that a test starts.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+# A shell that starts the tests in the background makes them ignore SIGINT, and the programs under test inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+PATIENCE = 120.0  # seconds until a test gives up on another process
+T = TypeVar("T")
+
+
+def until(condition: Callable[[], T], timeout: float = PATIENCE) -> T:
+    """Wait until the condition holds, and return its value."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"waited {timeout:g} seconds in vain"
+        time.sleep(0.01)
+    return value
+
+
+def journal_events(folder: Path, kind: type) -> list[Any]:
+    """The events of one type in a run's journal."""
+    return [event for event in read_journal(folder) if isinstance(event, kind)]
+
+
+def file_contents(folder: Path) -> dict[str, bytes]:
+    """The bytes of all files in and below a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+class Listener:
+    """Collects the events of a run from its handle."""
+
+    def __init__(self, run: Any) -> None:
+        self.run, self.received = run, list[Any]()
+        self._seen = 0
+
+    def until(self, matches: Callable[[Any], bool]) -> Any:
+        """Wait for an event that matches; events before the last match are not looked at again."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            while self._seen < len(self.received):
+                self._seen += 1
+                if matches(self.received[self._seen - 1]):
+                    return self.received[self._seen - 1]
+            alive = self.run.alive
+            self.received += self.run.events(0.2)
+            assert alive or self._seen < len(self.received), f"the run ended: {self.run.log_tail()}"
+        raise AssertionError(f"no such event; the last ones: {self.received[-3:]}")
+
+    def until_type(self, kind: type[Event]) -> Any:
+        return self.until(lambda event: isinstance(event, kind))
+
+    def of(self, kind: type[Event]) -> list[Any]:
+        """The events of one type so far."""
+        return [event for event in self.received if isinstance(event, kind)]
+
+    def next_step(self) -> int:
+        """Wait for progress, and return its last step."""
+        return last_step(self.until_type(Progress))
+
+    def answer(self, command: Any) -> Answered:
+        """Send a command and wait for its answer."""
+        self.run.send(command)
+        found = self.until(lambda event: isinstance(event, Answered) and event.id == command.id)
+        assert isinstance(found, Answered)
+        return found
 
 
 @pytest.fixture
-def no_strays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Kills, after a test of runs that outlive everything, what it started and still lives (where there is /proc)."""
+def kill_leftovers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Kill, after the test, all processes that it started and that still live (where there is /proc)."""
     mark = f"STARTED_BY_A_TEST={tmp_path}"
     monkeypatch.setenv(*mark.split("=", 1))
     yield

@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import PATIENCE
+
 spec = importlib.util.spec_from_file_location("terminal", Path(__file__).parents[1] / "benchmarks" / "terminal.py")
 assert spec is not None and spec.loader is not None
 terminal = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(terminal)
-
-PATIENCE = 120.0  # seconds until a test gives up on a process
 
 
 @pytest.fixture

@@ -17,8 +17,6 @@ import time
 from contextlib import suppress
 from typing import Any
 
-os.environ["OMP_NUM_THREADS"] = "1"  # waiting threads on busy cores take ten times as long
-
 import fundamentallm.cli.control
 import fundamentallm.cli.train
 import fundamentallm.train.trainer  # noqa: F401

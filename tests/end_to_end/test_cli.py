@@ -8,12 +8,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 import pytest
-import torch
 
 from fundamentallm import __version__
 from fundamentallm.cli import main
@@ -36,17 +34,6 @@ LINE = re.compile(
     r"Epoch (\d+)/(\d+) \| train_loss=\d\.\d{3} \| val_loss=(\d\.\d{3}) \| lr=\d\.\d\de-\d\d "
     r"\| throughput=\d+ tokens/sec"
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads that wait for each other on busy cores take ten times as long."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

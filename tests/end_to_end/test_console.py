@@ -28,7 +28,6 @@ LEAVES_THE_OTHER_SCREEN = b"\x1b[?1049l"
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A run that would take minutes, of quick steps; its process does not outlive the test."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.delenv("NO_COLOR", raising=False)
     Path("text.txt").write_text("the sea is deep, the night is long, and the lamp is lit.\n" * 200)
     path = tmp_path / "quick.yaml"

@@ -1,7 +1,6 @@
 """A run that somebody started is steered from elsewhere: by attached sessions, and by commands from a shell."""
 
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,51 +9,28 @@ import pytest
 
 from fundamentallm.process.session import AttachedRun
 from fundamentallm.run import events
-from fundamentallm.run.commands import CancelSample, Command, Pause, Resume, Sample, Save, Set, Stop
+from fundamentallm.run.commands import CancelSample, Pause, Resume, Sample, Save, Set, Stop
 from fundamentallm.run.history import read_history
 from fundamentallm.run.journal import read_journal
 from fundamentallm.run.locks import is_held
 from fundamentallm.train.checkpoint import load
+from tests.conftest import Listener, file_contents, journal_events
 
 Run = Callable[..., Any]
 LONG = "--epochs=200000"
 CONSTANT = ("--lr-schedule=constant", "--warmup-steps=0")
-PATIENCE = 120.0
+
+
+def written(folder: Path, kind: type) -> list[Any]:
+    return journal_events(folder / "runs/far", kind)
 
 
 @pytest.fixture
 def training(launch: Run, tiny: list[str], tmp_path: Path) -> Any:
     """A `fundamentallm train` that has taken a step, in the folder `runs/far`."""
     program = launch(*tiny, "--output-dir=runs/far", LONG, "--keep-checkpoints=1", *CONSTANT)
-    program.until(lambda: told(tmp_path, events.Progress))
+    program.until(lambda: written(tmp_path, events.Progress))
     return program
-
-
-def told(folder: Path, kind: type) -> list[Any]:
-    return [event for event in read_journal(folder / "runs/far") if isinstance(event, kind)]
-
-
-class Console:
-    """An attached session and all that it heard."""
-
-    def __init__(self, folder: Path) -> None:
-        self.session, self.heard = AttachedRun(folder), list[Any]()
-
-    def until(self, found: Callable[[Any], bool]) -> Any:
-        deadline, looked = time.monotonic() + PATIENCE, 0
-        while time.monotonic() < deadline:
-            while looked < len(self.heard):
-                looked += 1
-                if found(self.heard[looked - 1]):
-                    return self.heard[looked - 1]
-            self.heard += self.session.events(0.2)
-        raise AssertionError(f"not heard; the last: {self.heard[-3:]}")
-
-    def ask(self, command: Command) -> events.Answered:
-        self.session.send(command)
-        answer = self.until(lambda event: isinstance(event, events.Answered) and event.id == command.id)
-        assert isinstance(answer, events.Answered)
-        return answer
 
 
 # ---- attached sessions ----
@@ -65,50 +41,45 @@ def test_an_attached_session_has_every_control_and_another_one_sees_who_did_what
 ) -> None:
     folder = tmp_path / "runs/far"
     monkeypatch.setenv("LOGNAME", "ada")
-    ada, other = Console(folder), Console(folder)
-    assert isinstance(ada.until(lambda event: True), events.RunStarted) and ada.session.alive
+    ada, other = Listener(AttachedRun(folder)), Listener(AttachedRun(folder))
+    assert isinstance(ada.until(lambda event: True), events.RunStarted) and ada.run.alive
 
     sample = Sample(prompt="owl", max_tokens=25, seed=3)
-    assert ada.ask(sample).ok
-    pieces = [event for event in ada.heard if isinstance(event, events.Sampled) and event.id == sample.id]
+    assert ada.answer(sample).ok
+    pieces = ada.of(events.Sampled)
     assert len("".join(piece.text for piece in pieces)) == 25 and pieces[-1].done
 
-    assert ada.ask(Pause()).ok
+    assert ada.answer(Pause()).ok
     at = ada.until(lambda event: isinstance(event, events.Phase) and event.phase == "paused").step
-    assert ada.ask(Save()).ok
+    assert ada.answer(Save()).ok
     assert load(folder / f"checkpoint_step_{at}.pt").progress().step == at
-    assert ada.ask(Set(setting="learning_rate", value=0.0007)).ok
-    change = ada.until(lambda event: isinstance(event, events.Intervention))
-    assert (change.step, change.setting, change.old, change.new, change.who) == (
-        at,
-        "learning_rate",
-        0.005,
-        0.0007,
-        "ada",
-    )
+    assert ada.answer(Set(setting="learning_rate", value=0.0007)).ok
+    (change,) = ada.of(events.Intervention)
+    assert (change.step, change.setting, change.old, change.new) == (at, "learning_rate", 0.005, 0.0007)
+    assert change.who == "ada"
     for setting, value, words in (
         ("learning_rat", 1, "learning_rat: no such setting; did you mean learning_rate?"),
         ("model_dim", 32, "model_dim: cannot change while the run is under way; "),
         ("learning_rate", "fast", "learning_rate: fast is not a number"),
         ("epochs", 0, "epochs: 0 is out of bounds"),
     ):
-        answer = ada.ask(Set(setting=setting, value=value))
+        answer = ada.answer(Set(setting=setting, value=value))
         assert not answer.ok and answer.why.startswith(words), answer
-    assert not ada.ask(Sample(prompt="é", max_tokens=3)).ok and not ada.ask(CancelSample(sample="none")).ok
+    assert not ada.answer(Sample(prompt="é", max_tokens=3)).ok and not ada.answer(CancelSample(sample="none")).ok
     assert max(read_history(folder).steps) == at  # it stands still all the time
 
     monkeypatch.setenv("LOGNAME", "grace")
-    assert other.ask(Resume()).ok
+    assert other.answer(Resume()).ok
     other.until(lambda event: isinstance(event, events.Progress) and event.step[-1] > at)
-    assert other.ask(Stop()).ok
-    finished = other.until(lambda event: isinstance(event, events.Finished))
+    assert other.answer(Stop()).ok
+    finished = other.until_type(events.Finished)
     assert training.wait() == 0 and finished.reason == "stopped"
     assert load(folder / "last.pt").progress().step == finished.step
 
-    assert ada.until(lambda event: isinstance(event, events.Finished)) == finished
-    assert not ada.session.alive and ada.session.exit_reason == "its process is gone"
-    assert ada.heard == other.heard == list(read_journal(folder))
-    answers = [(event.command, event.who) for event in ada.heard if isinstance(event, events.Answered)]
+    assert ada.until_type(events.Finished) == finished
+    assert not ada.run.alive and ada.run.exit_reason == "its process is gone"
+    assert ada.received == other.received == list(read_journal(folder))
+    answers = [(event.command, event.who) for event in ada.of(events.Answered)]
     assert answers == [
         ("sample", "ada"), ("pause", "ada"), ("save", "ada"), *[("set", "ada")] * 5, ("sample", "ada"),
         ("cancel_sample", "ada"), ("resume", "grace"), ("stop", "grace"),
@@ -131,7 +102,7 @@ def test_a_shell_has_every_control(training: Any, launch: Run, run: Run, tmp_pat
 
     assert said(run("set", "runs/far", "learning-rate=0.0007")) == "runs/far: learning-rate=0.0007 from now on\n"
     assert said(run("set", "runs/far", " epochs = 100000 ")) == "runs/far:  epochs = 100000  from now on\n"
-    changes = [(event.step, event.setting, event.old, event.new) for event in told(tmp_path, events.Intervention)]
+    changes = [(event.step, event.setting, event.old, event.new) for event in written(tmp_path, events.Intervention)]
     assert changes == [(at, "learning_rate", 0.005, 0.0007), (at, "epochs", 200_000, 100_000)]
 
     first = said(run("sample", "far", "--prompt", "owl", "--max-tokens=30", "--seed=1"))
@@ -143,9 +114,9 @@ def test_a_shell_has_every_control(training: Any, launch: Run, run: Run, tmp_pat
     assert said(run("resume", "far")) == "runs/far: going on\n"
     training.until(lambda: read_history(tmp_path / "runs/far").steps[-1] > at)
     assert said(run("stop", "far")) == "runs/far: stopping; it saves first\n"
-    assert training.wait() == 0 and told(tmp_path, events.Finished)[0].reason == "stopped"
+    assert training.wait() == 0 and written(tmp_path, events.Finished)[0].reason == "stopped"
     assert watching.wait() == 0
-    step = told(tmp_path, events.Finished)[0].step
+    step = written(tmp_path, events.Finished)[0].step
     assert f"stopped after {step} steps" in watching.err and watching.out.count("Epoch ") == step // 11
     over = run("watch", "far")  # a run that is over is shown as well
     assert (over.status, over.out) == (0, watching.out)
@@ -176,12 +147,12 @@ def test_what_a_shell_says_wrong_is_one_line(training: Any, run: Run, tmp_path: 
         refused = run(*arguments)
         assert (refused.status, refused.out) == (2, ""), arguments
         assert refused.err.startswith(words) and refused.err.count("\n") == 1, refused.err
-    assert not told(tmp_path, events.Intervention) and training.status is None
+    assert not written(tmp_path, events.Intervention) and training.status is None
 
 
 def test_a_run_that_is_not_under_way_is_told_nothing(run: Run, tiny: list[str], tmp_path: Path) -> None:
     assert run(*tiny, "--output-dir=runs/far", "--epochs=1").status == 0
-    before = {path.name: path.read_bytes() for path in (tmp_path / "runs/far").iterdir()}
+    before = file_contents(tmp_path / "runs/far")
     acts = (["pause"], ["resume"], ["save"], ["stop"], ["sample", "--prompt=owl"], ["set", "learning_rate=0.1"])
     for act, *rest in acts:
         refused = run(act, "far", *rest)
@@ -189,22 +160,22 @@ def test_a_run_that_is_not_under_way_is_told_nothing(run: Run, tiny: list[str], 
         assert refused.err == (
             "far: is not under way; go on with fundamentallm train --resume auto --output-dir runs/far\n"
         )
-    assert {path.name: path.read_bytes() for path in (tmp_path / "runs/far").iterdir()} == before
+    assert file_contents(tmp_path / "runs/far") == before
 
 
 def test_ctrl_c_in_a_shell_ends_its_sample_and_leaves_the_run_alone(
     training: Any, launch: Run, run: Run, tmp_path: Path
 ) -> None:
     asking, watching = launch("sample", "far", "--max-tokens=100000"), launch("watch", "far")
-    training.until(lambda: told(tmp_path, events.Sampled))
+    training.until(lambda: written(tmp_path, events.Sampled))
     asking.signal(signal.SIGINT)
     assert asking.wait() == 130 and "Traceback" not in asking.err
-    training.until(lambda: any(event.done for event in told(tmp_path, events.Sampled)))
-    assert sum(len(event.text) for event in told(tmp_path, events.Sampled)) < 100_000
+    training.until(lambda: any(event.done for event in written(tmp_path, events.Sampled)))
+    assert sum(len(event.text) for event in written(tmp_path, events.Sampled)) < 100_000
     watching.signal(signal.SIGINT)
     assert watching.wait() == 130 and "Traceback" not in watching.err
-    at = told(tmp_path, events.Progress)[-1].step[-1]
-    training.until(lambda: told(tmp_path, events.Progress)[-1].step[-1] > at)
+    at = written(tmp_path, events.Progress)[-1].step[-1]
+    training.until(lambda: written(tmp_path, events.Progress)[-1].step[-1] > at)
 
 
 def test_a_kill_is_noticed_by_who_watches(training: Any, launch: Run, tmp_path: Path) -> None:

@@ -13,13 +13,12 @@ from typing import Any
 import pytest
 
 from fundamentallm.run import events
-from fundamentallm.run.journal import read_journal
 from fundamentallm.run.locks import RunLock, is_held
 from fundamentallm.train.checkpoint import load
+from tests.conftest import PATIENCE, file_contents, journal_events, until
 
 Run = Callable[..., Any]
 PROGRAM = [sys.executable, "-m", "fundamentallm"]
-PATIENCE = 120.0
 STARTED = "training in the background in run; fundamentallm watch run shows it\n"
 REFUSED = (
     "--output-dir run: holds a run already; go on with --resume auto, name another folder, or move the old run aside "
@@ -27,21 +26,13 @@ REFUSED = (
 )
 
 
-def until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
-
-
-def told(folder: Path, kind: type) -> list[Any]:
-    return [event for event in read_journal(folder / "run") if isinstance(event, kind)]
+def written(folder: Path, kind: type) -> list[Any]:
+    return journal_events(folder / "run", kind)
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_strays: None) -> Path:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kill_leftovers: None) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     return tmp_path
 
 
@@ -67,17 +58,17 @@ def test_a_detached_run_outlives_its_shell_and_a_hangup_is_watched_and_stopped(
     os.killpg(shell.pid, signal.SIGHUP)
     assert shell.wait() == -signal.SIGHUP
 
-    (start,) = told(here, events.RunStarted)
+    (start,) = written(here, events.RunStarted)
     assert os.getsid(start.pid) == start.pid != shell.pid
     os.kill(start.pid, signal.SIGHUP)
     watching = launch("watch", "run")
     watching.says("Epoch 3/200000 | ")
-    at = told(here, events.Progress)[-1].step[-1]
-    until(lambda: told(here, events.Progress)[-1].step[-1] > at)
+    at = written(here, events.Progress)[-1].step[-1]
+    until(lambda: written(here, events.Progress)[-1].step[-1] > at)
 
     assert run("stop", "run").status == 0
     assert watching.wait() == 0
-    (finished,) = told(here, events.Finished)
+    (finished,) = written(here, events.Finished)
     assert finished.reason == "stopped" and f"stopped after {finished.step} steps" in watching.err
     assert load(here / "run" / "last.pt").progress().step == finished.step
     RunLock(here / "run").release()
@@ -96,7 +87,7 @@ def test_who_reads_what_the_command_says_does_not_wait_for_the_run(here: Path, t
 
 def test_nothing_is_said_on_the_terminal_when_the_run_ends(here: Path, tiny: list[str]) -> None:
     assert detach(here, *tiny, "--epochs=2") == (0, STARTED, "")
-    until(lambda: told(here, events.Finished) and not is_held(here / "run"))
+    until(lambda: written(here, events.Finished) and not is_held(here / "run"))
     time.sleep(1.0)  # its last process needs a moment
     assert (here / "err").read_text() == ""
 
@@ -115,21 +106,21 @@ def again(here: Path, tiny: list[str]) -> list[str]:
     """A detached run under way, and the command that started it."""
     command = [*tiny, "--epochs=200000", "--keep-checkpoints=1", "--save-every=5", "--resume=auto"]
     assert detach(here, *command)[:2] == (0, STARTED)
-    until(lambda: told(here, events.Progress)[-1:] and told(here, events.Progress)[-1].step[-1] > 12)
+    until(lambda: written(here, events.Progress)[-1:] and written(here, events.Progress)[-1].step[-1] > 12)
     return command
 
 
 def test_a_killed_detached_run_goes_on_by_the_same_command(here: Path, again: list[str]) -> None:
-    os.kill(told(here, events.RunStarted)[0].pid, signal.SIGKILL)
+    os.kill(written(here, events.RunStarted)[0].pid, signal.SIGKILL)
     until(lambda: not is_held(here / "run"))
     assert detach(here, *again)[:2] == (0, STARTED)
-    start = told(here, events.RunStarted)[1]
+    start = written(here, events.RunStarted)[1]
     assert start.step >= 10 and start.resumed_from == "run/last.pt" and start.recovered
 
 
 def test_a_second_start_is_refused_by_pid_and_host(here: Path, again: list[str]) -> None:
     refused = detach(here, *again)
-    (start,) = told(here, events.RunStarted)
+    (start,) = written(here, events.RunStarted)
     assert refused == (2, "", f"run: is being written by process {start.pid} on {start.host}\n")
 
 
@@ -154,13 +145,13 @@ def test_what_cannot_start_is_one_line_and_leaves_nothing(here: Path, tiny: list
         assert not (here / "run").exists(), arguments
     assert run(*tiny, "--device=cuda:99", "--detach", "--output-dir=a/b/c").status == 2 and not (here / "a").exists()
     assert run(*tiny, "--epochs=1", "--output-dir=run").status == 0
-    before = {path.name: path.read_bytes() for path in (here / "run").iterdir()}
+    before = file_contents(here / "run")
     status, out, err = detach(here, *tiny)
     assert (status, out) == (2, "") and err.startswith("--output-dir run: holds a run already; ")
-    assert {path.name: path.read_bytes() for path in (here / "run").iterdir()} == before
+    assert file_contents(here / "run") == before
     status, out, err = detach(here, *tiny, "--overwrite", "--device=cuda:99")  # the old run is put back
     assert (status, out) == (2, "") and err.startswith("--device cuda:99: ")
-    assert {path.name: path.read_bytes() for path in (here / "run").iterdir()} == before
+    assert file_contents(here / "run") == before
     assert not list(here.glob("run.old*"))
 
 
@@ -194,7 +185,7 @@ def test_a_start_that_breaks_while_it_loads_puts_the_old_run_back(
     here: Path, tiny: list[str], run: Run, breaks: str
 ) -> None:
     assert run(*tiny, "--epochs=1", "--output-dir=run").status == 0
-    before = {path.name: path.read_bytes() for path in (here / "run").iterdir()}
+    before = file_contents(here / "run")
     command = [*PROGRAM, *tiny, "--output-dir=run", "--overwrite", "--detach"]
     if breaks == "no file can be written":  # found when the run begins
         command = ["sh", "-c", 'ulimit -f 1; exec "$0" "$@"', *command]
@@ -214,7 +205,7 @@ def test_a_start_that_breaks_while_it_loads_puts_the_old_run_back(
     }
     assert (starting.returncode, err) == told[breaks] and not Path(f"/proc/{worker}/cmdline").exists()
     old = here / ("run.old-1" if breaks == "no file can be written" else "run")
-    assert {path.name: path.read_bytes() for path in old.iterdir()} == before
+    assert file_contents(old) == before
     assert len(list(here.glob("run*"))) == (2 if breaks == "no file can be written" else 1)
 
 
@@ -228,7 +219,7 @@ def test_of_two_that_start_at_once_one_is_refused(here: Path, tiny: list[str]) -
         for seed in (1, 2)
     ]  # fmt: skip
     ends = sorted((one.wait(PATIENCE), one.stderr.read() if one.stderr else "") for one in starts)
-    (start,) = told(here, events.RunStarted)
+    (start,) = written(here, events.RunStarted)
     where = f"process {start.pid} on {start.host}"
     assert ends[0] == (0, "") and ends[1][0] == 2, ends
     assert ends[1][1] in (f"run: is being written by {where}\n", REFUSED), ends

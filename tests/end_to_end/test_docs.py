@@ -3,13 +3,11 @@
 import io
 import re
 import shlex
-from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
 import click
 import pytest
-import torch
 
 from fundamentallm.cli import main, root
 from fundamentallm.config.config import SETTINGS
@@ -35,10 +33,9 @@ def commands_of(page: Path) -> list[str]:
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with short texts of the names that the pages use."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     for name in ("CACHE", "CONFIG", "DATA"):
         monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / name.lower()))
     text = SAMPLE.read_text(encoding="utf-8")[:2000]
@@ -46,10 +43,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name in ("data/samples/sample_data.txt", *shakespeare, "my_book.txt", "one.txt", "two.txt", "more/three.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text, encoding="utf-8")
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # threads that wait for each other on busy cores take ten times as long
-    yield tmp_path
-    torch.set_num_threads(before)
+    return tmp_path
 
 
 def shorter(words: list[str]) -> list[str]:

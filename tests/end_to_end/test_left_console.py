@@ -18,6 +18,7 @@ from fundamentallm.run.history import read_history
 from fundamentallm.run.journal import read_journal, tell
 from fundamentallm.run.locks import is_held
 from fundamentallm.train.checkpoint import load
+from tests.conftest import until
 
 if not hasattr(os, "fork"):
     pytest.skip("needs a pseudo-terminal", allow_module_level=True)
@@ -27,10 +28,9 @@ CONSOLE = (sys.executable, "-m", "fundamentallm_tui")
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_strays: None) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kill_leftovers: None) -> Path:
     """Where the run will be; the settings of quick steps are in quick.yaml."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     Path("text.txt").write_text("the sea is deep, the night is long, and the lamp is lit.\n" * 200)
     Path("quick.yaml").write_text(
         "data: text.txt\nmodel_dim: 16\nnum_layers: 1\nmax_seq_len: 32\nbatch_size: 8\nepochs: 10000\n"
@@ -50,13 +50,6 @@ def shell(screen: Callable[..., Any], folder: Path) -> Any:
 def step_of(seen: Any) -> int:
     found = re.search(r"step +(\d+)/", seen.screen)
     return int(found[1]) if found else 0
-
-
-def until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
 
 
 def steps(folder: Path) -> int:

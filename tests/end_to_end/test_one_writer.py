@@ -12,22 +12,18 @@ from typing import Any
 import pytest
 
 from fundamentallm.run import events
-from fundamentallm.run.journal import read_journal
 from fundamentallm.run.locks import RunLock, holder, is_held
 from fundamentallm.train.checkpoint import load
+from tests.conftest import journal_events
 
 Run = Callable[..., Any]
-
-
-def told(folder: Path, kind: type) -> list[Any]:
-    return [event for event in read_journal(folder) if isinstance(event, kind)]
 
 
 @pytest.fixture
 def training(launch: Run, tiny: list[str], tmp_path: Path) -> Any:
     """A run under way in the folder `run`, saved at every step."""
     program = launch(*tiny, "--output-dir=run", "--epochs=200000", "--keep-checkpoints=1", "--save-every=1")
-    program.until(lambda: (tmp_path / "run/last.pt").exists() and told(tmp_path / "run", events.Progress))
+    program.until(lambda: (tmp_path / "run/last.pt").exists() and journal_events(tmp_path / "run", events.Progress))
     return program
 
 
@@ -49,7 +45,7 @@ def test_every_way_to_start_a_second_writer_is_refused_with_pid_and_host(
     fresh = run(*tiny, "--output-dir=link")
     assert (fresh.status, fresh.err) == (2, refusal(training, "link"))
 
-    assert len(told(tmp_path / "run", events.RunStarted)) == 1 and training.status is None
+    assert len(journal_events(tmp_path / "run", events.RunStarted)) == 1 and training.status is None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "run", "text.txt"]
     assert holder(tmp_path / "run") == f"process {training.pid} on {socket.gethostname()}"
 
@@ -100,5 +96,5 @@ def test_a_container_that_mounts_the_folder_elsewhere_is_refused_and_then_let_in
     epochs = load(tmp_path / "run/last.pt").progress().step // 11 + 1
     third = contained(epochs)
     assert third.returncode == 0, third.stderr
-    assert told(tmp_path / "run", events.RunStarted)[-1].host == "other"
+    assert journal_events(tmp_path / "run", events.RunStarted)[-1].host == "other"
     assert load(tmp_path / "run/final_model.pt").progress().step == 11 * epochs

@@ -8,8 +8,8 @@ import pytest
 
 from fundamentallm.run import events
 from fundamentallm.run.history import read_history
-from fundamentallm.run.journal import read_journal
 from fundamentallm.train.checkpoint import load
+from tests.conftest import journal_events
 
 Run = Callable[..., Any]
 EPOCH = 11  # steps
@@ -21,6 +21,7 @@ from pathlib import Path
 from fundamentallm.run.commands import Set, Stop
 from fundamentallm.run.journal import tell
 from fundamentallm.train.step import TrainStep
+from tests.conftest import journal_events
 take = TrainStep.__call__
 def stumble(self, step, *rest):
     taken = take(self, step, *rest)
@@ -35,10 +36,6 @@ SET = "tell(Path('run'), Set(setting='learning_rate', value={value}, who='ada'))
 def at(plan: dict[int, str]) -> str:
     """What a process does after it took a step and before anybody heard of it; steps are counted from 1."""
     return AT_STEPS.format("\n    ".join(f"if step == {step - 1}: {act}" for step, act in plan.items()))
-
-
-def told(folder: Path, kind: type) -> list[Any]:
-    return [event for event in read_journal(folder) if isinstance(event, kind)]
 
 
 def assert_same_end(a: Path, b: Path) -> None:
@@ -65,7 +62,7 @@ def test_it_starts_afresh_goes_on_and_is_content_at_the_end(run: Run, tiny: list
     assert second.status == 0, second.err
     assert "going on from run/last.pt, step 12, in run\n" in second.err
     assert_same_end(tmp_path / "run", tmp_path / "whole")
-    starts = told(tmp_path / "run", events.RunStarted)
+    starts = journal_events(tmp_path / "run", events.RunStarted)
     assert [(start.step, start.recovered) for start in starts] == [(0, True), (12, True)]
     assert starts[0].config == starts[1].config
 
@@ -103,7 +100,7 @@ def test_a_flag_that_differs_from_the_starts_is_obeyed_and_the_others_are_not_ty
     config = load(tmp_path / "run" / "final_model.pt").settings()
     assert (config.epochs, config.weight_decay, config.eval_every, config.learning_rate) == (4, 0.05, 5, 0.001)
     assert load(tmp_path / "run" / "final_model.pt").progress().step == 4 * EPOCH
-    assert [event.step for event in told(tmp_path / "run", events.Evaluated)] == [
+    assert [event.step for event in journal_events(tmp_path / "run", events.Evaluated)] == [
         11,
         15,
         20,
@@ -176,7 +173,9 @@ def test_last_pt_is_written_every_n_steps_and_at_the_ends_of_epochs_across_a_kil
     again = [*tiny, "--output-dir=run", "--epochs=3", "--save-every=4", "--resume=auto"]
     assert run(*again, prepare=at({18: KILL})).status == -9
     assert run(*again).status == 0
-    saved = [event.step for event in told(tmp_path / "run", events.CheckpointSaved) if event.path == "last.pt"]
+    saved = [
+        event.step for event in journal_events(tmp_path / "run", events.CheckpointSaved) if event.path == "last.pt"
+    ]
     assert saved == [0, 4, 8, 11, 12, 16, 20, 22, 24, 28, 32, 33]  # 0: the start
 
 
@@ -185,6 +184,7 @@ def test_last_pt_is_written_every_n_steps_and_at_the_ends_of_epochs_across_a_kil
 CHANGES = {6: SET.format(value=0.02), 20: f"{SET.format(value=0.001)}; {SET.format(value=0.004)}"}
 BEFORE_THE_NEXT_STEP = """
 from fundamentallm.run.journal import Journal
+from tests.conftest import journal_events
 sync = Journal.sync
 def once(self):
     sync(self)

@@ -9,9 +9,9 @@ import pytest
 
 from fundamentallm.run import events
 from fundamentallm.run.history import read_history
-from fundamentallm.run.journal import read_journal
 from fundamentallm.run.locks import RunLock, is_held
 from fundamentallm.train.checkpoint import load
+from tests.conftest import journal_events
 
 Run = Callable[..., Any]
 STATUS = {"SIGINT": 130, "SIGTERM": 143}
@@ -39,17 +39,14 @@ from fundamentallm.train import checkpoints as saver
 from fundamentallm.train import step
 from fundamentallm.train import trackers
 from fundamentallm.train import trainer
+from tests.conftest import journal_events
 """
-
-
-def told(folder: Path, kind: type) -> list[Any]:
-    return [event for event in read_journal(folder) if isinstance(event, kind)]
 
 
 def assert_saved(program: Any, status: int, folder: Path) -> int:
     """The run was stopped, with this exit status, and is whole; returns its step."""
     assert program.wait() == status and "Traceback" not in program.err, program.err
-    (finished,) = told(folder, events.Finished)
+    (finished,) = journal_events(folder, events.Finished)
     assert finished.reason == "stopped" and load(folder / "last.pt").progress().step == finished.step
     assert "go on with: fundamentallm train --resume-from run/last.pt" in program.err
     RunLock(folder).release()
@@ -76,7 +73,7 @@ def test_while_it_evaluates_the_evaluation_counts(run: Run, tiny: list[str], tmp
     hook = SIGNALLED + f"signalled(trainer, 'evaluate', {{2: [{name}]}})"
     stopped = run(*tiny, *LONG, prepare=hook)
     assert assert_saved(stopped, STATUS[name], tmp_path / "run") == 22
-    assert [event.step for event in told(tmp_path / "run", events.Evaluated)] == [11, 22]
+    assert [event.step for event in journal_events(tmp_path / "run", events.Evaluated)] == [11, 22]
     assert load(tmp_path / "run/checkpoint_epoch_2.pt").progress().step == 22
 
 
@@ -85,8 +82,8 @@ def test_while_it_is_paused(launch: Run, run: Run, tiny: list[str], tmp_path: Pa
     program = launch(*tiny, *LONG)
     program.until(lambda: is_held(tmp_path / "run"))
     assert run("pause", "run").status == 0
-    program.until(lambda: told(tmp_path / "run", events.Phase)[-1].phase == "paused")
-    at = told(tmp_path / "run", events.Phase)[-1].step
+    program.until(lambda: journal_events(tmp_path / "run", events.Phase)[-1].phase == "paused")
+    at = journal_events(tmp_path / "run", events.Phase)[-1].step
     program.signal(signal.Signals[name])
     assert assert_saved(program, STATUS[name], tmp_path / "run") == at
 
@@ -108,7 +105,7 @@ def test_a_second_signal_ends_at_once_and_the_last_checkpoint_stands(
     hook = SIGNALLED + f"signalled({place}, {{{at}: [{first}, {second}]}})"
     ended = run(*tiny, *LONG, "--save-every=5", prepare=hook)
     assert ended.status == status and "Traceback" not in ended.err
-    assert not told(tmp_path / "run", events.Finished)
+    assert not journal_events(tmp_path / "run", events.Finished)
     assert load(tmp_path / "run/last.pt").progress().step in (5, 10, 11)
     RunLock(tmp_path / "run").release()
     assert run(*tiny, "--epochs=2", "--output-dir=run", "--resume=auto").status == 0
@@ -119,11 +116,11 @@ def test_while_it_writes_a_sample_the_sample_ends(launch: Run, tiny: list[str], 
     program = launch(*tiny, *LONG)
     program.until(lambda: is_held(tmp_path / "run"))
     asking = launch("sample", "run", "--max-tokens=20000")
-    program.until(lambda: told(tmp_path / "run", events.Sampled))
+    program.until(lambda: journal_events(tmp_path / "run", events.Sampled))
     program.signal(signal.SIGINT)
     assert_saved(program, 130, tmp_path / "run")
     assert asking.wait() == 0
-    assert sum(len(event.text) for event in told(tmp_path / "run", events.Sampled)) < 20_000
+    assert sum(len(event.text) for event in journal_events(tmp_path / "run", events.Sampled)) < 20_000
 
 
 # ---- before the first step ----

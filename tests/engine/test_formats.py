@@ -39,10 +39,7 @@ def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def fundamentallm(*arguments: str) -> str:
     """Run the command line in its own process; return what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "fundamentallm", *arguments],
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, encoding="utf-8",
-    )  # fmt: skip
+    done = subprocess.run([sys.executable, "-m", "fundamentallm", *arguments], capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,61 +17,29 @@ from fundamentallm.errors import UserError
 from fundamentallm.process import session
 from fundamentallm.process.session import WorkerRun
 from fundamentallm.run import events
-from fundamentallm.run.commands import Command, Pause, Resume, Sample, Save, Stop
+from fundamentallm.run.commands import Pause, Resume, Sample, Save, Stop
 from fundamentallm.run.journal import Journal, read_journal
 from fundamentallm.run.locks import RunLock, holder
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.train.checkpoint import load
+from tests.conftest import PATIENCE, Listener, until
 
 LONG = 200_000  # epochs: the run ends only when it is stopped
-TIMEOUT = 60.0  # seconds until a test gives up on a process
 
 
-class Watch:
-    """A run and all of its events so far."""
-
-    def __init__(self, session: WorkerRun) -> None:
-        self.session, self.events, self._looked = session, list[Any](), 0
-
-    def until(self, found: Callable[[Any], bool]) -> Any:
-        """The first event that was not looked at before for which `found` holds."""
-        deadline = time.monotonic() + TIMEOUT
-        while time.monotonic() < deadline:
-            while self._looked < len(self.events):
-                self._looked += 1
-                if found(self.events[self._looked - 1]):
-                    return self.events[self._looked - 1]
-            alive = self.session.alive
-            self.events += self.session.events(0.2)
-            assert alive or self._looked < len(self.events), self.session.log_tail()
-        raise AssertionError(f"not received; the last: {self.events[-3:]}")
-
-    def next(self, kind: type) -> Any:
-        return self.until(lambda event: isinstance(event, kind))
-
-    def answer(self, command: Command) -> events.Answered:
-        self.session.send(command)
-        found = self.until(lambda event: isinstance(event, events.Answered) and event.id == command.id)
-        assert isinstance(found, events.Answered)
-        return found
+class Watch(Listener):
+    """Listens to a worker, and makes it sample and exit."""
 
     def sample(self) -> str:
         command = Sample(prompt="the ", max_tokens=20, seed=3)
         assert self.answer(command).ok
-        return "".join(e.text for e in self.events if isinstance(e, events.Sampled) and e.id == command.id)
+        return "".join(event.text for event in self.of(events.Sampled) if event.id == command.id)
 
     def close(self) -> str:
         """Leave the run alone; why its process ended."""
-        self.session.close()
-        assert self.session.wait(TIMEOUT)
-        return self.session.exit_reason
-
-
-def wait_for(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
+        self.run.close()
+        assert self.run.wait(PATIENCE)
+        return str(self.run.exit_reason)
 
 
 def is_free(folder: Path) -> bool:
@@ -82,12 +49,6 @@ def is_free(folder: Path) -> bool:
     except UserError:
         return False
     return True
-
-
-@pytest.fixture(autouse=True)
-def tiny_steps_take_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a busy machine two threads that wait for each other take fifty times as long."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture
@@ -115,54 +76,56 @@ def seqs(found: list[Any]) -> list[int]:
 
 def test_a_worker_starts_obeys_answers_after_the_end_and_exits(start: Callable[..., Watch], folder: Path) -> None:
     watch = start(epochs=LONG)
-    assert watch.next(events.RunStarted).pid == watch.session.pid != os.getpid()
-    assert events.last_step(watch.next(events.Progress)) < events.last_step(watch.next(events.Progress))
+    assert watch.until_type(events.RunStarted).pid == watch.run.pid != os.getpid()
+    assert events.last_step(watch.until_type(events.Progress)) < events.last_step(watch.until_type(events.Progress))
 
     assert watch.answer(Pause()).ok
     at = watch.until(lambda event: isinstance(event, events.Phase) and event.phase == "paused").step
-    watch.events += watch.session.events(0.5) + watch.session.events(0.5)
-    assert {events.last_step(event) for event in watch.events if events.last_step(event) >= at} == {at}  # stands still
+    watch.received += watch.run.events(0.5) + watch.run.events(0.5)
+    assert {events.last_step(event) for event in watch.received if events.last_step(event) >= at} == {
+        at
+    }  # stands still
 
     assert watch.answer(Save()).ok
     assert load(folder / f"checkpoint_step_{at}.pt").progress().step == at
     assert len(watch.sample()) == 20
 
     assert watch.answer(Resume()).ok
-    assert events.last_step(watch.next(events.Progress)) > at
-    assert f"process {watch.session.pid} on " in holder(folder)
-    with pytest.raises(UserError, match=f"process {watch.session.pid}"):
+    assert events.last_step(watch.until_type(events.Progress)) > at
+    assert f"process {watch.run.pid} on " in holder(folder)
+    with pytest.raises(UserError, match=f"process {watch.run.pid}"):
         RunLock(folder)
 
-    watch.session.send(Stop())
-    finished = watch.next(events.Finished)
+    watch.run.send(Stop())
+    finished = watch.until_type(events.Finished)
     assert finished.reason == "stopped" and load(folder / "last.pt").progress().step == finished.step
-    wait_for(lambda: is_free(folder))  # the lock, while the model is still there
-    assert watch.session.alive
+    until(lambda: is_free(folder))  # the lock, while the model is still there
+    assert watch.run.alive
     assert len(watch.sample()) == 20 and not watch.answer(Save()).ok
 
-    assert seqs(watch.events) == list(range(1, len(watch.events) + 1))
-    assert watch.close() == "ended with status 0" and not watch.session.alive
+    assert seqs(watch.received) == list(range(1, len(watch.received) + 1))
+    assert watch.close() == "ended with status 0" and not watch.run.alive
     journal = list(read_journal(folder))
-    assert journal == watch.events[: len(journal)] and isinstance(journal[-1], events.Finished)
+    assert journal == watch.received[: len(journal)] and isinstance(journal[-1], events.Finished)
     assert (folder / "engine.log").read_text() == ""  # it printed nothing
 
 
 def test_a_killed_worker_leaves_a_run_that_resumes(start: Callable[..., Watch], folder: Path) -> None:
     watch = start(epochs=LONG, save_every=7)
     watch.until(lambda event: isinstance(event, events.CheckpointSaved) and event.step >= 14)
-    os.kill(watch.session.pid, signal.SIGKILL)
-    assert watch.session.wait(TIMEOUT) and watch.session.exit_reason == "killed by SIGKILL"
-    watch.events += watch.session.events(0)
-    assert watch.session.events(0.1) == []
-    assert watch.events == list(read_journal(folder))
+    os.kill(watch.run.pid, signal.SIGKILL)
+    assert watch.run.wait(PATIENCE) and watch.run.exit_reason == "killed by SIGKILL"
+    watch.received += watch.run.events(0)
+    assert watch.run.events(0.1) == []
+    assert watch.received == list(read_journal(folder))
     step = load(folder / "last.pt").progress().step
     epochs = step // 18 + 2
     second = start(resume_from=folder / "last.pt", changes={"epochs": epochs})
-    finished = second.next(events.Finished)
+    finished = second.until_type(events.Finished)
     assert (finished.reason, finished.step) == ("completed", 18 * epochs)
-    assert second.events[0].step == step and second.events[0].seq > watch.events[-1].seq
-    assert seqs(second.events) == list(range(second.events[0].seq, second.events[-1].seq + 1))
-    assert watch.session.events(0) == []  # the first watcher does not take the second run for its own
+    assert second.received[0].step == step and second.received[0].seq > watch.received[-1].seq
+    assert seqs(second.received) == list(range(second.received[0].seq, second.received[-1].seq + 1))
+    assert watch.run.events(0) == []  # the first watcher does not take the second run for its own
     second.close()
 
 
@@ -171,12 +134,12 @@ def test_a_run_that_nobody_reads_ends_and_can_be_read_whole_afterwards(
 ) -> None:
     monkeypatch.setattr(session, "QUEUE_SIZE", 3)
     watch = start(epochs=20, save_every=1)
-    wait_for(lambda: (folder / "final_model.pt").exists() and (folder / "lock").exists() and holder(folder) == "")
+    until(lambda: (folder / "final_model.pt").exists() and (folder / "lock").exists() and holder(folder) == "")
     journal = list(read_journal(folder))
     assert isinstance(journal[-1], events.Finished) and seqs(journal) == list(range(1, len(journal) + 1))
-    assert watch.session.alive  # still there for questions
-    watch.next(events.Finished)  # the queue had dropped it
-    assert watch.events == journal
+    assert watch.run.alive  # still there for questions
+    watch.until_type(events.Finished)  # the queue had dropped it
+    assert watch.received == journal
     assert watch.close() == "ended with status 0"
 
 
@@ -185,21 +148,21 @@ def test_what_does_not_fit_the_queue_is_read_from_the_journal_in_order_and_once(
 ) -> None:
     monkeypatch.setattr(session, "QUEUE_SIZE", 1)
     watch = start(epochs=3, save_every=1)
-    watch.next(events.Finished)
-    assert watch.events == list(read_journal(folder)) and len(watch.events) > 150
+    watch.until_type(events.Finished)
+    assert watch.received == list(read_journal(folder)) and len(watch.received) > 150
 
 
 def test_after_its_end_a_worker_is_read_and_another_writer_of_the_run_is_not(
     start: Callable[..., Watch], folder: Path
 ) -> None:
     watch = start(epochs=1)
-    finished = watch.next(events.Finished)
-    wait_for(lambda: is_free(folder))
+    finished = watch.until_type(events.Finished)
+    until(lambda: is_free(folder))
     journal = Journal(folder)
     for n in range(50):
         assert journal.say(events.Phase(step=n, phase="training")).seq == finished.seq + 1 + n
     journal.close()
-    assert not [event for _ in range(3) for event in watch.session.events(0.1)]
+    assert not [event for _ in range(3) for event in watch.run.events(0.1)]
     assert len(watch.sample()) == 20
 
 
@@ -208,9 +171,9 @@ def test_a_job_that_cannot_be_done_is_refused_and_leaves_no_run(start: Callable[
         start(data="none.txt")
     assert not folder.exists()
     watch = start(device="cuda:99")
-    failed = watch.next(events.Failed)
+    failed = watch.until_type(events.Failed)
     assert "--device cuda:99" in failed.error and "Traceback" not in failed.error
-    assert watch.session.wait(TIMEOUT) and watch.session.exit_reason == "ended with status 1"
+    assert watch.run.wait(PATIENCE) and watch.run.exit_reason == "ended with status 1"
     assert not (folder / "journal.jsonl").exists()
 
 
@@ -279,7 +242,7 @@ def test_a_run_outlives_its_console_to_its_own_end_unless_it_was_paused(
     process.kill()
     process.wait()
     before = len(list(read_journal(folder)))
-    wait_for(lambda: gone(worker))
+    until(lambda: gone(worker))
     *_, finished = journal = list(read_journal(folder))
     assert isinstance(finished, events.Finished) and finished.reason == reason and len(journal) > before
     newest = folder / ("final_model.pt" if reason == "completed" else "last.pt")

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,9 @@ from fundamentallm.run.journal import read_journal
 from fundamentallm.run.locks import is_held
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.train.checkpoint import load
+from tests.conftest import PATIENCE, until
 from tests.engine.seen import EPOCH
 
-PATIENCE = 120.0  # seconds until a test gives up on a process
 SETTINGS: dict[str, Any] = {"dropout": 0.2, "augment": "casing=0.1", "accumulation_steps": 2, "batch_size": 4}
 
 
@@ -92,11 +91,6 @@ def test_standing_still_for_real_changes_nothing(
 # ---- watched by a console, in a process of its own ----
 
 
-@pytest.fixture(autouse=True)
-def tiny_steps_take_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
-
 @pytest.fixture
 def start(tmp_path: Path, small: Callable[..., Config]) -> Iterator[Callable[..., WorkerRun]]:
     started: list[WorkerRun] = []
@@ -109,13 +103,6 @@ def start(tmp_path: Path, small: Callable[..., Config]) -> Iterator[Callable[...
     for one in started:
         if one.alive:
             one.kill()
-
-
-def until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
 
 
 def ended(folder: Path) -> bool:
@@ -192,7 +179,7 @@ if __name__ == "__main__":
 
 
 def test_a_console_that_dies_changes_nothing(
-    small: Callable[..., Config], same: Callable[..., None], tmp_path: Path, no_strays: None
+    small: Callable[..., Config], same: Callable[..., None], tmp_path: Path, kill_leftovers: None
 ) -> None:
     (tmp_path / "console.py").write_text(CONSOLE)
     (tmp_path / "settings.yaml").write_text(to_yaml(small(**SETTINGS)))

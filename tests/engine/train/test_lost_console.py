@@ -17,9 +17,9 @@ from fundamentallm.run.commands import Pause, Resume, Set, Stop
 from fundamentallm.run.journal import read_journal
 from fundamentallm.run.locks import RunLock, is_held
 from fundamentallm.train.checkpoint import load
+from tests.conftest import journal_events, until
 
 LONG = 200_000  # epochs: it ends only when it is told to
-PATIENCE = 120.0
 
 # A console that does what it is told on its standard input, and says when it is done.
 CONSOLE = """
@@ -46,13 +46,6 @@ if __name__ == "__main__":
 """
 
 
-def until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
-
-
 class Console:
     """The console's process, and the run that it started."""
 
@@ -70,7 +63,7 @@ class Console:
         self._process.wait()
 
     def told(self, kind: type) -> list[Any]:
-        return [event for event in read_journal(self.folder) if isinstance(event, kind)]
+        return journal_events(self.folder, kind)
 
     def trains(self) -> None:
         at = self.told(events.Progress)[-1].step[-1]
@@ -87,9 +80,8 @@ class Console:
 
 @pytest.fixture
 def console(
-    tmp_path: Path, small: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, no_strays: None
+    tmp_path: Path, small: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, kill_leftovers: None
 ) -> Callable[..., Console]:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     (tmp_path / "console.py").write_text(CONSOLE)
 
     def go(**settings: Any) -> Console:

@@ -173,9 +173,7 @@ def flags(settings: dict[str, Any]) -> list[str]:
 
 
 @pytest.fixture
-def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., "subprocess.CompletedProcess[str]"]:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
+def alone(tmp_path: Path) -> Callable[..., "subprocess.CompletedProcess[str]"]:
     def run(code: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
         (tmp_path / "script.py").write_text(code)
         command = [sys.executable, str(tmp_path / "script.py"), *arguments]

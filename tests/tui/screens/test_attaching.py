@@ -14,6 +14,7 @@ from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.screens.dialogs import Question
 from fundamentallm_tui.screens.runs import Wanted
 from fundamentallm_tui.state import replay
+from tests.conftest import file_contents
 from tests.tui.others import alive, both_sizes, evaluated, library, told
 
 
@@ -195,7 +196,7 @@ async def test_a_replay_shows_the_whole_run_can_be_held_and_writes_nothing(
     folder = make("old", evaluated(40, 2.5), workshop.finished(40))
     lines = [json.loads(line) for line in (folder / JOURNAL).read_text().splitlines()]
     (folder / JOURNAL).write_text("".join(json.dumps({**line, "time": 1000.0 * line["seq"]}) + "\n" for line in lines))
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    before = file_contents(folder)
     async with workshop.console() as seen:
         seen.main.open_run(folder, speed=1e-6)  # stands still after its first event
         await seen.until(lambda: seen.main.store.started is not None)
@@ -210,7 +211,7 @@ async def test_a_replay_shows_the_whole_run_can_be_held_and_writes_nothing(
         await seen.pilot.press("f5", "ctrl+q")
         await seen.until(lambda: seen.app._exit)
         assert seen.runs == []
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert file_contents(folder) == before
 
 
 async def test_what_a_shell_changed_in_our_own_run_stays_when_f5_goes_on(workshop: Any) -> None:
