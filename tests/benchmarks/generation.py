@@ -12,7 +12,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from fundamentallm.config.config import resolve
 from fundamentallm.config.files import load_preset
-from fundamentallm.model.generate import Sampling, stream
+from fundamentallm.config.sampling import SamplingOptions
+from fundamentallm.model.generate import stream
 from fundamentallm.model.transformer import Transformer
 
 VOCAB_SIZE = 65
@@ -39,7 +40,7 @@ def main() -> None:
     ).eval()
 
     def generate_ours() -> None:
-        for _ in stream(ours, [0], options.tokens, Sampling(temperature=0.8, seed=0)):
+        for _ in stream(ours, [0], SamplingOptions(max_tokens=options.tokens, temperature=0.8, seed=0)):
             pass
 
     @torch.inference_mode()

@@ -11,13 +11,13 @@ import click
 from fundamentallm.cli.options import files, options, parse
 from fundamentallm.cli.terminal import plain
 from fundamentallm.config.config import SETTINGS
+from fundamentallm.config.sampling import SAMPLING, SamplingOptions
 from fundamentallm.config.settings import setting, table
 from fundamentallm.errors import UserError
 from fundamentallm.paths import user_path
 
 if TYPE_CHECKING:
     from fundamentallm.data.tokenizer import Tokenizer
-    from fundamentallm.model.generate import Sampling
     from fundamentallm.model.transformer import Transformer
 
 
@@ -53,13 +53,6 @@ class Writer:
     wanted: dict[str, Any]
     stops: tuple[str, ...] = ()
 
-    @property
-    def sampling(self) -> "Sampling":
-        from fundamentallm.model.generate import Sampling
-
-        names = ("temperature", "top_k", "top_p", "seed", "repetition_penalty")
-        return Sampling(**{name: self.wanted[name] for name in names})
-
     def write(self, prompt: str, show: Callable[[str], None]) -> list[str]:
         """Continue `prompt` once for each sample; a single one is shown as it grows.
 
@@ -70,9 +63,10 @@ class Writer:
         """
         from fundamentallm.model.generate import stream
 
-        tokens, count = self.tokenizer.encode_prompt(prompt), self.wanted["num_samples"]
+        options = SamplingOptions(**{name: self.wanted[name] for name in SAMPLING})
+        tokens, count = self.tokenizer.encode_prompt(prompt), options.num_samples
         texts, ended, shown = [""] * count, [False] * count, 0
-        for picked, _ in stream(self.model, tokens, self.wanted["max_tokens"], self.sampling, count):
+        for picked, _ in stream(self.model, tokens, options):
             for i, token in enumerate(picked):
                 if not ended[i]:
                     texts[i], ended[i] = self._cut(texts[i] + self.tokenizer.vocabulary[token])

@@ -8,28 +8,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fundamentallm.config.sampling import SamplingOptions
 from fundamentallm.model.transformer import Transformer
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How a token is picked.
-
-    `temperature` 0 takes the likeliest; `top_k` 0 and `top_p` 1 cut nothing off. A `repetition_penalty` above 1 makes
-    what stands in the context less likely (Keskar et al. 2019), below 1 more.
-    """
-
-    temperature: float = 0.8
-    top_k: int = 0
-    top_p: float = 1.0
-    seed: int | None = None
-    repetition_penalty: float = 1.0
 
 
 class Decoder:
@@ -100,27 +85,28 @@ class Decoder:
 
 
 @torch.inference_mode()
-def stream(
-    model: Transformer, prompt: list[int], max_tokens: int, sampling: Sampling, samples: int = 1
-) -> Iterator[tuple[list[int], list[float]]]:
+def stream(model: Transformer, prompt: list[int], options: SamplingOptions) -> Iterator[tuple[list[int], list[float]]]:
     """Yield, `max_tokens` times, the next token of each sample and the probability that the model gave it.
 
     The same seed gives the same tokens. Of a prompt longer than the context, only its end is read.
+
+    Args:
+        prompt: at least one token; all `num_samples` samples continue it.
     """
     device = model.embedding.weight.device
     rng = torch.Generator(device)
-    if sampling.seed is None:
+    if options.seed is None:
         rng.seed()
     else:
-        rng.manual_seed(sampling.seed % 2**63)  # torch takes no larger ones
-    decoder = Decoder(model, samples)
-    logits = decoder.prefill(torch.tensor([prompt[-decoder.length :]] * samples, device=device))
-    for left in range(max_tokens, 0, -1):
+        rng.manual_seed(options.seed % 2**63)  # torch takes no larger ones
+    decoder = Decoder(model, options.num_samples)
+    logits = decoder.prefill(torch.tensor([prompt[-decoder.length :]] * options.num_samples, device=device))
+    for left in range(options.max_tokens, 0, -1):
         with one_thread(device):
             adjusted = logits
-            if sampling.repetition_penalty != 1:
-                adjusted = penalise(logits, decoder.context, sampling.repetition_penalty)
-            tokens = sample_token(adjusted, sampling, rng)  # (B, 1)
+            if options.repetition_penalty != 1:
+                adjusted = penalise(logits, decoder.context, options.repetition_penalty)
+            tokens = sample_token(adjusted, options, rng)  # (B, 1)
             probability = logits.softmax(-1).gather(1, tokens)
         yield tokens[:, 0].tolist(), probability[:, 0].tolist()
         if left == 1:
@@ -144,23 +130,23 @@ def one_thread(device: torch.device) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def sample_token(logits: Tensor, sampling: Sampling, rng: torch.Generator) -> Tensor:
+def sample_token(logits: Tensor, options: SamplingOptions, rng: torch.Generator) -> Tensor:
     """Pick one token for each row of `logits` (B, V); int64, (B, 1)."""
-    if sampling.temperature == 0:
+    if options.temperature == 0:
         return logits.argmax(-1, keepdim=True)
     below = logits - logits.amax(-1, keepdim=True)  # at most 0: nothing overflows, however low the temperature
-    probability = (below / max(sampling.temperature, 1e-30)).softmax(-1)
-    top_k = min(sampling.top_k, logits.shape[-1])
-    if not top_k and sampling.top_p >= 1:
+    probability = (below / max(options.temperature, 1e-30)).softmax(-1)
+    top_k = min(options.top_k, logits.shape[-1])
+    if not top_k and options.top_p >= 1:
         return gumbel_max(probability, rng)
     ordered, order = probability.sort(descending=True, stable=True)
     if top_k:
         ordered[:, top_k:] = 0
         ordered /= ordered.sum(-1, keepdim=True)
-    if sampling.top_p < 1:
+    if options.top_p < 1:
         # Nucleus sampling (Holtzman et al. 2020): the fewest tokens that reach top_p together. A token is cut when
         # those before it have reached it already; the first is always kept.
-        ordered[ordered.cumsum(-1) - ordered >= sampling.top_p] = 0
+        ordered[ordered.cumsum(-1) - ordered >= options.top_p] = 0
         ordered[:, 0].clamp_(min=1e-12)
     return order.gather(1, gumbel_max(ordered, rng))
 

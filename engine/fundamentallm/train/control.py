@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from fundamentallm.data.tokenizer import Tokenizer
 from fundamentallm.errors import UserError
-from fundamentallm.model.generate import Sampling, stream
+from fundamentallm.model.generate import stream
 from fundamentallm.model.transformer import Transformer
 from fundamentallm.run.commands import CancelSample, Command, Sample, Stop
 from fundamentallm.run.events import Answered, Event, Sampled
@@ -35,10 +36,16 @@ def answer(
     if len(command.prompt) > LONGEST_PROMPT:
         raise UserError(f"the prompt has {len(command.prompt):,} characters; {LONGEST_PROMPT:,} are the most")
     prompt = tokenizer.encode_prompt(command.prompt)
-    sampling = Sampling(max(0.0, command.temperature), max(0, command.top_k), command.top_p, command.seed)
+    options = replace(
+        command,
+        max_tokens=min(command.max_tokens, LONGEST),
+        temperature=max(0.0, command.temperature),
+        top_k=max(0, command.top_k),
+        num_samples=1,
+    )
     later: list[Command] = []
     text, probabilities, since = "", [], time.monotonic()
-    for tokens, probability in stream(model, prompt, min(command.max_tokens, LONGEST), sampling):
+    for tokens, probability in stream(model, prompt, options):
         text += tokenizer.decode(tokens)
         probabilities.append(round(probability[0], 4))
         if time.monotonic() - since >= PIECE:
