@@ -1,9 +1,9 @@
-"""Errors that a person can mend. Everything else is a bug and keeps its traceback."""
+"""Errors that the user can put right. Every other exception is a bug and keeps its traceback."""
 
 
 class UserError(Exception):
-    """What is wrong, where, and what to do; one line for each problem. Programs print it and exit with status 2."""
+    """What is wrong, where, and what to do: one line for each problem. Programs print it and exit with status 2."""
 
 
-class NothingLeft(UserError):
-    """There is nothing to do: the run is at its end."""
+class NothingToDo(UserError):
+    """The run has reached its end."""

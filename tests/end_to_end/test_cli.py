@@ -167,7 +167,7 @@ def test_a_run_is_never_written_over(here: Path, trained: Path) -> None:
     refused = call(*command)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr.splitlines() == [
-        f"--output-dir {trained}: holds a run already; go on with --resume auto, "
+        f"--output-dir {trained}: holds a run already; resume it with --resume auto, "
         "name another folder, or move the old run aside with --overwrite"
     ]
     assert (trained / "journal.jsonl").read_bytes() == before

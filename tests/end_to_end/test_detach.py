@@ -21,8 +21,8 @@ Run = Callable[..., Any]
 PROGRAM = [sys.executable, "-m", "fundamentallm"]
 STARTED = "training in the background in run; fundamentallm watch run shows it\n"
 REFUSED = (
-    "--output-dir run: holds a run already; go on with --resume auto, name another folder, or move the old run aside "
-    "with --overwrite\n"
+    "--output-dir run: holds a run already; resume it with --resume auto, name another folder, or move the old run "
+    "aside with --overwrite\n"
 )
 
 

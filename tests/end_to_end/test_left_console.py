@@ -15,7 +15,7 @@ import pytest
 from fundamentallm.run.commands import Stop
 from fundamentallm.run.events import Finished, RunStarted
 from fundamentallm.run.history import read_history
-from fundamentallm.run.journal import read_journal, tell
+from fundamentallm.run.journal import read_journal, send_command
 from fundamentallm.run.locks import is_held
 from fundamentallm.train.checkpoint import load
 from tests.conftest import until
@@ -62,7 +62,7 @@ def trains(folder: Path) -> None:
 
 
 def stop(folder: Path) -> None:
-    tell(folder, Stop())
+    send_command(folder, Stop())
     until(lambda: not is_held(folder))
     time.sleep(1.5)  # the processes beside the worker need a moment
 

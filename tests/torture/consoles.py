@@ -12,7 +12,7 @@ from typing import Any
 from fundamentallm.process.session import AttachedRun
 from fundamentallm.run import events
 from fundamentallm.run.commands import Pause, Resume, Save, Stop
-from fundamentallm.run.journal import read_journal, tell
+from fundamentallm.run.journal import read_journal, send_command
 from fundamentallm.run.locks import is_held
 from tests.torture.bench import Bench, Lost, Row, until, wait
 
@@ -54,7 +54,7 @@ def consoles(bench: Bench, short: bool) -> list[Row]:
             process.kill()
             process.wait()
             if run.exists():
-                tell(run, Stop())
+                send_command(run, Stop())
     return rows
 
 
@@ -70,7 +70,7 @@ def outlived(
     went = until(lambda: steps(run) > before + 30 and time.time() > struck + seconds)
     rates = rate(run, struck - seconds, struck), rate(run, struck, struck + seconds)
     row.note = f"{rates[0]:.0f} steps a second before, {rates[1]:.0f} after: {rates[1] / rates[0]:.2f} times"
-    tell(run, Stop())
+    send_command(run, Stop())
     ended = went and until(lambda: not is_held(run))
     last = list(read_journal(run))[-1]
     if not ended or not isinstance(last, events.Finished) or last.reason != "stopped" or last.unsaved:

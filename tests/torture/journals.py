@@ -52,7 +52,7 @@ def killed_after(bench: Bench, kind: type[events.Event], number: int) -> Path:
 
     def prepare() -> None:
         acting(run, MANY)()
-        say, said = Journal.say, []
+        say, said = Journal.append, []
 
         def deadly(self: Journal, event: events.Event) -> events.Event:
             stamped = say(self, event)
@@ -62,7 +62,7 @@ def killed_after(bench: Bench, kind: type[events.Event], number: int) -> Path:
                 kill_self()
             return stamped
 
-        Journal.say = deadly  # type: ignore[method-assign]
+        Journal.append = deadly  # type: ignore[method-assign]
 
     if (status := bench.run(run, OPTIONS, prepare)) != KILLED:
         raise Lost(f"was not killed: {status} {bench.words(run)}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from fundamentallm.run import events
 from fundamentallm.run.commands import Command, Set
-from fundamentallm.run.journal import read_journal, tell
+from fundamentallm.run.journal import read_journal, send_command
 from fundamentallm.train.trainer import Trainer
 from tests.torture.bench import Bench, Options, Prepare, Row, at_steps
 from tests.torture.equal import finish
@@ -53,7 +53,7 @@ def acting(run: Path, changes: Changes, without: frozenset[str] = NONE, *, aloud
                 if aloud:
                     heard.append(command)
                 else:
-                    tell(run, command)
+                    send_command(run, command)
 
         def listen(self: Trainer) -> list[Command]:
             said: list[Command] = [*heard]

@@ -191,7 +191,7 @@ def make(workshop: Any) -> Any:
             workshop.progress(1, steps),
         ]
         for event in (*begin, workshop.saved(steps, "last.pt", "last"), *events):
-            journal.say(event)
+            journal.append(event)
         journal.close()
         (folder / "last.pt").write_bytes(b"weights")
         return Path("runs", name)

@@ -12,7 +12,7 @@ from fundamentallm.cli.report import Report, reporter
 from fundamentallm.cli.terminal import complain, one_line, quoted
 from fundamentallm.config.config import Config, flags_layer, resolve
 from fundamentallm.config.files import load_config
-from fundamentallm.errors import NothingLeft, UserError
+from fundamentallm.errors import NothingToDo, UserError
 from fundamentallm.paths import user_path
 from fundamentallm.process.prepare import prepared_folder
 from fundamentallm.process.signals import obeyed
@@ -94,7 +94,7 @@ def command(
         report.say(words)
     try:
         return do(job, dry_run, detach, report, overwrite)
-    except NothingLeft as error:
+    except NothingToDo as error:
         if not auto:
             raise
         complain(str(error))
@@ -144,7 +144,7 @@ def _await(session: "WorkerRun") -> None:
     session.wait(PATIENCE)
     advice = f"; {failed.advice}" if failed and failed.advice else ""
     words = f"{failed.error}{advice}" if failed else f"the run did not start: {session.exit_reason}"
-    raise NothingLeft(words) if session.status == 0 else UserError(words)
+    raise NothingToDo(words) if session.status == 0 else UserError(words)
 
 
 def preview(job: RunSpec, overwrite: bool) -> int:

@@ -18,8 +18,8 @@ from fundamentallm.process.prepare import prepare_folder
 from fundamentallm.run.commands import Command
 from fundamentallm.run.events import JOURNAL, Event, Failed, Finished, RunStarted
 from fundamentallm.run.folder import ENGINE_LOG
-from fundamentallm.run.journal import JournalReader, tell
-from fundamentallm.run.locks import Watching, is_held
+from fundamentallm.run.journal import JournalReader, send_command
+from fundamentallm.run.locks import ConsoleLock, is_held
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.untrusted import open_regular_file
 
@@ -95,7 +95,7 @@ class WorkerRun(RunHandle):
         self._seen = earlier[-1].seq if earlier else 0
         self._ours = False  # the lines of the journal that come next are the worker's; before and after, another's
         self._ended = False  # the run has; its worker may still answer, with numbers that the journal lacks
-        self._watching: Watching | None = None
+        self._watching: ConsoleLock | None = None
 
         spawn = multiprocessing.get_context("spawn")
         self._events, theirs = spawn.Pipe(duplex=False)
@@ -128,7 +128,7 @@ class WorkerRun(RunHandle):
             self._seen = max(self._seen, event.seq)
             self._ended |= isinstance(event, (Finished, Failed))
         if fresh and self._watching is None:  # now there is a journal
-            self._watching = Watching(self.folder)
+            self._watching = ConsoleLock(self.folder)
         return fresh
 
     @property
@@ -208,13 +208,13 @@ class AttachedRun(RunHandle):
             raise UserError(f"{folder}: holds no run")
         self.folder = folder
         self._journal = JournalReader(folder)
-        self._watching = Watching(folder) if stays else None
+        self._watching = ConsoleLock(folder) if stays else None
 
     def send(self, command: Command) -> None:
         if self._watching is not None:  # watch the run that is in the folder now; an older one may have been moved
-            before, self._watching = self._watching, Watching(self.folder)
+            before, self._watching = self._watching, ConsoleLock(self.folder)
             before.close()
-        tell(self.folder, command)
+        send_command(self.folder, command)
 
     def events(self, timeout: float) -> list[Event]:
         deadline = time.monotonic() + timeout

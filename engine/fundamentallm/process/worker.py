@@ -40,7 +40,10 @@ BUG = "this is a fault of the program; engine.log has the details"
 def main(job: RunSpec, pipe: "Connection", queue_size: int, commands: "Queue[Command | None]") -> None:
     """Do a job, then answer questions while the console stays. Exits with a status as `fundamentallm train` does."""
     _detach(job.folder)
-    from fundamentallm.errors import NothingLeft, UserError  # from here on torch may print what it likes
+    from fundamentallm.errors import (
+        NothingToDo,  # from here on torch may print what it likes
+        UserError,
+    )
     from fundamentallm.train.trainer import Trainer
 
     emit = _emitter(pipe, queue_size)
@@ -50,7 +53,7 @@ def main(job: RunSpec, pipe: "Connection", queue_size: int, commands: "Queue[Com
     except UserError as error:
         take_back(job.folder, [job.folder])
         emit(Failed(time=time.time(), step=0, error=str(error)))
-        return _exit(0 if job.auto and isinstance(error, NothingLeft) else 1)
+        return _exit(0 if job.auto and isinstance(error, NothingToDo) else 1)
     except Exception as error:
         traceback.print_exc()
         emit(Failed(time=time.time(), step=0, error=_first_line(error), advice=BUG))

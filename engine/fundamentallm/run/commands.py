@@ -1,4 +1,4 @@
-"""What a run can be told: frozen dataclasses, and the JSON lines that they become."""
+"""The commands that a run obeys: frozen dataclasses, and the JSON lines of its inbox."""
 
 import getpass
 import json
@@ -14,42 +14,42 @@ from fundamentallm.untrusted import MAX_NAME_CHARS, from_values
 COMMANDS = "commands.jsonl"  # the file of a run
 
 
-def _who() -> str:
+def _user() -> str:
     try:
         return getpass.getuser()
-    except (OSError, KeyError, ImportError):
+    except (OSError, KeyError, ImportError):  # a container whose user has no name
         return "someone"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """The run answers each command once, with an `Answered` event of the same id."""
+    """What all commands have. The run answers each once, with an `Answered` event of the same `id`; `who` gave it."""
 
     id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     time: float = field(default_factory=time.time)
-    who: str = field(default_factory=_who)
+    who: str = field(default_factory=_user)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pause(Command):
-    """Stand still after the step under way. `stays`: its console goes on watching; when the last goes, the run ends."""
+    """Pause after the current step. `stays`: a console asked and keeps watching; if the last one goes, the run ends."""
 
     stays: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resume(Command):
-    """Go on."""
+    """End the pause."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Save(Command):
-    """Write checkpoint_step_N.pt now; it is never removed by the program."""
+    """Write checkpoint_step_N.pt now. The program never deletes it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stop(Command):
-    """Finish the step, save, end."""
+    """Finish the current step, save, and end the run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,14 +61,14 @@ class Sample(Command, SamplingOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class CancelSample(Command):
-    """End the sample that the command `sample` asked for."""
+    """End the sample whose command has the id `sample`."""
 
     sample: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Set(Command):
-    """Change a `live` setting from the next step on: an intervention, recorded in the journal."""
+    """Change a `live` setting from the next step on. The journal records it as an intervention."""
 
     setting: str
     value: Any
@@ -87,12 +87,12 @@ KINDS = {name: kind for kind, name in NAMES.items()}
 
 
 def encode(command: Command) -> str:
-    """One line of JSON, without its newline."""
+    """Write a command as a line of JSON, without its newline."""
     return to_line({"command": NAMES[type(command)], **vars(command)})
 
 
 def decode(line: str | bytes) -> Command | None:
-    """The command of a line; None for one that is torn, unknown, malformed, or has names of a length that none has."""
+    """Read the command of a line; returns None for one that is truncated, unknown, malformed or has absurd names."""
     try:
         values = json.loads(line)
     except (ValueError, RecursionError):

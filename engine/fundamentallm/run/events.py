@@ -1,9 +1,9 @@
-"""What a run says: frozen dataclasses, and the flat JSON lines of the journal that they become.
+"""The events of a run: frozen dataclasses, and the flat JSON lines of its journal.
 
-- `seq` and `time` are stamped by the journal when an event is said; until then they are 0.
+- `seq` and `time` are stamped by the journal when an event is appended; until then they are 0.
 - Numbers that are not finite are `null` in JSON (strict JSON has no NaN) and NaN in Python.
-- A reader skips events that it does not know (a newer engine may say more), and those that no run can have said: a
-  journal may come from a stranger, and whoever reads it must not trip over its numbers.
+- A reader skips events that it does not know (a newer engine may have more), and those that no run can have written:
+  the journal may be someone else's, and its numbers must not break whoever reads it.
 """
 
 import json
@@ -20,7 +20,7 @@ JOURNAL = "journal.jsonl"  # the file of a run
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """`time` is UTC in seconds since 1970. Every event also has `step`: how many optimizer steps were done."""
+    """What all events have. `time` is UTC in seconds since 1970; every event also has `step`, the steps done so far."""
 
     seq: int = 0
     time: float = 0.0
@@ -28,6 +28,12 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class RunStarted(Event):
+    """A process began to write the run, at its beginning or to resume it.
+
+    `resumed_from` is the checkpoint; `recovered` says that the run resumes whatever its folder has (`--resume auto`);
+    `changes` are the settings that this start changed.
+    """
+
     step: int
     version: str
     config: dict[str, Any]
@@ -42,7 +48,7 @@ class RunStarted(Event):
     host: str
     resumed_from: str | None = None
     recovered: bool = False
-    changes: dict[str, Any] = field(default_factory=dict)  # settings that this start changed
+    changes: dict[str, Any] = field(default_factory=dict)
     preset: str = ""
 
 
@@ -56,10 +62,10 @@ class Phase(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Progress(Event):
-    """StepMetrics for every step since the last Progress, oldest first, and where the run is after them.
+    """The metrics of each step since the last Progress, oldest first, and where the run is after them.
 
-    `grad_norm` is the norm before clipping; `tokens` counts real tokens since the run began; `eta_seconds` is None
-    until it can be told.
+    `grad_norm` is the norm before clipping; `tokens` counts tokens since the run began, padding excluded;
+    `eta_seconds` is the time left, None while there is no estimate.
     """
 
     step: tuple[int, ...]
@@ -75,7 +81,10 @@ class Progress(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluated(Event):
-    """`train_loss` is the mean over the tokens of this epoch so far; `perplexity` is exp(val_loss)."""
+    """The validation loss was measured.
+
+    `train_loss` is the mean over the tokens of this epoch so far; `perplexity` is exp(val_loss).
+    """
 
     step: int
     epoch: int
@@ -88,7 +97,7 @@ class Evaluated(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointSaved(Event):
-    """One state was written and read back; `path` is relative to the run. `kind`: epoch, last, best, hand, final."""
+    """A checkpoint was written and read back. `path` is relative to the run; `kind`: epoch, last, best, hand, final."""
 
     step: int
     path: str
@@ -99,6 +108,8 @@ class CheckpointSaved(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointFailed(Event):
+    """A checkpoint could not be written; the file of that name, if any, is as it was."""
+
     step: int
     path: str
     kind: str
@@ -107,7 +118,7 @@ class CheckpointFailed(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Sampled(Event):
-    """A piece of a sample: `text` continues what came before under the same `id`. `probabilities`: one a token."""
+    """A piece of a sample: `text` continues the earlier pieces of the same `id`. `probabilities`: one each token."""
 
     step: int
     id: str
@@ -119,6 +130,8 @@ class Sampled(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Intervention(Event):
+    """The user `who` changed a live setting; it holds from the next step on."""
+
     step: int
     setting: str
     old: Any
@@ -128,7 +141,7 @@ class Intervention(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Answered(Event):
-    """The run took the command `id` (`ok`), or says why it did not."""
+    """The run obeyed the command `id` (`ok`), or says why it did not. `who` gave it."""
 
     step: int
     id: str
@@ -140,7 +153,7 @@ class Answered(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Notice(Event):
-    """Something a person should know. `level`: info, warning or error."""
+    """Something that the user should know. `level`: info, warning or error."""
 
     step: int
     level: str
@@ -149,10 +162,10 @@ class Notice(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Finished(Event):
-    """The run ended as it should. `reason`: completed, patience or stopped. Losses are None if never measured.
+    """The run ended as planned. `reason`: completed, patience or stopped. Losses are None if never measured.
 
-    `path`, in the run's folder, is the checkpoint to use; `unsaved` says why the end could not be saved, or not be
-    told to the journal, and is empty when it was.
+    `path`, in the run's folder, is the checkpoint to use. `unsaved` says why the last state could not be saved or the
+    journal not be written; it is empty when both were.
     """
 
     step: int
@@ -171,7 +184,7 @@ class Finished(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Failed(Event):
-    """The run could not go on. `saved` names the checkpoint to go on from; the traceback is in engine.log."""
+    """The run broke off. `saved` names the checkpoint to resume from; engine.log has the traceback."""
 
     step: int
     error: str
@@ -197,18 +210,18 @@ KINDS = {name: kind for kind, name in NAMES.items()}
 
 
 def last_step(event: Any) -> int:
-    """How many steps were done when an event was said."""
+    """Return how many steps were done at an event."""
     step = event.step
     return (step[-1] if step else 0) if isinstance(step, tuple) else int(step)
 
 
 def encode(event: Event) -> str:
-    """One line of JSON, without its newline."""
+    """Write an event as a line of JSON, without its newline."""
     return to_line({"event": NAMES[type(event)], **vars(event)})
 
 
 def decode(line: str | bytes) -> Event | None:
-    """The event of a line; None for a line that is torn, foreign or malformed: never an exception."""
+    """Read the event of a line; returns None for a line that is truncated, unknown or malformed."""
     try:
         values = json.loads(line)
     except (ValueError, RecursionError):
@@ -221,7 +234,7 @@ def decode(line: str | bytes) -> Event | None:
 
 
 def _possible(event: Event) -> bool:
-    """Whether a run can have said it: at a moment, at a step, and columns of one length with increasing steps."""
+    """Whether a run can have written it: a real time and step, and columns of one length by increasing step."""
     if isinstance(event, Progress):
         step, columns = event.step, (event.train_loss, event.learning_rate, event.grad_norm)
         if not step or any(len(c) != len(step) for c in columns) or not all(map(lt, step, islice(step, 1, None))):
@@ -235,7 +248,7 @@ def _possible(event: Event) -> bool:
 
 
 def to_line(values: dict[str, Any]) -> str:
-    """Strict JSON: what is not finite becomes null."""
+    """Write strict JSON: numbers that are not finite become null."""
     try:
         return json.dumps(values, allow_nan=False, separators=(",", ":"))
     except ValueError:

@@ -19,10 +19,10 @@ TEMPORARY = ".*.*.tmp"
 
 
 def choose_folder(config: Config, label: str = "") -> Path:
-    """`config.output_dir`, or the first free `runs/<label or data>-<n>`.
+    """Choose a run's folder: `config.output_dir`, or the first free `runs/<label or data>-<n>`.
 
     Raises:
-        UserError: `config.output_dir`, or what would name the folder, is no path that there can be.
+        UserError: there can be no such path.
     """
     if config.output_dir is not None:
         return user_path(config.output_dir)
@@ -45,23 +45,26 @@ def check_folder(folder: Path, *, may_hold_run: bool) -> None:
     for path in (folder / name for name in (JOURNAL, CONFIG, TOKENIZER, ENGINE_LOG, LOCK, COMMANDS, "wandb")):
         if path.is_symlink() or (path.exists() and not path.is_file() and path.name != "wandb"):
             raise UserError(
-                f"{path}: is a link, or not a regular file; a run writes into its own files only, move it away"
+                f"{path}: is a link or not a regular file, and a run writes only into files of its own; move it away"
             )
     if not may_hold_run and (folder / JOURNAL).exists():
         raise UserError(
-            f"--output-dir {folder}: holds a run already; go on with --resume auto, "
+            f"--output-dir {folder}: holds a run already; resume it with --resume auto, "
             "name another folder, or move the old run aside with --overwrite"
         )
     others = [name for name in (CONFIG, TOKENIZER, LAST, BEST, FINAL) if (folder / name).exists()]
     if not may_hold_run and others:
-        raise UserError(f"--output-dir {folder}: holds a {others[0]} that is no run's, and would lose it; name another")
+        raise UserError(
+            f"--output-dir {folder}: holds a {others[0]} that belongs to no run and would be overwritten; "
+            "name another folder"
+        )
     nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise UserError(f"--output-dir {folder}: {nearest} cannot be written to")
 
 
 def check_log_dir(config: Config, folder: Path) -> None:
-    """Refuse a place that TensorBoard's files cannot be written into.
+    """Refuse a folder that TensorBoard's files cannot be written into.
 
     Raises:
         UserError: `config.log_dir` is a file, or cannot be written to.
@@ -148,7 +151,7 @@ def synced_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames in `folder` durable, where the system can."""
+    """Make the renames in `folder` durable."""
     file = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(file)

@@ -1,7 +1,7 @@
-"""A run's journal and its inbox: lines of JSON that one process appends and others read. No torch.
+"""A run's journal and its inbox: files of JSON lines that one process appends to and others read. No torch.
 
-- The journal is the truth: one object a line, append only, one `os.write` a line.
-- Reading never fails on a torn or foreign line.
+- The journal is the truth about a run: one event a line, append only, one `os.write` a line.
+- A truncated or unknown line never makes reading fail.
 """
 
 import errno
@@ -20,58 +20,53 @@ from fundamentallm.run.events import JOURNAL, Event, decode, encode
 from fundamentallm.untrusted import MAX_COMMAND_BYTES, MAX_EVENT_BYTES, NO_LINK, open_regular_file
 
 BLOCK = 1 << 18  # bytes read at once
-TRIES, PAUSE = 10, 0.1  # how often the end of a journal is tried, and seconds between
+TRIES, PAUSE = 10, 0.1  # how often the last lines of a run are written, and the seconds between
 
 
 class Journal:
     """The writing end. Stamps each event with its number and time."""
 
-    def __init__(self, folder: Path, said: int = 0) -> None:
-        """
+    def __init__(self, folder: Path, events_written: int = 0) -> None:
+        """Open the journal of a run, or begin it.
+
         Args:
-            said: how many events there were at least, as the run's checkpoints know; its journal may have been removed.
+            events_written: the least number of events so far, from the run's checkpoint: its journal may be gone.
         """
-        path = folder / JOURNAL
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | NO_LINK, 0o644)
-        self._seq = max(said, _last_seq(self._file))
+        self._file = os.open(folder / JOURNAL, os.O_RDWR | os.O_CREAT | os.O_APPEND | NO_LINK, 0o644)
+        self.events_written = max(events_written, _last_seq(self._file))
         self._waiting: deque[bytes] = deque()  # lines; a full disk may let many of them wait
-        self._whole = True
+        self._complete = True
         size = os.fstat(self._file).st_size
         if size and _read_at(self._file, size - 1, 1) != b"\n":
-            self._waiting.append(b"\n")  # ends the line that a killed process left torn
+            self._waiting.append(b"\n")  # ends the line that a killed process left truncated
 
-    def say(self, event: Event) -> Event:
-        """Append `event`; returns it with its `seq` and `time`.
+    def append(self, event: Event) -> Event:
+        """Append an event; returns it with its `seq` and `time`.
 
-        Never fails: what the disk did not take is kept and tried again with the next event, and `sync` complains.
+        Never fails: what the disk refuses is kept and written before the next event, and `sync` reports the error.
         """
-        self._seq += 1
-        stamped = replace(event, seq=self._seq, time=round(time.time(), 3))
+        self.events_written += 1
+        stamped = replace(event, seq=self.events_written, time=round(time.time(), 3))
         if self._file >= 0:
             self._waiting.append(encode(stamped).encode() + b"\n")
             with suppress(OSError):
                 self._write()
         return stamped
 
-    @property
-    def said(self) -> int:
-        """How many events the journal has."""
-        return self._seq
-
     def sync(self) -> None:
-        """Everything said so far is on the disk when this returns.
+        """Return when every event so far is on the disk.
 
         Raises:
-            OSError: it is not.
+            OSError: the disk refuses.
         """
         self._write()
         os.fsync(self._file)
 
     def settle(self) -> str:
-        """As `sync`, at the end of a run, where no next event will try again: with patience.
+        """Do as `sync`, with several tries: at the end of a run there is no next event to try with.
 
         Returns:
-            Why the disk refuses still; empty where it does not.
+            Why the disk still refuses; empty where it does not.
         """
         try:
             for _ in range(TRIES - 1):
@@ -79,22 +74,22 @@ class Journal:
                     self._write()
                     break
                 time.sleep(PAUSE)
-            self.sync()  # not tried again: what the system could not write out once, it forgets
+            self.sync()  # fsync is not retried: after a failed one the kernel drops the dirty pages
         except OSError as error:
             return f"{JOURNAL}: {error.strerror}"
         return ""
 
     def close(self) -> bool:
-        """Write no more. Events are stamped as before, for those who listen otherwise.
+        """Write no more. Later events are stamped as before, for those who receive them otherwise.
 
         Returns:
-            Whether all that was said is on the disk.
+            Whether every event is on the disk.
         """
         if self._file >= 0:
-            self._whole = not self.settle()
+            self._complete = not self.settle()
             os.close(self._file)
             self._file = -1
-        return self._whole
+        return self._complete
 
     def _write(self) -> None:
         while self._waiting:
@@ -107,53 +102,53 @@ class Journal:
 
 
 class Tail:
-    """The lines that are added to a file by others, each once. Those longer than `longest` bytes are passed over.
+    """The lines that others append to a file, each once. Lines of more than `max_bytes` are skipped.
 
-    A file that has become shorter is another one, and read from its beginning.
+    A file that has become shorter was replaced, and is read from its beginning.
     """
 
-    def __init__(self, path: Path, longest: int, *, from_end: bool = False) -> None:
-        self._path, self._longest = path, longest
-        self._place = 0
-        self._torn = b""  # read already, up to `_place`: a line whose end is not there yet
-        self._skips = False  # in a line that is too long
+    def __init__(self, path: Path, max_bytes: int, *, from_end: bool = False) -> None:
+        self._path, self._max_bytes = path, max_bytes
+        self._offset = 0
+        self._partial = b""  # read already, up to `_offset`: a line that has no end yet
+        self._skipping = False  # inside a line that is too long
         if from_end:
             with suppress(OSError):
-                self._place = path.stat().st_size
+                self._offset = path.stat().st_size
 
     def read(self) -> Iterator[bytes]:
-        """Whole new lines without their ends; one that is not whole yet waits for the next call.
+        """Yield new lines without their line ends; a line that has no end yet waits for the next call.
 
         Raises:
             OSError: the file cannot be read.
         """
         size = os.stat(self._path).st_size
-        if size < self._place:
-            self._place, self._torn, self._skips = 0, b"", False
-        if size == self._place:
+        if size < self._offset:
+            self._offset, self._partial, self._skipping = 0, b"", False
+        if size == self._offset:
             return
         with open_regular_file(self._path) as file:
-            file.seek(self._place)
+            file.seek(self._offset)
             while block := file.read(BLOCK):
-                self._place += len(block)
+                self._offset += len(block)
                 first, *lines = block.split(b"\n")
-                self._skips = self._skips or len(self._torn) + len(first) > self._longest
-                self._torn = b"" if self._skips else self._torn + first
+                self._skipping = self._skipping or len(self._partial) + len(first) > self._max_bytes
+                self._partial = b"" if self._skipping else self._partial + first
                 if lines:
-                    if not self._skips:
-                        yield self._torn
-                    self._torn, self._skips = lines.pop(), False
-                    yield from lines  # which are shorter than a block, and so not too long
+                    if not self._skipping:
+                        yield self._partial
+                    self._partial, self._skipping = lines.pop(), False
+                    yield from lines  # shorter than a block, and so not too long
 
 
 class JournalReader:
-    """The reading end: `read` returns what was added since the last call."""
+    """The reading end: `read` returns the events since the last call."""
 
     def __init__(self, folder: Path) -> None:
         self._tail = Tail(folder / JOURNAL, MAX_EVENT_BYTES)
 
     def read(self) -> list[Event]:
-        """Whole new lines as events; a line without its end waits for the next call."""
+        """Read new events; what is no event is skipped, and so is a journal that cannot be read."""
         events: list[Event] = []
         with suppress(OSError):
             events.extend(event for line in self._tail.read() if (event := decode(line)) is not None)
@@ -161,24 +156,24 @@ class JournalReader:
 
 
 class Inbox:
-    """Commands that reach a run through its directory: from an attached console or a shell.
+    """The commands that reach a run through its folder: from an attached console or a shell.
 
-    What was there before the run began is not for it.
+    Those that were there before the run began are not for it.
     """
 
     def __init__(self, folder: Path) -> None:
         self._tail = Tail(folder / COMMANDS, MAX_COMMAND_BYTES, from_end=True)
 
     def read(self) -> list[Command]:
-        """What was added since the last call; lines that are no commands are skipped."""
-        heard: list[Command] = []
+        """Read new commands; what is no command is skipped, and so is a file that cannot be read."""
+        commands: list[Command] = []
         with suppress(OSError):
-            heard.extend(command for line in self._tail.read() if (command := decode_command(line)) is not None)
-        return heard
+            commands.extend(command for line in self._tail.read() if (command := decode_command(line)) is not None)
+        return commands
 
 
-def tell(folder: Path, command: Command) -> None:
-    """Put a command into the inbox of the run in `folder`.
+def send_command(folder: Path, command: Command) -> None:
+    """Append a command to the inbox of the run in `folder`.
 
     Raises:
         OSError: the folder cannot be written to.
@@ -188,7 +183,7 @@ def tell(folder: Path, command: Command) -> None:
     try:
         size = os.fstat(file).st_size
         if size and _read_at(file, size - 1, 1) != b"\n":
-            line = b"\n" + line  # ends the line that somebody else left torn
+            line = b"\n" + line  # ends the line that another writer left truncated
         if os.write(file, line) < len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / COMMANDS))
     finally:
@@ -196,7 +191,7 @@ def tell(folder: Path, command: Command) -> None:
 
 
 def size_of_journal(folder: Path) -> int:
-    """The bytes of a run's journal; 0 where there is none."""
+    """Return the bytes of a run's journal; 0 where there is none."""
     try:
         return (folder / JOURNAL).stat().st_size
     except OSError:
@@ -204,23 +199,23 @@ def size_of_journal(folder: Path) -> int:
 
 
 def read_journal(folder: Path) -> Iterator[Event]:
-    """Every event of a run, from the first."""
+    """Yield every event of a run, from the first."""
     yield from JournalReader(folder).read()
 
 
 def _read_at(file: int, offset: int, count: int) -> bytes:
-    os.lseek(file, offset, os.SEEK_SET)  # appends do not care where the file stands
+    os.lseek(file, offset, os.SEEK_SET)  # appending does not depend on the position
     return os.read(file, count)
 
 
 def _last_seq(file: int) -> int:
-    """The number of the last whole event, found from the end."""
+    """Find the number of the last complete event, from the end of the file."""
     end, block = os.fstat(file).st_size, 1 << 16
     while end:
         start = max(0, end - block)
         for line in reversed(_read_at(file, start, end - start).split(b"\n")[0 if start == 0 else 1 :]):
             if line and (event := decode(line)) is not None:
                 return event.seq
-        # the line that began before `start` is whole in the next block
+        # the next block is long enough to hold the line that began before `start`
         end, block = min(end, start + MAX_EVENT_BYTES) if start else 0, 2 * MAX_EVENT_BYTES
     return 0

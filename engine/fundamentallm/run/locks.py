@@ -1,6 +1,6 @@
-"""Who writes a run and who watches it.
+"""Who writes a run and who watches it, told by operating-system locks.
 
-One process writes a run: an operating-system lock says so, and is free again the moment that process is gone.
+One process writes a run. A lock is free again the moment its process is gone, however it ended.
 """
 
 import errno
@@ -9,7 +9,6 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,17 +17,18 @@ from fundamentallm.run.events import JOURNAL
 from fundamentallm.untrusted import NO_LINK, open_regular_file
 
 LOCK = "lock"  # the file of a run
-LOOKING = 0.3  # seconds; `is_held` takes the lock for a moment, and a start must not be refused for that
-TAKEN = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK, errno.EDEADLK)  # what a lock says that somebody else holds
+PATIENCE = 0.3  # seconds to try for; `is_held` takes the lock for a moment, and a start must not be refused for that
+TAKEN = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK, errno.EDEADLK)  # error codes of a lock that another one holds
 
 
 class RunLock:
     """The right to write a run, held until `release` or the end of the process."""
 
     def __init__(self, folder: Path) -> None:
-        """
+        """Take the lock.
+
         Raises:
-            UserError: another process holds it; names its pid and host.
+            UserError: another process holds it (named with its pid and host), or there can be none in the folder.
         """
         path = folder / LOCK
         try:
@@ -36,7 +36,7 @@ class RunLock:
         except OSError as error:
             raise UserError(f"{path}: cannot be opened: {error.strerror}") from None
         try:
-            _patiently(lambda: _lock(self._file))
+            _lock(self._file, fcntl.LOCK_EX)
         except OSError as error:
             os.close(self._file)
             if error.errno not in TAKEN:
@@ -44,12 +44,12 @@ class RunLock:
             raise UserError(f"{folder}: is being written by {holder(folder) or 'another process'}") from None
         if not _is_at(self._file, path):
             os.close(self._file)
-            raise UserError(f"{folder}: was moved or removed meanwhile; say the same again")
-        words = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode()
-        with suppress(OSError):  # a full disk: the lock holds without words, but its length says that it is one
+            raise UserError(f"{folder}: was moved or deleted during start-up; run the command again")
+        owner = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode()
+        with suppress(OSError):  # on a full disk the file stays empty of text, but its size says that it is held
             os.ftruncate(self._file, 0)
-            os.ftruncate(self._file, len(words))
-            os.write(self._file, words)
+            os.ftruncate(self._file, len(owner))
+            os.write(self._file, owner)
 
     def release(self) -> None:
         if self._file >= 0:
@@ -65,12 +65,12 @@ class RunLock:
         self.release()
 
 
-def _patiently(lock: Callable[[], None]) -> None:
-    """Take a lock that others hold for a moment when they look whether it is taken."""
-    deadline = time.monotonic() + LOOKING
+def _lock(file: int, kind: int) -> None:
+    """Lock an open file, as soon as those have let go that hold it for a moment to see whether it is taken."""
+    deadline = time.monotonic() + PATIENCE
     while True:
         try:
-            return lock()
+            return fcntl.flock(file, kind | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno not in TAKEN or time.monotonic() >= deadline:
                 raise
@@ -78,25 +78,17 @@ def _patiently(lock: Callable[[], None]) -> None:
 
 
 def _is_at(file: int, path: Path) -> bool:
-    """Whether an open file is the one of that name; whoever held its lock may have removed or moved it."""
+    """Whether an open file is still the one at `path`: its last holder may have moved or deleted the folder."""
     try:
         return os.path.samestat(os.fstat(file), os.stat(path))
     except OSError:
         return False
 
 
-def _lock_shared(file: int) -> None:
-    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-
-
-def _lock(file: int) -> None:
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
 def is_held(folder: Path) -> bool:
-    """Whether a process of this machine writes the run, without getting in the way of one that is about to.
+    """Whether a process of this machine writes the run. Does not get in the way of one that is about to.
 
-    A lock that nobody wrote into is not touched: its owner may be just taking it.
+    A lock file without text is not touched: its owner may be just taking it.
     """
     try:
         if not (folder / LOCK).stat().st_size:
@@ -114,7 +106,7 @@ def is_held(folder: Path) -> bool:
 
 
 def holder(folder: Path) -> str:
-    """Who wrote into the lock, in words: "process 4711 on gpu-3"; empty when nobody did."""
+    """Read who holds the lock: "process 4711 on gpu-3"; empty when its file does not say."""
     try:
         with open_regular_file(folder / LOCK) as file:
             owner = json.loads(file.read(1000))
@@ -123,14 +115,14 @@ def holder(folder: Path) -> str:
         return ""
 
 
-class Watching:
-    """Says that a console looks at a run, until `close` or the end of the process: a shared lock on the journal."""
+class ConsoleLock:
+    """Shows that a console watches a run, until `close` or the end of the process: a shared lock on the journal."""
 
     def __init__(self, folder: Path) -> None:
         self._file = -1
         with suppress(OSError):
             self._file = os.open(folder / JOURNAL, os.O_RDONLY)
-            _patiently(lambda: _lock_shared(self._file))
+            _lock(self._file, fcntl.LOCK_SH)
 
     def close(self) -> None:
         if self._file >= 0:
@@ -138,23 +130,27 @@ class Watching:
             self._file = -1
 
 
-class Consoles:
-    """Whether a paused run has lost its last console. One that a shell paused has none to lose, whoever looks at it."""
+class ConsoleMonitor:
+    """Tells whether a paused run has lost its last console. A run that a shell paused has none to lose."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / JOURNAL
-        self._expected = False
+        self._had_console = False
 
-    def expect(self, here: bool) -> None:
-        """A pause begins; `here`: a console asked for it and stays."""
-        self._expected = here or self._watched()
+    def begin_pause(self, from_console: bool) -> None:
+        """Take note of the consoles at the beginning of a pause.
+
+        Args:
+            from_console: whether a console that stays asked for the pause.
+        """
+        self._had_console = from_console or self._is_watched()
 
     def lost(self) -> bool:
         """Whether there was a console when the pause began, and there is none now."""
-        return self._expected and not self._watched()
+        return self._had_console and not self._is_watched()
 
-    def _watched(self) -> bool:
-        """True also where it cannot be told."""
+    def _is_watched(self) -> bool:
+        """Whether a console holds its lock; True also where that cannot be found out."""
         try:
             file = os.open(self._path, os.O_RDWR)
         except OSError:

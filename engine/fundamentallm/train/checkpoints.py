@@ -77,7 +77,7 @@ class CheckpointManager:
         step, started = self._parts.counters.step, time.monotonic()
         try:
             self._journal.sync()
-            self._parts.counters.said = self._journal.said
+            self._parts.counters.said = self._journal.events_written
             written, failed = save(self._parts.checkpoint(), self._folder, names)
         except OSError as error:
             written, failed = 0, dict.fromkeys(names, error.strerror or str(error))

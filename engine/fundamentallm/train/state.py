@@ -15,7 +15,7 @@ from fundamentallm.config.estimate import compiles, estimate, spans
 from fundamentallm.data.corpus import Corpus, fingerprint
 from fundamentallm.data.text import read_texts
 from fundamentallm.data.tokenizer import Tokenizer
-from fundamentallm.errors import NothingLeft, UserError
+from fundamentallm.errors import NothingToDo, UserError
 from fundamentallm.model.transformer import Transformer
 from fundamentallm.run.events import Intervention
 from fundamentallm.run.folder import BEST, check_log_dir
@@ -178,13 +178,13 @@ def _restore(parts: TrainState, saved: Checkpoint, source: Path) -> None:
 def _check_rest(parts: TrainState, source: Path) -> None:
     """
     Raises:
-        NothingLeft: the run is at its end.
+        NothingToDo: the run is at its end.
     """
     if parts.counters.step >= parts.total_steps and not parts.counters.epoch_tokens:  # else an evaluation is owed
         last = parts.config.epochs
-        raise NothingLeft(f"{source}: epoch {last} of {last} is done; give a larger total with --epochs")
+        raise NothingToDo(f"{source}: epoch {last} of {last} is done; give a larger total with --epochs")
     if parts.config.early_stopping and parts.counters.epochs_without_gain >= parts.config.patience:
-        raise NothingLeft(
+        raise NothingToDo(
             f"{source}: early stopping ended that run after {parts.counters.epochs_without_gain} epochs "
             "without improvement; give a larger --patience, or go on from best.pt"
         )

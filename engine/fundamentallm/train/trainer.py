@@ -18,7 +18,7 @@ from fundamentallm.run import commands, events
 from fundamentallm.run.commands import Command
 from fundamentallm.run.folder import BEST, CONFIG, FINAL, LAST, TOKENIZER, check_folder, write_atomic
 from fundamentallm.run.journal import Inbox, Journal, size_of_journal
-from fundamentallm.run.locks import Consoles, RunLock
+from fundamentallm.run.locks import ConsoleMonitor, RunLock
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.train import telling, trackers
 from fundamentallm.train.checkpoints import EPOCH, HAND, CheckpointManager, names_without_this_state
@@ -59,10 +59,10 @@ class Trainer:
         try:
             check_folder(job.folder, may_hold_run=job.continues)  # another may have come and gone meanwhile
             if size_of_journal(job.folder) != before:
-                raise UserError(f"{job.folder}: another process wrote it meanwhile; say the same again")
+                raise UserError(f"{job.folder}: another process wrote it during start-up; run the command again")
             self._inbox = Inbox(job.folder)  # from here on the run can be told things
             self._journal = Journal(job.folder, self.state.counters.said if job.continues else 0)
-            self._consoles = Consoles(job.folder)
+            self._consoles = ConsoleMonitor(job.folder)
             self._saver = CheckpointManager(self.state, job.folder, self._journal, self._say)
             self._meter = Metrics(self.state.device)
             parts = self.state
@@ -265,7 +265,7 @@ class Trainer:
         match command:
             case commands.Pause():
                 self.paused = True
-                self._consoles.expect(command.stays)
+                self._consoles.begin_pause(command.stays)
             case commands.Resume():
                 self.paused = False
             case commands.Stop():
@@ -383,7 +383,7 @@ class Trainer:
         self._say(events.Notice(step=self.state.step, level=level, text=text))
 
     def _say(self, event: events.Event) -> None:
-        stamped = self._journal.say(event)
+        stamped = self._journal.append(event)
         self._hear(stamped)
         for tracker in list(self._trackers):
             try:

@@ -160,7 +160,7 @@ def test_after_its_end_a_worker_is_read_and_another_writer_of_the_run_is_not(
     until(lambda: is_free(folder))
     journal = Journal(folder)
     for n in range(50):
-        assert journal.say(events.Phase(step=n, phase="training")).seq == finished.seq + 1 + n
+        assert journal.append(events.Phase(step=n, phase="training")).seq == finished.seq + 1 + n
     journal.close()
     assert not [event for _ in range(3) for event in watch.run.events(0.1)]
     assert len(watch.sample()) == 20

@@ -14,7 +14,7 @@ from fundamentallm.run import events
 from fundamentallm.run.commands import CancelSample, Command, Pause, Resume, Sample, Stop
 from fundamentallm.run.folder import move_aside
 from fundamentallm.run.journal import Journal
-from fundamentallm.run.locks import Consoles, Watching
+from fundamentallm.run.locks import ConsoleLock, ConsoleMonitor
 
 needs_shared_locks = pytest.mark.skipif(os.name == "nt", reason="no shared locks")
 
@@ -22,29 +22,29 @@ needs_shared_locks = pytest.mark.skipif(os.name == "nt", reason="no shared locks
 @needs_shared_locks
 def test_a_paused_run_is_lost_when_the_last_of_its_consoles_goes(tmp_path: Path) -> None:
     Journal(tmp_path).close()
-    consoles = Consoles(tmp_path)
-    consoles.expect(False)
+    consoles = ConsoleMonitor(tmp_path)
+    consoles.begin_pause(False)
     assert not consoles.lost()  # a shell paused it: it may rest for ever
-    ada = Watching(tmp_path)
+    ada = ConsoleLock(tmp_path)
     ada.close()
     assert not consoles.lost()  # whoever has a look
-    ada, bob = Watching(tmp_path), Watching(tmp_path)
-    consoles.expect(False)
+    ada, bob = ConsoleLock(tmp_path), ConsoleLock(tmp_path)
+    consoles.begin_pause(False)
     assert not consoles.lost()
     ada.close()
     assert not consoles.lost()
     bob.close()
     assert consoles.lost()
-    consoles.expect(False)  # paused anew, by a shell
+    consoles.begin_pause(False)  # paused anew, by a shell
     assert not consoles.lost()
-    consoles.expect(True)  # by a console that died before anybody looked
+    consoles.begin_pause(True)  # by a console that died before anybody looked
     assert consoles.lost()
 
 
 @needs_shared_locks
 def test_where_it_cannot_be_told_nothing_is_lost(tmp_path: Path) -> None:
-    consoles = Consoles(tmp_path)  # no journal, as on a mount that is gone
-    consoles.expect(True)
+    consoles = ConsoleMonitor(tmp_path)  # no journal, as on a mount that is gone
+    consoles.begin_pause(True)
     assert not consoles.lost()
 
 
@@ -114,9 +114,9 @@ def test_a_console_looks_at_the_run_that_is_there_now(tmp_path: Path) -> None:
     move_aside(folder)
     folder.mkdir()
     Journal(folder).close()
-    consoles = Consoles(folder)
+    consoles = ConsoleMonitor(folder)
     console.send(Pause(stays=True))
-    consoles.expect(True)
+    consoles.begin_pause(True)
     assert not consoles.lost()
     console.close()
     assert consoles.lost()

@@ -81,7 +81,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
         folder.mkdir(parents=True, exist_ok=True)
         journal = Journal(folder)
         for event in events:
-            journal.say(event)
+            journal.append(event)
         journal.close()
         return folder
 

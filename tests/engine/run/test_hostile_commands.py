@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from fundamentallm.config.config import SETTINGS, Config, to_dict
 from fundamentallm.run import commands, events
 from fundamentallm.run.commands import COMMANDS, Pause, Sample, Save, Set, Stop, encode
-from fundamentallm.run.journal import Inbox, tell
+from fundamentallm.run.journal import Inbox, send_command
 from fundamentallm.train import control as sampler
 from fundamentallm.untrusted import MAX_COMMAND_BYTES, MAX_NAME_CHARS
 
@@ -42,11 +42,11 @@ def line(command: commands.Command) -> bytes:
 
 
 def test_what_was_said_before_the_run_began_is_not_for_it(tmp_path: Path) -> None:
-    tell(tmp_path, Stop())
+    send_command(tmp_path, Stop())
     inbox = Inbox(tmp_path)
     assert inbox.read() == []
     command = Pause()
-    tell(tmp_path, command)
+    send_command(tmp_path, command)
     assert inbox.read() == [command] and inbox.read() == []
 
 
@@ -54,7 +54,7 @@ def test_a_line_that_somebody_left_torn_does_not_swallow_the_next_command(tmp_pa
     inbox, stop = Inbox(tmp_path), Stop()
     append(tmp_path, line(Pause())[:-9])
     assert inbox.read() == []
-    tell(tmp_path, stop)
+    send_command(tmp_path, stop)
     assert inbox.read() == [stop]
     assert (tmp_path / COMMANDS).read_bytes().count(b"\n") == 2
 
@@ -62,14 +62,14 @@ def test_a_line_that_somebody_left_torn_does_not_swallow_the_next_command(tmp_pa
 def test_a_file_that_became_shorter_was_made_anew_and_is_heard_from_its_beginning(tmp_path: Path) -> None:
     inbox, stop = Inbox(tmp_path), Stop()
     for _ in range(3):
-        tell(tmp_path, Pause())
+        send_command(tmp_path, Pause())
     assert len(inbox.read()) == 3
     (tmp_path / COMMANDS).unlink()
-    tell(tmp_path, stop)
+    send_command(tmp_path, stop)
     assert inbox.read() == [stop] and inbox.read() == []
     (tmp_path / COMMANDS).write_bytes(b"")
     assert inbox.read() == []
-    tell(tmp_path, stop)
+    send_command(tmp_path, stop)
     assert inbox.read() == [stop]
 
 
@@ -93,9 +93,9 @@ SHOUT = """
 import sys
 from pathlib import Path
 from fundamentallm.run.commands import Pause
-from fundamentallm.run.journal import tell
+from fundamentallm.run.journal import send_command
 for n in range(200):
-    tell(Path(sys.argv[1]), Pause(id=f"{sys.argv[2]}{n}", who="x" * (n % 90)))
+    send_command(Path(sys.argv[1]), Pause(id=f"{sys.argv[2]}{n}", who="x" * (n % 90)))
 """
 
 
@@ -117,12 +117,12 @@ def test_a_command_goes_through_no_link_and_is_not_half_written(
     (tmp_path / "precious").write_text("a")
     (tmp_path / COMMANDS).symlink_to(tmp_path / "precious")
     with pytest.raises(OSError):
-        tell(tmp_path, Stop())
+        send_command(tmp_path, Stop())
     assert (tmp_path / "precious").read_text() == "a"
     (tmp_path / COMMANDS).unlink()
     monkeypatch.setattr("fundamentallm.run.folder.os.write", lambda file, block: len(block) // 2)
     with pytest.raises(OSError, match="No space"):
-        tell(tmp_path, Stop())
+        send_command(tmp_path, Stop())
 
 
 # ---- a run that hears them ----

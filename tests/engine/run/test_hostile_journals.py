@@ -173,7 +173,7 @@ limit = 300 << 20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 attached = AttachedRun(folder)
 print(len(JournalReader(folder).read()), len(attached.events(0.0)), len(attached.events(0.0)), summarize(folder).steps)
-print(list(read_history(folder).steps), [run.steps for run in find_runs(folder)], Journal(folder)._seq)
+print(list(read_history(folder).steps), [run.steps for run in find_runs(folder)], Journal(folder).events_written)
 """
 
 
@@ -194,8 +194,8 @@ def test_what_a_run_writes_is_never_too_long_to_be_read(tmp_path: Path) -> None:
     paths = tuple("\U0001f600" * 4096 for _ in range(73))  # as many as the settings take
     config = to_dict(Config(paths))
     journal = Journal(tmp_path)
-    journal.say(events.Sampled(step=1, id="a", prompt=longest, text="x" * 100_000, done=True))
-    journal.say(events.Intervention(step=1, setting="learning_rate", old=config, new=0, who="ada"))
+    journal.append(events.Sampled(step=1, id="a", prompt=longest, text="x" * 100_000, done=True))
+    journal.append(events.Intervention(step=1, setting="learning_rate", old=config, new=0, who="ada"))
     assert [type(event) for event in read_journal(tmp_path)] == [events.Sampled, events.Intervention]
 
 

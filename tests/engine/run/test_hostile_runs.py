@@ -78,7 +78,7 @@ def test_a_strangers_run_writes_below_its_own_folder_only_and_contacts_nobody(
     assert new == {str(here / "runs")}  # TensorBoard's place where nobody says another; the curves are in runs/theirs
     assert list(here.glob("runs/theirs/events.out.*")) and not Path(logs).exists()
     told = notices(stranger)
-    assert f"TensorBoard's files go to runs; the run says {logs}, which only --log-dir may" in " ".join(told)
+    assert f"TensorBoard's files go to runs; the run had {logs}, which" in " ".join(told)
     assert any("--wandb turns it on" in text for text in told)
     started = [event for event in read_journal(stranger) if isinstance(event, RunStarted)][-1]
     assert (started.config["output_dir"], started.config["wandb"]) == (str(stranger), False)
@@ -115,8 +115,8 @@ def test_neither_does_the_configuration_that_lies_in_the_folder(
         (stranger / "last.pt").unlink()
     assert main(["train", "--resume", "auto", "--output-dir", str(stranger)]) == 0
     told = capsys.readouterr().err
-    assert f"TensorBoard's files go to runs; the run says {logs}, which only --log-dir may" in told
-    assert told.count("Weights & Biases is off: the run asks for it") == told.count("TensorBoard's") == 1
+    assert f"TensorBoard's files go to runs; the run had {logs}, which" in told
+    assert told.count("Weights & Biases is off: the run had it on") == told.count("TensorBoard's") == 1
     assert not Path(logs).exists()
     again = ["--resume", "auto", "--output-dir", str(stranger), "--wandb", "--log-dir", logs, "--epochs", "3"]
     assert asked == [] and main(["train", *again]) == 0
@@ -173,7 +173,7 @@ def test_interventions_that_no_run_can_have_made_are_not_made_again(here: Path, 
         ("wandb", True), ("log_dir", "/tmp"), ("gradient_clip", 0.25),
     ]  # fmt: skip
     for setting, new in made:
-        journal.say(Intervention(step=step, setting=setting, old=None, new=new, who="eve"))
+        journal.append(Intervention(step=step, setting=setting, old=None, new=new, who="eve"))
     journal.close()
     known = len(list(read_journal(stranger)))
     text = load(stranger / "last.pt").settings().data[0]
@@ -227,7 +227,7 @@ def test_a_configuration_leads_into_no_folder_whose_files_a_run_would_replace(
     Path("project", name).write_text("precious")
     Path("c.yaml").write_text(f"output_dir: project\ndata: {data}\n")
     assert main(["train", "--config", "c.yaml"]) == 2
-    assert f"holds a {name} that is no run's" in capsys.readouterr().err
+    assert f"holds a {name} that belongs to no run" in capsys.readouterr().err
     assert Path("project", name).read_text() == "precious"
 
 
@@ -245,17 +245,19 @@ def hostile(folder: Path) -> Path:
         EVIL: EVIL,
     }
     journal = Journal(folder)
-    journal.say(
+    journal.append(
         RunStarted(
             step=0, version=EVIL, config=config, parameters=9, vocab_size=3, steps_per_epoch=10, total_steps=40,
             device=EVIL, threads=1, torch=EVIL, pid=1, host=EVIL, resumed_from=EVIL,
         )
     )  # fmt: skip
-    journal.say(Notice(step=1, level=EVIL, text=EVIL))
-    journal.say(Evaluated(step=1, epoch=1, train_loss=1.0, val_loss=1.0, perplexity=2.0, epoch_ended=True, best=True))
-    journal.say(CheckpointSaved(step=1, path=f"../../{EVIL}", kind="last", bytes=1, seconds=0.0))
-    journal.say(Failed(step=1, error=EVIL, advice=EVIL, saved=f"/etc/{EVIL}"))
-    journal.say(
+    journal.append(Notice(step=1, level=EVIL, text=EVIL))
+    journal.append(
+        Evaluated(step=1, epoch=1, train_loss=1.0, val_loss=1.0, perplexity=2.0, epoch_ended=True, best=True)
+    )
+    journal.append(CheckpointSaved(step=1, path=f"../../{EVIL}", kind="last", bytes=1, seconds=0.0))
+    journal.append(Failed(step=1, error=EVIL, advice=EVIL, saved=f"/etc/{EVIL}"))
+    journal.append(
         Finished(
             step=1, reason=EVIL, epoch=1, train_loss=1.0, val_loss=1.0, best_val_loss=1.0, best_step=1, best_epoch=1,
             seconds=1.0, tokens=1, path="../../etc/passwd", unsaved=EVIL,

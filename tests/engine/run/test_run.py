@@ -1,6 +1,7 @@
 """A run's directory: journal, lock, folders."""
 
 import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -37,7 +38,7 @@ def texts(found: Any) -> list[str]:
 
 def test_the_journal_numbers_and_dates_what_is_said(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
-    said = [journal.say(notice(n)) for n in range(3)]
+    said = [journal.append(notice(n)) for n in range(3)]
     assert [event.seq for event in said] == [1, 2, 3]
     assert all(event.time > 1.7e9 for event in said)
     assert list(read_journal(tmp_path)) == said
@@ -48,8 +49,8 @@ def test_one_write_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     writes = []
     monkeypatch.setattr(run.os, "write", lambda file, block: writes.append(block) or len(block))
     journal = Journal(tmp_path)
-    journal.say(notice("a"))
-    journal.say(notice("b"))
+    journal.append(notice("a"))
+    journal.append(notice("b"))
     assert [block.count(b"\n") for block in writes] == [1, 1]
 
 
@@ -60,7 +61,7 @@ def test_a_journal_is_read_back_as_it_was_said_whatever_stands_between(
     folder = tmp_path_factory.mktemp("journal")
     for text in said:
         journal = Journal(folder)
-        journal.say(notice(text))
+        journal.append(notice(text))
         journal.close()
         with (folder / "journal.jsonl").open("ab") as file:
             file.write(rest)  # a line that something else left
@@ -70,7 +71,7 @@ def test_a_journal_is_read_back_as_it_was_said_whatever_stands_between(
 def test_a_journal_torn_at_any_byte_reads_all_before_it_and_goes_on_counting(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     for text in ("first", "second ☃", "third and last"):
-        journal.say(notice(text))
+        journal.append(notice(text))
     journal.close()
     path = tmp_path / "journal.jsonl"
     whole = path.read_bytes()
@@ -80,7 +81,7 @@ def test_a_journal_torn_at_any_byte_reads_all_before_it_and_goes_on_counting(tmp
         lost = end < len(whole) - 1  # without its newline only, the line is still whole
         assert len(list(read_journal(tmp_path))) == (3 if end == len(whole) else 2)
         again = Journal(tmp_path)
-        said = again.say(notice("more"))
+        said = again.append(notice("more"))
         again.close()
         assert said.seq == (3 if lost else 4), end
         assert texts(read_journal(tmp_path)) == ["first", "second ☃", *([] if lost else ["third and last"]), "more"]
@@ -88,11 +89,11 @@ def test_a_journal_torn_at_any_byte_reads_all_before_it_and_goes_on_counting(tmp
 
 def test_the_last_number_is_found_behind_a_very_long_line(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
-    journal.say(notice("x" * 300_000))
+    journal.append(notice("x" * 300_000))
     journal.close()
     with (tmp_path / "journal.jsonl").open("ab") as file:
         file.write(b"{torn" * 30_000)
-    assert Journal(tmp_path).say(notice("y")).seq == 2
+    assert Journal(tmp_path).append(notice("y")).seq == 2
 
 
 def test_a_reader_returns_whole_lines_only_and_each_once(tmp_path: Path) -> None:
@@ -115,7 +116,7 @@ def test_a_full_disk_stops_neither_the_run_nor_the_order_of_its_journal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal = Journal(tmp_path)
-    journal.say(notice("a"))
+    journal.append(notice("a"))
     write, room = os.write, [7, 0, 0]
 
     def tight(file: int, block: bytes) -> int:
@@ -126,11 +127,11 @@ def test_a_full_disk_stops_neither_the_run_nor_the_order_of_its_journal(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(run.os, "write", tight)
-    assert journal.say(notice("b")).seq == 2
+    assert journal.append(notice("b")).seq == 2
     with pytest.raises(OSError, match="No space"):
         journal.sync()
     assert texts(read_journal(tmp_path)) == ["a"]
-    assert journal.say(notice("c")).seq == 3
+    assert journal.append(notice("c")).seq == 3
     journal.sync()
     assert texts(read_journal(tmp_path)) == ["a", "b", "c"]
 
@@ -138,16 +139,16 @@ def test_a_full_disk_stops_neither_the_run_nor_the_order_of_its_journal(
 def test_sync_reaches_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal, synced = Journal(tmp_path), []
     monkeypatch.setattr(run.os, "fsync", lambda file: synced.append(os.fstat(file).st_size))
-    journal.say(notice("a"))
+    journal.append(notice("a"))
     journal.sync()
     assert synced == [(tmp_path / "journal.jsonl").stat().st_size] != [0]
 
 
 def test_a_closed_journal_goes_on_numbering_and_writes_no_more(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
-    journal.say(notice("a"))
+    journal.append(notice("a"))
     journal.close()
-    after: Event = journal.say(notice("b"))
+    after: Event = journal.append(notice("b"))
     assert after.seq == 2 and texts(read_journal(tmp_path)) == ["a"]
 
 
@@ -197,7 +198,7 @@ def test_folders_are_numbered_by_what_they_train(tmp_path: Path, monkeypatch: py
 def test_a_folder_that_holds_a_run_is_never_written_over(tmp_path: Path) -> None:
     check_folder(tmp_path, may_hold_run=False)
     (tmp_path / "journal.jsonl").write_text("{}\n")
-    with pytest.raises(UserError, match="holds a run already; go on with --resume auto"):
+    with pytest.raises(UserError, match="holds a run already; resume it with --resume auto"):
         check_folder(tmp_path, may_hold_run=False)
     check_folder(tmp_path, may_hold_run=True)
     with pytest.raises(UserError, match="is a file; name a folder"):
@@ -237,11 +238,11 @@ def test_a_full_disk_is_asked_for_one_line_however_many_wait(tmp_path: Path, mon
     with monkeypatch.context() as disk:
         disk.setattr(run.os, "write", lambda file, block: (offered.append(len(block)), full()))
         for n in range(100):
-            journal.say(notice(n))
+            journal.append(notice(n))
     assert len(offered) == 100 and max(offered) < 100
     with monkeypatch.context() as disk:
         disk.setattr(run.os, "write", lambda file, block: write(file, block[:7]))
-        journal.say(notice(100))
+        journal.append(notice(100))
     journal.close()
     assert texts(read_journal(tmp_path)) == [str(n) for n in range(101)]
 
@@ -255,7 +256,7 @@ def test_a_start_that_came_second_leaves_the_files_of_the_first_alone(tmp_path: 
     with pytest.raises(UserError, match="is being written"), prepared_folder(job, False, print):
         first, journal = RunLock(job.folder), Journal(job.folder)  # which has said nothing yet
         RunLock(job.folder)
-    journal.say(notice("a"))
+    journal.append(notice("a"))
     assert texts(read_journal(job.folder)) == ["a"] and is_held(job.folder)
     first.release()
     journal.close()
@@ -276,7 +277,7 @@ def test_a_journal_that_the_system_could_not_write_out_does_not_count_as_told(
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     journal = Journal(tmp_path)
-    journal.say(notice("a"))
+    journal.append(notice("a"))
     monkeypatch.setattr(os, "fsync", fsync)
     assert not journal.close() and not journal.close()
 
@@ -286,21 +287,21 @@ def test_a_lock_on_a_file_that_is_not_there_any_more_is_none(
     how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever held it took the folder back, or moved it, while we waited."""
-    folder, real = tmp_path / "run", locks._lock
+    folder, real = tmp_path / "run", fcntl.flock
     folder.mkdir()
 
-    def lock(file: int) -> None:
+    def lock(file: int, kind: int) -> None:
         if how == "moved aside":
             folder.rename(tmp_path / "run.old-1")
         else:
             (folder / "lock").unlink()
         if how == "another":
             (folder / "lock").touch()
-        real(file)
+        real(file, kind)
 
     with monkeypatch.context() as patched:
-        patched.setattr(locks, "_lock", lock)
-        with pytest.raises(UserError, match="run: was moved or removed meanwhile; say the same again"):
+        patched.setattr(locks.fcntl, "flock", lock)
+        with pytest.raises(UserError, match="run: was moved or deleted during start-up; run the command again"):
             RunLock(folder)
     folder.mkdir(exist_ok=True)
     RunLock(folder).release()

@@ -139,7 +139,7 @@ def test_a_run_that_another_process_wrote_while_this_one_read_it_is_refused(
     build = trainer.build_state
     with monkeypatch.context() as patch:
         patch.setattr(trainer, "build_state", lambda job: (patch.setattr(trainer, "build_state", build), slow(job))[1])
-        with pytest.raises(UserError, match="another process wrote it meanwhile"):
+        with pytest.raises(UserError, match="another process wrote it during start-up"):
             trainer.Trainer(RunSpec(small(), folder, auto=True), lambda _: None, lambda: [])
     RunLock(folder).release()
     assert load(folder / "last.pt").progress().step == 13

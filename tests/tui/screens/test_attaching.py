@@ -29,15 +29,15 @@ async def test_attaching_shows_everything_since_the_start_and_every_control_reac
             await seen.until(lambda: "TRAINING" in seen.status)
             assert len(seen.main.store.train) == 40 and seen.main.store.val.last == (40.0, 2.5)
             assert seen.main.form.fields.cells["epochs"].value == "7"
-            journal.say(workshop.progress(41, 60))
+            journal.append(workshop.progress(41, 60))
             await seen.until(lambda: seen.main.store.step == 60)
             await seen.pilot.press("f6")
             assert "PAUSING" in seen.status
-            journal.say(Phase(step=60, phase="paused"))
+            journal.append(Phase(step=60, phase="paused"))
             await seen.until(lambda: "PAUSED" in seen.status)
             await seen.pilot.press("f6", "ctrl+g", "H", "enter", "f8")
             assert [type(command) for command in told(folder)] == [Pause, Resume, Sample, Stop]
-            journal.say(workshop.finished(61, "stopped"))
+            journal.append(workshop.finished(61, "stopped"))
             await seen.until(lambda: "STOPPED" in seen.status)
         assert seen.runs == [], "no process was started for it"
 
@@ -50,11 +50,11 @@ async def test_what_others_asked_for_is_told_with_their_names(workshop: Any, mak
             await seen.until(lambda: "TRAINING" in seen.status)
             await seen.pilot.press("f6")
             mine = told(folder)[-1]
-            journal.say(Answered(step=40, id=mine.id, command="pause", ok=True, who="me"))
-            journal.say(Answered(step=41, id="other", command="pause", ok=True, who="anna\x1b[2J"))
-            journal.say(Answered(step=41, id="third", command="stop", ok=True, who="ben"))
+            journal.append(Answered(step=40, id=mine.id, command="pause", ok=True, who="me"))
+            journal.append(Answered(step=41, id="other", command="pause", ok=True, who="anna\x1b[2J"))
+            journal.append(Answered(step=41, id="third", command="stop", ok=True, who="ben"))
             change = Intervention(step=41, setting="learning_rate", old=1e-3, new=5e-4, who="anna")
-            journal.say(change)
+            journal.append(change)
             await seen.until(lambda: "5e-4" in seen.main.log_view.text or "0.0005" in seen.main.log_view.text)
             log = seen.main.log_view.text
             assert "paused at step 40\n" in log and "(anna·[2J)" in log
@@ -106,11 +106,11 @@ async def test_a_run_that_rests_is_live_again_when_somebody_goes_on_with_it(work
         await seen.until(lambda: "STOPPED" in seen.status and not seen.main.has_model)
         with alive(folder) as journal:
             config = seen.main.store.config
-            journal.say(workshop.started(RunSpec(config, folder, preset="medium"), step=40))
-            journal.say(Phase(step=40, phase="training"))
+            journal.append(workshop.started(RunSpec(config, folder, preset="medium"), step=40))
+            journal.append(Phase(step=40, phase="training"))
             await seen.until(lambda: "TRAINING" in seen.status and seen.main.has_model)
             assert seen.main.form.fields.cells["preset"].value == "medium"
-            journal.say(workshop.progress(41, 55))
+            journal.append(workshop.progress(41, 55))
             await seen.until(lambda: seen.main.store.step == 55)
 
 
