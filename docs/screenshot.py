@@ -1,4 +1,4 @@
-"""Takes the picture of the console that the README shows, from a real run: `make screenshot`."""
+"""Take the picture of the console that the README shows, from a real run: `make screenshot`."""
 
 import asyncio
 import os
@@ -11,7 +11,7 @@ from fundamentallm_tui.app import Console
 from fundamentallm_tui.state.launch import Options
 
 PICTURE = Path(__file__).resolve().with_name("console.svg")
-STEPS = 500  # enough for words
+STEPS = 500  # by then the model writes words
 
 
 async def main() -> None:
@@ -34,4 +34,4 @@ async def main() -> None:
 if __name__ == "__main__":
     resource_tracker.ensure_running()
     asyncio.run(main())
-    os._exit(0)  # an ordinary end would wait for the worker
+    os._exit(0)  # a normal exit would wait for the worker

@@ -1,4 +1,4 @@
-"""Writes settings.md from the table of settings: `make docs`."""
+"""Write settings.md from the table of settings: `make docs`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,18 +10,20 @@ from fundamentallm.config.settings import Setting
 INTRODUCTION = """\
 # Settings
 
-Every setting has one name in four places: a flag of `fundamentallm train`, a key of a YAML file (`--config`), a field
-of the console's form, and a heading on this page. Its value comes from, the later winning: the default, a preset, a
-configuration file, a flag. `fundamentallm config show` says which value holds and where it came from.
+Every setting has the same name in four places: as a flag of `fundamentallm train`, as a key of a YAML file
+(`--config`), as a field of the console's form, and as a heading on this page. Its value is the last one that is given
+by: the default, a preset, a configuration file, a flag. `fundamentallm config show` prints each value and where it
+comes from.
 
-Where a default is "auto", the program chooses; the word `auto` is a value, too. What is out of bounds is refused before
-anything is written. What "stays on resume" belongs to the saved state and cannot change when a run goes on.
+If the default is "auto", the program chooses the value; you can also set `auto` yourself. A value out of bounds is
+refused before anything is written. A setting that "stays on resume" belongs to the saved state and cannot change when a
+run is resumed.
 
-This page is made from the program's own table by `make docs`."""
+`make docs` makes this page from the program's table of settings."""
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the text of the page."""
     blocks = [INTRODUCTION]
     group = ""
     for row in SETTINGS.values():
