@@ -109,8 +109,8 @@ def _run(chosen: object, config: object) -> int:
 
     app = Console(chosen, config)  # type: ignore[arg-type]
     app.run()
-    if app.main.link is not None:
-        app.main.link.leave()
+    if app.main.reader is not None:
+        app.main.reader.leave()
     if app.left is not None:
         from fundamentallm_tui.format import clean
 

@@ -1,86 +1,88 @@
-"""Every key of the console in one table. The bindings, the footer and the help screen are made from it."""
+"""Every command of the console in one table: bindings, footers, palette and help screen are made from it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from textual.binding import Binding, BindingType
 
-WRITTEN = {"question_mark": "?", "slash": "/"}
+KEY_NAMES = {"question_mark": "?", "slash": "/"}
 PANES = (("config", "Config"), ("log", "Log"), ("loss", "Loss"), ("rate", "Learning rate"), ("sample", "Sample"))
 
 
 @dataclass(frozen=True)
-class Key:
-    """An action and its keys. `letter` acts only outside text fields; `label` is what the footer says, if anything."""
+class Command:
+    """An action, how the user reaches it, and what is said about it.
 
-    id: str
+    Attributes:
+        action: of the screen; "app.…": of the application, which binds its own key; empty: a widget binds the keys.
+        key: the key that Textual names so, "f5" or "ctrl+g"; empty: the palette only.
+        help: one line for the help screen and the palette; empty: neither shows it.
+        label: the word in the footer; empty: the footer leaves it out.
+        letter: a second key, which acts only outside text fields.
+        title: the name in the palette; empty: the palette leaves it out.
+        id: by which a keymap changes the key; as `action` where it is left out.
+    """
+
     action: str
     key: str
-    help: str
+    help: str = ""
     label: str = ""
     letter: str = ""
+    title: str = ""
+    id: str = ""
 
     def bindings(self) -> list[Binding]:
-        """Function and control keys go before whatever has the focus; letters never do."""
-        everywhere = Binding(self.key, self.action, self.help, id=self.id, priority=True)
-        if not self.letter:
-            return [everywhere]
-        return [everywhere, Binding(self.letter, self.action, self.help, id=f"{self.id}.letter", show=False)]
+        """Function and control keys act before the widget in focus; letters and single keys never do."""
+        if not self.action or self.action.startswith("app.") or not self.key:
+            return []
+        id = self.id or self.action
+        bindings = [Binding(self.key, self.action, self.help, id=id, show=False, priority=bool(self.letter))]
+        if self.letter:
+            bindings.append(Binding(self.letter, self.action, self.help, id=f"{id}.letter", show=False))
+        return bindings
 
 
-KEYS = (
-    Key("start", "start", "f5", "Start; go on after PAUSED, STOPPED or FAILED", "start", "r"),
-    Key("pause", "pause", "f6", "Pause after the step under way; again: go on", "pause", "p"),
-    Key("save", "save", "f7", "Save a checkpoint now; it is kept for good", "save", "s"),
-    Key("stop", "stop", "f8", "Stop: finish the step, save, end", "stop", "x"),
-    Key("prompt", "prompt", "ctrl+g", "To the prompt; enter continues it; up: earlier ones", "sample", "g"),
-    Key("runs", "runs", "ctrl+o", "The library of runs: attach, look, resume, compare", "runs", "o"),
-    Key("help", "help", "f1", "This help", "help", "question_mark"),
+MAIN = (
+    Command("start", "f5", "Start; resume after PAUSED, STOPPED or FAILED", "start", "r", "Start"),
+    Command("pause", "f6", "Pause after the current step; press again to resume", "pause", "p", "Pause or resume"),
+    Command("save", "f7", "Save a checkpoint now; it is never deleted", "save", "s", "Save"),
+    Command("stop", "f8", "Finish the step, save, end the run", "stop", "x", "Stop"),
+    Command("prompt", "ctrl+g", "Go to the prompt: enter samples, ↑ recalls", "sample", "g", "Sample"),
+    Command("new_run", "", "Close this run; the next start makes a new one", title="New run"),
+    Command("runs", "ctrl+o", "List all runs: attach, view, resume, compare, delete", "runs", "o", "Runs"),
+    Command("help", "f1", "Show the keys, and how to read the screen", "help", "question_mark", "Help"),
+    Command("app.command_palette", "ctrl+p", "All commands by name, and the themes", "palette"),
+    Command("app.change_theme", "", "Choose the colours", title="Theme"),
+    Command("app.quit", "ctrl+q", "Quit; asks first while a run is active", "quit", title="Quit"),
+    *(Command(f"pane('{name}')", str(n), id=f"pane.{name}") for n, (name, _) in enumerate(PANES, 1)),
+    Command("", "1 … 5", "Go to a pane: config, log, loss, rate, sample"),
+    Command("next_pane(-1)", "ctrl+left", id="pane.before"),
+    Command("next_pane(1)", "ctrl+right", id="pane.after"),
+    Command("", "ctrl+← ctrl+→", "Go to the previous or next pane"),
+    Command("", "tab ↑ ↓", "Go to another field; ← → change a choice"),
+    Command("leave_field", "escape", "Leave the field; in a dialog: cancel", id="leave"),
 )  # fmt: skip
 
-# In the library of runs every key is a letter: there is no text field but the filter.
-RUN_KEYS = (
-    Key("run.open", "open", "enter", "Open it: attach if it is under way, else look at it", "open"),
-    Key("run.resume", "resume", "r", "Go on with one that stopped, failed or was interrupted", "resume"),
-    Key("run.mark", "mark", "space", "Mark it; two marked ones can be compared", "mark"),
-    Key("run.compare", "compare", "c", "Compare the settings of the two marked", "compare"),
-    Key("run.delete", "delete", "d", "Delete it; asks first", "delete"),
-    Key("run.sort", "sort", "t", "Sort by age, name, best loss, steps", "sort"),
-    Key("run.filter", "filter", "slash", "Filter: type words of name, state or text", "filter"),
-)  # fmt: skip
-
-# Keys that other parts of the program bind, so that the help is complete.
-OTHERS = (
-    ("^p", "All commands, by name; themes too"),
-    ("^q", "Quit; asks when a run is under way"),
-    ("1 … 5", "To a pane: config, log, loss, rate, sample"),
-    ("^← ^→", "To the pane before, after"),
-    ("tab ↑ ↓", "To another field; ← → change a choice"),
-    ("escape", "Leave the field; in a dialog: change nothing"),
+RUNS = (
+    Command("open", "enter", "Attach to an active run; view any other", "open", id="run.open"),
+    Command("resume", "r", "Resume a stopped, failed or interrupted run", "resume", id="run.resume"),
+    Command("mark", "space", "Mark a run; two marked runs can be compared", "mark", id="run.mark"),
+    Command("compare", "c", "Compare the settings of the two marked runs", "compare", id="run.compare"),
+    Command("delete", "d", "Delete a run; asks first", "delete", id="run.delete"),
+    Command("sort", "t", "Sort by age, name, best loss or steps", "sort", id="run.sort"),
+    Command("filter", "slash", "Filter by words of the name, state or text", "filter", id="run.filter"),
+    Command("back", "escape", "Leave the filter; close the list", "close", id="run.back"),
+    Command("dismiss", "ctrl+o,o", id="run.close"),
 )
 
-PANE_BINDINGS = [
-    *(
-        Binding(str(n), f"pane('{name}')", f"To {title}", id=f"pane.{name}", show=False)
-        for n, (name, title) in enumerate(PANES, 1)
-    ),
-    Binding("ctrl+left", "next_pane(-1)", "To the pane before", id="pane.before", show=False),
-    Binding("ctrl+right", "next_pane(1)", "To the pane after", id="pane.after", show=False),
-    Binding("escape", "leave_field", "Leave the field", id="leave", show=False),
-]  # fmt: skip
+
+def bindings(commands: Iterable[Command]) -> list[BindingType]:
+    """Return what a screen with these commands binds."""
+    return [binding for command in commands for binding in command.bindings()]
 
 
-def run_bindings() -> list[BindingType]:
-    """What the library of runs binds; in its filter, letters are text."""
-    return [Binding(key.key, key.action, key.help, id=key.id) for key in RUN_KEYS]
-
-
-def bindings() -> list[BindingType]:
-    """Everything that the main screen binds."""
-    return [*(binding for key in KEYS for binding in key.bindings()), *PANE_BINDINGS]
-
-
-def written(key: str) -> str:
-    """A key as people write it: "F5", "^g", "?"."""
-    if key in WRITTEN:
-        return WRITTEN[key]
+def key_name(key: str) -> str:
+    """Write a key as people do: "F5", "^g", "?"."""
+    if key in KEY_NAMES:
+        return KEY_NAMES[key]
     return key.upper() if key[:1] == "f" and key[1:].isdigit() else key.replace("ctrl+", "^")

@@ -1,12 +1,8 @@
 """The console's chart panes: which curves each shows, and when it is redrawn."""
 
 import time
-from collections.abc import Mapping
-from functools import partial
 
-from rich.style import Style
 from textual.app import ComposeResult
-from textual.color import Color, ColorParseError
 from textual.containers import Vertical
 from textual.content import Content
 from textual.geometry import Size
@@ -17,6 +13,7 @@ from fundamentallm.config.format import format_loss
 from fundamentallm_tui.charts.chart import GUTTER, Chart, Line, draw
 from fundamentallm_tui.charts.series import Series
 from fundamentallm_tui.state.store import Store
+from fundamentallm_tui.theme import Styles
 from fundamentallm_tui.throttle import RedrawThrottle
 
 CPU_SHARE = 0.003  # of one core, for each chart; showing the cells costs as much again as drawing them
@@ -34,7 +31,8 @@ class ChartView(Widget):
         self.cost = 0.0  # seconds that the last drawing took
         self._chart = chart
         self._drawn: list[Strip] = []
-        self._drawn_for: tuple[Size, Color] | None = None
+        self._drawn_for: Size | None = None
+        self._styles = Styles(self)
 
     @property
     def columns(self) -> int:
@@ -57,11 +55,9 @@ class ChartView(Widget):
     def render_line(self, y: int) -> Strip:
         start = time.perf_counter()
         # Textual asks only for rows on the screen, so a chart on a hidden tab is never drawn
-        background = self.background_colors[1]
-        if self._drawn_for != (self.size, background):
-            self._drawn_for = self.size, background
-            ink = partial(_style, self.app.theme_variables, background)
-            rows = draw(self._chart, self.size.width, self.size.height, ink)
+        if self._drawn_for != self.size:
+            self._drawn_for = self.size
+            rows = draw(self._chart, self.size.width, self.size.height, self._styles)
             self._drawn = [Strip(row).simplify() for row in rows]
         strip = self._drawn[y] if y < len(self._drawn) else Strip([])
         # without a base style under the cells, light themes would show dark boxes
@@ -69,17 +65,6 @@ class ChartView(Widget):
         seconds = time.perf_counter() - start
         self.cost = seconds if y == 0 else self.cost + seconds  # the first row asked for draws all of them
         return strip
-
-
-def _style(theme: Mapping[str, str], background: Color, name: str, strength: float = 1.0) -> Style:
-    """The style of a theme colour, blended over the background by its strength."""
-    try:
-        colour = Color.parse(theme.get(name, name))
-    except ColorParseError:  # a text colour such as "auto 60%", or no colour at all
-        colour = Color.parse(theme["foreground"])
-    if colour.ansi is not None:  # the terminal's own colours do not mix
-        return Style(color=colour.rich_color, dim=strength < 0.7)
-    return Style(color=background.blend(colour, strength).rich_color)
 
 
 class ChartPane(Vertical):

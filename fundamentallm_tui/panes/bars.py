@@ -1,9 +1,11 @@
-"""The two narrow bars: tabs for a small terminal, and the footer with what can be done now."""
+"""The two narrow bars: the tabs of a small terminal, and the footer with the commands."""
+
+from collections.abc import Iterable, Mapping
 
 from textual.content import Content
 from textual.widget import Widget
 
-from fundamentallm_tui.keys import KEYS, PANES, written
+from fundamentallm_tui.keys import PANES, Command, key_name
 
 
 class TabBar(Widget):
@@ -11,10 +13,11 @@ class TabBar(Widget):
 
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id)
-        self.auto_links = False  # the colours here are our own
+        self.auto_links = False  # the tabs have colours of their own
         self.active = PANES[0][0]
 
     def show(self, name: str) -> None:
+        """Mark a pane as the active one."""
         self.active = name
         self.refresh()
 
@@ -26,33 +29,42 @@ class TabBar(Widget):
         return Content.from_markup(" " + " ".join(tabs))
 
 
-class KeyBar(Widget):
-    """What the function keys do now; what cannot be done is dim. `says` replaces an action's usual word."""
+class Footer(Widget):
+    """The keys of a screen's commands; what cannot be done now is dim. A narrow terminal leaves out the palette."""
 
-    def __init__(self, *, id: str) -> None:
+    def __init__(self, commands: tuple[Command, ...], *, id: str) -> None:
         super().__init__(id=id)
-        self.auto_links = False  # the colours here are our own
-        self.says: dict[str, str] = {}
+        self.auto_links = False  # the keys have colours of their own
+        self._commands = [command for command in commands if command.label]
+        self._labels: Mapping[str, str] = {}
 
-    def show(self, says: dict[str, str]) -> None:
-        self.says = says
+    def show(self, labels: Mapping[str, str]) -> None:
+        """Show what can be done now; `labels` replaces the usual words of actions."""
+        self._labels = labels
         self.refresh()
 
     def render(self) -> Content:
-        bound = {active.binding.id: active for active in self.screen.active_bindings.values() if active.binding.id}
-        items = []
-        for key in KEYS:
-            active = bound.get(key.id)
-            name = written(active.binding.key if active else key.key)
-            label = self.says.get(key.action, key.label)
-            if active and active.enabled:
-                items.append(f"[@click=screen.{key.action}][b $text-accent]{name}[/] {label}[/]")
-            else:
-                items.append(f"[$foreground 35%]{name} {label}[/]")
-        ends = ["[@click=app.command_palette][b $text-accent]^p[/] palette[/]"]
-        ends.append("[@click=app.quit][b $text-accent]^q[/] quit[/]")
-        whole = Content.from_markup(" " + "  ".join([*items, *ends]))
-        # a narrow terminal leaves out what the help tells too
-        return (
-            whole if whole.cell_length <= self.size.width else Content.from_markup(" " + "  ".join([*items, ends[1]]))
-        )
+        bound = {active.binding.id: active.binding.key for active in self.screen.active_bindings.values()}
+        items = {}
+        for command in self._commands:
+            key = bound.get(command.id or command.action, command.key)  # a keymap may have changed it
+            items[command.action] = self._item(command, key_name(key))
+        line = _join("  ", items.values())
+        if line.cell_length > self.size.width:
+            items.pop("app.command_palette", None)  # the help screen names its key, too
+            line = _join("  ", items.values())
+        return line if line.cell_length <= self.size.width else _join(" ", items.values())
+
+    def _item(self, command: Command, key: str) -> str:
+        label = self._labels.get(command.action, command.label)
+        if command.action.startswith("app."):
+            action = command.action
+        elif self.screen.check_action(command.action, ()):
+            action = f"screen.{command.action}"
+        else:
+            return f"[$foreground 35%]{key} {label}[/]"
+        return f"[@click={action}][b $text-accent]{key}[/] {label}[/]"
+
+
+def _join(gap: str, items: Iterable[str]) -> Content:
+    return Content.from_markup(" " + gap.join(items))

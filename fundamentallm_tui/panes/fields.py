@@ -8,9 +8,7 @@
 from dataclasses import dataclass
 
 from rich.segment import Segment
-from rich.style import Style
 from textual.binding import Binding
-from textual.color import Color
 from textual.events import Click, Key, Paste
 from textual.geometry import Region, Size
 from textual.message import Message
@@ -18,6 +16,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from fundamentallm_tui.format import clean, clip, fit, wrap
+from fundamentallm_tui.theme import Styles
 
 VALUE_WIDTH = 9  # what labels leave to a value before they are abbreviated less
 
@@ -99,7 +98,7 @@ class Fields(ScrollView, can_focus=True):
         self.at = next(iter(self.cells))
         self._rows, self._submits = rows, submits
         self._lines: list[Row | str] = []  # what stands on each line; a note is its text
-        self._styles: dict[tuple[str, float, str], Style] = {}
+        self._styles = Styles(self)
 
     # From outside
 
@@ -142,9 +141,6 @@ class Fields(ScrollView, can_focus=True):
         """Columns beside the scroll bar."""
         return self.scrollable_content_region.width
 
-    def on_mount(self) -> None:
-        self.app.theme_changed_signal.subscribe(self, lambda _: self._styles.clear())
-
     def on_resize(self) -> None:
         self._arrange_lines()
 
@@ -173,14 +169,14 @@ class Fields(ScrollView, can_focus=True):
         width, n = self.room, y + self.scroll_offset.y
         line = self._lines[n] if n < len(self._lines) else ""
         if isinstance(line, str):
-            segments = [Segment(f"  {line}", self._style("text-error"))]
+            segments = [Segment(f"  {line}", self._styles("text-error"))]
         elif line.heading:
-            segments = [Segment(line.heading, self._style("foreground", 0.5))]
+            segments = [Segment(line.heading, self._styles("foreground", 0.5))]
         else:
             segments, at = [], 0
             for cell, start, value, end in line.spans(width):
                 label = fit(clip(cell.label, value - start - 1), value - start)
-                segments += [Segment(" " * (start - at)), Segment(label, self._style("foreground", 0.7))]
+                segments += [Segment(" " * (start - at)), Segment(label, self._styles("foreground", 0.7))]
                 segments += self._value(cell, end - value)
                 at = end
         return Strip(segments).adjust_cell_length(width).apply_style(self.rich_style)
@@ -191,34 +187,25 @@ class Fields(ScrollView, can_focus=True):
         ink = ("text-error", 1.0) if cell.problem else ("foreground", 0.45 if cell.disabled else 1.0)
         if not (self.has_focus and self.at == cell.name):
             shown = (value, *ink) if value else (cell.empty, "foreground", 0.4)
-            return [Segment(fit(shown[0], width), self._style(shown[1], shown[2], "" if cell.disabled else "surface"))]
+            return [Segment(fit(shown[0], width), self._styles(shown[1], shown[2], "" if cell.disabled else "surface"))]
         if cell.choices:
             arrows = f"{clip(value, width - 3)} ◂▸" if width > 5 else value
-            return [Segment(fit(arrows, width), self._style(*ink, "panel"))]
+            return [Segment(fit(arrows, width), self._styles(*ink, "panel"))]
         first = max(0, cell.cursor - width + 1)
         text = fit(value[first : first + width], width)
         if cell.whole and value:
             end = min(len(value), width)
             return [
-                Segment(text[:end], self._style(*ink, "secondary")),
-                Segment(text[end:], self._style(*ink, "panel")),
+                Segment(text[:end], self._styles(*ink, "secondary")),
+                Segment(text[end:], self._styles(*ink, "panel")),
             ]
         place = cell.cursor - first
-        plain, cursor = self._style(*ink, "panel"), self._style("background", 1.0, "foreground")
+        plain, cursor = self._styles(*ink, "panel"), self._styles("background", 1.0, "foreground")
         return [
             Segment(text[:place], plain),
             Segment(text[place : place + 1], cursor),
             Segment(text[place + 1 :], plain),
         ]
-
-    def _style(self, ink: str, strength: float = 1.0, paper: str = "") -> Style:
-        key = (ink, strength, paper)
-        if key not in self._styles:
-            theme = self.app.theme_variables
-            ground = Color.parse(theme[paper]) if paper else self.background_colors[1]
-            colour = ground.blend(Color.parse(theme[ink]), strength)
-            self._styles[key] = Style(color=colour.rich_color, bgcolor=ground.rich_color if paper else None)
-        return self._styles[key]
 
     # Moving
 

@@ -112,7 +112,7 @@ class Form(Vertical):
         try:
             config = resolve(Layer(values))
         except ConfigError as error:
-            self._value_problems = by_setting(error)
+            self._value_problems = by_setting(error, "data")
         else:
             self.config = None if self._preset_problem else config  # nothing is trained under a broken preset's name
         self._show_all()

@@ -3,19 +3,19 @@
 from dataclasses import replace
 
 from rich.segment import Segment
-from rich.style import Style
 from textual.binding import Binding
-from textual.color import Color
 from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from fundamentallm.config.format import format_clock
 from fundamentallm_tui.format import wrap
-from fundamentallm_tui.state.event_log import BAD, FAINT, GOOD, PLAIN, WARN, LogLine
+from fundamentallm_tui.state.event_log import BAD, FAINT, GOOD, WARN, LogLine
+from fundamentallm_tui.theme import Styles
 
 MOST_LINES = 5000
 INDENT = 9  # "14:33:01 "
+FAINT_STRENGTH = 0.5
 COLOURS = {GOOD: "text-success", WARN: "text-warning", BAD: "text-error"}
 
 
@@ -25,10 +25,10 @@ class LogView(ScrollView, can_focus=True):
     BINDINGS = [Binding("j", "scroll_down", show=False), Binding("k", "scroll_up", show=False)]
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(id=id)
+        super().__init__(id=id, classes="pane")
         self._lines: list[LogLine] = []
         self._rows: list[tuple[LogLine, str, bool]] = []  # a line's rows at this width; True for its first
-        self._styles: dict[str, Style] = {}
+        self._styles = Styles(self)
         self._wide = 0
         self._follows = True
 
@@ -38,7 +38,7 @@ class LogView(ScrollView, can_focus=True):
         return "\n".join(f"{format_clock(line.time)} {line.words}" for line in self._lines)
 
     def on_mount(self) -> None:
-        self.app.theme_changed_signal.subscribe(self, lambda _: self._styles.clear())
+        self.border_title = "Log"
 
     def on_resize(self) -> None:
         room = self.scrollable_content_region.width  # beside the scroll bar
@@ -94,13 +94,7 @@ class LogView(ScrollView, can_focus=True):
             return Strip.blank(self._wide, self.rich_style)
         line, text, first = self._rows[n]
         stamp = f"{format_clock(line.time)} " if first else " " * INDENT
-        strip = Strip([Segment(stamp, self._style(FAINT)), Segment(text, self._style(line.kind))])
+        strength = FAINT_STRENGTH if line.kind == FAINT else 1.0
+        style = self._styles(COLOURS.get(line.kind, "foreground"), strength, bold=line.kind == BAD)
+        strip = Strip([Segment(stamp, self._styles("foreground", FAINT_STRENGTH)), Segment(text, style)])
         return strip.adjust_cell_length(self._wide).apply_style(self.rich_style)
-
-    def _style(self, kind: str) -> Style:
-        if kind not in self._styles:
-            paper = self.background_colors[1]
-            ink = Color.parse(self.app.theme_variables[COLOURS.get(kind, "foreground")])
-            mixed = paper.blend(ink, 0.5 if kind == FAINT else 1.0)
-            self._styles[kind] = Style() if kind == PLAIN else Style(color=mixed.rich_color, bold=kind == BAD)
-        return self._styles[kind]

@@ -1,11 +1,13 @@
 """The status line: fixed columns, so that the eye finds each number where it was."""
 
 from textual.content import Content
+from textual.timer import Timer
 from textual.widget import Widget
 
 from fundamentallm.config.format import format_duration, format_norm, format_rate
 from fundamentallm_tui.format import clean, clip, fit
-from fundamentallm_tui.state.store import Store
+from fundamentallm_tui.state.store import PASSING, UNSEEN, Store
+from fundamentallm_tui.throttle import RedrawThrottle
 
 COLOURS = {
     "TRAINING": "$text-success", "EVALUATING": "$text-success", "SAVING": "$text-success", "SAMPLING": "$text-success",
@@ -18,17 +20,40 @@ STEPS, EPOCHS = 5, 2  # digits that have room before it is known how many there 
 
 
 class StatusLine(Widget):
-    """Shows the store's numbers; whoever changes the store says when to look."""
+    """Shows the store's numbers; call `show` when they have changed."""
 
     def __init__(self, store: Store, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._store = store
+        self._throttle = RedrawThrottle(self, self._draw, least=0.5, share=0.01)
+        self._timer: Timer | None = None
+
+    def on_mount(self) -> None:
+        self.set_interval(1.0, self._tick)
+
+    def show(self, *, now: bool = False) -> None:
+        """Show the numbers when the throttle allows it, or at once."""
+        self._throttle.ask(now=now)
+        if self._store.phase in PASSING and self._timer is None:  # it is shown only if it lasts
+            self._timer = self.set_timer(UNSEEN, self._show_passing_phase)
+
+    def _show_passing_phase(self) -> None:
+        self._timer = None
+        self._throttle.ask(now=True)
+
+    def _tick(self) -> None:
+        if self._store.under_way and not self._store.paused:
+            self._throttle.ask()
+
+    def _draw(self) -> float:
+        self.refresh()
+        return 0.0
 
     def render(self) -> Content:
-        word = self._store.word()
+        colour = COLOURS.get(self._store.word(), "$foreground")
         pieces: list[tuple[str, str]] = []
         for text, style in layout(self._store, self.size.width):
-            pieces.append((text, f"bold {COLOURS.get(word, '$foreground')}" if style == "word" else style))
+            pieces.append((text, f"bold {colour}" if style == "word" else style))
         return Content.assemble(*pieces)
 
 

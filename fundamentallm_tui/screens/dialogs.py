@@ -48,9 +48,9 @@ class Question(ModalScreen[str]):
         self.dismiss(id or "cancel")
 
 
-def quit_question(word: str, *, lonely: bool) -> Question:
-    """What to do with a run that is under way when its console is to be closed; `lonely`: it ends without one."""
-    leave = f"Leave it; {LONELY}" if lonely else "Leave it running; fllm-tui attach shows it again"
+def quit_question(word: str, *, paused: bool) -> Question:
+    """What to do with a run that is under way when its console is to be closed; `paused`: it may end without one."""
+    leave = f"Leave it; {LONELY}" if paused else "Leave it running; fllm-tui attach shows it again"
     return Question(
         "Quit",
         f"The run is {word}. What shall become of it?",

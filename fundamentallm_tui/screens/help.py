@@ -7,20 +7,22 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from fundamentallm_tui.keys import KEYS, OTHERS, RUN_KEYS, written
+from fundamentallm_tui.keys import MAIN, RUNS, Command, key_name
+from fundamentallm_tui.theme import FAINT
 
 # One paragraph, for someone who sees such curves for the first time.
 READING = (
-    "The top line says what the run is doing, how far it is and how long it still takes. In the loss chart, faint is "
-    "the training loss of each step, and bright the validation loss, on text that the model never trains on. Falling "
-    "is learning. When validation rises while training still falls, the model learns by heart: stop, or give it more "
-    "text or more dropout. When both stay high, it is too small, or the learning rate too low. When the loss jumps "
-    "or is nan, the learning rate is too high. Ask for a sample at any time: it does not change the run."
+    "The top line shows what the run is doing, how far it is and how long it will still take. In the loss chart, the "
+    "faint line is the training loss of each step, and the bright one the validation loss, on text that the model "
+    "never trains on. A falling loss means that the model learns. When the validation loss rises while the training "
+    "loss still falls, the model memorizes its text: stop, or give it more text or more dropout. When both stay high, "
+    "the model is too small or the learning rate too low. When the loss jumps or becomes nan, the learning rate is "
+    "too high. You can sample at any time: it does not change the run."
 )
 
 
 class Help(ModalScreen[None]):
-    """Any of its keys closes it."""
+    """The keys and a paragraph; escape and a few other keys close it."""
 
     BINDINGS = [
         Binding("escape,f1,q,question_mark,enter", "dismiss", "Close"),
@@ -34,21 +36,29 @@ class Help(ModalScreen[None]):
         with VerticalScroll(classes="dialog", can_focus=False) as box:
             box.border_title = "Help"
             box.border_subtitle = "escape closes"
-            yield Static(text())
+            yield Static(help_text())
 
     def action_scroll(self, by: int) -> None:
         self.query_one(VerticalScroll).scroll_relative(y=by, animate=False)
 
 
-def text() -> Content:
-    """The keys in columns, and a paragraph."""
+def help_text() -> Content:
+    """Return the keys in columns, and a paragraph."""
+    return Content.assemble(
+        *_key_rows(MAIN),
+        ("\nIn the list of runs\n", FAINT),
+        *_key_rows(RUNS),
+        ("\nSingle letters act only outside text fields; escape leaves a field.\n\n", FAINT),
+        READING,
+    )
+
+
+def _key_rows(commands: tuple[Command, ...]) -> list[tuple[str, str] | str]:
     rows: list[tuple[str, str] | str] = []
-    for key in KEYS:
-        rows += [(f"{written(key.key):<9}{written(key.letter):<5}", "bold $text-accent"), f"{key.help}\n"]
-    for name, meaning in OTHERS:
-        rows += [(f"{name:<14}", "bold $text-accent"), f"{meaning}\n"]
-    rows.append(("\nIn the library of runs\n", "$foreground 60%"))
-    for key in RUN_KEYS:
-        rows += [(f"{written(key.key):<14}", "bold $text-accent"), f"{key.help}\n"]
-    rows += ["\n", ("Single letters act outside text fields; escape leaves one.\n\n", "$foreground 60%"), READING]
-    return Content.assemble(*rows)
+    for command in commands:
+        if command.key and command.help:
+            keys = key_name(command.key)
+            if command.letter:
+                keys = f"{keys:<9}{key_name(command.letter)}"
+            rows += [(f"{keys:<14}", "bold $text-accent"), f"{command.help}\n"]
+    return rows

@@ -1,4 +1,4 @@
-"""The main screen: the panes, what the keys do to the run, and what the run does to the panes."""
+"""The main screen: sends the user's commands to the run, and brings the panes up to date with what the run reports."""
 
 from functools import partial
 from pathlib import Path
@@ -8,11 +8,10 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.screen import Screen
-from textual.timer import Timer
 
-from fundamentallm.config.config import Config, ConfigError
+from fundamentallm.config.config import Config
 from fundamentallm.errors import UserError
-from fundamentallm.process.session import RunHandle
+from fundamentallm.process.session import AttachedRun, RunHandle
 from fundamentallm.run.commands import CancelSample, Command, Pause, Resume, Save, Stop
 from fundamentallm.run.events import Intervention
 from fundamentallm.run.locks import is_held
@@ -20,7 +19,7 @@ from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui import keys
 from fundamentallm_tui.charts.panes import LossChart, RateChart
 from fundamentallm_tui.format import clean
-from fundamentallm_tui.panes.bars import KeyBar, TabBar
+from fundamentallm_tui.panes.bars import Footer, TabBar
 from fundamentallm_tui.panes.form import Form, field_of
 from fundamentallm_tui.panes.log import LogView
 from fundamentallm_tui.panes.sample import SamplePane
@@ -28,145 +27,348 @@ from fundamentallm_tui.panes.status import StatusLine
 from fundamentallm_tui.screens.dialogs import folder_question, leave_question
 from fundamentallm_tui.screens.fetch import Fetch, missing_corpus
 from fundamentallm_tui.screens.help import Help
-from fundamentallm_tui.state import event_log as story
 from fundamentallm_tui.state.controls import farewell, others_under_way, possible, read_only, start_word
 from fundamentallm_tui.state.launch import Options, beside, by_setting, goes_on_from, next_job, offered, taken_folder
 from fundamentallm_tui.state.reader import EventsReceived, RunDisconnected, RunReader, Starter
 from fundamentallm_tui.state.replay import Replay
-from fundamentallm_tui.state.store import IDLE, PASSING, UNSEEN, Store
-from fundamentallm_tui.throttle import RedrawThrottle
+from fundamentallm_tui.state.store import IDLE, Store
 
 if TYPE_CHECKING:
-    from fundamentallm_tui.screens.runs import Wanted
+    from fundamentallm_tui.screens.runs import RunChoice
 
 
 class MainScreen(Screen[None]):
-    """Asks the run for things, and shows what the store knows."""
+    """The panes around a `Store`, and the run that fills it."""
 
-    BINDINGS = keys.bindings()
-    AUTO_FOCUS = ""  # letters act at once
+    BINDINGS = keys.bindings(keys.MAIN)
+    AUTO_FOCUS = ""  # so that letters are commands at once
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-roomy"), (160, "-wide")]
     VERTICAL_BREAKPOINTS = [(0, "-short"), (30, "-tall"), (46, "-high")]
 
     def __init__(self, options: Options, config: Config, start: Starter) -> None:
         super().__init__()
         self.store = Store()
-        self.link: RunReader | None = None
-        self.quitting = self.leaving = False
+        self.reader: RunReader | None = None
+        self.quit_when_stopped = self.quit_when_started = False
         self._resume_when_read = False
         self._start = start
-        self._unsent: list[Command] = []  # asked for while the process is being started
-        self._look_again: Timer | None = None
-        self._state: object = None
+        self._unsent: list[Command] = []  # given while the process was being started
+        self._controls: object = None  # what the footer and the form were last adapted to
         self.status = StatusLine(self.store, id="status")
         self.form = Form(options, config, id="config")
         self.log_view = LogView(id="log")
         self.loss = LossChart(self.store, id="loss")
         self.rate = RateChart(self.store, id="rate")
+        self.charts = (self.loss, self.rate)
         self.sample = SamplePane(self.store, id="sample")
-        self.tabs, self.bar = TabBar(id="tabs"), KeyBar(id="keys")
-        self._status_pace = RedrawThrottle(self.status, self._draw_status, least=0.5, share=0.01)
+        self.tabs, self.footer = TabBar(id="tabs"), Footer(keys.MAIN, id="keys")
 
     def compose(self) -> ComposeResult:
         yield self.status
         yield self.tabs
         with Horizontal(id="upper", classes="half"):
             yield self.form
-            yield self.loss
-            yield self.rate
+            yield from self.charts
         with Horizontal(id="lower", classes="half"):
             yield self.log_view
             yield self.sample
-        yield self.bar
+        yield self.footer
 
     def on_mount(self) -> None:
-        self.log_view.border_title = "Log"
-        self.log_view.add_class("pane")
         self._activate("config")
         self.store.name = self.form.label
         self.store.epochs = self.form.config.epochs if self.form.config else 0
-        self.set_interval(1.0, self._tick)
         self.show_changes({"phase"})
-        self._look_for_runs()
+        self._find_other_runs()
 
     @work(thread=True)
-    def _look_for_runs(self) -> None:
-        """Say which runs are under way here; journals may be long, so not on the screen's thread."""
-        if words := others_under_way(self.store):
-            self.app.call_from_thread(self._say, words, story.WARN)
+    def _find_other_runs(self) -> None:
+        """Log which runs are under way here; journals may be long, so on a thread of its own."""
+        if text := others_under_way(self.store):
+            self.app.call_from_thread(self._log, text, "warn")
 
-    def _say(self, words: str, kind: str) -> None:
-        self.store.say(words, kind)
+    def _log(self, text: str, level: str) -> None:
+        self.store.say(text, level)
         self.show_changes({"log"})
 
-    # What can be done
+    # Start and stop
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """True: it can be done. None: not now, and the footer says so."""
+        """Return None for what cannot be done now: the key does nothing, and the footer dims it."""
         return possible(self.store).get(action, True) or None
 
-    @property
-    def has_model(self) -> bool:
-        """Whether a worker is there that can be asked for a sample."""
-        alive = self.link is not None and self.link.alive
-        return alive and self.store.started is not None and not self.store.replayed
-
     def action_start(self) -> None:
+        """Resume the run, or start one with the form's settings; ask the user where that is not possible at once."""
+        config, new = self.form.config, goes_on_from(self.store) is None
         if self.store.paused:
-            self._ask("training", Resume())
-            return
-        config = self.form.config
-        if config is not None and goes_on_from(self.store) is None and (corpus := missing_corpus(config.data)):
+            self._request("training", Resume())
+        elif config is not None and new and (corpus := missing_corpus(config.data)):
             self.app.push_screen(Fetch(corpus), self._fetched)
-            return
-        if config is None or self.form.problems:
-            self.action_pane("config")
-            self.form.to_problem()
-            return
-        if (folder := taken_folder(self.store, config)) is not None:
+        elif config is None or self.form.problems:
+            self._show_problem()
+        elif (folder := taken_folder(self.store, config)) is not None:
             question = folder_question(clean(str(folder)), is_held(folder))
-            self.app.push_screen(question, partial(self._folder_answered, folder, config))
-            return
-        try:
-            job = next_job(self.store, config, self.form.label)
-        except UserError as error:
-            wrong = by_setting(error) if isinstance(error, ConfigError) else {"output_dir": str(error)}
-            self.form.show_problems(wrong)
-            self.form.to_problem()
-            return
-        self._begin(job)
+            self.app.push_screen(question, partial(self._answer_folder, folder, config))
+        else:
+            self._start_next(config)
 
-    def _begin(self, job: RunSpec) -> None:
-        self._let_go()
-        goes_on = job.auto or job.resume_from is not None
-        self.store.begin(job.folder, self.form.label, job.config, goes_on=goes_on)
-        self.store.total_steps = self.form.total_steps or self.store.total_steps
-        self._hurry()
-        self.show_changes({"phase", "curves"})
-        self._launch(job)
+    def _fetched(self, done: bool | None) -> None:
+        if done:
+            self.form.text_came()
+            self.action_start()
 
-    def _folder_answered(self, folder: Path, config: Config, answer: str | None) -> None:
+    def _answer_folder(self, folder: Path, config: Config, answer: str | None) -> None:
         if answer in ("open", "resume"):
             self.open_run(folder, resume=answer == "resume")
         elif answer == "new":
             self._begin(RunSpec(config, beside(folder), preset=self.form.label))
 
-    def _fetched(self, there: bool | None) -> None:
-        if there:
-            self.form.text_came()
-            self.action_start()
+    def _start_next(self, config: Config) -> None:
+        try:
+            spec = next_job(self.store, config, self.form.label)
+        except UserError as error:
+            self._show_problem(by_setting(error, "output_dir"))
+        else:
+            self._begin(spec)
+
+    def _begin(self, spec: RunSpec) -> None:
+        self._close_run()
+        self.store.begin(spec.folder, self.form.label, spec.config, goes_on=spec.auto)
+        self.store.total_steps = self.form.total_steps or self.store.total_steps
+        self._hurry_charts()
+        self.show_changes({"phase", "curves"})
+        self._launch(spec)
+
+    @work(thread=True)
+    def _launch(self, spec: RunSpec) -> None:
+        """Start the process; that checks the text first, which may be long, so on a thread of its own."""
+        try:
+            run = self._start(spec)
+        except (UserError, OSError) as error:
+            self.app.call_from_thread(self._launch_failed, str(error))
+        else:
+            self.app.call_from_thread(self._watch, run)
+
+    def _launch_failed(self, problem: str) -> None:
+        self._unsent.clear()
+        self.store.new_run()
+        self.store.say(problem, "bad")
+        self.show_changes({"phase", "log"})
+        self._show_problem({field_of(problem): problem})
+
+    def _watch(self, run: RunHandle) -> None:
+        self.reader = RunReader(run, self.post_message)
+        for command in self._unsent:
+            self._send(command)
+        self._unsent.clear()
+        if self.quit_when_started:
+            self.app.exit(return_code=0)
+
+    def _show_problem(self, problems: dict[str, str] | None = None) -> None:
+        """Put the cursor into a field with a problem; `problems` replaces those that the form has found itself."""
+        if problems is not None:
+            self.form.show_problems(problems)
+        self.action_pane("config")
+        self.form.to_problem()
+
+    def action_new_run(self) -> None:
+        """Forget the run that has ended: the next start makes a new one."""
+        self._close_run()
+        self.store.new_run()
+        self.show_changes({"phase", "curves", "sample"})
+
+    def _close_run(self) -> None:
+        if self.reader is not None:
+            self.reader.leave()
+            self.reader = None
+
+    # Other runs
+
+    def action_runs(self) -> None:
+        """Show the list of runs."""
+        from fundamentallm_tui.screens.runs import Runs  # here, because the first picture does not need it
+
+        self.app.push_screen(Runs(self.store.folder), self._run_chosen)
+
+    def _run_chosen(self, choice: "RunChoice | None") -> None:
+        if choice is None:
+            return
+        if choice.action == "deleted":
+            self.action_new_run()
+            return
+        store, resume = self.store, choice.action == "resume"
+        if self._shows(choice.folder) and (store.under_way or not resume):
+            return
+        if store.under_way and self.reader is None:  # its unsent commands must not reach another run
+            self._log(f"{store.folder} is being started; choose again in a moment.", "warn")
+        elif store.under_way and store.paused and not store.replayed:
+            question = leave_question(clean(str(store.folder)))
+            self.app.push_screen(question, partial(self._answer_leave, choice.folder, resume))
+        else:
+            self.open_run(choice.folder, resume=resume)
+
+    def _shows(self, folder: Path) -> bool:
+        shown = self.store.folder
+        return shown is not None and not self.store.replayed and shown.resolve() == folder.resolve()
+
+    def _answer_leave(self, folder: Path, resume: bool, answer: str | None) -> None:
+        if answer == "leave":
+            self.open_run(folder, resume=resume)
+
+    def open_run(self, folder: Path, *, resume: bool = False, speed: float = 0.0) -> None:
+        """Attach to the run in a folder; with `resume`, then resume it; with a `speed`, replay its journal instead."""
+        try:
+            run = Replay(folder, speed) if speed else AttachedRun(folder, stays=True)
+        except UserError as error:
+            self._log(str(error), "bad")
+            return
+        notice = farewell(self.store)
+        self._close_run()
+        self.log_view.clear()
+        self._resume_when_read = resume
+        self.store.watch(folder, f"REPLAY ×{speed:g}" if speed else "", replayed=bool(speed))
+        if notice:
+            self.store.say(notice, "warn")
+        self._hurry_charts()
+        self.show_changes({"phase", "curves", "sample"})
+        self._watch(run)
+
+    # Commands to the run
 
     def action_pause(self) -> None:
         if self.store.paused:
-            self._ask("training", Resume())
+            self._request("training", Resume())
         else:
-            self._ask("pausing", Pause(stays=True))
+            self._request("pausing", Pause(stays=True))
 
     def action_save(self) -> None:
-        self._ask("", Save())
+        self._request("", Save())
 
     def action_stop(self) -> None:
-        self._ask("stopping", Stop())
+        self._request("stopping", Stop())
+
+    def _request(self, phase: str, command: Command) -> None:
+        """Send a command, or keep it until there is a process; show at once the phase that it leads to."""
+        if phase:
+            self.store.want(phase)
+        self.store.ours.add(command.id)
+        if self.reader is not None:
+            self._send(command)
+        else:
+            self._unsent.append(command)
+        self.show_changes({"phase"})
+
+    def _send(self, command: Command) -> None:
+        try:
+            if self.reader is not None:
+                self.reader.send(command)
+        except OSError as error:  # nothing can be written into the folder of an attached run
+            self.store.wanted = ""
+            self.store.say(f"The command was not sent: {error.strerror or error}", "bad")
+
+    @property
+    def has_model(self) -> bool:
+        """Whether a worker is there that can sample."""
+        alive = self.reader is not None and self.reader.alive
+        return alive and self.store.started is not None and not self.store.replayed
+
+    @on(SamplePane.Asked)
+    def _sample_asked(self, event: SamplePane.Asked) -> None:
+        if not self.has_model:
+            self.sample.refuse()
+            return
+        if not self.store.sample.done:
+            self._send(CancelSample(sample=self.store.sample.id))
+        self.store.ask(event.command.id, event.command.prompt)
+        self.store.ours.add(event.command.id)
+        self._send(event.command)
+        self.sample.show()
+
+    # Reports from the run
+
+    @on(EventsReceived)
+    def _events_received(self, message: EventsReceived) -> None:
+        if message.link is not self.reader:
+            return
+        changed = self.store.apply(message.events)
+        if changed & {"run", "config"} and not self._fill_form() and "config" in changed:
+            # without this, the next start would undo what someone else has changed
+            changes = [event for event in message.events if isinstance(event, Intervention)]
+            self.form.change({event.setting: event.new for event in changes})
+        self.show_changes(changed)
+
+    @on(RunDisconnected)
+    def _run_disconnected(self, message: RunDisconnected) -> None:
+        if message.link is not self.reader:
+            return
+        if self.store.attached and self.store.folder is not None and not self.store.folder.exists():
+            self.store.saved = ""
+        self.show_changes(self.store.died(message.end, message.tail))
+        self._fill_form()
+        resume, self._resume_when_read = self._resume_when_read, False
+        if resume and goes_on_from(self.store) is not None:
+            self.action_start()
+
+    def _fill_form(self) -> bool:
+        """Show the settings of an attached run in the form; returns whether there is one."""
+        config = offered(self.store)
+        if config is not None:
+            self.form.fill(config, self.store.preset)
+        return config is not None
+
+    # What is shown
+
+    def show_changes(self, changed: set[str]) -> None:
+        """Bring the panes up to date, each as often as its throttle allows."""
+        self.log_view.write(self.store.take_lines())
+        if "curves" in changed:
+            for chart in self.charts:
+                chart.pace.ask()
+        if "phase" in changed:
+            self._show_phase()
+        elif "step" in changed:
+            self.status.show()
+        if "sample" in changed:
+            self.sample.show(self.has_model)
+
+    def _show_phase(self) -> None:
+        store = self.store
+        self.status.show(now=True)
+        ended = "" if store.under_way else store.phase
+        controls = (store.under_way, store.paused, store.stopping, ended, self.has_model)
+        if controls != self._controls:
+            self._controls = controls
+            self._adapt_controls()
+
+    def _adapt_controls(self) -> None:
+        """Adapt footer, form and sample pane to what can be done now."""
+        locked = read_only(self.store)
+        self.form.make_read_only(locked, preset=bool(locked))
+        self.footer.show({"start": start_word(self.store), "pause": "resume" if self.store.paused else "pause"})
+        self.refresh_bindings()
+        self.sample.show(self.has_model)
+        if self.store.under_way:
+            return
+        if self.store.phase != IDLE:
+            for chart in self.charts:
+                chart.pace.ask(now=True)
+        if self.quit_when_stopped:
+            self.app.exit(return_code=0)
+
+    def _hurry_charts(self) -> None:
+        for chart in self.charts:
+            chart.pace.hurry()
+
+    @on(Form.Changed)
+    def _form_changed(self) -> None:
+        """While there is no run, show in the status line what the form would start."""
+        config, store = self.form.config, self.store
+        if store.folder is None and config is not None:
+            store.name = self.form.label
+            store.epochs, store.total_steps = config.epochs, self.form.total_steps
+            self.status.show(now=True)
+
+    # Panes
 
     def action_prompt(self) -> None:
         self._activate("sample")
@@ -175,64 +377,8 @@ class MainScreen(Screen[None]):
     def action_help(self) -> None:
         self.app.push_screen(Help())
 
-    def action_runs(self) -> None:
-        """The library."""
-        from fundamentallm_tui.screens.runs import Runs  # the first picture does not wait for it
-
-        self.app.push_screen(Runs(self.store.folder), self._run_chosen)
-
-    def _run_chosen(self, wanted: "Wanted | None") -> None:
-        if wanted is None:
-            return
-        if wanted.act == "removed":
-            self.action_new_run()
-            return
-        store, same = self.store, False
-        if store.folder is not None and not store.replayed:
-            same = store.folder.resolve() == wanted.folder.resolve()
-        if same and (store.under_way or wanted.act == "open"):
-            return
-        if store.under_way and self.link is None:  # what was asked of it must not reach another
-            return self._say(f"{store.folder} is being started; choose again in a moment.", story.WARN)
-        open_it = partial(self.open_run, wanted.folder, resume=wanted.act == "resume")
-        if store.under_way and store.paused and not store.replayed:
-            question = leave_question(clean(str(store.folder)))
-            self.app.push_screen(question, lambda answer: open_it() if answer == "leave" else None)
-        else:
-            open_it()
-
-    def open_run(self, folder: Path, *, resume: bool = False, speed: float = 0.0) -> None:
-        """Show a run that another process writes, or wrote; `resume`: then go on with it; `speed`: play it back."""
-        from fundamentallm.process.session import AttachedRun  # slow to import; the first picture does not wait for it
-
-        try:
-            session = Replay(folder, speed) if speed else AttachedRun(folder, stays=True)
-        except UserError as error:
-            return self._say(str(error), story.BAD)
-        words = farewell(self.store)
-        self._let_go()
-        self.log_view.clear()
-        self._resume_when_read = resume
-        self.store.watch(folder, f"REPLAY ×{speed:g}" if speed else "", replayed=bool(speed))
-        if words:
-            self.store.say(words, story.WARN)
-        self._hurry()
-        self.show_changes({"phase", "curves", "sample"})
-        self._started(session)
-
-    def _let_go(self) -> None:
-        if self.link is not None:
-            self.link.leave()
-            self.link = None
-
-    def action_new_run(self) -> None:
-        """Let go of the run that rests: the next start makes a new one."""
-        self._let_go()
-        self.store.new_run()
-        self.show_changes({"phase", "curves", "sample"})
-
     def action_pane(self, name: str) -> None:
-        """Show a pane and let the keyboard scroll or fill it."""
+        """Show a pane, and give it the keyboard where it scrolls or takes text."""
         self._activate(name)
         if name == "config" and not self.store.under_way:
             self.form.fields.enter()
@@ -247,149 +393,6 @@ class MainScreen(Screen[None]):
     def action_leave_field(self) -> None:
         self.set_focus(None)
 
-    def _ask(self, wanted: str, command: Command) -> None:
-        """Tell the run something, and show at once that it was told."""
-        if wanted:
-            self.store.want(wanted)
-        self.store.ours.add(command.id)
-        if self.link is not None:
-            self._send(command)
-        else:
-            self._unsent.append(command)
-        self.show_changes({"phase"})
-
-    def _send(self, command: Command) -> None:
-        try:
-            if self.link is not None:
-                self.link.send(command)
-        except OSError as error:  # an attached run's folder cannot be written to
-            self.store.wanted = ""
-            self.store.say(f"The run cannot be told: {error.strerror or error}", story.BAD)
-
-    @on(Form.Changed)
-    def _form_changed(self) -> None:
-        """While no run is there, the status line shows what the form would start."""
-        config, store = self.form.config, self.store
-        if store.folder is None and config is not None:
-            store.name = self.form.label
-            store.epochs, store.total_steps = config.epochs, self.form.total_steps
-            self._status_pace.ask(now=True)
-
-    @on(SamplePane.Asked)
-    def _sample(self, event: SamplePane.Asked) -> None:
-        if not self.has_model or self.link is None:
-            self.sample.refuse()
-            return
-        if not self.store.sample.done:
-            self._send(CancelSample(sample=self.store.sample.id))
-        self.store.ask(event.command.id, event.command.prompt)
-        self.store.ours.add(event.command.id)
-        self._send(event.command)
-        self.sample.show()
-
-    def _hurry(self) -> None:
-        self.loss.pace.hurry()
-        self.rate.pace.hurry()
-
-    # A run's process
-
-    @work(thread=True)
-    def _launch(self, job: RunSpec) -> None:
-        """Start the process; it reads the text first to see what is wrong with it, so not on the screen's thread."""
-        try:
-            session = self._start(job)
-        except (UserError, OSError) as error:
-            self.app.call_from_thread(self._not_started, str(error))
-        else:
-            self.app.call_from_thread(self._started, session)
-
-    def _started(self, session: RunHandle) -> None:
-        self.link = RunReader(session, self.post_message)
-        for command in self._unsent:
-            self._send(command)
-        self._unsent.clear()
-        if self.leaving:
-            self.app.exit(return_code=0)
-
-    def _not_started(self, problem: str) -> None:
-        self._unsent.clear()
-        self.store.new_run()
-        self.store.say(problem, story.BAD)
-        self.show_changes({"phase", "log"})
-        self.form.show_problems({field_of(problem): problem})
-        self.action_pane("config")
-        self.form.to_problem()
-
-    @on(EventsReceived)
-    def _news(self, news: EventsReceived) -> None:
-        if news.link is self.link:
-            changed = self.store.apply(news.events)
-            if changed & {"run", "config"} and (config := offered(self.store)) is not None:
-                self.form.fill(config, self.store.preset)
-            elif "config" in changed:  # or the next start would take back what somebody set by a shell
-                self.form.change({event.setting: event.new for event in news.events if isinstance(event, Intervention)})
-            self.show_changes(changed)
-
-    @on(RunDisconnected)
-    def _gone(self, gone: RunDisconnected) -> None:
-        if gone.link is self.link:
-            if self.store.attached and self.store.folder is not None and not self.store.folder.exists():
-                self.store.saved = ""
-            self.show_changes(self.store.died(gone.end, gone.tail))
-            if (config := offered(self.store)) is not None:
-                self.form.fill(config, self.store.preset)
-            resume, self._resume_when_read = self._resume_when_read, False
-            if resume and goes_on_from(self.store) is not None:
-                self.action_start()
-
-    # What is shown
-
-    def show_changes(self, changed: set[str]) -> None:
-        """Bring the panes up to date, each at its own pace."""
-        self.log_view.write(self.store.take_lines())
-        if "curves" in changed:
-            self.loss.pace.ask()
-            self.rate.pace.ask()
-        if "phase" in changed:
-            self._phase_changed()
-        elif "step" in changed:
-            self._status_pace.ask()
-        if "sample" in changed:
-            self.sample.show(self.has_model)
-
-    def _phase_changed(self) -> None:
-        store = self.store
-        self._status_pace.ask(now=True)
-        if store.phase in PASSING and self._look_again is None:
-            self._look_again = self.set_timer(UNSEEN, self._passing)
-        rests = "" if store.under_way else store.phase
-        state = (store.under_way, store.paused, store.stopping, rests, self.has_model)
-        if state == self._state:
-            return
-        self._state = state
-        kept = read_only(store)
-        self.form.make_read_only(kept, preset=bool(kept))
-        self.bar.show({"start": start_word(store), "pause": "resume" if store.paused else "pause"})
-        self.refresh_bindings()
-        self.sample.show(self.has_model)
-        if not store.under_way and store.phase != IDLE:
-            self.loss.pace.ask(now=True)
-            self.rate.pace.ask(now=True)
-        if not store.under_way and self.quitting:
-            self.app.exit(return_code=0)
-
-    def _passing(self) -> None:
-        self._look_again = None
-        self._status_pace.ask(now=True)
-
-    def _tick(self) -> None:
-        if self.store.under_way and not self.store.paused:
-            self._status_pace.ask()
-
-    def _draw_status(self) -> float:
-        self.status.refresh()
-        return 0.0
-
     def _activate(self, name: str) -> None:
         """Make this the pane that a small terminal shows."""
         self.tabs.show(name)
@@ -397,5 +400,5 @@ class MainScreen(Screen[None]):
             pane.set_class(pane.id == name, "-active")
         for half in self.query(".half"):
             half.set_class(any(child.has_class("-active") for child in half.children), "-holds")
-        for chart in (self.loss, self.rate):
+        for chart in self.charts:
             self.call_after_refresh(chart.pace.ask, now=True)

@@ -1,15 +1,14 @@
-"""The library of runs: a screen that lists them and ends with what shall be done with one."""
+"""The list of all runs: a screen that ends with what the user wants to do with one of them."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from textual import on, work
 from textual.app import ComposeResult
-from textual.binding import Binding
-from textual.containers import Horizontal, VerticalScroll
+from textual.containers import Horizontal
 from textual.content import Content
-from textual.screen import ModalScreen, Screen
+from textual.screen import Screen
 from textual.widgets import Input, Static
 
 from fundamentallm.config.format import format_loss, format_parameters, format_time, format_value
@@ -17,251 +16,194 @@ from fundamentallm.errors import UserError
 from fundamentallm.run.folder import delete_run
 from fundamentallm.run.history import RunSummary, changed_from_defaults
 from fundamentallm_tui import keys
-from fundamentallm_tui.format import clean, clip, fit, wrap
+from fundamentallm_tui.format import clean, clip, wrap
+from fundamentallm_tui.panes.bars import Footer
+from fundamentallm_tui.screens.compare import Compare
 from fundamentallm_tui.screens.dialogs import delete_question
 from fundamentallm_tui.screens.run_list import RunList
-from fundamentallm_tui.screens.run_table import LIVE, ORDERS, RESUMABLE, all_runs, arrange, differences, spark_of
+from fundamentallm_tui.screens.run_table import LIVE, ORDERS, RESUMABLE, all_runs, arrange, spark_of
+from fundamentallm_tui.theme import FAINT
 
-AGAIN = 3.0  # seconds after which the runs are looked at again
+REFRESH_INTERVAL = 3.0  # seconds between two readings of the journals
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What a person chose: `act` is open, resume or removed."""
+class RunChoice:
+    """What the user chose: `action` is "open", "resume" or "deleted"."""
 
-    act: str
+    action: str
     folder: Path
 
 
-class Runs(Screen[Wanted]):
-    """Every run of this place."""
+class Runs(Screen[RunChoice]):
+    """Lists the runs of this folder, with details of the one under the cursor."""
 
-    BINDINGS = [
-        *keys.run_bindings(),
-        Binding("escape", "back", "Close", id="run.back"),
-        Binding("ctrl+o,o", "dismiss", "Close", id="run.close"),
-    ]
+    BINDINGS = keys.bindings(keys.RUNS)
     AUTO_FOCUS = "#list"
 
     def __init__(self, current: Path | None) -> None:
         super().__init__()
         self._current = current
-        self._runs: list[RunSummary] = []
+        self._runs: list[RunSummary] | None = None  # None: not read yet
         self._order = ORDERS[0]
-        self._looked = False
         self.list = RunList(id="list")
+        self.filter = Input(placeholder="/ filters", compact=True, id="filter")
+        self.footer = Footer(keys.RUNS, id="does")
 
     def compose(self) -> ComposeResult:
         with Horizontal(id="search"):
             yield Static(id="told")
-            yield Input(placeholder="/ filters", compact=True, id="filter")
+            yield self.filter
         yield Static(id="heads")
         yield self.list
         yield Static(id="details")
-        yield Static(id="does")
+        yield self.footer
 
     def on_mount(self) -> None:
-        self.query_one("#does", Static).auto_links = False  # the colours here are our own
-        self._look()
-        self.set_interval(AGAIN, self._look)
-        self._arrange()
+        self._read_runs()
+        self.set_interval(REFRESH_INTERVAL, self._read_runs)
+        self._show_runs()
 
     def on_resize(self) -> None:
-        self.call_after_refresh(self._arrange)
+        self.call_after_refresh(self._show_runs)
 
     @work(thread=True, exclusive=True)
-    def _look(self) -> None:
-        """Read how the runs stand, then their curves; journals may be long, so not on the screen's thread."""
+    def _read_runs(self) -> None:
+        """Read how the runs stand, then their curves; journals may be long, so on a thread of its own."""
         runs = all_runs(self._current)
-        self.app.call_from_thread(self._found, runs)
+        self.app.call_from_thread(self._take_runs, runs)
         for run in runs:
             spark_of(run.folder)
             if not self.is_attached:
                 return
             self.app.call_from_thread(self.list.refresh)
 
-    def _found(self, runs: list[RunSummary]) -> None:
+    def _take_runs(self, runs: list[RunSummary]) -> None:
         if self.is_attached:
-            self._runs, self._looked = runs, True
-            self._arrange()
+            self._runs = runs
+            self._show_runs()
 
-    def _arrange(self) -> None:
-        self.list.show(arrange(self._runs, self.query_one("#filter", Input).value, self._order))
-        live = sum(run.state in LIVE for run in self._runs)
-        told = f"{len(self._runs)} run{'s' if len(self._runs) != 1 else ''}, {live} under way, {self._order} first"
-        if not self._looked:
-            told = "looking for runs"
-        elif self._order == "best loss":
-            told = told.removesuffix(" first")
-        self.query_one("#told", Static).update(Content.assemble((" Runs  ", "bold"), (told, "$foreground 60%")))
+    @on(Input.Changed, "#filter")
+    def _show_runs(self) -> None:
+        runs = self._runs or []
+        self.list.show(arrange(runs, self.filter.value, self._order))
+        if self._runs is None:
+            summary = "looking for runs"
+        else:
+            live = sum(run.state in LIVE for run in runs)
+            order = self._order if self._order == "best loss" else f"{self._order} first"
+            summary = f"{len(runs)} run{'s' if len(runs) != 1 else ''}, {live} under way, {order}"
+        self.query_one("#told", Static).update(Content.assemble((" Runs  ", "bold"), (summary, FAINT)))
         self.query_one("#heads", Static).update(Content.styled(self.list.head(), "$foreground 50%"))
-        self._describe()
+        self._show_details()
 
     @on(RunList.Moved)
-    def _describe(self) -> None:
+    def _show_details(self) -> None:
         run = self.list.current
-        width = max(20, self.size.width - 2)
-        rows: list[Content] = []
-        if run is None:
-            words = (
-                "" if not self._looked else "No run fits the filter." if self._runs else "There are no runs here yet."
-            )
-            rows.append(Content.styled(words, "$foreground 60%"))
+        if run is not None:
+            details = _details(run, max(20, self.size.width - 2))
+        elif self._runs is None:
+            details = Content("")
         else:
-            val = f", best val {format_loss(run.best.val_loss)} in epoch {run.best.epoch}" if run.best else ""
-            what = (
-                f"{run.folder}  {format_parameters(run.parameters)} params, epoch {run.epoch}/{run.epochs}{val}, began"
-            )
-            rows += map(Content, _two(f"{what} {format_time(run.started)}", width))
-            settings = changed_from_defaults(run.config)
-            rest = ", ".join(f"{k} {format_value(v)}" for k, v in settings.items() if k not in ("data", "output_dir"))
-            rest = f"{run.data}: {rest}" if run.data else rest
-            rows += (
-                Content.styled(row, "$foreground 60%") for row in _two(rest or "all settings as by default", width)
-            )
-            why = {"interrupted": "Its process is gone; r goes on from its last checkpoint."}.get(run.state, run.why)
-            rows.append(Content.styled(clip(clean(why), width), "$text-warning"))
-        self.query_one("#details", Static).update(Content("\n").join(rows))
-        self._show_keys()
+            details = Content.styled("No run fits the filter." if self._runs else "There are no runs here yet.", FAINT)
+        self.query_one("#details", Static).update(details)
+        self.footer.show({})
 
-    def _show_keys(self) -> None:
-        """The footer: what cannot be done with this run is dim."""
-        items = []
-        for key in keys.RUN_KEYS:
-            name = keys.written(key.key)
-            if self.check_action(key.action, ()):
-                items.append(f"[@click=screen.{key.action}][b $text-accent]{name}[/] {key.label}[/]")
-            else:
-                items.append(f"[$foreground 35%]{name} {key.label}[/]")
-        items.append("[@click=screen.back][b $text-accent]escape[/] close[/]")
-        line = Content.from_markup(" " + "  ".join(items))
-        if line.cell_length > self.size.width:
-            line = Content.from_markup(" " + " ".join(items))
-        self.query_one("#does", Static).update(line)
-
-    # What can be done
+    # What the keys do
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        run = self.list.current
-        can = {
-            "open": run is not None,
-            "mark": run is not None,
-            "resume": run is not None and run.state in RESUMABLE,
-            "delete": run is not None and run.state not in LIVE,
+        """Return None for what cannot be done with the run under the cursor."""
+        state = self.list.current.state if self.list.current is not None else ""
+        possible = {
+            "open": bool(state),
+            "mark": bool(state),
+            "resume": state in RESUMABLE,
+            "delete": bool(state) and state not in LIVE,
             "compare": len(self._marked()) == 2,
         }
-        return can.get(action, True) or None
+        return possible.get(action, True) or None
 
     def _marked(self) -> list[RunSummary]:
-        return [run for run in self._runs if run.folder in self.list.marked]
+        return [run for run in self._runs or [] if run.folder in self.list.marked]
 
     def action_open(self) -> None:
-        if (run := self.list.current) is not None:
-            self.dismiss(Wanted("open", run.folder))
+        self._choose("open")
 
     on_run_list_opened = action_open
 
     def action_resume(self) -> None:
+        self._choose("resume")
+
+    def _choose(self, action: str) -> None:
         if (run := self.list.current) is not None:
-            self.dismiss(Wanted("resume", run.folder))
+            self.dismiss(RunChoice(action, run.folder))
 
     def action_mark(self) -> None:
         self.list.mark()
-        self._show_keys()
+        self.footer.show({})
+
+    def action_compare(self) -> None:
+        self.app.push_screen(Compare(*self._marked()))
 
     def action_sort(self) -> None:
         self._order = ORDERS[(ORDERS.index(self._order) + 1) % len(ORDERS)]
-        self._arrange()
+        self._show_runs()
 
     def action_filter(self) -> None:
-        self.query_one("#filter", Input).focus()
+        self.filter.focus()
+
+    @on(Input.Submitted, "#filter")
+    def _leave_filter(self) -> None:
+        self.list.focus()
 
     def action_back(self) -> None:
-        """Leave the filter, then the library."""
-        if self.query_one("#filter", Input).has_focus:
+        """Leave the filter, then the screen."""
+        if self.filter.has_focus:
             self.list.focus()
         else:
             self.dismiss()
 
-    @on(Input.Changed, "#filter")
-    def _filtered(self) -> None:
-        self._arrange()
-
-    @on(Input.Submitted, "#filter")
-    def _filter_done(self) -> None:
-        self.list.focus()
-
-    def action_compare(self) -> None:
-        left, right = self._marked()
-        self.app.push_screen(Compare(left, right))
-
     def action_delete(self) -> None:
         if (run := self.list.current) is not None:
-            folder = run.folder
+            self.app.push_screen(delete_question(clean(str(run.folder))), partial(self._answer_delete, run.folder))
 
-            def answered(answer: str | None) -> None:
-                if answer == "delete":
-                    self._delete(folder)
-
-            self.app.push_screen(delete_question(clean(str(folder))), answered)
-
-    def _delete(self, folder: Path) -> None:
+    def _answer_delete(self, folder: Path, answer: str | None) -> None:
+        if answer != "delete":
+            return
         try:
             left = delete_run(folder)
         except UserError as error:
             self.notify(clean(str(error)), severity="error", markup=False)
             return
         if left:
-            self.notify(f"Kept, as no run wrote it: {clean(', '.join(left))}", markup=False)
-        self._runs = [run for run in self._runs if run.folder != folder]
-        self._arrange()
+            self.notify(f"Kept, because no run wrote it: {clean(', '.join(left))}", markup=False)
+        self._runs = [run for run in self._runs or [] if run.folder != folder]
+        self._show_runs()
         if self._current is not None and folder.resolve() == self._current.resolve():
-            self.dismiss(Wanted("removed", folder))
+            self.dismiss(RunChoice("deleted", folder))
 
 
-class Compare(ModalScreen[None]):
-    """Two runs side by side: the settings in which they differ."""
-
-    BINDINGS = [Binding("escape,enter,c,q", "dismiss", "Close")]
-
-    def __init__(self, left: RunSummary, right: RunSummary) -> None:
-        super().__init__()
-        self._pair = left, right
-
-    def compose(self) -> ComposeResult:
-        with VerticalScroll(classes="dialog") as box:
-            box.border_title = "Compare"
-            box.border_subtitle = "escape closes"
-            yield Static(self._text())
-
-    def _text(self) -> Content:
-        rows = [("", *(clean(str(run.folder)) for run in self._pair))]
-        settings = differences(*self._pair)
-        rows += settings
-        for name, get in (
-            ("steps", lambda run: f"{run.steps:,}"),
-            ("best val", _best),
-            ("state", lambda run: run.state),
-        ):
-            rows.append((name, *(get(run) for run in self._pair)))
-        pieces: list[Any] = []
-        for n, (name, left, right) in enumerate(rows):
-            style = "bold" if n == 0 else ""
-            pieces += [
-                (fit(name, 20), "$foreground 60%"),
-                (fit(left, 28) + " ", style),
-                (f"{clip(right, 28)}\n", style),
-            ]
-            if n == len(settings):
-                pieces.append("\n" if settings else "All settings are the same.\n\n")
-        return Content.assemble(*pieces)
+def _details(run: RunSummary, width: int) -> Content:
+    """Return five rows at most: the run's size and progress, its settings, and why it is not complete."""
+    best = f", best val {format_loss(run.best.val_loss)} in epoch {run.best.epoch}" if run.best else ""
+    size, began = format_parameters(run.parameters), format_time(run.started)
+    progress = f"{run.folder}  {size} params, epoch {run.epoch}/{run.epochs}{best}, began {began}"
+    rows = [Content(row) for row in _two_rows(progress, width)]
+    changed = changed_from_defaults(run.config)
+    shown = [name for name in changed if name not in ("data", "output_dir")]
+    settings = [f"{name} {format_value(changed[name])}" for name in shown]
+    text = ", ".join(settings)
+    if run.data:
+        text = f"{run.data}: {text}"
+    rows += [Content.styled(row, FAINT) for row in _two_rows(text or "all settings have their defaults", width)]
+    why = run.why
+    if run.state == "interrupted":
+        why = "Its process is gone; r resumes it from its last checkpoint."
+    rows.append(Content.styled(clip(clean(why), width), "$text-warning"))
+    return Content("\n").join(rows)
 
 
-def _best(run: RunSummary) -> str:
-    return format_loss(run.best.val_loss if run.best else None)
-
-
-def _two(text: str, width: int) -> list[str]:
-    """A stranger's text in one row or two."""
+def _two_rows(text: str, width: int) -> list[str]:
+    """Wrap text from someone else's journal into one row or two."""
     first, *more = wrap(clean(text[: 4 * width]), width)
     return [first, clip(" ".join(more), width)] if more else [first]

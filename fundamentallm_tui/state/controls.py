@@ -15,6 +15,7 @@ def possible(store: Store) -> dict[str, bool]:
         "pause": heard,
         "save": heard and not store.replayed,
         "stop": store.under_way and not store.stopping and not store.replayed,
+        "new_run": not store.under_way and store.folder is not None,
     }
 
 

@@ -90,8 +90,10 @@ def taken_folder(store: Store, config: Config) -> Path | None:
         return None  # there cannot be such a folder; `next_job` says why
 
 
-def by_setting(error: ConfigError) -> dict[str, str]:
-    """The words of each problem by the setting that it belongs to, whether a flag or a file named it."""
+def by_setting(error: UserError, default: str) -> dict[str, str]:
+    """Return each problem's text by its setting; `default`: the setting of an error that names none."""
+    if not isinstance(error, ConfigError):
+        return {default: str(error)}
     flags = {row.flag: name for name, row in SETTINGS.items()}
     return {flags.get(problem.name, problem.name): problem.text for problem in error.problems}
 

@@ -124,7 +124,7 @@ class Watched:
 
     @property
     def keys(self) -> str:
-        return str(self.main.bar.render())
+        return str(self.main.footer.render())
 
     async def until(self, what: Callable[[], object]) -> None:
         """Wait for something that other threads bring about."""
@@ -138,7 +138,7 @@ class Watched:
         """Press F5 and wait until the run trains."""
         before = len(self.runs)
         await self.pilot.press("f5")
-        await self.until(lambda: len(self.runs) > before and self.main.link is not None)
+        await self.until(lambda: len(self.runs) > before and self.main.reader is not None)
         self.run.begin(total=total, epochs=epochs)
         await self.until(lambda: "TRAINING" in self.status)
         return self.run

@@ -12,7 +12,7 @@ from fundamentallm.run.commands import COMMANDS, Pause, Resume, Sample, Stop
 from fundamentallm.run.events import JOURNAL, Answered, Intervention, Phase
 from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.screens.dialogs import Question
-from fundamentallm_tui.screens.runs import Wanted
+from fundamentallm_tui.screens.runs import RunChoice
 from fundamentallm_tui.state import replay
 from tests.conftest import file_contents
 from tests.tui.others import alive, both_sizes, evaluated, library, told
@@ -95,7 +95,7 @@ async def test_a_run_that_cannot_be_told_says_so(workshop: Any, make: Any) -> No
             seen.main.open_run(folder)
             await seen.until(lambda: "TRAINING" in seen.status)
             await seen.pilot.press("f6")
-            await seen.until(lambda: "The run cannot be told" in seen.main.log_view.text)
+            await seen.until(lambda: "The command was not sent" in seen.main.log_view.text)
             assert "TRAINING" in seen.status
 
 
@@ -205,7 +205,7 @@ async def test_a_replay_shows_the_whole_run_can_be_held_and_writes_nothing(
         await seen.until(lambda: seen.main.store.phase == "paused")
         await seen.pilot.press("f7", "f8", "ctrl+g", "H", "enter", "escape", "f6")
         await seen.until(lambda: "TRAINING" in seen.status)
-        seen.main.link.session._speed = 1e9
+        seen.main.reader.session._speed = 1e9
         await seen.until(lambda: "FINISHED" in seen.status)
         assert len(seen.main.store.train) == 40
         await seen.pilot.press("f5", "ctrl+q")
@@ -236,11 +236,11 @@ async def test_what_was_asked_of_a_run_that_is_being_started_reaches_no_other(
             start, ready = seen.main._start, threading.Event()
             monkeypatch.setattr(seen.main, "_start", lambda job: (ready.wait(30), start(job))[1])
             await seen.pilot.press("f5", "f8")
-            seen.main._run_chosen(Wanted("open", other))
+            seen.main._run_chosen(RunChoice("open", other))
             ready.set()
             await seen.until(lambda: seen.runs and seen.run.sent)
             assert isinstance(seen.run.sent[0], Stop) and told(other) == []
-            assert seen.main.link.session is seen.run and seen.main.store.folder == seen.run.folder
+            assert seen.main.reader.session is seen.run and seen.main.store.folder == seen.run.folder
             assert "is being started" in seen.main.log_view.text
 
 

@@ -232,7 +232,7 @@ async def test_an_attached_strangers_run_steers_neither_screen_nor_console(works
             await seen.pilot.pause(0.2)
             assert not STEERS & set(screen_text(seen.app))
         seen.main.open_run(folder)
-        await seen.until(lambda: seen.main.store.step == 3 and seen.main.link is not None and not seen.main.link.alive)
+        await seen.until(lambda: seen.main.store.step == 3 and seen.main.reader and not seen.main.reader.alive)
         await seen.pilot.pause(0.2)
         values = {name: cell.value for name, cell in seen.main.form.fields.cells.items()}
         assert (values["wandb"], values["log_dir"], values["tensorboard"]) == ("off", "runs", "on")

@@ -8,7 +8,8 @@ import pytest
 from textual.widgets import Input
 
 from fundamentallm.run.events import JOURNAL
-from fundamentallm_tui.screens.runs import Compare, Runs
+from fundamentallm_tui.screens.compare import Compare
+from fundamentallm_tui.screens.runs import Runs
 from tests.tui.others import alive, both_sizes, evaluated, library, screen_text, told
 
 

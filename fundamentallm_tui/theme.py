@@ -1,0 +1,62 @@
+"""The console's theme, and the styles of widgets that draw their own cells."""
+
+from rich.style import Style
+from textual.color import Color, ColorParseError
+from textual.theme import Theme
+from textual.widget import Widget
+
+CALM = Theme(
+    name="calm", dark=True,
+    background="#12161c", surface="#181d25", panel="#222933", foreground="#d4dae3",
+    primary="#7aa7e0", secondary="#5d7fa8", accent="#e8b363",
+    success="#8fc58a", warning="#e3c567", error="#e87878",
+    variables={
+        "text-accent": "#e8b363", "text-primary": "#7aa7e0", "text-success": "#8fc58a", "text-warning": "#e3c567",
+        "text-error": "#e87878",
+    },
+)  # fmt: skip
+FAINT = "$foreground 60%"  # for text that only explains
+
+
+class Styles:
+    """A widget's styles by the names of theme colours; each is made once for a theme.
+
+    Call it only while the widget is on a screen: before that there is no background to mix a colour with.
+    """
+
+    def __init__(self, widget: Widget) -> None:
+        self._widget = widget
+        self._known: dict[tuple[str, float, str, bool], Style] | None = None
+
+    def __call__(self, colour: str, strength: float = 1.0, paper: str = "", *, bold: bool = False) -> Style:
+        """Return the style of text.
+
+        Args:
+            colour: the name of a theme colour, such as "text-error".
+            strength: how much of the colour is left over the background, 0 to 1.
+            paper: the name of the background's colour; empty: the widget's own background, left unpainted.
+        """
+        if self._known is None:
+            self._known = {}
+            self._widget.app.theme_changed_signal.subscribe(self._widget, lambda _: self.forget())
+        key = (colour, strength, paper, bold)
+        if key not in self._known:
+            self._known[key] = self._make(*key)
+        return self._known[key]
+
+    def forget(self) -> None:
+        """Make every style anew: the background or the theme has changed."""
+        if self._known:
+            self._known.clear()
+
+    def _make(self, name: str, strength: float, paper: str, bold: bool) -> Style:
+        theme = self._widget.app.theme_variables
+        background = Color.parse(theme[paper]) if paper else self._widget.background_colors[1]
+        try:
+            colour = Color.parse(theme.get(name, name))
+        except ColorParseError:  # a text colour such as "auto 60%", or no colour at all
+            colour = Color.parse(theme["foreground"])
+        behind = background.rich_color if paper else None
+        if colour.ansi is not None:  # the terminal's own colours do not mix
+            return Style(color=colour.rich_color, bgcolor=behind, dim=strength < 0.7 or None, bold=bold or None)
+        return Style(color=background.blend(colour, strength).rich_color, bgcolor=behind, bold=bold or None)
