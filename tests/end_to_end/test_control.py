@@ -59,7 +59,7 @@ def test_an_attached_session_has_every_control_and_another_one_sees_who_did_what
     assert change.who == "ada"
     for setting, value, words in (
         ("learning_rat", 1, "learning_rat: no such setting; did you mean learning_rate?"),
-        ("model_dim", 32, "model_dim: cannot change while the run is under way; "),
+        ("model_dim", 32, "model_dim: cannot change during a run; "),
         ("learning_rate", "fast", "learning_rate: fast is not a number"),
         ("epochs", 0, "epochs: 0 is out of bounds"),
     ):
@@ -137,7 +137,7 @@ def test_what_a_shell_says_wrong_is_one_line(training: Any, run: Run, tmp_path: 
         ("set", "far", "learning_rat=1"): "far: learning_rat: no such setting; did you mean learning_rate?",
         ("set", "far", "learning_rate=fast"): "far: learning_rate: fast is not a number",
         ("set", "far", "learning_rate=-1"): "far: learning_rate: -1 is out of bounds; ",
-        ("set", "far", "model_dim=32"): "far: model_dim: cannot change while the run is under way; ",
+        ("set", "far", "model_dim=32"): "far: model_dim: cannot change during a run; ",
         ("set", "far", "epochs="): "far: epochs: ",
         ("sample", "far", "--prompt", "owl é"): "far: ",
         ("sample", "far", "--max-tokens=0"): "",

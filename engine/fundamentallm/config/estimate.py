@@ -1,6 +1,6 @@
-"""What a configuration will amount to, computed without torch and without training.
+"""The size of a run, computed without torch and without training.
 
-The rules of an epoch live here, so that the console's form and the corpus can never disagree.
+The rules of an epoch are here, so that the console's form and the corpus always agree.
 """
 
 from collections.abc import Sequence
@@ -12,21 +12,19 @@ from math import prod
 from fundamentallm.config.config import Config
 from fundamentallm.errors import UserError
 
-LONG_STEPS, LONG_OPERATIONS = 20_000, 2e16
-
 
 def split(tokens: int, val_split: float) -> int:
-    """How many tokens, from the start, are for training; the rest is for validation."""
-    return int((1 - Fraction(str(val_split))) * tokens)  # floats would lose a token here and there
+    """Count the tokens for training, from the start of the text; the rest is for validation."""
+    return int((1 - Fraction(str(val_split))) * tokens)  # as floats, 70 % of 90 tokens would be 62
 
 
 def count_windows(tokens: int, length: int, stride: int) -> int:
-    """Windows of `length` tokens (and one more to predict) in an epoch, whatever its phase; at least one."""
+    """Count the windows of `length` + 1 tokens in an epoch: the same number for every offset, at least one."""
     return max(1, (tokens - length - stride) // stride + 1)
 
 
 def choose_stride(config: Config, lengths: Sequence[int], tokens: int) -> int:
-    """`config.stride`, or the largest of T, T/2, T/4, T/8 that gives at least 40 steps an epoch, else T/8.
+    """Choose `config.stride`, or the largest of T, T/2, T/4, T/8 with at least 40 steps an epoch, else T/8.
 
     Args:
         lengths: of the documents; their first `tokens` tokens are for training.
@@ -63,30 +61,17 @@ def count_parameters(config: Config, vocab_size: int) -> int:
 
 
 def count_memory(config: Config, vocab_size: int) -> int:
-    """Bytes that training holds beside the program itself, roughly: weights, gradients, optimizer, activations."""
+    """Estimate the bytes of weights, gradients, optimizer and activations; the program itself is not included."""
     state = 4 * count_parameters(config, vocab_size) * (3 if config.optimizer == "muon" else 4)
-    layer = 19 * config.model_dim + 2 * config.ff_width  # numbers that the backward pass needs, a token
+    layer = 19 * config.model_dim + 2 * config.ff_width  # values per token that the backward pass needs
     token = 4 * (config.num_layers * layer + 4 * config.model_dim + 3 * vocab_size)
     return state + config.batch_size * config.max_seq_len * token
 
 
-def compiles(config: Config, device: str, parameters: int, total_steps: int) -> bool:
-    """Whether the loss of a run is computed by compiled code; from its size alone, so that a restart decides the same.
-
-    On two CPU cores compiling takes 14 to 26 s, and training is 5 to 12 % faster: see tests/benchmarks/RESULTS.md. It
-    should pay on a GPU, where a small model waits for its launches, and a large one for its memory, over `LONG_STEPS`
-    steps or `LONG_OPERATIONS` operations: guesses that nobody has measured.
-    """
-    if config.compile != "auto":
-        return config.compile == "always"
-    operations = 6 * parameters * config.effective_batch * config.max_seq_len * total_steps
-    return device == "cuda" and (total_steps >= LONG_STEPS or operations >= LONG_OPERATIONS)
-
-
 def spans(lengths: Sequence[int], tokens: int, length: int) -> list[tuple[int, int]]:
-    """From where to where the documents of a corpus reach in its first `tokens`; those without a window are left out.
+    """Find the start and end of each document within the first `tokens` of a corpus.
 
-    No window may cross from one document into the next.
+    Documents that are too short for a window are left out. No window crosses from one document into the next.
     """
     ends = list(accumulate(lengths))
     pairs = ((end - size, min(end, tokens)) for size, end in zip(lengths, ends, strict=True))
@@ -94,13 +79,13 @@ def spans(lengths: Sequence[int], tokens: int, length: int) -> list[tuple[int, i
 
 
 def count_all_windows(lengths: Sequence[int], tokens: int, length: int, stride: int) -> int:
-    """`count_windows` over the documents of a corpus."""
+    """Sum `count_windows` over the documents of a corpus."""
     return sum(count_windows(end - start, length, stride) for start, end in spans(lengths, tokens, length))
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The size of a run. `passes` is how often an epoch reads each training token; `memory` is in bytes, roughly."""
+    """The size of a run. `passes`: how often an epoch reads each training token; `memory`: estimated bytes."""
 
     parameters: int
     vocab_size: int
@@ -115,7 +100,7 @@ class Estimate:
 
 
 def estimate(config: Config, documents: Sequence[str]) -> Estimate:
-    """The size of the run that would train on `documents`.
+    """Estimate the size of a run that trains on `documents`.
 
     Raises:
         UserError: the text is too short for one window, or leaves nothing to validate on.
@@ -124,7 +109,7 @@ def estimate(config: Config, documents: Sequence[str]) -> Estimate:
 
 
 def estimate_size(config: Config, lengths: Sequence[int], vocab_size: int) -> Estimate:
-    """`estimate` for documents of which only these numbers are known."""
+    """Estimate from the lengths of the documents and the size of their vocabulary."""
     characters = sum(lengths)
     train = split(characters, config.val_split)
     held_out = characters - train

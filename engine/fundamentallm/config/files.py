@@ -1,7 +1,7 @@
-"""Presets and configuration files: YAML in and out, with the line of every value.
+"""Presets and configuration files: reading and writing YAML, with the line of every value.
 
-A preset is a configuration file with two more keys, `description` and `expected_time`. A person's own presets are
-found in the platform's configuration folder and win over shipped ones of the same name.
+A preset is a configuration file with two more keys, `description` and `expected_time`. The user's own presets are in
+the platform's configuration folder and replace shipped ones of the same name.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ ABOUT = ("description", "expected_time")
 
 @dataclass(frozen=True)
 class Preset:
-    """A named starting point."""
+    """A named configuration to start from."""
 
     name: str
     path: Path
@@ -31,12 +31,12 @@ class Preset:
 
 
 def preset_folders() -> tuple[Path, Path]:
-    """A person's own, then the shipped ones."""
+    """Return the folders of presets: the user's own, then the shipped one."""
     return user_config_path("fundamentallm") / "presets", shipped("presets")
 
 
 def preset_names() -> list[str]:
-    """Shipped ones first, from tiny to large, then a person's own by name."""
+    """List the presets: shipped ones from tiny to large, then the user's own by name."""
     own, ours = (sorted(path.stem for path in folder.glob("*.yaml") if path.is_file()) for folder in preset_folders())
     known = ["tiny", "small", "medium", "large"]
     ours.sort(key=lambda name: known.index(name) if name in known else len(known))
@@ -44,7 +44,8 @@ def preset_names() -> list[str]:
 
 
 def load_preset(name: str) -> Preset:
-    """
+    """Load a preset by its name.
+
     Raises:
         UserError: there is no such preset (the nearest is named), or its file is wrong.
     """
@@ -58,10 +59,10 @@ def load_preset(name: str) -> Preset:
 
 
 def load_config(path: Path) -> Layer:
-    """The values of a configuration file.
+    """Load the values of a configuration file.
 
     Raises:
-        UserError: it cannot be read or is not YAML. What is wrong with single values is said when it is resolved.
+        UserError: it cannot be read or is not YAML. Problems of single values are raised when it is resolved.
     """
     values, places, problems = _read(path)
     for key in ABOUT:
@@ -70,14 +71,14 @@ def load_config(path: Path) -> Layer:
 
 
 def to_yaml(config: Config) -> str:
-    """A configuration file that `load_config` reads back to the same configuration."""
+    """Write a configuration file that `load_config` reads back to the same configuration."""
     lines = ["# A complete configuration of fundamentallm; use it with --config."]
     group = ""
     for name, value in to_dict(config).items():
         if SETTINGS[name].group != group:
             group = SETTINGS[name].group
             lines.append(f"\n# {group}")
-        # PyYAML takes U+0085 and its like for line ends when it reads them back, unless they are escaped
+        # unless it is escaped, PyYAML reads U+0085 back as a line end
         readable = all(str(item).isprintable() for item in (value if isinstance(value, list) else [value]))
         text = yaml.safe_dump({name: value}, allow_unicode=readable, width=1000, default_flow_style=False)
         lines.append(text.rstrip())
@@ -85,7 +86,7 @@ def to_yaml(config: Config) -> str:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, str], tuple[Problem, ...]]:
-    """Values by key, "file, line N" by key, and what is wrong with single lines."""
+    """Read values by key, "file, line N" by key, and the problems of single lines."""
     try:
         with open_regular_file(path) as file:
             raw = file.read(MAX_CONFIG_BYTES + 1)
@@ -106,9 +107,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, str], tuple[Problem, ..
     if root is None:
         return {}, {}, ()
     if not isinstance(root, yaml.MappingNode):
-        raise UserError(f"{path}, line 1: must be settings, one 'name: value' a line")
+        raise UserError(f"{path}, line 1: must be settings, one 'name: value' on each line")
     if len(root.value) > MAX_CONFIG_ENTRIES:
-        raise UserError(f"{path}: has more than {MAX_CONFIG_ENTRIES} settings, which no configuration has")
+        raise UserError(f"{path}: has more than {MAX_CONFIG_ENTRIES} settings, more than there are")
     values: dict[str, Any] = {}
     places: dict[str, str] = {}
     problems = []
@@ -121,16 +122,16 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, str], tuple[Problem, ..
         places[key] = place
         try:
             values[key] = _value(key, value_node)
-        except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:  # PyYAML lets all of them through
+        except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:  # PyYAML raises all of them
             words = str(getattr(error, "problem", error)).split("\n")[0]
             problems.append(Problem(key, f"cannot be used: {words[:200]}", place))
     return values, places, tuple(problems)
 
 
 def _value(key: str, node: yaml.Node) -> Any:
-    """What a node says. Lists of lists are not looked into: with aliases, ten lines may stand for a billion items."""
+    """Convert a node. Lists of lists are refused unread: with aliases, ten lines may stand for a billion items."""
     if isinstance(node, yaml.ScalarNode) and key in ABOUT:
-        return str(node.value)[:MAX_SETTING_CHARS]  # words, also where they look like a number
+        return str(node.value)[:MAX_SETTING_CHARS]  # text, also where it looks like a number
     listed = isinstance(node, yaml.SequenceNode) and key in SETTINGS and SETTINGS[key].kind is tuple
     items = node.value if listed else [node]
     if not all(isinstance(item, yaml.ScalarNode) for item in items):

@@ -1,27 +1,37 @@
-"""How a setting describes itself: type, bounds, words for people. Knows no particular setting.
+"""What a setting is: type, bounds, help. Knows no particular setting.
 
 A field of a frozen dataclass is declared with `setting(...)`; `table(cls)` reads the declarations back. The command
 line, the console's form, YAML files and validation are all made from that one table.
 """
 
+from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, get_args, get_type_hints
 
 from fundamentallm.errors import UserError
 from fundamentallm.untrusted import MAX_PATHS_CHARS, MAX_PRINTED_INTEGER, MAX_SETTING_CHARS
 
+KINDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    tuple: "a path or a list of paths",
+}
+BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
 
 @dataclass(frozen=True)
 class Setting:
     """One row of the table.
 
-    `live` settings may change while a run is under way; `fixed` ones belong to the saved state (a matrix's width, the
-    place in an epoch) and cannot change when a run is resumed.
+    A `live` setting may change during a run. A `fixed` one belongs to the saved state (the width of a matrix, the
+    position in an epoch) and cannot change when a run is resumed.
     """
 
     name: str
     kind: type  # bool, int, float, str, or tuple for a list of paths
-    optional: bool  # None means "chosen by the program"
+    optional: bool  # None: the program chooses
     default: Any
     help: str
     group: str = ""
@@ -35,7 +45,7 @@ class Setting:
     choices: tuple[str, ...] = ()
     live: bool = False
     fixed: bool = False
-    auto: str = ""  # what None stands for, in words
+    auto: str = ""  # what None means
 
     @property
     def flag(self) -> str:
@@ -43,29 +53,29 @@ class Setting:
 
     @property
     def bounds(self) -> str:
-        """The allowed range in words: "above 0, at most 1"."""
+        """The allowed range: "above 0, at most 1"."""
         parts = (("above", self.above), ("at least", self.at_least), ("below", self.below), ("at most", self.at_most))
-        return ", ".join(f"{words} {limit:,}" for words, limit in parts if limit is not None)
+        return ", ".join(f"{name} {limit:,}" for name, limit in parts if limit is not None)
 
     def parse(self, raw: Any) -> Any:
-        """A value of this setting from what YAML, a flag or a form gave.
+        """Convert what a YAML file, a flag or a form has to a value of this setting.
 
         Raises:
             UserError: it is of another type or out of bounds; the message does not name the setting.
         """
-        if raw is False and self.auto == "off":  # as YAML reads the word
+        if raw is False and self.auto == "off":  # YAML reads `off` as False
             return None
         if raw is None or (isinstance(raw, str) and raw.strip().lower() in ("", "auto", "none", self.auto or "auto")):
             if self.optional:
                 return None
             if raw is None or not raw.strip():
-                raise UserError(f"needs a value; {self._wanted()}")
-        value = self._typed(raw)
+                raise UserError(f"needs a value; {self._expected()}")
+        value = self._convert(raw)
         self._check(value)
         return value
 
-    def _typed(self, raw: Any) -> Any:
-        wrong = UserError(f"{_shown(raw)} is not {self._wanted()}")
+    def _convert(self, raw: Any) -> Any:
+        wrong = UserError(f"{_shown(raw)} is not {self._expected()}")
         if self.kind is tuple:
             items = [raw] if isinstance(raw, str) else raw
             if not isinstance(items, (list, tuple)) or not all(isinstance(item, str) for item in items):
@@ -76,10 +86,10 @@ class Setting:
         if not isinstance(raw, (bool, int, float, str)):
             raise wrong
         if self.kind is bool:
-            words = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
-            if not isinstance(raw, bool) and _shown(raw).strip().lower() not in words:
+            value = raw if isinstance(raw, bool) else BOOLEANS.get(_shown(raw).strip().lower())
+            if value is None:
                 raise wrong
-            return raw if isinstance(raw, bool) else words[_shown(raw).strip().lower()]
+            return value
         if isinstance(raw, bool) or (self.kind is str and isinstance(raw, int) and abs(raw) >= MAX_PRINTED_INTEGER):
             raise wrong
         if self.kind is str:
@@ -109,24 +119,17 @@ class Setting:
         if outside:
             raise UserError(f"{_shown(value)} is out of bounds; it must be {self.bounds}")
 
-    def _wanted(self) -> str:
-        kinds = {
-            int: "a whole number",
-            float: "a number",
-            bool: "true or false",
-            str: "text",
-            tuple: "a path or a list of paths",
-        }
-        return kinds[self.kind] + (f", {self.bounds}" if self.bounds else "")
+    def _expected(self) -> str:
+        return KINDS[self.kind] + (f", {self.bounds}" if self.bounds else "")
 
 
 def setting(default: Any, **description: Any) -> Any:
-    """A dataclass field that describes itself; the keywords are those of `Setting`."""
+    """Declare a dataclass field as a setting; the keywords are those of `Setting`."""
     return field(default=default, metadata={"setting": description})
 
 
 def table(cls: type) -> dict[str, Setting]:
-    """The settings that a dataclass declares, in their order."""
+    """Read the settings that a dataclass declares, in their order."""
     hints = get_type_hints(cls)
     rows = {}
     for f in fields(cls):
@@ -143,9 +146,9 @@ def table(cls: type) -> dict[str, Setting]:
     return rows
 
 
-def closest(word: str, known: "tuple[str, ...] | list[str]") -> str | None:
-    """The known word that was probably meant, if any is near."""
-    from difflib import get_close_matches  # 5 ms that only a mistake has to pay
+def closest(word: str, known: Sequence[str]) -> str | None:
+    """Find the known word that the user probably meant."""
+    from difflib import get_close_matches  # takes 5 ms to import, and only a mistake needs it
 
     found = get_close_matches(word, known, n=1, cutoff=0.6)
     return found[0] if found else None
@@ -154,7 +157,7 @@ def closest(word: str, known: "tuple[str, ...] | list[str]") -> str | None:
 def _shown(raw: Any) -> str:
     if isinstance(raw, int) and abs(raw) >= MAX_PRINTED_INTEGER:
         return "an enormous number"
-    if isinstance(raw, (dict, set, list, tuple)):  # a few lines may stand for more items than there is memory
+    if isinstance(raw, (dict, set, list, tuple)):  # with YAML's aliases, ten lines may stand for a billion items
         return "such a mapping" if isinstance(raw, dict) else "such a list"
     text = f"{raw:g}" if isinstance(raw, float) else str(raw)
     return text if len(text) <= 60 else text[:59] + "…"

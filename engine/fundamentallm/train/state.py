@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from fundamentallm.config.config import Config, changed_when_resuming, to_dict
-from fundamentallm.config.estimate import compiles, estimate, spans
+from fundamentallm.config.estimate import estimate, spans
 from fundamentallm.data.corpus import Corpus, fingerprint
 from fundamentallm.data.text import read_texts
 from fundamentallm.data.tokenizer import Tokenizer
@@ -117,7 +117,7 @@ def build_state(job: RunSpec) -> TrainState:
         model = Transformer(config, len(tokenizer)).to(device)
         optimizer = Optimizer(model, config.optimizer)
     precision = Precision(device, config.mixed_precision)
-    compiled = compiles(config, device.type, size.parameters, size.total_steps)
+    compiled = config.compile == "always"
     if saved is not None and "compile" not in asked:
         compiled = saved.compiled
     parts = TrainState(

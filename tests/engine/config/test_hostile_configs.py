@@ -1,4 +1,4 @@
-"""Configurations and presets from strangers: whatever stands in them, one line a problem, soon, and nothing runs."""
+"""Someone else's configurations and presets: one short line a problem, soon, and nothing runs."""
 
 import os
 from collections.abc import Callable
@@ -57,12 +57,13 @@ FILES = {
     "a list": "- a",
     "too large": "#" * (MAX_CONFIG_BYTES + 1),
     "an unknown alias": "seed: *a",
+    "an open mapping": "seed: {a: 1",
 }  # fmt: skip
 
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of its own, whose `own` holds a person's presets."""
+    """A folder of its own, whose `own` holds the user's presets."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own").mkdir()
     shipped = presets.preset_folders()[1]
@@ -93,12 +94,6 @@ def test_a_hostile_file_is_refused_in_short_lines_that_name_it(
     assert not Path("ran").exists()
 
 
-def test_bytes_that_are_no_text_and_folders_are_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("c.yaml").write_bytes(b"data: \xff\xfe")
-    assert told(["config", "show", "--config", "c.yaml"], capsys) == ["c.yaml: is not a UTF-8 text file"]
-    assert told(["config", "show", "--config", "."], capsys) == [".: cannot be read: Is a directory"]
-
-
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
 def test_a_pipe_or_a_device_is_no_configuration_and_no_preset(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, make in (("pipe", os.mkfifo), ("zero", lambda path: os.symlink("/dev/zero", path))):
@@ -112,14 +107,14 @@ def test_a_pipe_or_a_device_is_no_configuration_and_no_preset(here: Path, capsys
     assert preset_names() == ["tiny", "small", "medium", "large"]
 
 
-def test_a_presets_words_may_look_like_numbers_and_are_bounded(here: Path) -> None:
+def test_the_text_of_a_preset_may_look_like_numbers_and_are_bounded(here: Path) -> None:
     Path("own", "mine.yaml").write_text(f"description: 0x{'f' * 9000}\nexpected_time: 10\n")
     preset = load_preset("mine")
     assert len(preset.description) == 4096 and preset.expected_time == "10"
     resolve(preset.layer)
 
 
-def test_names_and_words_of_presets_do_not_command_the_terminal(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_and_text_of_presets_do_not_command_the_terminal(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     evil = "a\u202eb\u200b\x1b[2J"
     Path("own", f"{evil}.yaml").write_text('description: "\\e]52;c;AAAA\\a\\u202e\\u0085x"\ndevice: "\\e[2J"\n')
     assert main(["presets"]) == 0 and main(["presets", evil]) == 0 and main(["config", "show", "--preset", evil]) == 0
@@ -151,7 +146,7 @@ def test_values_of_any_kind_make_a_configuration_or_lines(values: dict[str, Any]
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_a_number_that_python_does_not_print_is_refused_in_words(name: str) -> None:
+def test_a_number_that_python_does_not_print_is_refused(name: str) -> None:
     for value in (10**5000, -(10**5000), [10**5000]):
         with pytest.raises(UserError, match=r"an enormous number|such a list"):
             resolve(Layer({name: value}))
@@ -162,7 +157,7 @@ def test_any_yaml_makes_a_configuration_or_lines(data: st.DataObject, tmp_path_f
     path = tmp_path_factory.mktemp("c") / "c.yaml"
     names = st.sampled_from([*SETTINGS, "description"])
     kinds: list[Callable[[], str]] = [
-        lambda: data.draw(st.text()),
+        lambda: data.draw(st.text() | st.binary().map(lambda raw: raw.decode("latin-1"))),
         lambda: yaml.dump(data.draw(st.dictionaries(names, SCALARS | st.lists(st.text())))),
         lambda: "\n".join(f"{data.draw(names)}: {data.draw(FRAGMENTS)}" for _ in range(4)),
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""A compiled loss: chosen from the size of a run, tried before it is trusted, and the same bits after a restart."""
+"""A compiled loss: chosen by the user, tried before it is trusted, and the same bits after a restart."""
 
 import shutil
 from collections.abc import Callable
@@ -9,29 +9,12 @@ import pytest
 import torch
 
 from fundamentallm.config.config import Config
-from fundamentallm.config.estimate import compiles
 from fundamentallm.run import events
 from fundamentallm.run.commands import Stop
 from fundamentallm.train.checkpoint import load
 from fundamentallm.train.checkpoint import save as save_checkpoint
 
 needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler")
-
-
-@pytest.mark.parametrize(
-    ("compile", "device", "parameters", "steps", "wanted"),
-    [
-        ("auto", "cpu", 10**8, 10**6, False),
-        ("auto", "cuda", 10**5, 19_999, False),
-        ("auto", "cuda", 10**5, 20_000, True),
-        ("auto", "cuda", 10**9, 1000, True),
-        ("auto", "mps", 10**9, 10**6, False),
-        ("always", "cpu", 1, 1, True),
-        ("never", "cuda", 10**9, 10**6, False),
-    ],
-)
-def test_the_size_of_a_run_alone_decides(compile: str, device: str, parameters: int, steps: int, wanted: bool) -> None:
-    assert compiles(Config(compile=compile), device, parameters, steps) is wanted
 
 
 @needs_compiler
