@@ -20,28 +20,30 @@ from fundamentallm.config.files import load_preset
 from fundamentallm.data.corpus import Corpus
 from fundamentallm.data.tokenizer import Tokenizer
 from fundamentallm.model.transformer import Transformer
+from fundamentallm.train.checkpoint import Counters
 from fundamentallm.train.device import Precision
 from fundamentallm.train.optimizer import Optimizer
+from fundamentallm.train.state import TrainState
 from fundamentallm.train.step import TrainStep
 
 VOCABULARY = "".join(chr(code) for code in range(33, 98))
 
 
-def corpus_of(config: Config) -> tuple[Corpus, int]:
+def corpus_of(config: Config) -> tuple[Corpus, Tokenizer]:
     dice = torch.Generator().manual_seed(0)
     text = "".join(VOCABULARY[i] for i in torch.randint(len(VOCABULARY), (100_000,), generator=dice).tolist())
     tokenizer = Tokenizer.fit(text)
-    return Corpus([text], tokenizer, config, torch.device("cpu")), len(tokenizer)
+    return Corpus([text], tokenizer, config, torch.device("cpu")), tokenizer
 
 
 class Ours:
-    def __init__(self, config: Config, corpus: Corpus, vocab_size: int) -> None:
-        model = Transformer(config, vocab_size)
-        precision = Precision(torch.device("cpu"), False)
-        self.step = TrainStep(model, Optimizer(model, config.optimizer), corpus, config, precision)
+    def __init__(self, config: Config, corpus: Corpus, tokenizer: Tokenizer) -> None:
+        model, device = Transformer(config, len(tokenizer)), torch.device("cpu")
+        optimizer, precision = Optimizer(model, config.optimizer), Precision(device, False)
+        self.step = TrainStep(TrainState(config, Counters(), tokenizer, corpus, model, optimizer, device, precision))
 
     def __call__(self, step: int) -> None:
-        self.step(step, 1e-3)
+        self.step(step)
 
 
 class GPT2:
@@ -79,13 +81,13 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="also ours, compiled")
     options = parser.parse_args()
     config = resolve(load_preset(options.preset).layer, flags_layer({"mixed_precision": False, "dropout": 0.1}))
-    corpus, vocab_size = corpus_of(config)
+    corpus, tokenizer = corpus_of(config)
     rows: dict[str, Callable[[int], None]] = {
-        "fundamentallm": Ours(config, corpus, vocab_size),
-        "transformers": GPT2(config, corpus, vocab_size),
+        "fundamentallm": Ours(config, corpus, tokenizer),
+        "transformers": GPT2(config, corpus, len(tokenizer)),
     }
     if options.compile:
-        compiled, started = Ours(config, corpus, vocab_size), time.perf_counter()
+        compiled, started = Ours(config, corpus, tokenizer), time.perf_counter()
         if why := compiled.step.compile(0):
             parser.exit(1, f"cannot compile: {why}\n")
         rows["compiled"] = compiled

@@ -9,7 +9,7 @@ from typing import Any
 from fundamentallm.run import events
 from fundamentallm.run.commands import Command, Set
 from fundamentallm.run.journal import read_journal, send_command
-from fundamentallm.train.trainer import Trainer
+from fundamentallm.train.control import Control
 from tests.torture.bench import Bench, Options, Prepare, Row, at_steps
 from tests.torture.equal import finish
 from tests.torture.instants import cases, struck
@@ -55,12 +55,12 @@ def acting(run: Path, changes: Changes, without: frozenset[str] = NONE, *, aloud
                 else:
                     send_command(run, command)
 
-        def listen(self: Trainer) -> list[Command]:
+        def read(self: Control) -> list[Command]:
             said: list[Command] = [*heard]
             heard.clear()
             return said + hear(self)
 
-        hear, Trainer._heard = Trainer._heard, listen  # type: ignore[method-assign]
+        hear, Control.read = Control.read, read  # type: ignore[method-assign]
         at_steps({step: lambda step=step: say(step) for step in changes})  # type: ignore[misc]
 
     return prepare

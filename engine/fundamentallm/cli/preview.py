@@ -38,22 +38,22 @@ def lines(job: RunSpec, *, overwrite: bool) -> list[str]:
         f"memory          about {size.memory / 2**20:,.0f} MiB beside the program itself",
         f"time            about {words(seconds)}, judging by a few small steps here",
     ]
-    return [plain(line) for line in [*told, *parts.notices, *parts.warnings]]
+    return [plain(line) for line in [*told, *parts.origin.notices, *parts.origin.warnings]]
 
 
 def seconds_per_step(job: RunSpec) -> float:
     """The time of one step, from some of a few windows; the model that takes them is thrown away."""
-    parts = build_state(job)
-    config = replace(parts.config, batch_size=min(PROBED, parts.config.batch_size), accumulation_steps=1)
-    corpus = Corpus(read_texts(config.data), parts.tokenizer, config, parts.device)
-    step = TrainStep(parts.model, parts.optimizer, corpus, config, parts.precision)
+    state = build_state(job)
+    batch_size = min(PROBED, state.config.batch_size)
+    config = replace(state.config, batch_size=batch_size, accumulation_steps=1, learning_rate=0.0)
+    corpus = Corpus(read_texts(config.data), state.tokenizer, config, state.device)
+    step = TrainStep(replace(state, config=config, corpus=corpus))
     times = []
     for i in range(4):  # the first one warms up
         started = time.perf_counter()
-        loss, _ = step(i % corpus.steps_per_epoch, 0.0)
-        loss.item()
+        step(i % corpus.steps_per_epoch).loss.item()
         times.append(time.perf_counter() - started)
-    return min(times) * parts.config.effective_batch / config.batch_size
+    return min(times) * state.config.effective_batch / batch_size
 
 
 def words(seconds: float) -> str:

@@ -1,6 +1,6 @@
-"""When and under which names a run is saved, and what is said about it.
+"""When and under which names a run is saved, and which of its checkpoints is the newest valid one.
 
-A save that fails is loud and survivable: an event, and the next one tries again.
+A save that fails is reported and survived: the next one tries again.
 """
 
 import re
@@ -26,100 +26,148 @@ if TYPE_CHECKING:  # it is built from the latest checkpoint, which is found here
 
 INTERVAL = 60.0  # seconds between saves of last.pt, at least, unless `save_every` says otherwise
 EPOCH = "checkpoint_epoch_{}.pt"
-HAND = "checkpoint_step_{}.pt"
+MANUAL = "checkpoint_step_{}.pt"  # the user asked for it; never removed by the program
 KINDS = {LAST: "last", BEST: "best", FINAL: "final"}
 
 
 class CheckpointManager:
-    """Saves `parts` into `folder`. `unsaved` says why the newest attempt failed; empty when it did not."""
+    """Saves the state of a run into its folder.
 
-    def __init__(self, parts: "TrainState", folder: Path, journal: Journal, say: Callable[[Event], None]) -> None:
-        self._parts, self._folder, self._journal, self._say = parts, folder, journal, say
-        self.unsaved = ""
-        self._steps: dict[str, int] = {}  # by name, of the state under it
-        self._failed: dict[str, int] = {}  # by name, of the state that it should have had
-        self._saved_at, self._took = time.monotonic(), 0.0
-        for left in folder.glob(".*.*.tmp"):
+    Attributes:
+        why_unsaved: why the newest attempt failed; empty if it did not.
+    """
+
+    def __init__(self, state: "TrainState", spec: RunSpec, journal: Journal, emit: Callable[[Event], None]) -> None:
+        self._state, self._spec, self._folder = state, spec, spec.folder
+        self._journal, self._emit = journal, emit
+        self.why_unsaved = ""
+        self._saved: dict[str, int] = {}  # the step of the state that each name was given to
+        self._failed: dict[str, int] = {}  # the step of the state that each name should have been given to
+        self._saved_at, self._took = time.monotonic(), 0.0  # of the last save, in seconds
+        self._best_loss = self._loss_of_best()
+        for leftover in self._folder.glob(".*.*.tmp"):  # of a process that was killed while it saved
             with suppress(OSError):
-                left.unlink(missing_ok=True)  # by a process that was killed while it saved
+                leftover.unlink(missing_ok=True)
 
-    def warn(self) -> str:
-        """What a person should know about the room that this run's checkpoints will need; empty if there is enough."""
-        parts = self._parts
-        tensors = (*parts.model.state_dict().values(), *parts.optimizer.state_dict().values())
-        state = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-        kept = parts.config.keep_checkpoints or parts.config.epochs
-        needed, free = state * (kept + 3), shutil.disk_usage(self._folder).free
+    def describe_lack_of_space(self) -> str:
+        """Return a warning if the disk has less room than this run's checkpoints will need; else an empty string."""
+        tensors = (*self._state.model.state_dict().values(), *self._state.optimizer.state_dict().values())
+        one = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        kept = self._state.config.keep_checkpoints or self._state.config.epochs
+        needed, free = one * (kept + 3), shutil.disk_usage(self._folder).free
         if needed <= free:
             return ""
-        words = f"the checkpoints of this run will need about {format_size(needed)} and {format_size(free)} are free"
-        return words if kept == 1 else f"{words}; --keep-checkpoints 1 keeps only the newest epoch's"
+        text = f"the checkpoints of this run will need about {format_size(needed)} and {format_size(free)} are free"
+        return text if kept == 1 else f"{text}; --keep-checkpoints 1 keeps only the newest epoch's"
 
     def has(self, name: str) -> bool:
-        """Whether the state of now was written under `name`."""
-        return self._steps.get(name) == self._parts.counters.step
+        """Whether this process saved the present state under `name`."""
+        return self._saved.get(name) == self._state.step
 
     @property
-    def owed(self) -> list[str]:
-        """Names under which the state of now should have been written and was not."""
-        return [name for name, step in self._failed.items() if step == self._parts.counters.step]
+    def pending(self) -> list[str]:
+        """Names under which the present state should have been saved and was not: the save failed."""
+        return [name for name, step in self._failed.items() if step == self._state.step]
 
     @property
     def due(self) -> bool:
-        """Whether it is time for last.pt."""
-        every = self._parts.config.save_every
+        """Whether it is time to save last.pt. Without `save_every`, saving takes at most a fiftieth of the time."""
+        every = self._state.config.save_every
         if every:
-            return self._parts.counters.step % every == 0
+            return self._state.step % every == 0
         return time.monotonic() - self._saved_at >= max(INTERVAL, 50 * self._took)
 
+    def names_at_start(self) -> list[str]:
+        """Return the names to save the first state under, so that there is always something to resume from.
+
+        A process that was killed during a save may have renamed some of its files and others not.
+        """
+        state, source = self._state, self._state.origin.checkpoint
+        names, counters = [LAST], state.counters
+        if source is None:
+            return names
+        if self._spec.auto and state.step and not counters.epoch_tokens:
+            names.append(EPOCH.format(state.epoch))
+        best, on_disk = counters.best_val_loss, self._best_loss
+        missing = on_disk is None or (best is not None and best <= on_disk)
+        if self._spec.auto and counters.best_step == state.step and missing:
+            names.append(BEST)
+        paths = {name: self._folder / name for name in names}
+        return [name for name, path in paths.items() if not (path.exists() and path.samefile(source))]
+
+    def names_after_evaluation(self, *, best: bool) -> list[str]:
+        """Return the names to save the state under after an evaluation; `best`: it has the lowest loss so far."""
+        state, loss = self._state, self._state.counters.val_loss
+        assert loss is not None
+        # Not `best` alone: the last attempt to write best.pt may have failed, or the run resumed from an earlier state.
+        improves = self._best_loss is None or loss < self._best_loss or (best and loss == self._best_loss)
+        names = [BEST] if improves else []
+        if state.epoch_ended:
+            names = [LAST, EPOCH.format(state.epoch), *names]
+            return [*names, FINAL] if state.end_reason else names
+        return [LAST, *names] if self.due else names
+
     def save(self, names: list[str]) -> bool:
-        """Write the state of now under every name; what was said before is on the disk first. False: not all are."""
-        step, started = self._parts.counters.step, time.monotonic()
+        """Save the present state under every name, after the journal is on the disk up to here.
+
+        A checkpoint whose losses the journal lacks would leave a gap in the curves of the resumed run.
+
+        Returns:
+            Whether every name was saved. Why not, is emitted.
+        """
+        step, started = self._state.step, time.monotonic()
         try:
             self._journal.sync()
-            self._parts.counters.said = self._journal.events_written
-            written, failed = save(self._parts.checkpoint(), self._folder, names)
+            self._state.counters.said = self._journal.events_written
+            written, failed = save(self._state.checkpoint(), self._folder, names)
         except OSError as error:
             written, failed = 0, dict.fromkeys(names, error.strerror or str(error))
-        self.unsaved = next(iter(failed.values()), "")
+        self.why_unsaved = next(iter(failed.values()), "")
         self._saved_at = time.monotonic()
         for name, why in failed.items():
             self._failed[name] = step
-            self._say(CheckpointFailed(step=step, path=name, kind=_kind(name), why=why))
+            self._emit(CheckpointFailed(step=step, path=name, kind=_kind(name), why=why))
         done = [name for name in names if name not in failed]
         if not done:
             return False
         self._took = time.monotonic() - started
-        if BEST in done:  # also where the process before this one did not come to it
-            self._parts.best_on_disk = self._parts.counters.val_loss
+        if BEST in done:
+            self._best_loss = self._state.counters.val_loss
         for name in done:
-            self._steps[name] = step
+            self._saved[name] = step
             self._failed.pop(name, None)
-            self._say(
-                CheckpointSaved(step=step, path=name, kind=_kind(name), bytes=written, seconds=round(self._took, 3))
-            )
-        with suppress(OSError):  # they only take up room; the next save tries again
+            seconds = round(self._took, 3)
+            self._emit(CheckpointSaved(step=step, path=name, kind=_kind(name), bytes=written, seconds=seconds))
+        with suppress(OSError):  # old checkpoints only take up room; the next save tries again
             self._remove_old()
         return not failed
 
+    def _loss_of_best(self) -> float | None:
+        """The validation loss of best.pt, which a run that resumed from an earlier state must not replace by a worse.
+
+        The counters do not tell: they stay as they were saved, or the end of a run by early stopping would depend on
+        what its folder holds.
+        """
+        if self._state.origin.checkpoint is None:
+            return None
+        try:
+            return load(self._folder / BEST).progress().best_val_loss
+        except UserError:  # missing, or damaged: nothing to protect
+            return self._state.counters.best_val_loss
+
     def _remove_old(self) -> None:
-        """Of the epochs up to now: later ones are another history's, which a resumed run has left behind."""
-        keep, done = (
-            self._parts.config.keep_checkpoints,
-            self._parts.counters.step // self._parts.corpus.steps_per_epoch,
-        )
-        if keep:
-            numbers = sorted(
-                int(found[1])
-                for path in self._folder.iterdir()
-                if (found := re.fullmatch(r"checkpoint_epoch_(\d+)\.pt", path.name)) and int(found[1]) <= done
-            )
-            for number in numbers[:-keep]:
-                (self._folder / EPOCH.format(number)).unlink(missing_ok=True)
+        """Remove the oldest epochs beyond `keep_checkpoints`. Those later than now belong to a history left behind."""
+        keep, done = self._state.config.keep_checkpoints, self._state.step // self._state.corpus.steps_per_epoch
+        if not keep:
+            return
+        found = (re.fullmatch(r"checkpoint_epoch_(\d+)\.pt", path.name) for path in self._folder.iterdir())
+        epochs = sorted(int(match[1]) for match in found if match)
+        for epoch in [epoch for epoch in epochs if epoch <= done][:-keep]:
+            (self._folder / EPOCH.format(epoch)).unlink(missing_ok=True)
 
 
 def latest_valid_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
-    """The checkpoint of a folder that was written last and is valid, and what is wrong with newer ones.
+    """Find the checkpoint of a folder that was written last and is valid, and what is wrong with newer ones.
 
     The number of events in the journal when it was saved tells which is newer: a copy of a folder may have lost the
     files' times. States that the user left behind, by resuming from an earlier one, come last.
@@ -143,36 +191,6 @@ def latest_valid_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
             continue
         return path, [f"{error}; an older one is used" for error in damaged]
     return None, [*damaged, "no checkpoint is valid: the run begins anew"] if damaged else []
-
-
-def names_without_this_state(parts: "TrainState", job: RunSpec) -> list[str]:
-    """Names that the state at a run's start should have: from now on there is always something to go on from.
-
-    A save that was cut short has renamed some of its files and others not.
-    """
-    counters, source = parts.counters, parts.resumed_from
-    if source is None:
-        return [LAST]
-    names = [LAST]
-    if job.auto and counters.step and not counters.epoch_tokens:
-        names.append(EPOCH.format(parts.epoch))
-    if job.auto and counters.best_step == counters.step and _best_is_owed(parts):
-        names.append(BEST)
-    return [name for name in names if not _same_file(job.folder / name, source)]
-
-
-def _best_is_owed(parts: "TrainState") -> bool:
-    """Whether best.pt is not there, or of an earlier and worse state."""
-    disk, best = parts.best_on_disk, parts.counters.best_val_loss
-    return disk is None or (best is not None and best <= disk)
-
-
-def _same_file(a: Path, b: Path) -> bool:
-    """Whether two names are of one file."""
-    try:
-        return a.samefile(b)
-    except OSError:
-        return False
 
 
 def _kind(name: str) -> str:

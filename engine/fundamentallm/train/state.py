@@ -1,55 +1,78 @@
-"""From a job to everything that training needs: text, tokenizer, model, optimizer, counters. Trains nothing."""
+"""The state of a run in training: everything that a step reads or changes.
+
+- `TrainState` alone owns the settings and the counters. Whoever needs one reads it here when it is needed, so that a
+  setting which is changed while the run trains reaches everything at once.
+- `build_state` makes one, anew or from a checkpoint.
+- Trains nothing, emits nothing, writes nothing.
+"""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from fundamentallm.config.config import Config, changed_when_resuming, to_dict
-from fundamentallm.config.estimate import estimate, spans
+from fundamentallm.config.estimate import Estimate, estimate, spans
 from fundamentallm.data.corpus import Corpus, fingerprint
 from fundamentallm.data.text import read_texts
 from fundamentallm.data.tokenizer import Tokenizer
 from fundamentallm.errors import NothingToDo, UserError
 from fundamentallm.model.transformer import Transformer
 from fundamentallm.run.events import Intervention
-from fundamentallm.run.folder import BEST, check_log_dir
-from fundamentallm.run.history import read_history
+from fundamentallm.run.folder import check_log_dir
+from fundamentallm.run.history import RunHistory, read_history
 from fundamentallm.run.spec import RunSpec, stay_inside
 from fundamentallm.train.checkpoint import Checkpoint, Counters, load
 from fundamentallm.train.checkpoints import latest_valid_checkpoint
 from fundamentallm.train.device import Precision, choose_device, free_memory, hardware, is_out_of_memory
-from fundamentallm.train.health import out_of_memory
+from fundamentallm.train.health import advise_out_of_memory
 from fundamentallm.train.optimizer import Optimizer
-from fundamentallm.train.schedule import warmup
+from fundamentallm.train.schedule import learning_rate, warmup
 
-FAITHFUL = "goes on faithfully, not to the same bits"
+if TYPE_CHECKING:  # metrics are made of a step's results, and a step is taken on a state
+    from fundamentallm.train.metrics import StepMetrics
+
+NOT_SAME_BITS = "the run resumes, but not to the same bits"
+
+
+@dataclass
+class Origin:
+    """How a state came about, and what the user should know about that."""
+
+    checkpoint: Path | None = None  # the one that the run was resumed from
+    changes: dict[str, Any] = field(default_factory=dict)  # settings that the resuming command changed
+    interventions: list[Intervention] = field(default_factory=list)  # a killed process's changes, to be repeated
+    notices: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass
 class TrainState:
-    """The parts of a run. `notices` are what people should know about how they came out, `warnings` what they must."""
+    """Settings, counters, and all that computes: the one copy that everybody reads."""
 
+    # how far the run is, and the settings as they are now: `change` is the only way to change one
     config: Config
-    device: torch.device
-    precision: Precision
+    counters: Counters
+
+    # what is trained, on what text
     tokenizer: Tokenizer
     corpus: Corpus
     model: Transformer
     optimizer: Optimizer
-    counters: Counters
-    notices: list[str]
-    warnings: list[str]
-    changes: dict[str, Any]  # what was newly asked for when it was resumed
-    compiled: bool  # decided once, at a run's start
-    best_on_disk: float | None = None  # the validation loss of best.pt
-    resumed_from: Path | None = None
-    interventions: list[Intervention] = field(default_factory=list)  # to be made again
+
+    # how it is computed
+    device: torch.device
+    precision: Precision
+    compiled: bool = False
+
+    # what happened before
+    history: RunHistory = field(default_factory=lambda: RunHistory(steps=False))
+    origin: Origin = field(default_factory=Origin)
 
     @property
     def step(self) -> int:
@@ -63,14 +86,69 @@ class TrainState:
     @property
     def epoch(self) -> int:
         """The epoch that the last step belongs to, from 1."""
-        return max(1, -(-self.counters.step // self.corpus.steps_per_epoch))
+        return max(1, -(-self.step // self.corpus.steps_per_epoch))
 
     @property
     def epoch_ended(self) -> bool:
-        return self.counters.step % self.corpus.steps_per_epoch == 0
+        """Whether the last step was the last of its epoch; True before the first step, too."""
+        return self.step % self.corpus.steps_per_epoch == 0
+
+    @property
+    def evaluation_due(self) -> bool:
+        """Whether the run evaluates after the step that was just taken."""
+        every = self.config.eval_every
+        return self.epoch_ended or (every > 0 and self.step % every == 0)
+
+    @property
+    def evaluation_missing(self) -> bool:
+        """Whether an epoch ended without its evaluation, because the process ended first."""
+        return self.epoch_ended and self.counters.epoch_tokens > 0
+
+    @property
+    def end_reason(self) -> str | None:
+        """Why the training is over, "completed" or "patience"; None while it is not."""
+        if self.step >= self.total_steps:
+            return "completed"
+        out_of_patience = self.config.early_stopping and self.counters.epochs_without_gain >= self.config.patience
+        return "patience" if out_of_patience else None
+
+    def learning_rate(self, step: int) -> float:
+        """Return the learning rate of step number `step` (0, 1, ...) under the settings as they are now."""
+        config, total = self.config, self.total_steps
+        warmup_steps = warmup(total, config.warmup_steps)
+        return learning_rate(step, total, config.learning_rate, config.lr_schedule, warmup_steps)
+
+    def change(self, setting: str, value: Any) -> None:
+        """Set a setting for the steps to come. The value is valid: `changed_while_running` has checked it."""
+        self.config = replace(self.config, **{setting: value})
+
+    def count_steps(self, steps: "Sequence[StepMetrics]") -> None:
+        """Add the losses and tokens of steps to the counters."""
+        for step in steps:
+            self.counters.epoch_loss += step.train_loss * step.tokens
+            self.counters.epoch_tokens += step.tokens
+            self.counters.tokens += step.tokens
+
+    def count_evaluation(self, val_loss: float) -> bool:
+        """Take a validation loss (nats) into the counters; at the end of an epoch, count its gain and begin a new sum.
+
+        Returns:
+            Whether it is the best so far.
+        """
+        counters = self.counters
+        best = counters.best_val_loss is None or val_loss < counters.best_val_loss
+        counters.train_loss, counters.val_loss = counters.epoch_loss / counters.epoch_tokens, val_loss
+        if best:
+            counters.best_val_loss, counters.best_step, counters.best_epoch = val_loss, self.step, self.epoch
+        counters.gained |= best
+        if self.epoch_ended:
+            counters.epochs_without_gain = 0 if counters.gained else counters.epochs_without_gain + 1
+            counters.gained = False
+            counters.epoch_loss, counters.epoch_tokens = 0.0, 0
+        return best
 
     def checkpoint(self) -> Checkpoint:
-        """The state as it is now; its tensors are the live ones."""
+        """Return what a checkpoint of this moment holds. Its tensors are the live ones: save before the next step."""
         return Checkpoint(
             model=self.model.state_dict(),
             optimizer=self.optimizer.state_dict(),
@@ -85,25 +163,31 @@ class TrainState:
         )
 
 
-def build_state(job: RunSpec) -> TrainState:
-    """
+def build_state(spec: RunSpec) -> TrainState:
+    """Make the state with which a run starts: a new model, or one from a checkpoint.
+
     Raises:
         UserError: the data, the device or the checkpoint cannot be used.
+        NothingToDo: the run that would be resumed is at its end.
     """
-    source, told = latest_valid_checkpoint(job.folder) if job.auto else (job.resume_from, [])
+    # Which checkpoint, if any, and which settings.
+    source, problems = latest_valid_checkpoint(spec.folder) if spec.auto else (spec.resume_from, [])
     saved = None if source is None else load(source)
-    history = read_history(job.folder, steps=False)
-    changes = job.changes if saved is not None else {}
-    config, asked = job.config, changes
+    history = read_history(spec.folder, steps=False)
+    origin = Origin(checkpoint=source, notices=[*problems])
+    config, changed = spec.config, dict[str, Any]()
     if saved is not None:
-        if job.auto:
-            asked = {**history.changes_since(saved.progress().said), **changes}
-        config, inside = stay_inside(changed_when_resuming(saved.settings(), asked), job)
-        told = [*told, *inside]
-    config = replace(config, output_dir=str(job.folder))
+        origin.changes = changed = spec.changes
+        if spec.auto:  # commands that resumed the run after this checkpoint was saved changed settings, too
+            changed = {**history.changes_since(saved.progress().said), **changed}
+        config, inside = stay_inside(changed_when_resuming(saved.settings(), changed), spec)
+        origin.notices += inside
+    config = replace(config, output_dir=str(spec.folder))
+
+    # The text, and what the run will need.
     device = choose_device(config.device)
     if config.tensorboard:
-        check_log_dir(config, job.folder)
+        check_log_dir(config, spec.folder)
     documents = read_texts(config.data)
     if saved is not None and saved.fingerprint != fingerprint(documents):
         raise UserError(
@@ -112,116 +196,109 @@ def build_state(job: RunSpec) -> TrainState:
         )
     size = estimate(config, documents)
     tokenizer = Tokenizer.fit("".join(documents)) if saved is None else saved.tokenizer()
+
+    # The model and its optimizer, new ones at first.
     with _enough_memory(config, len(tokenizer)):
         corpus = Corpus(documents, tokenizer, config, device)
         model = Transformer(config, len(tokenizer)).to(device)
         optimizer = Optimizer(model, config.optimizer)
     precision = Precision(device, config.mixed_precision)
-    compiled = config.compile == "always"
-    if saved is not None and "compile" not in asked:
-        compiled = saved.compiled
-    parts = TrainState(
-        config, device, precision, tokenizer, corpus, model, optimizer, Counters(), [], [*told], changes, compiled
-    )
+    state = TrainState(config, Counters(), tokenizer, corpus, model, optimizer, device, precision)
+    state.compiled = config.compile == "always"  # auto does not: nobody has measured where it pays
+    state.history, state.origin = history, origin
     if size.memory > (free := free_memory(device)):
-        advice = out_of_memory(config, len(tokenizer))
-        parts.warnings.append(f"memory may run out, {free / 2**30:.1f} GiB are free: {advice}")
+        advice = advise_out_of_memory(config, len(tokenizer))
+        origin.warnings.append(f"memory may run out, {free / 2**30:.1f} GiB are free: {advice}")
+
+    # The checkpoint's weights and counters.
     if saved is not None and source is not None:
-        parts.resumed_from = source
-        _restore(parts, saved, source)
-        if config.epochs < parts.epoch:
-            raise UserError(f"--epochs {config.epochs}: {source} is in epoch {parts.epoch} already; that is the least")
-        if not job.auto or history.completed:  # else its last process was killed before it could say so
-            _check_rest(parts, source)
-        _respect_best(parts, job)
-    if job.auto:
-        again = history.interventions_from(parts.counters.step)
-        parts.interventions = [change for change in again if change.setting not in changes]
-    parts.notices += _explain(parts, size.passes, [len(text) for text in documents])
-    return parts
+        if "compile" not in changed:
+            state.compiled = saved.compiled  # compiled code computes other bits
+        _restore(state, saved, source)
+        if config.epochs < state.epoch:
+            raise UserError(
+                f"--epochs {config.epochs}: {source} is in epoch {state.epoch} already; that is the smallest total"
+            )
+        if not spec.auto or history.completed:  # a process that was killed at the end has not said how it ended
+            _check_unfinished(state, source)
+    if spec.auto:
+        again = history.interventions_from(state.step)
+        origin.interventions = [change for change in again if change.setting not in origin.changes]
+    origin.notices += _describe_size(state, size, [len(text) for text in documents])
+    return state
 
 
 @contextmanager
 def _enough_memory(config: Config, vocab_size: int) -> Iterator[None]:
     """
     Raises:
-        UserError: what is made within does not fit; says what would.
+        UserError: what is made within does not fit into memory; says what would.
     """
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise UserError(f"out of memory: {out_of_memory(config, vocab_size)}") from None
+        raise UserError(f"out of memory: {advise_out_of_memory(config, vocab_size)}") from None
 
 
-def _restore(parts: TrainState, saved: Checkpoint, source: Path) -> None:
+def _restore(state: TrainState, saved: Checkpoint, source: Path) -> None:
+    """Take weights, optimizer and counters from a checkpoint; warn of what makes the same steps give other bits."""
     try:
-        parts.model.load_state_dict(saved.model)
-        parts.optimizer.load_state_dict(saved.optimizer)
+        state.model.load_state_dict(saved.model)
+        state.optimizer.load_state_dict(saved.optimizer)
     except (RuntimeError, KeyError):
         raise UserError(f"{source}: its weights do not fit its configuration; it was changed by hand") from None
-    parts.counters = saved.progress()
+    state.counters = saved.progress()
     if saved.threads <= (os.cpu_count() or 1):
-        torch.set_num_threads(saved.threads)  # it changes the bits of a matrix product
-    now = {"torch": str(torch.__version__), "device": hardware(parts.device), "threads": torch.get_num_threads()}
-    now |= {"compiled": parts.compiled}
-    other = [
-        f"{name} {getattr(saved, name)} then, {value} now"
-        for name, value in now.items()
-        if value != getattr(saved, name)
+        torch.set_num_threads(saved.threads)  # the number of threads changes the bits of a matrix product
+    now = state.checkpoint()
+    differences = [
+        f"{name} {getattr(saved, name)} then, {getattr(now, name)} now"
+        for name in ("torch", "device", "threads", "compiled")
+        if getattr(saved, name) != getattr(now, name)
     ]
-    if other:
-        parts.warnings.append(f"{FAITHFUL}: {'; '.join(other)}")
+    if differences:
+        state.origin.warnings.append(f"{NOT_SAME_BITS}: {'; '.join(differences)}")
 
 
-def _check_rest(parts: TrainState, source: Path) -> None:
+def _check_unfinished(state: TrainState, source: Path) -> None:
     """
     Raises:
         NothingToDo: the run is at its end.
     """
-    if parts.counters.step >= parts.total_steps and not parts.counters.epoch_tokens:  # else an evaluation is owed
-        last = parts.config.epochs
+    if state.end_reason == "completed" and not state.evaluation_missing:
+        last = state.config.epochs
         raise NothingToDo(f"{source}: epoch {last} of {last} is done; give a larger total with --epochs")
-    if parts.config.early_stopping and parts.counters.epochs_without_gain >= parts.config.patience:
+    if state.end_reason == "patience":
         raise NothingToDo(
-            f"{source}: early stopping ended that run after {parts.counters.epochs_without_gain} epochs "
-            "without improvement; give a larger --patience, or go on from best.pt"
+            f"{source}: early stopping ended that run after {state.counters.epochs_without_gain} epochs "
+            "without improvement; give a larger --patience, or resume from best.pt"
         )
 
 
-def _respect_best(parts: TrainState, job: RunSpec) -> None:
-    """Resumed from an earlier state, a run must not replace a better best.pt by a worse one.
-
-    The counters stay as they were saved: when early stopping ends a run must not depend on what the folder holds.
-    """
-    parts.best_on_disk = parts.counters.best_val_loss
-    path = job.folder / BEST
-    if path.is_file():
-        with suppress(UserError):  # damaged: nothing to protect
-            parts.best_on_disk = load(path).progress().best_val_loss
-
-
-def _explain(parts: TrainState, passes: float, lengths: list[int]) -> list[str]:
-    config, corpus = parts.config, parts.corpus
+def _describe_size(state: TrainState, size: Estimate, lengths: list[int]) -> list[str]:
+    """Notices about what the settings amount to. `lengths`: characters of each document."""
+    config, corpus = state.config, state.corpus
     notices = [
         f"{corpus.windows} windows of {config.max_seq_len} tokens, {corpus.stride} apart: "
-        f"an epoch is {corpus.steps_per_epoch} steps and reads the text {passes:.3g} times"
+        f"an epoch is {corpus.steps_per_epoch} steps and reads the text {size.passes:.3g} times"
     ]
-    train = len(corpus.train)
-    begun = sum(end - size < train for size, end in zip(lengths, accumulate(lengths), strict=True))
-    if short := begun - len(spans(lengths, train, config.max_seq_len)):
+    train_tokens = len(corpus.train)
+    begun = sum(end - length < train_tokens for length, end in zip(lengths, accumulate(lengths), strict=True))
+    if too_short := begun - len(spans(lengths, train_tokens, config.max_seq_len)):
+        verb = "is" if too_short == 1 else "are"
         notices.append(
-            f"{short} of the {begun} training texts {'is' if short == 1 else 'are'} left out: shorter than a window of "
+            f"{too_short} of the {begun} training texts {verb} left out: shorter than a window of "
             f"{config.max_seq_len} + 1 characters"
         )
     if config.accumulation_steps > 1:
         notices.append(
             f"effective batch size: {config.batch_size} x {config.accumulation_steps} = {config.effective_batch}"
         )
-    steps = warmup(parts.total_steps, config.warmup_steps)
+    steps = warmup(state.total_steps, config.warmup_steps)
     if config.warmup_steps is not None and steps < config.warmup_steps:
         notices.append(f"warm-up shortened from {config.warmup_steps} to {steps} steps, a tenth of the run")
-    if parts.precision.why_not:
-        notices.append(parts.precision.why_not)
+    if state.precision.why_not:
+        notices.append(state.precision.why_not)
     return notices

@@ -1,104 +1,112 @@
-"""One optimizer step: a pure function of (weights, optimizer state, config, seed, step)."""
+"""One optimizer step: a pure function of (weights, optimizer state, settings, seed, step number).
+
+Forward and backward over the step's windows, check that the result is finite, clip the gradient, move the weights.
+Nothing here depends on when a step is taken or on what happened between two of them, so a resumed run takes the same
+steps, to the same bits, as one that was never interrupted.
+"""
 
 import warnings
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fundamentallm.config.config import Config
-from fundamentallm.data.corpus import IGNORED, Corpus
+from fundamentallm.data.corpus import IGNORED
 from fundamentallm.model.dropout import DropoutMasks, fold_in
 from fundamentallm.model.transformer import Transformer
-from fundamentallm.train.device import Precision, is_out_of_memory
-from fundamentallm.train.optimizer import Optimizer
+from fundamentallm.train.device import is_out_of_memory
+from fundamentallm.train.state import TrainState
 
-ALIKE = 0.01  # relative; how far a compiled loss may be from the plain one, 16-bit formats included
+COMPILED_TOLERANCE = 0.01  # relative difference between a compiled loss and the plain one; 16-bit formats need it
 
 
 class NotFinite(Exception):
-    """The loss or the gradient of a step is infinite or NaN. The weights are as they were before it."""
+    """The loss or the gradient of a step is infinite or NaN. The weights are as they were before the step."""
+
+
+class StepResult(NamedTuple):
+    """What a step measured. The two tensors are scalars on the device: reading them waits for the GPU."""
+
+    loss: Tensor  # mean over the real tokens of the batch, in nats
+    grad_norm: Tensor  # of all gradients together, before clipping
+    learning_rate: float
+    tokens: int  # real tokens in the batch
 
 
 class TrainStep:
-    """Takes steps. `config` may be replaced between two of them (a learning rate that a person changes)."""
+    """Takes the steps of a run. Settings are read from the state at each step, so a live change counts from the next.
 
-    def __init__(
-        self, model: Transformer, optimizer: Optimizer, corpus: Corpus, config: Config, precision: Precision
-    ) -> None:
-        self.model, self.optimizer, self.corpus = model, optimizer, corpus
-        self.config, self.precision = config, precision
-        device = next(model.parameters()).device
-        self._parameters = list(model.parameters())
+    Attributes:
+        updating: True while the optimizer moves the weights. If a step breaks off then, they are neither old nor new.
+    """
+
+    def __init__(self, state: TrainState) -> None:
+        self._state = state
+        self._parameters = list(state.model.parameters())
         self._loss = loss_sum
-        self.moving = False  # True: the update broke off, and the weights are neither old nor new
-        self._ok = None if device.type == "cpu" else torch.ones((), device=device)
+        self.updating = False
+        # On a GPU, 1 until a step was not finite and 0 from then on; the host does not wait for it.
+        self._ok = None if state.device.type == "cpu" else torch.ones((), device=state.device)
 
-    def __call__(self, step: int, learning_rate: float) -> tuple[Tensor, Tensor]:
+    def __call__(self, step: int) -> StepResult:
         """Take step number `step` (0, 1, ...).
 
         Returns:
-            The mean loss over the real tokens of the batch (nats) and the gradient's norm before clipping: scalars on
-            the device, not waited for. On a GPU, from the first step that is not finite on, nothing moves any more.
+            What it measured. On a GPU, from the first step that is not finite on, the weights no longer move; the
+            caller finds out when it reads the results.
 
         Raises:
-            NotFinite: on the CPU, where looking costs nothing.
+            NotFinite: on the CPU, where checking costs nothing; before the weights move.
         """
+        state, config = self._state, self._state.config
         loss = self.backward(step)
         norm = torch.nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
+
+        # Check before the update: a single NaN in a gradient would spread to every weight.
         if self._ok is None:
             if not (torch.isfinite(loss) and torch.isfinite(norm)):
-                self.forget_gradients()
+                self.discard_gradients()
                 raise NotFinite(f"the loss is {loss.item():g} and the norm of its gradient {norm.item():g}")
         else:
             self._ok *= (torch.isfinite(loss) & torch.isfinite(norm)).float()
-        if self.config.gradient_clip:
-            scale = (self.config.gradient_clip / (norm + 1e-6)).clamp(max=1.0)
+
+        # Clip: if the gradient is longer than allowed, shorten it; its direction stays.
+        if config.gradient_clip:
+            scale = (config.gradient_clip / (norm + 1e-6)).clamp(max=1.0)
             for p in self._parameters:
                 assert p.grad is not None
                 p.grad *= scale
-        self.moving = True
-        self.optimizer.step(learning_rate, self.config.weight_decay, self._ok)
-        self.moving = False
-        return loss, norm
 
-    def compile(self, step: int) -> str:
-        """Compute the loss by compiled code from now on, if that works for this step's batch. Moves nothing.
-
-        Returns:
-            Why it does not work, in a line; empty where it does.
-        """
-        plain = self.backward(step)
-        self.forget_gradients()
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of what it does not do better
-                torch._dynamo.config.cache_size_limit = 1000  # a dropout that a person changes makes new code
-                self._loss = torch.compile(loss_sum, dynamic=False)
-                compiled = self.backward(step)
-            why = "" if torch.allclose(compiled, plain, rtol=ALIKE) else f"computed {compiled:g} instead of {plain:g}"
-        except Exception as error:  # no compiler, an old GPU, ...: torch raises many kinds
-            if is_out_of_memory(error):
-                raise
-            why = str(error).strip().splitlines()[0][:200]
-        self.forget_gradients()
-        if why:
-            self._loss = loss_sum
-        return why
+        learning_rate = state.learning_rate(step)
+        self.updating = True
+        state.optimizer.step(learning_rate, config.weight_decay, self._ok)
+        self.updating = False
+        return StepResult(loss, norm, learning_rate, state.corpus.real_rows(step) * config.max_seq_len)
 
     def backward(self, step: int) -> Tensor:
-        """The loss of a step's whole batch, its gradient left in the parameters."""
-        config, rows = self.config, self.corpus.real_rows(step)
+        """Compute a step's loss, and leave its gradient in the parameters. Moves no weight.
+
+        The batch is computed in parts of `batch_size` windows, which is all that has to fit into memory; gradients
+        add up. Each part is scaled by the tokens of the whole batch, so the sum is the gradient of the mean loss.
+
+        Returns:
+            The mean loss over the real tokens of the whole batch, in nats; a scalar on the device.
+        """
+        state, config = self._state, self._state.config
+        rows = state.corpus.real_rows(step)
         tokens = rows * config.max_seq_len
-        scale = tokens if self.precision.is_float16 else 1  # float16: the sum's gradient, where the mean's would vanish
-        total = torch.zeros((), device=self._parameters[0].device)
-        for part in range(-(-rows // config.batch_size)):  # parts of masked windows only are not computed
-            # contiguous: or compiled code would be made twice, the last batch of an epoch being laid out otherwise
-            inputs, targets = (tensor.contiguous() for tensor in self.corpus.batch(step, part))
-            key, first_row = fold_in(config.seed, step), part * config.batch_size
-            masks = DropoutMasks(key, self.model.dropout_layers, first_row, len(inputs), config.dropout, inputs.device)
-            with self.precision.forward():
-                loss = self._loss(self.model, inputs, targets, masks)
+        # float16 loses gradients as small as the mean's; take the sum's, and divide in float32 afterwards
+        scale = tokens if state.precision.is_float16 else 1
+        total = torch.zeros((), device=state.device)
+        for part in range(-(-rows // config.batch_size)):  # parts in which every window is masked are left out
+            # contiguous: the last batch of an epoch has another memory layout, and would be compiled a second time
+            inputs, targets = (tensor.contiguous() for tensor in state.corpus.batch(step, part))  # (B, T) each
+            first_row, key = part * config.batch_size, fold_in(config.seed, step)
+            layers, device = state.model.dropout_layers, inputs.device
+            masks = DropoutMasks(key, layers, first_row, len(inputs), config.dropout, device)
+            with state.precision.forward():
+                loss = self._loss(state.model, inputs, targets, masks)
             (loss * (scale / tokens)).backward()  # type: ignore[no-untyped-call]
             total += loss.detach() / tokens
         if scale != 1:
@@ -107,12 +115,46 @@ class TrainStep:
                 p.grad /= scale
         return total
 
-    def forget_gradients(self) -> None:
+    def compile(self, step: int) -> str:
+        """Compute the loss by compiled code from now on, if that gives the right loss for this step. Moves no weight.
+
+        Returns:
+            Why the model stays uncompiled, in one line; empty if it is compiled now.
+        """
+        plain = self.backward(step)
+        self.discard_gradients()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the compiler warns of optimizations that it leaves out
+                torch._dynamo.config.cache_size_limit = 1000  # each live change of dropout compiles anew
+                self._loss = torch.compile(loss_sum, dynamic=False)
+                compiled = self.backward(step)
+            matches = torch.allclose(compiled, plain, rtol=COMPILED_TOLERANCE)
+            why = "" if matches else f"computed {compiled:g} instead of {plain:g}"
+        except Exception as error:  # no compiler, an old GPU, ...: torch raises many kinds
+            if is_out_of_memory(error):
+                raise
+            why = str(error).strip().splitlines()[0][:200]
+        self.discard_gradients()
+        if why:
+            self._loss = loss_sum
+        return why
+
+    def discard_gradients(self) -> None:
+        """Forget what `backward` left in the parameters."""
         for p in self._parameters:
             p.grad = None
 
 
 def loss_sum(model: Transformer, inputs: Tensor, targets: Tensor, masks: DropoutMasks) -> Tensor:
-    """The losses of all real targets together, a scalar in nats."""
+    """Compute the loss of predicting each token from those before it.
+
+    Args:
+        inputs: tokens, int64 (B, T).
+        targets: the same text one token on, int64 (B, T); `IGNORED` where no prediction counts.
+
+    Returns:
+        The cross-entropies of all real targets added up, a scalar in nats.
+    """
     logits = model(inputs, masks)  # (B, T, V)
     return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction="sum")

@@ -61,7 +61,7 @@ def test_a_run_paused_by_an_attached_console_ends_with_it_and_one_paused_by_a_sh
         if trainer.state.step == 5 and not console:
             console.append(AttachedRun(tmp_path / "run", stays=stays))
             return [Pause(stays=stays)]
-        if trainer.paused:
+        if trainer.control.paused:
             rested = rested or time.monotonic()
             console[0].close()
             if time.monotonic() - rested > 1:
@@ -83,10 +83,10 @@ def test_a_sample_that_waits_for_its_turn_can_be_cancelled(
     def listen(trainer: Any) -> Sequence[Command]:
         if trainer.state.step < 3:
             return []
-        told.append(trainer._phase_now)
+        told.append(trainer.current_phase)
         if waiting:
             return waiting.pop(0)
-        return [CancelSample(sample=first.id)] if trainer._phase_now == "sampling" and len(told) == 5 else []
+        return [CancelSample(sample=first.id)] if trainer.current_phase == "sampling" and len(told) == 5 else []
 
     run = train(small(), script=listen)
     answers = [(event.id, event.ok) for event in run.of(events.Answered) if event.command == "sample"]

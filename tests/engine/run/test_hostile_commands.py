@@ -145,7 +145,7 @@ def mutated(draw: st.DrawFn) -> dict[str, Any]:
 def test_whatever_a_run_is_told_it_answers_and_lives(
     drawn: list[Any], train: Callable[..., Any], small: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    before, sampler.LONGEST = sampler.LONGEST, 20
+    before, sampler.MAX_SAMPLE_TOKENS = sampler.MAX_SAMPLE_TOKENS, 20
     name, config = str(tmp_path_factory.mktemp("run")), small()
     lines: list[bytes] = []
     ids = []
@@ -167,7 +167,7 @@ def test_whatever_a_run_is_told_it_answers_and_lives(
     try:
         ran = train(config, name, listen)
     finally:
-        sampler.LONGEST = before
+        sampler.MAX_SAMPLE_TOKENS = before
     answers = ran.of(events.Answered)
     assert [event.id for event in answers] == [*ids, "stop"]
     assert isinstance(ran.result, events.Finished) and ran.result.unsaved == ""
@@ -179,10 +179,10 @@ def test_whatever_a_run_is_told_it_answers_and_lives(
 def test_absurd_wishes_are_answered_and_bounded(
     train: Callable[..., Any], small: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sampler, "LONGEST", 30)
+    monkeypatch.setattr(sampler, "MAX_SAMPLE_TOKENS", 30)
     wishes = [
         Sample(id="long", prompt="the", max_tokens=10**12, top_k=2**53, temperature=1e300, top_p=1e-300, seed=-1),
-        Sample(id="prompt", prompt="t" * (sampler.LONGEST_PROMPT + 1)),
+        Sample(id="prompt", prompt="t" * (sampler.MAX_PROMPT_CHARS + 1)),
         Sample(id="negative", prompt="the", max_tokens=-5, top_k=-1, temperature=-1.0, top_p=-1.0),
         Sample(id="surrogate", prompt="\ud800"),
         Set(id="folder", setting="output_dir", value="/tmp/elsewhere"),

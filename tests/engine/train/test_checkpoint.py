@@ -309,7 +309,7 @@ def test_a_name_that_is_taken_keeps_no_other_from_being_saved(
     taken: str, train: Callable[..., Any], small: Callable[..., Config]
 ) -> None:
     def script(trainer: Any) -> list[Any]:
-        path = trainer._job.folder / taken
+        path = trainer.spec.folder / taken
         if trainer.state.step == 3 and not path.is_dir():
             path.unlink(missing_ok=True)
             path.mkdir()

@@ -1,4 +1,4 @@
-"""A compiled loss: chosen by the user, tried before it is trusted, and the same bits after a restart."""
+"""A compiled loss: used where the user asks for it, tried before it is trusted, and the same bits after a restart."""
 
 import shutil
 from collections.abc import Callable
@@ -13,8 +13,16 @@ from fundamentallm.run import events
 from fundamentallm.run.commands import Stop
 from fundamentallm.train.checkpoint import load
 from fundamentallm.train.checkpoint import save as save_checkpoint
+from fundamentallm.train.state import TrainState
 
 needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler")
+
+
+@pytest.mark.parametrize(("compile", "compiled"), [("auto", False), ("always", True), ("never", False)])
+def test_only_those_who_ask_for_it_get_a_compiled_model(
+    build: Callable[..., TrainState], compile: str, compiled: bool
+) -> None:
+    assert build(compile=compile).compiled is compiled
 
 
 @needs_compiler
@@ -34,10 +42,10 @@ def test_a_compiled_run_that_was_stopped_goes_on_to_the_same_bits(
     second = train(config, "run", resume_from=first.folder / "last.pt")
     assert {**first.losses, **second.losses} == whole.losses
     assert equal(second.weights, whole.weights)
-    assert not [event for event in second.of(events.Notice) if "faithfully" in event.text]
+    assert not [event for event in second.of(events.Notice) if "not to the same bits" in event.text]
     other = train(config, "run", resume_from=first.folder / "checkpoint_epoch_1.pt", compile="never")
-    assert [n.text for n in other.of(events.Notice) if "faithfully" in n.text] == [
-        "goes on faithfully, not to the same bits: compiled True then, False now"
+    assert [n.text for n in other.of(events.Notice) if "not to the same bits" in n.text] == [
+        "the run resumes, but not to the same bits: compiled True then, False now"
     ]
 
 
@@ -69,7 +77,7 @@ def test_code_that_cannot_be_made_or_is_wrong_is_not_used(
     save_checkpoint(replace(saved, compiled=True), run.folder, ["last.pt"])
     again = train(small(), resume_from=run.folder / "last.pt", epochs=3)
     warnings = [event.text for event in again.of(events.Notice) if event.level == "warning"]
-    assert len(warnings) == 1 and warnings[0].endswith("; goes on faithfully, not to the same bits")
+    assert len(warnings) == 1 and warnings[0].endswith("; the run resumes, but not to the same bits")
 
 
 class OldOptions:

@@ -1,7 +1,6 @@
 """The best state, and a run that ends because nothing was gained."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,44 +11,33 @@ from fundamentallm.run import events
 from fundamentallm.run.commands import Stop
 from fundamentallm.run.journal import read_journal
 from fundamentallm.run.spec import RunSpec
-from fundamentallm.train import trainer
+from fundamentallm.train import checkpoints
 from fundamentallm.train.checkpoint import Checkpoint, load
 from fundamentallm.train.checkpoint import save as save_checkpoint
+from fundamentallm.train.trainer import Trainer
 from tests.engine.seen import EPOCH, notices
 
 Train = Callable[..., Any]
 Small = Callable[..., Config]
+Judged = Callable[[Sequence[float]], None]
 
 
-@pytest.fixture
-def judged(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[float]], None]:
-    """Make the validation losses these."""
-
-    def set_losses(losses: Sequence[float]) -> None:
-        left = list(losses)
-        monkeypatch.setattr(trainer, "evaluate", lambda *_: replace(real(*_), loss=left.pop(0)))
-
-    real = trainer.evaluate
-    return set_losses
-
-
-def test_a_best_that_a_kill_kept_from_its_name_gets_it_and_keeps_it(
-    train: Train, small: Small, judged: Callable[[Sequence[float]], None]
-) -> None:
+def test_a_best_that_a_kill_kept_from_its_name_gets_it_and_keeps_it(train: Train, small: Small, judged: Judged) -> None:
     judged([3.0, 2.0, 2.5])
     folder = train(small(epochs=3), script={2 * EPOCH: [Stop()]}).folder
     (folder / "best.pt").unlink()
     (folder / "best.pt").write_bytes((folder / "checkpoint_epoch_1.pt").read_bytes())  # before it was renamed
-    again = trainer.Trainer(RunSpec(small(epochs=3), folder, auto=True), lambda _: None, lambda: ())
+    again = Trainer(RunSpec(small(epochs=3), folder, auto=True), lambda _: None, lambda: ())
     assert again.run().step == 3 * EPOCH
     again.close()
     assert load(folder / "best.pt").progress().step == 2 * EPOCH
 
 
-def test_patience_ends_a_run_after_so_many_epochs_without_gain(
-    train: Train, small: Small, judged: Callable[[Sequence[float]], None]
-) -> None:
-    judged([3, 2, 2, 2.5, 1.9, 2, 2.1, 2.2, 9])
+def test_patience_ends_a_run_after_so_many_epochs_without_gain(train: Train, small: Small, judged: Judged) -> None:
+    losses = [3, 2, 2, 2.5, 1.9, 2, 2.1, 2.2, 9]
+    judged(losses)
+    assert train(small(epochs=9, patience=1), "patient").result.reason == "completed"  # nobody asked for it
+    judged(losses)
     ran = train(small(epochs=9, early_stopping=True, patience=3))
     assert (ran.result.reason, ran.result.epoch, ran.result.step) == ("patience", 8, 8 * EPOCH)
     assert [event.best for event in ran.of(events.Evaluated)] == [True, True, False, False, True, False, False, False]
@@ -57,18 +45,11 @@ def test_patience_ends_a_run_after_so_many_epochs_without_gain(
     assert load(ran.folder / "best.pt").progress().step == 5 * EPOCH
     assert load(ran.folder / "final_model.pt").progress().step == 8 * EPOCH
     assert load(ran.folder / "last.pt").progress().epochs_without_gain == 3
+    assert [text for text in notices(ran) if "stopped early" in text] == ["stopped early: no improvement in 3 epochs"]
+    assert len(ran.of(events.Finished)) == 1
 
 
-def test_without_early_stopping_a_run_goes_to_its_end(
-    train: Train, small: Small, judged: Callable[[Sequence[float]], None]
-) -> None:
-    judged([1, 2, 3, 4])
-    assert train(small(epochs=4, patience=1)).result.reason == "completed"
-
-
-def test_a_gain_in_the_middle_of_an_epoch_is_a_gain(
-    train: Train, small: Small, judged: Callable[[Sequence[float]], None]
-) -> None:
+def test_a_gain_in_the_middle_of_an_epoch_is_a_gain(train: Train, small: Small, judged: Judged) -> None:
     judged([3.0, 4, 2.9, 4, 5, 5])  # at 10, 18 (end), 20, 30, 36 (end)
     ran = train(small(eval_every=10, early_stopping=True, patience=1))
     assert [(event.step, event.best, event.epoch_ended) for event in ran.of(events.Evaluated)] == [
@@ -78,9 +59,7 @@ def test_a_gain_in_the_middle_of_an_epoch_is_a_gain(
     assert load(ran.folder / "best.pt").progress().step == 20
 
 
-def test_patience_counts_on_across_a_resume(
-    train: Train, small: Small, judged: Callable[[Sequence[float]], None]
-) -> None:
+def test_patience_counts_on_across_a_resume(train: Train, small: Small, judged: Judged) -> None:
     judged([1, 2, 3])
     config = small(epochs=5, early_stopping=True, patience=2)
     first = train(config, script={EPOCH + 5: [Stop()]})
@@ -89,10 +68,8 @@ def test_patience_counts_on_across_a_resume(
 
 
 def test_a_best_that_could_not_be_written_is_made_good_by_the_next_that_is_better(
-    train: Train, small: Small, judged: Callable[[Sequence[float]], None], monkeypatch: pytest.MonkeyPatch
+    train: Train, small: Small, judged: Judged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fundamentallm.train import checkpoints as saver
-
     judged([3, 1, 2, 2.5])
 
     def tired(checkpoint: Checkpoint, folder: Path, names: list[str]) -> int:
@@ -100,17 +77,10 @@ def test_a_best_that_could_not_be_written_is_made_good_by_the_next_that_is_bette
             raise OSError(28, "No space left on device")
         return save_checkpoint(checkpoint, folder, names)
 
-    monkeypatch.setattr(saver, "save", tired)
+    monkeypatch.setattr(checkpoints, "save", tired)
     ran = train(small(epochs=4))
     assert load(ran.folder / "best.pt").progress().step == 3 * EPOCH  # 2 is the best that the disk took
     assert load(ran.folder / "last.pt").progress().step == 4 * EPOCH
-
-
-def test_early_stopping_says_so_once(train: Train, small: Small, judged: Callable[[Sequence[float]], None]) -> None:
-    judged([3, 2, 2.1, 2.2])
-    ran = train(small(epochs=9, early_stopping=True, patience=2))
-    assert [text for text in notices(ran) if "stopped early" in text] == ["stopped early: no improvement in 2 epochs"]
-    assert [event.reason for event in ran.of(events.Finished)] == ["patience"]
 
 
 @pytest.mark.parametrize("every", [0, 4])

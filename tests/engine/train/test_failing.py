@@ -1,9 +1,10 @@
-"""How a run fails: numbers that are none, memory that runs out, a device that is gone."""
+"""How a run fails: losses that are not finite, memory that runs out, a GPU or a disk that is lost."""
 
 import errno
 import math
 import os
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,30 +20,40 @@ from fundamentallm.run.history import summarize
 from fundamentallm.run.journal import read_journal
 from fundamentallm.train import step, trainer
 from fundamentallm.train.checkpoint import load
-from fundamentallm.train.step import TrainStep
+from fundamentallm.train.step import StepResult, TrainStep
 from tests.engine.seen import files
 
 Train = Callable[..., Any]
 Small = Callable[..., Config]
 
 
+def backward_raises(monkeypatch: pytest.MonkeyPatch, error: Exception, at: int = 0) -> None:
+    """Let the backward pass of a step fail."""
+    real = TrainStep.backward
+
+    def breaks(self: TrainStep, step: int) -> torch.Tensor:
+        if step == at:
+            raise error
+        return real(self, step)
+
+    monkeypatch.setattr(TrainStep, "backward", breaks)
+
+
 def test_a_loss_that_turns_nan_fails_the_run_and_leaves_finite_weights(
     train: Train, small: Small, monkeypatch: pytest.MonkeyPatch, equal: Callable[..., bool]
 ) -> None:
     plain = train(small(), "plain", {10: [Stop()]})
-    real = step.F.cross_entropy
-    calls = [0]
+    real, calls = step.F.cross_entropy, count(1)
 
     def breaks(*arguments: Any, **named: Any) -> torch.Tensor:
-        calls[0] += 1
-        return real(*arguments, **named) * (math.nan if calls[0] > 10 else 1)
+        return real(*arguments, **named) * (math.nan if next(calls) > 10 else 1)
 
     monkeypatch.setattr(step.F, "cross_entropy", breaks)
     ran = train(small())
-    assert isinstance(ran.result, events.Failed) and isinstance(ran.said[-1], events.Failed)
-    assert ran.result.step == 10 and "step 11 was refused" in ran.result.error
+    assert ran.of(events.Failed) == ran.said[-1:] and isinstance(ran.result, events.Failed)
+    assert ran.result.step == 10 and "step 11 was refused" in ran.result.error and ran.result.saved == "last.pt"
     assert "--learning-rate 0.0003" in ran.result.advice and "--gradient-clip 0.5" in ran.result.advice
-    assert ran.result.saved == "last.pt"
+    assert not [event for event in ran.of(events.Notice) if event.level == "warning"]
     saved = load(ran.folder / "last.pt")
     assert saved.progress().step == 10 and equal(saved.model, load(plain.folder / "last.pt").model)
     assert all(torch.isfinite(tensor).all() for tensor in (*saved.model.values(), *saved.optimizer.values()))
@@ -59,27 +70,19 @@ def test_an_aggressive_learning_rate_stays_finite(train: Train, small: Small, op
 
 
 def test_running_out_of_memory_fails_with_advice(train: Train, small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = TrainStep.backward
-
-    def breaks(self: TrainStep, n: int) -> torch.Tensor:
-        if n == 5:
-            raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory")
-        return real(self, n)
-
-    monkeypatch.setattr(TrainStep, "backward", breaks)
+    text = "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"
+    backward_raises(monkeypatch, RuntimeError(text), at=5)
     ran = train(small())
-    assert isinstance(ran.result, events.Failed)
-    assert ran.result.error == "out of memory" and "--batch-size 4 --accumulation-steps 2 (" in ran.result.advice
+    assert len(ran.of(events.Failed)) == 1 and ran.result.error == "out of memory"
+    assert "--batch-size 4 --accumulation-steps 2 (" in ran.result.advice
+    assert not [event for event in ran.of(events.Notice) if event.level == "warning"]
     assert load(ran.folder / "last.pt").progress().step == 5
 
 
 def test_what_only_sounds_like_out_of_memory_keeps_its_traceback(
     train: Train, small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def breaks(self: TrainStep, n: int) -> torch.Tensor:
-        raise RuntimeError("CUDA error: an illegal memory access was encountered")
-
-    monkeypatch.setattr(TrainStep, "backward", breaks)
+    backward_raises(monkeypatch, RuntimeError("CUDA error: an illegal memory access was encountered"))
     with pytest.raises(RuntimeError, match="illegal"):
         train(small())
 
@@ -88,14 +91,15 @@ def test_a_step_that_a_gpu_refused_ends_the_run_after_the_steps_before_it(
     train: Train, small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A GPU's steps are looked at when they are reported: here five at once, the fourth broken and only this once."""
-    monkeypatch.setattr(trainer, "TICK", 1e9)
+    monkeypatch.setattr(trainer, "REPORT_INTERVAL", 1e9)
     real, broken = TrainStep.__call__, {3}
 
-    def unseen(self: TrainStep, n: int, rate: float) -> tuple[torch.Tensor, torch.Tensor]:
-        loss, norm = real(self, n, rate)
-        wrong = n in broken
-        broken.discard(n)
-        return (loss * math.nan if wrong else loss), norm
+    def unseen(self: TrainStep, number: int) -> StepResult:
+        result = real(self, number)
+        if number not in broken:
+            return result
+        broken.remove(number)
+        return result._replace(loss=result.loss * math.nan)
 
     monkeypatch.setattr(TrainStep, "__call__", unseen)
     ran = train(small(save_every=5))
@@ -103,16 +107,14 @@ def test_a_step_that_a_gpu_refused_ends_the_run_after_the_steps_before_it(
     assert sorted(ran.losses) == [1, 2, 3] and ran.result.step == 3
 
 
-def test_a_gpu_that_is_gone_still_lets_the_run_say_so(
-    train: Train, small: Small, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def gone(self: trainer.Metrics) -> Any:
+def test_a_run_that_lost_its_gpu_still_says_so(train: Train, small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(self: trainer.Metrics) -> Any:
         raise RuntimeError("CUDA error: unspecified launch failure")
 
     def script(running: trainer.Trainer) -> list[Command]:
         if running.state.step == 5:
-            monkeypatch.setattr(trainer.Metrics, "read", gone)
-            running._meter.add(6, torch.zeros(()), torch.zeros(()), 0.0, 1)
+            running.step()  # and its result is not read yet
+            monkeypatch.setattr(trainer.Metrics, "read", lost)
             caught.append(running.fail("a fault", ""))
             return [Stop()]
         return []

@@ -64,7 +64,7 @@ def test_what_differs_is_said_then_and_now_before_the_first_step(
     train: Train, small: Small, stopped: Path, then: dict[str, Any], words: str
 ) -> None:
     ran = train(small(), resume_from=other(stopped, **then))
-    assert notices(ran) == [f"goes on faithfully, not to the same bits: {words}"]
+    assert notices(ran) == [f"the run resumes, but not to the same bits: {words}"]
     kinds = [type(event) for event in ran.said]
     assert kinds.index(events.Notice) < kinds.index(events.Progress)
     assert ran.result.reason == "completed" and sorted(ran.losses) == list(range(6, 37))
@@ -79,7 +79,7 @@ def test_threads_are_restored_where_there_are_so_many_cores(
     assert load(ran.folder / "final_model.pt").threads == 3
     torch.set_num_threads(1)
     ran = train(small(), resume_from=other(ran.folder / "checkpoint_epoch_1.pt", threads=4))
-    assert notices(ran) == ["goes on faithfully, not to the same bits: threads 4 then, 1 now"]
+    assert notices(ran) == ["the run resumes, but not to the same bits: threads 4 then, 1 now"]
     assert ran.said[0].threads == 1 and load(ran.folder / "final_model.pt").threads == 1
 
 
@@ -95,7 +95,7 @@ def test_a_dry_run_says_it_too(train: Train, small: Small, stopped: Path) -> Non
     from fundamentallm.run.spec import RunSpec
 
     told = lines(RunSpec(small(), stopped.parent, other(stopped, torch="2.5.0")), overwrite=False)
-    assert f"goes on faithfully, not to the same bits: torch 2.5.0 then, {NOW} now" in told
+    assert f"the run resumes, but not to the same bits: torch 2.5.0 then, {NOW} now" in told
 
 
 # ---- the disk ----

@@ -194,7 +194,7 @@ def test_fewer_epochs_than_were_begun_are_refused(auto: bool, train: Train, smal
     ran = train(small(epochs=4), script={2 * EPOCH + 3: [Stop()]})
     before = {path.name: path.read_bytes() for path in ran.folder.iterdir()}
     source = None if auto else ran.folder / "last.pt"
-    with pytest.raises(UserError, match=r"--epochs 2: .*last.pt is in epoch 3 already; that is the least"):
+    with pytest.raises(UserError, match=r"--epochs 2: .*last.pt is in epoch 3 already; that is the smallest total"):
         Trainer(RunSpec(small(epochs=4), ran.folder, source, {"epochs": 2}, auto), lambda _: None, lambda: ())
     assert {path.name: path.read_bytes() for path in ran.folder.iterdir()} == before
     assert (

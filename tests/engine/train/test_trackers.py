@@ -92,7 +92,7 @@ def test_samples_and_settings_are_shown_as_text_and_as_hyperparameters(
     from fundamentallm.run.events import Sampled
     from fundamentallm.train import control as sampler
 
-    monkeypatch.setattr(sampler, "PIECE", 0.0)  # in many pieces
+    monkeypatch.setattr(sampler, "PIECE_SECONDS", 0.0)  # in many pieces
     ran = train(watched(), script={4: [commands.Sample(id="a", prompt="the ", max_tokens=20, seed=1)]})
     board = read(tmp_path / "logs" / "run")
     (sample,) = board.Tensors("sample/text_summary")
@@ -198,7 +198,7 @@ def test_a_tracker_that_breaks_is_dropped_with_one_notice_and_training_goes_on(
 
     monkeypatch.setattr(trackers.TensorBoard, "on_event", breaks)
     ran = train(watched())
-    assert notices(ran) == ["TensorBoard is off, training goes on: [Errno 28] No space left on device"]
+    assert notices(ran) == ["TensorBoard is off, training continues: [Errno 28] No space left on device"]
     assert ran.result.reason == "completed" and ran.losses == train(small(), "plain").losses
 
 
@@ -284,7 +284,7 @@ def test_a_service_that_fails_at_the_start_or_later_is_one_line(train: Train, sm
     fake.run.log = fails
     ran = train(small(wandb=True))
     assert len(notices(ran)) == 1 and notices(ran)[0].startswith(
-        "WeightsAndBiases is off, training goes on: the server"
+        "WeightsAndBiases is off, training continues: the server"
     )
     fake.init = fails
     ran = train(small(wandb=True), "again")

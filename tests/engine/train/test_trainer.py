@@ -13,23 +13,28 @@ import torch
 
 from fundamentallm.config.config import Config, resolve
 from fundamentallm.config.files import load_config
-from fundamentallm.run import commands, events
-from fundamentallm.run.commands import Pause, Resume, Sample, Save
+from fundamentallm.run import events
+from fundamentallm.run.commands import Sample, Save, Set
 from fundamentallm.run.journal import read_journal
 from fundamentallm.run.locks import RunLock
-from fundamentallm.train import metrics as meter
+from fundamentallm.train import checkpoints, metrics, trainer
 from fundamentallm.train.checkpoint import Checkpoint, load
 from fundamentallm.train.evaluate import evaluate
 from fundamentallm.train.schedule import learning_rate, warmup
 from fundamentallm.train.state import TrainState
-from fundamentallm.train.step import TrainStep
+from fundamentallm.train.step import StepResult, TrainStep
 from tests.engine.seen import EPOCH, files, steps_in
 
 Train = Callable[..., Any]
 Small = Callable[..., Config]
 
 
-def test_a_run_leaves_its_files_and_says_its_story_in_order(train: Train, small: Small) -> None:
+def column(ran: Any, name: str) -> list[float]:
+    """What a run reported of each step."""
+    return [value for event in ran.of(events.Progress) for value in getattr(event, name)]
+
+
+def test_a_run_leaves_its_files_and_its_events_in_order(train: Train, small: Small) -> None:
     ran = train(small())
     assert files(ran.folder) == {
         "config.yaml", "journal.jsonl", "lock", "tokenizer.json", "last.pt", "best.pt", "final_model.pt",
@@ -56,55 +61,47 @@ def test_a_run_leaves_its_files_and_says_its_story_in_order(train: Train, small:
 
 
 def test_every_loss_before_a_checkpoint_stands_in_the_journal_before_it(
-    train: Train, small: Small, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    train: Train, small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fundamentallm.train import checkpoints as saver
-
     synced: list[int] = []
-    real_sync, real_save = saver.Journal.sync, saver.save
+    sync, save = checkpoints.Journal.sync, checkpoints.save
 
-    def sync(journal: Any) -> None:
-        real_sync(journal)
-        synced.append(len(steps_in(tmp_path / "run")))
+    def noted(journal: Any) -> None:
+        sync(journal)
+        synced.append(journal.events_written)
 
-    def save(checkpoint: Checkpoint, folder: Path, names: list[str]) -> int:
-        assert synced.pop() == checkpoint.counters["step"] == len(steps_in(folder))
-        return real_save(checkpoint, folder, names)
+    def checked(checkpoint: Checkpoint, folder: Path, names: list[str]) -> Any:
+        assert synced.pop() == checkpoint.counters["said"] == list(read_journal(folder))[-1].seq
+        assert len(steps_in(folder)) == checkpoint.counters["step"]
+        return save(checkpoint, folder, names)
 
-    monkeypatch.setattr(saver.Journal, "sync", sync)
-    monkeypatch.setattr(saver, "save", save)
+    monkeypatch.setattr(checkpoints.Journal, "sync", noted)
+    monkeypatch.setattr(checkpoints, "save", checked)
     train(small(save_every=5), "run", {7: [Save()]})
 
 
 @pytest.mark.parametrize("changes", [{}, {"optimizer": "adamw", "accumulation_steps": 2, "lr_schedule": "linear"}])
 def test_losses_and_weights_are_those_of_a_plain_loop(
-    train: Train,
-    small: Small,
-    build: Callable[..., TrainState],
-    equal: Callable[..., bool],
-    changes: dict[str, Any],
+    train: Train, small: Small, build: Callable[..., TrainState], equal: Callable[..., bool], changes: dict[str, Any]
 ) -> None:
-    ran, built = train(small(**changes)), build(**changes)
-    take = TrainStep(built.model, built.optimizer, built.corpus, built.config, built.precision)
-    total, losses, rates, norms = built.total_steps, {}, {}, {}
-    for n in range(total):
-        rate = learning_rate(n, total, built.config.learning_rate, built.config.lr_schedule, warmup(total, None))
-        loss, norm = take(n, rate)
-        losses[n + 1], rates[n + 1], norms[n + 1] = loss.item(), rate, norm.item()
-    assert ran.losses == pytest.approx(losses, rel=1e-8)
-    told = [pair for event in ran.of(events.Progress) for pair in zip(event.step, event.learning_rate, strict=True)]
-    assert dict(told) == rates
-    told = [pair for event in ran.of(events.Progress) for pair in zip(event.step, event.grad_norm, strict=True)]
-    assert dict(told) == pytest.approx(norms, rel=1e-8)
-    assert equal(ran.weights, {name: p.detach() for name, p in built.model.named_parameters()})
+    ran, state = train(small(**changes)), build(**changes)
+    take, total = TrainStep(state), state.total_steps
+    results = [take(n) for n in range(total)]
+    config, warmup_steps = state.config, warmup(total, None)
+    rates = [learning_rate(n, total, config.learning_rate, config.lr_schedule, warmup_steps) for n in range(total)]
+    losses = [result.loss.item() for result in results]
+    assert ran.losses == pytest.approx(dict(enumerate(losses, 1)), rel=1e-8)
+    assert column(ran, "learning_rate") == [result.learning_rate for result in results] == rates
+    assert column(ran, "grad_norm") == pytest.approx([result.grad_norm.item() for result in results], rel=1e-8)
+    assert equal(ran.weights, {name: p.detach() for name, p in state.model.named_parameters()})
     ends = [event for event in ran.of(events.Evaluated) if event.epoch_ended]
-    result = evaluate(built.model, built.corpus.val, 16, built.precision)
-    assert ends[-1].val_loss == result.loss and ends[-1].perplexity == result.perplexity
-    per_epoch = total // 2
-    for n, event in enumerate(ends):  # the mean over the epoch's tokens
-        span = range(n * per_epoch, (n + 1) * per_epoch)
-        weights = {s: built.corpus.real_rows(s) for s in span}
-        mean = sum(losses[s + 1] * w for s, w in weights.items()) / sum(weights.values())
+    evaluation = evaluate(state.model, state.corpus.val, 16, state.precision)
+    assert (ends[-1].val_loss, ends[-1].perplexity) == (evaluation.loss, evaluation.perplexity)
+    for epoch, event in enumerate(ends):  # the mean over the epoch's tokens
+        steps = range(epoch * state.corpus.steps_per_epoch, (epoch + 1) * state.corpus.steps_per_epoch)
+        tokens = sum(results[n].tokens for n in steps)
+        assert tokens == 139 * 16
+        mean = sum(losses[n] * results[n].tokens for n in steps) / tokens
         assert event.train_loss == pytest.approx(mean, rel=1e-6)
 
 
@@ -115,32 +112,13 @@ def test_a_model_learns(train: Train, small: Small) -> None:
     assert ran.result.val_loss < 1.7
 
 
-def test_looking_at_a_run_changes_no_weight(train: Train, small: Small, equal: Callable[..., bool]) -> None:
-    plain = train(small(), "plain")
-    looked = train(
-        small(eval_every=4, save_every=3),
-        "looked",
-        {
-            2: [Sample(prompt="the ", max_tokens=30, seed=1)],
-            5: [Save(), Sample(prompt="", max_tokens=5)],
-            9: [Pause(), Resume()],
-            20: [Save(), Save()],
-        },
-    )
-    assert looked.losses == plain.losses
-    assert equal(looked.weights, plain.weights)
-    a, b = load(plain.folder / "last.pt"), load(looked.folder / "last.pt")
-    assert equal(a.optimizer, b.optimizer)
-
-
-def test_progress_is_said_in_columns_of_equal_length(train: Train, small: Small) -> None:
-    ran = train(small())
-    for event in ran.of(events.Progress):
+def test_progress_has_columns_of_equal_length(train: Train, small: Small) -> None:
+    reports = train(small()).of(events.Progress)
+    for event in reports:
         lengths = {len(event.step), len(event.train_loss), len(event.learning_rate), len(event.grad_norm)}
         assert len(lengths) == 1 and event.memory_bytes > 0 and event.tokens_per_second >= 0
         assert event.epoch == math.ceil(event.step[-1] / EPOCH)
-    assert set(commands.NAMES.values()) == {"pause", "resume", "save", "stop", "sample", "cancel_sample", "set"}
-    tokens = [event.tokens for event in ran.of(events.Progress)]
+    tokens = [event.tokens for event in reports]
     assert tokens == sorted(tokens) and tokens[-1] == 2 * 139 * 16
 
 
@@ -148,19 +126,29 @@ def test_the_time_left_counts_what_comes_between_steps(
     train: Train, small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr(meter, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    clock = meter.Metrics(torch.device("cpu"))
-    clock.add_between(100.0)  # before the first step: it says nothing of what is to come
-    clock.go()
+    monkeypatch.setattr(metrics, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    clock = metrics.Metrics(torch.device("cpu"))
+    clock.add_recurring(100.0)  # before the first step: it says nothing of what is to come
+    clock.start_clock()
     for n in range(1, 11):
-        clock.add(n, torch.zeros(()), torch.zeros(()), 0.1, 1)
+        clock.add(n, StepResult(torch.zeros(()), torch.zeros(()), 0.1, 1))
     now[0] = 10.0
     clock.read()
     assert clock.eta(90) == 90.0
-    clock.add_between(5.0)
+    clock.add_recurring(5.0)
     assert clock.eta(90) == 135.0
 
-    between: list[float] = []
-    monkeypatch.setattr(meter.Metrics, "add_between", lambda _, seconds: between.append(seconds))
+    counted: list[float] = []
+    monkeypatch.setattr(metrics.Metrics, "add_recurring", lambda _, seconds: counted.append(seconds))
     train(small(epochs=2), script={3: [Sample(prompt="sea", max_tokens=2), Save()]})
-    assert len(between) == 5  # the first save, two evaluations, a save after each; not what a person asked for
+    assert len(counted) == 5  # the first save, two evaluations, a save after each; not what the user asked for
+
+
+def test_the_time_left_follows_a_change_of_the_epochs(
+    train: Train, small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "REPORT_INTERVAL", 0.0)
+    monkeypatch.setattr(metrics.Metrics, "eta", lambda _, steps: float(steps))
+    ran = train(small(), script={7: [Set(setting="epochs", value=3)]})
+    left = {event.step[-1]: event.eta_seconds for event in ran.of(events.Progress)}
+    assert (left[7], left[8]) == (2 * EPOCH - 7, 3 * EPOCH - 8)
