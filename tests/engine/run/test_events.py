@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fundamentallm.config.sampling import SAMPLING
 from fundamentallm.run import commands, events
-from fundamentallm.untrusted import MAX_INTEGER, MAX_TIME
+from fundamentallm.untrusted import MAX_INTEGER, MAX_NAME_CHARS, MAX_TIME
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -76,18 +76,14 @@ def test_a_message_survives_its_line_and_a_queue(module: Any, kind: type, data: 
     assert _same_message(pickle.loads(pickle.dumps(message)), message)
 
 
-def test_every_event_and_every_command_has_a_name() -> None:
+def test_every_event_and_every_command_has_a_name_and_every_event_a_step() -> None:
+    assert all("step" in {f.name for f in fields(kind) if f.default is MISSING} for kind in events.NAMES)
     assert set(events.NAMES) == set(events.Event.__subclasses__())
     assert set(commands.NAMES) == set(commands.Command.__subclasses__())
     assert set(events.KINDS) == {
         "run_started", "phase", "progress", "evaluated", "checkpoint_saved", "checkpoint_failed", "sample",
         "intervention", "answered", "notice", "finished", "failed",
     }  # fmt: skip
-
-
-def test_every_event_has_a_step() -> None:
-    for kind in events.NAMES:
-        assert "step" in {f.name for f in fields(kind) if f.default is MISSING}, kind
 
 
 def test_numbers_that_are_not_finite_are_null_in_json_and_nan_in_python() -> None:
@@ -140,33 +136,9 @@ def test_a_foreign_line_is_no_event_and_no_error(line: bytes) -> None:
     assert commands.decode(line.replace(b"event", b"command").replace(b"phase", b"sample")) is None
 
 
-@given(
-    values=st.dictionaries(
-        st.sampled_from(["seq", "time", "step", "prompt", "text", "id", "probabilities", "x"]), PLAIN
-    )
-)
-def test_a_line_of_garbage_values_is_an_event_or_nothing(values: dict[str, Any]) -> None:
-    line = json.dumps({"event": "sample", **values})
-    assert events.decode(line) is None or isinstance(events.decode(line), events.Sampled)
-
-
 def test_what_a_newer_engine_adds_to_an_event_is_passed_over() -> None:
     line = b'{"event": "phase", "seq": 1, "time": 2.0, "step": 3, "phase": "x", "mood": "good"}'
     assert events.decode(line) == events.Phase(seq=1, time=2.0, step=3, phase="x")
-
-
-def test_commands_know_who_gave_them_when_and_have_ids_of_their_own() -> None:
-    first, second = commands.Pause(), commands.Pause()
-    assert first.id != second.id and first.time > 1e9 and first.who
-
-
-def test_the_step_of_an_event_is_the_last_of_its_column() -> None:
-    progress = events.Progress(
-        step=(4, 5), train_loss=(1.0, 1.0), learning_rate=(0.1, 0.1), grad_norm=(1.0, 1.0), epoch=1, tokens=1,
-        tokens_per_second=1.0, eta_seconds=None, memory_bytes=1,
-    )  # fmt: skip
-    assert events.last_step(progress) == 5
-    assert events.last_step(events.Phase(step=9, phase="x")) == 9
 
 
 def test_a_sample_command_of_an_earlier_version_has_the_defaults_of_options_that_it_lacks() -> None:
@@ -176,3 +148,11 @@ def test_a_sample_command_of_an_earlier_version_has_the_defaults_of_options_that
     assert {name: getattr(command, name) for name in SAMPLING} == {
         **{name: row.default for name, row in SAMPLING.items()}, "max_tokens": 5, "temperature": 0.5
     }  # fmt: skip
+
+
+def test_commands_name_their_user_and_have_ids_of_their_own_of_bounded_length() -> None:
+    first, second = (commands.Set(setting="dropout", value=0.1) for _ in range(2))
+    assert first.id != second.id and first.time > 1e9 and first.who
+    values = json.loads(commands.encode(first))
+    for name in ("id", "who", "setting"):
+        assert commands.decode(json.dumps(values | {name: "x" * (MAX_NAME_CHARS + 1)})) is None

@@ -1,4 +1,4 @@
-"""Runs from strangers: what is resumed, commanded or looked at reaches nothing outside of its folder."""
+"""Someone else's runs: what is resumed, commanded or watched reaches nothing outside of its folder."""
 
 import json
 import os
@@ -27,7 +27,7 @@ Small = Callable[..., Config]
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder in which a person works; their home and all else is beside it."""
+    """The folder in which the user works; all else is beside it."""
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -35,8 +35,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def stranger(here: Path, train: Train, small: Small) -> Path:
-    """The folder of a run that was stopped half-way, by somebody else."""
+def theirs(here: Path, train: Train, small: Small) -> Path:
+    """The folder of someone else's run, stopped half-way."""
     ran = train(small(epochs=1), "here/theirs")
     state = load(ran.folder / "last.pt")
     for path in ran.folder.glob("*.pt"):
@@ -59,114 +59,111 @@ def everything(folder: Path) -> dict[str, tuple[int, int]]:
     return {str(path): (path.lstat().st_mtime_ns, path.lstat().st_size) for path in folder.rglob("*")}
 
 
+@pytest.fixture
+def contacted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The projects at Weights & Biases that a run tried to reach; each attempt fails."""
+    projects: list[str] = []
+    monkeypatch.setattr(trackers, "WeightsAndBiases", lambda project, *_: projects.append(project) or 1 / 0)
+    return projects
+
+
 # ---- resumed ----
 
 
-def test_a_strangers_run_writes_below_its_own_folder_only_and_contacts_nobody(
-    here: Path, stranger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_someone_elses_run_writes_below_its_own_folder_only_and_contacts_nobody(
+    here: Path, theirs: Path, tmp_path: Path, contacted: list[str]
 ) -> None:
-    def contacted(*_: Any) -> None:
-        raise AssertionError("contacted")
-
-    monkeypatch.setattr(trackers, "WeightsAndBiases", contacted)
     logs = str(tmp_path / "logs")
-    change(stranger, output_dir=str(tmp_path / "out"), log_dir=logs, tensorboard=True, wandb=True, project="../../x")
+    change(theirs, output_dir=str(tmp_path / "out"), log_dir=logs, tensorboard=True, wandb=True, project="../../x")
     before = {path: seen for path, seen in everything(tmp_path).items() if "theirs" not in path}
-    assert main(["train", "--resume-from", str(stranger)]) == 0
+    assert main(["train", "--resume-from", str(theirs)]) == 0
     after = {path: seen for path, seen in everything(tmp_path).items() if "theirs" not in path}
     new = after.keys() - before.keys()
     assert new == {str(here / "runs")}  # TensorBoard's place where nobody says another; the curves are in runs/theirs
-    assert list(here.glob("runs/theirs/events.out.*")) and not Path(logs).exists()
-    told = notices(stranger)
+    assert list(here.glob("runs/theirs/events.out.*")) and not Path(logs).exists() and contacted == []
+    told = notices(theirs)
     assert f"TensorBoard's files go to runs; the run had {logs}, which" in " ".join(told)
     assert any("--wandb turns it on" in text for text in told)
-    started = [event for event in read_journal(stranger) if isinstance(event, RunStarted)][-1]
-    assert (started.config["output_dir"], started.config["wandb"]) == (str(stranger), False)
+    started = [event for event in read_journal(theirs) if isinstance(event, RunStarted)][-1]
+    assert (started.config["output_dir"], started.config["wandb"]) == (str(theirs), False)
 
 
 def test_what_the_command_itself_asks_for_is_done(
-    here: Path, stranger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    here: Path, theirs: Path, tmp_path: Path, contacted: list[str]
 ) -> None:
-    asked: list[str] = []
-    monkeypatch.setattr(trackers, "WeightsAndBiases", lambda project, *_: asked.append(project) or 1 / 0)
     logs = str(tmp_path / "logs")
-    change(stranger, log_dir=logs, tensorboard=True, wandb=True, project="mine")
-    assert main(["train", "--resume-from", str(stranger), "--log-dir", logs, "--wandb"]) == 0
-    assert list(Path(logs).glob("theirs/events.out.*")) and asked == ["mine"]
-    assert not any("turns it on" in text or "--log-dir" in text for text in notices(stranger))
+    change(theirs, log_dir=logs, tensorboard=True, wandb=True, project="mine")
+    assert main(["train", "--resume-from", str(theirs), "--log-dir", logs, "--wandb"]) == 0
+    assert list(Path(logs).glob("theirs/events.out.*")) and contacted == ["mine"]
+    assert not any("turns it on" in text or "--log-dir" in text for text in notices(theirs))
 
 
 @pytest.mark.parametrize("checkpoints", [True, False])
-def test_neither_does_the_configuration_that_lies_in_the_folder(
+def test_the_configuration_in_the_folder_has_no_more_rights(
     checkpoints: bool,
     here: Path,
-    stranger: Path,
+    theirs: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    contacted: list[str],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    asked: list[str] = []
-    monkeypatch.setattr(trackers, "WeightsAndBiases", lambda project, *_: asked.append(project) or 1 / 0)
     logs = str(tmp_path / "logs")
-    theirs = {"log_dir": logs, "tensorboard": True, "wandb": True}
-    config = load_config(change(stranger, **theirs) / "config.yaml").values
-    (stranger / "config.yaml").write_text(to_yaml(resolve(Layer({**config, **theirs}))))
+    changes = {"log_dir": logs, "tensorboard": True, "wandb": True}
+    config = load_config(change(theirs, **changes) / "config.yaml").values
+    (theirs / "config.yaml").write_text(to_yaml(resolve(Layer({**config, **changes}))))
     if not checkpoints:
-        (stranger / "last.pt").unlink()
-    assert main(["train", "--resume", "auto", "--output-dir", str(stranger)]) == 0
+        (theirs / "last.pt").unlink()
+    assert main(["train", "--resume", "auto", "--output-dir", str(theirs)]) == 0
     told = capsys.readouterr().err
     assert f"TensorBoard's files go to runs; the run had {logs}, which" in told
     assert told.count("Weights & Biases is off: the run had it on") == told.count("TensorBoard's") == 1
     assert not Path(logs).exists()
-    again = ["--resume", "auto", "--output-dir", str(stranger), "--wandb", "--log-dir", logs, "--epochs", "3"]
-    assert asked == [] and main(["train", *again]) == 0
-    assert asked and set(asked) == {"fundamentallm"} and list(Path(logs).glob("theirs/events.out.*"))
+    again = ["--resume", "auto", "--output-dir", str(theirs), "--wandb", "--log-dir", logs, "--epochs", "3"]
+    assert contacted == [] and main(["train", *again]) == 0
+    assert contacted and set(contacted) == {"fundamentallm"} and list(Path(logs).glob("theirs/events.out.*"))
 
 
 @pytest.mark.parametrize("log_dir", ["logs", "here/../logs", "theirs/logs"])
-def test_a_log_folder_near_the_run_stays(log_dir: str, here: Path, stranger: Path) -> None:
-    change(stranger, log_dir=log_dir, tensorboard=True)
-    assert main(["train", "--resume-from", str(stranger)]) == 0
+def test_a_log_folder_near_the_run_stays(log_dir: str, here: Path, theirs: Path) -> None:
+    change(theirs, log_dir=log_dir, tensorboard=True)
+    assert main(["train", "--resume-from", str(theirs)]) == 0
     assert list(Path(log_dir).resolve().glob("theirs/events.out.*")) or log_dir.startswith("here")
 
 
 def test_the_same_command_typed_again_means_the_same_trackers(
-    here: Path, tmp_path: Path, small: Small, monkeypatch: pytest.MonkeyPatch
+    here: Path, tmp_path: Path, small: Small, contacted: list[str]
 ) -> None:
-    asked: list[str] = []
-    monkeypatch.setattr(trackers, "WeightsAndBiases", lambda project, *_: asked.append(project) or 1 / 0)
     config = small(tensorboard=True, log_dir=str(tmp_path / "logs"), wandb=True)
     for first in (True, False):
-        job = RunSpec(config, here / "mine", auto=True)
-        job.folder.mkdir(exist_ok=True)
-
-        trainer = Trainer(job, lambda event: None, lambda: ())
+        spec = RunSpec(config, here / "mine", auto=True)
+        spec.folder.mkdir(exist_ok=True)
+        trainer = Trainer(spec, lambda event: None, lambda: ())
         trainer.stopping = first
         trainer.run()
         trainer.close()
-    assert asked == ["fundamentallm"] * 2 and not Path("runs").exists()
+    assert contacted == ["fundamentallm"] * 2 and not Path("runs").exists()
 
 
 @pytest.mark.parametrize(
     ("named", "words"),
     [("/dev/zero", "not a regular file"), ("pipe", "not a regular file"), ("/etc/hostname", ""), ("~nobody-x/a", "")],
 )
-def test_data_that_a_stranger_names_is_neither_waited_for_nor_learnt(
-    named: str, words: str, here: Path, stranger: Path, capsys: pytest.CaptureFixture[str]
+def test_data_that_someone_else_names_is_neither_waited_for_nor_trained_on(
+    named: str, words: str, here: Path, theirs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     os.mkfifo("pipe")
-    change(stranger, data=[named])
-    before = everything(stranger)
+    change(theirs, data=[named])
+    before = everything(theirs)
     for rest in ([], ["--dry-run"]):
-        assert main(["train", "--resume-from", str(stranger), *rest]) == 2
+        assert main(["train", "--resume-from", str(theirs), *rest]) == 2
         lines = capsys.readouterr().err.splitlines()
         assert len(lines) == 1 and words in lines[0]
-    assert everything(stranger) == before
+    assert everything(theirs) == before
 
 
-def test_interventions_that_no_run_can_have_made_are_not_made_again(here: Path, stranger: Path) -> None:
-    journal = Journal(stranger)
-    step = load(stranger / "last.pt").counters["step"]
+def test_live_changes_that_no_run_can_have_made_are_not_repeated(here: Path, theirs: Path) -> None:
+    journal = Journal(theirs)
+    step = load(theirs / "last.pt").counters["step"]
     made = [
         ("output_dir", "/tmp/x"), ("model_dim", 4), ("__class__", "x"), ("unknown", 1), ("learning_rate", "0.5"),
         ("learning_rate", 7.0), ("learning_rate", None), ("epochs", True), ("dropout", [0.1]), ("eval_every", 10**30),
@@ -175,39 +172,39 @@ def test_interventions_that_no_run_can_have_made_are_not_made_again(here: Path, 
     for setting, new in made:
         journal.append(Intervention(step=step, setting=setting, old=None, new=new, who="eve"))
     journal.close()
-    known = len(list(read_journal(stranger)))
-    text = load(stranger / "last.pt").settings().data[0]
-    assert main(["train", text, "--output-dir", str(stranger), "--resume", "auto", "--quiet"]) == 0
-    again = [event for event in list(read_journal(stranger))[known:] if isinstance(event, Intervention)]
+    known = len(list(read_journal(theirs)))
+    text = load(theirs / "last.pt").settings().data[0]
+    assert main(["train", text, "--output-dir", str(theirs), "--resume", "auto", "--quiet"]) == 0
+    again = [event for event in list(read_journal(theirs))[known:] if isinstance(event, Intervention)]
     assert [(event.setting, event.new) for event in again if event.setting != "eval_every"] == [("gradient_clip", 0.25)]
 
 
-def test_checkpoints_that_are_no_files_are_passed_over(here: Path, stranger: Path) -> None:
-    (stranger / "gone.pt").symlink_to("/nowhere/at/all")
-    (stranger / "folder.pt").mkdir()
-    os.mkfifo(stranger / "pipe.pt")
-    text = load(stranger / "last.pt").settings().data[0]
-    assert main(["train", text, "--output-dir", str(stranger), "--resume", "auto", "--quiet", "--epochs", "2"]) == 0
+def test_checkpoints_that_are_no_files_are_skipped(here: Path, theirs: Path) -> None:
+    (theirs / "gone.pt").symlink_to("/nowhere/at/all")
+    (theirs / "folder.pt").mkdir()
+    os.mkfifo(theirs / "pipe.pt")
+    text = load(theirs / "last.pt").settings().data[0]
+    assert main(["train", text, "--output-dir", str(theirs), "--resume", "auto", "--quiet", "--epochs", "2"]) == 0
 
 
 # ---- links ----
 
 
 @pytest.mark.parametrize("name", WRITTEN)
-def test_no_link_in_a_strangers_folder_leads_a_run_out_of_it(
-    name: str, here: Path, stranger: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_no_link_in_someone_elses_folder_leads_a_run_out_of_it(
+    name: str, here: Path, theirs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     precious = tmp_path / "precious"
     precious.write_text("mine\n")
-    (stranger / name).unlink(missing_ok=True)
-    (stranger / name).symlink_to(precious)
-    text = load(stranger / "last.pt").settings().data[0]
-    for words in (["train", "--resume-from", str(stranger)], ["train", text, "--output-dir", "theirs", "--overwrite"],
+    (theirs / name).unlink(missing_ok=True)
+    (theirs / name).symlink_to(precious)
+    text = load(theirs / "last.pt").settings().data[0]
+    for words in (["train", "--resume-from", str(theirs)], ["train", text, "--output-dir", "theirs", "--overwrite"],
                   ["train", text, "--output-dir", "theirs", "--resume", "auto"], ["pause", "theirs"],
-                  ["train", "--resume-from", str(stranger), "--detach"]):  # fmt: skip
+                  ["train", "--resume-from", str(theirs), "--detach"]):  # fmt: skip
         assert main(words) in (1, 2), words
         assert len(capsys.readouterr().err.splitlines()) == 1, words
-    assert precious.read_text() == "mine\n" and (stranger / name).is_symlink()
+    assert precious.read_text() == "mine\n" and (theirs / name).is_symlink()
 
 
 def test_a_lock_that_is_a_link_is_never_written(tmp_path: Path) -> None:
@@ -222,7 +219,7 @@ def test_a_lock_that_is_a_link_is_never_written(tmp_path: Path) -> None:
 def test_a_configuration_leads_into_no_folder_whose_files_a_run_would_replace(
     name: str, here: Path, data: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As a project of another program, which a stranger's `output_dir` names."""
+    """As a project of another program, which a theirs's `output_dir` names."""
     Path("project").mkdir()
     Path("project", name).write_text("precious")
     Path("c.yaml").write_text(f"output_dir: project\ndata: {data}\n")
@@ -231,19 +228,13 @@ def test_a_configuration_leads_into_no_folder_whose_files_a_run_would_replace(
     assert Path("project", name).read_text() == "precious"
 
 
-# ---- looked at ----
+# ---- watched ----
 
 
 def hostile(folder: Path) -> Path:
-    """A run in whose every word there is something that steers terminals."""
+    """A run each of whose texts steers terminals."""
     folder.mkdir()
-    config: dict[str, Any] = {
-        "data": [EVIL, "/etc/passwd"],
-        "device": EVIL,
-        "epochs": EVIL,
-        "project": [EVIL],
-        EVIL: EVIL,
-    }
+    config = {"data": [EVIL, "/etc/passwd"], "device": EVIL, "epochs": EVIL, "project": [EVIL], EVIL: EVIL}
     journal = Journal(folder)
     journal.append(
         RunStarted(
@@ -269,9 +260,7 @@ def hostile(folder: Path) -> Path:
     return folder
 
 
-def test_nothing_that_a_run_says_commands_the_terminal_of_who_looks_at_it(
-    here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_text_of_a_run_reaches_the_terminal_as_a_command(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = f"run{EVIL}".replace("\x00", "").replace("\n", "")
     folder = hostile(here / name)
     for words in (["runs", "list"], ["runs", "list", "."], ["runs", "show", name], ["runs", "compare", name, name],

@@ -1,10 +1,8 @@
-"""Commands from anywhere: a run hears whole, sensible ones once, answers them, and outlives the rest."""
+"""Commands from anyone, during a sample or from a console: a run answers each and survives all."""
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -14,118 +12,23 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fundamentallm.config.config import SETTINGS, Config, to_dict
+from fundamentallm.process.session import AttachedRun
 from fundamentallm.run import commands, events
-from fundamentallm.run.commands import COMMANDS, Pause, Sample, Save, Set, Stop, encode
-from fundamentallm.run.journal import Inbox, send_command
+from fundamentallm.run.commands import COMMANDS, CancelSample, Command, Pause, Resume, Sample, Save, Set, Stop, encode
 from fundamentallm.train import control as sampler
-from fundamentallm.untrusted import MAX_COMMAND_BYTES, MAX_NAME_CHARS
 
 NUMBERS = [0, -1, 1, 2**53, 10**12, 10**30, 0.0, -1.5, 1e-320, 1e300, float("nan"), float("inf"), -float("inf")]
 TEXTS = ["", "the sea", "é", "\x1b]52;c;AAAA\x07", "\u202e", "x" * 70_000, "../../x", "auto", "nan", "1e400", "\ud800"]
 VALUES = st.sampled_from([*NUMBERS, *TEXTS, None, True, [], [1, "a"], {"a": {}}, json.loads("[" * 9 + "]" * 9)])
-REAL: list[commands.Command] = [
-    Sample(prompt="the", max_tokens=5), Set(setting="learning_rate", value=0.001), Save(), commands.Resume(),
-    commands.CancelSample(sample="none"),
+REAL: list[Command] = [
+    Sample(prompt="the", max_tokens=5), Set(setting="learning_rate", value=0.001), Save(), Resume(),
+    CancelSample(sample="none"),
 ]  # fmt: skip
 
 
 def append(folder: Path, raw: bytes) -> None:
     with (folder / COMMANDS).open("ab") as file:
         file.write(raw)
-
-
-def line(command: commands.Command) -> bytes:
-    return encode(command).encode() + b"\n"
-
-
-# ---- the inbox ----
-
-
-def test_what_was_said_before_the_run_began_is_not_for_it(tmp_path: Path) -> None:
-    send_command(tmp_path, Stop())
-    inbox = Inbox(tmp_path)
-    assert inbox.read() == []
-    command = Pause()
-    send_command(tmp_path, command)
-    assert inbox.read() == [command] and inbox.read() == []
-
-
-def test_a_line_that_somebody_left_torn_does_not_swallow_the_next_command(tmp_path: Path) -> None:
-    inbox, stop = Inbox(tmp_path), Stop()
-    append(tmp_path, line(Pause())[:-9])
-    assert inbox.read() == []
-    send_command(tmp_path, stop)
-    assert inbox.read() == [stop]
-    assert (tmp_path / COMMANDS).read_bytes().count(b"\n") == 2
-
-
-def test_a_file_that_became_shorter_was_made_anew_and_is_heard_from_its_beginning(tmp_path: Path) -> None:
-    inbox, stop = Inbox(tmp_path), Stop()
-    for _ in range(3):
-        send_command(tmp_path, Pause())
-    assert len(inbox.read()) == 3
-    (tmp_path / COMMANDS).unlink()
-    send_command(tmp_path, stop)
-    assert inbox.read() == [stop] and inbox.read() == []
-    (tmp_path / COMMANDS).write_bytes(b"")
-    assert inbox.read() == []
-    send_command(tmp_path, stop)
-    assert inbox.read() == [stop]
-
-
-def test_long_lines_and_garbage_are_passed_over_whole(tmp_path: Path) -> None:
-    inbox, stop = Inbox(tmp_path), Stop()
-    hidden = b"x" * MAX_COMMAND_BYTES + line(Save())  # not a command, also where reading in blocks would cut it
-    append(tmp_path, hidden + os.urandom(100_000).replace(b"{", b"") + b"\n\0\0\xff{}\n[]\n" + b"[" * 100_000 + b"\n")
-    append(tmp_path, line(stop))
-    heard = [command for _ in range(20) for command in inbox.read()]
-    assert heard == [stop]
-
-
-@pytest.mark.parametrize("name", ["id", "who", "setting"])
-def test_a_name_of_a_length_that_none_has_is_no_command(name: str) -> None:
-    values = json.loads(encode(Set(setting="dropout", value=0.1)))
-    assert commands.decode(json.dumps(values)) is not None
-    assert commands.decode(json.dumps(values | {name: "x" * (MAX_NAME_CHARS + 1)})) is None
-
-
-SHOUT = """
-import sys
-from pathlib import Path
-from fundamentallm.run.commands import Pause
-from fundamentallm.run.journal import send_command
-for n in range(200):
-    send_command(Path(sys.argv[1]), Pause(id=f"{sys.argv[2]}{n}", who="x" * (n % 90)))
-"""
-
-
-def test_two_writers_at_once_are_both_heard_to_the_last_word(tmp_path: Path) -> None:
-    inbox = Inbox(tmp_path)
-    writers = [subprocess.Popen([sys.executable, "-c", SHOUT, str(tmp_path), who]) for who in "ab"]
-    heard: list[str] = []
-    while any(writer.poll() is None for writer in writers):
-        heard += [command.id for command in inbox.read()]
-    assert [writer.wait() for writer in writers] == [0, 0]
-    heard += [command.id for command in inbox.read()]
-    for who in "ab":
-        assert [id for id in heard if id.startswith(who)] == [f"{who}{n}" for n in range(200)]
-
-
-def test_a_command_goes_through_no_link_and_is_not_half_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "precious").write_text("a")
-    (tmp_path / COMMANDS).symlink_to(tmp_path / "precious")
-    with pytest.raises(OSError):
-        send_command(tmp_path, Stop())
-    assert (tmp_path / "precious").read_text() == "a"
-    (tmp_path / COMMANDS).unlink()
-    monkeypatch.setattr("fundamentallm.run.folder.os.write", lambda file, block: len(block) // 2)
-    with pytest.raises(OSError, match="No space"):
-        send_command(tmp_path, Stop())
-
-
-# ---- a run that hears them ----
 
 
 @st.composite
@@ -160,7 +63,7 @@ def test_whatever_a_run_is_told_it_answers_and_lives(
 
     def listen(trainer: Any) -> list[Any]:
         if trainer.state.step == 3 and lines:
-            append(Path(name), b"\n".join([*lines, line(Stop(id="stop"))]))
+            append(Path(name), b"\n".join([*lines, encode(Stop(id="stop")).encode() + b"\n"]))
             lines.clear()
         return []
 
@@ -202,3 +105,58 @@ def test_absurd_wishes_are_answered_and_bounded(
     written = [event for event in ran.of(events.Sampled) if event.id == "long"]
     assert sum(len(event.text) for event in written) == 30
     assert isinstance(ran.result, events.Finished)
+
+
+def test_a_sample_that_waits_for_its_turn_can_be_cancelled(
+    train: Callable[..., Any], small: Callable[..., Config]
+) -> None:
+    first, second, third = (Sample(prompt="the ", max_tokens=n, seed=1) for n in (60_000, 9, 5))
+    waiting: list[list[Command]] = [[first], [second, third], [CancelSample(sample=second.id)], []]
+    told: list[str] = []
+
+    def listen(trainer: Any) -> Sequence[Command]:
+        if trainer.state.step < 3:
+            return []
+        told.append(trainer.current_phase)
+        if waiting:
+            return waiting.pop(0)
+        return [CancelSample(sample=first.id)] if trainer.current_phase == "sampling" and len(told) == 5 else []
+
+    run = train(small(), script=listen)
+    answers = [(event.id, event.ok) for event in run.of(events.Answered) if event.command == "sample"]
+    assert answers == [(second.id, True), (first.id, True), (third.id, True)]
+    text = {sample.id: "" for sample in (first, second, third)}
+    for piece in run.of(events.Sampled):
+        text[piece.id] += piece.text
+    assert text[second.id] == "" and len(text[third.id]) == 5 and 0 < len(text[first.id]) < 60_000
+
+
+def test_stop_ends_a_sample(train: Callable[..., Any], small: Callable[..., Config]) -> None:
+    waiting: list[list[Command]] = [[Sample(prompt="", max_tokens=60_000)], [Stop()]]
+    run = train(small(), script=lambda trainer: waiting.pop(0) if trainer.state.step >= 3 and waiting else [])
+    assert (run.result.reason, run.result.step) == ("stopped", 3)
+    assert sum(len(piece.text) for piece in run.of(events.Sampled)) < 60_000
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_a_run_paused_by_an_attached_console_ends_with_it_and_one_paused_by_a_shell_does_not(
+    train: Callable[..., Any], small: Callable[..., Config], tmp_path: Path, stays: bool
+) -> None:
+    console: list[AttachedRun] = []
+    rested = 0.0
+
+    def listen(trainer: Any) -> Sequence[Command]:
+        nonlocal rested
+        if trainer.state.step == 5 and not console:
+            console.append(AttachedRun(tmp_path / "run", stays=stays))
+            return [Pause(stays=stays)]
+        if trainer.control.paused:
+            rested = rested or time.monotonic()
+            console[0].close()
+            if time.monotonic() - rested > 1:
+                return [Resume()]
+        return []
+
+    run = train(small(), script=listen)
+    assert (run.result.reason, run.result.step) == (("stopped", 5) if stays else ("completed", 36))
+    assert [event.who for event in run.of(events.Answered) if event.command == "stop"] == ["its lost console"] * stays

@@ -1,0 +1,36 @@
+"""The folder of a run when its start fails, or two start at once."""
+
+from pathlib import Path
+
+import pytest
+
+from fundamentallm.config.config import Config
+from fundamentallm.errors import UserError
+from fundamentallm.process.prepare import prepared_folder
+from fundamentallm.run.events import Notice
+from fundamentallm.run.journal import Journal, read_journal
+from fundamentallm.run.locks import RunLock, is_held
+from fundamentallm.run.spec import RunSpec
+
+
+def test_a_start_that_came_second_leaves_the_files_of_the_first_alone(tmp_path: Path, data: str) -> None:
+    spec = RunSpec(Config(data=(data,)), tmp_path / "run")
+    with pytest.raises(UserError, match="is being written"), prepared_folder(spec, False, print):
+        first, journal = RunLock(spec.folder), Journal(spec.folder)  # which has no event yet
+        RunLock(spec.folder)
+    event = journal.append(Notice(step=0, level="info", text="a"))
+    assert list(read_journal(spec.folder)) == [event] and is_held(spec.folder)
+    first.release()
+    journal.close()
+
+
+def test_a_folder_that_holds_the_log_of_a_failed_start_is_kept(tmp_path: Path, data: str) -> None:
+    """The old run stays where it was moved, and the user is told so."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    Journal(folder).close()
+    with pytest.raises(ValueError), prepared_folder(RunSpec(Config(data=(data,)), folder), True, print) as aside:
+        (folder / "engine.log").write_text("Traceback")
+        raise ValueError
+    assert aside == tmp_path / "run.old-1" and aside.is_dir()
+    assert (folder / "engine.log").read_text() == "Traceback"

@@ -1,0 +1,137 @@
+"""Who writes a run and who watches it, and when a paused run has lost its last console."""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fundamentallm.errors import UserError
+from fundamentallm.process.session import AttachedRun
+from fundamentallm.run import locks
+from fundamentallm.run.commands import Pause
+from fundamentallm.run.folder import move_aside
+from fundamentallm.run.journal import Journal
+from fundamentallm.run.locks import ConsoleLock, ConsoleMonitor, RunLock, holder, is_held
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from fundamentallm.run.locks import RunLock
+lock = RunLock(Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_second_process_is_refused_by_pid_and_let_in_after_a_kill(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        try:
+            with pytest.raises(UserError, match=rf"is being written by process {process.pid} on "):
+                RunLock(tmp_path)
+            assert f"process {process.pid} on" in holder(tmp_path)
+            (tmp_path / "journal.jsonl").touch()
+            with pytest.raises(UserError, match=str(process.pid)):
+                move_aside(tmp_path)
+        finally:
+            process.send_signal(signal.SIGKILL)
+    with RunLock(tmp_path):
+        assert f"process {os.getpid()} on" in holder(tmp_path)
+    assert holder(tmp_path) == ""
+
+
+def test_a_lock_is_free_after_release(tmp_path: Path) -> None:
+    for _ in range(3):
+        lock = RunLock(tmp_path)
+        with pytest.raises(UserError, match=f"process {os.getpid()}"):
+            RunLock(tmp_path)
+        lock.release()
+        lock.release()  # twice does no harm
+
+
+def test_a_lock_without_text_still_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    lock = RunLock(tmp_path)
+    assert is_held(tmp_path) and holder(tmp_path) == ""
+    lock.release()
+    assert not is_held(tmp_path)
+
+
+@pytest.mark.parametrize("how", ["removed", "moved aside", "another"])
+def test_a_lock_on_a_file_that_was_moved_or_deleted_is_refused(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last holder may have moved or deleted the folder while we waited."""
+    folder, real = tmp_path / "run", fcntl.flock
+    folder.mkdir()
+
+    def lock(file: int, kind: int) -> None:
+        if how == "moved aside":
+            folder.rename(tmp_path / "run.old-1")
+        else:
+            (folder / "lock").unlink()
+        if how == "another":
+            (folder / "lock").touch()
+        real(file, kind)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(locks.fcntl, "flock", lock)
+        with pytest.raises(UserError, match="run: was moved or deleted during start-up; run the command again"):
+            RunLock(folder)
+    folder.mkdir(exist_ok=True)
+    RunLock(folder).release()
+
+
+# ---- consoles ----
+
+
+def test_a_paused_run_is_lost_when_its_last_console_disconnects(tmp_path: Path) -> None:
+    Journal(tmp_path).close()
+    consoles = ConsoleMonitor(tmp_path)
+    consoles.begin_pause(False)
+    assert not consoles.lost()  # a shell paused it: it may stay paused for ever
+    ada = ConsoleLock(tmp_path)
+    ada.close()
+    assert not consoles.lost()  # whoever watched it meanwhile
+    ada, bob = ConsoleLock(tmp_path), ConsoleLock(tmp_path)
+    consoles.begin_pause(False)
+    assert not consoles.lost()
+    ada.close()
+    assert not consoles.lost()
+    bob.close()
+    assert consoles.lost()
+    consoles.begin_pause(False)  # paused anew, by a shell
+    assert not consoles.lost()
+    consoles.begin_pause(True)  # by a console that died at once
+    assert consoles.lost()
+
+
+def test_a_run_without_a_journal_counts_as_watched(tmp_path: Path) -> None:
+    consoles = ConsoleMonitor(tmp_path)  # no journal, as on a mount that is gone
+    consoles.begin_pause(True)
+    assert not consoles.lost()
+
+
+def test_a_console_watches_the_run_that_is_in_the_folder_now(tmp_path: Path) -> None:
+    """Otherwise a run that replaced the one it attached to would end when that console pauses it."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    Journal(folder).close()
+    console = AttachedRun(folder, stays=True)
+    move_aside(folder)
+    folder.mkdir()
+    Journal(folder).close()
+    consoles = ConsoleMonitor(folder)
+    console.send(Pause(stays=True))
+    consoles.begin_pause(True)
+    assert not consoles.lost()
+    console.close()
+    assert consoles.lost()
