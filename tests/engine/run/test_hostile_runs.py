@@ -138,7 +138,8 @@ def test_the_same_command_typed_again_means_the_same_trackers(
         spec = RunSpec(config, here / "mine", auto=True)
         spec.folder.mkdir(exist_ok=True)
         trainer = Trainer(spec, lambda event: None, lambda: ())
-        trainer.stopping = first
+        if first:
+            trainer.stop()
         trainer.run()
         trainer.close()
     assert contacted == ["fundamentallm"] * 2 and not Path("runs").exists()
