@@ -1,5 +1,6 @@
 """The transformer: what it may see, how it starts, how large it is."""
 
+from dataclasses import replace
 from math import log
 
 import pytest
@@ -7,37 +8,39 @@ import torch
 import torch.nn.functional as F
 
 from fundamentallm.config.config import Config
-from fundamentallm.config.estimate import count_parameters
+from fundamentallm.config.estimate import count_parameters, parameter_shapes
 from fundamentallm.model.dropout import DropoutMasks
 from fundamentallm.model.transformer import Transformer
 
 CONFIG = Config(model_dim=16, num_layers=2, num_heads=2, max_seq_len=12)
 V = 11
+TOKENS = torch.arange(12)[None] % V
+AT_ZERO = ("out.weight", "down.weight")
 
 
-def masks_of(key: int, p: float) -> DropoutMasks:
+def masks(key: int, p: float) -> DropoutMasks:
     """For one row."""
     return DropoutMasks(key, 2 * CONFIG.num_layers + 1, 0, 1, p, torch.device("cpu"))
 
 
-def awake(config: Config = CONFIG) -> Transformer:
+def awake() -> Transformer:
     """A model whose output projections are not zero, so that every path carries something."""
-    model = Transformer(config, V)
-    dice = torch.Generator().manual_seed(3)
+    model = Transformer(CONFIG, V)
+    rng = torch.Generator().manual_seed(3)
     for name, p in model.named_parameters():
-        if name.endswith(("out.weight", "down.weight")):
-            torch.nn.init.normal_(p, std=0.3, generator=dice)
+        if name.endswith(AT_ZERO):
+            torch.nn.init.normal_(p, std=0.3, generator=rng)
     return model
 
 
-@pytest.mark.parametrize("masks", [None, masks_of(5, 0.3)])
-def test_changing_a_token_changes_no_logit_before_it(masks: DropoutMasks | None) -> None:
-    model, tokens = awake(), torch.arange(12)[None] % V
-    before = model(tokens, masks)
+@pytest.mark.parametrize("dropout", [None, masks(5, 0.3)])
+def test_changing_a_token_changes_no_logit_before_it(dropout: DropoutMasks | None) -> None:
+    model = awake()
+    before = model(TOKENS, dropout)
     for t in range(12):
-        other = tokens.clone()
+        other = TOKENS.clone()
         other[0, t] = (other[0, t] + 5) % V
-        after = model(other, masks)
+        after = model(other, dropout)
         assert torch.equal(after[0, :t], before[0, :t]), t
         assert not torch.equal(after[0, t], before[0, t])
         if t < 11:
@@ -62,46 +65,44 @@ def test_the_first_loss_is_that_of_guessing(vocabulary: int) -> None:
     "config",
     [CONFIG, Config(), Config(model_dim=24, num_heads=3, ff_dim=17, num_layers=3), Config(model_dim=2, num_heads=1)],
 )
-def test_the_size_is_exactly_what_was_estimated(config: Config) -> None:
-    assert sum(p.numel() for p in Transformer(config, V).parameters()) == count_parameters(config, V)
+def test_the_model_has_the_shapes_that_are_described_and_counted(config: Config) -> None:
+    state = Transformer(config, V).state_dict()  # no buffer is saved
+    assert {name: tuple(p.shape) for name, p in state.items()} == parameter_shapes(config, V)
+    assert sum(p.numel() for p in state.values()) == count_parameters(config, V)
 
 
 def test_output_projections_start_at_zero_and_nothing_else_does() -> None:
     for name, p in Transformer(CONFIG, V).named_parameters():
-        assert torch.all(p == 0) == name.endswith(("out.weight", "down.weight")), name
+        assert torch.all(p == 0) == name.endswith(AT_ZERO), name
         assert "bias" not in name
 
 
 def test_the_output_is_the_embedding() -> None:
-    model = awake()
-    names = [name for name, _ in model.named_parameters()]
-    assert "embedding.weight" in names and not any(
-        p.shape[0] == V for n, p in model.named_parameters() if n != names[0]
-    )
-    logits = model(torch.zeros(1, 3, dtype=torch.long))
+    model, tokens = awake(), torch.zeros(1, 3, dtype=torch.long)
+    assert [name for name, p in model.named_parameters() if V in p.shape] == ["embedding.weight"]
+    logits = model(tokens)
     with torch.no_grad():
         model.embedding.weight[7] *= 2  # a token that is not read: only its logit changes
-    after = model(torch.zeros(1, 3, dtype=torch.long))
+    after = model(tokens)
     torch.testing.assert_close(after[..., 7], 2 * logits[..., 7])
-    keep = [n for n in range(V) if n != 7]
-    torch.testing.assert_close(after[..., keep], logits[..., keep])
+    others = [n for n in range(V) if n != 7]
+    torch.testing.assert_close(after[..., others], logits[..., others])
 
 
 def test_the_first_weights_are_a_function_of_the_seed() -> None:
     first = Transformer(CONFIG, V).state_dict()
     torch.manual_seed(77)
     again = Transformer(CONFIG, V).state_dict()
-    other = Transformer(Config(model_dim=16, num_layers=2, num_heads=2, max_seq_len=12, seed=1), V).state_dict()
+    other = Transformer(replace(CONFIG, seed=1), V).state_dict()
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["embedding.weight"], other["embedding.weight"])
-    assert set(first) == {name for name, _ in Transformer(CONFIG, V).named_parameters()}  # no buffer is saved
 
 
 def test_dropout_acts_only_when_it_is_handed_in() -> None:
-    model, tokens = awake(), torch.arange(12)[None] % V
-    plain = model(tokens)
-    assert torch.equal(model(tokens, masks_of(1, 0.0)), plain)
-    assert not torch.equal(model(tokens, masks_of(1, 0.2)), plain)
-    assert torch.equal(model(tokens, masks_of(1, 0.2)), model(tokens, masks_of(1, 0.2)))
-    many = torch.stack([model(tokens, masks_of(n, 0.05)) for n in range(300)]).mean(0)
+    model = awake()
+    plain = model(TOKENS)
+    assert torch.equal(model(TOKENS, masks(1, 0.0)), plain)
+    assert not torch.equal(model(TOKENS, masks(1, 0.2)), plain)
+    assert torch.equal(model(TOKENS, masks(1, 0.2)), model(TOKENS, masks(1, 0.2)))
+    many = torch.stack([model(TOKENS, masks(n, 0.05)) for n in range(300)]).mean(0)
     assert (many - plain).abs().mean() < 0.2 * plain.std()  # its mean is the model without it

@@ -10,16 +10,17 @@ from fundamentallm.config.config import SETTINGS
 from fundamentallm.train.schedule import FLOOR, SHAPES, learning_rate, warmup
 
 
-def test_warm_up_is_fitted_to_the_run() -> None:
-    assert warmup(1000, None) == 50 and warmup(19, None) == 0
-    assert warmup(1000, 20) == 20 and warmup(1000, 100) == 100
-    assert warmup(1000, 101) == 100 and warmup(9, 5) == 0
-    assert warmup(1000, 0) == 0
+@pytest.mark.parametrize(
+    ("total", "wanted", "steps"),
+    [(1000, None, 50), (19, None, 0), (1000, 20, 20), (1000, 100, 100), (1000, 101, 100), (9, 5, 0), (1000, 0, 0)],
+)
+def test_warm_up_is_fitted_to_the_run(total: int, wanted: int | None, steps: int) -> None:
+    assert warmup(total, wanted) == steps
 
 
 @given(
     total=st.integers(1, 5000), peak=st.floats(1e-6, 1.0), wanted=st.none() | st.integers(0, 1000),
-    schedule=st.sampled_from(["constant", "step", "cosine", "linear", "wsd"]),
+    schedule=st.sampled_from(sorted(SHAPES)),
 )  # fmt: skip
 def test_it_rises_to_exactly_its_peak_and_falls_to_exactly_its_floor(
     total: int, peak: float, wanted: int | None, schedule: str
@@ -36,31 +37,20 @@ def test_it_rises_to_exactly_its_peak_and_falls_to_exactly_its_floor(
         assert rates[-1] == peak * FLOOR
 
 
-def test_the_values_in_between() -> None:
-    def at(step: int, schedule: str) -> float:
-        return learning_rate(step, 111, 1.0, schedule, 10)
-
-    assert [at(step, "cosine") for step in (0, 4, 9)] == pytest.approx([0.1, 0.5, 1.0])
-    assert at(60, "cosine") == pytest.approx(0.1 + 0.9 * (1 + cos(pi / 2)) / 2)
-    assert at(35, "cosine") == pytest.approx(0.1 + 0.9 * (1 + cos(pi / 4)) / 2)
-    assert at(60, "linear") == pytest.approx(0.1 + 0.9 * 0.5)
-    assert at(60, "constant") == 1.0
-
-
-def test_step_goes_down_in_four_equal_stretches_a_cube_root_of_ten_each() -> None:
-    rates = [learning_rate(step, 121, 1.0, "step", 0) for step in range(121)]
-    assert [rates[step] for step in (0, 29, 30, 59, 60, 89, 90, 120)] == pytest.approx(
-        [1, 1, 10 ** (-1 / 3), 10 ** (-1 / 3), 10 ** (-2 / 3), 10 ** (-2 / 3), 0.1, 0.1]
-    )
-    assert len(set(rates)) == 4
-
-
-def test_wsd_is_stable_until_the_last_fifth_and_then_falls_in_a_line() -> None:
-    rates = [learning_rate(step, 111, 1.0, "wsd", 10) for step in range(111)]
-    assert rates[9:90] == [1.0] * 81 and rates[91] < 1
-    assert rates[100] == pytest.approx(0.55) and rates[110] == 0.1
-    falls = [a - b for a, b in zip(rates[90:], rates[91:], strict=False)]
-    assert falls == pytest.approx([0.045] * 20)
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [
+        ("constant", {60: 1.0}),
+        ("cosine", {0: 0.1, 4: 0.5, 9: 1, 35: 0.1 + 0.45 * (1 + cos(pi / 4)), 60: 0.55}),
+        ("linear", {60: 0.55}),
+        ("wsd", {9: 1, 50: 1, 90: 1, 91: 0.955, 100: 0.55, 109: 0.145, 110: 0.1}),  # falls in the last fifth, in a line
+        # four equal stretches, a cube root of ten lower each
+        ("step", {34: 1, 35: 10 ** (-1 / 3), 59: 10 ** (-1 / 3), 60: 10 ** (-2 / 3), 84: 10 ** (-2 / 3), 85: 0.1}),
+    ],
+)
+def test_the_values_in_between(schedule: str, rates: dict[int, float]) -> None:
+    """Of a run of 111 steps whose first 10 are warm-up."""
+    assert {step: learning_rate(step, 111, 1.0, schedule, 10) for step in rates} == pytest.approx(rates)
 
 
 @pytest.mark.parametrize("schedule", SHAPES)
