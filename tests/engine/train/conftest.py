@@ -2,12 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from fundamentallm.errors import UserError
 from fundamentallm.run.journal import Journal
 from fundamentallm.train import trainer
+from fundamentallm.train.checkpoint import FORMAT, Checkpoint, load
+from fundamentallm.train.state import TrainState
 
 
 @pytest.fixture
@@ -37,3 +42,39 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], 
         monkeypatch.setattr(Journal, "sync", refuse)
 
     return set_condition
+
+
+@pytest.fixture
+def state(build: Callable[..., TrainState]) -> Checkpoint:
+    """A state in which every tensor is different, and nothing is as it starts."""
+    built = build(dropout=0.2, output_dir="é/x")
+    built.counters.step, built.counters.best_val_loss = 7, 1.5
+    for n, tensor in enumerate((*built.model.state_dict().values(), *built.optimizer.state_dict().values())):
+        torch.nn.init.normal_(tensor, generator=torch.Generator().manual_seed(n)) if tensor.ndim else tensor.fill_(7)
+    return built.checkpoint()
+
+
+@pytest.fixture
+def forge(state: Checkpoint, tmp_path: Path) -> Callable[..., Path]:
+    """Write the state with changes, as somebody with torch could, unchecked; None leaves a part out."""
+
+    def write(name: str = "x.pt", **changes: Any) -> Path:
+        content = {"format": FORMAT, **vars(state), **changes}
+        torch.save({name: part for name, part in content.items() if part is not None}, tmp_path / name)
+        return tmp_path / name
+
+    return write
+
+
+@pytest.fixture
+def refused() -> Callable[[Path], str]:
+    """The one line that says why a file is not loaded, without the path that it begins with."""
+
+    def load_in_vain(path: Path) -> str:
+        with pytest.raises(UserError) as caught:
+            load(path)
+        line = str(caught.value)
+        assert line.startswith(f"{path}: ") and len(line.splitlines()) == 1 and len(line) < len(str(path)) + 300
+        return line.removeprefix(f"{path}: ")
+
+    return load_in_vain
