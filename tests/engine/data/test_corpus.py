@@ -172,7 +172,7 @@ def test_texts_that_are_left_out_are_said(build: Callable[..., TrainState], tmp_
         for number, size in enumerate(sizes):
             (tmp_path / f"part{number}.txt").write_text(text[:size])
         names = [str(path) for path in sorted(tmp_path.glob("part*"))]
-        return [words for words in build(data=names).notices if "left out" in words]
+        return [words for words in build(data=names).origin.notices if "left out" in words]
 
     words = "of the {} training texts {} left out: shorter than a window of 16 + 1 characters"
     assert said(16, 900, 10, 900) == ["2 " + words.format(4, "are")]
