@@ -110,7 +110,7 @@ def _run(chosen: object, config: object) -> int:
     app = Console(chosen, config)  # type: ignore[arg-type]
     app.run()
     if app.main.reader is not None:
-        app.main.reader.leave()
+        app.main.reader.close()
     if app.left is not None:
         from fundamentallm_tui.format import clean
 

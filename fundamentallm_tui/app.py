@@ -103,7 +103,7 @@ class Console(App[int]):
     async def on_event(self, event: Event) -> None:
         """Note each key and click: while the user is active, drawing may cost more."""
         if isinstance(event, InputEvent):
-            RedrawThrottle.touched = time.monotonic()
+            RedrawThrottle.last_input = time.monotonic()
         await super().on_event(event)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -118,7 +118,7 @@ class Console(App[int]):
         elif self.main.quit_when_stopped:
             self.notify("The run is being saved; the console closes after that.")
         else:
-            self.push_screen(quit_question(store.word(), paused=store.paused), self._answer_quit)
+            self.push_screen(quit_question(store.status(), paused=store.paused), self._answer_quit)
 
     def _answer_quit(self, answer: str | None) -> None:
         main, under_way = self.main, self.main.store.under_way

@@ -1,4 +1,4 @@
-"""Drawing at a pace that its cost allows."""
+"""Limits redraws to a share of the processor."""
 
 import time
 from collections.abc import Callable
@@ -6,60 +6,59 @@ from collections.abc import Callable
 from textual.timer import Timer
 from textual.widget import Widget
 
-WATCHED = 8
-PRESENCE = 10.0  # seconds after a key in which someone is taken to be watching
-HURRY, HURRIED = 60.0, 1.0  # for so many seconds after `hurry`, no picture waits longer than this
+ACTIVE_FACTOR = 8  # how much more drawing may cost while the user is at the keyboard
+ACTIVE_SECONDS = 10.0  # after a key or a click for which the user counts as being there
+HURRY_SECONDS, HURRY_INTERVAL = 60.0, 1.0  # for so long after `hurry`, no drawing waits longer than this
 
 
 class RedrawThrottle:
-    """Calls `draw` after something changed: at once if that was long ago, else when its turn comes.
+    """Calls `draw` after a change: at once if the last drawing is long ago, else as soon as its cost allows.
 
-    `share` is the part of one core that drawing may take: a picture that costs 20 ms at a share of 1 % comes every two
-    seconds. While someone is at the keyboard it may take `WATCHED` times as much. A widget that cannot be seen is not
-    drawn; whoever shows it calls `ask` again. `hurry` says that something begins which is looked at closely for a
-    minute.
+    A drawing that takes 20 ms at a share of 1 % comes every two seconds, and eight times as often while the user is at
+    the keyboard. A widget that cannot be seen is not drawn; request a drawing again when it is shown.
     """
 
-    touched = -1e9  # when a key was pressed last, for all paces; monotonic seconds
+    last_input = -1e9  # when the last key was pressed, for all throttles; monotonic seconds
 
-    def __init__(self, widget: Widget, draw: Callable[[], float], *, least: float, share: float) -> None:
+    def __init__(self, widget: Widget, draw: Callable[[], float], *, min_interval: float, cpu_share: float) -> None:
         """
         Args:
-            draw: draws and returns what the last drawing cost, in seconds.
-            least: shortest time between two drawings, in seconds.
+            draw: draws, and returns what the last drawing cost, in seconds.
+            min_interval: between two drawings, in seconds.
+            cpu_share: of one core that drawing may take, 0 to 1.
         """
-        self._widget, self._draw, self._least, self._share = widget, draw, least, share
+        self._widget, self._draw, self._min_interval, self._cpu_share = widget, draw, min_interval, cpu_share
         self._next = 0.0
         self._hurried = -1e9
         self._timer: Timer | None = None
 
-    def ask(self, *, now: bool = False) -> None:
-        """Something changed; `now`: a person is waiting for it."""
-        if not self._widget.is_mounted or not visible(self._widget):
+    def request(self, *, now: bool = False) -> None:
+        """Draw soon; `now`: at once, because the user waits for it."""
+        if not self._widget.is_mounted or not is_visible(self._widget):
             return
         wait = self._next - time.monotonic()
         if now or wait <= 0:
-            self._go()
+            self._redraw()
         elif self._timer is None:
-            self._timer = self._widget.set_timer(wait, self._go)
+            self._timer = self._widget.set_timer(wait, self._redraw)
 
     def hurry(self) -> None:
-        """What is drawn is about to change fast, and its first drawings, which load things, cost more than others."""
+        """Draw at least every second for the next minute: a run starts, and its first drawings load modules."""
         self._hurried, self._next = time.monotonic(), 0.0
 
-    def _go(self) -> None:
+    def _redraw(self) -> None:
         if self._timer is not None:
             self._timer.stop()
             self._timer = None
         cost = self._draw()
         now = time.monotonic()
-        share = self._share * (WATCHED if now - RedrawThrottle.touched < PRESENCE else 1)
-        wait = cost / share
-        if now - self._hurried < HURRY:
-            wait = min(wait, HURRIED)
-        self._next = now + max(self._least, wait)
+        active = now - RedrawThrottle.last_input < ACTIVE_SECONDS
+        wait = cost / (self._cpu_share * (ACTIVE_FACTOR if active else 1))
+        if now - self._hurried < HURRY_SECONDS:
+            wait = min(wait, HURRY_INTERVAL)
+        self._next = now + max(self._min_interval, wait)
 
 
-def visible(widget: Widget) -> bool:
-    """Whether a widget has a place on the screen: neither it nor what holds it is hidden."""
+def is_visible(widget: Widget) -> bool:
+    """Return whether neither a widget nor what holds it is hidden."""
     return all(node.display for node in widget.ancestors_with_self if isinstance(node, Widget))

@@ -77,16 +77,16 @@ class ChartPane(Vertical):
         self.store = store
         self.border_title = self.NAME
         self.view = ChartView(Chart(empty="no steps yet"))
-        self.pace = RedrawThrottle(self, self._draw, least=MIN_INTERVAL, share=CPU_SHARE)
+        self.throttle = RedrawThrottle(self, self._draw, min_interval=MIN_INTERVAL, cpu_share=CPU_SHARE)
 
     def compose(self) -> ComposeResult:
         yield self.view
 
     def on_resize(self) -> None:
-        self.pace.ask(now=True)
+        self.throttle.request(now=True)
 
     def on_show(self) -> None:
-        self.pace.ask(now=True)
+        self.throttle.request(now=True)
 
     def _draw(self) -> float:
         start = time.perf_counter()

@@ -12,13 +12,13 @@ from itertools import islice, pairwise
 from math import ceil, floor, inf, isfinite, log10, nan
 from operator import lt
 
-MOST = 1 << 14  # points that a series keeps: dozens for each column of any chart
+MAX_POINTS = 1 << 14  # points that a series keeps: dozens for each column of any chart
 
 
 class Series:
     """Points in the order of x. A y that is not finite is kept as nan, a gap.
 
-    Beyond `MOST` points only the lowest and the highest of each `2 * _every` are kept, and the newest.
+    Beyond `MAX_POINTS` points only the lowest and the highest of each `2 * _every` are kept, and the newest.
     """
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class Series:
             raise ValueError(f"x: {new_x[0]:g}{after}; it must increase, or call truncate_after first")
         self._x.extend(new_x)
         self._y.extend(new_y if isfinite(sum(new_y)) else [y if isfinite(y) else nan for y in new_y])
-        if len(self._x) > MOST:
+        if len(self._x) > MAX_POINTS:
             self._thin()
 
     def truncate_after(self, x: float) -> None:
@@ -79,7 +79,7 @@ class Series:
         if self._every > 1:
             self._even = self._squeeze(self._even, 2 * self._every)
         fewer = 1
-        while len(self._x) > fewer * MOST * 3 // 4:
+        while len(self._x) > fewer * MAX_POINTS * 3 // 4:
             fewer *= 2
         if fewer > 1:
             self._every *= fewer

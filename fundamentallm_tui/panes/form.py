@@ -19,7 +19,7 @@ from fundamentallm.errors import UserError
 from fundamentallm_tui.format import clean
 from fundamentallm_tui.panes.fields import Cell, Fields, Row
 from fundamentallm_tui.panes.measure import measure
-from fundamentallm_tui.state.launch import Options, by_setting
+from fundamentallm_tui.state.launch import Options, messages_by_setting
 
 PRESET = "preset"
 WHOLE_LINE = ("data", "output_dir")
@@ -112,7 +112,7 @@ class Form(Vertical):
         try:
             config = resolve(Layer(values))
         except ConfigError as error:
-            self._value_problems = by_setting(error, "data")
+            self._value_problems = messages_by_setting(error, "data")
         else:
             self.config = None if self._preset_problem else config  # nothing is trained under a broken preset's name
         self._show_all()

@@ -9,8 +9,9 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from fundamentallm.config.format import format_clock
+from fundamentallm.run.describe import BAD, FAINT, GOOD, WARN
 from fundamentallm_tui.format import wrap
-from fundamentallm_tui.state.event_log import BAD, FAINT, GOOD, WARN, LogLine
+from fundamentallm_tui.state.event_log import LogLine
 from fundamentallm_tui.theme import Styles
 
 MOST_LINES = 5000
@@ -35,7 +36,7 @@ class LogView(ScrollView, can_focus=True):
     @property
     def text(self) -> str:
         """All that was logged."""
-        return "\n".join(f"{format_clock(line.time)} {line.words}" for line in self._lines)
+        return "\n".join(f"{format_clock(line.time)} {line.shown}" for line in self._lines)
 
     def on_mount(self) -> None:
         self.border_title = "Log"
@@ -54,7 +55,7 @@ class LogView(ScrollView, can_focus=True):
         old = last = self._lines[-1] if self._lines else None
         drawn = stay = len(self._lines)  # the latter: as they are now
         for line in lines:
-            if last is not None and line.repeats and (line.kind, line.text) == (last.kind, last.text):
+            if last is not None and line.repeats and (line.level, line.text) == (last.level, last.text):
                 last = self._lines[-1] = replace(line, times=last.times + 1)
                 stay = min(stay, len(self._lines) - 1)
             else:
@@ -86,7 +87,7 @@ class LogView(ScrollView, can_focus=True):
 
     def _wrapped(self, line: LogLine) -> list[tuple[LogLine, str, bool]]:
         room = max(10, (self._wide or 80) - INDENT)
-        return [(line, row, n == 0) for n, row in enumerate(wrap(line.words, room))]
+        return [(line, row, n == 0) for n, row in enumerate(wrap(line.shown, room))]
 
     def render_line(self, y: int) -> Strip:
         n = self.scroll_offset.y + y
@@ -94,7 +95,7 @@ class LogView(ScrollView, can_focus=True):
             return Strip.blank(self._wide, self.rich_style)
         line, text, first = self._rows[n]
         stamp = f"{format_clock(line.time)} " if first else " " * INDENT
-        strength = FAINT_STRENGTH if line.kind == FAINT else 1.0
-        style = self._styles(COLOURS.get(line.kind, "foreground"), strength, bold=line.kind == BAD)
+        strength = FAINT_STRENGTH if line.level == FAINT else 1.0
+        style = self._styles(COLOURS.get(line.level, "foreground"), strength, bold=line.level == BAD)
         strip = Strip([Segment(stamp, self._styles("foreground", FAINT_STRENGTH)), Segment(text, style)])
         return strip.adjust_cell_length(self._wide).apply_style(self.rich_style)

@@ -6,7 +6,7 @@ from textual.widget import Widget
 
 from fundamentallm.config.format import format_duration, format_norm, format_rate
 from fundamentallm_tui.format import clean, clip, fit
-from fundamentallm_tui.state.store import PASSING, UNSEEN, Store
+from fundamentallm_tui.state.store import BRIEF_PHASES, BRIEF_SECONDS, Store
 from fundamentallm_tui.throttle import RedrawThrottle
 
 COLOURS = {
@@ -25,7 +25,7 @@ class StatusLine(Widget):
     def __init__(self, store: Store, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._store = store
-        self._throttle = RedrawThrottle(self, self._draw, least=0.5, share=0.01)
+        self._throttle = RedrawThrottle(self, self._draw, min_interval=0.5, cpu_share=0.01)
         self._timer: Timer | None = None
 
     def on_mount(self) -> None:
@@ -33,24 +33,24 @@ class StatusLine(Widget):
 
     def show(self, *, now: bool = False) -> None:
         """Show the numbers when the throttle allows it, or at once."""
-        self._throttle.ask(now=now)
-        if self._store.phase in PASSING and self._timer is None:  # it is shown only if it lasts
-            self._timer = self.set_timer(UNSEEN, self._show_passing_phase)
+        self._throttle.request(now=now)
+        if self._store.phase in BRIEF_PHASES and self._timer is None:  # it is shown only if it lasts
+            self._timer = self.set_timer(BRIEF_SECONDS, self._show_passing_phase)
 
     def _show_passing_phase(self) -> None:
         self._timer = None
-        self._throttle.ask(now=True)
+        self._throttle.request(now=True)
 
     def _tick(self) -> None:
         if self._store.under_way and not self._store.paused:
-            self._throttle.ask()
+            self._throttle.request()
 
     def _draw(self) -> float:
         self.refresh()
         return 0.0
 
     def render(self) -> Content:
-        colour = COLOURS.get(self._store.word(), "$foreground")
+        colour = COLOURS.get(self._store.status(), "$foreground")
         pieces: list[tuple[str, str]] = []
         for text, style in layout(self._store, self.size.width):
             pieces.append((text, f"bold {colour}" if style == "word" else style))
@@ -77,7 +77,7 @@ def _columns(store: Store) -> list[tuple[str, str, str]]:
     steps, epochs = max(STEPS, len(str(store.total_steps))), max(EPOCHS, len(str(store.epochs)))
     share = f"{100 * store.step // store.total_steps}%" if store.total_steps else "0%"
     return [
-        ("word", f"{store.word():<10}", "word"),
+        ("word", f"{store.status():<10}", "word"),
         ("step", f"step {store.step:>{steps}}/{store.total_steps or '–':<{steps}}", ""),
         ("epoch", f"epoch {store.epoch:>{epochs}}/{store.epochs or '–':<{epochs}}", ""),
         ("percent", f"{share:>4}", ""),

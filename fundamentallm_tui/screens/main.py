@@ -27,8 +27,20 @@ from fundamentallm_tui.panes.status import StatusLine
 from fundamentallm_tui.screens.dialogs import folder_question, leave_question
 from fundamentallm_tui.screens.fetch import Fetch, missing_corpus
 from fundamentallm_tui.screens.help import Help
-from fundamentallm_tui.state.controls import farewell, others_under_way, possible, read_only, start_word
-from fundamentallm_tui.state.launch import Options, beside, by_setting, goes_on_from, next_job, offered, taken_folder
+from fundamentallm_tui.state.launch import (
+    Options,
+    attached_config,
+    describe_left_run,
+    describe_other_runs,
+    free_folder,
+    messages_by_setting,
+    next_spec,
+    occupied_folder,
+    possible_actions,
+    read_only_settings,
+    resumable_checkpoint,
+    start_label,
+)
 from fundamentallm_tui.state.reader import EventsReceived, RunDisconnected, RunReader, Starter
 from fundamentallm_tui.state.replay import Replay
 from fundamentallm_tui.state.store import IDLE, Store
@@ -84,29 +96,29 @@ class MainScreen(Screen[None]):
     @work(thread=True)
     def _find_other_runs(self) -> None:
         """Log which runs are under way here; journals may be long, so on a thread of its own."""
-        if text := others_under_way(self.store):
+        if text := describe_other_runs(self.store):
             self.app.call_from_thread(self._log, text, "warn")
 
     def _log(self, text: str, level: str) -> None:
-        self.store.say(text, level)
+        self.store.log(text, level)
         self.show_changes({"log"})
 
     # Start and stop
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Return None for what cannot be done now: the key does nothing, and the footer dims it."""
-        return possible(self.store).get(action, True) or None
+        return possible_actions(self.store).get(action, True) or None
 
     def action_start(self) -> None:
         """Resume the run, or start one with the form's settings; ask the user where that is not possible at once."""
-        config, new = self.form.config, goes_on_from(self.store) is None
+        config, new = self.form.config, resumable_checkpoint(self.store) is None
         if self.store.paused:
             self._request("training", Resume())
         elif config is not None and new and (corpus := missing_corpus(config.data)):
             self.app.push_screen(Fetch(corpus), self._fetched)
         elif config is None or self.form.problems:
             self._show_problem()
-        elif (folder := taken_folder(self.store, config)) is not None:
+        elif (folder := occupied_folder(self.store, config)) is not None:
             question = folder_question(clean(str(folder)), is_held(folder))
             self.app.push_screen(question, partial(self._answer_folder, folder, config))
         else:
@@ -121,19 +133,19 @@ class MainScreen(Screen[None]):
         if answer in ("open", "resume"):
             self.open_run(folder, resume=answer == "resume")
         elif answer == "new":
-            self._begin(RunSpec(config, beside(folder), preset=self.form.label))
+            self._begin(RunSpec(config, free_folder(folder), preset=self.form.label))
 
     def _start_next(self, config: Config) -> None:
         try:
-            spec = next_job(self.store, config, self.form.label)
+            spec = next_spec(self.store, config, self.form.label)
         except UserError as error:
-            self._show_problem(by_setting(error, "output_dir"))
+            self._show_problem(messages_by_setting(error, "output_dir"))
         else:
             self._begin(spec)
 
     def _begin(self, spec: RunSpec) -> None:
         self._close_run()
-        self.store.begin(spec.folder, self.form.label, spec.config, goes_on=spec.auto)
+        self.store.begin(spec.folder, self.form.label, spec.config, resumes=spec.auto)
         self.store.total_steps = self.form.total_steps or self.store.total_steps
         self._hurry_charts()
         self.show_changes({"phase", "curves"})
@@ -151,8 +163,8 @@ class MainScreen(Screen[None]):
 
     def _launch_failed(self, problem: str) -> None:
         self._unsent.clear()
-        self.store.new_run()
-        self.store.say(problem, "bad")
+        self.store.clear()
+        self.store.log(problem, "bad")
         self.show_changes({"phase", "log"})
         self._show_problem({field_of(problem): problem})
 
@@ -174,12 +186,12 @@ class MainScreen(Screen[None]):
     def action_new_run(self) -> None:
         """Forget the run that has ended: the next start makes a new one."""
         self._close_run()
-        self.store.new_run()
+        self.store.clear()
         self.show_changes({"phase", "curves", "sample"})
 
     def _close_run(self) -> None:
         if self.reader is not None:
-            self.reader.leave()
+            self.reader.close()
             self.reader = None
 
     # Other runs
@@ -222,13 +234,13 @@ class MainScreen(Screen[None]):
         except UserError as error:
             self._log(str(error), "bad")
             return
-        notice = farewell(self.store)
+        notice = describe_left_run(self.store)
         self._close_run()
         self.log_view.clear()
         self._resume_when_read = resume
-        self.store.watch(folder, f"REPLAY ×{speed:g}" if speed else "", replayed=bool(speed))
+        self.store.attach(folder, f"REPLAY ×{speed:g}" if speed else "", replayed=bool(speed))
         if notice:
-            self.store.say(notice, "warn")
+            self.store.log(notice, "warn")
         self._hurry_charts()
         self.show_changes({"phase", "curves", "sample"})
         self._watch(run)
@@ -250,8 +262,8 @@ class MainScreen(Screen[None]):
     def _request(self, phase: str, command: Command) -> None:
         """Send a command, or keep it until there is a process; show at once the phase that it leads to."""
         if phase:
-            self.store.want(phase)
-        self.store.ours.add(command.id)
+            self.store.request(phase)
+        self.store.sent_ids.add(command.id)
         if self.reader is not None:
             self._send(command)
         else:
@@ -264,13 +276,13 @@ class MainScreen(Screen[None]):
                 self.reader.send(command)
         except OSError as error:  # nothing can be written into the folder of an attached run
             self.store.wanted = ""
-            self.store.say(f"The command was not sent: {error.strerror or error}", "bad")
+            self.store.log(f"The command was not sent: {error.strerror or error}", "bad")
 
     @property
     def has_model(self) -> bool:
         """Whether a worker is there that can sample."""
         alive = self.reader is not None and self.reader.alive
-        return alive and self.store.started is not None and not self.store.replayed
+        return alive and self.store.loaded and not self.store.replayed
 
     @on(SamplePane.Asked)
     def _sample_asked(self, event: SamplePane.Asked) -> None:
@@ -279,8 +291,8 @@ class MainScreen(Screen[None]):
             return
         if not self.store.sample.done:
             self._send(CancelSample(sample=self.store.sample.id))
-        self.store.ask(event.command.id, event.command.prompt)
-        self.store.ours.add(event.command.id)
+        self.store.request_sample(event.command.id, event.command.prompt)
+        self.store.sent_ids.add(event.command.id)
         self._send(event.command)
         self.sample.show()
 
@@ -288,7 +300,7 @@ class MainScreen(Screen[None]):
 
     @on(EventsReceived)
     def _events_received(self, message: EventsReceived) -> None:
-        if message.link is not self.reader:
+        if message.reader is not self.reader:
             return
         changed = self.store.apply(message.events)
         if changed & {"run", "config"} and not self._fill_form() and "config" in changed:
@@ -299,19 +311,19 @@ class MainScreen(Screen[None]):
 
     @on(RunDisconnected)
     def _run_disconnected(self, message: RunDisconnected) -> None:
-        if message.link is not self.reader:
+        if message.reader is not self.reader:
             return
         if self.store.attached and self.store.folder is not None and not self.store.folder.exists():
             self.store.saved = ""
-        self.show_changes(self.store.died(message.end, message.tail))
+        self.show_changes(self.store.disconnected(message.exit_reason, message.log_tail))
         self._fill_form()
         resume, self._resume_when_read = self._resume_when_read, False
-        if resume and goes_on_from(self.store) is not None:
+        if resume and resumable_checkpoint(self.store) is not None:
             self.action_start()
 
     def _fill_form(self) -> bool:
         """Show the settings of an attached run in the form; returns whether there is one."""
-        config = offered(self.store)
+        config = attached_config(self.store)
         if config is not None:
             self.form.fill(config, self.store.preset)
         return config is not None
@@ -323,7 +335,7 @@ class MainScreen(Screen[None]):
         self.log_view.write(self.store.take_lines())
         if "curves" in changed:
             for chart in self.charts:
-                chart.pace.ask()
+                chart.throttle.request()
         if "phase" in changed:
             self._show_phase()
         elif "step" in changed:
@@ -342,22 +354,22 @@ class MainScreen(Screen[None]):
 
     def _adapt_controls(self) -> None:
         """Adapt footer, form and sample pane to what can be done now."""
-        locked = read_only(self.store)
+        locked = read_only_settings(self.store)
         self.form.make_read_only(locked, preset=bool(locked))
-        self.footer.show({"start": start_word(self.store), "pause": "resume" if self.store.paused else "pause"})
+        self.footer.show({"start": start_label(self.store), "pause": "resume" if self.store.paused else "pause"})
         self.refresh_bindings()
         self.sample.show(self.has_model)
         if self.store.under_way:
             return
         if self.store.phase != IDLE:
             for chart in self.charts:
-                chart.pace.ask(now=True)
+                chart.throttle.request(now=True)
         if self.quit_when_stopped:
             self.app.exit(return_code=0)
 
     def _hurry_charts(self) -> None:
         for chart in self.charts:
-            chart.pace.hurry()
+            chart.throttle.hurry()
 
     @on(Form.Changed)
     def _form_changed(self) -> None:
@@ -401,4 +413,4 @@ class MainScreen(Screen[None]):
         for half in self.query(".half"):
             half.set_class(any(child.has_class("-active") for child in half.children), "-holds")
         for chart in self.charts:
-            self.call_after_refresh(chart.pace.ask, now=True)
+            self.call_after_refresh(chart.throttle.request, now=True)

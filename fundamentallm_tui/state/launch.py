@@ -1,4 +1,4 @@
-"""What the next start would do: a new run in a free folder, or going on with the one that rests."""
+"""What the user can do now, and what the next start would do: start a run in a new folder, or resume the one shown."""
 
 import os
 from dataclasses import dataclass, replace
@@ -9,15 +9,16 @@ from fundamentallm.config.files import Preset
 from fundamentallm.errors import UserError
 from fundamentallm.run.events import JOURNAL
 from fundamentallm.run.folder import LAST, choose_folder
+from fundamentallm.run.history import find_runs
 from fundamentallm.run.spec import RunSpec, stay_inside
-from fundamentallm_tui.state.store import FAILED, STOPPED, Store
+from fundamentallm_tui.state.store import FAILED, FINISHED, STOPPED, Store
 
-NEVER_CHANGED = ("data", "output_dir")  # a run that goes on keeps its text and its folder
+KEPT_ON_RESUME = ("data", "output_dir")  # a resumed run keeps its text and its folder
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the console was started with. The form begins with `layers` on top of the preset."""
+    """What the console was started with. The form begins with `config` and `flags` on top of the preset."""
 
     preset: Preset | None = None
     config: Layer = Layer({})
@@ -25,10 +26,11 @@ class Options:
     start: bool = False
     attach: Path | None = None  # a run to show
     speed: float = 0.0  # play it back instead, so many times as fast as it was
-    library: bool = False  # open the library of runs
+    library: bool = False  # open the table of runs
 
     def resolve(self) -> Config:
-        """
+        """Return the configuration that the form begins with.
+
         Raises:
             ConfigError: with every problem there is.
         """
@@ -36,20 +38,69 @@ class Options:
         return resolve(*preset, self.config, self.flags)
 
 
-def goes_on_from(store: Store) -> Path | None:
-    """The checkpoint with which a start goes on, if it does."""
+# What the user can do now
+
+
+def possible_actions(store: Store) -> dict[str, bool]:
+    """Return by action whether it is possible. A replay can only be paused and resumed."""
+    obeys = store.under_way and store.loaded and not store.stopping
+    return {
+        "start": store.paused or not (store.under_way or store.replayed),
+        "pause": obeys,
+        "save": obeys and not store.replayed,
+        "stop": store.under_way and not store.stopping and not store.replayed,
+    }
+
+
+def read_only_settings(store: Store) -> set[str]:
+    """Return the settings that cannot be changed in the form now."""
+    if store.under_way:
+        return set(SETTINGS)
+    if resumable_checkpoint(store) is None:
+        return set()
+    return {name for name, row in SETTINGS.items() if row.fixed or name in KEPT_ON_RESUME}
+
+
+def start_label(store: Store) -> str:
+    """Return what the start key does."""
+    if (store.paused and store.under_way) or resumable_checkpoint(store) is not None:
+        return "resume"
+    return "new run" if store.phase == FINISHED else "start"
+
+
+def describe_other_runs(store: Store) -> str:
+    """Return a sentence about the runs under way here beside the one shown; empty where there are none."""
+    live = [run for run in find_runs() if run.state in ("training", "paused")]
+    others = [str(run.folder) for run in live if run.folder != store.folder]
+    are = "is" if len(others) == 1 else "are"
+    return f"{', '.join(others)} {are} under way; ctrl+o lists the runs, enter attaches." if others else ""
+
+
+def describe_left_run(store: Store) -> str:
+    """Return what becomes of this console's own run when another one is shown; empty where there is none."""
+    if not store.under_way or store.attached:
+        return ""
+    return f"{store.folder} {'ends' if store.paused else 'runs on by itself'}."
+
+
+# What the next start would do
+
+
+def resumable_checkpoint(store: Store) -> Path | None:
+    """Return the checkpoint that a start would resume; None where it would start a new run."""
     if store.phase not in (STOPPED, FAILED) or store.folder is None or store.replayed:
         return None
-    for name in (Path(store.saved).name, LAST):  # of a stranger's journal, no path that leads elsewhere
+    for name in (Path(store.saved).name, LAST):  # the name only: someone else's journal may have a path to elsewhere
         if name and os.path.isfile(store.folder / name):
             return store.folder / name
     return None
 
 
-def offered(store: Store) -> Config | None:
-    """The settings of an attached run for the form; None where none is attached.
+def attached_config(store: Store) -> Config | None:
+    """Return the settings of an attached run for the form; None where none is attached.
 
-    Of one that rests without what reaches out of it: its journal may be a stranger's, and a person asks for that anew.
+    Of a run that has ended, settings that reach out of its folder are left out: its journal may be someone else's, and
+    the user has to ask for them again.
     """
     if not store.attached or store.config is None:
         return None
@@ -59,49 +110,49 @@ def offered(store: Store) -> Config | None:
     return stay_inside(config, RunSpec(Config(), store.folder))[0]
 
 
-def next_job(store: Store, config: Config, label: str) -> RunSpec:
-    """
+def next_spec(store: Store, config: Config, label: str) -> RunSpec:
+    """Return what the next start would do.
+
     Args:
         label: the preset's name, if the configuration comes from one; it names the folder.
 
     Raises:
-        ConfigError: the run that rests cannot go on with this configuration.
-        UserError: the folder is no path that there can be.
+        ConfigError: the run cannot be resumed with this configuration.
+        UserError: the folder is not a possible path.
     """
-    if goes_on_from(store) is not None and store.folder is not None and store.config is not None:
+    if resumable_checkpoint(store) is not None and store.folder is not None and store.config is not None:
         saved, typed = to_dict(store.config), to_dict(config)
-        changes = {name: typed[name] for name in typed if typed[name] != saved[name] and name not in NEVER_CHANGED}
+        changed = [name for name in typed if name not in KEPT_ON_RESUME and typed[name] != saved[name]]
+        changes = {name: typed[name] for name in changed}
         changed_when_resuming(store.config, changes)
         return RunSpec(config, store.folder, changes=changes, auto=True, preset=label)
     folder = choose_folder(config, label)
-    if store.folder is not None:
-        folder = beside(folder)
-    return RunSpec(config, folder, preset=label)
+    return RunSpec(config, folder if store.folder is None else free_folder(folder), preset=label)
 
 
-def taken_folder(store: Store, config: Config) -> Path | None:
-    """The folder that was named for a new run and holds one that this console knows nothing of."""
+def occupied_folder(store: Store, config: Config) -> Path | None:
+    """Return the folder that the user named for a new run, if it holds a run that this console does not show."""
     if config.output_dir is None or store.folder is not None:
         return None
     try:
         folder = choose_folder(config)
         return folder if (folder / JOURNAL).exists() else None
     except (UserError, OSError):
-        return None  # there cannot be such a folder; `next_job` says why
+        return None  # not a possible path; `next_spec` says why
 
 
-def by_setting(error: UserError, default: str) -> dict[str, str]:
-    """Return each problem's text by its setting; `default`: the setting of an error that names none."""
-    if not isinstance(error, ConfigError):
-        return {default: str(error)}
-    flags = {row.flag: name for name, row in SETTINGS.items()}
-    return {flags.get(problem.name, problem.name): problem.text for problem in error.problems}
-
-
-def beside(folder: Path) -> Path:
-    """`folder`, or the first free `<folder>-<n>` if a run is in it."""
+def free_folder(folder: Path) -> Path:
+    """Return `folder`, or the first free `<folder>-<n>` if it holds a run."""
     n, free = 2, folder
     while (free / JOURNAL).exists():
         free = folder.with_name(f"{folder.name}-{n}")
         n += 1
     return free
+
+
+def messages_by_setting(error: UserError, default: str) -> dict[str, str]:
+    """Return each problem's text by its setting; `default`: the setting of an error that names none."""
+    if not isinstance(error, ConfigError):
+        return {default: str(error)}
+    flags = {row.flag: name for name, row in SETTINGS.items()}
+    return {flags.get(problem.name, problem.name): problem.text for problem in error.problems}

@@ -1,4 +1,4 @@
-"""The thread between a run and the screen: it reads what the run says and hands it over in batches."""
+"""The one thread between a run and the screen: it reads the run's events and posts them in batches."""
 
 import threading
 import time
@@ -12,10 +12,9 @@ from fundamentallm.run.commands import Command
 from fundamentallm.run.events import Event
 from fundamentallm.run.spec import RunSpec
 
-WAIT = 0.1  # seconds that reading waits for news
-LOOK = 0.5  # seconds between two looks whether somebody goes on with a run that rests
-REST = 0.08  # seconds between two batches: one message carries all that came meanwhile
-
+READ_TIMEOUT = 0.1  # seconds that one read waits for events
+BATCH_PAUSE = 0.08  # seconds between two batches: one message carries all that came in between
+RESUME_CHECK_INTERVAL = 0.5  # seconds between two checks whether another process resumed a run that had ended
 
 Starter = Callable[[RunSpec], RunHandle]
 
@@ -24,51 +23,57 @@ Starter = Callable[[RunSpec], RunHandle]
 class EventsReceived(Message):
     """Events of a run, oldest first."""
 
-    link: "RunReader"
+    reader: "RunReader"
     events: list[Event]
 
 
 @dataclass
 class RunDisconnected(Message):
-    """The run's process has ended, and all that it said was handed over."""
+    """The run's process has ended, and all of its events were posted."""
 
-    link: "RunReader"
-    end: str
-    tail: list[str]
+    reader: "RunReader"
+    exit_reason: str
+    log_tail: list[str]
 
 
 class RunReader:
-    """A session and the thread that reads it."""
+    """A run's handle and the thread that reads it."""
 
-    def __init__(self, session: RunHandle, post: Callable[[Message], object]) -> None:
-        self.session = session
+    def __init__(self, handle: RunHandle, post: Callable[[Message], object]) -> None:
+        """Start to read; `post` gets the messages, in the reader's thread."""
+        self.handle = handle
         self._post = post
-        self._left = threading.Event()
-        self._thread = threading.Thread(target=self._read, name="run reader", daemon=True)
-        self._thread.start()
+        self._closed = threading.Event()
+        threading.Thread(target=self._read, name="run reader", daemon=True).start()
 
     def send(self, command: Command) -> None:
-        self.session.send(command)
+        """Send a command to the run.
+
+        Raises:
+            OSError: the folder of an attached run cannot be written to.
+        """
+        self.handle.send(command)
 
     @property
     def alive(self) -> bool:
-        return not self._left.is_set() and self.session.alive
+        """Whether a process writes the run, and its events are read."""
+        return not self._closed.is_set() and self.handle.alive
 
-    def leave(self) -> None:
-        """Listen no more. A run that has ended lets its process go."""
-        if not self._left.is_set():
-            self._left.set()
-            self.session.close()
+    def close(self) -> None:
+        """Stop reading. A run under way continues; the process of a run that has ended exits."""
+        if not self._closed.is_set():
+            self._closed.set()
+            self.handle.close()
 
     def _read(self) -> None:
-        while not self._left.is_set():
-            gone = not self.session.alive
-            if events := self.session.events(WAIT):
+        while not self._closed.is_set():
+            ended = not self.handle.alive  # asked first: what was written before the end is read below
+            if events := self.handle.events(READ_TIMEOUT):
                 self._post(EventsReceived(self, events))
-                time.sleep(REST)
-            elif gone:
-                self._post(RunDisconnected(self, self.session.exit_reason, self.session.log_tail()))
-                while self.session.may_return and not self.session.alive and not self._left.wait(LOOK):
-                    pass
-                if not self.session.may_return:
+                time.sleep(BATCH_PAUSE)
+            elif ended:
+                self._post(RunDisconnected(self, self.handle.exit_reason, self.handle.log_tail()))
+                if not self.handle.may_return:
                     return
+                while not self.handle.alive and not self._closed.wait(RESUME_CHECK_INTERVAL):
+                    pass

@@ -1,16 +1,19 @@
-"""What the console knows of its run: plain data that events change and panes read. Knows no screen and no thread.
+"""What the console shows of its run: plain data that events change and panes read. Knows no screen and no thread.
 
-A run rests (IDLE, STOPPED, FINISHED, FAILED) or is under way. What a person asked for shows at once, before the run
-has heard of it; what the run then says wins.
+- `RunHistory` says what the events mean. The store adds what only a console has: what the user asked for, lines for
+  the charts and the log, the text of a sample, and a clock for the time left.
+- A run has ended (IDLE, STOPPED, FINISHED, FAILED) or is under way. What the user asked for shows at once; what the
+  run then reports replaces it.
 """
 
 import time
-from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
-from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, resolve, to_dict
+from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, resolve
+from fundamentallm.run.describe import BAD, FAINT, PLAIN, WARN
 from fundamentallm.run.events import (
     Answered,
     CheckpointSaved,
@@ -23,22 +26,19 @@ from fundamentallm.run.events import (
     Progress,
     RunStarted,
     Sampled,
-    last_step,
 )
 from fundamentallm.run.folder import LAST
-from fundamentallm.run.history import changed_by
+from fundamentallm.run.history import RunHistory
 from fundamentallm_tui.charts.series import Series
-from fundamentallm_tui.state import event_log as story
-from fundamentallm_tui.state.event_log import LogLine
-from fundamentallm_tui.state.merge import merged
+from fundamentallm_tui.state.event_log import LogLine, log_lines, to_lines
 
 IDLE, STOPPED, FINISHED, FAILED = "idle", "stopped", "finished", "failed"
-RESTING = (IDLE, STOPPED, FINISHED, FAILED)
-PASSING = ("evaluating", "saving", "sampling")  # usually over in no time
-UNSEEN = 0.3  # seconds; a passing phase that is shorter is not shown
+ENDED = (IDLE, STOPPED, FINISHED, FAILED)
+BRIEF_PHASES = ("evaluating", "saving", "sampling")  # mostly over within 0.3 s
+BRIEF_SECONDS = 0.3  # a brief phase that is shorter is not shown
 
-# What was asked for, and the phases in which the run has understood.
-UNDERSTOOD = {"pausing": ("pausing", "paused"), "stopping": ("stopping",), "training": ("training", "compiling")}
+# What the user asked for, and the phases in which the run does it.
+REACHED_IN = {"pausing": ("pausing", "paused"), "stopping": ("stopping",), "training": ("training", "compiling")}
 
 
 @dataclass
@@ -54,223 +54,242 @@ class SampleText:
 
 
 class Store:
-    """Everything that the panes show."""
+    """Everything that the panes show.
+
+    Attributes:
+        history: what the run's events mean.
+        train, val, rate: training loss, validation loss and learning rate by step.
+        phase: one of ENDED, or what the run is doing.
+        wanted: the phase that the user asked for, until the run reports it; else empty.
+        folder: of the run; None where none is shown.
+        name: the preset's name, or how fast a replay is.
+        loaded: whether the run's process has started it, and takes commands.
+        epochs, total_steps: how far the run goes; before it starts, as the form plans it.
+        attached, replayed: whether another process started the run, and whether its journal is only played back.
+        saved: the newest checkpoint; of several at one step, last.pt.
+        sent_ids: of the commands that this console sent.
+    """
 
     def __init__(self) -> None:
         self.train, self.val, self.rate = Series(), Series(), Series()
-        self.phase = IDLE
-        self.wanted = ""
-        self.name = ""
-        self.folder: Path | None = None
-        self.config: Config | None = None
-        self.started: RunStarted | None = None
-        self.sample = SampleText()
-        self.attached = self.replayed = False
-        self.ours: set[str] = set()  # the ids of what this console asked for
+        self.sent_ids: set[str] = set()
         self._lines: list[LogLine] = []
-        self._forget_run()
+        self.clear()
 
-    def _forget_run(self) -> None:
+    def _forget_history(self) -> None:
+        self.history = RunHistory(steps=False)
         for series in (self.train, self.val, self.rate):
             series.truncate_after(float("-inf"))
-        self.step = self.epoch = self.total_steps = self.epochs = 0
-        self.tokens_per_second: float | None = None
-        self.grad_norm: float | None = None
-        self.saved = ""
-        self._saved_at = -1
-        self._before = self.phase
-        self._since = 0.0
-        self._eta: float | None = None
+        self.saved, self._saved_at = "", -1
+        self.total_steps = self.epochs = 0
+
+    # What the user does
+
+    def clear(self) -> None:
+        """Forget the run that has ended: the next start makes a new one."""
+        self.phase, self.wanted, self.name = IDLE, "", ""
+        self.folder: Path | None = None
+        self.loaded = self.attached = self.replayed = False
+        self.sample = SampleText()
+        self._planned: Config | None = None
+        self._progress: Progress | None = None
+        self._phase_before, self._phase_since = IDLE, 0.0
+        self._eta: float | None = None  # seconds, as it was at `_eta_at`
         self._eta_at = 0.0
+        self._forget_history()
 
-    # What a person does
-
-    def begin(self, folder: Path, name: str, config: Config, *, goes_on: bool) -> None:
-        """A run is being started; `goes_on`: it continues the one that is shown."""
-        if not goes_on:
-            self._forget_run()
-        self.folder, self.name, self.config, self.started = folder, name, config, None
+    def begin(self, folder: Path, name: str, config: Config, *, resumes: bool) -> None:
+        """This console starts a run; `resumes`: it is the one that is shown."""
+        if not resumes:
+            self._forget_history()
+        self.folder, self.name, self._planned = folder, name, config
         self.phase, self.wanted, self.epochs = "loading", "", config.epochs
-        self.attached = self.replayed = False
-        self._eta = self.tokens_per_second = None
+        self.loaded = self.attached = self.replayed = False
+        self._eta = self._progress = None
 
-    def watch(self, folder: Path, name: str, *, replayed: bool = False) -> None:
-        """A run that another process started is to be shown."""
-        self.new_run()
+    def attach(self, folder: Path, name: str, *, replayed: bool = False) -> None:
+        """Show a run that another process started."""
+        self.clear()
         self.folder, self.name, self.phase = folder, name, "loading"
         self.attached, self.replayed = True, replayed
 
-    def want(self, phase: str, now: float | None = None) -> None:
-        """A person asked for a phase: it is shown until the run says more."""
+    def request(self, phase: str, now: float | None = None) -> None:
+        """The user asked for a phase: show it until the run reports more."""
         self._hold_eta(time.monotonic() if now is None else now)
         self.wanted = phase
 
-    def ask(self, id: str, prompt: str) -> None:
-        """A person asked for a sample."""
+    def request_sample(self, id: str, prompt: str) -> None:
+        """The user asked for a sample."""
         self.sample = SampleText(id=id, prompt=prompt, step=self.step, done=False)
-
-    def new_run(self) -> None:
-        """Forget the run that rests: the next start makes a new one."""
-        self.phase, self.wanted, self.name = IDLE, "", ""
-        self.folder = self.config = self.started = None
-        self.sample = SampleText()
-        self.attached = self.replayed = False
-        self._forget_run()
 
     # What panes read
 
     @property
     def under_way(self) -> bool:
-        return self.phase not in RESTING
-
-    @property
-    def preset(self) -> str:
-        """What the run began with; empty where that is not known."""
-        return self.started.preset if self.started is not None else ""
+        return self.phase not in ENDED
 
     @property
     def paused(self) -> bool:
-        """Paused, or on the way there."""
+        """Paused, or about to be."""
         return (self.wanted or self.phase) in ("pausing", "paused")
 
     @property
     def stopping(self) -> bool:
         return "stopping" in (self.wanted, self.phase)
 
-    def word(self, now: float | None = None) -> str:
-        """The status word."""
+    @property
+    def config(self) -> Config | None:
+        """The settings as they are now, live changes included; None where they are not known."""
+        if self.history.started is None:
+            return self._planned
+        known = {name: value for name, value in self.history.config.items() if name in SETTINGS}
+        try:
+            return resolve(Layer(known))
+        except ConfigError:  # another version's journal, or someone else's
+            return self._planned
+
+    @property
+    def preset(self) -> str:
+        """The preset that the run was started with; empty where that is not known."""
+        return self.history.started.preset if self.history.started is not None else ""
+
+    @property
+    def step(self) -> int:
+        return self.history.step
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the last step, from 1; 0 before the run has started."""
+        return self.history.epoch if self.history.started is not None else 0
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        return self._progress.tokens_per_second if self._progress is not None else None
+
+    @property
+    def grad_norm(self) -> float | None:
+        return self._progress.grad_norm[-1] if self._progress is not None else None
+
+    def status(self, now: float | None = None) -> str:
+        """Return what the run does, in one word in capitals."""
         now = time.monotonic() if now is None else now
         if self.wanted:
             return self.wanted.upper()
-        hidden = self.phase in PASSING and now - self._since < UNSEEN
-        return (self._before if hidden else self.phase).upper()
+        hidden = self.phase in BRIEF_PHASES and now - self._phase_since < BRIEF_SECONDS
+        return (self._phase_before if hidden else self.phase).upper()
 
     def eta(self, now: float | None = None) -> float | None:
-        """Seconds that training still takes; stands still while nothing is trained."""
+        """Return the seconds that training still takes; they stand still while nothing is trained."""
         now = time.monotonic() if now is None else now
         if self._eta is None or not self.under_way:
             return None
-        return self._eta if self.paused or self.phase in PASSING else max(0.0, self._eta - (now - self._eta_at))
+        return self._eta if self.paused or self.phase in BRIEF_PHASES else max(0.0, self._eta - (now - self._eta_at))
 
     def take_lines(self) -> list[LogLine]:
-        """Lines for the log since the last call."""
+        """Return the lines for the log since the last call."""
         lines, self._lines = self._lines, []
         return lines
 
-    def say(self, text: str, kind: str = story.PLAIN, moment: float | None = None) -> None:
-        """A line for the log."""
-        self._lines += story.lines(text, kind, time.time() if moment is None else moment)
+    def log(self, text: str, level: str = PLAIN) -> None:
+        """Add a text to the log."""
+        self._lines += to_lines(text, level, time.time())
 
-    # What the run says
+    # What the run reports
 
     def apply(self, events: list[Event], now: float | None = None) -> set[str]:
-        """Take events in; returns what changed: run, phase, step, curves, sample, log."""
+        """Take events in; returns what changed: run, config, phase, step, curves, sample, log."""
         now = time.monotonic() if now is None else now
         changed: set[str] = set()
-        for event in merged(events):
+        for event in _join_progress(events):
             changed |= self._apply(event, now)
-        self._lines += (told := story.tell(events, self.sample.id, self.ours))
-        return changed | {"log"} if told else changed
+        lines = log_lines(events, self.sample.id, self.sent_ids)
+        self._lines += lines
+        return changed | {"log"} if lines else changed
 
-    def died(self, end: str, tail: list[str], now: float | None = None) -> set[str]:
-        """The run's process is gone; a run that rests already loses only its model."""
-        if not self.under_way:
+    def disconnected(self, exit_reason: str, log_tail: list[str]) -> set[str]:
+        """The run's process is gone; returns what changed."""
+        if not self.under_way:  # the run had ended before; without its process there is only no model to sample from
             return {"phase"}
         self.phase, self.wanted = FAILED, ""
-        if self.attached:  # nobody knows of a failure
-            self.phase, tail = STOPPED, tail[-3:]
-            self.say(
-                "The journal ends here." if self.replayed else f"Interrupted: {end or 'its process is gone'}.",
-                story.BAD,
-            )
+        if self.replayed:
+            self.phase = STOPPED
+            self.log("The journal ends here.", BAD)
+        elif self.attached:  # why it ended is not known: it may have been stopped
+            self.phase, log_tail = STOPPED, log_tail[-3:]
+            self.log(f"Interrupted: {exit_reason or 'its process is gone'}.", BAD)
         else:
-            self.say(f"The engine is gone: {end or 'nobody knows why'}. Its last words, from engine.log:", story.BAD)
-            tail = tail or ["(it said nothing)"]
-        for line in tail:
-            self.say(f"  {line}", story.FAINT)
+            reason = exit_reason or "for an unknown reason"
+            self.log(f"The engine is gone: {reason}. The end of engine.log:", BAD)
+            log_tail = log_tail or ["(it is empty)"]
+        for line in log_tail:
+            self.log(f"  {line}", FAINT)
         if self.saved and not self.replayed:
-            self.say(f"F5 goes on from {self.saved}.", story.WARN)
+            self.log(f"F5 resumes {self.saved}.", WARN)
         return {"phase", "log"}
 
     def _apply(self, event: Event, now: float) -> set[str]:
+        back = self.history.apply(event)
+        if back is not None:
+            for series in (self.train, self.val, self.rate):
+                series.truncate_after(back)
         match event:
             case RunStarted():
-                return self._run_started(event)
+                self.loaded = True
+                if not self.under_way:  # another process resumed it
+                    self.phase = "loading"
+                self._update_length()
+                return {"run", "phase", "step", "curves"}
+            case Intervention():
+                self._update_length()
+                return {"config"}
             case Phase() if self.under_way:
-                return self._entered(event.phase, now)
+                return self._apply_phase(event.phase, now)
             case Progress():
-                return self._progressed(event, now)
+                self.train.extend(event.step, event.train_loss)
+                self.rate.extend(event.step, event.learning_rate)
+                self._progress, self._eta, self._eta_at = event, event.eta_seconds, now
+                return {"step", "curves"}
             case Evaluated():
-                if event.step > self.val.end:
-                    self.val.append(event.step, event.val_loss)
+                self.val.truncate_after(event.step - 1)  # a resumed run may evaluate a step again
+                self.val.append(event.step, event.val_loss)
                 return {"curves"}
             case CheckpointSaved():
-                if event.path == LAST or event.step != self._saved_at:  # of equal states, last.pt
+                if event.path == LAST or event.step != self._saved_at:
                     self.saved, self._saved_at = event.path, event.step
             case Sampled():
-                return self._sampled(event)
+                return self._apply_sample(event)
             case Answered():
-                return self._answered(event)
+                return self._apply_answer(event)
             case Finished():
-                self.step = event.step
-                self.epoch = event.epoch
                 self.phase, self.wanted = (STOPPED if event.reason == "stopped" else FINISHED), ""
                 return {"phase", "step"}
             case Failed():
-                self.step = last_step(event)
                 self.saved = event.saved or self.saved
                 self.phase, self.wanted = FAILED, ""
                 return {"phase", "step"}
-            case Intervention() if self.config is not None:
-                self.config = _with(self.config, {event.setting: event.new}) or self.config
-                if self.started is not None:
-                    self.started = changed_by(self.started, event)
-                    self.epochs, self.total_steps = self.config.epochs, self.started.total_steps
-                return {"config"}
         return set()
 
-    def _run_started(self, event: RunStarted) -> set[str]:
-        for series in (self.train, self.val, self.rate):
-            series.truncate_after(event.step)
-        if not self.under_way:  # somebody went on with it
-            self.phase = "loading"
-        if self.attached:
-            self.config = _with(Config(), event.config) or self.config
-        self.started = replace(event, preset=event.preset or self.preset)  # only the first start knows it
-        self.step, self.total_steps = event.step, event.total_steps
-        if event.steps_per_epoch:
-            self.epochs = event.total_steps // event.steps_per_epoch
-            self.epoch = min(self.epochs, event.step // event.steps_per_epoch + 1)
-        return {"run", "phase", "step", "curves"}
+    def _update_length(self) -> None:
+        if self.history.started is not None:
+            self.epochs, self.total_steps = self.history.epochs, self.history.started.total_steps
 
-    def _entered(self, phase: str, now: float) -> set[str]:
+    def _apply_phase(self, phase: str, now: float) -> set[str]:
         if phase != self.phase:
-            self._before = self.word(now).lower()
+            self._phase_before = self.status(now).lower()
             self._hold_eta(now)
-            self.phase, self._since = phase, now
-        if phase in UNDERSTOOD.get(self.wanted, ()):
+            self.phase, self._phase_since = phase, now
+        if phase in REACHED_IN.get(self.wanted, ()):
             self.wanted = ""
         return {"phase"}
 
-    def _progressed(self, event: Progress, now: float) -> set[str]:
-        fresh = len(event.step) - bisect_right(event.step, self.train.end)
-        if fresh:
-            steps = event.step[-fresh:]
-            self.train.extend(steps, event.train_loss[-fresh:])
-            self.rate.extend(steps, event.learning_rate[-fresh:])
-            self.step, self.grad_norm = steps[-1], event.grad_norm[-1]
-        self.epoch, self.tokens_per_second = event.epoch, event.tokens_per_second
-        self._eta, self._eta_at = event.eta_seconds, now
-        return {"step", "curves"} if fresh else {"step"}
-
-    def _sampled(self, event: Sampled) -> set[str]:
+    def _apply_sample(self, event: Sampled) -> set[str]:
         if not event.id or event.id != self.sample.id:
             return set()
         self.sample.text += event.text
         self.sample.step, self.sample.done = event.step, event.done
         return {"sample"}
 
-    def _answered(self, event: Answered) -> set[str]:
+    def _apply_answer(self, event: Answered) -> set[str]:
         if event.ok:
             return set()
         if event.id == self.sample.id:
@@ -278,18 +297,42 @@ class Store:
             return {"sample"}
         if event.command in ("pause", "resume", "stop"):
             self.wanted = ""
+        if event.command == "set":  # a change that was answered with an error never took effect
+            self._update_length()
+            return {"config"}
         return {"phase"}
 
     def _hold_eta(self, now: float) -> None:
-        """Remember the ETA as it stands, before its clock starts or stops."""
+        """Remember the time left as it is, before its clock starts or stops."""
         if self._eta is not None:
             self._eta, self._eta_at = self.eta(now), now
 
 
-def _with(config: Config, values: dict[str, Any]) -> Config | None:
-    """A configuration with other values; None where they are none: an older version, or somebody else's journal."""
-    known = {name: value for name, value in values.items() if name in SETTINGS}
-    try:
-        return resolve(Layer({**to_dict(config), **known}))
-    except ConfigError:
-        return None
+def _join_progress(events: list[Event]) -> Iterator[Event]:
+    """The same events, but of Progress events in a row one with all of their steps, where those increase.
+
+    Attaching to a run of a hundred thousand steps then extends each line once, not twenty thousand times.
+    """
+    batch: list[Progress] = []
+    for event in events:
+        follows = isinstance(event, Progress) and (not batch or event.step[0] > batch[-1].step[-1])
+        if batch and not follows:
+            yield _joined(batch)
+            batch = []
+        if isinstance(event, Progress):
+            batch.append(event)
+        else:
+            yield event
+    if batch:
+        yield _joined(batch)
+
+
+def _joined(batch: list[Progress]) -> Progress:
+    """The last report, with the columns of all."""
+    return replace(
+        batch[-1],
+        step=tuple(chain.from_iterable(event.step for event in batch)),
+        train_loss=tuple(chain.from_iterable(event.train_loss for event in batch)),
+        learning_rate=tuple(chain.from_iterable(event.learning_rate for event in batch)),
+        grad_norm=tuple(chain.from_iterable(event.grad_norm for event in batch)),
+    )

@@ -124,7 +124,7 @@ def test_what_is_drawn(rewound: Rewound, monkeypatch: pytest.MonkeyPatch, capsys
 def test_the_consoles_curves(rewound: Rewound, batch: int) -> None:
     """However an attached console gets the story: one by one, in handfuls, at once."""
     told, store = AttachedRun(rewound.folder).events(0), Store()
-    store.watch(rewound.folder, "run")
+    store.attach(rewound.folder, "run")
     for start in range(0, len(told), batch):
         store.apply(told[start : start + batch], now=1.0)
     for series, wanted in ((store.train, rewound.loss), (store.rate, rewound.rate), (store.val, rewound.val)):

@@ -8,7 +8,7 @@ from math import ceil, inf, isfinite, isnan, nan
 
 import pytest
 
-from fundamentallm_tui.charts.series import MOST, Series, nice_ticks, tick_label
+from fundamentallm_tui.charts.series import MAX_POINTS, Series, nice_ticks, tick_label
 
 
 def filled(ys: list[float], first: int = 1) -> Series:
@@ -44,13 +44,13 @@ def test_no_peak_is_lost_or_moved_by_more_than_a_column(length: int, count: int)
 
 @pytest.mark.parametrize("batch", [1, 37, 200_000])
 def test_a_series_without_end_takes_up_no_more_room_and_loses_no_peak(batch: int) -> None:
-    length, series, ys = 5 * MOST + 321, Series(), noise(5 * MOST + 321)
-    ys[5], ys[2 * MOST + 1], ys[-3] = 90.0, -70.0, 80.0
-    ys[3 * MOST : 3 * MOST + 999] = [nan] * 999
+    length, series, ys = 5 * MAX_POINTS + 321, Series(), noise(5 * MAX_POINTS + 321)
+    ys[5], ys[2 * MAX_POINTS + 1], ys[-3] = 90.0, -70.0, 80.0
+    ys[3 * MAX_POINTS : 3 * MAX_POINTS + 999] = [nan] * 999
     for start in range(0, length, batch):
         part = ys[start : start + batch]
         series.extend(range(start, start + len(part)), part)
-        assert len(series) <= MOST
+        assert len(series) <= MAX_POINTS
     assert series.last == (length - 1, ys[-1])
     xs, kept = (list(values) for values in (series._x, series._y))
     assert all(a < b for a, b in pairwise(xs)) and all(
@@ -59,7 +59,7 @@ def test_a_series_without_end_takes_up_no_more_room_and_loses_no_peak(batch: int
     assert {90.0, -70.0, 80.0} <= set(kept)
     places = [bisect_left(xs, start) for start in range(0, length - 64, 64)]
     assert min(b - a for a, b in pairwise(places)) >= 1, "no stretch is empty"
-    wide = [sum(start <= x < start + MOST for x in xs) for start in range(0, 4 * MOST, MOST)]
+    wide = [sum(start <= x < start + MAX_POINTS for x in xs) for start in range(0, 4 * MAX_POINTS, MAX_POINTS)]
     assert max(wide) <= 2.5 * min(wide)
     reduced, _ = series.reduced(100)
     assert 100 <= len(reduced) <= 200

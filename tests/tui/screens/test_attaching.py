@@ -58,7 +58,7 @@ async def test_what_others_asked_for_is_told_with_their_names(workshop: Any, mak
             await seen.until(lambda: "5e-4" in seen.main.log_view.text or "0.0005" in seen.main.log_view.text)
             log = seen.main.log_view.text
             assert "paused at step 40\n" in log and "(anna·[2J)" in log
-            assert "told to stop (ben)" in log and "0.0005 at step 41 (anna)" in log
+            assert "asked to stop (ben)" in log and "0.0005 at step 41 (anna)" in log
             assert seen.main.form.fields.cells["learning_rate"].value == "0.0005"
 
 
@@ -151,7 +151,7 @@ async def test_a_run_can_be_left_running(workshop: Any) -> None:
 
 async def test_a_run_that_is_being_started_is_started_before_it_is_left(workshop: Any) -> None:
     async with workshop.console() as seen:
-        seen.main.store.begin(Path("runs/x"), "x", Config(), goes_on=False)  # and no process yet
+        seen.main.store.begin(Path("runs/x"), "x", Config(), resumes=False)  # and no process yet
         await seen.pilot.press("ctrl+q", "l")
         assert not seen.app._exit
         seen.main._launch(RunSpec(Config(), Path("runs/x")))
@@ -192,20 +192,20 @@ async def test_f5_offers_to_attach_where_a_process_writes_the_folder(workshop: A
 async def test_a_replay_shows_the_whole_run_can_be_held_and_writes_nothing(
     workshop: Any, make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay, "LONGEST", 1e9)
+    monkeypatch.setattr(replay, "MAX_SILENCE", 1e9)
     folder = make("old", evaluated(40, 2.5), workshop.finished(40))
     lines = [json.loads(line) for line in (folder / JOURNAL).read_text().splitlines()]
     (folder / JOURNAL).write_text("".join(json.dumps({**line, "time": 1000.0 * line["seq"]}) + "\n" for line in lines))
     before = file_contents(folder)
     async with workshop.console() as seen:
         seen.main.open_run(folder, speed=1e-6)  # stands still after its first event
-        await seen.until(lambda: seen.main.store.started is not None)
+        await seen.until(lambda: seen.main.store.loaded)
         assert "REPLAY" in seen.status
         await seen.pilot.press("f6")
         await seen.until(lambda: seen.main.store.phase == "paused")
         await seen.pilot.press("f7", "f8", "ctrl+g", "H", "enter", "escape", "f6")
         await seen.until(lambda: "TRAINING" in seen.status)
-        seen.main.reader.session._speed = 1e9
+        seen.main.reader.handle.speed = 1e9
         await seen.until(lambda: "FINISHED" in seen.status)
         assert len(seen.main.store.train) == 40
         await seen.pilot.press("f5", "ctrl+q")
@@ -240,7 +240,7 @@ async def test_what_was_asked_of_a_run_that_is_being_started_reaches_no_other(
             ready.set()
             await seen.until(lambda: seen.runs and seen.run.sent)
             assert isinstance(seen.run.sent[0], Stop) and told(other) == []
-            assert seen.main.reader.session is seen.run and seen.main.store.folder == seen.run.folder
+            assert seen.main.reader.handle is seen.run and seen.main.store.folder == seen.run.folder
             assert "is being started" in seen.main.log_view.text
 
 

@@ -22,7 +22,7 @@ async def bring_about(seen: Any, make: Any, state: str) -> None:
     """Put the console into a state."""
     if state in ("attached", "replayed"):
         seen.main.open_run(make("old"), speed=100.0 if state == "replayed" else 0.0)
-        return await seen.until(lambda: seen.main.store.started is not None)
+        return await seen.until(lambda: seen.main.store.loaded)
     if state == "idle":
         return
     if state == "loading":

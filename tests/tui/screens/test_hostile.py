@@ -23,8 +23,8 @@ from fundamentallm_tui.charts.chart import Chart, Line
 from fundamentallm_tui.format import clean, wrap
 from fundamentallm_tui.panes.status import layout
 from fundamentallm_tui.screens.run_table import arrange, differences, spark_of, sparkline
-from fundamentallm_tui.state.event_log import LONGEST, MOST
-from fundamentallm_tui.state.launch import goes_on_from, offered
+from fundamentallm_tui.state.event_log import MAX_EVENT_LINES, MAX_LINE_CHARS
+from fundamentallm_tui.state.launch import attached_config, resumable_checkpoint
 from fundamentallm_tui.state.replay import Replay
 from fundamentallm_tui.state.store import Store
 from tests.tui.others import screen_text
@@ -121,7 +121,7 @@ def test_any_journal_can_be_attached_to_drawn_listed_and_played_back(
 ) -> None:
     folder = write(tmp_path_factory.mktemp("run"), [*encoded(started()), *found])
     store = Store()
-    store.watch(folder, "")
+    store.attach(folder, "")
     said = JournalReader(folder).read()
     for batch in (said[:3], said[3:]):
         store.apply(batch)
@@ -136,15 +136,15 @@ def test_any_journal_can_be_attached_to_drawn_listed_and_played_back(
     summary = summarize(folder)
     assert sparkline(spark_of(folder), 20) is not None and format_time(summary.started)
     assert arrange([summary, summary], "a", "best loss") is not None and differences(summary, summary) == []
-    offered(store)
-    target = goes_on_from(store)
+    attached_config(store)
+    target = resumable_checkpoint(store)
     assert target is None or target.resolve().is_relative_to(folder.resolve())
     replay = Replay(folder, 1e15)
     played: list[events.Event] = []
     while replay.alive:
         played += [event for event in replay.events(0.001)]
     assert played == said or said != said  # nan is not itself
-    store.died("", ["\x1b" * 9])
+    store.disconnected("", ["\x1b" * 9])
 
 
 @pytest.mark.parametrize(
@@ -155,13 +155,13 @@ def test_what_a_journal_calls_its_checkpoint_leads_nowhere_else(path: str, tmp_p
     outside.touch()
     folder = write(tmp_path / "run", [])
     store = Store()
-    store.watch(folder, "")
+    store.attach(folder, "")
     name = path.format(out=outside)
     store.apply([started(), CheckpointSaved(step=1, path=name, kind="hand", bytes=1, seconds=0.0)])
     store.apply([Failed(step=1, error="x", saved=name)])
-    assert goes_on_from(store) is None
+    assert resumable_checkpoint(store) is None
     (folder / "last.pt").touch()
-    assert goes_on_from(store) == folder / "last.pt"
+    assert resumable_checkpoint(store) == folder / "last.pt"
 
 
 def test_texts_without_end_become_few_short_lines() -> None:
@@ -169,7 +169,7 @@ def test_texts_without_end_become_few_short_lines() -> None:
     store.apply([Notice(step=1, level="info", text="word " * 10**6), Notice(step=1, level="info", text="a\n" * 10**6)])
     store.apply([events.Intervention(step=1, setting="x" * 10**6, old="y" * 10**6, new=None, who="z" * 10**6)])
     told = store.take_lines()
-    assert len(told) <= 2 + MOST and max(len(line.text) for line in told) <= 4 * LONGEST
+    assert len(told) <= 2 + MAX_EVENT_LINES and max(len(line.text) for line in told) <= 4 * MAX_LINE_CHARS
     store.apply([events.Sampled(step=1, id="", prompt="", text="x" * 10**6)])
     assert store.sample.text == ""
 
@@ -177,10 +177,10 @@ def test_texts_without_end_become_few_short_lines() -> None:
 def test_losses_that_are_no_numbers_do_not_make_a_step_come_twice() -> None:
     store, nan = Store(), float("nan")
     gap = events.Evaluated(step=5, epoch=1, train_loss=nan, val_loss=nan, perplexity=nan, epoch_ended=True, best=False)
-    store.apply([gap, gap, progress(1), progress(1)])
+    store.apply([progress(1), progress(1)])
     broken = progress(4)
     store.apply([events.Progress(**{**vars(broken), "train_loss": (nan,) * 3})])
-    store.apply([broken, progress(5)])
+    store.apply([broken, progress(5), gap, gap])
     assert list(store.train._x) == [1, 2, 3, 4, 5, 6, 7] and list(store.val._x) == [5]
 
 
@@ -228,7 +228,7 @@ async def test_an_attached_strangers_run_steers_neither_screen_nor_console(works
     async with workshop.console(size=(160, 46)) as seen:
         for name in (folder, workshop.folder / "runs" / "pipe"):
             seen.main.open_run(name)
-            await seen.until(lambda: seen.main.store.started is not None and not seen.main.store.under_way)
+            await seen.until(lambda: seen.main.store.loaded and not seen.main.store.under_way)
             await seen.pilot.pause(0.2)
             assert not STEERS & set(screen_text(seen.app))
         seen.main.open_run(folder)

@@ -61,7 +61,7 @@ async def test_a_refused_pause_is_taken_back(workshop: Any) -> None:
         await seen.pilot.press("f6")
         run.answer(ok=False, why="it is compiling")
         await seen.until(lambda: "TRAINING" in seen.status)
-        assert "pause: not done: it is compiling" in seen.main.log_view.text
+        assert "pause failed: it is compiling" in seen.main.log_view.text
 
 
 async def test_after_stopped_it_goes_on_and_after_finished_it_takes_a_new_folder(workshop: Any) -> None:
@@ -72,7 +72,7 @@ async def test_after_stopped_it_goes_on_and_after_finished_it_takes_a_new_folder
         (first.folder / "last.pt").touch()
         first.finish(10, "stopped")
         await seen.until(lambda: "STOPPED" in seen.status)
-        assert "F5 go on" in seen.keys
+        assert "F5 resume" in seen.keys
         second = await seen.started()
         assert first.left
         assert second.job.folder == first.folder

@@ -3,18 +3,20 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fundamentallm.config.config import SETTINGS, ConfigError, flags_layer, resolve
+from fundamentallm.config.config import SETTINGS, Config, ConfigError, flags_layer, resolve
 from fundamentallm.config.estimate import estimate
 from fundamentallm.config.files import load_preset
 from fundamentallm.config.format import format_duration, format_rate
 from fundamentallm.data.text import read_texts
 from fundamentallm.errors import UserError
 from fundamentallm.run.events import CheckpointFailed, Evaluated, Notice, Phase, Sampled
+from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.__main__ import main
 from fundamentallm_tui.format import cell_len, clean, wrap
 from fundamentallm_tui.panes import status
@@ -161,15 +163,17 @@ async def test_the_form_is_read_only_while_a_run_is_under_way(workshop: Any) -> 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 120, 200])
 def test_the_status_lines_columns_stand_still(workshop: Any, width: int) -> None:
-    store = Store()
-    store.name, store.total_steps, store.epochs, store.phase = "small", 1120, 20, "training"
-    store.folder = workshop.folder / ("a" * 60)
+    folder = workshop.folder / ("a" * 60)
     places = set()
     moments = [(1, 8.0, None), (999, 24_100.0, 59.2), (1120, 1.23e6, 3600 * 7), (1000, 999_900.0, 86400.0 * 12)]
     for step, per_second, eta in moments:
-        for word in ("training", "evaluating", "saving", "paused", "compiling"):
-            store.phase, store.step, store.epoch = word, step, 1 + step // 60
-            store.tokens_per_second, store._eta, store.grad_norm = per_second, eta, 10.0 ** (step % 7) / 10
+        for phase in ("training", "evaluating", "saving", "paused", "compiling"):
+            store = Store()
+            store.begin(folder, "small", Config(), resumes=False)
+            progress = workshop.progress(step, step, eta=eta, rate=per_second)
+            start = workshop.started(RunSpec(Config(epochs=20), folder), total=1120, epochs=20)
+            norm = 10.0 ** (step % 7) / 10
+            store.apply([start, replace(progress, grad_norm=(norm,)), Phase(step=step, phase=phase)])
             line = "".join(text for text, _ in status.layout(store, width))
             assert cell_len(line) <= width
             places.add(tuple(line.find(label) for label in ("step ", "epoch ", "ETA ", " tok/s", "grad ")))
@@ -201,7 +205,7 @@ async def test_training_dots_are_seen_in_cells_that_validation_crosses_and_its_p
                 )
             )  # fmt: skip
         await seen.until(lambda: len(seen.main.store.val) == 3)
-        seen.main.loss.pace.ask(now=True)
+        seen.main.loss.throttle.request(now=True)
         await seen.pilot.pause()
         view = seen.main.loss.view
         cells = [segment for y in range(view.size.height) for segment in view.render_line(y)]

@@ -1,23 +1,34 @@
-"""The store follows a run: phases, numbers, rewinding, and what a person asked for."""
+"""The store follows a run: phases, numbers, resumes, and what the user asked for."""
 
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from fundamentallm.config.config import Config
-from fundamentallm.run.events import Answered, Evaluated, Failed, Phase, RunStarted, Sampled
+from fundamentallm.run.events import Answered, Evaluated, Event, Failed, Intervention, Phase, RunStarted, Sampled
+from fundamentallm.run.history import RunHistory
 from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.state.store import Store
 
+FOLDER = Path("runs/x-1")
+CONFIG = Config(data=("text.txt",))
 
-def under_way(workshop: Any, step: int = 0) -> Store:
+
+@pytest.fixture
+def store(workshop: Any) -> Store:
+    """Of a run that trains."""
     store = Store()
-    config = Config(data=("text.txt",))
-    store.begin(Path("runs/x-1"), "x", config, goes_on=False)
-    store.apply(
-        [workshop.started(RunSpec(config, Path("runs/x-1")), step), Phase(step=step, phase="training")], now=0.0
-    )
+    store.begin(FOLDER, "x", CONFIG, resumes=False)
+    store.apply([workshop.started(RunSpec(CONFIG, FOLDER)), Phase(step=0, phase="training")], now=0.0)
+    store.take_lines()
     return store
+
+
+def resumed(workshop: Any, step: int, **changes: Any) -> RunStarted:
+    start: RunStarted = workshop.started(RunSpec(CONFIG, FOLDER, Path("last.pt")), step)
+    return replace(start, **changes)
 
 
 def evaluated(step: int, loss: float = 2.0) -> Evaluated:
@@ -26,157 +37,140 @@ def evaluated(step: int, loss: float = 2.0) -> Evaluated:
     )  # fmt: skip
 
 
-def test_a_passing_phase_is_shown_only_when_it_lasts(workshop: Any) -> None:
-    store = under_way(workshop)
+def logged(store: Store, *events: Event) -> list[str]:
+    store.apply(list(events), now=1.0)
+    return [line.text for line in store.take_lines()]
+
+
+def test_a_brief_phase_is_shown_only_when_it_lasts(store: Store) -> None:
     store.apply([Phase(step=1, phase="saving")], now=10.0)
-    assert store.word(10.29) == "TRAINING"
-    assert store.word(10.31) == "SAVING"
+    assert store.status(10.29) == "TRAINING"
+    assert store.status(10.31) == "SAVING"
     store.apply([Phase(step=1, phase="evaluating")], now=11.0)
-    assert store.word(11.1) == "SAVING", "one passing phase after another does not flicker"
+    assert store.status(11.1) == "SAVING", "one brief phase after another does not flicker"
     store.apply([Phase(step=1, phase="training")], now=11.2)
-    assert store.word(11.2) == "TRAINING"
+    assert store.status(11.2) == "TRAINING"
 
 
-def test_the_eta_stands_still_while_paused_and_goes_on_after(workshop: Any) -> None:
-    store = under_way(workshop)
+def test_the_time_left_stands_still_while_nothing_is_trained(store: Store, workshop: Any) -> None:
     store.apply([workshop.progress(1, 10, eta=60.0)], now=100.0)
     assert store.eta(110.0) == 50.0
-    store.want("pausing", now=110.0)
+    store.request("pausing", now=110.0)
     store.apply([Phase(step=10, phase="paused")], now=115.0)
     assert store.eta(5000.0) == 50.0
-    store.want("training", now=5000.0)
+    store.request("training", now=5000.0)
     assert store.eta(5010.0) == 40.0
     store.apply([Phase(step=10, phase="training")], now=5010.0)
     assert store.eta(5020.0) == 30.0
+    store.apply([Phase(step=10, phase="sampling")], now=5020.0)
+    assert store.eta(5080.0) == 30.0
+    store.apply([Phase(step=10, phase="training")], now=5110.0)
+    assert store.eta(5120.0) == 20.0
 
 
-def test_the_eta_stands_still_while_the_run_does_something_else(workshop: Any) -> None:
-    store = under_way(workshop)
-    store.apply([workshop.progress(1, 10, eta=60.0)], now=100.0)
-    store.apply([Phase(step=10, phase="sampling")], now=110.0)
-    assert store.eta(170.0) == 50.0
-    store.apply([Phase(step=10, phase="training")], now=200.0)
-    assert store.eta(210.0) == 40.0
-
-
-def test_a_resumed_run_rewinds_the_curves_to_its_step(workshop: Any) -> None:
-    store = under_way(workshop)
+def test_a_resumed_run_takes_the_curves_back_to_its_step(store: Store, workshop: Any) -> None:
     store.apply([workshop.progress(1, 100), evaluated(50), evaluated(100)], now=1.0)
     assert store.train.last == (100.0, 3.5)
-    store.begin(Path("runs/x-1"), "x", Config(data=("text.txt",)), goes_on=True)
-    again: RunStarted = workshop.started(RunSpec(Config(), Path("runs/x-1"), Path("last.pt")), 60)
-    store.apply([again], now=2.0)
-    assert store.train.last == (60.0, 3.7)
-    assert store.rate.last == (60.0, 1e-3)
-    assert store.val.last == (50.0, 2.0)
-    store.apply([workshop.progress(61, 70), evaluated(70, 1.9)], now=3.0)
-    assert (store.step, len(store.train), store.val.last) == (70, 70, (70.0, 1.9))
+    store.begin(FOLDER, "x", CONFIG, resumes=True)
+    store.apply([resumed(workshop, 60)], now=2.0)
+    assert (store.train.last, store.rate.last, store.val.last) == ((60.0, 3.7), (60.0, 1e-3), (50.0, 2.0))
+    store.apply([workshop.progress(61, 70), evaluated(70), evaluated(70, 1.9)], now=3.0)
+    assert (store.step, len(store.train), store.val.last, len(store.val)) == (70, 70, (70.0, 1.9), 2)
 
 
-def test_steps_that_are_said_twice_are_taken_once(workshop: Any) -> None:
-    store = under_way(workshop)
-    store.apply([workshop.progress(1, 10), workshop.progress(8, 12), workshop.progress(3, 4)], now=1.0)
+@pytest.mark.parametrize("step", [0, 1, 79, 80, 81, 160, 400])
+def test_an_epoch_is_the_one_that_the_engine_counts(store: Store, workshop: Any, step: int) -> None:
+    history = RunHistory()
+    for event in (resumed(workshop, step), Phase(step=step, phase="training")):
+        store.apply([event])
+        history.apply(event)
+        assert store.epoch == history.epoch_of(step) == max(1, (step + 79) // 80)
+
+
+def test_changes_while_it_runs_reach_what_the_next_start_compares_with(store: Store) -> None:
+    change = Intervention(step=1, setting="epochs", old=10, new=8, who="ada")
+    assert "config" in store.apply([change])
+    assert store.config == replace(CONFIG, epochs=8)
+    assert (store.epochs, store.total_steps) == (8, 8 * 80)
+    assert "config" in store.apply([Answered(step=1, id="a", command="set", ok=False, why="disk full")])
+    assert store.config == CONFIG and store.epochs == CONFIG.epochs
+
+
+def test_a_step_that_is_reported_twice_is_taken_once(store: Store, workshop: Any) -> None:
+    store.apply([workshop.progress(1, 10), workshop.progress(8, 12), workshop.progress(10, 12)], now=1.0)
     assert (len(store.train), store.step) == (12, 12)
 
 
-def test_a_new_run_starts_with_empty_curves(workshop: Any) -> None:
-    store = under_way(workshop)
+def test_many_reports_at_once_are_as_one_by_one(workshop: Any) -> None:
+    start = workshop.started(RunSpec(CONFIG, FOLDER))
+    events = [start, workshop.progress(1, 5), workshop.progress(6, 9), evaluated(9), workshop.progress(10, 12, epoch=2)]
+    events += [workshop.progress(8, 14), workshop.progress(15, 15, eta=9.0)]  # the journal lacks a start
+    one, many = Store(), Store()
+    for store in (one, many):
+        store.begin(FOLDER, "x", CONFIG, resumes=False)
+    for event in events:
+        one.apply([event], now=1.0)
+    many.apply(events, now=1.0)
+    for store in (one, many):
+        assert (len(store.train), store.step, store.epoch, store.grad_norm, store.eta(1.0)) == (15, 15, 1, 0.41, 9.0)
+        assert (store.train.last, store.rate.last, store.val.last) == ((15.0, 3.925), (15.0, 1e-3), None)
+
+
+def test_a_new_run_starts_with_empty_curves(store: Store, workshop: Any) -> None:
     store.apply([workshop.progress(1, 10), evaluated(10)], now=1.0)
-    store.begin(Path("runs/x-2"), "x", Config(data=("text.txt",)), goes_on=False)
-    assert (len(store.train), len(store.val), len(store.rate), store.step) == (0, 0, 0, 0)
+    store.begin(Path("runs/x-2"), "x", CONFIG, resumes=False)
+    assert (len(store.train), len(store.val), len(store.rate), store.step, store.epoch) == (0, 0, 0, 0, 0)
 
 
-def test_a_sample_takes_only_its_own_pieces(workshop: Any) -> None:
-    store = under_way(workshop)
-    store.ask("mine", "Once")
+def test_a_sample_takes_only_its_own_pieces(store: Store) -> None:
+    store.request_sample("mine", "Once")
     pieces = [("mine", " upon"), ("other", "!!!"), ("mine", " a time")]
     store.apply([Sampled(step=7, id=id, prompt="Once", text=text) for id, text in pieces], now=1.0)
     store.apply([Sampled(step=7, id="mine", prompt="Once", text="", done=True)], now=1.0)
     assert (store.sample.text, store.sample.step, store.sample.done) == (" upon a time", 7, True)
 
 
-def test_a_refused_sample_says_why_in_the_box_and_not_in_the_log(workshop: Any) -> None:
-    store = under_way(workshop)
-    store.take_lines()
-    store.ask("mine", "Ω")
-    store.apply([Answered(step=1, id="mine", command="sample", ok=False, why="'Ω' is not in the text")], now=1.0)
+def test_a_refused_sample_says_why_in_the_box_and_not_in_the_log(store: Store) -> None:
+    store.request_sample("mine", "Ω")
+    assert logged(store, Answered(step=1, id="mine", command="sample", ok=False, why="'Ω' is not in the text")) == []
     assert store.sample.problem == "'Ω' is not in the text"
-    assert store.take_lines() == []
+    late = Answered(step=1, id="x", command="cancel_sample", ok=False, why="there is no such sample under way")
+    assert logged(store, late) == []
 
 
-def test_an_engine_that_dies_leaves_the_reason_and_its_last_words(workshop: Any) -> None:
-    store = under_way(workshop)
+def test_an_engine_that_dies_leaves_the_reason_and_the_end_of_its_log(store: Store, workshop: Any) -> None:
     store.apply([workshop.saved(5, "last.pt", "last")], now=1.0)
-    store.take_lines()
-    store.died("killed by SIGKILL", ["Traceback", "MemoryError \x1b[31m"], now=2.0)
+    store.disconnected("killed by SIGKILL", ["Traceback", "MemoryError \x1b[31m"])
     text = "\n".join(line.text for line in store.take_lines())
-    assert store.word(2.0) == "FAILED"
-    assert "killed by SIGKILL" in text and "MemoryError ·[31m" in text and "F5 goes on from last.pt" in text
+    assert store.status() == "FAILED"
+    assert "killed by SIGKILL" in text and "MemoryError ·[31m" in text and "F5 resumes last.pt" in text
 
 
-def test_a_process_that_ends_after_the_run_did_changes_nothing(workshop: Any) -> None:
-    store = under_way(workshop)
+def test_a_process_that_ends_after_the_run_did_changes_nothing(store: Store, workshop: Any) -> None:
     store.apply([workshop.finished(400)], now=1.0)
-    store.died("ended with status 0", [], now=2.0)
-    assert store.word(2.0) == "FINISHED"
+    store.disconnected("ended with status 0", [])
+    assert store.status() == "FINISHED"
 
 
-def test_what_a_start_goes_on_from_is_the_newest_state_and_of_equal_ones_last_pt(workshop: Any) -> None:
-    store = under_way(workshop)
+def test_a_start_resumes_the_newest_checkpoint_and_of_equal_ones_last_pt(store: Store, workshop: Any) -> None:
     names = [("last.pt", "last"), ("checkpoint_epoch_2.pt", "epoch"), ("best.pt", "best")]
     store.apply([workshop.saved(80, *name) for name in names], now=1.0)
     assert store.saved == "last.pt"
     store.apply([workshop.saved(90, "checkpoint_step_90.pt", "hand")], now=1.0)
-    assert store.saved == "checkpoint_step_90.pt"
-    store.take_lines()
-    store.died("killed by SIGKILL", [], now=2.0)
-    assert "F5 goes on from checkpoint_step_90.pt." in [line.text for line in store.take_lines()]
+    store.disconnected("killed by SIGKILL", [])
+    assert store.take_lines()[-1].text == "F5 resumes checkpoint_step_90.pt."
 
 
-def test_after_a_stop_the_log_names_last_pt(workshop: Any) -> None:
-    store = under_way(workshop)
-    store.take_lines()
-    store.apply([replace(workshop.finished(40, "stopped"), path="best.pt")], now=1.0)
-    [line] = store.take_lines()
-    assert "last.pt" in line.text and "best.pt" not in line.text
+def test_the_log_says_what_a_start_resumes(store: Store, workshop: Any) -> None:
+    lines = logged(store, replace(workshop.finished(40, "stopped"), path="best.pt"))
+    assert lines[-1] == "F5 resumes last.pt" and not any("best.pt" in line for line in lines)
+    assert logged(store, workshop.finished(400))[-1] == "the model is in final_model.pt"
+    failed = Failed(step=9, error="the loss is nan", advice="a lower learning_rate", saved="last.pt")
+    lines = logged(store, failed)
+    assert lines == ["failed at step 9: the loss is nan", "try a lower learning_rate", "F5 resumes last.pt"]
 
 
-def test_cancelling_a_sample_that_is_over_says_nothing(workshop: Any) -> None:
-    store = under_way(workshop)
-    store.take_lines()
-    late = Answered(step=1, id="x", command="cancel_sample", ok=False, why="there is no such sample under way")
-    store.apply([late], now=1.0)
-    assert store.take_lines() == []
-
-
-def test_a_failure_shows_error_advice_and_where_to_go_on(workshop: Any) -> None:
-    store = under_way(workshop)
-    failed = Failed(step=9, error="the loss is nan", advice="Lower learning_rate.", saved="last.pt")
-    store.apply([failed], now=1.0)
-    lines = [line.text for line in store.take_lines()][-3:]
-    assert lines == ["failed at step 9: the loss is nan", "Lower learning_rate.", "F5 goes on from last.pt"]
-
-
-def test_files_saved_at_one_step_share_a_line(workshop: Any) -> None:
-    store = under_way(workshop)
-    store.take_lines()
+def test_files_saved_at_one_step_share_a_line(store: Store, workshop: Any) -> None:
     names = [("checkpoint_epoch_1.pt", "epoch"), ("last.pt", "last"), ("best.pt", "best")]
-    store.apply([workshop.saved(80, *name) for name in names], now=1.0)
-    assert [line.text for line in store.take_lines()] == ["saved checkpoint_epoch_1.pt, last.pt, best.pt (1.6 MB)"]
-
-
-def test_many_reports_at_once_are_as_one_by_one(workshop: Any) -> None:
-    events = [workshop.progress(1, 5), workshop.progress(6, 9), evaluated(9), workshop.progress(10, 12, epoch=2)]
-    events += [workshop.progress(8, 14), workshop.progress(15, 15)]  # a start got lost
-    one, many = under_way(workshop), under_way(workshop)
-    for event in events:
-        one.apply([event], now=1.0)
-    many.apply(events, now=1.0)
-    for store in (one, many):
-        assert (len(store.train), store.step, store.train.last, store.rate.last) == (
-            15,
-            15,
-            (15.0, 3.925),
-            (15.0, 1e-3),
-        )
-    assert (one.epoch, one.eta(1.0), one.grad_norm) == (many.epoch, many.eta(1.0), many.grad_norm)
+    lines = logged(store, *(workshop.saved(80, *name) for name in names))
+    assert lines == ["saved checkpoint_epoch_1.pt, last.pt, best.pt (1.6 MB)"]
