@@ -6,11 +6,13 @@
 """
 
 import errno
+import json
 import math
 import os
 import re
 import stat
 import types
+from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from functools import cache
 from io import BufferedReader
@@ -67,6 +69,20 @@ def is_near(path: str, folder: Path) -> bool:
     except (OSError, RuntimeError, ValueError):  # too long a name, an unknown user's home, a zero byte
         return False
     return any(target.is_relative_to(near.resolve()) for near in (folder, Path()))
+
+
+def from_line(line: str | bytes, key: str, kinds: Mapping[str, type[T]]) -> T | None:
+    """Make the dataclass that the value `key` of a line of JSON names.
+
+    Returns:
+        None where the line is truncated, names none of `kinds`, or `from_values` refuses its values.
+    """
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    kind = kinds.get(str(values.pop(key, ""))) if isinstance(values, dict) else None
+    return None if kind is None else from_values(kind, values)
 
 
 def from_values(kind: type[T], values: dict[str, Any]) -> T | None:

@@ -1,7 +1,6 @@
 """The commands that a run obeys: frozen dataclasses, and the JSON lines of its inbox."""
 
 import getpass
-import json
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -9,7 +8,7 @@ from typing import Any
 
 from fundamentallm.config.sampling import SamplingOptions
 from fundamentallm.run.events import to_line
-from fundamentallm.untrusted import MAX_NAME_CHARS, from_values
+from fundamentallm.untrusted import MAX_NAME_CHARS, from_line
 
 COMMANDS = "commands.jsonl"  # the file of a run
 
@@ -93,14 +92,7 @@ def encode(command: Command) -> str:
 
 def decode(line: str | bytes) -> Command | None:
     """Read the command of a line; returns None for one that is truncated, unknown, malformed or has absurd names."""
-    try:
-        values = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(values, dict) or not isinstance(values.get("command"), str):
-        return None
-    kind = KINDS.get(values.pop("command"))
-    command = None if kind is None else from_values(kind, values)
+    command = from_line(line, "command", KINDS)
     if command is None or max(len(command.id), len(command.who), len(getattr(command, "setting", ""))) > MAX_NAME_CHARS:
         return None
     return command

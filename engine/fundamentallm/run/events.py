@@ -13,7 +13,7 @@ from itertools import islice
 from operator import lt
 from typing import Any
 
-from fundamentallm.untrusted import MAX_INTEGER, MAX_TIME, from_values
+from fundamentallm.untrusted import MAX_INTEGER, MAX_TIME, from_line
 
 JOURNAL = "journal.jsonl"  # the file of a run
 
@@ -222,18 +222,11 @@ def encode(event: Event) -> str:
 
 def decode(line: str | bytes) -> Event | None:
     """Read the event of a line; returns None for a line that is truncated, unknown or malformed."""
-    try:
-        values = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(values, dict) or not isinstance(values.get("event"), str):
-        return None
-    kind = KINDS.get(values.pop("event"))
-    event = None if kind is None else from_values(kind, values)
-    return event if event is not None and _possible(event) else None
+    event = from_line(line, "event", KINDS)
+    return event if event is not None and _is_possible(event) else None
 
 
-def _possible(event: Event) -> bool:
+def _is_possible(event: Event) -> bool:
     """Whether a run can have written it: a real time and step, and columns of one length by increasing step."""
     if isinstance(event, Progress):
         step, columns = event.step, (event.train_loss, event.learning_rate, event.grad_norm)

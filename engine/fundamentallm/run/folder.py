@@ -58,9 +58,7 @@ def check_folder(folder: Path, *, may_hold_run: bool) -> None:
             f"--output-dir {folder}: holds a {others[0]} that belongs to no run and would be overwritten; "
             "name another folder"
         )
-    nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise UserError(f"--output-dir {folder}: {nearest} cannot be written to")
+    _check_writable(folder, f"--output-dir {folder}")
 
 
 def check_log_dir(config: Config, folder: Path) -> None:
@@ -69,10 +67,14 @@ def check_log_dir(config: Config, folder: Path) -> None:
     Raises:
         UserError: `config.log_dir` is a file, or cannot be written to.
     """
-    target = user_path(config.log_dir).absolute() / folder.resolve().name
-    nearest = next(parent for parent in (target, *target.parents) if os.path.lexists(parent))
+    _check_writable(user_path(config.log_dir) / folder.resolve().name, f"--log-dir {config.log_dir}")
+
+
+def _check_writable(folder: Path, option: str) -> None:
+    """Refuse a folder that is not there and cannot be made, or cannot be written into."""
+    nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        raise UserError(f"--log-dir {config.log_dir}: {nearest} cannot be written to")
+        raise UserError(f"{option}: {nearest} cannot be written to")
 
 
 def move_aside(folder: Path) -> Path | None:

@@ -8,8 +8,9 @@
 import os
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -103,8 +104,9 @@ class RunHistory:
             case Intervention():
                 self._apply_change(event)
             case Answered():
-                if self._unanswered is not None and not event.ok:
-                    self._take_back(self._unanswered)
+                if self._unanswered is not None and not event.ok:  # the change never took effect
+                    self._changes.remove(self._unanswered)
+                    self._set(self._unanswered.setting, self._unanswered.old)
                 self._unanswered = None
             case Finished() | Failed():
                 self.end = event
@@ -159,18 +161,16 @@ class RunHistory:
         A run that was resumed from a checkpoint by hand leaves the changes after it behind; one that recovers from a
         kill does not. A setting that a later command names is not changed back.
         """
-        return _in_order(change for change in (*self._changes, *self._to_repeat) if change.step >= step)
+        changes = (change for change in (*self._changes, *self._to_repeat) if change.step >= step)
+        return sorted(changes, key=lambda change: (change.step, change.seq))
 
     def left_behind(self, step: int, seq: int) -> bool:
         """Whether the run went back to before a state that was saved at `step`, after event `seq`."""
         return any(start.seq > seq and start.step < step for start in self.starts)
 
     def _apply_start(self, start: RunStarted) -> None:
-        if start.recovered:
-            undone = [*self._to_repeat, *(change for change in self._changes if change.step >= start.step)]
-            self._to_repeat = _in_order(change for change in undone if change.setting not in start.changes)
-        else:
-            self._to_repeat = []
+        undone = [*self._to_repeat, *(change for change in self._changes if change.step >= start.step)]
+        self._to_repeat = [c for c in undone if start.recovered and c.setting not in start.changes]
         resumes = start.recovered or start.resumed_from
         self._changes = [change for change in self._changes if resumes and change.step < start.step]
         self._unanswered = None
@@ -191,11 +191,6 @@ class RunHistory:
         else:  # a user gave a command, which will be answered
             self._unanswered = change
         self._changes.append(repeated or change)
-
-    def _take_back(self, change: Intervention) -> None:
-        """A change that was answered with an error never took effect: the disk did not take it."""
-        self._changes.remove(change)
-        self._set(change.setting, change.old)
 
     def _set(self, setting: str, value: Any) -> None:
         if self.started is not None:
@@ -219,10 +214,6 @@ class RunHistory:
             self.train_loss.extend(event.train_loss)
             self.learning_rate.extend(event.learning_rate)
             self.grad_norm.extend(event.grad_norm)
-
-
-def _in_order(changes: Iterable[Intervention]) -> list[Intervention]:
-    return sorted(changes, key=lambda change: (change.step, change.seq))
 
 
 def _is_possible(change: Intervention) -> bool:
@@ -307,7 +298,7 @@ def read_history(folder: Path, steps: bool = True) -> RunHistory:
 def _read(path: Path, steps: bool) -> Iterator[Event]:
     """The events of a journal. Without `steps` no samples, and of Progress events in a row only the last."""
     skipped = b""
-    for line in Tail(path, MAX_EVENT_BYTES).read():
+    for line in chain(Tail(path, MAX_EVENT_BYTES).read(), [b""]):
         if not steps:
             if line.startswith(b'{"event":"progress"'):
                 skipped = line
@@ -318,8 +309,6 @@ def _read(path: Path, steps: bool) -> Iterator[Event]:
             if raw and (event := decode(raw)) is not None:
                 yield event
         skipped = b""
-    if skipped and (event := decode(skipped)) is not None:
-        yield event
 
 
 def summarize(folder: Path) -> RunSummary:
