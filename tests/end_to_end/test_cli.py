@@ -96,7 +96,7 @@ def test_ctrl_c_saves_and_resuming_reaches_the_same_end(here: Path) -> None:
         process.send_signal(number)
         _, err = process.communicate(timeout=60)
         assert process.returncode == status and "Traceback" not in err, err
-        assert f"go on with: fundamentallm train --resume-from {folder / 'last.pt'}" in err
+        assert f"resume with: fundamentallm train --resume-from {folder / 'last.pt'}" in err
         assert load(folder / "last.pt").progress().step > 0
 
     # a run that was stopped in its third epoch of eight goes on to the same weights
@@ -157,7 +157,7 @@ def test_a_killed_run_leaves_a_folder_from_which_it_goes_on(here: Path) -> None:
     epochs = step // per_epoch + 2
     resumed = call("train", "--resume-from", "run", "--epochs", epochs)  # the folder stands for its last.pt
     assert resumed.returncode == 0, resumed.stderr
-    assert f"going on from run/last.pt, step {step}, in run" in resumed.stderr
+    assert f"resumed from run/last.pt at step {step} of " in resumed.stderr
     assert load(here / "run" / "final_model.pt").progress().step == epochs * per_epoch
 
 

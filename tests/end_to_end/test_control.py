@@ -111,7 +111,7 @@ def test_a_shell_has_every_control(training: Any, launch: Run, run: Run, tmp_pat
     greedy = said(run("sample", "far", "--prompt=owl", "--max-tokens=30", "--temperature=0"))
     assert greedy == said(run("sample", "far", "--prompt=owl", "--max-tokens=30", "--top-k=1")) != first
 
-    assert said(run("resume", "far")) == "runs/far: going on\n"
+    assert said(run("resume", "far")) == "runs/far: resumed\n"
     training.until(lambda: read_history(tmp_path / "runs/far").steps[-1] > at)
     assert said(run("stop", "far")) == "runs/far: stopping; it saves first\n"
     assert training.wait() == 0 and written(tmp_path, events.Finished)[0].reason == "stopped"
@@ -133,7 +133,7 @@ def test_what_a_shell_says_wrong_is_one_line(training: Any, run: Run, tmp_path: 
         ("pause", "runs/fra"): "runs/fra: no such run; did you mean runs/far?",
         ("watch", "fra"): "fra: no such run; did you mean runs/far?",
         ("stop", "elsewhere/entirely"): "elsewhere/entirely: no such run; fundamentallm runs list shows those that",
-        ("set", "far", "learning_rate"): "learning_rate: say SETTING=VALUE, as in learning_rate=0.0005",
+        ("set", "far", "learning_rate"): "learning_rate: write SETTING=VALUE, as in learning_rate=0.0005",
         ("set", "far", "learning_rat=1"): "far: learning_rat: no such setting; did you mean learning_rate?",
         ("set", "far", "learning_rate=fast"): "far: learning_rate: fast is not a number",
         ("set", "far", "learning_rate=-1"): "far: learning_rate: -1 is out of bounds; ",
@@ -158,7 +158,7 @@ def test_a_run_that_is_not_under_way_is_told_nothing(run: Run, tiny: list[str], 
         refused = run(act, "far", *rest)
         assert (refused.status, refused.out) == (2, ""), act
         assert refused.err == (
-            "far: is not under way; go on with fundamentallm train --resume auto --output-dir runs/far\n"
+            "far: is not running; resume with fundamentallm train --resume auto --output-dir runs/far\n"
         )
     assert file_contents(tmp_path / "runs/far") == before
 
@@ -183,4 +183,4 @@ def test_a_kill_is_noticed_by_who_watches(training: Any, launch: Run, tmp_path: 
     watching.says("Epoch 1/")
     training.signal(signal.SIGKILL)
     assert training.wait() == -9 and not console.alive and not is_held(tmp_path / "runs/far")
-    assert watching.wait() == 1 and "far: its process is gone; go on with" in watching.err
+    assert watching.wait() == 1 and "far: its process is gone; resume with" in watching.err

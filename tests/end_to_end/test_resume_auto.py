@@ -60,7 +60,7 @@ def test_it_starts_afresh_goes_on_and_is_content_at_the_end(run: Run, tiny: list
     assert first.status == -9 and "writing to run\n" in first.err
     second = run(*again)
     assert second.status == 0, second.err
-    assert "going on from run/last.pt, step 12, in run\n" in second.err
+    assert "writing to run\nresumed from run/last.pt at step 12 of " in second.err
     assert_same_end(tmp_path / "run", tmp_path / "whole")
     starts = journal_events(tmp_path / "run", events.RunStarted)
     assert [(start.step, start.recovered) for start in starts] == [(0, True), (12, True)]
@@ -265,5 +265,5 @@ def test_a_preset_that_says_otherwise_is_not_passed_over_in_silence(run: Run, ti
     assert run(*tiny, "--epochs=1", "--output-dir=run").status == 0
     data = next(word for word in tiny if word.endswith(".txt"))
     ended = run("train", data, "--preset=tiny", "--epochs=2", "--output-dir=run", "--resume=auto")
-    assert ended.status == 0 and "run goes on with its own max_seq_len" in ended.err
+    assert ended.status == 0 and "run keeps its own max_seq_len" in ended.err
     assert load(tmp_path / "run/last.pt").settings().model_dim == 16

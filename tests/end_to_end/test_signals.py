@@ -48,7 +48,7 @@ def assert_saved(program: Any, status: int, folder: Path) -> int:
     assert program.wait() == status and "Traceback" not in program.err, program.err
     (finished,) = journal_events(folder, events.Finished)
     assert finished.reason == "stopped" and load(folder / "last.pt").progress().step == finished.step
-    assert "go on with: fundamentallm train --resume-from run/last.pt" in program.err
+    assert "resume with: fundamentallm train --resume-from run/last.pt" in program.err
     RunLock(folder).release()
     return int(finished.step)
 

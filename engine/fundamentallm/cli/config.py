@@ -6,21 +6,23 @@ from typing import Any
 
 import click
 
-from fundamentallm.cli.options import FLAGS, Group, GroupedCommand, layers_of, options, sources, typed
-from fundamentallm.cli.terminal import columns, plain, width
+from fundamentallm.cli.options import FLAGS, Group, GroupedCommand, config_layers, config_sources, options, typed
+from fundamentallm.cli.terminal import columns, width
 from fundamentallm.config.config import SETTINGS, Config, flags_layer, origins, resolve, to_dict
 from fundamentallm.config.files import to_yaml
+from fundamentallm.config.format import format_value
 from fundamentallm.errors import UserError
 from fundamentallm.run.events import to_line
+from fundamentallm.untrusted import printable
 
 
 @click.group(cls=Group)
 def command() -> None:
-    """Show what the settings would be."""
+    """Show the settings that a run would have."""
 
 
 @command.command(cls=GroupedCommand, rows=FLAGS)
-@sources
+@config_sources
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: value, origin and help by name.")
 @click.option("--yaml", "as_yaml", is_flag=True, help="Print YAML that --config reads.")
 @options(FLAGS.values())
@@ -31,8 +33,7 @@ def show(preset: str | None, config_file: str | None, as_json: bool, as_yaml: bo
     """
     if as_json and as_yaml:
         raise UserError("--yaml: --json was given too; leave one out")
-    layers = layers_of(preset, config_file)
-    layers.append(flags_layer(typed(values)))
+    layers = [*config_layers(preset, config_file), flags_layer(typed(values))]
     config = resolve(*layers)
     if preset is not None:  # its name says more than the path of its file
         lines = {name: place.rsplit(", ", 1)[-1] for name, place in layers[0].places.items()}
@@ -47,25 +48,19 @@ def show(preset: str | None, config_file: str | None, as_json: bool, as_yaml: bo
         }
         print(to_line(rows))
     else:
-        print("\n\n".join(_group(config, found, group) for group in dict.fromkeys(r.group for r in SETTINGS.values())))
+        groups = dict.fromkeys(row.group for row in SETTINGS.values())
+        print("\n\n".join(_group(config, found, group) for group in groups))
 
 
 def _group(config: Config, found: dict[str, str], group: str) -> str:
     """The settings of one group: a line each, the help below it."""
     rows = [row for row in SETTINGS.values() if row.group == group]
-    values = to_dict(config)
-    lines = columns((f"  {row.name}", _shown(values[row.name], row.auto), found[row.name]) for row in rows)
+    cells = []
+    for row in rows:
+        value = getattr(config, row.name)
+        shown = f"auto ({row.auto})" if value is None else format_value(value) or "-"
+        cells.append((f"  {row.name}", shown, found[row.name]))
     text = [f"{group}:"]
-    for line, row in zip(lines, rows, strict=True):
-        text += [line, *wrap(plain(row.help), width() - 8, initial_indent=" " * 6, subsequent_indent=" " * 6)]
+    for line, row in zip(columns(cells), rows, strict=True):
+        text += [line, *wrap(printable(row.help), width() - 8, initial_indent=" " * 6, subsequent_indent=" " * 6)]
     return "\n".join(text)
-
-
-def _shown(value: Any, auto: str) -> str:
-    if value is None:
-        return f"auto ({auto})"
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if isinstance(value, float):
-        return f"{value:g}"
-    return ", ".join(value) or "-" if isinstance(value, list) else str(value)

@@ -1,4 +1,4 @@
-"""`fundamentallm data`: texts to learn from: which there are, how to get them, what they are made of."""
+"""`fundamentallm data`: the known texts, how to download them, and what a text is made of."""
 
 import sys
 from collections.abc import Iterator, Mapping
@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from fundamentallm.cli.options import Group, among, files
-from fundamentallm.cli.terminal import Foot, columns, complain, is_screen, one_line, plain
+from fundamentallm.cli.terminal import Footer, bar, columns, complain, is_screen, one_line
 from fundamentallm.config.config import Layer, resolve, unknown
 from fundamentallm.config.estimate import estimate
 from fundamentallm.config.format import format_size
@@ -15,23 +15,24 @@ from fundamentallm.data.download import KNOWN_TEXTS, Downloaded, KnownText, down
 from fundamentallm.data.text import expand, find_data
 from fundamentallm.data.text_stats import TextStats, compute_text_stats, name_character
 from fundamentallm.errors import UserError
+from fundamentallm.untrusted import printable
 
 SAMPLE = "data/samples/sample_data.txt"
-CELLS = 30  # of the bar
-SHOWN = 300  # characters of a vocabulary
-RAREST = 24
+BAR_CELLS = 30
+SHOWN_CHARACTERS = 300  # of a vocabulary
+SHOWN_NAMES = 24  # of characters that cannot be shown as they are, or are rare
 
 
 @click.group(cls=Group)
 def command() -> None:
-    """List, fetch and inspect the texts that a model learns from."""
+    """List, download and inspect the texts that a model learns from."""
 
 
 @command.command("list")
 def list_() -> None:
     """List the known texts and where they come from.
 
-    Of each file it says whether it is there, seen from the current folder.
+    Shows whether each file can be found from the current folder.
     """
     blocks = [["sample  original English, written for this project", "  comes with the program", *_files([SAMPLE])]]
     for known in KNOWN_TEXTS.values():
@@ -50,39 +51,37 @@ def list_() -> None:
     metavar="FILE_OR_URL",
     shell_complete=files,
     default="",
-    help="Take it from here, not from its public address.",
+    help="Read it from here, not from its public address.",
 )
 def get_(name: str, source: str) -> None:
-    """Fetch a known text into data/raw.
+    """Download a known text into data/raw.
 
-    What arrives is checked, and comes whole or not at all. A different file of the same name is moved aside.
+    The text is checked, and all of its files are written or none. A different file of the same name is moved aside.
     """
     if name not in KNOWN_TEXTS:
         raise UserError(f"{name}: {unknown('known text', name, tuple(KNOWN_TEXTS))}")
     known = KNOWN_TEXTS[name]
-    fetched = _get(known, source)
-    for old in fetched.aside:
+    downloaded = _download(known, source)
+    for old in downloaded.aside:
         complain(f"another file of that name is now {old}")
-    if not fetched.written:
+    if not downloaded.written:
         complain("already there")
     for path in map(Path, known.paths):
-        print(f"{plain(str(path))}  {len(path.read_text(encoding='utf-8')):,} characters")
+        print(f"{printable(str(path))}  {len(path.read_text(encoding='utf-8')):,} characters")
 
 
 @command.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, shell_complete=files)
 def inspect(files: tuple[str, ...]) -> None:
-    """Show what texts are made of and what is wrong.
+    """Show what texts are made of and what is wrong with them.
 
-    A folder stands for the *.txt files directly in it.
-
-    Characters, words, the vocabulary and what is rare in it, repetitions, problems of encoding, and what a training
-    run with the default settings would make of it. Nothing is changed.
+    Shows characters, words, the vocabulary and what is rare in it, repetitions, problems of encoding, and what a run
+    with the default settings would make of the text. A folder stands for the *.txt files directly in it.
     """
-    seen = {path: _look(path) for path in expand(files)}
-    blocks = ["\n".join(map(plain, _describe(path, looked))) for path, looked in seen.items()]
-    if len(seen) > 1:
-        together = [f"all {len(seen)} files together", *_folded("training", _training(seen))]
+    stats = {path: _stats(path) for path in expand(files)}
+    blocks = ["\n".join(map(printable, _describe(path, found))) for path, found in stats.items()]
+    if len(stats) > 1:
+        together = [f"all {len(stats)} files together", *_folded("training", _training(stats))]
         blocks.append("\n".join(together))
     print("\n\n".join(blocks))
 
@@ -98,25 +97,22 @@ def _files(paths: list[str]) -> list[str]:
     return columns(rows)
 
 
-def _get(known: KnownText, source: str) -> Downloaded:
-    """`get` with a bar, where a person looks at standard error."""
+def _download(known: KnownText, source: str) -> Downloaded:
+    """Download, with a bar if standard error is a screen."""
     if not is_screen(sys.stderr):
         return download(known, source)
-    foot = Foot(sys.stderr)
-    full, empty = "█░" if "utf" in (sys.stderr.encoding or "").lower() else "#-"
+    footer = Footer(sys.stderr)
 
     def draw(done: int, total: int) -> None:
-        filled = CELLS * done // total
-        bar = full * filled + empty * (CELLS - filled)
-        foot.draw([f"{known.name} [{bar}] {100 * done // total}% of {format_size(total)}"])
+        footer.draw([f"{known.name} {bar(done, total, BAR_CELLS, sys.stderr)} of {format_size(total)}"])
 
     try:
         return download(known, source, progress=draw)
     finally:
-        foot.clear()
+        footer.clear()
 
 
-def _look(path: str) -> TextStats:
+def _stats(path: str) -> TextStats:
     found = find_data(path)
     if not found.is_file():
         raise UserError(f"{path}: is not a file; name text files")
@@ -133,8 +129,8 @@ def _describe(path: str, seen: TextStats) -> Iterator[str]:
     yield f"  vocabulary   {len(seen.counts):,} characters"
     yield from _folded("", _characters(seen.vocabulary))
     if seen.rare:
-        rare = [f"{name_character(character)} {count:,}" for character, count in seen.rare[:RAREST]]
-        more = [f"and {len(seen.rare) - RAREST:,} more"] if len(seen.rare) > RAREST else []
+        rare = [f"{name_character(character)} {count:,}" for character, count in seen.rare[:SHOWN_NAMES]]
+        more = [f"and {len(seen.rare) - SHOWN_NAMES:,} more"] if len(seen.rare) > SHOWN_NAMES else []
         yield from _folded("rare", ", ".join(rare + more))
     yield (
         f"  repetitions  {seen.duplicate_lines:.1%} of the lines and {seen.duplicate_paragraphs:.1%} of the paragraphs "
@@ -155,8 +151,8 @@ def _characters(vocabulary: list[str]) -> str:
     """Those that can be seen, side by side, then the others by name."""
     visible = [character for character in vocabulary if name_character(character) == character]
     others = [name_character(character) for character in vocabulary if name_character(character) != character]
-    more = f" and {len(visible) - SHOWN:,} more" if len(visible) > SHOWN else ""
-    return " ".join(filter(None, ["".join(visible[:SHOWN]) + more, ", ".join(others[:RAREST])]))
+    more = f" and {len(visible) - SHOWN_CHARACTERS:,} more" if len(visible) > SHOWN_CHARACTERS else ""
+    return " ".join(filter(None, ["".join(visible[:SHOWN_CHARACTERS]) + more, ", ".join(others[:SHOWN_NAMES])]))
 
 
 def _training(files: Mapping[str, TextStats]) -> str:

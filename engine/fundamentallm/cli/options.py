@@ -1,4 +1,4 @@
-"""Command-line options made from tables of settings, and the values that were typed."""
+"""Command-line options made from tables of settings, the values that were typed, and the files that they name."""
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -19,7 +19,7 @@ METAVARS: dict[type, str] = {int: "N", float: "X", str: "TEXT"}
 
 
 def options(rows: Iterable[Setting]) -> Callable[[Function], Function]:
-    """One option for each row. None has a default: a value that was not typed is None."""
+    """Add one option for each row. None has a default: the value of an option that was not typed is None."""
 
     def decorate(function: Function) -> Function:
         for row in reversed(list(rows)):
@@ -29,13 +29,39 @@ def options(rows: Iterable[Setting]) -> Callable[[Function], Function]:
     return decorate
 
 
+def config_sources(function: Function) -> Function:
+    """Add what a configuration is made of, beside flags: DATA, --preset and --config."""
+    config = click.option(
+        "--config",
+        "config_file",
+        metavar="FILE",
+        shell_complete=files,
+        help="Start from a YAML file, such as a run's config.yaml.",
+    )
+    preset = click.option(
+        "--preset",
+        metavar="NAME",
+        shell_complete=presets,
+        help="Start from a preset; `fundamentallm presets` lists them.",
+    )
+    return click.argument("data", nargs=-1, shell_complete=files)(preset(config(function)))
+
+
+def config_layers(preset: str | None, config_file: str | None) -> list[Layer]:
+    """Read the layers below the flags; the later wins."""
+    from fundamentallm.config.files import load_config, load_preset
+
+    layers = [load_preset(preset).layer] if preset is not None else []
+    return layers + ([load_config(user_path(config_file))] if config_file is not None else [])
+
+
 def typed(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What a person typed."""
+    """Select what the user typed."""
     return {name: value for name, value in values.items() if value not in (None, ())}
 
 
 def parse(rows: Mapping[str, Setting], values: Mapping[str, Any]) -> dict[str, Any]:
-    """The value of every row: typed, or its default.
+    """Return the value of every row: as typed, or its default.
 
     Raises:
         UserError: with every problem there is.
@@ -52,60 +78,58 @@ def parse(rows: Mapping[str, Setting], values: Mapping[str, Any]) -> dict[str, A
     return parsed
 
 
+# ---- files that the user names ----
+
+
 def find_checkpoint(path: str, name: str) -> Path:
-    """A checkpoint as a person names it: the file, or the folder of a run, which stands for its file `name`."""
+    """Find a checkpoint: the file itself, or a run's folder, which stands for its file `name`."""
     given = user_path(path)
     return given / name if given.is_dir() else given
 
 
-# What a shell may complete an argument or option to.
+def output_path(flag: str, name: str | None) -> Path | None:
+    """Return the path of a file that will be written, once it is clear that it can be; None if it was not typed.
+
+    Raises:
+        UserError: it is a folder, or in no folder.
+    """
+    if name is None:
+        return None
+    path = user_path(name)
+    if path.is_dir() or not path.parent.is_dir():
+        raise UserError(f"{flag} {name}: {'is a folder' if path.is_dir() else 'its folder does not exist'}")
+    return path
+
+
+def write_output(flag: str, path: Path, text: str) -> None:
+    """Write the file that a flag or command named."""
+    try:
+        path.write_text(text, encoding="utf-8", newline="")
+    except OSError as error:
+        raise UserError(f"{flag} {path}: cannot be written: {error.strerror}") from None
+
+
+# ---- what a shell may complete an argument or option to ----
 
 
 def files(_: click.Context, __: click.Parameter, begun: str) -> list[CompletionItem]:
-    """A path, as the shell itself finds it."""
+    """Complete to a path, as the shell itself does."""
     return [CompletionItem(begun, type="file")]
 
 
 def among(words: Iterable[str]) -> Completion:
-    """One of `words`."""
+    """Make a completion to one of `words`."""
     return lambda _, __, begun: [CompletionItem(word) for word in words if word.startswith(begun)]
 
 
 def presets(ctx: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-    """A preset's name."""
+    """Complete to the name of a preset."""
     from fundamentallm.config.files import preset_names
 
     return among(preset_names())(ctx, parameter, begun)
 
 
-def sources(function: Function) -> Function:
-    """Where a configuration comes from, beside flags: DATA, --preset and --config."""
-    for decorate in (
-        click.option(
-            "--config",
-            "config_file",
-            metavar="FILE",
-            shell_complete=files,
-            help="Start from a YAML file, such as a run's config.yaml.",
-        ),
-        click.option(
-            "--preset",
-            metavar="NAME",
-            shell_complete=presets,
-            help="Start from a preset; `fundamentallm presets` lists them.",
-        ),
-        click.argument("data", nargs=-1, shell_complete=files),
-    ):
-        function = decorate(function)
-    return function
-
-
-def layers_of(preset: str | None, config_file: str | None) -> list[Layer]:
-    """The layers below the flags, the later winning."""
-    from fundamentallm.config.files import load_config, load_preset
-
-    layers = [load_preset(preset).layer] if preset is not None else []
-    return layers + ([load_config(user_path(config_file))] if config_file is not None else [])
+# ---- commands ----
 
 
 class Group(click.Group):
@@ -148,14 +172,21 @@ class GroupedCommand(click.Command):
 
 
 def _option(row: Setting) -> Callable[[Function], Function]:
-    default = row.auto if row.default is None else f"{row.default:g}" if row.kind is float else row.default
-    if row.kind is bool:
-        default = "on" if row.default else "off"
+    default = row.default
+    if default is None:
+        default = row.auto
+    elif row.kind is bool:
+        default = "on" if default else "off"
+    elif row.kind is float:
+        default = f"{default:g}"
     notes = [f"typical: {row.typical}"] if row.typical else []
     notes += [f"default: {default}"] if default != "" else []
     text = f"{row.help} [{'; '.join(notes)}]" if notes else row.help
     if row.kind is bool:
         return click.option(row.name, f"{row.flag}/--no-{row.flag[2:]}", default=None, help=text)
-    metavar = f"[{'|'.join(row.choices)}]" if row.choices else METAVARS[row.kind]
-    complete = among(row.choices) if row.choices else files if row.name in ("output_dir", "log_dir") else None
+    metavar, complete = METAVARS[row.kind], None
+    if row.choices:
+        metavar, complete = f"[{'|'.join(row.choices)}]", among(row.choices)
+    elif row.name in ("output_dir", "log_dir"):
+        complete = files
     return click.option(row.name, row.flag, metavar=metavar, shell_complete=complete, help=text)

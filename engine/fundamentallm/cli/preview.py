@@ -1,9 +1,8 @@
-"""`fundamentallm train --dry-run`: what a job would come to. Takes a few steps with a copy, and writes nothing."""
+"""`fundamentallm train --dry-run`: what a job would do. Times a few steps of a copy, and writes nothing."""
 
 import time
 from dataclasses import replace
 
-from fundamentallm.cli.terminal import plain
 from fundamentallm.config.estimate import estimate
 from fundamentallm.data.corpus import Corpus
 from fundamentallm.data.text import read_texts
@@ -11,40 +10,42 @@ from fundamentallm.run.folder import check_folder
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.train.state import build_state
 from fundamentallm.train.step import TrainStep
+from fundamentallm.untrusted import printable
 
-PROBED = 4  # windows of a timed step
+TIMED_BATCH = 4  # windows of a timed step
 
 
-def lines(job: RunSpec, *, overwrite: bool) -> list[str]:
-    """
+def preview(job: RunSpec, *, overwrite: bool) -> str:
+    """Describe what a job would do.
+
     Raises:
         UserError: the job cannot be done.
     """
     check_folder(job.folder, may_hold_run=overwrite or job.continues)
-    parts = build_state(job)
-    config = parts.config
+    state = build_state(job)
+    config = state.config
     size = estimate(config, read_texts(config.data))
-    left = parts.total_steps - parts.counters.step
+    left = state.total_steps - state.counters.step
     seconds = seconds_per_step(job) * left
     text = f"{size.train_tokens:,} training and {size.val_tokens:,} validation characters, {size.vocab_size} different"
     epoch = f"{size.steps_per_epoch:,} steps of {config.effective_batch} windows"
-    rest = f", {left:,} left" if left < parts.total_steps else ""
-    told = [
+    rest = f", {left:,} left" if left < state.total_steps else ""
+    lines = [
         f"would write to  {job.folder}",
         f"data            {', '.join(config.data)}: {text}",
-        f"model           {size.parameters:,} parameters on {parts.device}",
+        f"model           {size.parameters:,} parameters on {state.device}",
         f"an epoch        {size.windows:,} windows of {config.max_seq_len} tokens, {size.stride} apart: {epoch}",
-        f"the run         {config.epochs} epochs, {parts.total_steps:,} steps{rest}",
+        f"the run         {config.epochs} epochs, {state.total_steps:,} steps{rest}",
         f"memory          about {size.memory / 2**20:,.0f} MiB beside the program itself",
-        f"time            about {words(seconds)}, judging by a few small steps here",
+        f"time            about {rounded_time(seconds)}, judging by a few small steps here",
     ]
-    return [plain(line) for line in [*told, *parts.origin.notices, *parts.origin.warnings]]
+    return "\n".join(printable(line) for line in [*lines, *state.origin.notices, *state.origin.warnings])
 
 
 def seconds_per_step(job: RunSpec) -> float:
-    """The time of one step, from some of a few windows; the model that takes them is thrown away."""
+    """Estimate the time of a step from a few small ones; the model that takes them is thrown away."""
     state = build_state(job)
-    batch_size = min(PROBED, state.config.batch_size)
+    batch_size = min(TIMED_BATCH, state.config.batch_size)
     config = replace(state.config, batch_size=batch_size, accumulation_steps=1, learning_rate=0.0)
     corpus = Corpus(read_texts(config.data), state.tokenizer, config, state.device)
     step = TrainStep(replace(state, config=config, corpus=corpus))
@@ -56,8 +57,8 @@ def seconds_per_step(job: RunSpec) -> float:
     return min(times) * state.config.effective_batch / batch_size
 
 
-def words(seconds: float) -> str:
-    """A duration as a person says it."""
+def rounded_time(seconds: float) -> str:
+    """Write a duration in the largest unit of which it has two: "90 seconds", "2 hours"."""
     for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"

@@ -2,68 +2,51 @@
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from fundamentallm.cli import main
 from fundamentallm.config.config import SETTINGS, Config, Layer, flags_layer, origins, resolve, to_dict
 from fundamentallm.config.files import load_config, load_preset
+from tests.engine.cli.conftest import Run
 
-Run = Callable[..., tuple[int, str, str]]
-
-WORDS = ("text.txt", "--preset", "small", "--config", "c.yaml", "--seed", "4", "--early-stopping")
+FLAGS = ("text.txt", "--preset", "small", "--config", "c.yaml", "--seed", "4", "--early-stopping")
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs `config show` beside a configuration file: status, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
+def show(run: Run) -> Run:
+    """Runs `config show` beside a configuration file."""
     Path("c.yaml").write_text("# mine\nepochs: 7\n\nseed: 3\n")
-    capsys.readouterr()
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        status = main(["config", "show", *arguments])
-        return status, *capsys.readouterr()
-
-    return run
+    return lambda *arguments: run("config", "show", *arguments)
 
 
-def test_each_value_names_the_layer_that_it_came_from(run: Run) -> None:
-    told = json.loads(run(*WORDS, "--json")[1])
-    assert list(told) == list(SETTINGS)
-    from_elsewhere = {name: row["origin"] for name, row in told.items() if row["origin"] != "default"}
-    small = load_preset("small").layer.places
+def test_json_has_each_value_that_train_would_use_and_its_origin(show: Run) -> None:
+    rows = json.loads(show(*FLAGS, "--json")[1])
+    assert list(rows) == list(SETTINGS)
+    from_elsewhere = {name: row["origin"] for name, row in rows.items() if row["origin"] != "default"}
+    small = load_preset("small").layer
     from_preset = ("model_dim", "num_heads", "num_layers", "batch_size", "learning_rate", "stride")
     assert from_elsewhere == {
         "data": "argument", "epochs": "c.yaml, line 2", "seed": "--seed", "early_stopping": "--early-stopping",
-        **{name: f"preset small, {small[name].rsplit(', ', 1)[1]}" for name in from_preset},
+        **{name: f"preset small, {small.places[name].rsplit(', ', 1)[1]}" for name in from_preset},
     }  # fmt: skip
-    assert told["model_dim"]["origin"].startswith("preset small, line ")
-    assert all(told[name]["help"] == row.help for name, row in SETTINGS.items())
+    assert rows["model_dim"]["origin"].startswith("preset small, line ")
+    assert all(rows[name]["help"] == row.help for name, row in SETTINGS.items())
+    typed = Layer({"epochs": 7, "seed": 4, "data": "text.txt", "early_stopping": True})
+    assert {name: row["value"] for name, row in rows.items()} == to_dict(resolve(small, typed))
+    assert {name: row["value"] for name, row in json.loads(show("--json")[1]).items()} == to_dict(Config())
 
 
-def test_the_values_are_those_that_train_would_use(run: Run) -> None:
-    expected = resolve(
-        load_preset("small").layer, Layer({"epochs": 7}), Layer({"seed": 4, "data": "text.txt", "early_stopping": True})
-    )
-    told = json.loads(run(*WORDS, "--json")[1])
-    assert {name: row["value"] for name, row in told.items()} == to_dict(expected)
-    assert {name: row["value"] for name, row in json.loads(run("--json")[1]).items()} == to_dict(Config())
-
-
-def test_the_yaml_is_read_back_to_the_same_configuration(run: Run) -> None:
-    status, out, err = run(*WORDS, "--yaml")
+def test_the_yaml_is_read_back_to_the_same_configuration(show: Run) -> None:
+    status, out, err = show(*FLAGS, "--yaml")
     assert (status, err) == (0, "")
     Path("again.yaml").write_text(out)
-    assert run("--config", "again.yaml", "--yaml")[1] == out
+    assert show("--config", "again.yaml", "--yaml")[1] == out
     assert resolve(load_config(Path("again.yaml"))).epochs == 7
 
 
-def test_people_see_every_setting_with_its_help(run: Run) -> None:
-    out = run(*WORDS)[1]
+def test_the_table_has_every_setting_with_its_help(show: Run) -> None:
+    out = show(*FLAGS)[1]
     rows = {line.split()[0]: re.split("  +", line.strip()) for line in out.splitlines() if re.match("  [a-z]", line)}
     assert list(rows) == list(SETTINGS)
     assert rows["epochs"][1:] == ["7", "c.yaml, line 2"]
@@ -74,7 +57,7 @@ def test_people_see_every_setting_with_its_help(run: Run) -> None:
     assert all(" ".join(row.help.split()) in flat for row in SETTINGS.values())
 
 
-def test_the_later_layer_is_named() -> None:
+def test_the_origin_is_the_later_layer() -> None:
     found = origins(Layer({"epochs": 1, "seed": 2}, {"epochs": "a", "seed": "b"}), flags_layer({"epochs": 3}))
     assert (found["epochs"], found["seed"], found["dropout"]) == ("--epochs", "b", "default")
 
@@ -93,8 +76,8 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("words", REFUSED)
-def test_what_train_would_refuse_is_refused_in_the_same_words(run: Run, words: str) -> None:
+@pytest.mark.parametrize("flags", REFUSED)
+def test_what_train_would_refuse_is_refused_with_the_same_message(show: Run, flags: str) -> None:
     Path("bad.yaml").write_text("epoch: 3\n")
-    status, out, err = run(*words.split())
-    assert (status, out, err.splitlines()) == (2, "", REFUSED[words])
+    status, out, err = show(*flags.split())
+    assert (status, out, err.splitlines()) == (2, "", REFUSED[flags])

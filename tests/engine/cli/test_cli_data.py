@@ -3,33 +3,16 @@
 import hashlib
 import random
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from fundamentallm.cli import main
 from fundamentallm.config.config import Config
 from fundamentallm.config.estimate import estimate
 from fundamentallm.data.download import KNOWN_TEXTS, KnownText, TextFile
-
-Run = Callable[..., tuple[int, str, str]]
+from tests.engine.cli.conftest import Run
 
 TEXT = "".join(random.Random(3).choices("abcdefgh \n", k=20_000))
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command in an empty folder: status, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("no_proxy", "*")
-    capsys.readouterr()
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        status = main(arguments)
-        return status, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture

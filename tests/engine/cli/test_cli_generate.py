@@ -2,16 +2,16 @@
 
 import io
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fundamentallm.cli import main
-from fundamentallm.cli.generate import ROWS, RULE, Writer
+from fundamentallm.cli.generate import SEPARATOR
+from fundamentallm.cli.model import Writer
 from fundamentallm.config.sampling import SamplingOptions
 from fundamentallm.data.tokenizer import Tokenizer
+from tests.engine.cli.conftest import Run
 
 
 def says(monkeypatch: pytest.MonkeyPatch, *texts: str) -> None:
@@ -21,7 +21,7 @@ def says(monkeypatch: pytest.MonkeyPatch, *texts: str) -> None:
         for column in list(zip(*texts, strict=True))[: options.max_tokens]:
             yield [ALPHABET.vocabulary.index(character) for character in column], [1.0] * len(texts)
 
-    monkeypatch.setattr("fundamentallm.model.generate.stream", fake)
+    monkeypatch.setattr("fundamentallm.cli.model.stream", fake)
 
 
 ALPHABET = Tokenizer.fit("abcdefgh .\n")
@@ -30,8 +30,8 @@ ALPHABET = Tokenizer.fit("abcdefgh .\n")
 def written(*stops: str, samples: int = 1, max_tokens: int = 99) -> tuple[list[str], list[str]]:
     """The texts, and the pieces in which they were shown."""
     shown: list[str] = []
-    wanted = {name: row.default for name, row in ROWS.items()} | {"num_samples": samples, "max_tokens": max_tokens}
-    writer = Writer(None, ALPHABET, wanted, stops)  # type: ignore[arg-type]
+    options = SamplingOptions(num_samples=samples, max_tokens=max_tokens)
+    writer = Writer(None, ALPHABET, options, stops)  # type: ignore[arg-type]
     return writer.write("a", shown.append), shown
 
 
@@ -68,64 +68,45 @@ def test_each_sample_has_an_end_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
     assert written("cd", samples=3, max_tokens=2) == (["ab", "dd", "aa"], [])
 
 
-Run = Callable[..., tuple[int, str, str]]
-TEXT = "the sea was old, and dawn came early.\n" * 60
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("trained")
-    (folder / "text.txt").write_text(TEXT)
-    flags = ["--model-dim=16", "--num-layers=1", "--max-seq-len=16", "--stride=16", "--batch-size=16", "--epochs=1"]
-    assert main(["train", str(folder / "text.txt"), f"--output-dir={folder / 'run'}", "--quiet", *flags]) == 0
-    return folder / "run"
-
-
 @pytest.fixture
-def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        status = main(["generate", str(trained), "--device=cpu", *arguments])
-        return status, *capsys.readouterr()
-
-    return run
+def generate(run: Run, trained: Path) -> Run:
+    """Runs `generate` with a small model."""
+    return lambda *arguments: run("generate", str(trained), "--device=cpu", *arguments)
 
 
-def test_several_samples_of_one_batch_are_different_and_the_same_for_the_same_seed(run: Run) -> None:
+def test_several_samples_of_one_batch_are_different_and_the_same_for_the_same_seed(generate: Run) -> None:
     flags = ("--prompt=the ", "--max-tokens=30", "--seed=4", "--temperature=1.2")
-    status, out, err = run(*flags, "--num-samples=3")
-    texts = out.removesuffix("\n").split(f"\n{RULE}\n")
+    status, out, err = generate(*flags, "--num-samples=3")
+    texts = out.removesuffix("\n").split(SEPARATOR)
     assert (status, err) == (0, "") and len(set(texts)) == 3
     assert all(text.startswith("the ") and len(text) == 34 for text in texts)
-    assert run(*flags, "--num-samples=3")[1] == out
-    assert run(*flags)[1] == run(*flags, "--num-samples=1")[1] != run(*flags, "--seed=5")[1]
+    assert generate(*flags, "--num-samples=3")[1] == out
+    assert generate(*flags)[1] == generate(*flags, "--num-samples=1")[1] != generate(*flags, "--seed=5")[1]
 
 
-def test_what_is_printed_is_written_into_the_file_too(run: Run) -> None:
+def test_what_is_printed_is_written_into_the_file_too(generate: Run) -> None:
     for flags in (["--num-samples=2"], [], ["--stop=e"]):
-        status, out, _ = run("--prompt=the ", "--seed=1", "--max-tokens=20", "--output-file=out.txt", *flags)
+        status, out, _ = generate("--prompt=the ", "--seed=1", "--max-tokens=20", "--output-file=out.txt", *flags)
         assert status == 0 and Path("out.txt").read_text() == out
-    for target, words in (("no/out.txt", "is in no folder"), (".", "is a folder")):
-        assert run(f"--output-file={target}") == (2, "", f"--output-file {target}: {words}\n")
+    for target, words in (("no/out.txt", "its folder does not exist"), (".", "is a folder")):
+        assert generate(f"--output-file={target}") == (2, "", f"--output-file {target}: {words}\n")
 
 
-def test_a_dash_reads_the_prompt_from_standard_input(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = run("--prompt=the sea\nwas", "--seed=1", "--max-tokens=9")
+def test_a_dash_reads_the_prompt_from_standard_input(generate: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = generate("--prompt=the sea\nwas", "--seed=1", "--max-tokens=9")
     monkeypatch.setattr(sys, "stdin", io.StringIO("the sea\nwas\n"))
-    assert run("--prompt=-", "--seed=1", "--max-tokens=9") == plain and plain[1].startswith("the sea\nwas")
+    assert generate("--prompt=-", "--seed=1", "--max-tokens=9") == plain and plain[1].startswith("the sea\nwas")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"the \xff"), encoding="utf-8"))
-    assert run("--prompt=-") == (2, "", "--prompt -: standard input is not UTF-8\n")
+    assert generate("--prompt=-") == (2, "", "--prompt -: standard input is not UTF-8\n")
 
 
-def test_nothing_is_printed_when_the_prompt_is_refused(run: Run) -> None:
+def test_nothing_is_printed_when_the_prompt_is_refused(generate: Run) -> None:
     for flags in ([], ["--num-samples=2"]):
-        status, out, err = run("--prompt=the é", *flags)
+        status, out, err = generate("--prompt=the é", *flags)
         assert (status, out) == (2, "") and err.startswith("the prompt has ") and err.count("\n") == 1
 
 
 @pytest.mark.parametrize("flag", ["--prompt=the", "--output-file=out.txt", "--prompt=-"])
-def test_a_talk_takes_no_flag_that_it_would_not_heed(run: Run, flag: str) -> None:
-    status, out, err = run("--interactive", flag)
+def test_a_talk_takes_no_flag_that_it_would_not_heed(generate: Run, flag: str) -> None:
+    status, out, err = generate("--interactive", flag)
     assert (status, out) == (2, "") and err.startswith(flag.split("=")[0] + ": not with --interactive")

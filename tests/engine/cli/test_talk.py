@@ -13,28 +13,19 @@ from pathlib import Path
 import pytest
 
 from fundamentallm.cli import main
+from fundamentallm.config.sampling import SAMPLING
 from fundamentallm.train.checkpoint import load
 
-TINY = ["--model-dim=16", "--num-layers=1", "--max-seq-len=16", "--stride=16", "--batch-size=16", "--device=cpu"]
-TEXT = "[bold]the sea[/] was old, \\[red] and /dawn came {so} early \x1b[31m.\n" * 40
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("trained")
-    (folder / "text.txt").write_text(TEXT)
-    done = main(["train", str(folder / "text.txt"), f"--output-dir={folder / 'run'}", "--epochs=1", *TINY, "--quiet"])
-    assert done == 0
-    return folder / "run"
+Talk = Callable[..., tuple[str, str]]
+NAMES = ", ".join(SAMPLING)
+FLAGS = ("--seed=1", "--max-tokens=20")
 
 
 @pytest.fixture
-def talk(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[str, str]]:
+def talk(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Talk:
     """What a conversation prints, on standard output and standard error."""
 
-    def run(*lines: str, flags: tuple[str, ...] = ("--seed=1", "--max-tokens=20")) -> tuple[str, str]:
+    def run(*lines: str, flags: tuple[str, ...] = FLAGS) -> tuple[str, str]:
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
         capsys.readouterr()
@@ -44,19 +35,19 @@ def talk(
     return run
 
 
-def test_every_prompt_is_continued_and_the_end_of_the_input_leaves(talk: Callable[..., tuple[str, str]]) -> None:
-    out, err = talk("the sea", "was old", flags=("--seed=1", "--max-tokens=20", "--stop=\n"))
+def test_every_prompt_is_continued_and_the_end_of_the_input_leaves(talk: Talk) -> None:
+    out, err = talk("the sea", "was old", flags=(*FLAGS, "--stop=\n"))
     assert err == "" and out.startswith("the sea") and "\nwas old" in out
-    assert talk("the sea", "was old", flags=("--seed=1", "--max-tokens=20", "--stop=\n"))[0] == out
+    assert talk("the sea", "was old", flags=(*FLAGS, "--stop=\n"))[0] == out
     assert talk() == ("", "")
 
 
-def test_quit_leaves_at_once(talk: Callable[..., tuple[str, str]]) -> None:
+def test_quit_leaves_at_once(talk: Talk) -> None:
     assert talk("/quit", "the sea") == ("", "")
     assert talk(" /quit ", "the sea") == ("", "")
 
 
-def test_set_changes_what_comes_next_and_refuses_what_the_flags_would(talk: Callable[..., tuple[str, str]]) -> None:
+def test_set_changes_what_comes_next_and_refuses_what_the_flags_would(talk: Talk) -> None:
     out, err = talk("the", "/set max-tokens 3", "the", "/set max_tokens=5", "the")
     assert err == ""
     assert len(out) == 3 * 4 + 20 + 3 + 5
@@ -67,19 +58,17 @@ def test_set_changes_what_comes_next_and_refuses_what_the_flags_would(talk: Call
         "/set seed auto", "/status",
     )  # fmt: skip
     assert err.splitlines() == [
-        "/set: name a setting and its value; there are max_tokens, temperature, top_k, top_p, repetition_penalty, "
-        "seed, num_samples",
+        f"/set: name a setting and its value; there are {NAMES}",
         "/set temprature: no such setting; did you mean temperature?",
         "/set temperature: hot is not a number, at least 0, at most 100",
         "/set top_p: 0 is out of bounds; it must be above 0, at most 1",
-        "/set max_tokens: needs a value; a whole number, at least 1",
-        "/set device: no such setting; there are max_tokens, temperature, top_k, top_p, repetition_penalty, seed, "
-        "num_samples",
+        "/set max_tokens: needs a value; a whole number, at least 1, at most 1,000,000",
+        f"/set device: no such setting; there are {NAMES}",
     ]
     assert "seed another each time\n" in out and "temperature 0.8\n" in out
 
 
-def test_status_tells_the_model_and_every_setting(talk: Callable[..., tuple[str, str]], trained: Path) -> None:
+def test_status_shows_the_model_and_every_setting(talk: Talk, trained: Path) -> None:
     out, _ = talk("/set top_k 7", "/status")
     step = load(trained / "best.pt").progress().step
     assert out.splitlines() == [
@@ -88,7 +77,7 @@ def test_status_tells_the_model_and_every_setting(talk: Callable[..., tuple[str,
     ]  # fmt: skip
 
 
-def test_save_writes_what_was_said_and_clear_forgets_it(talk: Callable[..., tuple[str, str]]) -> None:
+def test_save_writes_everything_so_far_and_clear_forgets_it(talk: Talk) -> None:
     out, err = talk("the sea", "/save one.txt", "was old", "/save two.txt", "/clear", "dawn", "/save three.txt")
     assert err == ""
     one, two, three = (Path(f"{name}.txt").read_text() for name in ("one", "two", "three"))
@@ -105,7 +94,7 @@ def test_save_writes_what_was_said_and_clear_forgets_it(talk: Callable[..., tupl
 
 
 def test_help_names_every_command_and_setting_and_a_wrong_one_its_nearest(
-    talk: Callable[..., tuple[str, str]],
+    talk: Talk,
 ) -> None:
     out, err = talk("/help", "/hlep", "/zzz", "/")
     for word in ("/set", "/status", "/clear", "/save", "/help", "/quit", "max_tokens", "repetition_penalty"):
@@ -117,24 +106,24 @@ def test_help_names_every_command_and_setting_and_a_wrong_one_its_nearest(
     ]
 
 
-def test_brackets_and_markup_are_shown_as_they_are(talk: Callable[..., tuple[str, str]]) -> None:
+def test_brackets_and_markup_are_shown_as_they_are(talk: Talk) -> None:
     for prompt in ("[bold]the[/]", "\\[red]", "{so}", "[/]"):
         out, err = talk(prompt, flags=("--max-tokens=1", "--seed=1"))
         assert out.startswith(prompt) and len(out) == len(prompt) + 2 and err == ""
 
 
-def test_an_unknown_character_is_said_and_the_talk_goes_on(talk: Callable[..., tuple[str, str]]) -> None:
+def test_an_unknown_character_is_named_and_the_talk_continues(talk: Talk) -> None:
     out, err = talk("théâtre", "the sea")
     assert err.startswith("the prompt has characters that the model has never seen: ") and err.count("\n") == 1
     assert out.startswith("the sea")
 
 
-def test_several_samples_are_numbered(talk: Callable[..., tuple[str, str]]) -> None:
+def test_several_samples_are_numbered(talk: Talk) -> None:
     out, _ = talk("the", flags=("--seed=1", "--max-tokens=9", "--num-samples=2", "--temperature=1.5"))
     assert "\n1: the" in out and "\n2: the" in out and len(out) == 3 + 2 * (4 + 3 + 9) + 1
 
 
-def test_what_is_not_utf_8_is_said_and_the_talk_goes_on(trained: Path) -> None:
+def test_input_that_is_not_utf_8_is_named_and_the_talk_continues(trained: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "fundamentallm", "generate", str(trained), "--interactive", "--max-tokens=3"],
         input=b"\xff\xfe\nthe sea\n", capture_output=True, timeout=60, env={**os.environ, "PYTHONUTF8": "1"},
@@ -187,9 +176,8 @@ def own_terminal() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="pseudo-terminals are a matter of Unix")
 def test_ctrl_c_stops_the_sample_and_not_the_program_and_ctrl_d_leaves(trained: Path, tmp_path: Path) -> None:
-    terminal = Terminal("generate", str(trained), "--interactive", "--max-tokens=100000000", "--seed=1")
+    terminal = Terminal("generate", str(trained), "--interactive", "--max-tokens=1000000", "--seed=1")
     try:
         at = terminal.wait_for(b"> ")
         terminal.type(b"the sea\r")

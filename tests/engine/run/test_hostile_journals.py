@@ -102,7 +102,7 @@ def test_any_journal_can_be_listed_shown_compared_drawn_exported_and_watched(
         assert main(["runs", *words]) == 0 or words[0] == "plot", words  # there may be nothing to draw
     report = Report(folder, ours=False)
     for event in read_journal(folder):
-        report.hear(event)
+        report.on_event(event)
 
 
 IMPOSSIBLE: list[tuple[events.Event, dict[str, Any]]] = [

@@ -1,0 +1,74 @@
+"""A model from its checkpoint, and text from the model, for the commands that read one."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from fundamentallm.cli.options import find_checkpoint
+from fundamentallm.config.sampling import SamplingOptions
+from fundamentallm.data.tokenizer import Tokenizer
+from fundamentallm.errors import UserError
+from fundamentallm.model.generate import stream
+from fundamentallm.model.transformer import Transformer
+from fundamentallm.run.folder import BEST
+from fundamentallm.train.checkpoint import Checkpoint, load
+from fundamentallm.train.device import choose_device
+
+
+def load_model(path: str, device_name: str) -> tuple[Transformer, Checkpoint, torch.device]:
+    """Load the model of a checkpoint, or of the best.pt of a run's folder, on a device.
+
+    Raises:
+        UserError: the checkpoint or the device cannot be used.
+    """
+    device = choose_device(device_name)
+    checkpoint = load(find_checkpoint(path, BEST))
+    model = Transformer(checkpoint.settings(), len(checkpoint.vocabulary))
+    try:
+        model.load_state_dict(checkpoint.model)
+    except RuntimeError:
+        raise UserError(f"{path}: its weights do not fit its configuration; it was changed by hand") from None
+    return model.to(device).eval(), checkpoint, device
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A model and how it is sampled. A text ends before the first of `stops`."""
+
+    model: Transformer
+    tokenizer: Tokenizer
+    options: SamplingOptions
+    stops: tuple[str, ...] = ()
+
+    def write(self, prompt: str, show: Callable[[str], None]) -> list[str]:
+        """Continue `prompt`, once for each sample; a single one is given to `show` as it grows.
+
+        Raises:
+            UserError: the prompt has a character that the model has never seen.
+        """
+        tokens, count = self.tokenizer.encode_prompt(prompt), self.options.num_samples
+        texts, ended, shown = [""] * count, [False] * count, 0
+        for picked, _ in stream(self.model, tokens, self.options):
+            for i, token in enumerate(picked):
+                if not ended[i]:
+                    texts[i], ended[i] = self._cut(texts[i] + self.tokenizer.vocabulary[token])
+            if count == 1:
+                sure = len(texts[0]) - (0 if ended[0] else self._begun_stop(texts[0]))
+                show(texts[0][shown:sure])
+                shown = max(shown, sure)
+            if all(ended):
+                break
+        if count == 1:
+            show(texts[0][shown:])
+        return texts
+
+    def _cut(self, text: str) -> tuple[str, bool]:
+        """`text` up to the first stop in it, and whether there is one."""
+        places = [place for stop in self.stops if (place := text.find(stop)) >= 0]
+        return (text[: min(places)], True) if places else (text, False)
+
+    def _begun_stop(self, text: str) -> int:
+        """How many characters at the end may be the beginning of a stop, and cannot be shown yet."""
+        lengths = (n for stop in self.stops for n in range(1, len(stop)) if text.endswith(stop[:n]))
+        return max(lengths, default=0)

@@ -1,0 +1,121 @@
+"""What a dry run shows, and what a run prints when it is asked to be quiet or to print JSON."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from fundamentallm.cli.preview import rounded_time
+from fundamentallm.config.config import Layer, resolve
+from fundamentallm.config.estimate import estimate
+from fundamentallm.run import events
+from fundamentallm.run.journal import read_journal
+from fundamentallm.train.checkpoint import load
+from tests.engine.cli.conftest import TEXT, TINY, Run
+
+
+@pytest.fixture
+def train(run: Run) -> Run:
+    """Runs `train` beside a text."""
+    Path("text.txt").write_text(TEXT)
+    return lambda *arguments: run("train", *arguments)
+
+
+def tree() -> dict[Path, bytes | None]:
+    return {path: path.read_bytes() if path.is_file() else None for path in sorted(Path().rglob("*"))}
+
+
+def labelled(out: str) -> dict[str, str]:
+    pairs = (re.split(r"  +", line, maxsplit=1) for line in out.splitlines() if "  " in line)
+    return {pair[0]: pair[1] for pair in pairs}
+
+
+@pytest.mark.parametrize(
+    "flags", [[], ["--accumulation-steps=2", "--epochs=7"], ["--optimizer=adamw", "--preset=tiny"]]
+)
+def test_a_dry_run_shows_the_numbers_of_the_run_and_writes_nothing(train: Run, flags: list[str]) -> None:
+    arguments = ["text.txt", *TINY, "--epochs=2", "--tensorboard", "--log-dir=logs", *flags]
+    before = tree()
+    status, out, err = train(*arguments, "--output-dir=out/run", "--dry-run")
+    assert (status, err) == (0, "") and tree() == before
+    shown = labelled(out)
+    assert shown["would write to"] == "out/run"
+    status, _, printed = train(*arguments, "--output-dir=out/run")
+    assert status == 0
+    started = next(iter(read_journal(Path("out/run"))))
+    assert isinstance(started, events.RunStarted)
+    assert shown["model"] == f"{started.parameters:,} parameters on {started.device}"
+    assert f"{started.steps_per_epoch:,} steps of" in shown["an epoch"]
+    assert shown["the run"] == f"{started.config['epochs']} epochs, {started.total_steps:,} steps"
+    size = estimate(resolve(Layer(started.config)), [TEXT])
+    assert shown["data"] == (
+        f"text.txt: {size.train_tokens:,} training and {size.val_tokens:,} validation characters, "
+        f"{started.vocab_size} different"
+    )
+    assert shown["an epoch"].startswith(f"{size.windows:,} windows of 16 tokens, {size.stride} apart: ")
+    assert shown["memory"].startswith(f"about {size.memory / 2**20:,.0f} MiB")
+    assert re.match(r"about \d+ (seconds|minutes)", shown["time"])
+    notices = [event.text for event in read_journal(Path("out/run")) if isinstance(event, events.Notice)]
+    assert [line for line in out.splitlines() if line in notices] == notices
+    assert set(notices) <= set(printed.splitlines())
+
+
+def test_a_dry_run_of_a_resume_shows_what_is_left_and_changes_nothing(train: Run) -> None:
+    assert train("text.txt", *TINY, "--epochs=2", "--output-dir=run")[0] == 0
+    before, threads = tree(), torch.get_num_threads()
+    status, out, _ = train("--resume-from=run", "--epochs=5", "--dry-run")
+    assert status == 0 and tree() == before and torch.get_num_threads() == threads
+    done = load(Path("run/last.pt")).progress().step
+    total = done // 2 * 5
+    assert labelled(out)["the run"] == f"5 epochs, {total} steps, {total - done} left"
+
+
+def test_a_dry_run_refuses_what_the_run_would_and_allows_what_it_would(train: Run) -> None:
+    assert train("text.txt", *TINY, "--epochs=1", "--output-dir=run")[0] == 0
+    before = tree()
+    status, out, _ = train("text.txt", *TINY, "--output-dir=run", "--dry-run", "--overwrite")
+    assert status == 0 and labelled(out)["would write to"] == "run"
+    for flags, message in {
+        ("text.txt", *TINY, "--output-dir=run"): "--output-dir run: holds a run already",
+        ("text.txt", *TINY, "--tensorboard", "--log-dir=text.txt"): "--log-dir text.txt: ",
+        ("text.txt", *TINY, "--num-heads=7"): "--num-heads: 7 does not divide",
+        ("--resume-from=run",): "run/last.pt: epoch 1 of 1 is done; give a larger total with --epochs\n",
+    }.items():
+        status, out, err = train(*flags, "--dry-run")
+        assert (status, out) == (2, "") and err.startswith(message) and err.count("\n") == 1
+    assert tree() == before
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.2, "1 seconds"), (90, "90 seconds"), (120, "2 minutes"), (7199, "120 minutes"), (7200, "2 hours"),
+     (86400 * 3.2, "3 days")],
+)  # fmt: skip
+def test_a_time_is_shown_in_the_unit_that_people_would_choose(seconds: float, text: str) -> None:
+    assert rounded_time(seconds) == text
+
+
+def test_quiet_prints_only_what_goes_wrong(train: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert train("text.txt", *TINY, "--epochs=2", "--output-dir=run", "--quiet") == (0, "", "")
+    assert train("--resume-from=run", "--epochs=3", "--quiet") == (0, "", "")
+    assert train("text.txt", *TINY, "--epochs=1", "--output-dir=run", "--overwrite", "--quiet") == (0, "", "")
+    assert Path("run.old-1/journal.jsonl").exists()
+    assert train("none.txt", "--quiet")[0] == 2
+
+    def fails(self: object, step: int) -> torch.Tensor:
+        raise MemoryError
+
+    monkeypatch.setattr("fundamentallm.train.step.TrainStep.backward", fails)
+    status, out, err = train("text.txt", *TINY, "--output-dir=full", "--quiet")
+    assert (status, out) == (1, "") and "out of memory\ntry this run needs about " in err
+
+
+def test_json_prints_the_journal_line_by_line(train: Run) -> None:
+    status, out, err = train("text.txt", *TINY, "--epochs=2", "--output-dir=run", "--json")
+    assert (status, err) == (0, "")
+    printed = [events.decode(line) for line in out.splitlines()]
+    assert printed == list(read_journal(Path("run"))) and Path("run/journal.jsonl").read_text() == out
+    assert isinstance(printed[0], events.RunStarted) and isinstance(printed[-1], events.Finished)
+    status, out, err = train("text.txt", *TINY, "--epochs=1", "--output-dir=run", "--overwrite", "--json", "--quiet")
+    assert (status, err) == (0, "") and all(events.decode(line) for line in out.splitlines())
