@@ -1,6 +1,8 @@
-"""The form: every setting as a field, made from the table, checked as one types."""
+"""The form: every setting as a field, made from the table and checked while the user types."""
 
+import os
 import time
+from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
@@ -15,23 +17,24 @@ from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, re
 from fundamentallm.config.estimate import estimate_size
 from fundamentallm.config.files import load_preset, preset_names
 from fundamentallm.config.format import format_parameters, format_value
+from fundamentallm.data.text import expand, find_data, read_texts
 from fundamentallm.errors import UserError
 from fundamentallm_tui.format import clean
 from fundamentallm_tui.panes.fields import Cell, Fields, Row
-from fundamentallm_tui.panes.measure import measure
 from fundamentallm_tui.state.launch import Options, messages_by_setting
+from fundamentallm_tui.theme import FAINT
 
 PRESET = "preset"
-WHOLE_LINE = ("data", "output_dir")
-LABELS = (14, 1 + max(map(len, SETTINGS)))  # columns; where there is room, no name is abbreviated
-THINKING = 0.15  # seconds without a key before a file is read
+FULL_WIDTH = ("data", "output_dir")
+LABEL_WIDTHS = (14, 1 + max(map(len, SETTINGS)))  # where there is room, no name is abbreviated
+TYPING_PAUSE = 0.15  # seconds without a key before a file is read
 
 
 class Form(Vertical):
     """Holds the values as typed. `config` is what they make, or None while something is wrong."""
 
     class Changed(Message):
-        """A value, what is wrong with one, or what is known of the run's size has changed."""
+        """A value, a problem, or what is known of the run's size has changed."""
 
     def __init__(self, options: Options, config: Config, *, id: str) -> None:
         super().__init__(id=id, classes="pane")
@@ -39,17 +42,17 @@ class Form(Vertical):
         self.config: Config | None = config
         self.problems: dict[str, str] = {}
         self.preset = options.preset
-        self.total_steps = 0  # what the run would take; 0 until that is known
+        self.total_steps = 0  # 0: not known yet
         self.fields = Fields(_rows(self.preset.name if self.preset else "", config), id="fields")
         self._flags = options.flags
         self._preset_problem: dict[str, str] = {}
         self._text_problem: dict[str, str] = {}
         self._value_problems: dict[str, str] = {}
-        self._reading = 0
+        self._measurement = 0  # the newest one's number; results of older ones are dropped
 
     @property
     def label(self) -> str:
-        """What names the folder of a run: the preset, if the data is still the preset's."""
+        """What names the run's folder: the preset, while the data is still the preset's."""
         if self.preset is None or self.config is None:
             return ""
         data = SETTINGS["data"].parse(self.preset.layer.values.get("data") or ())
@@ -60,19 +63,17 @@ class Form(Vertical):
         yield Static(id="hint")
 
     def on_mount(self) -> None:
-        self._hint("")
-        self._measure()
+        self._show_hint("")
+        self._measure_text()
 
-    # Values
+    # Values and problems
 
     def fill(self, config: Config, preset: str) -> None:
-        """Show the values of a run, which are its own even where they began as a preset's."""
+        """Show the settings of a run, which keeps them when its preset is edited."""
         self._preset_problem, self._text_problem, self.preset = {}, {}, None
-        self.fields.show_values(
-            {PRESET: preset, **{name: as_text(name, value) for name, value in to_dict(config).items()}}
-        )
-        self._check()
-        self._hint("")
+        self.fields.show_values({PRESET: preset})
+        self.change(to_dict(config))
+        self._show_hint("")
 
     def change(self, values: dict[str, Any]) -> None:
         """Show other values of these settings."""
@@ -84,96 +85,95 @@ class Form(Vertical):
         self.fields.set_disabled(names | ({PRESET} if preset else set()))
 
     def show_problems(self, problems: dict[str, str]) -> None:
-        """Put the words of each problem beside its field."""
+        """Show each problem below its field."""
         self.problems = problems
         self.fields.set_problems(problems)
         self.post_message(self.Changed())
 
     def text_came(self) -> None:
-        """A file that was missing is there now."""
+        """Check again: a file that was missing is there now."""
         self._text_problem = {}
         self._check()
 
     def to_problem(self) -> None:
-        """Put the cursor where something is wrong."""
+        """Put the cursor into a field with a problem."""
         self.fields.enter(next((name for name in self.problems if name in self.fields.cells), ""))
 
     @on(Fields.Edited)
     def _edited(self, event: Fields.Edited) -> None:
         event.stop()
         if event.name == PRESET:
-            self._preset_chosen(self.fields.cells[PRESET].value)
+            self._load_preset(self.fields.cells[PRESET].value)
         else:
             self._check()
 
     def _check(self) -> None:
-        values = {name: _raw(name, cell.value) for name, cell in self.fields.cells.items() if name != PRESET}
+        values = {name: _as_typed(name, cell.value) for name, cell in self.fields.cells.items() if name != PRESET}
         self.config, self._value_problems = None, {}
         try:
             config = resolve(Layer(values))
         except ConfigError as error:
             self._value_problems = messages_by_setting(error, "data")
         else:
-            self.config = None if self._preset_problem else config  # nothing is trained under a broken preset's name
-        self._show_all()
-        self._measure()
+            self.config = None if self._preset_problem else config  # no run is named after a broken preset
+        self._show_all_problems()
+        self._measure_text()
 
-    def _show_all(self) -> None:
+    def _show_all_problems(self) -> None:
         self.show_problems({**self._text_problem, **self._value_problems, **self._preset_problem})
 
-    def _preset_chosen(self, name: str) -> None:
-        """Fill in a preset's values; wrong ones too, each with its problem, so that they can be mended here."""
+    def _load_preset(self, name: str) -> None:
+        """Show a preset's values; wrong ones as well, each with its problem, so that the user can correct them."""
         values: dict[str, object] = {}
-        strange: list[str] = []
+        problems: list[str] = []  # those that belong to no field
         try:
             self.preset = load_preset(name)
         except UserError as error:
-            strange = str(error).splitlines()
+            problems = str(error).splitlines()
         else:
-            values = {**to_dict(Config()), **self.preset.layer.values, **self._flags.values}
+            layer = self.preset.layer
+            values = {**to_dict(Config()), **layer.values, **self._flags.values}
             try:
-                values = to_dict(resolve(self.preset.layer, self._flags))
+                values = to_dict(resolve(layer, self._flags))
             except ConfigError as error:
-                file = {*self.preset.layer.problems}
                 unknown = values.keys() - SETTINGS.keys()
-                strange = [str(problem) for problem in error.problems if problem in file or problem.name in unknown]
-        self._preset_problem = {PRESET: "; ".join(strange)} if strange else {}
-        self.fields.show_values({name: as_text(name, value) for name, value in values.items() if name in SETTINGS})
-        self._check()
-        self._hint(PRESET)
+                problems = [str(p) for p in error.problems if p in layer.problems or p.name in unknown]
+        self._preset_problem = {PRESET: "; ".join(problems)} if problems else {}
+        self.change({name: value for name, value in values.items() if name in SETTINGS})
+        self._show_hint(PRESET)
 
-    # What it will amount to
+    # The size of the run
 
     @work(thread=True, exclusive=True)
-    def _measure(self) -> None:
-        """Read the text and say how large the run will be; a file may be large, so not on the screen's thread."""
-        self._reading += 1
-        number, config = self._reading, self.config
-        data = SETTINGS["data"].parse(_raw("data", self.fields.cells["data"].value))
-        time.sleep(THINKING)
-        if number != self._reading:
+    def _measure_text(self) -> None:
+        """Read the text and show how large the run will be; a file may be large, so on a thread of its own."""
+        self._measurement += 1
+        number, config = self._measurement, self.config
+        data = SETTINGS["data"].parse(_as_typed("data", self.fields.cells["data"].value))
+        time.sleep(TYPING_PAUSE)
+        if number != self._measurement:
             return
         problem, size, steps = "", "", 0
         try:
             if not data:
                 raise UserError("no data: name a text file to learn from")
-            measured = measure(data)
+            lengths, vocab_size = measure(data)
             if config is not None:
-                told = estimate_size(config, measured.lengths, measured.vocab_size)
-                steps = told.total_steps
-                size = f"{format_parameters(told.parameters)} params · {steps} steps · {sum(measured.lengths):,} chars"
+                estimate = estimate_size(config, lengths, vocab_size)
+                steps = estimate.total_steps
+                size = f"{format_parameters(estimate.parameters)} params · {steps} steps · {sum(lengths):,} chars"
         except UserError as error:
             problem = str(error)
-        self.app.call_from_thread(self._measured, number, size, steps, problem)
+        self.app.call_from_thread(self._show_size, number, size, steps, problem)
 
-    def _measured(self, number: int, size: str, steps: int, problem: str) -> None:
-        if number != self._reading:
+    def _show_size(self, number: int, size: str, steps: int, problem: str) -> None:
+        if number != self._measurement:
             return
         self.border_subtitle = Content.styled(size, "$text-accent")
         self.total_steps = steps
         before, self._text_problem = self._text_problem, {field_of(problem): problem} if problem else {}
         if self._text_problem != before:
-            self._show_all()
+            self._show_all_problems()
         else:
             self.post_message(self.Changed())
 
@@ -182,64 +182,74 @@ class Form(Vertical):
     @on(Fields.Entered)
     def _entered(self, event: Fields.Entered) -> None:
         event.stop()
-        self._hint(event.name)
+        self._show_hint(event.name)
 
-    def _hint(self, name: str) -> None:
+    def _show_hint(self, name: str) -> None:
+        text = Content("")
         if name in SETTINGS:
             row = SETTINGS[name]
-            words = [row.help]
-            words += [f"Typical {row.typical}."] if row.typical else []
-            words += [f"auto: {row.auto}."] if row.auto else []
-            words += [f"Too high: {row.too_high}."] if row.too_high else []
-            words += [f"Too low: {row.too_low}."] if row.too_low else []
-            text = Content.assemble((name, "bold $text-accent"), " ", " ".join(words))
+            notes = {"Typical ": row.typical, "auto: ": row.auto, "Too high: ": row.too_high, "Too low: ": row.too_low}
+            hint = " ".join([row.help, *(f"{label}{note}." for label, note in notes.items() if note)])
+            text = Content.assemble((name, "bold $text-accent"), " ", hint)
         elif self.preset:
-            about = " ".join(filter(None, (self.preset.description, _sentence(self.preset.expected_time))))
-            text = Content.assemble((clean(self.preset.name), "bold"), " ", (clean(about), "$foreground 60%"))
-        else:
-            text = Content("")
+            about, expected = self.preset.description, self.preset.expected_time
+            if expected:
+                about = f"{about} {expected[0].upper()}{expected[1:]}.".strip()
+            text = Content.assemble((clean(self.preset.name), "bold"), " ", (clean(about), FAINT))
         self.query_one("#hint", Static).update(text)
 
 
 def _rows(preset: str, config: Config) -> list[Row]:
-    """The table as rows of two, paths on lines of their own."""
+    """Return the settings in rows of two, those with paths in rows of their own, each group below its heading."""
     names = preset_names()
-    chosen = Cell(PRESET, PRESET, preset, tuple(names if preset in (*names, "") else [*names, preset]), "none")
-    rows = [Row([chosen], 1, LABELS)]
+    if preset and preset not in names:
+        names = [*names, preset]
+    rows = [Row([Cell(PRESET, PRESET, preset, tuple(names), "none")], 1, LABEL_WIDTHS)]
     values = to_dict(config)
     for group, settings in groupby(SETTINGS.values(), key=lambda row: row.group):
         cells = []
         for row in settings:
-            choices = row.choices or (("on", "off") if row.kind is bool else ())
-            cells.append(
-                Cell(row.name, row.name, as_text(row.name, values[row.name]), choices, "auto" if row.optional else "")
-            )
-        narrow = [cell for cell in cells if cell.name not in WHOLE_LINE]
-        pairs = [Row(narrow[n : n + 2], 2, LABELS) for n in range(0, len(narrow), 2)]
-        whole = [Row([cell], 1, LABELS) for cell in cells if cell.name in WHOLE_LINE]
+            choices = ("on", "off") if row.kind is bool else row.choices
+            empty = "auto" if row.optional else ""
+            cells.append(Cell(row.name, row.name, as_text(row.name, values[row.name]), choices, empty))
+        half = [cell for cell in cells if cell.name not in FULL_WIDTH]
+        pairs = [Row(half[n : n + 2], 2, LABEL_WIDTHS) for n in range(0, len(half), 2)]
+        full = [Row([cell], 1, LABEL_WIDTHS) for cell in cells if cell.name in FULL_WIDTH]
         if group == SETTINGS["data"].group:
-            rows += whole + pairs
+            rows += full + pairs
         else:
-            rows += [Row([], heading=group), *pairs, *whole]
+            rows += [Row([], heading=group), *pairs, *full]
     return rows
 
 
+def measure(paths: tuple[str, ...]) -> tuple[tuple[int, ...], int]:
+    """Return the length of each text in characters, and the size of their vocabulary.
+
+    Raises:
+        UserError: a file cannot be read, or is no text.
+    """
+    files = [os.stat(find_data(path)) for path in expand(paths)]
+    return _measure(paths, tuple((file.st_mtime_ns, file.st_size) for file in files))
+
+
+@lru_cache(maxsize=1)
+def _measure(paths: tuple[str, ...], _versions: tuple[tuple[int, int], ...]) -> tuple[tuple[int, ...], int]:
+    documents = read_texts(paths)
+    return tuple(map(len, documents)), len(set().union(*documents))
+
+
 def field_of(problem: str) -> str:
-    """The setting beside which the words of an error belong: the one whose flag they name."""
+    """Return the setting whose flag an error names, or "data"."""
     return next((name for name, row in SETTINGS.items() if f"{row.flag} " in problem), "data")
 
 
 def as_text(name: str, value: object) -> str:
-    """A value as its field shows it; nothing stands for "off" where the program chooses nothing."""
+    """Write a value as its field shows it; None is "off" where that is what the setting calls it."""
     return "off" if value is None and SETTINGS[name].auto == "off" else format_value(value)
 
 
-def _raw(name: str, text: str) -> object:
-    """What a field's text stands for, as a file or a flag would say it."""
+def _as_typed(name: str, text: str) -> object:
+    """Return what a field's text means, as a file or a flag would give it."""
     if SETTINGS[name].kind is tuple:
         return [part.strip() for part in text.split(",") if part.strip()]
     return text
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] + "." if text else ""

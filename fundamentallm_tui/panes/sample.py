@@ -1,4 +1,4 @@
-"""The sample box: a prompt, how to sample, and the text that the model writes."""
+"""The sample pane: a prompt, the sampling options, and the text that the model writes."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,48 +12,26 @@ from textual.message import Message
 from textual.widgets import Input, Static
 
 from fundamentallm.config.format import format_value
-from fundamentallm.config.settings import Setting
+from fundamentallm.config.sampling import SAMPLING
 from fundamentallm.errors import UserError
 from fundamentallm.run.commands import Sample
 from fundamentallm_tui.format import clean
 from fundamentallm_tui.panes.fields import Cell, Fields, Row
 from fundamentallm_tui.state.store import Store
+from fundamentallm_tui.theme import FAINT
 
-NO_MODEL = "No model yet. F5 starts a run; then write a prompt above, and enter lets the model go on from it."
-GONE = "The process of this run is gone, and its model with it. Going on brings it back."
-PLAYED = "This is a replay: there is no model to ask."
-WAITING = "The model is being made; it can be asked as soon as training begins."
-READY = "Write a prompt above; enter lets the model go on from it."
+READY = "Write a prompt above; enter lets the model continue it."
+NO_RUN = "No model yet. F5 starts a run; then write a prompt above, and enter lets the model continue it."
+NOT_READY = "The model is not ready yet; it can be sampled as soon as training begins."
+ENDED = "The process of this run has ended, and its model with it. F5 resumes the run."
+REPLAYED = "This is a replay: there is no model to sample."
 
-KNOBS = {
-    row.name: row
-    for row in (
-        Setting(
-            "max_tokens", int, False, 200, "How many characters the model writes.", "", at_least=1, at_most=100_000
-        ),
-        Setting(
-            "temperature", float, False, 0.8, "How freely it chooses; 0: always the likeliest.", "",
-            at_least=0, at_most=100,
-        ),
-        Setting(
-            "top_k", int, False, 0, "Choose among the k likeliest only; 0: among all.", "",
-            at_least=0, at_most=1_000_000,
-        ),
-        Setting(
-            "top_p", float, False, 1.0, "Choose among the likeliest that add up to p; 1: among all.", "",
-            above=0, at_most=1,
-        ),
-        Setting(
-            "seed", int, True, None, "The same seed, the same text; empty: another each time.", "",
-            at_least=0, at_most=2**31 - 1,
-        ),
-    )
-}  # fmt: skip
+# The options that have a field here, with the labels that a line has room for.
 LABELS = {"max_tokens": "tokens", "temperature": "T", "top_k": "top-k", "top_p": "top-p", "seed": "seed"}
 
 
 class Prompt(Input):
-    """One line to go on from; up and down recall what was asked before."""
+    """One line for the model to continue; up and down recall earlier prompts."""
 
     BINDINGS = [
         Binding("up", "recall(-1)", "Earlier prompt", show=False),
@@ -66,7 +44,8 @@ class Prompt(Input):
         self._place = 0
 
     def remember(self, prompt: str) -> None:
-        if self._history[-1:] != [prompt]:
+        """Add a prompt to those that can be recalled."""
+        if prompt and self._history[-1:] != [prompt]:
             self._history.append(prompt)
         self._place = len(self._history)
 
@@ -79,7 +58,7 @@ class Prompt(Input):
 
 
 class SamplePane(Vertical):
-    """Asks for samples with `Asked`; shows what the store has of them."""
+    """Posts `Asked` when the user wants a sample; shows the store's sample."""
 
     @dataclass
     class Asked(Message):
@@ -90,92 +69,93 @@ class SamplePane(Vertical):
         self.store = store
         self.border_title = "Sample"
         self.prompt = Prompt()
-        cells = [Cell(name, LABELS[name], format_value(row.default), (), "–") for name, row in KNOBS.items()]
-        cells[-1].value = ""
-        self.knobs = Fields([Row(cells, len(cells))], id="knobs", submits=True)
-        self.output = Static(NO_MODEL, id="written")
-        self._notice = ""
+        cells = []
+        for name, label in LABELS.items():
+            default = SAMPLING[name].default
+            cells.append(Cell(name, label, "" if default is None else format_value(default), empty="–"))
+        self.options = Fields([Row(cells, len(cells))], id="options", submits=True)
+        self.output = Static(NO_RUN, id="written")
+        self._has_model = False
+        self._problem = ""
 
     def compose(self) -> ComposeResult:
         yield self.prompt
-        yield self.knobs
+        yield self.options
         with VerticalScroll(id="output", can_focus=True):
             yield self.output
 
     @on(Input.Submitted)
     @on(Fields.Submitted)
     def ask(self, event: Message) -> None:
-        """Enter in the prompt, and in the settings too."""
+        """Ask for a sample after enter in the prompt or in an option."""
         event.stop()
-        try:
-            self._notice = ""
-            command = Sample(prompt=self.prompt.value, **self._knobs())
-        except UserError as error:
-            self._notice = str(error)
+        options = self._read_options()
+        if options is None:
             self.show()
             return
-        if command.prompt:
-            self.prompt.remember(command.prompt)
-        self.post_message(self.Asked(command))
+        self.prompt.remember(self.prompt.value)
+        self.post_message(self.Asked(Sample(prompt=self.prompt.value, **options)))
 
     @on(Fields.Edited)
     def check(self, event: Fields.Edited) -> None:
-        """Say what is wrong with a setting as it is typed."""
+        """Show what is wrong with an option while it is typed."""
         event.stop()
-        try:
-            self._notice = ""
-            self._knobs()
-        except UserError as error:
-            self._notice = str(error)
+        self._read_options()
         self.show()
+
+    def _read_options(self) -> dict[str, Any] | None:
+        """Return the options as typed, or None and note the problem."""
+        values: dict[str, Any] = {}
+        self._problem = ""
+        for name in LABELS:
+            try:
+                values[name] = SAMPLING[name].parse(self.options.cells[name].value)
+            except UserError as error:
+                self._problem = f"{name}: {error}"
+                return None
+        return values
 
     @on(Fields.Entered)
     def explain(self, event: Fields.Entered) -> None:
-        """Below the frame: what the setting in focus does."""
+        """Show below the frame what the option in focus does."""
         event.stop()
-        self.border_subtitle = KNOBS[event.name].help if event.name else ""
+        self.border_subtitle = SAMPLING[event.name].help if event.name else ""
 
-    def why_not(self) -> str:
-        """Why there is no model to ask."""
+    def why_no_model(self) -> str:
+        """Return why there is no model to sample."""
         if self.store.replayed:
-            return PLAYED
+            return REPLAYED
         if self.store.under_way:
-            return WAITING
-        return GONE if self.store.attached else NO_MODEL
+            return NOT_READY
+        return ENDED if self.store.attached else NO_RUN
 
     def refuse(self) -> None:
-        """The model cannot be asked."""
-        why = self.why_not()
-        self._notice = "There is no model to ask. F5 starts a run." if why == NO_MODEL else why
+        """Show why the sample that was asked for is not possible."""
+        reason = self.why_no_model()
+        self._problem = "There is no model to sample. F5 starts a run." if reason == NO_RUN else reason
         self.show()
 
-    def show(self, model: bool | None = None) -> None:
-        """Show the store's sample. `model`: whether there is one to ask; None: as before."""
-        self._model = model if model is not None else getattr(self, "_model", False)
+    def show(self, has_model: bool | None = None) -> None:
+        """Show the store's sample, or a hint; `has_model`: whether there is a model to sample, None: as before."""
+        if has_model is not None:
+            self._has_model = has_model
         sample = self.store.sample
-        if self._notice:
-            self.output.update(Content.styled(clean(self._notice), "$text-warning"))
+        if self._problem:
+            self.output.update(Content.styled(clean(self._problem), "$text-warning"))
         elif not sample.id:
-            text = READY if self._model else self.why_not()
-            self.output.update(Content.styled(text, "$foreground 60%"))
+            self.output.update(Content.styled(READY if self._has_model else self.why_no_model(), FAINT))
         else:
-            prompt, text = clean(sample.prompt, newlines=True), clean(sample.text, newlines=True)
-            pieces = [(prompt, "bold $text-accent"), (text, "")]
-            if sample.problem:
-                pieces.append((f"\n{clean(sample.problem)}", "$text-warning"))
-            elif not sample.done:
-                pieces.append(("▌", "$foreground 60%"))
-            self.output.update(Content.assemble(*pieces))
-            if not sample.done:
-                self.query_one("#output").scroll_end(animate=False)
+            self._show_text()
         state = "" if not sample.id else "  writing" if not sample.done else f"  at step {sample.step}"
-        self.border_title = Content.assemble("Sample", (state, "$foreground 60%"))
+        self.border_title = Content.assemble("Sample", (state, FAINT))
 
-    def _knobs(self) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for name, row in KNOBS.items():
-            try:
-                values[name] = row.parse(self.knobs.cells[name].value)
-            except UserError as error:
-                raise UserError(f"{name}: {error}") from None
-        return values
+    def _show_text(self) -> None:
+        sample = self.store.sample
+        pieces = [(clean(sample.prompt, newlines=True), "bold $text-accent"), (clean(sample.text, newlines=True), "")]
+        if sample.problem:
+            pieces.append((f"\n{clean(sample.problem)}", "$text-warning"))
+        elif not sample.done:
+            pieces.append(("▌", FAINT))
+        self.output.update(Content.assemble(*pieces))
+        if not sample.done:
+            self.query_one("#output").scroll_end(animate=False)

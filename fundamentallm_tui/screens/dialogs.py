@@ -1,4 +1,4 @@
-"""Questions that stand in front of everything: a title, a few words, and what can be chosen."""
+"""Questions in front of a screen: a title, a sentence, and the answers that the user can choose."""
 
 from dataclasses import dataclass
 
@@ -9,76 +9,68 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-LONELY = "if a console paused it, it saves and ends without one"
-
 
 @dataclass(frozen=True)
-class Choice:
-    """An answer: its name for the program, its letter, and its words."""
+class Answer:
+    """An answer: its name for the program, its letter, and its text."""
 
     id: str
     letter: str
     text: str
 
 
+CANCEL = Answer("cancel", "c", "Cancel")
+LEAVE_PAUSED = "a run that a console paused saves and ends without one"
+
+
 class Question(ModalScreen[str]):
-    """Ends with the `id` of what was chosen; escape chooses "cancel", which changes nothing."""
+    """Ends with the `id` of the user's answer; escape answers "cancel", which changes nothing."""
 
-    BINDINGS = [Binding("escape", "choose('')", "Change nothing")]
+    BINDINGS = [Binding("escape", "choose('cancel')", "Cancel")]
 
-    def __init__(self, title: str, text: str, choices: list[Choice]) -> None:
+    def __init__(self, title: str, text: str, *answers: Answer) -> None:
         super().__init__()
-        self._title, self._text, self._choices = title, text, choices
-        for choice in choices:
-            self._bindings.bind(choice.letter, f"choose('{choice.id}')", choice.text)
+        self._title, self._text, self._answers = title, text, answers
+        for answer in answers:
+            self._bindings.bind(answer.letter, f"choose('{answer.id}')", answer.text)
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog") as box:
             box.border_title = self._title
             yield Static(self._text, markup=False)
-            yield OptionList(
-                *(Option(f"{choice.letter}  {choice.text}", choice.id) for choice in self._choices), compact=True
-            )
-            yield Static("↑ ↓ enter, or the letter; escape changes nothing", classes="hint", markup=False)
+            options = [Option(f"{answer.letter}  {answer.text}", answer.id) for answer in self._answers]
+            yield OptionList(*options, compact=True)
+            yield Static("↑ ↓ enter, or the letter; escape cancels", classes="hint", markup=False)
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        self.dismiss(event.option.id or "")
+        self.action_choose(event.option.id or CANCEL.id)
 
     def action_choose(self, id: str) -> None:
-        self.dismiss(id or "cancel")
+        self.dismiss(id)
 
 
-def quit_question(word: str, *, paused: bool) -> Question:
-    """What to do with a run that is under way when its console is to be closed; `paused`: it may end without one."""
-    leave = f"Leave it; {LONELY}" if paused else "Leave it running; fllm-tui attach shows it again"
-    return Question(
-        "Quit",
-        f"The run is {word}. What shall become of it?",
-        [
-            Choice("leave", "l", leave),
-            Choice("stop", "s", "Stop and save, then quit"),
-            Choice("cancel", "c", "Cancel: stay here"),
-        ],
-    )
+def quit_question(status: str, *, paused: bool) -> Question:
+    """Ask what to do with a run that is under way when the user quits."""
+    text = f"Leave it; {LEAVE_PAUSED}" if paused else "Leave it running; fllm-tui attach shows it again"
+    stop = Answer("stop", "s", "Stop and save it, then quit")
+    return Question("Quit", f"The run is {status}. What should happen to it?", Answer("leave", "l", text), stop, CANCEL)
 
 
 def leave_question(folder: str) -> Question:
-    """Whether to leave a paused run for another one."""
-    choices = [Choice("cancel", "c", "Cancel: stay here"), Choice("leave", "l", "Leave it, and open the other")]
-    return Question("Leave", f"{folder} is paused; {LONELY}.", choices)
+    """Ask whether to leave a paused run for another one."""
+    leave = Answer("leave", "l", "Leave it, and open the other run")
+    return Question("Leave", f"{folder} is paused; {LEAVE_PAUSED}.", CANCEL, leave)
 
 
 def folder_question(folder: str, live: bool) -> Question:
-    """What to do when the folder that was named for a new run holds one."""
-    words = "holds a run that another process is writing" if live else "holds a run already"
-    there = Choice("open", "a", "Attach: watch and steer it") if live else Choice("resume", "g", "Go on with that run")
-    new = Choice("new", "n", "Start a new run in a folder beside it")
-    return Question("The folder is taken", f"{folder} {words}.", [there, new, Choice("cancel", "c", "Cancel")])
+    """Ask what to do when the folder for a new run has a run in it; `live`: a process writes that."""
+    text = "holds a run that another process trains" if live else "holds a run already"
+    attach, resume = Answer("open", "a", "Attach: watch and control it"), Answer("resume", "g", "Resume that run")
+    new = Answer("new", "n", "Start a new run in a folder beside it")
+    return Question("The folder is taken", f"{folder} {text}.", attach if live else resume, new, CANCEL)
 
 
 def delete_question(folder: str) -> Question:
-    return Question(
-        "Delete",
-        f"Delete {folder} with all of its checkpoints? This cannot be undone.",
-        [Choice("cancel", "c", "Cancel: keep it"), Choice("delete", "d", "Delete it for good")],
-    )
+    """Ask before a run is deleted."""
+    text = f"Delete {folder} with all of its checkpoints? This cannot be undone."
+    return Question("Delete", text, CANCEL, Answer("delete", "d", "Delete it"))

@@ -25,7 +25,7 @@ from fundamentallm_tui.panes.log import LogView
 from fundamentallm_tui.panes.sample import SamplePane
 from fundamentallm_tui.panes.status import StatusLine
 from fundamentallm_tui.screens.dialogs import folder_question, leave_question
-from fundamentallm_tui.screens.fetch import Fetch, missing_corpus
+from fundamentallm_tui.screens.fetch import Fetch, missing_known_text
 from fundamentallm_tui.screens.help import Help
 from fundamentallm_tui.state.launch import (
     Options,
@@ -114,8 +114,8 @@ class MainScreen(Screen[None]):
         config, new = self.form.config, resumable_checkpoint(self.store) is None
         if self.store.paused:
             self._request("training", Resume())
-        elif config is not None and new and (corpus := missing_corpus(config.data)):
-            self.app.push_screen(Fetch(corpus), self._fetched)
+        elif config is not None and new and (name := missing_known_text(config.data)):
+            self.app.push_screen(Fetch(name), self._fetched)
         elif config is None or self.form.problems:
             self._show_problem()
         elif (folder := occupied_folder(self.store, config)) is not None:

@@ -14,17 +14,17 @@ class SamplingOptions:
     )
     temperature: float = setting(
         0.8, at_least=0, at_most=100, typical="0.5 to 1.2",
-        help="How much the model varies its choice; 0: always the likeliest token.",
+        help="How freely the model chooses; 0: the likeliest token.",
         too_high="the text is random", too_low="the text repeats itself",
     )  # fmt: skip
     top_k: int = setting(
         0, at_least=0, at_most=1_000_000, typical="0, or 5 to 50",
-        help="Sample from the k likeliest tokens only; 0: from all.",
+        help="Choose among the k likeliest tokens; 0: among all.",
         too_low="the text repeats itself",
     )  # fmt: skip
     top_p: float = setting(
         1.0, above=0, at_most=1, typical="0.8 to 1",
-        help="Sample from the likeliest tokens that reach this probability together; 1: from all.",
+        help="Choose among the likeliest that add up to p; 1: all.",
         too_low="the text repeats itself",
     )  # fmt: skip
     repetition_penalty: float = setting(

@@ -21,7 +21,8 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 async def choose(seen: Any, name: str) -> None:
     fields = seen.main.form.fields
     fields.enter("preset")
-    fields._put(fields.cells["preset"], name)
+    while fields.cells["preset"].value != name:
+        await seen.pilot.press("right")
     await seen.pilot.pause(0.3)  # the text was measured meanwhile
 
 

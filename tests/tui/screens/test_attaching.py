@@ -70,7 +70,7 @@ async def test_a_run_that_was_interrupted_is_shown_whole_and_f5_goes_on_with_it(
         assert "Interrupted: its process is gone." in seen.main.log_view.text
         assert len(seen.main.store.train) == 40
         await seen.pilot.press("ctrl+g", "H", "enter")
-        assert seen.main.sample.why_not() in " ".join(str(seen.main.sample.output.render()).split())
+        assert seen.main.sample.why_no_model() in " ".join(str(seen.main.sample.output.render()).split())
         await seen.pilot.press("escape")
         run = await seen.started()
         assert (run.job.folder, run.job.auto, run.job.resume_from) == (folder, True, None)

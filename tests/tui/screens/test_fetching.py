@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fundamentallm.data.download import KNOWN_TEXTS, TINY_SHAKESPEARE, TextFile
-from fundamentallm_tui.screens.fetch import Fetch, missing_corpus
+from fundamentallm_tui.screens.fetch import Fetch, missing_known_text
 
 NAME = "data/raw/shakespeare/shakespeare25k.txt"
 
@@ -50,5 +50,5 @@ async def test_escape_fetches_nothing(workshop: Any, public_text: bytes) -> None
 
 
 def test_only_a_known_text_is_offered(public_text: bytes) -> None:
-    assert missing_corpus((NAME,)) == "shakespeare"
-    assert missing_corpus(("mine.txt",)) is None
+    assert missing_known_text((NAME,)) == "shakespeare"
+    assert missing_known_text(("mine.txt",)) is None

@@ -22,7 +22,7 @@ from fundamentallm_tui.charts import chart
 from fundamentallm_tui.charts.chart import Chart, Line
 from fundamentallm_tui.format import clean, wrap
 from fundamentallm_tui.panes.status import layout
-from fundamentallm_tui.screens.run_table import arrange, differences, spark_of, sparkline
+from fundamentallm_tui.screens.run_table import arrange, differences, read_curve, sparkline
 from fundamentallm_tui.state.event_log import MAX_EVENT_LINES, MAX_LINE_CHARS
 from fundamentallm_tui.state.launch import attached_config, resumable_checkpoint
 from fundamentallm_tui.state.replay import Replay
@@ -134,7 +134,7 @@ def test_any_journal_can_be_attached_to_drawn_listed_and_played_back(
     for log in (False, True):
         chart.draw(Chart(curves, log=log), 60, 12, lambda *_: Style())
     summary = summarize(folder)
-    assert sparkline(spark_of(folder), 20) is not None and format_time(summary.started)
+    assert sparkline(read_curve(folder), 20) is not None and format_time(summary.started)
     assert arrange([summary, summary], "a", "best loss") is not None and differences(summary, summary) == []
     attached_config(store)
     target = resumable_checkpoint(store)

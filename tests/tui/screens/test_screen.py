@@ -272,7 +272,7 @@ async def test_a_sample_streams_in_behind_its_prompt(workshop: Any, size: tuple[
         await seen.pilot.press("ctrl+g")
         assert "No model yet." in screen_text(seen.app)
         await seen.pilot.press("H", "o", "enter")
-        assert "There is no model to ask" in screen_text(seen.app)
+        assert "There is no model to sample" in screen_text(seen.app)
         run = await seen.started()
         await seen.pilot.press("enter")
         command = run.sent[-1]
@@ -286,7 +286,7 @@ async def test_a_sample_streams_in_behind_its_prompt(workshop: Any, size: tuple[
 async def test_a_wrong_sample_setting_is_named_and_nothing_is_asked(workshop: Any) -> None:
     async with workshop.console() as seen:
         run = await seen.started()
-        seen.main.sample.knobs.enter("top_p")
+        seen.main.sample.options.enter("top_p")
         await seen.pilot.press("2", "enter")
         assert "top_p: 2 is out of bounds; it must be above 0" in screen_text(seen.app)
         assert run.sent == []
@@ -302,7 +302,7 @@ async def test_the_model_can_be_asked_after_the_end_until_the_worker_leaves(work
         run.die("ended with status 0")
         await seen.until(lambda: not seen.main.has_model)
         await seen.pilot.press("enter")
-        assert "There is no model to ask" in screen_text(seen.app)
+        assert "There is no model to sample" in screen_text(seen.app)
         assert "FINISHED" in seen.status
 
 
