@@ -49,6 +49,7 @@ def possible_actions(store: Store) -> dict[str, bool]:
         "pause": obeys,
         "save": obeys and not store.replayed,
         "stop": store.under_way and not store.stopping and not store.replayed,
+        "new_run": not store.under_way and store.folder is not None,
     }
 
 
