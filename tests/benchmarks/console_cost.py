@@ -1,4 +1,4 @@
-"""What the console costs while it watches: CPU time of its process over a minute in which nobody touches it.
+"""Measure the console's CPU time and memory while it shows a run and nobody presses a key.
 
 python tests/benchmarks/console_cost.py [--seconds 60] [--size 120x36]
 """
@@ -27,12 +27,12 @@ def main() -> None:
     command = [str(console), "--config", str(config), "--output-dir", str(config.parent / "run"), "--start"]
     terminal = Terminal(command, columns, rows)
     terminal.see(lambda screen: re.search(r"step +[1-9]", screen) is not None)
-    time.sleep(70)  # in its first minute charts are drawn more often
+    time.sleep(70)  # in the first minute of a run charts are drawn more often
     before, started, memory = terminal.cpu_seconds(), time.monotonic(), terminal.memory()
     time.sleep(options.seconds)
     used, passed = terminal.cpu_seconds() - before, time.monotonic() - started
     print(f"{100 * used / passed:.2f} % of one core over {passed:.0f} s at {options.size}")
-    print(f"{memory / 2**20:.0f} MiB, {(terminal.memory() - memory) / 2**20:+.1f} MiB in that time")
+    print(f"{memory / 2**20:.0f} MiB, {(terminal.memory() - memory) / 2**20:+.1f} MiB during it")
     worker = int(re.search(r'"pid":(\d+)', (config.parent / "run" / "journal.jsonl").read_text())[1])
     print(f"the worker runs at nice {os.getpriority(os.PRIO_PROCESS, worker)}")
     terminal.kill()

@@ -1,4 +1,4 @@
-"""Generation speed, tokens a second at batch 1, beside transformers' GPT-2 with its cache; paired in one process.
+"""Measure generation in tokens per second at batch size 1, against transformers' GPT-2 with its cache.
 
 python tests/benchmarks/generation.py [small|tiny|medium] [--rounds 5] [--tokens 200]
 """

@@ -1,10 +1,10 @@
-"""A run of a million steps: memory of engine and console while it grows, and what its journal costs afterwards.
+"""Measure a run of a million steps: the memory of engine and console, and the time to read and show its journal.
 
     python tests/benchmarks/long_run.py grow FOLDER [--steps 1000000]
     python tests/benchmarks/long_run.py look FOLDER
 
-`grow` trains a toy model in the console (an hour or so) and prints resident memory at each tenth. `look` then times how
-long the journal takes to be read, a chart of it to be drawn, and `fllm-tui attach` to show it.
+`grow` trains a toy model in the console (about an hour) and prints the resident memory after each tenth. `look` then
+measures how long it takes to read the journal, to draw its loss chart, and to show it with `fllm-tui attach`.
 """
 
 import argparse
@@ -34,17 +34,17 @@ MIB = 1 << 20
 
 
 def memory(pid: int) -> float:
-    """Resident MiB of a process (Linux)."""
+    """Return the resident memory of a process in MiB (Linux)."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096 / MIB
 
 
 def newest(journal: Path) -> int:
-    """The last step that a journal tells of."""
+    """Return the last step in a journal."""
     with journal.open("rb") as file:
         file.seek(max(0, file.seek(0, 2) - (1 << 16)))
         events = [decode(line) for line in file.read().splitlines()]
-    told = [event for event in events if isinstance(event, Progress)]
-    return last_step(told[-1]) if told else 0
+    progress = [event for event in events if isinstance(event, Progress)]
+    return last_step(progress[-1]) if progress else 0
 
 
 def grow(folder: Path, steps: int) -> None:
@@ -88,7 +88,7 @@ def look(folder: Path) -> None:
 
 
 async def redraw(folder: Path, columns: int, rows: int) -> float:
-    """Seconds until the loss chart is drawn anew, reduction included."""
+    """Return the seconds that redrawing the loss chart takes, reduction included."""
     app = Console(Options(attach=folder))
     async with app.run_test(size=(columns, rows)) as pilot:
         while app.main.store.under_way or not app.main.store.train:
@@ -101,7 +101,7 @@ async def redraw(folder: Path, columns: int, rows: int) -> float:
 def draw(pane: ChartPane) -> float:
     last = pane.store.train.last
     assert last is not None
-    pane.store.train.append(last[0] + 1, last[1])  # or it would see that nothing changed
+    pane.store.train.append(last[0] + 1, last[1])  # a chart that has not changed is not drawn
     began = time.perf_counter()
     pane._draw()
     for y in range(pane.view.size.height):
@@ -110,7 +110,7 @@ def draw(pane: ChartPane) -> float:
 
 
 def shortened(folder: Path, steps: int) -> Path:
-    """The beginning of a run, in a folder of its own."""
+    """Copy the beginning of a run to a folder of its own."""
     short = Path(tempfile.mkdtemp()) / "short"
     short.mkdir()
     with (folder / "journal.jsonl").open("rb") as lines, (short / "journal.jsonl").open("wb") as out:
@@ -123,7 +123,7 @@ def shortened(folder: Path, steps: int) -> Path:
 
 
 def attach(folder: Path) -> float:
-    """Seconds from the start of `fllm-tui attach` until its status line is of the run's last step."""
+    """Return the seconds from the start of `fllm-tui attach` until its status line shows the run's last step."""
     step = f"{newest(folder / 'journal.jsonl'):,}".replace(",", "")
     terminal = Terminal([CONSOLE, "attach", str(folder)])
     seconds = terminal.see(lambda screen: step in screen.split("\n")[0].replace(",", ""))

@@ -1,4 +1,4 @@
-"""How soon the console is there: first paint beside an empty Textual app's, and F5 to the first step.
+"""Measure the console's first paint against an empty Textual app's, and the time from F5 to the first step.
 
 python tests/benchmarks/startup.py [--rounds 5]
 """

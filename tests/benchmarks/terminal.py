@@ -1,4 +1,4 @@
-"""A program in a pseudo-terminal, for the benchmarks: start it, read its screen, press keys, ask for its CPU time."""
+"""Run a program in a pseudo-terminal: read its screen, press keys, measure its CPU time and memory."""
 
 import fcntl
 import os
@@ -16,21 +16,25 @@ import pyte
 
 
 class Terminal:
-    """Runs `command`; `screen` is what a person would see, kept up to date by a thread."""
+    """A terminal that runs `command`. A thread keeps `screen`, the text on it, up to date."""
 
     def __init__(self, command: Sequence[str], columns: int = 120, rows: int = 36) -> None:
         self.started = time.perf_counter()
         self._status: int | None = None
-        self.bytes = b""  # everything that was written to the terminal
+        self.bytes = b""  # everything that the program has written
         self._screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self._screen)
         self.pid, self._file = pty.fork()
         if self.pid == 0:
-            # not the process's own environment: readline, where it was imported, has put a size of its own there
-            mine = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
-            mine.update(TERM="xterm-256color", COLORTERM="truecolor")
-            fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))  # before anybody asks
-            os.execvpe(command[0], list(command), mine)
+            # COLUMNS and LINES: if readline was imported, it has set them to the size of another terminal
+            environment = {
+                name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")
+            }
+            environment.update(TERM="xterm-256color", COLORTERM="truecolor")
+            fcntl.ioctl(
+                0, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0)
+            )  # before the program asks for it
+            os.execvpe(command[0], list(command), environment)
         threading.Thread(target=self._read, daemon=True).start()
 
     @property
@@ -41,7 +45,7 @@ class Terminal:
         os.write(self._file, keys.encode())
 
     def see(self, shown: str | Callable[[str], bool], patience: float = 60.0) -> float:
-        """Wait until `shown` is on the screen; seconds since the start of the program."""
+        """Wait until `shown` is on the screen; return the seconds since the start of the program."""
         found = shown if callable(shown) else lambda screen: shown in screen
         begun = time.perf_counter()
         while not found(self.screen):
@@ -51,12 +55,12 @@ class Terminal:
         return time.perf_counter() - self.started
 
     def cpu_seconds(self) -> float:
-        """User and system time of the process itself, its children left out (Linux)."""
+        """Return the user and system time of the process without its children (Linux)."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def memory(self) -> int:
-        """Resident bytes of the process (Linux)."""
+        """Return the resident memory of the process in bytes (Linux)."""
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     def kill(self) -> None:
@@ -64,20 +68,20 @@ class Terminal:
         self.status()
 
     def status(self) -> int:
-        """Wait for the end of the program; its exit status, or minus the signal that ended it."""
+        """Wait for the end of the program; return its exit status, or minus the signal that killed it."""
         deadline = time.monotonic() + 60
         while self._status is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
                 self._status = os.waitstatus_to_exitcode(status)
             elif time.monotonic() > deadline:
-                raise TimeoutError(f"it does not end:\n{self.screen}")
+                raise TimeoutError(f"the program does not end:\n{self.screen}")
             else:
                 time.sleep(0.02)
         return self._status
 
     def end(self) -> None:
-        """Kill what still runs."""
+        """Kill the program if it still runs."""
         if self._status is None:
             self.kill()
 

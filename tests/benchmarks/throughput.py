@@ -1,10 +1,11 @@
-"""Training speed, tokens a second, beside transformers' GPT-2 of the same shape; paired in one process.
+"""Measure training in tokens per second, against transformers' GPT-2 of the same shape in the same process.
 
     python tests/benchmarks/throughput.py [tiny|small|medium] [--rounds 10] [--compile]
 
-Each round times a few steps of each, one after the other, on the same random text; the ratio is the median over the
-rounds. Ours is the whole step of `fundamentallm` with its default optimizer; theirs is the forward and backward pass of
-`GPT2LMHeadModel` with dropout 0.1, clipping, and torch's fused AdamW. With `--compile` ours is measured compiled, too.
+Each round times a few steps of each model on the same random text, one after the other; the ratio is the median over
+the rounds. Ours is the complete step of `fundamentallm` with its default optimizer; theirs is the forward and backward
+pass of `GPT2LMHeadModel` with dropout 0.1, clipping, and PyTorch's fused AdamW. `--compile` measures our compiled step,
+too.
 """
 
 import argparse
@@ -30,8 +31,8 @@ VOCABULARY = "".join(chr(code) for code in range(33, 98))
 
 
 def corpus_of(config: Config) -> tuple[Corpus, Tokenizer]:
-    dice = torch.Generator().manual_seed(0)
-    text = "".join(VOCABULARY[i] for i in torch.randint(len(VOCABULARY), (100_000,), generator=dice).tolist())
+    rng = torch.Generator().manual_seed(0)
+    text = "".join(VOCABULARY[i] for i in torch.randint(len(VOCABULARY), (100_000,), generator=rng).tolist())
     tokenizer = Tokenizer.fit(text)
     return Corpus([text], tokenizer, config, torch.device("cpu")), tokenizer
 
@@ -77,8 +78,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("preset", nargs="?", default="tiny")
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--steps", type=int, default=3, help="steps of each a round")
-    parser.add_argument("--compile", action="store_true", help="also ours, compiled")
+    parser.add_argument("--steps", type=int, default=3, help="steps of each model per round")
+    parser.add_argument("--compile", action="store_true", help="measure our compiled step, too")
     options = parser.parse_args()
     config = resolve(load_preset(options.preset).layer, flags_layer({"mixed_precision": False, "dropout": 0.1}))
     corpus, tokenizer = corpus_of(config)
