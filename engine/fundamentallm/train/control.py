@@ -191,13 +191,9 @@ class Control:
             raise UserError(f"the prompt has {len(command.prompt):,} characters; {MAX_PROMPT_CHARS:,} are the most")
         state = self._trainer.state
         prompt = state.tokenizer.encode_prompt(command.prompt)
-        options = replace(
-            command,
-            max_tokens=min(command.max_tokens, MAX_SAMPLE_TOKENS),
-            temperature=max(0.0, command.temperature),
-            top_k=max(0, command.top_k),
-            num_samples=1,
-        )
+        max_tokens, temperature = min(command.max_tokens, MAX_SAMPLE_TOKENS), max(0.0, command.temperature)
+        top_k = max(0, command.top_k)
+        options = replace(command, max_tokens=max_tokens, temperature=temperature, top_k=top_k, num_samples=1)
         text, probabilities, piece_began = "", [], time.monotonic()
         for tokens, probability in stream(state.model, prompt, options):
             text += state.tokenizer.decode(tokens)

@@ -7,8 +7,7 @@
 """
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
@@ -198,10 +197,14 @@ def build_state(spec: RunSpec) -> TrainState:
     tokenizer = Tokenizer.fit("".join(documents)) if saved is None else saved.tokenizer()
 
     # The model and its optimizer, new ones at first.
-    with _enough_memory(config, len(tokenizer)):
+    try:
         corpus = Corpus(documents, tokenizer, config, device)
         model = Transformer(config, len(tokenizer)).to(device)
         optimizer = Optimizer(model, config.optimizer)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(f"out of memory: {advise_out_of_memory(config, len(tokenizer))}") from None
     precision = Precision(device, config.mixed_precision)
     state = TrainState(config, Counters(), tokenizer, corpus, model, optimizer, device, precision)
     state.compiled = config.compile == "always"  # auto does not: nobody has measured where it pays
@@ -214,7 +217,7 @@ def build_state(spec: RunSpec) -> TrainState:
     if saved is not None and source is not None:
         if "compile" not in changed:
             state.compiled = saved.compiled  # compiled code computes other bits
-        _restore(state, saved, source)
+        _restore(state, saved)
         if config.epochs < state.epoch:
             raise UserError(
                 f"--epochs {config.epochs}: {source} is in epoch {state.epoch} already; that is the smallest total"
@@ -228,27 +231,10 @@ def build_state(spec: RunSpec) -> TrainState:
     return state
 
 
-@contextmanager
-def _enough_memory(config: Config, vocab_size: int) -> Iterator[None]:
-    """
-    Raises:
-        UserError: what is made within does not fit into memory; says what would.
-    """
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise UserError(f"out of memory: {advise_out_of_memory(config, vocab_size)}") from None
-
-
-def _restore(state: TrainState, saved: Checkpoint, source: Path) -> None:
+def _restore(state: TrainState, saved: Checkpoint) -> None:
     """Take weights, optimizer and counters from a checkpoint; warn of what makes the same steps give other bits."""
-    try:
-        state.model.load_state_dict(saved.model)
-        state.optimizer.load_state_dict(saved.optimizer)
-    except (RuntimeError, KeyError):
-        raise UserError(f"{source}: its weights do not fit its configuration; it was changed by hand") from None
+    state.model.load_state_dict(saved.model)
+    state.optimizer.load_state_dict(saved.optimizer)
     state.counters = saved.progress()
     if saved.threads <= (os.cpu_count() or 1):
         torch.set_num_threads(saved.threads)  # the number of threads changes the bits of a matrix product

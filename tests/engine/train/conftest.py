@@ -1,4 +1,4 @@
-"""What the tests of training share."""
+"""What the tests of training share: types of fixtures, forged checkpoints, a disk that is full."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -8,15 +8,28 @@ from typing import Any
 import pytest
 import torch
 
+from fundamentallm.config.config import Config
 from fundamentallm.errors import UserError
 from fundamentallm.run.journal import Journal
 from fundamentallm.train import trainer
 from fundamentallm.train.checkpoint import FORMAT, Checkpoint, load
 from fundamentallm.train.state import TrainState
 
+Train = Callable[..., Any]
+Small = Callable[..., Config]
+Build = Callable[..., TrainState]
+Equal = Callable[..., bool]
+Judged = Callable[[Sequence[float]], None]
+Full = Callable[[Callable[[], Any]], None]
+
+
+def counters_of(path: Path) -> dict[str, Any]:
+    """The counters in a checkpoint, but those that two runs with the same bits may have different."""
+    return {**load(path).counters, "seconds": 0, "said": 0}
+
 
 @pytest.fixture
-def judged(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[float]], None]:
+def judged(monkeypatch: pytest.MonkeyPatch) -> Judged:
     """Make the validation losses these, in this order."""
     real = trainer.evaluate
 
@@ -28,7 +41,7 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[float]], None]
 
 
 @pytest.fixture
-def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], None]:
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Full:
     """Let the disk refuse the journal while a condition holds."""
 
     def set_condition(is_full: Callable[[], Any]) -> None:

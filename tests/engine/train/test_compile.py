@@ -8,27 +8,22 @@ from typing import Any
 import pytest
 import torch
 
-from fundamentallm.config.config import Config
 from fundamentallm.run import events
 from fundamentallm.run.commands import Stop
 from fundamentallm.train.checkpoint import load
 from fundamentallm.train.checkpoint import save as save_checkpoint
-from fundamentallm.train.state import TrainState
+from tests.engine.train.conftest import Build, Equal, Small, Train
 
 needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler")
 
 
 @pytest.mark.parametrize(("compile", "compiled"), [("auto", False), ("always", True), ("never", False)])
-def test_only_those_who_ask_for_it_get_a_compiled_model(
-    build: Callable[..., TrainState], compile: str, compiled: bool
-) -> None:
+def test_only_those_who_ask_for_it_get_a_compiled_model(build: Build, compile: str, compiled: bool) -> None:
     assert build(compile=compile).compiled is compiled
 
 
 @needs_compiler
-def test_a_compiled_run_that_was_stopped_goes_on_to_the_same_bits(
-    train: Callable[..., Any], small: Callable[..., Config], equal: Callable[..., bool]
-) -> None:
+def test_a_compiled_run_that_was_stopped_goes_on_to_the_same_bits(train: Train, small: Small, equal: Equal) -> None:
     config = small(compile="always", dropout=0.2, accumulation_steps=2, batch_size=4)
     plain, whole = train(replace(config, compile="never"), "plain"), train(config, "whole")
     assert [event.phase for event in whole.of(events.Phase)][:4] == ["saving", "loading", "compiling", "training"]
@@ -59,9 +54,9 @@ def lies(loss: Callable[..., torch.Tensor], **_: Any) -> Any:
 
 @pytest.mark.parametrize(("compiler", "why"), [(refuses, "no C++ compiler was found"), (lies, "computed ")])
 def test_code_that_cannot_be_made_or_is_wrong_is_not_used(
-    train: Callable[..., Any],
-    small: Callable[..., Config],
-    equal: Callable[..., bool],
+    train: Train,
+    small: Small,
+    equal: Equal,
     monkeypatch: pytest.MonkeyPatch,
     compiler: Any,
     why: str,
@@ -87,7 +82,7 @@ class OldOptions:
 
 
 def test_it_asks_for_no_option_that_the_oldest_torch_lacks(
-    train: Callable[..., Any], small: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+    train: Train, small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "compile", lambda loss, **_: loss)
     monkeypatch.setattr(torch._dynamo, "config", OldOptions())

@@ -1,12 +1,9 @@
 """The best state, and a run that ends because nothing was gained."""
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from fundamentallm.config.config import Config
 from fundamentallm.run import events
 from fundamentallm.run.commands import Stop
 from fundamentallm.run.journal import read_journal
@@ -16,10 +13,7 @@ from fundamentallm.train.checkpoint import Checkpoint, load
 from fundamentallm.train.checkpoint import save as save_checkpoint
 from fundamentallm.train.trainer import Trainer
 from tests.engine.seen import EPOCH, notices
-
-Train = Callable[..., Any]
-Small = Callable[..., Config]
-Judged = Callable[[Sequence[float]], None]
+from tests.engine.train.conftest import Judged, Small, Train
 
 
 def test_a_best_that_a_kill_kept_from_its_name_gets_it_and_keeps_it(train: Train, small: Small, judged: Judged) -> None:

@@ -3,7 +3,6 @@
 import errno
 import math
 import os
-from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import pytest
 import torch
 
 from fundamentallm.cli import main
-from fundamentallm.config.config import Config
 from fundamentallm.config.files import to_yaml
 from fundamentallm.run import events, journal
 from fundamentallm.run.commands import Command, Stop
@@ -22,9 +20,7 @@ from fundamentallm.train import step, trainer
 from fundamentallm.train.checkpoint import load
 from fundamentallm.train.step import StepResult, TrainStep
 from tests.engine.seen import files
-
-Train = Callable[..., Any]
-Small = Callable[..., Config]
+from tests.engine.train.conftest import Equal, Small, Train
 
 
 def backward_raises(monkeypatch: pytest.MonkeyPatch, error: Exception, at: int = 0) -> None:
@@ -40,7 +36,7 @@ def backward_raises(monkeypatch: pytest.MonkeyPatch, error: Exception, at: int =
 
 
 def test_a_loss_that_turns_nan_fails_the_run_and_leaves_finite_weights(
-    train: Train, small: Small, monkeypatch: pytest.MonkeyPatch, equal: Callable[..., bool]
+    train: Train, small: Small, monkeypatch: pytest.MonkeyPatch, equal: Equal
 ) -> None:
     plain = train(small(), "plain", {10: [Stop()]})
     real, calls = step.F.cross_entropy, count(1)

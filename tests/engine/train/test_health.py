@@ -1,6 +1,6 @@
 """What the curves of a run mean, and what to try."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from math import log
 from typing import Any
@@ -16,12 +16,10 @@ from fundamentallm.run.journal import read_journal
 from fundamentallm.train.health import advise_not_finite, advise_out_of_memory, new_verdicts
 from fundamentallm.train.step import NotFinite, TrainStep
 from tests.engine.seen import EPOCH
+from tests.engine.train.conftest import Judged, Small, Train
 
 VOCAB_SIZE = 65
 Losses = Sequence[tuple[float, float]]
-Train = Callable[..., Any]
-Small = Callable[..., Config]
-Judged = Callable[[Sequence[float]], None]
 
 
 def verdicts(losses: Losses, epoch_ended: bool = True, **changes: Any) -> list[list[str]]:

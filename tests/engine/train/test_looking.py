@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from fundamentallm.config.config import Config
 from fundamentallm.config.files import to_yaml
 from fundamentallm.process.session import AttachedRun, WorkerRun
 from fundamentallm.run import events
@@ -17,37 +16,30 @@ from fundamentallm.run.commands import Command, Pause, Resume, Sample, Save
 from fundamentallm.run.journal import read_journal
 from fundamentallm.run.locks import is_held
 from fundamentallm.run.spec import RunSpec
-from fundamentallm.train.checkpoint import load
+from fundamentallm.train.checkpoint import Checkpoint, load
 from tests.conftest import PATIENCE, until
-from tests.engine.seen import EPOCH
+from tests.engine.seen import EPOCH, steps_in
+from tests.engine.train.conftest import Equal, Small, Train, counters_of
 
 SETTINGS: dict[str, Any] = {"dropout": 0.2, "augment": "casing=0.1", "accumulation_steps": 2, "batch_size": 4}
 
 
-def final(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    saved = load(folder / "final_model.pt")
-    assert saved.progress().step == 2 * EPOCH
-    return saved.model, saved.optimizer, {**saved.counters, "seconds": 0, "said": 0}
-
-
-def losses(folder: Path) -> dict[int, float]:
-    said = [event for event in read_journal(folder) if isinstance(event, events.Progress)]
-    pairs = [pair for event in said for pair in zip(event.step, event.train_loss, strict=True)]
-    assert len(dict(pairs)) == len(pairs) == 2 * EPOCH
-    return dict(pairs)
+def ends(folder: Path) -> tuple[Checkpoint, dict[str, Any]]:
+    return load(folder / "final_model.pt"), counters_of(folder / "final_model.pt")
 
 
 @pytest.fixture
-def same(train: Callable[..., Any], small: Callable[..., Config], equal: Callable[..., bool]) -> Callable[..., None]:
+def same(train: Train, small: Small, equal: Equal) -> Callable[..., None]:
     """Asserts that a run came to the same as one that nobody looked at."""
     plain = train(small(**SETTINGS), "plain").folder
 
     def check(folder: Path, *, gains: bool = True) -> None:
-        ours, theirs = final(folder), final(plain)
-        assert equal(ours[0], theirs[0]) and equal(ours[1], theirs[1])
+        (ours, our_counters), (theirs, their_counters) = ends(folder), ends(plain)
+        assert equal(ours.model, theirs.model) and equal(ours.optimizer, theirs.optimizer)
         if gains:  # which evaluation was the best depends on how many there are
-            assert ours[2] == theirs[2]
-        assert losses(folder) == losses(plain)
+            assert our_counters == their_counters
+        assert our_counters["step"] == 2 * EPOCH == len(steps_in(folder))
+        assert steps_in(folder) == steps_in(plain)
 
     return check
 
@@ -69,7 +61,7 @@ LOOKS: dict[str, tuple[dict[str, Any], dict[int, list[Command]]]] = {
 
 @pytest.mark.parametrize("look", LOOKS)
 def test_a_run_that_is_looked_at_comes_to_the_same_bits(
-    train: Callable[..., Any], small: Callable[..., Config], same: Callable[..., None], tmp_path: Path, look: str
+    train: Train, small: Small, same: Callable[..., None], tmp_path: Path, look: str
 ) -> None:
     settings, script = LOOKS[look]
     changes = {**SETTINGS, **settings, **({"log_dir": str(tmp_path / "logs")} if "tensorboard" in settings else {})}
@@ -79,9 +71,7 @@ def test_a_run_that_is_looked_at_comes_to_the_same_bits(
     same(ran.folder, gains="eval_every" not in settings)
 
 
-def test_standing_still_for_real_changes_nothing(
-    train: Callable[..., Any], small: Callable[..., Config], same: Callable[..., None]
-) -> None:
+def test_standing_still_for_real_changes_nothing(train: Train, small: Small, same: Callable[..., None]) -> None:
     left: list[list[Command]] = [[Pause()], [], [], list(SAMPLES), [], [Resume()], [Pause()], [Save()], [Resume()]]
     ran = train(small(**SETTINGS), "slow", script=lambda run: left.pop(0) if run.state.step >= 3 and left else [])
     assert [event.phase for event in ran.of(events.Phase)].count("paused") >= 2 and not left
@@ -92,7 +82,7 @@ def test_standing_still_for_real_changes_nothing(
 
 
 @pytest.fixture
-def start(tmp_path: Path, small: Callable[..., Config]) -> Iterator[Callable[..., WorkerRun]]:
+def start(tmp_path: Path, small: Small) -> Iterator[Callable[..., WorkerRun]]:
     started: list[WorkerRun] = []
 
     def go(**settings: Any) -> WorkerRun:
@@ -109,18 +99,18 @@ def ended(folder: Path) -> bool:
     return (folder / "final_model.pt").exists() and not is_held(folder)
 
 
-def test_a_console_that_hears_everything_and_one_that_never_reads_change_nothing(
+def test_a_console_that_reads_everything_and_one_that_never_reads_change_nothing(
     start: Callable[..., WorkerRun], same: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = start()
-    heard: list[events.Event] = []
-    while not (heard and isinstance(heard[-1], events.Finished)):
-        heard += session.events(0.1)
-    assert heard == list(read_journal(tmp_path / "run"))
+    seen: list[events.Event] = []
+    while not (seen and isinstance(seen[-1], events.Finished)):
+        seen += session.events(0.1)
+    assert seen == list(read_journal(tmp_path / "run"))
     same(tmp_path / "run")
     session.close()
     assert session.wait(PATIENCE)
-    (tmp_path / "run").rename(tmp_path / "heard")
+    (tmp_path / "run").rename(tmp_path / "watched")
 
     monkeypatch.setattr("fundamentallm.process.session.QUEUE_SIZE", 2)
     session = start(save_every=1)
@@ -136,26 +126,26 @@ def test_two_attached_consoles_that_sample_save_and_pause_change_nothing(
     folder = tmp_path / "run"
     session.send(Pause())  # held at its first step until both are there
     until(lambda: any(isinstance(event, events.Answered) for event in read_journal(folder)))
-    stories: list[list[events.Event]] = [[], []]
-    all_said = threading.Barrier(2)
+    received: list[list[events.Event]] = [[], []]
+    all_sent = threading.Barrier(2)
 
     def watch(n: int) -> None:
         console = AttachedRun(folder)
         for command in (Sample(prompt="the ", max_tokens=20, seed=n), Save(), Pause(), Sample(prompt="", max_tokens=3)):
             console.send(command)
-        all_said.wait(PATIENCE)
+        all_sent.wait(PATIENCE)
         if n == 0:
             console.send(Resume())
-        while not (stories[n] and isinstance(stories[n][-1], events.Finished)):
-            stories[n] += console.events(0.1)
+        while not (received[n] and isinstance(received[n][-1], events.Finished)):
+            received[n] += console.events(0.1)
 
     consoles = [threading.Thread(target=watch, args=(n,), daemon=True) for n in (0, 1)]
     for console in consoles:
         console.start()
     for console in consoles:
         console.join(PATIENCE)
-    assert stories[0] == stories[1] == list(read_journal(folder))
-    answers = [event for event in stories[0] if isinstance(event, events.Answered)]
+    assert received[0] == received[1] == list(read_journal(folder))
+    answers = [event for event in received[0] if isinstance(event, events.Answered)]
     assert len(answers) == 1 + 2 * 4 + 1 and all(event.ok for event in answers)
     same(folder)
 
@@ -170,16 +160,16 @@ from fundamentallm.process.session import WorkerRun
 
 if __name__ == "__main__":
     session = WorkerRun(RunSpec(resolve(load_config(Path(sys.argv[1]))), Path(sys.argv[2])))
-    heard = 0
+    count = 0
     while True:
         for event in session.events(0.05):
-            heard += 1
-            if heard == 8: print("enough", flush=True)
+            count += 1
+            if count == 8: print("enough", flush=True)
 """
 
 
 def test_a_console_that_dies_changes_nothing(
-    small: Callable[..., Config], same: Callable[..., None], tmp_path: Path, kill_leftovers: None
+    small: Small, same: Callable[..., None], tmp_path: Path, kill_leftovers: None
 ) -> None:
     (tmp_path / "console.py").write_text(CONSOLE)
     (tmp_path / "settings.yaml").write_text(to_yaml(small(**SETTINGS)))

@@ -1,4 +1,4 @@
-"""What becomes of a run whose console is killed, leaves, or was lost while it stood still: real processes."""
+"""What a run does when its console is killed, detaches, or is lost while the run is paused: real processes."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fundamentallm.config.config import Config, to_dict
+from fundamentallm.config.config import to_dict
 from fundamentallm.process.session import AttachedRun
 from fundamentallm.run import events
 from fundamentallm.run.commands import Pause, Resume, Set, Stop
@@ -18,6 +18,7 @@ from fundamentallm.run.journal import read_journal
 from fundamentallm.run.locks import RunLock, is_held
 from fundamentallm.train.checkpoint import load
 from tests.conftest import journal_events, until
+from tests.engine.train.conftest import Small
 
 LONG = 200_000  # epochs: it ends only when it is told to
 
@@ -62,17 +63,17 @@ class Console:
         self._process.kill()
         self._process.wait()
 
-    def told(self, kind: type) -> list[Any]:
+    def events(self, kind: type) -> list[Any]:
         return journal_events(self.folder, kind)
 
     def trains(self) -> None:
-        at = self.told(events.Progress)[-1].step[-1]
-        until(lambda: self.told(events.Progress)[-1].step[-1] > at + 20)
+        at = self.events(events.Progress)[-1].step[-1]
+        until(lambda: self.events(events.Progress)[-1].step[-1] > at + 20)
 
     def stops(self) -> None:
         """Wait for an end that was saved."""
         until(lambda: not is_held(self.folder))
-        (finished,) = self.told(events.Finished)
+        (finished,) = self.events(events.Finished)
         assert finished.reason == "stopped" and not finished.unsaved
         assert load(self.folder / "last.pt").progress().step == finished.step
         RunLock(self.folder).release()
@@ -80,7 +81,7 @@ class Console:
 
 @pytest.fixture
 def console(
-    tmp_path: Path, small: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, kill_leftovers: None
+    tmp_path: Path, small: Small, monkeypatch: pytest.MonkeyPatch, kill_leftovers: None
 ) -> Callable[..., Console]:
     (tmp_path / "console.py").write_text(CONSOLE)
 
@@ -97,60 +98,48 @@ def console(
     return go
 
 
-def test_continue_goes_on_and_can_be_told_to_stop(console: Callable[..., Console]) -> None:
-    it = console(epochs=LONG, on_console_loss="continue")
-    it.kill()
-    it.trains()
-    AttachedRun(it.folder).send(Stop(who="ada"))
-    it.stops()
-    assert [(answer.command, answer.who) for answer in it.told(events.Answered)] == [("stop", "ada")]
-
-
-def test_stop_saves_and_ends_and_says_why(console: Callable[..., Console]) -> None:
-    it = console(epochs=LONG, on_console_loss="stop")
-    it.kill()
-    it.stops()
-    assert [(answer.command, answer.who) for answer in it.told(events.Answered)] == [("stop", "its lost console")]
-    assert not (it.folder / "final_model.pt").exists()
-
-
-def test_what_is_to_happen_can_be_changed_while_it_trains(console: Callable[..., Console]) -> None:
-    it = console(epochs=LONG)
-    it.do("ask(Set(setting='on_console_loss', value='stop'))")
-    it.kill()
-    it.stops()
-
-
-def test_to_go_is_not_to_be_lost(console: Callable[..., Console]) -> None:
-    """ctrl+q, "leave it running": the console says so before it goes."""
-    it = console(epochs=LONG, on_console_loss="stop")
-    it.do("session.close()")
-    it.kill()
-    it.trains()
-
-
-def test_a_run_that_stands_still_ends_with_its_console(console: Callable[..., Console]) -> None:
-    it = console(epochs=LONG)
-    it.do("ask(Pause())")
-    until(lambda: it.told(events.Phase)[-1].phase == "paused")
-    at = it.told(events.Phase)[-1].step
-    it.kill()
-    it.stops()
-    assert it.told(events.Finished)[0].step == at
+@pytest.mark.parametrize(
+    ("settings", "act", "continues"),
+    [
+        ({"on_console_loss": "continue"}, "pass", True),
+        ({"on_console_loss": "stop"}, "pass", False),
+        ({}, "ask(Set(setting='on_console_loss', value='stop'))", False),  # it can be changed while the run trains
+        ({"on_console_loss": "stop"}, "session.close()", True),  # detaching on purpose does not count as losing it
+        ({}, "ask(Pause())", False),  # a paused run would wait forever
+    ],
+)
+def test_a_run_that_loses_its_console_continues_or_saves_and_ends(
+    console: Callable[..., Console], settings: dict[str, Any], act: str, continues: bool
+) -> None:
+    run = console(epochs=LONG, **settings)
+    run.do(act)
+    if "Pause" in act:
+        until(lambda: run.events(events.Phase)[-1].phase == "paused")
+        at = run.events(events.Phase)[-1].step
+    run.kill()
+    if continues:
+        run.trains()
+        AttachedRun(run.folder).send(Stop(who="ada"))
+    run.stops()
+    stops = [answer.who for answer in run.events(events.Answered) if answer.command == "stop"]
+    assert stops == ["ada" if continues else "its lost console"]
+    assert not (run.folder / "final_model.pt").exists()
+    if "Pause" in act:
+        assert run.events(events.Finished)[0].step == at
 
 
 def test_a_run_that_lost_its_console_can_be_paused_by_others_and_stays_paused(console: Callable[..., Console]) -> None:
-    it = console(epochs=LONG)
-    it.kill()
-    it.trains()
-    ada = AttachedRun(it.folder)
+    run = console(epochs=LONG)
+    run.kill()
+    run.trains()
+    ada = AttachedRun(run.folder)
     ada.send(Set(setting="learning_rate", value=0.001))
     ada.send(Pause())
-    until(lambda: it.told(events.Phase)[-1].phase == "paused")
-    at, told = it.told(events.Phase)[-1].step, list(read_journal(it.folder))
+    until(lambda: run.events(events.Phase)[-1].phase == "paused")
+    at, journal = run.events(events.Phase)[-1].step, list(read_journal(run.folder))
     time.sleep(0.5)  # some looks at whether the console is there
-    assert list(read_journal(it.folder)) == told and is_held(it.folder)
+    assert list(read_journal(run.folder)) == journal and is_held(run.folder)
     ada.send(Resume())
-    until(lambda: it.told(events.Progress)[-1].step[-1] > at)
+    until(lambda: run.events(events.Progress)[-1].step[-1] > at)
     ada.send(Stop())
-    it.stops()
+    run.stops()

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from fundamentallm.config.config import Config
 from fundamentallm.run import events
 from fundamentallm.run.commands import NAMES, CancelSample, Command, Pause, Resume, Sample, Save, Set, Stop
 from fundamentallm.run.journal import read_journal
@@ -15,10 +14,7 @@ from fundamentallm.train import control
 from fundamentallm.train.checkpoint import load
 from fundamentallm.train.trainer import Trainer
 from tests.engine.seen import EPOCH, files
-
-Train = Callable[..., Any]
-Small = Callable[..., Config]
-Full = Callable[[Callable[[], Any]], None]
+from tests.engine.train.conftest import Full, Small, Train
 
 
 def answers(ran: Any) -> dict[str, tuple[str, bool, str]]:

@@ -5,27 +5,26 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from fundamentallm.config.config import Config, to_dict
+from fundamentallm.config.config import to_dict
 from fundamentallm.run import events
 from fundamentallm.run.commands import Sample
 from fundamentallm.run.journal import read_journal
 from fundamentallm.run.locks import RunLock
 from fundamentallm.run.spec import RunSpec
-from fundamentallm.train import checkpoint, device, trainer
-from fundamentallm.train import control as sampler
+from fundamentallm.train import checkpoint, control, device, trainer
 from fundamentallm.train.checkpoint import load
 from fundamentallm.train.optimizer import Optimizer
 from fundamentallm.train.step import TrainStep
 from tests.engine.seen import EPOCH
+from tests.engine.train.conftest import Equal, Small, Train, counters_of
 
-Train = Callable[..., Any]
-Small = Callable[..., Config]
 ADVICE = re.compile(r"this run needs about \d+ MiB; less: --batch-size 4 --accumulation-steps 2 \(about \d+ MiB\), .*")
 KINDS: dict[str, Exception] = {
     "cpu": RuntimeError("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you "
@@ -37,85 +36,73 @@ KINDS: dict[str, Exception] = {
 }  # fmt: skip
 
 
-def breaks(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, call: int, error: Exception, *, once: bool) -> None:
-    """Memory runs out in the n-th call of a function, counted from 1; if not `once`, in those after it too."""
-    real, calls = getattr(owner, name), [0]
-
-    def tight(*arguments: Any, **named: Any) -> Any:
-        calls[0] += 1
-        if calls[0] == call or (calls[0] > call and not once):
-            raise error
-        return real(*arguments, **named)
-
-    monkeypatch.setattr(owner, name, tight)
+Breaks = Callable[..., None]
 
 
-def assert_goes_on(
-    train: Train, small: Small, equal: Callable[..., bool], monkeypatch: pytest.MonkeyPatch, ran: Any, saved: int
-) -> None:
-    """The run failed with the usual words, what was saved is of this step, and it leads to the same end."""
-    failed = ran.result
-    assert isinstance(failed, events.Failed) and isinstance(ran.said[-1], events.Failed)
-    assert failed.error == "out of memory" and ADVICE.fullmatch(failed.advice), failed
-    assert failed.saved == "last.pt" and load(ran.folder / "last.pt").progress().step == saved
-    monkeypatch.undo()
-    again = train(small(), resume_from=ran.folder / "last.pt")
-    plain = train(small(), "plain")
-    assert equal(again.weights, plain.weights) and again.losses == {n: plain.losses[n] for n in again.losses}
-    told = [event.val_loss for event in (*ran.of(events.Evaluated), *again.of(events.Evaluated))]
-    assert told == [event.val_loss for event in plain.of(events.Evaluated)]
+@pytest.fixture
+def breaks(monkeypatch: pytest.MonkeyPatch) -> Breaks:
+    """Let memory run out in the n-th call of a function, counted from 1, and only there."""
+
+    def set_error(owner: Any, name: str, call: int, error: Exception) -> None:
+        real, calls = getattr(owner, name), count(1)
+
+        def tight(*arguments: Any, **named: Any) -> Any:
+            if next(calls) == call:
+                raise error
+            return real(*arguments, **named)
+
+        monkeypatch.setattr(owner, name, tight)
+
+    return set_error
 
 
 # ---- in this process ----
 
+PLACES: dict[str, tuple[Any, str, int, int]] = {  # a function, which of its calls, and the step that is saved then
+    "a step": (TrainStep, "backward", 8, 7),
+    "the first evaluation": (trainer, "evaluate", 1, EPOCH),
+    "the last evaluation": (trainer, "evaluate", 2, 2 * EPOCH),
+    "the midst of an update": (Optimizer, "_step_muon", 23, 20),  # half of the weights have moved: nothing is saved
+}
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_at_a_step(
-    train: Train, small: Small, equal: Callable[..., bool], monkeypatch: pytest.MonkeyPatch, kind: str
+
+@pytest.mark.parametrize(
+    ("place", "kind"), [*(("a step", kind) for kind in KINDS), *((place, "cpu") for place in PLACES)]
+)
+def test_a_run_fails_with_advice_and_resumes_to_the_same_end(
+    train: Train, small: Small, equal: Equal, breaks: Breaks, place: str, kind: str
 ) -> None:
-    breaks(monkeypatch, TrainStep, "backward", 8, KINDS[kind], once=True)
-    assert_goes_on(train, small, equal, monkeypatch, train(small()), 7)
+    owner, name, call, saved = PLACES[place]
+    breaks(owner, name, call, KINDS[kind])
+    ran = train(small(save_every=5))
+    failed = ran.result
+    assert isinstance(failed, events.Failed) and isinstance(ran.said[-1], events.Failed)
+    assert failed.error == "out of memory" and ADVICE.fullmatch(failed.advice), failed
+    assert failed.saved == "last.pt" and load(ran.folder / "last.pt").progress().step == saved
+    assert not (ran.folder / "final_model.pt").exists()
+    again, plain = train(small(), resume_from=ran.folder / "last.pt"), train(small(), "plain")
+    assert equal(again.weights, plain.weights) and again.losses == {n: plain.losses[n] for n in again.losses}
+    measured = [event.val_loss for event in (*ran.of(events.Evaluated), *again.of(events.Evaluated))]
+    assert measured == [event.val_loss for event in plain.of(events.Evaluated)]
 
 
-@pytest.mark.parametrize("kind", ["cpu", "cuda"])
-@pytest.mark.parametrize("epoch", [1, 2])
-def test_at_an_evaluation(
-    train: Train, small: Small, equal: Callable[..., bool], monkeypatch: pytest.MonkeyPatch, kind: str, epoch: int
+def test_the_same_command_makes_up_for_the_last_evaluation(
+    train: Train, small: Small, equal: Equal, breaks: Breaks
 ) -> None:
-    breaks(monkeypatch, trainer, "evaluate", epoch, KINDS[kind], once=True)
-    assert_goes_on(train, small, equal, monkeypatch, train(small()), epoch * EPOCH)
-
-
-def test_at_the_last_evaluation_the_same_command_makes_good_what_is_owed(
-    train: Train, small: Small, equal: Callable[..., bool], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    breaks(monkeypatch, trainer, "evaluate", 2, KINDS["cpu"], once=True)
+    breaks(trainer, "evaluate", 2, KINDS["cpu"])
     ran = train(small())
-    assert isinstance(ran.result, events.Failed) and not (ran.folder / "final_model.pt").exists()
     again = trainer.Trainer(RunSpec(small(), ran.folder, auto=True), lambda _: None, lambda: ())
     end = again.run()
     again.close()
     plain = train(small(), "plain")
     assert isinstance(end, events.Finished) and (end.reason, end.val_loss) == ("completed", plain.result.val_loss)
-    ours, theirs = load(ran.folder / "final_model.pt"), load(plain.folder / "final_model.pt")
-    assert equal(ours.model, theirs.model) and equal(ours.optimizer, theirs.optimizer)
-    assert {**ours.counters, "seconds": 0, "said": 0} == {**theirs.counters, "seconds": 0, "said": 0}
+    ours, theirs = ran.folder / "final_model.pt", plain.folder / "final_model.pt"
+    assert equal(load(ours).model, load(theirs).model) and equal(load(ours).optimizer, load(theirs).optimizer)
+    assert counters_of(ours) == counters_of(theirs)
 
 
-def test_in_the_midst_of_an_update_of_which_nothing_is_saved(
-    train: Train, small: Small, equal: Callable[..., bool], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Half of the weights have moved: the checkpoint before it stands."""
-    breaks(monkeypatch, Optimizer, "_step_muon", 23, KINDS["cpu"], once=True)
-    ran = train(small(save_every=5))
-    assert ran.result.step == 22 and len(ran.losses) == 22
-    assert_goes_on(train, small, equal, monkeypatch, ran, 20)
-
-
-def test_at_a_save_which_is_survived(
-    train: Train, small: Small, equal: Callable[..., bool], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    breaks(monkeypatch, checkpoint.torch, "save", 3, KINDS["cpu"], once=True)  # of the start, 5 and 10
+def test_a_save_without_memory_is_survived(train: Train, small: Small, equal: Equal, breaks: Breaks) -> None:
+    breaks(checkpoint.torch, "save", 3, KINDS["cpu"])  # of the start, 5 and 10
     ran = train(small(save_every=5))
     assert [event.step for event in ran.of(events.CheckpointFailed)] == [10]
     assert ran.result.reason == "completed" and not ran.result.unsaved
@@ -123,17 +110,14 @@ def test_at_a_save_which_is_survived(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_while_it_samples_only_the_sample_breaks_off(
-    train: Train, small: Small, equal: Callable[..., bool], monkeypatch: pytest.MonkeyPatch, kind: str
+def test_a_sample_without_memory_breaks_off_and_nothing_else(
+    train: Train, small: Small, equal: Equal, breaks: Breaks, kind: str
 ) -> None:
-    breaks(monkeypatch, sampler, "stream", 1, KINDS[kind], once=True)
-    ask = [Sample(id="a", prompt="the ", max_tokens=5), Sample(id="b", prompt="the ", max_tokens=5)]
-    ran = train(small(), script={4: list(ask)})
+    breaks(control, "stream", 1, KINDS[kind])
+    ran = train(small(), script={4: [Sample(prompt="the ", max_tokens=5), Sample(prompt="the ", max_tokens=5)]})
     first, second = ran.of(events.Answered)
-    assert not first.ok and first.why.startswith("the sample broke off: ") and "\n" not in first.why
-    assert len(first.why) > len("the sample broke off: ") and second.ok
+    assert not first.ok and re.fullmatch("the sample broke off: .+", first.why) and second.ok
     assert ran.result.reason == "completed"
-    monkeypatch.undo()
     assert equal(ran.weights, train(small(), "plain").weights)
 
 

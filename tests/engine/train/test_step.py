@@ -1,7 +1,5 @@
 """A step is a pure function of weights, optimizer state, settings, seed and step number."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,8 +8,7 @@ from fundamentallm.data.corpus import IGNORED
 from fundamentallm.model.dropout import DropoutMasks, fold_in
 from fundamentallm.train.state import TrainState
 from fundamentallm.train.step import NotFinite, TrainStep
-
-Build = Callable[..., TrainState]
+from tests.engine.train.conftest import Build
 
 
 def gradients(state: TrainState, step: int) -> tuple[float, dict[str, torch.Tensor]]:

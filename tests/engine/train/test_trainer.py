@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from fundamentallm.config.config import Config, resolve
+from fundamentallm.config.config import resolve
 from fundamentallm.config.files import load_config
 from fundamentallm.run import events
 from fundamentallm.run.commands import Sample, Save, Set
@@ -21,12 +20,9 @@ from fundamentallm.train import checkpoints, metrics, trainer
 from fundamentallm.train.checkpoint import Checkpoint, load
 from fundamentallm.train.evaluate import evaluate
 from fundamentallm.train.schedule import learning_rate, warmup
-from fundamentallm.train.state import TrainState
 from fundamentallm.train.step import StepResult, TrainStep
 from tests.engine.seen import EPOCH, files, steps_in
-
-Train = Callable[..., Any]
-Small = Callable[..., Config]
+from tests.engine.train.conftest import Build, Equal, Small, Train
 
 
 def column(ran: Any, name: str) -> list[float]:
@@ -82,7 +78,7 @@ def test_every_loss_before_a_checkpoint_stands_in_the_journal_before_it(
 
 @pytest.mark.parametrize("changes", [{}, {"optimizer": "adamw", "accumulation_steps": 2, "lr_schedule": "linear"}])
 def test_losses_and_weights_are_those_of_a_plain_loop(
-    train: Train, small: Small, build: Callable[..., TrainState], equal: Callable[..., bool], changes: dict[str, Any]
+    train: Train, small: Small, build: Build, equal: Equal, changes: dict[str, Any]
 ) -> None:
     ran, state = train(small(**changes)), build(**changes)
     take, total = TrainStep(state), state.total_steps
