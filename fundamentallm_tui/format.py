@@ -6,25 +6,25 @@ from fundamentallm.untrusted import UNSAFE
 
 
 def clean(text: str, *, newlines: bool = False) -> str:
-    """Text from outside with everything that could steer the terminal replaced by a visible dot."""
+    """Replace everything in a text from outside that could steer the terminal by a visible dot."""
     text = text.replace("\t", "    ")
     return UNSAFE.sub("·", text if newlines else text.replace("\n", " "))
 
 
-def clip(text: str, width: int) -> str:
-    """`text` in at most `width` cells; what is cut ends in an ellipsis."""
+def truncate(text: str, width: int) -> str:
+    """Cut a text to at most `width` cells; a text that was cut ends in an ellipsis."""
     if cell_len(text) <= width:
         return text
     return set_cell_size(text, width - 1).rstrip() + "…" if width > 0 else ""
 
 
 def fit(text: str, width: int) -> str:
-    """`text` in exactly `width` cells."""
-    return set_cell_size(clip(text, width), width)
+    """Cut or pad a text to exactly `width` cells."""
+    return set_cell_size(truncate(text, width), width)
 
 
 def wrap(text: str, width: int) -> list[str]:
-    """`text` in rows of at most `width` cells, broken at spaces; a word that is longer is broken."""
+    """Break a text into rows of at most `width` cells, at spaces; a longer word is broken inside."""
     rows, row = [], ""
     for word in text.split(" "):
         longer = f"{row} {word}" if row else word
@@ -33,6 +33,6 @@ def wrap(text: str, width: int) -> list[str]:
             continue
         if row:
             rows.append(row)
-        *whole, row = chop_cells(word, width) or [""]
-        rows += whole
+        *full, row = chop_cells(word, width) or [""]
+        rows += full
     return [*rows, row]

@@ -1,8 +1,8 @@
-"""Numbers on their way to a chart: a growing series reduced to what a width can show, and round ticks.
+"""Numbers for a chart: a growing series, its reduction to what a width can show, and round ticks.
 
-- A `Series` takes up no more room, and costs no more to draw, however long the run: peaks stay, others may go.
-- Pure Python on purpose: importing numpy would take longer than all else the console starts with.
-- Knows nothing of Textual, of the chart, or of where the numbers come from.
+- A `Series` takes no more memory, and costs no more to draw, however long the run is: peaks stay, others may go.
+- Pure Python, because importing numpy would take longer than everything else at the console's start.
+- Knows nothing of the chart, of Textual, or of where the numbers come from.
 """
 
 from array import array
@@ -16,15 +16,15 @@ MAX_POINTS = 1 << 14  # points that a series keeps: dozens for each column of an
 
 
 class Series:
-    """Points in the order of x. A y that is not finite is kept as nan, a gap.
+    """Points by increasing x. A y that is not finite is kept as nan, a gap.
 
-    Beyond `MAX_POINTS` points only the lowest and the highest of each `2 * _every` are kept, and the newest.
+    Of more than `MAX_POINTS` points it keeps the lowest and the highest of each `2 * _every`, and the newest.
     """
 
     def __init__(self) -> None:
         self._x = array("d")
         self._y = array("d")
-        self._every = 1  # points that each one kept stands for, among the first `_even`
+        self._every = 1  # how many points each of the first `_even` stands for
         self._even = 0
 
     def __len__(self) -> int:
@@ -41,30 +41,28 @@ class Series:
         return self._x[-1] if self._x else -inf
 
     def append(self, x: float, y: float) -> None:
-        """Add a point at the end; raises as `extend`."""
+        """Add a point at the end, as `extend` does."""
         self.extend([x], [y])
 
     def extend(self, xs: Iterable[float], ys: Iterable[float]) -> None:
-        """Add points at the end, as many xs as ys.
+        """Add points at the end; there are as many ys as xs.
 
         Raises:
-            ValueError: x does not increase. A run that rewinds calls `truncate_after` first. Nothing was added.
+            ValueError: x does not increase; nothing was added. Call `truncate_after` first if a run went back.
         """
         new_x, new_y = array("d", xs), array("d", ys)
         if not new_x:
             return
-        known = self._x[-1:]
-        rises = all(map(lt, new_x, islice(new_x, 1, None))) and (not known or new_x[0] > known[0])
-        if len(new_x) != len(new_y) or not rises or not (isfinite(new_x[0]) and isfinite(new_x[-1])):
-            after = f" after {known[0]:g}" if known else ""
-            raise ValueError(f"x: {new_x[0]:g}{after}; it must increase, or call truncate_after first")
+        increases = new_x[0] > self.end and all(map(lt, new_x, islice(new_x, 1, None)))
+        if len(new_x) != len(new_y) or not increases or not isfinite(new_x[-1]):
+            raise ValueError(f"x: {new_x[0]:g} after {self.end:g}; it must increase, or call truncate_after first")
         self._x.extend(new_x)
         self._y.extend(new_y if isfinite(sum(new_y)) else [y if isfinite(y) else nan for y in new_y])
         if len(self._x) > MAX_POINTS:
             self._thin()
 
     def truncate_after(self, x: float) -> None:
-        """Forget every point beyond x: a run was resumed from there, what followed did not happen."""
+        """Forget every point beyond x: a run was resumed from there, and what followed is superseded."""
         kept = bisect_right(self._x, x)
         del self._x[kept:], self._y[kept:]
         self._even = min(self._even, kept)
@@ -75,7 +73,7 @@ class Series:
         return reduce(self._x, self._y, count)
 
     def _thin(self) -> None:
-        """Keep as few of the newer points as of the older ones, and if that is not enough, fewer of all."""
+        """Keep as few of the newer points as of the older ones, and if that does not suffice, fewer of all."""
         if self._every > 1:
             self._even = self._squeeze(self._even, 2 * self._every)
         fewer = 1
@@ -86,7 +84,7 @@ class Series:
             self._even = self._squeeze(0, 2 * fewer)
 
     def _squeeze(self, start: int, size: int) -> int:
-        """Of the points from `start`, keep two of each `size`, the lowest and the highest; returns where they end."""
+        """Keep the lowest and the highest of each `size` points from `start`; returns the index where they end."""
         stop = start + (len(self._x) - start - 1) // size * size  # the newest point stays
         kept = [index for first in range(start, stop, size) for index in _extremes(self._y, first, first + size)]
         for column in (self._x, self._y):
@@ -132,16 +130,15 @@ def _extremes(ys: Sequence[float], start: int, stop: int) -> list[int]:
 
 
 def nice_ticks(low: float, high: float, count: int, log: bool = False) -> list[float]:
-    """Round values from low to high for the labels of an axis.
+    """Return round values from low to high for the labels of an axis.
 
-    They are multiples of 1, 2, 2.5 or 5 x 10^k; on a log axis powers of ten, with 2 and 5 times them
-    where those are few, and like a linear axis where the range spans too little for three of them.
+    They are multiples of 1, 2, 2.5 or 5 x 10^k. On a log axis they are powers of ten, with 2 and 5 times
+    them where those are few; a range too small for three of these is labelled like a linear axis.
 
     Args:
-        low: the axis's first value.
-        high: the axis's last value; equal to low for a constant, which gets ticks around it.
-        count: about how many ticks; never less than three where floats lie between low and high.
-        log: whether the axis is logarithmic; it is not where low is not above zero.
+        low, high: the ends of the axis; equal for a constant, which gets ticks around it.
+        count: about how many ticks; never fewer than three where floats lie between low and high.
+        log: whether the axis is logarithmic; only with low above zero.
 
     Returns:
         Increasing values, all within the axis.
@@ -149,8 +146,8 @@ def nice_ticks(low: float, high: float, count: int, log: bool = False) -> list[f
     if not (isfinite(low) and isfinite(high)):
         return []
     if low == high:
-        around = abs(low) / 2 or 1.0
-        low, high = low - around, high + around
+        margin = abs(low) / 2 or 1.0
+        low, high = low - margin, high + margin
     choices = _log_choices(low, high) if log and 0 < low < high else []
     choices = [ticks for ticks in choices if len(ticks) >= 3] or _linear_choices(low, high)
     if not choices:  # too close for round values between them, or infinitely far apart
@@ -166,7 +163,7 @@ def _linear_choices(low: float, high: float) -> list[list[float]]:
     tenth = floor(log10(span)) - 1
     choices = []
     for step in (float(f"{m}e{k}") for k in range(tenth, tenth + 2) for m in (1, 2, 2.5, 5)):
-        # the small share keeps a tick on a limit that binary fractions put just beyond it
+        # 1e-9 keeps a tick on a limit that binary fractions put just beyond it
         multiples = range(ceil(low / step - 1e-9), floor(high / step + 1e-9) + 1)
         ticks = [float(f"{multiple * step:.15g}") for multiple in multiples]
         if len(ticks) >= 3 and all(a < b for a, b in pairwise(ticks)):
@@ -184,12 +181,12 @@ def _log_choices(low: float, high: float) -> list[list[float]]:
 
 
 def tick_label(value: float, step: float) -> str:
-    """A short label for a tick: `1.5`, `0.001`, `1e-05`, `12k`.
+    """Return a short label for a tick: `1.5`, `0.001`, `1e-05`, `12k`.
 
     Args:
         value: the tick.
-        step: the distance of an axis's ticks. It sets the unit and the decimals, the same for all of
-            them; on a log axis, where every tick has its own, it is the value itself.
+        step: the distance of the axis's ticks. It sets the unit and the decimals, the same for all of
+            them; on a log axis every tick has its own: pass the value itself.
     """
     if not (value and isfinite(value) and isfinite(step)):
         return f"{value:.{_decimals(abs(step))}f}" if 1e-4 <= abs(step) < 1e3 else f"{value:g}"

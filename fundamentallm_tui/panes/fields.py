@@ -16,7 +16,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from fundamentallm_tui.format import clean, clip, fit, wrap
+from fundamentallm_tui.format import clean, fit, truncate, wrap
 from fundamentallm_tui.theme import Styles
 
 MIN_VALUE_WIDTH = 9  # labels are abbreviated until this much is left for the value
@@ -192,7 +192,7 @@ class Fields(ScrollView, can_focus=True):
         else:
             previous_end = 0
             for cell, start, value, end in line.spans(self.room):
-                label = fit(clip(cell.label, value - start - 1), value - start)
+                label = fit(truncate(cell.label, value - start - 1), value - start)
                 segments += [Segment(" " * (start - previous_end)), Segment(label, self._styles("foreground", 0.7))]
                 segments += self._value_segments(cell, end - value)
                 previous_end = end
@@ -208,7 +208,7 @@ class Fields(ScrollView, can_focus=True):
             return [Segment(fit(value, width), self._styles(*ink, "" if cell.disabled else "surface"))]
         plain = self._styles(*ink, "panel")
         if cell.choices:
-            return [Segment(fit(f"{clip(value, width - 3)} ◂▸" if width > 5 else value, width), plain)]
+            return [Segment(fit(f"{truncate(value, width - 3)} ◂▸" if width > 5 else value, width), plain)]
         first = max(0, cell.cursor - width + 1)
         text = fit(value[first : first + width], width)
         if cell.selected and value:

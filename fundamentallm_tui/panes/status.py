@@ -5,7 +5,7 @@ from textual.timer import Timer
 from textual.widget import Widget
 
 from fundamentallm.config.format import format_duration, format_norm, format_rate
-from fundamentallm_tui.format import clean, clip, fit
+from fundamentallm_tui.format import clean, fit, truncate
 from fundamentallm_tui.state.store import BRIEF_PHASES, BRIEF_SECONDS, Store
 from fundamentallm_tui.throttle import RedrawThrottle
 
@@ -98,5 +98,5 @@ def _name(store: Store, space: int) -> str:
     if len(whole) <= space or store.folder is None:
         return whole
     if store.replayed:  # the first thing to know
-        return clip(f"{clean(store.name)} {clean(store.folder.name)}", space)
-    return folder if len(folder) <= space else clip(clean(store.folder.name), space)
+        return truncate(f"{clean(store.name)} {clean(store.folder.name)}", space)
+    return folder if len(folder) <= space else truncate(clean(store.folder.name), space)

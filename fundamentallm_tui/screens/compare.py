@@ -9,7 +9,7 @@ from textual.widgets import Static
 
 from fundamentallm.config.format import format_loss
 from fundamentallm.run.history import RunSummary
-from fundamentallm_tui.format import clean, clip, fit
+from fundamentallm_tui.format import clean, fit, truncate
 from fundamentallm_tui.screens.run_table import differences
 from fundamentallm_tui.theme import FAINT
 
@@ -48,7 +48,7 @@ def _row(name: str, left: str, right: str, style: str = "") -> list[tuple[str, s
     return [
         (fit(name, NAME_WIDTH), FAINT),
         (fit(left, VALUE_WIDTH) + " ", style),
-        (f"{clip(right, VALUE_WIDTH)}\n", style),
+        (f"{truncate(right, VALUE_WIDTH)}\n", style),
     ]
 
 

@@ -26,7 +26,7 @@ from fundamentallm.errors import UserError
 from fundamentallm.run.folder import delete_run
 from fundamentallm.run.history import RunSummary, changed_from_defaults
 from fundamentallm_tui import keys
-from fundamentallm_tui.format import clean, clip, fit, wrap
+from fundamentallm_tui.format import clean, fit, truncate, wrap
 from fundamentallm_tui.panes.bars import Footer
 from fundamentallm_tui.screens.compare import Compare
 from fundamentallm_tui.screens.dialogs import delete_question
@@ -334,11 +334,11 @@ def _details(run: RunSummary, width: int) -> Content:
     why = run.why
     if run.state == "interrupted":
         why = "Its process is gone; r resumes it from its last checkpoint."
-    rows.append(Content.styled(clip(clean(why), width), "$text-warning"))
+    rows.append(Content.styled(truncate(clean(why), width), "$text-warning"))
     return Content("\n").join(rows)
 
 
 def _two_rows(text: str, width: int) -> list[str]:
     """Wrap text from someone else's journal into one row or two."""
     first, *more = wrap(clean(text[: 4 * width]), width)
-    return [first, clip(" ".join(more), width)] if more else [first]
+    return [first, truncate(" ".join(more), width)] if more else [first]
