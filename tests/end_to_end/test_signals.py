@@ -39,7 +39,6 @@ from fundamentallm.train import checkpoints as saver
 from fundamentallm.train import step
 from fundamentallm.train import trackers
 from fundamentallm.train import trainer
-from tests.conftest import journal_events
 """
 
 

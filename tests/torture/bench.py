@@ -25,6 +25,7 @@ import torch
 from fundamentallm.cli import main as command
 from fundamentallm.cli import train as _imported_before_the_first_fork  # noqa: F401
 from fundamentallm.train.trainer import Trainer as _so_is_the_loop  # noqa: F401
+from tests.compare_runs import difference
 
 T = TypeVar("T")
 Prepare = Callable[[], object]
@@ -242,6 +243,34 @@ def workbench(jobs: int) -> Iterator[Bench]:
         words = ["The sea,", "a boat;", "her crew", "went out", "at Dawn:", "who? why!", "and old."]
         bench.text.write_text(" ".join(dice.choices(words, k=52)))
         yield bench
+
+
+def finish(
+    bench: Bench,
+    run: Path,
+    options: Options,
+    reference: Path,
+    prepare: Prepare | None = None,
+    *,
+    failures: bool = False,
+) -> None:
+    """Resume a run to its end and compare it with the reference.
+
+    Raises:
+        Lost: it did not reach its end, or another one.
+    """
+    if status := bench.run(run, options, prepare):
+        raise Lost(f"resumed, and ended with status {status}: {bench.words(run)}")
+    compare(run, reference, failures=failures)
+
+
+def compare(run: Path, reference: Path, *, failures: bool = False) -> None:
+    """
+    Raises:
+        Lost: the end of a run differs from the reference's.
+    """
+    if found := ask(lambda: difference(run, reference, failures=failures)):
+        raise Lost(found)
 
 
 def at_steps(plan: dict[int, Callable[[], Any]]) -> None:

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.torture.bench import KILLED, Bench, Lost, Options, Row, at_steps, kill_self
+from tests.torture.bench import KILLED, Bench, Lost, Options, Row, at_steps, compare, finish, kill_self
 from tests.torture.damages import copied, stopped_in_the_middle
-from tests.torture.equal import compare, finish
 from tests.torture.people import Changes, acting, changed, refused
 
 OPTIONS: Options = ("--epochs=2", "--save-every=3")

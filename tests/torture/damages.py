@@ -10,8 +10,7 @@ from fundamentallm.errors import UserError
 from fundamentallm.run.folder import LAST
 from fundamentallm.train.checkpoint import load
 from fundamentallm.train.checkpoints import latest_valid_checkpoint
-from tests.torture.bench import KILLED, Bench, Lost, Options, Prepare, Row, ask, at_steps, kill_self
-from tests.torture.equal import finish
+from tests.torture.bench import KILLED, Bench, Lost, Options, Prepare, Row, ask, at_steps, finish, kill_self
 
 FOUR: Options = ("--epochs=4",)
 

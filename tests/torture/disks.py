@@ -9,8 +9,7 @@ from pathlib import Path
 
 from fundamentallm.run import events
 from fundamentallm.run.journal import read_journal
-from tests.torture.bench import KILLED, Bench, Lost, Options, Row, at_steps, kill_self
-from tests.torture.equal import compare, finish
+from tests.torture.bench import KILLED, Bench, Lost, Options, Row, at_steps, compare, finish, kill_self
 
 FIVE: Options = ("--epochs=5",)
 KIBI = 1024

@@ -12,8 +12,7 @@ from fundamentallm.run import events
 from fundamentallm.run.folder import LAST
 from fundamentallm.run.journal import read_journal
 from fundamentallm.train.checkpoint import load
-from tests.torture.bench import Bench, Lost, Options, Row, ask, wait
-from tests.torture.equal import finish
+from tests.torture.bench import Bench, Lost, Options, Row, ask, finish, wait
 
 FOUR: Options = ("--epochs=4",)
 RARELY: Options = ("--epochs=8", "--save-every=0")  # last.pt once a minute: what a stop does not save is lost

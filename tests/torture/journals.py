@@ -6,9 +6,8 @@ from pathlib import Path
 from fundamentallm.run import events
 from fundamentallm.run.events import JOURNAL
 from fundamentallm.run.journal import Journal
-from tests.torture.bench import KILLED, Bench, Lost, Row, kill_self
+from tests.torture.bench import KILLED, Bench, Lost, Row, finish, kill_self
 from tests.torture.damages import copied
-from tests.torture.equal import finish
 from tests.torture.people import MANY, OPTIONS, acting, changed
 
 LINES: tuple[tuple[type[events.Event], int], ...] = (

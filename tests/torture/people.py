@@ -10,8 +10,7 @@ from fundamentallm.run import events
 from fundamentallm.run.commands import Command, Set
 from fundamentallm.run.journal import read_journal, send_command
 from fundamentallm.train.control import Control
-from tests.torture.bench import Bench, Options, Prepare, Row, at_steps
-from tests.torture.equal import finish
+from tests.torture.bench import Bench, Options, Prepare, Row, at_steps, finish
 from tests.torture.instants import cases, struck
 
 # By the step after which they are heard: never one that is saved, as who goes on from there hears nothing sooner.

@@ -12,8 +12,7 @@ from pathlib import Path
 from fundamentallm.run import events
 from fundamentallm.run.journal import read_journal
 from fundamentallm.run.locks import is_held
-from tests.torture.bench import Bench, Lost, Options, Row, until
-from tests.torture.equal import compare, finish
+from tests.torture.bench import Bench, Lost, Options, Row, compare, finish, until
 from tests.torture.instants import cases
 
 OPTIONS: Options = ("--epochs=50", "--keep-checkpoints=1")
