@@ -100,6 +100,7 @@ def train(tmp_path: Path) -> Callable[..., Ran]:
         name: str = "run",
         script: dict[int, list[Command]] | Callable[[Trainer], Sequence[Command]] | None = None,
         resume_from: Path | None = None,
+        auto: bool = False,
         **changes: Any,
     ) -> Ran:
         folder = tmp_path / name
@@ -112,7 +113,7 @@ def train(tmp_path: Path) -> Callable[..., Ran]:
                 return script(trainer)
             return waiting.pop(trainer.state.step, [])
 
-        trainer = Trainer(RunSpec(config, folder, resume_from, changes), said.append, listen)
+        trainer = Trainer(RunSpec(config, folder, resume_from, changes, auto), said.append, listen)
         try:
             result = trainer.run()
         finally:

