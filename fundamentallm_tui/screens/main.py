@@ -2,7 +2,6 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from textual import on, work
 from textual.app import ComposeResult
@@ -27,26 +26,11 @@ from fundamentallm_tui.panes.status import StatusLine
 from fundamentallm_tui.screens.dialogs import folder_question, leave_question
 from fundamentallm_tui.screens.fetch import Fetch, missing_known_text
 from fundamentallm_tui.screens.help import Help
-from fundamentallm_tui.state.launch import (
-    Options,
-    attached_config,
-    describe_left_run,
-    describe_other_runs,
-    free_folder,
-    messages_by_setting,
-    next_spec,
-    occupied_folder,
-    possible_actions,
-    read_only_settings,
-    resumable_checkpoint,
-    start_label,
-)
+from fundamentallm_tui.screens.run_table import RunChoice
+from fundamentallm_tui.state import launch
 from fundamentallm_tui.state.reader import EventsReceived, RunDisconnected, RunReader, Starter
 from fundamentallm_tui.state.replay import Replay
 from fundamentallm_tui.state.store import IDLE, Store
-
-if TYPE_CHECKING:
-    from fundamentallm_tui.screens.runs import RunChoice
 
 
 class MainScreen(Screen[None]):
@@ -57,7 +41,7 @@ class MainScreen(Screen[None]):
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-roomy"), (160, "-wide")]
     VERTICAL_BREAKPOINTS = [(0, "-short"), (30, "-tall"), (46, "-high")]
 
-    def __init__(self, options: Options, config: Config, start: Starter) -> None:
+    def __init__(self, options: launch.Options, config: Config, start: Starter) -> None:
         super().__init__()
         self.store = Store()
         self.reader: RunReader | None = None
@@ -96,7 +80,7 @@ class MainScreen(Screen[None]):
     @work(thread=True)
     def _find_other_runs(self) -> None:
         """Log which runs are under way here; journals may be long, so on a thread of its own."""
-        if text := describe_other_runs(self.store):
+        if text := launch.describe_other_runs(self.store):
             self.app.call_from_thread(self._log, text, "warn")
 
     def _log(self, text: str, level: str) -> None:
@@ -107,18 +91,18 @@ class MainScreen(Screen[None]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Return None for what cannot be done now: the key does nothing, and the footer dims it."""
-        return possible_actions(self.store).get(action, True) or None
+        return launch.possible_actions(self.store).get(action, True) or None
 
     def action_start(self) -> None:
         """Resume the run, or start one with the form's settings; ask the user where that is not possible at once."""
-        config, new = self.form.config, resumable_checkpoint(self.store) is None
+        config, new = self.form.config, launch.resumable_checkpoint(self.store) is None
         if self.store.paused:
             self._request("training", Resume())
         elif config is not None and new and (name := missing_known_text(config.data)):
             self.app.push_screen(Fetch(name), self._fetched)
         elif config is None or self.form.problems:
             self._show_problem()
-        elif (folder := occupied_folder(self.store, config)) is not None:
+        elif (folder := launch.occupied_folder(self.store, config)) is not None:
             question = folder_question(clean(str(folder)), is_held(folder))
             self.app.push_screen(question, partial(self._answer_folder, folder, config))
         else:
@@ -133,13 +117,13 @@ class MainScreen(Screen[None]):
         if answer in ("open", "resume"):
             self.open_run(folder, resume=answer == "resume")
         elif answer == "new":
-            self._begin(RunSpec(config, free_folder(folder), preset=self.form.label))
+            self._begin(RunSpec(config, launch.free_folder(folder), preset=self.form.label))
 
     def _start_next(self, config: Config) -> None:
         try:
-            spec = next_spec(self.store, config, self.form.label)
+            spec = launch.next_spec(self.store, config, self.form.label)
         except UserError as error:
-            self._show_problem(messages_by_setting(error, "output_dir"))
+            self._show_problem(launch.messages_by_setting(error, "output_dir"))
         else:
             self._begin(spec)
 
@@ -147,8 +131,7 @@ class MainScreen(Screen[None]):
         self._close_run()
         self.store.begin(spec.folder, self.form.label, spec.config, resumes=spec.auto)
         self.store.total_steps = self.form.total_steps or self.store.total_steps
-        self._hurry_charts()
-        self.show_changes({"phase", "curves"})
+        self._show_other_run()
         self._launch(spec)
 
     @work(thread=True)
@@ -187,7 +170,7 @@ class MainScreen(Screen[None]):
         """Forget the run that has ended: the next start makes a new one."""
         self._close_run()
         self.store.clear()
-        self.show_changes({"phase", "curves", "sample"})
+        self._show_other_run()
 
     def _close_run(self) -> None:
         if self.reader is not None:
@@ -202,7 +185,7 @@ class MainScreen(Screen[None]):
 
         self.app.push_screen(Runs(self.store.folder), self._run_chosen)
 
-    def _run_chosen(self, choice: "RunChoice | None") -> None:
+    def _run_chosen(self, choice: RunChoice | None) -> None:
         if choice is None:
             return
         if choice.action == "deleted":
@@ -234,15 +217,14 @@ class MainScreen(Screen[None]):
         except UserError as error:
             self._log(str(error), "bad")
             return
-        notice = describe_left_run(self.store)
+        notice = launch.describe_left_run(self.store)
         self._close_run()
         self.log_view.clear()
         self._resume_when_read = resume
         self.store.attach(folder, f"REPLAY ×{speed:g}" if speed else "", replayed=bool(speed))
         if notice:
             self.store.log(notice, "warn")
-        self._hurry_charts()
-        self.show_changes({"phase", "curves", "sample"})
+        self._show_other_run()
         self._watch(run)
 
     # Commands to the run
@@ -303,8 +285,9 @@ class MainScreen(Screen[None]):
         if message.reader is not self.reader:
             return
         changed = self.store.apply(message.events)
-        if changed & {"run", "config"} and not self._fill_form() and "config" in changed:
-            # without this, the next start would undo what someone else has changed
+        if changed & {"run", "config"}:
+            self._fill_form()
+        if "config" in changed and not self.store.attached:  # or the next start would undo someone else's change
             changes = [event for event in message.events if isinstance(event, Intervention)]
             self.form.change({event.setting: event.new for event in changes})
         self.show_changes(changed)
@@ -318,17 +301,20 @@ class MainScreen(Screen[None]):
         self.show_changes(self.store.disconnected(message.exit_reason, message.log_tail))
         self._fill_form()
         resume, self._resume_when_read = self._resume_when_read, False
-        if resume and resumable_checkpoint(self.store) is not None:
+        if resume and launch.resumable_checkpoint(self.store) is not None:
             self.action_start()
 
-    def _fill_form(self) -> bool:
-        """Show the settings of an attached run in the form; returns whether there is one."""
-        config = attached_config(self.store)
-        if config is not None:
+    def _fill_form(self) -> None:
+        """Show the settings of an attached run in the form."""
+        if (config := launch.attached_config(self.store)) is not None:
             self.form.fill(config, self.store.preset)
-        return config is not None
 
     # What is shown
+
+    def _show_other_run(self) -> None:
+        for chart in self.charts:
+            chart.throttle.hurry()
+        self.show_changes({"phase", "curves", "sample"})
 
     def show_changes(self, changed: set[str]) -> None:
         """Bring the panes up to date, each as often as its throttle allows."""
@@ -354,9 +340,9 @@ class MainScreen(Screen[None]):
 
     def _adapt_controls(self) -> None:
         """Adapt footer, form and sample pane to what can be done now."""
-        locked = read_only_settings(self.store)
+        locked = launch.read_only_settings(self.store)
         self.form.make_read_only(locked, preset=bool(locked))
-        self.footer.show({"start": start_label(self.store), "pause": "resume" if self.store.paused else "pause"})
+        self.footer.show({"start": launch.start_label(self.store), "pause": "resume" if self.store.paused else "pause"})
         self.refresh_bindings()
         self.sample.show(self.has_model)
         if self.store.under_way:
@@ -366,10 +352,6 @@ class MainScreen(Screen[None]):
                 chart.throttle.request(now=True)
         if self.quit_when_stopped:
             self.app.exit(return_code=0)
-
-    def _hurry_charts(self) -> None:
-        for chart in self.charts:
-            chart.throttle.hurry()
 
     @on(Form.Changed)
     def _form_changed(self) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from math import isfinite, nan
 from pathlib import Path
 
@@ -21,6 +22,14 @@ CURVE_POINTS = 40  # kept of each run
 GROWTH = 1.05  # a journal that is so much longer is read again
 
 _curves: dict[Path, tuple[int, list[float]]] = {}  # by folder: the journal's size when it was read, and the means
+
+
+@dataclass(frozen=True)
+class RunChoice:
+    """What the user chose in the list: `action` is "open", "resume" or "deleted"."""
+
+    action: str
+    folder: Path
 
 
 def all_runs(current: Path | None) -> list[RunSummary]:

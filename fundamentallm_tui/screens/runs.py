@@ -3,7 +3,6 @@
 The rows are drawn by one widget: a hundred runs cost only what the screen shows of them.
 """
 
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -34,6 +33,7 @@ from fundamentallm_tui.screens.run_table import (
     LIVE,
     ORDERS,
     RESUMABLE,
+    RunChoice,
     all_runs,
     arrange,
     known_curve,
@@ -49,14 +49,6 @@ COLOURS = {"failed": "text-error", "interrupted": "text-warning", "paused": "tex
 HEADS = ("run", "state", "age", "preset", "steps", "best", "loss")
 FIXED_WIDTHS = (11, 6, 8, 12, 6)  # of the columns between the name and the curve
 WIDEST_CURVE = 40
-
-
-@dataclass(frozen=True)
-class RunChoice:
-    """What the user chose: `action` is "open", "resume" or "deleted"."""
-
-    action: str
-    folder: Path
 
 
 class RunList(ScrollView, can_focus=True):

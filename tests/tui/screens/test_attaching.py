@@ -12,7 +12,7 @@ from fundamentallm.run.commands import COMMANDS, Pause, Resume, Sample, Stop
 from fundamentallm.run.events import JOURNAL, Answered, Intervention, Phase
 from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.screens.dialogs import Question
-from fundamentallm_tui.screens.runs import RunChoice
+from fundamentallm_tui.screens.run_table import RunChoice
 from fundamentallm_tui.state import replay
 from tests.conftest import file_contents
 from tests.tui.others import alive, both_sizes, evaluated, library, told
