@@ -14,12 +14,12 @@ from tests.conftest import journal_events
 Run = Callable[..., Any]
 EPOCH = 11  # steps
 
-# Kills its process at the instant before a step is taken, counted from 0; `tell` speaks to the run between two steps.
+# Kills its process at the instant before a step is taken, counted from 0; `send_command` reaches the run between two steps.
 AT_STEPS = """
 import os, signal
 from pathlib import Path
 from fundamentallm.run.commands import Set, Stop
-from fundamentallm.run.journal import tell
+from fundamentallm.run.journal import send_command
 from fundamentallm.train.step import TrainStep
 from tests.conftest import journal_events
 take = TrainStep.__call__
@@ -30,7 +30,7 @@ def stumble(self, step, *rest):
 TrainStep.__call__ = stumble
 """
 KILL = "os.kill(os.getpid(), signal.SIGKILL)"
-SET = "tell(Path('run'), Set(setting='learning_rate', value={value}, who='ada'))"
+SET = "send_command(Path('run'), Set(setting='learning_rate', value={value}, who='ada'))"
 
 
 def at(plan: dict[int, str]) -> str:
@@ -121,7 +121,7 @@ def test_the_newest_whole_checkpoint_is_used_and_a_damaged_one_named(run: Run, t
     last = tmp_path / "run" / "last.pt"  # of step 16; before it, the end of epoch 1
     last.write_bytes(last.read_bytes()[:-100])
     second = run(*again)
-    assert second.status == 0 and "run/last.pt: is damaged" in second.err and ", step 11, in run" in second.err
+    assert second.status == 0 and "run/last.pt: is damaged" in second.err and "at step 11 of 22" in second.err
     assert_same_end(tmp_path / "run", tmp_path / "whole")
 
 
