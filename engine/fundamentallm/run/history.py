@@ -38,7 +38,6 @@ from fundamentallm.untrusted import MAX_EVENT_BYTES
 
 RUNS = Path("runs")
 MAX_FOLDER_DEPTH = 4  # folders below the one that is searched
-STATES = ("training", "paused", "finished", "stopped", "failed", "interrupted")
 
 
 class RunHistory:
@@ -246,7 +245,8 @@ def _with_setting(start: RunStarted, setting: str, value: Any) -> RunStarted:
 class RunSummary:
     """How a run stands. Times are UTC in seconds since 1970; a loss is None until it was measured.
 
-    `state` is one of `STATES`. An interrupted run has no end, and no process of this machine is writing it.
+    `state` is training, paused, finished, stopped, failed or interrupted: no end, and no process of this machine
+    writes the run.
     """
 
     folder: Path
@@ -378,7 +378,7 @@ def find_run(name: str) -> Path:
         for folder in (given, given.parent if given.is_file() else given, RUNS / given):
             if (folder / JOURNAL).is_file():
                 return folder
-    except (OSError, RuntimeError, ValueError):  # too long a name, a home that nobody has, a zero byte
+    except (OSError, RuntimeError, ValueError):  # too long a name, an unknown user's home, a zero byte
         pass
     known = {path.name: path for path in (*_run_folders(Path(), 1), *_run_folders(RUNS, MAX_FOLDER_DEPTH))}
     near = closest(name.rstrip("/").rpartition("/")[2], list(known))

@@ -8,20 +8,13 @@ import pytest
 from fundamentallm.config import format
 from fundamentallm.run import events
 from fundamentallm.run.describe import BAD, FAINT, GOOD, PLAIN, WARN, Description, describe
+from tests.engine.run.conftest import evaluated, finished, started
 
-STARTED = events.RunStarted(
-    step=0, version="0", config={"epochs": 4}, parameters=1234567, vocab_size=30, steps_per_epoch=10, total_steps=40,
-    device="cpu", threads=2, torch="2", pid=1, host="here",
-)  # fmt: skip
+STARTED = started(config={"epochs": 4}, parameters=1234567, threads=2)
 SIZES = "1,234,567 parameters, 30 characters, 40 steps (4 epochs of 10) on cpu, 2 threads"
 SAVED = events.CheckpointSaved(step=1, path="last.pt", kind="last", bytes=1600000, seconds=1.0)
-EVALUATED = events.Evaluated(
-    step=20, epoch=2, train_loss=1.5, val_loss=1.25, perplexity=3.49, epoch_ended=True, best=True
-)
-FINISHED = events.Finished(
-    step=40, reason="completed", epoch=4, train_loss=1.0, val_loss=1.25, best_val_loss=1.2, best_step=30, best_epoch=3,
-    seconds=61.0, tokens=12345, path="best.pt",
-)  # fmt: skip
+EVALUATED = evaluated(20, 1.25, train_loss=1.5, perplexity=3.49, best=True)
+FINISHED = finished(40, epoch=4, val_loss=1.25, best_val_loss=1.2, best_epoch=3, seconds=61.0, tokens=12345)
 SPENT = "after 40 steps in epoch 4, 1:01, 12,345 tokens"
 END = f"{SPENT}\nbest validation loss 1.2000 (epoch 3)\nlast validation loss 1.2500"
 

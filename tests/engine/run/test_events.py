@@ -87,14 +87,14 @@ def test_every_event_and_every_command_has_a_name_and_every_event_a_step() -> No
 
 
 def test_numbers_that_are_not_finite_are_null_in_json_and_nan_in_python() -> None:
-    said = events.Evaluated(
+    event = events.Evaluated(
         step=1, epoch=1, train_loss=math.inf, val_loss=math.nan, perplexity=-math.inf, epoch_ended=True, best=False
     )
-    values = json.loads(events.encode(said))
+    values = json.loads(events.encode(event))
     assert values["train_loss"] is values["val_loss"] is values["perplexity"] is None
-    heard = events.decode(events.encode(said))
-    assert isinstance(heard, events.Evaluated)
-    assert all(math.isnan(number) for number in (heard.train_loss, heard.val_loss, heard.perplexity))
+    decoded = events.decode(events.encode(event))
+    assert isinstance(decoded, events.Evaluated)
+    assert all(math.isnan(number) for number in (decoded.train_loss, decoded.val_loss, decoded.perplexity))
     config = {"gradient_clip": math.inf, "data": [math.nan]}
     inside = events.decode(
         events.encode(events.Intervention(step=1, setting="x", old=config, new=(1.5, math.nan), who=""))
@@ -112,7 +112,7 @@ GOOD = events.encode(events.Notice(seq=1, step=0, level="info", text="é\n☃"))
 
 
 @given(end=st.integers(0, len(GOOD) - 1))
-def test_a_torn_line_is_no_event(end: int) -> None:
+def test_a_truncated_line_is_no_event(end: int) -> None:
     assert events.decode(GOOD[:end]) is None
 
 
@@ -131,12 +131,12 @@ def test_a_torn_line_is_no_event(end: int) -> None:
     ],
     ids=range(17),
 )  # fmt: skip
-def test_a_foreign_line_is_no_event_and_no_error(line: bytes) -> None:
+def test_an_unknown_or_malformed_line_is_no_event_and_no_error(line: bytes) -> None:
     assert events.decode(line) is None
     assert commands.decode(line.replace(b"event", b"command").replace(b"phase", b"sample")) is None
 
 
-def test_what_a_newer_engine_adds_to_an_event_is_passed_over() -> None:
+def test_a_field_that_a_newer_engine_added_is_ignored() -> None:
     line = b'{"event": "phase", "seq": 1, "time": 2.0, "step": 3, "phase": "x", "mood": "good"}'
     assert events.decode(line) == events.Phase(seq=1, time=2.0, step=3, phase="x")
 

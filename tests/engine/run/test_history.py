@@ -7,21 +7,8 @@ from typing import Any
 
 import pytest
 
-from fundamentallm.config.config import Config, to_dict
 from fundamentallm.errors import UserError
-from fundamentallm.run.events import (
-    JOURNAL,
-    Answered,
-    Evaluated,
-    Event,
-    Failed,
-    Finished,
-    Intervention,
-    Phase,
-    Progress,
-    RunStarted,
-    Sampled,
-)
+from fundamentallm.run.events import JOURNAL, Answered, Event, Failed, Intervention, Phase, RunStarted, Sampled
 from fundamentallm.run.history import (
     RunHistory,
     changed_from_defaults,
@@ -33,40 +20,7 @@ from fundamentallm.run.history import (
 from fundamentallm.run.journal import Journal
 from fundamentallm.run.locks import RunLock
 from fundamentallm.run.spec import changed_flags
-
-CONFIG = to_dict(Config(data=("texts/sea.txt",), epochs=4, learning_rate=0.002))
-
-
-def started(step: int = 0, **changes: Any) -> RunStarted:
-    values = {
-        "version": "0", "config": CONFIG, "parameters": 1234, "vocab_size": 30, "steps_per_epoch": 10,
-        "total_steps": 40, "device": "cpu", "threads": 1, "torch": "2", "pid": 1, "host": "here",
-    }  # fmt: skip
-    return RunStarted(step=step, **{**values, **changes})
-
-
-def steps(first: int, last: int, loss: float = 0.0) -> Progress:
-    """Steps whose training loss is `loss` and a hundredth of the step."""
-    numbers = tuple(range(first, last + 1))
-    return Progress(
-        step=numbers, train_loss=tuple(loss + n / 100 for n in numbers), learning_rate=tuple(n / 1e4 for n in numbers),
-        grad_norm=tuple(float(n) for n in numbers), epoch=-(-last // 10), tokens=last, tokens_per_second=1.0,
-        eta_seconds=None, memory_bytes=0,
-    )  # fmt: skip
-
-
-def evaluated(step: int, val_loss: float) -> Evaluated:
-    return Evaluated(
-        step=step, epoch=-(-step // 10), train_loss=1.0, val_loss=val_loss, perplexity=2.0, epoch_ended=True, best=False
-    )
-
-
-def finished(step: int, reason: str = "completed") -> Finished:
-    return Finished(
-        step=step, reason=reason, epoch=1, train_loss=1.0, val_loss=1.0, best_val_loss=1.0, best_step=1, best_epoch=1,
-        seconds=1.0, tokens=1, path=None,
-    )  # fmt: skip
-
+from tests.engine.run.conftest import CONFIG, evaluated, finished, progress, started
 
 Write = Callable[..., Path]
 
@@ -89,9 +43,9 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
 
 
 REWOUND = (
-    started(), steps(1, 10), evaluated(10, 2.0), steps(11, 20), evaluated(20, 1.5), steps(21, 27),
-    started(20), steps(21, 30, loss=7.0), evaluated(30, 1.6),
-    started(10), steps(11, 15, loss=8.0), steps(16, 20, loss=8.0), evaluated(20, 1.7), steps(21, 23, loss=8.0),
+    started(), progress(1, 10), evaluated(10, 2.0), progress(11, 20), evaluated(20, 1.5), progress(21, 27),
+    started(20), progress(21, 30, loss=7.0), evaluated(30, 1.6),
+    started(10), progress(11, 15, loss=8.0), progress(16, 20, loss=8.0), evaluated(20, 1.7), progress(21, 23, loss=8.0),
 )  # fmt: skip
 
 
@@ -105,13 +59,15 @@ def test_no_step_appears_twice_however_often_a_run_went_back(write: Write) -> No
     assert [history.epoch_of(step) for step in (1, 10, 11, 23)] == [1, 1, 2, 3]
 
 
-def test_no_step_appears_twice_where_a_start_got_lost(write: Write) -> None:
-    history = read_history(write("runs/a", started(), steps(1, 9), evaluated(9, 1.0), steps(6, 8), evaluated(8, 3.0)))
+def test_no_step_appears_twice_where_a_start_is_missing(write: Write) -> None:
+    history = read_history(
+        write("runs/a", started(), progress(1, 9), evaluated(9, 1.0), progress(6, 8), evaluated(8, 3.0))
+    )
     assert list(history.steps) == list(range(1, 9))
     assert [event.step for event in history.evaluations] == [8]
 
 
-def test_a_summary_tells_where_the_run_is_and_what_was_best(write: Write) -> None:
+def test_a_summary_says_where_the_run_is_and_what_was_best(write: Write) -> None:
     summary = summarize(write("runs/a", *REWOUND))
     assert (summary.steps, summary.total_steps, summary.epoch, summary.epochs) == (23, 40, 3, 4)
     assert (summary.parameters, summary.data, summary.train_loss, summary.val_loss) == (1234, "sea.txt", 8.23, 1.7)
@@ -121,17 +77,17 @@ def test_a_summary_tells_where_the_run_is_and_what_was_best(write: Write) -> Non
 
 
 def test_losses_after_the_step_that_a_run_went_back_to_are_not_its_last(write: Write) -> None:
-    summary = summarize(write("runs/a", started(), steps(1, 20), evaluated(20, 1.5), started(10)))
+    summary = summarize(write("runs/a", started(), progress(1, 20), evaluated(20, 1.5), started(10)))
     assert (summary.steps, summary.train_loss, summary.val_loss) == (10, None, None)
 
 
 STATES = {
-    "finished": (started(), steps(1, 40), finished(40)),
-    "finished by patience": (started(), steps(1, 9), finished(9, "patience")),
-    "stopped": (started(), steps(1, 9), finished(9, "stopped")),
-    "failed": (started(), steps(1, 9), Failed(step=9, error="out of memory")),
-    "interrupted": (started(), steps(1, 9), Phase(step=9, phase="paused")),
-    "interrupted again": (started(), steps(1, 9), finished(9, "stopped"), started(9), steps(10, 12)),
+    "finished": (started(), progress(1, 40), finished(40)),
+    "finished by patience": (started(), progress(1, 9), finished(9, "patience")),
+    "stopped": (started(), progress(1, 9), finished(9, "stopped")),
+    "failed": (started(), progress(1, 9), Failed(step=9, error="out of memory")),
+    "interrupted": (started(), progress(1, 9), Phase(step=9, phase="paused")),
+    "interrupted again": (started(), progress(1, 9), finished(9, "stopped"), started(9), progress(10, 12)),
 }
 
 
@@ -142,8 +98,8 @@ def test_a_run_says_how_it_ended(write: Write, state: str) -> None:
     assert summary.why == ("out of memory" if state == "failed" else "")
 
 
-def test_a_run_that_a_process_holds_is_under_way(write: Write) -> None:
-    folder = write("runs/a", started(), steps(1, 9), Phase(step=9, phase="training"))
+def test_a_run_whose_lock_is_held_is_training_or_paused(write: Write) -> None:
+    folder = write("runs/a", started(), progress(1, 9), Phase(step=9, phase="training"))
     lock = RunLock(folder)
     assert summarize(folder).state == "training"
     write("runs/a", Phase(step=9, phase="paused"))
@@ -154,11 +110,11 @@ def test_a_run_that_a_process_holds_is_under_way(write: Write) -> None:
     assert summarize(folder).state == "training"
     lock.release()
     assert summarize(folder).state == "interrupted"
-    RunLock(folder).release()  # looking took nothing over
+    RunLock(folder).release()  # a summary takes no lock
 
 
-def test_a_torn_or_foreign_line_is_passed_over(write: Write) -> None:
-    folder = write("runs/a", started(), steps(1, 5))
+def test_a_truncated_or_unknown_line_is_skipped(write: Write) -> None:
+    folder = write("runs/a", started(), progress(1, 5))
     with (folder / JOURNAL).open("ab") as file:
         file.write(b'\xff\n[1]\n{"event":"progress","step":"x"}\n{"event":"new"}\n{"event":"evaluated","st')
     assert summarize(folder).steps == 5
@@ -166,7 +122,7 @@ def test_a_torn_or_foreign_line_is_passed_over(write: Write) -> None:
 
 
 def test_what_is_not_finite_is_never_the_best(write: Write) -> None:
-    folder = write("runs/a", started(), steps(1, 9), evaluated(1, nan), evaluated(5, 3.0), evaluated(9, nan))
+    folder = write("runs/a", started(), progress(1, 9), evaluated(1, nan), evaluated(5, 3.0), evaluated(9, nan))
     best = summarize(folder).best
     assert best is not None and best.val_loss == 3.0
     assert summarize(write("runs/b", started(), evaluated(1, nan))).best is None
@@ -230,7 +186,7 @@ def test_going_back_is_answered_with_the_step() -> None:
     history = RunHistory()
     backs = [history.apply(event) for event in REWOUND]
     assert [(number, back) for number, back in enumerate(backs) if back is not None] == [(6, 20), (9, 10)]
-    assert history.apply(steps(20, 21)) == 19 and list(history.steps) == list(range(1, 22))
+    assert history.apply(progress(20, 21)) == 19 and list(history.steps) == list(range(1, 22))
 
 
 def test_only_settings_that_differ_from_the_defaults_are_listed() -> None:
@@ -333,6 +289,6 @@ def test_what_was_typed_stands_also_where_a_kill_came_before_it_was_saved(write:
 
 
 def test_a_state_after_the_step_that_a_run_went_back_to_is_left_behind(write: Write) -> None:
-    history = read_history(write("runs/a", started(), steps(1, 10), resumed(5)))
+    history = read_history(write("runs/a", started(), progress(1, 10), resumed(5)))
     assert history.left_behind(10, seq=2) and not history.left_behind(5, seq=2)
     assert not history.left_behind(10, seq=3)  # saved after it went back

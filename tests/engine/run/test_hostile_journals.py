@@ -21,23 +21,13 @@ from fundamentallm.run.events import JOURNAL
 from fundamentallm.run.history import find_runs, read_history, summarize
 from fundamentallm.run.journal import JournalReader, read_journal
 from fundamentallm.untrusted import MAX_EVENT_BYTES, MAX_TIME
+from tests.engine.run.conftest import evaluated, finished, progress, started
 
-STARTED = events.RunStarted(
-    step=0, version="0", config=to_dict(Config(("a.txt",))), parameters=9, vocab_size=3, steps_per_epoch=10,
-    total_steps=40, device="cpu", threads=1, torch="2", pid=1, host="here",
-)  # fmt: skip
-PROGRESS = events.Progress(
-    step=(1, 2, 3), train_loss=(3.0, 2.0, 1.0), learning_rate=(0.1, 0.1, 0.1), grad_norm=(1.0, 1.0, 1.0), epoch=1,
-    tokens=30, tokens_per_second=5.0, eta_seconds=1.0, memory_bytes=1,
-)  # fmt: skip
-FINISHED = events.Finished(
-    step=3, reason="completed", epoch=1, train_loss=1.0, val_loss=1.0, best_val_loss=1.0, best_step=3, best_epoch=1,
-    seconds=1.0, tokens=30, path="best.pt",
-)  # fmt: skip
+STARTED, PROGRESS, FINISHED = started(), progress(1, 3), finished(3)
 REAL: list[events.Event] = [
     STARTED, PROGRESS, FINISHED,
     events.Phase(step=1, phase="training"),
-    events.Evaluated(step=3, epoch=1, train_loss=1.0, val_loss=1.0, perplexity=2.7, epoch_ended=True, best=True),
+    evaluated(3, 1.0),
     events.CheckpointSaved(step=3, path="last.pt", kind="last", bytes=1000, seconds=0.1),
     events.CheckpointFailed(step=3, path="last.pt", kind="last", why="full"),
     events.Sampled(step=3, id="a", prompt="the", text=" sea", probabilities=(0.5,), done=True),

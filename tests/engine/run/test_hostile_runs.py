@@ -11,13 +11,14 @@ import pytest
 from fundamentallm.cli import main
 from fundamentallm.config.config import Config, Layer, resolve
 from fundamentallm.config.files import load_config, to_yaml
-from fundamentallm.run.events import CheckpointSaved, Evaluated, Failed, Finished, Intervention, Notice, RunStarted
+from fundamentallm.run.events import CheckpointSaved, Failed, Intervention, Notice, RunStarted
 from fundamentallm.run.journal import Journal, read_journal
 from fundamentallm.run.locks import RunLock
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.train import trackers
 from fundamentallm.train.checkpoint import Checkpoint, load, save
 from fundamentallm.train.trainer import Trainer
+from tests.engine.run.conftest import evaluated, finished, started
 
 WRITTEN = ("journal.jsonl", "config.yaml", "tokenizer.json", "engine.log", "lock", "commands.jsonl", "wandb")
 EVIL = "\x1b]52;c;AAAA\x07\x1b[2J\x9b31m\u202e\u200b\u2028\ufeff\r\x00\U000e0041"
@@ -84,8 +85,8 @@ def test_someone_elses_run_writes_below_its_own_folder_only_and_contacts_nobody(
     told = notices(theirs)
     assert f"TensorBoard's files go to runs; the run had {logs}, which" in " ".join(told)
     assert any("--wandb turns it on" in text for text in told)
-    started = [event for event in read_journal(theirs) if isinstance(event, RunStarted)][-1]
-    assert (started.config["output_dir"], started.config["wandb"]) == (str(theirs), False)
+    start = [event for event in read_journal(theirs) if isinstance(event, RunStarted)][-1]
+    assert (start.config["output_dir"], start.config["wandb"]) == (str(theirs), False)
 
 
 def test_what_the_command_itself_asks_for_is_done(
@@ -237,24 +238,13 @@ def hostile(folder: Path) -> Path:
     folder.mkdir()
     config = {"data": [EVIL, "/etc/passwd"], "device": EVIL, "epochs": EVIL, "project": [EVIL], EVIL: EVIL}
     journal = Journal(folder)
-    journal.append(
-        RunStarted(
-            step=0, version=EVIL, config=config, parameters=9, vocab_size=3, steps_per_epoch=10, total_steps=40,
-            device=EVIL, threads=1, torch=EVIL, pid=1, host=EVIL, resumed_from=EVIL,
-        )
-    )  # fmt: skip
+    texts = dict.fromkeys(("version", "device", "torch", "host", "resumed_from"), EVIL)
+    journal.append(started(config=config, **texts))
     journal.append(Notice(step=1, level=EVIL, text=EVIL))
-    journal.append(
-        Evaluated(step=1, epoch=1, train_loss=1.0, val_loss=1.0, perplexity=2.0, epoch_ended=True, best=True)
-    )
+    journal.append(evaluated(1, 1.0))
     journal.append(CheckpointSaved(step=1, path=f"../../{EVIL}", kind="last", bytes=1, seconds=0.0))
     journal.append(Failed(step=1, error=EVIL, advice=EVIL, saved=f"/etc/{EVIL}"))
-    journal.append(
-        Finished(
-            step=1, reason=EVIL, epoch=1, train_loss=1.0, val_loss=1.0, best_val_loss=1.0, best_step=1, best_epoch=1,
-            seconds=1.0, tokens=1, path="../../etc/passwd", unsaved=EVIL,
-        )
-    )  # fmt: skip
+    journal.append(finished(1, EVIL, path="../../etc/passwd", unsaved=EVIL))
     journal.close()
     (folder / "lock").write_text(json.dumps({"pid": 7, "host": EVIL}))
     (folder / f"file{EVIL}".replace("\x00", "")).touch()
