@@ -31,11 +31,7 @@ KINDS = {LAST: "last", BEST: "best", FINAL: "final"}
 
 
 class CheckpointManager:
-    """Saves the state of a run into its folder.
-
-    Attributes:
-        why_unsaved: why the newest attempt failed; empty if it did not.
-    """
+    """Saves the state of a run into its folder. `why_unsaved` says why the last save failed; empty if it did not."""
 
     def __init__(self, state: "TrainState", spec: RunSpec, journal: Journal, emit: Callable[[Event], None]) -> None:
         self._state, self._spec, self._folder = state, spec, spec.folder
@@ -108,12 +104,9 @@ class CheckpointManager:
         return [LAST, *names] if self.due else names
 
     def save(self, names: list[str]) -> bool:
-        """Save the present state under every name, after the journal is on the disk up to here.
+        """Save the present state under every name, and emit what became of each. Returns whether all were saved.
 
-        A checkpoint whose losses the journal lacks would leave a gap in the curves of the resumed run.
-
-        Returns:
-            Whether every name was saved. Why not, is emitted.
+        The journal is on the disk first: a checkpoint of steps that it lacks would leave a gap in the run's curves.
         """
         step, started = self._state.step, time.monotonic()
         try:
@@ -143,10 +136,9 @@ class CheckpointManager:
         return not failed
 
     def _loss_of_best(self) -> float | None:
-        """The validation loss of best.pt, which a run that resumed from an earlier state must not replace by a worse.
+        """The validation loss of best.pt: a run that resumed from an earlier state must not replace it by a worse one.
 
-        The counters do not tell: they stay as they were saved, or the end of a run by early stopping would depend on
-        what its folder holds.
+        The counters stay as they were saved: early stopping must not depend on what the folder holds.
         """
         if self._state.origin.checkpoint is None:
             return None

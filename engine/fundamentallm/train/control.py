@@ -127,11 +127,7 @@ class Control:
         return ""
 
     def _change(self, setting: str, value: Any, who: str, *, in_journal: bool = False) -> None:
-        """Change a setting, after the intervention is on the disk: a resumed run must be able to repeat it.
-
-        Raises:
-            OSError: the disk did not take it; the setting is as it was.
-        """
+        """Change a setting once that is on the disk, so that a resumed run can repeat it; else OSError, unchanged."""
         trainer, state = self._trainer, self._trainer.state
         trainer.report()
         if not in_journal:
@@ -145,7 +141,7 @@ class Control:
     # ---- samples ----
 
     def _receive(self, commands: Iterable[Command]) -> None:
-        """Put commands into the queue. A cancel takes effect at once, on the sample under way or one in the queue."""
+        """Put commands into the queue, but obey a cancel at once: of the sample under way, or of one in the queue."""
         for command in commands:
             sample = self._find_sample(command.sample) if isinstance(command, CancelSample) else None
             if sample is None:
@@ -166,11 +162,7 @@ class Control:
         return None
 
     def _sample(self, command: Sample) -> str:
-        """Emit a sample piece by piece, to its end, a cancel or a stop. Commands that arrive meanwhile wait.
-
-        Returns:
-            Why it failed; empty if it did not.
-        """
+        """Emit a sample piece by piece, to its end, a cancel or a stop. Returns why it failed; empty if it did not."""
         self._sampling, self._cancelled = command, False
         try:
             self._stream(command)
@@ -183,10 +175,6 @@ class Control:
         return ""
 
     def _stream(self, command: Sample) -> None:
-        """
-        Raises:
-            UserError: the prompt is too long, or has a character that the model has never seen.
-        """
         if len(command.prompt) > MAX_PROMPT_CHARS:
             raise UserError(f"the prompt has {len(command.prompt):,} characters; {MAX_PROMPT_CHARS:,} are the most")
         state = self._trainer.state

@@ -165,6 +165,10 @@ class TrainState:
 def build_state(spec: RunSpec) -> TrainState:
     """Make the state with which a run starts: a new model, or one from a checkpoint.
 
+    A resumed run reaches the same bits as one that never stopped: weights, optimizer state and counters are the
+    checkpoint's, what is random depends on (seed, step) only, and what users changed after the checkpoint was saved is
+    repeated at the same steps.
+
     Raises:
         UserError: the data, the device or the checkpoint cannot be used.
         NothingToDo: the run that would be resumed is at its end.
@@ -249,10 +253,7 @@ def _restore(state: TrainState, saved: Checkpoint) -> None:
 
 
 def _check_unfinished(state: TrainState, source: Path) -> None:
-    """
-    Raises:
-        NothingToDo: the run is at its end.
-    """
+    """Raise NothingToDo if the run is at its end."""
     if state.end_reason == "completed" and not state.evaluation_missing:
         last = state.config.epochs
         raise NothingToDo(f"{source}: epoch {last} of {last} is done; give a larger total with --epochs")

@@ -1,8 +1,7 @@
 """One optimizer step: a pure function of (weights, optimizer state, settings, seed, step number).
 
-Forward and backward over the step's windows, check that the result is finite, clip the gradient, move the weights.
-Nothing here depends on when a step is taken or on what happened between two of them, so a resumed run takes the same
-steps, to the same bits, as one that was never interrupted.
+- Forward and backward over the step's windows, check that the result is finite, clip the gradient, move the weights.
+- Depends on nothing that happens between two steps: a resumed run takes the same steps, to the same bits.
 """
 
 import warnings
@@ -53,8 +52,7 @@ class TrainStep:
         """Take step number `step` (0, 1, ...).
 
         Returns:
-            What it measured. On a GPU, from the first step that is not finite on, the weights no longer move; the
-            caller finds out when it reads the results.
+            What it measured. On a GPU, the weights no longer move from the first step on that is not finite.
 
         Raises:
             NotFinite: on the CPU, where checking costs nothing; before the weights move.
@@ -102,6 +100,7 @@ class TrainStep:
         for part in range(-(-rows // config.batch_size)):  # parts in which every window is masked are left out
             # contiguous: the last batch of an epoch has another memory layout, and would be compiled a second time
             inputs, targets = (tensor.contiguous() for tensor in state.corpus.batch(step, part))  # (B, T) each
+            # dropout: a mask is a function of (seed, step, layer, row), so no other use of randomness can change it
             first_row, key = part * config.batch_size, fold_in(config.seed, step)
             layers, device = state.model.dropout_layers, inputs.device
             masks = DropoutMasks(key, layers, first_row, len(inputs), config.dropout, device)

@@ -47,10 +47,7 @@ class Trainer:
     """
 
     def __init__(
-        self,
-        spec: RunSpec,
-        on_event: Callable[[events.Event], None],
-        read_commands: Callable[[], Sequence[Command]],
+        self, spec: RunSpec, on_event: Callable[[events.Event], None], read_commands: Callable[[], Sequence[Command]]
     ) -> None:
         """
         Raises:
