@@ -14,7 +14,7 @@ from tests.conftest import journal_events
 Run = Callable[..., Any]
 EPOCH = 11  # steps
 
-# Kills its process at the instant before a step is taken, counted from 0; `send_command` reaches the run between two steps.
+# Kills its process before a step is taken, counted from 0; `send_command` reaches the run between two steps.
 AT_STEPS = """
 import os, signal
 from pathlib import Path
