@@ -38,7 +38,7 @@ def test_a_varied_text_is_a_function_of_seed_and_epoch_of_the_same_length_and_vo
 
 @pytest.mark.parametrize("kind", ALL)
 @pytest.mark.parametrize("share", [0.0, 0.05, 0.4, 1.0])
-def test_each_kind_changes_what_it_concerns_as_often_as_it_says(kind: str, share: float) -> None:
+def test_each_kind_changes_its_characters_with_its_probability(kind: str, share: float) -> None:
     pairs = list(zip(TEXT, vary({kind: share}), strict=True))
     assert all(a == b for a, b in pairs if a not in CONCERNED[kind])
     changed = [a != b for a, b in pairs if a in CONCERNED[kind]]
@@ -96,7 +96,7 @@ def test_a_run_that_varies_its_text_resumes_to_the_same_bits(
         *((nothing, {}) for nothing in (None, "", "off", "none", False)),  # False: what YAML makes of "off"
     ],
 )
-def test_the_probability_has_a_default_and_blanks_do_not_matter(text: Any, chosen: dict[str, float]) -> None:
+def test_the_probability_has_a_default_and_spaces_are_ignored(text: Any, chosen: dict[str, float]) -> None:
     assert resolve(Layer({"augment": text})).augmentations == chosen
 
 
@@ -112,7 +112,7 @@ def test_the_probability_has_a_default_and_blanks_do_not_matter(text: Any, chose
         ("whitespace=often", "the probability must be from 0 to 1, as in whitespace=0.05"),
     ],
 )
-def test_a_wrong_name_or_probability_is_refused_with_what_would_do(text: str, problem: str) -> None:
+def test_a_wrong_name_or_probability_is_refused_with_the_allowed_values(text: str, problem: str) -> None:
     with pytest.raises(ConfigError) as caught:
         resolve(Layer({"augment": text}))
     assert str(caught.value) == f"augment: {text.rpartition(',')[2]}: {problem}"

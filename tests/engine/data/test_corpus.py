@@ -25,7 +25,7 @@ def corpus_of(
     sizes: list[int], length: int, stride: int, batch: int = 3, accumulation: int = 1, seed: int = 0,
     val_split: float = 0.1,
 ) -> Corpus:  # fmt: skip
-    """Documents of these sizes, every character different: a token is its own place in the corpus."""
+    """Make documents of these sizes whose characters all differ: token i is at position i of the corpus."""
     text = "".join(map(chr, range(0x3400, 0x3400 + sum(sizes))))
     ends = list(accumulate(sizes))
     documents = [text[end - size : end] for size, end in zip(sizes, ends, strict=True)]
@@ -37,14 +37,14 @@ def corpus_of(
 
 
 def one_text(n: int, length: int, stride: int, batch: int = 3, accumulation: int = 1, seed: int = 0) -> Corpus:
-    """One document with `n` training tokens."""
+    """Make one document with `n` training tokens."""
     corpus = corpus_of([n + 1], length, stride, batch, accumulation, seed, val_split=1e-9)
     assert len(corpus.train) == n
     return corpus
 
 
 def windows_seen(corpus: Corpus, epoch: int, batch: int, accumulation: int, length: int) -> list[int]:
-    """Where the windows of an epoch start, each checked: `length` consecutive tokens and the next one as the target."""
+    """Return where an epoch's windows start; check that each is `length` consecutive tokens with the next as target."""
     seen = []
     for place in range(corpus.steps_per_epoch):
         step, real = epoch * corpus.steps_per_epoch + place, 0
@@ -52,7 +52,7 @@ def windows_seen(corpus: Corpus, epoch: int, batch: int, accumulation: int, leng
             inputs, targets = corpus.batch(step, part)
             assert inputs.shape == targets.shape == (batch, length)
             counted = (targets != IGNORED).all(1)
-            assert torch.equal(counted, (targets != IGNORED).any(1))  # a row is real or masked as a whole
+            assert torch.equal(counted, (targets != IGNORED).any(1))  # a row is all real or all masked
             real += int(counted.sum())
             for row, target in zip(inputs[counted].tolist(), targets[counted].tolist(), strict=True):
                 assert row == list(range(row[0], row[0] + length)) and target == [token + 1 for token in row]
@@ -101,7 +101,7 @@ def test_no_window_of_an_epoch_crosses_from_one_document_into_the_next(
     corpus = corpus_of(sizes, length, stride, seed=seed)
     assert len(corpus.train) == n and corpus.windows == sum(expected.values())
     seen = windows_seen(corpus, epoch, 3, 1, length)
-    for (start, end), count in expected.items():  # each document has a phase of its own
+    for (start, end), count in expected.items():  # each document has its own phase
         inside = [first for first in seen if start <= first and first + length < end]
         assert len(inside) == count and all(b - a == stride for a, b in pairwise(inside))
     assert len(seen) == corpus.windows
@@ -138,7 +138,7 @@ def test_every_seed_works(seed: int) -> None:
 
 
 def test_the_windows_of_one_document_are_those_of_the_first_version() -> None:
-    """A run that an older version saved resumes to the same bits only while these stay."""
+    """Runs of older versions resume to the same bits only if these numbers stay the same."""
     corpus = one_text(500, 8, 4, seed=5)
     for epoch in (0, 1, 7):
         rng = torch.Generator().manual_seed(fold_in(5, epoch) & 0x7FFFFFFF)
@@ -165,7 +165,7 @@ def test_the_fingerprint_is_of_the_text_and_where_its_documents_end(
     assert len({fingerprint(documents) for documents in (["ab", "c"], ["a", "bc"], ["abc"], ["c", "ab"])}) == 4
 
 
-def test_texts_that_are_left_out_are_said(build: Callable[..., TrainState], tmp_path: Path, text: str) -> None:
+def test_texts_that_are_left_out_are_reported(build: Callable[..., TrainState], tmp_path: Path, text: str) -> None:
     def said(*sizes: int) -> list[str]:
         for path in tmp_path.glob("part*"):
             path.unlink()
@@ -178,4 +178,4 @@ def test_texts_that_are_left_out_are_said(build: Callable[..., TrainState], tmp_
     assert said(16, 900, 10, 900) == ["2 " + words.format(4, "are")]
     assert said(17, 900, 10, 900) == ["1 " + words.format(4, "is")]
     assert said(900, 900) == said(1000) == []
-    assert said(1000, 10, 10) == []  # which are held out anyway
+    assert said(1000, 10, 10) == []  # those characters are held out anyway
