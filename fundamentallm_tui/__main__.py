@@ -57,13 +57,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run_to_show(options: argparse.Namespace) -> "tuple[Path | None, bool]":
     """The folder of the run that was asked for; and whether the library is to be shown, to choose one."""
-    from fundamentallm.run.history import find_run, find_runs
+    from fundamentallm.run.history import LIVE_STATES, find_run, find_runs
 
     if options.act is None:
         return None, False
     if options.run:
         return find_run(options.run), False
-    live = [run.folder for run in find_runs() if run.state in ("training", "paused")]
+    live = [run.folder for run in find_runs() if run.state in LIVE_STATES]
     return (live[0], False) if len(live) == 1 else (None, True)
 
 

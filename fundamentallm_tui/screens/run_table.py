@@ -10,10 +10,9 @@ from fundamentallm.config.config import SETTINGS
 from fundamentallm.config.format import format_age, format_value
 from fundamentallm.errors import UserError
 from fundamentallm.run.events import JOURNAL
-from fundamentallm.run.history import RunSummary, find_runs, read_history, summarize
+from fundamentallm.run.history import LIVE_STATES, RunSummary, find_runs, read_history, summarize
 from fundamentallm_tui.format import clean
 
-LIVE = ("training", "paused")
 RESUMABLE = ("stopped", "failed", "interrupted")
 ORDERS = ("newest", "name", "best loss", "steps")
 BARS = "▁▂▃▄▅▆▇█"
@@ -53,7 +52,7 @@ def arrange(runs: Sequence[RunSummary], words: str, order: str) -> list[RunSumma
         found.sort(key=lambda run: -run.steps)
     else:
         found.sort(key=lambda run: -run.last_heard)
-    return sorted(found, key=lambda run: run.state not in LIVE)
+    return sorted(found, key=lambda run: run.state not in LIVE_STATES)
 
 
 def _searched_text(run: RunSummary) -> str:
@@ -111,7 +110,7 @@ def differences(left: RunSummary, right: RunSummary) -> list[tuple[str, str, str
 
 def short_age(run: RunSummary) -> str:
     """Return how long ago a live run began, or another one was last heard of, in six characters: "5 min", "now"."""
-    age = format_age(run.started if run.state in LIVE else run.last_heard)
+    age = format_age(run.started if run.state in LIVE_STATES else run.last_heard)
     return age.removesuffix(" ago").removeprefix("just ")
 
 

@@ -23,14 +23,13 @@ from textual.widgets import Input, Static
 from fundamentallm.config.format import format_loss, format_parameters, format_time, format_value
 from fundamentallm.errors import UserError
 from fundamentallm.run.folder import delete_run
-from fundamentallm.run.history import RunSummary, changed_from_defaults
+from fundamentallm.run.history import LIVE_STATES, RunSummary, changed_from_defaults
 from fundamentallm_tui import keys
 from fundamentallm_tui.format import clean, fit, truncate, wrap
 from fundamentallm_tui.panes.bars import Footer
 from fundamentallm_tui.screens.compare import Compare
 from fundamentallm_tui.screens.dialogs import delete_question
 from fundamentallm_tui.screens.run_table import (
-    LIVE,
     ORDERS,
     RESUMABLE,
     RunChoice,
@@ -203,7 +202,7 @@ class Runs(Screen[RunChoice]):
         if self._runs is None:
             summary = "looking for runs"
         else:
-            live = sum(run.state in LIVE for run in runs)
+            live = sum(run.state in LIVE_STATES for run in runs)
             order = self._order if self._order == "best loss" else f"{self._order} first"
             summary = f"{len(runs)} run{'s' if len(runs) != 1 else ''}, {live} under way, {order}"
         self.query_one("#told", Static).update(Content.assemble((" Runs  ", "bold"), (summary, FAINT)))
@@ -231,7 +230,7 @@ class Runs(Screen[RunChoice]):
             "open": bool(state),
             "mark": bool(state),
             "resume": state in RESUMABLE,
-            "delete": bool(state) and state not in LIVE,
+            "delete": bool(state) and state not in LIVE_STATES,
             "compare": len(self._marked()) == 2,
         }
         return possible.get(action, True) or None

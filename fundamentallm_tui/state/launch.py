@@ -9,7 +9,7 @@ from fundamentallm.config.files import Preset
 from fundamentallm.errors import UserError
 from fundamentallm.run.events import JOURNAL
 from fundamentallm.run.folder import LAST, choose_folder
-from fundamentallm.run.history import find_runs
+from fundamentallm.run.history import LIVE_STATES, find_runs
 from fundamentallm.run.spec import RunSpec, stay_inside
 from fundamentallm_tui.state.store import FAILED, FINISHED, STOPPED, Store
 
@@ -71,8 +71,7 @@ def start_label(store: Store) -> str:
 
 def describe_other_runs(store: Store) -> str:
     """Return a sentence about the runs under way here beside the one shown; empty where there are none."""
-    live = [run for run in find_runs() if run.state in ("training", "paused")]
-    others = [str(run.folder) for run in live if run.folder != store.folder]
+    others = [str(run.folder) for run in find_runs() if run.state in LIVE_STATES and run.folder != store.folder]
     are = "is" if len(others) == 1 else "are"
     return f"{', '.join(others)} {are} under way; ctrl+o lists the runs, enter attaches." if others else ""
 

@@ -1,6 +1,6 @@
 """Drawing costs no more than it may, and the first minute of a run is not late."""
 
-from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,65 +9,50 @@ from fundamentallm_tui import throttle
 from fundamentallm_tui.throttle import HURRY_SECONDS, RedrawThrottle
 
 
-class FakeClock:
-    now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-class FakeWidget:
-    """A widget on the screen, whose timers never fire."""
+class Throttled:
+    """A widget on the screen, whose drawings cost 100 ms and whose timers never fire; and a clock."""
 
     is_mounted = True
     ancestors_with_self = ()
 
-    def __init__(self) -> None:
-        self.waits: list[float] = []
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.drawings, self.waits = 1000.0, 0, list[float]()
+        monkeypatch.setattr(throttle, "time", SimpleNamespace(monotonic=lambda: self.now))
+        self.throttle = RedrawThrottle(self, self.draw, min_interval=0.5, cpu_share=0.01)  # type: ignore[arg-type]
 
-    def set_timer(self, delay: float, callback: Callable[[], Any]) -> None:
+    def draw(self) -> float:
+        self.drawings += 1
+        return 0.1
+
+    def set_timer(self, delay: float, callback: Any) -> None:
         self.waits.append(delay)
+
+    def wait(self) -> float:
+        """Draw, and ask for the next drawing: how long that has to wait."""
+        drawings = self.drawings
+        self.throttle.request()
+        self.throttle.request()
+        assert self.drawings == drawings + 1
+        return self.waits.pop()
 
 
 def test_the_first_minute_is_drawn_every_second_whatever_it_costs_and_later_minutes_pay(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    clock, widget, drawings = FakeClock(), FakeWidget(), []
-    monkeypatch.setattr(throttle, "time", clock)
     monkeypatch.setattr(RedrawThrottle, "last_input", -1e9)
-
-    def draw() -> float:
-        drawings.append(clock.now)
-        return 0.1
-
-    throttled = RedrawThrottle(widget, draw, min_interval=0.5, cpu_share=0.003)  # type: ignore[arg-type]
-    throttled.hurry()
-    for second in range(3):
-        throttled.request()
-        assert len(drawings) == second + 1
-        throttled.request()
-        assert widget.waits.pop() == 1.0
-        clock.now += 1.0
-    clock.now += HURRY_SECONDS
-    throttled.request()
-    throttled.request()
-    assert widget.waits == [pytest.approx(0.1 / 0.003)]
-    throttled.hurry()
-    throttled.request()
-    assert len(drawings) == 5, "what an earlier run's drawings cost does not delay the next run's"
-
-
-def test_while_the_user_is_at_the_keyboard_drawing_may_cost_eight_times_as_much(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    clock, widget = FakeClock(), FakeWidget()
-    monkeypatch.setattr(throttle, "time", clock)
-    throttled = RedrawThrottle(widget, lambda: 0.1, min_interval=0.5, cpu_share=0.01)  # type: ignore[arg-type]
-    for last_input, wait in ((clock.now - 9.0, 10.0 / 8), (clock.now - 11.0, 10.0)):
-        monkeypatch.setattr(RedrawThrottle, "last_input", last_input)
-        throttled.request(now=True)
-        throttled.request()
-        assert widget.waits.pop() == pytest.approx(wait)
+    widget = Throttled(monkeypatch)
+    widget.throttle.hurry()
+    for _ in range(3):
+        assert widget.wait() == 1.0
+        widget.now += 1.0
+    widget.now += HURRY_SECONDS
+    assert widget.wait() == pytest.approx(10.0)
+    widget.throttle.hurry()  # what an earlier run's drawings cost does not delay the next run's
+    assert widget.wait() == 1.0
+    for seconds, wait in ((9.0, 10.0 / 8), (11.0, 10.0)):  # eight times as often for a user at the keyboard
+        widget.now += HURRY_SECONDS + 1
+        monkeypatch.setattr(RedrawThrottle, "last_input", widget.now - seconds)
+        assert widget.wait() == pytest.approx(wait)
 
 
 async def test_a_start_hurries_the_charts(workshop: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,7 @@ from fundamentallm.untrusted import MAX_EVENT_BYTES
 
 RUNS = Path("runs")
 MAX_FOLDER_DEPTH = 4  # folders below the one that is searched
+LIVE_STATES = ("training", "paused")  # a process of this machine is writing the run
 
 
 class RunHistory:
