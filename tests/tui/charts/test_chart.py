@@ -98,11 +98,6 @@ def test_without_data_there_is_one_dim_centred_line_and_no_text_to_print() -> No
         assert text_lines(chart, 40, 9, colour=True, ascii=False) == []
 
 
-def test_a_later_line_takes_over_the_cells_that_it_shares() -> None:
-    train, val = Line(STEPS, FALLING.y, strength=0.5), Line(STEPS, FALLING.y, "accent")
-    assert inks(Chart([train, val]), "".join(BRAILLE)) == {("accent", 1.0)}
-
-
 @pytest.mark.parametrize(("count", "marks"), [(1, 1), (10, 10), (24, 24), (25, 13), (1000, 25)])
 @pytest.mark.parametrize("joined", [True, False])
 def test_points_are_marked_over_all_lines_and_the_newest_always(count: int, marks: int, joined: bool) -> None:
@@ -116,25 +111,21 @@ def test_points_are_marked_over_all_lines_and_the_newest_always(count: int, mark
     assert (inks(Chart([val]), "".join(BRAILLE)) != set()) == (joined and count > 1)
 
 
-def test_a_single_point_is_seen() -> None:
-    assert len(dotted(drawn(Chart([Line([1], [3.2])])), {"•"})) == 1
-    assert len(dotted(drawn(Chart([Line([0, 5], [nan, 3.2])], log=True)), {"•"})) == 1
-
-
-def test_a_constant_series_is_one_straight_line() -> None:
+def test_a_single_point_is_seen_a_constant_is_one_line_a_gap_is_empty_and_a_later_line_lies_over() -> None:
+    for point in (Chart([Line([1], [3.2])]), Chart([Line([0, 5], [nan, 3.2])], log=True)):
+        assert len(dotted(drawn(point), {"•"})) == 1
     for value in (0.0, 0.001, -3.0, 1e30):
         found = dotted(drawn(Chart([Line(STEPS, [value] * 100)])))
         assert len({row for row, _ in found}) == 1
         assert len(found) >= 58 - GUTTER - 3
-
-
-def test_a_gap_is_left_empty() -> None:
     ys = [nan if 40 <= step <= 60 else y for step, y in zip(STEPS, FALLING.y, strict=True)]
     columns = {column for _, column in dotted(drawn(Chart([Line(STEPS, ys)]), 108))}
     assert columns == {*range(1, 40), *range(60, 100)}
+    both = Chart([Line(STEPS, FALLING.y, strength=0.5), Line(STEPS, FALLING.y, "accent")])
+    assert inks(both, "".join(BRAILLE)) == {("accent", 1.0)}
 
 
-def test_no_number_is_too_odd_to_draw() -> None:
+def test_no_number_is_too_odd_and_no_size_too_small_to_draw() -> None:
     rng = random.Random(11)
     nothing = [Line([], []), Line([1, 2], [nan, nan], mark="•"), Line([nan, inf], [1, 2])]
     for trial in range(150):
@@ -146,9 +137,6 @@ def test_no_number_is_too_odd_to_draw() -> None:
         assert ("nothing to draw yet" in "".join(rows)) != (len(labels(rows)) >= 3)
         ascii = text_lines(chart, 58, 12, colour=trial % 3 == 1, ascii=True)
         assert len(ascii) in (0, 12) and "".join(ascii).isascii()
-
-
-def test_no_size_is_too_small_to_draw() -> None:
     for width, height in [(1, 1), (2, 9), (15, 3), (16, 2), (16, 3), (17, 4), (120, 1), (120, 2), (300, 60)]:
         drawn(Chart([FALLING]), width, height)
         drawn(Chart(), width, height)

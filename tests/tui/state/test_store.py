@@ -122,20 +122,17 @@ def test_a_new_run_starts_with_empty_curves(store: Store, workshop: Any) -> None
     assert (len(store.train), len(store.val), len(store.rate), store.step, store.epoch) == (0, 0, 0, 0, 0)
 
 
-def test_a_sample_takes_only_its_own_pieces(store: Store) -> None:
+def test_a_sample_takes_only_its_own_pieces_and_says_itself_why_it_was_refused(store: Store) -> None:
     store.request_sample("mine", "Once")
-    pieces = [("mine", " upon"), ("other", "!!!"), ("mine", " a time")]
-    store.apply([Sampled(step=7, id=id, prompt="Once", text=text) for id, text in pieces], now=1.0)
-    store.apply([Sampled(step=7, id="mine", prompt="Once", text="", done=True)], now=1.0)
+    pieces = [("mine", " upon", False), ("other", "!!!", False), ("mine", " a time", False), ("mine", "", True)]
+    events = [Sampled(step=7, id=id, prompt="Once", text=text, done=done) for id, text, done in pieces]
+    assert logged(store, *events) == []
     assert (store.sample.text, store.sample.step, store.sample.done) == (" upon a time", 7, True)
-
-
-def test_a_refused_sample_says_why_in_the_box_and_not_in_the_log(store: Store) -> None:
-    store.request_sample("mine", "Ω")
-    assert logged(store, Answered(step=1, id="mine", command="sample", ok=False, why="'Ω' is not in the text")) == []
-    assert store.sample.problem == "'Ω' is not in the text"
+    store.request_sample("next", "Ω")
     late = Answered(step=1, id="x", command="cancel_sample", ok=False, why="there is no such sample under way")
-    assert logged(store, late) == []
+    refused = Answered(step=1, id="next", command="sample", ok=False, why="'Ω' is not in the text")
+    assert logged(store, late, refused) == []
+    assert store.sample.problem == "'Ω' is not in the text"
 
 
 def test_an_engine_that_dies_leaves_the_reason_and_the_end_of_its_log(store: Store, workshop: Any) -> None:
@@ -146,10 +143,9 @@ def test_an_engine_that_dies_leaves_the_reason_and_the_end_of_its_log(store: Sto
     assert "killed by SIGKILL" in text and "MemoryError ·[31m" in text and "F5 resumes last.pt" in text
 
 
-def test_a_process_that_ends_after_the_run_did_changes_nothing(store: Store, workshop: Any) -> None:
+def test_a_process_that_ends_after_its_run_changes_nothing(store: Store, workshop: Any) -> None:
     store.apply([workshop.finished(400)], now=1.0)
-    store.disconnected("ended with status 0", [])
-    assert store.status() == "FINISHED"
+    assert (store.disconnected("ended with status 0", []), store.status()) == ({"phase"}, "FINISHED")
 
 
 def test_a_start_resumes_the_newest_checkpoint_and_of_equal_ones_last_pt(store: Store, workshop: Any) -> None:
