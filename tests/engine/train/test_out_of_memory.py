@@ -187,14 +187,14 @@ def test_a_worker_whose_model_does_not_fit_says_so(alone: Callable[..., Any], sm
 
 
 @needs_limits
-def test_a_step_that_does_not_fit_leaves_what_can_be_gone_on_from(
+def test_a_step_that_does_not_fit_leaves_a_checkpoint_to_resume_from(
     alone: Callable[..., Any], data: str, tmp_path: Path
 ) -> None:
     large = {"model_dim": 512, "num_heads": 8, "num_layers": 4, "max_seq_len": 256, "stride": 16, "batch_size": 64}
     done = alone(TRAIN, "train", data, "--output-dir=run", "--epochs=1", "--device=cpu", *flags(large))
     assert (done.returncode, done.stdout) == (1, ""), done.stderr
     last = done.stderr.splitlines()[-3:]
-    assert last[0] == "out of memory" and last[2] == "the last good state: run/last.pt", done.stderr
+    assert last[0] == "failed at step 0: out of memory" and last[2] == "the last good state: run/last.pt", done.stderr
     less = r"--batch-size 32 --accumulation-steps 2 \(about ([\d.]+) GiB\), .*"
     found = re.fullmatch(rf"try this run needs about ([\d.]+) GiB; less: {less}", last[1])
     assert found and float(found[1]) > float(found[2]) > 0.5
