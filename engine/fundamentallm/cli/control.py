@@ -23,32 +23,16 @@ RUN = click.argument("run")
 ROWS = {name: row for name, row in SAMPLING.items() if name != "num_samples"}  # a run writes one text at a time
 
 
-@click.command
-@RUN
-def pause(run: str) -> int:
-    """Pause a run after the current step."""
-    return _send(run, commands.Pause(), "paused")
+def _simple(kind: type[Command], done: str, help: str) -> click.Command:
+    """Make a command that only names a run; `done` is printed when the run has obeyed."""
+    name, argument = commands.NAMES[kind], click.Argument(["run"])
+    return click.Command(name, params=[argument], help=help, callback=lambda run: _send(run, kind(), done))
 
 
-@click.command
-@RUN
-def resume(run: str) -> int:
-    """Resume a paused run."""
-    return _send(run, commands.Resume(), "resumed")
-
-
-@click.command
-@RUN
-def save(run: str) -> int:
-    """Write a checkpoint of a run now."""
-    return _send(run, commands.Save(), "saved")
-
-
-@click.command
-@RUN
-def stop(run: str) -> int:
-    """Stop a run after the current step; it saves first."""
-    return _send(run, commands.Stop(), "stopping; it saves first")
+pause = _simple(commands.Pause, "paused", "Pause a run after the current step.")
+resume = _simple(commands.Resume, "resumed", "Resume a paused run.")
+save = _simple(commands.Save, "saved", "Write a checkpoint of a run now.")
+stop = _simple(commands.Stop, "stopping; it saves first", "Stop a run after the current step; it saves first.")
 
 
 @click.command("set")

@@ -46,13 +46,9 @@ def list_() -> None:
 @command.command("get")
 @click.argument("name", metavar=f"[{'|'.join(KNOWN_TEXTS)}]", shell_complete=among(KNOWN_TEXTS))
 @click.option(
-    "--from",
-    "source",
-    metavar="FILE_OR_URL",
-    shell_complete=files,
-    default="",
+    "--from", "source", metavar="FILE_OR_URL", shell_complete=files, default="",
     help="Read it from here, not from its public address.",
-)
+)  # fmt: skip
 def get_(name: str, source: str) -> None:
     """Download a known text into data/raw.
 

@@ -32,18 +32,13 @@ def options(rows: Iterable[Setting]) -> Callable[[Function], Function]:
 def config_sources(function: Function) -> Function:
     """Add what a configuration is made of, beside flags: DATA, --preset and --config."""
     config = click.option(
-        "--config",
-        "config_file",
-        metavar="FILE",
-        shell_complete=files,
+        "--config", "config_file", metavar="FILE", shell_complete=files,
         help="Start from a YAML file, such as a run's config.yaml.",
-    )
+    )  # fmt: skip
     preset = click.option(
-        "--preset",
-        metavar="NAME",
-        shell_complete=presets,
+        "--preset", metavar="NAME", shell_complete=presets,
         help="Start from a preset; `fundamentallm presets` lists them.",
-    )
+    )  # fmt: skip
     return click.argument("data", nargs=-1, shell_complete=files)(preset(config(function)))
 
 

@@ -14,18 +14,8 @@ from fundamentallm.cli.terminal import Footer, bar, complain, drop_output, fit, 
 from fundamentallm.config.format import format_duration
 from fundamentallm.data.text import read_texts
 from fundamentallm.errors import UserError
+from fundamentallm.run import events
 from fundamentallm.run.describe import BAD, WARN, describe
-from fundamentallm.run.events import (
-    Answered,
-    CheckpointSaved,
-    Evaluated,
-    Event,
-    Failed,
-    Finished,
-    Progress,
-    RunStarted,
-    encode,
-)
 from fundamentallm.run.folder import BEST, FINAL, LAST
 from fundamentallm.run.history import RunHistory
 from fundamentallm.untrusted import is_near
@@ -49,28 +39,30 @@ class Report:
         self._history = RunHistory(steps=False)
         self._losses: list[float] = []  # of the current epoch
 
-    def on_event(self, event: Event) -> None:
+    def on_event(self, event: events.Event) -> None:
         """Print the next event of the run."""
         before = self._history.progress
         self._history.apply(event)
         match event:
-            case Progress():
+            case events.Progress():
                 if before is None or before.epoch != event.epoch:
                     self._losses = []
                 self._losses += event.train_loss
                 self._draw()
-            case Evaluated():
+            case events.Evaluated():
                 if event.epoch_ended:
                     self._draw(above=self._epoch_line(event))
-            case Finished() | Failed():
+            case events.Finished() | events.Failed():
                 self._losses = []  # no bar any more
                 self.show(self._ending(event))
-            case CheckpointSaved():
+            case events.CheckpointSaved():
                 pass
             case _:
-                by = event.who if isinstance(event, Answered) and event.command in ("pause", "resume") else ""
+                by = event.who if isinstance(event, events.Answered) and event.command in ("pause", "resume") else ""
                 if description := describe(event, by=by):
-                    where = f"{one_line(f'writing to {self._folder}')}\n" if isinstance(event, RunStarted) else ""
+                    where = (
+                        f"{one_line(f'writing to {self._folder}')}\n" if isinstance(event, events.RunStarted) else ""
+                    )
                     self.show(where + description.text)
 
     def show(self, text: str) -> None:
@@ -103,7 +95,7 @@ class Report:
             if not isinstance(error, BrokenPipeError):
                 complain(f"standard output: {error.strerror}; training continues without it")
 
-    def _epoch_line(self, event: Evaluated) -> str:
+    def _epoch_line(self, event: events.Evaluated) -> str:
         """The line of a finished epoch; on a screen, the parts at the end that do not fit are left out."""
         parts = [f"Epoch {event.epoch}/{self._history.epochs}", *self._fields(event.train_loss)]
         if self._footer is None:
@@ -138,11 +130,11 @@ class Report:
 
     # ---- the end ----
 
-    def _ending(self, event: Finished | Failed) -> str:
+    def _ending(self, event: events.Finished | events.Failed) -> str:
         """How the run ended, the files that it left, and what to do next."""
         description = describe(event)
         lines = [description.text] if description else []
-        if isinstance(event, Failed):
+        if isinstance(event, events.Failed):
             if event.saved:
                 lines.append(f"the last good state: {self._folder / Path(event.saved).name}")
             return "\n".join(lines)
@@ -180,9 +172,9 @@ class Report:
 class Quiet(Report):
     """Prints only what went wrong."""
 
-    def on_event(self, event: Event) -> None:
+    def on_event(self, event: events.Event) -> None:
         description = describe(event)
-        if description and description.level in (WARN, BAD) and not isinstance(event, Answered):
+        if description and description.level in (WARN, BAD) and not isinstance(event, events.Answered):
             complain(description.text)
 
     def show(self, text: str) -> None:
@@ -192,10 +184,10 @@ class Quiet(Report):
 class JsonLines(Quiet):
     """Prints every event as the journal has it; as text only what went wrong."""
 
-    def on_event(self, event: Event) -> None:
+    def on_event(self, event: events.Event) -> None:
         super().on_event(event)
         try:
-            print(encode(event), flush=True)
+            print(events.encode(event), flush=True)
         except OSError:
             drop_output()
 

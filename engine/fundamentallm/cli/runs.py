@@ -22,7 +22,6 @@ from fundamentallm.run.events import to_line
 from fundamentallm.run.folder import LAST
 from fundamentallm.run.history import (
     RUNS,
-    RunHistory,
     RunSummary,
     changed_from_defaults,
     find_run,
@@ -161,7 +160,7 @@ def export(run: str, target: str) -> None:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(EXPORTED)
-    writer.writerows(_export(read_history(find_run(run))))
+    writer.writerows(_export(find_run(run)))
     path = output_path("--csv", None if target == "-" else target)
     if path is None:
         print(buffer.getvalue(), end="")
@@ -169,8 +168,9 @@ def export(run: str, target: str) -> None:
         write_output("--csv", path, buffer.getvalue())
 
 
-def _export(history: RunHistory) -> Iterator[Sequence[Any]]:
+def _export(folder: Path) -> Iterator[Sequence[Any]]:
     """Rows by step; an evaluation whose step is missing has a row of its own."""
+    history = read_history(folder)
     numbers = zip(history.train_loss, history.learning_rate, history.grad_norm, strict=True)
     steps = dict(zip(history.steps, numbers, strict=True))
     evaluations = {event.step: (event.val_loss, event.perplexity) for event in history.evaluations}

@@ -1,6 +1,7 @@
 """`fundamentallm train`: train in this process, or start a worker that trains in the background."""
 
 import os
+import signal
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -38,16 +39,13 @@ EXIT_SECONDS = 5.0  # to wait for the exit of a worker that failed to start
 @click.command(cls=GroupedCommand, rows=FLAGS)
 @config_sources
 @click.option(
-    "--resume-from",
-    metavar="CHECKPOINT",
-    shell_complete=files,
+    "--resume-from", metavar="CHECKPOINT", shell_complete=files,
     help="Resume from a checkpoint, in its folder; --epochs is the new total.",
-)
+)  # fmt: skip
 @click.option(
-    "--resume",
-    type=click.Choice(["auto"]),
+    "--resume", type=click.Choice(["auto"]),
     help="Resume from the newest valid checkpoint in --output-dir; start anew if there is none.",
-)
+)  # fmt: skip
 @click.option("--detach", is_flag=True, help="Train in the background; see `fundamentallm watch` and `stop`.")
 @click.option("--overwrite", is_flag=True, help="Move the run in --output-dir aside.")
 @click.option("--dry-run", is_flag=True, help="Show what would happen; train nothing and write nothing.")
@@ -168,26 +166,20 @@ def _train(job: RunSpec, report: Report, overwrite: bool) -> int:
     Raises:
         UserError: it cannot be done; what was made for it is gone again.
     """
-    early: list[int] = []
-    try:
-        with obeyed(("SIGTERM", "SIGHUP"), _give_up, early), prepared_folder(job, overwrite, complain) as aside:
-            from fundamentallm.train.trainer import Trainer
+    with obeyed(_exit, signal.SIGTERM, signal.SIGHUP), prepared_folder(job, overwrite, complain) as aside:
+        from fundamentallm.train.trainer import Trainer
 
-            trainer = Trainer(job, report.on_event, lambda: ())
-    except GivenUp:
-        return 128 + early[0]
+        trainer = Trainer(job, report.on_event, lambda: ())
     if aside:
         report.show(f"the old run is in {aside} now")
 
-    def stop() -> None:
+    def stop(_: int) -> None:
         trainer.stop()
         report.show_interrupt()
 
-    with obeyed(("SIGINT", "SIGTERM", "SIGHUP"), stop) as received:
+    with obeyed(stop, signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as received:
         try:
             end = trainer.run()
-        except OSError as error:  # a disk that is full or gone
-            end = trainer.fail(str(error), "")
         except Exception as error:
             trainer.fail(f"{type(error).__name__}: {error}", "this is a fault of the program")
             raise
@@ -201,9 +193,6 @@ def _train(job: RunSpec, report: Report, overwrite: bool) -> int:
     return 128 + received[0] if received else 0
 
 
-class GivenUp(BaseException):
-    """A signal came before there was a run."""
-
-
-def _give_up() -> None:
-    raise GivenUp
+def _exit(number: int) -> None:
+    """Exit because of a signal that came before there was a run."""
+    raise SystemExit(128 + number)

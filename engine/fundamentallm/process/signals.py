@@ -2,38 +2,30 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 
 @contextmanager
-def obeyed(names: Iterable[str], stop: Callable[[], None], received: list[int] | None = None) -> Iterator[list[int]]:
-    """Within: the first of these signals calls `stop`, the second ends the process with status 128 + its number.
+def obeyed(stop: Callable[[int], object], *numbers: int) -> Iterator[list[int]]:
+    """Within: the first of these signals calls `stop` with its number, the second ends the process with 128 + number.
 
     A hangup that is ignored (nohup) stays ignored.
-
-    Args:
-        names: such as "SIGTERM".
-        received: the list to append to; a caller that gives one sees the signal even if `stop` raises.
 
     Yields:
         The numbers of the signals received so far.
     """
-    received = [] if received is None else received
+    received: list[int] = []
 
     def handle(number: int, _: FrameType | None) -> None:
         if received:
             os._exit(128 + number)
         received.append(number)
-        stop()
+        stop(number)
 
-    previous = {}
-    for name in names:
-        number = signal.Signals[name]
-        if name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN:
-            continue
-        previous[number] = signal.signal(number, handle)
+    ignored = signal.SIGHUP if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else None
+    previous = {number: signal.signal(number, handle) for number in numbers if number != ignored}
     try:
         yield received
     finally:

@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fundamentallm.errors import NothingToDo, UserError
 from fundamentallm.process.prepare import take_back
 from fundamentallm.process.signals import obeyed
 from fundamentallm.run.commands import Command, Stop
@@ -40,11 +41,7 @@ BUG = "this is a fault of the program; engine.log has the details"
 def main(job: RunSpec, pipe: "Connection", queue_size: int, commands: "Queue[Command | None]") -> None:
     """Do a job, then answer questions while the console stays. Exits with a status as `fundamentallm train` does."""
     _detach(job.folder)
-    from fundamentallm.errors import (
-        NothingToDo,  # from here on torch may print what it likes
-        UserError,
-    )
-    from fundamentallm.train.trainer import Trainer
+    from fundamentallm.train.trainer import Trainer  # which may print what it likes from here on
 
     emit = _emitter(pipe, queue_size)
     inbox = CommandQueue(commands)
@@ -59,7 +56,7 @@ def main(job: RunSpec, pipe: "Connection", queue_size: int, commands: "Queue[Com
         emit(Failed(time=time.time(), step=0, error=_first_line(error), advice=BUG))
         return _exit(1)
     inbox.trainer = trainer
-    with obeyed(("SIGINT", "SIGTERM"), trainer.stop) as received:
+    with obeyed(lambda _: trainer.stop(), signal.SIGINT, signal.SIGTERM) as received:
         try:
             end = trainer.run()
         except Exception as error:
