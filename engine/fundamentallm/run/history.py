@@ -76,6 +76,7 @@ class RunHistory:
         self._changes: list[Intervention] = []
         self._to_repeat: list[Intervention] = []  # made before a kill, and not yet repeated after it
         self._unanswered: Intervention | None = None
+        self._before_change: RunStarted | None = None  # `started` before the unanswered change
 
     def apply(self, event: Event) -> int | None:
         """Take the next event.
@@ -106,7 +107,7 @@ class RunHistory:
             case Answered():
                 if self._unanswered is not None and not event.ok:  # the change never took effect
                     self._changes.remove(self._unanswered)
-                    self._set(self._unanswered.setting, self._unanswered.old)
+                    self.started = self._before_change
                 self._unanswered = None
             case Finished() | Failed():
                 self.end = event
@@ -172,7 +173,7 @@ class RunHistory:
         undone = [*self._to_repeat, *(change for change in self._changes if change.step >= start.step)]
         self._to_repeat = [c for c in undone if start.recovered and c.setting not in start.changes]
         resumes = start.recovered or start.resumed_from
-        self._changes = [change for change in self._changes if resumes and change.step < start.step]
+        self._changes = [c for c in self._changes if resumes and c.step < start.step]
         self._unanswered = None
         self._go_back(start.step)
         self.starts.append(start)
@@ -183,18 +184,18 @@ class RunHistory:
     def _apply_change(self, change: Intervention) -> None:
         if not _is_possible(change):
             return
-        self._set(change.setting, change.new)
+        before = self.started
+        if before is not None:
+            self.started = replace(before, config={**before.config, change.setting: change.new})
+            if change.setting == "epochs":
+                self.started = replace(self.started, total_steps=self.epochs * before.steps_per_epoch)
         key = (change.step, change.setting, change.new)
         repeated = next((c for c in self._to_repeat if (c.step, c.setting, c.new) == key), None)
         if repeated is not None:
             self._to_repeat.remove(repeated)
         else:  # a user gave a command, which will be answered
-            self._unanswered = change
+            self._unanswered, self._before_change = change, before
         self._changes.append(repeated or change)
-
-    def _set(self, setting: str, value: Any) -> None:
-        if self.started is not None:
-            self.started = _with_setting(self.started, setting, value)
 
     def _go_back(self, step: int) -> None:
         """Forget what came after `step`."""
@@ -229,17 +230,6 @@ def epochs_of(config: dict[str, Any]) -> int:
     """The epochs of a configuration from a journal; 0 where it has none."""
     epochs = config.get("epochs")
     return epochs if isinstance(epochs, int) else 0
-
-
-def changed_by(start: RunStarted, change: Intervention) -> RunStarted:
-    """A start as it would be written after a live setting was changed; an impossible change changes nothing."""
-    return _with_setting(start, change.setting, change.new) if _is_possible(change) else start
-
-
-def _with_setting(start: RunStarted, setting: str, value: Any) -> RunStarted:
-    config = {**start.config, setting: value}
-    total = epochs_of(config) * start.steps_per_epoch if setting == "epochs" else start.total_steps
-    return replace(start, config=config, total_steps=total)
 
 
 @dataclass(frozen=True)
