@@ -30,12 +30,14 @@ def preview(job: RunSpec, *, overwrite: bool) -> str:
     text = f"{size.train_tokens:,} training and {size.val_tokens:,} validation characters, {size.vocab_size} different"
     epoch = f"{size.steps_per_epoch:,} steps of {config.effective_batch} windows"
     rest = f", {left:,} left" if left < state.total_steps else ""
+    whole = state.total_steps % size.steps_per_epoch == 0  # otherwise max_steps ends it
+    epochs = f"{state.epochs} epoch{'s' if state.epochs != 1 else ''}, " if whole else ""
     lines = [
         f"would write to  {job.folder}",
         f"data            {', '.join(config.data)}: {text}",
         f"model           {size.parameters:,} parameters on {state.device}",
         f"an epoch        {size.windows:,} windows of {config.max_seq_len} tokens, {size.stride} apart: {epoch}",
-        f"the run         {config.epochs} epochs, {state.total_steps:,} steps{rest}",
+        f"the run         {epochs}{state.total_steps:,} steps{rest}",
         f"memory          about {size.memory / 2**20:,.0f} MiB beside the program itself",
         f"time            about {rounded_time(seconds)}, judging by a few small steps here",
     ]

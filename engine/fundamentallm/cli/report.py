@@ -50,8 +50,8 @@ class Report:
                 self._losses += event.train_loss
                 self._draw()
             case events.Evaluated():
-                if event.epoch_ended:
-                    self._draw(above=self._epoch_line(event))
+                if event.epoch_ended or self._is_last(event):
+                    self._draw(above=self._line_of(event))
             case events.Finished() | events.Failed():
                 self._losses = []  # no bar any more
                 self.show(self._ending(event))
@@ -95,9 +95,16 @@ class Report:
             if not isinstance(error, BrokenPipeError):
                 complain(f"standard output: {error.strerror}; training continues without it")
 
-    def _epoch_line(self, event: events.Evaluated) -> str:
-        """The line of a finished epoch; on a screen, the parts at the end that do not fit are left out."""
-        parts = [f"Epoch {event.epoch}/{self._history.epochs}", *self._fields(event.train_loss)]
+    def _is_last(self, event: events.Evaluated) -> bool:
+        started = self._history.started
+        return started is not None and event.step >= started.total_steps
+
+    def _line_of(self, event: events.Evaluated) -> str:
+        """The line of an epoch, or of the end in the middle of one; on a screen, what does not fit is left out."""
+        where = (
+            f"Epoch {event.epoch}/{self._history.epochs}" if event.epoch_ended else f"Step {event.step}/{event.step}"
+        )
+        parts = [where, *self._fields(event.train_loss)]
         if self._footer is None:
             return " | ".join(parts)
         return fit([*parts, f"perplexity={event.perplexity:.2f}"], width())

@@ -40,7 +40,7 @@ EXIT_SECONDS = 5.0  # to wait for the exit of a worker that failed to start
 @config_sources
 @click.option(
     "--resume-from", metavar="CHECKPOINT", shell_complete=files,
-    help="Resume from a checkpoint, in its folder; --epochs is the new total.",
+    help="Resume from a checkpoint, in its folder; --epochs and --max-steps are the new totals.",
 )  # fmt: skip
 @click.option(
     "--resume", type=click.Choice(["auto"]),

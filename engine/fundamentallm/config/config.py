@@ -76,6 +76,11 @@ class Config:
         help="Passes over the training windows: the total, also of a run that is resumed.",
         too_high="the validation loss rises again: overfitting", too_low="training stops while still improving",
     )  # fmt: skip
+    max_steps: int | None = setting(
+        None, group=TRAINING, at_least=1, at_most=2**53, live=True, typical="1,000 to 100,000",
+        help="Optimizer steps at most: the total, as for epochs. The run ends at whichever comes first.",
+        auto="no limit", too_high="the epochs end the run before", too_low="training stops while still improving",
+    )  # fmt: skip
     batch_size: int = setting(
         16, group=TRAINING, at_least=1, at_most=65536, fixed=True, typical="8 to 128",
         help="Training windows that are computed at once.",

@@ -38,6 +38,12 @@ def choose_stride(config: Config, lengths: Sequence[int], tokens: int) -> int:
     return max(1, length // 8)
 
 
+def count_steps(epochs: int, max_steps: int | None, steps_per_epoch: int) -> int:
+    """Count the optimizer steps of a run, which ends at the smaller of `epochs` and `max_steps`."""
+    steps = epochs * steps_per_epoch
+    return steps if max_steps is None else min(steps, max_steps)
+
+
 def parameter_shapes(config: Config, vocab_size: int) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the model's parameters by name: the one description of its size.
 
@@ -129,7 +135,7 @@ def estimate_size(config: Config, lengths: Sequence[int], vocab_size: int) -> Es
         stride=stride,
         windows=windows,
         steps_per_epoch=steps,
-        total_steps=steps * config.epochs,
+        total_steps=count_steps(config.epochs, config.max_steps, steps),
         passes=passes,
         memory=memory,
     )

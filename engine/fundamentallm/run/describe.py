@@ -20,7 +20,6 @@ from fundamentallm.run.events import (
     Phase,
     RunStarted,
 )
-from fundamentallm.run.history import epochs_of
 
 PLAIN, FAINT, GOOD, WARN, BAD = "plain", "faint", "good", "warn", "bad"
 ENDS = {"completed": "finished", "patience": "stopped early: no improvement"}
@@ -83,10 +82,13 @@ def _start(event: RunStarted) -> str:
     resumed = ""
     if event.resumed_from:
         resumed = f"resumed from {event.resumed_from} at step {event.step} of {event.total_steps}\n"
+    epochs = f"an epoch has {event.steps_per_epoch}"
+    if event.total_steps % event.steps_per_epoch == 0:  # otherwise max_steps ends the run
+        epochs = f"{event.epochs} epoch{'s' if event.epochs != 1 else ''} of {event.steps_per_epoch}"
     threads = f"{event.threads} thread{'s' if event.threads != 1 else ''}"
     return (
         f"{resumed}{event.parameters:,} parameters, {event.vocab_size} characters, {event.total_steps} steps "
-        f"({epochs_of(event.config)} epochs of {event.steps_per_epoch}) on {event.device}, {threads}"
+        f"({epochs}) on {event.device}, {threads}"
     )
 
 

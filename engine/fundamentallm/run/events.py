@@ -51,6 +51,11 @@ class RunStarted(Event):
     changes: dict[str, Any] = field(default_factory=dict)
     preset: str = ""
 
+    @property
+    def epochs(self) -> int:
+        """The epoch in which the run ends."""
+        return -(-self.total_steps // self.steps_per_epoch)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Phase(Event):

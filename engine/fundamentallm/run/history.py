@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fundamentallm.config.config import SETTINGS, Config, changed_while_running, to_dict
+from fundamentallm.config.estimate import count_steps
 from fundamentallm.config.settings import closest
 from fundamentallm.errors import UserError
 from fundamentallm.run.events import (
@@ -123,7 +124,8 @@ class RunHistory:
 
     @property
     def epochs(self) -> int:
-        return epochs_of(self.config)
+        """The epoch in which the run will end; 0 before the first start."""
+        return self.started.epochs if self.started is not None else 0
 
     @property
     def epoch(self) -> int:
@@ -186,9 +188,10 @@ class RunHistory:
             return
         before = self.started
         if before is not None:
-            self.started = replace(before, config={**before.config, change.setting: change.new})
-            if change.setting == "epochs":
-                self.started = replace(self.started, total_steps=self.epochs * before.steps_per_epoch)
+            config, total_steps = {**before.config, change.setting: change.new}, before.total_steps
+            if change.setting in ("epochs", "max_steps"):
+                total_steps = _total_steps(config, before)
+            self.started = replace(before, config=config, total_steps=total_steps)
         key = (change.step, change.setting, change.new)
         repeated = next((c for c in self._to_repeat if (c.step, c.setting, c.new) == key), None)
         if repeated is not None:
@@ -226,10 +229,11 @@ def _is_possible(change: Intervention) -> bool:
     return type(value) is type(change.new) and bool(value == change.new)
 
 
-def epochs_of(config: dict[str, Any]) -> int:
-    """The epochs of a configuration from a journal; 0 where it has none."""
-    epochs = config.get("epochs")
-    return epochs if isinstance(epochs, int) else 0
+def _total_steps(config: dict[str, Any], start: RunStarted) -> int:
+    """The steps of a run with this configuration, which is from a journal: its values may have any type."""
+    epochs, max_steps = config.get("epochs"), config.get("max_steps")
+    epochs = epochs if isinstance(epochs, int) else start.epochs
+    return max(0, count_steps(epochs, max_steps if isinstance(max_steps, int) else None, start.steps_per_epoch))
 
 
 @dataclass(frozen=True)
@@ -249,15 +253,12 @@ class RunSummary:
     steps: int
     total_steps: int
     epoch: int  # 0 before the first step
+    epochs: int  # in which the run ends
     train_loss: float | None  # of the last step
     val_loss: float | None  # of the last evaluation
     best: Evaluated | None
     why: str = ""  # it failed
     preset: str = ""
-
-    @property
-    def epochs(self) -> int:
-        return epochs_of(self.config)
 
     @property
     def data(self) -> str:
@@ -322,6 +323,7 @@ def summarize(folder: Path) -> RunSummary:
         steps=history.step,
         total_steps=start.total_steps,
         epoch=history.epoch if history.step else 0,
+        epochs=history.epochs,
         train_loss=progress.train_loss[-1] if progress is not None else None,
         val_loss=history.evaluations[-1].val_loss if history.evaluations else None,
         best=history.best,

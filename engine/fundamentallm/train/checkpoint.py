@@ -52,6 +52,7 @@ class Counters:
     best_val_loss: float | None = None
     best_step: int | None = None
     best_epoch: int | None = None
+    evaluated: int = 0  # the step of the last evaluation
     gained: bool = False  # a new best since the epoch began
     epochs_without_gain: int = 0
     said: int = 0  # events in the journal when the state was saved: shows which of two checkpoints is newer

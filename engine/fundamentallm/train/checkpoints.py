@@ -49,7 +49,7 @@ class CheckpointManager:
         """Return a warning if the disk has less room than this run's checkpoints will need; else an empty string."""
         tensors = (*self._state.model.state_dict().values(), *self._state.optimizer.state_dict().values())
         one = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-        kept = self._state.config.keep_checkpoints or self._state.config.epochs
+        kept = self._state.config.keep_checkpoints or self._state.epochs
         needed, free = one * (kept + 3), shutil.disk_usage(self._folder).free
         if needed <= free:
             return ""
@@ -99,9 +99,10 @@ class CheckpointManager:
         improves = self._best_loss is None or loss < self._best_loss or (best and loss == self._best_loss)
         names = [BEST] if improves else []
         if state.epoch_ended:
-            names = [LAST, EPOCH.format(state.epoch), *names]
-            return [*names, FINAL] if state.end_reason else names
-        return [LAST, *names] if self.due else names
+            names = [EPOCH.format(state.epoch), *names]
+        if state.end_reason:
+            names = [*names, FINAL]
+        return [LAST, *names] if state.epoch_ended or state.end_reason or self.due else names
 
     def save(self, names: list[str]) -> bool:
         """Save the present state under every name, and emit what became of each. Returns whether all were saved.

@@ -121,6 +121,8 @@ class Control:
             config = changed_while_running(state.config, command.setting, command.value)
             if config.epochs < state.epoch:
                 return f"epochs: epoch {state.epoch} is under way; {state.epoch} is the smallest total"
+            if command.setting == "max_steps" and config.max_steps is not None and config.max_steps <= state.step:
+                return f"max_steps: step {state.step} is done; {state.step + 1} is the smallest total"
             self._change(command.setting, getattr(config, command.setting), command.who)
         except (UserError, OSError) as error:
             return str(error)

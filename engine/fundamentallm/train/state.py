@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fundamentallm.config.config import Config, changed_when_resuming, to_dict
-from fundamentallm.config.estimate import Estimate, estimate, spans
+from fundamentallm.config.estimate import Estimate, count_steps, estimate, spans
 from fundamentallm.data.corpus import Corpus, fingerprint
 from fundamentallm.data.text import read_texts
 from fundamentallm.data.tokenizer import Tokenizer
@@ -80,7 +80,12 @@ class TrainState:
 
     @property
     def total_steps(self) -> int:
-        return self.corpus.steps_per_epoch * self.config.epochs
+        return count_steps(self.config.epochs, self.config.max_steps, self.corpus.steps_per_epoch)
+
+    @property
+    def epochs(self) -> int:
+        """The epoch in which the run will end."""
+        return -(-self.total_steps // self.corpus.steps_per_epoch)
 
     @property
     def epoch(self) -> int:
@@ -94,14 +99,16 @@ class TrainState:
 
     @property
     def evaluation_due(self) -> bool:
-        """Whether the run evaluates after the step that was just taken."""
+        """Whether the run evaluates after the step that was just taken: at each epoch's end, and at the run's."""
         every = self.config.eval_every
-        return self.epoch_ended or (every > 0 and self.step % every == 0)
+        return self.epoch_ended or self.step >= self.total_steps or (every > 0 and self.step % every == 0)
 
     @property
     def evaluation_missing(self) -> bool:
-        """Whether an epoch ended without its evaluation, because the process ended first."""
-        return self.epoch_ended and self.counters.epoch_tokens > 0
+        """Whether an epoch or the run ended without its evaluation, because the process ended first."""
+        if self.epoch_ended:
+            return self.counters.epoch_tokens > 0
+        return self.step >= self.total_steps and self.counters.evaluated < self.step
 
     @property
     def end_reason(self) -> str | None:
@@ -140,6 +147,7 @@ class TrainState:
         if best:
             counters.best_val_loss, counters.best_step, counters.best_epoch = val_loss, self.step, self.epoch
         counters.gained |= best
+        counters.evaluated = self.step
         if self.epoch_ended:
             counters.epochs_without_gain = 0 if counters.gained else counters.epochs_without_gain + 1
             counters.gained = False
@@ -226,6 +234,10 @@ def build_state(spec: RunSpec) -> TrainState:
             raise UserError(
                 f"--epochs {config.epochs}: {source} is in epoch {state.epoch} already; that is the smallest total"
             )
+        if config.max_steps is not None and config.max_steps < state.step:
+            raise UserError(
+                f"--max-steps {config.max_steps}: {source} is at step {state.step} already; that is the smallest total"
+            )
         if not spec.auto or history.completed:  # a process that was killed at the end has not said how it ended
             _check_unfinished(state, source)
     if spec.auto:
@@ -255,8 +267,11 @@ def _restore(state: TrainState, saved: Checkpoint) -> None:
 def _check_unfinished(state: TrainState, source: Path) -> None:
     """Raise NothingToDo if the run is at its end."""
     if state.end_reason == "completed" and not state.evaluation_missing:
-        last = state.config.epochs
-        raise NothingToDo(f"{source}: epoch {last} of {last} is done; give a larger total with --epochs")
+        epochs, max_steps, last = state.config.epochs, state.config.max_steps, state.total_steps
+        if max_steps != last:
+            raise NothingToDo(f"{source}: epoch {epochs} of {epochs} is done; give a larger total with --epochs")
+        flags = "--max-steps" if last < epochs * state.corpus.steps_per_epoch else "--max-steps and --epochs"
+        raise NothingToDo(f"{source}: step {last} of {last} is done; give a larger total with {flags}")
     if state.end_reason == "patience":
         raise NothingToDo(
             f"{source}: early stopping ended that run after {state.counters.epochs_without_gain} epochs "
