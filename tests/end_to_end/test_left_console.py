@@ -72,7 +72,7 @@ def test_a_run_that_was_left_running_goes_on_and_its_end_is_not_said_on_the_term
     shell.see("Leave it running")
     shell.press("l")
     shell.see("back with 0")
-    assert "The run goes on; fllm-tui attach runs/far shows it again." in shell.screen
+    assert "The run continues; fllm-tui attach runs/far shows it again." in shell.screen
     trains(folder)
     shown = shell.screen
     stop(folder)
