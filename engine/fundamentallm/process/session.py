@@ -74,23 +74,23 @@ class WorkerRun(RunHandle):
 
     may_return = False
 
-    def __init__(self, job: RunSpec, *, prepared: bool = False) -> None:
+    def __init__(self, spec: RunSpec, *, prepared: bool = False) -> None:
         """Start the worker, and return at once.
 
         Args:
             prepared: the folder was prepared by the caller.
 
         Raises:
-            UserError: the job cannot be done; nothing was written.
+            UserError: the run cannot start; nothing was written.
         """
         import multiprocessing
 
         from fundamentallm.process.worker import main
 
         if not prepared:
-            prepare_folder(job)
-        self.folder = job.folder
-        self._journal = JournalReader(job.folder)
+            prepare_folder(spec)
+        self.folder = spec.folder
+        self._journal = JournalReader(spec.folder)
         earlier = self._journal.read()  # of an earlier process, and not news
         self._seen = earlier[-1].seq if earlier else 0
         self._ours = False  # the lines of the journal that come next are the worker's; before and after, another's
@@ -101,7 +101,7 @@ class WorkerRun(RunHandle):
         self._events, theirs = spawn.Pipe(duplex=False)
         self._commands: Queue[Command | None] = spawn.Queue()
         self._process = spawn.Process(
-            target=main, args=(job, theirs, QUEUE_SIZE, self._commands), name="fundamentallm worker", daemon=False
+            target=main, args=(spec, theirs, QUEUE_SIZE, self._commands), name="fundamentallm worker", daemon=False
         )
         self._process.start()
         theirs.close()  # or the pipe would have no end when the worker has one

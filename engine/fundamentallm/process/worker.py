@@ -38,19 +38,19 @@ DRAIN_SECONDS = 0.2  # for what is still on its way to the console when the work
 BUG = "this is a fault of the program; engine.log has the details"
 
 
-def main(job: RunSpec, pipe: "Connection", queue_size: int, commands: "Queue[Command | None]") -> None:
-    """Do a job, then answer questions while the console stays. Exits with a status as `fundamentallm train` does."""
-    _detach(job.folder)
+def main(spec: RunSpec, pipe: "Connection", queue_size: int, commands: "Queue[Command | None]") -> None:
+    """Train a run, then answer questions while the console stays. Exits with a status as `fundamentallm train` does."""
+    _detach(spec.folder)
     from fundamentallm.train.trainer import Trainer  # which may print what it likes from here on
 
     emit = _emitter(pipe, queue_size)
     inbox = CommandQueue(commands)
     try:
-        trainer = Trainer(job, emit, inbox.poll)
+        trainer = Trainer(spec, emit, inbox.poll)
     except UserError as error:
-        take_back(job.folder, [job.folder])
+        take_back(spec.folder, [spec.folder])
         emit(Failed(time=time.time(), step=0, error=str(error)))
-        return _exit(0 if job.auto and isinstance(error, NothingToDo) else 1)
+        return _exit(0 if spec.auto and isinstance(error, NothingToDo) else 1)
     except Exception as error:
         traceback.print_exc()
         emit(Failed(time=time.time(), step=0, error=_first_line(error), advice=BUG))
