@@ -1,4 +1,4 @@
-"""The command `fllm-tui`. Light on purpose: the worker's process imports this module again."""
+"""The command `fllm-tui`. Imports little at the top, because a worker's process imports this module again."""
 
 import argparse
 import os
@@ -9,62 +9,34 @@ from typing import TYPE_CHECKING, NoReturn
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from fundamentallm.config.config import Config
+    from fundamentallm_tui.state.launch import Options
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        from fundamentallm_tui.format import clean  # file names that a shell put there may hold anything
-
-        self.exit(2, clean(f"fllm-tui: {message}; fllm-tui --help shows what there is") + "\n")
+        _print_error(f"fllm-tui: {message}; fllm-tui --help lists the options")
+        self.exit(2)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Open the console; returns the exit status."""
-    options = _parse(arguments)
-    from fundamentallm.config.config import Layer, flags_layer
+    """Open the console. Returns the exit status where it cannot be opened; else the process ends with the console's."""
     from fundamentallm.errors import UserError
 
+    flags = _parse(arguments)
     try:
-        from fundamentallm.config.files import load_config, load_preset
-        from fundamentallm.paths import user_path
-        from fundamentallm_tui.state.launch import Options
-
-        attach, library = _run_to_show(options)
-        name = options.preset or (None if options.config else "tiny")
-        typed = {"data": [options.data] if options.data else None, "output_dir": options.output_dir}
-        chosen = Options(
-            preset=load_preset(name) if name else None,
-            config=load_config(user_path(options.config)) if options.config else Layer({}),
-            flags=flags_layer({name: value for name, value in typed.items() if value is not None}),
-            start=options.start,
-            attach=attach,
-            speed=options.speed if options.act == "replay" else 0.0,
-            library=library,
-        )
-        config = chosen.resolve()
+        options = _options(flags)
+        config = options.resolve()
     except UserError as error:
-        from fundamentallm_tui.format import clean
-
-        print(clean(str(error), newlines=True), file=sys.stderr)
+        _print_error(str(error))
         return 2
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        print("fllm-tui: needs a terminal; without one, use `fundamentallm train`", file=sys.stderr)
+        _print_error("fllm-tui: needs a terminal; without one, use `fundamentallm train`")
         return 2
     if os.environ.get("TERM", "") == "dumb":
-        print("fllm-tui: this terminal (TERM=dumb) cannot show it; use `fundamentallm train`", file=sys.stderr)
+        _print_error("fllm-tui: this terminal (TERM=dumb) cannot show the console; use `fundamentallm train`")
         return 2
-    return _run(chosen, config)
-
-
-def _run_to_show(options: argparse.Namespace) -> "tuple[Path | None, bool]":
-    """The folder of the run that was asked for; and whether the library is to be shown, to choose one."""
-    from fundamentallm.run.history import LIVE_STATES, find_run, find_runs
-
-    if options.act is None:
-        return None, False
-    if options.run:
-        return find_run(options.run), False
-    live = [run.folder for run in find_runs() if run.state in LIVE_STATES]
-    return (live[0], False) if len(live) == 1 else (None, True)
+    _run(options, config)
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -77,12 +49,12 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--output-dir", metavar="DIR", help="the folder of the run")
     parser.add_argument("--start", action="store_true", help="start training at once")
     parser.add_argument("--version", action="version", version=f"fllm-tui {__version__}")
-    acts = parser.add_subparsers(dest="act", metavar="[attach | replay]")
-    attach = acts.add_parser("attach", help="watch and steer a run that another process trains, or look at an old one")
-    attach.add_argument("run", nargs="?", metavar="RUN", help="its folder or name; the only one under way if left out")
-    replay = acts.add_parser("replay", help="play a run's journal back through the panes")
+    commands = parser.add_subparsers(dest="command", metavar="[attach | replay]")
+    attach = commands.add_parser("attach", help="watch and control a run of another process, or view an old run")
+    attach.add_argument("run", nargs="?", metavar="RUN", help="its folder or name; the only active run if left out")
+    replay = commands.add_parser("replay", help="replay a run from its journal")
     replay.add_argument("run", metavar="RUN", help="its folder or name")
-    replay.add_argument("--speed", type=_speed, default=20.0, metavar="N", help="so many times as fast (default: 20)")
+    replay.add_argument("--speed", type=_speed, default=20.0, metavar="N", help="N times as fast (default: 20)")
     return parser.parse_args(arguments)
 
 
@@ -96,28 +68,65 @@ def _speed(text: str) -> float:
     return speed
 
 
-def _run(chosen: object, config: object) -> int:
-    """Show the console. Ends the process itself: an ordinary end would wait for a run that goes on."""
+def _options(flags: argparse.Namespace) -> "Options":
+    from fundamentallm.config.config import Layer, flags_layer
+    from fundamentallm.config.files import load_config, load_preset
+    from fundamentallm.paths import user_path
+    from fundamentallm_tui.state.launch import Options
+
+    attach = _find_run(flags)
+    preset = flags.preset or (None if flags.config else "tiny")
+    settings = {"data": [flags.data] if flags.data else None, "output_dir": flags.output_dir}
+    return Options(
+        preset=load_preset(preset) if preset else None,
+        config=load_config(user_path(flags.config)) if flags.config else Layer({}),
+        flags=flags_layer({name: value for name, value in settings.items() if value is not None}),
+        start=flags.start,
+        attach=attach,
+        speed=flags.speed if flags.command == "replay" else 0.0,
+        library=flags.command is not None and attach is None,
+    )
+
+
+def _find_run(flags: argparse.Namespace) -> "Path | None":
+    """Return the folder of the run to show; None if there is none, or the user has to choose one from the list."""
+    from fundamentallm.run.history import LIVE_STATES, find_run, find_runs
+
+    if flags.command is None:
+        return None
+    if flags.run:
+        return find_run(flags.run)
+    live = [run.folder for run in find_runs() if run.state in LIVE_STATES]
+    return live[0] if len(live) == 1 else None
+
+
+def _run(options: "Options", config: "Config") -> NoReturn:
+    """Show the console, then end the process at once: an ordinary exit would wait for a worker that still trains."""
     from fundamentallm.process.session import start_resource_tracker
 
-    # Textual reads it when it is imported. It looks every 100 ms whether escape stood alone; with its own delay of as
-    # much it often takes two looks, and a key that comes meanwhile becomes alt and that key.
+    # Textual decides every 100 ms whether escape was pressed alone. With its default delay of 100 ms that often takes
+    # two rounds, and a key pressed meanwhile becomes alt and that key. Textual reads this when it is imported.
     os.environ.setdefault("ESCDELAY", "25")
-
     start_resource_tracker()  # before Textual has the terminal
     from fundamentallm_tui.app import Console
 
-    app = Console(chosen, config)  # type: ignore[arg-type]
+    app = Console(options, config)
     app.run()
     if app.main.reader is not None:
         app.main.reader.close()
     if app.left is not None:
         from fundamentallm_tui.format import clean
 
-        print(clean(f"The run goes on; fllm-tui attach {shlex.quote(str(app.left))} shows it again."))
+        print(clean(f"The run continues; fllm-tui attach {shlex.quote(str(app.left))} shows it again."))
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(app.return_code or 0)
+
+
+def _print_error(text: str) -> None:
+    from fundamentallm_tui.format import clean  # a file name may hold control characters
+
+    print(clean(text, newlines=True), file=sys.stderr)
 
 
 if __name__ == "__main__":

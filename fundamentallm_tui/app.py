@@ -61,19 +61,18 @@ class Console(App[int]):
             self.call_after_refresh(self.main.action_start)
 
     def _handle_signals(self) -> None:
-        """Exit on SIGTERM and SIGHUP; restore the terminal after SIGSTOP.
+        """Exit on SIGTERM and SIGHUP; give the terminal back after SIGSTOP, before Textual takes it again.
 
-        SIGSTOP itself cannot be caught, only SIGCONT after it. The terminal is then given back before Textual takes
-        it again: otherwise a second thread would read the keyboard beside the first, and no key would quit. Textual
-        does this only for ctrl+z. Its handlers are called from the event loop because they wait for a queue, which
-        may be locked by the very code that a signal interrupts.
+        SIGSTOP itself cannot be caught, only the SIGCONT after it, and Textual gives the terminal back for ctrl+z
+        alone: without this, two threads would read the keyboard, and no key would quit. Textual's handlers are called
+        from the event loop, because they wait for a queue that may be locked by the code that a signal interrupts.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._exit_by_signal, number)
         suspend, resume = signal.getsignal(signal.SIGTSTP), signal.getsignal(signal.SIGCONT)
         if not (callable(suspend) and callable(resume)):
-            return  # a driver without a terminal
+            return  # Textual has no terminal
         suspended = False
 
         def on_suspend() -> None:
@@ -138,7 +137,7 @@ class Console(App[int]):
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """List for the palette what the user can do now."""
         for command in keys.MAIN:
-            if command.title and (command.action.startswith("app.") or self.main.check_action(command.action, ())):
-                owner = self if command.action.startswith("app.") else self.main
-                action = getattr(owner, f"action_{command.action.removeprefix('app.')}")
+            of_app, _, name = command.action.rpartition(".")
+            if command.title and (of_app or self.main.check_action(name, ())):
+                action = getattr(self if of_app else self.main, f"action_{name}")
                 yield SystemCommand(command.title, command.help, action)

@@ -2,13 +2,13 @@
 
 from rich.cells import cell_len, chop_cells, set_cell_size
 
-from fundamentallm.untrusted import UNSAFE
+from fundamentallm.untrusted import printable
 
 
 def clean(text: str, *, newlines: bool = False) -> str:
     """Replace everything in a text from outside that could steer the terminal by a visible dot."""
     text = text.replace("\t", "    ")
-    return UNSAFE.sub("·", text if newlines else text.replace("\n", " "))
+    return printable(text if newlines else text.replace("\n", " "), mark="·")
 
 
 def truncate(text: str, width: int) -> str:

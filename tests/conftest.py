@@ -30,7 +30,7 @@ def until(condition: Callable[[], T], timeout: float = PATIENCE) -> T:
     deadline = time.monotonic() + timeout
     while not (value := condition()):
         assert time.monotonic() < deadline, f"waited {timeout:g} seconds in vain"
-        time.sleep(0.01)
+        time.sleep(0.05)  # conditions read files, which takes time from what they wait for
     return value
 
 

@@ -1,10 +1,11 @@
-"""Questions in front of a screen: a title, a sentence, and the answers that the user can choose."""
+"""Dialogs in front of a screen: questions with answers to choose from, and text to read."""
 
 from dataclasses import dataclass
 
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.containers import Vertical
+from textual.containers import Vertical, VerticalScroll
+from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
@@ -20,7 +21,7 @@ class Answer:
 
 
 CANCEL = Answer("cancel", "c", "Cancel")
-LEAVE_PAUSED = "a run that a console paused saves and ends without one"
+IF_PAUSED = "if it was paused from a console, it saves and exits"
 
 
 class Question(ModalScreen[str]):
@@ -49,9 +50,34 @@ class Question(ModalScreen[str]):
         self.dismiss(id)
 
 
+class TextDialog(ModalScreen[None]):
+    """Shows text that can be scrolled; escape and a few other keys close it."""
+
+    BINDINGS = [
+        Binding("escape,enter,q,c,f1,question_mark", "dismiss", "Close"),
+        Binding("up", "scroll(-1)", show=False),
+        Binding("down", "scroll(1)", show=False),
+        Binding("pageup", "scroll(-10)", show=False),
+        Binding("pagedown", "scroll(10)", show=False),
+    ]
+
+    def __init__(self, title: str, text: Content) -> None:
+        super().__init__()
+        self._title, self._text = title, text
+
+    def compose(self) -> ComposeResult:
+        with VerticalScroll(classes="dialog", can_focus=False) as box:
+            box.border_title = self._title
+            box.border_subtitle = "escape closes"
+            yield Static(self._text)
+
+    def action_scroll(self, by: int) -> None:
+        self.query_one(VerticalScroll).scroll_relative(y=by, animate=False)
+
+
 def quit_question(status: str, *, paused: bool) -> Question:
     """Ask what to do with a run that is under way when the user quits."""
-    text = f"Leave it; {LEAVE_PAUSED}" if paused else "Leave it running; fllm-tui attach shows it again"
+    text = f"Leave it; {IF_PAUSED}" if paused else "Leave it running; fllm-tui attach shows it again"
     stop = Answer("stop", "s", "Stop and save it, then quit")
     return Question("Quit", f"The run is {status}. What should happen to it?", Answer("leave", "l", text), stop, CANCEL)
 
@@ -59,7 +85,7 @@ def quit_question(status: str, *, paused: bool) -> Question:
 def leave_question(folder: str) -> Question:
     """Ask whether to leave a paused run for another one."""
     leave = Answer("leave", "l", "Leave it, and open the other run")
-    return Question("Leave", f"{folder} is paused; {LEAVE_PAUSED}.", CANCEL, leave)
+    return Question("Leave", f"{folder} is paused; {IF_PAUSED}.", CANCEL, leave)
 
 
 def folder_question(folder: str, live: bool) -> Question:

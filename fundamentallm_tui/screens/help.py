@@ -1,11 +1,6 @@
-"""The help screen: every key, and how to read the main screen."""
+"""The text of the help: every key, and how to read the main screen."""
 
-from textual.app import ComposeResult
-from textual.binding import Binding
-from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
-from textual.widgets import Static
 
 from fundamentallm_tui.keys import MAIN, RUNS, Command, key_name
 from fundamentallm_tui.theme import FAINT
@@ -19,27 +14,6 @@ READING = (
     "the model is too small or the learning rate too low. When the loss jumps or becomes nan, the learning rate is "
     "too high. You can sample at any time: it does not change the run."
 )
-
-
-class Help(ModalScreen[None]):
-    """The keys and a paragraph; escape and a few other keys close it."""
-
-    BINDINGS = [
-        Binding("escape,f1,q,question_mark,enter", "dismiss", "Close"),
-        Binding("up", "scroll(-1)", show=False),
-        Binding("down", "scroll(1)", show=False),
-        Binding("pageup", "scroll(-10)", show=False),
-        Binding("pagedown", "scroll(10)", show=False),
-    ]
-
-    def compose(self) -> ComposeResult:
-        with VerticalScroll(classes="dialog", can_focus=False) as box:
-            box.border_title = "Help"
-            box.border_subtitle = "escape closes"
-            yield Static(help_text())
-
-    def action_scroll(self, by: int) -> None:
-        self.query_one(VerticalScroll).scroll_relative(y=by, animate=False)
 
 
 def help_text() -> Content:

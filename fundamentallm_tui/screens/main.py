@@ -23,9 +23,9 @@ from fundamentallm_tui.panes.form import Form, field_of
 from fundamentallm_tui.panes.log import LogView
 from fundamentallm_tui.panes.sample import SamplePane
 from fundamentallm_tui.panes.status import StatusLine
-from fundamentallm_tui.screens.dialogs import folder_question, leave_question
+from fundamentallm_tui.screens.dialogs import TextDialog, folder_question, leave_question
 from fundamentallm_tui.screens.fetch import Fetch, missing_known_text
-from fundamentallm_tui.screens.help import Help
+from fundamentallm_tui.screens.help import help_text
 from fundamentallm_tui.screens.run_table import RunChoice
 from fundamentallm_tui.state import launch
 from fundamentallm_tui.state.reader import EventsReceived, RunDisconnected, RunReader, Starter
@@ -369,7 +369,7 @@ class MainScreen(Screen[None]):
         self.set_focus(self.sample.prompt)  # at once: the next key belongs to it
 
     def action_help(self) -> None:
-        self.app.push_screen(Help())
+        self.app.push_screen(TextDialog("Help", help_text()))
 
     def action_pane(self, name: str) -> None:
         """Show a pane, and give it the keyboard where it scrolls or takes text."""

@@ -27,8 +27,8 @@ from fundamentallm.run.history import LIVE_STATES, RunSummary, changed_from_defa
 from fundamentallm_tui import keys
 from fundamentallm_tui.format import clean, fit, truncate, wrap
 from fundamentallm_tui.panes.bars import Footer
-from fundamentallm_tui.screens.compare import Compare
-from fundamentallm_tui.screens.dialogs import delete_question
+from fundamentallm_tui.screens.compare import comparison
+from fundamentallm_tui.screens.dialogs import TextDialog, delete_question
 from fundamentallm_tui.screens.run_table import (
     ORDERS,
     RESUMABLE,
@@ -255,7 +255,7 @@ class Runs(Screen[RunChoice]):
         self.footer.show({})
 
     def action_compare(self) -> None:
-        self.app.push_screen(Compare(*self._marked()))
+        self.app.push_screen(TextDialog("Compare", comparison(*self._marked())))
 
     def action_sort(self) -> None:
         self._order = ORDERS[(ORDERS.index(self._order) + 1) % len(ORDERS)]

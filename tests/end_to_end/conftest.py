@@ -1,9 +1,9 @@
-"""Programs in a pseudo-terminal, with the screen that a person would see; and programs without one, many of them."""
+"""Programs in a pseudo-terminal, with the screen that the user would see; and many programs without one."""
 
-import importlib.util
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -16,26 +16,57 @@ from typing import Any
 
 import pytest
 
+from tests.benchmarks.terminal import Terminal
 from tests.conftest import PATIENCE
 
-spec = importlib.util.spec_from_file_location("terminal", Path(__file__).parents[1] / "benchmarks" / "terminal.py")
-assert spec is not None and spec.loader is not None
-terminal = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(terminal)
+Ask = Callable[[dict[str, Any]], Any]
+WORDS = ["once", "upon", "a", "time", "there", "was", "owl", "that", "read", "small", "books", "by", "moonlight.\n"]
+TEXT = "Once upon a time " + " ".join(random.Random(1).choices(WORDS, k=600))
+TINY = [
+    "--model-dim=16", "--num-layers=1", "--max-seq-len=16", "--stride=16", "--batch-size=16", "--learning-rate=0.005",
+    "--device=cpu",
+]  # fmt: skip
+EPOCH = 11  # steps of TINY on TEXT
+CONSOLE = (sys.executable, "-m", "fundamentallm_tui")
+KEYS = {"F5": "\x1b[15~", "F6": "\x1b[17~", "F7": "\x1b[18~", "F8": "\x1b[19~", "ctrl+g": "\x07", "ctrl+q": "\x11"}
+
+
+# ---- in a terminal ----
 
 
 @pytest.fixture
-def screen() -> Iterator[Callable[..., Any]]:
+def screen() -> Iterator[Callable[..., Terminal]]:
     """Starts a program in a terminal; whatever still runs at the end of the test is killed."""
-    started: list[Any] = []
+    started: list[Terminal] = []
 
-    def start(*command: str, columns: int = 120, rows: int = 36) -> Any:
-        started.append(terminal.Terminal(command, columns, rows))
+    def start(*command: str, columns: int = 120, rows: int = 36) -> Terminal:
+        started.append(Terminal(command, columns, rows))
         return started[-1]
 
     yield start
     for program in started:
         program.end()
+
+
+def step_of(seen: Terminal) -> int:
+    """The step that a console shows."""
+    found = re.search(r"step +(\d+)/", seen.screen)
+    return int(found[1]) if found else 0
+
+
+@pytest.fixture
+def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kill_leftovers: None) -> Path:
+    """The current folder, with a configuration in quick.yaml of quick steps that would take minutes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    Path("text.txt").write_text("the sea is deep, the night is long, and the lamp is lit.\n" * 200)
+    Path("quick.yaml").write_text(
+        "data: text.txt\nmodel_dim: 16\nnum_layers: 1\nmax_seq_len: 32\nbatch_size: 8\nepochs: 10000\n"
+    )
+    return tmp_path
+
+
+# ---- without one: forked from a process that has imported torch ----
 
 
 @dataclass
@@ -44,7 +75,7 @@ class Program:
 
     pid: int
     _folder: Path
-    _ask: Callable[[dict[str, Any]], Any]
+    _ask: Ask
     status: int | None = None
 
     @property
@@ -66,12 +97,11 @@ class Program:
     def signal(self, number: int) -> None:
         os.kill(self.pid, number)
 
-    def says(self, words: str) -> None:
-        """Wait until it has printed something."""
-        self.until(lambda: words in self.out + self.err)
+    def until_printed(self, text: str) -> None:
+        self.until(lambda: text in self.out + self.err)
 
     def until(self, condition: Callable[[], Any]) -> None:
-        """Wait until something holds that this program is to bring about."""
+        """Wait until something holds that this program brings about."""
         deadline = time.monotonic() + PATIENCE
         while not condition():
             assert time.monotonic() < deadline, f"waited in vain: {self.err}"
@@ -80,8 +110,8 @@ class Program:
 
 
 @pytest.fixture(scope="session")
-def _nursery() -> Iterator[Callable[[dict[str, Any]], Any]]:
-    script = str(Path(__file__).with_name("nursery.py"))
+def fork_server() -> Iterator[Ask]:
+    script = str(Path(__file__).with_name("fork_server.py"))
     process = subprocess.Popen([sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None and process.stdout is not None
     orders, answers = process.stdin, process.stdout
@@ -98,12 +128,9 @@ def _nursery() -> Iterator[Callable[[dict[str, Any]], Any]]:
 
 @pytest.fixture
 def launch(
-    _nursery: Callable[[dict[str, Any]], Any], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    fork_server: Ask, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., Program]]:
-    """Starts `fundamentallm ARGUMENTS` in `tmp_path`; `prepare` is Python that its process runs first.
-
-    The default arguments of `train` (a text, a tiny model) come with the fixture `tiny`.
-    """
+    """Starts `fundamentallm ARGUMENTS` in `tmp_path`; `prepare` is Python that its process runs first."""
     started: list[Program] = []
     printed = tmp_path_factory.mktemp("printed")
 
@@ -112,7 +139,7 @@ def launch(
         for path in files.values():
             Path(path).touch()
         order = {"arguments": list(map(str, arguments)), "folder": str(tmp_path), "prepare": prepare, **files}
-        program = Program(_nursery(order), printed, _nursery)
+        program = Program(fork_server(order), printed, fork_server)
         for name, path in files.items():
             (printed / f"{program.pid}.{name}").hardlink_to(path)
         started.append(program)
@@ -141,10 +168,5 @@ def run(launch: Callable[..., Program]) -> Callable[..., Program]:
 @pytest.fixture
 def tiny(tmp_path: Path) -> list[str]:
     """The arguments of a `train` whose epoch has 11 steps and takes no time; the text is text.txt."""
-    words = ["once", "upon", "a", "time", "there", "was", "owl", "that", "read", "small", "books", "by", "moonlight.\n"]
-    text = "Once upon a time " + " ".join(random.Random(1).choices(words, k=600))
-    (tmp_path / "text.txt").write_text(text)
-    return [
-        "train", "text.txt", "--model-dim=16", "--num-layers=1", "--max-seq-len=16", "--stride=16", "--batch-size=16",
-        "--learning-rate=0.005", "--dropout=0.1", "--device=cpu",
-    ]  # fmt: skip
+    (tmp_path / "text.txt").write_text(TEXT)
+    return ["train", "text.txt", *TINY, "--dropout=0.1"]

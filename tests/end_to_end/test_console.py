@@ -1,52 +1,61 @@
-"""The console with a real engine in a real terminal, from the first key to the last."""
+"""The console with a real engine in a real terminal: every control, and what is left when one of them is killed."""
 
-import json
 import os
-import re
+import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from fundamentallm.run.locks import RunLock
+from fundamentallm.run.commands import Stop
+from fundamentallm.run.events import Finished, Progress, RunStarted, Sampled
+from fundamentallm.run.history import read_history
+from fundamentallm.run.journal import send_command
+from fundamentallm.run.locks import RunLock, is_held
 from fundamentallm.train.checkpoint import load
+from tests.benchmarks.terminal import Terminal
+from tests.conftest import journal_events, until
+from tests.end_to_end.conftest import CONSOLE, KEYS, step_of
 
-if not hasattr(os, "fork"):
-    pytest.skip("needs a pseudo-terminal", allow_module_level=True)
-
-KEYS = {"F5": "\x1b[15~", "F6": "\x1b[17~", "F7": "\x1b[18~", "F8": "\x1b[19~", "ctrl+g": "\x07", "ctrl+q": "\x11"}
-CONSOLE = (sys.executable, "-m", "fundamentallm_tui")
 LEAVES_THE_OTHER_SCREEN = b"\x1b[?1049l"
+OPEN = (*CONSOLE, "--config=quick.yaml", "--output-dir=run")
+Screen = Callable[..., Terminal]
 
 
 @pytest.fixture
-def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A run that would take minutes, of quick steps; its process does not outlive the test."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    Path("text.txt").write_text("the sea is deep, the night is long, and the lamp is lit.\n" * 200)
-    path = tmp_path / "quick.yaml"
-    path.write_text("data: text.txt\nmodel_dim: 16\nnum_layers: 1\nmax_seq_len: 32\nbatch_size: 8\nepochs: 10000\n")
-    yield path
-    if (tmp_path / "run" / "journal.jsonl").exists():
-        for event in events(tmp_path / "run"):
-            if event["event"] == "run_started":
-                with suppress(ProcessLookupError):
-                    os.kill(event["pid"], signal.SIGKILL)
+def folder(quick: Path) -> Path:
+    """Where the run will be."""
+    return quick / "run"
 
 
-def step_of(seen: Any) -> int:
-    found = re.search(r"step +(\d+)/", seen.screen)
-    return int(found[1]) if found else 0
+@pytest.fixture
+def seen(screen: Screen, folder: Path) -> Terminal:
+    """A console in which a run is under way."""
+    found = screen(*OPEN, "--start")
+    found.see(lambda _: step_of(found) > 5)
+    return found
 
 
-def standing(seen: Any) -> int:
-    """The step, once the screen has caught up with a run that stands still."""
+def press(seen: Terminal, key: str, then: str | Callable[[str], bool]) -> None:
+    seen.press(KEYS.get(key, key))
+    seen.see(then)
+
+
+def stop_and_quit(seen: Terminal) -> None:
+    press(seen, "F8", "STOPPED")
+    seen.press(KEYS["ctrl+q"])
+    assert seen.status() == 0
+
+
+def steps(folder: Path) -> int:
+    return int(journal_events(folder, Progress)[-1].step[-1])
+
+
+def settled_step(seen: Terminal) -> int:
+    """The step on the screen, once it has caught up with a run that takes no step."""
     before = -1
     while before != step_of(seen):
         before = step_of(seen)
@@ -54,134 +63,99 @@ def standing(seen: Any) -> int:
     return before
 
 
-def events(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
+def until_trains(folder: Path) -> None:
+    before = steps(folder)
+    until(lambda: steps(folder) > before + 5)
 
 
 def worker(folder: Path) -> int:
-    return int(events(folder)[0]["pid"])
+    return int(journal_events(folder, RunStarted)[-1].pid)
 
 
-def gone(pid: int) -> bool:
-    for _ in range(100):
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.1)
-    return False
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended, also where its parent has not asked for its status yet."""
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except ProcessLookupError:
+        return True
+    except OSError:  # there is no /proc here, or it is gone since
+        return Path("/proc/self").exists()
 
 
 @pytest.mark.parametrize("size", [(120, 36), (80, 24)], ids=["120x36", "80x24"])
-def test_start_pause_resume_save_sample_stop_quit(
-    screen: Callable[..., Any], config: Path, tmp_path: Path, size: tuple[int, int]
-) -> None:
-    folder = tmp_path / "run"
-    seen = screen(*CONSOLE, "--config", str(config), "--output-dir", str(folder), columns=size[0], rows=size[1])
+def test_start_pause_resume_save_sample_stop_quit(screen: Screen, folder: Path, size: tuple[int, int]) -> None:
+    seen = screen(*OPEN, columns=size[0], rows=size[1])
     seen.see("IDLE")
-    seen.press(KEYS["F5"])
-    seen.see("TRAINING")
+    press(seen, "F5", "TRAINING")
     seen.see(lambda _: step_of(seen) > 5)
     first = step_of(seen)
     seen.see(lambda _: step_of(seen) > first)
 
-    seen.press(KEYS["F6"])
-    seen.see("PAUSED")
-    paused = standing(seen)
-    steps = [event["step"][-1] for event in events(folder) if event["event"] == "progress"]
-    assert steps[-1] == paused
+    press(seen, "F6", "PAUSED")
+    paused = settled_step(seen)
+    assert steps(folder) == paused
     time.sleep(1)
     assert step_of(seen) == paused
 
-    seen.press(KEYS["F7"])
     saved = folder / f"checkpoint_step_{paused}.pt"
-    seen.see(lambda _: saved.exists())
+    press(seen, "F7", lambda _: saved.exists())
     assert load(saved).progress().step == paused
 
     seen.press(KEYS["ctrl+g"])
-    seen.press("the lamp\r")
-    done = lambda: [event for event in events(folder) if event["event"] == "sample" and event["done"]]  # noqa: E731
-    seen.see(lambda _: bool(done()))
-    assert done()[0]["prompt"] == "the lamp"
+    press(seen, "the lamp\r", lambda _: any(event.done for event in journal_events(folder, Sampled)))
+    assert journal_events(folder, Sampled)[0].prompt == "the lamp"
     seen.press("\x1b")
     time.sleep(0.5)
 
-    seen.press(KEYS["F6"])
-    seen.see("TRAINING")
+    press(seen, "F6", "TRAINING")
     seen.see(lambda _: step_of(seen) > paused)
-    seen.press(KEYS["F8"])
-    seen.see("STOPPED")
-    assert load(folder / "last.pt").progress().step == standing(seen) > paused
+    press(seen, "F8", "STOPPED")
+    assert load(folder / "last.pt").progress().step == settled_step(seen) > paused
 
     pid = worker(folder)
     seen.press(KEYS["ctrl+q"])
-    assert seen.status() == 0
-    assert LEAVES_THE_OTHER_SCREEN in seen.bytes
-    assert gone(pid)
+    assert seen.status() == 0 and LEAVES_THE_OTHER_SCREEN in seen.bytes
+    until(lambda: is_gone(pid))
     RunLock(folder).release()
 
 
-def test_a_killed_console_leaves_a_run_that_goes_on_and_can_be_resumed(
-    screen: Callable[..., Any], config: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "run"
-    seen = screen(*CONSOLE, "--config", str(config), "--output-dir", str(folder), "--start")
-    seen.see(lambda _: step_of(seen) > 5)
+# ---- one of the two is killed, stopped or interrupted ----
+
+
+def test_a_killed_console_leaves_a_run_that_continues_and_saves_on_a_signal(seen: Terminal, folder: Path) -> None:
     pid = worker(folder)
     seen.kill()
-    before = len(events(folder))
-    for _ in range(100):
-        if len(events(folder)) > before + 3:
-            break
-        time.sleep(0.1)
-    assert len(events(folder)) > before + 3
+    until_trains(folder)
     os.kill(pid, signal.SIGTERM)
-    assert gone(pid)
+    until(lambda: is_gone(pid))
     assert load(folder / "last.pt").progress().step > 5
     RunLock(folder).release()
 
 
-def test_a_killed_engine_leaves_a_console_that_says_why_and_goes_on(
-    screen: Callable[..., Any], config: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "run"
-    seen = screen(*CONSOLE, "--config", str(config), "--output-dir", str(folder), "--start")
-    seen.see(lambda _: step_of(seen) > 5)
+def test_a_killed_engine_leaves_a_console_that_shows_why_and_can_resume(seen: Terminal, folder: Path) -> None:
     os.kill(worker(folder), signal.SIGKILL)
     seen.see("FAILED")
     seen.see("SIGKILL")
-    seen.press(KEYS["F5"])
-    seen.see("TRAINING")
-    seen.see(lambda _: sum(event["event"] == "run_started" for event in events(folder)) == 2)
-    again = [event for event in events(folder) if event["event"] == "run_started"][1]
-    assert again["resumed_from"].endswith("last.pt")
-    seen.press(KEYS["F8"])
-    seen.see("STOPPED")
-    seen.press(KEYS["ctrl+q"])
-    assert seen.status() == 0
+    press(seen, "F5", "TRAINING")
+    seen.see(lambda _: len(journal_events(folder, RunStarted)) == 2)
+    assert journal_events(folder, RunStarted)[1].resumed_from.endswith("last.pt")
+    stop_and_quit(seen)
 
 
-def test_training_does_not_wait_for_a_console_that_is_stopped(
-    screen: Callable[..., Any], config: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "run"
+def test_training_does_not_wait_for_a_console_that_is_stopped(screen: Screen, folder: Path) -> None:
+    config = Path("quick.yaml")
     config.write_text(config.read_text().replace("10000", "40"))
-    seen = screen(*CONSOLE, "--config", str(config), "--output-dir", str(folder), "--start")
+    seen = screen(*OPEN, "--start")
     seen.see(lambda _: step_of(seen) > 5)
     os.kill(seen.pid, signal.SIGSTOP)
-    for _ in range(600):
-        if events(folder)[-1]["event"] == "finished":
-            break
-        time.sleep(0.1)
-    assert events(folder)[-1]["event"] == "finished" and events(folder)[-1]["reason"] == "completed"
-    for _ in range(50):  # the lock is free while the worker waits for the console's questions
-        if not (folder / "lock").read_text():
-            break
-        time.sleep(0.1)
+    (finished,) = until(lambda: journal_events(folder, Finished))
+    assert finished.reason == "completed"
+    until(lambda: not (folder / "lock").read_text())  # free while the worker waits for the console's samples
     RunLock(folder).release()
     os.kill(seen.pid, signal.SIGCONT)
     seen.see("FINISHED")
-    assert step_of(seen) == events(folder)[-1]["step"]
+    assert step_of(seen) == finished.step
     seen.press(KEYS["ctrl+q"])
     assert seen.status() == 0
 
@@ -202,22 +176,77 @@ sys.exit(main() or not done)
 """
 
 
-def test_a_console_that_is_continued_in_the_midst_of_drawing_goes_on(screen: Callable[..., Any], config: Path) -> None:
-    seen = screen(sys.executable, "-c", CONTINUED, "--config", str(config))
+def test_a_console_that_is_continued_while_it_draws_still_works(screen: Screen, folder: Path) -> None:
+    seen = screen(sys.executable, "-c", CONTINUED, "--config=quick.yaml")
     seen.see("IDLE")
     time.sleep(0.5)  # the keyboard is taken anew
-    seen.press(KEYS["F5"])
-    seen.see("TRAINING")
-    seen.press(KEYS["F8"])
-    seen.see("STOPPED")
-    seen.press(KEYS["ctrl+q"])
-    assert seen.status() == 0
+    press(seen, "F5", "TRAINING")
+    stop_and_quit(seen)
 
 
-def test_a_signal_restores_the_terminal(screen: Callable[..., Any], config: Path, tmp_path: Path) -> None:
-    seen = screen(*CONSOLE, "--config", str(config), "--output-dir", str(tmp_path / "run"))
+def test_a_signal_restores_the_terminal(screen: Screen, folder: Path) -> None:
+    seen = screen(*OPEN)
     seen.see("IDLE")
     os.kill(seen.pid, signal.SIGTERM)
     assert seen.status() == 128 + signal.SIGTERM
     time.sleep(0.3)
     assert LEAVES_THE_OTHER_SCREEN in seen.bytes
+
+
+# ---- a run that outlives its console, in a shell ----
+
+
+@pytest.fixture
+def shell(screen: Screen, folder: Path) -> Terminal:
+    """A shell that has started a console, in which a run is under way."""
+    found = screen("sh", "-c", f"echo $$; {shlex.join([*OPEN, '--start'])}; echo back with $?; exec sleep 600")
+    found.see(lambda _: step_of(found) > 5)
+    return found
+
+
+def stop(folder: Path) -> None:
+    send_command(folder, Stop())
+    until(lambda: not is_held(folder))
+    time.sleep(1.5)  # the processes beside the worker need a moment
+
+
+def test_a_run_that_was_left_running_continues_and_its_end_prints_nothing(shell: Terminal, folder: Path) -> None:
+    press(shell, "ctrl+q", "Leave it running")
+    press(shell, "l", "back with 0")
+    assert "The run continues; fllm-tui attach run shows it again." in shell.screen
+    until_trains(folder)
+    shown = shell.screen
+    stop(folder)
+    assert shell.screen == shown
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="finds the console in /proc")
+def test_a_killed_console_leaves_the_terminal_in_peace(shell: Terminal, folder: Path) -> None:
+    (console,) = Path(f"/proc/{shell.pid}/task/{shell.pid}/children").read_text().split()
+    os.kill(int(console), signal.SIGKILL)
+    shell.see("back with 137")
+    until_trains(folder)
+    stop(folder)
+    assert "resource_tracker" not in shell.screen and "Warning" not in shell.screen
+
+
+def test_a_run_whose_terminal_was_closed_is_attached_to_paused_resumed_and_stopped(
+    shell: Terminal, folder: Path, screen: Screen
+) -> None:
+    shell.hang_up()
+    until(lambda: is_gone(shell.pid))
+    until_trains(folder)
+    assert len(journal_events(folder, RunStarted)) == 1
+
+    seen = screen(*CONSOLE, "attach")  # the only run under way
+    seen.see("TRAINING")
+    seen.see(lambda _: step_of(seen) > 5)
+    press(seen, "F6", "PAUSED")
+    until(lambda: step_of(seen) == steps(folder))
+    at = steps(folder)
+    press(seen, "F6", "TRAINING")
+    until(lambda: steps(folder) > at)
+    stop_and_quit(seen)
+    (finished,) = journal_events(folder, Finished)
+    assert finished.reason == "stopped" and load(folder / "last.pt").progress().step == finished.step
+    assert list(read_history(folder).steps) == list(range(1, finished.step + 1))

@@ -93,7 +93,7 @@ def test_an_attached_session_has_every_control_and_another_one_sees_who_did_what
 
 def test_a_shell_has_every_control(training: Any, launch: Run, run: Run, tmp_path: Path) -> None:
     watching = launch("watch", "far")  # its name below runs is enough
-    watching.says("Epoch 1/200000 | ")
+    watching.until_printed("Epoch 1/200000 | ")
     assert said(run("pause", "far")) == "runs/far: paused\n"
     at = read_history(tmp_path / "runs/far").steps[-1]
     saved = run("save", "runs/far")
@@ -180,7 +180,7 @@ def test_ctrl_c_in_a_shell_ends_its_sample_and_leaves_the_run_alone(
 
 def test_a_kill_is_noticed_by_who_watches(training: Any, launch: Run, tmp_path: Path) -> None:
     watching, console = launch("watch", "far"), AttachedRun(tmp_path / "runs/far")
-    watching.says("Epoch 1/")
+    watching.until_printed("Epoch 1/")
     training.signal(signal.SIGKILL)
     assert training.wait() == -9 and not console.alive and not is_held(tmp_path / "runs/far")
     assert watching.wait() == 1 and "far: its process is gone; resume with" in watching.err

@@ -62,7 +62,7 @@ def test_a_detached_run_outlives_its_shell_and_a_hangup_is_watched_and_stopped(
     assert os.getsid(start.pid) == start.pid != shell.pid
     os.kill(start.pid, signal.SIGHUP)
     watching = launch("watch", "run")
-    watching.says("Epoch 3/200000 | ")
+    watching.until_printed("Epoch 3/200000 | ")
     at = written(here, events.Progress)[-1].step[-1]
     until(lambda: written(here, events.Progress)[-1].step[-1] > at)
 

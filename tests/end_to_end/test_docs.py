@@ -1,10 +1,12 @@
-"""What README and docs say is so: their commands run, their links lead somewhere, their tables are complete."""
+"""README and docs are true: their commands run, their links lead somewhere, their tables are complete."""
 
 import io
 import re
 import shlex
+import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -12,7 +14,7 @@ import pytest
 from fundamentallm.cli import main, root
 from fundamentallm.config.config import SETTINGS
 from fundamentallm.run import commands, events
-from fundamentallm_tui.__main__ import main as console
+from fundamentallm_tui import __main__ as console
 
 HOME = Path(__file__).parents[2]
 PAGES = [HOME / "README.md", *sorted((HOME / "docs").glob("*.md"))]
@@ -54,6 +56,18 @@ def shorter(words: list[str]) -> list[str]:
     return words
 
 
+def opened_console(arguments: list[str], patch: pytest.MonkeyPatch) -> Any:
+    """The options and the configuration with which the console opens in a terminal."""
+    opened: list[Any] = []
+    patch.setattr(sys.stdin, "isatty", lambda: True)
+    patch.setattr(sys.stdout, "isatty", lambda: True)
+    patch.setenv("TERM", "xterm-256color")
+    patch.setattr(console, "_run", lambda *found: opened.append(found))
+    assert console.main(arguments) is None, f"fllm-tui {arguments} is refused"
+    (found,) = opened
+    return found
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_command_of_a_page_runs(page: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for line in commands_of(page):
@@ -70,7 +84,12 @@ def test_every_command_of_a_page_runs(page: Path, here: Path, monkeypatch: pytes
             if program == "make":
                 assert re.search(rf"^{arguments[0]}:", (HOME / "Makefile").read_text(), re.MULTILINE), line
             elif program == "fllm-tui":
-                assert console(arguments) == 2, line  # all is well but for the terminal
+                options, config = opened_console(arguments, patch)
+                assert options.start == ("--start" in arguments)
+                typed_values = dict(zip(arguments, arguments[1:], strict=False))
+                assert options.preset.name == typed_values.get("--preset", "tiny"), line
+                assert config.output_dir == typed_values.get("--output-dir")
+                assert "--data" not in arguments or config.data == (typed_values["--data"],), line
             else:
                 assert program == "fundamentallm", line
                 assert main(shorter(arguments) if arguments[0] == "train" else arguments) == 0, line

@@ -1,8 +1,6 @@
-"""Every command of the training guide, verbatim but for fewer epochs and shorter texts, does what is said of it."""
+"""Every command of the training guide, with fewer epochs and shorter texts, does what the guide says of it."""
 
 import math
-import random
-import re
 import shlex
 import shutil
 from collections.abc import Iterator
@@ -20,47 +18,25 @@ from fundamentallm.run.events import Evaluated, Event, Finished, Notice, Progres
 from fundamentallm.run.journal import read_journal
 from fundamentallm.train.checkpoint import Counters, load
 from fundamentallm.train.device import Precision
+from tests.end_to_end.conftest import TEXT
 
-WORDS = [
-    "Once",
-    "upon",
-    "a",
-    "time",
-    "there",
-    "was",
-    "an",
-    "owl",
-    "that",
-    "read",
-    "small",
-    "books",
-    "by",
-    "moonlight.\n",
-]
-TEXT = "Once upon a time " + " ".join(random.Random(1).choices(WORDS, k=600))
-LINE = re.compile(
-    r"Epoch \d+/(\d+) \| train_loss=\d+\.\d{3} \| val_loss=\d+\.\d{3} \| lr=\d\.\d\de-\d\d \| throughput=\d+ tokens/sec"
-)
 # What a fragment of the guide is appended to; a flag that is given twice counts as given last.
 BASE = (
     "train text.txt --output-dir run --model-dim 16 --num-layers 1 --max-seq-len 16 --stride 16 --epochs 1 "
     "--batch-size 32"
 )
+TEXTS = {  # with their lengths
+    "text.txt": 400, "long.txt": 2000, "data.txt": 700, "data/samples/sample_data.txt": 2000,
+    "data/raw/shakespeare/shakespeare25k.txt": 700, "data/raw/shakespeare/shakespeare100k.txt": 700,
+    "data/raw/shakespeare/shakespeare1mil.txt": 60,
+}  # fmt: skip
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The folder in which the guide's commands are typed, with short texts of the names that it uses."""
+    """The folder in which the guide's commands are typed."""
     monkeypatch.chdir(tmp_path)
-    for name, length in {
-        "text.txt": 400,
-        "long.txt": 2000,
-        "data.txt": 700,
-        "data/samples/sample_data.txt": 2000,
-        "data/raw/shakespeare/shakespeare25k.txt": 700,
-        "data/raw/shakespeare/shakespeare100k.txt": 700,
-        "data/raw/shakespeare/shakespeare1mil.txt": 60,
-    }.items():
+    for name, length in TEXTS.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(TEXT[:length])
@@ -70,7 +46,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @dataclass
 class Ran:
-    """A run that ended, and what it said."""
+    """A run that ended, and its events."""
 
     folder: Path
     events: list[Event]
@@ -80,7 +56,7 @@ class Ran:
 
     @property
     def config(self) -> Config:
-        """As the run said it at its start and its file has it."""
+        """As the journal has it, and config.yaml."""
         config = resolve(Layer(self.of(RunStarted)[-1].config))
         assert resolve(load_config(self.folder / "config.yaml")) == config
         return config
@@ -106,6 +82,22 @@ def fundamentallm(command: str) -> Ran:
     return Ran(folder, list(read_journal(folder)))
 
 
+def settings_in(command: str) -> dict[str, Any]:
+    """The settings that a command names; a number as a number, a flag without a value as true."""
+    words = shlex.split(command)
+    found: dict[str, Any] = {}
+    for word, following in zip(words, [*words[1:], "--"], strict=True):
+        if word.startswith("--"):
+            name = word[2:].replace("-", "_")
+            found[name] = True if following.startswith("--") else following
+    return {name: float(v) if v is not True and name != "output_dir" else v for name, v in found.items()}
+
+
+def check_settings(ran: Ran, wanted: dict[str, Any]) -> None:
+    config = ran.config
+    assert {name: getattr(config, name) for name in wanted} == wanted
+
+
 def check_promised_files(ran: Ran, epochs: int) -> None:
     """The layout that the guide draws: a checkpoint for each epoch, the best, the final one; all of them load."""
     steps = ran.of(RunStarted)[-1].steps_per_epoch
@@ -119,8 +111,8 @@ def check_promised_files(ran: Ran, epochs: int) -> None:
         return states[path.stat().st_ino]
 
     for epoch in range(1, epochs + 1):
-        there = state(f"checkpoint_epoch_{epoch}.pt")
-        assert (there.step, there.val_loss) == (epoch * steps, losses[epoch - 1])
+        found = state(f"checkpoint_epoch_{epoch}.pt")
+        assert (found.step, found.val_loss) == (epoch * steps, losses[epoch - 1])
     assert not (ran.folder / f"checkpoint_epoch_{epochs + 1}.pt").exists()
     assert state("best.pt").val_loss == min(losses)
     assert state("final_model.pt").step == epochs * steps
@@ -135,208 +127,95 @@ def check_learns(ran: Ran) -> None:
 
 # ---- whole commands ----
 
-QUICK_START = """train data/raw/shakespeare/shakespeare100k.txt \\
-    --output-dir my_model \\
-    --epochs 2 \\
-    --batch-size 32
-"""
-RESUME = """train data.txt \\
-    --output-dir my_model \\
-    --resume-from my_model/best.pt \\
-    --epochs 3  # in all
-"""
 
-
-def test_quick_start_generation_and_resuming_from_best(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    ran = fundamentallm(QUICK_START)
-    lines = capsys.readouterr().out.splitlines()
-    assert [LINE.fullmatch(line)[1] for line in lines] == ["2", "2"]  # type: ignore[index]
-    assert (ran.config.epochs, ran.config.batch_size, ran.config.model_dim) == (2, 32, 128)
+def test_quick_start_generation_and_resuming_from_best(capsys: pytest.CaptureFixture[str]) -> None:
+    ran = fundamentallm(
+        "train data/raw/shakespeare/shakespeare100k.txt \\\n  --output-dir my_model --epochs 2 --batch-size 32"
+    )
+    assert capsys.readouterr().out.count(" | throughput=") == 2
+    check_settings(ran, {"epochs": 2, "batch_size": 32, "model_dim": 128})
     check_promised_files(ran, 2)
     check_learns(ran)
 
     assert main(["generate", "my_model/best.pt", "--prompt", "Once upon a time"]) == 0
     text = capsys.readouterr().out
-    assert text.startswith("Once upon a time")
-    assert len(text) == len("Once upon a time") + 200 + 1
+    assert text.startswith("Once upon a time") and len(text) == len("Once upon a time") + 200 + 1
 
     best = load(Path("my_model/best.pt")).progress()
-    again = fundamentallm(RESUME)
+    again = fundamentallm(
+        "train data.txt --output-dir my_model \\\n  --resume-from my_model/best.pt --epochs 3  # in all"
+    )
     assert again.of(RunStarted)[-1].step == best.step
     assert load(Path("my_model/final_model.pt")).progress().step == 3 * again.of(RunStarted)[-1].steps_per_epoch
     now = load(Path("my_model/best.pt")).progress().val_loss
     assert now is not None and best.val_loss is not None and now <= best.val_loss
 
 
-# With the epochs to expect, and settings that the command must have led to. The two large ones see short windows: a
-# step of 64 x 256 tokens takes a minute and eleven gigabytes on a processor.
+# The two large ones see short windows: a step of 64 x 256 tokens takes a minute and eleven gigabytes on a processor.
+SHAKESPEARE = "train data/raw/shakespeare/shakespeare"
 COMMANDS = {
-    "quick test": (
-        """train data/samples/sample_data.txt \\
-    --output-dir test_model \\
-    --model-dim 64 \\
-    --num-layers 2 \\
-    --epochs 3
-""",
-        3,
-        {"model_dim": 64, "num_layers": 2, "num_heads": 2, "batch_size": 16},
-    ),
-    "medium training": (
-        """train data/raw/shakespeare/shakespeare100k.txt \\
-    --output-dir medium_model \\
-    --model-dim 256 \\
-    --num-layers 6 \\
-    --epochs 1
-""",
-        1,
-        {"model_dim": 256, "num_layers": 6},
-    ),
-    "full training": (
-        """train data/raw/shakespeare/shakespeare1mil.txt \\
-    --output-dir large_model \\
-    --model-dim 512 \\
-    --num-layers 12 \\
-    --epochs 1 \\
-    --batch-size 64 --max-seq-len 4
-""",
-        1,
-        {"model_dim": 512, "num_layers": 12, "batch_size": 64},
-    ),
-    "tiny": (
-        """train data/samples/sample_data.txt \\
-    --output-dir tiny_model \\
-    --model-dim 64 \\
-    --num-heads 2 \\
-    --num-layers 2 \\
-    --batch-size 16 \\
-    --epochs 5 \\
-    --learning-rate 0.001
-""",
-        5,
-        {"model_dim": 64, "num_heads": 2, "learning_rate": 0.001},
-    ),
-    "small": (
-        """train data/raw/shakespeare/shakespeare25k.txt \\
-    --output-dir small_model \\
-    --model-dim 128 \\
-    --num-heads 4 \\
-    --num-layers 4 \\
-    --batch-size 32 \\
-    --epochs 2 \\
-    --learning-rate 0.001
-""",
-        2,
-        {"num_heads": 4, "num_layers": 4, "batch_size": 32},
-    ),
-    "medium": (
-        """train data/raw/shakespeare/shakespeare100k.txt \\
-    --output-dir medium_model \\
-    --model-dim 256 \\
-    --num-heads 8 \\
-    --num-layers 6 \\
-    --batch-size 32 \\
-    --epochs 1 \\
-    --learning-rate 0.0005 \\
-    --dropout 0.1 \\
-    --mixed-precision
-""",
-        1,
-        {"num_heads": 8, "learning_rate": 0.0005, "dropout": 0.1, "mixed_precision": True},
-    ),
-    "large": (
-        """train data/raw/shakespeare/shakespeare1mil.txt \\
-    --output-dir large_model \\
-    --model-dim 512 \\
-    --num-heads 16 \\
-    --num-layers 12 \\
-    --batch-size 64 \\
-    --epochs 1 \\
-    --learning-rate 0.0003 \\
-    --dropout 0.2 \\
-    --mixed-precision \\
-    --gradient-clip 1.0 --max-seq-len 4
-""",
-        1,
-        {"num_heads": 16, "num_layers": 12, "learning_rate": 0.0003, "dropout": 0.2, "gradient_clip": 1.0},
-    ),
+    "quick test": "train data/samples/sample_data.txt --output-dir test --model-dim 64 --num-layers 2 --epochs 3",
+    "medium training": f"{SHAKESPEARE}100k.txt --output-dir medium --model-dim 256 --num-layers 6 --epochs 1",
+    "full training": f"{SHAKESPEARE}1mil.txt --output-dir large --model-dim 512 --num-layers 12 --epochs 1 "
+    "--batch-size 64 --max-seq-len 4",
+    "tiny": "train data/samples/sample_data.txt --output-dir tiny_model --model-dim 64 --num-heads 2 --num-layers 2 "
+    "--batch-size 16 --epochs 5 --learning-rate 0.001",
+    "small": f"{SHAKESPEARE}25k.txt --output-dir small_model --model-dim 128 --num-heads 4 --num-layers 4 "
+    "--batch-size 32 --epochs 2 --learning-rate 0.001",
+    "medium": f"{SHAKESPEARE}100k.txt --output-dir medium_model --model-dim 256 --num-heads 8 --num-layers 6 "
+    "--batch-size 32 --epochs 1 --learning-rate 0.0005 --dropout 0.1 --mixed-precision",
+    "large": f"{SHAKESPEARE}1mil.txt --output-dir large_model --model-dim 512 --num-heads 16 --num-layers 12 "
+    "--batch-size 64 --epochs 1 --learning-rate 0.0003 --dropout 0.2 --mixed-precision --gradient-clip 1.0 "
+    "--max-seq-len 4",
 }
+DEFAULTS = {"quick test": {"num_heads": 2, "batch_size": 16}}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_command_runs_learns_and_leaves_its_files(name: str, here: Path) -> None:
-    command, epochs, settings = COMMANDS[name]
-    ran = fundamentallm(command)
-    config = ran.config
-    assert {key: getattr(config, key) for key in settings} == settings
-    check_promised_files(ran, epochs)
+def test_a_command_runs_learns_and_leaves_its_files(name: str) -> None:
+    wanted = settings_in(COMMANDS[name])
+    ran = fundamentallm(COMMANDS[name])
+    check_settings(ran, {**wanted, **DEFAULTS.get(name, {})})
+    check_promised_files(ran, int(wanted["epochs"]))
     check_learns(ran)
 
 
 # ---- fragments ----
 
-FRAGMENTS = """
---model-dim 64
---model-dim 256
---model-dim 512
---num-layers 3
---num-layers 6
---num-layers 12
---num-heads 2
---num-heads 8
---ff-dim 64
---learning-rate 0.0001
---learning-rate 0.001
---learning-rate 0.01
---batch-size 8
---batch-size 32
---batch-size 64
---epochs 5
---epochs 20
---epochs 50
---dropout 0.0
---dropout 0.1
---dropout 0.3
---dropout 0.2 --epochs 15
---max-seq-len 128
---max-seq-len 256
---max-seq-len 512
---val-split 0.05
---val-split 0.1
---val-split 0.2
---learning-rate 0.0001 --gradient-clip 1.0
---batch-size 16 --max-seq-len 128 --model-dim 256
---learning-rate 0.01 --model-dim 512 --num-layers 8
-"""
+FRAGMENTS = [
+    *(f"--model-dim {n}" for n in (64, 256, 512)), *(f"--num-layers {n}" for n in (3, 6, 12)),
+    *(f"--num-heads {n}" for n in (2, 8)), "--ff-dim 64", *(f"--learning-rate {n}" for n in (0.0001, 0.001, 0.01)),
+    *(f"--batch-size {n}" for n in (8, 32, 64)), *(f"--epochs {n}" for n in (5, 20, 50)),
+    *(f"--dropout {n}" for n in (0.0, 0.1, 0.3)), "--dropout 0.2 --epochs 15",
+    *(f"--max-seq-len {n}" for n in (128, 256, 512)), *(f"--val-split {n}" for n in (0.05, 0.1, 0.2)),
+    "--learning-rate 0.0001 --gradient-clip 1.0", "--batch-size 16 --max-seq-len 128 --model-dim 256",
+    "--learning-rate 0.01 --model-dim 512 --num-layers 8", "--model-dim 64 --num-heads 16",
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("fragment", FRAGMENTS.strip().splitlines())
-def test_fragment_is_obeyed(fragment: str, here: Path) -> None:
-    wanted = {flag[2:].replace("-", "_"): float(value) for flag, value in _pairs(fragment)}
+@pytest.mark.parametrize("fragment", FRAGMENTS)
+def test_a_fragment_is_obeyed(fragment: str) -> None:
+    wanted = settings_in(fragment)
     text = "long.txt" if "max-seq-len" in fragment else "text.txt"
     ran = fundamentallm(f"{BASE.replace('text.txt', text)} {fragment}")
-    config = ran.config
-    assert {name: getattr(config, name) for name in wanted} == wanted
+    check_settings(ran, wanted)
     check_promised_files(ran, int(wanted.get("epochs", 1)))
     assert all(map(math.isfinite, ran.losses))
 
 
-def test_sixteen_heads_need_a_width_that_they_divide(here: Path) -> None:
-    assert fundamentallm(f"{BASE} --model-dim 64 --num-heads 16").config.num_heads == 16
-
-
-def test_seven_heads_do_not_divide_256(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_seven_heads_do_not_divide_256(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*BASE.split(), "--model-dim", "256", "--num-heads", "7"]) == 2
     assert capsys.readouterr().err.startswith("--num-heads: 7 does not divide model_dim 256; 1, 2, 4, 8,")
     assert not Path("run").exists()
 
 
-def test_the_feed_forward_network_is_four_times_as_wide_unless_told_otherwise(here: Path) -> None:
+def test_the_feed_forward_network_is_four_times_as_wide_by_default() -> None:
     fundamentallm(f"{BASE} --model-dim 32")
     weights = load(Path("run/best.pt")).model
     assert any(tuple(w.shape)[-2:] in ((128, 32), (32, 128)) for w in weights.values()), [*weights]
 
 
-def test_warmup_rises_then_cosine_falls(here: Path) -> None:
+def test_warmup_rises_then_cosine_falls() -> None:
     ran = fundamentallm(f"{BASE} --batch-size 2 --epochs 4 --lr-schedule cosine \\\n--warmup-steps 1000")
     total = ran.of(RunStarted)[0].total_steps
     assert len(ran.rates) == total == 44
@@ -349,20 +228,20 @@ def test_warmup_rises_then_cosine_falls(here: Path) -> None:
 
 
 @pytest.mark.parametrize("schedule", ["constant", "step", "cosine", "linear", "wsd"])
-def test_every_schedule_of_the_guide_exists(schedule: str, here: Path) -> None:
+def test_every_schedule_of_the_guide_exists(schedule: str) -> None:
     ran = fundamentallm(f"{BASE} --batch-size 8 --epochs 4 --lr-schedule {schedule} --warmup-steps 1")
     assert ran.rates[0] == 0.001
     assert ran.rates[-1] == pytest.approx(0.001 if schedule == "constant" else 0.0001)
 
 
-def test_mixed_precision_trains_or_says_why_not(here: Path) -> None:
+def test_mixed_precision_trains_or_a_notice_says_why_not() -> None:
     ran = fundamentallm(f"{BASE} --device cpu --mixed-precision")
     why_not = Precision(torch.device("cpu"), True).why_not
     assert [text for text in ran.notices if "mixed precision" in text] == ([why_not] if why_not else [])
     check_learns(ran)
 
 
-def test_accumulation_says_the_effective_batch(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_accumulation_prints_the_effective_batch(capsys: pytest.CaptureFixture[str]) -> None:
     plain = fundamentallm(f"{BASE} --batch-size 32 --dropout 0.1")
     capsys.readouterr()
     ran = fundamentallm(
@@ -372,7 +251,7 @@ def test_accumulation_says_the_effective_batch(here: Path, capsys: pytest.Captur
     assert ran.losses == pytest.approx(plain.losses, abs=1e-5)
 
 
-def test_early_stopping_ends_after_five_epochs_without_improvement(here: Path) -> None:
+def test_early_stopping_ends_after_five_epochs_without_improvement() -> None:
     Path("text.txt").write_text("abcdefgh" * 45 + "hgfedcba" * 5)  # what is learnt makes the end ever less likely
     ran = fundamentallm(f"{BASE} --batch-size 4 --epochs 50 --early-stopping \\\n--patience 5  # epochs")
     end = ran.of(Finished)[-1]
@@ -383,7 +262,7 @@ def test_early_stopping_ends_after_five_epochs_without_improvement(here: Path) -
     assert load(Path("run/final_model.pt")).progress().step == end.step
 
 
-def test_tensorboard_finds_the_run_under_the_log_directory(here: Path) -> None:
+def test_tensorboard_finds_the_run_under_the_log_directory() -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     ran = fundamentallm(f"{BASE} --tensorboard --log-dir runs/")
@@ -393,7 +272,7 @@ def test_tensorboard_finds_the_run_under_the_log_directory(here: Path) -> None:
     assert read.Scalars("loss/val")[-1].value == pytest.approx(ran.of(Evaluated)[-1].val_loss, rel=1e-6)
 
 
-def test_wandb_tracks_or_training_goes_on_without(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_tracks_or_training_continues_without(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     for name in ("CACHE", "CONFIG", "DATA"):
         monkeypatch.setenv(f"WANDB_{name}_DIR", str(here / name))
@@ -405,8 +284,3 @@ def test_wandb_tracks_or_training_goes_on_without(here: Path, monkeypatch: pytes
         assert any(text.startswith("wandb is not installed") for text in ran.notices)
     else:
         assert [path.stat().st_size > 0 for path in Path("run").glob("wandb/offline-run-*/run-*.wandb")] == [True]
-
-
-def _pairs(fragment: str) -> list[tuple[str, str]]:
-    words = fragment.split()
-    return list(zip(words[::2], words[1::2], strict=True))

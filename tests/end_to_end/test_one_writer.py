@@ -15,6 +15,7 @@ from fundamentallm.run import events
 from fundamentallm.run.locks import RunLock, holder, is_held
 from fundamentallm.train.checkpoint import load
 from tests.conftest import journal_events
+from tests.end_to_end.conftest import EPOCH
 
 Run = Callable[..., Any]
 
@@ -40,10 +41,14 @@ def test_every_way_to_start_a_second_writer_is_refused_with_pid_and_host(
             second = run(*tiny, f"--output-dir={folder}", *how)
             assert (second.status, second.out) == (2, ""), (folder, how)
             assert second.err.endswith(refusal(training, str(Path(folder)))), second.err
-    again = run("train", "--resume-from=link/last.pt", "--epochs=300000")
-    assert (again.status, again.err) == (2, refusal(training, "link"))
-    fresh = run(*tiny, "--output-dir=link")
-    assert (fresh.status, fresh.err) == (2, refusal(training, "link"))
+    for command in (["train", "--resume-from=link/last.pt", "--epochs=300000"], [*tiny, "--output-dir=link"]):
+        second = run(*command)
+        assert (second.status, second.err) == (2, refusal(training, "link"))
+
+    training.signal(signal.SIGSTOP)  # a process that is stopped still holds its run
+    second = run(*tiny, "--output-dir=run", "--resume=auto")
+    training.signal(signal.SIGCONT)
+    assert (second.status, second.err) == (2, refusal(training)) and is_held(tmp_path / "run")
 
     assert len(journal_events(tmp_path / "run", events.RunStarted)) == 1 and training.status is None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "run", "text.txt"]
@@ -55,18 +60,10 @@ def test_after_a_kill_the_folder_is_free_at_once(training: Any, run: Run, tiny: 
     assert training.wait() == -9
     assert not is_held(tmp_path / "run") and holder(tmp_path / "run")  # its name stands there, and counts for nothing
     RunLock(tmp_path / "run").release()
-    step = load(tmp_path / "run/last.pt").progress().step
-    epochs = step // 11 + 2
+    epochs = load(tmp_path / "run/last.pt").progress().step // EPOCH + 2
     again = run(*tiny, "--output-dir=run", f"--epochs={epochs}", "--keep-checkpoints=1", "--resume=auto")
     assert again.status == 0, again.err
-    assert load(tmp_path / "run/final_model.pt").progress().step == 11 * epochs
-
-
-def test_a_stopped_process_still_holds_its_run(training: Any, run: Run, tiny: list[str], tmp_path: Path) -> None:
-    training.signal(signal.SIGSTOP)
-    second = run(*tiny, "--output-dir=run", "--resume=auto")
-    training.signal(signal.SIGCONT)
-    assert (second.status, second.err) == (2, refusal(training)) and is_held(tmp_path / "run")
+    assert load(tmp_path / "run/final_model.pt").progress().step == EPOCH * epochs
 
 
 SPACES = ["unshare", "--mount", "--pid", "--fork", "--uts"]  # what a container has of its own
@@ -93,8 +90,8 @@ def test_a_container_that_mounts_the_folder_elsewhere_is_refused_and_then_let_in
     assert (second.returncode, second.stderr) == (2, refusal(training, "elsewhere"))
     training.signal(signal.SIGKILL)
     training.wait()
-    epochs = load(tmp_path / "run/last.pt").progress().step // 11 + 1
+    epochs = load(tmp_path / "run/last.pt").progress().step // EPOCH + 1
     third = contained(epochs)
     assert third.returncode == 0, third.stderr
     assert journal_events(tmp_path / "run", events.RunStarted)[-1].host == "other"
-    assert load(tmp_path / "run/final_model.pt").progress().step == 11 * epochs
+    assert load(tmp_path / "run/final_model.pt").progress().step == EPOCH * epochs

@@ -1,4 +1,7 @@
-"""`--resume auto`: the same command, typed again after whatever happened, goes on as if nothing had."""
+"""`--resume auto`: the same command, typed again after whatever happened, continues the run.
+
+That it reaches the same bits however a run ended is the matter of tests/engine/train/test_resume.py and of the torture.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,134 +12,90 @@ import pytest
 from fundamentallm.run import events
 from fundamentallm.run.history import read_history
 from fundamentallm.train.checkpoint import load
-from tests.conftest import journal_events
+from tests.compare_runs import difference
+from tests.conftest import file_contents, journal_events
+from tests.end_to_end.conftest import EPOCH
 
 Run = Callable[..., Any]
-EPOCH = 11  # steps
 
-# Kills its process before a step is taken, counted from 0; `send_command` reaches the run between two steps.
-AT_STEPS = """
+# Runs the lines of {0} in the process of a run after it took a step and before it reported it.
+AFTER_STEPS = """
 import os, signal
 from pathlib import Path
-from fundamentallm.run.commands import Set, Stop
+from fundamentallm.run.commands import Set
 from fundamentallm.run.journal import send_command
 from fundamentallm.train.step import TrainStep
-from tests.conftest import journal_events
 take = TrainStep.__call__
-def stumble(self, step, *rest):
+def take_step(self, step, *rest):
     taken = take(self, step, *rest)
     {0}
     return taken
-TrainStep.__call__ = stumble
+TrainStep.__call__ = take_step
 """
 KILL = "os.kill(os.getpid(), signal.SIGKILL)"
-SET = "send_command(Path('run'), Set(setting='learning_rate', value={value}, who='ada'))"
 
 
-def at(plan: dict[int, str]) -> str:
-    """What a process does after it took a step and before anybody heard of it; steps are counted from 1."""
-    return AT_STEPS.format("\n    ".join(f"if step == {step - 1}: {act}" for step, act in plan.items()))
+def set_rate(value: float) -> str:
+    return f"send_command(Path('run'), Set(setting='learning_rate', value={value}, who='ada'))"
 
 
-def assert_same_end(a: Path, b: Path) -> None:
-    ours, theirs = load(a / "final_model.pt"), load(b / "final_model.pt")
-    for part in ("model", "optimizer"):
-        x, y = getattr(ours, part), getattr(theirs, part)
-        assert x.keys() == y.keys() and all(x[name].equal(y[name]) for name in x), part
-    assert {**ours.counters, "seconds": 0, "said": 0} == {**theirs.counters, "seconds": 0, "said": 0}
-    one, two = read_history(a), read_history(b)
-    assert list(one.steps) == list(two.steps) and list(one.train_loss) == list(two.train_loss)
-    assert list(one.learning_rate) == list(two.learning_rate)
-    assert [(e.step, e.val_loss) for e in one.evaluations] == [(e.step, e.val_loss) for e in two.evaluations]
+def after(plan: dict[int, str]) -> str:
+    """What a process does after so many steps."""
+    return AFTER_STEPS.format("\n    ".join(f"if step == {step - 1}: {act}" for step, act in plan.items()))
 
 
-# ---- the command ----
+@pytest.fixture
+def again(tiny: list[str]) -> list[str]:
+    """The command that starts the run and continues it."""
+    return [*tiny, "--output-dir=run", "--epochs=2", "--save-every=4", "--resume=auto"]
 
 
-def test_it_starts_afresh_goes_on_and_is_content_at_the_end(run: Run, tiny: list[str], tmp_path: Path) -> None:
+def test_it_starts_a_run_resumes_it_and_does_nothing_at_its_end(
+    run: Run, tiny: list[str], again: list[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
     assert run(*tiny, "--output-dir=whole", "--epochs=2", "--save-every=4").status == 0
-    again = [*tiny, "--output-dir=run", "--epochs=2", "--save-every=4", "--resume=auto"]
-    first = run(*again, prepare=at({15: KILL}))
+    first = run(*again, prepare=after({15: KILL}))
     assert first.status == -9 and "writing to run\n" in first.err
+    before = file_contents(folder)
+    dry = run(*again, "--dry-run")
+    assert (dry.status, dry.err) == (0, "") and "2 epochs, 22 steps, 10 left\n" in dry.out
+    assert file_contents(folder) == before
     second = run(*again)
-    assert second.status == 0, second.err
-    assert "writing to run\nresumed from run/last.pt at step 12 of " in second.err
-    assert_same_end(tmp_path / "run", tmp_path / "whole")
-    starts = journal_events(tmp_path / "run", events.RunStarted)
+    assert second.status == 0 and "resumed from run/last.pt at step 12 of 22\n" in second.err, second.err
+    assert difference(folder, tmp_path / "whole") == ""
+    starts = journal_events(folder, events.RunStarted)
     assert [(start.step, start.recovered) for start in starts] == [(0, True), (12, True)]
     assert starts[0].config == starts[1].config
 
-    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    before = file_contents(folder)
     for _ in range(2):
         ended = run(*again)
         assert (ended.status, ended.out) == (0, "")
         assert ended.err.count("\n") == 1 and "epoch 2 of 2 is done; give a larger total with --epochs" in ended.err
-        assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
-
-    longer = run(*again, "--epochs=3")  # typed later: it wins
-    assert longer.status == 0, longer.err
-    assert run(*tiny, "--output-dir=three", "--epochs=3", "--save-every=4").status == 0
-    assert load(tmp_path / "run" / "final_model.pt").progress().step == 3 * EPOCH
-    assert list(read_history(tmp_path / "run").steps) == list(range(1, 3 * EPOCH + 1))
-    assert run(*again, "--epochs=3").status == 0  # and is no news the second time
+        assert file_contents(folder) == before
+    assert run(*again, "--epochs=3").status == 0
+    assert list(read_history(folder).steps) == list(range(1, 3 * EPOCH + 1))
+    assert run(*again, "--epochs=3").status == 0  # and is at its end again
 
 
-def test_what_was_typed_is_not_lost_by_a_kill_before_it_was_saved(run: Run, tiny: list[str], tmp_path: Path) -> None:
-    again = [*tiny, "--output-dir=run", "--epochs=2", "--save-every=4", "--resume=auto"]
-    assert run(*again, prepare=at({6: SET.format(value=0.001), 7: KILL})).status == -9  # set after step 4 was saved
-    assert run(*again, "--weight-decay=0.05", "--learning-rate=0.002", prepare=at({7: KILL})).status == -9
-    assert run(*again, "--weight-decay=0.05", "--learning-rate=0.002").status == 0
-    config = load(tmp_path / "run" / "final_model.pt").settings()
-    assert (config.weight_decay, config.learning_rate) == (0.05, 0.002)
-
-
-def test_a_flag_that_differs_from_the_starts_is_obeyed_and_the_others_are_not_typed(
-    run: Run, tiny: list[str], tmp_path: Path
+def test_flags_that_were_added_are_obeyed_and_the_others_do_not_undo_what_was_set_meanwhile(
+    run: Run, again: list[str], tmp_path: Path
 ) -> None:
-    """A learning rate that somebody changed during the run is not undone by the flags of the start."""
-    again = [*tiny, "--output-dir=run", "--epochs=2", "--save-every=4", "--resume=auto"]
-    assert run(*again, prepare=at({6: SET.format(value=0.001), 15: KILL})).status == -9
-    assert run(*again, "--epochs=4", "--weight-decay=0.05", "--eval-every=5").status == 0
-    config = load(tmp_path / "run" / "final_model.pt").settings()
+    more = ["--epochs=4", "--weight-decay=0.05", "--eval-every=5"]
+    last = tmp_path / "run" / "last.pt"
+    assert run(*again, prepare=after({6: set_rate(0.001), 7: KILL})).status == -9
+    assert run(*again, *more, prepare=after({7: KILL})).status == -9  # before the flags were saved
+    assert run(*again, *more, prepare=after({14: KILL})).status == -9
+    config = load(last).settings()
     assert (config.epochs, config.weight_decay, config.eval_every, config.learning_rate) == (4, 0.05, 5, 0.001)
-    assert load(tmp_path / "run" / "final_model.pt").progress().step == 4 * EPOCH
-    assert [event.step for event in journal_events(tmp_path / "run", events.Evaluated)] == [
-        11,
-        15,
-        20,
-        22,
-        25,
-        30,
-        33,
-        35,
-        40,
-        44,
-    ]
+    assert run(*again, *more, "--learning-rate=0.002").status == 0
+    assert load(last).settings().learning_rate == 0.002 and load(last).progress().step == 4 * EPOCH
+    steps = [event.step for event in journal_events(tmp_path / "run", events.Evaluated)]
+    assert steps == [5, 10, 11, 15, 20, 22, 25, 30, 33, 35, 40, 44]
 
 
-def test_the_newest_whole_checkpoint_is_used_and_a_damaged_one_named(run: Run, tiny: list[str], tmp_path: Path) -> None:
-    assert run(*tiny, "--output-dir=whole", "--epochs=2").status == 0
-    again = [*tiny, "--output-dir=run", "--epochs=2", "--save-every=4", "--resume=auto"]
-    assert run(*again, prepare=at({18: KILL})).status == -9
-    last = tmp_path / "run" / "last.pt"  # of step 16; before it, the end of epoch 1
-    last.write_bytes(last.read_bytes()[:-100])
-    second = run(*again)
-    assert second.status == 0 and "run/last.pt: is damaged" in second.err and "at step 11 of 22" in second.err
-    assert_same_end(tmp_path / "run", tmp_path / "whole")
-
-
-def test_a_folder_whose_checkpoints_are_all_gone_starts_afresh(run: Run, tiny: list[str], tmp_path: Path) -> None:
-    assert run(*tiny, "--output-dir=whole", "--epochs=1").status == 0
-    again = [*tiny, "--output-dir=run", "--epochs=1", "--resume=auto"]
-    assert run(*again, prepare=at({7: KILL})).status == -9
-    for path in (tmp_path / "run").glob("*.pt"):
-        path.unlink()
-    second = run(*again)
-    assert second.status == 0 and "writing to run\n" in second.err
-    assert_same_end(tmp_path / "run", tmp_path / "whole")
-
-
-def test_what_cannot_be_is_one_line(run: Run, tiny: list[str], tmp_path: Path) -> None:
+def test_what_is_refused_is_one_line_and_changes_nothing(run: Run, tiny: list[str], tmp_path: Path) -> None:
     needs = "--resume auto: needs --output-dir, and neither --resume-from nor --overwrite\n"
     folder = "--output-dir=run"
     for wrong in ([], [folder, "--overwrite"], [folder, "--resume-from=run/last.pt"], ["--preset=tiny"]):
@@ -147,123 +106,48 @@ def test_what_cannot_be_is_one_line(run: Run, tiny: list[str], tmp_path: Path) -
     assert not (tmp_path / "run").exists()
 
     assert run(*tiny, folder, "--resume=auto", "--epochs=1").status == 0
-    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    before = file_contents(tmp_path / "run")
     (tmp_path / "text.txt").write_text("Another text. " * 200)
     other = run(*tiny, folder, "--resume=auto", "--epochs=2")
     assert (other.status, other.out) == (2, "")
     assert other.err == (
         "text.txt: is not the text that run/last.pt was trained on; restore the text, or start a new run\n"
     )
-    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+    assert file_contents(tmp_path / "run") == before
 
 
-def test_a_dry_run_of_it_looks_at_the_run_that_would_go_on(run: Run, tiny: list[str], tmp_path: Path) -> None:
-    again = [*tiny, "--output-dir=run", "--epochs=2", "--save-every=4", "--resume=auto"]
-    assert run(*again, prepare=at({15: KILL})).status == -9
-    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
-    looked = run(*again, "--dry-run")
-    assert (looked.status, looked.err) == (0, ""), looked.err
-    assert "2 epochs, 22 steps, 10 left\n" in looked.out
-    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
-
-
-def test_last_pt_is_written_every_n_steps_and_at_the_ends_of_epochs_across_a_kill(
-    run: Run, tiny: list[str], tmp_path: Path
+def test_resuming_by_hand_leaves_later_changes_behind_for_good(
+    run: Run, tiny: list[str], again: list[str], tmp_path: Path
 ) -> None:
-    again = [*tiny, "--output-dir=run", "--epochs=3", "--save-every=4", "--resume=auto"]
-    assert run(*again, prepare=at({18: KILL})).status == -9
-    assert run(*again).status == 0
-    saved = [
-        event.step for event in journal_events(tmp_path / "run", events.CheckpointSaved) if event.path == "last.pt"
-    ]
-    assert saved == [0, 4, 8, 11, 12, 16, 20, 22, 24, 28, 32, 33]  # 0: the start
-
-
-# ---- interventions ----
-
-CHANGES = {6: SET.format(value=0.02), 20: f"{SET.format(value=0.001)}; {SET.format(value=0.004)}"}
-BEFORE_THE_NEXT_STEP = """
-from fundamentallm.run.journal import Journal
-from tests.conftest import journal_events
-sync = Journal.sync
-def once(self):
-    sync(self)
-    if b'"intervention"' in Path("run/journal.jsonl").read_bytes(): os.kill(os.getpid(), signal.SIGKILL)
-Journal.sync = once
-"""
-
-
-@pytest.mark.parametrize("kills", [(9, 17), (7, 22), (20, 21), ("fsync", 23)], ids=str)
-def test_what_a_person_changed_is_made_again_after_every_kill(
-    run: Run, tiny: list[str], tmp_path: Path, kills: tuple[int | str, int]
-) -> None:
-    """Saved every 5 steps, changed after 6 and 20: killed before and after saves, in the change itself."""
-    again = [*tiny, "--output-dir=run", "--epochs=3", "--save-every=5", "--resume=auto"]
-    assert run(*again, prepare=at(CHANGES)).status == 0
-    (tmp_path / "run").rename(tmp_path / "whole")
-    assert load(tmp_path / "whole" / "final_model.pt").settings().learning_rate == 0.004
-    pending = dict(CHANGES)
-    for kill in kills:
-        if kill == "fsync":
-            plan, prepare = pending, at(pending) + BEFORE_THE_NEXT_STEP
-            pending = {step: act for step, act in pending.items() if step > 6}
-        else:
-            plan = {step: act for step, act in pending.items() if step < int(kill)}
-            pending = {step: act for step, act in pending.items() if step > int(kill)}
-            # a person who gives an order in the very instant of the kill gives it again
-            pending |= {int(kill): CHANGES[int(kill)]} if kill in CHANGES else {}
-            prepare = at({**plan, int(kill): KILL})
-        killed = run(*again, prepare=prepare)
-        assert killed.status == -9, killed.err
-    ended = run(*again, prepare=at(pending))
-    assert ended.status == 0, ended.err
-    assert_same_end(tmp_path / "run", tmp_path / "whole")
-    story = [(event.step, event.new, event.who) for event in read_history(tmp_path / "run").interventions_from(0)]
-    assert story == [(6, 0.02, "ada"), (20, 0.001, "ada"), (20, 0.004, "ada")]
-
-
-@pytest.fixture
-def taken_back(run: Run, tiny: list[str], tmp_path: Path) -> list[str]:
-    """A run that was changed after 3 and 6 steps, taken back to 4 by hand, and killed; the command it began with."""
-    again = [*tiny, "--output-dir=run", "--epochs=2", "--save-every=4", "--resume=auto"]
-    assert run(*again, prepare=at({3: SET.format(value=0.02), 6: SET.format(value=0.001), 7: KILL})).status == -9
-    assert load(tmp_path / "run" / "last.pt").progress().step == 4
-    assert run("train", "--resume-from", "run/last.pt", prepare=at({17: KILL})).status == -9
-    assert load(tmp_path / "run" / "last.pt").progress().step == 16
-    return again
-
-
-def test_resume_from_by_hand_leaves_later_changes_behind(
-    run: Run, tiny: list[str], tmp_path: Path, taken_back: list[str]
-) -> None:
-    # neither do they come back through a later recovery
-    assert run(*(word for word in taken_back if "learning-rate" not in word)).status == 0
-    assert load(tmp_path / "run" / "final_model.pt").settings().learning_rate == 0.02
-    assert [(event.step, event.new) for event in read_history(tmp_path / "run").interventions_from(0)] == [(3, 0.02)]
-    rates = read_history(tmp_path / "run").learning_rate
+    """Changed after 3 and 6 steps, taken back to 4 by hand, killed, and recovered by the first command."""
+    folder = tmp_path / "run"
+    assert run(*again, prepare=after({3: set_rate(0.02), 6: set_rate(0.001), 7: KILL})).status == -9
+    assert load(folder / "last.pt").progress().step == 4
+    assert run("train", "--resume-from", "run/last.pt", prepare=after({17: KILL})).status == -9
+    assert load(folder / "last.pt").progress().step == 16
+    assert run(*again).status == 0  # its own --learning-rate, typed at the start, changes nothing
+    assert load(folder / "final_model.pt").settings().learning_rate == 0.02
+    assert [(event.step, event.new) for event in read_history(folder).interventions_from(0)] == [(3, 0.02)]
     assert run(*tiny, "--output-dir=plain", "--epochs=2", "--learning-rate=0.02").status == 0
-    assert list(rates)[3:] == list(read_history(tmp_path / "plain").learning_rate)[3:]
+    rates, plain = (read_history(tmp_path / name).learning_rate for name in ("run", "plain"))
+    assert list(rates)[3:] == list(plain)[3:]
 
 
-def test_the_flags_of_the_start_change_nothing_also_after_a_resume_by_hand(
-    run: Run, tmp_path: Path, taken_back: list[str]
+def test_a_killed_run_is_resumed_by_its_folder_and_by_the_advice_of_stop_and_watch(
+    run: Run, again: list[str], tmp_path: Path
 ) -> None:
-    assert run(*taken_back).status == 0
-    assert load(tmp_path / "run" / "final_model.pt").settings().learning_rate == 0.02
-
-
-def test_the_advice_of_stop_and_watch_can_be_typed_as_it_stands(run: Run, tiny: list[str], tmp_path: Path) -> None:
-    assert run(*tiny, "--epochs=4", "--output-dir=run", "--keep-checkpoints=1", prepare=at({7: KILL})).status != 0
+    assert run(*again, prepare=after({7: KILL})).status == -9
+    by_folder = run("train", "--resume-from", "run", prepare=after({10: KILL}))  # the folder stands for its last.pt
+    assert by_folder.status == -9 and "resumed from run/last.pt at step 4 of 22\n" in by_folder.err
     for words in (["stop", "run"], ["watch", "run"]):
         refused = run(*words)
         assert refused.status in (1, 2) and refused.err.endswith("train --resume auto --output-dir run\n")
-    ended = run("train", "--resume=auto", "--output-dir=run")
-    assert ended.status == 0 and load(tmp_path / "run/final_model.pt").progress().step == 4 * 11
+    assert run("train", "--resume=auto", "--output-dir=run").status == 0
+    assert load(tmp_path / "run/final_model.pt").progress().step == 2 * EPOCH
 
 
-def test_a_preset_that_says_otherwise_is_not_passed_over_in_silence(run: Run, tiny: list[str], tmp_path: Path) -> None:
+def test_a_preset_that_differs_from_the_run_is_reported(run: Run, tiny: list[str], tmp_path: Path) -> None:
     assert run(*tiny, "--epochs=1", "--output-dir=run").status == 0
-    data = next(word for word in tiny if word.endswith(".txt"))
-    ended = run("train", data, "--preset=tiny", "--epochs=2", "--output-dir=run", "--resume=auto")
+    ended = run("train", "text.txt", "--preset=tiny", "--epochs=2", "--output-dir=run", "--resume=auto")
     assert ended.status == 0 and "run keeps its own max_seq_len" in ended.err
     assert load(tmp_path / "run/last.pt").settings().model_dim == 16

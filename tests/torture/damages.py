@@ -8,8 +8,7 @@ from pathlib import Path
 
 from fundamentallm.errors import UserError
 from fundamentallm.run.folder import LAST
-from fundamentallm.train.checkpoint import load
-from fundamentallm.train.checkpoints import latest_valid_checkpoint
+from fundamentallm.train.checkpoint import latest_valid_checkpoint, load
 from tests.torture.bench import KILLED, Bench, Lost, Options, Prepare, Row, ask, at_steps, finish, kill_self
 
 FOUR: Options = ("--epochs=4",)

@@ -1,7 +1,7 @@
-"""The command line: one module a command, argument handling and what is printed, nothing else.
+"""The command line: one module a command, with its arguments and what it prints, and nothing else.
 
 - A command's module is imported when it is named, and torch when it computes: `--version` and `--help` are instant.
-- What a person can mend is one line for each problem on standard error and exit status 2.
+- What the user can put right is one line for each problem on standard error, and exit status 2.
 """
 
 import sys
@@ -11,40 +11,34 @@ from importlib import import_module
 import click
 
 from fundamentallm import __version__
+from fundamentallm.cli.options import Group
 from fundamentallm.cli.terminal import complain, drop_output
 from fundamentallm.config.config import unknown
 from fundamentallm.errors import UserError
 
-CONTROL = ("pause", "resume", "save", "stop", "set", "sample", "watch")  # in one module: they differ by a word
+CONTROL = ("pause", "resume", "save", "stop", "set", "sample", "watch")  # in one module: they differ little
 COMMANDS = ("train", "generate", "evaluate", "presets", "data", "runs", "config", *CONTROL)
 
 
-class Commands(click.Group):
+class Commands(Group):
     """Finds a command in the module of its name."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            if ctx.resilient_parsing:  # a shell completes what is typed so far
-                return None
-            raise UserError(f"{cmd_name}: {unknown('command', cmd_name, COMMANDS)}")
-        if cmd_name in CONTROL:
-            command = getattr(import_module("fundamentallm.cli.control"), {"set": "set_"}.get(cmd_name, cmd_name))
-        else:
-            command = import_module(f"fundamentallm.cli.{cmd_name}").command
+    def find(self, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module = import_module(f"fundamentallm.cli.{'control' if name in CONTROL else name}")
+        command = module.COMMANDS[name] if name in CONTROL else module.command
         assert isinstance(command, click.Command)
         return command
 
 
-@click.group(cls=Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="%(prog)s %(version)s")
-@click.pass_context
-def root(ctx: click.Context) -> None:
+def root() -> None:
     """Train small transformer language models and write with them."""
-    if ctx.invoked_subcommand is None:
-        click.echo(ctx.get_help())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,23 +52,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain(str(error))
         return 2
     except click.ClickException as error:
-        complain(_words(error))
+        complain(_usage_error(error))
         return 2
     except (click.Abort, KeyboardInterrupt):
         return 130
     except OSError as error:  # a disk that is full or gone
-        if not isinstance(error, BrokenPipeError):  # whoever read our output has had enough
+        if not isinstance(error, BrokenPipeError):  # the reader of our output has closed it
             complain(f"{error.filename or 'the output'}: {error.strerror or error}")
         drop_output()
         return 1
     return status if isinstance(status, int) else 0
 
 
-def _words(error: click.ClickException) -> str:
-    """A usage error in the manner of our own: what, what is wrong, what would be right."""
+def _usage_error(error: click.ClickException) -> str:
+    """Write a usage error as our own errors are: where, what is wrong, what to do."""
     if isinstance(error, click.NoSuchOption):
-        ctx = error.ctx
-        flags = [flag for parameter in (ctx.command.params if ctx else []) for flag in parameter.opts if flag[0] == "-"]
+        parameters = error.ctx.command.params if error.ctx else []
+        flags = [flag for parameter in parameters for flag in parameter.opts if flag[0] == "-"]
         return f"{error.option_name}: {unknown('option', error.option_name, flags)}"
     text = error.format_message().rstrip(".").replace("\n", " ")
     ctx = getattr(error, "ctx", None)

@@ -117,3 +117,6 @@ def _send(run: str, command: Command, done: str) -> int:
 
 def _how_to_resume(folder: Path) -> str:
     return f"resume with fundamentallm train --resume auto --output-dir {quoted(folder)}"
+
+
+COMMANDS = {command.name: command for command in (pause, resume, save, stop, set_, sample, watch)}

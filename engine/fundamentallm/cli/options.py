@@ -133,10 +133,15 @@ class Group(click.Group):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs, invoke_without_command=True)
 
+    def find(self, name: str) -> click.Command | None:
+        """Find a command by its name."""
+        return self.commands.get(name)
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        found = super().get_command(ctx, cmd_name)
-        if found is None and not ctx.resilient_parsing:
-            raise UserError(f"{ctx.info_name} {cmd_name}: {unknown('command', cmd_name, self.list_commands(ctx))}")
+        found = self.find(cmd_name)
+        if found is None and not ctx.resilient_parsing:  # which means that a shell completes what is typed so far
+            group = f"{ctx.info_name} " if ctx.parent else ""
+            raise UserError(f"{group}{cmd_name}: {unknown('command', cmd_name, self.list_commands(ctx))}")
         return found
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -1,4 +1,4 @@
-"""`fundamentallm train --dry-run`: what a job would do. Times a few steps of a copy, and writes nothing."""
+"""`fundamentallm train --dry-run`: what a run would do. Times a few steps of a copy, and writes nothing."""
 
 import time
 from dataclasses import replace
@@ -15,25 +15,25 @@ from fundamentallm.untrusted import printable
 TIMED_BATCH = 4  # windows of a timed step
 
 
-def preview(job: RunSpec, *, overwrite: bool) -> str:
-    """Describe what a job would do.
+def preview(spec: RunSpec, *, overwrite: bool) -> str:
+    """Describe what a run would do.
 
     Raises:
-        UserError: the job cannot be done.
+        UserError: the run cannot start.
     """
-    check_folder(job.folder, may_hold_run=overwrite or job.continues)
-    state = build_state(job)
+    check_folder(spec.folder, may_hold_run=overwrite or spec.continues)
+    state = build_state(spec)
     config = state.config
     size = estimate(config, read_texts(config.data))
     left = state.total_steps - state.counters.step
-    seconds = seconds_per_step(job) * left
+    seconds = seconds_per_step(spec) * left
     text = f"{size.train_tokens:,} training and {size.val_tokens:,} validation characters, {size.vocab_size} different"
     epoch = f"{size.steps_per_epoch:,} steps of {config.effective_batch} windows"
     rest = f", {left:,} left" if left < state.total_steps else ""
     whole = state.total_steps % size.steps_per_epoch == 0  # otherwise max_steps ends it
     epochs = f"{state.epochs} epoch{'s' if state.epochs != 1 else ''}, " if whole else ""
     lines = [
-        f"would write to  {job.folder}",
+        f"would write to  {spec.folder}",
         f"data            {', '.join(config.data)}: {text}",
         f"model           {size.parameters:,} parameters on {state.device}",
         f"an epoch        {size.windows:,} windows of {config.max_seq_len} tokens, {size.stride} apart: {epoch}",
@@ -44,9 +44,9 @@ def preview(job: RunSpec, *, overwrite: bool) -> str:
     return "\n".join(printable(line) for line in [*lines, *state.origin.notices, *state.origin.warnings])
 
 
-def seconds_per_step(job: RunSpec) -> float:
+def seconds_per_step(spec: RunSpec) -> float:
     """Estimate the time of a step from a few small ones; the model that takes them is thrown away."""
-    state = build_state(job)
+    state = build_state(spec)
     batch_size = min(TIMED_BATCH, state.config.batch_size)
     config = replace(state.config, batch_size=batch_size, accumulation_steps=1, learning_rate=0.0)
     corpus = Corpus(read_texts(config.data), state.tokenizer, config, state.device)

@@ -58,12 +58,11 @@ class Report:
             case events.CheckpointSaved():
                 pass
             case _:
+                if isinstance(event, events.RunStarted):
+                    self.show(one_line(f"writing to {self._folder}"))
                 by = event.who if isinstance(event, events.Answered) and event.command in ("pause", "resume") else ""
                 if description := describe(event, by=by):
-                    where = (
-                        f"{one_line(f'writing to {self._folder}')}\n" if isinstance(event, events.RunStarted) else ""
-                    )
-                    self.show(where + description.text)
+                    self.show(description.text)
 
     def show(self, text: str) -> None:
         """Print text above the live part."""

@@ -78,19 +78,19 @@ def command(
             complain("--preset and --config are not used: the checkpoint brings its settings")
         checkpoint = find_checkpoint(resume_from, LAST)
         folder = user_path(flags["output_dir"]) if "output_dir" in flags else checkpoint.parent
-        job = RunSpec(Config(), folder, checkpoint, flags)
+        spec = RunSpec(Config(), folder, checkpoint, flags)
     else:
-        job, notes = _described_job(layers, flags, auto, preset or "")
-    report = reporter(job.folder, quiet, as_json)
+        spec, notes = _described_spec(layers, flags, auto, preset or "")
+    report = reporter(spec.folder, quiet, as_json)
     for note in notes:
         report.show(note)
     try:
         if dry_run:
             from fundamentallm.cli.preview import preview  # imports torch
 
-            print(preview(job, overwrite=overwrite))
+            print(preview(spec, overwrite=overwrite))
             return 0
-        return _start(job, overwrite) if detach else _train(job, report, overwrite)
+        return _start(spec, overwrite) if detach else _train(spec, report, overwrite)
     except NothingToDo as error:
         if not auto:
             raise
@@ -98,15 +98,15 @@ def command(
         return 0
 
 
-def _described_job(layers: list[Layer], flags: dict[str, Any], auto: bool, preset: str) -> tuple[RunSpec, list[str]]:
-    """Make the job that layers and flags describe, and what the user should know about it."""
+def _described_spec(layers: list[Layer], flags: dict[str, Any], auto: bool, preset: str) -> tuple[RunSpec, list[str]]:
+    """Make the spec that layers and flags describe, and what the user should know about it."""
     notes: list[str] = []
     described = bool(layers)
     own = user_path(flags["output_dir"]) / CONFIG if auto else None
     if own is not None and not described and not flags.get("data") and own.is_file():
         layer = load_config(own)  # of someone else's run, perhaps: only this command decides where it reports to
-        job = RunSpec(Config(), own.parent, changes=flags)
-        inside, notes = stay_inside(resolve(layer, flags_layer(flags)), job)
+        spec = RunSpec(Config(), own.parent, changes=flags)
+        inside, notes = stay_inside(resolve(layer, flags_layer(flags)), spec)
         layers = [replace(layer, values={**layer.values, "wandb": inside.wandb, "log_dir": inside.log_dir})]
     config = resolve(*layers, flags_layer(flags))
     if not config.data:
@@ -120,13 +120,13 @@ def _described_job(layers: list[Layer], flags: dict[str, Any], auto: bool, prese
     return RunSpec(config, folder, changes=changes, auto=auto, preset=preset), notes
 
 
-def _start(job: RunSpec, overwrite: bool) -> int:
+def _start(spec: RunSpec, overwrite: bool) -> int:
     """Start a worker, and leave it alone as soon as it trains. Ends this process."""
     from fundamentallm.process.session import WorkerRun, start_resource_tracker
 
     start_resource_tracker()
-    with prepared_folder(job, overwrite, complain) as aside:
-        session = WorkerRun(job, prepared=True)
+    with prepared_folder(spec, overwrite, complain) as aside:
+        session = WorkerRun(spec, prepared=True)
         try:
             _wait_until_training(session)
         except BaseException:
@@ -135,7 +135,7 @@ def _start(job: RunSpec, overwrite: bool) -> int:
     session.close()
     if aside:
         print(one_line(f"the old run is in {aside} now"))
-    print(one_line(f"training in the background in {job.folder}; fundamentallm watch {quoted(job.folder)} shows it"))
+    print(one_line(f"training in the background in {spec.folder}; fundamentallm watch {quoted(spec.folder)} shows it"))
     sys.stdout.flush()
     os._exit(0)  # an ordinary end would wait for the run
 
@@ -160,16 +160,16 @@ def _wait_until_training(session: "WorkerRun") -> None:
     raise NothingToDo(text) if session.status == 0 else UserError(text)
 
 
-def _train(job: RunSpec, report: Report, overwrite: bool) -> int:
-    """Do a job and report on it; returns the exit status.
+def _train(spec: RunSpec, report: Report, overwrite: bool) -> int:
+    """Train a run in this process and report on it; returns the exit status.
 
     Raises:
         UserError: it cannot be done; what was made for it is gone again.
     """
-    with obeyed(_exit, signal.SIGTERM, signal.SIGHUP), prepared_folder(job, overwrite, complain) as aside:
+    with obeyed(_exit, signal.SIGTERM, signal.SIGHUP), prepared_folder(spec, overwrite, complain) as aside:
         from fundamentallm.train.trainer import Trainer
 
-        trainer = Trainer(job, report.on_event, lambda: ())
+        trainer = Trainer(spec, report.on_event, lambda: ())
     if aside:
         report.show(f"the old run is in {aside} now")
 
@@ -186,8 +186,8 @@ def _train(job: RunSpec, report: Report, overwrite: bool) -> int:
         finally:
             complete = trainer.close()
     if not complete:
-        again = f"fundamentallm train --resume auto --output-dir {quoted(job.folder)}"
-        complain(f"{job.folder / JOURNAL}: its last lines could not be written; {again} completes it")
+        again = f"fundamentallm train --resume auto --output-dir {quoted(spec.folder)}"
+        complain(f"{spec.folder / JOURNAL}: its last lines could not be written; {again} completes it")
     if isinstance(end, Failed) or end.unsaved or not complete:
         return 1
     return 128 + received[0] if received else 0

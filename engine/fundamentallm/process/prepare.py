@@ -13,8 +13,8 @@ from fundamentallm.run.locks import LOCK, RunLock, holder, is_held
 from fundamentallm.run.spec import RunSpec
 
 
-def prepare_folder(job: RunSpec, *, overwrite: bool = False) -> Path | None:
-    """Check a job, move an old run aside if `overwrite`, and make the folder.
+def prepare_folder(spec: RunSpec, *, overwrite: bool = False) -> Path | None:
+    """Check what a run needs, move an old run aside if `overwrite`, and make the folder.
 
     Returns:
         Where the old run is now, if one was moved.
@@ -22,25 +22,25 @@ def prepare_folder(job: RunSpec, *, overwrite: bool = False) -> Path | None:
     Raises:
         UserError: the folder or the data cannot be used; nothing was written.
     """
-    if is_held(job.folder):  # first: no other message would help
-        raise UserError(f"{job.folder}: is being written by {holder(job.folder) or 'another process'}")
-    check_folder(job.folder, may_hold_run=overwrite or job.continues)
-    if job.resume_from is None:
-        estimate(job.config, read_texts(job.config.data))
-    elif not job.resume_from.is_file():
-        raise UserError(f"--resume-from {job.resume_from}: no such checkpoint")
-    elif overwrite and job.folder.resolve() in job.resume_from.resolve().parents:
-        raise UserError(f"--overwrite: would move {job.resume_from} aside, which the run resumes from; leave it out")
-    aside = move_aside(job.folder) if overwrite else None
+    if is_held(spec.folder):  # first: no other message would help
+        raise UserError(f"{spec.folder}: is being written by {holder(spec.folder) or 'another process'}")
+    check_folder(spec.folder, may_hold_run=overwrite or spec.continues)
+    if spec.resume_from is None:
+        estimate(spec.config, read_texts(spec.config.data))
+    elif not spec.resume_from.is_file():
+        raise UserError(f"--resume-from {spec.resume_from}: no such checkpoint")
+    elif overwrite and spec.folder.resolve() in spec.resume_from.resolve().parents:
+        raise UserError(f"--overwrite: would move {spec.resume_from} aside, which the run resumes from; leave it out")
+    aside = move_aside(spec.folder) if overwrite else None
     try:
-        job.folder.mkdir(parents=True, exist_ok=True)
+        spec.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--output-dir {job.folder}: cannot be made: {error.strerror}") from None
+        raise UserError(f"--output-dir {spec.folder}: cannot be made: {error.strerror}") from None
     return aside
 
 
 @contextmanager
-def prepared_folder(job: RunSpec, overwrite: bool, warn: Callable[[str], None]) -> Iterator[Path | None]:
+def prepared_folder(spec: RunSpec, overwrite: bool, warn: Callable[[str], None]) -> Iterator[Path | None]:
     """Prepare the folder of a run as `prepare_folder` does, and take it back if the body raises.
 
     Args:
@@ -49,15 +49,15 @@ def prepared_folder(job: RunSpec, overwrite: bool, warn: Callable[[str], None]) 
     Yields:
         Where the old run is now, if one was moved.
     """
-    made = [folder for folder in (job.folder, *job.folder.parents) if not folder.exists()]
-    aside = prepare_folder(job, overwrite=overwrite)
+    made = [folder for folder in (spec.folder, *spec.folder.parents) if not folder.exists()]
+    aside = prepare_folder(spec, overwrite=overwrite)
     try:
         yield aside
     except BaseException:
-        take_back(job.folder, made or ([job.folder] if aside else []))
+        take_back(spec.folder, made or ([spec.folder] if aside else []))
         if aside is not None:
             try:
-                aside.rename(job.folder)
+                aside.rename(spec.folder)
             except OSError:
                 warn(f"the old run is in {aside} now")
         raise

@@ -5,6 +5,7 @@
 """
 
 import os
+import queue
 import signal
 import sys
 import time
@@ -66,7 +67,7 @@ class RunHandle(Protocol):
 class WorkerRun(RunHandle):
     """A run whose worker this process started.
 
-    - Events come over a pipe from a bounded queue, for which the run never waits. What did not fit is missing there;
+    - Events come over a bounded queue, for which the run never waits. What did not fit is missing there;
       `events` notices the gap in `seq` and fills it from the journal.
     - When the worker is gone, `events` reads what it still wrote from the journal, but not what another process writes
       after it.
@@ -74,23 +75,23 @@ class WorkerRun(RunHandle):
 
     may_return = False
 
-    def __init__(self, job: RunSpec, *, prepared: bool = False) -> None:
+    def __init__(self, spec: RunSpec, *, prepared: bool = False) -> None:
         """Start the worker, and return at once.
 
         Args:
             prepared: the folder was prepared by the caller.
 
         Raises:
-            UserError: the job cannot be done; nothing was written.
+            UserError: the run cannot start; nothing was written.
         """
         import multiprocessing
 
         from fundamentallm.process.worker import main
 
         if not prepared:
-            prepare_folder(job)
-        self.folder = job.folder
-        self._journal = JournalReader(job.folder)
+            prepare_folder(spec)
+        self.folder = spec.folder
+        self._journal = JournalReader(spec.folder)
         earlier = self._journal.read()  # of an earlier process, and not news
         self._seen = earlier[-1].seq if earlier else 0
         self._ours = False  # the lines of the journal that come next are the worker's; before and after, another's
@@ -98,13 +99,15 @@ class WorkerRun(RunHandle):
         self._watching: ConsoleLock | None = None
 
         spawn = multiprocessing.get_context("spawn")
-        self._events, theirs = spawn.Pipe(duplex=False)
+        self._events: Queue[Event] = spawn.Queue(QUEUE_SIZE)
         self._commands: Queue[Command | None] = spawn.Queue()
         self._process = spawn.Process(
-            target=main, args=(job, theirs, QUEUE_SIZE, self._commands), name="fundamentallm worker", daemon=False
+            target=main, args=(spec, self._events, self._commands), name="fundamentallm worker", daemon=False
         )
         self._process.start()
-        theirs.close()  # or the pipe would have no end when the worker has one
+        # This process keeps no writing end: else a worker that is killed in the middle of an event would leave the
+        # reader waiting for the other half for ever. The queue has no public way to say so.
+        self._events._writer.close()  # type: ignore[attr-defined]
         self.pid = self._process.pid or 0
 
     def send(self, command: Command) -> None:
@@ -170,11 +173,12 @@ class WorkerRun(RunHandle):
         self._process.join()
 
     def _receive(self, timeout: float) -> list[Event]:
-        """Everything in the pipe; waits up to `timeout` seconds for the first event."""
+        """Everything in the queue; waits up to `timeout` seconds for the first event."""
         received: list[Event] = []
-        with suppress(EOFError, OSError):  # the worker has ended, perhaps while it wrote
-            while self._events.poll(0.0 if received else timeout):
-                received.append(self._events.recv())
+        with suppress(queue.Empty, EOFError, OSError):  # the last two: the worker has ended, perhaps while it wrote
+            received.append(self._events.get(timeout=timeout))
+            while True:
+                received.append(self._events.get_nowait())
         return received
 
     def _read_journal(self) -> list[Event]:

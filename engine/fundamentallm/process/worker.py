@@ -11,10 +11,8 @@ import os
 import queue
 import signal
 import sys
-import threading
 import time
 import traceback
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +26,6 @@ from fundamentallm.run.folder import ENGINE_LOG
 from fundamentallm.run.spec import RunSpec
 
 if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
     from multiprocessing.queues import Queue
 
     from fundamentallm.train.trainer import Trainer
@@ -38,19 +35,23 @@ DRAIN_SECONDS = 0.2  # for what is still on its way to the console when the work
 BUG = "this is a fault of the program; engine.log has the details"
 
 
-def main(job: RunSpec, pipe: "Connection", queue_size: int, commands: "Queue[Command | None]") -> None:
-    """Do a job, then answer questions while the console stays. Exits with a status as `fundamentallm train` does."""
-    _detach(job.folder)
+def main(spec: RunSpec, events: "Queue[Event]", commands: "Queue[Command | None]") -> None:
+    """Train a run, then answer questions while the console stays. Exits with a status as `fundamentallm train` does."""
+    _detach(spec.folder)
+    events.cancel_join_thread()  # the exit of this process does not wait until somebody reads them
     from fundamentallm.train.trainer import Trainer  # which may print what it likes from here on
 
-    emit = _emitter(pipe, queue_size)
+    def emit(event: Event) -> None:
+        with suppress(queue.Full):  # the reader sees the gap in `seq` and reads the journal
+            events.put_nowait(event)
+
     inbox = CommandQueue(commands)
     try:
-        trainer = Trainer(job, emit, inbox.poll)
+        trainer = Trainer(spec, emit, inbox.poll)
     except UserError as error:
-        take_back(job.folder, [job.folder])
+        take_back(spec.folder, [spec.folder])
         emit(Failed(time=time.time(), step=0, error=str(error)))
-        return _exit(0 if job.auto and isinstance(error, NothingToDo) else 1)
+        return _exit(0 if spec.auto and isinstance(error, NothingToDo) else 1)
     except Exception as error:
         traceback.print_exc()
         emit(Failed(time=time.time(), step=0, error=_first_line(error), advice=BUG))
@@ -104,23 +105,6 @@ class CommandQueue:
         return received
 
 
-def _emitter(pipe: "Connection", queue_size: int) -> Callable[[Event], None]:
-    """Make the function that sends an event to the console without ever waiting: what does not fit is dropped."""
-    waiting: queue.Queue[Event] = queue.Queue(queue_size)
-
-    def send() -> None:
-        with suppress(OSError):  # the console is gone
-            while True:
-                pipe.send(waiting.get())
-
-    def emit(event: Event) -> None:
-        with suppress(queue.Full):  # the reader sees the gap in `seq` and reads the journal
-            waiting.put_nowait(event)
-
-    threading.Thread(target=send, name="events to the console", daemon=True).start()
-    return emit
-
-
 def _detach(folder: Path) -> None:
     """Leave the console's screen, keyboard, signals and share of the processor."""
     log = os.open(folder / ENGINE_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -139,7 +123,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _exit(status: int) -> None:
-    """Exit without waiting for the sending thread, which may hang on a console that does not read."""
+    """Exit, giving what is still on its way a moment; the journal has it all."""
     time.sleep(DRAIN_SECONDS)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -19,6 +19,7 @@ import zipfile
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import MISSING, dataclass, field, fields
+from math import inf
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
@@ -31,6 +32,7 @@ from fundamentallm.config.estimate import parameter_shapes
 from fundamentallm.data.tokenizer import Tokenizer
 from fundamentallm.errors import UserError
 from fundamentallm.run.folder import sync_folder, synced_file, temporary_path
+from fundamentallm.run.history import read_history
 from fundamentallm.train.optimizer import state_shapes
 from fundamentallm.untrusted import MAX_INTEGER, from_values
 
@@ -164,6 +166,33 @@ def peek(path: Path) -> Counters | None:
         return from_values(Counters, content["counters"])
     except Exception:  # torch raises many kinds for a damaged file: `load` says what is wrong with it
         return None
+
+
+def latest_valid_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
+    """Find the checkpoint of a folder that was written last and is valid, and what is wrong with newer ones.
+
+    The number of events in the journal when it was saved tells which is newer: a copy of a folder may have lost the
+    files' times. States that the user left behind, by resuming from an earlier one, come last.
+    """
+    history = read_history(folder, steps=False)
+
+    def rank(path: Path) -> tuple[bool, float, int]:
+        """The newest has the highest. A damaged file may be the newest of all, and must be named: it comes first."""
+        counters, modified = peek(path), path.stat().st_mtime_ns
+        if counters is None:
+            return True, inf, modified
+        return not history.left_behind(counters.step, counters.said), counters.said, modified
+
+    damaged = []
+    paths = [path for path in folder.glob("*.pt") if path.is_file()]
+    for path in sorted(paths, key=lambda path: (rank(path), path.name), reverse=True):
+        try:
+            load(path)
+        except UserError as error:
+            damaged.append(str(error))
+            continue
+        return path, [f"{error}; an older one is used" for error in damaged]
+    return None, [*damaged, "no checkpoint is valid: the run begins anew"] if damaged else []
 
 
 def _checked(path: Path, content: Any, size: int) -> Checkpoint:

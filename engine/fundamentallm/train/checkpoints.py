@@ -1,4 +1,4 @@
-"""When and under which names a run is saved, and which of its checkpoints is the newest valid one.
+"""When and under which names a run is saved.
 
 A save that fails is reported and survived: the next one tries again.
 """
@@ -8,21 +8,15 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from math import inf
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fundamentallm.config.format import format_size
 from fundamentallm.errors import UserError
 from fundamentallm.run.events import CheckpointFailed, CheckpointSaved, Event
 from fundamentallm.run.folder import BEST, FINAL, LAST
-from fundamentallm.run.history import read_history
 from fundamentallm.run.journal import Journal
 from fundamentallm.run.spec import RunSpec
-from fundamentallm.train.checkpoint import load, peek, save
-
-if TYPE_CHECKING:  # it is built from the latest checkpoint, which is found here
-    from fundamentallm.train.state import TrainState
+from fundamentallm.train.checkpoint import load, save
+from fundamentallm.train.state import TrainState
 
 INTERVAL = 60.0  # seconds between saves of last.pt, at least, unless `save_every` says otherwise
 EPOCH = "checkpoint_epoch_{}.pt"
@@ -33,7 +27,7 @@ KINDS = {LAST: "last", BEST: "best", FINAL: "final"}
 class CheckpointManager:
     """Saves the state of a run into its folder. `why_unsaved` says why the last save failed; empty if it did not."""
 
-    def __init__(self, state: "TrainState", spec: RunSpec, journal: Journal, emit: Callable[[Event], None]) -> None:
+    def __init__(self, state: TrainState, spec: RunSpec, journal: Journal, emit: Callable[[Event], None]) -> None:
         self._state, self._spec, self._folder = state, spec, spec.folder
         self._journal, self._emit = journal, emit
         self.why_unsaved = ""
@@ -157,33 +151,6 @@ class CheckpointManager:
         epochs = sorted(int(match[1]) for match in found if match)
         for epoch in [epoch for epoch in epochs if epoch <= done][:-keep]:
             (self._folder / EPOCH.format(epoch)).unlink(missing_ok=True)
-
-
-def latest_valid_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
-    """Find the checkpoint of a folder that was written last and is valid, and what is wrong with newer ones.
-
-    The number of events in the journal when it was saved tells which is newer: a copy of a folder may have lost the
-    files' times. States that the user left behind, by resuming from an earlier one, come last.
-    """
-    history = read_history(folder, steps=False)
-
-    def rank(path: Path) -> tuple[bool, float, int]:
-        """The newest has the highest. A damaged file may be the newest of all, and must be named: it comes first."""
-        counters, modified = peek(path), path.stat().st_mtime_ns
-        if counters is None:
-            return True, inf, modified
-        return not history.left_behind(counters.step, counters.said), counters.said, modified
-
-    damaged = []
-    paths = [path for path in folder.glob("*.pt") if path.is_file()]
-    for path in sorted(paths, key=lambda path: (rank(path), path.name), reverse=True):
-        try:
-            load(path)
-        except UserError as error:
-            damaged.append(str(error))
-            continue
-        return path, [f"{error}; an older one is used" for error in damaged]
-    return None, [*damaged, "no checkpoint is valid: the run begins anew"] if damaged else []
 
 
 def _kind(name: str) -> str:

@@ -9,27 +9,41 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from fundamentallm.config.config import changed_while_running
 from fundamentallm.errors import UserError
 from fundamentallm.model.generate import stream
 from fundamentallm.run.commands import NAMES, CancelSample, Command, Pause, Resume, Sample, Save, Set, Stop
-from fundamentallm.run.events import Answered, Intervention, Sampled
-from fundamentallm.run.journal import Inbox
+from fundamentallm.run.events import Answered, Event, Intervention, Sampled
+from fundamentallm.run.journal import Inbox, Journal
 from fundamentallm.run.locks import ConsoleMonitor
-from fundamentallm.train.checkpoints import MANUAL
-
-if TYPE_CHECKING:
-    from fundamentallm.train.trainer import Trainer
+from fundamentallm.train.checkpoints import MANUAL, CheckpointManager
+from fundamentallm.train.state import TrainState
 
 POLL_INTERVAL = 0.05  # seconds between two looks for commands while a run is paused
 PIECE_SECONDS = 0.05  # of text in one event of a sample
 MAX_SAMPLE_TOKENS = 100_000
 MAX_PROMPT_CHARS = 65_536  # no context is longer
+
+
+class Controlled(Protocol):
+    """What commands are carried out on: the trainer."""
+
+    state: TrainState
+    journal: Journal
+    checkpoints: CheckpointManager
+    stopping: bool
+
+    def emit(self, event: Event) -> None: ...
+    def enter_phase(self, name: str) -> None: ...
+    def phase(self, name: str) -> AbstractContextManager[None]: ...
+    def report(self) -> None: ...
+    def save(self, names: list[str], *, recurring: bool) -> bool: ...
+    def stop(self) -> None: ...
 
 
 class Control:
@@ -39,7 +53,7 @@ class Control:
         read_commands: returns the commands that arrived from that console since the last call; must not wait.
     """
 
-    def __init__(self, trainer: "Trainer", folder: Path, read_commands: Callable[[], Sequence[Command]]) -> None:
+    def __init__(self, trainer: Controlled, folder: Path, read_commands: Callable[[], Sequence[Command]]) -> None:
         self._trainer, self._read_commands = trainer, read_commands
         self._inbox, self._consoles = Inbox(folder), ConsoleMonitor(folder)
         self._queue: deque[Command] = deque()

@@ -6,11 +6,19 @@ from math import isfinite
 from typing import NamedTuple
 
 import torch
-
-from fundamentallm.train.step import StepResult
+from torch import Tensor
 
 CAPACITY = 256  # steps between two reports, at most
 SPEED_WINDOW = 5.0  # seconds over which the speed is averaged
+
+
+class StepResult(NamedTuple):
+    """What a step measured. The two tensors are scalars on the device: reading them waits for the GPU."""
+
+    loss: Tensor  # mean over the real tokens of the batch, in nats
+    grad_norm: Tensor  # of all gradients together, before clipping
+    learning_rate: float
+    tokens: int  # real tokens in the batch
 
 
 class StepMetrics(NamedTuple):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -26,15 +26,12 @@ from fundamentallm.run.events import Intervention
 from fundamentallm.run.folder import check_log_dir
 from fundamentallm.run.history import RunHistory, read_history
 from fundamentallm.run.spec import RunSpec, stay_inside
-from fundamentallm.train.checkpoint import Checkpoint, Counters, load
-from fundamentallm.train.checkpoints import latest_valid_checkpoint
+from fundamentallm.train.checkpoint import Checkpoint, Counters, latest_valid_checkpoint, load
 from fundamentallm.train.device import Precision, choose_device, free_memory, hardware, is_out_of_memory
 from fundamentallm.train.health import advise_out_of_memory
+from fundamentallm.train.metrics import StepMetrics
 from fundamentallm.train.optimizer import Optimizer
 from fundamentallm.train.schedule import learning_rate, warmup
-
-if TYPE_CHECKING:  # metrics are made of a step's results, and a step is taken on a state
-    from fundamentallm.train.metrics import StepMetrics
 
 NOT_SAME_BITS = "the run resumes, but not to the same bits"
 

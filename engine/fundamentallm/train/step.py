@@ -5,7 +5,6 @@
 """
 
 import warnings
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +14,7 @@ from fundamentallm.data.corpus import IGNORED
 from fundamentallm.model.dropout import DropoutMasks, fold_in
 from fundamentallm.model.transformer import Transformer
 from fundamentallm.train.device import is_out_of_memory
+from fundamentallm.train.metrics import StepResult
 from fundamentallm.train.state import TrainState
 
 COMPILED_TOLERANCE = 0.01  # relative difference between a compiled loss and the plain one; 16-bit formats need it
@@ -22,15 +22,6 @@ COMPILED_TOLERANCE = 0.01  # relative difference between a compiled loss and the
 
 class NotFinite(Exception):
     """The loss or the gradient of a step is infinite or NaN. The weights are as they were before the step."""
-
-
-class StepResult(NamedTuple):
-    """What a step measured. The two tensors are scalars on the device: reading them waits for the GPU."""
-
-    loss: Tensor  # mean over the real tokens of the batch, in nats
-    grad_norm: Tensor  # of all gradients together, before clipping
-    learning_rate: float
-    tokens: int  # real tokens in the batch
 
 
 class TrainStep:

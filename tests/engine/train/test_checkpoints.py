@@ -13,8 +13,7 @@ import pytest
 from fundamentallm.config.config import Config
 from fundamentallm.run import events
 from fundamentallm.run.commands import Save, Stop
-from fundamentallm.train.checkpoint import load
-from fundamentallm.train.checkpoints import latest_valid_checkpoint
+from fundamentallm.train.checkpoint import latest_valid_checkpoint, load
 
 Train = Callable[..., Any]
 Small = Callable[..., Config]

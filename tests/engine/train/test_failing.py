@@ -18,7 +18,8 @@ from fundamentallm.run.history import summarize
 from fundamentallm.run.journal import read_journal
 from fundamentallm.train import step, trainer
 from fundamentallm.train.checkpoint import load
-from fundamentallm.train.step import StepResult, TrainStep
+from fundamentallm.train.metrics import StepResult
+from fundamentallm.train.step import TrainStep
 from tests.engine.seen import files
 from tests.engine.train.conftest import Equal, Small, Train
 

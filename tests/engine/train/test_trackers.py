@@ -265,6 +265,17 @@ def test_wandb_gets_every_step_and_change_under_the_names_of_project_and_run(
     assert not notices(ran)
 
 
+def test_wandb_gets_the_new_history_of_a_run_that_went_back(train: Train, small: Small, fake: FakeWandb) -> None:
+    """It takes no step back: the new history is another run there, which begins where the old one was left."""
+    old = train(small(epochs=3, wandb=True))
+    fake.rows.clear()
+    again = train(small(wandb=True), resume_from=old.folder / "checkpoint_epoch_1.pt", learning_rate=0.001)
+    assert len(fake.asked) == 2 and sorted(again.losses) == list(range(EPOCH + 1, 3 * EPOCH + 1))
+    assert [(step, row["loss/train"]) for step, row in fake.rows if "loss/train" in row] == [*again.losses.items()]
+    val = [(event.step, event.val_loss) for event in again.of(Evaluated)]
+    assert [(step, row["loss/val"]) for step, row in fake.rows if "loss/val" in row] == val
+
+
 def test_without_a_login_one_line_says_so_nothing_is_asked_and_training_continues(
     train: Train, small: Small, fake: FakeWandb
 ) -> None:

@@ -19,8 +19,9 @@ from fundamentallm.run.locks import RunLock
 from fundamentallm.train import checkpoints, metrics, trainer
 from fundamentallm.train.checkpoint import Checkpoint, load
 from fundamentallm.train.evaluate import evaluate
+from fundamentallm.train.metrics import StepResult
 from fundamentallm.train.schedule import learning_rate, warmup
-from fundamentallm.train.step import StepResult, TrainStep
+from fundamentallm.train.step import TrainStep
 from tests.engine.seen import EPOCH, files, steps_in
 from tests.engine.train.conftest import Build, Equal, Small, Train
 

@@ -8,8 +8,8 @@ from textual.widgets import Input
 from fundamentallm.run.commands import Pause, Resume, Sample, Save, Stop
 from fundamentallm.run.events import Phase
 from fundamentallm_tui import keys
-from fundamentallm_tui.screens import help as help_screen
-from fundamentallm_tui.screens.dialogs import Question
+from fundamentallm_tui.screens.dialogs import Question, TextDialog
+from fundamentallm_tui.screens.help import help_text
 
 SIZES = [(80, 24), (120, 36)]
 both_sizes = pytest.mark.parametrize("size", SIZES, ids=["80x24", "120x36"])
@@ -228,7 +228,7 @@ async def test_resizing_keeps_everything(workshop: Any) -> None:
 
 
 def test_help_lists_every_key() -> None:
-    text = str(help_screen.help_text())
+    text = str(help_text())
     for command in (*keys.MAIN, *keys.RUNS):
         if command.key and command.help:
             assert f"{keys.key_name(command.key)} " in text and command.help in text
@@ -239,7 +239,7 @@ async def test_help_opens_and_closes(workshop: Any) -> None:
     async with workshop.console((80, 24)) as seen:
         for opening in ("f1", "question_mark"):
             await seen.pilot.press(opening)
-            assert isinstance(seen.app.screen, help_screen.Help)
+            assert isinstance(seen.app.screen, TextDialog)
             await seen.pilot.press("escape")
             assert seen.app.screen is seen.main
 

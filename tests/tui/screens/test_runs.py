@@ -8,7 +8,7 @@ import pytest
 from textual.widgets import Input
 
 from fundamentallm.run.events import JOURNAL
-from fundamentallm_tui.screens.compare import Compare
+from fundamentallm_tui.screens.dialogs import TextDialog
 from fundamentallm_tui.screens.runs import Runs
 from tests.tui.others import alive, both_sizes, evaluated, library, screen_text, told
 
@@ -118,7 +118,7 @@ async def test_two_marked_runs_are_compared_by_what_differs(workshop: Any, make:
         await seen.pilot.press("c")
         assert isinstance(seen.app.screen, Runs), "two are to be marked"
         await seen.pilot.press("space", "down", "space", "c")
-        assert isinstance(seen.app.screen, Compare)
+        assert isinstance(seen.app.screen, TextDialog)
         text = screen_text(seen.app)
         assert "epochs" in text and "model_dim" not in text
         await seen.pilot.press("escape", "escape")
