@@ -8,11 +8,11 @@ import torch
 from fundamentallm.cli.options import find_checkpoint
 from fundamentallm.config.sampling import SamplingOptions
 from fundamentallm.data.tokenizer import Tokenizer
-from fundamentallm.errors import UserError
 from fundamentallm.model.generate import stream
 from fundamentallm.model.transformer import Transformer
 from fundamentallm.run.folder import BEST
-from fundamentallm.train.checkpoint import Checkpoint, load
+from fundamentallm.train import samples
+from fundamentallm.train.checkpoint import Checkpoint
 from fundamentallm.train.device import choose_device
 
 
@@ -23,13 +23,7 @@ def load_model(path: str, device_name: str) -> tuple[Transformer, Checkpoint, to
         UserError: the checkpoint or the device cannot be used.
     """
     device = choose_device(device_name)
-    checkpoint = load(find_checkpoint(path, BEST))
-    model = Transformer(checkpoint.settings(), len(checkpoint.vocabulary))
-    try:
-        model.load_state_dict(checkpoint.model)
-    except RuntimeError:
-        raise UserError(f"{path}: its weights do not fit its configuration; it was changed by hand") from None
-    return model.to(device).eval(), checkpoint, device
+    return *samples.load_model(find_checkpoint(path, BEST), device), device
 
 
 @dataclass(frozen=True)

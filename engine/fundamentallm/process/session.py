@@ -9,6 +9,7 @@ import queue
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -64,46 +65,21 @@ class RunHandle(Protocol):
         """Stop watching. A running run goes on; the process of an ended one exits."""
 
 
-class WorkerRun(RunHandle):
-    """A run whose worker this process started.
-
-    - Events come over a bounded queue, for which the run never waits. What did not fit is missing there;
-      `events` notices the gap in `seq` and fills it from the journal.
-    - When the worker is gone, `events` reads what it still wrote from the journal, but not what another process writes
-      after it.
-    """
+class _Worker(RunHandle):
+    """A process that this one started: commands go to it over one queue, events come back over another."""
 
     may_return = False
+    _commands: "Queue[Command | None]"
+    _events: "Queue[Event]"
 
-    def __init__(self, spec: RunSpec, *, prepared: bool = False) -> None:
-        """Start the worker, and return at once.
-
-        Args:
-            prepared: the folder was prepared by the caller.
-
-        Raises:
-            UserError: the run cannot start; nothing was written.
-        """
+    def _start(self, target: Callable[..., None], what: object) -> None:
+        """Start `target(what, events, commands)` in a process of its own, and return at once."""
         import multiprocessing
 
-        from fundamentallm.process.worker import main
-
-        if not prepared:
-            prepare_folder(spec)
-        self.folder = spec.folder
-        self._journal = JournalReader(spec.folder)
-        earlier = self._journal.read()  # of an earlier process, and not news
-        self._seen = earlier[-1].seq if earlier else 0
-        self._ours = False  # the lines of the journal that come next are the worker's; before and after, another's
-        self._ended = False  # the run has; its worker may still answer, with numbers that the journal lacks
-        self._watching: ConsoleLock | None = None
-
         spawn = multiprocessing.get_context("spawn")
-        self._events: Queue[Event] = spawn.Queue(QUEUE_SIZE)
-        self._commands: Queue[Command | None] = spawn.Queue()
-        self._process = spawn.Process(
-            target=main, args=(spec, self._events, self._commands), name="fundamentallm worker", daemon=False
-        )
+        self._events, self._commands = spawn.Queue(QUEUE_SIZE), spawn.Queue()
+        arguments = (what, self._events, self._commands)
+        self._process = spawn.Process(target=target, args=arguments, name="fundamentallm worker", daemon=False)
         self._process.start()
         # This process keeps no writing end: else a worker that is killed in the middle of an event would leave the
         # reader waiting for the other half for ever. The queue has no public way to say so.
@@ -113,26 +89,6 @@ class WorkerRun(RunHandle):
     def send(self, command: Command) -> None:
         with suppress(ValueError):  # after `close`
             self._commands.put(command)
-
-    def events(self, timeout: float) -> list[Event]:
-        """Return what happened since the last call, in order and without gaps.
-
-        Waits up to `timeout` seconds for the first event. After the process has ended and everything was read, returns
-        [] at once.
-        """
-        gone = not self.alive
-        received = self._receive(0.0 if gone else timeout)
-        missing = any(after > before + 1 for before, after in pairwise([self._seen, *(e.seq for e in received)]))
-        if not self._ended and (gone or missing or not received):  # the last events may not have fitted the queue
-            both = {event.seq: event for event in [*self._read_journal(), *received]}
-            received = [both[seq] for seq in sorted(both)]
-        fresh = [event for event in received if event.seq > self._seen or event.seq == 0]  # 0: no journal yet
-        for event in fresh:
-            self._seen = max(self._seen, event.seq)
-            self._ended |= isinstance(event, (Finished, Failed))
-        if fresh and self._watching is None:  # now there is a journal
-            self._watching = ConsoleLock(self.folder)
-        return fresh
 
     @property
     def alive(self) -> bool:
@@ -164,8 +120,6 @@ class WorkerRun(RunHandle):
         self._commands.put(None)
         self._commands.close()
         self._commands.join_thread()  # or what was put would be lost if this process ends now
-        if self._watching is not None:
-            self._watching.close()
 
     def kill(self) -> None:
         """End the process at once. The last checkpoint stands."""
@@ -181,6 +135,63 @@ class WorkerRun(RunHandle):
                 received.append(self._events.get_nowait())
         return received
 
+
+class WorkerRun(_Worker):
+    """A run whose worker this process started.
+
+    - Events come over a bounded queue, for which the run never waits. What did not fit is missing there;
+      `events` notices the gap in `seq` and fills it from the journal.
+    - When the worker is gone, `events` reads what it still wrote from the journal, but not what another process writes
+      after it.
+    """
+
+    def __init__(self, spec: RunSpec, *, prepared: bool = False) -> None:
+        """Start the worker, and return at once.
+
+        Args:
+            prepared: the folder was prepared by the caller.
+
+        Raises:
+            UserError: the run cannot start; nothing was written.
+        """
+        from fundamentallm.process.worker import main
+
+        if not prepared:
+            prepare_folder(spec)
+        self.folder = spec.folder
+        self._journal = JournalReader(spec.folder)
+        earlier = self._journal.read()  # of an earlier process, and not news
+        self._seen = earlier[-1].seq if earlier else 0
+        self._ours = False  # the lines of the journal that come next are the worker's; before and after, another's
+        self._ended = False  # the run has; its worker may still answer, with numbers that the journal lacks
+        self._watching: ConsoleLock | None = None
+        self._start(main, spec)
+
+    def events(self, timeout: float) -> list[Event]:
+        """Return what happened since the last call, in order and without gaps.
+
+        Waits up to `timeout` seconds for the first event. After the process has ended and everything was read, returns
+        [] at once.
+        """
+        gone = not self.alive
+        received = self._receive(0.0 if gone else timeout)
+        missing = any(after > before + 1 for before, after in pairwise([self._seen, *(e.seq for e in received)]))
+        if not self._ended and (gone or missing or not received):  # the last events may not have fitted the queue
+            both = {event.seq: event for event in [*self._read_journal(), *received]}
+            received = [both[seq] for seq in sorted(both)]
+        fresh = [event for event in received if event.seq > self._seen or event.seq == 0]  # 0: no journal yet
+        for event in fresh:
+            self._seen = max(self._seen, event.seq)
+            self._ended |= isinstance(event, (Finished, Failed))
+        if fresh and self._watching is None:  # now there is a journal
+            self._watching = ConsoleLock(self.folder)
+        return fresh
+
+    def close(self) -> None:
+        super().close()
+        if self._watching is not None:
+            self._watching.close()
+
     def _read_journal(self) -> list[Event]:
         """What the worker added to the journal since it was last read, up to the end of the run."""
         written: list[Event] = []
@@ -192,6 +203,26 @@ class WorkerRun(RunHandle):
                 if isinstance(event, (Finished, Failed)):
                     break
         return written
+
+
+class SamplerRun(_Worker):
+    """A process that writes samples with the model of a checkpoint. It writes no file, and ends when it is closed.
+
+    Its events are `Sampled` and `Answered`, as those of a run, and `Failed` where the checkpoint cannot be used.
+    """
+
+    def __init__(self, checkpoint: Path) -> None:
+        """Start the process, and return at once; samples can be asked for before the model is loaded."""
+        from fundamentallm.process.worker import write_samples
+
+        self.folder = checkpoint.parent
+        self._start(write_samples, checkpoint)
+
+    def events(self, timeout: float) -> list[Event]:
+        return self._receive(timeout if self.alive else 0.0)
+
+    def log_tail(self, lines: int = 10) -> list[str]:
+        return []  # what the process prints goes nowhere: the log in the folder is the run's
 
 
 class AttachedRun(RunHandle):

@@ -1,4 +1,4 @@
-"""A process that trains for a console: obeys commands, emits events, prints nothing.
+"""A process that trains, or writes samples, for a console: obeys commands, emits events, prints nothing.
 
 - Its first act, before torch is imported, is to send everything printed to engine.log: a warning of a C library would
   land in the middle of the console's screen.
@@ -37,7 +37,7 @@ BUG = "this is a fault of the program; engine.log has the details"
 
 def main(spec: RunSpec, events: "Queue[Event]", commands: "Queue[Command | None]") -> None:
     """Train a run, then answer questions while the console stays. Exits with a status as `fundamentallm train` does."""
-    _detach(spec.folder)
+    _detach(spec.folder / ENGINE_LOG)
     events.cancel_join_thread()  # the exit of this process does not wait until somebody reads them
     from fundamentallm.train.trainer import Trainer  # which may print what it likes from here on
 
@@ -68,6 +68,29 @@ def main(spec: RunSpec, events: "Queue[Event]", commands: "Queue[Command | None]
     while inbox.open:
         trainer.answer_late(inbox.poll(timeout=0.25))
     _exit(1 if failed else 128 + received[0] if received else 0)
+
+
+def write_samples(checkpoint: Path, events: "Queue[Event]", commands: "Queue[Command | None]") -> None:
+    """Write samples with the model of a checkpoint while the console stays that asks for them. Writes no file."""
+    _detach(Path(os.devnull))
+    events.cancel_join_thread()
+    from fundamentallm.train.samples import SampleControl, load_for_samples
+
+    inbox = CommandQueue(commands)
+
+    def emit(event: Event) -> None:
+        while inbox.open:  # no journal could fill a gap, so an event waits for the console to take those before it
+            with suppress(queue.Full):
+                return events.put(event, timeout=0.25)
+
+    try:
+        control = SampleControl(load_for_samples(checkpoint), emit, inbox.poll)
+    except Exception as error:
+        emit(Failed(step=0, error=str(error) if isinstance(error, UserError) else _first_line(error)))
+        return _exit(1)
+    while inbox.open:
+        control.obey_late(inbox.poll(timeout=0.25))
+    _exit(0)
 
 
 class CommandQueue:
@@ -105,9 +128,9 @@ class CommandQueue:
         return received
 
 
-def _detach(folder: Path) -> None:
-    """Leave the console's screen, keyboard, signals and share of the processor."""
-    log = os.open(folder / ENGINE_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+def _detach(log_file: Path) -> None:
+    """Leave the console's screen, keyboard, signals and share of the processor; print into `log_file`."""
+    log = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     null = os.open(os.devnull, os.O_RDONLY)
     for target, source in ((0, null), (1, log), (2, log)):
         os.dup2(source, target)

@@ -7,27 +7,22 @@
 """
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from fundamentallm.config.config import changed_while_running
 from fundamentallm.errors import UserError
-from fundamentallm.model.generate import stream
-from fundamentallm.run.commands import NAMES, CancelSample, Command, Pause, Resume, Sample, Save, Set, Stop
-from fundamentallm.run.events import Answered, Event, Intervention, Sampled
+from fundamentallm.run.commands import CancelSample, Command, Pause, Resume, Sample, Save, Set, Stop
+from fundamentallm.run.events import Event, Intervention
 from fundamentallm.run.journal import Inbox, Journal
 from fundamentallm.run.locks import ConsoleMonitor
 from fundamentallm.train.checkpoints import MANUAL, CheckpointManager
+from fundamentallm.train.samples import NO_SUCH_SAMPLE, RUN_ENDED, SampleControl
 from fundamentallm.train.state import TrainState
 
 POLL_INTERVAL = 0.05  # seconds between two looks for commands while a run is paused
-PIECE_SECONDS = 0.05  # of text in one event of a sample
-MAX_SAMPLE_TOKENS = 100_000
-MAX_PROMPT_CHARS = 65_536  # no context is longer
 
 
 class Controlled(Protocol):
@@ -46,7 +41,7 @@ class Controlled(Protocol):
     def stop(self) -> None: ...
 
 
-class Control:
+class Control(SampleControl):
     """Takes commands from the console that started the run and from the run's inbox, and obeys them.
 
     Args:
@@ -54,11 +49,9 @@ class Control:
     """
 
     def __init__(self, trainer: Controlled, folder: Path, read_commands: Callable[[], Sequence[Command]]) -> None:
-        self._trainer, self._read_commands = trainer, read_commands
+        super().__init__(trainer.state, trainer.emit, read_commands)
+        self._trainer = trainer
         self._inbox, self._consoles = Inbox(folder), ConsoleMonitor(folder)
-        self._queue: deque[Command] = deque()
-        self._sampling: Sample | None = None  # the sample that is being written
-        self._cancelled = False
         self.paused = self.ended = False
 
     def obey(self) -> None:
@@ -77,11 +70,6 @@ class Control:
                 if self._consoles.lost():
                     self._obey(Stop(who="its lost console"))
 
-    def obey_late(self, commands: Iterable[Command]) -> None:
-        """After the end of the run: write samples still; refuse everything else."""
-        self._receive(commands)
-        self._obey_queue()
-
     def repeat_interventions(self) -> None:
         """Repeat the changes that users made before the run's last process was killed, each at its step."""
         planned = self._trainer.state.origin.interventions
@@ -91,11 +79,7 @@ class Control:
 
     def read(self) -> list[Command]:
         """What arrived since the last call. After the end, the inbox may be that of a process which resumed the run."""
-        return [*self._read_commands(), *([] if self.ended else self._inbox.read())]
-
-    def _obey_queue(self) -> None:
-        while self._queue:
-            self._obey(self._queue.popleft())
+        return [*super().read(), *([] if self.ended else self._inbox.read())]
 
     def _obey(self, command: Command) -> None:
         trainer, why = self._trainer, ""
@@ -104,7 +88,7 @@ class Control:
                 with nullcontext() if self.ended else trainer.phase("sampling"):
                     why = self._sample(command)
             case _ if self.ended:
-                why = "the run has ended"
+                why = RUN_ENDED
             case Pause():
                 self.paused = True
                 self._consoles.begin_pause(command.stays)
@@ -119,13 +103,13 @@ class Control:
             case Set():
                 why = self._set(command)
             case CancelSample():
-                why = "there is no such sample under way"
+                why = NO_SUCH_SAMPLE
         self._answer(command, why)
 
-    def _answer(self, command: Command, why: str = "") -> None:
-        """`why` it was refused or failed; empty if it was obeyed."""
-        step, name = self._trainer.state.step, NAMES[type(command)]
-        self._trainer.emit(Answered(step=step, id=command.id, command=name, ok=not why, why=why, who=command.who))
+    @property
+    def _stop_requested(self) -> bool:
+        """Whether the run is to stop, by a signal or by a command that waits. After its end, only the latter counts."""
+        return (self._trainer.stopping and not self.ended) or super()._stop_requested
 
     # ---- settings ----
 
@@ -153,72 +137,3 @@ class Control:
         if not in_journal:
             trainer.journal.sync()
         state.change(setting, value)
-
-    # ---- samples ----
-
-    def _receive(self, commands: Iterable[Command]) -> None:
-        """Put commands into the queue, but obey a cancel at once: of the sample under way, or of one in the queue."""
-        for command in commands:
-            sample = self._find_sample(command.sample) if isinstance(command, CancelSample) else None
-            if sample is None:
-                self._queue.append(command)
-                continue
-            if sample is self._sampling:
-                self._cancelled = True
-            else:
-                self._queue.remove(sample)
-                self._emit_piece(sample, "", [], done=True)
-                self._answer(sample)
-            self._answer(command)
-
-    def _find_sample(self, id: str) -> Sample | None:
-        for command in (self._sampling, *self._queue):
-            if isinstance(command, Sample) and command.id == id:
-                return command
-        return None
-
-    def _sample(self, command: Sample) -> str:
-        """Emit a sample piece by piece, to its end, a cancel or a stop. Returns why it failed; empty if it did not."""
-        self._sampling, self._cancelled = command, False
-        try:
-            self._stream(command)
-        except UserError as error:
-            return str(error)
-        except (RuntimeError, MemoryError) as error:  # such as no memory for the cache: the run continues
-            return f"the sample broke off: {str(error).partition(chr(10))[0] or 'out of memory'}"
-        finally:
-            self._sampling = None
-        return ""
-
-    def _stream(self, command: Sample) -> None:
-        if len(command.prompt) > MAX_PROMPT_CHARS:
-            raise UserError(f"the prompt has {len(command.prompt):,} characters; {MAX_PROMPT_CHARS:,} are the most")
-        state = self._trainer.state
-        prompt = state.tokenizer.encode_prompt(command.prompt)
-        max_tokens, temperature = min(command.max_tokens, MAX_SAMPLE_TOKENS), max(0.0, command.temperature)
-        top_k = max(0, command.top_k)
-        options = replace(command, max_tokens=max_tokens, temperature=temperature, top_k=top_k, num_samples=1)
-        text, probabilities, piece_began = "", [], time.monotonic()
-        for tokens, probability in stream(state.model, prompt, options):
-            text += state.tokenizer.decode(tokens)
-            probabilities.append(round(probability[0], 4))
-            if time.monotonic() - piece_began < PIECE_SECONDS:
-                continue
-            self._emit_piece(command, text, probabilities)
-            text, probabilities, piece_began = "", [], time.monotonic()
-            self._receive(self.read())
-            if self._cancelled or self._stop_requested:
-                break
-        self._emit_piece(command, text, probabilities, done=True)
-
-    @property
-    def _stop_requested(self) -> bool:
-        """Whether the run is to stop, by a signal or by a command that waits. After its end, only the latter counts."""
-        by_signal = self._trainer.stopping and not self.ended
-        return by_signal or any(isinstance(command, Stop) for command in self._queue)
-
-    def _emit_piece(self, sample: Sample, text: str, probabilities: list[float], done: bool = False) -> None:
-        step, columns = self._trainer.state.step, tuple(probabilities)
-        self._trainer.emit(
-            Sampled(step=step, id=sample.id, prompt=sample.prompt, text=text, probabilities=columns, done=done)
-        )

@@ -15,14 +15,14 @@ import pytest
 from fundamentallm.config.config import Config, to_dict
 from fundamentallm.errors import UserError
 from fundamentallm.process import session
-from fundamentallm.process.session import WorkerRun
+from fundamentallm.process.session import SamplerRun, WorkerRun
 from fundamentallm.run import events
-from fundamentallm.run.commands import Pause, Resume, Sample, Save, Stop
+from fundamentallm.run.commands import CancelSample, Pause, Resume, Sample, Save, Stop
 from fundamentallm.run.journal import Journal, read_journal
 from fundamentallm.run.locks import RunLock, holder
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.train.checkpoint import load
-from tests.conftest import PATIENCE, Listener, until
+from tests.conftest import PATIENCE, Listener, file_contents, until
 
 LONG = 200_000  # epochs: the run ends only when it is stopped
 
@@ -185,7 +185,7 @@ from pathlib import Path
 from fundamentallm.run.commands import Pause
 from fundamentallm.config.config import Layer, resolve
 from fundamentallm.run.spec import RunSpec
-from fundamentallm.process.session import WorkerRun
+from fundamentallm.process.session import SamplerRun, WorkerRun
 
 if __name__ == "__main__":
     import textual, fundamentallm_tui
@@ -282,3 +282,33 @@ def test_a_worker_started_by_a_console_never_imports_one(tmp_path: Path) -> None
 def test_attaching_imports_neither_multiprocessing_nor_torch() -> None:
     code = "import sys, fundamentallm.process.session; sys.exit(bool({'multiprocessing', 'torch'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_checkpoint_is_sampled_without_its_run_and_nothing_in_its_folder_changes(
+    start: Callable[..., Watch], folder: Path
+) -> None:
+    run = start(epochs=1)
+    run.until_type(events.Finished)
+    live = run.sample()
+    run.close()
+    before = file_contents(folder)
+    sampler = Watch(SamplerRun(folder / "last.pt"))
+    assert sampler.sample() == live, "the same seed gives the text that the run's own process wrote"
+    step = load(folder / "last.pt").progress().step
+    assert {event.step for event in sampler.of(events.Sampled)} == {step}
+    endless = Sample(prompt="the ", max_tokens=50_000)
+    sampler.run.send(endless)
+    sampler.until(lambda event: isinstance(event, events.Sampled) and event.id == endless.id)
+    assert sampler.answer(CancelSample(sample=endless.id)).ok
+    assert not sampler.answer(Save()).ok
+    assert sampler.close() == "ended with status 0"
+    assert file_contents(folder) == before
+
+
+def test_a_checkpoint_that_cannot_be_sampled_says_why(tmp_path: Path) -> None:
+    path = tmp_path / "best.pt"
+    path.write_bytes(b"weights")
+    sampler = Watch(SamplerRun(path))
+    assert str(path) in sampler.until_type(events.Failed).error
+    assert sampler.run.wait(PATIENCE) and sampler.run.status == 1
+    assert os.listdir(tmp_path) == ["best.pt"]

@@ -15,7 +15,7 @@ from fundamentallm.config.config import SETTINGS, Config, to_dict
 from fundamentallm.process.session import AttachedRun
 from fundamentallm.run import commands, events
 from fundamentallm.run.commands import COMMANDS, CancelSample, Command, Pause, Resume, Sample, Save, Set, Stop, encode
-from fundamentallm.train import control as sampler
+from fundamentallm.train import samples as sampler
 
 NUMBERS = [0, -1, 1, 2**53, 10**12, 10**30, 0.0, -1.5, 1e-320, 1e300, float("nan"), float("inf"), -float("inf")]
 TEXTS = ["", "the sea", "é", "\x1b]52;c;AAAA\x07", "\u202e", "x" * 70_000, "../../x", "auto", "nan", "1e400", "\ud800"]

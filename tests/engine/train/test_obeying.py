@@ -10,7 +10,7 @@ from fundamentallm.run import events
 from fundamentallm.run.commands import NAMES, CancelSample, Command, Pause, Resume, Sample, Save, Set, Stop
 from fundamentallm.run.journal import read_journal
 from fundamentallm.run.spec import RunSpec
-from fundamentallm.train import control
+from fundamentallm.train import samples
 from fundamentallm.train.checkpoint import load
 from fundamentallm.train.trainer import Trainer
 from tests.engine.seen import EPOCH, files
@@ -35,7 +35,7 @@ def one_at_a_time(commands: list[list[Command]], at: int = 4) -> Callable[[Train
 @pytest.fixture
 def token_by_token(monkeypatch: pytest.MonkeyPatch) -> None:
     """Samples are emitted in as many pieces as they have tokens."""
-    monkeypatch.setattr(control, "PIECE_SECONDS", 0.0)
+    monkeypatch.setattr(samples, "PIECE_SECONDS", 0.0)
 
 
 def test_every_command_is_answered_exactly_once(train: Train, small: Small) -> None:

@@ -22,7 +22,7 @@ from fundamentallm.run.events import Evaluated, Notice, Progress, RunStarted, Sa
 from fundamentallm.run.journal import read_journal
 from fundamentallm.run.locks import RunLock
 from fundamentallm.run.spec import RunSpec
-from fundamentallm.train import control, trackers
+from fundamentallm.train import samples, trackers
 from fundamentallm.train.checkpoint import save
 from fundamentallm.train.state import build_state
 from tests.conftest import file_contents
@@ -103,7 +103,7 @@ def test_tensorboards_own_reader_finds_every_curve_of_the_run(
 def test_samples_and_settings_are_shown_as_text_and_as_hyperparameters(
     train: Train, watched: Small, board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control, "PIECE_SECONDS", 0.0)  # in many pieces
+    monkeypatch.setattr(samples, "PIECE_SECONDS", 0.0)  # in many pieces
     script: dict[int, list[commands.Command]] = {
         4: [commands.Sample(id="a", prompt="the ", max_tokens=20, seed=1)],
         9: [commands.Set(setting="learning_rate", value=0.002)],

@@ -1,0 +1,174 @@
+"""Samples that a console asks for: of a run in training, or of a model that was loaded from a checkpoint.
+
+- Samples are written one after the other, in the order in which they were asked for; a cancel overtakes the others.
+- Sampling changes nothing: neither the model nor anyone else's randomness.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from fundamentallm.data.tokenizer import Tokenizer
+from fundamentallm.errors import UserError
+from fundamentallm.model.generate import stream
+from fundamentallm.model.transformer import Transformer
+from fundamentallm.run.commands import NAMES, CancelSample, Command, Sample, Stop
+from fundamentallm.run.events import Answered, Event, Sampled
+from fundamentallm.train.checkpoint import Checkpoint, load
+from fundamentallm.train.device import choose_device
+
+PIECE_SECONDS = 0.05  # of text in one event of a sample
+MAX_SAMPLE_TOKENS = 100_000
+MAX_PROMPT_CHARS = 65_536  # no context is longer
+RUN_ENDED = "the run has ended"
+NO_SUCH_SAMPLE = "there is no such sample under way"
+
+
+class SampledState(Protocol):
+    """What samples are written with: the state of a run, or a `LoadedModel`."""
+
+    model: Transformer
+    tokenizer: Tokenizer
+
+    @property
+    def step(self) -> int: ...
+
+
+@dataclass
+class LoadedModel:
+    """A model from a checkpoint, as it was at `step`."""
+
+    model: Transformer
+    tokenizer: Tokenizer
+    step: int
+
+
+def load_model(path: Path, device: torch.device) -> tuple[Transformer, Checkpoint]:
+    """Load the model of a checkpoint onto a device, to be sampled or evaluated.
+
+    Raises:
+        UserError: the checkpoint cannot be used.
+    """
+    checkpoint = load(path)
+    model = Transformer(checkpoint.settings(), len(checkpoint.vocabulary))
+    try:
+        model.load_state_dict(checkpoint.model)
+    except RuntimeError:
+        raise UserError(f"{path}: its weights do not fit its configuration; it was changed by hand") from None
+    return model.to(device).eval(), checkpoint
+
+
+def load_for_samples(path: Path) -> LoadedModel:
+    """Load a checkpoint on the device that suits this machine.
+
+    Raises:
+        UserError: the checkpoint cannot be used.
+    """
+    model, checkpoint = load_model(path, choose_device("auto"))
+    return LoadedModel(model, checkpoint.tokenizer(), checkpoint.progress().step)
+
+
+class SampleControl:
+    """Writes samples and cancels them; refuses every other command, as after the end of a run.
+
+    Args:
+        read_commands: returns the commands that arrived since the last call; must not wait.
+    """
+
+    def __init__(
+        self, state: SampledState, emit: Callable[[Event], None], read_commands: Callable[[], Sequence[Command]]
+    ) -> None:
+        self._state, self._emit, self._read_commands = state, emit, read_commands
+        self._queue: deque[Command] = deque()
+        self._sampling: Sample | None = None  # the sample that is being written
+        self._cancelled = False
+
+    def obey_late(self, commands: Iterable[Command]) -> None:
+        """Write the samples among the commands; refuse everything else, because the run has ended."""
+        self._receive(commands)
+        self._obey_queue()
+
+    def read(self) -> list[Command]:
+        """What arrived since the last call."""
+        return list(self._read_commands())
+
+    def _obey_queue(self) -> None:
+        while self._queue:
+            self._obey(self._queue.popleft())
+
+    def _obey(self, command: Command) -> None:
+        self._answer(command, self._sample(command) if isinstance(command, Sample) else RUN_ENDED)
+
+    def _answer(self, command: Command, why: str = "") -> None:
+        """`why` it was refused or failed; empty if it was obeyed."""
+        step, name = self._state.step, NAMES[type(command)]
+        self._emit(Answered(step=step, id=command.id, command=name, ok=not why, why=why, who=command.who))
+
+    def _receive(self, commands: Iterable[Command]) -> None:
+        """Put commands into the queue, but obey a cancel at once: of the sample under way, or of one in the queue."""
+        for command in commands:
+            sample = self._find_sample(command.sample) if isinstance(command, CancelSample) else None
+            if sample is None:
+                self._queue.append(command)
+                continue
+            if sample is self._sampling:
+                self._cancelled = True
+            else:
+                self._queue.remove(sample)
+                self._emit_piece(sample, "", [], done=True)
+                self._answer(sample)
+            self._answer(command)
+
+    def _find_sample(self, id: str) -> Sample | None:
+        for command in (self._sampling, *self._queue):
+            if isinstance(command, Sample) and command.id == id:
+                return command
+        return None
+
+    def _sample(self, command: Sample) -> str:
+        """Emit a sample piece by piece, to its end, a cancel or a stop. Returns why it failed; empty if it did not."""
+        self._sampling, self._cancelled = command, False
+        try:
+            self._stream(command)
+        except UserError as error:
+            return str(error)
+        except (RuntimeError, MemoryError) as error:  # such as no memory for the cache: the run continues
+            return f"the sample broke off: {str(error).partition(chr(10))[0] or 'out of memory'}"
+        finally:
+            self._sampling = None
+        return ""
+
+    def _stream(self, command: Sample) -> None:
+        if len(command.prompt) > MAX_PROMPT_CHARS:
+            raise UserError(f"the prompt has {len(command.prompt):,} characters; {MAX_PROMPT_CHARS:,} are the most")
+        tokenizer = self._state.tokenizer
+        prompt = tokenizer.encode_prompt(command.prompt)
+        max_tokens, temperature = min(command.max_tokens, MAX_SAMPLE_TOKENS), max(0.0, command.temperature)
+        top_k = max(0, command.top_k)
+        options = replace(command, max_tokens=max_tokens, temperature=temperature, top_k=top_k, num_samples=1)
+        text, probabilities, piece_began = "", [], time.monotonic()
+        for tokens, probability in stream(self._state.model, prompt, options):
+            text += tokenizer.decode(tokens)
+            probabilities.append(round(probability[0], 4))
+            if time.monotonic() - piece_began < PIECE_SECONDS:
+                continue
+            self._emit_piece(command, text, probabilities)
+            text, probabilities, piece_began = "", [], time.monotonic()
+            self._receive(self.read())
+            if self._cancelled or self._stop_requested:
+                break
+        self._emit_piece(command, text, probabilities, done=True)
+
+    @property
+    def _stop_requested(self) -> bool:
+        """Whether a stop waits in the queue: samples end for it."""
+        return any(isinstance(command, Stop) for command in self._queue)
+
+    def _emit_piece(self, sample: Sample, text: str, probabilities: list[float], done: bool = False) -> None:
+        step, columns = self._state.step, tuple(probabilities)
+        self._emit(Sampled(step=step, id=sample.id, prompt=sample.prompt, text=text, probabilities=columns, done=done))
