@@ -16,7 +16,7 @@ from fundamentallm.run.history import RunHistory
 from fundamentallm.run.journal import read_journal
 from fundamentallm.train.health import advise_not_finite, advise_out_of_memory, new_verdicts
 from fundamentallm.train.step import NotFinite, TrainStep
-from tests.engine.run.conftest import evaluated
+from tests.engine.run.conftest import evaluated, saved
 from tests.engine.seen import EPOCH
 from tests.engine.train.conftest import Judged, Small, Train
 
@@ -34,6 +34,8 @@ def verdicts(losses: Losses, epoch_ended: bool = True, **changes: Any) -> list[l
                 epoch_ended=epoch_ended, best=False,
             )
         )  # fmt: skip
+        if val_loss == min(loss for _, loss in losses[:epoch]):
+            history.apply(saved(10 * epoch))
         found.append(new_verdicts(history, Config(**changes), VOCAB_SIZE))
     return found
 
@@ -120,6 +122,8 @@ def test_the_state_that_best_pt_keeps_may_be_of_the_middle_of_an_epoch() -> None
     for step, loss in ((10, 1.9), (15, 1.7), (20, 1.8), (30, 1.95), (40, 2.0)):
         losses = {"train_loss": 2 - step / 100, "val_loss": loss}
         history.apply(evaluated(step, epoch=-(-step // 10), epoch_ended=step % 10 == 0, **losses))
+        if step == 15:
+            history.apply(saved(step))
     (text,) = new_verdicts(history, Config(), VOCAB_SIZE)
     assert "since epoch 2 the validation loss rose from 1.800 to 2.000" in text and "best.pt keeps step 15;" in text
 
