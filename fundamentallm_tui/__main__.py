@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import shlex
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
@@ -19,6 +18,9 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: list[str] | None = None) -> int:
     """Open the console; returns the exit status."""
+    from fundamentallm.process.streams import open_missing_streams
+
+    open_missing_streams()
     options = _parse(arguments)
     from fundamentallm.config.config import Layer, flags_layer
     from fundamentallm.errors import UserError
@@ -98,7 +100,7 @@ def _speed(text: str) -> float:
 
 def _run(chosen: object, config: object) -> int:
     """Show the console. Ends the process itself: an ordinary end would wait for a run that goes on."""
-    from fundamentallm.process.session import start_resource_tracker
+    from fundamentallm.process.streams import start_resource_tracker
 
     # Textual reads it when it is imported. It looks every 100 ms whether escape stood alone; with its own delay of as
     # much it often takes two looks, and a key that comes meanwhile becomes alt and that key.
@@ -112,9 +114,9 @@ def _run(chosen: object, config: object) -> int:
     if app.main.reader is not None:
         app.main.reader.close()
     if app.left is not None:
-        from fundamentallm_tui.format import clean
+        from fundamentallm.paths import quoted_path
 
-        print(clean(f"The run goes on; fllm-tui attach {shlex.quote(str(app.left))} shows it again."))
+        print(f"The run goes on; fllm-tui attach {quoted_path(app.left)} shows it again.")
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(app.return_code or 0)

@@ -13,11 +13,11 @@ from typing import Any
 import click
 
 from fundamentallm.cli.options import Group, files, output_path, write_output
-from fundamentallm.cli.terminal import columns, complain, is_screen, is_unicode, one_line, quoted, width
+from fundamentallm.cli.terminal import columns, complain, is_screen, is_unicode, one_line, width
 from fundamentallm.config.config import SETTINGS
 from fundamentallm.config.format import format_age, format_size, format_time, format_value
 from fundamentallm.errors import UserError
-from fundamentallm.paths import user_path
+from fundamentallm.paths import quoted_path, user_path
 from fundamentallm.run.events import to_line
 from fundamentallm.run.folder import LAST
 from fundamentallm.run.history import (
@@ -93,9 +93,9 @@ def show(run: str) -> None:
     print("\nfiles")
     print("\n".join(columns(_files(folder), right=(1,))))
     if summary.unsaved:  # last.pt may be older than another checkpoint
-        print(f"\nresume with: fundamentallm train --resume auto --output-dir {quoted(folder)}")
+        print(f"\nresume with: fundamentallm train --resume auto --output-dir {quoted_path(folder)}")
     elif summary.resumable and (folder / LAST).is_file():
-        print(f"\nresume with: fundamentallm train --resume-from {quoted(folder / LAST)}")
+        print(f"\nresume with: fundamentallm train --resume-from {quoted_path(folder / LAST)}")
 
 
 @command.command()
