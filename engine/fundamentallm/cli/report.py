@@ -152,7 +152,7 @@ class Report:
             older = "; they may be older than the end" if event.unsaved else ""
             lines.append(one_line(f"in {self._folder}: {', '.join(files)}{older}"))
         if event.unsaved:
-            lines.append(f"resume with: fundamentallm train --resume auto --output-dir {quoted(self._folder)}")
+            lines.append(f"resume with: fundamentallm train --resume auto --output-dir {quoted_path(self._folder)}")
         elif event.reason == "stopped" and (self._folder / LAST).is_file():
             flags = self._flags_to_repeat()
             lines.append(f"resume with: fundamentallm train --resume-from {quoted_path(self._folder / LAST)}{flags}")
