@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import shlex
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
@@ -21,6 +20,9 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: list[str] | None = None) -> int:
     """Open the console. Returns the exit status where it cannot be opened; else the process ends with the console's."""
+    from fundamentallm.process.streams import open_missing_streams
+
+    open_missing_streams()
     from fundamentallm.errors import UserError
 
     flags = _parse(arguments)
@@ -102,7 +104,7 @@ def _find_run(flags: argparse.Namespace) -> "Path | None":
 
 def _run(options: "Options", config: "Config") -> NoReturn:
     """Show the console, then end the process at once: an ordinary exit would wait for a worker that still trains."""
-    from fundamentallm.process.session import start_resource_tracker
+    from fundamentallm.process.streams import start_resource_tracker
 
     # Textual decides every 100 ms whether escape was pressed alone. With its default delay of 100 ms that often takes
     # two rounds, and a key pressed meanwhile becomes alt and that key. Textual reads this when it is imported.
@@ -115,9 +117,9 @@ def _run(options: "Options", config: "Config") -> NoReturn:
     if app.main.reader is not None:
         app.main.reader.close()
     if app.left is not None:
-        from fundamentallm_tui.format import clean
+        from fundamentallm.paths import quoted_path
 
-        print(clean(f"The run continues; fllm-tui attach {shlex.quote(str(app.left))} shows it again."))
+        print(f"The run continues; fllm-tui attach {quoted_path(app.left)} shows it again.")
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(app.return_code or 0)

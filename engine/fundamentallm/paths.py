@@ -1,10 +1,13 @@
-"""Paths: of the files that are installed with the program, and as a user writes them."""
+"""Paths: of the files that are installed with the program, as a user writes them, and in suggested commands."""
 
+import re
+import shlex
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 
 from fundamentallm.errors import UserError
+from fundamentallm.untrusted import UNSAFE
 
 
 def shipped(folder: str) -> Path:
@@ -26,3 +29,38 @@ def user_path(path: str) -> Path:
     except (OSError, RuntimeError, ValueError) as error:  # too long a name, an unknown user's home, a zero byte
         raise UserError(f"{path[:100]}: cannot be looked up: {getattr(error, 'strerror', None) or error}") from None
     return given
+
+
+def quoted(text: str) -> str:
+    """Write `text` as one word of a shell command, printable and on one line, for every suggested command.
+
+    Newlines and characters that could steer a terminal become escapes of `printf`, which every shell has.
+    """
+    if not _NOT_ON_A_LINE.search(text):
+        return shlex.quote(text)
+    body = text.rstrip("\n")
+    word = f"\"$(printf '{_NOT_PLAIN.sub(_escape, body)}')\"" if _NOT_ON_A_LINE.search(body) else shlex.quote(body)
+    ends = "\n" * (len(text) - len(body))  # which $(...) would drop
+    return f"{word}'{ends}'" if ends else word
+
+
+def quoted_path(path: str | Path) -> str:
+    """Write a path as one word of a shell command, for a file name that looks like something else with "./" in front.
+
+    An option begins with "-", a home folder with "~", for zsh a program with "="; settings know "auto" and "none".
+    """
+    text = str(path)
+    special = text.startswith(("-", "~", "=")) or text.strip().lower() in ("auto", "none")
+    return quoted(f"./{text}" if special else text)
+
+
+_NOT_ON_A_LINE = re.compile(f"[\n\t]|{UNSAFE.pattern}")
+_NOT_PLAIN = re.compile(f"^-|[^\\w /.,:=+@-]|{UNSAFE.pattern}")  # in the format of printf
+
+
+def _escape(found: re.Match[str]) -> str:
+    character = found[0]
+    if character == "\n":
+        return "\\n"
+    errors = "surrogateescape" if "\udc80" <= character <= "\udcff" else "replace"  # a byte of a name that is not UTF-8
+    return "".join(f"\\{byte:03o}" for byte in character.encode("utf-8", errors))

@@ -13,6 +13,7 @@ COLOURS = {
     "TRAINING": "$text-success", "EVALUATING": "$text-success", "SAVING": "$text-success", "SAMPLING": "$text-success",
     "FINISHED": "$text-accent", "STOPPED": "$text-accent", "LOADING": "$text-primary", "COMPILING": "$text-primary",
     "PAUSING": "$text-warning", "PAUSED": "$text-warning", "STOPPING": "$text-warning", "FAILED": "$text-error",
+    "NOT SAVED": "$text-error",
 }  # fmt: skip
 SMALLEST_NAME = 10
 GAP = 2

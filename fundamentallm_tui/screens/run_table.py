@@ -13,7 +13,6 @@ from fundamentallm.run.events import JOURNAL
 from fundamentallm.run.history import LIVE_STATES, RunSummary, find_runs, read_history, summarize
 from fundamentallm_tui.format import clean
 
-RESUMABLE = ("stopped", "failed", "interrupted")
 ORDERS = ("newest", "name", "best loss", "steps")
 BARS = "▁▂▃▄▅▆▇█"
 MAX_LOSS = 1e100  # no loss gets there, and smaller values keep every calculation finite

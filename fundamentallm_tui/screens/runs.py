@@ -31,7 +31,6 @@ from fundamentallm_tui.screens.compare import comparison
 from fundamentallm_tui.screens.dialogs import TextDialog, delete_question
 from fundamentallm_tui.screens.run_table import (
     ORDERS,
-    RESUMABLE,
     RunChoice,
     all_runs,
     arrange,
@@ -44,7 +43,14 @@ from fundamentallm_tui.screens.run_table import (
 from fundamentallm_tui.theme import FAINT, Styles
 
 REFRESH_INTERVAL = 3.0  # seconds between two readings of the journals
-COLOURS = {"failed": "text-error", "interrupted": "text-warning", "paused": "text-warning", "training": "text-success"}
+COLOURS = {
+    "finished": "foreground",
+    "stopped": "foreground",
+    "failed": "text-error",
+    "interrupted": "text-warning",
+    "paused": "text-warning",
+    "training": "text-success",
+}
 HEADS = ("run", "state", "age", "preset", "steps", "best", "loss")
 FIXED_WIDTHS = (11, 6, 8, 12, 6)  # of the columns between the name and the curve
 WIDEST_CURVE = 40
@@ -225,11 +231,12 @@ class Runs(Screen[RunChoice]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Return None for what cannot be done with the run under the cursor."""
-        state = self.list.current.state if self.list.current is not None else ""
+        run = self.list.current
+        state = run.state if run is not None else ""
         possible = {
             "open": bool(state),
             "mark": bool(state),
-            "resume": state in RESUMABLE,
+            "resume": run is not None and run.resumable,
             "delete": bool(state) and state not in LIVE_STATES,
             "compare": len(self._marked()) == 2,
         }
@@ -300,7 +307,7 @@ def _cells(run: RunSummary, widths: list[int]) -> list[tuple[str, str, float]]:
     name = str(run.folder) if len(str(run.folder)) <= widths[0] else run.folder.name
     return [
         (clean(name), "foreground", 1.0),
-        (run.state, COLOURS.get(run.state, "foreground"), 1.0),
+        ("NOT SAVED" if run.unsaved else run.state, COLOURS["failed" if run.unsaved else run.state], 1.0),
         (short_age(run), "foreground", 0.6),
         (clean(run.preset) or "–", "foreground", 0.6),
         (f"{short_count(run.steps)}/{short_count(run.total_steps)}", "foreground", 0.6),
@@ -322,7 +329,7 @@ def _details(run: RunSummary, width: int) -> Content:
     if run.data:
         text = f"{run.data}: {text}"
     rows += [Content.styled(row, FAINT) for row in _two_rows(text or "all settings have their defaults", width)]
-    why = run.why
+    why = f"{run.state_text}; r resumes it from its last checkpoint." if run.unsaved else run.why
     if run.state == "interrupted":
         why = "Its process is gone; r resumes it from its last checkpoint."
     rows.append(Content.styled(truncate(clean(why), width), "$text-warning"))

@@ -60,9 +60,11 @@ def _next_step(event: Event) -> str:
     match event:
         case Failed() if event.saved:
             return f"\nF5 resumes {event.saved}"
-        case Finished(reason="stopped") if not event.unsaved:
+        case Finished() if event.unsaved:
+            return f"\n{event.path} holds an older state; F5 resumes the newest" if event.path else ""
+        case Finished(reason="stopped"):
             return f"\nF5 resumes {LAST}"
-        case Finished() if event.reason != "stopped" and event.path:
+        case Finished() if event.path:
             return f"\nthe model is in {event.path}"
     return ""
 

@@ -88,7 +88,8 @@ def describe_left_run(store: Store) -> str:
 
 def resumable_checkpoint(store: Store) -> Path | None:
     """Return the checkpoint that a start would resume; None where it would start a new run."""
-    if store.phase not in (STOPPED, FAILED) or store.folder is None or store.replayed:
+    unfinished = store.phase in (STOPPED, FAILED) or (store.phase == FINISHED and store.history.unsaved)
+    if not unfinished or store.folder is None or store.replayed:
         return None
     for name in (Path(store.saved).name, LAST):  # the name only: someone else's journal may have a path to elsewhere
         if name and os.path.isfile(store.folder / name):

@@ -175,6 +175,8 @@ class Store:
         now = time.monotonic() if now is None else now
         if self.wanted:
             return self.wanted.upper()
+        if self.phase in ENDED and self.history.unsaved:
+            return "NOT SAVED"
         hidden = self.phase in BRIEF_PHASES and now - self._phase_since < BRIEF_SECONDS
         return (self._phase_before if hidden else self.phase).upper()
 

@@ -14,7 +14,7 @@ from fundamentallm.config.config import Config, flags_layer, to_dict
 from fundamentallm.config.files import load_preset
 from fundamentallm.run import commands
 from fundamentallm.run.commands import Command
-from fundamentallm.run.events import Answered, CheckpointSaved, Event, Finished, Phase, Progress, RunStarted
+from fundamentallm.run.events import Answered, CheckpointSaved, Evaluated, Event, Finished, Phase, Progress, RunStarted
 from fundamentallm.run.journal import Journal
 from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.app import Console
@@ -91,10 +91,10 @@ def progress(first: int, last: int, *, epoch: int = 1, eta: float | None = 60.0,
     )  # fmt: skip
 
 
-def finished(step: int, reason: str = "completed") -> Finished:
+def finished(step: int, reason: str = "completed", unsaved: str = "") -> Finished:
     return Finished(
         step=step, reason=reason, epoch=5, train_loss=1.5, val_loss=1.7, best_val_loss=1.7, best_step=step,
-        best_epoch=5, seconds=83.0, tokens=1, path="final_model.pt",
+        best_epoch=5, seconds=83.0, tokens=1, path="final_model.pt", unsaved=unsaved,
     )  # fmt: skip
 
 
@@ -192,6 +192,8 @@ def make(workshop: Any) -> Any:
         ]
         for event in (*begin, workshop.saved(steps, "last.pt", "last"), *events):
             journal.append(event)
+            if isinstance(event, Evaluated):
+                journal.append(workshop.saved(event.step, "best.pt", "best"))
         journal.close()
         (folder / "last.pt").write_bytes(b"weights")
         return Path("runs", name)

@@ -15,6 +15,7 @@ from fundamentallm.cli.options import Group
 from fundamentallm.cli.terminal import complain, drop_output
 from fundamentallm.config.config import unknown
 from fundamentallm.errors import UserError
+from fundamentallm.process.streams import open_missing_streams
 
 CONTROL = ("pause", "resume", "save", "stop", "set", "sample", "watch")  # in one module: they differ little
 COMMANDS = ("train", "generate", "evaluate", "presets", "data", "runs", "config", *CONTROL)
@@ -43,6 +44,7 @@ def root() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status. Takes the process's own arguments by default."""
+    open_missing_streams()
     try:
         for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a character shows a stand-in
             getattr(stream, "reconfigure", lambda **_: None)(errors="backslashreplace")

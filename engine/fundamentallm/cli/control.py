@@ -8,9 +8,10 @@ import click
 
 from fundamentallm.cli.options import options, parse
 from fundamentallm.cli.report import Report
-from fundamentallm.cli.terminal import complain, one_line, quoted, write_text
+from fundamentallm.cli.terminal import complain, one_line, write_text
 from fundamentallm.config.sampling import SAMPLING
 from fundamentallm.errors import UserError
+from fundamentallm.paths import quoted_path
 from fundamentallm.process.session import AttachedRun
 from fundamentallm.run import commands
 from fundamentallm.run.commands import Command
@@ -116,7 +117,7 @@ def _send(run: str, command: Command, done: str) -> int:
 
 
 def _how_to_resume(folder: Path) -> str:
-    return f"resume with fundamentallm train --resume auto --output-dir {quoted(folder)}"
+    return f"resume with fundamentallm train --resume auto --output-dir {quoted_path(folder)}"
 
 
 COMMANDS = {command.name: command for command in (pause, resume, save, stop, set_, sample, watch)}

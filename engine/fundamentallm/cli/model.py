@@ -2,15 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from fundamentallm.cli.options import find_checkpoint
+from fundamentallm.cli.terminal import complain
 from fundamentallm.config.sampling import SamplingOptions
 from fundamentallm.data.tokenizer import Tokenizer
+from fundamentallm.errors import UserError
 from fundamentallm.model.generate import stream
 from fundamentallm.model.transformer import Transformer
+from fundamentallm.paths import user_path
 from fundamentallm.run.folder import BEST
+from fundamentallm.run.history import read_history
 from fundamentallm.train import samples
 from fundamentallm.train.checkpoint import Checkpoint
 from fundamentallm.train.device import choose_device
@@ -23,7 +28,20 @@ def load_model(path: str, device_name: str) -> tuple[Transformer, Checkpoint, to
         UserError: the checkpoint or the device cannot be used.
     """
     device = choose_device(device_name)
-    return *samples.load_model(find_checkpoint(path, BEST), device), device
+    file = find_checkpoint(path, BEST)
+    model, checkpoint = samples.load_model(file, device)
+    if user_path(path).is_dir() and (why := _unsaved_end(file.parent)):
+        step = checkpoint.progress().step
+        complain(f"{path}: the end of that run was NOT saved: {why}; this is {file.name}, of step {step}")
+    return model, checkpoint, device
+
+
+def _unsaved_end(folder: Path) -> str:
+    """Why the end of the run in a folder could not be saved; empty where it was, or where that is not known."""
+    try:
+        return read_history(folder, steps=False).unsaved
+    except UserError:
+        return ""
 
 
 @dataclass(frozen=True)

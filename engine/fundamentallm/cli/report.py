@@ -10,10 +10,11 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from fundamentallm.cli.terminal import Footer, bar, complain, drop_output, fit, is_screen, one_line, quoted, width
+from fundamentallm.cli.terminal import Footer, bar, complain, drop_output, fit, is_screen, one_line, width
 from fundamentallm.config.format import format_duration
 from fundamentallm.data.text import read_texts
 from fundamentallm.errors import UserError
+from fundamentallm.paths import quoted, quoted_path
 from fundamentallm.run import events
 from fundamentallm.run.describe import BAD, WARN, describe
 from fundamentallm.run.folder import BEST, FINAL, LAST
@@ -142,18 +143,20 @@ class Report:
         lines = [description.text] if description else []
         if isinstance(event, events.Failed):
             if event.saved:
-                lines.append(f"the last good state: {self._folder / Path(event.saved).name}")
+                lines.append(one_line(f"the last good state: {self._folder / Path(event.saved).name}"))
             return "\n".join(lines)
         about = {BEST: "lowest validation loss", FINAL: "after the last epoch", LAST: "newest state"}
         files = [f"{name} ({what})" for name, what in about.items() if (self._folder / name).is_file()]
         if files:
             older = "; they may be older than the end" if event.unsaved else ""
             lines.append(one_line(f"in {self._folder}: {', '.join(files)}{older}"))
-        if event.reason == "stopped" and (self._folder / LAST).is_file():
+        if event.unsaved:
+            lines.append(f"resume with: fundamentallm train --resume auto --output-dir {quoted_path(self._folder)}")
+        elif event.reason == "stopped" and (self._folder / LAST).is_file():
             flags = self._flags_to_repeat()
-            lines.append(f"resume with: fundamentallm train --resume-from {quoted(self._folder / LAST)}{flags}")
+            lines.append(f"resume with: fundamentallm train --resume-from {quoted_path(self._folder / LAST)}{flags}")
         if event.path is not None:
-            path = quoted(self._folder / Path(event.path).name)
+            path = quoted_path(self._folder / Path(event.path).name)
             lines.append(f"try it with: fundamentallm generate {path}{self._prompt()}")
         return "\n".join(lines)
 
@@ -161,7 +164,7 @@ class Report:
         """The flags for settings that are not taken from a checkpoint, because they reach out of the run."""
         config = self._history.config if self._ours else {}
         far = config.get("tensorboard") and not is_near(config["log_dir"], self._folder)
-        return " --wandb" * bool(config.get("wandb")) + (f" --log-dir {quoted(config['log_dir'])}" if far else "")
+        return " --wandb" * bool(config.get("wandb")) + (f" --log-dir {quoted_path(config['log_dir'])}" if far else "")
 
     def _prompt(self) -> str:
         """A prompt whose every character the model knows."""
@@ -172,7 +175,7 @@ class Report:
         if set(PROMPT) <= set(text):
             return f' --prompt "{PROMPT}"'
         words = " ".join(text.strip().split("\n")[0].split(" ")[:3])[:40]
-        return f" --prompt {quoted(words)}" if words else ""
+        return f" --prompt {quoted(words)}" if words not in ("", "-") else ""  # "-" is standard input
 
 
 class Quiet(Report):

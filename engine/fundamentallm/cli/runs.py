@@ -13,11 +13,11 @@ from typing import Any
 import click
 
 from fundamentallm.cli.options import Group, files, output_path, write_output
-from fundamentallm.cli.terminal import columns, complain, is_screen, is_unicode, one_line, quoted, width
+from fundamentallm.cli.terminal import columns, complain, is_screen, is_unicode, one_line, width
 from fundamentallm.config.config import SETTINGS
 from fundamentallm.config.format import format_age, format_size, format_time, format_value
 from fundamentallm.errors import UserError
-from fundamentallm.paths import user_path
+from fundamentallm.paths import quoted_path, user_path
 from fundamentallm.run.events import to_line
 from fundamentallm.run.folder import LAST
 from fundamentallm.run.history import (
@@ -66,7 +66,7 @@ def show(run: str) -> None:
     folder = find_run(run)
     summary, evaluations = summarize(folder), read_history(folder, steps=False).evaluations
     rows = [
-        ("state", summary.state + (f": {summary.why}" if summary.why else "")),
+        ("state", summary.state_text + (f": {summary.why}" if summary.why else "")),
         ("started", f"{format_time(summary.started)}, {format_age(summary.started)}"),
         ("last event", f"{format_time(summary.last_heard)}, {format_age(summary.last_heard)}"),
         ("parameters", f"{summary.parameters:,}"),
@@ -92,8 +92,10 @@ def show(run: str) -> None:
         print("\n".join(columns(table, right=(0, 1, 2, 3, 4))))
     print("\nfiles")
     print("\n".join(columns(_files(folder), right=(1,))))
-    if summary.state in ("stopped", "failed", "interrupted") and (folder / LAST).is_file():
-        print(f"\nresume with: fundamentallm train --resume-from {quoted(folder / LAST)}")
+    if summary.unsaved:  # last.pt may be older than another checkpoint
+        print(f"\nresume with: fundamentallm train --resume auto --output-dir {quoted_path(folder)}")
+    elif summary.resumable and (folder / LAST).is_file():
+        print(f"\nresume with: fundamentallm train --resume-from {quoted_path(folder / LAST)}")
 
 
 @command.command()
@@ -112,7 +114,7 @@ def compare(runs: tuple[str, ...]) -> None:
     bests = [_best(run) + " (lowest)" * (run.best is not None and run.best.val_loss == lowest) for run in summaries]
     rows += [
         ("parameters", *(f"{run.parameters:,}" for run in summaries)),
-        ("state", *(run.state for run in summaries)),
+        ("state", *(run.state_text for run in summaries)),
         ("steps", *map(_steps, summaries)),
         ("train_loss", *(_loss(run.train_loss) for run in summaries)),
         ("val_loss", *(_loss(run.val_loss) for run in summaries)),
@@ -190,7 +192,7 @@ def _values(run: RunSummary) -> dict[str, Any]:
 def _row(run: RunSummary) -> tuple[str, ...]:
     epoch = f"{run.best.epoch}/{run.epochs}" if run.best else "-"
     size = f"{run.parameters:,}"
-    return str(run.folder), run.state, format_age(run.started), run.data, size, _steps(run), _best(run), epoch
+    return str(run.folder), run.state_text, format_age(run.started), run.data, size, _steps(run), _best(run), epoch
 
 
 def _files(folder: Path) -> list[tuple[str, str]]:

@@ -1,7 +1,6 @@
 """Writing to a terminal: what is safe to show there, tables, bars, and lines that are redrawn in place."""
 
 import os
-import shlex
 import shutil
 import sys
 from collections.abc import Collection, Iterable, Sequence
@@ -16,11 +15,6 @@ MAX_CELL_CHARS = 500
 def one_line(text: object) -> str:
     """Make `text` safe as a part of one line: newlines and tabs become spaces."""
     return printable(str(text).replace("\n", " ").replace("\t", " "))
-
-
-def quoted(text: object) -> str:
-    """Quote `text` as one word of a command that the user copies into a shell."""
-    return shlex.quote(printable(str(text)))
 
 
 def columns(rows: Iterable[Sequence[str]], right: Collection[int] = ()) -> list[str]:

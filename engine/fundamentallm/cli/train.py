@@ -19,11 +19,11 @@ from fundamentallm.cli.options import (
     typed,
 )
 from fundamentallm.cli.report import Report, reporter
-from fundamentallm.cli.terminal import complain, one_line, quoted
+from fundamentallm.cli.terminal import complain, one_line
 from fundamentallm.config.config import Config, Layer, flags_layer, resolve
 from fundamentallm.config.files import load_config
 from fundamentallm.errors import NothingToDo, UserError
-from fundamentallm.paths import user_path
+from fundamentallm.paths import quoted_path, user_path
 from fundamentallm.process.prepare import prepared_folder
 from fundamentallm.process.signals import obeyed
 from fundamentallm.run.events import JOURNAL, Event, Failed, Phase
@@ -122,7 +122,8 @@ def _described_spec(layers: list[Layer], flags: dict[str, Any], auto: bool, pres
 
 def _start(spec: RunSpec, overwrite: bool) -> int:
     """Start a worker, and leave it alone as soon as it trains. Ends this process."""
-    from fundamentallm.process.session import WorkerRun, start_resource_tracker
+    from fundamentallm.process.session import WorkerRun
+    from fundamentallm.process.streams import start_resource_tracker
 
     start_resource_tracker()
     with prepared_folder(spec, overwrite, complain) as aside:
@@ -135,7 +136,11 @@ def _start(spec: RunSpec, overwrite: bool) -> int:
     session.close()
     if aside:
         print(one_line(f"the old run is in {aside} now"))
-    print(one_line(f"training in the background in {spec.folder}; fundamentallm watch {quoted(spec.folder)} shows it"))
+    print(
+        one_line(
+            f"training in the background in {spec.folder}; fundamentallm watch {quoted_path(spec.folder)} shows it"
+        )
+    )
     sys.stdout.flush()
     os._exit(0)  # an ordinary end would wait for the run
 
@@ -186,7 +191,7 @@ def _train(spec: RunSpec, report: Report, overwrite: bool) -> int:
         finally:
             complete = trainer.close()
     if not complete:
-        again = f"fundamentallm train --resume auto --output-dir {quoted(spec.folder)}"
+        again = f"fundamentallm train --resume auto --output-dir {quoted_path(spec.folder)}"
         complain(f"{spec.folder / JOURNAL}: its last lines could not be written; {again} completes it")
     if isinstance(end, Failed) or end.unsaved or not complete:
         return 1

@@ -7,7 +7,6 @@
 import os
 import queue
 import signal
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -270,27 +269,3 @@ class AttachedRun(RunHandle):
     def close(self) -> None:
         if self._watching is not None:
             self._watching.close()
-
-
-def start_resource_tracker() -> None:
-    """Start multiprocessing's helper process with none of our streams.
-
-    Call it before there is a worker, or a thread that prints. The helper lives as long as the worker does. With our
-    streams, a shell that reads our output would wait for the end of the run, and at that end the helper would complain
-    on the terminal about what a process that detached from its run has left open.
-    """
-    from multiprocessing import resource_tracker
-
-    sys.stdout.flush()
-    sys.stderr.flush()
-    null = os.open(os.devnull, os.O_RDWR)
-    ours = [os.dup(stream) for stream in (0, 1, 2)]
-    try:
-        for stream in (0, 1, 2):
-            os.dup2(null, stream)
-        resource_tracker.ensure_running()
-    finally:
-        for stream, file in enumerate(ours):
-            os.dup2(file, stream)
-            os.close(file)
-        os.close(null)

@@ -169,6 +169,7 @@ class Notice(Event):
 class Finished(Event):
     """The run ended as planned. `reason`: completed, patience or stopped. Losses are None if never measured.
 
+    `best_val_loss`, `best_step` and `best_epoch` are those of best.pt, None where there is no such file.
     `path`, in the run's folder, is the checkpoint to use. `unsaved` says why the last state could not be saved or the
     journal not be written; it is empty when both were.
     """

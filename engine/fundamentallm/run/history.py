@@ -22,6 +22,7 @@ from fundamentallm.errors import UserError
 from fundamentallm.run.events import (
     JOURNAL,
     Answered,
+    CheckpointSaved,
     Evaluated,
     Event,
     Failed,
@@ -33,6 +34,7 @@ from fundamentallm.run.events import (
     decode,
     last_step,
 )
+from fundamentallm.run.folder import BEST
 from fundamentallm.run.journal import Tail
 from fundamentallm.run.locks import is_held
 from fundamentallm.untrusted import MAX_EVENT_BYTES
@@ -52,7 +54,8 @@ class RunHistory:
         phase: the last phase since the last start; empty before there is one.
         end: how the run ended; None while it has not, or was resumed.
         evaluations: by increasing step.
-        best: the lowest validation loss that was ever measured, as best.pt has it, also where the run went back since.
+        best: the evaluation whose state best.pt holds, also where the run went back since; None while there is no such
+            file. A lower loss that was measured but could not be saved does not count.
         progress: the last report of steps; None where the run went back to a step before it.
         step: how many steps are done.
         began, last_event: times of the first and the last event, UTC in seconds since 1970; 0 before there is one.
@@ -99,8 +102,10 @@ class RunHistory:
                 while self.evaluations and self.evaluations[-1].step >= event.step:
                     self.evaluations.pop()
                 self.evaluations.append(event)
-                if isfinite(event.val_loss) and (self.best is None or event.val_loss < self.best.val_loss):
-                    self.best = event
+            case CheckpointSaved() if event.path == BEST:
+                last = self.evaluations[-1] if self.evaluations else None
+                if last is not None and last.step == event.step and isfinite(last.val_loss):
+                    self.best = last
             case Phase():
                 self.phase = event.phase
             case Intervention():
@@ -137,9 +142,14 @@ class RunHistory:
         return max(1, -(-step // steps_per_epoch))
 
     @property
+    def unsaved(self) -> str:
+        """Why the end of the run could not be saved; empty where it was, or has not come."""
+        return self.end.unsaved if isinstance(self.end, Finished) else ""
+
+    @property
     def completed(self) -> bool:
         """Whether the run reached its end and saved it."""
-        return isinstance(self.end, Finished) and self.end.reason != "stopped" and not self.end.unsaved
+        return isinstance(self.end, Finished) and self.end.reason != "stopped" and not self.unsaved
 
     @property
     def requested(self) -> dict[str, Any]:
@@ -241,7 +251,7 @@ class RunSummary:
     """How a run stands. Times are UTC in seconds since 1970; a loss is None until it was measured.
 
     `state` is training, paused, finished, stopped, failed or interrupted: no end, and no process of this machine
-    writes the run.
+    writes the run. `best` is the evaluation whose state best.pt holds.
     """
 
     folder: Path
@@ -258,7 +268,18 @@ class RunSummary:
     val_loss: float | None  # of the last evaluation
     best: Evaluated | None
     why: str = ""  # it failed
+    unsaved: str = ""  # why the end could not be saved
     preset: str = ""
+
+    @property
+    def state_text(self) -> str:
+        """The state, and that its end could not be saved."""
+        return f"{self.state}, NOT saved: {self.unsaved}" if self.unsaved else self.state
+
+    @property
+    def resumable(self) -> bool:
+        """Whether a resume has something left to do."""
+        return bool(self.unsaved) or self.state in ("stopped", "failed", "interrupted")
 
     @property
     def data(self) -> str:
@@ -328,6 +349,7 @@ def summarize(folder: Path) -> RunSummary:
         val_loss=history.evaluations[-1].val_loss if history.evaluations else None,
         best=history.best,
         why=end.error if isinstance(end, Failed) else "",
+        unsaved=history.unsaved,
         preset=start.preset,
     )
 

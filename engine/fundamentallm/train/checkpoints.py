@@ -70,7 +70,8 @@ class CheckpointManager:
     def names_at_start(self) -> list[str]:
         """Return the names to save the first state under, so that there is always something to resume from.
 
-        A process that was killed during a save may have renamed some of its files and others not.
+        A process that was killed during a save may have renamed some of its files and others not, or may have renamed
+        best.pt and not recorded it in the journal.
         """
         state, source = self._state, self._state.origin.checkpoint
         names, counters = [LAST], state.counters
@@ -78,12 +79,16 @@ class CheckpointManager:
             return names
         if self._spec.auto and state.step and not counters.epoch_tokens:
             names.append(EPOCH.format(state.epoch))
-        best, on_disk = counters.best_val_loss, self._best_loss
+        best, on_disk, recorded = counters.best_val_loss, self._best_loss, state.history.best
         missing = on_disk is None or (best is not None and best <= on_disk)
         if self._spec.auto and counters.best_step == state.step and missing:
             names.append(BEST)
         paths = {name: self._folder / name for name in names}
-        return [name for name, path in paths.items() if not (path.exists() and path.samefile(source))]
+        unrecorded = BEST if recorded is None or recorded.step != state.step else ""
+        return [
+            name for name, path in paths.items()
+            if name == unrecorded or not (path.exists() and path.samefile(source))
+        ]  # fmt: skip
 
     def names_after_evaluation(self, *, best: bool) -> list[str]:
         """Return the names to save the state under after an evaluation; `best`: it has the lowest loss so far."""

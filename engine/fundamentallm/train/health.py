@@ -5,7 +5,7 @@
 - Each rule looks at the evaluations at epochs' ends, and gives its evidence: numbers that the user can see.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import log
 from typing import Any
 
@@ -14,33 +14,60 @@ from fundamentallm.config.estimate import count_memory
 from fundamentallm.run.events import Evaluated
 from fundamentallm.run.history import RunHistory
 
-MIN_RISES = 2  # epochs in a row above the best that make a trend
 FLAT = 0.01  # a relative change below this counts as none
 NEAR_GUESSING = 0.75  # of the loss of blind guessing: above this, little was learnt
+FAR_ABOVE_GUESSING = 1.5  # times the loss of blind guessing
 
 
 def new_verdicts(history: RunHistory, config: Config, vocab_size: int) -> list[str]:
-    """Return what the user should be told after the epoch that just ended.
+    """Return what the user should be told after the epoch that just ended: at most one sentence.
 
     A verdict is announced when it holds now and did not hold at the epoch before.
     """
     epochs = [evaluation for evaluation in history.evaluations if evaluation.epoch_ended]
-    verdicts = []
-    if is_overfitting(epochs) and not is_overfitting(epochs[:-1]):
-        verdicts.append(_describe_overfitting(epochs, config))
-    if is_flat(epochs, vocab_size) and not is_flat(epochs[:-1], vocab_size):
-        verdicts.append(_describe_flat(epochs, config, vocab_size))
-    return verdicts
+    verdict = judge(epochs, vocab_size)
+    if verdict is None or verdict is judge(epochs[:-1], vocab_size):
+        return []
+    return [verdict(history, epochs, config, vocab_size)]
+
+
+Verdict = Callable[[RunHistory, Sequence[Evaluated], Config, int], str]
+
+
+def judge(epochs: Sequence[Evaluated], vocab_size: int) -> Verdict | None:
+    """Choose the function that describes what is wrong; None where nothing is.
+
+    The first rule that holds excludes the others: each later one would advise the opposite.
+    """
+    if not epochs:
+        return None
+    if vocab_size == 1:
+        return _describe_nothing_to_learn
+    if has_diverged(epochs[-1], vocab_size):
+        return _describe_divergence
+    if is_overfitting(epochs):
+        return _describe_overfitting
+    return _describe_flat if is_flat(epochs, vocab_size) else None
+
+
+def has_diverged(last: Evaluated, vocab_size: int) -> bool:
+    """Whether the model predicts far worse than blind guessing, whose loss is log(vocab_size).
+
+    A validation loss alone may get there by overfitting; then the training loss is low.
+    """
+    limit, learnt = FAR_ABOVE_GUESSING * log(vocab_size), NEAR_GUESSING * log(vocab_size)
+    return last.train_loss > limit or (last.val_loss > limit and last.train_loss >= learnt)
 
 
 def is_overfitting(epochs: Sequence[Evaluated]) -> bool:
-    """Whether the validation loss has risen since its best epoch while the training loss fell."""
-    if not epochs:
-        return False
-    best, last = _best(epochs), epochs[-1]
-    since = [epoch for epoch in epochs if epoch.step > best.step]
-    rising = len(since) >= MIN_RISES and all(epoch.val_loss > best.val_loss * (1 + FLAT) for epoch in since)
-    return rising and last.train_loss < best.train_loss
+    """Whether the validation loss has risen since its best epoch while the training loss fell.
+
+    It counts that both of the last two epochs are worse than the best, and the last by one percent.
+    """
+    best, recent = _best(epochs), epochs[-2:]
+    worse = len(epochs) > 2 and all(epoch.val_loss > best.val_loss for epoch in recent)
+    rose = recent[-1].val_loss >= best.val_loss * (1 + FLAT)
+    return worse and rose and recent[-1].train_loss < best.train_loss
 
 
 def is_flat(epochs: Sequence[Evaluated], vocab_size: int) -> bool:
@@ -80,18 +107,35 @@ def _best(epochs: Sequence[Evaluated]) -> Evaluated:
     return min(epochs, key=lambda epoch: epoch.val_loss)
 
 
-def _describe_overfitting(epochs: Sequence[Evaluated], config: Config) -> str:
-    best, last = _best(epochs), epochs[-1]
-    dropout = round(max(0.1, config.dropout) + 0.1, 2)
-    more = f"--dropout {dropout:g}, " if dropout <= 0.5 else ""  # with more, too little is left to learn with
+def _describe_nothing_to_learn(*_: object) -> str:
+    return "nothing to learn: the text is one character, again and again, so every guess is right; train on other text"
+
+
+def _describe_divergence(_: RunHistory, epochs: Sequence[Evaluated], config: Config, vocab_size: int) -> str:
+    last = epochs[-1]
+    name, loss = max(("training", last.train_loss), ("validation", last.val_loss), key=lambda pair: pair[1])
     return (
-        f"overfitting: since epoch {best.epoch} the validation loss rose from {best.val_loss:.3f} to "
-        f"{last.val_loss:.3f} while the training loss fell to {last.train_loss:.3f}; best.pt keeps epoch "
-        f"{best.epoch}; try {more}--epochs {best.epoch}, or more text"
+        f"diverged: the {name} loss is {loss:.3f}, far above that of blind guessing, {log(vocab_size):.3f}; "
+        f"try {advise_not_finite(config)}"
     )
 
 
-def _describe_flat(epochs: Sequence[Evaluated], config: Config, vocab_size: int) -> str:
+def _describe_overfitting(history: RunHistory, epochs: Sequence[Evaluated], config: Config, _: int) -> str:
+    best, last = _best(epochs), epochs[-1]
+    dropout = round(max(0.1, config.dropout) + 0.1, 2)
+    more = f"--dropout {dropout:g}, " if dropout <= 0.5 else ""  # with more, too little is left to learn with
+    kept = history.best
+    keeps = (
+        "" if kept is None else f"best.pt keeps {f'epoch {kept.epoch}' if kept.epoch_ended else f'step {kept.step}'}; "
+    )
+    return (
+        f"overfitting: since epoch {best.epoch} the validation loss rose from {best.val_loss:.3f} to "
+        f"{last.val_loss:.3f} while the training loss fell to {last.train_loss:.3f}; {keeps}"
+        f"try {more}--epochs {best.epoch}, or more text"
+    )
+
+
+def _describe_flat(_: RunHistory, epochs: Sequence[Evaluated], config: Config, vocab_size: int) -> str:
     before, now = epochs[-2:]
     rate = config.learning_rate
     new_rate = rate * 3 if rate < 1e-3 else rate / 3

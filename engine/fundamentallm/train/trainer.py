@@ -224,11 +224,13 @@ class Trainer:
         if reason == "patience":
             self._notice(f"stopped early: no improvement in {counters.epochs_without_gain} epochs")
         counters.seconds = self._seconds_before + self.metrics.seconds
+        best = state.history.best
         path = next((name for name in (BEST, LAST) if (folder / name).is_file()), None)
         finished = events.Finished(
             step=state.step, reason=reason, epoch=state.epoch, train_loss=counters.train_loss,
-            val_loss=counters.val_loss, best_val_loss=counters.best_val_loss, best_step=counters.best_step,
-            best_epoch=counters.best_epoch, seconds=round(counters.seconds, 1), tokens=counters.tokens,
+            val_loss=counters.val_loss, best_val_loss=best.val_loss if best else None,
+            best_step=best.step if best else None,
+            best_epoch=best.epoch if best else None, seconds=round(counters.seconds, 1), tokens=counters.tokens,
             path=path, unsaved=unsaved or self.journal.settle(),
         )  # fmt: skip
         self.emit(finished)

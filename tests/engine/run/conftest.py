@@ -3,7 +3,7 @@
 from typing import Any
 
 from fundamentallm.config.config import Config, to_dict
-from fundamentallm.run.events import Evaluated, Finished, Progress, RunStarted
+from fundamentallm.run.events import CheckpointSaved, Evaluated, Finished, Progress, RunStarted
 
 CONFIG = to_dict(Config(data=("texts/sea.txt",), epochs=4, learning_rate=0.002))
 
@@ -29,6 +29,10 @@ def progress(first: int, last: int, loss: float = 0.0) -> Progress:
 def evaluated(step: int, val_loss: float, **changes: Any) -> Evaluated:
     values = {"epoch": -(-step // 10), "train_loss": 1.0, "perplexity": 2.0, "epoch_ended": True, "best": False}
     return Evaluated(step=step, val_loss=val_loss, **{**values, **changes})
+
+
+def saved(step: int, path: str = "best.pt") -> CheckpointSaved:
+    return CheckpointSaved(step=step, path=path, kind=path.removesuffix(".pt"), bytes=1000, seconds=0.1)
 
 
 def finished(step: int, reason: str = "completed", **changes: Any) -> Finished:

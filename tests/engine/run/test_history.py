@@ -8,7 +8,17 @@ from typing import Any
 import pytest
 
 from fundamentallm.errors import UserError
-from fundamentallm.run.events import JOURNAL, Answered, Event, Failed, Intervention, Phase, RunStarted, Sampled
+from fundamentallm.run.events import (
+    JOURNAL,
+    Answered,
+    CheckpointFailed,
+    Event,
+    Failed,
+    Intervention,
+    Phase,
+    RunStarted,
+    Sampled,
+)
 from fundamentallm.run.history import (
     RunHistory,
     changed_from_defaults,
@@ -20,7 +30,7 @@ from fundamentallm.run.history import (
 from fundamentallm.run.journal import Journal
 from fundamentallm.run.locks import RunLock
 from fundamentallm.run.spec import changed_flags
-from tests.engine.run.conftest import CONFIG, evaluated, finished, progress, started
+from tests.engine.run.conftest import CONFIG, evaluated, finished, progress, saved, started
 
 Write = Callable[..., Path]
 
@@ -43,7 +53,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
 
 
 REWOUND = (
-    started(), progress(1, 10), evaluated(10, 2.0), progress(11, 20), evaluated(20, 1.5), progress(21, 27),
+    started(), progress(1, 10), evaluated(10, 2.0), progress(11, 20), evaluated(20, 1.5), saved(20), progress(21, 27),
     started(20), progress(21, 30, loss=7.0), evaluated(30, 1.6),
     started(10), progress(11, 15, loss=8.0), progress(16, 20, loss=8.0), evaluated(20, 1.7), progress(21, 23, loss=8.0),
 )  # fmt: skip
@@ -122,10 +132,31 @@ def test_a_truncated_or_unknown_line_is_skipped(write: Write) -> None:
 
 
 def test_what_is_not_finite_is_never_the_best(write: Write) -> None:
-    folder = write("runs/a", started(), progress(1, 9), evaluated(1, nan), evaluated(5, 3.0), evaluated(9, nan))
+    folder = write("runs/a", started(), evaluated(1, nan), saved(1), evaluated(5, 3.0), saved(5), evaluated(9, nan))
     best = summarize(folder).best
     assert best is not None and best.val_loss == 3.0
-    assert summarize(write("runs/b", started(), evaluated(1, nan))).best is None
+    assert summarize(write("runs/b", started(), evaluated(1, nan), saved(1))).best is None
+
+
+def test_the_best_is_the_one_that_a_file_holds(write: Write) -> None:
+    failed = CheckpointFailed(step=20, path="best.pt", kind="best", why="disk full")
+    events: list[Event] = [evaluated(10, 2.0), saved(10), evaluated(20, 1.0), saved(20, "last.pt"), failed, started(15)]
+    events += [evaluated(20, 1.9), evaluated(25, 1.5), saved(25), saved(25, "last.pt"), started(20)]
+    history, found = RunHistory(), []
+    for event in (started(), *events):
+        history.apply(event)
+        found.append(history.best.val_loss if history.best else None)
+    assert found == [None, None, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 1.5, 1.5, 1.5]  # resumed at 20: 1.5 still stands
+
+
+def test_an_end_that_could_not_be_saved_is_part_of_the_state(write: Write) -> None:
+    cases = (("finished", "completed", "disk full"), ("finished", "completed", ""), ("stopped", "stopped", "disk full"))
+    for state, reason, unsaved in cases:
+        summary = summarize(write(f"runs/{state}{unsaved}", started(), finished(9, reason, unsaved=unsaved)))
+        assert (summary.state, summary.unsaved, summary.resumable) == (state, unsaved, bool(unsaved))
+        assert summary.state_text == (f"{state}, NOT saved: disk full" if unsaved else state)
+    resumed = summarize(write("runs/finisheddisk full", started(5)))
+    assert (resumed.state, resumed.unsaved) == ("interrupted", "")
 
 
 def test_runs_are_found_below_a_folder_the_newest_first(write: Write, tmp_path: Path) -> None:
@@ -185,7 +216,7 @@ def test_the_history_is_the_same_without_its_steps(write: Write) -> None:
 def test_going_back_is_answered_with_the_step() -> None:
     history = RunHistory()
     backs = [history.apply(event) for event in REWOUND]
-    assert [(number, back) for number, back in enumerate(backs) if back is not None] == [(6, 20), (9, 10)]
+    assert [(number, back) for number, back in enumerate(backs) if back is not None] == [(7, 20), (10, 10)]
     assert history.apply(progress(20, 21)) == 19 and list(history.steps) == list(range(1, 22))
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from math import log
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from fundamentallm.run.history import RunHistory
 from fundamentallm.run.journal import read_journal
 from fundamentallm.train.health import advise_not_finite, advise_out_of_memory, new_verdicts
 from fundamentallm.train.step import NotFinite, TrainStep
+from tests.engine.run.conftest import evaluated, saved
 from tests.engine.seen import EPOCH
 from tests.engine.train.conftest import Judged, Small, Train
 
@@ -32,6 +34,8 @@ def verdicts(losses: Losses, epoch_ended: bool = True, **changes: Any) -> list[l
                 epoch_ended=epoch_ended, best=False,
             )
         )  # fmt: skip
+        if val_loss == min(loss for _, loss in losses[:epoch]):
+            history.apply(saved(10 * epoch))
         found.append(new_verdicts(history, Config(**changes), VOCAB_SIZE))
     return found
 
@@ -49,6 +53,11 @@ OVERFITTING = [(2.0, 2.0), (1.5, 1.8), (1.2, 1.9), (1.0, 2.1), (0.9, 2.2), (0.8,
         ([(4.2, 4.2), (4.19, 4.2), (4.18, 4.2)], [2]),  # flat, near blind guessing
         ([(4.2, 4.2), (4.19, 4.2), (3.0, 3.0), (4.2, 4.2), (4.19, 4.2)], [2, 4]),
         ([(4.0, 4.0), (3.0, 3.0), (2.5, 2.5), (2.499, 2.5), (2.498, 2.5)], []),  # falls slowly at the end
+        ([(2.6, 3.135), (2.4, 3.153), (2.2, 3.551), (2.0, 4.1), (1.8, 4.602)], [3]),  # overfits, slowly at first
+        ([(2.6, 3.135), (2.4, 3.153), (2.2, 3.16), (2.0, 3.165), (1.8, 3.17)], [5]),  # a percent at last
+        ([(2.6, 3.1), (2.4, 3.2), (2.2, 3.11), (2.0, 3.3), (1.8, 3.05)], [4]),
+        ([(0.3, 3.0), (0.2, 5.0), (0.1, 9.0)], [3]),  # far above guessing by learning the text by heart
+        ([(4.0, 4.1), (24.9, 30.0), (24.9, 30.0), (3.0, 3.0), (4.0, 7.0)], [2, 5]),
     ],
 )
 def test_a_verdict_is_announced_when_it_begins_to_hold(losses: Losses, epochs: list[int]) -> None:
@@ -82,7 +91,54 @@ def test_a_flat_loss_comes_with_what_guessing_would_give() -> None:
     assert "--learning-rate 0.0003," in verdicts(flat, learning_rate=1e-4)[1][0]
 
 
+GUESSING = log(VOCAB_SIZE)  # 4.174
+
+
+@pytest.mark.parametrize(
+    ("losses", "begins"),
+    [
+        ([(4.2, 4.2), (4.19, 4.21), (4.18, 4.22)], "the loss is not falling"),  # above the best, by half a percent
+        ([(3.3, 3.3), (3.29, 3.4), (3.28, 3.5)], "overfitting"),  # also flat
+        ([(4.2, 4.2), (4.2, 6.3), (4.2, 6.4)], "diverged"),  # also flat
+        ([(4.0, 4.0), (3.9, 6.5), (3.8, 7.0)], "diverged"),  # also overfitting
+        ([(1.499 * GUESSING, 4.0), (1.499 * GUESSING, 4.0)], "the loss is not falling"),
+        ([(1.501 * GUESSING, 4.0)], "diverged"),
+    ],
+)
+def test_verdicts_exclude_each_other(losses: Losses, begins: str) -> None:
+    found = [text for texts in verdicts(losses) for text in texts]
+    assert all(len(texts) <= 1 for texts in verdicts(losses)) and found[-1].startswith(f"{begins}: ")
+
+
+def test_a_diverged_loss_comes_with_that_of_guessing_and_a_lower_rate() -> None:
+    assert verdicts([(24.9, 25.5)], learning_rate=0.01)[0] == [
+        "diverged: the validation loss is 25.500, far above that of blind guessing, 4.174; "
+        "try --learning-rate 0.001, or clip harder with --gradient-clip 0.5"
+    ]
+
+
+def test_the_state_that_best_pt_keeps_may_be_of_the_middle_of_an_epoch() -> None:
+    history = RunHistory(steps=False)
+    for step, loss in ((10, 1.9), (15, 1.7), (20, 1.8), (30, 1.95), (40, 2.0)):
+        losses = {"train_loss": 2 - step / 100, "val_loss": loss}
+        history.apply(evaluated(step, epoch=-(-step // 10), epoch_ended=step % 10 == 0, **losses))
+        if step == 15:
+            history.apply(saved(step))
+    (text,) = new_verdicts(history, Config(), VOCAB_SIZE)
+    assert "since epoch 2 the validation loss rose from 1.800 to 2.000" in text and "best.pt keeps step 15;" in text
+
+
 # ---- in a run ----
+
+
+def test_a_text_of_one_character_has_nothing_to_learn(train: Train, small: Small, data: str) -> None:
+    Path(data).write_text("a" * 2500)
+    ran = train(small(epochs=3))
+    assert ran.result.reason == "completed"
+    assert warnings(ran.folder) == [(
+        EPOCH,
+        "nothing to learn: the text is one character, again and again, so every guess is right; train on other text",
+    )]  # fmt: skip
 
 
 def warnings(folder: Any) -> list[tuple[int, str]]:

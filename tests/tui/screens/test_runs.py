@@ -143,3 +143,17 @@ async def test_what_is_told_of_a_run_is_not_cut(workshop: Any, make: Any, size: 
         shown = " ".join(screen_text(seen.app).split())
         assert re.search(r"best val 2.500 in epoch 1, began 2\d{3}-\d\d-\d\d \d\d:\d\d ", shown)
         assert "learning_rate 0.002, seed 77" in shown or "seed 77, learning_rate 0.002" in shown
+
+
+async def test_an_end_that_could_not_be_saved_is_shown_and_resumed(workshop: Any, make: Any) -> None:
+    make("full", evaluated(20, 2.5), workshop.finished(40, unsaved="disk full"))
+    async with workshop.console((120, 36)) as seen:
+        runs = await library(seen, 1)
+        await seen.until(lambda: "NOT SAVED" in screen_text(seen.app))
+        assert "finished, NOT saved: disk full; r resumes it from its last checkpoint." in screen_text(seen.app)
+        await seen.pilot.press("enter")
+        await seen.until(lambda: seen.app.screen is not runs and "NOT SAVED" in seen.status)
+        await seen.until(lambda: "the end could NOT be saved: disk full" in screen_text(seen.app))
+        await seen.pilot.press("f5")
+        await seen.until(lambda: seen.runs)
+        assert (seen.run.job.folder, seen.run.job.auto) == (Path("runs/full"), True)

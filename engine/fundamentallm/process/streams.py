@@ -1,0 +1,44 @@
+"""The standard streams of a process."""
+
+import os
+import sys
+
+
+def open_missing_streams() -> None:
+    """Connect each standard stream that is closed (`>&-`, a service manager) to the null device.
+
+    Call it first: otherwise the next file that is opened takes the number of the stream and what is printed goes there.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
+            os.set_inheritable(number, True)
+            stream = open(number, "w" if number else "r", encoding="utf-8", closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)
+
+
+def start_resource_tracker() -> None:
+    """Start multiprocessing's helper process with none of our streams.
+
+    Call it before there is a worker, or a thread that prints. The helper lives as long as the worker does. With our
+    streams, a shell that reads our output would wait for the end of the run, and at that end the helper would complain
+    on the terminal about what a process that detached from its run has left open.
+    """
+    from multiprocessing import resource_tracker
+
+    sys.stdout.flush()
+    sys.stderr.flush()
+    null = os.open(os.devnull, os.O_RDWR)
+    ours = [os.dup(stream) for stream in (0, 1, 2)]
+    try:
+        for stream in (0, 1, 2):
+            os.dup2(null, stream)
+        resource_tracker.ensure_running()
+    finally:
+        for stream, file in enumerate(ours):
+            os.dup2(file, stream)
+            os.close(file)
+        os.close(null)
