@@ -55,16 +55,13 @@ def command(
 
 
 def _write(writer: "Writer", prompt: str, target: Path | None) -> None:
-    """Print the samples, and write them into a file if there is a `target`."""
-    single = writer.options.num_samples == 1
+    """Print the samples as they grow, and write them into a file if there is a `target`."""
     texts: list[str] = []
     writer.tokenizer.encode(prompt, name="the prompt")  # complains before anything is printed
     try:
-        if single:
-            write_text(prompt)
-        texts = writer.write(prompt, write_text)
-        if not single:
-            write_text(SEPARATOR.join(prompt + text for text in texts))
+        for sample in range(writer.options.num_samples):
+            write_text(SEPARATOR * bool(sample) + prompt)
+            texts.append(writer.write(prompt, write_text, sample))
     finally:
         write_text("\n")  # also after Ctrl+C
     if target is not None:

@@ -53,27 +53,25 @@ class Writer:
     options: SamplingOptions
     stops: tuple[str, ...] = ()
 
-    def write(self, prompt: str, show: Callable[[str], None]) -> list[str]:
-        """Continue `prompt`, once for each sample; a single one is given to `show` as it grows.
+    def write(self, prompt: str, show: Callable[[str], None], sample: int = 0) -> str:
+        """Continue `prompt` and return what was added, which is given to `show` as it grows.
+
+        Args:
+            sample: the number of this text among those of the seed, from 0.
 
         Raises:
             UserError: the prompt has a character that the model has never seen.
         """
-        tokens, count = self.tokenizer.encode_prompt(prompt), self.options.num_samples
-        texts, ended, shown = [""] * count, [False] * count, 0
-        for picked, _ in stream(self.model, tokens, self.options):
-            for i, token in enumerate(picked):
-                if not ended[i]:
-                    texts[i], ended[i] = self._cut(texts[i] + self.tokenizer.vocabulary[token])
-            if count == 1:
-                sure = len(texts[0]) - (0 if ended[0] else self._begun_stop(texts[0]))
-                show(texts[0][shown:sure])
-                shown = max(shown, sure)
-            if all(ended):
+        text, ended, shown = "", False, 0
+        for token, _ in stream(self.model, self.tokenizer.encode_prompt(prompt), self.options, sample):
+            text, ended = self._cut(text + self.tokenizer.vocabulary[token])
+            sure = len(text) - (0 if ended else self._begun_stop(text))
+            show(text[shown:sure])
+            shown = max(shown, sure)
+            if ended:
                 break
-        if count == 1:
-            show(texts[0][shown:])
-        return texts
+        show(text[shown:])
+        return text
 
     def _cut(self, text: str) -> tuple[str, bool]:
         """`text` up to the first stop in it, and whether there is one."""

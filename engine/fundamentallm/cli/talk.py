@@ -78,11 +78,13 @@ class Talk:
             written.append(text)
             write_text(text)
 
+        count = self._writer.options.num_samples
         write_text(prompt)
-        with suppress(KeyboardInterrupt):  # stops the sample
-            texts = self._writer.write(prompt, show)
-            if len(texts) > 1:
-                show("".join(f"\n{number}: {prompt}{text}" for number, text in enumerate(texts, 1)))
+        with suppress(KeyboardInterrupt):  # stops the samples
+            for sample in range(count):
+                if count > 1:
+                    show(f"\n{sample + 1}: {prompt}")
+                self._writer.write(prompt, show, sample)
         write_text("\n")
         self._written.append("".join(written))
 

@@ -36,7 +36,9 @@ class SamplingOptions:
         None, at_least=0, at_most=2**31 - 1, auto="another each time",
         help="The same seed gives the same text.",
     )  # fmt: skip
-    num_samples: int = setting(1, at_least=1, at_most=1024, help="How many texts to write, in one batch.")
+    num_samples: int = setting(
+        1, at_least=1, at_most=1024, help="How many texts to write; each is the same however many there are."
+    )
 
 
 SAMPLING = table(SamplingOptions)

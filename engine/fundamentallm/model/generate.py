@@ -3,7 +3,7 @@
 - A static cache of keys and values: a token costs one position, not the whole context anew.
 - At the end of the context its last half is read again and writing continues, so every token is predicted from at least
   half a context, at positions that training has seen.
-- A generator of its own: sampling leaves no trace in anyone else's randomness.
+- A generator for each sample: sampling leaves no trace in anyone else's randomness, and a sample none in another's.
 """
 
 from collections.abc import Iterator
@@ -14,18 +14,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fundamentallm.config.sampling import SamplingOptions
+from fundamentallm.model.dropout import fold_in
 from fundamentallm.model.transformer import Transformer
 
 
 class Decoder:
-    """The model as it is now, one position at a time, for `samples` texts at once.
+    """The model as it is now, one position at a time.
 
     The same function as `Transformer.forward`, written for speed: a handful of operations a layer, no modules, no
     autograd. An RMSNorm makes a vector of width D the root of D long; here vectors are made 1 long, and the root is
     folded into the weights that follow.
     """
 
-    def __init__(self, model: Transformer, samples: int) -> None:
+    def __init__(self, model: Transformer) -> None:
         self._embedding, self._freqs = model.embedding.weight.detach(), model.freqs
         self._heads, (self.length, half) = model.blocks[0].attention.heads, model.freqs.shape
         self._width, root = 2 * half, self._embedding.shape[1] ** 0.5
@@ -39,38 +40,38 @@ class Decoder:
             for block in model.blocks
         ]
         self._root, self._logits = root, self._embedding.mT.contiguous() * root
-        shape = (len(self._blocks), samples, self._heads, self.length, self._width)
+        shape = (len(self._blocks), 1, self._heads, self.length, self._width)
         self._keys, self._values = self._embedding.new_zeros(shape), self._embedding.new_zeros(shape)
-        self._read: list[Tensor] = []  # the tokens in the cache, in pieces (B, T)
+        self._read: list[Tensor] = []  # the tokens in the cache, in pieces (1, T)
 
     @property
     def context(self) -> Tensor:
-        """The tokens that the next one is predicted from, (B, T)."""
+        """The tokens that the next one is predicted from, (1, T)."""
         return torch.cat(self._read, 1)
 
     def prefill(self, tokens: Tensor) -> Tensor:
-        """Start anew with `tokens` (B, T), all positions at once; returns the logits (B, V) after them."""
+        """Start anew with `tokens` (1, T), all positions at once; returns the logits (1, V) after them."""
         assert tokens.shape[1] <= self.length, "longer than the context"
         self._read, self.position = [], 0
         return self._forward(tokens)
 
     def decode(self, tokens: Tensor) -> Tensor:
-        """Read one more token of each text, (B, 1); returns the logits (B, V) after it."""
+        """Read one more token, (1, 1); returns the logits (1, V) after it."""
         if self.position == self.length:
             return self.prefill(torch.cat((self.context, tokens), 1)[:, -max(1, self.length // 2) :])
         return self._forward(tokens)
 
     def _forward(self, tokens: Tensor) -> Tensor:
-        (B, T), start = tokens.shape, self.position
+        T, start = tokens.shape[1], self.position
         self._read.append(tokens)
         self.position = end = start + T
         freqs = self._freqs[start:end, None, None]  # (T, 1, 1, K / 2)
-        x = _unit(F.embedding(tokens.flatten(), self._embedding)) * self._root  # (B T, D)
+        x = _unit(F.embedding(tokens.flatten(), self._embedding)) * self._root  # (T, D)
         for layer, (qkv, out, up, down) in enumerate(self._blocks):
-            keys, values = self._keys[layer], self._values[layer]  # (B, H, length, K)
-            parts = (_unit(x) @ qkv).view(B, T, 3, self._heads, self._width)
-            turned = torch.view_as_complex(_unit(parts[:, :, :2]).view(B, T, 2, self._heads, -1, 2)) * freqs
-            q, k = torch.view_as_real(turned).view(B, T, 2, self._heads, -1).transpose(1, 3).unbind(2)  # (B, H, T, K)
+            keys, values = self._keys[layer], self._values[layer]  # (1, H, length, K)
+            parts = (_unit(x) @ qkv).view(1, T, 3, self._heads, self._width)
+            turned = torch.view_as_complex(_unit(parts[:, :, :2]).view(1, T, 2, self._heads, -1, 2)) * freqs
+            q, k = torch.view_as_real(turned).view(1, T, 2, self._heads, -1).transpose(1, 3).unbind(2)  # (1, H, T, K)
             keys[:, :, start:end] = k
             values[:, :, start:end] = parts[:, :, 2].transpose(1, 2)
             # One token may see all that is cached; only a longer piece needs the causal mask.
@@ -80,35 +81,41 @@ class Decoder:
             )
             x = torch.addmm(x, y.transpose(1, 2).reshape(x.shape), out)
             x = torch.addmm(x, (_unit(x) @ up).relu_().square_(), down)
-        logits: Tensor = _unit(x.view(B, T, -1)[:, -1]) @ self._logits
+        logits: Tensor = _unit(x[-1:]) @ self._logits
         return logits
 
 
 @torch.inference_mode()
-def stream(model: Transformer, prompt: list[int], options: SamplingOptions) -> Iterator[tuple[list[int], list[float]]]:
-    """Yield, `max_tokens` times, the next token of each sample and the probability that the model gave it.
+def stream(
+    model: Transformer, prompt: list[int], options: SamplingOptions, sample: int = 0
+) -> Iterator[tuple[int, float]]:
+    """Yield, `max_tokens` times, the next token of a sample and the probability that the model gave it.
 
-    The same seed gives the same tokens. Of a prompt longer than the context, only its end is read.
+    The same seed and number give the same tokens, however many other samples there are. That is why samples are not
+    computed as one batch, which would take a quarter of the time and less: a product of several rows rounds
+    differently from a product of one. Of a prompt longer than the context, only its end is read.
 
     Args:
-        prompt: at least one token; all `num_samples` samples continue it.
+        prompt: at least one token.
+        sample: the number of the sample among those of `options.seed`, from 0.
     """
     device = model.embedding.weight.device
     rng = torch.Generator(device)
     if options.seed is None:
         rng.seed()
     else:
-        rng.manual_seed(options.seed % 2**63)  # torch takes no larger ones
-    decoder = Decoder(model, options.num_samples)
-    logits = decoder.prefill(torch.tensor([prompt[-decoder.length :]] * options.num_samples, device=device))
+        seed = fold_in(options.seed, sample) if sample else options.seed
+        rng.manual_seed(seed % 2**63)  # torch takes no larger ones
+    decoder = Decoder(model)
+    logits = decoder.prefill(torch.tensor([prompt[-decoder.length :]], device=device))
     for left in range(options.max_tokens, 0, -1):
         with one_thread(device):
             adjusted = logits
             if options.repetition_penalty != 1:
                 adjusted = penalise(logits, decoder.context, options.repetition_penalty)
-            tokens = sample_token(adjusted, options, rng)  # (B, 1)
+            tokens = sample_token(adjusted, options, rng)  # (1, 1)
             probability = logits.softmax(-1).gather(1, tokens)
-        yield tokens[:, 0].tolist(), probability[:, 0].tolist()
+        yield int(tokens), probability.item()
         if left == 1:
             return  # nothing follows the last token: do not read it
         with one_thread(device):

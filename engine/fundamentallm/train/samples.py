@@ -152,9 +152,9 @@ class SampleControl:
         top_k = max(0, command.top_k)
         options = replace(command, max_tokens=max_tokens, temperature=temperature, top_k=top_k, num_samples=1)
         text, probabilities, piece_began = "", [], time.monotonic()
-        for tokens, probability in stream(self._state.model, prompt, options):
-            text += tokenizer.decode(tokens)
-            probabilities.append(round(probability[0], 4))
+        for token, probability in stream(self._state.model, prompt, options):
+            text += tokenizer.decode([token])
+            probabilities.append(round(probability, 4))
             if time.monotonic() - piece_began < PIECE_SECONDS:
                 continue
             self._emit_piece(command, text, probabilities)

@@ -17,9 +17,9 @@ from tests.engine.cli.conftest import Run
 def says(monkeypatch: pytest.MonkeyPatch, *texts: str) -> None:
     """Make the model say these, a character at a time."""
 
-    def fake(model: Any, prompt: Any, options: SamplingOptions) -> Any:
-        for column in list(zip(*texts, strict=True))[: options.max_tokens]:
-            yield [ALPHABET.vocabulary.index(character) for character in column], [1.0] * len(texts)
+    def fake(model: Any, prompt: Any, options: SamplingOptions, sample: int) -> Any:
+        for character in texts[sample][: options.max_tokens]:
+            yield ALPHABET.vocabulary.index(character), 1.0
 
     monkeypatch.setattr("fundamentallm.cli.model.stream", fake)
 
@@ -27,12 +27,13 @@ def says(monkeypatch: pytest.MonkeyPatch, *texts: str) -> None:
 ALPHABET = Tokenizer.fit("abcdefgh .\n")
 
 
-def written(*stops: str, samples: int = 1, max_tokens: int = 99) -> tuple[list[str], list[str]]:
-    """The texts, and the pieces in which they were shown."""
+def written(*stops: str, sample: int = 0, max_tokens: int = 99) -> str:
+    """A text, which was shown in pieces."""
     shown: list[str] = []
-    options = SamplingOptions(num_samples=samples, max_tokens=max_tokens)
-    writer = Writer(None, ALPHABET, options, stops)  # type: ignore[arg-type]
-    return writer.write("a", shown.append), shown
+    writer = Writer(None, ALPHABET, SamplingOptions(max_tokens=max_tokens), stops)  # type: ignore[arg-type]
+    text = writer.write("a", shown.append, sample)
+    assert "".join(shown) == text
+    return text
 
 
 @pytest.mark.parametrize(
@@ -56,16 +57,13 @@ def test_a_text_ends_before_its_stop_which_is_never_shown(
     said: str, stops: tuple[str, ...], text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     says(monkeypatch, said)
-    texts, shown = written(*stops)
-    assert texts == [text] and "".join(shown) == text
-    for stop in stops:
-        assert stop not in "".join(shown)
+    assert written(*stops) == text and not any(stop in text for stop in stops)
 
 
 def test_each_sample_has_an_end_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     says(monkeypatch, "abcdef", "ddabcd", "aaaaaa")
-    assert written("cd", samples=3) == (["ab", "ddab", "aaaaaa"], [])
-    assert written("cd", samples=3, max_tokens=2) == (["ab", "dd", "aa"], [])
+    assert [written("cd", sample=n) for n in range(3)] == ["ab", "ddab", "aaaaaa"]
+    assert [written("cd", sample=n, max_tokens=2) for n in range(3)] == ["ab", "dd", "aa"]
 
 
 @pytest.fixture
@@ -74,14 +72,17 @@ def generate(run: Run, trained: Path) -> Run:
     return lambda *arguments: run("generate", str(trained), "--device=cpu", *arguments)
 
 
-def test_several_samples_of_one_batch_are_different_and_the_same_for_the_same_seed(generate: Run) -> None:
+def test_several_samples_are_different_and_the_first_of_them_are_always_the_same(generate: Run) -> None:
     flags = ("--prompt=the ", "--max-tokens=30", "--seed=4", "--temperature=1.2")
     status, out, err = generate(*flags, "--num-samples=3")
     texts = out.removesuffix("\n").split(SEPARATOR)
     assert (status, err) == (0, "") and len(set(texts)) == 3
     assert all(text.startswith("the ") and len(text) == 34 for text in texts)
     assert generate(*flags, "--num-samples=3")[1] == out
-    assert generate(*flags)[1] == generate(*flags, "--num-samples=1")[1] != generate(*flags, "--seed=5")[1]
+    assert generate(*flags)[1] == texts[0] + "\n" != generate(*flags, "--seed=5")[1]
+    assert generate(*flags, "--num-samples=2")[1] == SEPARATOR.join(texts[:2]) + "\n"
+    stopped = generate(*flags, "--num-samples=3", f"--stop={texts[1][10:13]}")[1].split(SEPARATOR)
+    assert stopped[1] == texts[1][:10] and texts[2].startswith(stopped[2].removesuffix("\n"))
 
 
 def test_what_is_printed_is_written_into_the_file_too(generate: Run) -> None:

@@ -23,8 +23,8 @@ def model() -> Transformer:
     return model
 
 
-def tokens_of(model: Transformer, prompt: list[int], n: int, **how: Any) -> list[list[int]]:
-    return [tokens for tokens, _ in stream(model, prompt, SamplingOptions(max_tokens=n, **how))]
+def tokens_of(model: Transformer, prompt: list[int], n: int, sample: int = 0, **how: Any) -> list[int]:
+    return [token for token, _ in stream(model, prompt, SamplingOptions(max_tokens=n, **how), sample)]
 
 
 @torch.no_grad()
@@ -41,10 +41,10 @@ def naive(model: Transformer, prompt: list[int], n: int) -> tuple[list[int], lis
 
 @pytest.mark.parametrize("first", [1, 5, 16])
 def test_the_cached_decode_is_the_full_forward(model: Transformer, first: int) -> None:
-    text = torch.randint(V, (2, 16), generator=torch.Generator().manual_seed(1))
+    text = torch.randint(V, (1, 16), generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         full = model(text)
-        decoder = Decoder(model, 2)
+        decoder = Decoder(model)
         torch.testing.assert_close(decoder.prefill(text[:, :first]), full[:, first - 1], atol=1e-4, rtol=1e-4)
         for t in range(first, 16):
             torch.testing.assert_close(decoder.decode(text[:, t : t + 1]), full[:, t], atol=1e-4, rtol=1e-4)
@@ -56,8 +56,8 @@ def test_writing_continues_past_the_context_and_a_long_prompt_counts_with_its_en
 ) -> None:
     expected, probabilities = naive(model, prompt, 60)
     found = list(stream(model, prompt, SamplingOptions(max_tokens=60, temperature=0)))
-    assert [tokens[0] for tokens, _ in found] == expected
-    assert [probability[0] for _, probability in found] == pytest.approx(probabilities, abs=1e-4)
+    assert [token for token, _ in found] == expected
+    assert [probability for _, probability in found] == pytest.approx(probabilities, abs=1e-4)
     assert tokens_of(model, prompt, 20, seed=1) == tokens_of(model, prompt[-16:], 20, seed=1)
 
 
@@ -82,11 +82,20 @@ def test_every_whole_number_is_a_seed(model: Transformer, seed: int) -> None:
     assert tokens_of(model, [1], 5, seed=seed) == tokens_of(model, [1], 5, seed=seed)
 
 
-def test_as_many_tokens_and_samples_come_as_were_asked_for(model: Transformer) -> None:
+def test_as_many_tokens_come_as_were_asked_for(model: Transformer) -> None:
     assert [len(tokens_of(model, [1], n)) for n in (0, 1, 2)] == [0, 1, 2]
-    found = tokens_of(model, [1], 30, num_samples=3, temperature=1.0, seed=2)
-    assert all(len(tokens) == 3 for tokens in found) and len(found) == 30
-    assert len({tuple(column) for column in zip(*found, strict=True)}) == 3
+
+
+def test_a_sample_depends_on_its_seed_and_number_only(model: Transformer) -> None:
+    def sample(number: int, how_many: int, seed: int | None = 2) -> list[tuple[int, float]]:
+        options = SamplingOptions(max_tokens=40, temperature=1.0, seed=seed, num_samples=how_many)
+        return list(stream(model, [1, 2], options, number))
+
+    alone = sample(0, 1)
+    several = [sample(number, 5) for number in (4, 0, 3, 1, 2)]  # in any order
+    assert several[1] == alone and [sample(number, 1024) for number in (4, 0, 3, 1, 2)] == several
+    assert len({tuple(found) for found in several}) == 5
+    assert sample(1, 5, seed=3) not in several and sample(1, 5, seed=None) != sample(1, 5, seed=None)
 
 
 PROBABILITY = torch.tensor([0.05, 0.4, 0.1, 0.3, 0.15])
@@ -139,8 +148,8 @@ def test_temperature_flattens_and_sharpens() -> None:
 def test_the_probability_is_the_models_own_however_it_is_sampled(model: Transformer, how: dict[str, Any]) -> None:
     with torch.no_grad():
         expected = model(torch.tensor([[1, 2]]))[0, -1].softmax(-1)
-    ((tokens, probability),) = stream(model, [1, 2], SamplingOptions(max_tokens=1, seed=1, **how))
-    assert probability[0] == pytest.approx(expected[tokens[0]].item(), abs=1e-4)
+    ((token, probability),) = stream(model, [1, 2], SamplingOptions(max_tokens=1, seed=1, **how))
+    assert probability == pytest.approx(expected[token].item(), abs=1e-4)
 
 
 # ---- repetition ----
@@ -162,7 +171,7 @@ def test_a_penalty_breaks_the_loop_of_the_likeliest(model: Transformer) -> None:
         model.embedding.weight.copy_(torch.eye(16)[:V] + 0.5)
 
     def greedy(penalty: float) -> list[int]:
-        return [tokens[0] for tokens in tokens_of(model, [3], 40, temperature=0, repetition_penalty=penalty)]
+        return tokens_of(model, [3], 40, temperature=0, repetition_penalty=penalty)
 
     assert greedy(1.0) == greedy(0.5) == [3] * 40
     free = greedy(1.5)[: V - 1]
@@ -170,7 +179,7 @@ def test_a_penalty_breaks_the_loop_of_the_likeliest(model: Transformer) -> None:
 
 
 def test_only_tokens_in_the_context_are_penalised(model: Transformer) -> None:
-    def penalised(prompt: list[int]) -> list[list[int]]:
+    def penalised(prompt: list[int]) -> list[int]:
         return tokens_of(model, prompt, 30, temperature=0, repetition_penalty=2.0)
 
     end = [1, 2] * 8
