@@ -73,6 +73,17 @@ class FakeRun:
         self.exit_reason, self.alive = end, False
 
 
+class FakeSampler(FakeRun):
+    """Has SamplerRun's interface."""
+
+    def __init__(self, checkpoint: Path) -> None:
+        super().__init__(RunSpec(Config(), checkpoint.parent))
+        self.checkpoint = checkpoint
+
+    def say(self, *events: Event) -> None:
+        self._said += events
+
+
 def started(job: RunSpec, step: int = 0, total: int = 400, epochs: int = 5) -> RunStarted:
     resumed = str(job.resume_from) if job.resume_from else None
     return RunStarted(
@@ -109,6 +120,7 @@ class Watched:
     app: Console
     pilot: Pilot[Any]
     runs: list[FakeRun] = field(default_factory=list)
+    samplers: list[FakeSampler] = field(default_factory=list)
 
     @property
     def main(self) -> MainScreen:
@@ -155,24 +167,32 @@ class Workshop:
         self.text.write_text("To be, or not to be, that is the question. " * 400)
 
     @asynccontextmanager
-    async def console(self, size: tuple[int, int] = (120, 36), **flags: Any) -> AsyncIterator[Watched]:
+    async def console(
+        self, size: tuple[int, int] = (120, 36), *, preset: str = "tiny", **flags: Any
+    ) -> AsyncIterator[Watched]:
         """A console at this size; `flags` are settings as typed on the command line."""
         runs: list[FakeRun] = []
+        samplers: list[FakeSampler] = []
+
+        def sample(checkpoint: Path) -> FakeSampler:
+            samplers.append(FakeSampler(checkpoint))
+            return samplers[-1]
 
         def start(job: RunSpec) -> FakeRun:
             runs.append(FakeRun(job))
             return runs[-1]
 
         layer = flags_layer({"data": [str(self.text)], **flags})
-        app = Console(Options(preset=load_preset("tiny"), flags=layer), start=start)
+        app = Console(Options(preset=load_preset(preset), flags=layer), start=start, sample=sample)
         async with app.run_test(size=size) as pilot:
             await pilot.pause()
-            yield Watched(app, pilot, runs)
+            yield Watched(app, pilot, runs, samplers)
 
 
 @pytest.fixture
 def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / ".config"))  # the theme is kept there
     return Workshop(tmp_path)
 
 

@@ -71,7 +71,7 @@ def command(
     flags, auto = typed(values), resume is not None
     if auto and (overwrite or resume_from is not None or "output_dir" not in flags):
         raise UserError("--resume auto: needs --output-dir, and neither --resume-from nor --overwrite")
-    layers = config_layers(preset, config_file)
+    layers = config_layers(preset, config_file, flags)
     notes: list[str] = []
     if resume_from is not None:
         if layers:
