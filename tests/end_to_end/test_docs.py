@@ -79,7 +79,7 @@ def test_every_command_of_a_page_runs(page: Path, here: Path, monkeypatch: pytes
                 typed, words = words[1] + "\n", words[words.index("|") + 1 :]
             while "=" in words[0]:
                 patch.setenv(*words.pop(0).split("=", 1))
-            patch.setattr("sys.stdin", io.StringIO(typed))
+            patch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(typed.encode())))
             program, *arguments = words
             if program == "make":
                 assert re.search(rf"^{arguments[0]}:", (HOME / "Makefile").read_text(), re.MULTILINE), line

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from fundamentallm.cli.options import options, parse
+from fundamentallm.cli.options import options, parse, read_prompt
 from fundamentallm.cli.report import Report
 from fundamentallm.cli.terminal import complain, one_line, write_text
 from fundamentallm.config.sampling import SAMPLING
@@ -50,11 +50,11 @@ def set_(run: str, change: str) -> int:
 
 @click.command
 @RUN
-@click.option("--prompt", metavar="TEXT", default="", help="How the text begins.")
+@click.option("--prompt", metavar="TEXT", default="", help="How the text begins; - reads it from standard input.")
 @options(ROWS.values())
 def sample(run: str, prompt: str, **values: Any) -> int:
     """Write text with the model of a run as it is now."""
-    command = commands.Sample(prompt=prompt, **parse(ROWS, values))
+    command = commands.Sample(prompt=read_prompt(prompt), **parse(ROWS, values))
     try:
         status = _send(run, command, "")
     except KeyboardInterrupt:  # or the run would finish the text before it trains again

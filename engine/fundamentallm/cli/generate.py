@@ -1,15 +1,15 @@
 """`fundamentallm generate`: the prompt and its continuation, on standard output."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from fundamentallm.cli.options import files, options, output_path, parse, write_output
+from fundamentallm.cli.options import files, options, output_path, parse, read_prompt, write_output
 from fundamentallm.cli.terminal import write_text
 from fundamentallm.config.config import SETTINGS
 from fundamentallm.config.sampling import SAMPLING, SamplingOptions
+from fundamentallm.data.text import normalize_prompt
 from fundamentallm.errors import UserError
 
 if TYPE_CHECKING:
@@ -37,16 +37,13 @@ def command(
     target = output_path("--output-file", output_file)
     if interactive and (prompt or target is not None):
         raise UserError(f"{'--prompt' if prompt else '--output-file'}: not with --interactive, which asks for prompts")
-    if prompt == "-":
-        try:
-            prompt = sys.stdin.read().removesuffix("\n")
-        except UnicodeDecodeError:
-            raise UserError("--prompt -: standard input is not UTF-8") from None
+    prompt = read_prompt(prompt)
+    stops = tuple(normalize_prompt(text, "--stop") for text in stop if text)
     from fundamentallm.cli.model import Writer, load_model  # imports torch
 
     device_name = chosen.pop("device")
     model, saved, _ = load_model(checkpoint, device_name)
-    writer = Writer(model, saved.tokenizer(), SamplingOptions(**chosen), tuple(text for text in stop if text))
+    writer = Writer(model, saved.tokenizer(), SamplingOptions(**chosen), stops)
     if interactive:
         from fundamentallm.cli.talk import Talk
 

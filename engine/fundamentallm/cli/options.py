@@ -1,5 +1,6 @@
 """Command-line options made from tables of settings, the values that were typed, and the files that they name."""
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,20 @@ def parse(rows: Mapping[str, Setting], values: Mapping[str, Any]) -> dict[str, A
     if problems:
         raise UserError("\n".join(problems))
     return parsed
+
+
+def read_prompt(prompt: str) -> str:
+    """Return the text that `--prompt` stands for, as training text is read; "-" is standard input, to its end.
+
+    Raises:
+        UserError: it is not UTF-8.
+    """
+    from fundamentallm.data.text import normalize_prompt
+
+    if prompt != "-":
+        return normalize_prompt(prompt, "--prompt")
+    text = sys.stdin.buffer.read().decode(errors="surrogateescape")
+    return normalize_prompt(text, "--prompt -: standard input").removesuffix("\n")
 
 
 # ---- files that the user names ----

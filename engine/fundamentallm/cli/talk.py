@@ -13,6 +13,7 @@ from fundamentallm.cli.options import write_output
 from fundamentallm.cli.terminal import complain, write_text
 from fundamentallm.config.config import unknown
 from fundamentallm.config.sampling import SAMPLING
+from fundamentallm.data.text import normalize_prompt
 from fundamentallm.errors import UserError
 from fundamentallm.paths import user_path
 from fundamentallm.untrusted import printable
@@ -58,7 +59,7 @@ class Talk:
             except KeyboardInterrupt:
                 print()
             except UnicodeDecodeError:
-                complain("that was not UTF-8")
+                complain("the prompt is not UTF-8")
             except UserError as error:
                 complain(str(error))
 
@@ -71,6 +72,7 @@ class Talk:
         self._commands[name](rest.strip())
 
     def _continue(self, prompt: str) -> None:
+        prompt = normalize_prompt(prompt)
         self._writer.tokenizer.encode(prompt, name="the prompt")
         written = [prompt]
 

@@ -1,11 +1,31 @@
 """Finding and reading the text files that a model learns from. Imports no torch."""
 
+import re
 from pathlib import Path
 
 from fundamentallm.data.download import find_known_text
 from fundamentallm.errors import UserError
 from fundamentallm.paths import shipped, user_path
 from fundamentallm.untrusted import open_regular_file
+
+NOT_UTF8 = re.compile("[\ud800-\udfff]")  # how Python decodes bytes of arguments and input that are not UTF-8
+
+
+def normalize(text: str) -> str:
+    """Return a text as the model reads it: line ends become newlines, a byte order mark is dropped."""
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def normalize_prompt(prompt: str, name: str = "the prompt") -> str:
+    """Return a prompt as training text is read; `name` is what an error calls it.
+
+    Raises:
+        UserError: it is not UTF-8.
+    """
+    if wrong := NOT_UTF8.search(prompt):
+        place = f"byte 0x{ord(wrong[0]) & 0xFF:02x} after {wrong.start():,} characters"
+        raise UserError(f"{name} is not UTF-8 ({place})")
+    return normalize(prompt)
 
 
 def read_text(path: str) -> str:
@@ -28,12 +48,11 @@ def read_text(path: str) -> str:
     if zero >= 0:
         raise UserError(f"{path}: is not a text file (a zero byte at offset {zero})")
     try:
-        text = raw.decode("utf-8-sig")
+        return normalize(raw.decode())
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         wrong = f"byte 0x{raw[error.start]:02x} in line {line}, offset {error.start}"
         raise UserError(f"{path}: is not UTF-8 ({wrong}); save it as UTF-8") from None
-    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_texts(paths: tuple[str, ...]) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import torch
 
+from fundamentallm.data.text import normalize_prompt
 from fundamentallm.data.tokenizer import Tokenizer
 from fundamentallm.errors import UserError
 from fundamentallm.model.generate import stream
@@ -134,7 +135,7 @@ class SampleControl:
         """Emit a sample piece by piece, to its end, a cancel or a stop. Returns why it failed; empty if it did not."""
         self._sampling, self._cancelled = command, False
         try:
-            self._stream(command)
+            self._stream(replace(command, prompt=normalize_prompt(command.prompt)))
         except UserError as error:
             return str(error)
         except (RuntimeError, MemoryError) as error:  # such as no memory for the cache: the run continues

@@ -1,6 +1,8 @@
 """`fundamentallm generate`: stops, several samples, files and standard input."""
 
 import io
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -93,12 +95,39 @@ def test_what_is_printed_is_written_into_the_file_too(generate: Run) -> None:
         assert generate(f"--output-file={target}") == (2, "", f"--output-file {target}: {words}\n")
 
 
-def test_a_dash_reads_the_prompt_from_standard_input(generate: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = generate("--prompt=the sea\nwas", "--seed=1", "--max-tokens=9")
-    monkeypatch.setattr(sys, "stdin", io.StringIO("the sea\nwas\n"))
-    assert generate("--prompt=-", "--seed=1", "--max-tokens=9") == plain and plain[1].startswith("the sea\nwas")
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"the \xff"), encoding="utf-8"))
-    assert generate("--prompt=-") == (2, "", "--prompt -: standard input is not UTF-8\n")
+def types(monkeypatch: pytest.MonkeyPatch, raw: bytes) -> None:
+    """Let standard input be these bytes."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw)))
+
+
+def test_a_prompt_is_read_as_training_text_is(generate: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = ("--seed=1", "--max-tokens=9")
+    plain = generate("--prompt=the sea\nwas\n", *flags)
+    assert plain[0] == 0 and plain[1].startswith("the sea\nwas\n")
+    for prompt in ("the sea\r\nwas\r\n", "\ufeffthe sea\rwas\r"):
+        assert generate(f"--prompt={prompt}", *flags) == plain
+    for raw in (b"the sea\nwas\n\n", b"\xef\xbb\xbfthe sea\r\nwas\r\n\r\n"):
+        types(monkeypatch, raw)  # without its last line end, which is the shell's
+        assert generate("--prompt=-", *flags) == plain
+    assert generate("--prompt=\ufeff", *flags) == generate(*flags)
+    assert generate("--prompt=the", "--stop=e\r\n", *flags) == generate("--prompt=the", "--stop=e\n", *flags)
+
+
+def test_a_prompt_that_is_not_utf8_is_called_that(generate: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert generate("--prompt=the \udce9") == (2, "", "--prompt is not UTF-8 (byte 0xe9 after 4 characters)\n")
+    assert generate("--stop=\udcff") == (2, "", "--stop is not UTF-8 (byte 0xff after 0 characters)\n")
+    types(monkeypatch, b"the \xff")
+    wrong = "--prompt -: standard input is not UTF-8 (byte 0xff after 4 characters)\n"
+    assert generate("--prompt=-") == (2, "", wrong)
+
+
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8", "POSIX"])
+def test_bytes_that_a_shell_passes_are_called_not_utf8(trained: Path, locale: str) -> None:
+    command = [sys.executable.encode(), b"-m", b"fundamentallm", b"generate", bytes(trained)]
+    for flag, typed in ((b"--prompt=caf\xe9", b""), (b"--prompt=-", b"caf\xe9"), (b"--interactive", b"caf\xe9\n")):
+        done = subprocess.run([*command, flag], input=typed, capture_output=True, env={**os.environ, "LC_ALL": locale})
+        assert (done.returncode, done.stdout) == (0 if flag == b"--interactive" else 2, b""), done.stderr
+        assert b"is not UTF-8" in done.stderr and done.stderr.count(b"\n") == 1
 
 
 def test_nothing_is_printed_when_the_prompt_is_refused(generate: Run) -> None:

@@ -57,6 +57,18 @@ def test_every_command_is_answered_exactly_once(train: Train, small: Small) -> N
     assert (ran.result.reason, ran.result.step) == ("stopped", 8)
 
 
+def test_the_prompt_of_a_sample_is_read_as_training_text_is(train: Train, small: Small) -> None:
+    samples = [
+        Sample(prompt=prompt, max_tokens=6, seed=1) for prompt in ("\ufeffthe\r\nsea\r", "the\nsea\n", "caf\udce9")
+    ]
+    ran = train(small(), script={5: [*samples]})
+    pieces = {command.id: [e for e in ran.of(events.Sampled) if e.id == command.id] for command in samples}
+    read, plain, refused = pieces.values()
+    assert {piece.prompt for piece in (*read, *plain)} == {"the\nsea\n"} and refused == []
+    assert "".join(piece.text for piece in read) == "".join(piece.text for piece in plain) != ""
+    assert answers(ran)[samples[2].id] == ("sample", False, "the prompt is not UTF-8 (byte 0xe9 after 3 characters)")
+
+
 def test_a_paused_run_stands_still_and_still_obeys(train: Train, small: Small) -> None:
     script = one_at_a_time([[Pause()], [], [], [Save(), Sample(prompt="a", max_tokens=2)], [], [Resume()]])
     ran = train(small(), script=script)
