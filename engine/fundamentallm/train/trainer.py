@@ -102,7 +102,9 @@ class Trainer:
             if not is_out_of_memory(error):
                 raise
             self._take_step.discard_gradients()
-            return self.fail("out of memory", advise_out_of_memory(self.state.config, len(self.state.tokenizer)))
+            state = self.state
+            free = state.available_memory
+            return self.fail("out of memory", advise_out_of_memory(state.config, len(state.tokenizer), free))
 
     def stop(self) -> None:
         """Make `run` finish the step under way, save, and return. Safe to call from a signal handler."""
