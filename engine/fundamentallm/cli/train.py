@@ -161,7 +161,7 @@ def _wait_until_training(session: "WorkerRun") -> None:
     session.wait(EXIT_SECONDS)
     text = f"the run did not start: {session.exit_reason}"
     if failed is not None:
-        text = f"{failed.error}; {failed.advice}" if failed.advice else failed.error
+        text = f"{failed.error}; try {failed.advice}" if failed.advice else failed.error
     raise NothingToDo(text) if session.status == 0 else UserError(text)
 
 
@@ -186,7 +186,7 @@ def _train(spec: RunSpec, report: Report, overwrite: bool) -> int:
         try:
             end = trainer.run()
         except Exception as error:
-            trainer.fail(f"{type(error).__name__}: {error}", "this is a fault of the program")
+            trainer.fail(f"{type(error).__name__}: {error}; this is a fault of the program", "")
             raise
         finally:
             complete = trainer.close()

@@ -60,6 +60,11 @@ def format_size(count: float) -> str:
     return f"{count:.0f} B"
 
 
+def format_memory(count: float) -> str:
+    """A number of bytes of memory: "845 MiB", "22.4 GiB", "1,024.0 GiB"."""
+    return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
+
+
 def format_duration(seconds: float | None) -> str:
     """A time span in at most six characters: "0:05", "59:59", "2h05m", "12d05h"."""
     if seconds is None or not math.isfinite(seconds) or seconds < 0:

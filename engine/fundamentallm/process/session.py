@@ -166,6 +166,11 @@ class WorkerRun(_Worker):
         self._watching: ConsoleLock | None = None
         self._start(main, spec)
 
+    def send(self, command: Command) -> None:
+        if self._watching is not None:
+            self._watching.renew()
+        super().send(command)
+
     def events(self, timeout: float) -> list[Event]:
         """Return what happened since the last call, in order and without gaps.
 
@@ -245,9 +250,8 @@ class AttachedRun(RunHandle):
         self._watching = ConsoleLock(folder) if stays else None
 
     def send(self, command: Command) -> None:
-        if self._watching is not None:  # watch the run that is in the folder now; an older one may have been moved
-            before, self._watching = self._watching, ConsoleLock(self.folder)
-            before.close()
+        if self._watching is not None:
+            self._watching.renew()
         send_command(self.folder, command)
 
     def events(self, timeout: float) -> list[Event]:

@@ -54,7 +54,7 @@ def main(spec: RunSpec, events: "Queue[Event]", commands: "Queue[Command | None]
         return _exit(0 if spec.auto and isinstance(error, NothingToDo) else 1)
     except Exception as error:
         traceback.print_exc()
-        emit(Failed(time=time.time(), step=0, error=_first_line(error), advice=BUG))
+        emit(Failed(time=time.time(), step=0, error=f"{_first_line(error)}; {BUG}"))
         return _exit(1)
     inbox.trainer = trainer
     with obeyed(lambda _: trainer.stop(), signal.SIGINT, signal.SIGTERM) as received:
@@ -62,7 +62,7 @@ def main(spec: RunSpec, events: "Queue[Event]", commands: "Queue[Command | None]
             end = trainer.run()
         except Exception as error:
             traceback.print_exc()
-            end = trainer.fail(_first_line(error), BUG)
+            end = trainer.fail(f"{_first_line(error)}; {BUG}", "")
         complete = trainer.close()
     failed = isinstance(end, Failed) or end.unsaved or not complete
     while inbox.open:

@@ -71,6 +71,7 @@ class RunHistory:
         self.end: Finished | Failed | None = None
         self.evaluations: list[Evaluated] = []
         self.best: Evaluated | None = None
+        self._best_saved: CheckpointSaved | None = None
         self.progress: Progress | None = None
         self.step = 0
         self.began = self.last_event = 0.0
@@ -105,7 +106,7 @@ class RunHistory:
             case CheckpointSaved() if event.path == BEST:
                 last = self.evaluations[-1] if self.evaluations else None
                 if last is not None and last.step == event.step and isfinite(last.val_loss):
-                    self.best = last
+                    self.best, self._best_saved = last, event
             case Phase():
                 self.phase = event.phase
             case Intervention():
@@ -176,6 +177,21 @@ class RunHistory:
         """
         changes = (change for change in (*self._changes, *self._to_repeat) if change.step >= step)
         return sorted(changes, key=lambda change: (change.step, change.seq))
+
+    def events(self) -> list[Event]:
+        """What a new journal needs so that it is read as this history: all but the steps before the last report."""
+        changes = self.interventions_from(0)
+        answers = [  # without one, the next refusal would seem to be that of the change
+            Answered(seq=c.seq + 1, time=c.time, step=c.step, id="", command="set", ok=True, who=c.who) for c in changes
+        ]
+        best = [self.best, self._best_saved] if self.best else []
+        kept = [*self.starts, *changes, *answers, *self.evaluations, *best, self.progress]
+        by_number = {event.seq: event for event in kept if event is not None}
+        return [by_number[seq] for seq in sorted(by_number)]
+
+    def forget_best(self) -> None:
+        """There is no best.pt any more."""
+        self.best = self._best_saved = None
 
     def left_behind(self, step: int, seq: int) -> bool:
         """Whether the run went back to before a state that was saved at `step`, after event `seq`."""

@@ -8,7 +8,7 @@ import errno
 import os
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +32,8 @@ class Journal:
         Args:
             events_written: the least number of events so far, from the run's checkpoint: its journal may be gone.
         """
-        self._file = os.open(folder / JOURNAL, os.O_RDWR | os.O_CREAT | os.O_APPEND | NO_LINK, 0o644)
+        self._path = folder / JOURNAL
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | NO_LINK, 0o644)
         self.events_written = max(events_written, _last_seq(self._file))
         self._waiting: deque[bytes] = deque()  # lines; a full disk may let many of them wait
         self._complete = True
@@ -52,6 +53,22 @@ class Journal:
             with suppress(OSError):
                 self._write()
         return stamped
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether the file was deleted since it was opened; False where it was moved."""
+        return self._file >= 0 and os.fstat(self._file).st_nlink == 0
+
+    def begin_again(self, events: Iterable[Event]) -> None:
+        """Write a new file in place of a deleted one, with these events, which have their numbers and times.
+
+        Raises:
+            OSError: that is not possible, or another file is there now.
+        """
+        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | NO_LINK, 0o644)
+        os.close(self._file)
+        self._file, self._waiting = file, deque(encode(event).encode() + b"\n" for event in events)
+        self._write()
 
     def sync(self) -> None:
         """Return when every event so far is on the disk.

@@ -51,6 +51,10 @@ class RunLock:
             os.ftruncate(self._file, len(owner))
             os.write(self._file, owner)
 
+    def is_in(self, folder: Path) -> bool:
+        """Whether the lock's file is still in the folder: otherwise another process could take the run."""
+        return self._file >= 0 and _is_at(self._file, folder / LOCK)
+
     def release(self) -> None:
         if self._file >= 0:
             with suppress(OSError):
@@ -119,10 +123,17 @@ class ConsoleLock:
     """Shows that a console watches a run, until `close` or the end of the process: a shared lock on the journal."""
 
     def __init__(self, folder: Path) -> None:
-        self._file = -1
+        self._path, self._file = folder / JOURNAL, -1
+        self.renew()
+
+    def renew(self) -> None:
+        """Watch the run that is in the folder now: its journal may have been moved, or made again."""
+        before, self._file = self._file, -1
         with suppress(OSError):
-            self._file = os.open(folder / JOURNAL, os.O_RDONLY)
+            self._file = os.open(self._path, os.O_RDONLY)
             _lock(self._file, fcntl.LOCK_SH)
+        if before >= 0:
+            os.close(before)
 
     def close(self) -> None:
         if self._file >= 0:
@@ -136,6 +147,7 @@ class ConsoleMonitor:
     def __init__(self, folder: Path) -> None:
         self._path = folder / JOURNAL
         self._had_console = False
+        self._journal = 0  # the number of its file when the pause began
 
     def begin_pause(self, from_console: bool) -> None:
         """Take note of the consoles at the beginning of a pause.
@@ -144,10 +156,19 @@ class ConsoleMonitor:
             from_console: whether a console that stays asked for the pause.
         """
         self._had_console = from_console or self._is_watched()
+        self._journal = self._file_number()
 
     def lost(self) -> bool:
-        """Whether there was a console when the pause began, and there is none now."""
-        return self._had_console and not self._is_watched()
+        """Whether there was a console when the pause began, and there is none now.
+
+        Of a journal that was made again since then, no console can have a lock yet.
+        """
+        return self._had_console and not self._is_watched() and self._journal == self._file_number()
+
+    def _file_number(self) -> int:
+        with suppress(OSError):
+            return self._path.stat().st_ino
+        return 0
 
     def _is_watched(self) -> bool:
         """Whether a console holds its lock; True also where that cannot be found out."""

@@ -25,10 +25,20 @@ KINDS = {LAST: "last", BEST: "best", FINAL: "final"}
 
 
 class CheckpointManager:
-    """Saves the state of a run into its folder. `why_unsaved` says why the last save failed; empty if it did not."""
+    """Saves the state of a run into its folder. `why_unsaved` says why the last save failed; empty if it did not.
 
-    def __init__(self, state: TrainState, spec: RunSpec, journal: Journal, emit: Callable[[Event], None]) -> None:
-        self._state, self._spec, self._folder = state, spec, spec.folder
+    `restore_folder` is called before each save; it makes the folder again if that was deleted.
+    """
+
+    def __init__(
+        self,
+        state: TrainState,
+        spec: RunSpec,
+        journal: Journal,
+        emit: Callable[[Event], None],
+        restore_folder: Callable[[], None],
+    ) -> None:
+        self._state, self._spec, self._folder, self._restore_folder = state, spec, spec.folder, restore_folder
         self._journal, self._emit = journal, emit
         self.why_unsaved = ""
         self._saved: dict[str, int] = {}  # the step of the state that each name was given to
@@ -51,8 +61,8 @@ class CheckpointManager:
         return text if kept == 1 else f"{text}; --keep-checkpoints 1 keeps only the newest epoch's"
 
     def has(self, name: str) -> bool:
-        """Whether this process saved the present state under `name`."""
-        return self._saved.get(name) == self._state.step
+        """Whether this process saved the present state under `name`, and the file is there."""
+        return self._saved.get(name) == self._state.step and (self._folder / name).is_file()
 
     @property
     def pending(self) -> list[str]:
@@ -110,6 +120,7 @@ class CheckpointManager:
         """
         step, started = self._state.step, time.monotonic()
         try:
+            self._restore_folder()
             self._journal.sync()
             self._state.counters.said = self._journal.events_written
             written, failed = save(self._state.checkpoint(), self._folder, names)
@@ -134,6 +145,12 @@ class CheckpointManager:
         with suppress(OSError):  # old checkpoints only take up room; the next save tries again
             self._remove_old()
         return not failed
+
+    def forget_deleted(self) -> None:
+        """Take note that files may have been deleted: best.pt is then written at the next evaluation."""
+        if not (self._folder / BEST).is_file():
+            self._best_loss = None
+            self._state.history.forget_best()
 
     def _loss_of_best(self) -> float | None:
         """The validation loss of best.pt: a run that resumed from an earlier state must not replace it by a worse one.

@@ -92,13 +92,14 @@ class Precision:
 def free_memory(device: torch.device) -> float:
     """Return the bytes that training may still take; infinite where the system does not say."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # which torch uses again
+        return torch.cuda.mem_get_info(device)[0] + cached
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration, ValueError):
         return math.inf
-    return min(free, free_in_cgroup(Path("/sys/fs/cgroup")))
+    return min(free, free_in_cgroup(Path("/sys/fs/cgroup")), _free_address_space())
 
 
 def free_in_cgroup(group: Path) -> float:
@@ -112,6 +113,15 @@ def free_in_cgroup(group: Path) -> float:
         return limit - used + int(stat["inactive_file"])
     except (OSError, ValueError, KeyError):  # the limit is the word "max": there is none
         return math.inf
+
+
+def _free_address_space() -> float:
+    """Return the bytes that this process may still take under its own limit (`ulimit -v`); infinite without one."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return math.inf
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    return max(0, limit - pages * os.sysconf("SC_PAGE_SIZE"))
 
 
 def memory_in_use(device: torch.device) -> int:

@@ -6,11 +6,13 @@
 """
 
 from collections.abc import Callable, Sequence
-from math import log
+from contextlib import suppress
+from math import isfinite, log
 from typing import Any
 
 from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, resolve, to_dict
 from fundamentallm.config.estimate import count_memory
+from fundamentallm.config.format import format_memory
 from fundamentallm.run.events import Evaluated
 from fundamentallm.run.history import RunHistory
 
@@ -84,23 +86,59 @@ def advise_not_finite(config: Config) -> str:
     return f"--learning-rate {config.learning_rate / 10:g}, or clip harder with --gradient-clip {clip:g}"
 
 
-def advise_out_of_memory(config: Config, vocab_size: int) -> str:
-    """Return what to try when memory runs out, with what each would need."""
-    ways: list[dict[str, Any]] = [
-        {"batch_size": config.batch_size // 2, "accumulation_steps": 2 * config.accumulation_steps},
-        {"max_seq_len": config.max_seq_len // 2, "stride": config.stride and -(-config.stride // 2)},
-        {"model_dim": config.model_dim // 2},
-    ]
-    options = []
-    for changes in ways:
-        try:
-            smaller = resolve(Layer(to_dict(config) | changes))
-        except ConfigError:  # it is as small as it can be
-            continue
-        flags = (f"{SETTINGS[name].flag} {value}" for name, value in changes.items() if value is not None)
-        options.append(f"{' '.join(flags)} ({_memory(smaller, vocab_size)})")
-    need = f"this run needs {_memory(config, vocab_size)}"
-    return f"{need}; less: {', '.join(options)}" if options else f"a machine with more memory: {need}"
+def advise_out_of_memory(config: Config, vocab_size: int, free: float) -> str:
+    """Return what to try when memory runs out: what fits into `free` bytes, and what each would need.
+
+    A new run, as none of this can change on resume: a smaller batch, a shorter context or a narrower model, each halved
+    until it fits, or all of them where one alone does not do.
+    """
+    ways = (_halve_batch, _halve_context, _halve_model)
+    shrunk = [_shrink(config, (way,), vocab_size, free) for way in ways]
+    fitting = [smaller for smaller in shrunk if smaller is not None]
+    if not fitting and (smaller := _shrink(config, ways, vocab_size, free)) is not None:
+        fitting = [smaller]
+    needs = f"this run needs about {format_memory(count_memory(config, vocab_size))}"
+    needs += f", and {format_memory(free)} are free" if isfinite(free) else ""
+    if not fitting:
+        return f"a machine with more memory: {needs}; no smaller batch, context or model fits"
+    return f"a new run with {' or '.join(_flags(config, smaller, vocab_size) for smaller in fitting)}; {needs}"
+
+
+def _shrink(
+    config: Config, ways: Sequence[Callable[[Config], dict[str, Any]]], vocab_size: int, free: float
+) -> Config | None:
+    """Halve a configuration in these ways, as often as it takes to fit into `free` bytes; None where it cannot."""
+    while True:
+        smaller = config
+        for way in ways:
+            with suppress(ConfigError):  # it is as small as it can be
+                smaller = resolve(Layer(to_dict(smaller) | way(smaller)))
+        if smaller == config:
+            return None
+        if count_memory(smaller, vocab_size) <= free:
+            return smaller
+        config = smaller
+
+
+def _halve_batch(config: Config) -> dict[str, Any]:
+    rows = config.batch_size // 2  # more of them make up a step
+    return {"batch_size": rows, "accumulation_steps": -(-config.effective_batch // max(1, rows))}
+
+
+def _halve_context(config: Config) -> dict[str, Any]:
+    return {"max_seq_len": config.max_seq_len // 2, "stride": config.stride and max(1, config.stride // 2)}
+
+
+def _halve_model(config: Config) -> dict[str, Any]:
+    return {"model_dim": config.model_dim // 2, "ff_dim": config.ff_dim and max(1, config.ff_dim // 2)}
+
+
+def _flags(config: Config, smaller: Config, vocab_size: int) -> str:
+    """What makes a configuration the smaller one, and what that needs."""
+    order = ("batch_size", "accumulation_steps", "max_seq_len", "stride", "model_dim", "ff_dim")
+    changed = [name for name in order if getattr(smaller, name) != getattr(config, name)]
+    flags = " ".join(f"{SETTINGS[name].flag} {getattr(smaller, name)}" for name in changed)
+    return f"{flags} (about {format_memory(count_memory(smaller, vocab_size))})"
 
 
 def _best(epochs: Sequence[Evaluated]) -> Evaluated:
@@ -144,8 +182,3 @@ def _describe_flat(_: RunHistory, epochs: Sequence[Evaluated], config: Config, v
         f"{log(vocab_size):.3f}); try --learning-rate {new_rate:.1g}, or a larger model "
         f"(--model-dim {config.model_dim * 2})"
     )
-
-
-def _memory(config: Config, vocab_size: int) -> str:
-    need = count_memory(config, vocab_size)
-    return f"about {need / 2**30:.2g} GiB" if need >= 2**30 else f"about {need / 2**20:.0f} MiB"

@@ -27,7 +27,14 @@ from fundamentallm.run.folder import check_log_dir
 from fundamentallm.run.history import RunHistory, read_history
 from fundamentallm.run.spec import RunSpec, stay_inside
 from fundamentallm.train.checkpoint import Checkpoint, Counters, latest_valid_checkpoint, load
-from fundamentallm.train.device import Precision, choose_device, free_memory, hardware, is_out_of_memory
+from fundamentallm.train.device import (
+    Precision,
+    choose_device,
+    free_memory,
+    hardware,
+    is_out_of_memory,
+    memory_in_use,
+)
 from fundamentallm.train.health import advise_out_of_memory
 from fundamentallm.train.metrics import StepMetrics
 from fundamentallm.train.optimizer import Optimizer
@@ -64,6 +71,7 @@ class TrainState:
     # how it is computed
     device: torch.device
     precision: Precision
+    memory_before: int = 0  # bytes that this process held before it built the state
     compiled: bool = False
 
     # what happened before
@@ -74,6 +82,11 @@ class TrainState:
     def step(self) -> int:
         """How many optimizer steps are done."""
         return self.counters.step
+
+    @property
+    def available_memory(self) -> float:
+        """The bytes that this run may take, those that it holds included; infinite where the system does not say."""
+        return free_memory(self.device) + memory_in_use(self.device) - self.memory_before
 
     @property
     def total_steps(self) -> int:
@@ -194,6 +207,7 @@ def build_state(spec: RunSpec) -> TrainState:
 
     # The text, and what the run will need.
     device = choose_device(config.device)
+    memory_before = memory_in_use(device)
     if config.tensorboard:
         check_log_dir(config, spec.folder)
     documents = read_texts(config.data)
@@ -213,14 +227,14 @@ def build_state(spec: RunSpec) -> TrainState:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise UserError(f"out of memory: {advise_out_of_memory(config, len(tokenizer))}") from None
+        free = free_memory(device) + memory_in_use(device) - memory_before
+        raise UserError(f"out of memory; try {advise_out_of_memory(config, len(tokenizer), free)}") from None
     precision = Precision(device, config.mixed_precision)
-    state = TrainState(config, Counters(), tokenizer, corpus, model, optimizer, device, precision)
+    state = TrainState(config, Counters(), tokenizer, corpus, model, optimizer, device, precision, memory_before)
     state.compiled = config.compile == "always"  # auto does not: nobody has measured where it pays
     state.history, state.origin = history, origin
-    if size.memory > (free := free_memory(device)):
-        advice = advise_out_of_memory(config, len(tokenizer))
-        origin.warnings.append(f"memory may run out, {free / 2**30:.1f} GiB are free: {advice}")
+    if size.memory > (free := state.available_memory):
+        origin.warnings.append(f"memory may run out; try {advise_out_of_memory(config, len(tokenizer), free)}")
 
     # The checkpoint's weights and counters.
     if saved is not None and source is not None:

@@ -64,7 +64,7 @@ class Trainer:
                 raise UserError(f"{spec.folder}: another process wrote it during start-up; run the command again")
             self.control = Control(self, spec.folder, read_commands)  # from here on commands reach the run
             self.journal = Journal(spec.folder, self.state.counters.said if spec.continues else 0)
-            self.checkpoints = CheckpointManager(self.state, spec, self.journal, self.emit)
+            self.checkpoints = CheckpointManager(self.state, spec, self.journal, self.emit, self.restore_folder)
             self.metrics = Metrics(self.state.device)
             self._take_step = TrainStep(self.state)
             self._seconds_before = self.state.counters.seconds
@@ -102,7 +102,9 @@ class Trainer:
             if not is_out_of_memory(error):
                 raise
             self._take_step.discard_gradients()
-            return self.fail("out of memory", advise_out_of_memory(self.state.config, len(self.state.tokenizer)))
+            state = self.state
+            free = state.available_memory
+            return self.fail("out of memory", advise_out_of_memory(state.config, len(state.tokenizer), free))
 
     def stop(self) -> None:
         """Make `run` finish the step under way, save, and return. Safe to call from a signal handler."""
@@ -214,6 +216,30 @@ class Trainer:
         with self.phase("saving", recurring=recurring):
             return self.checkpoints.save(names)
 
+    def restore_folder(self) -> None:
+        """Make the run's folder again if it was deleted while the run trains, with what is in memory.
+
+        Raises:
+            OSError: it cannot be made, or holds another run.
+        """
+        folder, state = self.spec.folder, self.state
+        if not self.journal.is_deleted:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        if not self._lock.is_in(folder):
+            self._lock.release()
+            try:
+                check_folder(folder, may_hold_run=False)
+                self._lock = RunLock(folder)
+            except UserError as error:
+                raise OSError(str(error)) from None
+        self.checkpoints.forget_deleted()
+        self.journal.begin_again(state.history.events())
+        write_atomic(folder / CONFIG, to_yaml(state.config))
+        write_atomic(folder / TOKENIZER, state.tokenizer.to_json())
+        lost = f"earlier checkpoints and the losses before step {state.step} are gone"
+        self._notice(f"{folder} was deleted and is made again: {lost}", "warning")
+
     def _finish(self, reason: str) -> events.Finished:
         """Save what is not saved yet and emit how the run ended: "completed", "patience" or "stopped"."""
         state, counters, folder = self.state, self.state.counters, self.spec.folder
@@ -224,6 +250,10 @@ class Trainer:
         if reason == "patience":
             self._notice(f"stopped early: no improvement in {counters.epochs_without_gain} epochs")
         counters.seconds = self._seconds_before + self.metrics.seconds
+        try:
+            self.restore_folder()
+        except OSError as error:
+            unsaved = unsaved or str(error)
         best = state.history.best
         path = next((name for name in (BEST, LAST) if (folder / name).is_file()), None)
         finished = events.Finished(

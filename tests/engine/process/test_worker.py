@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pytest
@@ -312,3 +314,24 @@ def test_a_checkpoint_that_cannot_be_sampled_says_why(tmp_path: Path) -> None:
     assert str(path) in sampler.until_type(events.Failed).error
     assert sampler.run.wait(PATIENCE) and sampler.run.status == 1
     assert os.listdir(tmp_path) == ["best.pt"]
+
+
+def test_a_console_still_pauses_a_run_whose_folder_was_deleted_and_made_again(
+    start: Callable[..., Watch], folder: Path
+) -> None:
+    watch = start(epochs=LONG)
+    watch.next_step()
+    shutil.rmtree(folder)
+    assert watch.answer(Save()).ok and not is_free(folder)
+    for pauses in (1, 2):
+        assert watch.answer(Pause(stays=True)).ok
+        watch.until(lambda event: isinstance(event, events.Phase) and event.phase == "paused")
+        if pauses == 2:  # the journal that the console watches goes during the pause
+            shutil.rmtree(folder)
+            assert watch.answer(Save()).ok
+        sleep(0.5)  # ten looks whether the console is still there
+        assert watch.answer(Resume()).ok
+        watch.next_step()
+    assert not [event for event in watch.of(events.Phase) if event.phase == "stopping"]
+    assert watch.answer(Stop()).ok
+    assert watch.until_type(events.Finished).unsaved == "" and seqs(watch.received) == sorted(seqs(watch.received))

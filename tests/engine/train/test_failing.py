@@ -71,7 +71,7 @@ def test_running_out_of_memory_fails_with_advice(train: Train, small: Small, mon
     backward_raises(monkeypatch, RuntimeError(text), at=5)
     ran = train(small())
     assert len(ran.of(events.Failed)) == 1 and ran.result.error == "out of memory"
-    assert "--batch-size 4 --accumulation-steps 2 (" in ran.result.advice
+    assert "a new run with --batch-size 4 --accumulation-steps 2 (" in ran.result.advice
     assert not [event for event in ran.of(events.Notice) if event.level == "warning"]
     assert load(ran.folder / "last.pt").progress().step == 5
 

@@ -1,0 +1,99 @@
+"""The folder of a run is deleted while it trains: the next save makes it again."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fundamentallm.run import events
+from fundamentallm.run.commands import Command, Save, Set, Stop
+from fundamentallm.run.history import read_history, summarize
+from fundamentallm.run.journal import read_journal
+from fundamentallm.run.locks import is_held
+from fundamentallm.train.checkpoint import load
+from fundamentallm.train.trainer import Trainer
+from tests.conftest import file_contents
+from tests.engine.seen import EPOCH, files, notices
+from tests.engine.train.conftest import Equal, Small, Train
+
+AT = EPOCH + 4
+
+
+def deleting(
+    delete: Callable[[Path], Any], then: dict[int, list[Command]] | None = None, at: int = AT
+) -> Callable[[Trainer], list[Command]]:
+    """A script that calls `delete` with the run's folder after step `at`, and sends commands after other steps."""
+    pending = dict(then or {})
+
+    def script(run: Trainer) -> list[Command]:
+        if run.state.step == at and is_held(run.spec.folder):
+            delete(run.spec.folder)
+        return pending.pop(run.state.step, [])
+
+    return script
+
+
+def empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+
+
+@pytest.mark.parametrize("delete", [shutil.rmtree, empty], ids=["the folder", "all files in it"])
+def test_the_next_save_makes_the_folder_again_and_says_so(
+    train: Train, small: Small, delete: Callable[[Path], Any]
+) -> None:
+    held: list[bool] = []
+    script = deleting(delete)
+
+    def note(run: Trainer) -> list[Command]:
+        if run.state.step == 2 * EPOCH + 1:
+            held.append(is_held(run.spec.folder))
+        return script(run)
+
+    ran = train(small(epochs=3), script=note)
+    assert ran.result.reason == "completed" and ran.result.unsaved == "" and held == [True]
+    lost = f"earlier checkpoints and the losses before step {2 * EPOCH} are gone"
+    assert notices(ran)[-1] == f"{ran.folder} was deleted and is made again: {lost}"
+    assert {"config.yaml", "journal.jsonl", "lock", "tokenizer.json", "last.pt", "final_model.pt"} <= files(ran.folder)
+    assert load(ran.folder / "final_model.pt").progress().step == 3 * EPOCH
+    history = read_history(ran.folder)
+    assert history.completed and history.steps[-1] == 3 * EPOCH
+    assert [event.step for event in history.evaluations] == [EPOCH, 2 * EPOCH, 3 * EPOCH]
+    assert [event.seq for event in read_journal(ran.folder)] == sorted({e.seq for e in read_journal(ran.folder)})
+    best = summarize(ran.folder).best
+    assert (best.val_loss if best else None) == ran.result.best_val_loss
+    assert (ran.folder / "best.pt").exists() == (best is not None)
+
+
+def test_a_run_whose_folder_was_made_again_resumes_to_the_same_bits_with_what_users_changed(
+    train: Train, small: Small, equal: Equal
+) -> None:
+    config = small(epochs=3, dropout=0.2)
+    commands: dict[int, list[Command]] = {6: [Set(setting="learning_rate", value=0.01)]}
+    reference = train(config, "reference", commands)
+    # a refused command after the deletion: it must not seem to refuse the change that came before it
+    later: dict[int, list[Command]] = {AT + 1: [Save(), Set(setting="model_dim", value=8)], 2 * EPOCH + 3: [Stop()]}
+    folder = train(config, script=deleting(shutil.rmtree, commands | later)).folder
+    assert summarize(folder).config["learning_rate"] == 0.01
+    resumed = train(config, auto=True)
+    assert resumed.said[0].step == 2 * EPOCH + 3 and equal(resumed.weights, reference.weights)
+
+
+def test_a_folder_that_is_deleted_at_the_very_end_is_made_again(train: Train, small: Small) -> None:
+    ran = train(small(), script=deleting(shutil.rmtree, at=2 * EPOCH))
+    assert ran.result.reason == "completed" and ran.result.unsaved == ""
+    assert summarize(ran.folder).state == "finished" and {"last.pt", "final_model.pt"} <= files(ran.folder)
+
+
+def test_another_run_that_took_the_place_is_left_alone(train: Train, small: Small, tmp_path: Path) -> None:
+    other = train(small(epochs=1), "other").folder
+
+    def replace(folder: Path) -> None:
+        shutil.rmtree(folder)
+        shutil.copytree(other, folder)
+
+    ran = train(small(), script=deleting(replace))
+    assert file_contents(ran.folder) == file_contents(other)
+    assert isinstance(ran.result, events.Finished) and "holds a run already" in ran.result.unsaved
