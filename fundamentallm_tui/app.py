@@ -62,8 +62,8 @@ class Console(App[int]):
         super().__init__()
         self.animation_level = "none"
         self.register_theme(CALM)
-        theme, self._theme_problem = load_theme()
-        self.theme = theme if theme in self.available_themes else CALM.name
+        theme, self._theme_problem = load_theme(self.available_themes)
+        self.theme = theme or CALM.name
         self._options = options
         self.error: Exception | None = None  # the fault of the program that ended the console
         self.left: Path | None = None  # the run that continues after the console has quit

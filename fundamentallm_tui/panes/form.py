@@ -17,7 +17,8 @@ from textual.widgets import Static
 from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, resolve, to_dict, unknown
 from fundamentallm.config.estimate import estimate_size
 from fundamentallm.config.files import load_preset, preset_layer, preset_names
-from fundamentallm.config.format import format_parameters, format_value
+from fundamentallm.config.format import format_estimate, format_parameters, format_value
+from fundamentallm.config.speed import estimate_seconds
 from fundamentallm.data.text import expand, find_data, read_texts
 from fundamentallm.errors import UserError
 from fundamentallm_tui.format import clean
@@ -50,6 +51,7 @@ class Form(Vertical):
         self.problems: dict[str, str] = {}
         self.preset = options.preset
         self.total_steps = 0  # 0: not known yet
+        self._duration = ""  # of the training, in words
         self.fields = Fields(_rows(self.preset.name if self.preset else "", config), id="fields")
         for name in options.flags.values:
             self.fields.cells[name].marked = True
@@ -134,7 +136,9 @@ class Form(Vertical):
         if cell.name == PRESET or cell.disabled:
             return
         cell.marked = False
-        self._show_unmarked({cell.name, "stride"} if cell.name == "data" else {cell.name})
+        self._show_unmarked({cell.name})
+        if cell.name == "data":
+            self._show_unmarked({"stride"})
         self._check()
 
     def _show_unmarked(self, names: set[str]) -> None:
@@ -205,24 +209,26 @@ class Form(Vertical):
         time.sleep(TYPING_PAUSE)
         if number != self._measurement:
             return
-        problem, size, steps = "", "", 0
+        problem, size, steps, duration = "", "", 0, ""
         try:
             if not data:
                 raise UserError("no data: name a text file to learn from")
             lengths, vocab_size = measure(data)
             if config is not None:
                 estimate = estimate_size(config, lengths, vocab_size)
-                steps = estimate.total_steps
+                steps, duration = estimate.total_steps, format_estimate(estimate_seconds(config, estimate))
                 size = f"{format_parameters(estimate.parameters)} params · {steps} steps · {sum(lengths):,} chars"
         except UserError as error:
             problem = str(error)
-        self.app.call_from_thread(self._show_size, number, size, steps, problem)
+        self.app.call_from_thread(self._show_size, number, size, steps, duration, problem)
 
-    def _show_size(self, number: int, size: str, steps: int, problem: str) -> None:
+    def _show_size(self, number: int, size: str, steps: int, duration: str, problem: str) -> None:
         if number != self._measurement:
             return
         self.border_subtitle = Content.styled(size, "$text-accent")
-        self.total_steps = steps
+        self.total_steps, self._duration = steps, duration
+        if self.fields.current.name == PRESET or not self.fields.has_focus:
+            self._show_hint("")
         before, self._text_problem = self._text_problem, {field_of(problem): problem} if problem else {}
         if self._text_problem != before:
             self._show_all_problems()
@@ -244,10 +250,10 @@ class Form(Vertical):
             hint = " ".join([row.help, *(f"{label}{note}." for label, note in notes.items() if note)])
             text = Content.assemble((name, "bold $text-accent"), " ", hint)
         elif self.preset:
-            about, expected = self.preset.description, self.preset.expected_time
-            if expected:
-                about = f"{about} {expected[0].upper()}{expected[1:]}.".strip()
-            text = Content.assemble((clean(self.preset.name), "bold"), " ", (clean(about), FAINT))
+            about = clean(self.preset.description)
+            if self._duration:
+                about = f"{about} As the form has it: {self._duration} on this machine.".strip()
+            text = Content.assemble((clean(self.preset.name), "bold"), " ", (about, FAINT))
         self.query_one("#hint", Static).update(text)
 
 

@@ -32,7 +32,7 @@ LABELS = {"max_tokens": "tokens", "temperature": "T", "top_k": "top-k", "top_p":
 
 
 class Prompt(TextArea):
-    """Lines for the model to continue. Enter submits them; up and down recall earlier ones beyond the first and last."""
+    """Lines for the model to continue. Enter submits; up from the first line and down from the last recall others."""
 
     BINDINGS = [
         Binding("enter", "submit", "Sample", show=False, priority=True),

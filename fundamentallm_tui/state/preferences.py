@@ -1,5 +1,6 @@
 """What the console remembers from one session to the next: the theme."""
 
+from collections.abc import Container
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,18 +16,24 @@ def preferences_file() -> Path:
     return user_config_path("fundamentallm") / "console.yaml"
 
 
-def load_theme() -> tuple[str, str]:
-    """Return the name of the theme that was chosen last, and what is wrong with the file; each may be empty."""
+def load_theme(known: Container[str]) -> tuple[str, str]:
+    """Return the name of the theme that was chosen last, and what is wrong with the file; each may be empty.
+
+    Args:
+        known: the themes that there are.
+    """
     path = preferences_file()
     try:
         with open_regular_file(path) as file:
-            content = yaml.safe_load(file.read(MAX_CONFIG_BYTES).decode())
-        return str(content["theme"]), ""
+            theme = yaml.safe_load(file.read(MAX_CONFIG_BYTES).decode())["theme"]
+        if theme in known:
+            return theme, ""
+        why = "there is no such theme"
     except FileNotFoundError:
         return "", ""
     except Exception as error:  # PyYAML raises many kinds; whatever is wrong, the console opens
-        why = error.strerror if isinstance(error, OSError) else "it is damaged"
-        return "", f"{path} is not used: {why}. Choosing a theme (ctrl+p) writes it anew."
+        why = (error.strerror or "unreadable") if isinstance(error, OSError) else "it is damaged"
+    return "", f"{path} is not used: {why}. Choosing a theme (ctrl+p) writes it anew."
 
 
 def save_theme(name: str) -> None:

@@ -61,16 +61,21 @@ class Sampler:
         self._store.sample_failed(f"the process that wrote this is gone: {reason}")
 
     def close(self) -> None:
-        """End the checkpoint's process."""
-        if self.reader is not None:
-            self.reader.close()
-            self.reader = None
+        """End the checkpoint's process, and the sample that it writes."""
+        if self._store.sample.file:
+            self._store.sample.done = True
+        self._close_reader()
 
     def _load(self, file: Path) -> None:
         wanted = file, file.stat().st_mtime_ns
         if self.reader is None or not self.reader.alive or wanted != self._loaded:
-            self.close()
+            self._close_reader()
             self._loaded, self.reader = wanted, RunReader(self._start(file), self._post)
+
+    def _close_reader(self) -> None:
+        if self.reader is not None:
+            self.reader.close()
+            self.reader = None
 
     def _send_to(self, file: str, command: Command) -> None:
         if not file:

@@ -4,8 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
+from textual.widgets import Static
 
+from fundamentallm.config.config import Config
 from fundamentallm_tui.panes.fields import Cell, Fields, Row
+from tests.tui.others import screen_text
 
 
 @pytest.fixture
@@ -81,3 +85,72 @@ def test_ctrl_k_leaves_a_choice_alone() -> None:
     fields = Fields([Row([Cell("a", "a", "x", ("x", "y"))])], id="f")
     fields.action_cut()
     assert fields.cells["a"].value == "x"
+
+
+def values(seen: Any, *names: str) -> tuple[str, ...]:
+    return tuple(seen.main.form.fields.cells[name].value for name in names)
+
+
+async def test_another_preset_leaves_what_was_typed_and_ctrl_r_takes_it_back(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        form = seen.main.form
+        form.fields.enter("epochs")
+        await seen.pilot.press("7")
+        assert {cell.name for cell in form.fields.cells.values() if cell.marked} == {"data", "epochs"}
+        assert "epochs       *7" in screen_text(seen.app) and f"data         *{workshop.text}"[:40] in screen_text(
+            seen.app
+        )
+        await choose(seen, "medium")
+        assert values(seen, "epochs", "data", "model_dim") == ("7", str(workshop.text), "256")
+        form.fields.enter("epochs")
+        await seen.pilot.press("ctrl+r")
+        assert values(seen, "epochs") == ("30",) and not form.fields.cells["epochs"].marked
+        form.fields.enter("seed")
+        await seen.pilot.press("5", "ctrl+r")
+        assert values(seen, "seed") == (str(Config().seed),), "the preset does not name it"
+
+
+async def test_a_preset_s_stride_holds_for_its_own_text_only(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        assert seen.main.form.config.stride is None
+        seen.main.form.fields.enter("data")
+        await seen.pilot.press("ctrl+r")
+        assert values(seen, "data", "stride") == ("data/samples/sample_data.txt", "32")
+        await seen.pilot.press("ctrl+u", *"x.txt")
+        assert seen.main.form.config.stride is None
+        seen.main.form.fields.enter("stride")
+        await seen.pilot.press(*"16")
+        seen.main.form.fields.enter("data")
+        await seen.pilot.press("ctrl+r")
+        assert values(seen, "stride") == ("16",), "the user's own stays"
+
+
+async def test_a_run_keeps_its_preset_s_name_with_another_text(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        run = await seen.started()
+        assert (run.job.preset, run.job.folder.name) == ("tiny", "text-1")
+        assert seen.status.startswith(" tiny ")
+
+
+async def test_the_time_is_what_this_machine_takes_for_what_the_form_says(
+    workshop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fundamentallm_tui.panes.form.estimate_seconds", lambda config, size: 60.0 * config.epochs)
+    async with workshop.console() as seen:
+        await seen.until(lambda: "about 5 minutes on this machine" in hint(seen))
+        seen.main.form.fields.enter("epochs")
+        await seen.pilot.press(*"30", "escape")
+        await seen.until(lambda: "about 30 minutes on this machine" in hint(seen))
+
+
+def hint(seen: Any) -> str:
+    return str(seen.main.form.query_one("#hint", Static).render())
+
+
+async def test_a_wide_value_keeps_its_cursor_in_its_field(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        seen.main.form.fields.enter("project")
+        await seen.pilot.press(*"雪が降る夜の物語")
+        lines = screen_text(seen.app).splitlines()
+        assert all(cell_len(line) == 120 for line in lines)
+        assert any("語" in line for line in lines), "the end, where the cursor is"

@@ -36,7 +36,7 @@ async def test_the_library_lists_live_runs_first_with_state_steps_best_and_curve
             )
             states = {row.split()[0]: row.split()[1] for row in rows}
             assert states == {"runs/far": "training", "runs/lost": "interrupted", "runs/done": "finished"}
-            assert lines[-1].rstrip().endswith("escape close")
+            assert lines[-1].rstrip().endswith("esc close")
             await seen.pilot.press("escape")
             assert seen.app.screen is seen.main
 
