@@ -3,7 +3,7 @@
 import time
 from dataclasses import replace
 
-from fundamentallm.config.estimate import estimate
+from fundamentallm.config.estimate import estimate_size
 from fundamentallm.data.corpus import Corpus
 from fundamentallm.data.text import read_texts
 from fundamentallm.run.folder import check_folder
@@ -24,7 +24,8 @@ def preview(spec: RunSpec, *, overwrite: bool) -> str:
     check_folder(spec.folder, may_hold_run=overwrite or spec.continues)
     state = build_state(spec)
     config = state.config
-    size = estimate(config, read_texts(config.data))
+    lengths = [len(text) for text in read_texts(config.data)]
+    size = estimate_size(config, lengths, len(state.tokenizer))
     left = state.total_steps - state.counters.step
     seconds = seconds_per_step(spec) * left
     text = f"{size.train_tokens:,} training and {size.val_tokens:,} validation characters, {size.vocab_size} different"

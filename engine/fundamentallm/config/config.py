@@ -198,6 +198,7 @@ class Config:
 
 
 SETTINGS = table(Config)
+SHAPE = ("model_dim", "num_layers", "num_heads", "ff_dim")  # what the shapes of all weights but the embedding follow
 
 
 @dataclass(frozen=True)
@@ -314,6 +315,28 @@ def changed_when_resuming(saved: Config, flags: Mapping[str, Any]) -> Config:
     if refused:
         raise ConfigError(refused)
     return replace(config, data=config.data or saved.data)
+
+
+def shaped_like(saved: Config, config: Config, flags: Mapping[str, Any]) -> Config:
+    """Give a configuration the shape of a saved model, and its context length unless a flag names another.
+
+    Raises:
+        ConfigError: a flag is wrong, or names another shape.
+    """
+    problems = []
+    for name in (name for name in SHAPE if name in flags):
+        try:
+            asked = replace(saved, **{name: SETTINGS[name].parse(flags[name])})
+        except UserError as error:
+            problems.append(Problem(SETTINGS[name].flag, str(error)))
+            continue
+        if any(getattr(asked, each) != getattr(saved, each) for each in (*SHAPE[:3], "ff_width")):
+            value = saved.ff_width if name == "ff_dim" else getattr(saved, name)
+            problems.append(Problem(SETTINGS[name].flag, f"the model of --init-from has {value}; leave it out"))
+    if problems:
+        raise ConfigError(problems)
+    taken = SHAPE if "max_seq_len" in flags else (*SHAPE, "max_seq_len")
+    return resolve(Layer({**to_dict(config), **{name: getattr(saved, name) for name in taken}}))
 
 
 def _differs(row: Setting, raw: Any, saved: Any) -> bool:

@@ -26,11 +26,14 @@ def prepare_folder(spec: RunSpec, *, overwrite: bool = False) -> Path | None:
         raise UserError(f"{spec.folder}: is being written by {holder(spec.folder) or 'another process'}")
     check_folder(spec.folder, may_hold_run=overwrite or spec.continues)
     if spec.resume_from is None:
-        estimate(spec.config, read_texts(spec.config.data))
-    elif not spec.resume_from.is_file():
-        raise UserError(f"--resume-from {spec.resume_from}: no such checkpoint")
-    elif overwrite and spec.folder.resolve() in spec.resume_from.resolve().parents:
-        raise UserError(f"--overwrite: would move {spec.resume_from} aside, which the run resumes from; leave it out")
+        documents = read_texts(spec.config.data)
+        if spec.init_from is None:  # otherwise the checkpoint has the length of a window, and it is not read here
+            estimate(spec.config, documents)
+    for flag, source in (("--resume-from", spec.resume_from), ("--init-from", spec.init_from)):
+        if source is not None and not source.is_file():
+            raise UserError(f"{flag} {source}: no such checkpoint")
+        if source is not None and overwrite and spec.folder.resolve() in source.resolve().parents:
+            raise UserError(f"--overwrite: would move {source} aside, which {flag} names; leave it out")
     aside = move_aside(spec.folder) if overwrite else None
     try:
         spec.folder.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,9 @@ class RunSpec:
     With `resume_from` the checkpoint's configuration replaces `config`, and `changes` are the settings that the user
     typed on top of it. An `auto` run resumes from the latest valid checkpoint in its folder and repeats the live
     changes after it; where there is no checkpoint it starts from `config`.
+
+    With `init_from` a new run starts from `config` with the weights of a checkpoint, whose shape replaces that of
+    `config`; `changes` are the flags that the user typed, which must not contradict it.
     """
 
     config: Config
@@ -23,6 +26,7 @@ class RunSpec:
     resume_from: Path | None = None
     changes: dict[str, Any] = field(default_factory=dict)
     auto: bool = False
+    init_from: Path | None = None
     preset: str = ""  # the name of the preset that `config` comes from, to be shown
 
     @property
