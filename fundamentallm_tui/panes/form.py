@@ -14,11 +14,12 @@ from textual.message import Message
 from textual.widgets import Static
 
 from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, resolve, to_dict
-from fundamentallm.config.estimate import estimate_size
+from fundamentallm.config.estimate import TextSize, estimate_size, measure_texts
 from fundamentallm.config.files import load_preset, preset_names
 from fundamentallm.config.format import format_parameters, format_value
-from fundamentallm.data.text import expand, find_data, read_texts
+from fundamentallm.data.text import find_data, read_texts, select
 from fundamentallm.errors import UserError
+from fundamentallm.run.folder import STDIN
 from fundamentallm_tui.format import clean
 from fundamentallm_tui.panes.fields import Cell, Fields, Row
 from fundamentallm_tui.state.launch import Options, messages_by_setting
@@ -157,11 +158,11 @@ class Form(Vertical):
         try:
             if not data:
                 raise UserError("no data: name a text file to learn from")
-            lengths, vocab_size = measure(data)
+            text = measure(data, config.include if config is not None else ())
             if config is not None:
-                estimate = estimate_size(config, lengths, vocab_size)
+                estimate, characters = estimate_size(config, text), sum(text.lengths)
                 steps = estimate.total_steps
-                size = f"{format_parameters(estimate.parameters)} params · {steps} steps · {sum(lengths):,} chars"
+                size = f"{format_parameters(estimate.parameters)} params · {steps} steps · {characters:,} chars"
         except UserError as error:
             problem = str(error)
         self.app.call_from_thread(self._show_size, number, size, steps, problem)
@@ -222,20 +223,19 @@ def _rows(preset: str, config: Config) -> list[Row]:
     return rows
 
 
-def measure(paths: tuple[str, ...]) -> tuple[tuple[int, ...], int]:
-    """Return the length of each text in characters, and the size of their vocabulary.
+def measure(paths: tuple[str, ...], include: tuple[str, ...]) -> TextSize:
+    """Measure the texts that `paths` stand for.
 
     Raises:
         UserError: a file cannot be read, or is no text.
     """
-    files = [os.stat(find_data(path)) for path in expand(paths)]
-    return _measure(paths, tuple((file.st_mtime_ns, file.st_size) for file in files))
+    files = [os.stat(find_data(path)) for path in select(paths, include).files if path != STDIN]
+    return _measure(paths, include, tuple((file.st_mtime_ns, file.st_size) for file in files))
 
 
 @lru_cache(maxsize=1)
-def _measure(paths: tuple[str, ...], _versions: tuple[tuple[int, int], ...]) -> tuple[tuple[int, ...], int]:
-    documents = read_texts(paths)
-    return tuple(map(len, documents)), len(set().union(*documents))
+def _measure(paths: tuple[str, ...], include: tuple[str, ...], _versions: tuple[tuple[int, int], ...]) -> TextSize:
+    return measure_texts(read_texts(paths, include))
 
 
 def field_of(problem: str) -> str:

@@ -20,12 +20,12 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widgets import Input, Static
 
-from fundamentallm.config.format import format_loss, format_parameters, format_time, format_value
+from fundamentallm.config.format import format_loss, format_parameters, format_time, format_value, wrap
 from fundamentallm.errors import UserError
 from fundamentallm.run.folder import delete_run
 from fundamentallm.run.history import LIVE_STATES, RunSummary, changed_from_defaults
 from fundamentallm_tui import keys
-from fundamentallm_tui.format import clean, fit, truncate, wrap
+from fundamentallm_tui.format import clean, fit, truncate
 from fundamentallm_tui.panes.bars import Footer
 from fundamentallm_tui.screens.compare import comparison
 from fundamentallm_tui.screens.dialogs import TextDialog, delete_question

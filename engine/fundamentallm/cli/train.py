@@ -25,11 +25,11 @@ from fundamentallm.config.config import SETTINGS, SHAPE, Config, Layer, flags_la
 from fundamentallm.config.files import load_config
 from fundamentallm.errors import NothingToDo, UserError
 from fundamentallm.paths import quoted_path, user_path
-from fundamentallm.process.prepare import prepared_folder
+from fundamentallm.process.prepare import keep_standard_input, prepared_folder
 from fundamentallm.process.signals import obeyed
 from fundamentallm.run.events import JOURNAL, Event, Failed, Phase
 from fundamentallm.run.folder import BEST, CONFIG, LAST, choose_folder
-from fundamentallm.run.spec import RunSpec, changed_flags, overridden, stay_inside
+from fundamentallm.run.spec import RunSpec, changed_flags, find_input, overridden, stay_inside
 
 if TYPE_CHECKING:
     from fundamentallm.process.session import WorkerRun
@@ -70,7 +70,9 @@ def command(
     as_json: bool,
     **values: Any,
 ) -> int:
-    """Train a model on the text file DATA, which a preset or a configuration file may name instead.
+    """Train a model on DATA, which a preset or a configuration file may name instead.
+
+    DATA are text files, folders (the .txt and .md files directly in them), or - for standard input.
 
     Flags win over --config, --config over --preset. Ctrl+C finishes the step, saves and exits.
     """
@@ -122,6 +124,7 @@ def _described_spec(layers: list[Layer], flags: dict[str, Any], auto: bool, pres
     if not config.data:
         raise UserError("DATA: name a text file to learn from, or use --preset or --config")
     folder = choose_folder(config, preset)
+    config = find_input(config, folder)
     if auto and described and (others := overridden(folder, config, flags)):
         complain(f"{folder} keeps its own {', '.join(others)}, whatever --preset or --config say")
     if any(folder.glob("*.pt")):  # the trainer says the same of the checkpoint's settings
@@ -153,6 +156,7 @@ def _start(spec: RunSpec, overwrite: bool) -> int:
 
     start_resource_tracker()
     with prepared_folder(spec, overwrite, complain) as aside:
+        spec = keep_standard_input(spec)
         session = WorkerRun(spec, prepared=True)
         try:
             _wait_until_training(session)
@@ -200,6 +204,7 @@ def _train(spec: RunSpec, report: Report, overwrite: bool) -> int:
     with obeyed(_exit, signal.SIGTERM, signal.SIGHUP), prepared_folder(spec, overwrite, complain) as aside:
         from fundamentallm.train.trainer import Trainer
 
+        spec = keep_standard_input(spec)
         trainer = Trainer(spec, report.on_event, lambda: ())
     if aside:
         report.show(f"the old run is in {aside} now")

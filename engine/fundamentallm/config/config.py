@@ -22,8 +22,12 @@ class Config:
     """A complete configuration. Immutable: `dataclasses.replace` makes a changed one."""
 
     data: tuple[str, ...] = setting(
-        (), group=DATA, help="The text to train on: UTF-8 files, or folders of *.txt files."
+        (), group=DATA, help="The text to train on: text files, folders of .txt and .md files, or -: standard input."
     )
+    include: tuple[str, ...] = setting(
+        (), group=DATA, typical="*.rst",
+        help="Patterns of further files to read in folders; by default the .txt and .md files directly in them.",
+    )  # fmt: skip
     val_split: float = setting(
         0.1, group=DATA, above=0, below=1, fixed=True, typical="0.05 to 0.2",
         help="Share of the text, at its end, that is held out to measure how well the model generalises.",
@@ -276,7 +280,7 @@ def origins(*layers: Layer) -> dict[str, str]:
 
 def to_dict(config: Config) -> dict[str, Any]:
     """Convert to plain values, as YAML files and checkpoints hold them."""
-    return {**asdict(config), "data": list(config.data)}
+    return {**asdict(config), "data": list(config.data), "include": list(config.include)}
 
 
 def changed_while_running(config: Config, name: str, raw: Any) -> Config:

@@ -1,7 +1,7 @@
 """A run's folder: its files, which folder a run may use, moving and deleting a run, and writing a file atomically."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -16,6 +16,7 @@ from fundamentallm.run.locks import LOCK, RunLock
 CONFIG, ENGINE_LOG, TOKENIZER = "config.yaml", "engine.log", "tokenizer.json"
 LAST, BEST, FINAL = "last.pt", "best.pt", "final_model.pt"
 TEMPORARY = ".*.*.tmp"
+STDIN, INPUT = "-", "input.txt"  # as a path of data: standard input; and the file of the run's folder that keeps it
 
 
 def choose_folder(config: Config, label: str = "") -> Path:
@@ -26,12 +27,17 @@ def choose_folder(config: Config, label: str = "") -> Path:
     """
     if config.output_dir is not None:
         return user_path(config.output_dir)
-    name = label or (Path(config.data[0]).stem if config.data else "run")
+    name = label or (Path(*stored_input(config.data, Path())[:1]).stem or "run")
     user_path(str(Path("runs", name)))
     n = 1
     while Path("runs", f"{name}-{n}").exists():
         n += 1
     return Path("runs", f"{name}-{n}")
+
+
+def stored_input(paths: Iterable[str], folder: Path) -> tuple[str, ...]:
+    """Return `paths` with the file that keeps standard input in a run's folder in place of "-"."""
+    return tuple(str(folder / INPUT) if path == STDIN else path for path in paths)
 
 
 def check_folder(folder: Path, *, may_hold_run: bool) -> None:

@@ -16,16 +16,17 @@ from typing import Any
 import torch
 
 from fundamentallm.config.config import Config, changed_when_resuming, shaped_like, to_dict
-from fundamentallm.config.estimate import Estimate, count_steps, estimate_size, spans
+from fundamentallm.config.estimate import Estimate, count_steps, estimate_size, measure_texts, spans
 from fundamentallm.data.corpus import Corpus, fingerprint
-from fundamentallm.data.text import read_texts
+from fundamentallm.data.text import read_data, select_before_include
+from fundamentallm.data.text_stats import validation_warnings
 from fundamentallm.data.tokenizer import Tokenizer
 from fundamentallm.errors import NothingToDo, UserError
 from fundamentallm.model.transformer import Transformer
 from fundamentallm.run.events import Intervention
 from fundamentallm.run.folder import check_log_dir
 from fundamentallm.run.history import RunHistory, read_history
-from fundamentallm.run.spec import RunSpec, stay_inside
+from fundamentallm.run.spec import RunSpec, find_input, stay_inside
 from fundamentallm.train.checkpoint import Checkpoint, Counters, latest_valid_checkpoint, load
 from fundamentallm.train.device import (
     Precision,
@@ -204,6 +205,7 @@ def build_state(spec: RunSpec) -> TrainState:
             changed = {**history.changes_since(saved.progress().said), **changed}
         config, inside = stay_inside(changed_when_resuming(saved.settings(), changed), spec)
         origin.notices += inside
+        config = find_input(config, source.parent if source is not None else spec.folder)
     elif spec.auto and history.starts and (weights := history.starts[0].initialised_from):
         # The path is from a journal, which may be someone else's: the user has to name it.
         raise UserError(
@@ -220,16 +222,23 @@ def build_state(spec: RunSpec) -> TrainState:
     memory_before = memory_in_use(device)
     if config.tensorboard:
         check_log_dir(config, spec.folder)
-    documents = read_texts(config.data)
-    if saved is not None and saved.fingerprint != fingerprint(documents):
+    texts = read_data(config.data, config.include)
+    if saved is not None and "include" not in saved.config and saved.fingerprint != fingerprint(texts.documents):
+        config = replace(config, data=select_before_include(config.data))  # 0.1.0 read fewer files of a folder
+        texts = read_data(config.data)
+    documents = texts.documents
+    origin.notices += texts.notices
+    if saved is None:
+        origin.warnings += validation_warnings(documents, config)
+    elif saved.fingerprint != fingerprint(documents):
         raise UserError(
             f"{', '.join(config.data)}: is not the text that {source} was trained on; "
             "restore the text, or start a new run"
         )
-    tokenizer = saved.tokenizer() if saved is not None else Tokenizer.fit("".join(documents))
+    tokenizer = saved.tokenizer() if saved is not None else Tokenizer.fit(*documents)
     if init is not None:
-        tokenizer = Tokenizer.fit(tokenizer.vocabulary + init.vocabulary)
-    size = estimate_size(config, [len(text) for text in documents], len(tokenizer))
+        tokenizer = Tokenizer.fit(tokenizer.vocabulary, init.vocabulary)
+    size = estimate_size(config, measure_texts(documents, tokenizer.vocabulary))
 
     # The model and its optimizer, new ones at first.
     try:

@@ -62,8 +62,8 @@ def test_a_value_is_read_as_its_type(name: str, raw: Any, value: Any) -> None:
         ("val_split", 1.0, "1 is out of bounds; it must be above 0, below 1"),
         ("optimizer", "adamv", "adamv is not one of muon, adamw (did you mean adamw?)"),
         ("early_stopping", "perhaps", "perhaps is not true or false"),
-        ("data", 3, "3 is not a path or a list of paths"),
-        ("data", [3], "such a list is not a path or a list of paths"),
+        ("data", 3, "3 is not a name or a list of names"),
+        ("data", [3], "such a list is not a name or a list of names"),
     ],
 )
 def test_a_wrong_value_is_answered_with_what_would_be_right(name: str, raw: Any, words: str) -> None:

@@ -87,7 +87,7 @@ def test_the_settings_page_is_what_its_script_makes() -> None:
 
 def test_what_the_form_shows_and_yaml_holds_are_the_defaults(tmp_path: Path) -> None:
     shown = {name: text or None for name, text in in_form().items()}
-    assert to_dict(resolve(Layer(shown | {"data": []}))) == to_dict(Config())
+    assert to_dict(resolve(Layer(shown | {"data": [], "include": []}))) == to_dict(Config())
     path = tmp_path / "config.yaml"
     path.write_text(to_yaml(Config()), encoding="utf-8")
     assert resolve(load_config(path)) == Config()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rich.style import Style
 
 from fundamentallm.config.config import Config, to_dict
-from fundamentallm.config.format import format_clock, format_time
+from fundamentallm.config.format import format_clock, format_time, wrap
 from fundamentallm.errors import UserError
 from fundamentallm.run import events
 from fundamentallm.run.events import JOURNAL, CheckpointSaved, Failed, Finished, Notice, Phase, RunStarted
@@ -20,7 +20,7 @@ from fundamentallm.run.history import summarize
 from fundamentallm.run.journal import JournalReader
 from fundamentallm_tui.charts import chart
 from fundamentallm_tui.charts.chart import Chart, Line
-from fundamentallm_tui.format import clean, wrap
+from fundamentallm_tui.format import clean
 from fundamentallm_tui.panes.status import layout
 from fundamentallm_tui.screens.run_table import arrange, differences, read_curve, sparkline
 from fundamentallm_tui.state.event_log import MAX_EVENT_LINES, MAX_LINE_CHARS

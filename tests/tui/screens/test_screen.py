@@ -12,13 +12,13 @@ import pytest
 from fundamentallm.config.config import SETTINGS, Config, ConfigError, flags_layer, resolve
 from fundamentallm.config.estimate import estimate
 from fundamentallm.config.files import load_preset
-from fundamentallm.config.format import format_duration, format_rate
+from fundamentallm.config.format import format_duration, format_rate, wrap
 from fundamentallm.data.text import read_texts
 from fundamentallm.errors import UserError
 from fundamentallm.run.events import CheckpointFailed, Evaluated, Notice, Phase, Sampled
 from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.__main__ import main
-from fundamentallm_tui.format import cell_len, clean, wrap
+from fundamentallm_tui.format import cell_len, clean
 from fundamentallm_tui.panes import status
 from fundamentallm_tui.state.store import Store
 from tests.tui.others import screen_text
