@@ -1,4 +1,4 @@
-"""The console and strangers' runs: nothing that a journal, a folder or a setting holds steers it or stops it."""
+"""Runs of someone else: nothing in a journal, a folder or a setting controls the console or stops it."""
 
 import json
 import os
@@ -27,7 +27,6 @@ from fundamentallm_tui.state.event_log import MAX_EVENT_LINES, MAX_LINE_CHARS
 from fundamentallm_tui.state.launch import attached_config, resumable_checkpoint
 from fundamentallm_tui.state.replay import Replay
 from fundamentallm_tui.state.store import Store
-from tests.tui.others import screen_text
 
 settings.register_profile("suite", deadline=None, max_examples=50, derandomize=True, database=None)
 settings.load_profile("suite")
@@ -36,18 +35,8 @@ EVIL = "\x1b]52;c;AAAA\x07\x1b[2J\x9b31m\u202e\u2066\u200b\u2028\u2060\ufeff\r\x
 STEERS = set(EVIL) - set("]52;c;AAAA[2J31m[@click=app.quit]漢字[/]")
 NUMBERS = [0, -1, 1, 2, 3, 10, 2**53, 10**18, 10**300, 0.0, 1e-300, 1e100, 1e300, -1e300, float("nan"), float("inf")]
 TEXTS = [
-    "",
-    EVIL,
-    "a\nb",
-    "x" * 5_000,
-    "\ud800",
-    "../../x",
-    "/etc/passwd",
-    "last.pt",
-    "learning_rate",
-    "training",
-    "\0",
-]
+    "", EVIL, "a\nb", "x" * 5_000, "\ud800", "../../x", "/etc/passwd", "last.pt", "learning_rate", "training", "\0",
+]  # fmt: skip
 VALUES = st.recursive(
     st.sampled_from([*NUMBERS, *TEXTS, None, True]),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from([*to_dict(Config()), "x"]), inner),
@@ -181,7 +170,7 @@ def test_losses_that_are_no_numbers_do_not_make_a_step_come_twice() -> None:
     broken = progress(4)
     store.apply([events.Progress(**{**vars(broken), "train_loss": (nan,) * 3})])
     store.apply([broken, progress(5), gap, gap])
-    assert list(store.train._x) == [1, 2, 3, 4, 5, 6, 7] and list(store.val._x) == [5]
+    assert store.train.reduced(9)[0] == [1, 2, 3, 4, 5, 6, 7] and store.val.reduced(9)[0] == [5]
 
 
 def test_deleting_a_run_follows_no_link_out_of_it(tmp_path: Path) -> None:
@@ -212,7 +201,7 @@ def test_what_steers_is_shown_as_dots_and_other_scripts_stay() -> None:
     assert clean("نص می‌خواهم שלום 👩‍👩‍👧 e\u0301") == "نص می‌خواهم שלום 👩‍👩‍👧 e\u0301"
 
 
-async def test_an_attached_strangers_run_steers_neither_screen_nor_console(workshop: Any) -> None:
+async def test_an_attached_run_of_someone_else_steers_neither_screen_nor_console(workshop: Any) -> None:
     evil = EVIL.replace("\x00", "").replace("/", "")
     said = [
         started(device=EVIL, data=[EVIL, EVIL], project=EVIL, wandb=True, tensorboard=True, log_dir="/etc"),
@@ -230,16 +219,16 @@ async def test_an_attached_strangers_run_steers_neither_screen_nor_console(works
             seen.main.open_run(name)
             await seen.until(lambda: seen.main.store.loaded and not seen.main.store.under_way)
             await seen.pilot.pause(0.2)
-            assert not STEERS & set(screen_text(seen.app))
+            assert not STEERS & set(seen.screen)
         seen.main.open_run(folder)
         await seen.until(lambda: seen.main.store.step == 3 and seen.main.reader and not seen.main.reader.alive)
         await seen.pilot.pause(0.2)
-        values = {name: cell.value for name, cell in seen.main.form.fields.cells.items()}
+        values = {name: cell.value for name, cell in seen.cells.items()}
         assert (values["wandb"], values["log_dir"], values["tensorboard"]) == ("off", "runs", "on")
-        await seen.pilot.press("ctrl+o")
-        await seen.until(lambda: "pipe" in screen_text(seen.app))
+        await seen.press("ctrl+o")
+        await seen.until(lambda: "pipe" in seen.screen)
         for key in ("home", "m", "down", "m", "c"):
-            await seen.pilot.press(key)
-            assert not STEERS & set(screen_text(seen.app))
-        await seen.pilot.press("escape", "home", "d")
-        assert not STEERS & set(screen_text(seen.app)) and seen.app.is_running
+            await seen.press(key)
+            assert not STEERS & set(seen.screen)
+        await seen.press("escape", "home", "d")
+        assert not STEERS & set(seen.screen) and seen.app.is_running
