@@ -30,11 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         _print_error(str(error))
         return 2
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        _print_error("fllm-tui: needs a terminal; without one, use `fundamentallm train`")
-        return 2
-    if os.environ.get("TERM", "") == "dumb":
-        _print_error("fllm-tui: this terminal (TERM=dumb) cannot show the console; use `fundamentallm train`")
+    if not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM") == "dumb":
+        _print_error("fllm-tui: needs a terminal that can show it; without one, use `fundamentallm train`")
         return 2
     _run(options, config)
 

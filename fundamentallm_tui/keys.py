@@ -60,7 +60,7 @@ MAIN = (
     Command("next_pane(1)", "ctrl+right", id="pane.after"),
     Command("", "ctrl+← ctrl+→", "Go to the previous or next pane"),
     Command("", "tab ↑ ↓", "Go to another field; ← → change a choice"),
-    Command("leave_field", "escape", "Leave the field; in a dialog: cancel", id="leave"),
+    Command("blur", "escape", "Leave the field; in a dialog: cancel", id="leave"),
 )  # fmt: skip
 
 RUNS = (

@@ -42,7 +42,7 @@ def test_a_terminal_that_can_show_nothing_gets_one_line_and_exit_2() -> None:
         (["replay", "x", "--speed", "0"], "--speed: 0: must be a number from 0.01 to 1000000"),
         (["--bogus"], "fllm-tui: unrecognized arguments: --bogus"),
         (["--config", "nowhere.yaml"], "nowhere.yaml: cannot be read"),
-        ([], "fllm-tui: needs a terminal; without one, use `fundamentallm train`"),
+        ([], "fllm-tui: needs a terminal that can show it; without one, use `fundamentallm train`"),
     ],
 )
 def test_what_cannot_be_opened_is_an_error_of_one_line_and_exit_2(arguments: list[str], error: str) -> None:
