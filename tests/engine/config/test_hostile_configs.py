@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fundamentallm.cli import main
-from fundamentallm.config import files as presets
 from fundamentallm.config.config import SETTINGS, Config, Layer, resolve
 from fundamentallm.config.files import load_config, load_preset, preset_names, to_yaml
 from fundamentallm.errors import UserError
@@ -58,17 +57,17 @@ FILES = {
     "too large": "#" * (MAX_CONFIG_BYTES + 1),
     "an unknown alias": "seed: *a",
     "an open mapping": "seed: {a: 1",
+    "no UTF-8": "\xff\xfe",
 }  # fmt: skip
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of its own, whose `own` holds the user's presets."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "own").mkdir()
-    shipped = presets.preset_folders()[1]
-    monkeypatch.setattr(presets, "preset_folders", lambda: (tmp_path / "own", shipped))
-    return tmp_path
+WORDS = {
+    "no UTF-8": "is not a UTF-8 text file",
+    "an open mapping": "line 1: is not YAML",
+    "a list": "line 1: must be settings, one 'name: value' on each line",
+    "twice": "line 2)",
+    "too large": "is too large for a configuration",
+}
 
 
 def told(words: list[str], capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -79,45 +78,43 @@ def told(words: list[str], capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_hostile_file_is_refused_in_short_lines_that_name_it(
-    name: str, here: Path, capsys: pytest.CaptureFixture[str]
+def test_a_file_that_is_no_configuration_is_refused_in_short_lines_that_name_it(
+    name: str, own: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Path("c.yaml").write_text(FILES[name])
-    Path("own", "mine.yaml").write_text(FILES[name])
-    for words in (["config", "show", "--config", "c.yaml"], ["train", "--config", "c.yaml"], ["presets", "mine"],
-                  ["train", "--preset", "mine"]):  # fmt: skip
-        if words[0] == "presets" and name not in ("deep lists", "too large", "zero"):
-            continue  # which prints the file as it is
-        lines = told(words, capsys)
-        place = "c.yaml" if "c.yaml" in words else str(Path("own", "mine.yaml"))
-        assert lines and all(place in line and len(line) < 800 + len(str(here)) for line in lines), lines
+    Path("c.yaml").write_bytes(FILES[name].encode("latin-1"))
+    (own / "mine.yaml").write_bytes(FILES[name].encode("latin-1"))
+    commands = ["config show --config c.yaml", "train --config c.yaml", "train --preset mine"]
+    if name in ("deep lists", "too large", "zero"):  # it prints any other file as it is
+        commands.append("presets mine")
+    for command in commands:
+        place = "c.yaml" if "c.yaml" in command else str(own / "mine.yaml")
+        lines = told(command.split(), capsys)
+        assert lines and all(place in line and len(line) < 800 + len(place) for line in lines), lines
+        assert WORDS.get(name, "") in lines[0]
     assert not Path("ran").exists()
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
-def test_a_pipe_or_a_device_is_no_configuration_and_no_preset(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pipe_or_a_device_is_no_configuration_and_no_preset(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, make in (("pipe", os.mkfifo), ("zero", lambda path: os.symlink("/dev/zero", path))):
-        make(here / f"{name}.yaml")
-        make(here / "own" / f"{name}.yaml")
-        words = told(["config", "show", "--config", f"{name}.yaml"], capsys)
-        assert words == [f"{name}.yaml: cannot be read: it is not a regular file"]
+        make(own / f"{name}.yaml")
+        words = told(["config", "show", "--config", str(own / f"{name}.yaml")], capsys)
+        assert words == [f"{own / name}.yaml: cannot be read: it is not a regular file"]
         assert told(["config", "show", "--preset", name], capsys)[0].startswith(f"--preset {name}: no such preset")
-    (here / "own" / "folder.yaml").mkdir()
-    (here / "own" / "gone.yaml").symlink_to("nowhere")
+    (own / "folder.yaml").mkdir()
+    (own / "gone.yaml").symlink_to("nowhere")
     assert preset_names() == ["tiny", "small", "medium", "large"]
 
 
-def test_the_text_of_a_preset_may_look_like_numbers_and_are_bounded(here: Path) -> None:
-    Path("own", "mine.yaml").write_text(f"description: 0x{'f' * 9000}\nexpected_time: 10\n")
+def test_names_and_text_of_presets_are_bounded_and_do_not_command_the_terminal(
+    own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (own / "mine.yaml").write_text(f"description: 0x{'f' * 9000}\nexpected_time: 10\n")
     preset = load_preset("mine")
     assert len(preset.description) == 4096 and preset.expected_time == "10"
-    resolve(preset.layer)
-
-
-def test_names_and_text_of_presets_do_not_command_the_terminal(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     evil = "a\u202eb\u200b\x1b[2J"
-    Path("own", f"{evil}.yaml").write_text('description: "\\e]52;c;AAAA\\a\\u202e\\u0085x"\ndevice: "\\e[2J"\n')
-    assert main(["presets"]) == 0 and main(["presets", evil]) == 0 and main(["config", "show", "--preset", evil]) == 0
+    (own / f"{evil}.yaml").write_text('description: "\\e]52;c;AAAA\\a\\u202e\\u0085x"\ndevice: "\\e[2J"\n')
+    for words in (["presets"], ["presets", evil], ["config", "show", "--preset", evil]):
+        assert main(words) == 0
     out, err = capsys.readouterr()
     assert not set(out + err) & {"\x1b", "\x07", "\x85", "\u202e", "\u200b"}
     assert "a\ufffdb\ufffd\ufffd[2J" in out

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fundamentallm.config import files as presets
 from fundamentallm.config.config import Config, ConfigError, resolve
-from fundamentallm.config.files import load_config, load_preset, preset_names, to_yaml
+from fundamentallm.config.files import load_config, load_preset, preset_names
 from fundamentallm.errors import UserError
 
 GUIDE = {
@@ -22,15 +21,6 @@ GUIDE = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of the user's own presets, empty."""
-    monkeypatch.setattr(presets, "user_config_path", lambda name: tmp_path / name)
-    folder = tmp_path / "fundamentallm" / "presets"
-    folder.mkdir(parents=True)
-    return folder
-
-
 @pytest.mark.parametrize("name", GUIDE)
 def test_a_preset_has_the_guides_numbers(name: str) -> None:
     preset = load_preset(name)
@@ -39,9 +29,10 @@ def test_a_preset_has_the_guides_numbers(name: str) -> None:
 
 
 def test_presets_are_listed_from_tiny_to_large_then_the_users_own(own: Path) -> None:
-    (own / "zebra.yaml").write_text("epochs: 3")
-    (own / "aardvark.yaml").write_text("epochs: 3")
+    for name in ("zebra", "aardvark"):
+        (own / f"{name}.yaml").write_text("# nothing\n")
     assert preset_names() == ["tiny", "small", "medium", "large", "aardvark", "zebra"]
+    assert resolve(load_preset("zebra").layer) == Config()
 
 
 def test_the_users_own_preset_replaces_a_shipped_one_and_its_problems_have_lines(own: Path) -> None:
@@ -54,37 +45,14 @@ def test_the_users_own_preset_replaces_a_shipped_one_and_its_problems_have_lines
     assert str(caught.value) == f"epoch: no such setting; did you mean epochs? ({own / 'tiny.yaml'}, line 3)"
 
 
-def test_an_unknown_preset_names_the_nearest() -> None:
-    with pytest.raises(UserError, match="--preset tinny: no such preset; did you mean tiny?"):
-        load_preset("tinny")
-    with pytest.raises(UserError, match="there are tiny, small, medium, large"):
-        load_preset("../../etc/passwd")
-
-
-def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "c.yaml"
-    for content, words in (
-        (b"\xff\xfe", "is not a UTF-8 text file"),
-        (b"epochs: [1", "line 1: is not YAML"),
-        (b"just words", "line 1: must be settings, one 'name: value' on each line"),
-        (b"epochs: 1\nseed: 1\nepochs: 2", "line 3)"),
-        (b" " * (1 << 20) + b"x", "is too large for a configuration"),
-    ):
-        path.write_bytes(content)
-        with pytest.raises(UserError) as caught:
-            resolve(load_config(path))
-        assert words in str(caught.value) and str(path) in str(caught.value)
-    with pytest.raises(UserError, match="cannot be read: No such file"):
-        load_config(tmp_path / "none.yaml")
-    with pytest.raises(UserError, match="cannot be read: Is a directory"):
-        load_config(tmp_path)
-
-
-def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
-    (tmp_path / "c.yaml").write_text("# nothing\n")
-    assert resolve(load_config(tmp_path / "c.yaml")) == Config()
-
-
-def test_every_setting_is_written(tmp_path: Path) -> None:
-    lines = to_yaml(Config(("a.txt",), seed=3)).splitlines()
-    assert "seed: 3" in lines and "stride: null" in lines and "- a.txt" in lines
+def test_a_preset_or_file_that_is_not_there_is_refused(own: Path) -> None:
+    refused = {
+        "tinny": "--preset tinny: no such preset; did you mean tiny?",
+        "../../etc/passwd": "there are tiny, small, medium, large",
+    }
+    for name, words in refused.items():
+        with pytest.raises(UserError, match=words):
+            load_preset(name)
+    for path, words in {Path("none.yaml"): "No such file", own: "Is a directory"}.items():
+        with pytest.raises(UserError, match=f"cannot be read: {words}"):
+            load_config(path)
