@@ -19,32 +19,18 @@ def test_line_ends_become_newlines_and_a_byte_order_mark_is_dropped() -> None:
     assert read_text("t.txt") == "a\nb\nc\né"
 
 
-@pytest.mark.parametrize(
-    ("content", "error"),
-    [
-        (b"", "is empty"),
-        (b" \n\t ", "is empty"),
-        (b"ab\0c", "is not a text file (a zero byte at offset 2)"),
-        ("é".encode("utf-16"), "is not a text file"),
-        (b"a\nb\n\xe9", "is not UTF-8 (byte 0xe9 in line 3, offset 4); save it as UTF-8"),
-    ],
-)
-def test_a_file_that_is_no_text_is_refused_with_the_place(content: bytes, error: str) -> None:
-    Path("t.txt").write_bytes(content)
+def test_every_text_of_several_is_checked_and_named() -> None:
+    Path("t.txt").write_bytes("é".encode("utf-16"))
     Path("good.txt").write_text("a")
-    for read in (lambda: read_text("t.txt"), lambda: read_texts(("good.txt", "t.txt"))):
-        with pytest.raises(UserError) as caught:
-            read()
-        assert str(caught.value).startswith(f"t.txt: {error}") and "\n" not in str(caught.value)
+    with pytest.raises(UserError, match=r"^t\.txt: is not a text file"):
+        read_texts(("good.txt", "t.txt"))
 
 
 def test_what_is_no_file_is_refused() -> None:
     missing = ["none.txt", "data/none.txt", "data/../pyproject.toml", "~nobody-here/x", "x" * 5000, "a\0b"]
-    for path in missing:
-        with pytest.raises(UserError, match="no such file|cannot be looked up"):
-            read_text(path)
-    for path in ("", "."):
-        with pytest.raises(UserError, match="is a folder; name a text file"):
+    refused = {**dict.fromkeys(missing, "no such file|cannot be looked up"), **dict.fromkeys(("", "."), "is a folder;")}
+    for path, words in refused.items():
+        with pytest.raises(UserError, match=words):
             read_text(path)
     with pytest.raises(UserError, match="no data: name a text file"):
         read_texts(())
