@@ -48,7 +48,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--version", action="version", version=f"fllm-tui {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="[attach | replay]")
     attach = commands.add_parser("attach", help="watch and control a run of another process, or view an old run")
-    attach.add_argument("run", nargs="?", metavar="RUN", help="its folder or name; the only active run if left out")
+    attach.add_argument("run", nargs="?", metavar="RUN", help="its folder or name; the only one under way if left out")
     replay = commands.add_parser("replay", help="replay a run from its journal")
     replay.add_argument("run", metavar="RUN", help="its folder or name")
     replay.add_argument("--speed", type=_speed, default=20.0, metavar="N", help="N times as fast (default: 20)")

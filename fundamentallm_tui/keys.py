@@ -49,11 +49,11 @@ MAIN = (
     Command("stop", "f8", "Finish the step, save, end the run", "stop", "x", "Stop"),
     Command("prompt", "ctrl+g", "Go to the prompt: enter samples, ↑ recalls", "sample", "g", "Sample"),
     Command("new_run", "", "Close this run; the next start makes a new one", title="New run"),
-    Command("runs", "ctrl+o", "List all runs: attach, view, resume, compare, delete", "runs", "o", "Runs"),
+    Command("runs", "ctrl+o", "List all runs: attach, view, resume, compare", "runs", "o", "Runs"),
     Command("help", "f1", "Show the keys, and how to read the screen", "help", "question_mark", "Help"),
     Command("app.command_palette", "ctrl+p", "All commands by name, and the themes", "palette"),
     Command("app.change_theme", "", "Choose the colours", title="Theme"),
-    Command("app.quit", "ctrl+q", "Quit; asks first while a run is active", "quit", title="Quit"),
+    Command("app.quit", "ctrl+q", "Quit; asks first while a run is under way", "quit", title="Quit"),
     *(Command(f"pane('{name}')", str(n), id=f"pane.{name}") for n, (name, _) in enumerate(PANES, 1)),
     Command("", "1 … 5", "Go to a pane: config, log, loss, rate, sample"),
     Command("next_pane(-1)", "ctrl+left", id="pane.before"),
@@ -64,7 +64,7 @@ MAIN = (
 )  # fmt: skip
 
 RUNS = (
-    Command("open", "enter", "Attach to an active run; view any other", "open", id="run.open"),
+    Command("open", "enter", "Attach to a run under way; view any other", "open", id="run.open"),
     Command("resume", "r", "Resume a stopped, failed or interrupted run", "resume", id="run.resume"),
     Command("mark", "space", "Mark a run; two marked runs can be compared", "mark", id="run.mark"),
     Command("compare", "c", "Compare the settings of the two marked runs", "compare", id="run.compare"),
