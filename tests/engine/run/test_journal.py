@@ -1,10 +1,10 @@
 """The journal and the inbox: what is appended is read once, in order, whatever else their files hold."""
 
 import os
-import subprocess
-import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -34,13 +34,13 @@ def texts(found: Any) -> list[str]:
 def test_events_are_numbered_dated_and_written_in_one_piece_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, writes = os.write, list[bytes]()
-    monkeypatch.setattr(os, "write", lambda file, block: (writes.append(block), write(file, block))[1])
+    write = Mock(wraps=os.write)
+    monkeypatch.setattr(os, "write", write)
     journal = Journal(tmp_path)
     appended = [journal.append(notice(n)) for n in range(3)]
     assert [event.seq for event in appended] == [1, 2, 3] and all(event.time > 1.7e9 for event in appended)
     assert list(read_journal(tmp_path)) == appended
-    assert writes == [f"{encode(event)}\n".encode() for event in appended]
+    assert [call.args[1] for call in write.call_args_list] == [f"{encode(event)}\n".encode() for event in appended]
     journal.close()
     assert journal.append(notice("closed")).seq == 4 and list(read_journal(tmp_path)) == appended
 
@@ -79,20 +79,17 @@ def test_the_last_number_is_found_behind_a_very_long_line(tmp_path: Path) -> Non
 def test_a_full_disk_stops_neither_the_run_nor_the_order_of_its_journal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    journal = Journal(tmp_path)
-    journal.append(notice("a"))
-    write, room = os.write, [7, 0, 0]
+    journal, write, room = Journal(tmp_path), os.write, [1000, 7, 0, 0]
 
     def tight(file: int, block: bytes) -> int:
-        if not room:
-            return write(file, block)
         left = room.pop(0)
         return write(file, block[:left]) if left else full()
 
-    monkeypatch.setattr(os, "write", tight)
-    assert journal.append(notice("b")).seq == 2
-    with pytest.raises(OSError, match="No space"):
-        journal.sync()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", tight)
+        assert [journal.append(notice(text)).seq for text in "ab"] == [1, 2]
+        with pytest.raises(OSError, match="No space"):
+            journal.sync()
     assert texts(read_journal(tmp_path)) == ["a"]
     assert journal.append(notice("c")).seq == 3
     journal.sync()
@@ -214,26 +211,19 @@ def test_long_lines_and_garbage_are_skipped(tmp_path: Path) -> None:
     assert [command for _ in range(20) for command in inbox.read()] == [stop]
 
 
-SEND = """
-import sys
-from pathlib import Path
-from fundamentallm.run.commands import Pause
-from fundamentallm.run.journal import send_command
-for n in range(200):
-    send_command(Path(sys.argv[1]), Pause(id=f"{sys.argv[2]}{n}", who="x" * (n % 90)))
-"""
-
-
 def test_every_command_of_two_writers_at_once_arrives(tmp_path: Path) -> None:
-    inbox = Inbox(tmp_path)
-    writers = [subprocess.Popen([sys.executable, "-c", SEND, str(tmp_path), who]) for who in "ab"]
-    ids: list[str] = []
-    while any(writer.poll() is None for writer in writers):
-        ids += [command.id for command in inbox.read()]
-    assert [writer.wait() for writer in writers] == [0, 0]
+    def send(writer: str) -> None:
+        for n in range(200):
+            send_command(tmp_path, Pause(id=f"{writer}{n}", who="x" * (n % 90)))
+
+    inbox, ids = Inbox(tmp_path), list[str]()
+    with ThreadPoolExecutor() as pool:
+        writers = [pool.submit(send, writer) for writer in "ab"]
+        while not all(writer.done() for writer in writers):
+            ids += [command.id for command in inbox.read()]
     ids += [command.id for command in inbox.read()]
-    for who in "ab":
-        assert [id for id in ids if id.startswith(who)] == [f"{who}{n}" for n in range(200)]
+    for writer in "ab":
+        assert [id for id in ids if id.startswith(writer)] == [f"{writer}{n}" for n in range(200)]
 
 
 def test_a_command_that_is_written_in_part_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
