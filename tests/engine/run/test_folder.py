@@ -19,9 +19,9 @@ from tests.engine.run.conftest import full
 
 def test_folders_are_numbered_by_what_they_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert choose_folder(Config(("x/poems.txt",))) == Path("runs/poems-1")
+    poems = Config(("x/poems.txt",))
     Path("runs/tiny-1").mkdir(parents=True)
-    assert choose_folder(Config(("x/poems.txt",)), "tiny") == Path("runs/tiny-2")
+    assert choose_folder(poems) == Path("runs/poems-1") and choose_folder(poems, "tiny") == Path("runs/tiny-2")
     assert choose_folder(Config(output_dir="here"), "tiny") == Path("here")
     with pytest.raises(UserError, match="cannot be looked up: embedded null byte"):
         choose_folder(Config(data=("a\0b",)))

@@ -13,7 +13,7 @@ from fundamentallm.errors import UserError
 from fundamentallm.process.session import AttachedRun
 from fundamentallm.run import locks
 from fundamentallm.run.commands import Pause
-from fundamentallm.run.folder import move_aside
+from fundamentallm.run.folder import move_aside, write_atomic
 from fundamentallm.run.locks import ConsoleLock, ConsoleMonitor, RunLock, holder, is_held
 from tests.engine.run.conftest import full, write_journal
 
@@ -67,14 +67,14 @@ def test_a_lock_on_a_file_that_was_moved_or_deleted_is_refused(
     """Its last holder may have moved or deleted the folder while we waited."""
     folder, real = tmp_path / "run", fcntl.flock
     folder.mkdir()
+    changes = {
+        "removed": (folder / "lock").unlink,
+        "moved aside": lambda: folder.rename(tmp_path / "run.old-1"),
+        "another": lambda: write_atomic(folder / "lock", b""),
+    }
 
     def lock(file: int, kind: int) -> None:
-        if how == "moved aside":
-            folder.rename(tmp_path / "run.old-1")
-        else:
-            (folder / "lock").unlink()
-        if how == "another":
-            (folder / "lock").touch()
+        changes[how]()
         real(file, kind)
 
     with monkeypatch.context() as patched:
