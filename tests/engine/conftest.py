@@ -1,4 +1,4 @@
-"""What the engine's tests share: a small text, small configurations, and a run in this process."""
+"""What the engine's tests share: a small text, small configurations, and runs in this process."""
 
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -14,8 +14,10 @@ from fundamentallm.config.config import Config, Layer, resolve
 from fundamentallm.run import events
 from fundamentallm.run.commands import Command
 from fundamentallm.run.spec import RunSpec
+from fundamentallm.train.checkpoint import load
 from fundamentallm.train.state import TrainState, build_state
 from fundamentallm.train.trainer import Trainer
+from tests.engine.seen import same_tensors
 
 settings.register_profile("suite", deadline=None, max_examples=50, derandomize=True, database=None)
 settings.load_profile("suite")
@@ -69,10 +71,10 @@ def build(tmp_path: Path, small: Callable[..., Config]) -> Callable[..., TrainSt
 
 @dataclass
 class Ran:
-    """A run that is over: how it ended, all that it said, and the trainer."""
+    """A run that is over: how it ended, all events that it emitted, and the trainer."""
 
     folder: Path
-    result: events.Finished | events.Failed
+    result: Any  # events.Finished or events.Failed
     said: list[Any]
     trainer: Trainer
 
@@ -83,47 +85,68 @@ class Ran:
     def losses(self) -> dict[int, float]:
         """By step; each step once."""
         pairs = [pair for event in self.of(events.Progress) for pair in zip(event.step, event.train_loss, strict=True)]
-        assert len(dict(pairs)) == len(pairs), "a step was said twice"
+        assert len(dict(pairs)) == len(pairs), "a step was reported twice"
         return dict(pairs)
+
+    @property
+    def warnings(self) -> list[str]:
+        return [event.text for event in self.of(events.Notice) if event.level == "warning"]
 
     @property
     def weights(self) -> dict[str, torch.Tensor]:
         return {name: p.detach() for name, p in self.trainer.state.model.named_parameters()}
 
+    @property
+    def last(self) -> Path:
+        return self.folder / "last.pt"
+
+    def step_of(self, name: str) -> int:
+        """How many steps the state in a checkpoint has."""
+        return load(self.folder / name).progress().step
+
+
+Script = dict[int, list[Command]] | Callable[[Trainer], Sequence[Command]]
+
+
+def run_here(spec: RunSpec, script: Script | None = None) -> Ran:
+    """Train a run in this process. `script` maps a step to the commands that arrive after it."""
+    spec.folder.mkdir(exist_ok=True)
+    said: list[events.Event] = []
+    waiting = dict(script) if isinstance(script, dict) else {}
+
+    def listen() -> Sequence[Command]:
+        if callable(script):
+            return script(trainer)
+        return waiting.pop(trainer.state.step, [])
+
+    trainer = Trainer(spec, said.append, listen)
+    try:
+        result = trainer.run()
+    finally:
+        trainer.close()
+    return Ran(spec.folder, result, said, trainer)
+
 
 @pytest.fixture
-def train(tmp_path: Path) -> Callable[..., Ran]:
-    """Run a job here and now. `script` maps a step to the commands that arrive after it."""
+def train(tmp_path: Path, small: Callable[..., Config]) -> Callable[..., Ran]:
+    """Train in the folder `name`: a new run with these settings, or one that is resumed with these changes."""
 
     def go(
-        config: Config,
+        config: Config | None = None,
         name: str = "run",
-        script: dict[int, list[Command]] | Callable[[Trainer], Sequence[Command]] | None = None,
+        script: Script | None = None,
         resume_from: Path | None = None,
         auto: bool = False,
         **changes: Any,
     ) -> Ran:
-        folder = tmp_path / name
-        folder.mkdir(exist_ok=True)
-        said: list[events.Event] = []
-        waiting = dict(script) if isinstance(script, dict) else {}
-
-        def listen() -> Sequence[Command]:
-            if callable(script):
-                return script(trainer)
-            return waiting.pop(trainer.state.step, [])
-
-        trainer = Trainer(RunSpec(config, folder, resume_from, changes, auto), said.append, listen)
-        try:
-            result = trainer.run()
-        finally:
-            trainer.close()
-        return Ran(folder, result, said, trainer)
+        resumes = auto or resume_from is not None
+        if config is None:
+            config = small(**({} if resumes else changes))
+        return run_here(RunSpec(config, tmp_path / name, resume_from, changes if resumes else {}, auto), script)
 
     return go
 
 
 @pytest.fixture
 def equal() -> Callable[[dict[str, torch.Tensor], dict[str, torch.Tensor]], bool]:
-    """Whether two sets of tensors are the same bits."""
-    return lambda a, b: a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+    return same_tensors

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fundamentallm.run import events
 from fundamentallm.run.journal import read_journal
 
@@ -28,3 +30,8 @@ def files(folder: Path) -> set[str]:
 
 def notices(ran: Any) -> list[str]:
     return [event.text for event in ran.of(events.Notice)]
+
+
+def same_tensors(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    """Whether two sets of tensors are the same bits."""
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)

@@ -22,8 +22,8 @@ from fundamentallm.train.evaluate import evaluate
 from fundamentallm.train.metrics import StepResult
 from fundamentallm.train.schedule import learning_rate, warmup
 from fundamentallm.train.step import TrainStep
-from tests.engine.seen import EPOCH, files, steps_in
-from tests.engine.train.conftest import Build, Equal, Small, Train
+from tests.engine.seen import EPOCH, files, same_tensors, steps_in
+from tests.engine.train.conftest import Build, Small, Train
 
 
 def column(ran: Any, name: str) -> list[float]:
@@ -32,7 +32,7 @@ def column(ran: Any, name: str) -> list[float]:
 
 
 def test_a_run_leaves_its_files_and_its_events_in_order(train: Train, small: Small) -> None:
-    ran = train(small())
+    ran = train()
     assert files(ran.folder) == {
         "config.yaml", "journal.jsonl", "lock", "tokenizer.json", "last.pt", "best.pt", "final_model.pt",
         "checkpoint_epoch_1.pt", "checkpoint_epoch_2.pt",
@@ -58,7 +58,7 @@ def test_a_run_leaves_its_files_and_its_events_in_order(train: Train, small: Sma
 
 
 def test_every_loss_before_a_checkpoint_stands_in_the_journal_before_it(
-    train: Train, small: Small, monkeypatch: pytest.MonkeyPatch
+    train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[int] = []
     sync, save = checkpoints.Journal.sync, checkpoints.save
@@ -74,14 +74,12 @@ def test_every_loss_before_a_checkpoint_stands_in_the_journal_before_it(
 
     monkeypatch.setattr(checkpoints.Journal, "sync", noted)
     monkeypatch.setattr(checkpoints, "save", checked)
-    train(small(save_every=5), "run", {7: [Save()]})
+    train(save_every=5, name="run", script={7: [Save()]})
 
 
 @pytest.mark.parametrize("changes", [{}, {"optimizer": "adamw", "accumulation_steps": 2, "lr_schedule": "linear"}])
-def test_losses_and_weights_are_those_of_a_plain_loop(
-    train: Train, small: Small, build: Build, equal: Equal, changes: dict[str, Any]
-) -> None:
-    ran, state = train(small(**changes)), build(**changes)
+def test_losses_and_weights_are_those_of_a_plain_loop(train: Train, build: Build, changes: dict[str, Any]) -> None:
+    ran, state = train(**changes), build(**changes)
     take, total = TrainStep(state), state.total_steps
     results = [take(n) for n in range(total)]
     config, warmup_steps = state.config, warmup(total, None)
@@ -90,7 +88,7 @@ def test_losses_and_weights_are_those_of_a_plain_loop(
     assert ran.losses == pytest.approx(dict(enumerate(losses, 1)), rel=1e-8)
     assert column(ran, "learning_rate") == [result.learning_rate for result in results] == rates
     assert column(ran, "grad_norm") == pytest.approx([result.grad_norm.item() for result in results], rel=1e-8)
-    assert equal(ran.weights, {name: p.detach() for name, p in state.model.named_parameters()})
+    assert same_tensors(ran.weights, {name: p.detach() for name, p in state.model.named_parameters()})
     ends = [event for event in ran.of(events.Evaluated) if event.epoch_ended]
     evaluation = evaluate(state.model, state.corpus.val, 16, state.precision)
     assert (ends[-1].val_loss, ends[-1].perplexity) == (evaluation.loss, evaluation.perplexity)
@@ -102,15 +100,15 @@ def test_losses_and_weights_are_those_of_a_plain_loop(
         assert event.train_loss == pytest.approx(mean, rel=1e-6)
 
 
-def test_a_model_learns(train: Train, small: Small) -> None:
-    ran = train(small(epochs=6, learning_rate=0.01, dropout=0))
+def test_a_model_learns(train: Train) -> None:
+    ran = train(epochs=6, learning_rate=0.01, dropout=0)
     losses = ran.losses
     assert losses[1] > 2.6 and losses[6 * EPOCH] < 1.7
     assert ran.result.val_loss < 1.7
 
 
-def test_progress_has_columns_of_equal_length(train: Train, small: Small) -> None:
-    reports = train(small()).of(events.Progress)
+def test_progress_has_columns_of_equal_length(train: Train) -> None:
+    reports = train().of(events.Progress)
     for event in reports:
         lengths = {len(event.step), len(event.train_loss), len(event.learning_rate), len(event.grad_norm)}
         assert len(lengths) == 1 and event.memory_bytes > 0 and event.tokens_per_second >= 0
@@ -119,9 +117,7 @@ def test_progress_has_columns_of_equal_length(train: Train, small: Small) -> Non
     assert tokens == sorted(tokens) and tokens[-1] == 2 * 139 * 16
 
 
-def test_the_time_left_counts_what_comes_between_steps(
-    train: Train, small: Small, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_time_left_counts_what_comes_between_steps(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(metrics, "time", SimpleNamespace(monotonic=lambda: now[0]))
     clock = metrics.Metrics(torch.device("cpu"))
@@ -137,15 +133,13 @@ def test_the_time_left_counts_what_comes_between_steps(
 
     counted: list[float] = []
     monkeypatch.setattr(metrics.Metrics, "add_recurring", lambda _, seconds: counted.append(seconds))
-    train(small(epochs=2), script={3: [Sample(prompt="sea", max_tokens=2), Save()]})
+    train(epochs=2, script={3: [Sample(prompt="sea", max_tokens=2), Save()]})
     assert len(counted) == 5  # the first save, two evaluations, a save after each; not what the user asked for
 
 
-def test_the_time_left_follows_a_change_of_the_epochs(
-    train: Train, small: Small, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_time_left_follows_a_change_of_the_epochs(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer, "REPORT_INTERVAL", 0.0)
     monkeypatch.setattr(metrics.Metrics, "eta", lambda _, steps: float(steps))
-    ran = train(small(), script={7: [Set(setting="epochs", value=3)]})
+    ran = train(script={7: [Set(setting="epochs", value=3)]})
     left = {event.step[-1]: event.eta_seconds for event in ran.of(events.Progress)}
     assert (left[7], left[8]) == (2 * EPOCH - 7, 3 * EPOCH - 8)
