@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from textual.events import Paste
+from textual.events import Key, Paste
 
 from fundamentallm.run.events import Failed, Phase
 from fundamentallm_tui import keys
@@ -38,16 +38,24 @@ async def bring_about(seen: Any, make: Any, state: str) -> None:
     await seen.status_is(state.upper())
 
 
+async def press(seen: Any, *keys: str) -> None:
+    """Press keys; shorter than the pilot, which waits after each until the whole process has been idle for 40 ms."""
+    for key in keys:
+        seen.app.post_message(Key(key, key if len(key) == 1 else None))
+        await seen.pilot.pause(0.01)
+        assert seen.app.is_running, key
+    await seen.pilot.pause()
+
+
 @pytest.mark.parametrize("state", STATES)
 async def test_no_key_and_no_click_ends_the_console(workshop: Any, make: Any, state: str) -> None:
     async with workshop.console((80, 24) if state == "paused" else (120, 36)) as seen:
         await bring_about(seen, make, state)
-        await seen.press(*PRESSED)
-        assert seen.app.is_running, "one of the keys ended it"
+        await press(seen, *PRESSED)
         for pane in PANES:
             if seen.main.query_one(pane).region.area and seen.app.screen is seen.main:
                 await seen.pilot.click(pane, offset=(2, 1) if pane not in ("#status", "#keys") else (40, 0))
-                await seen.press("tab", "up", "shift+tab")
+                await press(seen, "tab", "up", "shift+tab")
                 seen.app.screen.post_message(Paste("pasted"))
                 await seen.pilot.pause()
                 assert seen.app.is_running, pane
