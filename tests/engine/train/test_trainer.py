@@ -13,17 +13,17 @@ import torch
 from fundamentallm.config.config import resolve
 from fundamentallm.config.files import load_config
 from fundamentallm.run import events
-from fundamentallm.run.commands import Sample, Save, Set
+from fundamentallm.run.commands import Sample, Save, Set, Stop
 from fundamentallm.run.journal import read_journal
 from fundamentallm.run.locks import RunLock
-from fundamentallm.train import checkpoints, metrics, trainer
+from fundamentallm.train import checkpoints, device, metrics, trainer
 from fundamentallm.train.checkpoint import Checkpoint, load
 from fundamentallm.train.evaluate import evaluate
 from fundamentallm.train.metrics import StepResult
 from fundamentallm.train.schedule import learning_rate, warmup
 from fundamentallm.train.step import TrainStep
-from tests.engine.seen import EPOCH, files, same_tensors, steps_in
-from tests.engine.train.conftest import Build, Small, Train
+from tests.engine.seen import EPOCH, files, notices, same_tensors, steps_in
+from tests.engine.train.conftest import Build, Small, Train, Trained
 
 
 def column(ran: Any, name: str) -> list[float]:
@@ -31,12 +31,12 @@ def column(ran: Any, name: str) -> list[float]:
     return [value for event in ran.of(events.Progress) for value in getattr(event, name)]
 
 
-def test_a_run_leaves_its_files_and_its_events_in_order(train: Train, small: Small) -> None:
-    ran = train()
-    assert files(ran.folder) == {
-        "config.yaml", "journal.jsonl", "lock", "tokenizer.json", "last.pt", "best.pt", "final_model.pt",
-        "checkpoint_epoch_1.pt", "checkpoint_epoch_2.pt",
-    }  # fmt: skip
+def test_a_run_leaves_its_files_and_its_events_in_order(trained: Trained, small: Small) -> None:
+    ran = trained()
+    saved = {"checkpoint_epoch_1.pt": EPOCH, "checkpoint_epoch_2.pt": 2 * EPOCH, "last.pt": 2 * EPOCH,
+             "final_model.pt": 2 * EPOCH}  # fmt: skip
+    assert files(ran.folder) == {"config.yaml", "journal.jsonl", "lock", "tokenizer.json", "best.pt", *saved}
+    assert {name: ran.step_of(name) for name in saved} == saved
     assert list(read_journal(ran.folder)) == ran.said
     assert [event.seq for event in ran.said] == list(range(1, len(ran.said) + 1))
     started, finished = ran.said[0], ran.said[-1]
@@ -50,10 +50,7 @@ def test_a_run_leaves_its_files_and_its_events_in_order(train: Train, small: Sma
     last = [events.last_step(event) for event in ran.said]
     assert last == sorted(last)
     vocabulary = json.loads((ran.folder / "tokenizer.json").read_text())["vocabulary"]
-    assert "".join(vocabulary) == load(ran.folder / "last.pt").vocabulary
-    for name, done in (("checkpoint_epoch_1.pt", EPOCH), ("checkpoint_epoch_2.pt", 2 * EPOCH), ("last.pt", 2 * EPOCH),
-                       ("final_model.pt", 2 * EPOCH)):  # fmt: skip
-        assert load(ran.folder / name).progress().step == done
+    assert "".join(vocabulary) == load(ran.last).vocabulary
     RunLock(ran.folder).release()
 
 
@@ -74,15 +71,18 @@ def test_every_loss_before_a_checkpoint_stands_in_the_journal_before_it(
 
     monkeypatch.setattr(checkpoints.Journal, "sync", noted)
     monkeypatch.setattr(checkpoints, "save", checked)
-    train(save_every=5, name="run", script={7: [Save()]})
+    train(save_every=5, script={7: [Save()]})
 
 
-@pytest.mark.parametrize("changes", [{}, {"optimizer": "adamw", "accumulation_steps": 2, "lr_schedule": "linear"}])
-def test_losses_and_weights_are_those_of_a_plain_loop(train: Train, build: Build, changes: dict[str, Any]) -> None:
-    ran, state = train(**changes), build(**changes)
+@pytest.mark.parametrize(
+    "changes", [{}, {"optimizer": "adamw", "accumulation_steps": 2, "lr_schedule": "linear", "warmup_steps": 2}]
+)
+def test_losses_and_weights_are_those_of_a_plain_loop(trained: Trained, build: Build, changes: dict[str, Any]) -> None:
+    ran, state = trained(**changes), build(**changes)
     take, total = TrainStep(state), state.total_steps
     results = [take(n) for n in range(total)]
-    config, warmup_steps = state.config, warmup(total, None)
+    config = state.config
+    warmup_steps = warmup(total, config.warmup_steps)
     rates = [learning_rate(n, total, config.learning_rate, config.lr_schedule, warmup_steps) for n in range(total)]
     losses = [result.loss.item() for result in results]
     assert ran.losses == pytest.approx(dict(enumerate(losses, 1)), rel=1e-8)
@@ -100,15 +100,13 @@ def test_losses_and_weights_are_those_of_a_plain_loop(train: Train, build: Build
         assert event.train_loss == pytest.approx(mean, rel=1e-6)
 
 
-def test_a_model_learns(train: Train) -> None:
-    ran = train(epochs=6, learning_rate=0.01, dropout=0)
-    losses = ran.losses
-    assert losses[1] > 2.6 and losses[6 * EPOCH] < 1.7
-    assert ran.result.val_loss < 1.7
+def test_a_model_learns(trained: Trained) -> None:
+    ran = trained(epochs=6, learning_rate=0.01, dropout=0)
+    assert ran.losses[1] > 2.6 and ran.losses[6 * EPOCH] < 1.7 and ran.result.val_loss < 1.7
 
 
-def test_progress_has_columns_of_equal_length(train: Train) -> None:
-    reports = train().of(events.Progress)
+def test_progress_has_columns_of_equal_length(trained: Trained) -> None:
+    reports = trained().of(events.Progress)
     for event in reports:
         lengths = {len(event.step), len(event.train_loss), len(event.learning_rate), len(event.grad_norm)}
         assert len(lengths) == 1 and event.memory_bytes > 0 and event.tokens_per_second >= 0
@@ -143,3 +141,46 @@ def test_the_time_left_follows_a_change_of_the_epochs(train: Train, monkeypatch:
     ran = train(script={7: [Set(setting="epochs", value=3)]})
     left = {event.step[-1]: event.eta_seconds for event in ran.of(events.Progress)}
     assert (left[7], left[8]) == (2 * EPOCH - 7, 3 * EPOCH - 8)
+
+
+# ---- what the settings amount to ----
+
+NO_BFLOAT16 = "mixed precision is off: this processor has no 16-bit arithmetic; training continues in float32"
+
+
+@pytest.mark.parametrize(
+    ("topic", "settings", "notice"),
+    [
+        ("effective", {"accumulation_steps": 4}, "effective batch size: 8 x 4 = 32"),
+        ("warm-up", {"warmup_steps": 500, "epochs": 3}, "warm-up shortened from 500 to 5 steps, a tenth of the run"),
+        ("warm-up", {"warmup_steps": 5, "epochs": 3}, None),
+        ("precision", {"mixed_precision": True}, NO_BFLOAT16),
+    ],
+)
+def test_one_notice_says_what_a_setting_amounts_to(
+    train: Train, trained: Trained, monkeypatch: pytest.MonkeyPatch, topic: str, settings: Any, notice: str | None
+) -> None:
+    plain = trained()
+    monkeypatch.setattr(device, "_cpu_has_bf16", lambda: False)
+    ran = train(**settings)
+    assert [text for text in notices(ran) if topic in text] == [notice] * (notice is not None)
+    assert not any(topic in text for text in notices(plain))
+    if topic == "precision":
+        assert ran.losses == plain.losses and same_tensors(ran.weights, plain.weights)
+
+
+def test_mixed_precision_trains_stays_finite_and_resumes_to_the_same_bits(
+    train: Train, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"epochs": 4, "learning_rate": 0.01}
+    exact = trained(**settings)
+    monkeypatch.setattr(device, "_cpu_has_bf16", lambda: True)
+    plain = train(**settings, mixed_precision=True, name="plain")
+    assert not any("precision" in text for text in notices(plain))
+    assert all(math.isfinite(loss) for loss in plain.losses.values())
+    assert plain.losses != exact.losses and plain.losses[4 * EPOCH] < plain.losses[1] - 0.3
+    assert max(abs(plain.losses[n] - exact.losses[n]) for n in range(1, 11)) < 0.2
+    assert all(tensor.dtype == torch.float32 for tensor in plain.weights.values())
+    first = train(**settings, mixed_precision=True, script={25: [Stop()]})
+    second = train(resume_from=first.last)
+    assert {**first.losses, **second.losses} == plain.losses and same_tensors(second.weights, plain.weights)
