@@ -13,11 +13,11 @@ from hypothesis import settings
 from fundamentallm.config.config import Config, Layer, resolve
 from fundamentallm.run import events
 from fundamentallm.run.commands import Command
+from fundamentallm.run.journal import read_journal
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.train.checkpoint import load
 from fundamentallm.train.state import TrainState, build_state
 from fundamentallm.train.trainer import Trainer
-from tests.engine.seen import same_tensors
 
 settings.register_profile("suite", deadline=None, max_examples=50, derandomize=True, database=None)
 settings.load_profile("suite")
@@ -28,9 +28,38 @@ SMALL: dict[str, Any] = {
 }  # fmt: skip
 
 
+EPOCH = 18  # steps of the small configuration: 139 windows, 8 at a time
+
+
+def steps_in(folder: Path) -> dict[int, float]:
+    """Losses by step as the journal has them; a start at step n supersedes what was reported of later steps."""
+    losses: dict[int, float] = {}
+    for event in read_journal(folder):
+        if isinstance(event, events.RunStarted):
+            losses = {n: loss for n, loss in losses.items() if n <= event.step}
+        if isinstance(event, events.Progress):
+            for n, loss in zip(event.step, event.train_loss, strict=True):
+                assert n not in losses
+                losses[n] = loss
+    return losses
+
+
+def files(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def notices(ran: Any) -> list[str]:
+    return [event.text for event in ran.of(events.Notice)]
+
+
+def same_tensors(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    """Whether two sets of tensors are the same bits."""
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Tiny products are fastest alone, and the number of threads is part of their bits."""
+    """A test may have changed the number of threads, which changes the bits of a matrix product."""
     torch.set_num_threads(1)
     yield
 
@@ -38,11 +67,11 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def text() -> str:
     """2,500 characters of words that repeat enough to be learnt a little."""
-    dice = random.Random(7)
+    rng = random.Random(7)
     words = sorted(
         {*"thesea", "sea, ", "boat ", "and ", "her ", "old ", "crew ", "went ", "out at dawn; ", "who ", "why "}
     )
-    lines = ("".join(dice.choice(words) for _ in range(12)) for _ in range(200))
+    lines = ("".join(rng.choice(words) for _ in range(12)) for _ in range(200))
     return "\n".join(lines)[:2500]
 
 
@@ -55,7 +84,7 @@ def data(tmp_path: Path, text: str) -> str:
 
 @pytest.fixture
 def small(data: str) -> Callable[..., Config]:
-    """A configuration that trains in a blink, with changes."""
+    """Makes a configuration that trains in a tenth of a second, with changes."""
 
     def make(**changes: Any) -> Config:
         return resolve(Layer({**SMALL, "data": data, **changes}))
@@ -75,11 +104,11 @@ class Ran:
 
     folder: Path
     result: Any  # events.Finished or events.Failed
-    said: list[Any]
+    events: list[Any]
     trainer: Trainer
 
     def of(self, kind: type) -> list[Any]:
-        return [event for event in self.said if isinstance(event, kind)]
+        return [event for event in self.events if isinstance(event, kind)]
 
     @property
     def losses(self) -> dict[int, float]:
@@ -111,7 +140,7 @@ Script = dict[int, list[Command]] | Callable[[Trainer], Sequence[Command]]
 def run_here(spec: RunSpec, script: Script | None = None) -> Ran:
     """Train a run in this process. `script` maps a step to the commands that arrive after it."""
     spec.folder.mkdir(exist_ok=True)
-    said: list[events.Event] = []
+    emitted: list[events.Event] = []
     waiting = dict(script) if isinstance(script, dict) else {}
 
     def listen() -> Sequence[Command]:
@@ -119,12 +148,12 @@ def run_here(spec: RunSpec, script: Script | None = None) -> Ran:
             return script(trainer)
         return waiting.pop(trainer.state.step, [])
 
-    trainer = Trainer(spec, said.append, listen)
+    trainer = Trainer(spec, emitted.append, listen)
     try:
         result = trainer.run()
     finally:
         trainer.close()
-    return Ran(spec.folder, result, said, trainer)
+    return Ran(spec.folder, result, emitted, trainer)
 
 
 @pytest.fixture

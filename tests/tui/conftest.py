@@ -1,4 +1,4 @@
-"""A run that does what a test says, and a console around it."""
+"""A fake run that a test controls, and a console around it."""
 
 import threading
 from collections.abc import AsyncIterator, Callable

@@ -19,7 +19,7 @@ from fundamentallm.errors import UserError
 from fundamentallm.run import events
 from fundamentallm.run.commands import Save
 from fundamentallm.train.checkpoint import Checkpoint, Counters, load, save
-from tests.engine.seen import same_tensors
+from tests.engine.conftest import same_tensors
 from tests.engine.train.conftest import Forge, Train, Trained, refusal
 
 NO_SPACE = "No space left on device"

@@ -14,7 +14,7 @@ from fundamentallm.run.commands import Save, Stop
 from fundamentallm.train import checkpoints
 from fundamentallm.train.checkpoint import Checkpoint, latest_valid_checkpoint, load, save
 from tests.conftest import journal_events
-from tests.engine.seen import EPOCH, notices
+from tests.engine.conftest import EPOCH, notices
 from tests.engine.train.conftest import Judged, Small, Train, Trained
 
 
@@ -185,7 +185,7 @@ def test_a_disk_that_is_too_small_is_warned_of_before_the_first_step(
     found = re.fullmatch(pattern, warning)
     assert found is not None, warning
     assert float(found[2]) * 1e6 == pytest.approx(used, rel=0.05) and used / 2 < float(found[1]) * 1e6 < 3 * used
-    kinds = [type(event) for event in ran.said]
+    kinds = [type(event) for event in ran.events]
     last_notice = max(n for n, kind in enumerate(kinds) if kind is events.Notice)
     assert last_notice < min(kinds.index(events.CheckpointSaved), kinds.index(events.Progress))
     assert not train_a_step("large enough", 3 * used).warnings

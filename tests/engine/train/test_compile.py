@@ -11,7 +11,7 @@ import torch
 from fundamentallm.run import events
 from fundamentallm.run.commands import Stop
 from fundamentallm.train.checkpoint import load, save
-from tests.engine.seen import notices, same_tensors
+from tests.engine.conftest import notices, same_tensors
 from tests.engine.train.conftest import Build, Train, Trained
 
 

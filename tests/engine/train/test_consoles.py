@@ -23,7 +23,7 @@ from fundamentallm.run.locks import RunLock, is_held
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.train.checkpoint import load
 from tests.conftest import PATIENCE, journal_events, until
-from tests.engine.seen import EPOCH, same_tensors, steps_in
+from tests.engine.conftest import EPOCH, same_tensors, steps_in
 from tests.engine.train.conftest import Small, Train, Trained, counters_of
 
 Same = Callable[..., None]

@@ -30,7 +30,7 @@ from fundamentallm.run.commands import (
 from fundamentallm.run.journal import read_journal
 from fundamentallm.train import control
 from fundamentallm.train.trainer import Trainer
-from tests.engine.seen import EPOCH, files
+from tests.engine.conftest import EPOCH, files
 from tests.engine.train.conftest import Full, Small, Train
 
 
@@ -87,7 +87,7 @@ def test_a_paused_run_stands_still_and_still_obeys(train: Train) -> None:
     assert phases[paused:].count(("paused", 4)) == 3  # again after each of the two
     assert (ran.folder / "checkpoint_step_4.pt").exists()
     assert sorted(ran.losses) == list(range(1, 2 * EPOCH + 1))
-    before = ran.said[: ran.said.index(ran.of(events.Phase)[paused])]
+    before = ran.events[: ran.events.index(ran.of(events.Phase)[paused])]
     assert [event.step[-1] for event in before if isinstance(event, events.Progress)][-1] == 4  # all is reported
 
 
@@ -161,7 +161,7 @@ def test_after_the_end_samples_are_answered_and_nothing_else(train: Train, token
     ran = train(script=one_at_a_time(waiting))
     assert ran.result.reason == reason
     journal, before = list(read_journal(ran.folder)), files(ran.folder)
-    ran.said.clear()
+    ran.events.clear()
     waiting += [[Save(id="s"), Pause(id="p")], [Set(id="l", setting="dropout", value=0.5)]]
     ran.trainer.answer_late([Sample(id="a", prompt="the", max_tokens=4), CancelSample(id="c", sample="b")])
     assert len(sampled(ran)) == 4

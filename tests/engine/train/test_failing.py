@@ -20,7 +20,7 @@ from fundamentallm.train import step, trainer
 from fundamentallm.train.checkpoint import load
 from fundamentallm.train.metrics import Metrics
 from fundamentallm.train.step import TrainStep
-from tests.engine.seen import files, same_tensors
+from tests.engine.conftest import files, same_tensors
 from tests.engine.train.conftest import Breaks, Small, Train
 
 
@@ -35,7 +35,7 @@ def test_a_loss_that_turns_nan_fails_the_run_and_leaves_finite_weights(
 
     monkeypatch.setattr(step.F, "cross_entropy", turn_nan)
     ran = train()
-    assert ran.of(events.Failed) == ran.said[-1:] and isinstance(ran.result, events.Failed)
+    assert ran.of(events.Failed) == ran.events[-1:] and isinstance(ran.result, events.Failed)
     assert ran.result.step == 10 and "step 11 was refused" in ran.result.error and ran.result.saved == "last.pt"
     assert "--learning-rate 0.0003" in ran.result.advice and "--gradient-clip 0.5" in ran.result.advice
     assert not ran.warnings

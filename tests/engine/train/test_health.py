@@ -16,7 +16,7 @@ from fundamentallm.run.history import RunHistory
 from fundamentallm.train.health import advise_not_finite, advise_out_of_memory, new_verdicts
 from fundamentallm.train.step import NotFinite, TrainStep
 from tests.conftest import journal_events
-from tests.engine.seen import EPOCH
+from tests.engine.conftest import EPOCH
 from tests.engine.train.conftest import Breaks, Judged, Small, Train, Trained
 
 VOCAB_SIZE = 65

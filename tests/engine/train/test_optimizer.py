@@ -7,7 +7,7 @@ from torch import Tensor
 from fundamentallm.config.config import Config
 from fundamentallm.model.transformer import Transformer
 from fundamentallm.train.optimizer import BETAS, EPSILON, MOMENTUM, MUON_FACTOR, Optimizer, orthogonalise
-from tests.engine.seen import same_tensors
+from tests.engine.conftest import same_tensors
 
 CONFIG = Config(model_dim=16, num_layers=2, num_heads=2, max_seq_len=12)
 KINDS = pytest.mark.parametrize("kind", ["muon", "adamw"])

@@ -21,7 +21,7 @@ from fundamentallm.train.checkpoint import load
 from fundamentallm.train.optimizer import Optimizer
 from fundamentallm.train.step import TrainStep
 from tests.compare_runs import difference
-from tests.engine.seen import EPOCH, same_tensors
+from tests.engine.conftest import EPOCH, same_tensors
 from tests.engine.train.conftest import Breaks, Small, Train, Trained
 
 ADVICE = re.compile(r"this run needs about \d+ MiB; less: --batch-size 4 --accumulation-steps 2 \(about \d+ MiB\), .*")
@@ -61,7 +61,7 @@ def test_a_run_fails_with_advice_and_resumes_to_the_same_end(
     breaks(owner, name, call, KINDS[kind])
     ran = train(save_every=5)
     failed = ran.result
-    assert isinstance(failed, events.Failed) and ran.of(events.Failed) == ran.said[-1:] and not ran.warnings
+    assert isinstance(failed, events.Failed) and ran.of(events.Failed) == ran.events[-1:] and not ran.warnings
     assert failed.error == "out of memory" and ADVICE.fullmatch(failed.advice), failed
     assert failed.saved == "last.pt" and ran.step_of("last.pt") == saved
     assert not (ran.folder / "final_model.pt").exists()

@@ -24,7 +24,7 @@ from fundamentallm.train.checkpoint import load, save
 from fundamentallm.train.device import hardware
 from tests.compare_runs import difference
 from tests.conftest import file_contents, journal_events
-from tests.engine.seen import EPOCH, notices
+from tests.engine.conftest import EPOCH, notices
 from tests.engine.train.conftest import Small, Train, Trained, counters_of
 
 Kill = Callable[..., None]
@@ -93,7 +93,7 @@ def test_a_resumed_run_ends_in_the_same_bits(
     torch.manual_seed(99)  # torch's own random state plays no part
     resumed = train(config, **how)
     assert difference(folder, reference) == ""
-    start = resumed.said[0]
+    start = resumed.events[0]
     assert (start.step, start.recovered, min(resumed.losses)) == (step, resume == "auto", step + 1)
     assert Path(start.resumed_from).parent == folder
 
@@ -120,7 +120,7 @@ def test_the_newest_valid_checkpoint_is_used_and_a_damaged_one_named(
     for path in (tmp_path / "run").glob(names):
         act(path)
     resumed = train(small(save_every=5), auto=True)
-    assert resumed.said[0].step == step
+    assert resumed.events[0].step == step
     assert difference(resumed.folder, trained(save_every=5).folder) == ""
     found = [text for text in notices(resumed) if "damaged" in text or "checkpoint" in text]
     assert len(found) == len(reasons) and all(why in text for why, text in zip(reasons, found, strict=True)), found
@@ -317,7 +317,7 @@ def test_what_differs_where_it_is_resumed_is_said_once(
     assert f"{OTHER_BITS}: {differences}\n" in capsys.readouterr().out
     ran = train(resume_from=last, script={9: [Stop()]})
     assert about_bits(ran) == [f"{OTHER_BITS}: {differences}"]
-    kinds = [type(event) for event in ran.said]
+    kinds = [type(event) for event in ran.events]
     assert kinds.index(events.Notice) < kinds.index(events.Progress) and sorted(ran.losses) == [6, 7, 8, 9]
     assert about_bits(train(resume_from=last)) == []  # its checkpoint is of here now
 
@@ -326,9 +326,9 @@ def test_threads_are_restored_where_there_are_enough_cores(train: Train, monkeyp
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
     last = train(script={5: [Stop()]}).last
     ran = train(resume_from=as_written_elsewhere(last, threads=3))
-    assert about_bits(ran) == [] and ran.said[0].threads == torch.get_num_threads() == 3
+    assert about_bits(ran) == [] and ran.events[0].threads == torch.get_num_threads() == 3
     assert load(ran.folder / "final_model.pt").threads == 3
     torch.set_num_threads(1)
     ran = train(resume_from=as_written_elsewhere(ran.folder / "checkpoint_epoch_1.pt", threads=4))
     assert about_bits(ran) == [f"{OTHER_BITS}: threads 4 then, 1 now"]
-    assert ran.said[0].threads == load(ran.folder / "final_model.pt").threads == 1
+    assert ran.events[0].threads == load(ran.folder / "final_model.pt").threads == 1

@@ -10,7 +10,7 @@ from fundamentallm.config.config import SETTINGS
 from fundamentallm.run.commands import Set
 from fundamentallm.run.events import Progress
 from fundamentallm.train.schedule import FLOOR, SHAPES, learning_rate, warmup
-from tests.engine.seen import EPOCH
+from tests.engine.conftest import EPOCH
 from tests.engine.train.conftest import Train
 
 

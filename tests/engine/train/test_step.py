@@ -9,7 +9,7 @@ from fundamentallm.data.corpus import IGNORED
 from fundamentallm.model.dropout import DropoutMasks, fold_in
 from fundamentallm.train.state import TrainState
 from fundamentallm.train.step import NotFinite, TrainStep
-from tests.engine.seen import same_tensors
+from tests.engine.conftest import same_tensors
 from tests.engine.train.conftest import Build
 
 

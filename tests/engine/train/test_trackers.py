@@ -25,7 +25,7 @@ from fundamentallm.train import control, trackers
 from fundamentallm.train.checkpoint import save
 from fundamentallm.train.state import build_state
 from tests.conftest import file_contents
-from tests.engine.seen import EPOCH, notices, same_tensors
+from tests.engine.conftest import EPOCH, notices, same_tensors
 from tests.engine.train.conftest import Train, Trained
 
 Board = Callable[[], EventAccumulator]

@@ -22,7 +22,7 @@ from fundamentallm.train.evaluate import evaluate
 from fundamentallm.train.metrics import StepResult
 from fundamentallm.train.schedule import learning_rate, warmup
 from fundamentallm.train.step import TrainStep
-from tests.engine.seen import EPOCH, files, notices, same_tensors, steps_in
+from tests.engine.conftest import EPOCH, files, notices, same_tensors, steps_in
 from tests.engine.train.conftest import Build, Small, Train, Trained
 
 
@@ -37,9 +37,9 @@ def test_a_run_leaves_its_files_and_its_events_in_order(trained: Trained, small:
              "final_model.pt": 2 * EPOCH}  # fmt: skip
     assert files(ran.folder) == {"config.yaml", "journal.jsonl", "lock", "tokenizer.json", "best.pt", *saved}
     assert {name: ran.step_of(name) for name in saved} == saved
-    assert list(read_journal(ran.folder)) == ran.said
-    assert [event.seq for event in ran.said] == list(range(1, len(ran.said) + 1))
-    started, finished = ran.said[0], ran.said[-1]
+    assert list(read_journal(ran.folder)) == ran.events
+    assert [event.seq for event in ran.events] == list(range(1, len(ran.events) + 1))
+    started, finished = ran.events[0], ran.events[-1]
     assert isinstance(started, events.RunStarted) and isinstance(finished, events.Finished)
     assert (started.step, started.total_steps, started.steps_per_epoch) == (0, 2 * EPOCH, EPOCH)
     assert started.parameters == sum(p.numel() for p in ran.weights.values())
@@ -47,7 +47,7 @@ def test_a_run_leaves_its_files_and_its_events_in_order(trained: Trained, small:
     assert (finished.step, finished.reason, finished.epoch, finished.unsaved) == (2 * EPOCH, "completed", 2, "")
     assert finished.tokens == 2 * 139 * 16 and finished.path == "best.pt"
     assert sorted(ran.losses) == list(range(1, 2 * EPOCH + 1))
-    last = [events.last_step(event) for event in ran.said]
+    last = [events.last_step(event) for event in ran.events]
     assert last == sorted(last)
     vocabulary = json.loads((ran.folder / "tokenizer.json").read_text())["vocabulary"]
     assert "".join(vocabulary) == load(ran.last).vocabulary
