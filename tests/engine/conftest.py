@@ -57,6 +57,20 @@ def same_tensors(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
+def counters_of(path: Path) -> dict[str, Any]:
+    """The counters in a checkpoint, but those that two runs with the same bits may have different."""
+    return {**load(path).counters, "seconds": 0, "said": 0}
+
+
+def assert_same_end(folder: Path, reference: Path, *, gains: bool = True) -> None:
+    """Assert that two runs took the same steps to the same state; `gains`: and evaluated it as often."""
+    ours, theirs = (load(each / "final_model.pt") for each in (folder, reference))
+    assert same_tensors(ours.model, theirs.model) and same_tensors(ours.optimizer, theirs.optimizer)
+    if gains:  # which evaluation was the best depends on how many there are
+        assert counters_of(folder / "final_model.pt") == counters_of(reference / "final_model.pt")
+    assert steps_in(folder) == steps_in(reference) and len(steps_in(folder)) == ours.progress().step == 2 * EPOCH
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
     """A test may have changed the number of threads, which changes the bits of a matrix product."""

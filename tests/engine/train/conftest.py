@@ -55,11 +55,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory, data: str) -> Trained:
     return find
 
 
-def counters_of(path: Path) -> dict[str, Any]:
-    """The counters in a checkpoint, but those that two runs with the same bits may have different."""
-    return {**load(path).counters, "seconds": 0, "said": 0}
-
-
 def refusal(path: Path) -> str:
     """The one line that says why a file is not loaded, without the path that it begins with."""
     with pytest.raises(UserError) as caught:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from pytest import MonkeyPatch
 
 from fundamentallm import __version__
 from fundamentallm.config.config import Config
@@ -65,7 +66,7 @@ def test_a_file_is_made_of_these_parts_all_tensors_and_plain_types(valid: bytes)
 
 @pytest.mark.parametrize("has_links", [True, False])
 def test_equal_states_are_one_file_where_there_are_hard_links_and_copies_elsewhere(
-    state: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool
+    state: Checkpoint, tmp_path: Path, monkeypatch: MonkeyPatch, has_links: bool
 ) -> None:
     def refuse(*_: Any) -> None:
         raise OSError(95, "Operation not supported")
@@ -93,9 +94,7 @@ def test_a_file_without_a_part_that_is_not_essential_is_read(forge: Forge, part:
 
 
 @pytest.mark.parametrize("part", ["counters", "config"])
-def test_counters_and_settings_that_a_file_lacks_have_their_defaults(
-    state: Checkpoint, forge: Forge, part: str
-) -> None:
+def test_counters_and_settings_that_are_missing_have_their_defaults(state: Checkpoint, forge: Forge, part: str) -> None:
     known = getattr(state, part)
     defaults = asdict(Counters()) if part == "counters" else {"patience": Config().patience, "seed": Config().seed}
     for name in known.keys() & defaults.keys():
@@ -142,9 +141,7 @@ def test_one_flipped_bit_in_any_record_is_found(valid: bytes, tmp_path: Path) ->
             assert "is damaged" in refusal(tmp_path / "x.pt"), record.filename
 
 
-def test_no_flipped_bit_in_the_archives_own_tables_changes_what_is_read(
-    state: Checkpoint, valid: bytes, tmp_path: Path
-) -> None:
+def test_no_flipped_bit_in_the_tables_changes_what_is_read(state: Checkpoint, valid: bytes, tmp_path: Path) -> None:
     with zipfile.ZipFile(io.BytesIO(valid)) as archive:
         central, end = archive.start_dir, len(valid)
         local = [archive.infolist()[n].header_offset + byte for n in (0, 3) for byte in range(30)]
@@ -195,7 +192,7 @@ def test_parts_that_are_missing_or_do_not_fit_together_are_refused(state: Checkp
 
 @pytest.mark.parametrize("broken", ["fsync", "replace", "what is read back"])
 def test_a_save_that_fails_leaves_the_old_file_valid_and_no_other(
-    broken: str, state: Checkpoint, valid: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    broken: str, state: Checkpoint, valid: bytes, tmp_path: Path, monkeypatch: MonkeyPatch
 ) -> None:
     (tmp_path / "b.pt").write_bytes(valid)
     before = {path.name for path in tmp_path.iterdir()}
@@ -240,9 +237,7 @@ def test_a_disk_that_fills_up_while_a_checkpoint_is_written_does_not_end_the_run
     assert ran.step_of("last.pt") == ran.result.step
 
 
-def test_a_failing_disk_is_reported_and_training_continues(
-    train: Train, trained: Trained, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failing_disk_is_reported_and_survived(train: Train, trained: Trained, monkeypatch: MonkeyPatch) -> None:
     plain, replace_file = trained(), os.replace
 
     def fail_for_some(source: Any, target: Any) -> None:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pytest import MonkeyPatch
 
 from fundamentallm.run import events
 from fundamentallm.run.commands import Save, Stop
@@ -102,9 +103,7 @@ def test_a_best_that_a_kill_kept_from_its_name_gets_it_and_keeps_it(train: Train
     assert run.step_of("best.pt") == 2 * EPOCH
 
 
-def test_a_best_that_could_not_be_written_is_made_good_by_the_next_that_is_better(
-    train: Train, judged: Judged, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_best_that_was_not_saved_is_made_up_for_later(train: Train, judged: Judged, monkeypatch: MonkeyPatch) -> None:
     judged([3, 1, 2, 2.5])
 
     def save_but_once(checkpoint: Checkpoint, folder: Path, names: list[str]) -> Any:
@@ -163,8 +162,8 @@ def size_on_disk(folder: Path) -> int:
     return sum({path.stat().st_ino: path.stat().st_size for path in folder.glob("*.pt")}.values())
 
 
-def test_a_disk_that_is_too_small_is_warned_of_before_the_first_step(
-    train: Train, trained: Trained, monkeypatch: pytest.MonkeyPatch
+def test_a_disk_that_is_too_small_is_warned_of_at_once(
+    train: Train, trained: Trained, monkeypatch: MonkeyPatch
 ) -> None:
     """The room is that of all names and one more file being written."""
     shape = {"model_dim": 64, "num_heads": 4, "epochs": 3}

@@ -98,9 +98,7 @@ def test_a_paused_run_can_be_stopped(train: Train) -> None:
 
 
 @pytest.mark.parametrize("stays", [True, False])
-def test_a_run_paused_by_an_attached_console_ends_with_it_and_one_paused_by_a_shell_does_not(
-    train: Train, tmp_path: Path, stays: bool
-) -> None:
+def test_only_a_run_that_a_console_paused_ends_with_it(train: Train, tmp_path: Path, stays: bool) -> None:
     console: list[AttachedRun] = []
     paused_at: list[float] = []
 
@@ -134,9 +132,7 @@ def test_the_pieces_of_a_sample_make_its_text(train: Train, token_by_token: None
 
 @pytest.mark.parametrize("arrives", ["later", "with it"])
 @pytest.mark.parametrize("end", [CancelSample(id="c", sample="a"), Stop(id="c")])
-def test_a_cancel_or_a_stop_ends_a_sample_and_is_answered(
-    train: Train, token_by_token: None, end: Command, arrives: str
-) -> None:
+def test_a_cancel_or_a_stop_ends_a_sample(train: Train, token_by_token: None, end: Command, arrives: str) -> None:
     sample, others = Sample(id="a", prompt="the ", max_tokens=5000), [Save(id="s"), CancelSample(id="n", sample="zz")]
     commands = [[sample, *others, end]] if arrives == "with it" else [[sample], [others[0]], [others[1]], [end]]
     ran = train(script=one_at_a_time(commands))

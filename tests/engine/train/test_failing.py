@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from pytest import MonkeyPatch
 
 from fundamentallm.cli import main
 from fundamentallm.config.files import to_yaml
@@ -24,9 +25,7 @@ from tests.engine.conftest import files, same_tensors
 from tests.engine.train.conftest import Breaks, Small, Train
 
 
-def test_a_loss_that_turns_nan_fails_the_run_and_leaves_finite_weights(
-    train: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_loss_that_turns_nan_fails_the_run_and_leaves_finite_weights(train: Train, monkeypatch: MonkeyPatch) -> None:
     plain = train(name="plain", script={10: [Stop()]})
     real, calls = step.F.cross_entropy, count(1)
 
@@ -59,9 +58,7 @@ def test_what_only_sounds_like_out_of_memory_keeps_its_traceback(train: Train, b
         train()
 
 
-def test_a_step_that_a_gpu_refused_ends_the_run_after_the_steps_before_it(
-    train: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_step_that_a_gpu_refused_ends_the_run_after_those_before_it(train: Train, monkeypatch: MonkeyPatch) -> None:
     """A GPU's steps are looked at when they are reported: here five at once, the fourth broken and only this once."""
     monkeypatch.setattr(trainer, "REPORT_INTERVAL", 1e9)
     real, calls = TrainStep.__call__, count()
@@ -76,7 +73,7 @@ def test_a_step_that_a_gpu_refused_ends_the_run_after_the_steps_before_it(
     assert sorted(ran.losses) == [1, 2, 3] and ran.result.step == 3
 
 
-def test_a_run_that_lost_its_gpu_still_says_so(train: Train, breaks: Breaks, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_lost_its_gpu_still_says_so(train: Train, breaks: Breaks, monkeypatch: MonkeyPatch) -> None:
     caught: list[events.Failed] = []
 
     def lose(_: Metrics) -> Any:
@@ -98,7 +95,7 @@ def test_a_run_that_lost_its_gpu_still_says_so(train: Train, breaks: Breaks, mon
 @pytest.mark.parametrize("times", [7, 10**9])
 @pytest.mark.parametrize("line", ['"event":"finished"', '"path":"final_model.pt"'])
 def test_a_run_whose_end_its_journal_does_not_take_tries_again_and_then_says_so(
-    times: int, line: str, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+    times: int, line: str, small: Small, tmp_path: Path, monkeypatch: MonkeyPatch, capfd: Any
 ) -> None:
     """Else it would be an ended run that the library calls interrupted."""
     write, refused = os.write, [0]

@@ -96,9 +96,7 @@ STOPS = [[5], [2 * EPOCH + 1], [3 * EPOCH - 1, 3 * EPOCH + 4, 6 * EPOCH], [7 * E
 
 
 @pytest.mark.parametrize("stops", STOPS, ids=str)
-def test_a_resumed_run_says_the_same_at_the_same_epochs(
-    train: Train, small: Small, judged: Judged, stops: list[int]
-) -> None:
+def test_a_resumed_run_warns_at_the_same_epochs(train: Train, small: Small, judged: Judged, stops: list[int]) -> None:
     config = small(epochs=8, dropout=0.2)
     judged([*LOSSES, *LOSSES])
     uninterrupted = warnings(train(config, "plain").folder)

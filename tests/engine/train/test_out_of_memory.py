@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from pytest import MonkeyPatch
 
 from fundamentallm.config.config import to_dict
 from fundamentallm.run import events
@@ -79,9 +80,7 @@ def test_a_save_without_memory_is_survived(train: Train, trained: Trained, break
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_sample_without_memory_breaks_off_and_nothing_else(
-    train: Train, trained: Trained, breaks: Breaks, kind: str
-) -> None:
+def test_a_sample_without_memory_breaks_off_alone(train: Train, trained: Trained, breaks: Breaks, kind: str) -> None:
     plain = trained()
     breaks(control, "stream", 1, KINDS[kind])
     ran = train(script={4: [Sample(prompt="the ", max_tokens=5), Sample(prompt="the ", max_tokens=5)]})
@@ -153,9 +152,7 @@ def test_a_worker_whose_model_does_not_fit_says_so(alone: Callable[..., Any], sm
 
 
 @needs_limits
-def test_a_step_that_does_not_fit_leaves_a_checkpoint_to_resume_from(
-    alone: Callable[..., Any], data: str, tmp_path: Path
-) -> None:
+def test_a_step_that_does_not_fit_leaves_a_checkpoint(alone: Callable[..., Any], data: str, tmp_path: Path) -> None:
     large = {"model_dim": 512, "num_heads": 8, "num_layers": 4, "max_seq_len": 256, "stride": 16, "batch_size": 64}
     done = alone(TRAIN, "train", data, "--output-dir=run", "--epochs=1", "--device=cpu", *flags(large))
     assert (done.returncode, done.stdout) == (1, ""), done.stderr
@@ -181,9 +178,7 @@ def test_a_container_has_the_room_of_its_limit_and_cached_files_do_not_count(tmp
     assert device.free_in_cgroup(tmp_path) == float("inf")
 
 
-def test_a_run_that_may_not_fit_is_warned_of_before_its_first_step(
-    train: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_may_not_fit_is_warned_of_before_its_first_step(train: Train, monkeypatch: MonkeyPatch) -> None:
     monkeypatch.setattr("fundamentallm.train.state.free_memory", lambda _: 2.0**10)
     (warning,) = (event for event in train(epochs=1).of(events.Notice) if event.level == "warning")
     assert warning.step == 0

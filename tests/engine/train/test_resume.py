@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from pytest import MonkeyPatch
 
 from fundamentallm.cli import main
 from fundamentallm.config.config import Config
@@ -24,8 +25,8 @@ from fundamentallm.train.checkpoint import load, save
 from fundamentallm.train.device import hardware
 from tests.compare_runs import difference
 from tests.conftest import file_contents, journal_events
-from tests.engine.conftest import EPOCH, notices
-from tests.engine.train.conftest import Small, Train, Trained, counters_of
+from tests.engine.conftest import EPOCH, counters_of, notices
+from tests.engine.train.conftest import Small, Train, Trained
 
 Kill = Callable[..., None]
 
@@ -148,9 +149,7 @@ def test_what_users_changed_is_made_again_after_every_kill(
     assert changes == [(6, 0.02, "ada"), (21, 0.001, "ada"), (21, 0.004, "ada")]
 
 
-def test_last_pt_is_saved_at_the_same_steps_across_a_kill(
-    train: Train, kill: Kill, small: Small, tmp_path: Path
-) -> None:
+def test_last_is_saved_at_the_same_steps_across_a_kill(train: Train, kill: Kill, small: Small, tmp_path: Path) -> None:
     kill(small(save_every=5), 27)
     train(auto=True)
     saved = [event.step for event in journal_events(tmp_path / "run", events.CheckpointSaved) if event.kind == "last"]
@@ -259,9 +258,7 @@ def test_a_finished_run_is_refused_without_more_epochs(train: Train, trained: Tr
         train(resume_from=trained().folder / "best.pt")
 
 
-def test_a_run_that_another_process_wrote_while_this_one_read_it_is_refused(
-    train: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_another_process_wrote_during_the_start_is_refused(train: Train, monkeypatch: MonkeyPatch) -> None:
     ran = train(script={9: [Stop()]})
     build = trainer.build_state
 
@@ -322,7 +319,7 @@ def test_what_differs_where_it_is_resumed_is_said_once(
     assert about_bits(train(resume_from=last)) == []  # its checkpoint is of here now
 
 
-def test_threads_are_restored_where_there_are_enough_cores(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_are_restored_where_there_are_enough_cores(train: Train, monkeypatch: MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
     last = train(script={5: [Stop()]}).last
     ran = train(resume_from=as_written_elsewhere(last, threads=3))

@@ -26,7 +26,7 @@ def test_warm_up_is_fitted_to_the_run(total: int, wanted: int | None, steps: int
     total=st.integers(1, 5000), peak=st.floats(1e-6, 1.0), wanted=st.none() | st.integers(0, 1000),
     schedule=st.sampled_from(sorted(SHAPES)),
 )  # fmt: skip
-def test_it_rises_to_exactly_its_peak_and_falls_to_exactly_its_floor(
+def test_it_rises_to_its_peak_and_falls_to_the_floor(
     total: int, peak: float, wanted: int | None, schedule: str
 ) -> None:
     warm = warmup(total, wanted)

@@ -29,11 +29,12 @@ from tests.engine.conftest import EPOCH, notices, same_tensors
 from tests.engine.train.conftest import Train, Trained
 
 Board = Callable[[], EventAccumulator]
+Settings = dict[str, Any]
 CURVES = {"loss/train", "learning_rate", "grad_norm", "tokens_per_second", "loss/val", "perplexity"}
 
 
 @pytest.fixture
-def tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """The settings of a run that TensorBoard shows."""
     # Files of the same second are read by their number, as text: let all have as many digits.
     monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(1000))
@@ -78,7 +79,7 @@ def about_trackers(ran: Any) -> list[str]:
 
 
 def test_tensorboards_own_reader_finds_every_curve_of_the_run(
-    train: Train, trained: Trained, tensorboard: dict[str, Any], tmp_path: Path, board: Board
+    train: Train, trained: Trained, tensorboard: Settings, tmp_path: Path, board: Board
 ) -> None:
     script = {4: [Sample(id="a", prompt="the ", max_tokens=8, seed=1)]}
     ran = train(**tensorboard, eval_every=10, script=script)
@@ -96,7 +97,7 @@ def test_tensorboards_own_reader_finds_every_curve_of_the_run(
 
 
 def test_samples_and_settings_are_shown_as_text_and_as_hyperparameters(
-    train: Train, tensorboard: dict[str, Any], board: Board, monkeypatch: pytest.MonkeyPatch
+    train: Train, tensorboard: Settings, board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control, "PIECE_SECONDS", 0.0)  # in many pieces
     sample, change = Sample(id="a", prompt="the ", max_tokens=20, seed=1), Set(setting="learning_rate", value=0.002)
@@ -119,7 +120,7 @@ def test_samples_and_settings_are_shown_as_text_and_as_hyperparameters(
     ],
 )  # fmt: skip
 def test_a_run_that_resumes_goes_back_or_begins_anew_shows_each_step_once_as_it_counts_now(
-    train: Train, tensorboard: dict[str, Any], board: Board, tmp_path: Path,
+    train: Train, tensorboard: Settings, board: Board, tmp_path: Path,
     stop: int | None, source: str | None, step: int,
 ) -> None:  # fmt: skip
     first = train(**tensorboard, eval_every=6, script={stop: [Stop()]} if stop else None)
@@ -138,9 +139,7 @@ def test_a_run_that_resumes_goes_back_or_begins_anew_shows_each_step_once_as_it_
         assert curve(board(), name) == pytest.approx(expected[name], rel=1e-6)
 
 
-def test_the_curves_of_a_run_that_another_process_is_writing_are_not_touched(
-    train: Train, tensorboard: dict[str, Any], tmp_path: Path
-) -> None:
+def test_the_curves_of_another_process_are_not_touched(train: Train, tensorboard: Settings, tmp_path: Path) -> None:
     first = train(**tensorboard, script={9: [Stop()]})
     before = file_contents(tmp_path / "logs")
     with RunLock(first.folder), pytest.raises(UserError, match="is being written by process"):
@@ -148,9 +147,7 @@ def test_the_curves_of_a_run_that_another_process_is_writing_are_not_touched(
     assert before and file_contents(tmp_path / "logs") == before
 
 
-def test_a_log_folder_that_cannot_be_written_to_is_refused_before_anything_is_held(
-    train: Train, tensorboard: dict[str, Any], tmp_path: Path
-) -> None:
+def test_a_log_folder_that_cannot_be_written_to_is_refused(train: Train, tensorboard: Settings, tmp_path: Path) -> None:
     (tmp_path / "logs").write_text("a file")
     with pytest.raises(UserError, match=f"^--log-dir {tmp_path}/logs: {tmp_path}/logs cannot be written to$"):
         train(**tensorboard)
@@ -258,7 +255,7 @@ def fail(*_: Any, **__: Any) -> None:
     ],
 )  # fmt: skip
 def test_a_tracker_that_fails_at_the_start_or_later_is_one_notice_and_training_continues(
-    train: Train, trained: Trained, tensorboard: dict[str, Any], fake: FakeWandb, monkeypatch: pytest.MonkeyPatch,
+    train: Train, trained: Trained, tensorboard: Settings, fake: FakeWandb, monkeypatch: pytest.MonkeyPatch,
     fault: str, notice: str, torn_down: int,
 ) -> None:  # fmt: skip
     plain = trained()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from pytest import MonkeyPatch
 
 from fundamentallm.config.config import resolve
 from fundamentallm.config.files import load_config
@@ -54,9 +55,7 @@ def test_a_run_leaves_its_files_and_its_events_in_order(trained: Trained, small:
     RunLock(ran.folder).release()
 
 
-def test_every_loss_before_a_checkpoint_stands_in_the_journal_before_it(
-    train: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_loss_before_a_checkpoint_stands_in_the_journal_before_it(train: Train, monkeypatch: MonkeyPatch) -> None:
     synced: list[int] = []
     sync, save = checkpoints.Journal.sync, checkpoints.save
 
@@ -115,7 +114,7 @@ def test_progress_has_columns_of_equal_length(trained: Trained) -> None:
     assert tokens == sorted(tokens) and tokens[-1] == 2 * 139 * 16
 
 
-def test_the_time_left_counts_what_comes_between_steps(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_left_counts_what_comes_between_steps(train: Train, monkeypatch: MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(metrics, "time", SimpleNamespace(monotonic=lambda: now[0]))
     clock = metrics.Metrics(torch.device("cpu"))
@@ -135,7 +134,7 @@ def test_the_time_left_counts_what_comes_between_steps(train: Train, monkeypatch
     assert len(counted) == 5  # the first save, two evaluations, a save after each; not what the user asked for
 
 
-def test_the_time_left_follows_a_change_of_the_epochs(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_left_follows_a_change_of_the_epochs(train: Train, monkeypatch: MonkeyPatch) -> None:
     monkeypatch.setattr(trainer, "REPORT_INTERVAL", 0.0)
     monkeypatch.setattr(metrics.Metrics, "eta", lambda _, steps: float(steps))
     ran = train(script={7: [Set(setting="epochs", value=3)]})
@@ -158,7 +157,7 @@ NO_BFLOAT16 = "mixed precision is off: this processor has no 16-bit arithmetic; 
     ],
 )
 def test_one_notice_says_what_a_setting_amounts_to(
-    train: Train, trained: Trained, monkeypatch: pytest.MonkeyPatch, topic: str, settings: Any, notice: str | None
+    train: Train, trained: Trained, monkeypatch: MonkeyPatch, topic: str, settings: Any, notice: str | None
 ) -> None:
     plain = trained()
     monkeypatch.setattr(device, "_cpu_has_bf16", lambda: False)
@@ -169,9 +168,7 @@ def test_one_notice_says_what_a_setting_amounts_to(
         assert ran.losses == plain.losses and same_tensors(ran.weights, plain.weights)
 
 
-def test_mixed_precision_trains_stays_finite_and_resumes_to_the_same_bits(
-    train: Train, trained: Trained, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mixed_precision_trains_and_resumes_exactly(train: Train, trained: Trained, monkeypatch: MonkeyPatch) -> None:
     settings = {"epochs": 4, "learning_rate": 0.01}
     exact = trained(**settings)
     monkeypatch.setattr(device, "_cpu_has_bf16", lambda: True)

@@ -1,6 +1,6 @@
-"""Looking at a run changes nothing: whatever it is asked, and however its console is lost, its weights are the same.
+"""Consoles that start, watch or attach to a run in its own process change nothing.
 
-A run whose console is lost continues, or saves and ends; in processes of their own.
+A run that loses its console continues, or saves and ends.
 """
 
 import json
@@ -14,66 +14,31 @@ from typing import Any
 
 import pytest
 
-from fundamentallm.config.config import to_dict
+from fundamentallm.config.config import Config, to_dict
 from fundamentallm.process.session import AttachedRun, WorkerRun
 from fundamentallm.run import events
-from fundamentallm.run.commands import Command, Pause, Resume, Sample, Save, Set, Stop
+from fundamentallm.run.commands import Pause, Resume, Sample, Save, Set, Stop
 from fundamentallm.run.journal import read_journal
 from fundamentallm.run.locks import RunLock, is_held
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.train.checkpoint import load
 from tests.conftest import PATIENCE, journal_events, until
-from tests.engine.conftest import EPOCH, same_tensors, steps_in
-from tests.engine.train.conftest import Small, Train, Trained, counters_of
+from tests.engine.conftest import Ran, assert_same_end
 
 Same = Callable[..., None]
+Start = Callable[..., WorkerRun]
 SETTINGS: dict[str, Any] = {"dropout": 0.2, "augment": "casing=0.1", "accumulation_steps": 2, "batch_size": 4}
 
 
 @pytest.fixture
-def same(trained: Trained) -> Same:
+def same(train: Callable[..., Ran]) -> Same:
     """Asserts that a run came to the same as one that nobody looked at."""
-
-    def check(folder: Path, *, gains: bool = True) -> None:
-        plain = trained(**SETTINGS).folder
-        ours, theirs = (load(each / "final_model.pt") for each in (folder, plain))
-        assert same_tensors(ours.model, theirs.model) and same_tensors(ours.optimizer, theirs.optimizer)
-        if gains:  # which evaluation was the best depends on how many there are
-            assert counters_of(folder / "final_model.pt") == counters_of(plain / "final_model.pt")
-        assert ours.progress().step == 2 * EPOCH == len(steps_in(folder))
-        assert steps_in(folder) == steps_in(plain)
-
-    return check
-
-
-# ---- in this process ----
-
-SAMPLES = [Sample(prompt="the ", max_tokens=30, seed=1), Sample(prompt="", max_tokens=7, temperature=0)]
-LOOKS: dict[str, tuple[dict[str, Any], dict[int, list[Command]]]] = {
-    "evaluated at every step": ({"eval_every": 1}, {}),
-    "evaluated every 7 steps": ({"eval_every": 7}, {}),
-    "saved at every step": ({"save_every": 1}, {}),
-    "saved and evaluated at every step": ({"save_every": 1, "eval_every": 1}, {}),
-    "asked for samples": ({}, {step: list(SAMPLES) for step in (1, 5, 17, 18, 19, 30)}),
-    "saved by hand": ({"keep_checkpoints": 1}, {step: [Save(), Save()] for step in (1, 2, 18, 35)}),
-    "paused and resumed": ({}, {step: [Pause(), Save(), *SAMPLES, Resume()] for step in (1, 6, 18, 33)}),
-    "shown on TensorBoard": ({"tensorboard": True}, {4: list(SAMPLES)}),
-}
-
-
-@pytest.mark.parametrize("look", LOOKS)
-def test_a_run_that_is_looked_at_comes_to_the_same_bits(train: Train, same: Same, tmp_path: Path, look: str) -> None:
-    settings, script = LOOKS[look]
-    ran = train(**SETTINGS, **settings, log_dir=str(tmp_path / "logs"), script=script)
-    assert [event.ok for event in ran.of(events.Answered)] == [True] * sum(map(len, script.values()))
-    same(ran.folder, gains="eval_every" not in settings)
-
-
-# ---- watched by a console, in a process of its own ----
+    plain = train(**SETTINGS, name="plain").folder
+    return lambda folder: assert_same_end(folder, plain)
 
 
 @pytest.fixture
-def start(tmp_path: Path, small: Small) -> Iterator[Callable[..., WorkerRun]]:
+def start(tmp_path: Path, small: Callable[..., Config]) -> Iterator[Start]:
     started: list[WorkerRun] = []
 
     def go(**settings: Any) -> WorkerRun:
@@ -98,7 +63,7 @@ def events_to_the_end(run: Any) -> list[events.Event]:
 
 
 def test_a_console_that_reads_everything_and_one_that_never_reads_change_nothing(
-    start: Callable[..., WorkerRun], same: Same, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start: Start, same: Same, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = start()
     assert events_to_the_end(run) == list(read_journal(tmp_path / "run"))
@@ -114,9 +79,7 @@ def test_a_console_that_reads_everything_and_one_that_never_reads_change_nothing
     same(tmp_path / "run")
 
 
-def test_two_attached_consoles_that_sample_save_and_pause_change_nothing(
-    start: Callable[..., WorkerRun], same: Same, tmp_path: Path
-) -> None:
+def test_two_consoles_that_sample_save_and_pause_change_nothing(start: Start, same: Same, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     start().send(Pause())  # held at its first step until both are there
     until(lambda: journal_events(folder, events.Answered))
@@ -163,6 +126,7 @@ def ask(command):
         pass
 
 if __name__ == "__main__":
+    import textual, fundamentallm_tui
     session = WorkerRun(RunSpec(resolve(Layer(json.loads(sys.argv[2]))), Path(sys.argv[1])))
     while not any(isinstance(event, events.Progress) for event in session.events(1.0)):
         pass
@@ -183,6 +147,7 @@ class Console:
         self.folder = folder
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=null, text=True)
         self.do("pass")
+        self.worker: int = self.events(events.RunStarted)[0].pid
 
     def do(self, line: str) -> None:
         assert self._process.stdin is not None and self._process.stdout is not None
@@ -213,20 +178,32 @@ class Console:
         assert finished.reason == "stopped" and not finished.unsaved
         assert load(self.folder / "last.pt").progress().step == finished.step
         assert not (self.folder / "final_model.pt").exists()
+        assert "Traceback" not in (self.folder / "engine.log").read_text()
         RunLock(self.folder).release()
         return int(finished.step)
 
 
+def gone(pid: int) -> bool:
+    """Whether a process has ended, also if its parent has not reaped it yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 @pytest.fixture
-def console(tmp_path: Path, small: Small, kill_leftovers: None) -> Callable[..., Console]:
+def console(tmp_path: Path, small: Callable[..., Config], kill_leftovers: None) -> Callable[..., Console]:
     return lambda **settings: Console(tmp_path / "run", to_dict(small(**settings, keep_checkpoints=1)))
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="asks /proc")
 def test_a_console_that_dies_changes_nothing(console: Callable[..., Console], same: Same) -> None:
     run = console(**SETTINGS)
+    assert "torch" in Path(f"/proc/{run.worker}/maps").read_text() and not gone(run.worker)
     run.kill()
-    until(lambda: ended(run.folder))
+    until(lambda: gone(run.worker))
     same(run.folder)
+    RunLock(run.folder).release()
 
 
 @pytest.mark.parametrize(
