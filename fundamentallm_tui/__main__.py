@@ -32,11 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         _print_error(str(error))
         return 2
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        _print_error("fllm-tui: needs a terminal; without one, use `fundamentallm train`")
-        return 2
-    if os.environ.get("TERM", "") == "dumb":
-        _print_error("fllm-tui: this terminal (TERM=dumb) cannot show the console; use `fundamentallm train`")
+    if not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM") == "dumb":
+        _print_error("fllm-tui: needs a terminal that can show it; without one, use `fundamentallm train`")
         return 2
     _run(options, config)
 
@@ -53,7 +50,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--version", action="version", version=f"fllm-tui {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="[attach | replay]")
     attach = commands.add_parser("attach", help="watch and control a run of another process, or view an old run")
-    attach.add_argument("run", nargs="?", metavar="RUN", help="its folder or name; the only active run if left out")
+    attach.add_argument("run", nargs="?", metavar="RUN", help="its folder or name; the only one under way if left out")
     replay = commands.add_parser("replay", help="replay a run from its journal")
     replay.add_argument("run", metavar="RUN", help="its folder or name")
     replay.add_argument("--speed", type=_speed, default=20.0, metavar="N", help="N times as fast (default: 20)")

@@ -81,9 +81,9 @@ class Form(Vertical):
         self.fields.show_values({name: as_text(name, value) for name, value in values.items()})
         self._check()
 
-    def make_read_only(self, names: set[str], *, preset: bool) -> None:
-        """Make these settings read-only, and no others."""
-        self.fields.set_disabled(names | ({PRESET} if preset else set()))
+    def make_read_only(self, names: set[str]) -> None:
+        """Make these settings read-only, and no others; with any of them the preset, too."""
+        self.fields.set_disabled({*names, PRESET} if names else names)
 
     def show_problems(self, problems: dict[str, str]) -> None:
         """Show each problem below its field."""
@@ -91,7 +91,7 @@ class Form(Vertical):
         self.fields.set_problems(problems)
         self.post_message(self.Changed())
 
-    def text_came(self) -> None:
+    def recheck_text(self) -> None:
         """Check again: a file that was missing is there now."""
         self._text_problem = {}
         self._check()

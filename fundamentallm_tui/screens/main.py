@@ -110,7 +110,7 @@ class MainScreen(Screen[None]):
 
     def _fetched(self, done: bool | None) -> None:
         if done:
-            self.form.text_came()
+            self.form.recheck_text()
             self.action_start()
 
     def _answer_folder(self, folder: Path, config: Config, answer: str | None) -> None:
@@ -340,8 +340,7 @@ class MainScreen(Screen[None]):
 
     def _adapt_controls(self) -> None:
         """Adapt footer, form and sample pane to what can be done now."""
-        locked = launch.read_only_settings(self.store)
-        self.form.make_read_only(locked, preset=bool(locked))
+        self.form.make_read_only(launch.read_only_settings(self.store))
         self.footer.show({"start": launch.start_label(self.store), "pause": "resume" if self.store.paused else "pause"})
         self.refresh_bindings()
         self.sample.show(self.has_model)
@@ -382,9 +381,6 @@ class MainScreen(Screen[None]):
     def action_next_pane(self, by: int) -> None:
         names = [name for name, _ in keys.PANES]
         self._activate(names[(names.index(self.tabs.active) + by) % len(names)])
-        self.set_focus(None)
-
-    def action_leave_field(self) -> None:
         self.set_focus(None)
 
     def _activate(self, name: str) -> None:

@@ -166,13 +166,13 @@ class Runs(Screen[RunChoice]):
         self._order = ORDERS[0]
         self.list = RunList(id="list")
         self.filter = Input(placeholder="/ filters", compact=True, id="filter")
-        self.footer = Footer(keys.RUNS, id="does")
+        self.footer = Footer(keys.RUNS, id="footer")
 
     def compose(self) -> ComposeResult:
         with Horizontal(id="search"):
-            yield Static(id="told")
+            yield Static(id="summary")
             yield self.filter
-        yield Static(id="heads")
+        yield Static(id="head")
         yield self.list
         yield Static(id="details")
         yield self.footer
@@ -211,8 +211,8 @@ class Runs(Screen[RunChoice]):
             live = sum(run.state in LIVE_STATES for run in runs)
             order = self._order if self._order == "best loss" else f"{self._order} first"
             summary = f"{len(runs)} run{'s' if len(runs) != 1 else ''}, {live} under way, {order}"
-        self.query_one("#told", Static).update(Content.assemble((" Runs  ", "bold"), (summary, FAINT)))
-        self.query_one("#heads", Static).update(Content.styled(self.list.head(), "$foreground 50%"))
+        self.query_one("#summary", Static).update(Content.assemble((" Runs  ", "bold"), (summary, FAINT)))
+        self.query_one("#head", Static).update(Content.styled(self.list.head(), "$foreground 50%"))
         self._show_details()
 
     @on(RunList.Moved)

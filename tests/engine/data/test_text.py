@@ -58,11 +58,9 @@ def test_a_file_that_is_no_text_is_refused_with_the_place(content: bytes, error:
 
 def test_what_is_no_file_is_refused() -> None:
     missing = ["none.txt", "data/none.txt", "data/../pyproject.toml", "~nobody-here/x", "x" * 5000, "a\0b"]
-    for path in missing:
-        with pytest.raises(UserError, match="no such file|cannot be looked up"):
-            read_text(path)
-    for path in ("", "."):
-        with pytest.raises(UserError, match="is a folder; name a text file"):
+    refused = {**dict.fromkeys(missing, "no such file|cannot be looked up"), **dict.fromkeys(("", "."), "is a folder;")}
+    for path, words in refused.items():
+        with pytest.raises(UserError, match=words):
             read_text(path)
     assert error_of().startswith("no data: name a text file")
 
