@@ -44,7 +44,8 @@ def _facts(row: Setting) -> Iterator[str]:
     if row.name == "data":
         yield "the argument DATA of `fundamentallm train`, once or several times; in YAML a path or a list of paths"
         return
-    yield f"flag: `{row.flag}`" + (f", `--no-{row.flag[2:]}`" if row.kind is bool else "")
+    also = ", once or several times" if row.kind is tuple else f", `--no-{row.flag[2:]}`"
+    yield f"flag: `{row.flag}`" + (also if row.kind in (bool, tuple) else "")
     yield f"default: {_default(row)}"
     if row.choices:
         yield f"one of: {', '.join(f'`{choice}`' for choice in row.choices)}"
@@ -65,6 +66,8 @@ def _default(row: Setting) -> str:
         return f"auto: {row.auto}"
     if row.kind is bool:
         return "on" if row.default else "off"
+    if row.kind is tuple:
+        return "none"
     return f"`{row.default:g}`" if row.kind is float else f"`{row.default}`"
 
 

@@ -36,11 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         _print_error(str(error))
         return 2
-    if not (sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()):  # the last is what Textual draws on
-        _print_error("fllm-tui: needs a terminal; without one, use `fundamentallm train`")
-        return 2
-    if os.environ.get("TERM", "") == "dumb":
-        _print_error("fllm-tui: this terminal (TERM=dumb) cannot show the console; use `fundamentallm train`")
+    screen = sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()  # Textual draws on the last
+    if not screen or os.environ.get("TERM") == "dumb":
+        _print_error("fllm-tui: needs a terminal that can show it; without one, use `fundamentallm train`")
         return 2
     if (encoding := codecs.lookup(sys.stderr.encoding).name) != "utf-8":
         advice = "choose a locale such as C.UTF-8 (LC_ALL), or use `fundamentallm train`"
@@ -61,7 +59,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--version", action="version", version=f"fllm-tui {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="[attach | replay | RUN]")
     attach = commands.add_parser("attach", help="watch and control a run of another process, or view an old run")
-    attach.add_argument("run", nargs="?", metavar="RUN", help="its folder or name; the only active run if left out")
+    attach.add_argument("run", nargs="?", metavar="RUN", help="its folder or name; the only one under way if left out")
     replay = commands.add_parser("replay", help="replay a run from its journal")
     replay.add_argument("run", metavar="RUN", help="its folder or name")
     replay.add_argument("--speed", type=_speed, default=20.0, metavar="N", help="N times as fast (default: 20)")

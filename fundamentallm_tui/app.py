@@ -135,13 +135,13 @@ class Console(App[int]):
         if isinstance(event, InputEvent):
             RedrawThrottle.last_input = time.monotonic()
         if isinstance(event, Key) and event.key.startswith("alt+") and event.is_printable:
-            event = self._after_escape(event)
+            event = await self._after_escape(event)
         await super().on_event(event)
 
-    def _after_escape(self, event: Key) -> Key:
+    async def _after_escape(self, event: Key) -> Key:
         """Take alt and a key for what it mostly is: escape, and the key before the terminal could tell them apart."""
         if takes_text(self.focused) and not isinstance(self.screen, ModalScreen):
-            self.screen.action_leave_field()  # type: ignore[attr-defined]
+            await self.run_action("screen.blur")
         return Key(event.character or "", event.character)
 
     def _handle_exception(self, error: Exception) -> None:

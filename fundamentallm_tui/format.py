@@ -1,6 +1,6 @@
 """Text in the cells of a terminal: cleaned, cut, padded and wrapped."""
 
-from rich.cells import cell_len, chop_cells, set_cell_size
+from rich.cells import cell_len, set_cell_size
 
 from fundamentallm.untrusted import printable
 
@@ -21,18 +21,3 @@ def truncate(text: str, width: int) -> str:
 def fit(text: str, width: int) -> str:
     """Cut or pad a text to exactly `width` cells."""
     return set_cell_size(truncate(text, width), width)
-
-
-def wrap(text: str, width: int) -> list[str]:
-    """Break a text into rows of at most `width` cells, at spaces; a longer word is broken inside."""
-    rows, row = [], ""
-    for word in text.split(" "):
-        longer = f"{row} {word}" if row else word
-        if cell_len(longer) <= width:
-            row = longer
-            continue
-        if row:
-            rows.append(row)
-        *full, row = chop_cells(word, width) or [""]
-        rows += full
-    return [*rows, row]

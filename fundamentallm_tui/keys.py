@@ -54,11 +54,11 @@ MAIN = (
     ),
     Command("prompt", "ctrl+g", "Go to the prompt: enter samples, ctrl+j starts a line", "sample", "g", "Sample"),
     Command("new_run", "", "Close this run; the next start makes a new one", title="New run"),
-    Command("runs", "ctrl+o", "List all runs: attach, view, resume, compare, delete", "runs", "o", "Runs"),
+    Command("runs", "ctrl+o", "List all runs: attach, view, resume, compare", "runs", "o", "Runs"),
     Command("app.help", "f1", "Show the keys, and how to read the screen", "help", "question_mark", "Help", id="help"),
     Command("app.command_palette", "ctrl+p", "All commands by name, and the themes", "palette"),
     Command("app.change_theme", "", "Choose the colours", title="Theme"),
-    Command("app.quit", "ctrl+q", "Quit; asks first while a run is active", "quit", title="Quit"),
+    Command("app.quit", "ctrl+q", "Quit; asks first while a run is under way", "quit", title="Quit"),
     *(Command(f"pane('{name}')", str(n), id=f"pane.{name}") for n, (name, _) in enumerate(PANES, 1)),
     Command("", "1 … 5", "Show a pane: config, log, loss, rate, sample; enter goes into it"),
     Command("enter_pane", "enter", id="pane.enter"),
@@ -67,11 +67,11 @@ MAIN = (
     Command("", "ctrl+← ctrl+→", "Go to the previous or next pane"),
     Command("", "tab ↑ ↓", "Go to another field; ← → change a choice"),
     Command("", "ctrl+r", "Give the field its preset's value again; * marks those that were changed"),
-    Command("leave_field", "escape", "Leave the field; in a dialog: cancel", id="leave"),
+    Command("blur", "escape", "Leave the field; in a dialog: cancel", id="leave"),
 )  # fmt: skip
 
 RUNS = (
-    Command("open", "enter", "Attach to an active run; view any other", "open", id="run.open"),
+    Command("open", "enter", "Attach to a run under way; view any other", "open", id="run.open"),
     Command("resume", "r", "Resume a stopped, failed or interrupted run", "resume", id="run.resume"),
     Command("mark", "space", "Mark a run; two marked runs can be compared", "mark", id="run.mark"),
     Command("compare", "c", "Compare the settings of the two marked runs", "compare", id="run.compare"),

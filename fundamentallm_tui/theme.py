@@ -19,14 +19,15 @@ FAINT = "$foreground 60%"  # for text that only explains
 
 
 class Styles:
-    """A widget's styles by the names of theme colours; each is made once for a theme.
+    """A widget's styles by the names of theme colours, each made once for a theme.
 
-    Call it only while the widget is on a screen: before that there is no background to mix a colour with.
+    Call it only while the widget is on a screen: before that there is no background to blend a colour with.
     """
 
     def __init__(self, widget: Widget) -> None:
         self._widget = widget
-        self._known: dict[tuple[str, float, str, bool], Style] | None = None
+        self._styles: dict[tuple[str, float, str, bool], Style] = {}
+        self._subscribed = False
 
     def __call__(self, colour: str, strength: float = 1.0, paper: str = "", *, bold: bool = False) -> Style:
         """Return the style of text.
@@ -36,18 +37,13 @@ class Styles:
             strength: how much of the colour is left over the background, 0 to 1.
             paper: the name of the background's colour; empty: the widget's own background, left unpainted.
         """
-        if self._known is None:
-            self._known = {}
-            self._widget.app.theme_changed_signal.subscribe(self._widget, lambda _: self.forget())
+        if not self._subscribed:
+            self._subscribed = True
+            self._widget.app.theme_changed_signal.subscribe(self._widget, lambda _: self._styles.clear())
         key = (colour, strength, paper, bold)
-        if key not in self._known:
-            self._known[key] = self._make(*key)
-        return self._known[key]
-
-    def forget(self) -> None:
-        """Make every style anew: the background or the theme has changed."""
-        if self._known:
-            self._known.clear()
+        if key not in self._styles:
+            self._styles[key] = self._make(*key)
+        return self._styles[key]
 
     def _make(self, name: str, strength: float, paper: str, bold: bool) -> Style:
         theme = self._widget.app.theme_variables
@@ -56,7 +52,7 @@ class Styles:
             colour = Color.parse(theme.get(name, name))
         except ColorParseError:  # a text colour such as "auto 60%", or no colour at all
             colour = Color.parse(theme["foreground"])
+        dim = colour.ansi is not None and strength < 0.7  # the terminal's own colours cannot be blended
+        ink = colour if colour.ansi is not None else background.blend(colour, strength)
         behind = background.rich_color if paper else None
-        if colour.ansi is not None:  # the terminal's own colours do not mix
-            return Style(color=colour.rich_color, bgcolor=behind, dim=strength < 0.7 or None, bold=bold or None)
-        return Style(color=background.blend(colour, strength).rich_color, bgcolor=behind, bold=bold or None)
+        return Style(color=ink.rich_color, bgcolor=behind, dim=dim or None, bold=bold or None)

@@ -9,7 +9,7 @@ from textual.widgets import Input, TextArea
 from fundamentallm_tui.keys import PANES, Command, key_name
 from fundamentallm_tui.panes.fields import Fields
 
-LEAVE = Command("leave_field", "escape", label="leave")
+LEAVE = Command("blur", "escape", label="leave")
 
 
 def takes_text(widget: Widget | None) -> bool:

@@ -17,7 +17,8 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from fundamentallm_tui.format import clean, fit, truncate, wrap
+from fundamentallm.config.format import wrap
+from fundamentallm_tui.format import clean, fit, truncate
 from fundamentallm_tui.theme import Styles
 
 MIN_VALUE_WIDTH = 9  # labels are abbreviated until this much is left for the value
@@ -137,7 +138,7 @@ class Fields(ScrollView, can_focus=True):
     def set_problems(self, problems: dict[str, str]) -> None:
         """Show these problems below their cells, and no others."""
         for name, cell in self.cells.items():
-            cell.problem = clean(problems.get(name, ""))
+            cell.problem = clean(problems.get(name, ""), newlines=True)
         self._arrange_lines()
 
     def set_disabled(self, names: set[str]) -> None:
@@ -188,7 +189,7 @@ class Fields(ScrollView, can_focus=True):
         if not cell.problem:
             return []
         text = cell.problem if cell.problem.startswith(cell.name) else f"{cell.name}: {cell.problem}"
-        return wrap(text, max(10, self.room - 2))
+        return [row for line in text.splitlines() for row in wrap(line, max(10, self.room - 2))]
 
     def _line(self, y: int) -> Row | str:
         y += self.scroll_offset.y

@@ -15,12 +15,13 @@ from textual.message import Message
 from textual.widgets import Static
 
 from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, resolve, to_dict, unknown
-from fundamentallm.config.estimate import estimate_size
+from fundamentallm.config.estimate import TextSize, estimate_size, measure_texts
 from fundamentallm.config.files import load_preset, preset_layer, preset_names
 from fundamentallm.config.format import format_estimate, format_parameters, format_value
 from fundamentallm.config.speed import estimate_seconds
-from fundamentallm.data.text import expand, find_data, read_texts
+from fundamentallm.data.text import find_data, read_texts, select
 from fundamentallm.errors import UserError
+from fundamentallm.run.folder import STDIN
 from fundamentallm_tui.format import clean
 from fundamentallm_tui.panes.fields import Cell, Fields, Row
 from fundamentallm_tui.panes.paths import join_paths, split_paths
@@ -100,9 +101,9 @@ class Form(Vertical):
         self.fields.show_values({name: as_text(name, value) for name, value in values.items()})
         self._check()
 
-    def make_read_only(self, names: set[str], *, preset: bool) -> None:
-        """Make these settings read-only, and no others."""
-        self.fields.set_disabled(names | ({PRESET} if preset else set()))
+    def make_read_only(self, names: set[str]) -> None:
+        """Make these settings read-only, and no others; with any of them the preset, too."""
+        self.fields.set_disabled({*names, PRESET} if names else names)
 
     def show_problems(self, problems: dict[str, str]) -> None:
         """Show each problem below its field."""
@@ -110,7 +111,7 @@ class Form(Vertical):
         self.fields.set_problems(problems)
         self.post_message(self.Changed())
 
-    def text_came(self) -> None:
+    def recheck_text(self) -> None:
         """Check again: a file that was missing is there now."""
         self._text_problem = {}
         self._check()
@@ -213,11 +214,11 @@ class Form(Vertical):
         try:
             if not data:
                 raise UserError("no data: name a text file to learn from")
-            lengths, vocab_size = measure(data)
+            text = measure(data, config.include if config is not None else ())
             if config is not None:
-                estimate = estimate_size(config, lengths, vocab_size)
+                estimate, characters = estimate_size(config, text), sum(text.lengths)
                 steps, duration = estimate.total_steps, format_estimate(estimate_seconds(config, estimate))
-                size = f"{format_parameters(estimate.parameters)} params · {steps} steps · {sum(lengths):,} chars"
+                size = f"{format_parameters(estimate.parameters)} params · {steps} steps · {characters:,} chars"
         except UserError as error:
             problem = str(error)
         self.app.call_from_thread(self._show_size, number, size, steps, duration, problem)
@@ -280,20 +281,19 @@ def _rows(preset: str, config: Config) -> list[Row]:
     return rows
 
 
-def measure(paths: tuple[str, ...]) -> tuple[tuple[int, ...], int]:
-    """Return the length of each text in characters, and the size of their vocabulary.
+def measure(paths: tuple[str, ...], include: tuple[str, ...]) -> TextSize:
+    """Measure the texts that `paths` stand for.
 
     Raises:
         UserError: a file cannot be read, or is no text.
     """
-    files = [os.stat(find_data(path)) for path in expand(paths)]
-    return _measure(paths, tuple((file.st_mtime_ns, file.st_size) for file in files))
+    files = [os.stat(find_data(path)) for path in select(paths, include).files if path != STDIN]
+    return _measure(paths, include, tuple((file.st_mtime_ns, file.st_size) for file in files))
 
 
 @lru_cache(maxsize=1)
-def _measure(paths: tuple[str, ...], _versions: tuple[tuple[int, int], ...]) -> tuple[tuple[int, ...], int]:
-    documents = read_texts(paths)
-    return tuple(map(len, documents)), len(set().union(*documents))
+def _measure(paths: tuple[str, ...], include: tuple[str, ...], _versions: tuple[tuple[int, int], ...]) -> TextSize:
+    return measure_texts(read_texts(paths, include))
 
 
 def field_of(problem: str) -> str:

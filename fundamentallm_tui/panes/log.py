@@ -8,8 +8,7 @@ from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from fundamentallm.config.format import format_clock
-from fundamentallm_tui.format import wrap
+from fundamentallm.config.format import format_clock, wrap
 from fundamentallm_tui.state.event_log import LogLine
 from fundamentallm_tui.theme import Styles
 

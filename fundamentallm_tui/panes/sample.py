@@ -13,7 +13,7 @@ from textual.widgets import Static, TextArea
 
 from fundamentallm.config.format import format_value
 from fundamentallm.config.sampling import SAMPLING
-from fundamentallm.data.text import normalize
+from fundamentallm.data.encoding import normalize
 from fundamentallm.errors import UserError
 from fundamentallm.run.commands import Sample
 from fundamentallm_tui.format import clean

@@ -112,7 +112,7 @@ class MainScreen(PanedScreen):
 
     def _fetched(self, done: bool | None) -> None:
         if done:
-            self.form.text_came()
+            self.form.recheck_text()
             self.action_start()
 
     def _answer_folder(self, folder: Path, config: Config, answer: str | None) -> None:
@@ -362,8 +362,7 @@ class MainScreen(PanedScreen):
 
     def _adapt_controls(self) -> None:
         """Adapt footer, form and sample pane to what can be done now."""
-        locked = launch.read_only_settings(self.store)
-        self.form.make_read_only(locked, preset=bool(locked))
+        self.form.make_read_only(launch.read_only_settings(self.store))
         self.footer.show({"start": launch.start_label(self.store), "pause": "resume" if self.store.paused else "pause"})
         self.refresh_bindings()
         self._show_sample()

@@ -37,9 +37,6 @@ class PanedScreen(Screen[None]):
         """Go into the highlighted pane."""
         self.enter_pane(self.tabs.active)
 
-    def action_leave_field(self) -> None:
-        self.set_focus(None)
-
     def on_descendant_focus(self, event: DescendantFocus) -> None:
         """A click or tab may have entered another pane than the highlighted one."""
         pane = next((node for node in event.widget.ancestors_with_self if node.has_class("pane")), None)

@@ -21,12 +21,12 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widgets import Input, Static
 
-from fundamentallm.config.format import format_loss, format_parameters, format_time, format_value
+from fundamentallm.config.format import format_loss, format_parameters, format_time, format_value, wrap
 from fundamentallm.errors import UserError
 from fundamentallm.run.folder import delete_run
 from fundamentallm.run.history import LIVE_STATES, RunSummary, changed_from_defaults
 from fundamentallm_tui import keys
-from fundamentallm_tui.format import clean, fit, truncate, wrap
+from fundamentallm_tui.format import clean, fit, truncate
 from fundamentallm_tui.panes.bars import Footer
 from fundamentallm_tui.screens.compare import comparison
 from fundamentallm_tui.screens.dialogs import TextDialog, delete_question
@@ -167,13 +167,13 @@ class Runs(Screen[RunChoice]):
         self._order = ORDERS[0]
         self.list = RunList(id="list")
         self.filter = Input(placeholder="/ filters", compact=True, id="filter")
-        self.footer = Footer(keys.RUNS, id="does")
+        self.footer = Footer(keys.RUNS, id="footer")
 
     def compose(self) -> ComposeResult:
         with Horizontal(id="search"):
-            yield Static(id="told")
+            yield Static(id="summary")
             yield self.filter
-        yield Static(id="heads")
+        yield Static(id="head")
         yield self.list
         yield Static(id="details")
         yield self.footer
@@ -212,8 +212,8 @@ class Runs(Screen[RunChoice]):
             live = sum(run.state in LIVE_STATES for run in runs)
             order = self._order if self._order == "best loss" else f"{self._order} first"
             summary = f"{len(runs)} run{'s' if len(runs) != 1 else ''}, {live} under way, {order}"
-        self.query_one("#told", Static).update(Content.assemble((" Runs  ", "bold"), (summary, FAINT)))
-        self.query_one("#heads", Static).update(Content.styled(self.list.head(), "$foreground 50%"))
+        self.query_one("#summary", Static).update(Content.assemble((" Runs  ", "bold"), (summary, FAINT)))
+        self.query_one("#head", Static).update(Content.styled(self.list.head(), "$foreground 50%"))
         self._show_details()
 
     @on(RunList.Moved)
@@ -280,12 +280,12 @@ class Runs(Screen[RunChoice]):
     def action_back(self) -> None:
         """Leave the filter, then the screen."""
         if self.filter.has_focus:
-            self.action_leave_field()
+            self.action_blur()
         else:
             self.dismiss()
 
     @on(Input.Submitted, "#filter")
-    def action_leave_field(self) -> None:
+    def action_blur(self) -> None:
         self.list.focus()
 
     def action_delete(self) -> None:

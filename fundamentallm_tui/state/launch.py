@@ -10,7 +10,7 @@ from fundamentallm.errors import UserError
 from fundamentallm.run.events import JOURNAL
 from fundamentallm.run.folder import BEST, LAST, choose_folder
 from fundamentallm.run.history import LIVE_STATES, find_runs
-from fundamentallm.run.spec import RunSpec, stay_inside
+from fundamentallm.run.spec import RunSpec, find_input, stay_inside
 from fundamentallm_tui.state.store import FAILED, FINISHED, STOPPED, Store
 
 KEPT_ON_RESUME = ("data", "output_dir")  # a resumed run keeps its text and its folder
@@ -112,6 +112,8 @@ def attached_config(store: Store) -> Config | None:
     if not store.attached or store.config is None:
         return None
     config = replace(store.config, output_dir=None)
+    if store.folder is not None:
+        config = find_input(config, store.folder)
     if store.under_way or store.folder is None:
         return config
     return stay_inside(config, RunSpec(Config(), store.folder))[0]

@@ -5,14 +5,12 @@ python tests/benchmarks/console_cost.py [--seconds 60] [--size 120x36]
 
 import argparse
 import os
-import re
 import signal
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-from terminal import Terminal
+from terminal import CONSOLE, Terminal, memory_of, worker_of
 
 
 def main() -> None:
@@ -23,17 +21,16 @@ def main() -> None:
     columns, rows = map(int, options.size.split("x"))
     config = Path(tempfile.mkdtemp()) / "long.yaml"
     config.write_text("data: data/samples/sample_data.txt\nmodel_dim: 64\nnum_layers: 2\nepochs: 1000\nstride: 32\n")
-    console = Path(sys.executable).with_name("fllm-tui")
-    command = [str(console), "--config", str(config), "--output-dir", str(config.parent / "run"), "--start"]
+    command = [CONSOLE, "--config", str(config), "--output-dir", str(config.parent / "run"), "--start"]
     terminal = Terminal(command, columns, rows)
-    terminal.see(lambda screen: re.search(r"step +[1-9]", screen) is not None)
+    terminal.see_first_step()
     time.sleep(70)  # in the first minute of a run charts are drawn more often
-    before, started, memory = terminal.cpu_seconds(), time.monotonic(), terminal.memory()
+    before, started, memory = terminal.cpu_seconds(), time.monotonic(), memory_of(terminal.pid)
     time.sleep(options.seconds)
     used, passed = terminal.cpu_seconds() - before, time.monotonic() - started
     print(f"{100 * used / passed:.2f} % of one core over {passed:.0f} s at {options.size}")
-    print(f"{memory / 2**20:.0f} MiB, {(terminal.memory() - memory) / 2**20:+.1f} MiB during it")
-    worker = int(re.search(r'"pid":(\d+)', (config.parent / "run" / "journal.jsonl").read_text())[1])
+    print(f"{memory / 2**20:.0f} MiB, {(memory_of(terminal.pid) - memory) / 2**20:+.1f} MiB during it")
+    worker = worker_of(config.parent / "run")
     print(f"the worker runs at nice {os.getpriority(os.PRIO_PROCESS, worker)}")
     terminal.kill()
     os.kill(worker, signal.SIGKILL)

@@ -9,15 +9,12 @@ measures how long it takes to read the journal, to draw its loss chart, and to s
 
 import argparse
 import asyncio
-import json
-import re
-import sys
 import tempfile
 import time
 from pathlib import Path
 from statistics import median
 
-from terminal import Terminal
+from terminal import CONSOLE, Terminal, memory_of, worker_of
 
 from fundamentallm.run.events import Progress, decode, last_step
 from fundamentallm.run.history import read_history, summarize
@@ -29,13 +26,7 @@ TOY = (
     "model_dim: 4\nnum_layers: 1\nnum_heads: 1\nff_dim: 4\nmax_seq_len: 4\nstride: 4\nbatch_size: 1\ndropout: 0\n"
     "optimizer: adamw\nlr_schedule: constant\ndevice: cpu\nkeep_checkpoints: 1\n"
 )
-CONSOLE = str(Path(sys.executable).with_name("fllm-tui"))
 MIB = 1 << 20
-
-
-def memory(pid: int) -> float:
-    """Return the resident memory of a process in MiB (Linux)."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096 / MIB
 
 
 def newest(journal: Path) -> int:
@@ -53,16 +44,16 @@ def grow(folder: Path, steps: int) -> None:
     config.write_text(f"data: {text}\n{TOY}epochs: {-(-steps // 48_373)}\n")
     terminal = Terminal([CONSOLE, "--config", str(config), "--output-dir", str(folder), "--start"])
     journal = folder / "journal.jsonl"
-    terminal.see(lambda screen: re.search(r"step +[1-9]", screen) is not None)
-    with journal.open() as file:
-        worker = next(start["pid"] for start in map(json.loads, file) if start["event"] == "run_started")
+    terminal.see_first_step()
+    worker = worker_of(folder)
     print("steps      engine MiB  console MiB  steps/s", flush=True)
     before, since = 0, time.monotonic()
     while before < steps:
         while (now := newest(journal)) < min(steps, before + steps // 10):
             time.sleep(1)
         rate = (now - before) / (time.monotonic() - since)
-        print(f"{now:<10,} {memory(worker):10.1f}  {memory(terminal.pid):11.1f}  {rate:7.0f}", flush=True)
+        engine, console = memory_of(worker) / MIB, memory_of(terminal.pid) / MIB
+        print(f"{now:<10,} {engine:10.1f}  {console:11.1f}  {rate:7.0f}", flush=True)
         before, since = now, time.monotonic()
     terminal.see("FINISHED", patience=600)
     terminal.press("\x11")

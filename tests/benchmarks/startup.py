@@ -5,7 +5,6 @@ python tests/benchmarks/startup.py [--rounds 5]
 
 import argparse
 import os
-import re
 import signal
 import sys
 import tempfile
@@ -13,7 +12,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from terminal import Terminal
+from terminal import CONSOLE, Terminal, worker_of
 
 EMPTY = """
 from textual.app import App
@@ -29,7 +28,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    console = str(Path(sys.executable).with_name("fllm-tui"))
     empty, ours, first_step, key = [], [], [], []
     for _ in range(options.rounds):
         terminal = Terminal([sys.executable, "-c", EMPTY])
@@ -37,20 +35,19 @@ def main() -> None:
         terminal.kill()
 
         folder = Path(tempfile.mkdtemp()) / "run"
-        terminal = Terminal([console, "--preset", "tiny", "--output-dir", str(folder)])
+        terminal = Terminal([CONSOLE, "--preset", "tiny", "--output-dir", str(folder)])
         ours.append(terminal.see("IDLE"))
         terminal.see("F5 start")
         time.sleep(0.5)
         pressed = time.perf_counter() - terminal.started
         terminal.press("\x1b[15~")  # F5
-        first_step.append(terminal.see(lambda screen: re.search(r"step +[1-9]", screen) is not None) - pressed)
+        first_step.append(terminal.see_first_step() - pressed)
         time.sleep(3)
         pressed = time.perf_counter() - terminal.started
         terminal.press("\x1b[17~")  # F6
         key.append(terminal.see("PAUS") - pressed)
-        worker = int(re.search(r'"pid":(\d+)', (folder / "journal.jsonl").read_text())[1])
         terminal.kill()
-        os.kill(worker, signal.SIGKILL)
+        os.kill(worker_of(folder), signal.SIGKILL)
     more = median(ours) - median(empty)
     print(f"first paint     {median(ours):.2f} s, an empty app's {median(empty):.2f} s: {more:+.2f} s")
     print(f"F5 to step 1    {median(first_step):.2f} s (at most {max(first_step):.2f} s)")

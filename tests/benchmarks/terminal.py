@@ -1,11 +1,14 @@
 """Run a program in a pseudo-terminal: read its screen, press keys, measure its CPU time and memory."""
 
 import fcntl
+import json
 import os
 import pty
+import re
 import select
 import signal
 import struct
+import sys
 import termios
 import threading
 import time
@@ -13,6 +16,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyte
+
+CONSOLE = str(Path(sys.executable).with_name("fllm-tui"))
+
+
+def worker_of(folder: Path) -> int:
+    """Return the process id of the worker that writes a run."""
+    with (folder / "journal.jsonl").open() as file:
+        return int(next(start["pid"] for start in map(json.loads, file) if start["event"] == "run_started"))
+
+
+def memory_of(pid: int) -> int:
+    """Return the resident memory of a process in bytes (Linux)."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 class Terminal:
@@ -54,18 +70,14 @@ class Terminal:
             time.sleep(0.005)
         return time.perf_counter() - self.started
 
+    def see_first_step(self) -> float:
+        """Wait until the console has shown a step; return the seconds since the start of the program."""
+        return self.see(lambda screen: re.search(r"step +[1-9]", screen) is not None)
+
     def cpu_seconds(self) -> float:
         """Return the user and system time of the process without its children (Linux)."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def memory(self) -> int:
-        """Return the resident memory of the process in bytes (Linux)."""
-        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-    def hang_up(self) -> None:
-        """Close the terminal, as closing its window does: the kernel sends SIGHUP."""
-        os.close(self._file)
 
     def kill(self) -> None:
         os.kill(self.pid, signal.SIGKILL)

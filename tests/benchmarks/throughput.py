@@ -8,13 +8,12 @@ pass of `GPT2LMHeadModel` with dropout 0.1, clipping, and PyTorch's fused AdamW.
 too.
 """
 
-import argparse
 import time
 from collections.abc import Callable
-from statistics import median
+from functools import partial
 
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from peer import arguments, compare, gpt2
 
 from fundamentallm.config.config import Config, flags_layer, resolve
 from fundamentallm.config.files import load_preset
@@ -50,18 +49,8 @@ class Ours:
 class GPT2:
     def __init__(self, config: Config, corpus: Corpus, vocab_size: int) -> None:
         self.corpus = corpus
-        self.model = GPT2LMHeadModel(
-            GPT2Config(
-                vocab_size=vocab_size,
-                n_positions=config.max_seq_len,
-                n_embd=config.model_dim,
-                n_layer=config.num_layers,
-                n_head=config.num_heads,
-                resid_pdrop=config.dropout,
-                embd_pdrop=config.dropout,
-                attn_pdrop=config.dropout,
-            )
-        ).train()
+        dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), config.dropout)
+        self.model = gpt2(config, vocab_size, **dropout).train()
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, fused=True)
 
     def __call__(self, step: int) -> None:
@@ -75,15 +64,13 @@ class GPT2:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("preset", nargs="?", default="tiny")
-    parser.add_argument("--rounds", type=int, default=10)
+    parser = arguments(__doc__, "tiny", rounds=10)
     parser.add_argument("--steps", type=int, default=3, help="steps of each model per round")
     parser.add_argument("--compile", action="store_true", help="measure our compiled step, too")
     options = parser.parse_args()
     config = resolve(load_preset(options.preset).layer, flags_layer({"mixed_precision": False, "dropout": 0.1}))
     corpus, tokenizer = corpus_of(config)
-    rows: dict[str, Callable[[int], None]] = {
+    takes: dict[str, Callable[[int], None]] = {
         "fundamentallm": Ours(config, corpus, tokenizer),
         "transformers": GPT2(config, corpus, len(tokenizer)),
     }
@@ -91,22 +78,16 @@ def main() -> None:
         compiled, started = Ours(config, corpus, tokenizer), time.perf_counter()
         if why := compiled.step.compile(0):
             parser.exit(1, f"cannot compile: {why}\n")
-        rows["compiled"] = compiled
+        takes["compiled"] = compiled
         print(f"compiling took {time.perf_counter() - started:.0f} s")
-    speeds: dict[str, list[float]] = {name: [] for name in rows}
-    tokens = config.effective_batch * config.max_seq_len * options.steps
-    for turn in range(-1, options.rounds):  # the first is a warm-up
-        for name, take in rows.items():
-            started = time.perf_counter()
-            for i in range(options.steps):
-                take((turn + 1) * options.steps + i)
-            if turn >= 0:
-                speeds[name].append(tokens / (time.perf_counter() - started))
-    base = speeds["transformers"]
-    for name, values in speeds.items():
-        ratios = [a / b for a, b in zip(values, base, strict=True)]
-        spread = f"from {min(ratios):.2f} to {max(ratios):.2f} in {len(ratios)} rounds"
-        print(f"{name:14} {median(values):9,.0f} tokens/s {median(ratios):6.2f} x transformers ({spread})")
+    steps = options.steps
+
+    def several(take: Callable[[int], None], turn: int) -> None:
+        for step in range(turn * steps, (turn + 1) * steps):
+            take(step)
+
+    rows = {name: partial(several, take) for name, take in takes.items()}
+    compare(rows, options.rounds, config.effective_batch * config.max_seq_len * steps)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A run that somebody started is steered from elsewhere: by attached sessions, and by commands from a shell."""
+"""A run under way is controlled from other processes: by attached consoles, and by commands in a shell."""
 
 import signal
 from collections.abc import Callable
@@ -17,19 +17,19 @@ from fundamentallm.train.checkpoint import load
 from tests.conftest import Listener, file_contents, journal_events
 
 Run = Callable[..., Any]
-LONG = "--epochs=200000"
 CONSTANT = ("--lr-schedule=constant", "--warmup-steps=0")
 
 
-def written(folder: Path, kind: type) -> list[Any]:
-    return journal_events(folder / "runs/far", kind)
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "runs/far"
 
 
 @pytest.fixture
-def training(launch: Run, tiny: list[str], tmp_path: Path) -> Any:
-    """A `fundamentallm train` that has taken a step, in the folder `runs/far`."""
-    program = launch(*tiny, "--output-dir=runs/far", LONG, "--keep-checkpoints=1", *CONSTANT)
-    program.until(lambda: written(tmp_path, events.Progress))
+def training(launch: Run, tiny: list[str], folder: Path) -> Any:
+    """A `fundamentallm train` that has taken a step."""
+    program = launch(*tiny, "--output-dir=runs/far", "--epochs=200000", "--keep-checkpoints=1", *CONSTANT)
+    program.until(lambda: journal_events(folder, events.Progress))
     return program
 
 
@@ -37,9 +37,8 @@ def training(launch: Run, tiny: list[str], tmp_path: Path) -> Any:
 
 
 def test_an_attached_session_has_every_control_and_another_one_sees_who_did_what(
-    training: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    training: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "runs/far"
     monkeypatch.setenv("LOGNAME", "ada")
     ada, other = Listener(AttachedRun(folder)), Listener(AttachedRun(folder))
     assert isinstance(ada.until(lambda event: True), events.RunStarted) and ada.run.alive
@@ -66,7 +65,7 @@ def test_an_attached_session_has_every_control_and_another_one_sees_who_did_what
         answer = ada.answer(Set(setting=setting, value=value))
         assert not answer.ok and answer.why.startswith(words), answer
     assert not ada.answer(Sample(prompt="é", max_tokens=3)).ok and not ada.answer(CancelSample(sample="none")).ok
-    assert max(read_history(folder).steps) == at  # it stands still all the time
+    assert max(read_history(folder).steps) == at  # it took no step meanwhile
 
     monkeypatch.setenv("LOGNAME", "grace")
     assert other.answer(Resume()).ok
@@ -91,43 +90,44 @@ def test_an_attached_session_has_every_control_and_another_one_sees_who_did_what
 # ---- a shell ----
 
 
-def test_a_shell_has_every_control(training: Any, launch: Run, run: Run, tmp_path: Path) -> None:
+def test_a_shell_has_every_control(training: Any, launch: Run, run: Run, folder: Path) -> None:
     watching = launch("watch", "far")  # its name below runs is enough
     watching.until_printed("Epoch 1/200000 | ")
-    assert said(run("pause", "far")) == "runs/far: paused\n"
-    at = read_history(tmp_path / "runs/far").steps[-1]
-    saved = run("save", "runs/far")
-    assert said(saved) == "runs/far: saved\n"
-    assert load(tmp_path / "runs/far" / f"checkpoint_step_{at}.pt").progress().step == at
+    assert printed(run("pause", "far")) == "runs/far: paused\n"
+    at = read_history(folder).steps[-1]
+    assert printed(run("save", "runs/far")) == "runs/far: saved\n"
+    assert load(folder / f"checkpoint_step_{at}.pt").progress().step == at
 
-    assert said(run("set", "runs/far", "learning-rate=0.0007")) == "runs/far: learning-rate=0.0007 from now on\n"
-    assert said(run("set", "runs/far", " epochs = 100000 ")) == "runs/far:  epochs = 100000  from now on\n"
-    changes = [(event.step, event.setting, event.old, event.new) for event in written(tmp_path, events.Intervention)]
+    assert printed(run("set", "runs/far", "learning-rate=0.0007")) == "runs/far: learning-rate=0.0007 from now on\n"
+    assert printed(run("set", "runs/far", " epochs = 100000 ")) == "runs/far:  epochs = 100000  from now on\n"
+    changes = [
+        (event.step, event.setting, event.old, event.new) for event in journal_events(folder, events.Intervention)
+    ]
     assert changes == [(at, "learning_rate", 0.005, 0.0007), (at, "epochs", 200_000, 100_000)]
 
-    first = said(run("sample", "far", "--prompt", "owl", "--max-tokens=30", "--seed=1"))
+    first = printed(run("sample", "far", "--prompt", "owl", "--max-tokens=30", "--seed=1"))
     assert first.startswith("owl") and len(first) == 3 + 30 + 1
-    assert first == said(run("sample", "far", "--prompt=owl", "--max-tokens=30", "--seed=1"))
-    greedy = said(run("sample", "far", "--prompt=owl", "--max-tokens=30", "--temperature=0"))
-    assert greedy == said(run("sample", "far", "--prompt=owl", "--max-tokens=30", "--top-k=1")) != first
+    assert first == printed(run("sample", "far", "--prompt=owl", "--max-tokens=30", "--seed=1"))
+    greedy = printed(run("sample", "far", "--prompt=owl", "--max-tokens=30", "--temperature=0"))
+    assert greedy == printed(run("sample", "far", "--prompt=owl", "--max-tokens=30", "--top-k=1")) != first
 
-    assert said(run("resume", "far")) == "runs/far: resumed\n"
-    training.until(lambda: read_history(tmp_path / "runs/far").steps[-1] > at)
-    assert said(run("stop", "far")) == "runs/far: stopping; it saves first\n"
-    assert training.wait() == 0 and written(tmp_path, events.Finished)[0].reason == "stopped"
+    assert printed(run("resume", "far")) == "runs/far: resumed\n"
+    training.until(lambda: read_history(folder).steps[-1] > at)
+    assert printed(run("stop", "far")) == "runs/far: stopping; it saves first\n"
+    assert training.wait() == 0 and journal_events(folder, events.Finished)[0].reason == "stopped"
     assert watching.wait() == 0
-    step = written(tmp_path, events.Finished)[0].step
+    step = journal_events(folder, events.Finished)[0].step
     assert f"stopped after {step} steps" in watching.err and watching.out.count("Epoch ") == step // 11
     over = run("watch", "far")  # a run that is over is shown as well
     assert (over.status, over.out) == (0, watching.out)
 
 
-def said(program: Any) -> str:
+def printed(program: Any) -> str:
     assert (program.status, program.err) == (0, "")
     return str(program.out)
 
 
-def test_what_a_shell_says_wrong_is_one_line(training: Any, run: Run, tmp_path: Path) -> None:
+def test_a_wrong_command_is_refused_in_one_line(training: Any, run: Run, folder: Path) -> None:
     assert run("pause", "far").status == 0
     wrong = {
         ("pause", "runs/fra"): "runs/fra: no such run; did you mean runs/far?",
@@ -147,12 +147,12 @@ def test_what_a_shell_says_wrong_is_one_line(training: Any, run: Run, tmp_path: 
         refused = run(*arguments)
         assert (refused.status, refused.out) == (2, ""), arguments
         assert refused.err.startswith(words) and refused.err.count("\n") == 1, refused.err
-    assert not written(tmp_path, events.Intervention) and training.status is None
+    assert not journal_events(folder, events.Intervention) and training.status is None
 
 
-def test_a_run_that_is_not_under_way_is_told_nothing(run: Run, tiny: list[str], tmp_path: Path) -> None:
+def test_a_run_that_has_ended_takes_no_command(run: Run, tiny: list[str], folder: Path) -> None:
     assert run(*tiny, "--output-dir=runs/far", "--epochs=1").status == 0
-    before = file_contents(tmp_path / "runs/far")
+    before = file_contents(folder)
     acts = (["pause"], ["resume"], ["save"], ["stop"], ["sample", "--prompt=owl"], ["set", "learning_rate=0.1"])
     for act, *rest in acts:
         refused = run(act, "far", *rest)
@@ -160,27 +160,25 @@ def test_a_run_that_is_not_under_way_is_told_nothing(run: Run, tiny: list[str], 
         assert refused.err == (
             "far: is not running; resume with fundamentallm train --resume auto --output-dir runs/far\n"
         )
-    assert file_contents(tmp_path / "runs/far") == before
+    assert file_contents(folder) == before
 
 
-def test_ctrl_c_in_a_shell_ends_its_sample_and_leaves_the_run_alone(
-    training: Any, launch: Run, run: Run, tmp_path: Path
+def test_ctrl_c_in_a_shell_leaves_the_run_alone_and_a_kill_of_the_run_is_noticed(
+    training: Any, launch: Run, run: Run, folder: Path
 ) -> None:
     asking, watching = launch("sample", "far", "--max-tokens=100000"), launch("watch", "far")
-    training.until(lambda: written(tmp_path, events.Sampled))
+    training.until(lambda: journal_events(folder, events.Sampled))
     asking.signal(signal.SIGINT)
     assert asking.wait() == 130 and "Traceback" not in asking.err
-    training.until(lambda: any(event.done for event in written(tmp_path, events.Sampled)))
-    assert sum(len(event.text) for event in written(tmp_path, events.Sampled)) < 100_000
+    training.until(lambda: any(event.done for event in journal_events(folder, events.Sampled)))
+    assert sum(len(event.text) for event in journal_events(folder, events.Sampled)) < 100_000
     watching.signal(signal.SIGINT)
     assert watching.wait() == 130 and "Traceback" not in watching.err
-    at = written(tmp_path, events.Progress)[-1].step[-1]
-    training.until(lambda: written(tmp_path, events.Progress)[-1].step[-1] > at)
+    at = journal_events(folder, events.Progress)[-1].step[-1]
+    training.until(lambda: journal_events(folder, events.Progress)[-1].step[-1] > at)
 
-
-def test_a_kill_is_noticed_by_who_watches(training: Any, launch: Run, tmp_path: Path) -> None:
-    watching, console = launch("watch", "far"), AttachedRun(tmp_path / "runs/far")
+    watching, console = launch("watch", "far"), AttachedRun(folder)
     watching.until_printed("Epoch 1/")
     training.signal(signal.SIGKILL)
-    assert training.wait() == -9 and not console.alive and not is_held(tmp_path / "runs/far")
+    assert training.wait() == -9 and not console.alive and not is_held(folder)
     assert watching.wait() == 1 and "far: its process is gone; resume with" in watching.err

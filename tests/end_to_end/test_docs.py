@@ -109,7 +109,9 @@ def test_what_pages_say_comes_about(here: Path, capsys: pytest.CaptureFixture[st
     assert Path("texts.txt").read_text() == capsys.readouterr().out
 
 
-def test_completion_is_switched_on_as_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_completion_is_switched_on_by_the_documented_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert COMPLETION in commands_of(HOME / "docs" / "commands.md")
     for shell in ("bash", "zsh", "fish"):
         monkeypatch.setenv("_FUNDAMENTALLM_COMPLETE", f"{shell}_source")

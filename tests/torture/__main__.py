@@ -1,9 +1,9 @@
-"""Breaks runs on purpose, goes on with `--resume auto`, and compares the end with that of a run left alone.
+"""Break runs on purpose, resume them with `--resume auto`, and compare the end with that of an undisturbed run.
 
 python -m tests.torture [--short] [--json] [--only WORDS] [--seed N] [--kills N] [--jobs N]
 
-Prints a table: fault, tried, survived, lost; ends with status 1 if anything was lost. Needs Linux; what needs the right
-to mount a file system is skipped without it.
+Prints a table: fault, tried, survived, lost. The exit status is 1 if anything was lost. Needs Linux; what needs the
+right to mount a file system is skipped without it.
 """
 
 import argparse
@@ -12,45 +12,58 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from tests.torture.bench import Bench, Row, workbench
-from tests.torture.calls import errors_at_calls, kills_at_calls, refusals
-from tests.torture.consoles import consoles, two_consoles
-from tests.torture.damages import damages
-from tests.torture.disks import disks
-from tests.torture.instants import kills, terminations
-from tests.torture.journals import torn_journals
-from tests.torture.people import interventions
-from tests.torture.workers import workers
+from tests.torture.consoles import broken_consoles, two_consoles
+from tests.torture.cut_journals import cut_journals
+from tests.torture.damaged_files import damaged_files
+from tests.torture.detached_runs import detached_runs
+from tests.torture.failing_calls import errors_at_calls, kills_at_calls, refused_changes
+from tests.torture.full_disks import full_disks
+from tests.torture.interventions import interventions
+from tests.torture.random_kills import kills, terminations
+from tests.torture.workbench import Bench, Row, workbench
 
 
-def torture(short: bool, count: int, seed: int, only: str, jobs: int) -> list[Row]:
-    parts: dict[str, Callable[[Bench], Row | list[Row]]] = {
-        "kills": lambda bench: kills(bench, count, seed),
-        "SIGTERM": lambda bench: terminations(bench, count // 2, seed),
-        "people": lambda bench: interventions(bench, count // 2, seed),
-        "workers": lambda bench: workers(bench, max(1, count // 10), seed),
-        "kill calls": lambda bench: kills_at_calls(bench, short),
-        "error calls": lambda bench: errors_at_calls(bench, short, 1),
-        "errors in a row": lambda bench: errors_at_calls(bench, short, 7),
-        "refusals": lambda bench: refusals(bench, short),
-        "disks": lambda bench: disks(bench, short),
-        "damages": lambda bench: damages(bench, short),
-        "journal": lambda bench: torn_journals(bench, short),
-        "consoles": lambda bench: consoles(bench, short),
-        "two": two_consoles,
-    }
-    rows: list[Row] = []
-    for name, part in parts.items():
-        if only in name:
-            began = time.monotonic()
-            with workbench(jobs) as bench:
-                made = part(bench)
-            rows += made if isinstance(made, list) else [made]
-            lost = sum(len(row.lost) for row in rows)
-            print(f"{name}: {time.monotonic() - began:.0f} s, {lost} lost so far", file=sys.stderr, flush=True)
+@dataclass
+class Options:
+    short: bool = True
+    kills: int = 12  # how many at random instants
+    seed: int = 1
+    jobs: int = 2
+
+
+PARTS: dict[str, Callable[[Bench, Options], list[Row]]] = {
+    "kills": lambda bench, options: [kills(bench, options.kills, options.seed)],
+    "SIGTERM": lambda bench, options: [terminations(bench, options.kills // 2, options.seed)],
+    "interventions": lambda bench, options: [interventions(bench, options.kills // 2, options.seed)],
+    "detached": lambda bench, options: [detached_runs(bench, max(1, options.kills // 10), options.seed)],
+    "kills at calls": lambda bench, options: [kills_at_calls(bench, options.short)],
+    "errors at calls": lambda bench, options: [errors_at_calls(bench, options.short, 1)],
+    "errors in a row": lambda bench, options: [errors_at_calls(bench, options.short, 7)],
+    "refused changes": lambda bench, options: [refused_changes(bench, options.short)],
+    "full disks": lambda bench, options: full_disks(bench, options.short),
+    "damaged files": lambda bench, options: damaged_files(bench, options.short),
+    "cut journals": lambda bench, options: [cut_journals(bench, options.short)],
+    "consoles": lambda bench, options: broken_consoles(bench, options.short),
+    "two consoles": lambda bench, options: [two_consoles(bench)],
+}
+
+
+def torture(name: str, options: Options) -> list[Row]:
+    """Run one part in a folder of its own."""
+    began = time.monotonic()
+    with workbench(options.jobs) as bench:
+        rows = PARTS[name](bench, options)
+    lost = sum(len(row.lost) for row in rows)
+    print(f"{name}: {time.monotonic() - began:.0f} s, {lost} lost", file=sys.stderr, flush=True)
     return rows
+
+
+def to_json(rows: list[Row]) -> list[dict[str, Any]]:
+    return [{**vars(row), "survived": row.tried - len(row.lost)} for row in rows]
 
 
 def table(rows: list[Row]) -> str:
@@ -65,21 +78,18 @@ def table(rows: list[Row]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--short", action="store_true", help="a minute's worth")
-    parser.add_argument("--json", action="store_true", help="the table for programs")
-    parser.add_argument("--only", default="", metavar="WORDS", help="parts whose names have these words")
+    parser.add_argument("--short", action="store_true", help="run for a minute")
+    parser.add_argument("--json", action="store_true", help="print the table as JSON")
+    parser.add_argument("--only", default="", metavar="WORDS", help="run the parts whose names contain this")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kills", type=int, help="how many at random instants (200; 12 in the short form)")
     parser.add_argument("--jobs", type=int, default=2, help="how many runs at once (2)")
-    options = parser.parse_args()
+    found = parser.parse_args()
     if not Path("/proc/self/fd").exists() or not hasattr(os, "fork"):
         parser.exit(2, "this needs Linux: it forks, and asks /proc which file a call is about\n")
-    count = options.kills or (12 if options.short else 200)
-    rows = torture(options.short, count, options.seed, options.only, options.jobs)
-    if options.json:
-        print(json.dumps([{**vars(row), "survived": row.tried - len(row.lost)} for row in rows]))
-    else:
-        print(table(rows))
+    options = Options(found.short, found.kills or (12 if found.short else 200), found.seed, found.jobs)
+    rows = [row for name in PARTS if found.only in name for row in torture(name, options)]
+    print(json.dumps(to_json(rows)) if found.json else table(rows))
     return int(any(row.lost for row in rows))
 
 

@@ -7,14 +7,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from fundamentallm.process.session import AttachedRun
 from fundamentallm.run import events
-from fundamentallm.run.commands import Pause, Resume, Save, Stop
+from fundamentallm.run.commands import Command, Pause, Resume, Save, Stop
 from fundamentallm.run.journal import read_journal, send_command
 from fundamentallm.run.locks import is_held
-from tests.torture.bench import Bench, Lost, Row, until, wait
+from tests.torture.workbench import Bench, Lost, Row, comes_about, events_in, wait
 
 CONSOLE = """
 import sys, time
@@ -27,29 +26,29 @@ if __name__ == "__main__":
     session.QUEUE_SIZE = 3
     values = dict(data=sys.argv[2], model_dim=16, num_layers=1, max_seq_len=16, stride=16, batch_size=64, epochs=10**6,
                   keep_checkpoints=1, device="cpu")
-    kept = session.WorkerRun(RunSpec(resolve(Layer(values)), Path(sys.argv[1])))
+    run = session.WorkerRun(RunSpec(resolve(Layer(values)), Path(sys.argv[1])))
     while not Path(sys.argv[3]).exists():
-        kept.events(0.1)
+        run.events(0.1)
     time.sleep(600)
 """
 
 
-def consoles(bench: Bench, short: bool) -> list[Row]:
-    """The run goes on, as fast as before, and still obeys; the note says how fast."""
-    script, deaf = bench.folder / "console.py", bench.folder / "deaf"
+def broken_consoles(bench: Bench, short: bool) -> list[Row]:
+    """The run continues as fast as before, and still obeys; the note says how fast."""
+    script, stops_reading = bench.folder / "console.py", bench.folder / "stops reading"
     script.write_text(CONSOLE)
     faults: dict[str, Callable[[int], None]] = {
         "console killed": lambda pid: os.kill(pid, signal.SIGKILL),
         "console hung (SIGSTOP)": lambda pid: os.kill(pid, signal.SIGSTOP),
-        "console that never reads its queue": lambda pid: deaf.touch(),
+        "console that never reads its queue": lambda pid: stops_reading.touch(),
     }
     rows = [Row(fault) for fault in faults]
-    for row, strike in zip(rows, faults.values(), strict=True):
+    for row, act in zip(rows, faults.values(), strict=True):
         run = bench.new()
-        command = [sys.executable, str(script), str(run), str(bench.text), str(deaf)]
+        command = [sys.executable, str(script), str(run), str(bench.text), str(stops_reading)]
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         try:
-            row.take(run.name, lambda: outlived(row, run, process, strike, 0.5 if short else 5.0))  # noqa: B023
+            row.take(run.name, lambda: outlived(row, run, process.pid, act, 0.5 if short else 5.0))  # noqa: B023
         finally:
             process.kill()
             process.wait()
@@ -58,77 +57,79 @@ def consoles(bench: Bench, short: bool) -> list[Row]:
     return rows
 
 
-def outlived(
-    row: Row, run: Path, console: "subprocess.Popen[bytes]", strike: Callable[[int], None], seconds: float
-) -> None:
-    if not until(lambda: steps(run) > 5):
+def outlived(row: Row, run: Path, console: int, act: Callable[[int], None], seconds: float) -> None:
+    if not comes_about(lambda: steps(run) > 5):
         raise Lost("did not begin")
     time.sleep(seconds)
-    struck = time.time()
-    strike(console.pid)
+    broken_at = time.time()
+    act(console)
     before = steps(run)
-    went = until(lambda: steps(run) > before + 30 and time.time() > struck + seconds)
-    rates = rate(run, struck - seconds, struck), rate(run, struck, struck + seconds)
+    trained = comes_about(lambda: steps(run) > before + 30 and time.time() > broken_at + seconds)
+    rates = rate(run, broken_at - seconds, broken_at), rate(run, broken_at, broken_at + seconds)
     row.note = f"{rates[0]:.0f} steps a second before, {rates[1]:.0f} after: {rates[1] / rates[0]:.2f} times"
     send_command(run, Stop())
-    ended = went and until(lambda: not is_held(run))
+    ended = trained and comes_about(lambda: not is_held(run))
     last = list(read_journal(run))[-1]
     if not ended or not isinstance(last, events.Finished) or last.reason != "stopped" or last.unsaved:
-        raise Lost(f"stood at step {steps(run)}, {last}")
+        raise Lost(f"is at step {steps(run)}, {last}")
 
 
 def steps(run: Path) -> int:
-    last = [event for event in read_journal(run) if isinstance(event, events.Progress)]
-    return events.last_step(last[-1]) if last else 0
+    progress = events_in(run, events.Progress)
+    return events.last_step(progress[-1]) if progress else 0
 
 
 def rate(run: Path, since: float, until: float) -> float:
-    """Steps a second, as the journal tells of the time between two moments."""
-    told = [e for e in read_journal(run) if isinstance(e, events.Progress) and since <= e.time <= until]
-    if len(told) < 2:
+    """Steps a second between two moments, as the journal has them."""
+    progress = [event for event in events_in(run, events.Progress) if since <= event.time <= until]
+    if len(progress) < 2:
         return float("nan")
-    return (events.last_step(told[-1]) - events.last_step(told[0])) / (told[-1].time - told[0].time)
+    first, last = progress[0], progress[-1]
+    return (events.last_step(last) - events.last_step(first)) / float(last.time - first.time)
 
 
 def two_consoles(bench: Bench) -> Row:
-    """Two consoles attached to one run: both act, both see all, and who did it."""
+    """Two consoles attached to one run: both control it, both receive everything, and who did what."""
     row, run = Row("two consoles on one run"), bench.new()
     pid = bench.start(run, ("--epochs=100000",))
-    if not until(lambda: steps(run) > 3):
-        wait(pid, 0)
-        row.take("all", lambda: nothing(bench.words(run)))
+
+    def begins() -> None:
+        if not comes_about(lambda: steps(run) > 3):
+            wait(pid, 0)
+            raise Lost(f"did not begin: {bench.printed(run)}")
+
+    row.take("its start", begins)
+    if row.lost:
         return row
-    attached = [AttachedRun(run), AttachedRun(run)]
-    seen: list[list[events.Event]] = [[], []]
-    said = [Pause(who="ada"), Save(who="bob"), Resume(who="bob"), Stop(who="ada")]
+    consoles = [AttachedRun(run), AttachedRun(run)]
+    received: list[list[events.Event]] = [[], []]
+    sent: list[tuple[int, Command]] = [
+        (0, Pause(who="ada")), (1, Save(who="bob")), (1, Resume(who="bob")), (0, Stop(who="ada"))
+    ]  # fmt: skip
 
-    def hear(timeout: float) -> None:
-        for heard, console in zip(seen, attached, strict=True):
-            heard += console.events(timeout)
+    def receive(timeout: float) -> None:
+        for console, events_so_far in zip(consoles, received, strict=True):
+            events_so_far += console.events(timeout)
 
-    def answered(told: Any) -> bool:
-        hear(0.02)
-        return all(any(getattr(event, "id", "") == told.id for event in heard) for heard in seen)
+    def is_answered(command: Command) -> bool:
+        receive(0.02)
+        return all(any(getattr(event, "id", "") == command.id for event in each) for each in received)
 
-    def obeyed(by: int, told: Any) -> None:
-        attached[by].send(told)
-        if not until(lambda: answered(told)):
-            raise Lost("it was not answered for both")
+    def obeys(console: int, command: Command) -> None:
+        consoles[console].send(command)
+        if not comes_about(lambda: is_answered(command)):
+            raise Lost("not both consoles received the answer")
 
-    def same() -> None:
+    def both_have_it_all() -> None:
         status = wait(pid)
-        hear(0.1)
+        receive(0.1)
         journal = list(read_journal(run))
-        answers = [(e.command, e.who, e.ok) for e in journal if isinstance(e, events.Answered)]
+        answers = [(answer.command, answer.who, answer.ok) for answer in events_in(run, events.Answered)]
         wanted = [("pause", "ada", True), ("save", "bob", True), ("resume", "bob", True), ("stop", "ada", True)]
-        if status or seen != [journal, journal] or answers != wanted:
-            raise Lost(f"status {status}, {answers}, saw {[len(heard) for heard in seen]} of {len(journal)}")
+        if status or received != [journal, journal] or answers != wanted:
+            raise Lost(f"status {status}, {answers}, received {[*map(len, received)]} of {len(journal)} events")
 
-    for told, by in zip(said, (0, 1, 1, 0), strict=True):
-        row.take(str(told), lambda: obeyed(by, told))  # noqa: B023
-    row.take("all of it", same)
+    for console, command in sent:
+        row.take(str(command), lambda: obeys(console, command))  # noqa: B023
+    row.take("all events", both_have_it_all)
     return row
-
-
-def nothing(words: str) -> None:
-    raise Lost(f"did not begin: {words}")

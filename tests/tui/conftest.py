@@ -1,6 +1,6 @@
-"""A run that does what a test says, and a console around it."""
+"""A fake run that a test controls, and a console around it."""
 
-import time
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.events import Paste
 from textual.pilot import Pilot
 
 from fundamentallm.config.config import Config, flags_layer, to_dict
@@ -18,7 +19,9 @@ from fundamentallm.run.events import Answered, CheckpointSaved, Evaluated, Event
 from fundamentallm.run.journal import Journal
 from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.app import Console
+from fundamentallm_tui.panes.fields import Cell
 from fundamentallm_tui.screens.main import MainScreen
+from fundamentallm_tui.screens.runs import Runs
 from fundamentallm_tui.state.launch import Options
 
 
@@ -33,13 +36,15 @@ class FakeRun:
         self.alive, self.exit_reason, self.left = True, "", False
         self.tail = ["a last word"]
         self._said: list[Event] = []
+        self._news = threading.Event()
         self._seq = 0
 
     def send(self, command: Command) -> None:
         self.sent.append(command)
 
     def events(self, timeout: float) -> list[Event]:
-        time.sleep(0.01)
+        self._news.wait(timeout)  # not in small steps: the pilot waits until the whole process is idle
+        self._news.clear()
         said, self._said = self._said, []
         return said
 
@@ -57,6 +62,7 @@ class FakeRun:
             self._seq += 1
             stamped.append(replace(event, seq=self._seq, time=1_700_000_000.0 + self._seq))
         self._said += stamped
+        self._news.set()
 
     def begin(self, step: int = 0, total: int = 400, epochs: int = 5) -> None:
         self.say(Phase(step=step, phase="loading"), started(self.job, step, total, epochs))
@@ -71,6 +77,7 @@ class FakeRun:
 
     def die(self, end: str = "killed by SIGKILL") -> None:
         self.exit_reason, self.alive = end, False
+        self._news.set()
 
 
 class FakeSampler(FakeRun):
@@ -79,9 +86,6 @@ class FakeSampler(FakeRun):
     def __init__(self, checkpoint: Path) -> None:
         super().__init__(RunSpec(Config(), checkpoint.parent))
         self.checkpoint = checkpoint
-
-    def say(self, *events: Event) -> None:
-        self._said += events
 
 
 def started(job: RunSpec, step: int = 0, total: int = 400, epochs: int = 5) -> RunStarted:
@@ -120,7 +124,7 @@ class Watched:
     app: Console
     pilot: Pilot[Any]
     runs: list[FakeRun] = field(default_factory=list)
-    samplers: list[FakeSampler] = field(default_factory=list)
+    samplers: list["FakeSampler"] = field(default_factory=list)
 
     @property
     def main(self) -> MainScreen:
@@ -138,6 +142,65 @@ class Watched:
     def keys(self) -> str:
         return str(self.main.footer.render())
 
+    @property
+    def log(self) -> str:
+        return self.main.log_view.text
+
+    @property
+    def screen(self) -> str:
+        return "\n".join(strip.text for strip in self.app.screen._compositor.render_strips())
+
+    @property
+    def cells(self) -> dict[str, Cell]:
+        return self.main.form.fields.cells
+
+    async def press(self, *keys: str) -> None:
+        await self.pilot.press(*keys)
+
+    async def see(self, text: str) -> None:
+        """Wait until a text is on the screen."""
+        await self.until(lambda: text in self.screen)
+
+    async def status_is(self, word: str) -> None:
+        await self.until(lambda: word in self.status)
+
+    async def type(self, **values: str) -> None:
+        """Choose and type values in the form, and wait until the text was read."""
+        fields = self.main.form.fields
+        for name, value in values.items():
+            fields.enter(name)
+            await self.pilot.pause()
+            while self.cells[name].choices and self.cells[name].value != value:
+                await self.press("right")
+            if not self.cells[name].choices:
+                await self.press("ctrl+u")
+                self.app.screen.post_message(Paste(value))
+        await self.pilot.pause(0.3)
+
+    async def open_list(self, count: int) -> Runs:
+        """Open the list of runs, and wait until it shows so many."""
+        await self.press("ctrl+o")
+        await self.until(lambda: isinstance(self.app.screen, Runs) and len(self.app.screen.list.runs) == count)
+        assert isinstance(self.app.screen, Runs)
+        return self.app.screen
+
+    async def stopped(self) -> FakeRun:
+        """Start a run and let it stop, with a checkpoint and a journal in its folder."""
+        run = await self.started()
+        run.folder.mkdir(parents=True)
+        for name in ("journal.jsonl", "last.pt"):
+            (run.folder / name).touch()
+        run.finish(10, "stopped")
+        await self.status_is("STOPPED")
+        return run
+
+    async def paused(self) -> FakeRun:
+        """Start a run and let it pause."""
+        run = await self.started()
+        run.say(Phase(step=1, phase="paused"))
+        await self.status_is("PAUSED")
+        return run
+
     async def until(self, what: Callable[[], object]) -> None:
         """Wait for something that other threads bring about."""
         for _ in range(500):
@@ -152,7 +215,7 @@ class Watched:
         await self.pilot.press("f5")
         await self.until(lambda: len(self.runs) > before and self.main.reader is not None)
         self.run.begin(total=total, epochs=epochs)
-        await self.until(lambda: "TRAINING" in self.status)
+        await self.status_is("TRAINING")
         return self.run
 
 
@@ -168,9 +231,9 @@ class Workshop:
 
     @asynccontextmanager
     async def console(
-        self, size: tuple[int, int] = (120, 36), *, preset: str = "tiny", **flags: Any
+        self, size: tuple[int, int] = (120, 36), start: Callable[[RunSpec], FakeRun] = FakeRun, **flags: Any
     ) -> AsyncIterator[Watched]:
-        """A console at this size; `flags` are settings as typed on the command line."""
+        """A console at this size; `start` starts its runs, `flags` are settings as typed on the command line."""
         runs: list[FakeRun] = []
         samplers: list[FakeSampler] = []
 
@@ -178,12 +241,13 @@ class Workshop:
             samplers.append(FakeSampler(checkpoint))
             return samplers[-1]
 
-        def start(job: RunSpec) -> FakeRun:
-            runs.append(FakeRun(job))
-            return runs[-1]
+        def start_and_keep(job: RunSpec) -> FakeRun:
+            run = start(job)
+            runs.append(run)
+            return run
 
         layer = flags_layer({"data": [str(self.text)], **flags})
-        app = Console(Options(preset=load_preset(preset), flags=layer), start=start, sample=sample)
+        app = Console(Options(preset=load_preset("tiny"), flags=layer), start=start_and_keep, sample=sample)
         async with app.run_test(size=size) as pilot:
             await pilot.pause()
             yield Watched(app, pilot, runs, samplers)
@@ -193,6 +257,7 @@ class Workshop:
 def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / ".config"))  # the theme is kept there
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
     return Workshop(tmp_path)
 
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from fundamentallm.cli.options import Group, among, files
+from fundamentallm.cli.options import Group, among, files, options
 from fundamentallm.cli.terminal import Footer, bar, columns, complain, is_screen, one_line
-from fundamentallm.config.config import Layer, resolve, unknown
+from fundamentallm.config.config import SETTINGS, Layer, resolve, unknown
 from fundamentallm.config.estimate import estimate
-from fundamentallm.config.format import format_size
+from fundamentallm.config.format import format_size, wrap
 from fundamentallm.data.download import KNOWN_TEXTS, Downloaded, KnownText, download
-from fundamentallm.data.text import expand, find_data
-from fundamentallm.data.text_stats import TextStats, compute_text_stats, name_character
+from fundamentallm.data.text import describe_left_out, find_data, read_bytes, select
+from fundamentallm.data.text_stats import TextStats, compute_text_stats, name_character, validation_warnings
 from fundamentallm.errors import UserError
 from fundamentallm.untrusted import printable
 
@@ -68,18 +68,24 @@ def get_(name: str, source: str) -> None:
 
 @command.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, shell_complete=files)
-def inspect(files: tuple[str, ...]) -> None:
+@options([SETTINGS["include"]])
+def inspect(files: tuple[str, ...], include: tuple[str, ...]) -> None:
     """Show what texts are made of and what is wrong with them.
 
     Shows characters, words, the vocabulary and what is rare in it, repetitions, problems of encoding, and what a run
-    with the default settings would make of the text. A folder stands for the *.txt files directly in it.
+    with the default settings would make of the text. A folder stands for the .txt and .md files directly in it, and -
+    for standard input.
     """
-    stats = {path: _stats(path) for path in expand(files)}
-    blocks = ["\n".join(map(printable, _describe(path, found))) for path, found in stats.items()]
+    chosen = select(files, include)
+    if chosen.problems:
+        raise UserError("\n".join(chosen.problems))
+    if chosen.left_out:
+        complain(describe_left_out(chosen.left_out))
+    stats = {path: compute_text_stats(read_bytes(path), path) for path in chosen.files}
+    blocks = [[*_describe(path, seen), *_training({path: seen}, alone=len(stats) == 1)] for path, seen in stats.items()]
     if len(stats) > 1:
-        together = [f"all {len(stats)} files together", *_folded("training", _training(stats))]
-        blocks.append("\n".join(together))
-    print("\n\n".join(blocks))
+        blocks.append([f"all {len(stats)} files together", *_training(stats, alone=True)])
+    print("\n\n".join("\n".join(map(printable, block)) for block in blocks))
 
 
 def _files(paths: list[str]) -> list[str]:
@@ -108,20 +114,25 @@ def _download(known: KnownText, source: str) -> Downloaded:
         footer.clear()
 
 
-def _stats(path: str) -> TextStats:
-    found = find_data(path)
-    if not found.is_file():
-        raise UserError(f"{path}: is not a file; name text files")
-    try:
-        return compute_text_stats(found.read_bytes())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-
-
 def _describe(path: str, seen: TextStats) -> Iterator[str]:
     yield one_line(path)
-    counts = f"{seen.bytes:,} bytes, {len(seen.text):,} characters, {seen.lines:,} lines, {seen.words:,} words"
+    counts = f"{seen.bytes:,} bytes"
+    if seen.text:
+        counts += f", {len(seen.text):,} characters, {seen.lines:,} lines, {seen.words:,} words"
     yield f"  size         {counts}"
+    if seen.text.strip():
+        yield from _describe_text(seen)
+    if not seen.problems:
+        yield "  problems     none"
+    for problem in seen.problems:
+        yield "  problem      " + (f"{problem.count:,} x " if problem.count > 1 else "") + problem.description
+        for place in problem.places:
+            yield f"                 line {place.line:,}, offset {place.offset:,}: {place.description}"
+        if problem.places and problem.count > len(problem.places):
+            yield f"                 and {problem.count - len(problem.places):,} more"
+
+
+def _describe_text(seen: TextStats) -> Iterator[str]:
     yield f"  vocabulary   {len(seen.counts):,} characters"
     yield from _folded("", _characters(seen.vocabulary))
     if seen.rare:
@@ -132,15 +143,6 @@ def _describe(path: str, seen: TextStats) -> Iterator[str]:
         f"  repetitions  {seen.duplicate_lines:.1%} of the lines and {seen.duplicate_paragraphs:.1%} of the paragraphs "
         "occurred before"
     )
-    if not seen.problems:
-        yield "  problems     none"
-    for problem in seen.problems:
-        yield "  problem      " + (f"{problem.count:,} x " if problem.count > 1 else "") + problem.description
-        for place in problem.places:
-            yield f"                 line {place.line:,}, offset {place.offset:,}: {place.description}"
-        if problem.count > len(problem.places):
-            yield f"                 and {problem.count - len(problem.places):,} more"
-    yield from _folded("training", _training({path: seen}))
 
 
 def _characters(vocabulary: list[str]) -> str:
@@ -151,30 +153,39 @@ def _characters(vocabulary: list[str]) -> str:
     return " ".join(filter(None, ["".join(visible[:SHOWN_CHARACTERS]) + more, ", ".join(others[:SHOWN_NAMES])]))
 
 
-def _training(files: Mapping[str, TextStats]) -> str:
-    """What a run with the default settings would make of texts, or why it would not."""
-    for path, seen in files.items():
-        if refused := [problem.description for problem in seen.problems if problem.fatal]:
-            return f"refuses {path}: {refused[0].split(';')[0]}"
-        if not seen.text.strip():
-            return f"refuses {path}: is empty"
-    config = resolve(Layer({"data": list(files)}))
+def _training(files: Mapping[str, TextStats], *, alone: bool) -> Iterator[str]:
+    """What a run with the default settings would make of texts, or why it would not.
+
+    Args:
+        alone: these are all the texts that there are, so their held-out part is worth a warning.
+    """
+    refused = {path: next((p.description for p in seen.problems if p.fatal), "") for path, seen in files.items()}
+    if path := next((path for path, why in refused.items() if why), ""):
+        yield from _folded("training", f"refuses {path}: {refused[path].split(';')[0]}")
+        return
+    texts = {path: seen.text for path, seen in files.items() if seen.text.strip()}
+    if not texts:
+        yield from _folded("training", f"refuses {next(iter(files))}: is empty")
+        return
+    config = resolve(Layer({"data": list(texts)}))
     try:
-        run = estimate(config, [seen.text for seen in files.values()])
+        run = estimate(config, list(texts.values()))
     except UserError as error:
-        return f"not with the default settings: {error}"
-    return (
+        yield from _folded("training", f"not with the default settings: {error}")
+        return
+    yield from _folded(
+        "training",
         f"with the default settings {run.train_tokens:,} characters to learn from and {run.val_tokens:,} to measure "
         f"on; {run.windows:,} windows and {run.steps_per_epoch:,} steps an epoch, which reads each character "
         f"{run.passes:.2g} x; {run.total_steps:,} steps in {config.epochs} epochs; "
-        f"{run.parameters:,} parameters"
+        f"{run.parameters:,} parameters",
     )
+    for warning in validation_warnings(list(texts.values()), config) if alone else []:
+        yield from _folded("warning", warning)
 
 
 def _folded(label: str, text: str) -> Iterator[str]:
-    """A labelled text in lines of at most 100 characters."""
-    from textwrap import wrap
-
-    for line in wrap(text, 85, break_on_hyphens=False) or [""]:
+    """A labelled text in lines of at most 100 cells."""
+    for line in wrap(text, 85):
         yield f"  {label:<11}  {line}"
         label = ""

@@ -16,7 +16,7 @@ from fundamentallm.paths import user_path
 Function = Callable[..., Any]
 Completion = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 FLAGS = {name: row for name, row in SETTINGS.items() if name != "data"}  # which is an argument
-METAVARS: dict[type, str] = {int: "N", float: "X", str: "TEXT"}
+METAVARS: dict[type, str] = {int: "N", float: "X", str: "TEXT", tuple: "GLOB"}
 
 
 def options(rows: Iterable[Setting]) -> Callable[[Function], Function]:
@@ -195,7 +195,7 @@ def _option(row: Setting) -> Callable[[Function], Function]:
     elif row.kind is float:
         default = f"{default:g}"
     notes = [f"typical: {row.typical}"] if row.typical else []
-    notes += [f"default: {default}"] if default != "" else []
+    notes += [f"default: {default}"] if default not in ("", ()) else []
     text = f"{row.help} [{'; '.join(notes)}]" if notes else row.help
     if row.kind is bool:
         return click.option(row.name, f"{row.flag}/--no-{row.flag[2:]}", default=None, help=text)
@@ -204,4 +204,5 @@ def _option(row: Setting) -> Callable[[Function], Function]:
         metavar, complete = f"[{'|'.join(row.choices)}]", among(row.choices)
     elif row.name in ("output_dir", "log_dir"):
         complete = files
-    return click.option(row.name, row.flag, metavar=metavar, shell_complete=complete, help=text)
+    several = row.kind is tuple  # the option may be given several times
+    return click.option(row.name, row.flag, metavar=metavar, shell_complete=complete, multiple=several, help=text)

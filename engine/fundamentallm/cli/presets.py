@@ -7,7 +7,7 @@ import click
 from fundamentallm.cli.options import presets
 from fundamentallm.cli.terminal import complain
 from fundamentallm.config.config import resolve
-from fundamentallm.config.estimate import count_parameters
+from fundamentallm.config.estimate import count_parameters, measure_texts
 from fundamentallm.config.files import Preset, load_preset, preset_names
 from fundamentallm.data.text import read_texts
 from fundamentallm.errors import UserError
@@ -36,7 +36,7 @@ def command(name: str | None) -> None:
 def _describe(preset: Preset) -> str:
     config = resolve(preset.layer)
     try:
-        vocabulary, missing = len(set().union(*read_texts(config.data))), ""
+        vocabulary, missing = measure_texts(read_texts(config.data, config.include)).vocab_size, ""
     except UserError:
         vocabulary, missing = USUAL_VOCABULARY, " (not here yet)"
     numbers = [f"{name} {getattr(config, name):g}" for name in SHOWN]

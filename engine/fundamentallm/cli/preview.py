@@ -3,7 +3,7 @@
 import time
 from dataclasses import replace
 
-from fundamentallm.config.estimate import estimate
+from fundamentallm.config.estimate import PROGRAM_MEMORY, estimate_size, measure_texts
 from fundamentallm.data.corpus import Corpus
 from fundamentallm.data.text import read_texts
 from fundamentallm.run.folder import check_folder
@@ -24,7 +24,8 @@ def preview(spec: RunSpec, *, overwrite: bool) -> str:
     check_folder(spec.folder, may_hold_run=overwrite or spec.continues)
     state = build_state(spec)
     config = state.config
-    size = estimate(config, read_texts(config.data))
+    texts = measure_texts(read_texts(config.data, config.include), state.tokenizer.vocabulary)
+    size = estimate_size(config, texts)
     left = state.total_steps - state.counters.step
     seconds = seconds_per_step(spec) * left
     text = f"{size.train_tokens:,} training and {size.val_tokens:,} validation characters, {size.vocab_size} different"
@@ -32,13 +33,17 @@ def preview(spec: RunSpec, *, overwrite: bool) -> str:
     rest = f", {left:,} left" if left < state.total_steps else ""
     whole = state.total_steps % size.steps_per_epoch == 0  # otherwise max_steps ends it
     epochs = f"{state.epochs} epoch{'s' if state.epochs != 1 else ''}, " if whole else ""
+    memory = (
+        f"{mebibytes(size.memory)} for training and {mebibytes(size.text_memory)} for the text "
+        f"({mebibytes(size.loading_memory)} while it is read)"
+    )
     lines = [
         f"would write to  {spec.folder}",
         f"data            {', '.join(config.data)}: {text}",
         f"model           {size.parameters:,} parameters on {state.device}",
         f"an epoch        {size.windows:,} windows of {config.max_seq_len} tokens, {size.stride} apart: {epoch}",
         f"the run         {epochs}{state.total_steps:,} steps{rest}",
-        f"memory          about {size.memory / 2**20:,.0f} MiB beside the program itself",
+        f"memory          about {memory}, beside {mebibytes(PROGRAM_MEMORY)} for the program itself",
         f"time            about {rounded_time(seconds)}, judging by a few small steps here",
     ]
     return "\n".join(printable(line) for line in [*lines, *state.origin.notices, *state.origin.warnings])
@@ -49,7 +54,7 @@ def seconds_per_step(spec: RunSpec) -> float:
     state = build_state(spec)
     batch_size = min(TIMED_BATCH, state.config.batch_size)
     config = replace(state.config, batch_size=batch_size, accumulation_steps=1, learning_rate=0.0)
-    corpus = Corpus(read_texts(config.data), state.tokenizer, config, state.device)
+    corpus = Corpus(read_texts(config.data, config.include), state.tokenizer, config, state.device)
     step = TrainStep(replace(state, config=config, corpus=corpus))
     times = []
     for i in range(4):  # the first one warms up
@@ -57,6 +62,11 @@ def seconds_per_step(spec: RunSpec) -> float:
         step(i % corpus.steps_per_epoch).loss.item()
         times.append(time.perf_counter() - started)
     return min(times) * state.config.effective_batch / batch_size
+
+
+def mebibytes(size: int) -> str:
+    """Write a size in MiB: at least one, and without a fraction."""
+    return f"{max(1, size / 2**20):,.0f} MiB"
 
 
 def rounded_time(seconds: float) -> str:

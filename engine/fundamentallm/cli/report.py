@@ -168,8 +168,9 @@ class Report:
 
     def _prompt(self) -> str:
         """A prompt whose every character the model knows."""
+        config = self._history.config if self._ours else {}
         try:
-            text = "".join(read_texts(tuple(self._history.config.get("data", ()) if self._ours else ())))
+            text = "".join(read_texts(*(tuple(config.get(name, ())) for name in ("data", "include"))))
         except UserError:
             return ""
         if set(PROMPT) <= set(text):

@@ -63,7 +63,8 @@ def list_(folder: str | None, as_json: bool) -> None:
 def show(run: str) -> None:
     """Show one run: its settings, evaluations and files."""
     folder = find_run(run)
-    summary, evaluations = summarize(folder), read_history(folder, steps=False).evaluations
+    summary, history = summarize(folder), read_history(folder, steps=False)
+    evaluations = history.evaluations
     rows = [
         ("state", summary.state_text + (f": {summary.why}" if summary.why else "")),
         ("started", f"{format_time(summary.started)}, {format_age(summary.started)}"),
@@ -75,6 +76,8 @@ def show(run: str) -> None:
     ]
     if summary.best is not None:
         rows.append(("best", f"{_best(summary)}, epoch {summary.best.epoch}, step {summary.best.step:,}"))
+    if history.starts and (weights := history.starts[0].initialised_from):
+        rows.insert(1, ("weights from", weights))
     print(one_line(folder))
     print("\n".join(columns((f"  {name}", text) for name, text in rows)))
 

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,15 +21,15 @@ from fundamentallm.cli.options import (
 )
 from fundamentallm.cli.report import Report, reporter
 from fundamentallm.cli.terminal import complain, one_line
-from fundamentallm.config.config import Config, Layer, flags_layer, resolve
+from fundamentallm.config.config import SETTINGS, SHAPE, Config, Layer, flags_layer, resolve
 from fundamentallm.config.files import load_config
 from fundamentallm.errors import NothingToDo, UserError
 from fundamentallm.paths import quoted_path, user_path
-from fundamentallm.process.prepare import prepared_folder
+from fundamentallm.process.prepare import keep_standard_input, prepared_folder
 from fundamentallm.process.signals import obeyed
 from fundamentallm.run.events import JOURNAL, Event, Failed, Phase
-from fundamentallm.run.folder import CONFIG, LAST, choose_folder
-from fundamentallm.run.spec import RunSpec, changed_flags, overridden, stay_inside
+from fundamentallm.run.folder import BEST, CONFIG, LAST, choose_folder
+from fundamentallm.run.spec import RunSpec, changed_flags, find_input, overridden, stay_inside
 
 if TYPE_CHECKING:
     from fundamentallm.process.session import WorkerRun
@@ -46,6 +47,10 @@ EXIT_SECONDS = 5.0  # to wait for the exit of a worker that failed to start
     "--resume", type=click.Choice(["auto"]),
     help="Resume from the newest valid checkpoint in --output-dir; start anew if there is none.",
 )  # fmt: skip
+@click.option(
+    "--init-from", metavar="CHECKPOINT", shell_complete=files,
+    help="Start a new run on DATA with the weights of a checkpoint; the model's shape is that of the checkpoint.",
+)  # fmt: skip
 @click.option("--detach", is_flag=True, help="Train in the background; see `fundamentallm watch` and `stop`.")
 @click.option("--overwrite", is_flag=True, help="Move the run in --output-dir aside.")
 @click.option("--dry-run", is_flag=True, help="Show what would happen; train nothing and write nothing.")
@@ -57,6 +62,7 @@ def command(
     config_file: str | None,
     resume_from: str | None,
     resume: str | None,
+    init_from: str | None,
     detach: bool,
     overwrite: bool,
     dry_run: bool,
@@ -64,13 +70,17 @@ def command(
     as_json: bool,
     **values: Any,
 ) -> int:
-    """Train a model on the text file DATA, which a preset or a configuration file may name instead.
+    """Train a model on DATA, which a preset or a configuration file may name instead.
+
+    DATA are text files, folders (the .txt and .md files directly in them), or - for standard input.
 
     Flags win over --config, --config over --preset. Ctrl+C finishes the step, saves and exits.
     """
     flags, auto = typed(values), resume is not None
     if auto and (overwrite or resume_from is not None or "output_dir" not in flags):
         raise UserError("--resume auto: needs --output-dir, and neither --resume-from nor --overwrite")
+    if init_from is not None and (auto or resume_from is not None):
+        raise UserError("--init-from: starts a new run, which --resume and --resume-from do not; leave one out")
     layers = config_layers(preset, config_file, flags)
     notes: list[str] = []
     if resume_from is not None:
@@ -79,6 +89,8 @@ def command(
         checkpoint = find_checkpoint(resume_from, LAST)
         folder = user_path(flags["output_dir"]) if "output_dir" in flags else checkpoint.parent
         spec = RunSpec(Config(), folder, checkpoint, flags)
+    elif init_from is not None:
+        spec = _initialised_spec(layers, flags, find_checkpoint(init_from, BEST), preset or "")
     else:
         spec, notes = _described_spec(layers, flags, auto, preset or "")
     report = reporter(spec.folder, quiet, as_json)
@@ -112,12 +124,29 @@ def _described_spec(layers: list[Layer], flags: dict[str, Any], auto: bool, pres
     if not config.data:
         raise UserError("DATA: name a text file to learn from, or use --preset or --config")
     folder = choose_folder(config, preset)
+    config = find_input(config, folder)
     if auto and described and (others := overridden(folder, config, flags)):
         complain(f"{folder} keeps its own {', '.join(others)}, whatever --preset or --config say")
     if any(folder.glob("*.pt")):  # the trainer says the same of the checkpoint's settings
         notes = []
     changes = changed_flags(folder, flags) if auto else {}
     return RunSpec(config, folder, changes=changes, auto=auto, preset=preset), notes
+
+
+def _initialised_spec(layers: list[Layer], flags: dict[str, Any], weights: Path, preset: str) -> RunSpec:
+    """Make the spec of a new run whose model has the shape of the one in `weights`, which is read later."""
+    taken = (*SHAPE, "max_seq_len")
+    if named := [name for name in taken if any(name in layer.values for layer in layers)]:
+        complain(f"{weights} brings its own {', '.join(named)}, whatever --preset or --config say")
+    layers = [
+        replace(layer, values={name: value for name, value in layer.values.items() if name not in taken})
+        for layer in layers
+    ]
+    longest = Layer({"max_seq_len": SETTINGS["max_seq_len"].at_most})  # so that no stride seems too long for now
+    config = resolve(longest, *layers, flags_layer({name: flags[name] for name in flags if name not in SHAPE}))
+    if not config.data:
+        raise UserError("DATA: name a text file to learn from, or use --preset or --config")
+    return RunSpec(config, choose_folder(config, preset), changes=flags, init_from=weights, preset=preset)
 
 
 def _start(spec: RunSpec, overwrite: bool) -> int:
@@ -127,6 +156,7 @@ def _start(spec: RunSpec, overwrite: bool) -> int:
 
     start_resource_tracker()
     with prepared_folder(spec, overwrite, complain) as aside:
+        spec = keep_standard_input(spec)
         session = WorkerRun(spec, prepared=True)
         try:
             _wait_until_training(session)
@@ -174,6 +204,7 @@ def _train(spec: RunSpec, report: Report, overwrite: bool) -> int:
     with obeyed(_exit, signal.SIGTERM, signal.SIGHUP), prepared_folder(spec, overwrite, complain) as aside:
         from fundamentallm.train.trainer import Trainer
 
+        spec = keep_standard_input(spec)
         trainer = Trainer(spec, report.on_event, lambda: ())
     if aside:
         report.show(f"the old run is in {aside} now")

@@ -22,8 +22,12 @@ class Config:
     """A complete configuration. Immutable: `dataclasses.replace` makes a changed one."""
 
     data: tuple[str, ...] = setting(
-        (), group=DATA, help="The text to train on: UTF-8 files, or folders of *.txt files."
+        (), group=DATA, help="The text to train on: text files, folders of .txt and .md files, or -: standard input."
     )
+    include: tuple[str, ...] = setting(
+        (), group=DATA, typical="*.rst",
+        help="Patterns of further files to read in folders; by default the .txt and .md files directly in them.",
+    )  # fmt: skip
     val_split: float = setting(
         0.1, group=DATA, above=0, below=1, fixed=True, typical="0.05 to 0.2",
         help="Share of the text, at its end, that is held out to measure how well the model generalises.",
@@ -198,6 +202,7 @@ class Config:
 
 
 SETTINGS = table(Config)
+SHAPE = ("model_dim", "num_layers", "num_heads", "ff_dim")  # what the shapes of all weights but the embedding follow
 
 
 @dataclass(frozen=True)
@@ -275,7 +280,7 @@ def origins(*layers: Layer) -> dict[str, str]:
 
 def to_dict(config: Config) -> dict[str, Any]:
     """Convert to plain values, as YAML files and checkpoints hold them."""
-    return {**asdict(config), "data": list(config.data)}
+    return {**asdict(config), "data": list(config.data), "include": list(config.include)}
 
 
 def changed_while_running(config: Config, name: str, raw: Any) -> Config:
@@ -314,6 +319,28 @@ def changed_when_resuming(saved: Config, flags: Mapping[str, Any]) -> Config:
     if refused:
         raise ConfigError(refused)
     return replace(config, data=config.data or saved.data)
+
+
+def shaped_like(saved: Config, config: Config, flags: Mapping[str, Any]) -> Config:
+    """Give a configuration the shape of a saved model, and its context length unless a flag names another.
+
+    Raises:
+        ConfigError: a flag is wrong, or names another shape.
+    """
+    problems = []
+    for name in (name for name in SHAPE if name in flags):
+        try:
+            asked = replace(saved, **{name: SETTINGS[name].parse(flags[name])})
+        except UserError as error:
+            problems.append(Problem(SETTINGS[name].flag, str(error)))
+            continue
+        if any(getattr(asked, each) != getattr(saved, each) for each in (*SHAPE[:3], "ff_width")):
+            value = saved.ff_width if name == "ff_dim" else getattr(saved, name)
+            problems.append(Problem(SETTINGS[name].flag, f"the model of --init-from has {value}; leave it out"))
+    if problems:
+        raise ConfigError(problems)
+    taken = SHAPE if "max_seq_len" in flags else (*SHAPE, "max_seq_len")
+    return resolve(Layer({**to_dict(config), **{name: getattr(saved, name) for name in taken}}))
 
 
 def _differs(row: Setting, raw: Any, saved: Any) -> bool:

@@ -12,6 +12,10 @@ from math import prod
 from fundamentallm.config.config import Config
 from fundamentallm.errors import UserError
 
+USUAL_SPLIT: float = Config().val_split
+VARYING_BYTES = 36  # a training character, measured: the random numbers of two kinds of augmentation, and two epochs
+PROGRAM_MEMORY = 230 * 2**20  # bytes of Python and PyTorch on a CPU, measured with the tiny preset
+
 
 def split(tokens: int, val_split: float) -> int:
     """Count the tokens for training, from the start of the text; the rest is for validation."""
@@ -91,7 +95,14 @@ def count_all_windows(lengths: Sequence[int], tokens: int, length: int, stride: 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The size of a run. `passes`: how often an epoch reads each training token; `memory`: estimated bytes."""
+    """The size of a run.
+
+    Attributes:
+        passes: how often an epoch reads each training token.
+        memory: bytes of weights, gradients, optimizer and activations.
+        text_memory: bytes of the tokens, the order of the windows and what augmentation needs.
+        loading_memory: bytes of the text at most, while it is read and made into tokens.
+    """
 
     parameters: int
     vocab_size: int
@@ -103,6 +114,27 @@ class Estimate:
     total_steps: int
     passes: float
     memory: int
+    text_memory: int
+    loading_memory: int
+
+
+@dataclass(frozen=True)
+class TextSize:
+    """What the size of a run depends on: the length of each document, in characters, and their vocabulary.
+
+    `width`: bytes that Python takes for a character of the widest document: 1, 2 or 4.
+    """
+
+    lengths: tuple[int, ...]
+    vocab_size: int
+    width: int = 1
+
+
+def measure_texts(documents: Sequence[str], vocabulary: str = "") -> TextSize:
+    """Measure the documents of a corpus. `vocabulary`: the model's, where it is known or not the documents' own."""
+    vocabulary = vocabulary or "".join(set[str]().union(*documents))
+    last = ord(max(vocabulary, default=" "))
+    return TextSize(tuple(map(len, documents)), len(vocabulary), 1 if last < 2**8 else 2 if last < 2**16 else 4)
 
 
 def estimate(config: Config, documents: Sequence[str]) -> Estimate:
@@ -111,22 +143,23 @@ def estimate(config: Config, documents: Sequence[str]) -> Estimate:
     Raises:
         UserError: the text is too short for one window, or leaves nothing to validate on.
     """
-    return estimate_size(config, [len(text) for text in documents], len(set().union(*documents)))
+    return estimate_size(config, measure_texts(documents))
 
 
-def estimate_size(config: Config, lengths: Sequence[int], vocab_size: int) -> Estimate:
-    """Estimate from the lengths of the documents and the size of their vocabulary."""
+def estimate_size(config: Config, text: TextSize) -> Estimate:
+    """Estimate as `estimate` does, from what was measured of the documents."""
+    lengths, vocab_size = text.lengths, text.vocab_size
     characters = sum(lengths)
     train = split(characters, config.val_split)
     held_out = characters - train
-    longest = max((min(size, train - end + size) for size, end in zip(lengths, accumulate(lengths), strict=True)))
-    if longest < config.max_seq_len + 1 or held_out < 2:
-        raise UserError(_too_short(config, len(lengths), characters, longest, held_out))
+    if _longest(lengths, config.val_split) < config.max_seq_len + 1 or held_out < 2:
+        raise UserError(_too_short(config, lengths, held_out))
     stride = choose_stride(config, lengths, train)
     windows = count_all_windows(lengths, train, config.max_seq_len, stride)
     steps = -(-windows // config.effective_batch)
     passes = windows * config.max_seq_len / train
-    memory = count_memory(config, vocab_size)
+    token = 1 if vocab_size <= 2**8 else 2 if vocab_size <= 2**15 else 4
+    varying = VARYING_BYTES * train if config.augmentations else 0
     return Estimate(
         parameters=count_parameters(config, vocab_size),
         vocab_size=vocab_size,
@@ -137,15 +170,31 @@ def estimate_size(config: Config, lengths: Sequence[int], vocab_size: int) -> Es
         steps_per_epoch=steps,
         total_steps=count_steps(config.epochs, config.max_steps, steps),
         passes=passes,
-        memory=memory,
+        memory=count_memory(config, vocab_size),
+        text_memory=characters * token + 16 * windows + varying,  # the order of two epochs, 8 bytes a window
+        loading_memory=characters * (2 * text.width + token),
     )
 
 
-def _too_short(config: Config, documents: int, tokens: int, train: int, held_out: int) -> str:
+def _longest(lengths: Sequence[int], val_split: float) -> int:
+    """Return how many training characters the document with the most of them has."""
+    train = split(sum(lengths), val_split)
+    return max(min(size, train - end + size) for size, end in zip(lengths, accumulate(lengths), strict=True))
+
+
+def _too_short(config: Config, lengths: Sequence[int], held_out: int) -> str:
     name = ", ".join(config.data) or "the text"
+    documents, tokens = len(lengths), sum(lengths)
+    train, usual = _longest(lengths, config.val_split), _longest(lengths, USUAL_SPLIT)
     are = " are" if documents == 1 else ","
     its = "its" if documents == 1 else f"the longest of its {documents} texts has"
     if train < config.max_seq_len + 1:
+        if config.val_split > USUAL_SPLIT and (usual > config.max_seq_len or train < 3 <= usual):
+            text = f"{tokens:,} characters" if documents == 1 else f"the longest of its {documents} texts"
+            return (
+                f"{name}: --val-split {config.val_split:g} leaves {max(0, train)} of {text} to train on, fewer than "
+                f"one window of {config.max_seq_len} + 1; --val-split {USUAL_SPLIT:g} leaves {usual:,}"
+            )
         if train < 3:
             return f"{name}: {tokens} characters are too few to train on"
         return (

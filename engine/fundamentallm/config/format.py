@@ -126,3 +126,20 @@ def format_value(value: object) -> str:
     if isinstance(value, (tuple, list)):
         return ", ".join(map(str, value))
     return str(value)
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """Break a text into rows of at most `width` cells of a terminal, at spaces; a longer word is broken inside."""
+    from rich.cells import cell_len, chop_cells  # 30 ms
+
+    rows, row = [], ""
+    for word in text.split(" "):
+        longer = f"{row} {word}" if row else word
+        if cell_len(longer) <= width:
+            row = longer
+            continue
+        if row:
+            rows.append(row)
+        *full, row = chop_cells(word, width) or [""]
+        rows += full
+    return [*rows, row]

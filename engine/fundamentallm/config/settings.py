@@ -16,7 +16,7 @@ KINDS = {
     float: "a number",
     bool: "true or false",
     str: "text",
-    tuple: "a path or a list of paths",
+    tuple: "a name or a list of names",
 }
 BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 

@@ -22,6 +22,7 @@ from fundamentallm.model.dropout import fold_in, random_bits
 
 IGNORED = -100  # a target that does not count: the default `ignore_index` of torch's cross_entropy
 PUNCTUATION = ".,;:!?-"
+BLOCK = 1 << 20  # characters that are encoded at once; each takes 20 bytes meanwhile
 
 
 def encode(text: str, tokenizer: Tokenizer, name: str = "the text") -> Tensor:
@@ -32,26 +33,40 @@ def encode(text: str, tokenizer: Tokenizer, name: str = "the text") -> Tensor:
     Raises:
         UserError: the text has a character that the tokenizer does not know.
     """
-    codes = torch.frombuffer(bytearray(text.encode("utf-32-le")), dtype=torch.int32)
-    known = torch.frombuffer(bytearray(tokenizer.vocabulary.encode("utf-32-le")), dtype=torch.int32)
-    tokens = torch.searchsorted(known, codes).clamp_(max=len(known) - 1)  # the vocabulary is sorted
-    if not torch.equal(known[tokens], codes):
-        raise UserError(tokenizer.describe_unknown(text, name))
-    if len(known) <= 256:
-        return tokens.to(torch.uint8)
-    return tokens.to(torch.int16 if len(known) <= 32768 else torch.int32)
+    known = _code_points(tokenizer.vocabulary)
+    small = torch.int16 if len(known) <= 32768 else torch.int32
+    tokens = torch.empty(len(text), dtype=torch.uint8 if len(known) <= 256 else small)
+    for start in range(0, len(text), BLOCK):
+        codes = _code_points(text[start : start + BLOCK])
+        found = torch.searchsorted(known, codes).clamp_(max=len(known) - 1)  # the vocabulary is sorted
+        if not torch.equal(known[found], codes):
+            raise UserError(tokenizer.describe_unknown(text, name))
+        tokens[start : start + BLOCK] = found
+    return tokens
+
+
+def _code_points(text: str) -> Tensor:
+    return torch.frombuffer(bytearray(text.encode("utf-32-le")), dtype=torch.int32)
 
 
 def fingerprint(documents: Sequence[str]) -> str:
     """Return the SHA-256 of a corpus: the same only for the same texts with the same borders."""
-    return hashlib.sha256("\0".join(documents).encode()).hexdigest()
+    sha = hashlib.sha256()
+    for number, text in enumerate(documents):
+        sha.update(b"\0" if number else b"")
+        for start in range(0, len(text), BLOCK):
+            sha.update(text[start : start + BLOCK].encode())
+    return sha.hexdigest()
 
 
 class Corpus:
     """Training and validation tokens of one run, on the device that computes: `train` and `val`, each (n,)."""
 
     def __init__(self, documents: Sequence[str], tokenizer: Tokenizer, config: Config, device: torch.device) -> None:
-        tokens = encode("".join(documents), tokenizer, ", ".join(config.data) or "the text")
+        name = ", ".join(config.data) or "the text"
+        parts = [encode(text, tokenizer, name) for text in documents]
+        tokens = torch.cat(parts) if len(parts) > 1 else parts[0]
+        del parts
         lengths = [len(text) for text in documents]
         n = split(len(tokens), config.val_split)
         self.train = tokens[:n].to(device)

@@ -1,19 +1,23 @@
 """Finding and reading the text files that a model learns from. Imports no torch."""
 
 import re
+import sys
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 
 from fundamentallm.data.download import find_known_text
+from fundamentallm.data.encoding import decode, normalize
 from fundamentallm.errors import UserError
 from fundamentallm.paths import shipped, user_path
+from fundamentallm.run.folder import STDIN
 from fundamentallm.untrusted import open_regular_file
 
+SUFFIXES = (".txt", ".md")  # of the files that a folder stands for, in lower or upper case
+MAX_PROBLEMS = 100  # lines; a folder of pictures that are called .txt would fill the screen
+SHOWN_NAMES = 5
 NOT_UTF8 = re.compile("[\ud800-\udfff]")  # how Python decodes bytes of arguments and input that are not UTF-8
-
-
-def normalize(text: str) -> str:
-    """Return a text as the model reads it: line ends become newlines, a byte order mark is dropped."""
-    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def normalize_prompt(prompt: str, name: str = "the prompt") -> str:
@@ -28,61 +32,174 @@ def normalize_prompt(prompt: str, name: str = "the prompt") -> str:
     return normalize(prompt)
 
 
-def read_text(path: str) -> str:
-    """Read a UTF-8 file: line ends become newlines, a byte order mark is dropped.
+@dataclass
+class Selection:
+    """The files that paths stand for, what folders hold beside them, and which paths lead nowhere."""
+
+    files: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Texts:
+    """What was read: each file is a document of its own. `notices`: what was read, left out and passed over."""
+
+    files: list[str]
+    documents: list[str]
+    notices: list[str]
+
+
+def read_bytes(path: str) -> bytes:
+    """Read a file, or standard input where the path is "-".
 
     Raises:
-        UserError: it is missing, a folder, unreadable, empty, binary or not UTF-8; the message says where.
+        UserError: it is missing, a folder or unreadable.
     """
+    if path == STDIN:
+        return read_standard_input()
     found = find_data(path)
     if found.is_dir():
         raise UserError(f"{path}: is a folder; name a text file")
     try:
         with open_regular_file(found) as file:
-            raw = file.read()
+            return file.read()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    if not raw.strip():
-        raise UserError(f"{path}: is empty; it needs at least a few thousand characters of text")
-    zero = raw.find(b"\0")
-    if zero >= 0:
-        raise UserError(f"{path}: is not a text file (a zero byte at offset {zero})")
-    try:
-        return normalize(raw.decode())
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        wrong = f"byte 0x{raw[error.start]:02x} in line {line}, offset {error.start}"
-        raise UserError(f"{path}: is not UTF-8 ({wrong}); save it as UTF-8") from None
 
 
-def read_texts(paths: tuple[str, ...]) -> list[str]:
-    """Read every file that `paths` name; each is a document of its own.
+@cache  # a pipe can be read once, and a start reads its text twice
+def read_standard_input() -> bytes:
+    """Read standard input to its end.
 
     Raises:
-        UserError: no file is named, or as in `expand` and `read_text`.
+        UserError: it is a terminal, or closed.
+    """
+    if sys.stdin is None:
+        raise UserError("-: standard input is closed")
+    if sys.stdin.isatty():
+        raise UserError("-: standard input is a terminal; pipe a text into it: cat FILE | fundamentallm train -")
+    try:
+        return sys.stdin.buffer.read()
+    except OSError as error:
+        raise UserError(f"-: standard input cannot be read: {error.strerror}") from None
+
+
+def read_text(path: str) -> str:
+    """Read a text: line ends become newlines, a byte order mark is dropped.
+
+    Raises:
+        UserError: it is missing, a folder, unreadable, empty, binary or in another encoding; the message says where.
+    """
+    text = decode(read_bytes(path), path)
+    if not text.strip():
+        raise UserError(f"{path}: is empty; it needs at least a few thousand characters of text")
+    return text
+
+
+def read_texts(paths: tuple[str, ...], include: tuple[str, ...] = ()) -> list[str]:
+    """Read every text that `paths` stand for, as `read_data` does; returns the documents alone."""
+    return read_data(paths, include).documents
+
+
+def read_data(paths: tuple[str, ...], include: tuple[str, ...] = ()) -> Texts:
+    """Read every text that `paths` stand for; `include`: as in `select`. Empty files are passed over.
+
+    Raises:
+        UserError: no file is named, all are empty, or some cannot be read; a line for each of them.
     """
     if not paths:
         raise UserError("no data: name a text file to learn from")
-    return [read_text(path) for path in expand(paths)]
-
-
-def expand(paths: tuple[str, ...]) -> list[str]:
-    """Replace each folder by the *.txt files directly in it, sorted by name; other paths stay as they are.
-
-    Raises:
-        UserError: a path does not exist, or a folder holds no such file.
-    """
-    files = []
-    for path in paths:
-        found = find_data(path)
-        if not found.is_dir():
-            files.append(path)
+    chosen = select(paths, include)
+    texts, empty, problems = Texts([], [], []), list[str](), chosen.problems
+    for path in chosen.files:
+        try:
+            text = decode(read_bytes(path), path)
+        except UserError as error:
+            problems.append(str(error))
             continue
-        inside = sorted(str(file) for file in found.glob("*.txt") if file.is_file())
-        if not inside:
-            raise UserError(f"{path}: holds no *.txt file")
-        files += inside
-    return files
+        if text.strip():
+            texts.files.append(path)
+            texts.documents.append(text)
+        else:
+            empty.append(path)
+    if problems:
+        more = len(problems) - MAX_PROBLEMS
+        rest = [f"and {more:,} more files with problems"] if more > 0 else []
+        raise UserError("\n".join([*problems[:MAX_PROBLEMS], *rest]))
+    if not texts.files:
+        are = f"{empty[0]}: is empty" if len(empty) == 1 else f"{', '.join(paths)}: all {len(empty)} files are empty"
+        raise UserError(f"{are}; it needs at least a few thousand characters of text")
+    if len(chosen.files) > 1 or chosen.left_out:
+        texts.notices = _describe(texts, empty, chosen.left_out)
+    return texts
+
+
+def _describe(texts: Texts, empty: list[str], left_out: list[str]) -> list[str]:
+    characters = sum(map(len, texts.documents))
+    files = "1 file" if len(texts.files) == 1 else f"{len(texts.files):,} files"
+    notices = [f"read {files} with {characters:,} characters: {_names(texts.files)}"]
+    if empty:
+        notices.append(f"passed over, because empty: {_names(empty)}")
+    if left_out:
+        notices.append(describe_left_out(left_out))
+    return notices
+
+
+def describe_left_out(names: list[str]) -> str:
+    """Say which files and folders in a folder are not read, and what would be."""
+    return (
+        f"left out: {_names(names)}; a folder stands for the .txt and .md files directly in it, and those that "
+        "--include names"
+    )
+
+
+def _names(names: list[str]) -> str:
+    more = len(names) - SHOWN_NAMES
+    return ", ".join(names[:SHOWN_NAMES]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def select(paths: tuple[str, ...], include: tuple[str, ...] = ()) -> Selection:
+    """Replace each folder by the .txt and .md files directly in it, sorted by name; other paths stay as they are.
+
+    Args:
+        include: patterns of further files in folders, such as "*.rst". Hidden files are left out in any case.
+    """
+    chosen = Selection()
+    for path in paths:
+        try:
+            folder = None if path == STDIN else find_data(path)
+            inside = sorted(folder.iterdir()) if folder is not None and folder.is_dir() else None
+        except UserError as error:
+            chosen.problems.append(str(error))
+            continue
+        except OSError as error:
+            chosen.problems.append(f"{path}: cannot be read: {error.strerror}")
+            continue
+        if inside is None:
+            chosen.files.append(path)
+            continue
+        before = len(chosen.files)
+        for entry in inside:
+            hidden, is_folder = entry.name.startswith("."), entry.is_dir()
+            named = entry.suffix.lower() in SUFFIXES or any(fnmatchcase(entry.name, glob) for glob in include)
+            wanted = named and not is_folder
+            if wanted and not hidden:
+                chosen.files.append(str(entry))
+            elif wanted or not hidden:
+                chosen.left_out.append(f"{entry}/" if is_folder else str(entry))
+        if len(chosen.files) == before:
+            chosen.problems.append(f"{path}: holds no .txt or .md file; name its files, or a pattern with --include")
+    return chosen
+
+
+def select_before_include(paths: tuple[str, ...]) -> tuple[str, ...]:
+    """Replace each folder by the files that it stood for in versions without the setting `include`: its *.txt files."""
+    files = list[str]()
+    for path in paths:
+        folder = user_path(path)
+        files += sorted(str(file) for file in folder.glob("*.txt") if file.is_file()) if folder.is_dir() else [path]
+    return tuple(files)
 
 
 def find_data(path: str) -> Path:

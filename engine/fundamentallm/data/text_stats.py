@@ -1,18 +1,30 @@
-"""Statistics and problems of a text, for `fundamentallm data inspect`.
+"""Statistics and problems of a text, and whether its held-out part can measure anything.
 
 - Accepts any bytes: what is not UTF-8 is counted and located, never raised as an error.
-- Knows nothing about training and imports no torch; `config.estimate` computes what a run would make of a text.
+- Imports no torch; `config.estimate` computes what a run would make of a text.
 """
 
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import accumulate, islice
+
+from fundamentallm.config.config import Config
+from fundamentallm.config.estimate import split
+from fundamentallm.data.encoding import describe_guess, name_format, unmark
 
 RARE_COUNT = 10  # a model hardly learns a character that occurs less often than this,
 RARE_CHARACTERS = 10_000  # or, in a short text, less often than twice and once more for each so many characters
 SHOWN_PLACES = 5  # places that are listed for one kind of problem
+
+PIECE = 64  # characters: what is as long as this and stands in a text twice is no coincidence
+MAX_PIECES = 1000  # of the held-out text that are looked for in the training text
+REPEATED = 0.05  # share of the held-out text above which repetitions are worth a warning
+UNSEEN = 0.001  # the same for characters that the training text lacks; each costs several nats
+FEW_HELD_OUT = 2000  # characters; of fewer the loss is uncertain by several hundredths
+BLOCK = 1 << 20
 
 NOT_UTF8 = re.compile("[\udc80-\udcff]")  # how the error handler `surrogateescape` decodes bytes that are not UTF-8
 ZERO = re.compile("\0")
@@ -26,9 +38,12 @@ PROBLEMS = (
         re.compile("[\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]"),
         "invisible characters; each is learnt like a letter",
     ),
+    (re.compile("\xad"), "soft hyphens (U+00AD), which are not seen; each is learnt like a letter"),
+    (re.compile("[\xa0\u2007\u202f]"), "no-break spaces; to the model each is another character than the space"),
     (re.compile("\ufffd"), "U+FFFD, which stands for characters that were lost earlier"),
 )
 FATAL = (NOT_UTF8, ZERO)
+ACCENTED = re.compile("[^\\W\\d_][\u0300-\u036f\u3099\u309a]|[\u1100-\u1112][\u1161-\u1175]")  # and Hangul
 NAMES = {"\n": "newline", "\t": "tab", " ": "space", "\r": "carriage return"}
 
 
@@ -76,10 +91,22 @@ class TextStats:
         return sorted(rare, key=lambda pair: (pair[1], pair[0]))
 
 
-def compute_text_stats(raw: bytes) -> TextStats:
-    """Compute the statistics of a file's bytes."""
-    exact = raw.decode("utf-8", "surrogateescape")
-    text = exact.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+def compute_text_stats(raw: bytes, path: str = "FILE") -> TextStats:
+    """Compute the statistics of a file's bytes. What has another format than text counts as no text.
+
+    Args:
+        path: how a command that converts the file names it.
+    """
+    body, encoding = unmark(raw)
+    known = name_format(raw, path) if encoding == "utf-8" else ""
+    exact = "" if known else body.decode(encoding, "surrogateescape" if encoding == "utf-8" else "replace")
+    text = exact.replace("\r\n", "\n").replace("\r", "\n")
+    if known:
+        problems = [Problem(f"it {known}", 1, (), fatal=True)]
+    elif not text.strip():
+        problems = [Problem("it is empty; training refuses it, and passes over it among other files", 1, ())]
+    else:
+        problems = list(_find_problems(raw, exact, encoding, path))
     return TextStats(
         bytes=len(raw),
         text=text,
@@ -88,43 +115,54 @@ def compute_text_stats(raw: bytes) -> TextStats:
         counts=Counter(text),
         duplicate_lines=_repeated_share(text.split("\n")),
         duplicate_paragraphs=_repeated_share(re.split(r"\n\s*\n", text)),
-        problems=tuple(_find_problems(raw, exact)),
+        problems=tuple(problems),
     )
 
 
 def name_character(character: str) -> str:
-    """Return a printable character itself, and a name for any other: "newline", "U+00A0", "byte 0xe9"."""
+    """Return a character that can be seen by itself, and a name for any other: "newline", "U+00A0", "byte 0xe9"."""
     if NOT_UTF8.match(character):
         return f"byte 0x{ord(character) - 0xDC00:02x}"
     if character in NAMES:
         return NAMES[character]
-    return character if character.isprintable() else f"U+{ord(character):04X}"
+    seen = character.isprintable() and not unicodedata.combining(character)
+    return character if seen else f"U+{ord(character):04X}"
 
 
-def _find_problems(raw: bytes, exact: str) -> Iterator[Problem]:
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        yield Problem("it is UTF-16, not UTF-8; save it as UTF-8", 1, (Place(1, 0, "byte order mark"),), fatal=True)
-        return
-    start = 0
-    if exact.startswith("\ufeff"):
-        start = 1  # or it would count as an invisible character, too
+def _find_problems(raw: bytes, exact: str, encoding: str, path: str) -> Iterator[Problem]:
+    """Find the problems of a text. `exact`: without a byte order mark, with the line ends of the file."""
+
+    def problem(description: str, indices: Iterable[int], count: int, fatal: bool = False) -> Problem:
+        places = tuple(_locate(exact, index, encoding, mark) for index in islice(indices, SHOWN_PLACES))
+        return Problem(description, count, places, fatal)
+
+    mark = len(raw) - len(unmark(raw)[0])
+    if encoding != "utf-8":
+        yield Problem(f"it is {encoding[:6].upper()}, not UTF-8; training reads it", 1, ())
+    elif mark:
         yield Problem("byte order mark at its start; training leaves it out", 1, (Place(1, 0, "U+FEFF"),))
     for pattern, description in PROBLEMS:
-        count = sum(1 for _ in pattern.finditer(exact, start))
-        if count:
-            first = islice(pattern.finditer(exact, start), SHOWN_PLACES)
-            places = tuple(_locate(exact, match.start()) for match in first)
-            yield Problem(description, count, places, pattern in FATAL)
+        if count := sum(1 for _ in pattern.finditer(exact)):
+            if pattern is NOT_UTF8:
+                description += f"; {describe_guess(raw, path)}"
+            yield problem(description, (match.start() for match in pattern.finditer(exact)), count, pattern in FATAL)
+    apart = [m.end() - 1 for m in ACCENTED.finditer(exact) if len(unicodedata.normalize("NFC", m[0])) == 1]
+    together = sum(n for c, n in Counter(exact).items() if apart and len(unicodedata.normalize("NFD", c)) > 1)
+    if together:
+        description = f"accents apart from their letters (NFD), and {together:,} in one character with them (NFC)"
+        yield problem(
+            f"{description}; the model learns them as different letters: normalise the text", apart, len(apart)
+        )
 
 
-def _locate(exact: str, index: int) -> Place:
+def _locate(exact: str, index: int, encoding: str, mark: int) -> Place:
     character, before = exact[index], exact[:index]
     line = 1 + before.count("\n") + len(re.findall("\r(?!\n)", before))
     description = name_character(character)
     if NOT_UTF8.match(character):  # in most cases a Windows program wrote it
         guess = bytes([ord(character) - 0xDC00]).decode("cp1252", "replace")
         description += f" ({guess!r} in Windows-1252)" if guess.isprintable() and guess != "\ufffd" else ""
-    return Place(line, len(before.encode("utf-8", "surrogateescape")), description)
+    return Place(line, mark + len(before.encode(encoding, "surrogateescape")), description)
 
 
 def _repeated_share(pieces: Iterable[str]) -> float:
@@ -132,3 +170,81 @@ def _repeated_share(pieces: Iterable[str]) -> float:
     counts = Counter(filter(None, map(str.strip, pieces)))
     total = counts.total()
     return (total - len(counts)) / total if total else 0.0
+
+
+def validation_warnings(documents: Sequence[str], config: Config) -> list[str]:
+    """Say why the held-out end of a text would measure little: it is short, repeats the training text, or differs.
+
+    Takes a second for 100 million characters; a sample of the held-out text is looked up.
+
+    Args:
+        documents: the texts of a run, in their order.
+    """
+    lengths = [len(text) for text in documents]
+    characters = sum(lengths)
+    train = split(characters, config.val_split)
+    ends = [min(size, max(0, train - end + size)) for size, end in zip(lengths, accumulate(lengths), strict=True)]
+    learnt = list(zip(documents, ends, strict=True))
+    held_out = [text[end:] for text, end in learnt if end < len(text)]
+    size = characters - train
+    if size < 2 or not train:
+        return []  # no run starts
+    warnings = []
+    if size < max(FEW_HELD_OUT, config.max_seq_len + 1):
+        warnings.append(
+            f"only {size:,} characters are held out (--val-split {config.val_split:g} of {characters:,}): the "
+            "validation loss will be uncertain; hold out more, or use a longer text"
+        )
+    if (share := _share_repeated(held_out, learnt)) >= REPEATED:
+        warnings.append(
+            f"{share:.0%} of the held-out text stands in the training text, too: the validation loss measures what was "
+            "learnt by heart; remove what the text has twice"
+        )
+    unseen = _unseen(held_out, learnt)
+    if sum(unseen.values()) >= UNSEEN * size:
+        shown = " ".join(name_character(character) for character, _ in unseen.most_common(8))
+        shown += " …" if len(unseen) > 8 else ""
+        has = "1 character" if len(unseen) == 1 else f"{len(unseen):,} characters"
+        warnings.append(
+            f"the held-out text has {has} that the training text lacks ({shown}), {unseen.total() / size:.2%} of it: "
+            "the model cannot learn them; mix the texts, or name them in another order"
+        )
+    return warnings
+
+
+def _share_repeated(held_out: Sequence[str], learnt: Iterable[tuple[str, int]]) -> float:
+    """Return which share of the held-out text's pieces of `PIECE` characters also stands in the training text.
+
+    A piece counts if a stretch of `PIECE` characters that begins in it does. The training text is looked at in blocks
+    of that length, one after the other: whatever repeats two pieces contains such a block.
+
+    Args:
+        learnt: texts, and how many of their characters are for training.
+    """
+    pieces = [(text, at) for text in held_out for at in range(0, len(text) - PIECE + 1, PIECE)]
+    pieces = pieces[:: -(-len(pieces) // MAX_PIECES) or 1]
+    owners: dict[str, list[int]] = {}
+    for number, (text, at) in enumerate(pieces):
+        for start in range(at, min(at + PIECE, len(text) - PIECE + 1)):
+            owners.setdefault(text[start : start + PIECE], []).append(number)
+    found = set[int]()
+    for text, end in learnt:
+        blocks = (text[at : at + PIECE] for at in range(0, end - PIECE + 1, PIECE))
+        for block in filter(owners.__contains__, blocks):
+            found.update(owners[block])
+    return len(found) / len(pieces) if pieces else 0.0
+
+
+def _unseen(held_out: Sequence[str], learnt: Iterable[tuple[str, int]]) -> Counter[str]:
+    """Count the characters of the held-out text that the training text lacks. `learnt`: as in `_share_repeated`."""
+    missing = set[str]().union(*held_out)
+    for text, end in learnt:
+        for at in range(0, end, BLOCK):
+            if not missing:
+                break
+            block = text[at : min(at + BLOCK, end)]  # to look up a hundred characters is slower than to make a set
+            missing -= set(block) if len(missing) > 100 else {character for character in missing if character in block}
+    if len(missing) > 100:
+        counts = sum(map(Counter, held_out), Counter[str]())
+        return Counter({character: counts[character] for character in missing})
+    return Counter({character: sum(text.count(character) for text in held_out) for character in missing})

@@ -19,9 +19,9 @@ class Tokenizer:
         self._token = {character: token for token, character in enumerate(vocabulary)}
 
     @classmethod
-    def fit(cls, text: str) -> "Tokenizer":
+    def fit(cls, *documents: str) -> "Tokenizer":
         """Make the tokenizer of a corpus."""
-        return cls("".join(sorted(set(text))))
+        return cls("".join(sorted(set().union(*documents))))
 
     def __len__(self) -> int:
         return len(self.vocabulary)

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from fundamentallm.config.estimate import estimate
-from fundamentallm.data.text import read_texts
+from fundamentallm.data.text import read_standard_input, read_texts
 from fundamentallm.errors import UserError
 from fundamentallm.run.events import JOURNAL
-from fundamentallm.run.folder import ENGINE_LOG, check_folder, move_aside
+from fundamentallm.run.folder import ENGINE_LOG, INPUT, STDIN, check_folder, move_aside, stored_input, write_atomic
 from fundamentallm.run.locks import LOCK, RunLock, holder, is_held
 from fundamentallm.run.spec import RunSpec
 
@@ -26,11 +27,14 @@ def prepare_folder(spec: RunSpec, *, overwrite: bool = False) -> Path | None:
         raise UserError(f"{spec.folder}: is being written by {holder(spec.folder) or 'another process'}")
     check_folder(spec.folder, may_hold_run=overwrite or spec.continues)
     if spec.resume_from is None:
-        estimate(spec.config, read_texts(spec.config.data))
-    elif not spec.resume_from.is_file():
-        raise UserError(f"--resume-from {spec.resume_from}: no such checkpoint")
-    elif overwrite and spec.folder.resolve() in spec.resume_from.resolve().parents:
-        raise UserError(f"--overwrite: would move {spec.resume_from} aside, which the run resumes from; leave it out")
+        documents = read_texts(spec.config.data, spec.config.include)
+        if spec.init_from is None:  # otherwise the checkpoint has the length of a window, and it is not read here
+            estimate(spec.config, documents)
+    for flag, source in (("--resume-from", spec.resume_from), ("--init-from", spec.init_from)):
+        if source is not None and not source.is_file():
+            raise UserError(f"{flag} {source}: no such checkpoint")
+        if source is not None and overwrite and spec.folder.resolve() in source.resolve().parents:
+            raise UserError(f"--overwrite: would move {source} aside, which {flag} names; leave it out")
     aside = move_aside(spec.folder) if overwrite else None
     try:
         spec.folder.mkdir(parents=True, exist_ok=True)
@@ -54,13 +58,39 @@ def prepared_folder(spec: RunSpec, overwrite: bool, warn: Callable[[str], None])
     try:
         yield aside
     except BaseException:
-        take_back(spec.folder, made or ([spec.folder] if aside else []))
+        mine = made or ([spec.folder] if aside else [])
+        if spec.folder in mine:
+            (spec.folder / INPUT).unlink(missing_ok=True)  # a user's file of that name would be in a folder of theirs
+        take_back(spec.folder, mine)
         if aside is not None:
             try:
                 aside.rename(spec.folder)
             except OSError:
                 warn(f"the old run is in {aside} now")
         raise
+
+
+def keep_standard_input(spec: RunSpec) -> RunSpec:
+    """Write the text that standard input brings into the run's folder, and let the run read it there.
+
+    Raises:
+        UserError: the folder keeps another text already, or cannot be written to.
+    """
+    given = tuple(spec.changes.get("data", ()))
+    if STDIN not in spec.config.data and STDIN not in given:
+        return spec
+    path, raw = spec.folder / INPUT, read_standard_input()
+    read_standard_input.cache_clear()  # a large text would stay in memory
+    try:
+        if not path.exists():
+            write_atomic(path, raw)
+        elif path.read_bytes() != raw:
+            raise UserError(f"{path}: is another text than the one from standard input; name another --output-dir")
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    config = replace(spec.config, data=stored_input(spec.config.data, spec.folder))
+    changes = {**spec.changes, "data": stored_input(given, spec.folder)} if given else spec.changes
+    return replace(spec, config=config, changes=changes)
 
 
 def take_back(folder: Path, made: Sequence[Path]) -> None:

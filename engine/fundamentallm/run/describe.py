@@ -82,6 +82,8 @@ def _start(event: RunStarted) -> str:
     resumed = ""
     if event.resumed_from:
         resumed = f"resumed from {event.resumed_from} at step {event.step} of {event.total_steps}\n"
+    if event.initialised_from:
+        resumed = f"with the weights of {event.initialised_from}\n"
     epochs = f"an epoch has {event.steps_per_epoch}"
     if event.total_steps % event.steps_per_epoch == 0:  # otherwise max_steps ends the run
         epochs = f"{event.epochs} epoch{'s' if event.epochs != 1 else ''} of {event.steps_per_epoch}"

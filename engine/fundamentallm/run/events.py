@@ -31,7 +31,8 @@ class RunStarted(Event):
     """A process began to write the run, at its beginning or to resume it.
 
     `resumed_from` is the checkpoint; `recovered` says that the run resumes whatever its folder has (`--resume auto`);
-    `changes` are the settings that this start changed.
+    `changes` are the settings that this start changed. `initialised_from` is the checkpoint whose weights a new run
+    began with.
     """
 
     step: int
@@ -50,6 +51,7 @@ class RunStarted(Event):
     recovered: bool = False
     changes: dict[str, Any] = field(default_factory=dict)
     preset: str = ""
+    initialised_from: str | None = None
 
     @property
     def epochs(self) -> int:

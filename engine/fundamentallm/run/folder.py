@@ -1,7 +1,7 @@
 """A run's folder: its files, which folder a run may use, moving and deleting a run, and writing a file atomically."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -17,6 +17,7 @@ from fundamentallm.untrusted import MAX_CONFIG_BYTES, NO_LINK, open_regular_file
 CONFIG, ENGINE_LOG, TOKENIZER = "config.yaml", "engine.log", "tokenizer.json"
 LAST, BEST, FINAL = "last.pt", "best.pt", "final_model.pt"
 TEMPORARY = ".*.*.tmp"
+STDIN, INPUT = "-", "input.txt"  # as a path of data: standard input; and the file of the run's folder that keeps it
 RUNS = Path("runs")  # where runs get their folders, if the user names none
 DELETED = ".deleted"  # in there: the names of the runs that were deleted, one a line
 
@@ -31,12 +32,17 @@ def choose_folder(config: Config, label: str = "") -> Path:
     """
     if config.output_dir is not None:
         return user_path(config.output_dir)
-    name = label or (Path(config.data[0]).stem if config.data else "run")
+    name = label or (Path(*stored_input(config.data, Path())[:1]).stem or "run")
     user_path(str(Path("runs", name)))
     n, deleted = 1, _deleted_names(RUNS)
     while (RUNS / f"{name}-{n}").exists() or f"{name}-{n}" in deleted:
         n += 1
     return RUNS / f"{name}-{n}"
+
+
+def stored_input(paths: Iterable[str], folder: Path) -> tuple[str, ...]:
+    """Return `paths` with the file that keeps standard input in a run's folder in place of "-"."""
+    return tuple(str(folder / INPUT) if path == STDIN else path for path in paths)
 
 
 def check_folder(folder: Path, *, may_hold_run: bool) -> None:

@@ -328,7 +328,7 @@ def _read(path: Path, steps: bool) -> Iterator[Event]:
     skipped = b""
     for line in chain(Tail(path, MAX_EVENT_BYTES).read(), [b""]):
         if not steps:
-            if line.startswith(b'{"event":"progress"'):
+            if line.startswith(b'{"event":"progress"') and line.endswith(b"}"):  # one that a kill truncated does not
                 skipped = line
                 continue
             if line.startswith(b'{"event":"sample"'):

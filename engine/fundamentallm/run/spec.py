@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fundamentallm.config.config import SETTINGS, Config, Layer, resolve
+from fundamentallm.run.folder import INPUT, stored_input
 from fundamentallm.run.history import read_history
 from fundamentallm.untrusted import is_near
 
@@ -16,6 +17,9 @@ class RunSpec:
     With `resume_from` the checkpoint's configuration replaces `config`, and `changes` are the settings that the user
     typed on top of it. An `auto` run resumes from the latest valid checkpoint in its folder and repeats the live
     changes after it; where there is no checkpoint it starts from `config`.
+
+    With `init_from` a new run starts from `config` with the weights of a checkpoint, whose shape replaces that of
+    `config`; `changes` are the flags that the user typed, which must not contradict it.
     """
 
     config: Config
@@ -23,6 +27,7 @@ class RunSpec:
     resume_from: Path | None = None
     changes: dict[str, Any] = field(default_factory=dict)
     auto: bool = False
+    init_from: Path | None = None
     preset: str = ""  # the name of the preset that `config` comes from, to be shown
 
     @property
@@ -56,12 +61,24 @@ def stay_inside(saved: Config, spec: RunSpec) -> tuple[Config, list[str]]:
     return saved, notices
 
 
+def find_input(config: Config, folder: Path) -> Config:
+    """Take the text that came by standard input from the run's folder, where it is if the folder was moved."""
+    moved = folder / INPUT
+    if not moved.is_file():
+        return config
+    return replace(config, data=tuple(
+        str(moved) if Path(path).name == INPUT and not Path(path).exists() else path for path in config.data
+    ))  # fmt: skip
+
+
 def changed_flags(folder: Path, flags: dict[str, Any]) -> dict[str, Any]:
     """Select the flags whose values differ from those with which the run was last started or resumed.
 
     `--resume auto` is the starting command, typed again: its other flags would undo live changes made since.
     """
     before = _requested_config(folder)
+    if "data" in flags:
+        flags = {**flags, "data": stored_input(flags["data"], folder)}
     if before is None:
         return flags
     return {name: value for name, value in flags.items() if SETTINGS[name].parse(value) != getattr(before, name)}

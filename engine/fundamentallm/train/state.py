@@ -15,17 +15,18 @@ from typing import Any
 
 import torch
 
-from fundamentallm.config.config import Config, changed_when_resuming, to_dict
-from fundamentallm.config.estimate import Estimate, count_steps, estimate, spans
+from fundamentallm.config.config import Config, changed_when_resuming, shaped_like, to_dict
+from fundamentallm.config.estimate import Estimate, count_steps, estimate_size, measure_texts, spans
 from fundamentallm.data.corpus import Corpus, fingerprint
-from fundamentallm.data.text import read_texts
+from fundamentallm.data.text import read_data, select_before_include
+from fundamentallm.data.text_stats import validation_warnings
 from fundamentallm.data.tokenizer import Tokenizer
 from fundamentallm.errors import NothingToDo, UserError
 from fundamentallm.model.transformer import Transformer
 from fundamentallm.run.events import Intervention
 from fundamentallm.run.folder import check_log_dir
 from fundamentallm.run.history import RunHistory, read_history
-from fundamentallm.run.spec import RunSpec, stay_inside
+from fundamentallm.run.spec import RunSpec, find_input, stay_inside
 from fundamentallm.train.checkpoint import Checkpoint, Counters, latest_valid_checkpoint, load
 from fundamentallm.train.device import (
     Precision,
@@ -48,6 +49,7 @@ class Origin:
     """How a state came about, and what the user should know about that."""
 
     checkpoint: Path | None = None  # the one that the run was resumed from
+    weights: Path | None = None  # the checkpoint whose weights a new run begins with
     changes: dict[str, Any] = field(default_factory=dict)  # settings that the resuming command changed
     interventions: list[Intervention] = field(default_factory=list)  # a killed process's changes, to be repeated
     notices: list[str] = field(default_factory=list)
@@ -181,7 +183,7 @@ class TrainState:
 
 
 def build_state(spec: RunSpec) -> TrainState:
-    """Make the state with which a run starts: a new model, or one from a checkpoint.
+    """Make the state with which a run starts: a new model, one with a checkpoint's weights, or a checkpoint's state.
 
     A resumed run reaches the same bits as one that never stopped: weights, optimizer state and counters are the
     checkpoint's, what is random depends on (seed, step) only, and what users changed after the checkpoint was saved is
@@ -203,6 +205,16 @@ def build_state(spec: RunSpec) -> TrainState:
             changed = {**history.changes_since(saved.progress().said), **changed}
         config, inside = stay_inside(changed_when_resuming(saved.settings(), changed), spec)
         origin.notices += inside
+        config = find_input(config, source.parent if source is not None else spec.folder)
+    elif spec.auto and history.starts and (weights := history.starts[0].initialised_from):
+        # The path is from a journal, which may be someone else's: the user has to name it.
+        raise UserError(
+            f"{spec.folder}: has no valid checkpoint, and began with the weights of {weights}; "
+            "begin anew with --init-from, in another folder or with --overwrite"
+        )
+    init = None if spec.init_from is None else load(spec.init_from)
+    if init is not None:
+        config = shaped_like(init.settings(), config, spec.changes)
     config = replace(config, output_dir=str(spec.folder))
 
     # The text, and what the run will need.
@@ -210,14 +222,23 @@ def build_state(spec: RunSpec) -> TrainState:
     memory_before = memory_in_use(device)
     if config.tensorboard:
         check_log_dir(config, spec.folder)
-    documents = read_texts(config.data)
-    if saved is not None and saved.fingerprint != fingerprint(documents):
+    texts = read_data(config.data, config.include)
+    if saved is not None and "include" not in saved.config and saved.fingerprint != fingerprint(texts.documents):
+        config = replace(config, data=select_before_include(config.data))  # 0.1.0 read fewer files of a folder
+        texts = read_data(config.data)
+    documents = texts.documents
+    origin.notices += texts.notices
+    if saved is None:
+        origin.warnings += validation_warnings(documents, config)
+    elif saved.fingerprint != fingerprint(documents):
         raise UserError(
             f"{', '.join(config.data)}: is not the text that {source} was trained on; "
             "restore the text, or start a new run"
         )
-    size = estimate(config, documents)
-    tokenizer = Tokenizer.fit("".join(documents)) if saved is None else saved.tokenizer()
+    tokenizer = saved.tokenizer() if saved is not None else Tokenizer.fit(*documents)
+    if init is not None:
+        tokenizer = Tokenizer.fit(tokenizer.vocabulary, init.vocabulary)
+    size = estimate_size(config, measure_texts(documents, tokenizer.vocabulary))
 
     # The model and its optimizer, new ones at first.
     try:
@@ -229,6 +250,9 @@ def build_state(spec: RunSpec) -> TrainState:
             raise
         free = free_memory(device) + memory_in_use(device) - memory_before
         raise UserError(f"out of memory; try {advise_out_of_memory(config, len(tokenizer), free)}") from None
+    if init is not None and spec.init_from is not None:
+        origin.weights = spec.init_from
+        origin.notices.append(_take_weights(model, tokenizer, init, spec.init_from))
     precision = Precision(device, config.mixed_precision)
     state = TrainState(config, Counters(), tokenizer, corpus, model, optimizer, device, precision, memory_before)
     state.compiled = config.compile == "always"  # auto does not: nobody has measured where it pays
@@ -256,6 +280,23 @@ def build_state(spec: RunSpec) -> TrainState:
         origin.interventions = [change for change in again if change.setting not in origin.changes]
     origin.notices += _describe_size(state, size, [len(text) for text in documents])
     return state
+
+
+def _take_weights(model: Transformer, tokenizer: Tokenizer, source: Checkpoint, path: Path) -> str:
+    """Give a new model a checkpoint's weights, the embedding's by character; new characters keep their first ones.
+
+    Returns:
+        A sentence about it.
+    """
+    weights = dict(source.model)
+    rows = torch.tensor(tokenizer.encode(source.vocabulary), device=model.embedding.weight.device)
+    with torch.no_grad():
+        model.embedding.weight[rows] = weights.pop("embedding.weight").to(rows.device)
+    model.load_state_dict(weights, strict=False)
+    new = [character for character in tokenizer.vocabulary if character not in source.vocabulary]
+    shown = " ".join(repr(character) for character in new[:12]) + (" …" if len(new) > 12 else "")
+    text = f"the model begins with the weights of {path}, which has done {source.progress().step} steps"
+    return f"{text}; new characters, {len(new)}: {shown}" if new else text
 
 
 def _restore(state: TrainState, saved: Checkpoint) -> None:

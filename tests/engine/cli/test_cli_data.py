@@ -78,7 +78,7 @@ REFUSED = {
     "data get python-docs --from x": "--from x: python-docs is made on this machine; leave the option out",
     "data inspect": "Missing argument 'FILE...'; see fundamentallm data inspect --help",
     "data inspect none.txt": "none.txt: no such file (looked in {cwd})",
-    "data inspect .": ".: holds no *.txt file",
+    "data inspect .": ".: holds no .txt or .md file; name its files, or a pattern with --include",
 }
 
 
@@ -113,9 +113,13 @@ def test_inspect_counts_what_a_text_is_made_of(run: Run) -> None:
 def test_inspect_looks_at_the_texts_of_a_folder_one_by_one_and_together(run: Run) -> None:
     Path("b.txt").write_text(TEXT[:9000])
     Path("a.txt").write_text(TEXT[9000:])
-    Path("notes.md").write_text("not a text to learn from")
-    blocks = run("data", "inspect", ".")[1].split("\n\n")
+    Path("notes.rst").write_text("not a text to learn from")
+    status, out, err = run("data", "inspect", ".")
+    blocks = out.split("\n\n")
     assert [block.splitlines()[0] for block in blocks] == ["a.txt", "b.txt", "all 2 files together"]
+    assert status == 0 and err.startswith("left out: notes.rst; a folder stands for the .txt and .md files directly in")
+    status, more, err = run("data", "inspect", ".", "--include", "*.rst")
+    assert (status, err) == (0, "") and "\n\nnotes.rst\n" in more
     expected = estimate(Config(data=("a.txt", "b.txt")), [TEXT[9000:], TEXT[:9000]])
     assert f"{expected.windows:,} windows" in " ".join(blocks[2].split())
 
@@ -145,6 +149,7 @@ def test_inspect_places_every_problem_of_encoding(run: Run) -> None:
         ("3", "20", "\ufffd"),
     ]
     assert "training     refuses bad.txt: bytes that are not UTF-8" in out
+    assert "2 x bytes that are not UTF-8; it is damaged UTF-8; without its 2 wrong bytes: iconv -c " in out
 
 
 def test_inspect_looks_at_whatever_it_is_given(run: Run) -> None:
@@ -157,8 +162,59 @@ def test_inspect_looks_at_whatever_it_is_given(run: Run) -> None:
     status, out, _ = run("data", "inspect", *contents)
     assert status == 0
     told = dict(zip(contents, out.split("\n\n"), strict=False))
-    assert "it is UTF-16, not UTF-8; save it as UTF-8" in told["utf16"]
+    assert "it is UTF-16, not UTF-8; training reads it" in told["utf16"] and "4 characters, 1 lines" in told["utf16"]
     assert "line 1, offset 0: U+FEFF" in told["bom"] and "3 characters, 1 lines" in told["bom"]
     assert "5,120 x bytes that are not UTF-8" in told["all"] and "and 5,115 more" in told["all"]
     assert "2 x line ends of old Macs" in told["mac"] and "3 lines" in told["mac"]
-    assert "refuses empty: is empty" in told["empty"] and "refuses utf16: it is UTF-16, not UTF-8" in told["utf16"]
+    assert "it is empty; training refuses it" in told["empty"] and "refuses empty: is empty" in told["empty"]
+    assert "problems     none" not in told["empty"] and "vocabulary" not in told["empty"]
+
+
+def test_inspect_names_what_cannot_be_seen(run: Run) -> None:
+    Path("a.txt").write_text("soft\xadhyphen\nno\xa0break\u202f!\nthé the\u0301 ñ 가 \u1100\u1161\n")
+    out = run("data", "inspect", "a.txt")[1]
+    assert "problem      soft hyphens (U+00AD), which are not seen; each is learnt like a letter\n" in out
+    assert "problem      2 x no-break spaces; to the model each is another character than the space\n" in out
+    assert (
+        "problem      2 x accents apart from their letters (NFD), and 3 in one character with them (NFC); the model "
+        "learns them as different letters: normalise the text\n"
+    ) in out
+    assert re.findall(r"line (\d+), offset (\d+): (.*)", out) == [
+        ("1", "4", "U+00AD"), ("2", "15", "U+00A0"), ("2", "22", "U+202F"),
+        ("3", "35", "U+0301"), ("3", "48", "\u1161"),
+    ]  # fmt: skip
+    Path("nfd.txt").write_text("the\u0301 the\u0301")  # one form alone is no problem
+    assert "problems     none" in run("data", "inspect", "nfd.txt")[1]
+
+
+def test_inspect_wraps_wide_characters_by_their_cells(run: Run) -> None:
+    from rich.cells import cell_len
+
+    Path("zh.txt").write_text("".join(map(chr, range(0x4E00, 0x4E00 + 400))) + "😀🌊" * 50)
+    out = run("data", "inspect", "zh.txt")[1]
+    widths = [cell_len(line) for line in out.splitlines() if "\u4e00" <= line.strip()[-1] <= "\u9fff"]
+    assert len(widths) == 7 and set(widths) == {15 + 42 * 2}  # 42 characters of two cells fit beside the labels
+
+
+def test_inspect_says_what_a_file_is_and_does_not_count_its_bytes_as_text(run: Run) -> None:
+    Path("book.txt").write_bytes(b"%PDF-1.7\n\xe2\xe3")
+    assert run("data", "inspect", "book.txt")[1] == (
+        "book.txt\n"
+        "  size         11 bytes\n"
+        "  problem      it is a PDF, not plain text; save it as text: pdftotext book.txt book.text.txt\n"
+        "  training     refuses book.txt: it is a PDF, not plain text\n"
+    )
+
+
+def test_inspect_warns_of_a_held_out_part_that_measures_nothing(run: Run) -> None:
+    for name in ("a.txt", "b.txt"):
+        Path(name).write_text(TEXT)
+    out = run("data", "inspect", "a.txt", "b.txt")[1]
+    assert out.count("warning") == 1
+    assert "100% of the held-out text stands in the training text" in " ".join(out.split("\n\n")[2].split())
+    assert "warning" not in run("data", "inspect", "a.txt")[1]
+    Path("c.txt").write_text("")
+    alone, _, together = run("data", "inspect", "a.txt", "c.txt")[1].split("\n\n")
+    assert (
+        together.splitlines()[1:] == alone.splitlines()[-len(together.splitlines()) + 1 :]
+    )  # the empty one is nothing

@@ -42,7 +42,8 @@ DATA = {
     "binary": (b"abc\0def" * 900, "data.txt: is not a text file (a zero byte at offset 3)"),
     "latin-1": (
         b"abc\nna\xefve" * 900,
-        "data.txt: is not UTF-8 (byte 0xef in line 2, offset 6); save it as UTF-8",
+        "data.txt: is not UTF-8 (byte 0xef in line 2, offset 6): it looks like Latin-1 or Windows-1252; convert it: "
+        "iconv -f WINDOWS-1252 -t UTF-8 data.txt > data.txt.utf8 && mv data.txt.utf8 data.txt",
     ),
     "short": (
         b"0123456789" * 10,
@@ -72,7 +73,10 @@ TRAIN = {
     "--learning-rate nan": "--learning-rate: nan is not a number, above 0, at most 1",
     "--dropout 1": "--dropout: 1 is out of bounds; it must be at least 0, below 1",
     "--val-split 1": "--val-split: 1 is out of bounds; it must be above 0, below 1",
-    "--val-split 0.9999": "text.txt: …",
+    "--val-split 0.9999": (
+        "text.txt: --val-split 0.9999 leaves 0 of 3,000 characters to train on, fewer than one window of 256 + 1; "
+        "--val-split 0.1 leaves 2,700"
+    ),
     "--val-split 0.00001": "text.txt: --val-split 1e-05 of 3000 characters leaves 1 to validate on; it needs 2",
     "--stride 300": "--stride: 300 is more than max_seq_len 256; text would be skipped",
     "--lr-schedule cosin": (
@@ -94,7 +98,7 @@ TRAIN = {
     "--tensorboard --log-dir text.txt": "--log-dir text.txt: {cwd}/text.txt cannot be written to",
     "--tensorboard --log-dir text.txt/deeper": "--log-dir text.txt/deeper: {cwd}/text.txt cannot be written to",
     "--modle-dim 16": "--modle-dim: no such option; did you mean --model-dim?",
-    "empty": "empty: holds no *.txt file",
+    "empty": "empty: holds no .txt or .md file; name its files, or a pattern with --include",
 }  # fmt: skip
 OTHERS = {
     "train many": (

@@ -1,5 +1,7 @@
 """Sizes of a run without training it."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from math import ceil, floor
@@ -12,11 +14,13 @@ from hypothesis import strategies as st
 
 from fundamentallm.config.config import Config, Layer, resolve
 from fundamentallm.config.estimate import (
+    TextSize,
     choose_stride,
     count_memory,
     count_windows,
     estimate,
     estimate_size,
+    measure_texts,
     spans,
     split,
 )
@@ -29,26 +33,20 @@ def test_the_first_share_of_the_tokens_trains_rounded_down(n: int, share: float)
     assert split(n, share) == floor((1 - share) * n)
 
 
-@pytest.mark.parametrize(
-    ("tokens", "length", "stride", "windows"),
-    [(100, 10, 10, 9), (100, 10, 5, 18), (100, 10, 1, 90), (21, 10, 10, 1), (30, 10, 10, 2), (31, 10, 10, 2),
-     (11, 10, 10, 1), (12, 10, 1, 2)],
-)  # fmt: skip
-def test_windows_of_an_epoch(tokens: int, length: int, stride: int, windows: int) -> None:
-    assert count_windows(tokens, length, stride) == windows
-    assert windows == max(1, (tokens - length - stride) // stride + 1)
+def test_windows_of_an_epoch() -> None:
+    assert [count_windows(100, 10, stride) for stride in (10, 5, 1)] == [9, 18, 90]
+    assert [count_windows(tokens, 10, 10) for tokens in (11, 21, 30, 31)] == [1, 1, 2, 2]
+    assert count_windows(12, 10, 1) == 2
 
 
-@pytest.mark.parametrize(
-    ("tokens", "stride"),
-    [(256 * 16 * 40, 256), (256 * 16 * 39, 128), (128 * 16 * 38, 64), (64 * 16 * 38, 32), (300, 32)],
-)
-def test_the_stride_is_the_largest_that_gives_forty_steps_else_an_eighth(tokens: int, stride: int) -> None:
+def test_the_stride_is_the_largest_that_gives_forty_steps_else_an_eighth() -> None:
     config = Config(max_seq_len=256, batch_size=16)
-    assert choose_stride(config, [tokens], tokens) == stride
-    steps = {s: ceil(count_windows(tokens, 256, s) / 16) for s in (256, 128, 64, 32)}
-    assert all(steps[s] < 40 for s in steps if s > stride) and (steps[stride] >= 40 or stride == 32)
-    assert choose_stride(Config(max_seq_len=256, stride=7), [tokens], tokens) == 7
+    chosen = {256 * 16 * 40: 256, 256 * 16 * 39: 128, 128 * 16 * 38: 64, 64 * 16 * 38: 32, 300: 32}
+    for tokens, stride in chosen.items():
+        assert choose_stride(config, [tokens], tokens) == stride
+        steps = {s: ceil(count_windows(tokens, 256, s) / 16) for s in (256, 128, 64, 32)}
+        assert all(steps[s] < 40 for s in steps if s > stride) and (steps[stride] >= 40 or stride == 32)
+    assert choose_stride(Config(max_seq_len=256, stride=7), [300], 300) == 7
     assert choose_stride(Config(max_seq_len=4), [10], 10) == 1
 
 
@@ -68,13 +66,14 @@ def test_the_estimate_is_what_is_built(changes: dict[str, Any], build: Callable[
 def test_a_text_shorter_than_a_window_names_the_largest_that_fits(n: int, length: int) -> None:
     config = Config(("t.txt",), max_seq_len=length)
     try:
-        estimate_size(config, [n], 5)
+        estimate_size(config, TextSize((n,), 5))
     except UserError as error:
         words = str(error)
-        assert words.startswith("t.txt: ") or words.startswith("t.txt, ")
+        assert words.startswith("t.txt: ")
         if "--max-seq-len" in words:
             fits = int(words.split("--max-seq-len ")[1].split()[0])
-            assert estimate_size(resolve(Layer({"data": "t.txt", "max_seq_len": fits})), [n], 5).windows >= 1
+            smaller = resolve(Layer({"data": "t.txt", "max_seq_len": fits}))
+            assert estimate_size(smaller, TextSize((n,), 5)).windows >= 1
             assert fits == floor(0.9 * n) - 1
     else:
         assert floor(0.9 * n) >= length + 1 and n - floor(0.9 * n) >= 2
@@ -83,12 +82,12 @@ def test_a_text_shorter_than_a_window_names_the_largest_that_fits(n: int, length
 def test_several_documents_are_counted_each_for_itself(
     build: Callable[..., TrainState], text: str, tmp_path: Path
 ) -> None:
-    names = []
-    for number, piece in enumerate((text[:700], text[700:712], text[712:1500], text[1500:])):
-        names.append(str(tmp_path / f"{number}.txt"))
-        Path(names[-1]).write_text(piece)
+    pieces = [text[:700], text[700:712], text[712:1500], text[1500:]]
+    names = [str(tmp_path / f"{number}.txt") for number in range(4)]
+    for name, piece in zip(names, pieces, strict=True):
+        Path(name).write_text(piece)
     built = build(data=names)
-    told = estimate(built.config, [text[:700], text[700:712], text[712:1500], text[1500:]])
+    told = estimate(built.config, pieces)
     assert spans([700, 12, 788, 1000], 2250, 16) == [(0, 700), (712, 1500), (1500, 2250)]
     assert told.windows == built.corpus.windows == sum(count_windows(n, 16, 16) for n in (700, 788, 750)) == 135
     assert told.total_steps == built.total_steps and told.train_tokens == 2250
@@ -102,3 +101,63 @@ def test_the_memory_grows_with_everything_that_takes_it() -> None:
     assert count_memory(replace(base, accumulation_steps=4), 65) == need
     for changes in ({"num_layers": 8}, {"max_seq_len": 512}, {"model_dim": 256}, {"ff_dim": 1024}):
         assert count_memory(replace(base, **changes), 65) > 1.2 * need
+
+
+def test_a_split_that_leaves_too_little_is_blamed_not_the_text() -> None:
+    cases = {
+        (0.9999, 120_000): (
+            "t.txt: --val-split 0.9999 leaves 12 of 120,000 characters to train on, fewer than one window of 256 + 1; "
+            "--val-split 0.1 leaves 108,000"
+        ),
+        (0.9999, 200): (
+            "t.txt: --val-split 0.9999 leaves 0 of 200 characters to train on, fewer than one window of 256 + 1; "
+            "--val-split 0.1 leaves 180"
+        ),
+        (0.2, 200): (
+            "t.txt: its 160 training characters are fewer than one window of 256 + 1; --max-seq-len 159 is the largest "
+            "that fits"
+        ),
+        (0.0001, 5000): "t.txt: --val-split 0.0001 of 5000 characters leaves 1 to validate on; it needs 2",
+        (0.1, 2): "t.txt: 2 characters are too few to train on",
+    }
+    for (share, size), line in cases.items():
+        with pytest.raises(UserError) as caught:
+            estimate_size(Config(("t.txt",), val_split=share), TextSize((size,), 5))
+        assert str(caught.value) == line
+    with pytest.raises(UserError, match=r"--val-split 0\.9 leaves 120 of the longest of its 2 texts to train on, "):
+        estimate_size(Config(("t.txt",), val_split=0.9), TextSize((120, 1080), 5))
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "held", "loading"),
+    [("abcd", 1, 1, 3), ("ab\xe9", 1, 1, 3), ("ab€", 2, 1, 5), ("ab😀", 4, 1, 9),
+     ("".join(map(chr, range(0x4E00, 0x4F00 + 1))), 2, 2, 6)],
+)  # fmt: skip
+def test_the_memory_of_the_text_is_counted_as_it_is_loaded(text: str, width: int, held: int, loading: int) -> None:
+    size = measure_texts([text, "a"])
+    assert (size.lengths, size.width) == ((len(text), 1), width)
+    big = replace(size, lengths=(10**8,))
+    config = Config(max_seq_len=256, stride=256)
+    told = estimate_size(config, big)
+    assert told.text_memory == held * 10**8 + 16 * told.windows and told.loading_memory == loading * 10**8
+    assert estimate_size(replace(config, augment="casing"), big).text_memory == told.text_memory + 36 * 9 * 10**7
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
+def test_loading_takes_what_the_estimate_says(tmp_path: Path) -> None:
+    documents, names = ["the sea " * 2_000_000] * 2, []
+    for n, text in enumerate(documents):
+        names.append(str(tmp_path / f"{n}.txt"))
+        Path(names[-1]).write_text(text)
+    code = (
+        "import sys, torch\nfrom pathlib import Path\nfrom fundamentallm.config.config import Layer, resolve\n"
+        "from fundamentallm.run.spec import RunSpec\nfrom fundamentallm.train.state import build_state\n"
+        "def peak(): return int(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0]) * 1024\n"
+        "config = resolve(Layer({'data': sys.argv[1:], 'device': 'cpu', 'model_dim': 16, 'num_layers': 1}))\n"
+        "Path('/proc/self/clear_refs').write_text('5')\nbefore = peak()\n"
+        "build_state(RunSpec(config, Path('unused')))\nprint(peak() - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *names], capture_output=True, text=True, cwd=tmp_path)
+    told = estimate(Config(), documents).loading_memory
+    assert told == 96_000_000, "3 bytes a character"
+    assert 0.5 * told < int(done.stdout) < told + 96 * 2**20, done.stderr  # the rest: blocks in work, and the model

@@ -9,7 +9,7 @@ import yaml
 
 from fundamentallm.cli import main
 from fundamentallm.config.config import SETTINGS, Config, Layer, resolve, to_dict
-from fundamentallm.config.files import load_config, to_yaml
+from fundamentallm.config.files import to_yaml
 from fundamentallm_tui.panes.form import PRESET, Form
 from fundamentallm_tui.state.launch import Options
 
@@ -33,8 +33,9 @@ def in_help(text: str) -> dict[str, str]:
     return data | {name.replace("-", "_"): words for name, _, words in rows}
 
 
-def in_docs(text: str) -> dict[str, str]:
+def in_docs() -> dict[str, str]:
     """What stands below the heading of each setting."""
+    text = (DOCS / "settings.md").read_text(encoding="utf-8")
     parts = re.split(r"^### (.+)$", text, flags=re.MULTILINE)[1:]
     return {name: re.split(r"^## ", body, flags=re.MULTILINE)[0] for name, body in zip(*[iter(parts)] * 2, strict=True)}
 
@@ -45,39 +46,24 @@ def in_form() -> dict[str, str]:
     return {name: cell.value for name, cell in cells.items() if name != PRESET}
 
 
-def squeezed(text: str) -> str:
-    """Without spaces: where lines were broken no longer matters."""
-    return "".join(text.split())
-
-
-def in_yaml() -> dict[str, object]:
-    values = yaml.safe_load(to_yaml(Config()))
-    assert isinstance(values, dict)
-    return values
-
-
 def test_the_help_the_docs_the_form_and_yaml_have_the_same_settings(help_text: str) -> None:
-    docs = (DOCS / "settings.md").read_text(encoding="utf-8")
-    assert list(in_help(help_text)) == list(in_docs(docs)) == list(in_yaml()) == list(SETTINGS)
+    in_yaml = yaml.safe_load(to_yaml(Config()))
+    assert list(in_help(help_text)) == list(in_docs()) == list(in_yaml) == list(SETTINGS)
     assert sorted(in_form()) == sorted(SETTINGS)
 
 
-def test_the_help_says_what_the_table_says(help_text: str) -> None:
-    for name, words in in_help(help_text).items():
-        row, told = SETTINGS[name], squeezed(words)
+def test_the_help_and_the_docs_say_what_the_table_says(help_text: str) -> None:
+    help_of, docs = in_help(help_text), in_docs()
+    for name, row in SETTINGS.items():
+        told = "".join(help_of[name].split())  # where lines were broken no longer matters
         if name != "data":
-            assert told.startswith(squeezed(row.help))
-            assert not row.typical or squeezed(f"typical: {row.typical}") in told
-            assert not row.auto or squeezed(f"default: {row.auto}") in told
-
-
-def test_the_docs_say_what_the_table_says() -> None:
-    for name, words in in_docs((DOCS / "settings.md").read_text(encoding="utf-8")).items():
-        row = SETTINGS[name]
-        told = [row.help, row.typical, row.bounds, row.too_high, row.too_low, row.auto, *row.choices]
-        flat = " ".join(words.split())
-        assert all(text in flat for text in told)
-        assert name == "data" or f"`{row.flag}`" in words
+            assert told.startswith("".join(row.help.split()))
+            assert not row.typical or "".join(f"typical: {row.typical}".split()) in told
+            assert not row.auto or "".join(f"default: {row.auto}".split()) in told
+            assert f"`{row.flag}`" in docs[name]
+        flat = " ".join(docs[name].split())
+        assert all(text in flat for text in (row.help, row.typical, row.bounds, row.too_high, row.too_low, row.auto))
+        assert all(choice in flat for choice in row.choices)
 
 
 def test_the_settings_page_is_what_its_script_makes() -> None:
@@ -85,9 +71,6 @@ def test_the_settings_page_is_what_its_script_makes() -> None:
     assert (DOCS / "settings.md").read_text(encoding="utf-8") == page, "run `make docs`"
 
 
-def test_what_the_form_shows_and_yaml_holds_are_the_defaults(tmp_path: Path) -> None:
+def test_what_the_form_shows_are_the_defaults() -> None:
     shown = {name: text or None for name, text in in_form().items()}
-    assert to_dict(resolve(Layer(shown | {"data": []}))) == to_dict(Config())
-    path = tmp_path / "config.yaml"
-    path.write_text(to_yaml(Config()), encoding="utf-8")
-    assert resolve(load_config(path)) == Config()
+    assert to_dict(resolve(Layer(shown | {"data": [], "include": []}))) == to_dict(Config())

@@ -1,10 +1,20 @@
 """Reading texts: what is refused, with which words, and which files a path stands for."""
 
+import io
+import sys
 from pathlib import Path
 
 import pytest
 
-from fundamentallm.data.text import expand, find_data, read_text, read_texts
+from fundamentallm.data.text import (
+    find_data,
+    read_data,
+    read_standard_input,
+    read_text,
+    read_texts,
+    select,
+    select_before_include,
+)
 from fundamentallm.errors import UserError
 from fundamentallm.paths import shipped
 
@@ -12,6 +22,13 @@ from fundamentallm.paths import shipped
 @pytest.fixture(autouse=True)
 def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+
+
+def error_of(*paths: str) -> str:
+    """What reading these paths is refused with."""
+    with pytest.raises(UserError) as caught:
+        read_texts(paths)
+    return str(caught.value)
 
 
 def test_line_ends_become_newlines_and_a_byte_order_mark_is_dropped() -> None:
@@ -22,32 +39,30 @@ def test_line_ends_become_newlines_and_a_byte_order_mark_is_dropped() -> None:
 @pytest.mark.parametrize(
     ("content", "error"),
     [
-        (b"", "is empty"),
-        (b" \n\t ", "is empty"),
+        (b"", "is empty; it needs at least a few thousand characters of text"),
+        (b" \n\t ", "is empty; it needs at least a few thousand characters of text"),
         (b"ab\0c", "is not a text file (a zero byte at offset 2)"),
-        ("é".encode("utf-16"), "is not a text file"),
-        (b"a\nb\n\xe9", "is not UTF-8 (byte 0xe9 in line 3, offset 4); save it as UTF-8"),
+        (
+            b"a\nb\n\xe9t",
+            "is not UTF-8 (byte 0xe9 in line 3, offset 4): it looks like Latin-1 or Windows-1252; convert it: "
+            "iconv -f WINDOWS-1252 -t UTF-8 t.txt > t.txt.utf8 && mv t.txt.utf8 t.txt",
+        ),
     ],
 )
 def test_a_file_that_is_no_text_is_refused_with_the_place(content: bytes, error: str) -> None:
     Path("t.txt").write_bytes(content)
-    Path("good.txt").write_text("a")
-    for read in (lambda: read_text("t.txt"), lambda: read_texts(("good.txt", "t.txt"))):
-        with pytest.raises(UserError) as caught:
-            read()
-        assert str(caught.value).startswith(f"t.txt: {error}") and "\n" not in str(caught.value)
+    with pytest.raises(UserError) as caught:
+        read_text("t.txt")
+    assert str(caught.value) == error_of("t.txt") == f"t.txt: {error}"
 
 
 def test_what_is_no_file_is_refused() -> None:
     missing = ["none.txt", "data/none.txt", "data/../pyproject.toml", "~nobody-here/x", "x" * 5000, "a\0b"]
-    for path in missing:
-        with pytest.raises(UserError, match="no such file|cannot be looked up"):
+    refused = {**dict.fromkeys(missing, "no such file|cannot be looked up"), **dict.fromkeys(("", "."), "is a folder;")}
+    for path, words in refused.items():
+        with pytest.raises(UserError, match=words):
             read_text(path)
-    for path in ("", "."):
-        with pytest.raises(UserError, match="is a folder; name a text file"):
-            read_text(path)
-    with pytest.raises(UserError, match="no data: name a text file"):
-        read_texts(())
+    assert error_of().startswith("no data: name a text file")
 
 
 def test_a_data_file_in_the_current_folder_wins_over_a_shipped_one() -> None:
@@ -59,12 +74,72 @@ def test_a_data_file_in_the_current_folder_wins_over_a_shipped_one() -> None:
     assert read_text(name) == "mine"
 
 
-def test_files_are_read_in_order_and_a_folder_means_its_txt_files_by_name() -> None:
+@pytest.fixture
+def many() -> None:
+    """A folder of texts and other things, beside a text."""
     Path("many/deeper").mkdir(parents=True)
     Path("many/d.txt").mkdir()
-    for path in ("z.txt", "many/b.txt", "many/a.txt", "many/c.md", "many/deeper/e.txt", "many/C.txt"):
+    names = ("b.txt", "a.txt", "c.md", "deeper/e.txt", "C.TXT", "notes.rst", "photo.jpg", ".hidden.txt", ".DS_Store")
+    for path in ("z.txt", *(f"many/{name}" for name in names)):
         Path(path).write_text(path)
-    files = ["z.txt", "many/C.txt", "many/a.txt", "many/b.txt", "many/c.md"]
-    assert read_texts(("z.txt", "many", "many/c.md")) == files == expand(("z.txt", "many", "many/c.md"))
-    with pytest.raises(UserError, match=r"^many/d\.txt: holds no \*\.txt file$"):
-        read_texts(("many/d.txt",))
+    Path("many/empty.txt").write_text("\n \n")
+
+
+def test_a_folder_stands_for_its_texts_by_name_and_says_what_else_is_there(many: None) -> None:
+    texts = read_data(("z.txt", "many"))
+    assert texts.documents == texts.files == ["z.txt", "many/C.TXT", "many/a.txt", "many/b.txt", "many/c.md"]
+    assert texts.notices == [
+        "read 5 files with 44 characters: z.txt, many/C.TXT, many/a.txt, many/b.txt, many/c.md",
+        "passed over, because empty: many/empty.txt",
+        "left out: many/.hidden.txt, many/d.txt/, many/deeper/, many/notes.rst, many/photo.jpg; a folder stands for "
+        "the .txt and .md files directly in it, and those that --include names",
+    ]
+    assert read_data(("z.txt",)).notices == []  # a file that is named and read needs no word
+    assert len(read_data(("many",), ("*.rst", "*")).files) == 6  # a pattern takes no hidden file, and no empty one
+    assert (
+        error_of("many/d.txt") == "many/d.txt: holds no .txt or .md file; name its files, or a pattern with --include"
+    )
+    assert select_before_include(("z.txt", "many")) == (
+        "z.txt", "many/.hidden.txt", "many/a.txt", "many/b.txt", "many/empty.txt",
+    )  # fmt: skip
+
+
+def test_every_file_that_cannot_be_read_is_named_at_once() -> None:
+    Path("texts").mkdir()
+    for name, raw in {"a.txt": b"fine", "b.txt": b"%PDF-1.7 \xe2\xe3", "c.txt": b"the caf\xe9", "d.txt": b""}.items():
+        Path("texts", name).write_bytes(raw)
+    assert [line.split(";")[0] for line in error_of("none.txt", "texts", "gone").splitlines()] == [
+        f"none.txt: no such file (looked in {Path.cwd()})",
+        f"gone: no such file (looked in {Path.cwd()})",
+        "texts/b.txt: is a PDF, not plain text",
+        "texts/c.txt: is not UTF-8 (byte 0xe9 in line 1, offset 7): it looks like Latin-1 or Windows-1252",
+    ]
+    for n in range(120):
+        Path("texts", f"x{n:03}.txt").write_bytes(b"\xff")
+    lines = error_of("texts").splitlines()
+    assert len(lines) == 101 and lines[-1] == "and 22 more files with problems"
+
+
+def test_empty_files_alone_are_an_error() -> None:
+    for name in ("a.txt", "b.txt"):
+        Path(name).write_text("")
+    assert error_of("a.txt", "b.txt").startswith("a.txt, b.txt: all 2 files are empty;")
+    assert error_of("a.txt").startswith("a.txt: is empty;")
+
+
+def test_a_dash_stands_for_standard_input_which_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_standard_input.cache_clear()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("sea\r\né".encode())))
+    assert read_texts(("-",)) == read_texts(("-",)) == ["sea\né"] and select(("-",)).files == ["-"]
+    for stdin, error in ((None, "-: standard input is closed"), (open("/dev/null"), "-: is empty; ")):  # noqa: SIM115
+        read_standard_input.cache_clear()
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert error_of("-").startswith(error)
+    read_standard_input.cache_clear()
+
+
+def test_a_terminal_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_standard_input.cache_clear()
+    monkeypatch.setattr("sys.stdin", type("Terminal", (), {"isatty": lambda self: True})())
+    expected = "-: standard input is a terminal; pipe a text into it: cat FILE | fundamentallm train -"
+    assert error_of("-") == expected

@@ -38,9 +38,8 @@ def test_unknown_characters_are_named_never_dropped() -> None:
 
 
 def test_an_empty_prompt_is_a_newline_or_the_first_character() -> None:
-    assert Tokenizer.fit("ab\n").encode_prompt("ba") == [2, 1]
-    assert Tokenizer.fit("\tab\n").encode_prompt("") == [1]
-    assert Tokenizer.fit("xyz").encode_prompt("") == [0]
+    for text, prompt, tokens in (("ab\n", "ba", [2, 1]), ("\tab\n", "", [1]), ("xyz", "", [0])):
+        assert Tokenizer.fit(text).encode_prompt(prompt) == tokens
 
 
 @pytest.mark.parametrize(("size", "kind"), [(256, torch.uint8), (257, torch.int16), (40_000, torch.int32)])

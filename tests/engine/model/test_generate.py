@@ -51,9 +51,7 @@ def test_the_cached_decode_is_the_full_forward(model: Transformer, first: int) -
 
 
 @pytest.mark.parametrize("prompt", [[1], [1, 2, 3], list(range(V)) * 4])
-def test_writing_continues_past_the_context_and_a_long_prompt_counts_with_its_end(
-    model: Transformer, prompt: list[int]
-) -> None:
+def test_text_continues_past_the_context_and_only_a_prompts_end_counts(model: Transformer, prompt: list[int]) -> None:
     expected, probabilities = naive(model, prompt, 60)
     found = list(stream(model, prompt, SamplingOptions(max_tokens=60, temperature=0)))
     assert [token for token, _ in found] == expected

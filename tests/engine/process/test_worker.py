@@ -1,20 +1,18 @@
 """The worker process and the session that watches it: real processes, few of them."""
 
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from time import sleep
 from typing import Any
 
 import pytest
 
-from fundamentallm.config.config import Config, to_dict
+from fundamentallm.config.config import Config
 from fundamentallm.errors import UserError
 from fundamentallm.process import session
 from fundamentallm.process.session import SamplerRun, WorkerRun
@@ -177,81 +175,6 @@ def test_a_job_that_cannot_be_done_is_refused_and_leaves_no_run(start: Callable[
     assert "--device cuda:99" in failed.error and "Traceback" not in failed.error
     assert watch.run.wait(PATIENCE) and watch.run.exit_reason == "ended with status 1"
     assert not (folder / "journal.jsonl").exists()
-
-
-# ---- a console that dies ----
-
-CONSOLE = """
-import json, sys, time
-from pathlib import Path
-from fundamentallm.run.commands import Pause
-from fundamentallm.config.config import Layer, resolve
-from fundamentallm.run.spec import RunSpec
-from fundamentallm.process.session import SamplerRun, WorkerRun
-
-if __name__ == "__main__":
-    import textual, fundamentallm_tui
-    session = WorkerRun(RunSpec(resolve(Layer(json.loads(sys.argv[2]))), Path(sys.argv[1])))
-    print(session.pid, flush=True)
-    while "progress" not in [type(event).__name__.lower() for event in session.events(1.0)]:
-        pass
-    if sys.argv[3] == "pause":
-        session.send(Pause())
-        while "paused" not in [getattr(event, "phase", "") for event in session.events(1.0)]:
-            pass
-    print("ready", flush=True)
-    time.sleep(600)
-"""
-
-
-@pytest.fixture
-def console(tmp_path: Path, folder: Path, small: Callable[..., Config]) -> Iterator[Callable[..., tuple[Any, int]]]:
-    """Start a console in another process; returns it and its worker's pid."""
-    pids: list[int] = []
-
-    def go(act: str, **settings: Any) -> tuple[Any, int]:
-        script = tmp_path / "console.py"
-        script.write_text(CONSOLE)
-        command = [sys.executable, str(script), str(folder), json.dumps(to_dict(small(**settings))), act]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        pids.extend([process.pid, int(process.stdout.readline())])
-        assert process.stdout.readline() == "ready\n"
-        return process, pids[-1]
-
-    yield go
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-
-
-def gone(pid: int) -> bool:
-    """Whether a process has ended, also if its parent has not reaped it yet."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks /proc")
-@pytest.mark.parametrize(("act", "epochs", "reason"), [("train", 40, "completed"), ("pause", LONG, "stopped")])
-def test_a_run_outlives_its_console_to_its_own_end_unless_it_was_paused(
-    console: Callable[..., tuple[Any, int]], folder: Path, act: str, epochs: int, reason: str
-) -> None:
-    process, worker = console(act, epochs=epochs)
-    loaded = Path(f"/proc/{worker}/maps").read_text()
-    assert "torch" in loaded and not gone(worker)
-    process.kill()
-    process.wait()
-    before = len(list(read_journal(folder)))
-    until(lambda: gone(worker))
-    *_, finished = journal = list(read_journal(folder))
-    assert isinstance(finished, events.Finished) and finished.reason == reason and len(journal) > before
-    newest = folder / ("final_model.pt" if reason == "completed" else "last.pt")
-    assert load(newest).progress().step == finished.step
-    assert reason == "stopped" or finished.step == 40 * 18
-    RunLock(folder).release()
-    assert "Traceback" not in (folder / "engine.log").read_text()
 
 
 IMPORTS = """

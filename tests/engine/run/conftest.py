@@ -1,9 +1,12 @@
-"""Events as runs write them, for the tests of journals."""
+"""What the tests of runs share: events as runs write them, their journals, and a disk that is full."""
 
+import errno
+from pathlib import Path
 from typing import Any
 
 from fundamentallm.config.config import Config, to_dict
-from fundamentallm.run.events import CheckpointSaved, Evaluated, Finished, Progress, RunStarted
+from fundamentallm.run.events import JOURNAL, CheckpointSaved, Evaluated, Event, Finished, Progress, RunStarted
+from fundamentallm.run.journal import Journal
 
 CONFIG = to_dict(Config(data=("texts/sea.txt",), epochs=4, learning_rate=0.002))
 
@@ -41,3 +44,18 @@ def finished(step: int, reason: str = "completed", **changes: Any) -> Finished:
         "seconds": 1.0, "tokens": 1, "path": None,
     }  # fmt: skip
     return Finished(step=step, reason=reason, **{**values, **changes})
+
+
+def write_journal(folder: Path, *events: Event) -> Path:
+    """Append events to the journal of a run in `folder`; return the journal's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    journal = Journal(folder)
+    for event in events:
+        journal.append(event)
+    journal.close()
+    return folder / JOURNAL
+
+
+def full(*_: Any) -> Any:
+    """Stands for a function of `os` where the disk is full."""
+    raise OSError(errno.ENOSPC, "No space left on device")

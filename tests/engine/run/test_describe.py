@@ -3,8 +3,6 @@
 from dataclasses import replace
 from typing import Any
 
-import pytest
-
 from fundamentallm.config import format
 from fundamentallm.run import events
 from fundamentallm.run.describe import BAD, FAINT, GOOD, PLAIN, WARN, Description, describe
@@ -51,21 +49,22 @@ SENTENCES: list[tuple[events.Event, str, str]] = [
     (events.Failed(step=9, error="out of memory", advice="--batch-size 8"), BAD,
      "failed at step 9: out of memory\ntry --batch-size 8"),
 ]  # fmt: skip
+HIDDEN: list[events.Event] = [
+    events.Phase(step=0, phase="training"), events.Sampled(step=1, id="a", prompt="", text="x"),
+    answered("cancel_sample", "it had ended"),
+]  # fmt: skip
 
 
 def test_every_event_that_a_log_shows_is_one_sentence() -> None:
     for event, level, text in SENTENCES:
         assert describe(event, by="bo") == Description(level, text)
+    assert [describe(event, by="bo") for event in HIDDEN] == [None] * len(HIDDEN)
 
 
-def test_what_a_log_does_not_show_has_no_sentence() -> None:
-    hidden = [
-        events.Phase(step=0, phase="training"), events.Sampled(step=1, id="a", prompt="", text="x"),
-        answered("save"), answered("stop"), answered("sample"), answered("cancel_sample", "it had ended"),
-    ]  # fmt: skip
-    assert [describe(event) for event in hidden] == [None] * len(hidden)
+def test_the_user_is_named_only_by_name_and_what_the_run_itself_asked_for_has_no_sentence() -> None:
     pause = describe(answered("pause"))
     assert pause is not None and pause.text == "paused at step 3"
+    assert [describe(answered(command)) for command in ("save", "stop", "sample")] == [None] * 3
 
 
 NUMBERS: dict[str, list[tuple[Any, str]]] = {
@@ -80,7 +79,7 @@ NUMBERS: dict[str, list[tuple[Any, str]]] = {
 }
 
 
-@pytest.mark.parametrize("kind", NUMBERS)
-def test_numbers_are_short(kind: str) -> None:
-    for value, text in NUMBERS[kind]:
-        assert getattr(format, f"format_{kind}")(value) == text
+def test_numbers_are_short() -> None:
+    for kind, cases in NUMBERS.items():
+        for value, text in cases:
+            assert getattr(format, f"format_{kind}")(value) == text

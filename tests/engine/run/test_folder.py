@@ -1,39 +1,66 @@
 """A run's folder: which one a run may use, and what moving, deleting and writing leave behind."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fundamentallm.config.config import Config
 from fundamentallm.errors import UserError
+from fundamentallm.run.commands import COMMANDS, Stop
+from fundamentallm.run.events import JOURNAL
 from fundamentallm.run.folder import check_folder, choose_folder, delete_run, move_aside, write_atomic
-from fundamentallm.run.locks import RunLock
+from fundamentallm.run.journal import Journal, send_command
+from fundamentallm.run.locks import LOCK, RunLock
+from tests.conftest import file_contents
+from tests.engine.run.conftest import full
 
 
 def test_folders_are_numbered_by_what_they_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert choose_folder(Config(("x/poems.txt",))) == Path("runs/poems-1")
+    poems = Config(("x/poems.txt",))
     Path("runs/tiny-1").mkdir(parents=True)
-    assert choose_folder(Config(("x/poems.txt",)), "tiny") == Path("runs/tiny-2")
+    assert choose_folder(poems) == Path("runs/poems-1") and choose_folder(poems, "tiny") == Path("runs/tiny-2")
     assert choose_folder(Config(output_dir="here"), "tiny") == Path("here")
     with pytest.raises(UserError, match="cannot be looked up: embedded null byte"):
         choose_folder(Config(data=("a\0b",)))
 
 
-def test_a_folder_that_holds_a_run_is_never_overwritten(tmp_path: Path) -> None:
+def test_a_folder_that_holds_a_run_or_files_that_a_run_would_replace_is_refused(tmp_path: Path) -> None:
     check_folder(tmp_path, may_hold_run=False)
     journal = tmp_path / "journal.jsonl"
-    journal.write_text("{}\n")
-    check_folder(tmp_path, may_hold_run=True)
     refused = {
         tmp_path: "holds a run already; resume it with --resume auto",
         journal: "is a file; name a folder",
         journal / "below": "cannot be written to",
     }
+    for name in ("config.yaml", "tokenizer.json", "best.pt"):  # as a project of another program has them
+        project = tmp_path / "projects" / name
+        project.mkdir(parents=True)
+        (project / name).touch()
+        refused[project] = f"holds a {name} that belongs to no run"
+    journal.write_text("{}\n")
+    check_folder(tmp_path, may_hold_run=True)
+    before = file_contents(tmp_path)
     for folder, text in refused.items():
         with pytest.raises(UserError, match=text):
             check_folder(folder, may_hold_run=False)
-    assert [path.name for path in tmp_path.iterdir()] == ["journal.jsonl"]
+    assert file_contents(tmp_path) == before
+
+
+def test_the_files_that_grow_with_a_run_are_written_through_no_link(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("mine")
+    writers: dict[str, Callable[[], Any]] = {
+        LOCK: lambda: RunLock(tmp_path),
+        JOURNAL: lambda: Journal(tmp_path),
+        COMMANDS: lambda: send_command(tmp_path, Stop()),
+    }
+    for name, write in writers.items():
+        (tmp_path / name).symlink_to(tmp_path / "precious")
+        with pytest.raises((UserError, OSError), match="cannot be opened|symbolic link"):
+            write()
+    assert (tmp_path / "precious").read_text() == "mine"
 
 
 def test_overwriting_moves_the_old_run_aside_with_all_its_files(tmp_path: Path) -> None:
@@ -44,8 +71,7 @@ def test_overwriting_moves_the_old_run_aside_with_all_its_files(tmp_path: Path) 
         (folder / "last.pt").write_text("x")
         aside = move_aside(folder)
         assert aside == tmp_path / f"run.old-{n}" and not folder.exists()
-        contents = {path.name: path.read_text() for path in aside.iterdir()}
-        assert contents == {"journal.jsonl": f"{n}", "last.pt": "x", "lock": ""}
+        assert file_contents(aside) == {"journal.jsonl": f"{n}".encode(), "last.pt": b"x", "lock": b""}
     assert move_aside(folder) is None
 
 
@@ -68,11 +94,7 @@ def test_a_file_is_written_completely_or_not_at_all(tmp_path: Path, monkeypatch:
     path = tmp_path / "config.yaml"
     write_atomic(path, "é\r\n")
     assert path.read_bytes() == "é\r\n".encode()
-
-    def refuse(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", refuse)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space"):
         write_atomic(path, b"new")
     assert path.read_bytes() == "é\r\n".encode() and [*tmp_path.iterdir()] == [path]

@@ -1,24 +1,32 @@
-"""Someone else's runs: what is resumed, commanded or watched reaches nothing outside of its folder."""
+"""Someone else's runs reach nothing outside of their folders, and any journal is read soon and without an error."""
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fundamentallm.cli import main
-from fundamentallm.config.config import Config, Layer, resolve
+from fundamentallm.cli.report import Report
+from fundamentallm.config.config import Config, Layer, resolve, to_dict
 from fundamentallm.config.files import load_config, to_yaml
-from fundamentallm.run.events import CheckpointSaved, Failed, Intervention, Notice, RunStarted
-from fundamentallm.run.journal import Journal, read_journal
-from fundamentallm.run.locks import RunLock
-from fundamentallm.run.spec import RunSpec
+from fundamentallm.process.session import AttachedRun
+from fundamentallm.run import events, locks
+from fundamentallm.run.commands import Stop
+from fundamentallm.run.events import JOURNAL, CheckpointSaved, Failed, Notice, RunStarted
+from fundamentallm.run.history import find_runs, read_history, summarize
+from fundamentallm.run.journal import JournalReader, read_journal
 from fundamentallm.train import trackers
-from fundamentallm.train.checkpoint import Checkpoint, load, save
-from fundamentallm.train.trainer import Trainer
-from tests.engine.run.conftest import evaluated, finished, started
+from fundamentallm.train.checkpoint import Checkpoint, latest_valid_checkpoint, load, save
+from fundamentallm.untrusted import MAX_EVENT_BYTES, MAX_TIME
+from tests.conftest import file_contents, journal_events
+from tests.engine.run.conftest import evaluated, finished, progress, started, write_journal
 
 WRITTEN = ("journal.jsonl", "config.yaml", "tokenizer.json", "engine.log", "lock", "commands.jsonl", "wandb")
 EVIL = "\x1b]52;c;AAAA\x07\x1b[2J\x9b31m\u202e\u200b\u2028\ufeff\r\x00\U000e0041"
@@ -52,12 +60,8 @@ def change(folder: Path, state: Checkpoint | None = None, **settings: Any) -> Pa
     return folder
 
 
-def notices(folder: Path) -> list[str]:
-    return [event.text for event in read_journal(folder) if isinstance(event, Notice)]
-
-
-def everything(folder: Path) -> dict[str, tuple[int, int]]:
-    return {str(path): (path.lstat().st_mtime_ns, path.lstat().st_size) for path in folder.rglob("*")}
+def notices(folder: Path) -> str:
+    return " ".join(event.text for event in journal_events(folder, Notice))
 
 
 @pytest.fixture
@@ -74,39 +78,41 @@ def contacted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_someone_elses_run_writes_below_its_own_folder_only_and_contacts_nobody(
     here: Path, theirs: Path, tmp_path: Path, contacted: list[str]
 ) -> None:
-    logs = str(tmp_path / "logs")
+    def outside() -> set[Path]:
+        return {path for path in tmp_path.rglob("*") if "theirs" not in path.parts}
+
+    logs, before = str(tmp_path / "logs"), outside()
     change(theirs, output_dir=str(tmp_path / "out"), log_dir=logs, tensorboard=True, wandb=True, project="../../x")
-    before = {path: seen for path, seen in everything(tmp_path).items() if "theirs" not in path}
     assert main(["train", "--resume-from", str(theirs)]) == 0
-    after = {path: seen for path, seen in everything(tmp_path).items() if "theirs" not in path}
-    new = after.keys() - before.keys()
-    assert new == {str(here / "runs")}  # TensorBoard's place where nobody says another; the curves are in runs/theirs
-    assert list(here.glob("runs/theirs/events.out.*")) and not Path(logs).exists() and contacted == []
-    told = notices(theirs)
-    assert f"TensorBoard's files go to runs; the run had {logs}, which" in " ".join(told)
-    assert any("--wandb turns it on" in text for text in told)
-    start = [event for event in read_journal(theirs) if isinstance(event, RunStarted)][-1]
+    assert outside() - before == {here / "runs"}  # where TensorBoard's files go if nobody names another folder
+    assert list(here.glob("runs/theirs/events.out.*")) and contacted == []
+    assert f"TensorBoard's files go to runs; the run had {logs}, which" in notices(theirs)
+    assert "--wandb turns it on" in notices(theirs)
+    start = journal_events(theirs, RunStarted)[-1]
     assert (start.config["output_dir"], start.config["wandb"]) == (str(theirs), False)
 
 
-def test_what_the_command_itself_asks_for_is_done(
-    here: Path, theirs: Path, tmp_path: Path, contacted: list[str]
+@pytest.mark.parametrize(
+    ("log_dir", "flags", "projects"),
+    [
+        ("logs", [], []),
+        ("theirs/../logs", [], []),
+        ("theirs/logs", [], []),
+        ("../logs", ["--log-dir", "../logs", "--wandb"], ["mine"]),
+    ],
+)
+def test_a_log_folder_near_the_run_stays_and_what_the_command_itself_asks_for_is_done(
+    log_dir: str, flags: list[str], projects: list[str], theirs: Path, contacted: list[str]
 ) -> None:
-    logs = str(tmp_path / "logs")
-    change(theirs, log_dir=logs, tensorboard=True, wandb=True, project="mine")
-    assert main(["train", "--resume-from", str(theirs), "--log-dir", logs, "--wandb"]) == 0
-    assert list(Path(logs).glob("theirs/events.out.*")) and contacted == ["mine"]
-    assert not any("turns it on" in text or "--log-dir" in text for text in notices(theirs))
+    change(theirs, log_dir=log_dir, tensorboard=True, wandb=True, project="mine")
+    assert main(["train", "--resume-from", str(theirs), *flags]) == 0
+    assert list(Path(log_dir).glob("theirs/events.out.*")) and contacted == projects
+    assert "--log-dir" not in notices(theirs) and ("turns it on" in notices(theirs)) == (not projects)
 
 
 @pytest.mark.parametrize("checkpoints", [True, False])
 def test_the_configuration_in_the_folder_has_no_more_rights(
-    checkpoints: bool,
-    here: Path,
-    theirs: Path,
-    tmp_path: Path,
-    contacted: list[str],
-    capsys: pytest.CaptureFixture[str],
+    checkpoints: bool, theirs: Path, tmp_path: Path, contacted: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     logs = str(tmp_path / "logs")
     changes = {"log_dir": logs, "tensorboard": True, "wandb": True}
@@ -114,35 +120,22 @@ def test_the_configuration_in_the_folder_has_no_more_rights(
     (theirs / "config.yaml").write_text(to_yaml(resolve(Layer({**config, **changes}))))
     if not checkpoints:
         (theirs / "last.pt").unlink()
-    assert main(["train", "--resume", "auto", "--output-dir", str(theirs)]) == 0
+    command = ["train", "--resume", "auto", "--output-dir", str(theirs)]
+    assert main(command) == 0
     told = capsys.readouterr().err
     assert f"TensorBoard's files go to runs; the run had {logs}, which" in told
     assert told.count("Weights & Biases is off: the run had it on") == told.count("TensorBoard's") == 1
     assert not Path(logs).exists()
-    again = ["--resume", "auto", "--output-dir", str(theirs), "--wandb", "--log-dir", logs, "--epochs", "3"]
-    assert contacted == [] and main(["train", *again]) == 0
-    assert contacted and set(contacted) == {"fundamentallm"} and list(Path(logs).glob("theirs/events.out.*"))
-
-
-@pytest.mark.parametrize("log_dir", ["logs", "here/../logs", "theirs/logs"])
-def test_a_log_folder_near_the_run_stays(log_dir: str, here: Path, theirs: Path) -> None:
-    change(theirs, log_dir=log_dir, tensorboard=True)
-    assert main(["train", "--resume-from", str(theirs)]) == 0
-    assert list(Path(log_dir).resolve().glob("theirs/events.out.*")) or log_dir.startswith("here")
+    assert contacted == [] and main([*command, "--wandb", "--log-dir", logs, "--epochs", "3"]) == 0
+    assert set(contacted) == {"fundamentallm"} and list(Path(logs).glob("theirs/events.out.*"))
 
 
 def test_the_same_command_typed_again_means_the_same_trackers(
-    here: Path, tmp_path: Path, small: Small, contacted: list[str]
+    here: Path, tmp_path: Path, train: Train, small: Small, contacted: list[str]
 ) -> None:
     config = small(tensorboard=True, log_dir=str(tmp_path / "logs"), wandb=True)
-    for first in (True, False):
-        spec = RunSpec(config, here / "mine", auto=True)
-        spec.folder.mkdir(exist_ok=True)
-        trainer = Trainer(spec, lambda event: None, lambda: ())
-        if first:
-            trainer.stop()
-        trainer.run()
-        trainer.close()
+    for script in ({5: [Stop()]}, {}):
+        train(config, "here/mine", script, auto=True)
     assert contacted == ["fundamentallm"] * 2 and not Path("runs").exists()
 
 
@@ -151,50 +144,28 @@ def test_the_same_command_typed_again_means_the_same_trackers(
     [("/dev/zero", "not a regular file"), ("pipe", "not a regular file"), ("/etc/hostname", ""), ("~nobody-x/a", "")],
 )
 def test_data_that_someone_else_names_is_neither_waited_for_nor_trained_on(
-    named: str, words: str, here: Path, theirs: Path, capsys: pytest.CaptureFixture[str]
+    named: str, words: str, theirs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     os.mkfifo("pipe")
     change(theirs, data=[named])
-    before = everything(theirs)
+    before = file_contents(theirs)
     for rest in ([], ["--dry-run"]):
         assert main(["train", "--resume-from", str(theirs), *rest]) == 2
         lines = capsys.readouterr().err.splitlines()
         assert len(lines) == 1 and words in lines[0]
-    assert everything(theirs) == before
+    assert file_contents(theirs) == before
 
 
-def test_live_changes_that_no_run_can_have_made_are_not_repeated(here: Path, theirs: Path) -> None:
-    journal = Journal(theirs)
-    step = load(theirs / "last.pt").counters["step"]
-    made = [
-        ("output_dir", "/tmp/x"), ("model_dim", 4), ("__class__", "x"), ("unknown", 1), ("learning_rate", "0.5"),
-        ("learning_rate", 7.0), ("learning_rate", None), ("epochs", True), ("dropout", [0.1]), ("eval_every", 10**30),
-        ("wandb", True), ("log_dir", "/tmp"), ("gradient_clip", 0.25),
-    ]  # fmt: skip
-    for setting, new in made:
-        journal.append(Intervention(step=step, setting=setting, old=None, new=new, who="eve"))
-    journal.close()
-    known = len(list(read_journal(theirs)))
-    text = load(theirs / "last.pt").settings().data[0]
-    assert main(["train", text, "--output-dir", str(theirs), "--resume", "auto", "--quiet"]) == 0
-    again = [event for event in list(read_journal(theirs))[known:] if isinstance(event, Intervention)]
-    assert [(event.setting, event.new) for event in again if event.setting != "eval_every"] == [("gradient_clip", 0.25)]
-
-
-def test_checkpoints_that_are_no_files_are_skipped(here: Path, theirs: Path) -> None:
+def test_checkpoints_that_are_no_files_are_skipped(theirs: Path) -> None:
     (theirs / "gone.pt").symlink_to("/nowhere/at/all")
     (theirs / "folder.pt").mkdir()
     os.mkfifo(theirs / "pipe.pt")
-    text = load(theirs / "last.pt").settings().data[0]
-    assert main(["train", text, "--output-dir", str(theirs), "--resume", "auto", "--quiet", "--epochs", "2"]) == 0
-
-
-# ---- links ----
+    assert latest_valid_checkpoint(theirs) == (theirs / "last.pt", [])
 
 
 @pytest.mark.parametrize("name", WRITTEN)
 def test_no_link_in_someone_elses_folder_leads_a_run_out_of_it(
-    name: str, here: Path, theirs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, theirs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     precious = tmp_path / "precious"
     precious.write_text("mine\n")
@@ -209,43 +180,21 @@ def test_no_link_in_someone_elses_folder_leads_a_run_out_of_it(
     assert precious.read_text() == "mine\n" and (theirs / name).is_symlink()
 
 
-def test_a_lock_that_is_a_link_is_never_written(tmp_path: Path) -> None:
-    (tmp_path / "precious").write_text("mine")
-    (tmp_path / "lock").symlink_to(tmp_path / "precious")
-    with pytest.raises(Exception, match="cannot be opened"):
-        RunLock(tmp_path)
-    assert (tmp_path / "precious").read_text() == "mine"
-
-
-@pytest.mark.parametrize("name", ["config.yaml", "tokenizer.json", "best.pt"])
-def test_a_configuration_leads_into_no_folder_whose_files_a_run_would_replace(
-    name: str, here: Path, data: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """As a project of another program, which a theirs's `output_dir` names."""
-    Path("project").mkdir()
-    Path("project", name).write_text("precious")
-    Path("c.yaml").write_text(f"output_dir: project\ndata: {data}\n")
-    assert main(["train", "--config", "c.yaml"]) == 2
-    assert f"holds a {name} that belongs to no run" in capsys.readouterr().err
-    assert Path("project", name).read_text() == "precious"
-
-
 # ---- watched ----
 
 
-def hostile(folder: Path) -> Path:
-    """A run each of whose texts steers terminals."""
-    folder.mkdir()
-    config = {"data": [EVIL, "/etc/passwd"], "device": EVIL, "epochs": EVIL, "project": [EVIL], EVIL: EVIL}
-    journal = Journal(folder)
+def hostile(folder: Path, secret: str, **config: Any) -> Path:
+    """A run each of whose texts steers terminals, and which names a file outside of its folder."""
     texts = dict.fromkeys(("version", "device", "torch", "host", "resumed_from"), EVIL)
-    journal.append(started(config=config, **texts))
-    journal.append(Notice(step=1, level=EVIL, text=EVIL))
-    journal.append(evaluated(1, 1.0))
-    journal.append(CheckpointSaved(step=1, path=f"../../{EVIL}", kind="last", bytes=1, seconds=0.0))
-    journal.append(Failed(step=1, error=EVIL, advice=EVIL, saved=f"/etc/{EVIL}"))
-    journal.append(finished(1, EVIL, path="../../etc/passwd", unsaved=EVIL))
-    journal.close()
+    write_journal(
+        folder,
+        started(config={"data": [EVIL, secret], "device": EVIL, "epochs": EVIL, EVIL: EVIL, **config}, **texts),
+        Notice(step=1, level=EVIL, text=EVIL),
+        evaluated(1, 1.0),
+        CheckpointSaved(step=1, path=f"../../{EVIL}", kind="last", bytes=1, seconds=0.0),
+        Failed(step=1, error=EVIL, advice=EVIL, saved=f"/etc/{EVIL}"),
+        finished(1, EVIL, path=f"../..{secret}", unsaved=EVIL),
+    )
     (folder / "lock").write_text(json.dumps({"pid": 7, "host": EVIL}))
     (folder / f"file{EVIL}".replace("\x00", "")).touch()
     return folder
@@ -253,7 +202,7 @@ def hostile(folder: Path) -> Path:
 
 def test_no_text_of_a_run_reaches_the_terminal_as_a_command(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = f"run{EVIL}".replace("\x00", "").replace("\n", "")
-    folder = hostile(here / name)
+    folder = hostile(here / name, "/etc/passwd", project=[EVIL])
     for words in (["runs", "list"], ["runs", "list", "."], ["runs", "show", name], ["runs", "compare", name, name],
                   ["runs", "plot", name], ["watch", name], ["pause", name], ["stop", name],
                   ["runs", "show", f"{name}x"], ["runs", "export", name, "--csv", f"{name}/no/x"],
@@ -268,24 +217,123 @@ def test_no_text_of_a_run_reaches_the_terminal_as_a_command(here: Path, capsys: 
 
 
 @pytest.mark.parametrize("config", [{}, {"data": 7, "epochs": None}, {"data": [["x"]], "epochs": {"a": 1}}])
-def test_a_run_whose_configuration_is_nonsense_can_be_watched(
-    config: dict[str, Any], here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    hostile(here / "run")
-    lines = (here / "run/journal.jsonl").read_text().splitlines()
-    values = json.loads(lines[0])
-    (here / "run/journal.jsonl").write_text("\n".join([json.dumps(values | {"config": config}), *lines[1:], ""]))
-    for words in (["watch", "run"], ["runs", "list"], ["runs", "show", "run"], ["runs", "compare", "run", "run"]):
-        assert main(words) == 0, words
-
-
-def test_a_watcher_opens_no_file_that_a_journal_names(
-    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_run_of_nonsense_can_be_watched_and_no_file_that_its_journal_names_is_opened(
+    config: dict[str, Any], here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "secret.txt").write_text("hunter2 is the word")
-    hostile(here / "run")
-    path = here / "run/journal.jsonl"
-    path.write_text(path.read_text().replace("/etc/passwd", str(tmp_path / "secret.txt")))
-    (here / "run/best.pt").touch()
-    assert main(["watch", "run"]) == 0
+    folder = hostile(here / "run", str(tmp_path / "secret.txt"), **config)
+    (folder / "best.pt").touch()
+    for words in (["watch", "run"], ["runs", "list"], ["runs", "show", "run"], ["runs", "compare", "run", "run"]):
+        assert main(words) == 0, words
     assert "hunter2" not in "".join(capsys.readouterr())
+
+
+# ---- journals ----
+
+STARTED, PROGRESS, FINISHED = started(), progress(1, 3), finished(3)
+REAL = (Path(__file__).parents[2] / "fixtures/before_house/events.jsonl").read_text(encoding="utf-8").splitlines()
+NUMBERS = [
+    0, -1, 1, 3, 2**31, 2**53, 2**53 + 1, 10**18, 10**30, 10**300, -(10**30), 0.0, -0.0, 1e-300, 1e100, 1e300, -1e300,
+    1.7e308, float("nan"), float("inf"), -float("inf"),
+]  # fmt: skip
+TEXTS = ["", "\x1b[2J", "\u202e", "a\nb\r\nc\x85d", "x" * 20_000, "\ud800", "../../x", "/etc/passwd", "last.pt", "\0"]
+LEAVES = st.sampled_from([*NUMBERS, *TEXTS, None, True, False])
+NONSENSE = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from([*to_dict(Config()), "x"]), inner),
+    max_leaves=6,
+)
+
+
+@st.composite
+def lines(draw: st.DrawFn) -> bytes:
+    """A line of a journal: real, with some values exchanged, or not an event at all."""
+    values = json.loads(draw(st.sampled_from(REAL)))
+    for _ in range(draw(st.integers(0, 3))):
+        name = draw(st.sampled_from([*values]))
+        if name == "config" and draw(st.booleans()):
+            values[name][draw(st.sampled_from([*values[name]]))] = draw(NONSENSE)
+        elif isinstance(values[name], list) and draw(st.booleans()):
+            values[name] = draw(st.lists(st.sampled_from(NUMBERS) | LEAVES, max_size=5))
+        else:
+            values[name] = draw(st.sampled_from(NUMBERS) | NONSENSE)
+    written = st.sampled_from([values]) | NONSENSE
+    return draw(written.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=20))
+
+
+@given(found=st.lists(lines(), max_size=8))
+def test_any_journal_can_be_listed_shown_compared_drawn_exported_and_watched(
+    found: list[bytes], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("runs")
+    with write_journal(folder, STARTED).open("ab") as file:
+        file.writelines(line.replace(b"\n", b" ") + b"\n" for line in found)
+    summary, history = summarize(folder), read_history(folder)
+    assert summary.steps >= 0 and 0 <= summary.started <= MAX_TIME
+    assert list(history.steps) == sorted(set(history.steps))
+    columns = (history.steps, history.train_loss, history.learning_rate, history.grad_norm)
+    assert len({len(column) for column in columns}) == 1
+    commands = (
+        f"list {folder}", f"list --json {folder}", f"show {folder}", f"compare {folder} {folder}", f"plot {folder}",
+        f"plot --log {folder}", f"export {folder} --csv {folder / 'x.csv'}",
+    )  # fmt: skip
+    for command in commands:
+        assert main(["runs", *command.split()]) == 0 or command.startswith("plot"), command  # nothing may be to draw
+    report = Report(folder, ours=False)
+    for event in read_journal(folder):
+        report.on_event(event)
+
+
+READ = """
+import resource, sys
+from pathlib import Path
+from fundamentallm.run.history import find_runs, read_history, summarize
+from fundamentallm.run.journal import Journal, JournalReader
+from fundamentallm.process.session import AttachedRun
+folder = Path(sys.argv[1])
+limit = 300 << 20
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+attached = AttachedRun(folder)
+print(len(JournalReader(folder).read()), len(attached.events(0.0)), len(attached.events(0.0)), summarize(folder).steps)
+print(list(read_history(folder).steps), [run.steps for run in find_runs(folder)], Journal(folder).events_written)
+"""
+
+
+def test_a_gigabyte_without_a_line_end_is_skipped_in_little_memory(tmp_path: Path) -> None:
+    with write_journal(tmp_path, STARTED).open("ab") as file:
+        file.write(b'{"event":"progress","step":[' + b"1," * MAX_EVENT_BYTES + b"\n")
+    with write_journal(tmp_path, PROGRESS).open("ab") as file:
+        file.truncate(file.tell() + 2**29)  # zeros that take no room on the disk
+        file.seek(0, os.SEEK_END)
+        file.write(b"\n" + events.encode(FINISHED).encode().replace(b'"seq":0', b'"seq":7') + b"\n")
+        file.truncate(file.tell() + 2**29)
+    result = subprocess.run([sys.executable, "-c", READ, str(tmp_path)], capture_output=True, text=True, timeout=300)
+    assert result.stderr == "" and result.stdout.splitlines() == ["3 3 0 3", "[1, 2, 3] [3] 7"]
+
+
+def test_a_pipe_or_a_device_in_place_of_a_file_is_not_waited_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, make in (("pipe", os.mkfifo), ("zero", lambda path: os.symlink("/dev/zero", path))):
+        refused = [
+            f"train {name}/text.txt", f"train --config {name}/config.yaml", f"train --resume-from {name}/x.pt",
+            f"generate {name}/x.pt", f"evaluate {name}/x.pt {name}/text.txt", f"data inspect {name}/text.txt",
+        ]  # fmt: skip
+        folder = tmp_path / name
+        folder.mkdir()
+        make(folder / JOURNAL)
+        assert find_runs(folder) == [] and JournalReader(folder).read() == []
+        for command in (f"runs show {name}", f"runs export {name}"):
+            assert main(command.split()) == 2
+        (folder / JOURNAL).unlink()
+        write_journal(folder, STARTED)
+        for other in ("engine.log", "lock", "commands.jsonl", "tokenizer.json", "config.yaml", "text.txt", "x.pt"):
+            make(folder / other)
+        attached = AttachedRun(folder)
+        assert attached.log_tail() == [] and not attached.alive and locks.holder(folder) == ""
+        assert main(["runs", "show", name]) == 0
+        for command in refused:
+            capsys.readouterr()
+            assert main(command.split()) == 2
+            assert len(capsys.readouterr().err.splitlines()) == 1, command

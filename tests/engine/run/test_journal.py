@@ -1,11 +1,10 @@
 """The journal and the inbox: what is appended is read once, in order, whatever else their files hold."""
 
-import errno
 import os
-import subprocess
-import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -15,9 +14,10 @@ from fundamentallm.config.config import Config, to_dict
 from fundamentallm.run import journal as module
 from fundamentallm.run.commands import COMMANDS, Pause, Save, Stop
 from fundamentallm.run.commands import encode as encode_command
-from fundamentallm.run.events import JOURNAL, Event, Intervention, Notice, Sampled, encode
+from fundamentallm.run.events import JOURNAL, Intervention, Notice, Sampled, encode
 from fundamentallm.run.journal import Inbox, Journal, JournalReader, Tail, read_journal, send_command
 from fundamentallm.untrusted import MAX_COMMAND_BYTES
+from tests.engine.run.conftest import full, write_journal
 
 
 def notice(text: Any) -> Notice:
@@ -28,32 +28,19 @@ def texts(found: Any) -> list[str]:
     return [event.text for event in found]
 
 
-def written(folder: Path, *events: Event) -> Path:
-    """The journal of these events; returns its path."""
-    journal = Journal(folder)
-    for event in events:
-        journal.append(event)
-    journal.close()
-    return folder / JOURNAL
-
-
-def full(*_: Any) -> Any:
-    raise OSError(errno.ENOSPC, "No space left on device")
-
-
 # ---- writing ----
 
 
 def test_events_are_numbered_dated_and_written_in_one_piece_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, writes = os.write, list[bytes]()
-    monkeypatch.setattr(os, "write", lambda file, block: (writes.append(block), write(file, block))[1])
+    write = Mock(wraps=os.write)
+    monkeypatch.setattr(os, "write", write)
     journal = Journal(tmp_path)
     appended = [journal.append(notice(n)) for n in range(3)]
     assert [event.seq for event in appended] == [1, 2, 3] and all(event.time > 1.7e9 for event in appended)
     assert list(read_journal(tmp_path)) == appended
-    assert writes == [f"{encode(event)}\n".encode() for event in appended]
+    assert [call.args[1] for call in write.call_args_list] == [f"{encode(event)}\n".encode() for event in appended]
     journal.close()
     assert journal.append(notice("closed")).seq == 4 and list(read_journal(tmp_path)) == appended
 
@@ -64,13 +51,13 @@ def test_a_journal_is_read_back_whatever_stands_between_its_lines(
 ) -> None:
     folder = tmp_path_factory.mktemp("journal")
     for text in appended:
-        with written(folder, notice(text)).open("ab") as file:
+        with write_journal(folder, notice(text)).open("ab") as file:
             file.write(rest)  # a line that something else left
     assert texts(read_journal(folder)) == appended
 
 
 def test_a_journal_truncated_at_any_byte_keeps_all_before_it_and_its_count(tmp_path: Path) -> None:
-    path = written(tmp_path, *map(notice, ("first", "second ☃", "third and last")))
+    path = write_journal(tmp_path, *map(notice, ("first", "second ☃", "third and last")))
     complete = path.read_bytes()
     third = complete.rstrip(b"\n").rfind(b"\n") + 1
     for end in range(third, len(complete) + 1):
@@ -84,7 +71,7 @@ def test_a_journal_truncated_at_any_byte_keeps_all_before_it_and_its_count(tmp_p
 
 
 def test_the_last_number_is_found_behind_a_very_long_line(tmp_path: Path) -> None:
-    with written(tmp_path, notice("x" * 300_000)).open("ab") as file:
+    with write_journal(tmp_path, notice("x" * 300_000)).open("ab") as file:
         file.write(b"{truncated" * 15_000)
     assert Journal(tmp_path).append(notice("y")).seq == 2
 
@@ -92,20 +79,17 @@ def test_the_last_number_is_found_behind_a_very_long_line(tmp_path: Path) -> Non
 def test_a_full_disk_stops_neither_the_run_nor_the_order_of_its_journal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    journal = Journal(tmp_path)
-    journal.append(notice("a"))
-    write, room = os.write, [7, 0, 0]
+    journal, write, room = Journal(tmp_path), os.write, [1000, 7, 0, 0]
 
     def tight(file: int, block: bytes) -> int:
-        if not room:
-            return write(file, block)
         left = room.pop(0)
         return write(file, block[:left]) if left else full()
 
-    monkeypatch.setattr(os, "write", tight)
-    assert journal.append(notice("b")).seq == 2
-    with pytest.raises(OSError, match="No space"):
-        journal.sync()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", tight)
+        assert [journal.append(notice(text)).seq for text in "ab"] == [1, 2]
+        with pytest.raises(OSError, match="No space"):
+            journal.sync()
     assert texts(read_journal(tmp_path)) == ["a"]
     assert journal.append(notice("c")).seq == 3
     journal.sync()
@@ -134,7 +118,7 @@ def test_sync_reaches_the_disk_and_close_reports_a_failed_fsync(
 
     def fsync(file: int) -> None:
         if failing.pop(0):  # once: after that the kernel no longer knows of the lost pages
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
+            full()
         synced.append(os.fstat(file).st_size)
 
     monkeypatch.setattr(os, "fsync", fsync)
@@ -147,7 +131,7 @@ def test_sync_reaches_the_disk_and_close_reports_a_failed_fsync(
 def test_what_a_run_writes_is_never_too_long_to_be_read(tmp_path: Path) -> None:
     prompt = "\U0001f600" * 65_536  # each character takes twelve bytes
     paths = tuple("\U0001f600" * 4096 for _ in range(73))  # as many as the settings accept
-    written(
+    write_journal(
         tmp_path,
         Sampled(step=1, id="a", prompt=prompt, text="x" * 100_000, done=True),
         Intervention(step=1, setting="learning_rate", old=to_dict(Config(paths)), new=0, who="ada"),
@@ -179,16 +163,13 @@ def test_a_tail_gives_each_line_once_but_no_long_one_however_the_file_grows(
     assert found == [line for line in b"".join(pieces).split(b"\n")[:-1] if len(line) <= 20]
 
 
-def test_a_reader_returns_complete_lines_only_and_each_once(tmp_path: Path) -> None:
+def test_a_journal_that_is_not_there_yet_or_was_replaced_is_read_from_its_beginning(tmp_path: Path) -> None:
     reader = JournalReader(tmp_path)
     assert reader.read() == []
-    line = encode(notice("☃")).encode() + b"\n"
-    with (tmp_path / JOURNAL).open("ab", buffering=0) as file:
-        for piece, found in ((line[:-1], []), (b"\n", ["☃"]), (line + line[:9], ["☃"]), (line[9:], ["☃"]), (b"", [])):
-            file.write(piece)
-            assert texts(reader.read()) == found
-    (tmp_path / JOURNAL).write_bytes(line)  # shorter: it was replaced
-    assert texts(reader.read()) == ["☃"]
+    path = write_journal(tmp_path, notice("a"), notice("b"))
+    assert texts(reader.read()) == ["a", "b"] and reader.read() == []
+    path.write_text(encode(notice("c")) + "\n")  # shorter than before
+    assert texts(reader.read()) == ["c"]
 
 
 # ---- commands ----
@@ -199,12 +180,18 @@ def append(folder: Path, raw: bytes) -> None:
         file.write(raw)
 
 
-def test_commands_from_before_the_run_are_not_for_it(tmp_path: Path) -> None:
-    send_command(tmp_path, Stop())
-    inbox, pause = Inbox(tmp_path), Pause()
+def test_commands_from_before_the_run_are_not_for_it_unless_their_file_was_replaced(tmp_path: Path) -> None:
+    stop = Stop()
+    for _ in range(3):
+        send_command(tmp_path, Pause())
+    inbox = Inbox(tmp_path)
     assert inbox.read() == []
-    send_command(tmp_path, pause)
-    assert inbox.read() == [pause] and inbox.read() == []
+    (tmp_path / COMMANDS).unlink()
+    for _ in range(2):
+        send_command(tmp_path, stop)
+        assert inbox.read() == [stop] and inbox.read() == []
+        (tmp_path / COMMANDS).write_bytes(b"")
+        assert inbox.read() == []
 
 
 def test_a_truncated_line_does_not_swallow_the_next_command(tmp_path: Path) -> None:
@@ -216,19 +203,6 @@ def test_a_truncated_line_does_not_swallow_the_next_command(tmp_path: Path) -> N
     assert (tmp_path / COMMANDS).read_bytes().count(b"\n") == 2
 
 
-def test_an_inbox_that_was_replaced_is_read_from_its_beginning(tmp_path: Path) -> None:
-    inbox, stop = Inbox(tmp_path), Stop()
-    for _ in range(3):
-        send_command(tmp_path, Pause())
-    assert len(inbox.read()) == 3
-    (tmp_path / COMMANDS).unlink()
-    for _ in range(2):
-        send_command(tmp_path, stop)
-        assert inbox.read() == [stop] and inbox.read() == []
-        (tmp_path / COMMANDS).write_bytes(b"")
-        assert inbox.read() == []
-
-
 def test_long_lines_and_garbage_are_skipped(tmp_path: Path) -> None:
     inbox, stop = Inbox(tmp_path), Stop()
     hidden = b"x" * MAX_COMMAND_BYTES + encode_command(Save()).encode()  # one line, also where blocks would cut it
@@ -237,37 +211,22 @@ def test_long_lines_and_garbage_are_skipped(tmp_path: Path) -> None:
     assert [command for _ in range(20) for command in inbox.read()] == [stop]
 
 
-SEND = """
-import sys
-from pathlib import Path
-from fundamentallm.run.commands import Pause
-from fundamentallm.run.journal import send_command
-for n in range(200):
-    send_command(Path(sys.argv[1]), Pause(id=f"{sys.argv[2]}{n}", who="x" * (n % 90)))
-"""
-
-
 def test_every_command_of_two_writers_at_once_arrives(tmp_path: Path) -> None:
-    inbox = Inbox(tmp_path)
-    writers = [subprocess.Popen([sys.executable, "-c", SEND, str(tmp_path), who]) for who in "ab"]
-    ids: list[str] = []
-    while any(writer.poll() is None for writer in writers):
-        ids += [command.id for command in inbox.read()]
-    assert [writer.wait() for writer in writers] == [0, 0]
+    def send(writer: str) -> None:
+        for n in range(200):
+            send_command(tmp_path, Pause(id=f"{writer}{n}", who="x" * (n % 90)))
+
+    inbox, ids = Inbox(tmp_path), list[str]()
+    with ThreadPoolExecutor() as pool:
+        writers = [pool.submit(send, writer) for writer in "ab"]
+        while not all(writer.done() for writer in writers):
+            ids += [command.id for command in inbox.read()]
     ids += [command.id for command in inbox.read()]
-    for who in "ab":
-        assert [id for id in ids if id.startswith(who)] == [f"{who}{n}" for n in range(200)]
+    for writer in "ab":
+        assert [id for id in ids if id.startswith(writer)] == [f"{writer}{n}" for n in range(200)]
 
 
-def test_a_command_is_written_through_no_link_and_never_in_part(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "precious").write_text("a")
-    (tmp_path / COMMANDS).symlink_to(tmp_path / "precious")
-    with pytest.raises(OSError):
-        send_command(tmp_path, Stop())
-    assert (tmp_path / "precious").read_text() == "a"
-    (tmp_path / COMMANDS).unlink()
+def test_a_command_that_is_written_in_part_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "write", lambda file, block: len(block) // 2)
     with pytest.raises(OSError, match="No space"):
         send_command(tmp_path, Stop())

@@ -13,9 +13,9 @@ from fundamentallm.errors import UserError
 from fundamentallm.process.session import AttachedRun
 from fundamentallm.run import locks
 from fundamentallm.run.commands import Pause
-from fundamentallm.run.folder import move_aside
-from fundamentallm.run.journal import Journal
+from fundamentallm.run.folder import move_aside, write_atomic
 from fundamentallm.run.locks import ConsoleLock, ConsoleMonitor, RunLock, holder, is_held
+from tests.engine.run.conftest import full, write_journal
 
 HOLD = """
 import sys, time
@@ -45,24 +45,19 @@ def test_a_second_process_is_refused_by_pid_and_let_in_after_a_kill(tmp_path: Pa
     assert holder(tmp_path) == ""
 
 
-def test_a_lock_is_free_after_release(tmp_path: Path) -> None:
-    for _ in range(3):
+def test_a_lock_is_free_after_release_and_counts_also_where_a_full_disk_keeps_its_text_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for owner in (f"process {os.getpid()}", f"process {os.getpid()}", "another process"):
+        if owner == "another process":
+            monkeypatch.setattr(os, "write", full)
         lock = RunLock(tmp_path)
-        with pytest.raises(UserError, match=f"process {os.getpid()}"):
+        with pytest.raises(UserError, match=f"is being written by {owner}"):
             RunLock(tmp_path)
+        assert is_held(tmp_path)
         lock.release()
         lock.release()  # twice does no harm
-
-
-def test_a_lock_without_text_still_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> int:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "write", full)
-    lock = RunLock(tmp_path)
-    assert is_held(tmp_path) and holder(tmp_path) == ""
-    lock.release()
-    assert not is_held(tmp_path)
+        assert not is_held(tmp_path) and holder(tmp_path) == ""
 
 
 @pytest.mark.parametrize("how", ["removed", "moved aside", "another"])
@@ -72,14 +67,14 @@ def test_a_lock_on_a_file_that_was_moved_or_deleted_is_refused(
     """Its last holder may have moved or deleted the folder while we waited."""
     folder, real = tmp_path / "run", fcntl.flock
     folder.mkdir()
+    changes = {
+        "removed": (folder / "lock").unlink,
+        "moved aside": lambda: folder.rename(tmp_path / "run.old-1"),
+        "another": lambda: write_atomic(folder / "lock", b""),
+    }
 
     def lock(file: int, kind: int) -> None:
-        if how == "moved aside":
-            folder.rename(tmp_path / "run.old-1")
-        else:
-            (folder / "lock").unlink()
-        if how == "another":
-            (folder / "lock").touch()
+        changes[how]()
         real(file, kind)
 
     with monkeypatch.context() as patched:
@@ -94,19 +89,19 @@ def test_a_lock_on_a_file_that_was_moved_or_deleted_is_refused(
 
 
 def test_a_paused_run_is_lost_when_its_last_console_disconnects(tmp_path: Path) -> None:
-    Journal(tmp_path).close()
     consoles = ConsoleMonitor(tmp_path)
+    consoles.begin_pause(True)
+    assert not consoles.lost()  # no journal, as on a mount that is gone: it counts as watched
+    write_journal(tmp_path)
     consoles.begin_pause(False)
     assert not consoles.lost()  # a shell paused it: it may stay paused for ever
-    ada = ConsoleLock(tmp_path)
-    ada.close()
+    ConsoleLock(tmp_path).close()
     assert not consoles.lost()  # whoever watched it meanwhile
     ada, bob = ConsoleLock(tmp_path), ConsoleLock(tmp_path)
     consoles.begin_pause(False)
-    assert not consoles.lost()
-    ada.close()
-    assert not consoles.lost()
-    bob.close()
+    for console in (ada, bob):
+        assert not consoles.lost()
+        console.close()
     assert consoles.lost()
     consoles.begin_pause(False)  # paused anew, by a shell
     assert not consoles.lost()
@@ -114,21 +109,13 @@ def test_a_paused_run_is_lost_when_its_last_console_disconnects(tmp_path: Path) 
     assert consoles.lost()
 
 
-def test_a_run_without_a_journal_counts_as_watched(tmp_path: Path) -> None:
-    consoles = ConsoleMonitor(tmp_path)  # no journal, as on a mount that is gone
-    consoles.begin_pause(True)
-    assert not consoles.lost()
-
-
 def test_a_console_watches_the_run_that_is_in_the_folder_now(tmp_path: Path) -> None:
     """Otherwise a run that replaced the one it attached to would end when that console pauses it."""
     folder = tmp_path / "run"
-    folder.mkdir()
-    Journal(folder).close()
+    write_journal(folder)
     console = AttachedRun(folder, stays=True)
     move_aside(folder)
-    folder.mkdir()
-    Journal(folder).close()
+    write_journal(folder)
     consoles = ConsoleMonitor(folder)
     console.send(Pause(stays=True))
     consoles.begin_pause(True)

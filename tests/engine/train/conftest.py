@@ -1,31 +1,84 @@
-"""What the tests of training share: types of fixtures, forged checkpoints, a disk that is full."""
+"""What the tests of training share: types of fixtures, undisturbed runs, forged checkpoints, a disk that is full."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from fundamentallm.config.config import Config
+from fundamentallm.config.config import Config, Layer, resolve
 from fundamentallm.errors import UserError
 from fundamentallm.run.journal import Journal
+from fundamentallm.run.spec import RunSpec
 from fundamentallm.train import trainer
 from fundamentallm.train.checkpoint import FORMAT, Checkpoint, load
 from fundamentallm.train.state import TrainState
+from tests.engine.conftest import SMALL, Ran, run_here
 
-Train = Callable[..., Any]
+Train = Callable[..., Ran]
+Trained = Callable[..., Ran]
 Small = Callable[..., Config]
 Build = Callable[..., TrainState]
 Equal = Callable[..., bool]
+Breaks = Callable[..., None]
 Judged = Callable[[Sequence[float]], None]
 Full = Callable[[Callable[[], Any]], None]
+Forge = Callable[..., Path]
 
 
-def counters_of(path: Path) -> dict[str, Any]:
-    """The counters in a checkpoint, but those that two runs with the same bits may have different."""
-    return {**load(path).counters, "seconds": 0, "said": 0}
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory, text: str) -> str:
+    path = tmp_path_factory.mktemp("data") / "text.txt"
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, data: str) -> Trained:
+    """A run with these settings that nothing disturbed: trained once, shared by all tests, changed by none.
+
+    Ask for it before anything is patched.
+    """
+    runs: dict[str, Ran] = {}
+
+    def find(**settings: Any) -> Ran:
+        key = str(sorted(settings.items()))
+        if key not in runs:
+            torch.set_num_threads(1)
+            config = resolve(Layer({**SMALL, "data": data, **settings}))
+            runs[key] = run_here(RunSpec(config, tmp_path_factory.mktemp("trained") / "run"))
+        return runs[key]
+
+    return find
+
+
+def refusal(path: Path) -> str:
+    """The one line that says why a file is not loaded, without the path that it begins with."""
+    with pytest.raises(UserError) as caught:
+        load(path)
+    line = str(caught.value)
+    assert line.startswith(f"{path}: ") and len(line.splitlines()) == 1 and len(line) < len(str(path)) + 300
+    return line.removeprefix(f"{path}: ")
+
+
+@pytest.fixture
+def breaks(monkeypatch: pytest.MonkeyPatch) -> Breaks:
+    """Let the n-th call of a function fail with an error, counted from 1, and only that one."""
+
+    def set_error(owner: Any, name: str, call: int, error: Exception) -> None:
+        real, calls = getattr(owner, name), count(1)
+
+        def fail_once(*arguments: Any, **named: Any) -> Any:
+            if next(calls) == call:
+                raise error
+            return real(*arguments, **named)
+
+        monkeypatch.setattr(owner, name, fail_once)
+
+    return set_error
 
 
 @pytest.fixture
@@ -58,7 +111,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Full:
 
 
 @pytest.fixture
-def state(build: Callable[..., TrainState]) -> Checkpoint:
+def state(build: Build) -> Checkpoint:
     """A state in which every tensor is different, and nothing is as it starts."""
     built = build(dropout=0.2, output_dir="é/x")
     built.counters.step, built.counters.best_val_loss = 7, 1.5
@@ -68,7 +121,7 @@ def state(build: Callable[..., TrainState]) -> Checkpoint:
 
 
 @pytest.fixture
-def forge(state: Checkpoint, tmp_path: Path) -> Callable[..., Path]:
+def forge(state: Checkpoint, tmp_path: Path) -> Forge:
     """Write the state with changes, as somebody with torch could, unchecked; None leaves a part out."""
 
     def write(name: str = "x.pt", **changes: Any) -> Path:
@@ -77,17 +130,3 @@ def forge(state: Checkpoint, tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / name
 
     return write
-
-
-@pytest.fixture
-def refused() -> Callable[[Path], str]:
-    """The one line that says why a file is not loaded, without the path that it begins with."""
-
-    def load_in_vain(path: Path) -> str:
-        with pytest.raises(UserError) as caught:
-            load(path)
-        line = str(caught.value)
-        assert line.startswith(f"{path}: ") and len(line.splitlines()) == 1 and len(line) < len(str(path)) + 300
-        return line.removeprefix(f"{path}: ")
-
-    return load_in_vain

@@ -1,60 +1,60 @@
-"""Under which names a run is saved and when, what is kept, which file is the newest, and whether the disk suffices."""
+"""Names under which a run is saved and when, what is kept, which file is the newest, the best state, and the disk."""
 
 import os
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pytest import MonkeyPatch
 
-from fundamentallm.config.config import Config
 from fundamentallm.run import events
 from fundamentallm.run.commands import Save, Stop
-from fundamentallm.train.checkpoint import latest_valid_checkpoint, load
-
-Train = Callable[..., Any]
-Small = Callable[..., Config]
+from fundamentallm.train import checkpoints
+from fundamentallm.train.checkpoint import Checkpoint, latest_valid_checkpoint, load, save
+from tests.conftest import journal_events
+from tests.engine.conftest import EPOCH, notices
+from tests.engine.train.conftest import Judged, Small, Train, Trained
 
 
 def numbered(folder: Path) -> set[str]:
     return {path.name for path in folder.glob("checkpoint*")}
 
 
-def test_only_the_newest_epochs_are_kept_and_what_the_user_saved(train: Train, small: Small) -> None:
-    ran = train(small(epochs=5, keep_checkpoints=2), script={3: [Save()], 40: [Save()]})
+def test_only_the_newest_epochs_are_kept_and_what_the_user_saved(train: Train) -> None:
+    ran = train(epochs=5, keep_checkpoints=2, script={3: [Save()], 40: [Save()]})
     assert numbered(ran.folder) == {
         "checkpoint_epoch_4.pt", "checkpoint_epoch_5.pt", "checkpoint_step_3.pt", "checkpoint_step_40.pt",
     }  # fmt: skip
-    assert load(ran.folder / "checkpoint_step_40.pt").progress().step == 40
+    assert ran.step_of("checkpoint_step_40.pt") == 40
 
 
-def test_a_run_that_went_back_keeps_what_it_has_just_saved(train: Train, small: Small) -> None:
-    ran = train(small(epochs=4))
-    train(small(), resume_from=ran.folder / "checkpoint_epoch_1.pt", epochs=2, keep_checkpoints=1)
+def test_a_run_that_went_back_keeps_what_it_has_just_saved(train: Train) -> None:
+    ran = train(epochs=4)
+    train(resume_from=ran.folder / "checkpoint_epoch_1.pt", epochs=2, keep_checkpoints=1)
     assert numbered(ran.folder) == {f"checkpoint_epoch_{epoch}.pt" for epoch in (2, 3, 4)}
     assert load(ran.folder / "checkpoint_epoch_2.pt").settings().epochs == 2
 
 
-def test_only_temporary_checkpoints_are_cleaned_away(train: Train, small: Small, tmp_path: Path) -> None:
+def test_only_temporary_checkpoints_are_cleaned_away(train: Train, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     for name in (".notes.tmp", ".last.pt.4711.tmp", ".best.pt.4711.link.tmp"):
         (tmp_path / "run" / name).touch()
-    train(small(epochs=1))
+    train(epochs=1)
     assert [path.name for path in (tmp_path / "run").glob(".*")] == [".notes.tmp"]
 
 
 @pytest.mark.parametrize("changes", [{}, {"eval_every": 5, "learning_rate": 1e-9}], ids=["", "evaluated just then"])
-def test_last_is_saved_every_so_many_steps(train: Train, small: Small, changes: dict[str, Any]) -> None:
-    ran = train(small(save_every=5, **changes))
-    saved = [event.step for event in ran.of(events.CheckpointSaved) if event.kind == "last" and event.step]
-    assert saved == [5, 10, 15, 18, 20, 25, 30, 35, 36]
+def test_last_is_saved_every_so_many_steps(train: Train, changes: dict[str, Any]) -> None:
+    saved = train(save_every=5, **changes).of(events.CheckpointSaved)
+    steps = [event.step for event in saved if event.kind == "last" and event.step]
+    assert steps == [5, 10, 15, 18, 20, 25, 30, 35, 36]
 
 
-def test_an_event_of_a_save_has_name_kind_and_size(train: Train, small: Small) -> None:
-    ran = train(small(), script={3: [Save()]})
+def test_an_event_of_a_save_has_name_kind_and_size(train: Train) -> None:
+    ran = train(script={3: [Save()]})
     kinds = {
         "last.pt": "last", "best.pt": "best", "final_model.pt": "final", "checkpoint_step_3.pt": "hand",
         "checkpoint_epoch_1.pt": "epoch", "checkpoint_epoch_2.pt": "epoch",
@@ -68,15 +68,15 @@ def test_an_event_of_a_save_has_name_kind_and_size(train: Train, small: Small) -
 # ---- the newest ----
 
 
-def test_the_newest_checkpoint_is_the_one_with_the_most_journal_behind_it(train: Train, small: Small) -> None:
-    run = train(small(epochs=3), script={40: [Stop()]})
+def test_the_newest_checkpoint_is_the_one_with_the_most_journal_behind_it(train: Train) -> None:
+    run = train(epochs=3, script={40: [Stop()]})
     for age, path in enumerate(sorted(run.folder.glob("*.pt"), key=lambda path: path.name != "last.pt")):
         os.utime(path, (age, age))  # last.pt seems the oldest, as in a copy of the folder
-    assert latest_valid_checkpoint(run.folder) == (run.folder / "last.pt", [])
-    again = train(small(), resume_from=run.folder / "checkpoint_epoch_1.pt", script={19: [Stop()]})
-    assert (again.result.step, load(run.folder / "last.pt").progress().step) == (19, 19)
-    assert latest_valid_checkpoint(run.folder) == (run.folder / "last.pt", [])
-    (run.folder / "last.pt").write_bytes(b"not a checkpoint")
+    assert latest_valid_checkpoint(run.folder) == (run.last, [])
+    again = train(resume_from=run.folder / "checkpoint_epoch_1.pt", script={19: [Stop()]})
+    assert again.result.step == run.step_of("last.pt") == 19
+    assert latest_valid_checkpoint(run.folder) == (run.last, [])
+    run.last.write_bytes(b"not a checkpoint")
     found, damaged = latest_valid_checkpoint(run.folder)
     # not of epoch 2, which that run left behind
     assert found == run.folder / "checkpoint_epoch_1.pt" and len(damaged) == 1 and "last.pt" in damaged[0]
@@ -84,25 +84,77 @@ def test_the_newest_checkpoint_is_the_one_with_the_most_journal_behind_it(train:
     assert latest_valid_checkpoint(run.folder)[0] == run.folder / "checkpoint_epoch_2.pt"  # better than nothing
 
 
-def test_the_newest_checkpoint_is_found_where_the_journal_was_deleted(train: Train, small: Small) -> None:
-    run = train(small(epochs=3), script={40: [Stop()]})
+def test_the_newest_checkpoint_is_found_where_the_journal_was_deleted(train: Train) -> None:
+    run = train(epochs=3, script={40: [Stop()]})
     (run.folder / "journal.jsonl").unlink()
-    train(small(), resume_from=run.folder / "last.pt", script={45: [Stop()]})
-    assert latest_valid_checkpoint(run.folder) == (run.folder / "last.pt", [])
-    assert load(run.folder / "last.pt").progress().step == 45
+    train(resume_from=run.last, script={45: [Stop()]})
+    assert latest_valid_checkpoint(run.folder) == (run.last, []) and run.step_of("last.pt") == 45
+
+
+# ---- the best, and patience ----
+
+
+def test_a_best_that_a_kill_kept_from_its_name_gets_it_and_keeps_it(train: Train, small: Small, judged: Judged) -> None:
+    judged([3.0, 2.0, 2.5])
+    run = train(epochs=3, script={2 * EPOCH: [Stop()]})
+    (run.folder / "best.pt").unlink()
+    shutil.copy(run.folder / "checkpoint_epoch_1.pt", run.folder / "best.pt")  # as before it was renamed
+    assert train(small(epochs=3), auto=True).result.step == 3 * EPOCH
+    assert run.step_of("best.pt") == 2 * EPOCH
+
+
+def test_a_best_that_was_not_saved_is_made_up_for_later(train: Train, judged: Judged, monkeypatch: MonkeyPatch) -> None:
+    judged([3, 1, 2, 2.5])
+
+    def save_but_once(checkpoint: Checkpoint, folder: Path, names: list[str]) -> Any:
+        if checkpoint.counters["step"] == 2 * EPOCH:
+            raise OSError(28, "No space left on device")
+        return save(checkpoint, folder, names)
+
+    monkeypatch.setattr(checkpoints, "save", save_but_once)
+    ran = train(epochs=4)
+    assert ran.step_of("best.pt") == 3 * EPOCH  # 2 is the lowest loss whose state the disk took
+    assert ran.step_of("last.pt") == 4 * EPOCH
+
+
+@pytest.mark.parametrize("every", [0, 4])
+def test_best_is_the_lowest_validation_loss_ever_logged_whatever_is_resumed(train: Train, every: int) -> None:
+    first = train(epochs=3, eval_every=every)
+    start, best = first.folder / "checkpoint_epoch_1.pt", (first.folder / "best.pt").read_bytes()
+    worse = train(resume_from=start, learning_rate=1e-6)  # hardly learns
+    assert worse.result.val_loss > first.result.val_loss and (first.folder / "best.pt").read_bytes() == best
+    better = train(resume_from=worse.last, epochs=8, learning_rate=0.003)
+    assert better.result.val_loss < first.result.val_loss
+    lowest = min(journal_events(first.folder, events.Evaluated), key=lambda event: event.val_loss)
+    found = load(first.folder / "best.pt").progress()
+    assert (found.best_val_loss, found.step) == (lowest.val_loss, lowest.step)
+
+
+def test_patience_ends_a_run_after_so_many_epochs_without_gain(train: Train, judged: Judged) -> None:
+    losses = [3, 2, 2, 2.5, 1.9, 2, 2.1, 2.2, 9]
+    judged(losses)
+    assert train(epochs=9, patience=1, name="patient").result.reason == "completed"  # nobody asked for it
+    judged(losses)
+    ran = train(epochs=9, early_stopping=True, patience=3)
+    assert (ran.result.reason, ran.result.epoch, ran.result.step) == ("patience", 8, 8 * EPOCH)
+    assert [event.best for event in ran.of(events.Evaluated)] == [True, True, False, False, True, False, False, False]
+    assert (ran.result.best_val_loss, ran.result.best_epoch, ran.result.best_step) == (1.9, 5, 5 * EPOCH)
+    assert (ran.step_of("best.pt"), ran.step_of("final_model.pt")) == (5 * EPOCH, 8 * EPOCH)
+    assert load(ran.last).progress().epochs_without_gain == 3
+    assert [text for text in notices(ran) if "stopped early" in text] == ["stopped early: no improvement in 3 epochs"]
+    assert len(ran.of(events.Finished)) == 1
+
+
+def test_a_gain_in_the_middle_of_an_epoch_is_a_gain(train: Train, judged: Judged) -> None:
+    judged([3.0, 4, 2.9, 4, 5, 5])  # at 10, 18 (end), 20, 30, 36 (end)
+    ran = train(eval_every=10, early_stopping=True, patience=1)
+    assert [(event.step, event.best, event.epoch_ended) for event in ran.of(events.Evaluated)] == [
+        (10, True, False), (18, False, True), (20, True, False), (30, False, False), (36, False, True),
+    ]  # fmt: skip
+    assert ran.result.reason == "completed" and ran.step_of("best.pt") == 20
 
 
 # ---- the disk ----
-
-
-@pytest.fixture
-def free_space(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Makes the disk say that so many bytes are free."""
-    return lambda free: monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
-
-
-def warnings(ran: Any) -> list[Any]:
-    return [event for event in ran.of(events.Notice) if event.level == "warning"]
 
 
 def size_on_disk(folder: Path) -> int:
@@ -110,38 +162,31 @@ def size_on_disk(folder: Path) -> int:
     return sum({path.stat().st_ino: path.stat().st_size for path in folder.glob("*.pt")}.values())
 
 
-def test_a_disk_that_is_too_small_is_warned_of_before_the_first_step(
-    train: Train, small: Small, free_space: Callable[[int], None]
+def test_a_disk_that_is_too_small_is_warned_of_at_once(
+    train: Train, trained: Trained, monkeypatch: MonkeyPatch
 ) -> None:
-    free_space(10**9)
-    assert warnings(train(small(), "plain")) == []
-    free_space(20_000)
-    ran = train(small())
-    (warning,) = warnings(ran)
-    found = re.fullmatch(
-        r"the checkpoints of this run will need about ([\d.]+) kB and ([\d.]+) kB are free; "
-        r"--keep-checkpoints 1 keeps only the newest epoch's",
-        warning.text,
-    )
-    assert found is not None, warning.text
-    needed, free = float(found[1]) * 1e3, float(found[2]) * 1e3
-    assert free == pytest.approx(20_000, rel=0.05)
-    assert size_on_disk(ran.folder) / 2 < needed < 3 * size_on_disk(ran.folder)
-    kinds = [type(event) for event in ran.said]
-    assert ran.said.index(warning) < min(kinds.index(events.CheckpointSaved), kinds.index(events.Progress))
-    assert ran.result.reason == "completed"
-    assert "--keep-checkpoints 1" not in warnings(train(small(keep_checkpoints=1), "one"))[0].text
-
-
-def test_the_warning_counts_the_room_for_all_names_and_one_more_being_written(
-    train: Train, small: Small, free_space: Callable[[int], None]
-) -> None:
+    """The room is that of all names and one more file being written."""
     shape = {"model_dim": 64, "num_heads": 4, "epochs": 3}
-    used = size_on_disk(train(small(**shape), "plain").folder)
+    plain = trained(**shape)
+    assert plain.warnings == []
+    used = size_on_disk(plain.folder)
 
-    def warned(free: float, name: str, **changes: Any) -> bool:
-        free_space(int(free))
-        return bool(warnings(train(small(**shape, **changes), name, script={1: [Stop()]})))
+    def train_a_step(name: str, free: float, **changes: Any) -> Any:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=int(free)))
+        return train(**shape, **changes, name=name, script={1: [Stop()]})
 
-    assert warned(used, "a") and not warned(3 * used, "b")
-    assert not warned(1.5 * used, "c", keep_checkpoints=1)
+    ran = train_a_step("too small", used)
+    pattern = (
+        r"the checkpoints of this run will need about ([\d.]+) MB and ([\d.]+) MB are free; "
+        r"--keep-checkpoints 1 keeps only the newest epoch's"
+    )
+    (warning,) = ran.warnings
+    found = re.fullmatch(pattern, warning)
+    assert found is not None, warning
+    assert float(found[2]) * 1e6 == pytest.approx(used, rel=0.05) and used / 2 < float(found[1]) * 1e6 < 3 * used
+    kinds = [type(event) for event in ran.events]
+    last_notice = max(n for n, kind in enumerate(kinds) if kind is events.Notice)
+    assert last_notice < min(kinds.index(events.CheckpointSaved), kinds.index(events.Progress))
+    assert not train_a_step("large enough", 3 * used).warnings
+    assert not train_a_step("enough for one epoch", 1.5 * used, keep_checkpoints=1).warnings
+    assert "--keep-checkpoints" not in train_a_step("for none", 1, keep_checkpoints=1).warnings[0]

@@ -15,7 +15,7 @@ from fundamentallm.run.locks import is_held
 from fundamentallm.train.checkpoint import load
 from fundamentallm.train.trainer import Trainer
 from tests.conftest import file_contents
-from tests.engine.seen import EPOCH, files, notices
+from tests.engine.conftest import EPOCH, files, notices
 from tests.engine.train.conftest import Equal, Small, Train
 
 AT = EPOCH + 4

@@ -14,12 +14,12 @@ from fundamentallm.config.estimate import count_memory
 from fundamentallm.run.commands import Set, Stop
 from fundamentallm.run.events import Evaluated, Failed, Notice
 from fundamentallm.run.history import RunHistory
-from fundamentallm.run.journal import read_journal
 from fundamentallm.train.health import advise_not_finite, advise_out_of_memory, new_verdicts
 from fundamentallm.train.step import NotFinite, TrainStep
+from tests.conftest import journal_events
+from tests.engine.conftest import EPOCH
 from tests.engine.run.conftest import evaluated, saved
-from tests.engine.seen import EPOCH
-from tests.engine.train.conftest import Judged, Small, Train
+from tests.engine.train.conftest import Breaks, Judged, Small, Train, Trained
 
 VOCAB_SIZE = 65
 Losses = Sequence[tuple[float, float]]
@@ -28,13 +28,9 @@ Losses = Sequence[tuple[float, float]]
 def verdicts(losses: Losses, epoch_ended: bool = True, **changes: Any) -> list[list[str]]:
     """What is announced after each epoch of these training and validation losses."""
     history, found = RunHistory(steps=False), []
+    other = {"perplexity": 1.0, "epoch_ended": epoch_ended, "best": False}
     for epoch, (train_loss, val_loss) in enumerate(losses, 1):
-        history.apply(
-            Evaluated(
-                step=10 * epoch, epoch=epoch, train_loss=train_loss, val_loss=val_loss, perplexity=1.0,
-                epoch_ended=epoch_ended, best=False,
-            )
-        )  # fmt: skip
+        history.apply(Evaluated(step=10 * epoch, epoch=epoch, train_loss=train_loss, val_loss=val_loss, **other))
         if val_loss == min(loss for _, loss in losses[:epoch]):
             history.apply(saved(10 * epoch))
         found.append(new_verdicts(history, Config(**changes), VOCAB_SIZE))
@@ -132,9 +128,9 @@ def test_the_state_that_best_pt_keeps_may_be_of_the_middle_of_an_epoch() -> None
 # ---- in a run ----
 
 
-def test_a_text_of_one_character_has_nothing_to_learn(train: Train, small: Small, data: str) -> None:
+def test_a_text_of_one_character_has_nothing_to_learn(train: Train, data: str) -> None:
     Path(data).write_text("a" * 2500)
-    ran = train(small(epochs=3))
+    ran = train(epochs=3)
     assert ran.result.reason == "completed"
     assert warnings(ran.folder) == [(
         EPOCH,
@@ -142,59 +138,44 @@ def test_a_text_of_one_character_has_nothing_to_learn(train: Train, small: Small
     )]  # fmt: skip
 
 
-def warnings(folder: Any) -> list[tuple[int, str]]:
-    found = [event for event in read_journal(folder) if isinstance(event, Notice)]
-    return [(event.step, event.text) for event in found if event.level == "warning"]
+def warnings(folder: Path) -> list[tuple[int, str]]:
+    return [(event.step, event.text) for event in journal_events(folder, Notice) if event.level == "warning"]
 
 
-def test_a_healthy_run_is_left_alone(train: Train, small: Small) -> None:
-    ran = train(small(epochs=6, learning_rate=0.01))
-    (notice,) = ran.of(Notice)
+def test_a_healthy_run_is_left_alone(trained: Trained) -> None:
+    (notice,) = trained(epochs=6, learning_rate=0.01, dropout=0).of(Notice)
     assert notice.text.startswith("139 windows of 16 tokens") and notice.level == "info"
 
 
 LOSSES = [2.0, 3.0, 3.1, 3.2, 1.9, 2.5, 2.6, 2.7]  # overfits from epoch 3 on, recovers, and overfits from 7 on
+STOPS = [[5], [2 * EPOCH + 1], [3 * EPOCH - 1, 3 * EPOCH + 4, 6 * EPOCH], [7 * EPOCH + 1]]
 
 
-@pytest.mark.parametrize("stops", [[5], [2 * EPOCH + 1], [3 * EPOCH - 1, 3 * EPOCH + 4, 6 * EPOCH], [7 * EPOCH + 1]])
-def test_a_resumed_run_says_the_same_at_the_same_epochs(
-    train: Train, small: Small, judged: Judged, stops: list[int]
-) -> None:
+@pytest.mark.parametrize("stops", STOPS, ids=str)
+def test_a_resumed_run_warns_at_the_same_epochs(train: Train, small: Small, judged: Judged, stops: list[int]) -> None:
     config = small(epochs=8, dropout=0.2)
-    judged(LOSSES)
+    judged([*LOSSES, *LOSSES])
     uninterrupted = warnings(train(config, "plain").folder)
     assert [step for step, _ in uninterrupted] == [3 * EPOCH, 7 * EPOCH]
-    judged(LOSSES)
     source = None
     for step in stops:
-        source = train(config, script={step: [Stop()]}, resume_from=source).folder / "last.pt"
+        source = train(config, script={step: [Stop()]}, resume_from=source).last
     assert warnings(train(config, resume_from=source).folder) == uninterrupted
 
 
-def test_a_run_that_went_back_judges_only_what_still_counts(train: Train, small: Small, judged: Judged) -> None:
-    judged(LOSSES[:4])
-    first = train(small(epochs=4))
-    judged([1.8, 1.7, 1.6])
-    again = train(small(epochs=4), resume_from=first.folder / "checkpoint_epoch_1.pt")
-    assert [event for event in again.of(Notice) if event.level == "warning"] == []
+def test_a_run_that_went_back_judges_only_what_still_counts(train: Train, judged: Judged) -> None:
+    judged([*LOSSES[:4], 1.8, 1.7, 1.6])
+    first = train(epochs=4)
+    assert train(resume_from=first.folder / "checkpoint_epoch_1.pt").warnings == []
 
 
-def test_advice_speaks_of_the_settings_as_they_are_now(
-    train: Train, small: Small, judged: Judged, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_advice_speaks_of_the_settings_as_they_are_now(train: Train, judged: Judged, breaks: Breaks) -> None:
     judged(LOSSES)
     script = {4: [Set(setting="dropout", value=0.3), Set(setting="learning_rate", value=0.0005)]}
-    ran = train(small(epochs=4, dropout=0.1), script=dict(script))
+    ran = train(epochs=4, dropout=0.1, script=script)
     assert [("--dropout 0.4" in text, step) for step, text in warnings(ran.folder)] == [(True, 3 * EPOCH)]
-    real = TrainStep.backward
-
-    def breaks(self: TrainStep, step: int) -> Any:
-        if step == 6:
-            raise NotFinite("the loss is nan")
-        return real(self, step)
-
-    monkeypatch.setattr(TrainStep, "backward", breaks)
-    failed = train(small(), "failed", dict(script)).result
+    breaks(TrainStep, "backward", 7, NotFinite("the loss is nan"))
+    failed = train(name="failed", script=script).result
     assert isinstance(failed, Failed) and failed.advice.startswith("--learning-rate 5e-05, ")
 
 

@@ -18,7 +18,7 @@ from fundamentallm.train.evaluate import evaluate
 from fundamentallm.train.metrics import Metrics
 from fundamentallm.train.schedule import learning_rate
 from tests.compare_runs import difference
-from tests.engine.seen import EPOCH, files
+from tests.engine.conftest import EPOCH, files
 from tests.engine.train.conftest import Small, Train
 
 END = EPOCH + 7  # in the middle of the second epoch

@@ -5,25 +5,25 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from pytest import MonkeyPatch
 
 from fundamentallm.config.config import to_dict
 from fundamentallm.run import events
 from fundamentallm.run.commands import Sample
 from fundamentallm.run.journal import read_journal
 from fundamentallm.run.locks import RunLock
-from fundamentallm.run.spec import RunSpec
 from fundamentallm.train import checkpoint, device, samples, trainer
 from fundamentallm.train.checkpoint import load
 from fundamentallm.train.optimizer import Optimizer
 from fundamentallm.train.step import TrainStep
-from tests.engine.seen import EPOCH
-from tests.engine.train.conftest import Equal, Small, Train, counters_of
+from tests.compare_runs import difference
+from tests.engine.conftest import EPOCH, same_tensors
+from tests.engine.train.conftest import Breaks, Small, Train, Trained
 
 ADVICE = re.compile(
     r"a new run with --batch-size 4 --accumulation-steps 2 \(about \d+ MiB\) or .*; "
@@ -39,26 +39,6 @@ KINDS: dict[str, Exception] = {
 }  # fmt: skip
 
 
-Breaks = Callable[..., None]
-
-
-@pytest.fixture
-def breaks(monkeypatch: pytest.MonkeyPatch) -> Breaks:
-    """Let memory run out in the n-th call of a function, counted from 1, and only there."""
-
-    def set_error(owner: Any, name: str, call: int, error: Exception) -> None:
-        real, calls = getattr(owner, name), count(1)
-
-        def tight(*arguments: Any, **named: Any) -> Any:
-            if next(calls) == call:
-                raise error
-            return real(*arguments, **named)
-
-        monkeypatch.setattr(owner, name, tight)
-
-    return set_error
-
-
 # ---- in this process ----
 
 PLACES: dict[str, tuple[Any, str, int, int]] = {  # a function, which of its calls, and the step that is saved then
@@ -70,58 +50,46 @@ PLACES: dict[str, tuple[Any, str, int, int]] = {  # a function, which of its cal
 
 
 @pytest.mark.parametrize(
-    ("place", "kind"), [*(("a step", kind) for kind in KINDS), *((place, "cpu") for place in PLACES)]
+    ("place", "kind", "auto"),
+    [
+        *(("a step", kind, False) for kind in KINDS),
+        *((place, "cpu", True) for place in PLACES),
+        ("the last evaluation", "cpu", False),
+    ],
 )
 def test_a_run_fails_with_advice_and_resumes_to_the_same_end(
-    train: Train, small: Small, equal: Equal, breaks: Breaks, place: str, kind: str
+    train: Train, trained: Trained, small: Small, breaks: Breaks, place: str, kind: str, auto: bool
 ) -> None:
+    plain = trained(save_every=5)
     owner, name, call, saved = PLACES[place]
     breaks(owner, name, call, KINDS[kind])
-    ran = train(small(save_every=5))
+    ran = train(save_every=5)
     failed = ran.result
-    assert isinstance(failed, events.Failed) and isinstance(ran.said[-1], events.Failed)
+    assert isinstance(failed, events.Failed) and ran.of(events.Failed) == ran.events[-1:] and not ran.warnings
     assert failed.error == "out of memory" and ADVICE.fullmatch(failed.advice), failed
-    assert failed.saved == "last.pt" and load(ran.folder / "last.pt").progress().step == saved
+    assert failed.saved == "last.pt" and ran.step_of("last.pt") == saved
     assert not (ran.folder / "final_model.pt").exists()
-    again, plain = train(small(), resume_from=ran.folder / "last.pt"), train(small(), "plain")
-    assert equal(again.weights, plain.weights) and again.losses == {n: plain.losses[n] for n in again.losses}
-    measured = [event.val_loss for event in (*ran.of(events.Evaluated), *again.of(events.Evaluated))]
-    assert measured == [event.val_loss for event in plain.of(events.Evaluated)]
+    train(small(save_every=5), auto=True) if auto else train(resume_from=ran.last)
+    assert difference(ran.folder, plain.folder) == ""
 
 
-def test_the_same_command_makes_up_for_the_last_evaluation(
-    train: Train, small: Small, equal: Equal, breaks: Breaks
-) -> None:
-    breaks(trainer, "evaluate", 2, KINDS["cpu"])
-    ran = train(small())
-    again = trainer.Trainer(RunSpec(small(), ran.folder, auto=True), lambda _: None, lambda: ())
-    end = again.run()
-    again.close()
-    plain = train(small(), "plain")
-    assert isinstance(end, events.Finished) and (end.reason, end.val_loss) == ("completed", plain.result.val_loss)
-    ours, theirs = ran.folder / "final_model.pt", plain.folder / "final_model.pt"
-    assert equal(load(ours).model, load(theirs).model) and equal(load(ours).optimizer, load(theirs).optimizer)
-    assert counters_of(ours) == counters_of(theirs)
-
-
-def test_a_save_without_memory_is_survived(train: Train, small: Small, equal: Equal, breaks: Breaks) -> None:
+def test_a_save_without_memory_is_survived(train: Train, trained: Trained, breaks: Breaks) -> None:
+    plain = trained()
     breaks(checkpoint.torch, "save", 3, KINDS["cpu"])  # of the start, 5 and 10
-    ran = train(small(save_every=5))
+    ran = train(save_every=5)
     assert [event.step for event in ran.of(events.CheckpointFailed)] == [10]
     assert ran.result.reason == "completed" and not ran.result.unsaved
-    assert equal(ran.weights, train(small(), "plain").weights)
+    assert same_tensors(ran.weights, plain.weights)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_sample_without_memory_breaks_off_and_nothing_else(
-    train: Train, small: Small, equal: Equal, breaks: Breaks, kind: str
-) -> None:
+def test_a_sample_without_memory_breaks_off_alone(train: Train, trained: Trained, breaks: Breaks, kind: str) -> None:
+    plain = trained()
     breaks(samples, "stream", 1, KINDS[kind])
-    ran = train(small(), script={4: [Sample(prompt="the ", max_tokens=5), Sample(prompt="the ", max_tokens=5)]})
+    ran = train(script={4: [Sample(prompt="the ", max_tokens=5), Sample(prompt="the ", max_tokens=5)]})
     first, second = ran.of(events.Answered)
     assert not first.ok and re.fullmatch("the sample broke off: .+", first.why) and second.ok
-    assert ran.result.reason == "completed"
-    assert equal(ran.weights, train(small(), "plain").weights)
+    assert ran.result.reason == "completed" and same_tensors(ran.weights, plain.weights)
 
 
 # ---- for real ----
@@ -132,9 +100,7 @@ resource.setrlimit(resource.RLIMIT_AS, (1_500_000_000,) * 2)
 sys.argv = ["fundamentallm", *sys.argv[1:]]
 """
 TRAIN = LIMITED + "from fundamentallm.cli import main\nsys.exit(main())"
-SESSION = (
-    LIMITED
-    + """
+SESSION = f"""{LIMITED}
 import json
 from pathlib import Path
 from fundamentallm.config.config import Layer, resolve
@@ -150,7 +116,6 @@ if __name__ == "__main__":
                 print(encode(event), flush=True)
     print(session.exit_reason)
 """
-)
 HUGE = {"model_dim": 16384, "num_heads": 2, "num_layers": 1}  # one of its matrices has 3.2 GB
 needs_limits = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere address space is not what is limited")
 
@@ -179,7 +144,7 @@ def fits(advice: str, flag: str) -> bool:
 
 @needs_limits
 def test_a_model_that_does_not_fit_is_one_line(alone: Callable[..., Any], data: str, tmp_path: Path) -> None:
-    done = alone(TRAIN, "train", data, "--output-dir=run", "--max-seq-len=16", "--device=cpu", *flags(HUGE))
+    done = alone(TRAIN, "train", data, "--output-dir=run", "--device=cpu", *flags({**HUGE, "max_seq_len": 16}))
     assert done.returncode in (1, 2) and done.stdout == ""
     assert "Traceback" not in done.stderr and done.stderr.count("\n") <= 2, done.stderr
     assert "out of memory; try a new run with --model-dim " in done.stderr
@@ -200,9 +165,7 @@ def test_a_worker_whose_model_does_not_fit_says_so(alone: Callable[..., Any], sm
 
 
 @needs_limits
-def test_a_step_that_does_not_fit_leaves_a_checkpoint_to_resume_from(
-    alone: Callable[..., Any], data: str, tmp_path: Path
-) -> None:
+def test_a_step_that_does_not_fit_leaves_a_checkpoint(alone: Callable[..., Any], data: str, tmp_path: Path) -> None:
     large = {"model_dim": 512, "num_heads": 8, "num_layers": 4, "max_seq_len": 256, "stride": 16, "batch_size": 64}
     done = alone(TRAIN, "train", data, "--output-dir=run", "--epochs=1", "--device=cpu", *flags(large))
     assert (done.returncode, done.stdout) == (1, ""), done.stderr
@@ -230,12 +193,10 @@ def test_a_container_has_the_room_of_its_limit_and_cached_files_do_not_count(tmp
     assert device.free_in_cgroup(tmp_path) == float("inf")
 
 
-def test_a_run_that_may_not_fit_is_warned_of_before_its_first_step(
-    train: Train, small: Small, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_may_not_fit_is_warned_of_before_its_first_step(train: Train, monkeypatch: MonkeyPatch) -> None:
     monkeypatch.setattr("fundamentallm.train.state.free_memory", lambda _: 2.0**17)
     monkeypatch.setattr("fundamentallm.train.state.memory_in_use", lambda _: 0)
-    warnings = [event for event in train(small()).of(events.Notice) if event.level == "warning"]
-    assert len(warnings) == 1 and warnings[0].step == 0
-    assert warnings[0].text.startswith("memory may run out; try a new run with --batch-size ")
-    assert warnings[0].text.endswith(", and 0 MiB are free")
+    (warning,) = (event for event in train(epochs=1).of(events.Notice) if event.level == "warning")
+    assert warning.step == 0
+    assert warning.text.startswith("memory may run out; try a new run with --batch-size ")
+    assert warning.text.endswith(", and 0 MiB are free")

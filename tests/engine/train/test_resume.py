@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from pytest import MonkeyPatch
 
 from fundamentallm.cli import main
 from fundamentallm.config.config import Config
@@ -22,20 +23,17 @@ from fundamentallm.run.spec import RunSpec
 from fundamentallm.train import trainer
 from fundamentallm.train.checkpoint import load, save
 from fundamentallm.train.device import hardware
-from fundamentallm.train.state import TrainState
 from tests.compare_runs import difference
 from tests.conftest import file_contents, journal_events
-from tests.engine.seen import EPOCH, notices
+from tests.engine.conftest import EPOCH, counters_of, notices
+from tests.engine.train.conftest import Small, Train, Trained
 
-Train = Callable[..., Any]
-Small = Callable[..., Config]
 Kill = Callable[..., None]
-NOW, HERE = torch.__version__, hardware(torch.device("cpu"))
 
 
 @pytest.fixture
 def kill(train: Train, tmp_path: Path) -> Kill:
-    """Train in the folder `run`, and leave it as `kill -9` after step `at` would: copied while the run goes on."""
+    """Train in the folder `run`, and leave it as `kill -9` after step `at` would: copied while the run trains."""
 
     def kill(config: Config, at: int, script: dict[int, list[Command]] | None = None, **resume: Any) -> None:
         pending = dict(script or {})
@@ -67,86 +65,66 @@ ENDINGS = {
     "killed twice": ("muon", [("kill", 8), ("kill", 21)]),
     "stopped, then killed": ("adamw", [("stop", 8), ("kill", 33)]),
 }
-RESUMES: dict[str, Callable[[Path], dict[str, Any]]] = {
-    "auto": lambda run: {"auto": True},
-    "last.pt": lambda run: {"resume_from": run / "last.pt"},
-    "epoch 1": lambda run: {"resume_from": run / "checkpoint_epoch_1.pt"},
-}
-
-
 CASES = [
-    (ending, resume) for ending, (_, ends) in ENDINGS.items() for resume in RESUMES
-    if resume != "epoch 1" or ends[-1][1] >= EPOCH
-]  # fmt: skip
+    (ending, resume)
+    for ending, (_, ends) in ENDINGS.items()
+    for resume in ("auto", "last.pt", "checkpoint_epoch_1.pt")
+    if resume != "checkpoint_epoch_1.pt" or ends[-1][1] >= EPOCH
+]
 
 
 @pytest.mark.parametrize(("ending", "resume"), CASES)
 def test_a_resumed_run_ends_in_the_same_bits(
-    train: Train, kill: Kill, small: Small, tmp_path: Path, ending: str, resume: str
+    train: Train, trained: Trained, kill: Kill, small: Small, tmp_path: Path, ending: str, resume: str
 ) -> None:
     optimizer, ends = ENDINGS[ending]
-    config = small(optimizer=optimizer, dropout=0.2, eval_every=7, save_every=5)
-    reference, folder = train(config, "reference").folder, tmp_path / "run"
+    settings: dict[str, Any] = {"optimizer": optimizer, "dropout": 0.2, "eval_every": 7, "save_every": 5}
+    config, reference, folder = small(**settings), trained(**settings).folder, tmp_path / "run"
     how: dict[str, Any] = {}
     for act, at in ends:
         if act == "stop":
-            assert train(config, script={at: [Stop()]}, **how).result.step == at
-            assert not (folder / "final_model.pt").exists() and load(folder / "last.pt").progress().step == at
+            ran = train(config, script={at: [Stop()]}, **how)
+            assert ran.result.step == ran.step_of("last.pt") == at and not (folder / "final_model.pt").exists()
         else:
             kill(config, at, **how)
         how = {"auto": True}
-    how = RESUMES[resume](folder)
-    newest = max(load(path).progress().step for path in folder.glob("*.pt"))
-    step = load(how["resume_from"]).progress().step if "resume_from" in how else newest
+    how = {"auto": True} if resume == "auto" else {"resume_from": folder / resume}
+    steps = {path.name: load(path).progress().step for path in folder.glob("*.pt")}
+    step = max(steps.values()) if resume == "auto" else steps[resume]
     torch.manual_seed(99)  # torch's own random state plays no part
     resumed = train(config, **how)
     assert difference(folder, reference) == ""
-    start = resumed.said[0]
+    start = resumed.events[0]
     assert (start.step, start.recovered, min(resumed.losses)) == (step, resume == "auto", step + 1)
     assert Path(start.resumed_from).parent == folder
 
 
-def truncate_last(run: Path) -> None:
-    (run / "last.pt").write_bytes((run / "last.pt").read_bytes()[:-100])
+def cut(path: Path, end: int) -> None:
+    path.write_bytes(path.read_bytes()[:end])
 
 
-def truncate_all(run: Path) -> None:
-    for path in run.glob("*.pt"):
-        path.write_bytes(path.read_bytes()[:2000])
-
-
-def delete_all(run: Path) -> None:
-    for path in run.glob("*.pt"):
-        path.unlink()
-
-
-def cut_the_journal(run: Path) -> None:
-    (run / "journal.jsonl").write_bytes((run / "journal.jsonl").read_bytes()[:-10])
-
-
-DAMAGES: dict[str, tuple[Callable[[Path], None], int, list[str]]] = {
-    "last.pt is truncated": (truncate_last, EPOCH, ["last.pt: is damaged"]),
-    "all checkpoints are truncated": (
-        truncate_all, 0, [*["is damaged"] * 3, "no checkpoint is valid: the run begins anew"]
-    ),
-    "all checkpoints are gone": (delete_all, 0, []),
-    "the journal's last line is cut": (cut_the_journal, 25, []),
-}  # fmt: skip
+ANEW = "no checkpoint is valid: the run begins anew"
+DAMAGES: dict[str, tuple[str, Callable[[Path], None], int, list[str]]] = {
+    "last.pt is cut": ("last.pt", lambda path: cut(path, -100), EPOCH, ["last.pt: is damaged"]),
+    "all checkpoints are cut": ("*.pt", lambda path: cut(path, 2000), 0, [*["is damaged"] * 3, ANEW]),
+    "all checkpoints are gone": ("*.pt", Path.unlink, 0, []),
+    "the journal's last line is cut": ("journal.jsonl", lambda path: cut(path, -10), 25, []),
+}
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_the_newest_valid_checkpoint_is_used_and_a_damaged_one_named(
-    train: Train, kill: Kill, small: Small, tmp_path: Path, damage: str
+    train: Train, trained: Trained, kill: Kill, small: Small, tmp_path: Path, damage: str
 ) -> None:
-    act, step, words = DAMAGES[damage]
-    config = small(save_every=5)
-    reference = train(config, "reference").folder
-    kill(config, 26)
-    act(tmp_path / "run")
-    resumed = train(config, auto=True)
-    assert resumed.said[0].step == step and difference(tmp_path / "run", reference) == ""
+    names, act, step, reasons = DAMAGES[damage]
+    kill(small(save_every=5), 26)
+    for path in (tmp_path / "run").glob(names):
+        act(path)
+    resumed = train(small(save_every=5), auto=True)
+    assert resumed.events[0].step == step
+    assert difference(resumed.folder, trained(save_every=5).folder) == ""
     found = [text for text in notices(resumed) if "damaged" in text or "checkpoint" in text]
-    assert len(found) == len(words) and all(word in text for word, text in zip(words, found, strict=True)), found
+    assert len(found) == len(reasons) and all(why in text for why, text in zip(reasons, found, strict=True)), found
 
 
 @pytest.mark.parametrize("kills", [(9, 17), (7, 23), (21, 22), (6, 21)], ids=str)
@@ -167,51 +145,54 @@ def test_what_users_changed_is_made_again_after_every_kill(
     train(config, script=script, auto=True)
     assert difference(tmp_path / "run", reference) == ""
     made = read_history(tmp_path / "run").interventions_from(0)
-    assert [(event.step, event.new, event.who) for event in made] == [
-        (6, 0.02, "ada"), (21, 0.001, "ada"), (21, 0.004, "ada")
-    ]  # fmt: skip
+    changes = [(event.step, event.new, event.who) for event in made]
+    assert changes == [(6, 0.02, "ada"), (21, 0.001, "ada"), (21, 0.004, "ada")]
 
 
-def test_last_pt_is_saved_at_the_same_steps_across_a_kill(
-    train: Train, kill: Kill, small: Small, tmp_path: Path
-) -> None:
+def test_last_is_saved_at_the_same_steps_across_a_kill(train: Train, kill: Kill, small: Small, tmp_path: Path) -> None:
     kill(small(save_every=5), 27)
-    train(small(), auto=True)
+    train(auto=True)
     saved = [event.step for event in journal_events(tmp_path / "run", events.CheckpointSaved) if event.kind == "last"]
     assert saved == [0, 5, 10, 15, EPOCH, 20, 25, 30, 35, 2 * EPOCH]  # 0: the start
 
 
 def test_several_texts_resume_to_the_same_bits_and_another_border_is_another_text(
-    train: Train, small: Small, tmp_path: Path, text: str
+    train: Train, tmp_path: Path, text: str
 ) -> None:
-    (tmp_path / "texts").mkdir()
-    for name, piece in (("a.txt", text[:900]), ("b.txt", text[900:910]), ("c.txt", text[910:])):
-        (tmp_path / "texts" / name).write_text(piece)
-    config = small(data=str(tmp_path / "texts"))
-    plain = train(config, "plain")
-    assert [words for words in notices(plain) if "left out" in words] == [
+    folder = tmp_path / "texts"
+    folder.mkdir()
+
+    def write(*pieces: str) -> None:
+        for name, piece in zip(("a.txt", "b.txt", "c.txt"), pieces, strict=True):
+            (folder / name).write_text(piece)
+
+    write(text[:900], text[900:910], text[910:])
+    plain = train(name="plain", data=str(folder))
+    assert [line for line in notices(plain) if "left out" in line] == [
         "1 of the 3 training texts is left out: shorter than a window of 16 + 1 characters"
     ]
-    last = train(config, script={11: [Stop()]}).folder / "last.pt"
-    train(config, resume_from=last)
-    assert difference(last.parent, plain.folder) == ""
-    (tmp_path / "texts" / "b.txt").write_text(text[900:909])
-    (tmp_path / "texts" / "c.txt").write_text(text[909:])
+    ran = train(data=str(folder), script={11: [Stop()]})
+    train(resume_from=ran.last)
+    assert difference(ran.folder, plain.folder) == ""
+    write(text[:900], text[900:909], text[909:])
     with pytest.raises(UserError, match="is not the text that .* was trained on"):
-        train(config, resume_from=last)
+        train(resume_from=ran.last)
 
 
-def test_early_stopping_counts_across_a_resume(train: Train, small: Small) -> None:
-    config = small(epochs=6, learning_rate=0.05, early_stopping=True, patience=2, eval_every=6, dropout=0)
-    plain = train(config, "plain")
-    folder = train(config, "run", {2 * EPOCH + 8: [Stop()]}).folder  # best.pt may be of later than epoch 1
-    again = train(config, "run", resume_from=folder / "checkpoint_epoch_1.pt")
-    a, b = load(plain.folder / "last.pt").counters, load(again.folder / "last.pt").counters
-    assert {**a, "seconds": 0, "said": 0} == {**b, "seconds": 0, "said": 0}
-    assert plain.result.reason == again.result.reason and plain.result.step == again.result.step
-
-
-# ---- any checkpoint, more epochs ----
+def test_early_stopping_counts_across_a_resume(train: Train, trained: Trained) -> None:
+    settings = {
+        "epochs": 6,
+        "learning_rate": 0.05,
+        "early_stopping": True,
+        "patience": 2,
+        "eval_every": 6,
+        "dropout": 0,
+    }
+    plain = trained(**settings)
+    ran = train(**settings, script={2 * EPOCH + 8: [Stop()]})  # best.pt may be of later than epoch 1
+    again = train(resume_from=ran.folder / "checkpoint_epoch_1.pt")
+    assert counters_of(again.last) == counters_of(plain.last)
+    assert (again.result.reason, again.result.step) == (plain.result.reason, plain.result.step)
 
 
 @pytest.mark.parametrize(
@@ -221,28 +202,13 @@ def test_early_stopping_counts_across_a_resume(train: Train, small: Small) -> No
         ("checkpoint_epoch_1.pt", EPOCH), ("checkpoint_step_7.pt", 7),
     ],
 )  # fmt: skip
-def test_any_checkpoint_can_be_resumed_and_epochs_is_the_total(
-    train: Train, small: Small, name: str, step: int
-) -> None:
-    first = train(small(), script={7: [Save()]})
-    second = train(small(), resume_from=first.folder / name, epochs=3)
+def test_any_checkpoint_can_be_resumed_and_epochs_is_the_total(train: Train, name: str, step: int) -> None:
+    first = train(script={7: [Save()]})
+    second = train(resume_from=first.folder / name, epochs=3)
     assert (second.result.step, second.result.epoch, second.result.reason) == (3 * EPOCH, 3, "completed")
     assert sorted(second.losses) == list(range(step + 1, 3 * EPOCH + 1))
     assert second.result.best_val_loss <= first.result.best_val_loss
-    assert load(second.folder / "final_model.pt").progress().step == 3 * EPOCH
-
-
-def test_a_best_that_is_better_is_never_replaced_by_a_worse_one(train: Train, small: Small) -> None:
-    first = train(small(epochs=3))
-    best = (first.folder / "best.pt").read_bytes()
-    assert load(first.folder / "best.pt").progress().step == 3 * EPOCH
-    # the same start, but hardly learning
-    second = train(small(), resume_from=first.folder / "checkpoint_epoch_1.pt", learning_rate=1e-6)
-    assert (first.folder / "best.pt").read_bytes() == best
-    assert second.result.val_loss > first.result.val_loss
-    third = train(small(), resume_from=second.folder / "last.pt", epochs=8, learning_rate=0.003)
-    assert third.result.val_loss < first.result.val_loss
-    assert load(first.folder / "best.pt").progress().best_val_loss == third.result.best_val_loss
+    assert second.step_of("final_model.pt") == 3 * EPOCH
 
 
 # ---- refusals ----
@@ -267,69 +233,67 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("auto", [True, False], ids=["auto", "last.pt"])
 @pytest.mark.parametrize("refusal", REFUSALS)
 def test_a_resume_that_is_refused_changes_no_file(
-    train: Train, small: Small, data: str, tmp_path: Path, auto: bool, refusal: str
+    train: Train, small: Small, text: str, tmp_path: Path, auto: bool, refusal: str
 ) -> None:
-    changes, words = REFUSALS[refusal]
-    folder = train(small(epochs=4), script={2 * EPOCH + 3: [Stop()]}).folder
-    how = {"auto": True} if auto else {"resume_from": folder / "last.pt"}
-    text = Path(data).read_text()
+    changes, reason = REFUSALS[refusal]
+    data, moved = tmp_path / "text.txt", tmp_path / "moved.txt"
+    data.write_text(text)
+    config = small(epochs=4, data=str(data))
+    ran = train(config, script={2 * EPOCH + 3: [Stop()]})
+    how = {"auto": True} if auto else {"resume_from": ran.last}
     if refusal == "another text":
-        Path(data).write_text(text[:-1] + ("a" if text[-1] != "a" else "b"))
-    with RunLock(folder) if refusal == "another writer" else nullcontext():
-        before = file_contents(folder)
-        with pytest.raises(UserError, match=words):
-            train(small(epochs=4), **how, **changes)
-        assert file_contents(folder) == before
-    Path(data).rename(tmp_path / "moved.txt")
-    (tmp_path / "moved.txt").write_text(text)
-    resumed = train(small(), **how, data=[str(tmp_path / "moved.txt")], epochs=3)
-    assert resumed.result.step == 3 * EPOCH
+        data.write_text(text[:-1] + "#")
+    with RunLock(ran.folder) if refusal == "another writer" else nullcontext():
+        before = file_contents(ran.folder)
+        with pytest.raises(UserError, match=reason):
+            train(config, **how, **changes)
+        assert file_contents(ran.folder) == before
+    moved.write_text(text)
+    data.unlink()
+    assert train(**how, data=[str(moved)], epochs=3).result.step == 3 * EPOCH
 
 
-def test_a_finished_run_is_refused_without_more_epochs(train: Train, small: Small) -> None:
-    first = train(small())
+def test_a_finished_run_is_refused_without_more_epochs(train: Train, trained: Trained) -> None:
     with pytest.raises(UserError, match="epoch 2 of 2 is done; give a larger total with --epochs"):
-        train(small(), resume_from=first.folder / "best.pt")
+        train(resume_from=trained().folder / "best.pt")
 
 
-def test_a_run_that_another_process_wrote_while_this_one_read_it_is_refused(
-    train: Train, small: Small, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = train(small(), script={9: [Stop()]}).folder
+def test_a_run_that_another_process_wrote_during_the_start_is_refused(train: Train, monkeypatch: MonkeyPatch) -> None:
+    ran = train(script={9: [Stop()]})
     build = trainer.build_state
 
-    def build_slowly(job: RunSpec) -> TrainState:
+    def build_slowly(spec: RunSpec) -> Any:
         monkeypatch.setattr(trainer, "build_state", build)
-        state = build(job)
-        train(small(), resume_from=folder / "last.pt", script={13: [Stop()]})
+        state = build(spec)
+        train(resume_from=ran.last, script={13: [Stop()]})
         return state
 
     monkeypatch.setattr(trainer, "build_state", build_slowly)
     with pytest.raises(UserError, match="another process wrote it during start-up"):
-        train(small(), auto=True)
-    RunLock(folder).release()
-    assert load(folder / "last.pt").progress().step == 13
+        train(auto=True)
+    RunLock(ran.folder).release()
+    assert ran.step_of("last.pt") == 13
 
 
-def test_a_new_run_is_refused_where_another_process_writes(train: Train, small: Small, tmp_path: Path) -> None:
+def test_a_new_run_is_refused_where_another_process_writes(train: Train, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     with RunLock(tmp_path / "run"), pytest.raises(UserError, match="is being written by process"):
-        train(small())
+        train()
     assert [*file_contents(tmp_path / "run")] == ["lock"]
 
 
 # ---- resumed where the bits cannot be the same: said once, before the first step ----
 
 OTHER_BITS = "the run resumes, but not to the same bits"
-ELSEWHERE = {
-    "torch": ({"torch": "2.5.0+cu121"}, f"torch 2.5.0+cu121 then, {NOW} now"),
-    "device": ({"device": "cuda"}, f"device cuda then, {HERE} now"),
-    "threads": ({"threads": 4711}, "threads 4711 then, 1 now"),
-    "all": (
-        {"torch": "2.5.0", "device": "mps", "threads": 4711},
-        f"torch 2.5.0 then, {NOW} now; device mps then, {HERE} now; threads 4711 then, 1 now",
-    ),
-}
+TORCH = f"torch 2.5.0+cu121 then, {torch.__version__} now"
+DEVICE = f"device cuda then, {hardware(torch.device('cpu'))} now"
+THREADS = "threads 4711 then, 1 now"
+ELSEWHERE: list[tuple[dict[str, Any], str]] = [
+    ({"torch": "2.5.0+cu121"}, TORCH),
+    ({"device": "cuda"}, DEVICE),
+    ({"threads": 4711}, THREADS),
+    ({"torch": "2.5.0+cu121", "device": "cuda", "threads": 4711}, f"{TORCH}; {DEVICE}; {THREADS}"),
+]
 
 
 def as_written_elsewhere(path: Path, **then: Any) -> Path:
@@ -341,30 +305,27 @@ def about_bits(ran: Any) -> list[str]:
     return [text for text in notices(ran) if "bits" in text]
 
 
-@pytest.mark.parametrize("case", ELSEWHERE)
+@pytest.mark.parametrize(("then", "differences"), ELSEWHERE)
 def test_what_differs_where_it_is_resumed_is_said_once(
-    train: Train, small: Small, case: str, capsys: pytest.CaptureFixture[str]
+    train: Train, then: dict[str, Any], differences: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    then, words = ELSEWHERE[case]
-    last = as_written_elsewhere(train(small(), script={5: [Stop()]}).folder / "last.pt", **then)
+    last = as_written_elsewhere(train(script={5: [Stop()]}).last, **then)
     assert main(["train", f"--resume-from={last}", "--dry-run"]) == 0
-    assert f"{OTHER_BITS}: {words}\n" in capsys.readouterr().out
-    ran = train(small(), resume_from=last, script={9: [Stop()]})
-    assert about_bits(ran) == [f"{OTHER_BITS}: {words}"]
-    kinds = [type(event) for event in ran.said]
+    assert f"{OTHER_BITS}: {differences}\n" in capsys.readouterr().out
+    ran = train(resume_from=last, script={9: [Stop()]})
+    assert about_bits(ran) == [f"{OTHER_BITS}: {differences}"]
+    kinds = [type(event) for event in ran.events]
     assert kinds.index(events.Notice) < kinds.index(events.Progress) and sorted(ran.losses) == [6, 7, 8, 9]
-    assert about_bits(train(small(), resume_from=last)) == []  # its checkpoint is of here now
+    assert about_bits(train(resume_from=last)) == []  # its checkpoint is of here now
 
 
-def test_threads_are_restored_where_there_are_enough_cores(
-    train: Train, small: Small, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_threads_are_restored_where_there_are_enough_cores(train: Train, monkeypatch: MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
-    last = train(small(), script={5: [Stop()]}).folder / "last.pt"
-    ran = train(small(), resume_from=as_written_elsewhere(last, threads=3))
-    assert about_bits(ran) == [] and ran.said[0].threads == torch.get_num_threads() == 3
+    last = train(script={5: [Stop()]}).last
+    ran = train(resume_from=as_written_elsewhere(last, threads=3))
+    assert about_bits(ran) == [] and ran.events[0].threads == torch.get_num_threads() == 3
     assert load(ran.folder / "final_model.pt").threads == 3
     torch.set_num_threads(1)
-    ran = train(small(), resume_from=as_written_elsewhere(ran.folder / "checkpoint_epoch_1.pt", threads=4))
+    ran = train(resume_from=as_written_elsewhere(ran.folder / "checkpoint_epoch_1.pt", threads=4))
     assert about_bits(ran) == [f"{OTHER_BITS}: threads 4 then, 1 now"]
-    assert ran.said[0].threads == 1 and load(ran.folder / "final_model.pt").threads == 1
+    assert ran.events[0].threads == load(ran.folder / "final_model.pt").threads == 1

@@ -7,7 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fundamentallm.config.config import SETTINGS
+from fundamentallm.run.commands import Set
+from fundamentallm.run.events import Progress
 from fundamentallm.train.schedule import FLOOR, SHAPES, learning_rate, warmup
+from tests.engine.conftest import EPOCH
+from tests.engine.train.conftest import Train
 
 
 @pytest.mark.parametrize(
@@ -22,7 +26,7 @@ def test_warm_up_is_fitted_to_the_run(total: int, wanted: int | None, steps: int
     total=st.integers(1, 5000), peak=st.floats(1e-6, 1.0), wanted=st.none() | st.integers(0, 1000),
     schedule=st.sampled_from(sorted(SHAPES)),
 )  # fmt: skip
-def test_it_rises_to_exactly_its_peak_and_falls_to_exactly_its_floor(
+def test_it_rises_to_its_peak_and_falls_to_the_floor(
     total: int, peak: float, wanted: int | None, schedule: str
 ) -> None:
     warm = warmup(total, wanted)
@@ -60,3 +64,17 @@ def test_a_run_of_one_step_takes_it_at_the_peak(schedule: str) -> None:
 
 def test_every_schedule_of_the_table_has_a_shape() -> None:
     assert set(SETTINGS["lr_schedule"].choices) == set(SHAPES)
+
+
+def test_warm_up_and_schedule_belong_to_the_total_of_now(train: Train) -> None:
+    first = train(lr_schedule="linear", script={9: [Set(setting="epochs", value=4)]})
+    second = train(resume_from=first.last, epochs=6)
+    rates = [rate for ran in (first, second) for event in ran.of(Progress) for rate in event.learning_rate]
+    assert warmup(2 * EPOCH, None) != warmup(4 * EPOCH, None) != warmup(6 * EPOCH, None)
+    begin = 0
+    for end, epochs in ((9, 2), (4 * EPOCH, 4), (6 * EPOCH, 6)):
+        total = epochs * EPOCH
+        expected = [learning_rate(n, total, 0.003, "linear", warmup(total, None)) for n in range(begin, end)]
+        assert rates[begin:end] == expected, epochs
+        begin = end
+    assert rates[-1] == 0.003 * FLOOR

@@ -15,10 +15,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.summary.writer import event_file_writer
 
-from fundamentallm.config.config import Config
 from fundamentallm.errors import UserError
-from fundamentallm.run import commands
-from fundamentallm.run.events import Evaluated, Notice, Progress, RunStarted, Sampled
+from fundamentallm.run.commands import Sample, Set, Stop
+from fundamentallm.run.events import Evaluated, Progress, RunStarted, Sampled
 from fundamentallm.run.journal import read_journal
 from fundamentallm.run.locks import RunLock
 from fundamentallm.run.spec import RunSpec
@@ -26,27 +25,24 @@ from fundamentallm.train import samples, trackers
 from fundamentallm.train.checkpoint import save
 from fundamentallm.train.state import build_state
 from tests.conftest import file_contents
-from tests.engine.seen import EPOCH
+from tests.engine.conftest import EPOCH, notices, same_tensors
+from tests.engine.train.conftest import Train, Trained
 
-Train = Callable[..., Any]
-Small = Callable[..., Config]
 Board = Callable[[], EventAccumulator]
+Settings = dict[str, Any]
 CURVES = {"loss/train", "learning_rate", "grad_norm", "tokens_per_second", "loss/val", "perplexity"}
 
 
-@pytest.fixture(autouse=True)
-def ordered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files of the same second are read by their number, as text: let all have as many digits."""
+@pytest.fixture
+def tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The settings of a run that TensorBoard shows."""
+    # Files of the same second are read by their number, as text: let all have as many digits.
     monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(1000))
+    return {"tensorboard": True, "log_dir": str(tmp_path / "logs")}
 
 
 @pytest.fixture
-def watched(small: Small, tmp_path: Path) -> Callable[..., Config]:
-    return lambda **changes: small(tensorboard=True, log_dir=str(tmp_path / "logs"), **changes)
-
-
-@pytest.fixture
-def board(tmp_path: Path) -> Callable[[], EventAccumulator]:
+def board(tmp_path: Path) -> Board:
     """What TensorBoard's own reader finds of the run."""
     return lambda: EventAccumulator(str(tmp_path / "logs" / "run"), size_guidance={"scalars": 0, "tensors": 0}).Reload()
 
@@ -75,18 +71,18 @@ def curves_in_journal(folder: Path) -> dict[str, dict[int, float]]:
     return curves
 
 
-def notices(ran: Any) -> list[str]:
-    return [event.text for event in ran.of(Notice) if "windows of" not in event.text]
+def about_trackers(ran: Any) -> list[str]:
+    return [text for text in notices(ran) if "windows of" not in text]
 
 
 # ---- TensorBoard ----
 
 
 def test_tensorboards_own_reader_finds_every_curve_of_the_run(
-    train: Train, watched: Small, small: Small, tmp_path: Path, board: Board, equal: Callable[..., bool]
+    train: Train, trained: Trained, tensorboard: Settings, tmp_path: Path, board: Board
 ) -> None:
-    script = {4: [commands.Sample(id="a", prompt="the ", max_tokens=8, seed=1)]}
-    ran = train(watched(eval_every=10), script=script)
+    script = {4: [Sample(id="a", prompt="the ", max_tokens=8, seed=1)]}
+    ran = train(**tensorboard, eval_every=10, script=script)
     assert [path.name for path in (tmp_path / "logs").iterdir()] == ["run"]
     found = board()
     assert set(found.Tags()["scalars"]) == CURVES
@@ -97,18 +93,15 @@ def test_tensorboards_own_reader_finds_every_curve_of_the_run(
     assert sorted(curve(found, "loss/val")) == sorted(curve(found, "perplexity")) == [10, 18, 20, 30, 36]
     assert curve(found, "perplexity")[36] == pytest.approx(ran.of(Evaluated)[-1].perplexity)
     assert set(curve(found, "tokens_per_second")) == {event.step[-1] for event in ran.of(Progress)}
-    assert equal(ran.weights, train(small(), "plain").weights)
+    assert same_tensors(ran.weights, trained().weights)
 
 
 def test_samples_and_settings_are_shown_as_text_and_as_hyperparameters(
-    train: Train, watched: Small, board: Board, monkeypatch: pytest.MonkeyPatch
+    train: Train, tensorboard: Settings, board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(samples, "PIECE_SECONDS", 0.0)  # in many pieces
-    script: dict[int, list[commands.Command]] = {
-        4: [commands.Sample(id="a", prompt="the ", max_tokens=20, seed=1)],
-        9: [commands.Set(setting="learning_rate", value=0.002)],
-    }
-    ran = train(watched(), script=script)
+    sample, change = Sample(id="a", prompt="the ", max_tokens=20, seed=1), Set(setting="learning_rate", value=0.002)
+    ran = train(**tensorboard, script={4: [sample], 9: [change]})
     assert texts(board(), "sample") == {4: "the " + "".join(event.text for event in ran.of(Sampled))}
     settings = texts(board(), "settings")
     assert "| learning_rate | 0.003 |" in settings[0] and "| learning_rate | 0.002 |" in settings[9]
@@ -118,57 +111,46 @@ def test_samples_and_settings_are_shown_as_text_and_as_hyperparameters(
     assert values["learning_rate"].number_value == 0.003 and values["optimizer"].string_value == "muon"
 
 
-@pytest.mark.parametrize("at", [5, EPOCH, 25])
-def test_a_resumed_run_continues_its_curves_without_a_step_twice(
-    train: Train, watched: Small, board: Board, at: int
-) -> None:
-    first = train(watched(eval_every=6), script={at: [commands.Stop()]})
-    second = train(watched(), resume_from=first.folder / "last.pt")
-    found = board()
-    assert curve(found, "loss/train") == pytest.approx({**first.losses, **second.losses}, rel=1e-6)
-    assert sorted(curve(found, "loss/train")) == list(range(1, 2 * EPOCH + 1))
-    assert curve(found, "loss/val") == pytest.approx(curves_in_journal(second.folder)["loss/val"], rel=1e-6)
-
-
-@pytest.mark.parametrize("step", [EPOCH, 0])
-def test_a_run_that_went_back_takes_back_its_curves(train: Train, watched: Small, board: Board, step: int) -> None:
-    first = train(watched())
-    path = first.folder / "checkpoint_epoch_1.pt"
-    if step == 0:  # all that a run has that was killed early
-        save(build_state(RunSpec(watched(), first.folder)).checkpoint(), first.folder, ["start.pt"])
-        path = first.folder / "start.pt"
-    second = train(watched(), resume_from=path, learning_rate=0.001)
+@pytest.mark.parametrize(
+    ("stop", "source", "step"),
+    [
+        (5, "last.pt", 5), (EPOCH, "last.pt", EPOCH), (25, "last.pt", 25), (None, "checkpoint_epoch_1.pt", EPOCH),
+        (None, "start.pt", 0),  # all that a run has that was killed early
+        (None, None, 0),  # a new run of the name of an old one
+    ],
+)  # fmt: skip
+def test_a_run_that_resumes_goes_back_or_begins_anew_shows_each_step_once_as_it_counts_now(
+    train: Train, tensorboard: Settings, board: Board, tmp_path: Path,
+    stop: int | None, source: str | None, step: int,
+) -> None:  # fmt: skip
+    first = train(**tensorboard, eval_every=6, script={stop: [Stop()]} if stop else None)
+    if source == "start.pt":
+        start = build_state(RunSpec(first.trainer.state.config, first.folder))
+        save(start.checkpoint(), first.folder, [source])
+    if source is None:
+        first.folder.rename(tmp_path / "aside")
+        second = train(**tensorboard, seed=5, epochs=1)
+    else:
+        second = train(first.trainer.state.config, resume_from=first.folder / source, learning_rate=0.001)
     assert min(second.losses) == step + 1
     expected = curves_in_journal(second.folder)
+    assert list(expected["loss/train"]) == list(range(1, second.result.step + 1))
     for name in ("loss/train", "loss/val"):
         assert curve(board(), name) == pytest.approx(expected[name], rel=1e-6)
 
 
-def test_a_new_run_of_an_old_name_starts_its_curves_anew(
-    train: Train, watched: Small, tmp_path: Path, board: Board
-) -> None:
-    old = train(watched(epochs=3))
-    old.folder.rename(tmp_path / "aside")
-    new = train(watched(seed=5))
-    assert curve(board(), "loss/train") == pytest.approx(new.losses, rel=1e-6)
-
-
-def test_the_curves_of_a_run_that_another_process_is_writing_are_not_touched(
-    train: Train, watched: Small, tmp_path: Path
-) -> None:
-    first = train(watched(), script={9: [commands.Stop()]})
+def test_the_curves_of_another_process_are_not_touched(train: Train, tensorboard: Settings, tmp_path: Path) -> None:
+    first = train(**tensorboard, script={9: [Stop()]})
     before = file_contents(tmp_path / "logs")
     with RunLock(first.folder), pytest.raises(UserError, match="is being written by process"):
-        train(watched(), resume_from=first.folder / "last.pt")
+        train(first.trainer.state.config, resume_from=first.last)
     assert before and file_contents(tmp_path / "logs") == before
 
 
-def test_a_log_folder_that_cannot_be_written_to_is_refused_before_anything_is_held(
-    train: Train, watched: Small, tmp_path: Path
-) -> None:
+def test_a_log_folder_that_cannot_be_written_to_is_refused(train: Train, tensorboard: Settings, tmp_path: Path) -> None:
     (tmp_path / "logs").write_text("a file")
     with pytest.raises(UserError, match=f"^--log-dir {tmp_path}/logs: {tmp_path}/logs cannot be written to$"):
-        train(watched())
+        train(**tensorboard)
     assert list((tmp_path / "run").iterdir()) == []
     RunLock(tmp_path / "run").release()
 
@@ -181,39 +163,24 @@ def test_without_the_flag_neither_package_is_imported(code: str) -> None:
     assert subprocess.run([sys.executable, "-c", probe], stdout=subprocess.DEVNULL).returncode == 0
 
 
-def test_a_tracker_that_breaks_is_dropped_with_one_notice_and_training_continues(
-    train: Train, watched: Small, small: Small, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real, seen = trackers.TensorBoard.on_event, [0]
-
-    def breaks(self: Any, event: Any) -> None:
-        seen[0] += 1
-        if seen[0] > 5:
-            raise OSError(28, "No space left on device")
-        real(self, event)
-
-    monkeypatch.setattr(trackers.TensorBoard, "on_event", breaks)
-    ran = train(watched())
-    assert notices(ran) == ["TensorBoard is off, training continues: [Errno 28] No space left on device"]
-    assert ran.result.reason == "completed" and ran.losses == train(small(), "plain").losses
-
-
 # ---- Weights & Biases ----
 
 
 class FakeWandb(ModuleType):
     """Something like wandb 0.31, and its one run."""
 
+    Settings = dict
+
     def __init__(self) -> None:
         super().__init__("wandb")
-        self.mode, self.logged_in, self.asked, self.torn_down = "online", True, list[dict[str, Any]](), 0
+        self.mode, self.logged_in, self.finished, self.torn_down = "online", True, False, 0
+        self.asked, self.changes = list[dict[str, Any]](), list[dict[str, Any]]()
         self.rows: list[tuple[int, dict[str, float]]] = []
         self.summary: dict[str, str] = {}
-        self.changes: list[dict[str, Any]] = []
         self.config = SimpleNamespace(update=lambda change, allow_val_change: self.changes.append(change))
-        self.finished = False
-        self.Settings = dict
-        self.setup = lambda settings: SimpleNamespace(settings=SimpleNamespace(mode=self.mode))
+
+    def setup(self, settings: Any) -> Any:
+        return SimpleNamespace(settings=SimpleNamespace(mode=self.mode))
 
     def init(self, **how: Any) -> "FakeWandb":
         self.asked.append(how)
@@ -232,6 +199,9 @@ class FakeWandb(ModuleType):
     def teardown(self) -> None:
         self.torn_down += 1
 
+    def logged(self, name: str) -> list[tuple[int, float]]:
+        return [(step, row[name]) for step, row in self.rows if name in row]
+
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeWandb:
@@ -240,67 +210,67 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeWandb:
     return fake
 
 
-def test_without_the_package_one_line_says_so_and_training_continues(
-    train: Train, small: Small, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    ran = train(small(wandb=True))
-    assert notices(ran) == ["wandb is not installed (pip install wandb); training continues without it"]
-    assert ran.result.reason == "completed"
-
-
-def test_wandb_gets_every_step_and_change_under_the_names_of_project_and_run(
-    train: Train, small: Small, fake: FakeWandb
-) -> None:
-    script = {9: [commands.Set(setting="learning_rate", value=0.002)]}
-    ran = train(small(wandb=True, project="mine"), script=script)
+def test_wandb_gets_every_step_and_change_under_the_names_of_project_and_run(train: Train, fake: FakeWandb) -> None:
+    ran = train(wandb=True, project="mine", script={9: [Set(setting="learning_rate", value=0.002)]})
     (how,) = fake.asked
     assert (how["project"], how["name"], how["dir"]) == ("mine", "run", ran.folder)
     assert how["settings"] == {"silent": True, "console": "off"} and how["config"]["model_dim"] == 16
-    assert {step: row["loss/train"] for step, row in fake.rows if "loss/train" in row} == ran.losses
+    assert dict(fake.logged("loss/train")) == ran.losses
     assert [step for step, _ in fake.rows] == sorted(step for step, _ in fake.rows)  # wandb ignores a step back
-    assert {step: row["loss/val"] for step, row in fake.rows if "loss/val" in row}[36] == ran.result.val_loss
+    assert dict(fake.logged("loss/val"))[36] == ran.result.val_loss
     assert fake.changes == [{"learning_rate": 0.002}]
     assert fake.finished and fake.torn_down == 1 and fake.summary == {"outcome": "completed"}
-    assert not notices(ran)
+    assert not about_trackers(ran)
 
 
-def test_wandb_gets_the_new_history_of_a_run_that_went_back(train: Train, small: Small, fake: FakeWandb) -> None:
+def test_wandb_gets_the_new_history_of_a_run_that_went_back(train: Train, fake: FakeWandb) -> None:
     """It takes no step back: the new history is another run there, which begins where the old one was left."""
-    old = train(small(epochs=3, wandb=True))
+    old = train(epochs=3, wandb=True)
     fake.rows.clear()
-    again = train(small(wandb=True), resume_from=old.folder / "checkpoint_epoch_1.pt", learning_rate=0.001)
+    source = old.folder / "checkpoint_epoch_1.pt"
+    again = train(old.trainer.state.config, resume_from=source, learning_rate=0.001)
     assert len(fake.asked) == 2 and sorted(again.losses) == list(range(EPOCH + 1, 3 * EPOCH + 1))
-    assert [(step, row["loss/train"]) for step, row in fake.rows if "loss/train" in row] == [*again.losses.items()]
-    val = [(event.step, event.val_loss) for event in again.of(Evaluated)]
-    assert [(step, row["loss/val"]) for step, row in fake.rows if "loss/val" in row] == val
+    assert fake.logged("loss/train") == [*again.losses.items()]
+    assert fake.logged("loss/val") == [(event.step, event.val_loss) for event in again.of(Evaluated)]
 
 
-def test_without_a_login_one_line_says_so_nothing_is_asked_and_training_continues(
-    train: Train, small: Small, fake: FakeWandb
-) -> None:
-    fake.logged_in = False
-    ran = train(small(wandb=True))
-    assert notices(ran) == [
-        "Weights & Biases is off, training continues: nobody is logged in; run `wandb login`, or set WANDB_MODE=offline"
-    ]
-    assert ran.result.reason == "completed" and not fake.asked and fake.torn_down == 1
-    fake.mode = "offline"
-    assert not notices(train(small(wandb=True), "offline")) and len(fake.asked) == 1
+def test_wandb_needs_no_login_where_it_is_offline(train: Train, fake: FakeWandb) -> None:
+    fake.mode, fake.logged_in = "offline", False
+    assert not about_trackers(train(wandb=True, epochs=1)) and len(fake.asked) == 1
 
 
-@pytest.mark.parametrize(("method", "end"), [("log", ": the server\n said  no"), ("init", ": the server said no")])
-def test_a_service_that_fails_at_the_start_or_later_is_one_notice(
-    method: str, end: str, train: Train, small: Small, fake: FakeWandb, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fails(*_: Any, **__: Any) -> None:
-        raise RuntimeError("the server\n said  no")
+def fail(*_: Any, **__: Any) -> None:
+    raise RuntimeError("the server\n said  no")
 
-    monkeypatch.setattr(fake, method, fails)
-    ran = train(small(wandb=True))
-    (notice,) = notices(ran)
-    assert " is off, training continues" in notice and notice.endswith(end)
-    assert ran.result.reason == "completed" and fake.torn_down == (method == "init")
+
+@pytest.mark.parametrize(
+    ("fault", "notice", "torn_down"),
+    [
+        ("package", "wandb is not installed (pip install wandb); training continues without it", 0),
+        ("login", "Weights & Biases is off, training continues: nobody is logged in; run `wandb login`, or set "
+                  "WANDB_MODE=offline", 1),
+        ("init", "Weights & Biases is off, training continues: the server said no", 1),
+        ("log", "WeightsAndBiases is off, training continues: the server\n said  no", 0),
+        ("TensorBoard", "TensorBoard is off, training continues: the server\n said  no", 1),
+    ],
+)  # fmt: skip
+def test_a_tracker_that_fails_at_the_start_or_later_is_one_notice_and_training_continues(
+    train: Train, trained: Trained, tensorboard: Settings, fake: FakeWandb, monkeypatch: pytest.MonkeyPatch,
+    fault: str, notice: str, torn_down: int,
+) -> None:  # fmt: skip
+    plain = trained()
+    if fault == "package":
+        monkeypatch.setitem(sys.modules, "wandb", None)
+    elif fault == "login":
+        fake.logged_in = False
+    elif fault == "TensorBoard":
+        monkeypatch.setattr(trackers.TensorBoard, "on_event", fail)
+    else:
+        monkeypatch.setattr(fake, fault, fail)
+    ran = train(**tensorboard, wandb=True)
+    assert about_trackers(ran) == [notice]
+    assert ran.result.reason == "completed" and ran.losses == plain.losses
+    assert fake.torn_down == torn_down and bool(fake.asked) == (fault in ("log", "TensorBoard"))
 
 
 def records(path: Path) -> Iterator[bytes]:
@@ -341,7 +311,8 @@ def test_an_offline_run_can_be_read_back_and_leaves_no_process_behind(tmp_path: 
     )  # fmt: skip
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "children 0\n")
     (file,) = (tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb")
-    losses, values, projects, ended = {}, {}, set(), False
+    curves: dict[str, dict[int, float]] = {"loss/train": {}, "loss/val": {}}
+    projects, ended = set(), False
     for raw in records(file):
         record = Record.FromString(raw)
         if record.HasField("run"):
@@ -349,10 +320,10 @@ def test_an_offline_run_can_be_read_back_and_leaves_no_process_behind(tmp_path: 
         ended |= record.HasField("exit")
         if record.HasField("history"):
             row = {item.key or ".".join(item.nested_key): float(item.value_json) for item in record.history.item}
-            losses |= {int(row["_step"]): row["loss/train"]} if "loss/train" in row else {}
-            values |= {int(row["_step"]): row["loss/val"]} if "loss/val" in row else {}
+            for name in curves.keys() & row.keys():
+                curves[name][int(row["_step"])] = row[name]
     journal = curves_in_journal(tmp_path / "run")
-    journal_steps = next(read_journal(tmp_path / "run")).steps_per_epoch
-    assert losses == pytest.approx(journal["loss/train"]) and len(losses) == 2 * journal_steps
-    assert values == pytest.approx(journal["loss/val"]) and ended
+    for name, points in curves.items():
+        assert points == pytest.approx(journal[name]), name
+    assert len(curves["loss/train"]) == 2 * next(read_journal(tmp_path / "run")).steps_per_epoch and ended
     assert projects == {("mine", "run")}

@@ -9,21 +9,22 @@ from typing import Any
 
 import pytest
 import torch
+from pytest import MonkeyPatch
 
 from fundamentallm.config.config import resolve
 from fundamentallm.config.files import load_config
 from fundamentallm.run import events
-from fundamentallm.run.commands import Sample, Save, Set
+from fundamentallm.run.commands import Sample, Save, Set, Stop
 from fundamentallm.run.journal import read_journal
 from fundamentallm.run.locks import RunLock
-from fundamentallm.train import checkpoints, metrics, trainer
+from fundamentallm.train import checkpoints, device, metrics, trainer
 from fundamentallm.train.checkpoint import Checkpoint, load
 from fundamentallm.train.evaluate import evaluate
 from fundamentallm.train.metrics import StepResult
 from fundamentallm.train.schedule import learning_rate, warmup
 from fundamentallm.train.step import TrainStep
-from tests.engine.seen import EPOCH, files, steps_in
-from tests.engine.train.conftest import Build, Equal, Small, Train
+from tests.engine.conftest import EPOCH, files, notices, same_tensors, steps_in
+from tests.engine.train.conftest import Build, Small, Train, Trained
 
 
 def column(ran: Any, name: str) -> list[float]:
@@ -31,15 +32,15 @@ def column(ran: Any, name: str) -> list[float]:
     return [value for event in ran.of(events.Progress) for value in getattr(event, name)]
 
 
-def test_a_run_leaves_its_files_and_its_events_in_order(train: Train, small: Small) -> None:
-    ran = train(small())
-    assert files(ran.folder) == {
-        "config.yaml", "journal.jsonl", "lock", "tokenizer.json", "last.pt", "best.pt", "final_model.pt",
-        "checkpoint_epoch_1.pt", "checkpoint_epoch_2.pt",
-    }  # fmt: skip
-    assert list(read_journal(ran.folder)) == ran.said
-    assert [event.seq for event in ran.said] == list(range(1, len(ran.said) + 1))
-    started, finished = ran.said[0], ran.said[-1]
+def test_a_run_leaves_its_files_and_its_events_in_order(trained: Trained, small: Small) -> None:
+    ran = trained()
+    saved = {"checkpoint_epoch_1.pt": EPOCH, "checkpoint_epoch_2.pt": 2 * EPOCH, "last.pt": 2 * EPOCH,
+             "final_model.pt": 2 * EPOCH}  # fmt: skip
+    assert files(ran.folder) == {"config.yaml", "journal.jsonl", "lock", "tokenizer.json", "best.pt", *saved}
+    assert {name: ran.step_of(name) for name in saved} == saved
+    assert list(read_journal(ran.folder)) == ran.events
+    assert [event.seq for event in ran.events] == list(range(1, len(ran.events) + 1))
+    started, finished = ran.events[0], ran.events[-1]
     assert isinstance(started, events.RunStarted) and isinstance(finished, events.Finished)
     assert (started.step, started.total_steps, started.steps_per_epoch) == (0, 2 * EPOCH, EPOCH)
     assert started.parameters == sum(p.numel() for p in ran.weights.values())
@@ -47,19 +48,14 @@ def test_a_run_leaves_its_files_and_its_events_in_order(train: Train, small: Sma
     assert (finished.step, finished.reason, finished.epoch, finished.unsaved) == (2 * EPOCH, "completed", 2, "")
     assert finished.tokens == 2 * 139 * 16 and finished.path == "best.pt"
     assert sorted(ran.losses) == list(range(1, 2 * EPOCH + 1))
-    last = [events.last_step(event) for event in ran.said]
+    last = [events.last_step(event) for event in ran.events]
     assert last == sorted(last)
     vocabulary = json.loads((ran.folder / "tokenizer.json").read_text())["vocabulary"]
-    assert "".join(vocabulary) == load(ran.folder / "last.pt").vocabulary
-    for name, done in (("checkpoint_epoch_1.pt", EPOCH), ("checkpoint_epoch_2.pt", 2 * EPOCH), ("last.pt", 2 * EPOCH),
-                       ("final_model.pt", 2 * EPOCH)):  # fmt: skip
-        assert load(ran.folder / name).progress().step == done
+    assert "".join(vocabulary) == load(ran.last).vocabulary
     RunLock(ran.folder).release()
 
 
-def test_every_loss_before_a_checkpoint_stands_in_the_journal_before_it(
-    train: Train, small: Small, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_loss_before_a_checkpoint_stands_in_the_journal_before_it(train: Train, monkeypatch: MonkeyPatch) -> None:
     synced: list[int] = []
     sync, save = checkpoints.Journal.sync, checkpoints.save
 
@@ -74,23 +70,24 @@ def test_every_loss_before_a_checkpoint_stands_in_the_journal_before_it(
 
     monkeypatch.setattr(checkpoints.Journal, "sync", noted)
     monkeypatch.setattr(checkpoints, "save", checked)
-    train(small(save_every=5), "run", {7: [Save()]})
+    train(save_every=5, script={7: [Save()]})
 
 
-@pytest.mark.parametrize("changes", [{}, {"optimizer": "adamw", "accumulation_steps": 2, "lr_schedule": "linear"}])
-def test_losses_and_weights_are_those_of_a_plain_loop(
-    train: Train, small: Small, build: Build, equal: Equal, changes: dict[str, Any]
-) -> None:
-    ran, state = train(small(**changes)), build(**changes)
+@pytest.mark.parametrize(
+    "changes", [{}, {"optimizer": "adamw", "accumulation_steps": 2, "lr_schedule": "linear", "warmup_steps": 2}]
+)
+def test_losses_and_weights_are_those_of_a_plain_loop(trained: Trained, build: Build, changes: dict[str, Any]) -> None:
+    ran, state = trained(**changes), build(**changes)
     take, total = TrainStep(state), state.total_steps
     results = [take(n) for n in range(total)]
-    config, warmup_steps = state.config, warmup(total, None)
+    config = state.config
+    warmup_steps = warmup(total, config.warmup_steps)
     rates = [learning_rate(n, total, config.learning_rate, config.lr_schedule, warmup_steps) for n in range(total)]
     losses = [result.loss.item() for result in results]
     assert ran.losses == pytest.approx(dict(enumerate(losses, 1)), rel=1e-8)
     assert column(ran, "learning_rate") == [result.learning_rate for result in results] == rates
     assert column(ran, "grad_norm") == pytest.approx([result.grad_norm.item() for result in results], rel=1e-8)
-    assert equal(ran.weights, {name: p.detach() for name, p in state.model.named_parameters()})
+    assert same_tensors(ran.weights, {name: p.detach() for name, p in state.model.named_parameters()})
     ends = [event for event in ran.of(events.Evaluated) if event.epoch_ended]
     evaluation = evaluate(state.model, state.corpus.val, 16, state.precision)
     assert (ends[-1].val_loss, ends[-1].perplexity) == (evaluation.loss, evaluation.perplexity)
@@ -102,15 +99,13 @@ def test_losses_and_weights_are_those_of_a_plain_loop(
         assert event.train_loss == pytest.approx(mean, rel=1e-6)
 
 
-def test_a_model_learns(train: Train, small: Small) -> None:
-    ran = train(small(epochs=6, learning_rate=0.01, dropout=0))
-    losses = ran.losses
-    assert losses[1] > 2.6 and losses[6 * EPOCH] < 1.7
-    assert ran.result.val_loss < 1.7
+def test_a_model_learns(trained: Trained) -> None:
+    ran = trained(epochs=6, learning_rate=0.01, dropout=0)
+    assert ran.losses[1] > 2.6 and ran.losses[6 * EPOCH] < 1.7 and ran.result.val_loss < 1.7
 
 
-def test_progress_has_columns_of_equal_length(train: Train, small: Small) -> None:
-    reports = train(small()).of(events.Progress)
+def test_progress_has_columns_of_equal_length(trained: Trained) -> None:
+    reports = trained().of(events.Progress)
     for event in reports:
         lengths = {len(event.step), len(event.train_loss), len(event.learning_rate), len(event.grad_norm)}
         assert len(lengths) == 1 and event.memory_bytes > 0 and event.tokens_per_second >= 0
@@ -119,9 +114,7 @@ def test_progress_has_columns_of_equal_length(train: Train, small: Small) -> Non
     assert tokens == sorted(tokens) and tokens[-1] == 2 * 139 * 16
 
 
-def test_the_time_left_counts_what_comes_between_steps(
-    train: Train, small: Small, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_time_left_counts_what_comes_between_steps(train: Train, monkeypatch: MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(metrics, "time", SimpleNamespace(monotonic=lambda: now[0]))
     clock = metrics.Metrics(torch.device("cpu"))
@@ -137,15 +130,54 @@ def test_the_time_left_counts_what_comes_between_steps(
 
     counted: list[float] = []
     monkeypatch.setattr(metrics.Metrics, "add_recurring", lambda _, seconds: counted.append(seconds))
-    train(small(epochs=2), script={3: [Sample(prompt="sea", max_tokens=2), Save()]})
+    train(epochs=2, script={3: [Sample(prompt="sea", max_tokens=2), Save()]})
     assert len(counted) == 5  # the first save, two evaluations, a save after each; not what the user asked for
 
 
-def test_the_time_left_follows_a_change_of_the_epochs(
-    train: Train, small: Small, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_time_left_follows_a_change_of_the_epochs(train: Train, monkeypatch: MonkeyPatch) -> None:
     monkeypatch.setattr(trainer, "REPORT_INTERVAL", 0.0)
     monkeypatch.setattr(metrics.Metrics, "eta", lambda _, steps: float(steps))
-    ran = train(small(), script={7: [Set(setting="epochs", value=3)]})
+    ran = train(script={7: [Set(setting="epochs", value=3)]})
     left = {event.step[-1]: event.eta_seconds for event in ran.of(events.Progress)}
     assert (left[7], left[8]) == (2 * EPOCH - 7, 3 * EPOCH - 8)
+
+
+# ---- what the settings amount to ----
+
+NO_BFLOAT16 = "mixed precision is off: this processor has no 16-bit arithmetic; training continues in float32"
+
+
+@pytest.mark.parametrize(
+    ("topic", "settings", "notice"),
+    [
+        ("effective", {"accumulation_steps": 4}, "effective batch size: 8 x 4 = 32"),
+        ("warm-up", {"warmup_steps": 500, "epochs": 3}, "warm-up shortened from 500 to 5 steps, a tenth of the run"),
+        ("warm-up", {"warmup_steps": 5, "epochs": 3}, None),
+        ("precision", {"mixed_precision": True}, NO_BFLOAT16),
+    ],
+)
+def test_one_notice_says_what_a_setting_amounts_to(
+    train: Train, trained: Trained, monkeypatch: MonkeyPatch, topic: str, settings: Any, notice: str | None
+) -> None:
+    plain = trained()
+    monkeypatch.setattr(device, "_cpu_has_bf16", lambda: False)
+    ran = train(**settings)
+    assert [text for text in notices(ran) if topic in text] == [notice] * (notice is not None)
+    assert not any(topic in text for text in notices(plain))
+    if topic == "precision":
+        assert ran.losses == plain.losses and same_tensors(ran.weights, plain.weights)
+
+
+def test_mixed_precision_trains_and_resumes_exactly(train: Train, trained: Trained, monkeypatch: MonkeyPatch) -> None:
+    settings = {"epochs": 4, "learning_rate": 0.01}
+    exact = trained(**settings)
+    monkeypatch.setattr(device, "_cpu_has_bf16", lambda: True)
+    plain = train(**settings, mixed_precision=True, name="plain")
+    assert not any("precision" in text for text in notices(plain))
+    assert all(math.isfinite(loss) for loss in plain.losses.values())
+    assert plain.losses != exact.losses and plain.losses[4 * EPOCH] < plain.losses[1] - 0.3
+    assert max(abs(plain.losses[n] - exact.losses[n]) for n in range(1, 11)) < 0.2
+    assert all(tensor.dtype == torch.float32 for tensor in plain.weights.values())
+    first = train(**settings, mixed_precision=True, script={25: [Stop()]})
+    second = train(resume_from=first.last)
+    assert {**first.losses, **second.losses} == plain.losses and same_tensors(second.weights, plain.weights)

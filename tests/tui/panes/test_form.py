@@ -1,5 +1,6 @@
-"""The form holds on to what is wrong, shows all of it, and lets it be mended."""
+"""The form: its words are the command line's, it keeps what is wrong, shows all of it, and lets it be corrected."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,14 +8,20 @@ import pytest
 from rich.cells import cell_len
 from textual.widgets import Static
 
-from fundamentallm.config.config import Config
+from fundamentallm.config.config import SETTINGS, Config, ConfigError, flags_layer, resolve
+from fundamentallm.config.estimate import estimate
+from fundamentallm.config.files import load_preset
+from fundamentallm.config.format import wrap
+from fundamentallm.data.text import read_texts
+from fundamentallm.errors import UserError
 from fundamentallm_tui.panes.fields import Cell, Fields, Row
-from tests.tui.others import screen_text
+from fundamentallm_tui.panes.status import STEPS
+from tests.tui.others import both_sizes
 
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A person's folder of presets."""
+    """The user's folder of presets."""
     folder = tmp_path / "own"
     folder.mkdir()
     shipped = Path(__file__).parents[3] / "presets"
@@ -22,63 +29,144 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-async def choose(seen: Any, name: str) -> None:
-    fields = seen.main.form.fields
-    fields.enter("preset")
-    while fields.cells["preset"].value != name:
-        await seen.pilot.press("right")
-    await seen.pilot.pause(0.3)  # the text was measured meanwhile
+@both_sizes
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("num_heads", "7"), ("dropout", "1.5"), ("epochs", "many"), ("stride", "999"), ("device", ""),
+        ("lr_schedule", ""),
+    ],
+)  # fmt: skip
+async def test_the_form_says_the_command_lines_words(
+    workshop: Any, size: tuple[int, int], name: str, value: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        resolve(load_preset("tiny").layer, flags_layer({"data": [str(workshop.text)], name: value}))
+    [problem] = error.value.problems
+    async with workshop.console(size) as seen:
+        if seen.cells[name].choices:  # a file may hold what cannot be typed
+            seen.main.form.change({name: value})
+        else:
+            await seen.type(**{name: value})
+        seen.main.form.fields.enter(name)
+        await seen.pilot.pause()
+        assert seen.main.form.problems == {name: problem.text}
+        shown = " ".join(seen.screen.replace("│", " ").split())
+        assert wrap(f"{name}: {problem.text}", 30)[0] in shown
+        await seen.press("escape", "f5")
+        assert seen.runs == [], "nothing starts while something is wrong"
 
 
-async def test_a_broken_preset_cannot_be_trained_under_its_name(workshop: Any, own: Path) -> None:
-    (own / "mine.yaml").write_text("epochs: 3\nepochs: 4\n")
+async def test_the_form_names_a_missing_file_and_a_text_that_is_too_short(workshop: Any) -> None:
+    with pytest.raises(UserError) as missing:
+        read_texts(("nowhere.txt",))
+    (workshop.folder / "short.txt").write_text("too short " * 12)
     async with workshop.console() as seen:
-        await seen.until(lambda: seen.main.form.total_steps)
-        await choose(seen, "mine")
-        assert "is set twice" in seen.main.form.problems["preset"]
-        seen.main.form.fields.enter("epochs")
-        await seen.pilot.press("7")
-        await seen.pilot.pause(0.3)
-        assert "is set twice" in seen.main.form.problems["preset"], "typing elsewhere does not mend the file"
-        await seen.pilot.press("f5")
-        assert seen.runs == []
-        await choose(seen, "tiny")
-        assert seen.main.form.problems == {}
-        await seen.started()
-
-
-async def test_a_presets_wrong_values_stand_in_their_fields_and_can_be_mended(workshop: Any, own: Path) -> None:
-    (own / "mine.yaml").write_text(f"data: {workshop.text}\nmodel_dim: 64\nnum_heads: 7\nepochs: 3\n")
-    async with workshop.console() as seen:
-        await choose(seen, "mine")
         form = seen.main.form
-        assert set(form.problems) == {"num_heads"} and form.fields.cells["num_heads"].value == "7"
-        await seen.pilot.press("f5")
-        assert seen.runs == []
-        form.fields.enter("num_heads")
-        await seen.pilot.press("4")
-        run = await seen.started()
-        assert (run.job.config.num_heads, run.job.config.epochs, run.job.folder.name) == (4, 3, "mine-1")
+        await seen.until(lambda: form.total_steps)
+        await seen.type(data="nowhere.txt")
+        await seen.until(lambda: form.problems == {"data": str(missing.value)})
+        await seen.type(data="short.txt")
+        await seen.until(lambda: "--max-seq-len 107 is the largest that fits" in form.problems.get("max_seq_len", ""))
 
 
 async def test_a_missing_text_and_wrong_values_are_shown_together(workshop: Any) -> None:
     async with workshop.console() as seen:
         form = seen.main.form
-        form.fields.show_values({"data": "nowhere.txt", "num_heads": "7", "dropout": "3"})
-        form._check()
+        await seen.type(data="nowhere.txt", num_heads="7", dropout="3")
         await seen.until(lambda: set(form.problems) == {"data", "num_heads", "dropout"})
-        form.fields.show_values({"num_heads": "2"})
-        form._check()
-        await seen.pilot.pause(0.3)
+        await seen.type(num_heads="2")
         assert set(form.problems) == {"data", "dropout"}
-        assert all(form.fields.cells[name].problem for name in form.problems)
+        assert all(seen.cells[name].problem for name in form.problems)
+
+
+async def test_the_form_shows_the_size_of_the_run(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        await seen.until(lambda: seen.main.form.total_steps)
+        steps = estimate(seen.main.form.config, [workshop.text.read_text()]).total_steps
+        assert f"{steps} steps" in seen.screen
+        assert f"step {0:>{STEPS}}/{steps}" in seen.status
+
+
+async def test_another_preset_fills_the_form_and_keeps_the_typed_data(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        seen.main.form.fields.enter("preset")
+        await seen.press("right")
+        layer, data = load_preset("small").layer, flags_layer({"data": [str(workshop.text)]})
+        assert seen.main.form.config == replace(resolve(layer, data), stride=None), "its stride is for its own text"
+
+
+async def test_every_setting_is_in_the_form_with_its_help(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        assert set(seen.cells) == {"preset", *SETTINGS}
+        seen.main.form.fields.enter("learning_rate")
+        await seen.pilot.pause()
+        row = SETTINGS["learning_rate"]
+        hint = str(seen.main.query_one("#hint").render())
+        assert all(words in hint for words in (row.help, row.typical, row.too_high, row.too_low))
+
+
+async def test_the_form_is_read_only_while_a_run_is_under_way(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        run = await seen.started()
+        assert all(cell.disabled for cell in seen.cells.values())
+        await seen.press("1", "9")
+        assert seen.cells["epochs"].value == "5"
+        run.finish(400)
+        await seen.status_is("FINISHED")
+        assert not any(cell.disabled for cell in seen.cells.values())
+
+
+async def test_a_broken_preset_cannot_be_trained_under_its_name(workshop: Any, own: Path) -> None:
+    (own / "mine.yaml").write_text("epochs: 3\nepochs: 4\n")
+    async with workshop.console() as seen:
+        await seen.type(preset="mine")
+        assert "is set twice" in seen.main.form.problems["preset"]
+        await seen.type(epochs="7")
+        assert "is set twice" in seen.main.form.problems["preset"], "typing elsewhere does not correct the file"
+        await seen.press("f5")
+        assert seen.runs == []
+        await seen.type(preset="tiny")
+        assert seen.main.form.problems == {}
+        await seen.started()
+
+
+async def test_a_presets_wrong_values_are_in_their_fields_and_can_be_corrected(workshop: Any, own: Path) -> None:
+    (own / "mine.yaml").write_text(f"data: {workshop.text}\nmodel_dim: 64\nnum_heads: 7\nepochs: 3\n")
+    async with workshop.console() as seen:
+        await seen.type(preset="mine")
+        assert set(seen.main.form.problems) == {"num_heads"} and seen.cells["num_heads"].value == "7"
+        await seen.press("f5")
+        assert seen.runs == []
+        await seen.type(num_heads="4")
+        run = await seen.started()
+        assert (run.job.config.num_heads, run.job.config.epochs, run.job.folder.name) == (4, 3, "mine-1")
+
+
+async def test_a_run_that_cannot_start_shows_why_beside_the_field(
+    workshop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(job: Any) -> Any:
+        raise UserError(f"--output-dir {job.folder}: holds a run already")
+
+    async with workshop.console(start=refuse) as seen:
+        await seen.press("f5")
+        await seen.until(lambda: "output_dir" in seen.main.form.problems)
+        assert "IDLE" in seen.status and "holds a run already" in seen.log
+
+
+async def test_an_impossible_folder_is_refused_beside_its_field(workshop: Any) -> None:
+    async with workshop.console(output_dir="~nobody-at-all/x") as seen:
+        await seen.press("f5")
+        assert "cannot be looked up" in seen.main.form.problems["output_dir"]
+        assert "IDLE" in seen.status and not seen.runs
 
 
 async def test_ctrl_k_deletes_to_the_end(workshop: Any) -> None:
     async with workshop.console() as seen:
         seen.main.form.fields.enter("learning_rate")
-        await seen.pilot.press("1", "2", "3", "left", "left", "ctrl+k")
-        assert seen.main.form.fields.cells["learning_rate"].value == "1"
+        await seen.press("1", "2", "3", "left", "left", "ctrl+k")
+        assert seen.cells["learning_rate"].value == "1"
 
 
 def test_ctrl_k_leaves_a_choice_alone() -> None:
@@ -88,25 +176,23 @@ def test_ctrl_k_leaves_a_choice_alone() -> None:
 
 
 def values(seen: Any, *names: str) -> tuple[str, ...]:
-    return tuple(seen.main.form.fields.cells[name].value for name in names)
+    return tuple(seen.cells[name].value for name in names)
 
 
 async def test_another_preset_leaves_what_was_typed_and_ctrl_r_takes_it_back(workshop: Any) -> None:
     async with workshop.console() as seen:
         form = seen.main.form
         form.fields.enter("epochs")
-        await seen.pilot.press("7")
-        assert {cell.name for cell in form.fields.cells.values() if cell.marked} == {"data", "epochs"}
-        assert "epochs       *7" in screen_text(seen.app) and f"data         *{workshop.text}"[:40] in screen_text(
-            seen.app
-        )
-        await choose(seen, "medium")
+        await seen.press("7")
+        assert {cell.name for cell in seen.cells.values() if cell.marked} == {"data", "epochs"}
+        assert "epochs       *7" in seen.screen and f"data         *{workshop.text}"[:40] in seen.screen
+        await seen.type(preset="medium")
         assert values(seen, "epochs", "data", "model_dim") == ("7", str(workshop.text), "256")
         form.fields.enter("epochs")
-        await seen.pilot.press("ctrl+r")
-        assert values(seen, "epochs") == ("30",) and not form.fields.cells["epochs"].marked
+        await seen.press("ctrl+r")
+        assert values(seen, "epochs") == ("30",) and not seen.cells["epochs"].marked
         form.fields.enter("seed")
-        await seen.pilot.press("5", "ctrl+r")
+        await seen.press("5", "ctrl+r")
         assert values(seen, "seed") == (str(Config().seed),), "the preset does not name it"
 
 
@@ -114,14 +200,14 @@ async def test_a_preset_s_stride_holds_for_its_own_text_only(workshop: Any) -> N
     async with workshop.console() as seen:
         assert seen.main.form.config.stride is None
         seen.main.form.fields.enter("data")
-        await seen.pilot.press("ctrl+r")
+        await seen.press("ctrl+r")
         assert values(seen, "data", "stride") == ("data/samples/sample_data.txt", "32")
-        await seen.pilot.press("ctrl+u", *"x.txt")
+        await seen.press("ctrl+u", *"x.txt")
         assert seen.main.form.config.stride is None
         seen.main.form.fields.enter("stride")
-        await seen.pilot.press(*"16")
+        await seen.press(*"16")
         seen.main.form.fields.enter("data")
-        await seen.pilot.press("ctrl+r")
+        await seen.press("ctrl+r")
         assert values(seen, "stride") == ("16",), "the user's own stays"
 
 
@@ -139,7 +225,7 @@ async def test_the_time_is_what_this_machine_takes_for_what_the_form_says(
     async with workshop.console() as seen:
         await seen.until(lambda: "about 5 minutes on this machine" in hint(seen))
         seen.main.form.fields.enter("epochs")
-        await seen.pilot.press(*"30", "escape")
+        await seen.press(*"30", "escape")
         await seen.until(lambda: "about 30 minutes on this machine" in hint(seen))
 
 
@@ -150,7 +236,7 @@ def hint(seen: Any) -> str:
 async def test_a_wide_value_keeps_its_cursor_in_its_field(workshop: Any) -> None:
     async with workshop.console() as seen:
         seen.main.form.fields.enter("project")
-        await seen.pilot.press(*"雪が降る夜の物語")
-        lines = screen_text(seen.app).splitlines()
+        await seen.press(*"雪が降る夜の物語")
+        lines = seen.screen.splitlines()
         assert all(cell_len(line) == 120 for line in lines)
         assert any("語" in line for line in lines), "the end, where the cursor is"

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from textual.events import Paste
+from textual.events import Key, Paste
 
 from fundamentallm.run.events import Failed, Phase
 from fundamentallm_tui import keys
@@ -26,8 +26,8 @@ async def bring_about(seen: Any, make: Any, state: str) -> None:
     if state == "idle":
         return
     if state == "loading":
-        await seen.pilot.press("f5")
-        return await seen.until(lambda: "LOADING" in seen.status)
+        await seen.press("f5")
+        return await seen.status_is("LOADING")
     run = await seen.started()
     if state in ("paused", "stopping"):
         run.say(Phase(step=1, phase=state))
@@ -35,20 +35,27 @@ async def bring_about(seen: Any, make: Any, state: str) -> None:
         run.say(Failed(step=1, error="out of memory"))
     elif state in ("stopped", "finished"):
         run.finish(4, "stopped" if state == "stopped" else "completed")
-    await seen.until(lambda: state.upper() in seen.status)
+    await seen.status_is(state.upper())
+
+
+async def press(seen: Any, *keys: str) -> None:
+    """Press keys; shorter than the pilot, which waits after each until the whole process has been idle for 40 ms."""
+    for key in keys:
+        seen.app.post_message(Key(key, key if len(key) == 1 else None))
+        await seen.pilot.pause(0.01)
+        assert seen.app.is_running, key
+    await seen.pilot.pause()
 
 
 @pytest.mark.parametrize("state", STATES)
 async def test_no_key_and_no_click_ends_the_console(workshop: Any, make: Any, state: str) -> None:
     async with workshop.console((80, 24) if state == "paused" else (120, 36)) as seen:
         await bring_about(seen, make, state)
-        for key in PRESSED:
-            await seen.pilot.press(key)
-            assert seen.app.is_running, key
+        await press(seen, *PRESSED)
         for pane in PANES:
             if seen.main.query_one(pane).region.area and seen.app.screen is seen.main:
                 await seen.pilot.click(pane, offset=(2, 1) if pane not in ("#status", "#keys") else (40, 0))
-                await seen.pilot.press("tab", "up", "shift+tab")
+                await press(seen, "tab", "up", "shift+tab")
                 seen.app.screen.post_message(Paste("pasted"))
                 await seen.pilot.pause()
                 assert seen.app.is_running, pane
@@ -61,5 +68,5 @@ async def test_a_locked_form_does_not_take_the_focus(workshop: Any, make: Any, s
         await seen.pilot.click("#fields", offset=(20, 3))
         assert not seen.main.form.fields.has_focus
         for _ in range(6):
-            await seen.pilot.press("tab")
+            await seen.press("tab")
             assert not seen.main.form.fields.has_focus

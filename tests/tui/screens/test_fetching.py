@@ -1,4 +1,4 @@
-"""A text that is not here is offered, fetched with a bar, and learnt from."""
+"""A known text that is missing is offered, downloaded with a bar, and trained on."""
 
 from dataclasses import replace
 from hashlib import sha256
@@ -25,28 +25,23 @@ def public_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> bytes:
     return raw
 
 
-async def test_f5_offers_to_fetch_a_missing_text_and_then_starts(workshop: Any, public_text: bytes) -> None:
+@pytest.mark.parametrize("accept", [True, False])
+async def test_f5_offers_a_missing_text_and_starts_only_with_it(
+    workshop: Any, public_text: bytes, accept: bool
+) -> None:
     async with workshop.console() as seen:
-        seen.main.form.fields.show_values({"data": NAME})
-        seen.main.form._check()
-        await seen.pilot.press("f5")
+        await seen.type(data=NAME)
+        await seen.press("f5")
         await seen.until(lambda: isinstance(seen.app.screen, Fetch))
         assert not seen.runs
-        await seen.pilot.press("f")
-        await seen.until(lambda: seen.runs)
-        assert Path(NAME).read_bytes() == public_text
-        assert seen.run.job.config.data == (NAME,)
-
-
-async def test_escape_fetches_nothing(workshop: Any, public_text: bytes) -> None:
-    async with workshop.console() as seen:
-        seen.main.form.fields.show_values({"data": NAME})
-        seen.main.form._check()
-        await seen.pilot.press("f5")
-        await seen.until(lambda: isinstance(seen.app.screen, Fetch))
-        await seen.pilot.press("escape")
-        await seen.until(lambda: not isinstance(seen.app.screen, Fetch))
-        assert not seen.runs and not Path(NAME).exists()
+        await seen.press("f" if accept else "escape")
+        if accept:
+            await seen.until(lambda: seen.runs)
+            assert Path(NAME).read_bytes() == public_text
+            assert seen.run.job.config.data == (NAME,)
+        else:
+            await seen.until(lambda: seen.app.screen is seen.main)
+            assert not seen.runs and not Path(NAME).exists()
 
 
 def test_only_a_known_text_is_offered(public_text: bytes) -> None:

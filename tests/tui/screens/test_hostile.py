@@ -1,7 +1,8 @@
-"""The console and strangers' runs: nothing that a journal, a folder or a setting holds steers it or stops it."""
+"""Runs of someone else: nothing in a journal, a folder or a setting controls the console or stops it."""
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +12,24 @@ from hypothesis import strategies as st
 from rich.style import Style
 
 from fundamentallm.config.config import Config, to_dict
-from fundamentallm.config.format import format_clock, format_time
+from fundamentallm.config.format import format_clock, format_time, wrap
 from fundamentallm.errors import UserError
 from fundamentallm.run import events
-from fundamentallm.run.events import JOURNAL, CheckpointSaved, Failed, Finished, Notice, Phase, RunStarted
+from fundamentallm.run.events import JOURNAL, CheckpointSaved, Failed, Notice, Phase
 from fundamentallm.run.folder import delete_run
 from fundamentallm.run.history import summarize
 from fundamentallm.run.journal import JournalReader
+from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.charts import chart
 from fundamentallm_tui.charts.chart import Chart, Line
-from fundamentallm_tui.format import clean, wrap
+from fundamentallm_tui.format import clean
 from fundamentallm_tui.panes.status import layout
 from fundamentallm_tui.screens.run_table import arrange, differences, read_curve, sparkline
 from fundamentallm_tui.state.event_log import MAX_EVENT_LINES, MAX_LINE_CHARS
 from fundamentallm_tui.state.launch import attached_config, resumable_checkpoint
 from fundamentallm_tui.state.replay import Replay
 from fundamentallm_tui.state.store import Store
-from tests.tui.others import screen_text
+from tests.tui.conftest import finished, progress, saved, started
 
 settings.register_profile("suite", deadline=None, max_examples=50, derandomize=True, database=None)
 settings.load_profile("suite")
@@ -36,18 +38,8 @@ EVIL = "\x1b]52;c;AAAA\x07\x1b[2J\x9b31m\u202e\u2066\u200b\u2028\u2060\ufeff\r\x
 STEERS = set(EVIL) - set("]52;c;AAAA[2J31m[@click=app.quit]漢字[/]")
 NUMBERS = [0, -1, 1, 2, 3, 10, 2**53, 10**18, 10**300, 0.0, 1e-300, 1e100, 1e300, -1e300, float("nan"), float("inf")]
 TEXTS = [
-    "",
-    EVIL,
-    "a\nb",
-    "x" * 5_000,
-    "\ud800",
-    "../../x",
-    "/etc/passwd",
-    "last.pt",
-    "learning_rate",
-    "training",
-    "\0",
-]
+    "", EVIL, "a\nb", "x" * 5_000, "\ud800", "../../x", "/etc/passwd", "last.pt", "learning_rate", "training", "\0",
+]  # fmt: skip
 VALUES = st.recursive(
     st.sampled_from([*NUMBERS, *TEXTS, None, True]),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from([*to_dict(Config()), "x"]), inner),
@@ -55,33 +47,14 @@ VALUES = st.recursive(
 )
 
 
-def started(**config: Any) -> RunStarted:
-    return RunStarted(
-        step=0, version="0", config=to_dict(Config(("a.txt",))) | config, parameters=9, vocab_size=3,
-        steps_per_epoch=10, total_steps=40, device="cpu", threads=1, torch="2", pid=1, host="here",
-    )  # fmt: skip
-
-
-def progress(first: int) -> events.Progress:
-    steps = (first, first + 1, first + 2)
-    return events.Progress(
-        step=steps, train_loss=(3.0, 2.0, 1.0), learning_rate=(0.1,) * 3, grad_norm=(1.0,) * 3, epoch=1, tokens=30,
-        tokens_per_second=5.0, eta_seconds=1.0, memory_bytes=1,
-    )  # fmt: skip
-
-
-def finished(**changes: Any) -> Finished:
-    values = {
-        "reason": "completed", "epoch": 1, "train_loss": 1.0, "val_loss": 1.0, "best_val_loss": 1.0, "best_step": 3,
-        "best_epoch": 1, "seconds": 1.0, "tokens": 30, "path": "best.pt",
-    }  # fmt: skip
-    return Finished(step=3, **{**values, **changes})
+SPEC = RunSpec(Config(("a.txt",)), Path("run"))
 
 
 REAL: list[events.Event] = [
-    started(), progress(1), progress(4), finished(), Phase(step=1, phase="training"), Phase(step=1, phase="paused"),
+    started(SPEC), progress(1, 3), progress(4, 6), finished(3), Phase(step=1, phase="training"),
+    Phase(step=1, phase="paused"),
     events.Evaluated(step=3, epoch=1, train_loss=1.0, val_loss=1.0, perplexity=2.7, epoch_ended=True, best=True),
-    CheckpointSaved(step=3, path="last.pt", kind="last", bytes=1000, seconds=0.1),
+    saved(3, "last.pt", "last"),
     events.CheckpointFailed(step=3, path="last.pt", kind="last", why="full"),
     events.Sampled(step=3, id="a", prompt="the", text=" sea", probabilities=(0.5,), done=True),
     events.Intervention(step=3, setting="learning_rate", old=0.1, new=0.2, who="ada"),
@@ -119,7 +92,7 @@ def encoded(*said: events.Event) -> list[bytes]:
 def test_any_journal_can_be_attached_to_drawn_listed_and_played_back(
     found: list[bytes], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    folder = write(tmp_path_factory.mktemp("run"), [*encoded(started()), *found])
+    folder = write(tmp_path_factory.mktemp("run"), [*encoded(started(SPEC)), *found])
     store = Store()
     store.attach(folder, "")
     said = JournalReader(folder).read()
@@ -157,7 +130,7 @@ def test_what_a_journal_calls_its_checkpoint_leads_nowhere_else(path: str, tmp_p
     store = Store()
     store.attach(folder, "")
     name = path.format(out=outside)
-    store.apply([started(), CheckpointSaved(step=1, path=name, kind="hand", bytes=1, seconds=0.0)])
+    store.apply([started(SPEC), CheckpointSaved(step=1, path=name, kind="hand", bytes=1, seconds=0.0)])
     store.apply([Failed(step=1, error="x", saved=name)])
     assert resumable_checkpoint(store) is None
     (folder / "last.pt").touch()
@@ -177,17 +150,17 @@ def test_texts_without_end_become_few_short_lines() -> None:
 def test_losses_that_are_no_numbers_do_not_make_a_step_come_twice() -> None:
     store, nan = Store(), float("nan")
     gap = events.Evaluated(step=5, epoch=1, train_loss=nan, val_loss=nan, perplexity=nan, epoch_ended=True, best=False)
-    store.apply([progress(1), progress(1)])
-    broken = progress(4)
+    store.apply([progress(1, 3), progress(1, 3)])
+    broken = progress(4, 6)
     store.apply([events.Progress(**{**vars(broken), "train_loss": (nan,) * 3})])
-    store.apply([broken, progress(5), gap, gap])
-    assert list(store.train._x) == [1, 2, 3, 4, 5, 6, 7] and list(store.val._x) == [5]
+    store.apply([broken, progress(5, 7), gap, gap])
+    assert store.train.reduced(9)[0] == [1, 2, 3, 4, 5, 6, 7] and store.val.reduced(9)[0] == [5]
 
 
 def test_deleting_a_run_follows_no_link_out_of_it(tmp_path: Path) -> None:
     for name in ("precious", "precious.pt", "precious.lock"):
         (tmp_path / name).write_text("mine")
-    folder = write(tmp_path / "run", encoded(started()))
+    folder = write(tmp_path / "run", encoded(started(SPEC)))
     for name in ("last.pt", "best.pt", "config.yaml", "engine.log", "commands.jsonl", ".x.pt.1.tmp"):
         (folder / name).symlink_to(tmp_path / "precious")
     (folder / "wandb").symlink_to(tmp_path, target_is_directory=True)
@@ -195,12 +168,12 @@ def test_deleting_a_run_follows_no_link_out_of_it(tmp_path: Path) -> None:
     assert {path.name: path.read_text() for path in tmp_path.glob("precious*")} == {
         name: "mine" for name in ("precious", "precious.pt", "precious.lock")
     }
-    write(folder, encoded(started()))
+    write(folder, encoded(started(SPEC)))
     (folder / "lock").symlink_to(tmp_path / "precious.lock")
     with pytest.raises(UserError, match="cannot be opened"):
         delete_run(folder)
     assert (tmp_path / "precious.lock").read_text() == "mine" and (folder / JOURNAL).exists()
-    other = write(tmp_path / "other", encoded(started()))
+    other = write(tmp_path / "other", encoded(started(SPEC)))
     (tmp_path / "link").symlink_to(other, target_is_directory=True)
     with pytest.raises(UserError, match="is a link"):
         delete_run(tmp_path / "link")
@@ -212,11 +185,13 @@ def test_what_steers_is_shown_as_dots_and_other_scripts_stay() -> None:
     assert clean("نص می‌خواهم שלום 👩‍👩‍👧 e\u0301") == "نص می‌خواهم שלום 👩‍👩‍👧 e\u0301"
 
 
-async def test_an_attached_strangers_run_steers_neither_screen_nor_console(workshop: Any) -> None:
+async def test_an_attached_run_of_someone_else_steers_neither_screen_nor_console(workshop: Any) -> None:
     evil = EVIL.replace("\x00", "").replace("/", "")
+    start = started(SPEC)
+    values = {"data": [EVIL, EVIL], "project": EVIL, "wandb": True, "tensorboard": True, "log_dir": "/etc"}
     said = [
-        started(device=EVIL, data=[EVIL, EVIL], project=EVIL, wandb=True, tensorboard=True, log_dir="/etc"),
-        progress(1), Notice(step=3, level="error", text=EVIL),
+        replace(start, config=start.config | {**values, "device": EVIL}), progress(1, 3),
+        Notice(step=3, level="error", text=EVIL),
         events.Intervention(step=3, setting=EVIL, old=EVIL, new=EVIL, who=EVIL),
         events.Answered(step=3, id=EVIL, command="set", ok=False, why=EVIL, who=EVIL),
         CheckpointSaved(step=3, path=EVIL, kind="hand", bytes=1, seconds=0.0),
@@ -224,22 +199,22 @@ async def test_an_attached_strangers_run_steers_neither_screen_nor_console(works
     ]  # fmt: skip
     folder = write(workshop.folder / "runs" / f"a{evil}", encoded(*said))
     (folder / "engine.log").write_bytes(EVIL.encode() * 99)
-    os.mkfifo(write(workshop.folder / "runs" / "pipe", encoded(started(), progress(1))) / "engine.log")
+    os.mkfifo(write(workshop.folder / "runs" / "pipe", encoded(started(SPEC), progress(1, 3))) / "engine.log")
     async with workshop.console(size=(160, 46)) as seen:
         for name in (folder, workshop.folder / "runs" / "pipe"):
             seen.main.open_run(name)
             await seen.until(lambda: seen.main.store.loaded and not seen.main.store.under_way)
             await seen.pilot.pause(0.2)
-            assert not STEERS & set(screen_text(seen.app))
+            assert not STEERS & set(seen.screen)
         seen.main.open_run(folder)
         await seen.until(lambda: seen.main.store.step == 3 and seen.main.reader and not seen.main.reader.alive)
         await seen.pilot.pause(0.2)
-        values = {name: cell.value for name, cell in seen.main.form.fields.cells.items()}
+        values = {name: cell.value for name, cell in seen.cells.items()}
         assert (values["wandb"], values["log_dir"], values["tensorboard"]) == ("off", "runs", "on")
-        await seen.pilot.press("ctrl+o")
-        await seen.until(lambda: "pipe" in screen_text(seen.app))
+        await seen.press("ctrl+o")
+        await seen.until(lambda: "pipe" in seen.screen)
         for key in ("home", "m", "down", "m", "c"):
-            await seen.pilot.press(key)
-            assert not STEERS & set(screen_text(seen.app))
-        await seen.pilot.press("escape", "home", "d")
-        assert not STEERS & set(screen_text(seen.app)) and seen.app.is_running
+            await seen.press(key)
+            assert not STEERS & set(seen.screen)
+        await seen.press("escape", "home", "d")
+        assert not STEERS & set(seen.screen) and seen.app.is_running

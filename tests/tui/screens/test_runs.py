@@ -1,4 +1,4 @@
-"""The library: every run that is found, and what can be done with it."""
+"""The list of runs: every run that is found, and what can be done with it."""
 
 import re
 from pathlib import Path
@@ -10,12 +10,12 @@ from textual.widgets import Input
 from fundamentallm.run.events import JOURNAL
 from fundamentallm_tui.screens.dialogs import TextDialog
 from fundamentallm_tui.screens.runs import Runs
-from tests.tui.others import alive, both_sizes, evaluated, library, screen_text, told
+from tests.tui.others import alive, both_sizes, commands_sent, evaluated
 
 
 @both_sizes
 @pytest.mark.parametrize("key", ["ctrl+o", "o"])
-async def test_the_library_lists_live_runs_first_with_state_steps_best_and_curve(
+async def test_the_list_shows_live_runs_first_with_state_steps_best_and_curve(
     workshop: Any, make: Any, size: tuple[int, int], key: str
 ) -> None:
     far = make("far", evaluated(40, 2.345))
@@ -23,21 +23,15 @@ async def test_the_library_lists_live_runs_first_with_state_steps_best_and_curve
     make("done", workshop.finished(40))
     with alive(far):
         async with workshop.console(size) as seen:
-            await seen.pilot.press(key)
-            await seen.until(lambda: isinstance(seen.app.screen, Runs) and "█" in screen_text(seen.app))
-            lines = screen_text(seen.app).splitlines()
+            await seen.press(key)
+            await seen.until(lambda: isinstance(seen.app.screen, Runs) and "█" in seen.screen)
+            lines = seen.screen.splitlines()
             rows = [line for line in lines if line.startswith("   runs/")]
-            assert (
-                "runs/far" in rows[0]
-                and "training" in rows[0]
-                and "2.345" in rows[0]
-                and "40/400" in rows[0]
-                and "small" in rows[0]
-            )
+            assert all(text in rows[0] for text in ("runs/far", "training", "2.345", "40/400", "small"))
             states = {row.split()[0]: row.split()[1] for row in rows}
             assert states == {"runs/far": "training", "runs/lost": "interrupted", "runs/done": "finished"}
             assert lines[-1].rstrip().endswith("esc close")
-            await seen.pilot.press("escape")
+            await seen.press("escape")
             assert seen.app.screen is seen.main
 
 
@@ -45,12 +39,12 @@ async def test_typing_filters_and_letters_are_text_there(workshop: Any, make: An
     for name in ("red", "blue", "drc"):
         make(name)
     async with workshop.console() as seen:
-        runs = await library(seen, 3)
-        await seen.pilot.press("slash", "d", "r", "c")
+        runs = await seen.open_list(3)
+        await seen.press("slash", "d", "r", "c")
         assert [run.folder.name for run in runs.list.runs] == ["drc"]
-        await seen.pilot.press("escape")
+        await seen.press("escape")
         assert seen.app.screen is runs and not runs.query_one("#filter", Input).has_focus
-        await seen.pilot.press("r")
+        await seen.press("r")
         await seen.until(lambda: seen.runs)
         assert (seen.run.job.folder, seen.run.job.auto) == (Path("runs/drc"), True)
 
@@ -59,11 +53,11 @@ async def test_sorting_goes_through_the_orders(workshop: Any, make: Any) -> None
     make("b", evaluated(40, 3.0), steps=40)
     make("a", evaluated(20, 2.0), steps=20)
     async with workshop.console() as seen:
-        runs = await library(seen, 2)
+        runs = await seen.open_list(2)
         orders = []
         for _ in range(4):
             orders.append("".join(run.folder.name for run in runs.list.runs))
-            await seen.pilot.press("t")
+            await seen.press("t")
         assert orders[1:] == ["ab", "ab", "ba"]
 
 
@@ -72,26 +66,26 @@ async def test_enter_attaches_to_a_live_run_and_shows_another(workshop: Any, mak
     make("done", workshop.finished(40))
     with alive(far):
         async with workshop.console() as seen:
-            await library(seen, 2)
-            await seen.pilot.press("enter")
+            await seen.open_list(2)
+            await seen.press("enter")
             await seen.until(lambda: "TRAINING" in seen.status and "runs/far" in seen.status)
-            await library(seen, 2)
-            await seen.pilot.press("down", "enter")
+            await seen.open_list(2)
+            await seen.press("down", "enter")
             await seen.until(lambda: "FINISHED" in seen.status and "runs/done" in seen.status)
-    assert told(far) == []
+    assert commands_sent(far) == []
 
 
-async def test_a_live_run_is_never_deleted_and_another_only_when_told_so(workshop: Any, make: Any) -> None:
+async def test_a_live_run_is_never_deleted_and_another_only_when_confirmed(workshop: Any, make: Any) -> None:
     far, old = make("far"), make("old")
     (old / "notes.txt").write_text("mine")
     with alive(far):
         async with workshop.console() as seen:
-            runs = await library(seen, 2)
-            await seen.pilot.press("d")
+            runs = await seen.open_list(2)
+            await seen.press("d")
             assert seen.app.screen is runs, "the live one is under the cursor"
-            await seen.pilot.press("down", "d", "escape")
+            await seen.press("down", "d", "escape")
             assert (old / JOURNAL).exists()
-            await seen.pilot.press("d", "d")
+            await seen.press("d", "d")
             await seen.until(lambda: len(runs.list.runs) == 1)
     assert [path.name for path in old.iterdir()] == ["notes.txt"], "what no run wrote stays"
     assert (far / JOURNAL).exists() and (far / "last.pt").exists()
@@ -100,10 +94,10 @@ async def test_a_live_run_is_never_deleted_and_another_only_when_told_so(worksho
 async def test_a_run_that_came_alive_meanwhile_is_not_deleted(workshop: Any, make: Any) -> None:
     folder = make("old")
     async with workshop.console() as seen:
-        runs = await library(seen, 1)
-        await seen.pilot.press("d")
+        runs = await seen.open_list(1)
+        await seen.press("d")
         with alive(folder):
-            await seen.pilot.press("d")
+            await seen.press("d")
             await seen.pilot.pause(0.4)
             assert len(runs.list.runs) == 1
     assert (folder / "last.pt").exists()
@@ -114,33 +108,33 @@ async def test_two_marked_runs_are_compared_by_what_differs(workshop: Any, make:
     make("a", epochs=3)
     make("b", epochs=9)
     async with workshop.console(size) as seen:
-        await library(seen, 2)
-        await seen.pilot.press("c")
+        await seen.open_list(2)
+        await seen.press("c")
         assert isinstance(seen.app.screen, Runs), "two are to be marked"
-        await seen.pilot.press("space", "down", "space", "c")
+        await seen.press("space", "down", "space", "c")
         assert isinstance(seen.app.screen, TextDialog)
-        text = screen_text(seen.app)
+        text = seen.screen
         assert "epochs" in text and "model_dim" not in text
-        await seen.pilot.press("escape", "escape")
+        await seen.press("escape", "escape")
         assert seen.app.screen is seen.main
 
 
 async def test_names_from_outside_cannot_steer_the_terminal(workshop: Any, make: Any) -> None:
     make("bad\x1b[2J\u202e")
     async with workshop.console() as seen:
-        await library(seen, 1)
+        await seen.open_list(1)
         await seen.pilot.pause(0.1)
-        text = screen_text(seen.app)
+        text = seen.screen
         assert "\x1b" not in text and "\u202e" not in text and "bad·[2J" in text
 
 
 @both_sizes
-async def test_what_is_told_of_a_run_is_not_cut(workshop: Any, make: Any, size: tuple[int, int]) -> None:
+async def test_the_details_of_a_run_are_not_cut(workshop: Any, make: Any, size: tuple[int, int]) -> None:
     make("night", evaluated(40, 2.5), learning_rate=0.002, batch_size=7, num_layers=2, epochs=9, dropout=0.3, seed=77)
     async with workshop.console(size) as seen:
-        await seen.pilot.press("ctrl+o")
-        await seen.until(lambda: isinstance(seen.app.screen, Runs) and "runs/night" in screen_text(seen.app))
-        shown = " ".join(screen_text(seen.app).split())
+        await seen.press("ctrl+o")
+        await seen.until(lambda: isinstance(seen.app.screen, Runs) and "runs/night" in seen.screen)
+        shown = " ".join(seen.screen.split())
         assert re.search(r"best val 2.500 in epoch 1, began 2\d{3}-\d\d-\d\d \d\d:\d\d ", shown)
         assert "learning_rate 0.002, seed 77" in shown or "seed 77, learning_rate 0.002" in shown
 
@@ -148,12 +142,12 @@ async def test_what_is_told_of_a_run_is_not_cut(workshop: Any, make: Any, size: 
 async def test_an_end_that_could_not_be_saved_is_shown_and_resumed(workshop: Any, make: Any) -> None:
     make("full", evaluated(20, 2.5), workshop.finished(40, unsaved="disk full"))
     async with workshop.console((120, 36)) as seen:
-        runs = await library(seen, 1)
-        await seen.until(lambda: "NOT SAVED" in screen_text(seen.app))
-        assert "finished, NOT saved: disk full; r resumes it from its last checkpoint." in screen_text(seen.app)
+        runs = await seen.open_list(1)
+        await seen.until(lambda: "NOT SAVED" in seen.screen)
+        assert "finished, NOT saved: disk full; r resumes it from its last checkpoint." in seen.screen
         await seen.pilot.press("enter")
         await seen.until(lambda: seen.app.screen is not runs and "NOT SAVED" in seen.status)
-        await seen.until(lambda: "the end could NOT be saved: disk full" in screen_text(seen.app))
+        await seen.until(lambda: "the end could NOT be saved: disk full" in seen.screen)
         await seen.pilot.press("f5")
         await seen.until(lambda: seen.runs)
         assert (seen.run.job.folder, seen.run.job.auto) == (Path("runs/full"), True)

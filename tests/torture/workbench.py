@@ -1,12 +1,13 @@
-"""Where a torture works: real runs in processes of their own, what undisturbed runs came to, and rows of the table.
+"""Where the torture works: real runs in processes of their own, runs to compare them with, and rows of the table.
 
-Every run is the real `fundamentallm train`, forked from a process that has imported torch and computed nothing: one
-that starts from nothing takes seconds to import it.
+Every run is the real `fundamentallm train`, forked from a process that has imported torch and computed nothing: a new
+interpreter needs seconds to import it.
 """
 
 import os
 import pickle
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -18,13 +19,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-os.environ["OMP_NUM_THREADS"] = "1"  # waiting threads on busy cores take ten times as long
+os.environ["OMP_NUM_THREADS"] = "1"  # on busy cores, threads that wait for each other take ten times as long
 
 import torch
 
 from fundamentallm.cli import main as command
 from fundamentallm.cli import train as _imported_before_the_first_fork  # noqa: F401
-from fundamentallm.train.trainer import Trainer as _so_is_the_loop  # noqa: F401
+from fundamentallm.run.events import Event
+from fundamentallm.run.journal import read_journal
+from fundamentallm.train.trainer import Trainer
 from tests.compare_runs import difference
 
 T = TypeVar("T")
@@ -36,17 +39,17 @@ TINY = [
     "--accumulation-steps=2", "--dropout=0.1", "--optimizer=muon", "--learning-rate=0.02", "--device=cpu",
     "--augment=casing=0.1,punctuation=0.2", "--save-every=1", "--eval-every=2", "--quiet",
 ]  # fmt: skip
-PATIENCE = 120.0  # seconds until a process counts as hung: lost
+TIMEOUT = 120.0  # seconds until a process counts as hung, and the run as lost
 KILLED = -signal.SIGKILL
 
 
 class Lost(Exception):
-    """What was lost, in words."""
+    """What was lost."""
 
 
 @dataclass
 class Row:
-    """One line of the table. `lost` says of each loss what was lost."""
+    """One row of the table. `lost` has a line for each loss."""
 
     fault: str
     tried: int = 0
@@ -54,15 +57,18 @@ class Row:
     skipped: str = ""
     note: str = ""
 
-    def take(self, what: str, attempt: Callable[[], None]) -> None:
-        """Try something; what it raises is a loss."""
+    def take(self, case: str, attempt: Callable[[], object]) -> None:
+        """Try one case."""
+        self.add(case, loss_of(attempt))
+
+    def add(self, case: str, loss: str) -> None:
         self.tried += 1
-        if trouble := troubled(attempt):
-            self.lost.append(f"{what}: {trouble}")
+        if loss:
+            self.lost.append(f"{case}: {loss}")
 
 
-def troubled(attempt: Callable[[], None]) -> str:
-    """What was lost by an attempt, or nothing. A mistake of the torture itself is a loss as well."""
+def loss_of(attempt: Callable[[], object]) -> str:
+    """What an attempt lost; empty if nothing. An error of the torture itself is a loss as well."""
     try:
         attempt()
     except Lost as lost:
@@ -77,10 +83,7 @@ def troubled(attempt: Callable[[], None]) -> str:
 
 
 def fork(body: Callable[[], int], output: Path | None = None) -> int:
-    """Run `body` in a new process; its value is the exit status. Returns the pid.
-
-    What it prints goes to `output`, or to standard error.
-    """
+    """Run `body` in a new process; its value is the exit status. What it prints goes to `output`, or to stderr."""
     pid = os.fork()
     if pid:
         return pid
@@ -99,9 +102,9 @@ def fork(body: Callable[[], int], output: Path | None = None) -> int:
         os._exit(status)
 
 
-def wait(pid: int, patience: float = PATIENCE) -> int:
+def wait(pid: int, timeout: float = TIMEOUT) -> int:
     """The exit status of a child, negative for a signal; one that hangs is killed: 124."""
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + timeout
     while True:
         found, status = os.waitpid(pid, os.WNOHANG)
         if found:
@@ -113,42 +116,42 @@ def wait(pid: int, patience: float = PATIENCE) -> int:
         time.sleep(0.002)
 
 
-def asked(question: Callable[[], T]) -> Callable[[], T]:
-    """Ask a process that may use torch, and go on; what this returns waits for the answer.
+def start_asking(question: Callable[[], T]) -> Callable[[], T]:
+    """Ask a process that may use torch; the function that is returned waits for its answer.
 
     Raises (later):
-        Lost: there is none.
+        Lost: there is no answer.
     """
     reader, writer = os.pipe()
 
-    def answer() -> int:
+    def write_answer() -> int:
         os.close(reader)
         with open(writer, "wb") as pipe:
             pickle.dump(question(), pipe)
         return 0
 
-    pid = fork(answer)
+    pid = fork(write_answer)
     os.close(writer)
 
-    def heard() -> T:
+    def read_answer() -> T:
         with open(reader, "rb") as pipe:
             block = pipe.read()
         if wait(pid) or not block:
             raise Lost("a question could not be answered")
-        answered: T = pickle.loads(block)
-        return answered
+        answer: T = pickle.loads(block)
+        return answer
 
-    return heard
+    return read_answer
 
 
 def ask(question: Callable[[], T]) -> T:
     """The answer of a process that may use torch."""
-    return asked(question)()
+    return start_asking(question)()
 
 
-def until(condition: Callable[[], bool], patience: float = PATIENCE) -> bool:
+def comes_about(condition: Callable[[], bool]) -> bool:
     """Wait for something; False if it did not come."""
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + TIMEOUT
     while not condition():
         if time.monotonic() > deadline:
             return False
@@ -156,7 +159,7 @@ def until(condition: Callable[[], bool], patience: float = PATIENCE) -> bool:
     return True
 
 
-# ---- the bench ----
+# ---- runs ----
 
 
 @dataclass
@@ -176,11 +179,23 @@ class Bench:
         self.count += 1
         return self.folder / f"run-{self.lane}-{self.count}"
 
+    def copy(self, run: Path) -> Path:
+        """A copy of a run with the times of its files and with files that have several names."""
+        copy, first_names = self.new(), dict[int, Path]()
+        copy.mkdir()
+        for path in run.iterdir():
+            first = first_names.setdefault(path.stat().st_ino, copy / path.name)
+            if first.exists():
+                os.link(first, copy / path.name)
+            else:
+                shutil.copy2(path, first)
+        return copy
+
     def arguments(self, run: Path, options: Options) -> list[str]:
         return ["train", str(self.text), *TINY, *options, f"--output-dir={run}", "--resume=auto"]
 
     def start(self, run: Path, options: Options, prepare: Prepare | None = None) -> int:
-        """`fundamentallm train ... --resume auto`, in a child that is first prepared. Returns its pid."""
+        """Start `fundamentallm train ... --resume auto`, in a child that calls `prepare` first. Returns its pid."""
 
         def body() -> int:
             if prepare is not None:
@@ -193,26 +208,36 @@ class Bench:
         """The exit status of such a run."""
         return wait(self.start(run, options, prepare))
 
+    def run_killed(self, run: Path, options: Options, prepare: Prepare) -> Path:
+        """A run whose process kills itself.
+
+        Raises:
+            Lost: it ended in another way.
+        """
+        if (status := self.run(run, options, prepare)) != KILLED:
+            raise Lost(f"was not killed: {status} {self.printed(run)}")
+        return run
+
     def output(self, run: Path) -> Path:
         return self.folder / f"{run.name}.out"
 
-    def words(self, run: Path) -> str:
-        """The last that a run's processes printed."""
+    def printed(self, run: Path) -> str:
+        """The end of what a run's processes printed, in one line."""
         with suppress(OSError):
             return self.output(run).read_text()[-300:].replace("\n", " / ")
         return ""
 
     def undisturbed(self, run: Path, options: Options, prepare: Prepare | None = None) -> Path:
-        """A run that goes through, unless it did before."""
+        """A run that nobody disturbs, unless it is there already."""
         if not run.exists() and (status := self.run(run, options, prepare)):
-            raise Lost(f"a run that nobody disturbed: status {status}, {self.words(run)}")
+            raise Lost(f"a run that nobody disturbed: status {status}, {self.printed(run)}")
         return run
 
     def reference(self, options: Options) -> Path:
-        """What a run comes to that nobody disturbs."""
+        """The run that others are compared with."""
         return self.undisturbed(self.folder / f"reference{''.join(options)}", options)
 
-    def length(self, options: Options) -> float:
+    def duration(self, options: Options) -> float:
         """How many seconds a run takes, here and now."""
         began = time.monotonic()
         self.undisturbed(self.new(), options)
@@ -224,14 +249,12 @@ class Bench:
         def lane(number: int) -> list[tuple[int, str]]:
             bench = replace(self, lane=f"{self.count}.{number}", count=0)
             mine = range(number, len(cases), self.jobs)
-            return [(at, troubled(lambda at=at: one(bench, cases[at][1]))) for at in mine]  # type: ignore[misc]
+            return [(at, loss_of(lambda at=at: one(bench, cases[at][1]))) for at in mine]  # type: ignore[misc]
 
         self.count += 1  # no two names are the same
-        pending = [asked(lambda number=number: lane(number)) for number in range(self.jobs)]  # type: ignore[misc]
-        for at, trouble in sorted(pair for heard in pending for pair in heard()):
-            row.tried += 1
-            if trouble:
-                row.lost.append(f"{cases[at][0]}: {trouble}")
+        pending = [start_asking(lambda number=number: lane(number)) for number in range(self.jobs)]  # type: ignore[misc]
+        for at, loss in sorted(pair for answer in pending for pair in answer()):
+            row.add(cases[at][0], loss)
         return row
 
 
@@ -239,10 +262,13 @@ class Bench:
 def workbench(jobs: int) -> Iterator[Bench]:
     with tempfile.TemporaryDirectory(prefix="torture-") as name:
         bench = Bench(Path(name), jobs)
-        dice = random.Random(5)
         words = ["The sea,", "a boat;", "her crew", "went out", "at Dawn:", "who? why!", "and old."]
-        bench.text.write_text(" ".join(dice.choices(words, k=52)))
+        bench.text.write_text(" ".join(random.Random(5).choices(words, k=52)))
         yield bench
+
+
+def events_in(run: Path, kind: type[Event]) -> list[Any]:
+    return [event for event in read_journal(run) if isinstance(event, kind)]
 
 
 def finish(
@@ -253,15 +279,18 @@ def finish(
     prepare: Prepare | None = None,
     *,
     failures: bool = False,
-) -> None:
-    """Resume a run to its end and compare it with the reference.
+) -> list[Event]:
+    """Resume a run to its end, compare it with the reference, and delete it. Returns its journal.
 
     Raises:
         Lost: it did not reach its end, or another one.
     """
     if status := bench.run(run, options, prepare):
-        raise Lost(f"resumed, and ended with status {status}: {bench.words(run)}")
+        raise Lost(f"resumed, and ended with status {status}: {bench.printed(run)}")
     compare(run, reference, failures=failures)
+    journal = list(read_journal(run))
+    shutil.rmtree(run)
+    return journal
 
 
 def compare(run: Path, reference: Path, *, failures: bool = False) -> None:
@@ -273,10 +302,11 @@ def compare(run: Path, reference: Path, *, failures: bool = False) -> None:
         raise Lost(found)
 
 
-def at_steps(plan: dict[int, Callable[[], Any]]) -> None:
-    """In a child: do things when so many steps are done."""
-    from fundamentallm.train.trainer import Trainer
+# ---- what a child does to itself ----
 
+
+def at_steps(plan: dict[int, Callable[[], Any]]) -> None:
+    """Call functions when so many steps are done."""
     step = Trainer.step
 
     def take_step(self: Trainer) -> None:
@@ -289,3 +319,19 @@ def at_steps(plan: dict[int, Callable[[], Any]]) -> None:
 
 def kill_self() -> Any:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def killed_while_saving(
+    bench: Bench, options: Options, step: int, act: Callable[[Path], Prepare] = lambda run: lambda: None
+) -> Path:
+    """A run that was killed after a step was reported and before last.pt was renamed."""
+    run = bench.new()
+
+    def kill_when_renaming() -> None:
+        os.replace = lambda *_: kill_self()
+
+    def prepare() -> None:
+        act(run)()
+        at_steps({step: kill_when_renaming})
+
+    return bench.run_killed(run, options, prepare)

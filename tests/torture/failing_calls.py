@@ -1,4 +1,4 @@
-"""What a run asks of its disk, counted; and what happens when it is killed before one of these calls, or one fails."""
+"""The system calls by which a run uses its disk: it is killed before each of them, and each of them fails."""
 
 import builtins
 import errno
@@ -11,9 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.torture.bench import KILLED, Bench, Lost, Options, Row, at_steps, compare, finish, kill_self
-from tests.torture.damages import copied, stopped_in_the_middle
-from tests.torture.people import Changes, acting, changed, refused
+from tests.torture.interventions import Changes, changed, changing, refused
+from tests.torture.workbench import (
+    KILLED,
+    Bench,
+    Lost,
+    Options,
+    Row,
+    at_steps,
+    compare,
+    finish,
+    kill_self,
+    killed_while_saving,
+)
 
 OPTIONS: Options = ("--epochs=2", "--save-every=3")
 CHANGES: Changes = {
@@ -27,7 +37,7 @@ CALLS = ("write", "sendfile", "fsync", "ftruncate", "replace", "link", "unlink",
 
 
 class Calls:
-    """Counts what a run asks of its disk. `at(n)` is called before the n-th; what it returns is raised."""
+    """Counts the calls. `at(n)` is called before the n-th; the error that it returns is raised."""
 
     def __init__(self, run: Path, at: Callable[[int], OSError | None]) -> None:
         self.run, self.at, self.n = str(run), at, 0
@@ -47,8 +57,8 @@ class Calls:
                 ours = str(target).startswith(self.run)
             if not ours:
                 return real(*arguments, **more)
-            said = str(bytes(arguments[1])[:4000], "utf-8", "replace") if name == "write" else Path(str(target)).name
-            self.count(f"{name} {said}")
+            detail = str(bytes(arguments[1])[:4000], "utf-8", "replace") if name == "write" else Path(str(target)).name
+            self.count(f"{name} {detail}")
             result = real(*arguments, **more)
             mode = arguments[1] if name == "open" and len(arguments) > 1 else ""
             return Written(result, self) if mode in ("w", "wb") else result
@@ -84,51 +94,57 @@ class Written:
 
 @dataclass(frozen=True)
 class Scene:
-    """A run that persons change, and where it begins."""
+    """A run that users change, and where it begins."""
 
     name: str
     begin: Callable[[Bench], Path]
 
-    def run(self, bench: Bench, run: Path, at: Callable[[int], OSError | None]) -> int:
-        """The status of a run whose calls are counted."""
+    def run(
+        self,
+        bench: Bench,
+        run: Path,
+        at: Callable[[int], OSError | None],
+        before: Callable[[Calls], None] | None = None,
+    ) -> int:
+        """The status of a run whose calls are counted; `before` is called in its process first."""
 
         def prepare() -> None:
-            acting(run, CHANGES, aloud=True)()
-            Calls(run, at).install()
+            changing(run, CHANGES, in_memory=True)()
+            calls = Calls(run, at)
+            if before is not None:
+                before(calls)
+            calls.install()
 
         return bench.run(run, OPTIONS, prepare)
 
     def calls(self, bench: Bench) -> list[str]:
-        """What a run asks of its disk, in order."""
+        """The calls of a run, in order."""
         run, report = self.begin(bench), bench.folder / "calls"
 
-        def prepare() -> None:
-            acting(run, CHANGES, aloud=True)()
-            calls = Calls(run, lambda n: None)
-            calls.install()
-            leave = os._exit
+        def report_at_exit(calls: Calls) -> None:
+            exit = os._exit
 
-            def told(status: int) -> None:
+            def report_and_exit(status: int) -> None:
                 report.write_text("\0".join(calls.names))
-                leave(status)
+                exit(status)
 
-            os._exit = told  # type: ignore[assignment]
+            os._exit = report_and_exit  # type: ignore[assignment]
 
-        if status := bench.run(run, OPTIONS, prepare):
-            raise Lost(f"a run whose calls were counted: status {status}, {bench.words(run)}")
+        if status := self.run(bench, run, lambda n: None, report_at_exit):
+            raise Lost(f"a run whose calls were counted: status {status}, {bench.printed(run)}")
         return report.read_text().split("\0")
 
 
 def scenes(bench: Bench) -> list[Scene]:
-    """From nothing, and from what a killed run left."""
-    left = stopped_in_the_middle(bench, OPTIONS, 6, lambda run: acting(run, CHANGES))
-    return [Scene("a new run", Bench.new), Scene("a run that goes on", lambda bench: copied(bench, left))]
+    """A new run, and one that resumes what a killed one left."""
+    left = killed_while_saving(bench, OPTIONS, 6, lambda run: changing(run, CHANGES))
+    return [Scene("a new run", Bench.new), Scene("a resumed run", lambda bench: bench.copy(left))]
 
 
 def chosen(names: list[str], short: bool) -> list[int]:
-    """The numbers of the calls to break: every one, but of the hundreds of writes into files those of one whole save.
+    """The numbers of the calls to break: all, but of the hundreds of writes into files only those of one save.
 
-    The short form breaks those at the first epoch's end, but of the writes into files, every hundredth.
+    The short form breaks those at the first epoch's end, and of the writes into files every hundredth.
     """
     calls = range(1, len(names) + 1)
     ends = [n for n in calls if '"epoch_ended":true' in names[n - 1]]
@@ -140,7 +156,7 @@ def chosen(names: list[str], short: bool) -> list[int]:
 
 
 def cases(bench: Bench, short: bool) -> list[tuple[str, tuple[Scene, int]]]:
-    """Each scene with the number of each call in it."""
+    """The scenes with the numbers of their calls."""
     found = []
     for scene in scenes(bench):
         names = scene.calls(bench)
@@ -149,7 +165,7 @@ def cases(bench: Bench, short: bool) -> list[tuple[str, tuple[Scene, int]]]:
 
 
 def kills_at_calls(bench: Bench, short: bool) -> Row:
-    """`kill -9` just before each thing that a run asks of its disk."""
+    """`kill -9` just before each call."""
     reference = changed(bench, OPTIONS, CHANGES)
 
     def one(bench: Bench, case: tuple[Scene, int]) -> None:
@@ -157,9 +173,8 @@ def kills_at_calls(bench: Bench, short: bool) -> Row:
         run = scene.begin(bench)
         status = scene.run(bench, run, lambda n: kill_self() if n == number else None)
         if status != KILLED:
-            raise Lost(f"was not killed: {status} {bench.words(run)}")
-        finish(bench, run, OPTIONS, reference, acting(run, CHANGES))
-        shutil.rmtree(run)
+            raise Lost(f"was not killed: {status} {bench.printed(run)}")
+        finish(bench, run, OPTIONS, reference, changing(run, CHANGES))
 
     return bench.each(Row("kill -9 before each call"), cases(bench, short)[:: 2 if short else 1], one)
 
@@ -171,14 +186,14 @@ def errors_at_calls(bench: Bench, short: bool, count: int) -> Row:
         scene, number = case
         run = scene.begin(bench)
         status = scene.run(bench, run, failing(number, count))
-        said, without = bench.output(run).read_text(), refused(run)
+        output, without = bench.output(run).read_text(), refused(run)
         reference = changed(bench, OPTIONS, CHANGES, without)
         if status == 0:
             compare(run, reference, failures=True)
-        elif status in (1, 2) and said and "Traceback" not in said:  # it said so; the same command again
-            finish(bench, run, OPTIONS, reference, acting(run, CHANGES, without), failures=True)
+        elif status in (1, 2) and output and "Traceback" not in output:  # a message; the same command again
+            finish(bench, run, OPTIONS, reference, changing(run, CHANGES, without), failures=True)
         else:
-            raise Lost(f"status {status}: {bench.words(run)}")
+            raise Lost(f"status {status}: {bench.printed(run)}")
         shutil.rmtree(run, ignore_errors=True)
 
     name = "each call fails" if count == 1 else f"{count} calls in a row fail"
@@ -187,19 +202,19 @@ def errors_at_calls(bench: Bench, short: bool, count: int) -> Row:
 
 
 def failing(number: int, count: int) -> Callable[[int], OSError | None]:
-    """So many calls from a number on fail, each number with another error than the next."""
+    """Makes `count` calls fail; each number has another error than the next."""
     code = ERRORS[number % len(ERRORS)]
     return lambda n: OSError(code, os.strerror(code)) if number <= n < number + count else None
 
 
-def refusals(bench: Bench, short: bool) -> Row:
-    """A person's change that cannot be written down is refused; it must not be made by the one who goes on later."""
+def refused_changes(bench: Bench, short: bool) -> Row:
+    """A change that cannot be recorded is refused; a process that resumes the run must not make it either."""
     scene = scenes(bench)[0]
     names = scene.calls(bench)
-    told = [n for n, name in enumerate(names, 1) if '"event":"intervention"' in name]
+    recorded = [n for n, name in enumerate(names, 1) if '"event":"intervention"' in name]
     found = [
         (f"{count} calls from {n}, {names[n - 1][:60]}", (n, count))
-        for first in told
+        for first in recorded
         for n in ((first,) if short else (first, first + 1))
         for count in ((2,) if short else (1, 2, 3, 5, 8))
     ]
@@ -209,16 +224,11 @@ def refusals(bench: Bench, short: bool) -> Row:
         run = scene.begin(bench)
         step = int(re.findall(r'"step":(\d+)', "".join(names[: number + 1]))[-1])
 
-        def prepare() -> None:
-            acting(run, CHANGES, aloud=True)()
-            at_steps({step + 1: kill_self})
-            Calls(run, failing(number, count)).install()
-
-        if (status := bench.run(run, OPTIONS, prepare)) != KILLED:
-            raise Lost(f"was not killed: {status} {bench.words(run)}")
+        status = scene.run(bench, run, failing(number, count), lambda calls: at_steps({step + 1: kill_self}))
+        if status != KILLED:
+            raise Lost(f"was not killed: {status} {bench.printed(run)}")
         without = refused(run)
         reference = changed(bench, OPTIONS, CHANGES, without)
-        finish(bench, run, OPTIONS, reference, acting(run, CHANGES, without), failures=True)
-        shutil.rmtree(run)
+        finish(bench, run, OPTIONS, reference, changing(run, CHANGES, without), failures=True)
 
     return bench.each(Row("a change that the disk refuses, then kill -9"), found, one)

@@ -1,0 +1,169 @@
+"""Bytes to text: which encodings are read, and what a file is that cannot be read as text.
+
+- UTF-8 is read, and UTF-16 and UTF-32 that begin with a byte order mark.
+- Everything else is refused with its likely name and a command that converts it. The name is a guess: bytes do not
+  say what they mean.
+- Knows no files and imports no torch.
+"""
+
+import codecs
+import re
+import unicodedata
+
+from fundamentallm.errors import UserError
+from fundamentallm.paths import quoted_path
+
+MARKS = (  # UTF-32's first: it begins with UTF-16's
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+PANDOC = "save it as plain text: pandoc -t plain -o {out} {path}"
+UNPACK = "unpack it and name the texts in it"
+SIGNATURES = (  # how formats that are not text begin, what they are, and what makes a text of one
+    (rb"PK\x03\x04.{26}mimetypeapplication/epub", "an EPUB book", PANDOC),
+    (rb"PK\x03\x04.{26}mimetypeapplication/vnd\.oasis", "an OpenDocument file", "save it as plain text"),
+    (rb"PK\x03\x04.{,4000}word/", "a Word document", PANDOC),
+    (rb"PK\x03\x04", "a ZIP archive or an office document", "unpack it, or save it as plain text"),
+    (rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Word, Excel or PowerPoint document", "save it as plain text"),
+    (rb"\x1f\x8b", "compressed with gzip", "unpack it: gzip -dc < {path} > {out}"),
+    (rb"BZh[1-9]1AY", "compressed with bzip2", "unpack it: bzip2 -dc < {path} > {out}"),
+    (rb"\xfd7zXZ\0", "compressed with xz", "unpack it: xz -dc < {path} > {out}"),
+    (rb"\x28\xb5\x2f\xfd", "compressed with zstd", "unpack it: zstd -dc < {path} > {out}"),
+    (rb"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", UNPACK),
+    (rb"Rar!\x1a\x07", "a RAR archive", UNPACK),
+    (rb".{257}ustar", "a tar archive", UNPACK),
+    (rb"\x89PNG\r\n", "a PNG image", ""),
+    (rb"\xff\xd8\xff", "a JPEG image", ""),
+    (rb"GIF8[79]a", "a GIF image", ""),
+    (rb"RIFF.{4}WEBP", "a WebP image", ""),
+    (rb"II\*\0|MM\0\*", "a TIFF image", ""),
+    (rb"RIFF.{4}WAVE|ID3[\x02-\x04]|OggS|fLaC", "a sound file", ""),
+    (rb".{4}ftyp|\x1aE\xdf\xa3", "a film", ""),
+    (rb"\x7fELF|MZ.{,100}\0|\xfe\xed\xfa[\xce\xcf]|[\xce\xcf]\xfa\xed\xfe|\xca\xfe\xba\xbe", "a program", ""),
+    (rb"SQLite format 3\0", "an SQLite database", ""),
+)
+PATTERNS = tuple((re.compile(pattern, re.DOTALL), what, todo) for pattern, what, todo in SIGNATURES)
+PROBE = 1 << 16  # bytes of the beginning that are looked at to guess what a file is
+FEW = 0.2  # a text in the Latin alphabet has fewer letters beyond ASCII than this share of its bytes
+
+
+def unmark(raw: bytes) -> tuple[bytes, str]:
+    """Return a file's bytes without their byte order mark, and the encoding that the mark names; UTF-8 without one."""
+    for mark, encoding in MARKS:
+        if raw.startswith(mark):
+            return raw[len(mark) :], encoding
+    return raw, "utf-8"
+
+
+def normalize(text: str) -> str:
+    """Return a text as the model reads it: line ends become newlines, a byte order mark is dropped."""
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def decode(raw: bytes, path: str) -> str:
+    """Decode a file's bytes; a byte order mark is dropped, line ends become newlines.
+
+    Raises:
+        UserError: it is no text, or in another encoding; the message says what it is, and what to do with `path`.
+    """
+    body, encoding = unmark(raw)
+    if encoding == "utf-8" and (why := name_format(raw, path)):
+        raise UserError(f"{path}: {why}")
+    if encoding == "utf-8" and (zero := raw.find(b"\0")) >= 0:
+        raise UserError(f"{path}: is not a text file (a zero byte at offset {zero})")
+    try:
+        text = body.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: {_describe_wrong(raw, encoding, error, path)}") from None
+    if (zero := text.find("\0")) >= 0:
+        raise UserError(f"{path}: is not a text file (a zero character at position {zero})")
+    return normalize(text)
+
+
+def name_format(raw: bytes, path: str) -> str:
+    """Say what a file is that has a known format other than text, and what to do; empty for any other."""
+    zero = raw.find(b"\0")
+    if raw.startswith(b"%PDF-"):
+        return "is a PDF, not plain text; " + _command("save it as text: pdftotext {path} {out}", path)
+    if zero < 0 and _is_utf8(raw[:PROBE]):
+        return ""
+    for pattern, what, todo in PATTERNS:
+        if pattern.match(raw[:PROBE]):
+            return f"is {what}, not plain text" + (f"; {_command(todo, path)}" if todo else "")
+    encoding = "" if zero < 0 else _guess_utf16(raw)
+    return f"is {encoding} without a byte order mark, not UTF-8; {_conversion(encoding, path)}" if encoding else ""
+
+
+def describe_guess(raw: bytes, path: str) -> str:
+    """Say in which encoding a text that is not UTF-8 may be, and what converts it."""
+    text = raw.decode("utf-8", "surrogateescape")
+    bad = sum(1 for _ in re.finditer("[\udc80-\udcff]", text))
+    if bad < sum(1 for _ in re.finditer("[^\0-\x7f\udc80-\udcff]", text)):
+        command = _command("iconv -c -f UTF-8 -t UTF-8 {path} > {out}", path)
+        return f"it is damaged UTF-8; without its {bad:,} wrong bytes: {command}"
+    if guess := _guess_latin(raw):
+        return f"it looks like {guess}; {_conversion('WINDOWS-1252', path)}"
+    return "it does not look like Windows-1252 either; save it as UTF-8"
+
+
+def _describe_wrong(raw: bytes, encoding: str, error: UnicodeDecodeError, path: str) -> str:
+    start = error.start + len(raw) - len(error.object)  # the error does not count the byte order mark
+    if encoding != "utf-8":
+        return f"is damaged {encoding[:6].upper()}: {error.reason} at offset {start}; save it as UTF-8"
+    line = raw.count(b"\n", 0, start) + 1
+    return f"is not UTF-8 (byte 0x{raw[start]:02x} in line {line}, offset {start}): {describe_guess(raw, path)}"
+
+
+def _guess_latin(raw: bytes) -> str:
+    """Return what a text in the Latin alphabet that is not UTF-8 is likely to be; empty if it is no such text.
+
+    Latin-1 and Windows-1252 are the same but for 0x80 to 0x9f, which in a text are the quotes and dashes of Windows.
+    """
+    high = raw.translate(None, bytes(range(0x80)))
+    if len(high) > FEW * len(raw):
+        return ""
+    characters = high[:PROBE].decode("cp1252", "replace")
+    usual = sum(character.isalpha() or character in "“”‘’„‚–—…«»¡¿°§·•€£\xa0\xad" for character in characters)
+    if usual < 0.9 * len(characters):
+        return ""
+    return "Windows-1252" if any(byte < 0xA0 for byte in high) else "Latin-1 or Windows-1252"
+
+
+def _guess_utf16(raw: bytes) -> str:
+    """Return "UTF-16LE" or "UTF-16BE" if the zero bytes stand where those of such a text do; else nothing."""
+    probe = raw[: min(PROBE, len(raw) - len(raw) % 2)]
+    even, odd = probe[::2].count(0), probe[1::2].count(0)
+    name, zeros, others = ("UTF-16LE", odd, even) if odd > even else ("UTF-16BE", even, odd)
+    likely = zeros > 0.3 * len(probe) or not _is_utf8(probe)  # Latin letters have a zero byte each, Chinese ones none
+    if others or len(raw) % 2 or not likely:
+        return ""
+    try:
+        text = codecs.getincrementaldecoder(name)().decode(probe)
+    except UnicodeDecodeError:
+        return ""
+    strange = sum(unicodedata.category(c) in ("Cc", "Cn", "Co") and c not in "\t\n\r" for c in text)
+    return name if strange <= 0.01 * len(text) else ""
+
+
+def _is_utf8(raw: bytes) -> bool:
+    """Whether bytes are UTF-8; a character that is cut off at the end does not count."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(raw)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _conversion(encoding: str, path: str) -> str:
+    """A command that replaces a file by its UTF-8 form, so that a folder with it can be read afterwards."""
+    before, after = quoted_path(path), quoted_path(f"{path}.utf8")
+    return f"convert it: iconv -f {encoding} -t UTF-8 {before} > {after} && mv {after} {before}"
+
+
+def _command(text: str, path: str) -> str:
+    stem = path.rsplit(".", 1)[0] if "." in path.rsplit("/", 1)[-1] else path
+    out = f"{stem}.txt" if f"{stem}.txt" != path else f"{stem}.text.txt"
+    return text.format(path=quoted_path(path), out=quoted_path(out))

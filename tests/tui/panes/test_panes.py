@@ -1,0 +1,168 @@
+"""The status line's columns, the log, and the sample pane."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from textual.events import Paste
+
+from fundamentallm.config.config import Config
+from fundamentallm.config.format import format_duration, format_rate
+from fundamentallm.run.commands import Sample
+from fundamentallm.run.events import CheckpointFailed, Notice, Phase, Sampled
+from fundamentallm.run.spec import RunSpec
+from fundamentallm_tui.format import cell_len
+from fundamentallm_tui.panes.status import layout
+from fundamentallm_tui.state.store import Store
+from tests.tui.others import both_sizes
+
+LABELS = ("step ", "epoch ", "ETA ", " tok/s", "grad ")
+
+
+def text_of(store: Store, width: int) -> str:
+    line = "".join(text for text, _ in layout(store, width))
+    assert cell_len(line) <= width
+    return line
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120, 200])
+def test_the_status_lines_columns_stand_still(workshop: Any, width: int) -> None:
+    folder = workshop.folder / ("a" * 60)
+    places = set()
+    moments = [(1, 8.0, None), (999, 24_100.0, 59.2), (1120, 1.23e6, 3600 * 7), (1000, 999_900.0, 86400.0 * 12)]
+    for step, per_second, eta in moments:
+        for phase in ("training", "evaluating", "saving", "paused", "compiling"):
+            store = Store()
+            store.begin(folder, "small", Config(), resumes=False)
+            start = workshop.started(RunSpec(Config(epochs=20), folder), total=1120, epochs=20)
+            norm = 10.0 ** (step % 7) / 10
+            progress = replace(workshop.progress(step, step, eta=eta, rate=per_second), grad_norm=(norm,))
+            store.apply([start, progress, Phase(step=step, phase=phase)])
+            line = text_of(store, width)
+            places.add(tuple(line.find(label) for label in LABELS))
+    assert len(places) == 1
+    assert places.pop()[0] > 0, "the step is always there"
+
+
+def test_the_columns_stand_still_from_before_the_steps_are_known() -> None:
+    store, places = Store(), set()
+    for store.total_steps, store.epochs in ((0, 0), (7, 1), (720, 5), (99_999, 20)):
+        line = text_of(store, 100)
+        places.add(tuple(line.find(label) for label in LABELS[:4]))
+    assert len(places) == 1
+
+
+def test_numbers_never_outgrow_their_columns() -> None:
+    values = [0.0, 0.4, 9.99, 59.0, 3599.2, 3600.0, 86400.0 * 3, 86400.0 * 400, 1e12, float("inf"), float("nan"), None]
+    assert all(len(format_duration(value)) <= 6 for value in values)
+    assert all(len(format_rate(value)) <= 5 for value in [*values, 999.6, 9_999.0, 99_960.0, 999_600.0, 1e10, 1e15])
+
+
+async def test_the_log_makes_text_from_outside_harmless(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        run = await seen.started()
+        run.say(Notice(step=1, level="warning", text="[red]file[/] \x1b[2J\x9b31m\u202eevil\ttab"))
+        await seen.until(lambda: "evil" in seen.log)
+        assert "[red]file[/] ·[2J·31m·evil    tab" in seen.log
+        await seen.see("[red]file[/] ·[2J·31m·evil    tab")
+
+
+async def test_the_log_stays_where_the_user_scrolled_and_follows_again_at_the_end(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        run = await seen.started()
+        run.say(*(Notice(step=1, level="info", text=f"line {n}") for n in range(50)))
+        await seen.see("line 49")
+        await seen.press("2", "enter", "home")
+        run.say(Notice(step=1, level="info", text="line 50"))
+        await seen.until(lambda: "line 50" in seen.log)
+        assert "line 50" not in seen.screen and "line 0" in seen.screen
+        await seen.press("end")
+        run.say(Notice(step=1, level="info", text="line 51"))
+        await seen.see("line 51")
+
+
+async def test_saves_in_a_row_share_a_line_and_so_do_failures(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        run = await seen.started()
+        for step in range(1, 31):
+            run.say(workshop.saved(step, "last.pt", "last"), Phase(step=step, phase="training"))
+            if step == 10:
+                run.say(workshop.saved(10, "checkpoint_step_10.pt", "hand"))  # the user asked for it: its own line
+        for step in range(31, 34):
+            names = ("last.pt", "best.pt")
+            run.say(*(CheckpointFailed(step=step, path=name, kind="last", why="disk full") for name in names))
+        run.say(*(CheckpointFailed(step=34, path=why, kind="last", why=why) for why in ("one", "two")))
+        run.say(workshop.saved(34, "last.pt", "last"))
+        await seen.until(lambda: seen.log.endswith("(1.6 MB)") and "full" in seen.log)
+        lines = [line[9:] for line in seen.log.splitlines() if "save" in line]
+        assert lines == [
+            "saved last.pt (1.6 MB), 10 times", "saved checkpoint_step_10.pt (1.6 MB)",
+            "saved last.pt (1.6 MB), 20 times", "could not save last.pt, best.pt: disk full, 3 times",
+            "could not save one: one", "could not save two: two", "saved last.pt (1.6 MB)",
+        ]  # fmt: skip
+        assert seen.screen.count("saved last.pt") == 3, "what was replaced is gone from the screen, too"
+
+
+@both_sizes
+async def test_a_sample_streams_in_behind_its_prompt(workshop: Any, size: tuple[int, int]) -> None:
+    async with workshop.console(size) as seen:
+        await seen.press("ctrl+g")
+        assert "No model yet." in seen.screen
+        await seen.press("H", "o", "enter")
+        assert "There is no model to sample" in seen.screen
+        run = await seen.started()
+        await seen.press("enter")
+        command = run.sent[-1]
+        run.say(Sampled(step=3, id=command.id, prompt="Ho", text="ratio [b]said[/b]"))
+        await seen.see("Horatio [b]said[/b]")
+        run.say(Sampled(step=3, id=command.id, prompt="Ho", text=" no\x1b", done=True))
+        await seen.see("said[/b] no·")
+        assert "at step 3" in seen.screen
+
+
+async def test_a_wrong_sampling_option_is_named_and_nothing_is_sent(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        run = await seen.started()
+        seen.main.sample.options.enter("top_p")
+        await seen.press("2", "enter")
+        assert "top_p: 2 is out of bounds; it must be above 0" in seen.screen
+        assert run.sent == []
+
+
+async def test_enter_samples_with_the_tables_defaults_and_up_recalls(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        run = await seen.started()
+        await seen.press("ctrl+g", "H", "i", "enter")
+        [sample] = run.sent
+        assert sample == Sample(id=sample.id, time=sample.time, prompt="Hi")
+        await seen.press("ctrl+u", "up")
+        assert seen.main.sample.prompt.text == "Hi"
+        await seen.press("down")
+        assert seen.main.sample.prompt.text == ""
+
+
+async def test_a_prompt_of_several_lines_is_sent_as_it_was_pasted_and_typed(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        run = await seen.started()
+        await seen.press("ctrl+g")
+        seen.app.screen.post_message(Paste("\ufeffone\r\ntwo\rthree"))
+        await seen.until(lambda: "three" in seen.main.sample.prompt.text)
+        await seen.press("ctrl+j", "x", "enter")
+        await seen.until(lambda: run.sent)
+        assert run.sent[-1].prompt == "one\ntwo\nthree\nx"
+        seen.main.sample.prompt.text = ""
+        await seen.press("up")
+        assert seen.main.sample.prompt.text == "one\ntwo\nthree\nx"
+
+
+async def test_the_model_can_be_sampled_after_the_end_until_the_worker_exits(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        run = await seen.started()
+        run.finish(400)
+        await seen.status_is("FINISHED")
+        await seen.press("ctrl+g", "a", "enter")
+        assert run.sent[-1].prompt == "a"
+        run.die("ended with status 0")
+        await seen.until(lambda: not seen.main.has_model)
+        await seen.press("enter")
+        assert "This run has left no checkpoint to sample from." in seen.screen and "FINISHED" in seen.status

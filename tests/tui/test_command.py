@@ -1,0 +1,57 @@
+"""The command `fllm-tui`: what it imports, and what it says where it cannot open the console."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fundamentallm_tui.__main__ import main
+
+
+@pytest.mark.parametrize(
+    ("imports", "never"),
+    [
+        ("fundamentallm_tui.app, fundamentallm.process.session", {"torch", "numpy"}),
+        ("fundamentallm_tui.__main__", {"textual", "rich", "yaml"}),  # a worker's process imports it again
+    ],
+)
+def test_the_console_imports_nothing_that_computes_and_its_command_nothing_heavy(imports: str, never: set[str]) -> None:
+    check = f"import sys, {imports}; print(sys.modules.keys() & {never})"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_a_terminal_that_can_show_nothing_gets_one_line_and_exit_2() -> None:
+    ours, its = pytest.importorskip("pty").openpty()
+    command, env = [sys.executable, "-m", "fundamentallm_tui"], {**os.environ, "TERM": "dumb"}
+    done = subprocess.run(command, stdin=its, stdout=its, stderr=subprocess.PIPE, text=True, env=env, timeout=60)
+    os.close(its)
+    os.close(ours)
+    assert done.returncode == 2
+    assert "fundamentallm train" in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["--preset", "smal"], "--preset smal: no such preset; did you mean small?"),
+        (["attach", "nowhere"], "nowhere: no such run"),
+        (["replay", "nowhere"], "nowhere: no such run"),
+        (["replay", "x", "--speed", "0"], "--speed: 0: must be a number from 0.01 to 1000000"),
+        (["--bogus"], "fllm-tui: unrecognized arguments: --bogus"),
+        (["--config", "nowhere.yaml"], "nowhere.yaml: cannot be read"),
+        ([], "fllm-tui: needs a terminal that can show it; without one, use `fundamentallm train`"),
+    ],
+)
+def test_what_cannot_be_opened_is_an_error_of_one_line_and_exit_2(arguments: list[str], error: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "fundamentallm_tui", *arguments], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert error in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_hostile_file_does_not_command_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "c.yaml").write_text('"\\e]0;mine\\a": 1\n')
+    assert main(["--config", str(tmp_path / "c.yaml")]) == 2
+    assert "·]0;mine·: no such setting" in capsys.readouterr().err
