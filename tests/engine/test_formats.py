@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from fundamentallm.config.config import to_dict
+from fundamentallm.config.config import Config, to_dict
 from fundamentallm.config.files import load_config
 from fundamentallm.run import commands, events
 from fundamentallm.run.history import read_history, summarize
