@@ -11,6 +11,7 @@ import torch
 from hypothesis import settings
 
 from fundamentallm.config.config import Config, Layer, resolve
+from fundamentallm.data import text_stats
 from fundamentallm.run import events
 from fundamentallm.run.commands import Command
 from fundamentallm.run.journal import read_journal
@@ -76,6 +77,12 @@ def one_thread() -> Iterator[None]:
     """A test may have changed the number of threads, which changes the bits of a matrix product."""
     torch.set_num_threads(1)
     yield
+
+
+@pytest.fixture(autouse=True)
+def few_held_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every text of these tests is tiny: that is not worth a warning in each."""
+    monkeypatch.setattr(text_stats, "FEW_HELD_OUT", 0)
 
 
 @pytest.fixture(scope="session")

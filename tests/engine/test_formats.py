@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from fundamentallm.config.config import SETTINGS, to_dict
+from fundamentallm.config.config import Config, to_dict
 from fundamentallm.config.files import load_config
 from fundamentallm.run import commands, events
 from fundamentallm.run.history import read_history, summarize
@@ -63,7 +63,7 @@ def assert_same_checkpoint(path: Path, expected: Path) -> None:
         for name in b:
             same = torch.equal(a[name], b[name]) if exact else torch.allclose(a[name], b[name], atol=1e-3)
             assert same, f"{name} differs by up to {(a[name] - b[name]).abs().max():g}"
-    added = {name: SETTINGS[name].default for name in found.config.keys() - wanted.config.keys()}
+    added = {name: to_dict(Config())[name] for name in found.config.keys() - wanted.config.keys()}
     assert without(found.config, "output_dir") == without({**wanted.config, **added}, "output_dir")
     assert (found.vocabulary, found.fingerprint) == (wanted.vocabulary, wanted.fingerprint)
     others = without(wanted.counters, *TIMING)

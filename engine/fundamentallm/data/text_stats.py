@@ -187,8 +187,8 @@ def validation_warnings(documents: Sequence[str], config: Config) -> list[str]:
     learnt = list(zip(documents, ends, strict=True))
     held_out = [text[end:] for text, end in learnt if end < len(text)]
     size = characters - train
-    if size < 2 or not train:
-        return []  # no run starts
+    if size < 2 or not train or len(set().union(*documents)) < 2:
+        return []  # no run starts, or there is nothing to learn, which the run says
     warnings = []
     if size < max(FEW_HELD_OUT, config.max_seq_len + 1):
         warnings.append(

@@ -78,7 +78,7 @@ def test_a_run_whose_folder_was_made_again_resumes_to_the_same_bits_with_what_us
     folder = train(config, script=deleting(shutil.rmtree, commands | later)).folder
     assert summarize(folder).config["learning_rate"] == 0.01
     resumed = train(config, auto=True)
-    assert resumed.said[0].step == 2 * EPOCH + 3 and equal(resumed.weights, reference.weights)
+    assert resumed.events[0].step == 2 * EPOCH + 3 and equal(resumed.weights, reference.weights)
 
 
 def test_a_folder_that_is_deleted_at_the_very_end_is_made_again(train: Train, small: Small) -> None:

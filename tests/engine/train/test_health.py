@@ -128,9 +128,9 @@ def test_the_state_that_best_pt_keeps_may_be_of_the_middle_of_an_epoch() -> None
 # ---- in a run ----
 
 
-def test_a_text_of_one_character_has_nothing_to_learn(train: Train, data: str) -> None:
-    Path(data).write_text("a" * 2500)
-    ran = train(epochs=3)
+def test_a_text_of_one_character_has_nothing_to_learn(train: Train, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a" * 2500)
+    ran = train(epochs=3, data=str(tmp_path / "a.txt"))
     assert ran.result.reason == "completed"
     assert warnings(ran.folder) == [(
         EPOCH,

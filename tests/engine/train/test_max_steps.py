@@ -38,7 +38,7 @@ def test_a_run_ends_at_the_smaller_of_epochs_and_max_steps(
 ) -> None:
     config = small(epochs=3, max_steps=max_steps)
     ran = train(config)
-    assert (ran.result.step, ran.result.reason, ran.said[0].total_steps) == (end, "completed", end)
+    assert (ran.result.step, ran.result.reason, ran.events[0].total_steps) == (end, "completed", end)
     assert estimate(config, [text]).total_steps == end
     summary = summarize(ran.folder)
     assert (summary.total_steps, summary.epochs) == (end, -(-end // EPOCH))
@@ -145,7 +145,7 @@ def test_the_command_line_says_where_such_a_run_ends(
     train: Train, small: Small, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     report = Report(tmp_path / "run")
-    for event in train(small(epochs=3, max_steps=END)).said:
+    for event in train(small(epochs=3, max_steps=END)).events:
         report.on_event(event)
     out, err = capsys.readouterr()
     assert [line.split(" | ")[0] for line in out.splitlines()] == ["Epoch 1/2", f"Step {END}/{END}"]
