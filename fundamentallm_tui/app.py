@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
+from textual import on
 from textual._ansi_sequences import ANSI_SEQUENCES_KEYS
 from textual.app import App, SystemCommand
 from textual.events import Event, InputEvent, Key
@@ -23,7 +24,7 @@ from fundamentallm_tui.screens.help import help_text
 from fundamentallm_tui.screens.main import MainScreen
 from fundamentallm_tui.state.launch import Options
 from fundamentallm_tui.state.preferences import load_theme, save_theme
-from fundamentallm_tui.state.reader import Starter
+from fundamentallm_tui.state.reader import ReaderFailed, Starter
 from fundamentallm_tui.state.sampler import SamplerStarter
 from fundamentallm_tui.theme import CALM
 from fundamentallm_tui.throttle import RedrawThrottle
@@ -150,6 +151,10 @@ class Console(App[int]):
             return super()._handle_exception(error)
         self.error, self._return_code = error, 1
         self.panic()
+
+    @on(ReaderFailed)
+    def _reader_failed(self, message: ReaderFailed) -> None:
+        raise message.error
 
     def action_help(self) -> None:
         """Show the help, or close it."""

@@ -27,7 +27,7 @@ from fundamentallm_tui.screens.fetch import Fetch, missing_known_text
 from fundamentallm_tui.screens.paned import PanedScreen
 from fundamentallm_tui.screens.run_table import RunChoice
 from fundamentallm_tui.state import launch
-from fundamentallm_tui.state.reader import EventsReceived, ReaderFailed, RunDisconnected, RunReader, Starter
+from fundamentallm_tui.state.reader import EventsReceived, RunDisconnected, RunReader, Starter
 from fundamentallm_tui.state.replay import Replay
 from fundamentallm_tui.state.sampler import Sampler, SamplerStarter
 from fundamentallm_tui.state.store import IDLE, Store
@@ -301,10 +301,6 @@ class MainScreen(PanedScreen):
             changes = [event for event in message.events if isinstance(event, Intervention)]
             self.form.change({event.setting: event.new for event in changes})
         self.show_changes(changed)
-
-    @on(ReaderFailed)
-    def _reader_failed(self, message: ReaderFailed) -> None:
-        raise message.error
 
     @on(RunDisconnected)
     def _run_disconnected(self, message: RunDisconnected) -> None:
