@@ -17,7 +17,7 @@ from fundamentallm.run.journal import send_command
 from fundamentallm.run.locks import RunLock, is_held
 from fundamentallm.train.checkpoint import load
 from tests.benchmarks.terminal import Terminal
-from tests.conftest import journal_events, until
+from tests.conftest import file_contents, journal_events, until
 from tests.end_to_end.conftest import CONSOLE, KEYS, step_of
 
 LEAVES_THE_OTHER_SCREEN = b"\x1b[?1049l"
@@ -250,3 +250,65 @@ def test_a_run_whose_terminal_was_closed_is_attached_to_paused_resumed_and_stopp
     (finished,) = journal_events(folder, Finished)
     assert finished.reason == "stopped" and load(folder / "last.pt").progress().step == finished.step
     assert list(read_history(folder).steps) == list(range(1, finished.step + 1))
+
+
+# ---- a run without its process, keys that arrive together, a fault of the console ----
+
+
+def test_an_old_run_is_opened_by_its_name_and_sampled_from_its_file(
+    seen: Terminal, folder: Path, screen: Screen
+) -> None:
+    stop_and_quit(seen)
+    name = "best.pt" if (folder / "best.pt").exists() else "last.pt"
+    step = load(folder / name).progress().step
+    before = file_contents(folder)
+    again = screen(*CONSOLE, "run")
+    again.see("STOPPED")
+    again.press(KEYS["ctrl+g"])
+    press(again, "the lamp\r", f"{name}, at step {step} ")
+    again.press("\x1b")
+    time.sleep(0.5)
+    again.press(KEYS["ctrl+q"])
+    assert again.status() == 0
+    assert file_contents(folder) == before
+
+
+def test_escape_and_a_digit_that_arrive_together_leave_the_prompt_and_type_nothing(screen: Screen, quick: Path) -> None:
+    seen = screen(*CONSOLE, "--config=quick.yaml", columns=80, rows=24)
+    seen.see("IDLE")
+    seen.press(KEYS["ctrl+g"])
+    press(seen, "lamp", "lamp")
+    press(seen, "\x1b2", "╭─ Log")
+    press(seen, "5", "╭─ Sample")
+    assert "lamp " in seen.screen and "™" not in seen.screen and "lamp2" not in seen.screen
+    seen.press(KEYS["ctrl+q"])
+    assert seen.status() == 0
+
+
+FAULT = """
+from fundamentallm_tui.__main__ import main
+if __name__ == "__main__":
+    from fundamentallm_tui.screens.main import MainScreen
+    MainScreen.action_save = lambda self: 1 / 0
+    main()
+"""
+
+
+def test_a_console_that_ends_by_an_error_restores_the_terminal_and_says_what_becomes_of_the_run(
+    screen: Screen, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    seen = screen(sys.executable, "-c", FAULT, *OPEN[len(CONSOLE) :], "--start")
+    seen.see(lambda _: step_of(seen) > 5)
+    seen.press(KEYS["F7"])
+    assert seen.status() == 1
+    time.sleep(0.3)
+    _, restored, after = seen.bytes.rpartition(LEAVES_THE_OTHER_SCREEN)
+    assert restored
+    shown = "".join(after.decode().split("\n")).replace("\r", "")
+    (report,) = (tmp_path / "state").rglob("console-*.log")
+    assert f"ended by an error of its own: ZeroDivisionError: division by zero (its traceback is in {report})" in shown
+    assert after.decode().rstrip().endswith("The run continues; fllm-tui attach run shows it again.")
+    assert "Traceback" not in shown and "Traceback" in report.read_text() and "1 / 0" not in shown
+    until_trains(folder)
+    stop(folder)

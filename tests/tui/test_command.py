@@ -33,11 +33,24 @@ def test_a_terminal_that_can_show_nothing_gets_one_line_and_exit_2() -> None:
     assert "fundamentallm train" in done.stderr and done.stderr.count("\n") == 1
 
 
+def test_a_terminal_without_utf_8_gets_one_line_and_exit_2() -> None:
+    ours, its = pytest.importorskip("pty").openpty()
+    command, env = [sys.executable, "-m", "fundamentallm_tui"], {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run(command, stdin=its, stdout=its, stderr=its, env=env, timeout=60)
+    os.close(its)
+    shown = os.read(ours, 10_000).decode("ascii")
+    os.close(ours)
+    assert done.returncode == 2
+    assert "draws with UTF-8, and this terminal has iso8859-1" in shown and shown.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
         (["--preset", "smal"], "--preset smal: no such preset; did you mean small?"),
         (["attach", "nowhere"], "nowhere: no such run"),
+        (["nowhere"], "nowhere: no such run"),
+        (["--preset", "tiny", "--start", "nowhere"], "nowhere: no such run"),
         (["replay", "nowhere"], "nowhere: no such run"),
         (["replay", "x", "--speed", "0"], "--speed: 0: must be a number from 0.01 to 1000000"),
         (["--bogus"], "fllm-tui: unrecognized arguments: --bogus"),

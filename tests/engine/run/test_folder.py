@@ -27,6 +27,18 @@ def test_folders_are_numbered_by_what_they_train(tmp_path: Path, monkeypatch: py
         choose_folder(Config(data=("a\0b",)))
 
 
+def test_the_name_of_a_deleted_run_is_not_given_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("runs/poems-1", "runs/poems-2", "elsewhere/poems-3"):
+        Path(name).mkdir(parents=True)
+        (Path(name) / JOURNAL).touch()
+    assert delete_run(Path("runs/poems-2")) == [] and delete_run(tmp_path / "elsewhere" / "poems-3") == []
+    assert choose_folder(Config(("poems.txt",))) == Path("runs/poems-3")
+    delete_run(tmp_path / "runs" / "poems-1")
+    assert choose_folder(Config(("poems.txt",))) == Path("runs/poems-3")
+    assert Path("runs/.deleted").read_text() == "poems-2\npoems-1\n"
+
+
 def test_a_folder_that_holds_a_run_or_files_that_a_run_would_replace_is_refused(tmp_path: Path) -> None:
     check_folder(tmp_path, may_hold_run=False)
     journal = tmp_path / "journal.jsonl"

@@ -25,7 +25,7 @@ from fundamentallm.train.checkpoint import load, save
 from fundamentallm.train.device import hardware
 from tests.compare_runs import difference
 from tests.conftest import file_contents, journal_events
-from tests.engine.conftest import EPOCH, counters_of, notices
+from tests.engine.conftest import EPOCH, counters_of, notices, run_here
 from tests.engine.train.conftest import Small, Train, Trained
 
 Kill = Callable[..., None]
@@ -329,3 +329,12 @@ def test_threads_are_restored_where_there_are_enough_cores(train: Train, monkeyp
     ran = train(resume_from=as_written_elsewhere(ran.folder / "checkpoint_epoch_1.pt", threads=4))
     assert about_bits(ran) == [f"{OTHER_BITS}: threads 4 then, 1 now"]
     assert ran.events[0].threads == load(ran.folder / "final_model.pt").threads == 1
+
+
+def test_a_resumed_run_keeps_the_name_of_its_preset(train: Train, tmp_path: Path, small: Small) -> None:
+    run_here(RunSpec(small(epochs=1), tmp_path / "run", preset="tiny"))
+    here = train(resume_from=tmp_path / "run" / "last.pt", epochs=2)
+    elsewhere = train(name="other", resume_from=tmp_path / "run" / "last.pt", epochs=3)
+    recovered = train(auto=True, epochs=4)
+    starts = [journal_events(run.folder, events.RunStarted)[-1] for run in (here, elsewhere, recovered)]
+    assert [start.preset for start in starts] == ["tiny"] * 3
