@@ -4,8 +4,6 @@ import errno
 import io
 import os
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -85,22 +83,19 @@ def test_equal_states_are_one_file_where_there_are_hard_links_and_copies_elsewhe
 # ---- versions ----
 
 
-@pytest.mark.parametrize(
-    ("part", "default"),
-    [("threads", torch.get_num_threads), ("torch", "unknown"), ("device", "unknown"), ("compiled", False)],
-)
-def test_a_file_without_a_part_that_is_not_essential_is_read(forge: Forge, part: str, default: Any) -> None:
-    assert getattr(load(forge(**{part: None})), part) == (default() if callable(default) else default)
+def without(values: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key != name}
 
 
-@pytest.mark.parametrize("part", ["counters", "config"])
-def test_counters_and_settings_that_are_missing_have_their_defaults(state: Checkpoint, forge: Forge, part: str) -> None:
-    known = getattr(state, part)
-    defaults = asdict(Counters()) if part == "counters" else {"patience": Config().patience, "seed": Config().seed}
-    for name in known.keys() & defaults.keys():
-        found = load(forge(**{part: {key: value for key, value in known.items() if key != name}}))
-        values = vars(found.progress() if part == "counters" else found.settings())
-        assert values[name] == defaults[name]
+def test_parts_counters_and_settings_that_a_file_lacks_have_their_defaults(state: Checkpoint, forge: Forge) -> None:
+    parts = {"threads": torch.get_num_threads(), "torch": "unknown", "device": "unknown", "compiled": False}
+    for name, default in parts.items():
+        assert getattr(load(forge(**{name: None})), name) == default
+    for name, default in asdict(Counters()).items():
+        assert getattr(load(forge(counters=without(state.counters, name))).progress(), name) == default
+    for name in ("patience", "seed"):
+        settings = load(forge(config=without(state.config, name))).settings()
+        assert getattr(settings, name) == getattr(Config(), name)
 
 
 @pytest.mark.parametrize(("version", "writer"), [("9.1", "fundamentallm 9.1"), (None, "a newer fundamentallm")])
@@ -215,22 +210,20 @@ def test_a_save_that_fails_leaves_the_old_file_valid_and_no_other(
     assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "b.pt").read_bytes() == valid
 
 
-@contextmanager
-def largest_file(size: int) -> Iterator[Any]:
-    """No file may grow beyond so many bytes, until the function that this gives is called."""
-    resource = pytest.importorskip("resource")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
 @pytest.mark.parametrize("room", [1000, 20_000])  # within the first record, and later
 def test_a_disk_that_fills_up_while_a_checkpoint_is_written_does_not_end_the_run(room: int, train: Train) -> None:
-    with largest_file(room) as lift:
-        ran = train(model_dim=64, script=lambda _: lift() or [])
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def lift_limit(_: Any) -> list[Any]:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        return []
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        ran = train(model_dim=64, script=lift_limit)
+    finally:
+        lift_limit(None)
     assert isinstance(ran.result, events.Finished) and ran.result.unsaved == ""
     failed = [(event.path, event.step, event.why) for event in ran.of(events.CheckpointFailed)]
     assert failed == [("last.pt", 0, os.strerror(errno.EFBIG))]

@@ -47,11 +47,6 @@ def test_a_loss_that_turns_nan_fails_the_run_and_leaves_finite_weights(train: Tr
     assert train(resume_from=ran.last).result.reason == "completed"
 
 
-@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
-def test_an_aggressive_learning_rate_stays_finite(train: Train, optimizer: str) -> None:
-    assert math.isfinite(train(learning_rate=0.01, optimizer=optimizer, epochs=4).result.val_loss)
-
-
 def test_what_only_sounds_like_out_of_memory_keeps_its_traceback(train: Train, breaks: Breaks) -> None:
     breaks(TrainStep, "backward", 1, RuntimeError("CUDA error: an illegal memory access was encountered"))
     with pytest.raises(RuntimeError, match="illegal"):

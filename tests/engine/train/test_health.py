@@ -87,7 +87,7 @@ def warnings(folder: Path) -> list[tuple[int, str]]:
 
 
 def test_a_healthy_run_is_left_alone(trained: Trained) -> None:
-    (notice,) = trained(epochs=6, learning_rate=0.01, dropout=0).of(Notice)
+    (notice,) = trained(epochs=6, learning_rate=0.01, dropout=0, optimizer="muon").of(Notice)
     assert notice.text.startswith("139 windows of 16 tokens") and notice.level == "info"
 
 

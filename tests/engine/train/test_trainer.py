@@ -99,8 +99,9 @@ def test_losses_and_weights_are_those_of_a_plain_loop(trained: Trained, build: B
         assert event.train_loss == pytest.approx(mean, rel=1e-6)
 
 
-def test_a_model_learns(trained: Trained) -> None:
-    ran = trained(epochs=6, learning_rate=0.01, dropout=0)
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_a_model_learns_at_a_high_learning_rate(trained: Trained, optimizer: str) -> None:
+    ran = trained(epochs=6, learning_rate=0.01, dropout=0, optimizer=optimizer)
     assert ran.losses[1] > 2.6 and ran.losses[6 * EPOCH] < 1.7 and ran.result.val_loss < 1.7
 
 
