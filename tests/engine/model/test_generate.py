@@ -102,13 +102,22 @@ ALL = {0, 1, 2, 3, 4}
 @pytest.mark.parametrize(
     ("how", "kept"),
     [
-        ({}, ALL), ({"temperature": 0}, {1}), ({"temperature": 1e-3}, {1}), ({"temperature": 1e-300}, {1}),
-        ({"top_k": 1}, {1}), ({"top_k": 3}, {1, 3, 4}), ({"top_k": 99}, ALL),
-        ({"top_p": 0.0}, {1}), ({"top_p": 0.39}, {1}), ({"top_p": 0.6}, {1, 3}), ({"top_p": 0.75}, {1, 3, 4}),
+        ({}, ALL),
+        ({"temperature": 0}, {1}),
+        ({"temperature": 1e-3}, {1}),
+        ({"temperature": 1e-300}, {1}),
+        ({"top_k": 1}, {1}),
+        ({"top_k": 3}, {1, 3, 4}),
+        ({"top_k": 99}, ALL),
+        ({"top_p": 0.0}, {1}),
+        ({"top_p": 0.39}, {1}),
+        ({"top_p": 0.6}, {1, 3}),
+        ({"top_p": 0.75}, {1, 3, 4}),
         ({"top_k": 3, "top_p": 0.8}, {1, 3}),  # of 0.85, 0.8 is 0.68: two reach it
-        ({"top_k": 3, "top_p": 0.9}, {1, 3, 4}), ({"top_k": 2, "top_p": 0.99}, {1, 3}),
+        ({"top_k": 3, "top_p": 0.9}, {1, 3, 4}),
+        ({"top_k": 2, "top_p": 0.99}, {1, 3}),
     ],
-)  # fmt: skip
+)
 def test_top_k_and_top_p_keep_the_likeliest_in_proportion(how: dict[str, float], kept: set[int]) -> None:
     found = shares(**how)
     assert set(found) == kept

@@ -1,4 +1,4 @@
-"""Commands: every one is answered, and what it asks for happens once. They may come from anyone: a run survives all."""
+"""Commands: every one is answered, and what it asks for happens once, whoever sends it. Looking changes nothing."""
 
 import json
 import math
@@ -14,24 +14,12 @@ from hypothesis import strategies as st
 from fundamentallm.config.config import SETTINGS, to_dict
 from fundamentallm.process.session import AttachedRun
 from fundamentallm.run import commands, events
-from fundamentallm.run.commands import (
-    COMMANDS,
-    NAMES,
-    CancelSample,
-    Command,
-    Pause,
-    Resume,
-    Sample,
-    Save,
-    Set,
-    Stop,
-    encode,
-)  # fmt: skip
+from fundamentallm.run.commands import COMMANDS, NAMES, CancelSample, Command, Pause, Resume, Sample, Save, Set, Stop
 from fundamentallm.run.journal import read_journal
 from fundamentallm.train import control
 from fundamentallm.train.trainer import Trainer
-from tests.engine.conftest import EPOCH, files
-from tests.engine.train.conftest import Full, Small, Train
+from tests.engine.conftest import EPOCH, assert_same_end, files
+from tests.engine.train.conftest import Full, Small, Train, Trained
 
 
 def answers(ran: Any) -> dict[str, events.Answered]:
@@ -236,7 +224,7 @@ REAL: list[Command] = [
 @st.composite
 def mutated(draw: st.DrawFn) -> dict[str, Any]:
     """A command, some of its fields exchanged; a setting may be any."""
-    values: dict[str, Any] = json.loads(encode(draw(st.sampled_from(REAL))))
+    values: dict[str, Any] = json.loads(commands.encode(draw(st.sampled_from(REAL))))
     names = [name for name in values if name not in ("command", "id")]
     for _ in range(draw(st.integers(0, 3))):
         values[draw(st.sampled_from(names))] = draw(VALUES)
@@ -265,7 +253,7 @@ def test_whatever_a_run_is_sent_it_answers_and_survives(
     def listen(trainer: Any) -> list[Any]:
         if trainer.state.step == 3 and lines:
             with (folder / COMMANDS).open("ab") as file:
-                file.write(b"\n".join([*lines, encode(Stop(id="stop")).encode() + b"\n"]))
+                file.write(b"\n".join([*lines, commands.encode(Stop(id="stop")).encode() + b"\n"]))
             lines.clear()
         return []
 
@@ -277,3 +265,29 @@ def test_whatever_a_run_is_sent_it_answers_and_survives(
     for name in SETTINGS:
         if not SETTINGS[name].live and name != "output_dir":
             assert to_dict(ran.trainer.state.config)[name] == to_dict(config)[name], name
+
+
+# ---- looking at a run ----
+
+LOOKED_AT: dict[str, Any] = {"dropout": 0.2, "augment": "casing=0.1", "accumulation_steps": 2, "batch_size": 4}
+SAMPLES = [Sample(prompt="the ", max_tokens=30, seed=1), Sample(prompt="", max_tokens=7, temperature=0)]
+LOOKS: dict[str, tuple[dict[str, Any], dict[int, list[Command]]]] = {
+    "evaluated at every step": ({"eval_every": 1}, {}),
+    "evaluated every 7 steps": ({"eval_every": 7}, {}),
+    "saved at every step": ({"save_every": 1}, {}),
+    "saved and evaluated at every step": ({"save_every": 1, "eval_every": 1}, {}),
+    "asked for samples": ({}, {step: list(SAMPLES) for step in (1, 5, 17, 18, 19, 30)}),
+    "saved by hand": ({"keep_checkpoints": 1}, {step: [Save(), Save()] for step in (1, 2, 18, 35)}),
+    "paused and resumed": ({}, {step: [Pause(), Save(), *SAMPLES, Resume()] for step in (1, 6, 18, 33)}),
+    "shown on TensorBoard": ({"tensorboard": True}, {4: list(SAMPLES)}),
+}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_run_that_is_looked_at_comes_to_the_same_bits(
+    train: Train, trained: Trained, tmp_path: Path, look: str
+) -> None:
+    settings, script = LOOKS[look]
+    ran = train(**LOOKED_AT, **settings, log_dir=str(tmp_path / "logs"), script=script)
+    assert [event.ok for event in ran.of(events.Answered)] == [True] * sum(map(len, script.values()))
+    assert_same_end(ran.folder, trained(**LOOKED_AT).folder, gains="eval_every" not in settings)

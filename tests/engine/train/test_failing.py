@@ -1,8 +1,13 @@
-"""How a run fails: losses that are not finite, a GPU or a journal that is lost."""
+"""How a run fails: losses that are not finite, a GPU, a journal or memory that is lost, and what it advises then."""
 
 import errno
+import json
 import math
 import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -12,17 +17,21 @@ import torch
 from pytest import MonkeyPatch
 
 from fundamentallm.cli import main
+from fundamentallm.config.config import to_dict
 from fundamentallm.config.files import to_yaml
 from fundamentallm.run import events, journal
-from fundamentallm.run.commands import Command, Stop
+from fundamentallm.run.commands import Command, Sample, Stop
 from fundamentallm.run.history import summarize
 from fundamentallm.run.journal import read_journal
-from fundamentallm.train import step, trainer
+from fundamentallm.run.locks import RunLock
+from fundamentallm.train import checkpoint, control, device, step, trainer
 from fundamentallm.train.checkpoint import load
 from fundamentallm.train.metrics import Metrics
+from fundamentallm.train.optimizer import Optimizer
 from fundamentallm.train.step import TrainStep
-from tests.engine.conftest import files, same_tensors
-from tests.engine.train.conftest import Breaks, Small, Train
+from tests.compare_runs import difference
+from tests.engine.conftest import EPOCH, files, same_tensors
+from tests.engine.train.conftest import Breaks, Small, Train, Trained
 
 
 def test_a_loss_that_turns_nan_fails_the_run_and_leaves_finite_weights(train: Train, monkeypatch: MonkeyPatch) -> None:
@@ -119,3 +128,159 @@ def test_a_run_whose_end_its_journal_does_not_take_tries_again_and_then_says_so(
         found = list(read_journal(run))
     assert isinstance(found[-1], events.Finished) and [event.seq for event in found] == list(range(1, len(found) + 1))
     assert summarize(run).state == "finished"
+
+
+# ---- out of memory ----
+
+ADVICE = re.compile(r"this run needs about \d+ MiB; less: --batch-size 4 --accumulation-steps 2 \(about \d+ MiB\), .*")
+MEMORY_ERRORS: dict[str, Exception] = {
+    "cpu": RuntimeError("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you "
+                        "tried to allocate 5368709120 bytes. Error code 12 (Cannot allocate memory)\nframe #0"),
+    "cuda": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 5.00 GiB.\nGPU 0 has a total capacity of"),
+    "mps": RuntimeError("MPS backend out of memory (MPS allocated: 5.00 GB, other allocations: 1.00 GB)."),
+    "windows": RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 5 bytes."),
+    "python": MemoryError(),
+}  # fmt: skip
+
+PLACES: dict[str, tuple[Any, str, int, int]] = {  # a function, which of its calls, and the step that is saved then
+    "a step": (TrainStep, "backward", 8, 7),
+    "the first evaluation": (trainer, "evaluate", 1, EPOCH),
+    "the last evaluation": (trainer, "evaluate", 2, 2 * EPOCH),
+    "the midst of an update": (Optimizer, "_step_muon", 23, 20),  # half of the weights have moved: nothing is saved
+}
+
+
+@pytest.mark.parametrize(
+    ("place", "kind", "auto"),
+    [
+        *(("a step", kind, False) for kind in MEMORY_ERRORS),
+        *((place, "cpu", True) for place in PLACES),
+        ("the last evaluation", "cpu", False),
+    ],
+)
+def test_a_run_fails_with_advice_and_resumes_to_the_same_end(
+    train: Train, trained: Trained, small: Small, breaks: Breaks, place: str, kind: str, auto: bool
+) -> None:
+    plain = trained(save_every=5)
+    owner, name, call, saved = PLACES[place]
+    breaks(owner, name, call, MEMORY_ERRORS[kind])
+    ran = train(save_every=5)
+    failed = ran.result
+    assert isinstance(failed, events.Failed) and ran.of(events.Failed) == ran.events[-1:] and not ran.warnings
+    assert failed.error == "out of memory" and ADVICE.fullmatch(failed.advice), failed
+    assert failed.saved == "last.pt" and ran.step_of("last.pt") == saved
+    assert not (ran.folder / "final_model.pt").exists()
+    train(small(save_every=5), auto=True) if auto else train(resume_from=ran.last)
+    assert difference(ran.folder, plain.folder) == ""
+
+
+def test_a_save_without_memory_is_survived(train: Train, trained: Trained, breaks: Breaks) -> None:
+    plain = trained()
+    breaks(checkpoint.torch, "save", 3, MEMORY_ERRORS["cpu"])  # of the start, 5 and 10
+    ran = train(save_every=5)
+    assert [event.step for event in ran.of(events.CheckpointFailed)] == [10]
+    assert ran.result.reason == "completed" and not ran.result.unsaved
+    assert same_tensors(ran.weights, plain.weights)
+
+
+@pytest.mark.parametrize("kind", MEMORY_ERRORS)
+def test_a_sample_without_memory_breaks_off_alone(train: Train, trained: Trained, breaks: Breaks, kind: str) -> None:
+    plain = trained()
+    breaks(control, "stream", 1, MEMORY_ERRORS[kind])
+    ran = train(script={4: [Sample(prompt="the ", max_tokens=5), Sample(prompt="the ", max_tokens=5)]})
+    first, second = ran.of(events.Answered)
+    assert not first.ok and re.fullmatch("the sample broke off: .+", first.why) and second.ok
+    assert ran.result.reason == "completed" and same_tensors(ran.weights, plain.weights)
+
+
+# ---- memory that is really limited ----
+
+LIMITED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_AS, (1_500_000_000,) * 2)
+sys.argv = ["fundamentallm", *sys.argv[1:]]
+"""
+TRAIN = LIMITED + "from fundamentallm.cli import main\nsys.exit(main())"
+SESSION = f"""{LIMITED}
+import json
+from pathlib import Path
+from fundamentallm.config.config import Layer, resolve
+from fundamentallm.run.events import Failed, encode
+from fundamentallm.run.spec import RunSpec
+from fundamentallm.process.session import WorkerRun
+
+if __name__ == "__main__":
+    session = WorkerRun(RunSpec(resolve(Layer(json.loads(sys.argv[2]))), Path(sys.argv[1])))
+    while session.alive:
+        for event in session.events(0.2):
+            if isinstance(event, Failed):
+                print(encode(event), flush=True)
+    print(session.exit_reason)
+"""
+HUGE = {"model_dim": 16384, "num_heads": 2, "num_layers": 1}  # one of its matrices has 3.2 GB
+needs_limits = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere address space is not what is limited")
+
+
+def flags(settings: dict[str, Any]) -> list[str]:
+    return [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Callable[..., "subprocess.CompletedProcess[str]"]:
+    def run(code: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        (tmp_path / "script.py").write_text(code)
+        command = [sys.executable, str(tmp_path / "script.py"), *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+
+    return run
+
+
+@needs_limits
+def test_a_model_that_does_not_fit_is_one_line(alone: Callable[..., Any], data: str, tmp_path: Path) -> None:
+    done = alone(TRAIN, "train", data, "--output-dir=run", "--device=cpu", *flags({**HUGE, "max_seq_len": 16}))
+    assert done.returncode in (1, 2) and done.stdout == ""
+    assert "Traceback" not in done.stderr and done.stderr.count("\n") <= 2, done.stderr
+    assert "out of memory" in done.stderr and re.search(r"--model-dim 8192 \(about [\d.]+ GiB\)", done.stderr)
+    assert not (tmp_path / "run").exists()
+
+
+@needs_limits
+def test_a_worker_whose_model_does_not_fit_says_so(alone: Callable[..., Any], small: Small, tmp_path: Path) -> None:
+    done = alone(SESSION, "run", json.dumps(to_dict(small(**HUGE))))
+    failed, end = done.stdout.splitlines()
+    event = events.decode(failed)
+    assert isinstance(event, events.Failed) and end == "ended with status 1"
+    assert "out of memory" in event.error and re.search(r"--model-dim 8192 \(about [\d.]+ GiB\)", event.error)
+    log = tmp_path / "run/engine.log"
+    assert not log.exists() or "Traceback" not in log.read_text()
+
+
+@needs_limits
+def test_a_step_that_does_not_fit_leaves_a_checkpoint(alone: Callable[..., Any], data: str, tmp_path: Path) -> None:
+    large = {"model_dim": 512, "num_heads": 8, "num_layers": 4, "max_seq_len": 256, "stride": 16, "batch_size": 64}
+    done = alone(TRAIN, "train", data, "--output-dir=run", "--epochs=1", "--device=cpu", *flags(large))
+    assert (done.returncode, done.stdout) == (1, ""), done.stderr
+    last = done.stderr.splitlines()[-3:]
+    assert last[0] == "failed at step 0: out of memory" and last[2] == "the last good state: run/last.pt", done.stderr
+    less = r"--batch-size 32 --accumulation-steps 2 \(about ([\d.]+) GiB\), .*"
+    found = re.fullmatch(rf"try this run needs about ([\d.]+) GiB; less: {less}", last[1])
+    assert found and float(found[1]) > float(found[2]) > 0.5
+    assert load(tmp_path / "run/last.pt").progress().step == 0
+    assert isinstance(list(read_journal(tmp_path / "run"))[-1], events.Failed)
+    RunLock(tmp_path / "run").release()
+
+
+def test_a_container_has_the_room_of_its_limit_and_cached_files_do_not_count(tmp_path: Path) -> None:
+    assert device.free_in_cgroup(tmp_path) == float("inf")
+    for name, text in {"max": "1000\n", "current": "900\n", "stat": "anon 1\ninactive_file 250\n"}.items():
+        (tmp_path / f"memory.{name}").write_text(text)
+    assert device.free_in_cgroup(tmp_path) == 350
+    (tmp_path / "memory.max").write_text("max\n")
+    assert device.free_in_cgroup(tmp_path) == float("inf")
+
+
+def test_a_run_that_may_not_fit_is_warned_of_before_its_first_step(train: Train, monkeypatch: MonkeyPatch) -> None:
+    monkeypatch.setattr("fundamentallm.train.state.free_memory", lambda _: 2.0**10)
+    (warning,) = (event for event in train(epochs=1).of(events.Notice) if event.level == "warning")
+    assert warning.step == 0
+    assert warning.text.startswith("memory may run out, 0.0 GiB are free: this run needs about ")

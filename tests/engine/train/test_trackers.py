@@ -120,9 +120,8 @@ def test_samples_and_settings_are_shown_as_text_and_as_hyperparameters(
     ],
 )  # fmt: skip
 def test_a_run_that_resumes_goes_back_or_begins_anew_shows_each_step_once_as_it_counts_now(
-    train: Train, tensorboard: Settings, board: Board, tmp_path: Path,
-    stop: int | None, source: str | None, step: int,
-) -> None:  # fmt: skip
+    train: Train, tensorboard: Settings, board: Board, tmp_path: Path, stop: int | None, source: str | None, step: int
+) -> None:
     first = train(**tensorboard, eval_every=6, script={stop: [Stop()]} if stop else None)
     if source == "start.pt":
         start = build_state(RunSpec(first.trainer.state.config, first.folder))
@@ -208,21 +207,21 @@ def fail(*_: Any, **__: Any) -> None:
     raise RuntimeError("the server\n said  no")
 
 
-@pytest.mark.parametrize(
-    ("fault", "notice", "torn_down"),
-    [
-        ("package", "wandb is not installed (pip install wandb); training continues without it", 0),
-        ("login", "Weights & Biases is off, training continues: nobody is logged in; run `wandb login`, or set "
-                  "WANDB_MODE=offline", 1),
-        ("init", "Weights & Biases is off, training continues: the server said no", 1),
-        ("log", "WeightsAndBiases is off, training continues: the server\n said  no", 0),
-        ("TensorBoard", "TensorBoard is off, training continues: the server\n said  no", 1),
-    ],
-)  # fmt: skip
+OFF = "is off, training continues:"
+FAULTS = {  # what fails: the notice, and how often wandb's helper process is ended
+    "package": ("wandb is not installed (pip install wandb); training continues without it", 0),
+    "login": (f"Weights & Biases {OFF} nobody is logged in; run `wandb login`, or set WANDB_MODE=offline", 1),
+    "init": (f"Weights & Biases {OFF} the server said no", 1),
+    "log": (f"WeightsAndBiases {OFF} the server\n said  no", 0),
+    "TensorBoard": (f"TensorBoard {OFF} the server\n said  no", 1),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
 def test_a_tracker_that_fails_at_the_start_or_later_is_one_notice_and_training_continues(
-    train: Train, trained: Trained, tensorboard: Settings, fake: MagicMock, monkeypatch: pytest.MonkeyPatch,
-    fault: str, notice: str, torn_down: int,
-) -> None:  # fmt: skip
+    train: Train, tensorboard: Settings, fake: MagicMock, trained: Trained, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    notice, torn_down = FAULTS[fault]
     plain = trained()
     if fault == "package":
         monkeypatch.setitem(sys.modules, "wandb", None)
