@@ -1,6 +1,7 @@
 """The command `fllm-tui`. Imports little at the top, because a worker's process imports this module again."""
 
 import argparse
+import codecs
 import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
@@ -10,6 +11,9 @@ if TYPE_CHECKING:
 
     from fundamentallm.config.config import Config
     from fundamentallm_tui.state.launch import Options
+
+
+COMMANDS = ("attach", "replay")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -32,8 +36,13 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         _print_error(str(error))
         return 2
-    if not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM") == "dumb":
+    screen = sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()  # Textual draws on the last
+    if not screen or os.environ.get("TERM") == "dumb":
         _print_error("fllm-tui: needs a terminal that can show it; without one, use `fundamentallm train`")
+        return 2
+    if (encoding := codecs.lookup(sys.stderr.encoding).name) != "utf-8":
+        advice = "choose a locale such as C.UTF-8 (LC_ALL), or use `fundamentallm train`"
+        _print_error(f"fllm-tui: the console draws with UTF-8, and this terminal has {encoding}; {advice}")
         return 2
     _run(options, config)
 
@@ -48,13 +57,26 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--output-dir", metavar="DIR", help="the folder of the run")
     parser.add_argument("--start", action="store_true", help="start training at once")
     parser.add_argument("--version", action="version", version=f"fllm-tui {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="[attach | replay]")
+    commands = parser.add_subparsers(dest="command", metavar="[attach | replay | RUN]")
     attach = commands.add_parser("attach", help="watch and control a run of another process, or view an old run")
     attach.add_argument("run", nargs="?", metavar="RUN", help="its folder or name; the only one under way if left out")
     replay = commands.add_parser("replay", help="replay a run from its journal")
     replay.add_argument("run", metavar="RUN", help="its folder or name")
     replay.add_argument("--speed", type=_speed, default=20.0, metavar="N", help="N times as fast (default: 20)")
-    return parser.parse_args(arguments)
+    return parser.parse_args(_with_command(sys.argv[1:] if arguments is None else arguments))
+
+
+def _with_command(arguments: list[str]) -> list[str]:
+    """Insert `attach` before a run that is named alone: `fllm-tui runs/x`."""
+    takes_value = False
+    for n, word in enumerate(arguments):
+        if takes_value:
+            takes_value = False
+        elif word.startswith("-"):
+            takes_value = word in ("--preset", "--config", "--data", "--output-dir")
+        else:
+            return arguments if word in COMMANDS else [*arguments[:n], "attach", *arguments[n:]]
+    return arguments
 
 
 def _speed(text: str) -> float:
@@ -108,18 +130,23 @@ def _run(options: "Options", config: "Config") -> NoReturn:
     os.environ.setdefault("ESCDELAY", "25")
     start_resource_tracker()  # before Textual has the terminal
     from fundamentallm_tui.app import Console
+    from fundamentallm_tui.state.farewell import describe_continuing, describe_error, describe_outcome
 
     app = Console(options, config)
-    app.run()
-    if app.main.reader is not None:
-        app.main.reader.close()
-    if app.left is not None:
-        from fundamentallm.paths import quoted_path
-
-        print(f"The run continues; fllm-tui attach {quoted_path(app.left)} shows it again.")
+    try:
+        app.run()
+    except Exception as error:  # Textual reports most of them to the console itself
+        app.error = app.error or error
+    app.main.close_run()
+    if app.error is not None:
+        _print_error(f"fllm-tui ended by an error of its own: {describe_error(app.error)}")
+        if outcome := describe_outcome(app.main.store):
+            _print_error(outcome)
+    elif app.left is not None:
+        print(describe_continuing(app.left))
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(app.return_code or 0)
+    os._exit(1 if app.error is not None else app.return_code or 0)
 
 
 def _print_error(text: str) -> None:

@@ -7,23 +7,35 @@ import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from textual import on
+from textual._ansi_sequences import ANSI_SEQUENCES_KEYS
 from textual.app import App, SystemCommand
-from textual.events import Event, InputEvent
+from textual.events import Event, InputEvent, Key
 from textual.screen import ModalScreen, Screen
 
 from fundamentallm.config.config import Config
-from fundamentallm.process.session import WorkerRun
+from fundamentallm.process.session import SamplerRun, WorkerRun
 from fundamentallm_tui import keys
-from fundamentallm_tui.screens.dialogs import quit_question
+from fundamentallm_tui.panes.bars import takes_text
+from fundamentallm_tui.screens.dialogs import TextDialog, quit_question
+from fundamentallm_tui.screens.help import help_text
 from fundamentallm_tui.screens.main import MainScreen
 from fundamentallm_tui.state.launch import Options
-from fundamentallm_tui.state.reader import Starter
+from fundamentallm_tui.state.preferences import load_theme, save_theme
+from fundamentallm_tui.state.reader import ReaderFailed, Starter
+from fundamentallm_tui.state.sampler import SamplerStarter
 from fundamentallm_tui.theme import CALM
 from fundamentallm_tui.throttle import RedrawThrottle
 
+HELP_TITLE = "Help"
 EXIT_TIMEOUT = 1.5  # seconds for Textual to restore the terminal after a signal
+
+# Textual takes escape and a digit in quick succession for a character, such as "™", that would land in a text field.
+# It has no public way to change that. Without these it reports alt and the digit, which `on_event` takes apart.
+for digit in "0123456789":
+    cast(dict[str, Any], ANSI_SEQUENCES_KEYS).pop(f"\x1b{digit}", None)
 
 
 class Console(App[int]):
@@ -32,27 +44,40 @@ class Console(App[int]):
     TITLE = "fllm-tui"
     CSS_PATH = "app.tcss"
     ENABLE_COMMAND_PALETTE = True
+    BINDINGS = [*keys.HELP]
 
-    def __init__(self, options: Options, config: Config | None = None, start: Starter | None = None) -> None:
+    def __init__(
+        self,
+        options: Options,
+        config: Config | None = None,
+        start: Starter | None = None,
+        sample: SamplerStarter | None = None,
+    ) -> None:
         """
         Args:
             options: what the command line asked for.
             config: `options.resolve()`, if the caller has it already.
             start: starts a run and raises UserError where that fails; tests pass their own.
+            sample: starts a process that samples a checkpoint.
         """
         super().__init__()
         self.animation_level = "none"
         self.register_theme(CALM)
-        self.theme = CALM.name
+        theme, self._theme_problem = load_theme(self.available_themes)
+        self.theme = theme or CALM.name
         self._options = options
+        self.error: Exception | None = None  # the fault of the program that ended the console
         self.left: Path | None = None  # the run that continues after the console has quit
-        self.main = MainScreen(options, config or options.resolve(), start or WorkerRun)
+        self.main = MainScreen(options, config or options.resolve(), start or WorkerRun, sample or SamplerRun)
 
     def get_default_screen(self) -> Screen[Any]:
         return self.main
 
     def on_mount(self) -> None:
         self._handle_signals()
+        if self._theme_problem:
+            self.call_after_refresh(self.main.log_line, self._theme_problem, "warn")
+        self.theme_changed_signal.subscribe(self, self._theme_changed)
         if self._options.attach is not None:
             self.call_after_refresh(self.main.open_run, self._options.attach, speed=self._options.speed)
         elif self._options.library:
@@ -99,11 +124,44 @@ class Console(App[int]):
         timer.start()
         self.exit(return_code=128 + number)
 
+    def _theme_changed(self, _theme: object) -> None:
+        """Draw everything in the new colours, and remember them."""
+        if self.theme is not None:
+            save_theme(self.theme)
+        for widget in self.main.query("*"):
+            widget.refresh()
+
     async def on_event(self, event: Event) -> None:
         """Note each key and click: while the user is active, drawing may cost more."""
         if isinstance(event, InputEvent):
             RedrawThrottle.last_input = time.monotonic()
+        if isinstance(event, Key) and event.key.startswith("alt+") and event.is_printable:
+            event = await self._after_escape(event)
         await super().on_event(event)
+
+    async def _after_escape(self, event: Key) -> Key:
+        """Take alt and a key for what it mostly is: escape, and the key before the terminal could tell them apart."""
+        if takes_text(self.focused) and not isinstance(self.screen, ModalScreen):
+            await self.run_action("screen.blur")
+        return Key(event.character or "", event.character)
+
+    def _handle_exception(self, error: Exception) -> None:
+        """Keep the fault for the lines after the console, and restore the terminal; Textual would print a traceback."""
+        if self.error is not None or self.is_headless:  # the tests want to see it
+            return super()._handle_exception(error)
+        self.error, self._return_code = error, 1
+        self.panic()
+
+    @on(ReaderFailed)
+    def _reader_failed(self, message: ReaderFailed) -> None:
+        raise message.error
+
+    def action_help(self) -> None:
+        """Show the help, or close it."""
+        if isinstance(self.screen, TextDialog) and self.screen.title == HELP_TITLE:
+            self.screen.dismiss()
+        else:
+            self.push_screen(TextDialog(HELP_TITLE, help_text()))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """A dialog leaves only its own keys active."""

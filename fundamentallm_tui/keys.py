@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from textual.binding import Binding, BindingType
 
-KEY_NAMES = {"question_mark": "?", "slash": "/"}
+KEY_NAMES = {"question_mark": "?", "slash": "/", "escape": "esc"}
 PANES = (("config", "Config"), ("log", "Log"), ("loss", "Loss"), ("rate", "Learning rate"), ("sample", "Sample"))
 
 
@@ -21,6 +21,7 @@ class Command:
         letter: a second key, which acts only outside text fields.
         title: the name in the palette; empty: the palette leaves it out.
         id: by which a keymap changes the key; as `action` where it is left out.
+        letter_action: what the letter does, where it is not `action`.
     """
 
     action: str
@@ -30,15 +31,17 @@ class Command:
     letter: str = ""
     title: str = ""
     id: str = ""
+    letter_action: str = ""
 
     def bindings(self) -> list[Binding]:
         """Function and control keys act before the widget in focus; letters and single keys never do."""
-        if not self.action or self.action.startswith("app.") or not self.key:
+        if not self.action or self.action.startswith("app.") or not self.key:  # the application binds its own
             return []
         id = self.id or self.action
         bindings = [Binding(self.key, self.action, self.help, id=id, show=False, priority=bool(self.letter))]
         if self.letter:
-            bindings.append(Binding(self.letter, self.action, self.help, id=f"{id}.letter", show=False))
+            action = self.letter_action or self.action
+            bindings.append(Binding(self.letter, action, self.help, id=f"{id}.letter", show=False))
         return bindings
 
 
@@ -46,20 +49,24 @@ MAIN = (
     Command("start", "f5", "Start; resume after PAUSED, STOPPED or FAILED", "start", "r", "Start"),
     Command("pause", "f6", "Pause after the current step; press again to resume", "pause", "p", "Pause or resume"),
     Command("save", "f7", "Save a checkpoint now; it is never deleted", "save", "s", "Save"),
-    Command("stop", "f8", "Finish the step, save, end the run", "stop", "x", "Stop"),
-    Command("prompt", "ctrl+g", "Go to the prompt: enter samples, ↑ recalls", "sample", "g", "Sample"),
+    Command(
+        "stop", "f8", "Finish the step, save, end the run; x asks first", "stop", "x", "Stop", letter_action="ask_stop"
+    ),
+    Command("prompt", "ctrl+g", "Go to the prompt: enter samples, ctrl+j starts a line", "sample", "g", "Sample"),
     Command("new_run", "", "Close this run; the next start makes a new one", title="New run"),
     Command("runs", "ctrl+o", "List all runs: attach, view, resume, compare", "runs", "o", "Runs"),
-    Command("help", "f1", "Show the keys, and how to read the screen", "help", "question_mark", "Help"),
+    Command("app.help", "f1", "Show the keys, and how to read the screen", "help", "question_mark", "Help", id="help"),
     Command("app.command_palette", "ctrl+p", "All commands by name, and the themes", "palette"),
     Command("app.change_theme", "", "Choose the colours", title="Theme"),
     Command("app.quit", "ctrl+q", "Quit; asks first while a run is under way", "quit", title="Quit"),
     *(Command(f"pane('{name}')", str(n), id=f"pane.{name}") for n, (name, _) in enumerate(PANES, 1)),
-    Command("", "1 … 5", "Go to a pane: config, log, loss, rate, sample"),
+    Command("", "1 … 5", "Show a pane: config, log, loss, rate, sample; enter goes into it"),
+    Command("enter_pane", "enter", id="pane.enter"),
     Command("next_pane(-1)", "ctrl+left", id="pane.before"),
     Command("next_pane(1)", "ctrl+right", id="pane.after"),
     Command("", "ctrl+← ctrl+→", "Go to the previous or next pane"),
     Command("", "tab ↑ ↓", "Go to another field; ← → change a choice"),
+    Command("", "ctrl+r", "Give the field its preset's value again; * marks those that were changed"),
     Command("blur", "escape", "Leave the field; in a dialog: cancel", id="leave"),
 )  # fmt: skip
 
@@ -73,6 +80,13 @@ RUNS = (
     Command("filter", "slash", "Filter by words of the name, state or text", "filter", id="run.filter"),
     Command("back", "escape", "Leave the filter; close the list", "close", id="run.back"),
     Command("dismiss", "ctrl+o,o", id="run.close"),
+)
+
+
+# On every screen and over every dialog; the letter acts neither in a dialog nor in a text field.
+HELP = (
+    Binding("f1", "help", "Help", id="help", show=False, priority=True),
+    Binding("question_mark", "help", "Help", id="help.letter", show=False),
 )
 
 

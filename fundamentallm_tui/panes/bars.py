@@ -4,8 +4,17 @@ from collections.abc import Iterable, Mapping
 
 from textual.content import Content
 from textual.widget import Widget
+from textual.widgets import Input, TextArea
 
 from fundamentallm_tui.keys import PANES, Command, key_name
+from fundamentallm_tui.panes.fields import Fields
+
+LEAVE = Command("blur", "escape", label="leave")
+
+
+def takes_text(widget: Widget | None) -> bool:
+    """Return whether the keys pressed in this widget are text."""
+    return isinstance(widget, (Input, TextArea, Fields))
 
 
 class TabBar(Widget):
@@ -30,7 +39,10 @@ class TabBar(Widget):
 
 
 class Footer(Widget):
-    """The keys of a screen's commands; what cannot be done now is dim. A narrow terminal leaves out the palette."""
+    """The keys of a screen's commands; what cannot be done now is dim. A narrow terminal leaves out the palette.
+
+    While the user is in a text field, it begins with how to leave that.
+    """
 
     def __init__(self, commands: tuple[Command, ...], *, id: str) -> None:
         super().__init__(id=id)
@@ -46,6 +58,8 @@ class Footer(Widget):
     def render(self) -> Content:
         bound = {active.binding.id: active.binding.key for active in self.screen.active_bindings.values()}
         items = {}
+        if takes_text(self.screen.focused) and all(command.key != LEAVE.key for command in self._commands):
+            items[LEAVE.action] = self._item(LEAVE, key_name(LEAVE.key))
         for command in self._commands:
             key = bound.get(command.id or command.action, command.key)  # a keymap may have changed it
             items[command.action] = self._item(command, key_name(key))

@@ -8,6 +8,7 @@
 
 from dataclasses import dataclass
 
+from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from textual.binding import Binding
 from textual.events import Click, Key, Paste
@@ -30,6 +31,7 @@ class Cell:
 
     Attributes:
         empty: is shown in place of an empty value.
+        marked: a mark before the value says that the user changed it.
         cursor: how many characters are before it.
         selected: the next character replaces the value.
     """
@@ -40,6 +42,7 @@ class Cell:
     choices: tuple[str, ...] = ()
     empty: str = ""
     disabled: bool = False
+    marked: bool = False
     problem: str = ""
     cursor: int = 0
     selected: bool = False
@@ -124,6 +127,14 @@ class Fields(ScrollView, can_focus=True):
                 cell.value, cell.cursor = value, len(value)
         self.refresh()
 
+    def offer(self, name: str, choice: str) -> None:
+        """Show this choice of a cell, and add it to the others where it is not among them; empty: none."""
+        cell = self.cells[name]
+        cell.value = choice
+        if choice and choice not in cell.choices:
+            cell.choices += (choice,)
+        self.refresh()
+
     def set_problems(self, problems: dict[str, str]) -> None:
         """Show these problems below their cells, and no others."""
         for name, cell in self.cells.items():
@@ -193,8 +204,10 @@ class Fields(ScrollView, can_focus=True):
         else:
             previous_end = 0
             for cell, start, value, end in line.spans(self.room):
-                label = fit(truncate(cell.label, value - start - 1), value - start)
-                segments += [Segment(" " * (start - previous_end)), Segment(label, self._styles("foreground", 0.7))]
+                label = fit(cell.label, value - start - 1)
+                mark = Segment("*" if cell.marked else " ", self._styles("text-accent"))
+                colour = ("text-accent", 1.0) if cell.marked else ("foreground", 0.7)
+                segments += [Segment(" " * (start - previous_end)), Segment(label, self._styles(*colour)), mark]
                 segments += self._value_segments(cell, end - value)
                 previous_end = end
         return Strip(segments).adjust_cell_length(self.room).apply_style(self.rich_style)
@@ -210,10 +223,10 @@ class Fields(ScrollView, can_focus=True):
         plain = self._styles(*ink, "panel")
         if cell.choices:
             return [Segment(fit(f"{truncate(value, width - 3)} ◂▸" if width > 5 else value, width), plain)]
-        first = max(0, cell.cursor - width + 1)
-        text = fit(value[first : first + width], width)
+        first = _first_shown(cell, width)
+        text = set_cell_size(value[first:], width)
         if cell.selected and value:
-            end = min(len(value), width)
+            end = min(len(value) - first, len(text))
             return [Segment(text[:end], self._styles(*ink, "secondary")), Segment(text[end:], plain)]
         cursor = cell.cursor - first
         return [
@@ -272,7 +285,9 @@ class Fields(ScrollView, can_focus=True):
                 if cell.choices and again:
                     self.action_move(1)
                 elif not cell.choices:
-                    cell.cursor = max(0, min(len(cell.value), offset.x - value))
+                    first = _first_shown(cell, end - value) if again else 0
+                    before = set_cell_size(cell.value[first:], max(0, offset.x - value))
+                    cell.cursor = min(len(cell.value), first + len(before))
                     cell.selected = not again
 
     # Editing
@@ -350,3 +365,11 @@ class Fields(ScrollView, can_focus=True):
         self.refresh()
         if changed:
             self.post_message(self.Edited(self, cell.name))
+
+
+def _first_shown(cell: Cell, width: int) -> int:
+    """Return the first character of a value that is shown, so that the cursor is within `width` cells."""
+    first = 0
+    while cell_len(cell.value[first : cell.cursor]) >= width:
+        first += 1
+    return first

@@ -8,20 +8,23 @@ from typing import Any
 
 from textual import on, work
 from textual.app import ComposeResult
+from textual.binding import Binding
 from textual.containers import Vertical
 from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static
 
-from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, resolve, to_dict
+from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, resolve, to_dict, unknown
 from fundamentallm.config.estimate import TextSize, estimate_size, measure_texts
-from fundamentallm.config.files import load_preset, preset_names
-from fundamentallm.config.format import format_parameters, format_value
+from fundamentallm.config.files import load_preset, preset_layer, preset_names
+from fundamentallm.config.format import format_estimate, format_parameters, format_value
+from fundamentallm.config.speed import estimate_seconds
 from fundamentallm.data.text import find_data, read_texts, select
 from fundamentallm.errors import UserError
 from fundamentallm.run.folder import STDIN
 from fundamentallm_tui.format import clean
 from fundamentallm_tui.panes.fields import Cell, Fields, Row
+from fundamentallm_tui.panes.paths import join_paths, split_paths
 from fundamentallm_tui.state.launch import Options, messages_by_setting
 from fundamentallm_tui.theme import FAINT
 
@@ -32,7 +35,12 @@ TYPING_PAUSE = 0.15  # seconds without a key before a file is read
 
 
 class Form(Vertical):
-    """Holds the values as typed. `config` is what they make, or None while something is wrong."""
+    """Holds the values as typed. `config` is what they make, or None while something is wrong.
+
+    What the user has typed, or given as a flag, is marked; another preset changes only the other fields.
+    """
+
+    BINDINGS = [Binding("ctrl+r", "reset_field", "Reset the field", id="form.reset", show=False)]
 
     class Changed(Message):
         """A value, a problem, or what is known of the run's size has changed."""
@@ -44,12 +52,21 @@ class Form(Vertical):
         self.problems: dict[str, str] = {}
         self.preset = options.preset
         self.total_steps = 0  # 0: not known yet
+        self._duration = ""  # of the training, in words
         self.fields = Fields(_rows(self.preset.name if self.preset else "", config), id="fields")
-        self._flags = options.flags
+        for name in options.flags.values:
+            self.fields.cells[name].marked = True
+        self._config_file = options.config
+        self._shown_run: Config | None = None  # whose settings the fields begin with, in place of a preset's
         self._preset_problem: dict[str, str] = {}
         self._text_problem: dict[str, str] = {}
         self._value_problems: dict[str, str] = {}
         self._measurement = 0  # the newest one's number; results of older ones are dropped
+
+    @property
+    def preset_name(self) -> str:
+        """The preset that a run comes from; empty where there is none."""
+        return self.fields.cells[PRESET].value
 
     @property
     def label(self) -> str:
@@ -72,7 +89,10 @@ class Form(Vertical):
     def fill(self, config: Config, preset: str) -> None:
         """Show the settings of a run, which keeps them when its preset is edited."""
         self._preset_problem, self._text_problem, self.preset = {}, {}, None
-        self.fields.show_values({PRESET: preset})
+        self._shown_run = config
+        self.fields.offer(PRESET, preset)
+        for cell in self.fields.cells.values():
+            cell.marked = False
         self.change(to_dict(config))
         self._show_hint("")
 
@@ -105,8 +125,44 @@ class Form(Vertical):
         event.stop()
         if event.name == PRESET:
             self._load_preset(self.fields.cells[PRESET].value)
-        else:
-            self._check()
+            return
+        self.fields.cells[event.name].marked = True
+        if event.name == "data" and self.preset is not None:
+            self._show_unmarked({"stride"})
+        self._check()
+
+    def action_reset_field(self) -> None:
+        """Give the field in focus its preset's value again."""
+        cell = self.fields.current
+        if cell.name == PRESET or cell.disabled:
+            return
+        cell.marked = False
+        self._show_unmarked({cell.name})
+        if cell.name == "data":
+            self._show_unmarked({"stride"})
+        self._check()
+
+    def _show_unmarked(self, names: set[str]) -> None:
+        """Show what these fields have while the user does not change them; the others keep what was typed."""
+        values = self._values_below()
+        self.fields.show_values(
+            {name: as_text(name, values[name]) for name in names if not self.fields.cells[name].marked}
+        )
+
+    def _values_below(self) -> dict[str, Any]:
+        """What the fields have under the user's changes: a run's settings, or a preset's, or the defaults."""
+        if self._shown_run is not None:
+            return to_dict(self._shown_run)
+        data = Layer({"data": _as_typed("data", self.fields.cells["data"].value)})
+        layers = [preset_layer(self.preset, data)] if self.preset is not None else []
+        layers.append(self._config_file)
+        values = to_dict(Config())
+        for layer in layers:
+            values.update((name, value) for name, value in layer.values.items() if name in SETTINGS)
+        try:
+            return to_dict(resolve(*layers))
+        except ConfigError:  # the preset is wrong: its values are shown as they are
+            return values
 
     def _check(self) -> None:
         values = {name: _as_typed(name, cell.value) for name, cell in self.fields.cells.items() if name != PRESET}
@@ -124,23 +180,23 @@ class Form(Vertical):
         self.show_problems({**self._text_problem, **self._value_problems, **self._preset_problem})
 
     def _load_preset(self, name: str) -> None:
-        """Show a preset's values; wrong ones as well, each with its problem, so that the user can correct them."""
-        values: dict[str, object] = {}
+        """Show a preset in the fields that the user has not changed; wrong values as well, each with its problem."""
         problems: list[str] = []  # those that belong to no field
         try:
-            self.preset = load_preset(name)
+            self.preset, self._shown_run, self._config_file = load_preset(name), None, Layer({})
         except UserError as error:
             problems = str(error).splitlines()
         else:
             layer = self.preset.layer
-            values = {**to_dict(Config()), **layer.values, **self._flags.values}
-            try:
-                values = to_dict(resolve(layer, self._flags))
-            except ConfigError as error:
-                unknown = values.keys() - SETTINGS.keys()
-                problems = [str(p) for p in error.problems if p in layer.problems or p.name in unknown]
+            problems = [str(p) for p in layer.problems]
+            problems += [
+                f"{key}: {unknown('setting', key, tuple(SETTINGS))} ({layer.places.get(key, '')})"
+                for key in layer.values.keys() - SETTINGS.keys()
+            ]
+            self._show_unmarked(set(SETTINGS) - {"stride"})
+            self._show_unmarked({"stride"})  # which depends on the text that is shown now
         self._preset_problem = {PRESET: "; ".join(problems)} if problems else {}
-        self.change({name: value for name, value in values.items() if name in SETTINGS})
+        self._check()
         self._show_hint(PRESET)
 
     # The size of the run
@@ -154,24 +210,26 @@ class Form(Vertical):
         time.sleep(TYPING_PAUSE)
         if number != self._measurement:
             return
-        problem, size, steps = "", "", 0
+        problem, size, steps, duration = "", "", 0, ""
         try:
             if not data:
                 raise UserError("no data: name a text file to learn from")
             text = measure(data, config.include if config is not None else ())
             if config is not None:
                 estimate, characters = estimate_size(config, text), sum(text.lengths)
-                steps = estimate.total_steps
+                steps, duration = estimate.total_steps, format_estimate(estimate_seconds(config, estimate))
                 size = f"{format_parameters(estimate.parameters)} params · {steps} steps · {characters:,} chars"
         except UserError as error:
             problem = str(error)
-        self.app.call_from_thread(self._show_size, number, size, steps, problem)
+        self.app.call_from_thread(self._show_size, number, size, steps, duration, problem)
 
-    def _show_size(self, number: int, size: str, steps: int, problem: str) -> None:
+    def _show_size(self, number: int, size: str, steps: int, duration: str, problem: str) -> None:
         if number != self._measurement:
             return
         self.border_subtitle = Content.styled(size, "$text-accent")
-        self.total_steps = steps
+        self.total_steps, self._duration = steps, duration
+        if self.fields.current.name == PRESET or not self.fields.has_focus:
+            self._show_hint("")
         before, self._text_problem = self._text_problem, {field_of(problem): problem} if problem else {}
         if self._text_problem != before:
             self._show_all_problems()
@@ -193,10 +251,10 @@ class Form(Vertical):
             hint = " ".join([row.help, *(f"{label}{note}." for label, note in notes.items() if note)])
             text = Content.assemble((name, "bold $text-accent"), " ", hint)
         elif self.preset:
-            about, expected = self.preset.description, self.preset.expected_time
-            if expected:
-                about = f"{about} {expected[0].upper()}{expected[1:]}.".strip()
-            text = Content.assemble((clean(self.preset.name), "bold"), " ", (clean(about), FAINT))
+            about = clean(self.preset.description)
+            if self._duration:
+                about = f"{about} As the form has it: {self._duration} on this machine.".strip()
+            text = Content.assemble((clean(self.preset.name), "bold"), " ", (about, FAINT))
         self.query_one("#hint", Static).update(text)
 
 
@@ -205,7 +263,7 @@ def _rows(preset: str, config: Config) -> list[Row]:
     names = preset_names()
     if preset and preset not in names:
         names = [*names, preset]
-    rows = [Row([Cell(PRESET, PRESET, preset, tuple(names), "none")], 1, LABEL_WIDTHS)]
+    rows = [Row([Cell(PRESET, PRESET, preset, tuple(names), "–")], 1, LABEL_WIDTHS)]
     values = to_dict(config)
     for group, settings in groupby(SETTINGS.values(), key=lambda row: row.group):
         cells = []
@@ -245,11 +303,15 @@ def field_of(problem: str) -> str:
 
 def as_text(name: str, value: object) -> str:
     """Write a value as its field shows it; None is "off" where that is what the setting calls it."""
+    if isinstance(value, (list, tuple)):
+        return join_paths([str(path) for path in value])
     return "off" if value is None and SETTINGS[name].auto == "off" else format_value(value)
 
 
 def _as_typed(name: str, text: str) -> object:
     """Return what a field's text means, as a file or a flag would give it."""
     if SETTINGS[name].kind is tuple:
-        return [part.strip() for part in text.split(",") if part.strip()]
+        return split_paths(text)
+    if name in ("output_dir", "log_dir") and len(paths := split_paths(text)) == 1:
+        return paths[0]
     return text

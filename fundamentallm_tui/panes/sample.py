@@ -9,37 +9,43 @@ from textual.binding import Binding
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.message import Message
-from textual.widgets import Input, Static
+from textual.widgets import Static, TextArea
 
 from fundamentallm.config.format import format_value
 from fundamentallm.config.sampling import SAMPLING
+from fundamentallm.data.encoding import normalize
 from fundamentallm.errors import UserError
 from fundamentallm.run.commands import Sample
 from fundamentallm_tui.format import clean
 from fundamentallm_tui.panes.fields import Cell, Fields, Row
-from fundamentallm_tui.state.store import Store
+from fundamentallm_tui.state.store import SampleText, Store
 from fundamentallm_tui.theme import FAINT
 
 READY = "Write a prompt above; enter lets the model continue it."
 NO_RUN = "No model yet. F5 starts a run; then write a prompt above, and enter lets the model continue it."
 NOT_READY = "The model is not ready yet; it can be sampled as soon as training begins."
-ENDED = "The process of this run has ended, and its model with it. F5 resumes the run."
-REPLAYED = "This is a replay: there is no model to sample."
+FROM_FILE = "Write a prompt above; enter lets {} continue it."
+NO_FILE = "This run has left no checkpoint to sample from."
 
 # The options that have a field here, with the labels that a line has room for.
 LABELS = {"max_tokens": "tokens", "temperature": "T", "top_k": "top-k", "top_p": "top-p", "seed": "seed"}
 
 
-class Prompt(Input):
-    """One line for the model to continue; up and down recall earlier prompts."""
+class Prompt(TextArea):
+    """Lines for the model to continue. Enter submits; up from the first line and down from the last recall others."""
 
     BINDINGS = [
+        Binding("enter", "submit", "Sample", show=False, priority=True),
+        Binding("ctrl+j", "new_line", "Start a line", show=False),
         Binding("up", "recall(-1)", "Earlier prompt", show=False),
         Binding("down", "recall(1)", "Later prompt", show=False),
     ]
 
+    class Submitted(Message):
+        """The user pressed enter."""
+
     def __init__(self) -> None:
-        super().__init__(placeholder="prompt", compact=True, id="prompt")
+        super().__init__(placeholder="prompt", compact=True, id="prompt", highlight_cursor_line=False)
         self._history: list[str] = []
         self._place = 0
 
@@ -49,12 +55,22 @@ class Prompt(Input):
             self._history.append(prompt)
         self._place = len(self._history)
 
+    def action_submit(self) -> None:
+        self.post_message(self.Submitted())
+
+    def action_new_line(self) -> None:
+        self.insert("\n")
+
     def action_recall(self, by: int) -> None:
+        """Move to the line above (-1) or below (1); where there is none, show an earlier or later prompt."""
+        at_edge = self.cursor_at_first_line if by < 0 else self.cursor_at_last_line
         place = self._place + by
-        if 0 <= place <= len(self._history):
+        if not at_edge:
+            self.action_cursor_up() if by < 0 else self.action_cursor_down()
+        elif 0 <= place <= len(self._history):
             self._place = place
-            self.value = self._history[place] if place < len(self._history) else ""
-            self.cursor_position = len(self.value)
+            self.text = self._history[place] if place < len(self._history) else ""
+            self.move_cursor(self.document.end)
 
 
 class SamplePane(Vertical):
@@ -75,7 +91,7 @@ class SamplePane(Vertical):
             cells.append(Cell(name, label, "" if default is None else format_value(default), empty="–"))
         self.options = Fields([Row(cells, len(cells))], id="options", submits=True)
         self.output = Static(NO_RUN, id="written")
-        self._has_model = False
+        self._ready = ""  # what the user can do; empty: there is no model to sample
         self._problem = ""
 
     def compose(self) -> ComposeResult:
@@ -84,24 +100,25 @@ class SamplePane(Vertical):
         with VerticalScroll(id="output", can_focus=True):
             yield self.output
 
-    @on(Input.Submitted)
+    @on(Prompt.Submitted)
     @on(Fields.Submitted)
     def ask(self, event: Message) -> None:
         """Ask for a sample after enter in the prompt or in an option."""
         event.stop()
         options = self._read_options()
         if options is None:
-            self.show()
+            self._show()
             return
-        self.prompt.remember(self.prompt.value)
-        self.post_message(self.Asked(Sample(prompt=self.prompt.value, **options)))
+        prompt = normalize(self.prompt.text)
+        self.prompt.remember(prompt)
+        self.post_message(self.Asked(Sample(prompt=prompt, **options)))
 
     @on(Fields.Edited)
     def check(self, event: Fields.Edited) -> None:
         """Show what is wrong with an option while it is typed."""
         event.stop()
         self._read_options()
-        self.show()
+        self._show()
 
     def _read_options(self) -> dict[str, Any] | None:
         """Return the options as typed, or None and note the problem."""
@@ -123,31 +140,35 @@ class SamplePane(Vertical):
 
     def why_no_model(self) -> str:
         """Return why there is no model to sample."""
-        if self.store.replayed:
-            return REPLAYED
-        if self.store.under_way:
+        if self.store.under_way and not self.store.replayed:
             return NOT_READY
-        return ENDED if self.store.attached else NO_RUN
+        return NO_FILE if self.store.folder is not None else NO_RUN
 
     def refuse(self) -> None:
         """Show why the sample that was asked for is not possible."""
         reason = self.why_no_model()
         self._problem = "There is no model to sample. F5 starts a run." if reason == NO_RUN else reason
-        self.show()
+        self._show()
 
-    def show(self, has_model: bool | None = None) -> None:
-        """Show the store's sample, or a hint; `has_model`: whether there is a model to sample, None: as before."""
-        if has_model is not None:
-            self._has_model = has_model
+    def show(self, file: str = "", has_model: bool = False) -> None:
+        """Show the store's sample, or a hint.
+
+        Args:
+            file: the checkpoint that would answer; empty if there is none.
+            has_model: whether a process has the model.
+        """
+        self._ready = READY if has_model else FROM_FILE.format(file) if file else ""
+        self._show()
+
+    def _show(self) -> None:
         sample = self.store.sample
         if self._problem:
             self.output.update(Content.styled(clean(self._problem), "$text-warning"))
         elif not sample.id:
-            self.output.update(Content.styled(READY if self._has_model else self.why_no_model(), FAINT))
+            self.output.update(Content.styled(self._ready or self.why_no_model(), FAINT))
         else:
             self._show_text()
-        state = "" if not sample.id else "  writing" if not sample.done else f"  at step {sample.step}"
-        self.border_title = Content.assemble("Sample", (state, FAINT))
+        self.border_title = Content.assemble("Sample", (_state(sample), FAINT))
 
     def _show_text(self) -> None:
         sample = self.store.sample
@@ -159,3 +180,15 @@ class SamplePane(Vertical):
         self.output.update(Content.assemble(*pieces))
         if not sample.done:
             self.query_one("#output").scroll_end(animate=False)
+
+
+def _state(sample: SampleText) -> str:
+    """Return what the title says of a sample: the file and the step of the model that writes it."""
+    if not sample.id:
+        return ""
+    file = f"  {sample.file}" if sample.file else ""
+    if sample.done:
+        return f"{file}{',' if file else ' '} at step {sample.step}"
+    if file:
+        return f"{file}, at step {sample.step}, writing" if sample.text else f"{file}, loading"
+    return "  writing"

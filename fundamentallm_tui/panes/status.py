@@ -1,5 +1,6 @@
 """The status line: fixed columns, so that the eye finds each number where it was."""
 
+from rich.cells import cell_len
 from textual.content import Content
 from textual.timer import Timer
 from textual.widget import Widget
@@ -96,8 +97,8 @@ def _name(store: Store, space: int) -> str:
     """Preset and folder, or the folder's own name where that is too long."""
     folder = clean(str(store.folder)) if store.folder else ""
     whole = " · ".join(part for part in (clean(store.name), folder) if part) or "fundamentallm"
-    if len(whole) <= space or store.folder is None:
+    if cell_len(whole) <= space or store.folder is None:
         return whole
     if store.replayed:  # the first thing to know
         return truncate(f"{clean(store.name)} {clean(store.folder.name)}", space)
-    return folder if len(folder) <= space else truncate(clean(store.folder.name), space)
+    return folder if cell_len(folder) <= space else truncate(clean(store.folder.name), space)

@@ -54,7 +54,7 @@ class TextDialog(ModalScreen[None]):
     """Shows text that can be scrolled; escape and a few other keys close it."""
 
     BINDINGS = [
-        Binding("escape,enter,q,c,f1,question_mark", "dismiss", "Close"),
+        Binding("escape,enter,q,c,question_mark", "dismiss", "Close"),
         Binding("up", "scroll(-1)", show=False),
         Binding("down", "scroll(1)", show=False),
         Binding("pageup", "scroll(-10)", show=False),
@@ -63,11 +63,11 @@ class TextDialog(ModalScreen[None]):
 
     def __init__(self, title: str, text: Content) -> None:
         super().__init__()
-        self._title, self._text = title, text
+        self.title, self._text = title, text
 
     def compose(self) -> ComposeResult:
         with VerticalScroll(classes="dialog", can_focus=False) as box:
-            box.border_title = self._title
+            box.border_title = self.title
             box.border_subtitle = "escape closes"
             yield Static(self._text)
 
@@ -80,6 +80,12 @@ def quit_question(status: str, *, paused: bool) -> Question:
     text = f"Leave it; {IF_PAUSED}" if paused else "Leave it running; fllm-tui attach shows it again"
     stop = Answer("stop", "s", "Stop and save it, then quit")
     return Question("Quit", f"The run is {status}. What should happen to it?", Answer("leave", "l", text), stop, CANCEL)
+
+
+def stop_question(step: int) -> Question:
+    """Ask before the run is stopped."""
+    stop = Answer("stop", "x", "Stop: finish the step, save, end the run")
+    return Question("Stop", f"Stop the run at step {step:,}? F8 stops without asking.", stop, CANCEL)
 
 
 def leave_question(folder: str) -> Question:

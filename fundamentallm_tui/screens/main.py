@@ -6,12 +6,11 @@ from pathlib import Path
 from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Horizontal
-from textual.screen import Screen
 
 from fundamentallm.config.config import Config
 from fundamentallm.errors import UserError
 from fundamentallm.process.session import AttachedRun, RunHandle
-from fundamentallm.run.commands import CancelSample, Command, Pause, Resume, Save, Stop
+from fundamentallm.run.commands import Command, Pause, Resume, Save, Stop
 from fundamentallm.run.events import Intervention
 from fundamentallm.run.locks import is_held
 from fundamentallm.run.spec import RunSpec
@@ -23,17 +22,18 @@ from fundamentallm_tui.panes.form import Form, field_of
 from fundamentallm_tui.panes.log import LogView
 from fundamentallm_tui.panes.sample import SamplePane
 from fundamentallm_tui.panes.status import StatusLine
-from fundamentallm_tui.screens.dialogs import TextDialog, folder_question, leave_question
+from fundamentallm_tui.screens.dialogs import folder_question, leave_question, stop_question
 from fundamentallm_tui.screens.fetch import Fetch, missing_known_text
-from fundamentallm_tui.screens.help import help_text
+from fundamentallm_tui.screens.paned import PanedScreen
 from fundamentallm_tui.screens.run_table import RunChoice
 from fundamentallm_tui.state import launch
 from fundamentallm_tui.state.reader import EventsReceived, RunDisconnected, RunReader, Starter
 from fundamentallm_tui.state.replay import Replay
+from fundamentallm_tui.state.sampler import Sampler, SamplerStarter
 from fundamentallm_tui.state.store import IDLE, Store
 
 
-class MainScreen(Screen[None]):
+class MainScreen(PanedScreen):
     """The panes around a `Store`, and the run that fills it."""
 
     BINDINGS = keys.bindings(keys.MAIN)
@@ -41,13 +41,14 @@ class MainScreen(Screen[None]):
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-roomy"), (160, "-wide")]
     VERTICAL_BREAKPOINTS = [(0, "-short"), (30, "-tall"), (46, "-high")]
 
-    def __init__(self, options: launch.Options, config: Config, start: Starter) -> None:
+    def __init__(self, options: launch.Options, config: Config, start: Starter, sample: SamplerStarter) -> None:
         super().__init__()
         self.store = Store()
         self.reader: RunReader | None = None
         self.quit_when_stopped = self.quit_when_started = False
         self._resume_when_read = False
         self._start = start
+        self.sampler = Sampler(self.store, sample, self._send, self.post_message)
         self._unsent: list[Command] = []  # given while the process was being started
         self._controls: object = None  # what the footer and the form were last adapted to
         self.status = StatusLine(self.store, id="status")
@@ -72,7 +73,7 @@ class MainScreen(Screen[None]):
 
     def on_mount(self) -> None:
         self._activate("config")
-        self.store.name = self.form.label
+        self.store.name = self.form.preset_name
         self.store.epochs = self.form.config.epochs if self.form.config else 0
         self.show_changes({"phase"})
         self._find_other_runs()
@@ -81,9 +82,10 @@ class MainScreen(Screen[None]):
     def _find_other_runs(self) -> None:
         """Log which runs are under way here; journals may be long, so on a thread of its own."""
         if text := launch.describe_other_runs(self.store):
-            self.app.call_from_thread(self._log, text, "warn")
+            self.app.call_from_thread(self.log_line, text, "warn")
 
-    def _log(self, text: str, level: str) -> None:
+    def log_line(self, text: str, level: str) -> None:
+        """Add a text to the log and show it."""
         self.store.log(text, level)
         self.show_changes({"log"})
 
@@ -117,19 +119,19 @@ class MainScreen(Screen[None]):
         if answer in ("open", "resume"):
             self.open_run(folder, resume=answer == "resume")
         elif answer == "new":
-            self._begin(RunSpec(config, launch.free_folder(folder), preset=self.form.label))
+            self._begin(RunSpec(config, launch.free_folder(folder), preset=self.form.preset_name))
 
     def _start_next(self, config: Config) -> None:
         try:
-            spec = launch.next_spec(self.store, config, self.form.label)
+            spec = launch.next_spec(self.store, config, self.form.label, self.form.preset_name)
         except UserError as error:
             self._show_problem(launch.messages_by_setting(error, "output_dir"))
         else:
             self._begin(spec)
 
     def _begin(self, spec: RunSpec) -> None:
-        self._close_run()
-        self.store.begin(spec.folder, self.form.label, spec.config, resumes=spec.auto)
+        self.close_run()
+        self.store.begin(spec.folder, self.form.preset_name, spec.config, resumes=spec.auto)
         self.store.total_steps = self.form.total_steps or self.store.total_steps
         self._show_other_run()
         self._launch(spec)
@@ -163,16 +165,18 @@ class MainScreen(Screen[None]):
         """Put the cursor into a field with a problem; `problems` replaces those that the form has found itself."""
         if problems is not None:
             self.form.show_problems(problems)
-        self.action_pane("config")
+        self._activate("config")
         self.form.to_problem()
 
     def action_new_run(self) -> None:
         """Forget the run that has ended: the next start makes a new one."""
-        self._close_run()
+        self.close_run()
         self.store.clear()
         self._show_other_run()
 
-    def _close_run(self) -> None:
+    def close_run(self) -> None:
+        """Leave the run that is shown: one under way continues, but nothing samples its checkpoint any more."""
+        self.sampler.close()
         if self.reader is not None:
             self.reader.close()
             self.reader = None
@@ -195,7 +199,7 @@ class MainScreen(Screen[None]):
         if self._shows(choice.folder) and (store.under_way or not resume):
             return
         if store.under_way and self.reader is None:  # its unsent commands must not reach another run
-            self._log(f"{store.folder} is being started; choose again in a moment.", "warn")
+            self.log_line(f"{store.folder} is being started; choose again in a moment.", "warn")
         elif store.under_way and store.paused and not store.replayed:
             question = leave_question(clean(str(store.folder)))
             self.app.push_screen(question, partial(self._answer_leave, choice.folder, resume))
@@ -215,10 +219,10 @@ class MainScreen(Screen[None]):
         try:
             run = Replay(folder, speed) if speed else AttachedRun(folder, stays=True)
         except UserError as error:
-            self._log(str(error), "bad")
+            self.log_line(str(error), "bad")
             return
         notice = launch.describe_left_run(self.store)
-        self._close_run()
+        self.close_run()
         self.log_view.clear()
         self._resume_when_read = resume
         self.store.attach(folder, f"REPLAY ×{speed:g}" if speed else "", replayed=bool(speed))
@@ -240,6 +244,14 @@ class MainScreen(Screen[None]):
 
     def action_stop(self) -> None:
         self._request("stopping", Stop())
+
+    def action_ask_stop(self) -> None:
+        """Ask first: a single letter may have been meant for a text field."""
+        self.app.push_screen(stop_question(self.store.step), self._answer_stop)
+
+    def _answer_stop(self, answer: str | None) -> None:
+        if answer == "stop" and self.check_action("stop", ()):
+            self.action_stop()
 
     def _request(self, phase: str, command: Command) -> None:
         """Send a command, or keep it until there is a process; show at once the phase that it leads to."""
@@ -268,20 +280,18 @@ class MainScreen(Screen[None]):
 
     @on(SamplePane.Asked)
     def _sample_asked(self, event: SamplePane.Asked) -> None:
-        if not self.has_model:
+        if self.sampler.ask(event.command, self.has_model):
+            self.show_changes({"sample"})
+        else:
             self.sample.refuse()
-            return
-        if not self.store.sample.done:
-            self._send(CancelSample(sample=self.store.sample.id))
-        self.store.request_sample(event.command.id, event.command.prompt)
-        self.store.sent_ids.add(event.command.id)
-        self._send(event.command)
-        self.sample.show()
 
     # Reports from the run
 
     @on(EventsReceived)
     def _events_received(self, message: EventsReceived) -> None:
+        if message.reader is self.sampler.reader:
+            self.sampler.received(message.events)
+            self.show_changes({"sample"})
         if message.reader is not self.reader:
             return
         changed = self.store.apply(message.events)
@@ -294,6 +304,9 @@ class MainScreen(Screen[None]):
 
     @on(RunDisconnected)
     def _run_disconnected(self, message: RunDisconnected) -> None:
+        if message.reader is self.sampler.reader:
+            self.sampler.ended(message.exit_reason)
+            self.show_changes({"sample"})
         if message.reader is not self.reader:
             return
         if self.store.attached and self.store.folder is not None and not self.store.folder.exists():
@@ -327,13 +340,18 @@ class MainScreen(Screen[None]):
         elif "step" in changed:
             self.status.show()
         if "sample" in changed:
-            self.sample.show(self.has_model)
+            self._show_sample()
+            self.status.show(now=bool(self.store.sample.file))  # which is not the run's own doing
+
+    def _show_sample(self) -> None:
+        file = self.sampler.file(self.has_model)
+        self.sample.show(file.name if file else "", self.has_model)
 
     def _show_phase(self) -> None:
         store = self.store
         self.status.show(now=True)
         ended = "" if store.under_way else store.phase
-        controls = (store.under_way, store.paused, store.stopping, ended, self.has_model)
+        controls = (store.under_way, store.loaded, store.paused, store.stopping, ended, self.has_model)
         if controls != self._controls:
             self._controls = controls
             self._adapt_controls()
@@ -343,7 +361,7 @@ class MainScreen(Screen[None]):
         self.form.make_read_only(launch.read_only_settings(self.store))
         self.footer.show({"start": launch.start_label(self.store), "pause": "resume" if self.store.paused else "pause"})
         self.refresh_bindings()
-        self.sample.show(self.has_model)
+        self._show_sample()
         if self.store.under_way:
             return
         if self.store.phase != IDLE:
@@ -357,7 +375,7 @@ class MainScreen(Screen[None]):
         """While there is no run, show in the status line what the form would start."""
         config, store = self.form.config, self.store
         if store.folder is None and config is not None:
-            store.name = self.form.label
+            store.name = self.form.preset_name
             store.epochs, store.total_steps = config.epochs, self.form.total_steps
             self.status.show(now=True)
 
@@ -367,28 +385,13 @@ class MainScreen(Screen[None]):
         self._activate("sample")
         self.set_focus(self.sample.prompt)  # at once: the next key belongs to it
 
-    def action_help(self) -> None:
-        self.app.push_screen(TextDialog("Help", help_text()))
-
-    def action_pane(self, name: str) -> None:
-        """Show a pane, and give it the keyboard where it scrolls or takes text."""
-        self._activate(name)
-        if name == "config" and not self.store.under_way:
+    def enter_pane(self, name: str) -> None:
+        """Enter the form, the log or the prompt; the charts take no keys."""
+        if name == "config":
             self.form.fields.enter()
         else:
             self.set_focus({"log": self.log_view, "sample": self.sample.prompt}.get(name))
 
-    def action_next_pane(self, by: int) -> None:
-        names = [name for name, _ in keys.PANES]
-        self._activate(names[(names.index(self.tabs.active) + by) % len(names)])
-        self.set_focus(None)
-
-    def _activate(self, name: str) -> None:
-        """Make this the pane that a small terminal shows."""
-        self.tabs.show(name)
-        for pane in self.query(".pane"):
-            pane.set_class(pane.id == name, "-active")
-        for half in self.query(".half"):
-            half.set_class(any(child.has_class("-active") for child in half.children), "-holds")
+    def pane_shown(self) -> None:
         for chart in self.charts:
             self.call_after_refresh(chart.throttle.request, now=True)

@@ -6,6 +6,7 @@ The rows are drawn by one widget: a hundred runs cost only what the screen shows
 from functools import partial
 from pathlib import Path
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from textual import on, work
 from textual.app import ComposeResult
@@ -225,7 +226,7 @@ class Runs(Screen[RunChoice]):
         else:
             details = Content.styled("No run fits the filter." if self._runs else "There are no runs here yet.", FAINT)
         self.query_one("#details", Static).update(details)
-        self.footer.show({})
+        self._show_keys()
 
     # What the keys do
 
@@ -259,7 +260,12 @@ class Runs(Screen[RunChoice]):
 
     def action_mark(self) -> None:
         self.list.mark()
-        self.footer.show({})
+        self._show_keys()
+
+    def _show_keys(self) -> None:
+        self.footer.show({"back": "leave" if self.filter.has_focus else "close"})
+
+    on_descendant_focus = on_descendant_blur = _show_keys
 
     def action_compare(self) -> None:
         self.app.push_screen(TextDialog("Compare", comparison(*self._marked())))
@@ -271,16 +277,16 @@ class Runs(Screen[RunChoice]):
     def action_filter(self) -> None:
         self.filter.focus()
 
-    @on(Input.Submitted, "#filter")
-    def _leave_filter(self) -> None:
-        self.list.focus()
-
     def action_back(self) -> None:
         """Leave the filter, then the screen."""
         if self.filter.has_focus:
-            self.list.focus()
+            self.action_blur()
         else:
             self.dismiss()
+
+    @on(Input.Submitted, "#filter")
+    def action_blur(self) -> None:
+        self.list.focus()
 
     def action_delete(self) -> None:
         if (run := self.list.current) is not None:
@@ -304,7 +310,7 @@ class Runs(Screen[RunChoice]):
 
 def _cells(run: RunSummary, widths: list[int]) -> list[tuple[str, str, float]]:
     """Return each column's text, its colour and the colour's strength."""
-    name = str(run.folder) if len(str(run.folder)) <= widths[0] else run.folder.name
+    name = str(run.folder) if cell_len(str(run.folder)) <= widths[0] else run.folder.name
     return [
         (clean(name), "foreground", 1.0),
         ("NOT SAVED" if run.unsaved else run.state, COLOURS["failed" if run.unsaved else run.state], 1.0),

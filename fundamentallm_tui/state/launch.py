@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, changed_when_resuming, resolve, to_dict
-from fundamentallm.config.files import Preset
+from fundamentallm.config.files import Preset, preset_layer
 from fundamentallm.errors import UserError
 from fundamentallm.run.events import JOURNAL
-from fundamentallm.run.folder import LAST, choose_folder
+from fundamentallm.run.folder import BEST, LAST, choose_folder
 from fundamentallm.run.history import LIVE_STATES, find_runs
 from fundamentallm.run.spec import RunSpec, find_input, stay_inside
 from fundamentallm_tui.state.store import FAILED, FINISHED, STOPPED, Store
@@ -34,8 +34,13 @@ class Options:
         Raises:
             ConfigError: with every problem there is.
         """
-        preset = [self.preset.layer] if self.preset else []
-        return resolve(*preset, self.config, self.flags)
+        return resolve(*self.layers, self.flags)
+
+    @property
+    def layers(self) -> list[Layer]:
+        """What the configuration begins with, before the flags."""
+        preset = [preset_layer(self.preset, self.config, self.flags)] if self.preset else []
+        return [*preset, self.config]
 
 
 # What the user can do now
@@ -49,6 +54,7 @@ def possible_actions(store: Store) -> dict[str, bool]:
         "pause": obeys,
         "save": obeys and not store.replayed,
         "stop": store.under_way and not store.stopping and not store.replayed,
+        "ask_stop": store.under_way and not store.stopping and not store.replayed,
         "new_run": not store.under_way and store.folder is not None,
     }
 
@@ -113,11 +119,12 @@ def attached_config(store: Store) -> Config | None:
     return stay_inside(config, RunSpec(Config(), store.folder))[0]
 
 
-def next_spec(store: Store, config: Config, label: str) -> RunSpec:
+def next_spec(store: Store, config: Config, label: str, preset: str) -> RunSpec:
     """Return what the next start would do.
 
     Args:
-        label: the preset's name, if the configuration comes from one; it names the folder.
+        label: names the folder; empty: the data does.
+        preset: the name of the preset that the configuration comes from, if it does.
 
     Raises:
         ConfigError: the run cannot be resumed with this configuration.
@@ -128,9 +135,9 @@ def next_spec(store: Store, config: Config, label: str) -> RunSpec:
         changed = [name for name in typed if name not in KEPT_ON_RESUME and typed[name] != saved[name]]
         changes = {name: typed[name] for name in changed}
         changed_when_resuming(store.config, changes)
-        return RunSpec(config, store.folder, changes=changes, auto=True, preset=label)
+        return RunSpec(config, store.folder, changes=changes, auto=True, preset=preset)
     folder = choose_folder(config, label)
-    return RunSpec(config, folder if store.folder is None else free_folder(folder), preset=label)
+    return RunSpec(config, folder if store.folder is None else free_folder(folder), preset=preset)
 
 
 def occupied_folder(store: Store, config: Config) -> Path | None:
@@ -142,6 +149,13 @@ def occupied_folder(store: Store, config: Config) -> Path | None:
         return folder if (folder / JOURNAL).exists() else None
     except (UserError, OSError):
         return None  # not a possible path; `next_spec` says why
+
+
+def sampled_checkpoint(store: Store) -> Path | None:
+    """Return the file that samples are written with where no process has the model: best.pt, else last.pt."""
+    if store.folder is None or (store.under_way and not store.replayed):
+        return None
+    return next((file for name in (BEST, LAST) if (file := store.folder / name).is_file()), None)
 
 
 def free_folder(folder: Path) -> Path:

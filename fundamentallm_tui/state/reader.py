@@ -36,6 +36,13 @@ class RunDisconnected(Message):
     log_tail: list[str]
 
 
+@dataclass
+class ReaderFailed(Message):
+    """The reader met a fault of this program; the screen raises it where the console can report it."""
+
+    error: Exception
+
+
 class RunReader:
     """A run's handle and the thread that reads it."""
 
@@ -44,7 +51,7 @@ class RunReader:
         self.handle = handle
         self._post = post
         self._closed = threading.Event()
-        threading.Thread(target=self._read, name="run reader", daemon=True).start()
+        threading.Thread(target=self._run, name="run reader", daemon=True).start()
 
     def send(self, command: Command) -> None:
         """Send a command to the run.
@@ -64,6 +71,12 @@ class RunReader:
         if not self._closed.is_set():
             self._closed.set()
             self.handle.close()
+
+    def _run(self) -> None:
+        try:
+            self._read()
+        except Exception as error:
+            self._post(ReaderFailed(error))
 
     def _read(self) -> None:
         while not self._closed.is_set():

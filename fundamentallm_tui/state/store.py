@@ -51,6 +51,7 @@ class SampleText:
     step: int = 0
     done: bool = True
     problem: str = ""
+    file: str = ""  # the checkpoint that it is written with; empty: the process of the run writes it
 
 
 class Store:
@@ -118,9 +119,9 @@ class Store:
         self._hold_eta(time.monotonic() if now is None else now)
         self.wanted = phase
 
-    def request_sample(self, id: str, prompt: str) -> None:
-        """The user asked for a sample."""
-        self.sample = SampleText(id=id, prompt=prompt, step=self.step, done=False)
+    def request_sample(self, id: str, prompt: str, file: str = "") -> None:
+        """The user asked for a sample; `file`: the checkpoint that answers, where that is not the run's process."""
+        self.sample = SampleText(id=id, prompt=prompt, step=0 if file else self.step, done=False, file=file)
 
     # What panes read
 
@@ -173,6 +174,8 @@ class Store:
     def status(self, now: float | None = None) -> str:
         """Return what the run does, in one word in capitals."""
         now = time.monotonic() if now is None else now
+        if self.sample.file and not self.sample.done:
+            return "SAMPLING"
         if self.wanted:
             return self.wanted.upper()
         if self.phase in ENDED and self.history.unsaved:
@@ -207,6 +210,22 @@ class Store:
         lines = log_lines(events, self.sample.id, self.sent_ids)
         self._lines += lines
         return changed | {"log"} if lines else changed
+
+    def apply_sampler(self, events: list[Event]) -> None:
+        """Take in what the process that samples a checkpoint reports, which is no part of the run's history."""
+        for event in events:
+            match event:
+                case Sampled():
+                    self._apply_sample(event)
+                case Answered() if event.id == self.sample.id:
+                    self._apply_answer(event)
+                case Failed():
+                    self.sample_failed(event.error)
+
+    def sample_failed(self, problem: str) -> None:
+        """The sample that is under way comes to no end."""
+        if not self.sample.done:
+            self.sample.problem, self.sample.done = problem, True
 
     def disconnected(self, exit_reason: str, log_tail: list[str]) -> set[str]:
         """The run's process is gone; returns what changed."""

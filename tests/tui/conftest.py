@@ -80,6 +80,14 @@ class FakeRun:
         self._news.set()
 
 
+class FakeSampler(FakeRun):
+    """Has SamplerRun's interface."""
+
+    def __init__(self, checkpoint: Path) -> None:
+        super().__init__(RunSpec(Config(), checkpoint.parent))
+        self.checkpoint = checkpoint
+
+
 def started(job: RunSpec, step: int = 0, total: int = 400, epochs: int = 5) -> RunStarted:
     resumed = str(job.resume_from) if job.resume_from else None
     return RunStarted(
@@ -116,6 +124,7 @@ class Watched:
     app: Console
     pilot: Pilot[Any]
     runs: list[FakeRun] = field(default_factory=list)
+    samplers: list["FakeSampler"] = field(default_factory=list)
 
     @property
     def main(self) -> MainScreen:
@@ -226,6 +235,11 @@ class Workshop:
     ) -> AsyncIterator[Watched]:
         """A console at this size; `start` starts its runs, `flags` are settings as typed on the command line."""
         runs: list[FakeRun] = []
+        samplers: list[FakeSampler] = []
+
+        def sample(checkpoint: Path) -> FakeSampler:
+            samplers.append(FakeSampler(checkpoint))
+            return samplers[-1]
 
         def start_and_keep(job: RunSpec) -> FakeRun:
             run = start(job)
@@ -233,15 +247,17 @@ class Workshop:
             return run
 
         layer = flags_layer({"data": [str(self.text)], **flags})
-        app = Console(Options(preset=load_preset("tiny"), flags=layer), start=start_and_keep)
+        app = Console(Options(preset=load_preset("tiny"), flags=layer), start=start_and_keep, sample=sample)
         async with app.run_test(size=size) as pilot:
             await pilot.pause()
-            yield Watched(app, pilot, runs)
+            yield Watched(app, pilot, runs, samplers)
 
 
 @pytest.fixture
 def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / ".config"))  # the theme is kept there
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
     return Workshop(tmp_path)
 
 

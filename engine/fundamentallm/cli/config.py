@@ -33,7 +33,8 @@ def show(preset: str | None, config_file: str | None, as_json: bool, as_yaml: bo
     """
     if as_json and as_yaml:
         raise UserError("--yaml: --json was given too; leave one out")
-    layers = [*config_layers(preset, config_file), flags_layer(typed(values))]
+    flags = typed(values)
+    layers = [*config_layers(preset, config_file, flags), flags_layer(flags)]
     config = resolve(*layers)
     if preset is not None:  # its name says more than the path of its file
         lines = {name: place.rsplit(", ", 1)[-1] for name, place in layers[0].places.items()}

@@ -43,12 +43,12 @@ def config_sources(function: Function) -> Function:
     return click.argument("data", nargs=-1, shell_complete=files)(preset(config(function)))
 
 
-def config_layers(preset: str | None, config_file: str | None) -> list[Layer]:
+def config_layers(preset: str | None, config_file: str | None, flags: Mapping[str, Any]) -> list[Layer]:
     """Read the layers below the flags; the later wins."""
-    from fundamentallm.config.files import load_config, load_preset
+    from fundamentallm.config.files import load_config, load_preset, preset_layer
 
-    layers = [load_preset(preset).layer] if preset is not None else []
-    return layers + ([load_config(user_path(config_file))] if config_file is not None else [])
+    layers = [load_config(user_path(config_file))] if config_file is not None else []
+    return [preset_layer(load_preset(preset), *layers, Layer(flags)), *layers] if preset is not None else layers
 
 
 def typed(values: Mapping[str, Any]) -> dict[str, Any]:

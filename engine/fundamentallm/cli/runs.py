@@ -19,9 +19,8 @@ from fundamentallm.config.format import format_age, format_size, format_time, fo
 from fundamentallm.errors import UserError
 from fundamentallm.paths import quoted_path, user_path
 from fundamentallm.run.events import to_line
-from fundamentallm.run.folder import LAST
+from fundamentallm.run.folder import LAST, RUNS
 from fundamentallm.run.history import (
-    RUNS,
     RunSummary,
     changed_from_defaults,
     find_run,

@@ -81,7 +81,7 @@ def command(
         raise UserError("--resume auto: needs --output-dir, and neither --resume-from nor --overwrite")
     if init_from is not None and (auto or resume_from is not None):
         raise UserError("--init-from: starts a new run, which --resume and --resume-from do not; leave one out")
-    layers = config_layers(preset, config_file)
+    layers = config_layers(preset, config_file, flags)
     notes: list[str] = []
     if resume_from is not None:
         if layers:

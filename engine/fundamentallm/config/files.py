@@ -4,7 +4,8 @@ A preset is a configuration file with two more keys, `description` and `expected
 the platform's configuration folder and replace shipped ones of the same name.
 """
 
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,20 @@ def load_preset(name: str) -> Preset:
     values, places, problems = _read(path)
     about = {key: values.pop(key, "") for key in ABOUT}
     return Preset(name, path, about["description"], about["expected_time"], Layer(values, places, problems))
+
+
+def preset_layer(preset: Preset, *others: Layer) -> Layer:
+    """Return a preset's values under `others`, of which the last wins.
+
+    Its stride was chosen for the length of its own text: where the others name another text, it is left out.
+    """
+    data = SETTINGS["data"].default
+    for layer in (preset.layer, *others):
+        with suppress(UserError):
+            data = SETTINGS["data"].parse(layer.values.get("data") or data)
+    if data == SETTINGS["data"].parse(preset.layer.values.get("data") or ()):
+        return preset.layer
+    return replace(preset.layer, values={k: v for k, v in preset.layer.values.items() if k != "stride"})
 
 
 def load_config(path: Path) -> Layer:

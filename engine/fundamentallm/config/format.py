@@ -78,6 +78,17 @@ def format_duration(seconds: float | None) -> str:
     return f"{days}d{whole % 86400 // 3600:02}h" if days < 100 else f"{min(days, 99999)}d"
 
 
+def format_estimate(seconds: float) -> str:
+    """A rough time span in words: "less than a minute", "about 1 minute", "about 3 hours", "more than a year"."""
+    for unit, name, most in ((60.0, "minute", 90), (3600.0, "hour", 48), (86400.0, "day", 365)):
+        count = round(seconds / unit)
+        if count <= most:
+            if count < 1:
+                return f"less than {'an' if name == 'hour' else 'a'} {name}"
+            return f"about {count} {name}{'s' if count > 1 else ''}"
+    return "more than a year"
+
+
 def format_age(moment: float) -> str:
     """How long ago a moment in seconds since 1970 was, in at most ten characters: "5 min ago"."""
     passed = max(0.0, time.time() - moment)

@@ -12,15 +12,20 @@ from fundamentallm.paths import user_path
 from fundamentallm.run.commands import COMMANDS
 from fundamentallm.run.events import JOURNAL
 from fundamentallm.run.locks import LOCK, RunLock
+from fundamentallm.untrusted import MAX_CONFIG_BYTES, NO_LINK, open_regular_file
 
 CONFIG, ENGINE_LOG, TOKENIZER = "config.yaml", "engine.log", "tokenizer.json"
 LAST, BEST, FINAL = "last.pt", "best.pt", "final_model.pt"
 TEMPORARY = ".*.*.tmp"
 STDIN, INPUT = "-", "input.txt"  # as a path of data: standard input; and the file of the run's folder that keeps it
+RUNS = Path("runs")  # where runs get their folders, if the user names none
+DELETED = ".deleted"  # in there: the names of the runs that were deleted, one a line
 
 
 def choose_folder(config: Config, label: str = "") -> Path:
     """Choose a run's folder: `config.output_dir`, or the first free `runs/<label or data>-<n>`.
+
+    The name of a run that was deleted is not given again: notes and logs elsewhere may still mean that run.
 
     Raises:
         UserError: there can be no such path.
@@ -29,10 +34,10 @@ def choose_folder(config: Config, label: str = "") -> Path:
         return user_path(config.output_dir)
     name = label or (Path(*stored_input(config.data, Path())[:1]).stem or "run")
     user_path(str(Path("runs", name)))
-    n = 1
-    while Path("runs", f"{name}-{n}").exists():
+    n, deleted = 1, _deleted_names(RUNS)
+    while (RUNS / f"{name}-{n}").exists() or f"{name}-{n}" in deleted:
         n += 1
-    return Path("runs", f"{name}-{n}")
+    return RUNS / f"{name}-{n}"
 
 
 def stored_input(paths: Iterable[str], folder: Path) -> tuple[str, ...]:
@@ -120,9 +125,28 @@ def delete_run(folder: Path) -> list[str]:
         left = sorted(path.name for path in folder.iterdir())
         if not left and folder.resolve() != Path.cwd():
             folder.rmdir()
+        _note_deleted(folder)
     except OSError as error:
         raise UserError(f"{folder}: could not be deleted: {error.strerror or error}") from None
     return left
+
+
+def _note_deleted(folder: Path) -> None:
+    """Keep the name of a deleted run of a folder `runs`, whose names the program chooses."""
+    where = folder.absolute()
+    if where.parent.name == RUNS.name and "\n" not in where.name:
+        with open(
+            os.open(where.parent / DELETED, os.O_WRONLY | os.O_CREAT | os.O_APPEND | NO_LINK, 0o644), "ab"
+        ) as file:
+            file.write(os.fsencode(f"{where.name}\n"))
+
+
+def _deleted_names(runs: Path) -> set[str]:
+    try:
+        with open_regular_file(runs / DELETED) as file:
+            return set(file.read(MAX_CONFIG_BYTES).decode("utf-8", "surrogateescape").splitlines())
+    except OSError:
+        return set()
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:

@@ -34,12 +34,11 @@ from fundamentallm.run.events import (
     decode,
     last_step,
 )
-from fundamentallm.run.folder import BEST
+from fundamentallm.run.folder import BEST, RUNS
 from fundamentallm.run.journal import Tail
 from fundamentallm.run.locks import is_held
 from fundamentallm.untrusted import MAX_EVENT_BYTES
 
-RUNS = Path("runs")
 MAX_FOLDER_DEPTH = 4  # folders below the one that is searched
 LIVE_STATES = ("training", "paused")  # a process of this machine is writing the run
 

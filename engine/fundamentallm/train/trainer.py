@@ -18,10 +18,12 @@ from fundamentallm import __version__
 from fundamentallm.config.config import to_dict
 from fundamentallm.config.estimate import count_parameters
 from fundamentallm.config.files import to_yaml
+from fundamentallm.config.speed import remember_speed
 from fundamentallm.errors import UserError
 from fundamentallm.run import events
 from fundamentallm.run.commands import Command
 from fundamentallm.run.folder import BEST, CONFIG, FINAL, LAST, TOKENIZER, check_folder, write_atomic
+from fundamentallm.run.history import read_history
 from fundamentallm.run.journal import Journal, size_of_journal
 from fundamentallm.run.locks import RunLock
 from fundamentallm.run.spec import RunSpec
@@ -35,6 +37,7 @@ from fundamentallm.train.metrics import Metrics
 from fundamentallm.train.state import NOT_SAME_BITS, build_state
 from fundamentallm.train.step import NotFinite, TrainStep
 
+MEASURED_SECONDS = 20.0  # of training, after which its speed is kept for estimates
 REPORT_INTERVAL = 0.1  # seconds between two Progress events, at least
 
 
@@ -247,6 +250,9 @@ class Trainer:
         missing = [name for name in (*wanted, *self.checkpoints.pending) if not self.checkpoints.has(name)]
         unsaved = "" if not missing or self.save(missing) else self.checkpoints.why_unsaved
         self.metrics.stop_clock()
+        if self.metrics.seconds >= MEASURED_SECONDS:
+            parameters = count_parameters(state.config, len(state.tokenizer))
+            remember_speed(state.config, parameters, self.metrics.tokens_per_second)
         if reason == "patience":
             self._notice(f"stopped early: no improvement in {counters.epochs_without_gain} epochs")
         counters.seconds = self._seconds_before + self.metrics.seconds
@@ -322,6 +328,17 @@ class Trainer:
     def _notice(self, text: str, level: str = "info") -> None:
         self.emit(events.Notice(step=self.state.step, level=level, text=text))
 
+    def _preset(self) -> str:
+        """The preset that the run comes from; when it is resumed, as its first start named it."""
+        checkpoint = self.state.origin.checkpoint
+        if checkpoint is None:
+            return self.spec.preset
+        started = self.state.history.started
+        if started is None:  # the checkpoint is another run's
+            with suppress(UserError):
+                started = read_history(checkpoint.parent, steps=False).started
+        return started.preset if started is not None else ""
+
     def _emit_start(self) -> None:
         state, origin = self.state, self.state.origin
         self.emit(events.RunStarted(
@@ -330,6 +347,6 @@ class Trainer:
             steps_per_epoch=state.corpus.steps_per_epoch, total_steps=state.total_steps, device=str(state.device),
             threads=torch.get_num_threads(), torch=str(torch.__version__), pid=os.getpid(), host=socket.gethostname(),
             resumed_from=str(origin.checkpoint) if origin.checkpoint else None, recovered=self.spec.auto,
-            changes=origin.changes, preset="" if origin.checkpoint else self.spec.preset,
+            changes=origin.changes, preset=self._preset(),
             initialised_from=str(origin.weights) if origin.weights else None,
         ))  # fmt: skip

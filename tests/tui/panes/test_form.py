@@ -1,11 +1,14 @@
 """The form: its words are the command line's, it keeps what is wrong, shows all of it, and lets it be corrected."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
+from textual.widgets import Static
 
-from fundamentallm.config.config import SETTINGS, ConfigError, flags_layer, resolve
+from fundamentallm.config.config import SETTINGS, Config, ConfigError, flags_layer, resolve
 from fundamentallm.config.estimate import estimate
 from fundamentallm.config.files import load_preset
 from fundamentallm.config.format import wrap
@@ -89,8 +92,8 @@ async def test_another_preset_fills_the_form_and_keeps_the_typed_data(workshop: 
     async with workshop.console() as seen:
         seen.main.form.fields.enter("preset")
         await seen.press("right")
-        small = resolve(load_preset("small").layer, flags_layer({"data": [str(workshop.text)]}))
-        assert seen.main.form.config == small
+        layer, data = load_preset("small").layer, flags_layer({"data": [str(workshop.text)]})
+        assert seen.main.form.config == replace(resolve(layer, data), stride=None), "its stride is for its own text"
 
 
 async def test_every_setting_is_in_the_form_with_its_help(workshop: Any) -> None:
@@ -170,3 +173,70 @@ def test_ctrl_k_leaves_a_choice_alone() -> None:
     fields = Fields([Row([Cell("a", "a", "x", ("x", "y"))])], id="f")
     fields.action_cut()
     assert fields.cells["a"].value == "x"
+
+
+def values(seen: Any, *names: str) -> tuple[str, ...]:
+    return tuple(seen.cells[name].value for name in names)
+
+
+async def test_another_preset_leaves_what_was_typed_and_ctrl_r_takes_it_back(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        form = seen.main.form
+        form.fields.enter("epochs")
+        await seen.press("7")
+        assert {cell.name for cell in seen.cells.values() if cell.marked} == {"data", "epochs"}
+        assert "epochs       *7" in seen.screen and f"data         *{workshop.text}"[:40] in seen.screen
+        await seen.type(preset="medium")
+        assert values(seen, "epochs", "data", "model_dim") == ("7", str(workshop.text), "256")
+        form.fields.enter("epochs")
+        await seen.press("ctrl+r")
+        assert values(seen, "epochs") == ("30",) and not seen.cells["epochs"].marked
+        form.fields.enter("seed")
+        await seen.press("5", "ctrl+r")
+        assert values(seen, "seed") == (str(Config().seed),), "the preset does not name it"
+
+
+async def test_a_preset_s_stride_holds_for_its_own_text_only(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        assert seen.main.form.config.stride is None
+        seen.main.form.fields.enter("data")
+        await seen.press("ctrl+r")
+        assert values(seen, "data", "stride") == ("data/samples/sample_data.txt", "32")
+        await seen.press("ctrl+u", *"x.txt")
+        assert seen.main.form.config.stride is None
+        seen.main.form.fields.enter("stride")
+        await seen.press(*"16")
+        seen.main.form.fields.enter("data")
+        await seen.press("ctrl+r")
+        assert values(seen, "stride") == ("16",), "the user's own stays"
+
+
+async def test_a_run_keeps_its_preset_s_name_with_another_text(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        run = await seen.started()
+        assert (run.job.preset, run.job.folder.name) == ("tiny", "text-1")
+        assert seen.status.startswith(" tiny ")
+
+
+async def test_the_time_is_what_this_machine_takes_for_what_the_form_says(
+    workshop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fundamentallm_tui.panes.form.estimate_seconds", lambda config, size: 60.0 * config.epochs)
+    async with workshop.console() as seen:
+        await seen.until(lambda: "about 5 minutes on this machine" in hint(seen))
+        seen.main.form.fields.enter("epochs")
+        await seen.press(*"30", "escape")
+        await seen.until(lambda: "about 30 minutes on this machine" in hint(seen))
+
+
+def hint(seen: Any) -> str:
+    return str(seen.main.form.query_one("#hint", Static).render())
+
+
+async def test_a_wide_value_keeps_its_cursor_in_its_field(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        seen.main.form.fields.enter("project")
+        await seen.press(*"雪が降る夜の物語")
+        lines = seen.screen.splitlines()
+        assert all(cell_len(line) == 120 for line in lines)
+        assert any("語" in line for line in lines), "the end, where the cursor is"

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from textual.events import Paste
 
 from fundamentallm.config.config import Config
 from fundamentallm.config.format import format_duration, format_rate
@@ -71,7 +72,7 @@ async def test_the_log_stays_where_the_user_scrolled_and_follows_again_at_the_en
         run = await seen.started()
         run.say(*(Notice(step=1, level="info", text=f"line {n}") for n in range(50)))
         await seen.see("line 49")
-        await seen.press("2", "home")
+        await seen.press("2", "enter", "home")
         run.say(Notice(step=1, level="info", text="line 50"))
         await seen.until(lambda: "line 50" in seen.log)
         assert "line 50" not in seen.screen and "line 0" in seen.screen
@@ -135,9 +136,23 @@ async def test_enter_samples_with_the_tables_defaults_and_up_recalls(workshop: A
         [sample] = run.sent
         assert sample == Sample(id=sample.id, time=sample.time, prompt="Hi")
         await seen.press("ctrl+u", "up")
-        assert seen.main.sample.prompt.value == "Hi"
+        assert seen.main.sample.prompt.text == "Hi"
         await seen.press("down")
-        assert seen.main.sample.prompt.value == ""
+        assert seen.main.sample.prompt.text == ""
+
+
+async def test_a_prompt_of_several_lines_is_sent_as_it_was_pasted_and_typed(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        run = await seen.started()
+        await seen.press("ctrl+g")
+        seen.app.screen.post_message(Paste("\ufeffone\r\ntwo\rthree"))
+        await seen.until(lambda: "three" in seen.main.sample.prompt.text)
+        await seen.press("ctrl+j", "x", "enter")
+        await seen.until(lambda: run.sent)
+        assert run.sent[-1].prompt == "one\ntwo\nthree\nx"
+        seen.main.sample.prompt.text = ""
+        await seen.press("up")
+        assert seen.main.sample.prompt.text == "one\ntwo\nthree\nx"
 
 
 async def test_the_model_can_be_sampled_after_the_end_until_the_worker_exits(workshop: Any) -> None:
@@ -150,4 +165,4 @@ async def test_the_model_can_be_sampled_after_the_end_until_the_worker_exits(wor
         run.die("ended with status 0")
         await seen.until(lambda: not seen.main.has_model)
         await seen.press("enter")
-        assert "There is no model to sample" in seen.screen and "FINISHED" in seen.status
+        assert "This run has left no checkpoint to sample from." in seen.screen and "FINISHED" in seen.status

@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from textual._xterm_parser import XTermParser
+from textual.events import Key
 
 from fundamentallm.run.commands import Pause, Resume, Save, Stop
 from fundamentallm.run.events import Phase
@@ -35,7 +37,7 @@ async def test_start_pause_resume_save_stop(workshop: Any, size: tuple[int, int]
         await seen.press(save, pause)
         assert "TRAINING" in seen.status
         seen.run.say(Phase(step=3, phase="training"))
-        await seen.press(stop)
+        await seen.press(*([stop, "enter"] if letters else [stop]))
         assert "STOPPING" in seen.status
         seen.run.finish(4, "stopped")
         await seen.status_is("STOPPED")
@@ -111,7 +113,7 @@ async def test_letters_are_text_in_the_prompt_function_keys_act_and_escape_leave
     async with workshop.console() as seen:
         run = await seen.started()
         await seen.press("ctrl+g", "p", "x", "1")
-        assert seen.main.sample.prompt.value == "px1" and run.sent == []
+        assert seen.main.sample.prompt.text == "px1" and run.sent == []
         await seen.press("f6", "f7", "escape", "s")
         assert [type(command) for command in run.sent] == [Pause, Save, Save]
 
@@ -137,8 +139,8 @@ async def test_quit_asks_while_a_run_is_under_way_and_cancel_changes_nothing(wor
         for key in ("escape", "c"):
             await seen.press("ctrl+q")
             assert isinstance(seen.app.screen, Question)
-            await seen.press("f8", "f6", "1", "ctrl+q", "f1")
-            assert isinstance(seen.app.screen, Question), "in a dialog only its own keys act"
+            await seen.press("f8", "f6", "1", "ctrl+q", "f1", "f1")
+            assert isinstance(seen.app.screen, Question), "in a dialog only its own keys act, and the help's"
             await seen.press(key)
             assert seen.app.screen is seen.main
         assert run.sent == [] and seen.app.return_code is None
@@ -198,3 +200,82 @@ async def test_every_binding_has_an_id_so_that_it_can_be_remapped(workshop: Any)
         assert seen.runs == [] and "F9 start" in seen.keys
         await seen.press("f9")
         await seen.until(lambda: seen.runs)
+
+
+async def test_a_number_key_shows_a_pane_and_the_next_digit_changes_nothing_there(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        before = {name: cell.value for name, cell in seen.cells.items()}
+        for key, name in zip("12345", ("config", "log", "loss", "rate", "sample"), strict=True):
+            await seen.press(key, "7")
+            assert [pane.id for pane in seen.main.query(".pane.-active")] == [name]
+            assert seen.main.focused is None
+        assert {name: cell.value for name, cell in seen.cells.items()} == before
+        assert seen.main.sample.prompt.text == ""
+
+
+async def test_enter_goes_into_the_highlighted_pane(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        main = seen.main
+        inside = {"1": main.form.fields, "2": main.log_view, "3": None, "4": None, "5": main.sample.prompt}
+        for key, widget in inside.items():
+            await seen.press(key, "enter")
+            assert main.focused is widget
+            await seen.press("escape")
+
+
+async def test_entering_a_pane_in_another_way_highlights_it(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        await seen.pilot.click("#log")
+        assert [pane.id for pane in seen.main.query(".pane.-active")] == ["log"]
+
+
+async def test_escape_and_a_quick_key_act_as_the_two_of_them_and_type_nothing(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        run = await seen.started()
+        await seen.press("ctrl+g", "a")
+        seen.app.post_message(Key("alt+p", "p"))
+        await seen.until(lambda: run.sent)
+        assert isinstance(run.sent[-1], Pause) and seen.main.sample.prompt.text == "a"
+        seen.app.post_message(Key("alt+2", "2"))
+        await seen.until(lambda: seen.main.tabs.active == "log")
+
+
+def test_escape_and_a_digit_are_no_character() -> None:
+    for digit in "0123456789":
+        keys = [event for event in XTermParser().feed(f"\x1b{digit}") if isinstance(event, Key)]
+        assert [(key.key, key.character) for key in keys] in ([(f"alt+{digit}", digit)], [])
+
+
+async def test_x_asks_before_it_stops_and_escape_lets_the_run_go_on(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        run = await seen.started()
+        await seen.press("x")
+        assert isinstance(seen.app.screen, Question)
+        await seen.press("escape")
+        assert seen.app.screen is seen.main and run.sent == []
+        await seen.press("x", "x")
+        assert [type(command) for command in run.sent] == [Stop]
+
+
+async def test_f1_shows_the_help_in_every_screen_and_closes_it(workshop: Any, make: Any) -> None:
+    make("a"), make("b")
+    async with workshop.console() as seen:
+        for opening in ((), ("ctrl+o",), ("d",), ("escape", "space", "down", "space", "c")):
+            await seen.press(*opening)
+            await seen.pilot.pause(0.3)
+            below = seen.app.screen
+            await seen.press("f1")
+            assert seen.app.screen is not below and seen.app.screen.title == "Help"
+            await seen.press("f1")
+            assert seen.app.screen is below
+
+
+@both_sizes
+async def test_the_footer_says_how_to_leave_a_field(workshop: Any, size: tuple[int, int]) -> None:
+    async with workshop.console(size) as seen:
+        assert "esc leave" not in seen.keys
+        for keys_pressed in (("1", "enter"), ("escape", "ctrl+g")):
+            await seen.press(*keys_pressed)
+            assert seen.keys.startswith(" esc leave ") and len(seen.keys) <= size[0]
+        await seen.press("escape")
+        assert "esc leave" not in seen.keys

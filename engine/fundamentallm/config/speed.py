@@ -1,0 +1,71 @@
+"""How fast this machine trains: measured by earlier runs and kept in the user's cache, else a cautious guess."""
+
+import json
+import math
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+from fundamentallm.config.config import Config
+from fundamentallm.config.estimate import Estimate
+from fundamentallm.untrusted import MAX_CONFIG_BYTES, open_regular_file
+
+CORE_FLOPS = 20e9  # a second, of one CPU core, where nothing was measured
+MAX_SIZES = 20  # measured sizes of models that are kept for a device
+
+
+def flops_per_token(config: Config, parameters: int) -> float:
+    """Return the floating-point operations of training on one token: 6 a parameter, and those of attention.
+
+    Attention: queries with keys and weights with values, 2 T D each for T positions, and twice that on the way back
+    (Kaplan et al. 2020, appendix B of Chowdhery et al. 2022).
+    """
+    return 6.0 * parameters + 12.0 * config.num_layers * config.model_dim * config.max_seq_len
+
+
+def estimate_seconds(config: Config, estimate: Estimate) -> float:
+    """Estimate how long a run trains on this machine, in seconds."""
+    tokens = estimate.total_steps * config.effective_batch * config.max_seq_len
+    return tokens * flops_per_token(config, estimate.parameters) / _speed(config.device, estimate.parameters)
+
+
+def remember_speed(config: Config, parameters: int, tokens_per_second: float) -> None:
+    """Keep how fast a run trained. The cache may be unwritable; then the next estimate is a guess again."""
+    speeds = _read()
+    sizes = speeds.pop(config.device, {})
+    sizes.pop(str(parameters), None)
+    sizes[str(parameters)] = tokens_per_second * flops_per_token(config, parameters)
+    speeds[config.device] = dict(list(sizes.items())[-MAX_SIZES:])
+    path = _path()
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(speeds))
+        temporary.replace(path)
+
+
+def _speed(device: str, parameters: int) -> float:
+    """Floating-point operations a second: of the measured model that is nearest in size, for small ones are slower."""
+    sizes = _read().get(device, {})
+    if not sizes:
+        return CORE_FLOPS * (os.cpu_count() or 1)
+    return sizes[min(sizes, key=lambda size: abs(math.log(int(size) / max(1, parameters))))]
+
+
+def _read() -> dict[str, dict[str, float]]:
+    """The measured speeds by device and number of parameters; without what is damaged."""
+    try:
+        with open_regular_file(_path()) as file:
+            found = json.loads(file.read(MAX_CONFIG_BYTES))
+        return {
+            str(device): {size: float(speed) for size, speed in sizes.items() if int(size) > 0 and 0 < speed < math.inf}
+            for device, sizes in found.items()
+        }
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}
+
+
+def _path() -> Path:
+    return user_cache_path("fundamentallm") / "speed.json"

@@ -1,0 +1,43 @@
+"""The lines on the terminal after the console: what became of the run, and where a fault is described."""
+
+import time
+import traceback
+from pathlib import Path
+
+from platformdirs import user_log_path
+
+from fundamentallm.paths import quoted_path
+from fundamentallm_tui.state.store import Store
+
+
+def describe_continuing(folder: Path) -> str:
+    """Return the sentence about a run that the console leaves behind."""
+    return f"The run continues; fllm-tui attach {quoted_path(folder)} shows it again."
+
+
+def describe_outcome(store: Store) -> str:
+    """Return what becomes of the run that is shown, now that the console is gone; empty where there is none."""
+    if store.folder is None or store.replayed:
+        return ""
+    folder = quoted_path(store.folder)
+    if not store.under_way:
+        return f"The run is {store.phase}; fllm-tui {folder} shows it again."
+    if not store.loaded:
+        return (
+            f"The run was being started; fllm-tui {folder} shows it, or fundamentallm runs list whether there is one."
+        )
+    if store.paused:
+        return f"The run is paused, and ends saved if this console paused it; fllm-tui {folder} shows it again."
+    return describe_continuing(store.folder)
+
+
+def describe_error(error: Exception) -> str:
+    """Return a fault of the program in a line, after its traceback was written into a file that the line names."""
+    line = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+    path = user_log_path("fundamentallm") / f"console-{time.strftime('%Y%m%d-%H%M%S')}.log"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="backslashreplace")
+    except OSError as unwritten:
+        return f"{line} (its traceback could not be written to {path}: {unwritten.strerror})"
+    return f"{line} (its traceback is in {path})"
