@@ -75,8 +75,9 @@ def test_every_command_of_a_page_runs(page: Path, here: Path, monkeypatch: pytes
         if " ".join(words) in EXCEPTED or line == COMPLETION:
             continue
         with monkeypatch.context() as patch:
-            if words[0] == "echo":
-                typed, words = words[1] + "\n", words[words.index("|") + 1 :]
+            if words[0] in ("echo", "cat"):
+                typed = words[1] + "\n" if words[0] == "echo" else Path(words[1]).read_text()
+                words = words[words.index("|") + 1 :]
             while "=" in words[0]:
                 patch.setenv(*words.pop(0).split("=", 1))
             patch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(typed.encode())))
@@ -205,4 +206,4 @@ def test_every_file_of_a_run_is_described(here: Path) -> None:
     assert main(["train", "my_book.txt", "--output-dir", "run", *small]) == 0
     written = {re.sub(r"\d+", "N", path.name) for path in Path("run").iterdir()}
     assert written <= set(described)
-    assert set(described) - written == {"checkpoint_step_N.pt", "commands.jsonl", "engine.log", "wandb"}
+    assert set(described) - written == {"checkpoint_step_N.pt", "commands.jsonl", "engine.log", "input.txt", "wandb"}
