@@ -13,6 +13,7 @@ from itertools import accumulate, islice
 
 from fundamentallm.config.config import Config
 from fundamentallm.config.estimate import split
+from fundamentallm.config.format import format_count
 from fundamentallm.data.encoding import describe_guess, name_format, unmark
 
 RARE_COUNT = 10  # a model hardly learns a character that occurs less often than this,
@@ -204,7 +205,7 @@ def validation_warnings(documents: Sequence[str], config: Config) -> list[str]:
     if sum(unseen.values()) >= UNSEEN * size:
         shown = " ".join(name_character(character) for character, _ in unseen.most_common(8))
         shown += " …" if len(unseen) > 8 else ""
-        has = "1 character" if len(unseen) == 1 else f"{len(unseen):,} characters"
+        has = format_count(len(unseen), "character")
         warnings.append(
             f"the held-out text has {has} that the training text lacks ({shown}), {unseen.total() / size:.2%} of it: "
             "the model cannot learn them; mix the texts, or name them in another order"
