@@ -9,6 +9,7 @@ import torch
 from fundamentallm.cli.preview import rounded_time
 from fundamentallm.config.config import Layer, resolve
 from fundamentallm.config.estimate import estimate
+from fundamentallm.data import text_stats
 from fundamentallm.data.text import read_text
 from fundamentallm.run import events
 from fundamentallm.run.journal import read_journal
@@ -132,7 +133,10 @@ def test_json_prints_the_journal_line_by_line(train: Run, plain: str) -> None:
     assert (status, err) == (0, "") and all(events.decode(line) for line in out.splitlines())
 
 
-def test_a_new_run_warns_of_a_held_out_text_that_measures_little_and_says_what_it_read(train: Run) -> None:
+def test_a_new_run_warns_of_a_held_out_text_that_measures_little_and_says_what_it_read(
+    train: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_stats, "FEW_HELD_OUT", 2000)
     Path("texts").mkdir()
     for name in ("a.txt", "b.md", "c.csv", "d.txt"):
         Path("texts", name).write_text("" if name == "d.txt" else TEXT)

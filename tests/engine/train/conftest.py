@@ -29,12 +29,6 @@ Full = Callable[[Callable[[], Any]], None]
 Forge = Callable[..., Path]
 
 
-@pytest.fixture(autouse=True)
-def no_validation_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The texts of these tests are short, and runs would say so; the warnings are tested where they are made."""
-    monkeypatch.setattr("fundamentallm.train.state.validation_warnings", lambda *_: [])
-
-
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory, text: str) -> str:
     path = tmp_path_factory.mktemp("data") / "text.txt"
