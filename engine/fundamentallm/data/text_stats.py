@@ -198,8 +198,8 @@ def validation_warnings(documents: Sequence[str], config: Config) -> list[str]:
         )
     if (share := _share_repeated(held_out, learnt)) >= REPEATED:
         warnings.append(
-            f"{share:.0%} of the held-out text stands in the training text, too: the validation loss measures what was "
-            "learnt by heart; remove what the text has twice"
+            f"{share:.0%} of the held-out text stands in the training text, too: there the validation loss measures "
+            "what was learnt by heart; remove what the text has twice"
         )
     unseen = _unseen(held_out, learnt)
     if sum(unseen.values()) >= UNSEEN * size:
@@ -247,5 +247,5 @@ def _unseen(held_out: Sequence[str], learnt: Iterable[tuple[str, int]]) -> Count
             missing -= set(block) if len(missing) > 100 else {character for character in missing if character in block}
     if len(missing) > 100:
         counts = sum(map(Counter, held_out), Counter[str]())
-        return Counter({character: counts[character] for character in missing})
-    return Counter({character: sum(text.count(character) for text in held_out) for character in missing})
+        return Counter({character: counts[character] for character in sorted(missing)})
+    return Counter({character: sum(text.count(character) for text in held_out) for character in sorted(missing)})

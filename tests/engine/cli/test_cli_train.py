@@ -145,8 +145,8 @@ def test_a_new_run_warns_of_a_held_out_text_that_measures_little_and_says_what_i
     assert [notice.text for notice in notices if notice.level == "warning"] == [
         "only 600 characters are held out (--val-split 0.1 of 6,000): the validation loss will be uncertain; hold out "
         "more, or use a longer text",
-        "100% of the held-out text stands in the training text, too: the validation loss measures what was learnt by "
-        "heart; remove what the text has twice",
+        "100% of the held-out text stands in the training text, too: there the validation loss measures what was "
+        "learnt by heart; remove what the text has twice",
     ]
     assert [notice.text.split(";")[0] for notice in notices[:3]] == [
         "read 2 files with 6,000 characters: texts/a.txt, texts/b.md",

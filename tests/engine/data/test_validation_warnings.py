@@ -43,8 +43,8 @@ def test_text_that_repeats_the_training_text_is_counted(documents: list[str], sh
     percent, words = found[0].split("% of the held-out text ")
     assert len(found) == 1 and abs(int(percent) - share) <= 2
     assert words == (
-        "stands in the training text, too: the validation loss measures what was learnt by heart; remove what the text "
-        "has twice"
+        "stands in the training text, too: there the validation loss measures what was learnt by heart; remove what "
+        "the text has twice"
     )
 
 
