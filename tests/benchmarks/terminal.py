@@ -83,10 +83,6 @@ class Terminal:
         fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def hang_up(self) -> None:
-        """Close the terminal, as closing its window does: the kernel sends SIGHUP."""
-        os.close(self._file)
-
     def kill(self) -> None:
         os.kill(self.pid, signal.SIGKILL)
         self.status()

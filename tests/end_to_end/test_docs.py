@@ -59,8 +59,8 @@ def shorter(words: list[str]) -> list[str]:
 def opened_console(arguments: list[str], patch: pytest.MonkeyPatch) -> Any:
     """The options and the configuration with which the console opens in a terminal."""
     opened: list[Any] = []
-    patch.setattr(sys.stdin, "isatty", lambda: True)
-    patch.setattr(sys.stdout, "isatty", lambda: True)
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        patch.setattr(stream, "isatty", lambda: True)
     patch.setenv("TERM", "xterm-256color")
     patch.setattr(console, "_run", lambda *found: opened.append(found))
     assert console.main(arguments) is None, f"fllm-tui {arguments} is refused"

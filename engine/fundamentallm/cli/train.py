@@ -201,14 +201,11 @@ def _train(spec: RunSpec, report: Report, overwrite: bool) -> int:
     Raises:
         UserError: it cannot be done; what was made for it is gone again.
     """
-    try:
-        with obeyed(_exit, signal.SIGTERM, signal.SIGHUP), prepared_folder(spec, overwrite, complain) as aside:
-            from fundamentallm.train.trainer import Trainer
+    with obeyed(_exit, signal.SIGTERM, signal.SIGHUP), prepared_folder(spec, overwrite, complain) as aside:
+        from fundamentallm.train.trainer import Trainer
 
-            spec = keep_standard_input(spec)
-            trainer = Trainer(spec, report.on_event, lambda: ())
-    except SystemExit as error:  # a signal came before there was a run
-        return int(str(error.code))
+        spec = keep_standard_input(spec)
+        trainer = Trainer(spec, report.on_event, lambda: ())
     if aside:
         report.show(f"the old run is in {aside} now")
 
