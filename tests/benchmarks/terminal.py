@@ -70,6 +70,10 @@ class Terminal:
             time.sleep(0.005)
         return time.perf_counter() - self.started
 
+    def hang_up(self) -> None:
+        """Close the terminal, as closing its window does: the kernel sends SIGHUP."""
+        os.close(self._file)
+
     def see_first_step(self) -> float:
         """Wait until the console has shown a step; return the seconds since the start of the program."""
         return self.see(lambda screen: re.search(r"step +[1-9]", screen) is not None)

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.benchmarks.terminal import Terminal
-from tests.conftest import PATIENCE
+from tests.conftest import until
 
 Ask = Callable[[dict[str, Any]], Any]
 WORDS = ["once", "upon", "a", "time", "there", "was", "owl", "that", "read", "small", "books", "by", "moonlight.\n"]
@@ -74,39 +73,41 @@ class Program:
     """A `fundamentallm` that was started; `out` and `err` are what it has printed so far."""
 
     pid: int
-    _folder: Path
+    _out: Path
+    _err: Path
     _ask: Ask
     status: int | None = None
 
     @property
     def out(self) -> str:
-        return (self._folder / f"{self.pid}.out").read_text()
+        return self._out.read_text()
 
     @property
     def err(self) -> str:
-        return (self._folder / f"{self.pid}.err").read_text()
+        return self._err.read_text()
+
+    def has_ended(self, seconds: float = 0.0) -> bool:
+        """Whether it has ended, or ends within so many seconds."""
+        if self.status is None:
+            self.status = self._ask({"wait": self.pid, "seconds": seconds})
+        return self.status is not None
 
     def wait(self) -> int:
         """Its exit status, negative for a signal that ended it."""
-        deadline = time.monotonic() + PATIENCE
-        while self.status is None:
-            assert time.monotonic() < deadline, f"it does not end: {self.err}"
-            self.status = self._ask({"wait": self.pid, "seconds": 1.0})
+        until(lambda: self.has_ended(1.0))
+        assert self.status is not None
         return self.status
 
-    def signal(self, number: int) -> None:
-        os.kill(self.pid, number)
+    def until(self, condition: Callable[[], Any]) -> None:
+        """Wait until something holds that this program brings about."""
+        until(lambda: condition() or self.has_ended())
+        assert condition(), f"ended with {self.status}: {self.err}"
 
     def until_printed(self, text: str) -> None:
         self.until(lambda: text in self.out + self.err)
 
-    def until(self, condition: Callable[[], Any]) -> None:
-        """Wait until something holds that this program brings about."""
-        deadline = time.monotonic() + PATIENCE
-        while not condition():
-            assert time.monotonic() < deadline, f"waited in vain: {self.err}"
-            self.status = self._ask({"wait": self.pid, "seconds": 0.01}) if self.status is None else self.status
-            assert self.status is None or condition(), f"ended with {self.status}: {self.err}"
+    def signal(self, number: int) -> None:
+        os.kill(self.pid, number)
 
 
 @pytest.fixture(scope="session")
@@ -135,19 +136,17 @@ def launch(
     printed = tmp_path_factory.mktemp("printed")
 
     def start(*arguments: object, prepare: str = "") -> Program:
-        files = {name: str(printed / f"{len(started)}.{name}") for name in ("out", "err")}
+        files = {name: printed / f"{len(started)}.{name}" for name in ("out", "err")}
         for path in files.values():
-            Path(path).touch()
-        order = {"arguments": list(map(str, arguments)), "folder": str(tmp_path), "prepare": prepare, **files}
-        program = Program(fork_server(order), printed, fork_server)
-        for name, path in files.items():
-            (printed / f"{program.pid}.{name}").hardlink_to(path)
-        started.append(program)
-        return program
+            path.touch()
+        order = {"arguments": list(map(str, arguments)), "folder": str(tmp_path), "prepare": prepare}
+        pid = fork_server({**order, **{name: str(path) for name, path in files.items()}})
+        started.append(Program(pid, files["out"], files["err"], fork_server))
+        return started[-1]
 
     yield start
     for program in started:
-        if program.status is None:
+        if not program.has_ended():
             with suppress(ProcessLookupError):
                 program.signal(signal.SIGKILL)
             program.wait()

@@ -215,3 +215,13 @@ def test_of_two_that_start_at_once_one_is_refused(folder: Path, tiny: list[str])
     assert ends[0] == (0, "") and ends[1][0] == 2 and ends[1][1] in (held, REFUSED), ends
     os.kill(start.pid, signal.SIGTERM)
     until(lambda: not is_held(folder))
+
+
+def test_a_text_from_a_pipe_trains_in_the_background(folder: Path, tiny: list[str]) -> None:
+    text = Path(tiny[1]).read_text()
+    command = [*PROGRAM, "train", "-", *tiny[2:], "--epochs=1", "--output-dir=run", "--detach"]
+    done = subprocess.run(command, input=text, text=True, stdout=subprocess.DEVNULL, timeout=120)
+    assert done.returncode == 0
+    until(lambda: not is_held(folder))
+    assert (folder / "input.txt").read_text() == text
+    assert load(folder / "final_model.pt").settings().data == ("run/input.txt",)

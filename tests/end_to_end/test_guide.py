@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from fundamentallm.cli import main
 from fundamentallm.config.config import Config, Layer, resolve
@@ -17,7 +16,6 @@ from fundamentallm.config.files import load_config
 from fundamentallm.run.events import Evaluated, Event, Finished, Notice, Progress, RunStarted
 from fundamentallm.run.journal import read_journal
 from fundamentallm.train.checkpoint import Counters, load
-from fundamentallm.train.device import Precision
 from tests.end_to_end.conftest import TEXT
 
 # What a fragment of the guide is appended to; a flag that is given twice counts as given last.
@@ -234,13 +232,6 @@ def test_every_schedule_of_the_guide_exists(schedule: str) -> None:
     assert ran.rates[-1] == pytest.approx(0.001 if schedule == "constant" else 0.0001)
 
 
-def test_mixed_precision_trains_or_a_notice_says_why_not() -> None:
-    ran = fundamentallm(f"{BASE} --device cpu --mixed-precision")
-    why_not = Precision(torch.device("cpu"), True).why_not
-    assert [text for text in ran.notices if "mixed precision" in text] == ([why_not] if why_not else [])
-    check_learns(ran)
-
-
 def test_accumulation_prints_the_effective_batch(capsys: pytest.CaptureFixture[str]) -> None:
     plain = fundamentallm(f"{BASE} --batch-size 32 --dropout 0.1")
     capsys.readouterr()
@@ -260,27 +251,3 @@ def test_early_stopping_ends_after_five_epochs_without_improvement() -> None:
     assert "stopped early: no improvement in 5 epochs" in ran.notices
     assert load(Path("run/best.pt")).progress().val_loss == min(event.val_loss for event in ran.of(Evaluated))
     assert load(Path("run/final_model.pt")).progress().step == end.step
-
-
-def test_tensorboard_finds_the_run_under_the_log_directory() -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    ran = fundamentallm(f"{BASE} --tensorboard --log-dir runs/")
-    assert [path.name for path in Path("runs").iterdir()] == ["run"]
-    read = EventAccumulator("runs/run").Reload()
-    assert [event.value for event in read.Scalars("loss/train")] == pytest.approx(ran.losses, rel=1e-6)
-    assert read.Scalars("loss/val")[-1].value == pytest.approx(ran.of(Evaluated)[-1].val_loss, rel=1e-6)
-
-
-def test_wandb_tracks_or_training_continues_without(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    for name in ("CACHE", "CONFIG", "DATA"):
-        monkeypatch.setenv(f"WANDB_{name}_DIR", str(here / name))
-    ran = fundamentallm(f"{BASE} --wandb --project fundamentallm")
-    assert ran.of(Finished)[-1].reason == "completed"
-    try:
-        import wandb  # noqa: F401
-    except ImportError:
-        assert any(text.startswith("wandb is not installed") for text in ran.notices)
-    else:
-        assert [path.stat().st_size > 0 for path in Path("run").glob("wandb/offline-run-*/run-*.wandb")] == [True]

@@ -36,6 +36,9 @@ def test_every_way_to_start_a_second_writer_is_refused_with_pid_and_host(
     training: Any, run: Run, tiny: list[str], tmp_path: Path
 ) -> None:
     (tmp_path / "link").symlink_to("run")
+    second = run(*tiny, "--output-dir=run", "--resume=auto")
+    assert (second.status, second.out, second.err) == (2, "", refusal(training))
+    training.signal(signal.SIGSTOP)  # a process that is stopped still holds its run
     for folder in ("run", "link", "run/../run", str(tmp_path / "run")):
         for how in (["--resume=auto"], ["--overwrite"]):
             second = run(*tiny, f"--output-dir={folder}", *how)
@@ -44,11 +47,8 @@ def test_every_way_to_start_a_second_writer_is_refused_with_pid_and_host(
     for command in (["train", "--resume-from=link/last.pt", "--epochs=300000"], [*tiny, "--output-dir=link"]):
         second = run(*command)
         assert (second.status, second.err) == (2, refusal(training, "link"))
-
-    training.signal(signal.SIGSTOP)  # a process that is stopped still holds its run
-    second = run(*tiny, "--output-dir=run", "--resume=auto")
+    assert is_held(tmp_path / "run")
     training.signal(signal.SIGCONT)
-    assert (second.status, second.err) == (2, refusal(training)) and is_held(tmp_path / "run")
 
     assert len(journal_events(tmp_path / "run", events.RunStarted)) == 1 and training.status is None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "run", "text.txt"]

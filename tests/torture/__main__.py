@@ -1,29 +1,25 @@
 """Break runs on purpose, resume them with `--resume auto`, and compare the end with that of an undisturbed run.
 
-python -m tests.torture [--short] [--json] [--only WORDS] [--seed N] [--kills N] [--jobs N]
+python -m tests.torture [--short] [--only WORDS] [--seed N] [--kills N] [--jobs N]
 
 Prints a table: fault, tried, survived, lost. The exit status is 1 if anything was lost. Needs Linux; what needs the
 right to mount a file system is skipped without it.
 """
 
 import argparse
-import json
 import os
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from tests.torture.consoles import broken_consoles, two_consoles
-from tests.torture.cut_journals import cut_journals
-from tests.torture.damaged_files import damaged_files
-from tests.torture.detached_runs import detached_runs
+from tests.torture.consoles import broken_consoles
+from tests.torture.damaged_files import cut_journals, damaged_checkpoints
 from tests.torture.failing_calls import errors_at_calls, kills_at_calls, refused_changes
 from tests.torture.full_disks import full_disks
 from tests.torture.interventions import interventions
-from tests.torture.random_kills import kills, terminations
+from tests.torture.random_kills import detached_runs, kills, terminations
 from tests.torture.workbench import Bench, Row, workbench
 
 
@@ -45,10 +41,9 @@ PARTS: dict[str, Callable[[Bench, Options], list[Row]]] = {
     "errors in a row": lambda bench, options: [errors_at_calls(bench, options.short, 7)],
     "refused changes": lambda bench, options: [refused_changes(bench, options.short)],
     "full disks": lambda bench, options: full_disks(bench, options.short),
-    "damaged files": lambda bench, options: damaged_files(bench, options.short),
+    "damaged checkpoints": lambda bench, options: damaged_checkpoints(bench, options.short),
     "cut journals": lambda bench, options: [cut_journals(bench, options.short)],
     "consoles": lambda bench, options: broken_consoles(bench, options.short),
-    "two consoles": lambda bench, options: [two_consoles(bench)],
 }
 
 
@@ -60,10 +55,6 @@ def torture(name: str, options: Options) -> list[Row]:
     lost = sum(len(row.lost) for row in rows)
     print(f"{name}: {time.monotonic() - began:.0f} s, {lost} lost", file=sys.stderr, flush=True)
     return rows
-
-
-def to_json(rows: list[Row]) -> list[dict[str, Any]]:
-    return [{**vars(row), "survived": row.tried - len(row.lost)} for row in rows]
 
 
 def table(rows: list[Row]) -> str:
@@ -79,7 +70,6 @@ def table(rows: list[Row]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help="run for a minute")
-    parser.add_argument("--json", action="store_true", help="print the table as JSON")
     parser.add_argument("--only", default="", metavar="WORDS", help="run the parts whose names contain this")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kills", type=int, help="how many at random instants (200; 12 in the short form)")
@@ -89,7 +79,7 @@ def main() -> int:
         parser.exit(2, "this needs Linux: it forks, and asks /proc which file a call is about\n")
     options = Options(found.short, found.kills or (12 if found.short else 200), found.seed, found.jobs)
     rows = [row for name in PARTS if found.only in name for row in torture(name, options)]
-    print(json.dumps(to_json(rows)) if found.json else table(rows))
+    print(table(rows))
     return int(any(row.lost for row in rows))
 
 

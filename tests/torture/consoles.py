@@ -1,4 +1,4 @@
-"""Consoles that are killed, hang, or never read; and two on one run."""
+"""Consoles that are killed, hang, or never read."""
 
 import os
 import signal
@@ -8,12 +8,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from fundamentallm.process.session import AttachedRun
 from fundamentallm.run import events
-from fundamentallm.run.commands import Command, Pause, Resume, Save, Stop
+from fundamentallm.run.commands import Stop
 from fundamentallm.run.journal import read_journal, send_command
 from fundamentallm.run.locks import is_held
-from tests.torture.workbench import Bench, Lost, Row, comes_about, events_in, wait
+from tests.torture.workbench import Bench, Lost, Row, comes_about, events_in
 
 CONSOLE = """
 import sys, time
@@ -86,50 +85,3 @@ def rate(run: Path, since: float, until: float) -> float:
         return float("nan")
     first, last = progress[0], progress[-1]
     return (events.last_step(last) - events.last_step(first)) / float(last.time - first.time)
-
-
-def two_consoles(bench: Bench) -> Row:
-    """Two consoles attached to one run: both control it, both receive everything, and who did what."""
-    row, run = Row("two consoles on one run"), bench.new()
-    pid = bench.start(run, ("--epochs=100000",))
-
-    def begins() -> None:
-        if not comes_about(lambda: steps(run) > 3):
-            wait(pid, 0)
-            raise Lost(f"did not begin: {bench.printed(run)}")
-
-    row.take("its start", begins)
-    if row.lost:
-        return row
-    consoles = [AttachedRun(run), AttachedRun(run)]
-    received: list[list[events.Event]] = [[], []]
-    sent: list[tuple[int, Command]] = [
-        (0, Pause(who="ada")), (1, Save(who="bob")), (1, Resume(who="bob")), (0, Stop(who="ada"))
-    ]  # fmt: skip
-
-    def receive(timeout: float) -> None:
-        for console, events_so_far in zip(consoles, received, strict=True):
-            events_so_far += console.events(timeout)
-
-    def is_answered(command: Command) -> bool:
-        receive(0.02)
-        return all(any(getattr(event, "id", "") == command.id for event in each) for each in received)
-
-    def obeys(console: int, command: Command) -> None:
-        consoles[console].send(command)
-        if not comes_about(lambda: is_answered(command)):
-            raise Lost("not both consoles received the answer")
-
-    def both_have_it_all() -> None:
-        status = wait(pid)
-        receive(0.1)
-        journal = list(read_journal(run))
-        answers = [(answer.command, answer.who, answer.ok) for answer in events_in(run, events.Answered)]
-        wanted = [("pause", "ada", True), ("save", "bob", True), ("resume", "bob", True), ("stop", "ada", True)]
-        if status or received != [journal, journal] or answers != wanted:
-            raise Lost(f"status {status}, {answers}, received {[*map(len, received)]} of {len(journal)} events")
-
-    for console, command in sent:
-        row.take(str(command), lambda: obeys(console, command))  # noqa: B023
-    row.take("all events", both_have_it_all)
-    return row

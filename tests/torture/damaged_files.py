@@ -1,18 +1,31 @@
-"""Damaged checkpoints: the newest one with flipped bits, and truncated."""
+"""Damaged files: the newest checkpoint with flipped bits, or truncated; a journal whose last line is cut."""
 
 import os
 import zipfile
 from pathlib import Path
 
 from fundamentallm.errors import UserError
+from fundamentallm.run import events
+from fundamentallm.run.events import JOURNAL
 from fundamentallm.run.folder import LAST
+from fundamentallm.run.journal import Journal
 from fundamentallm.train.checkpoint import latest_valid_checkpoint, load
-from tests.torture.workbench import Bench, Lost, Options, Row, ask, finish, killed_while_saving
+from tests.torture.interventions import MANY, OPTIONS, changed, changing
+from tests.torture.workbench import Bench, Lost, Options, Row, ask, finish, kill_self, killed_while_saving
 
 FOUR: Options = ("--epochs=4",)
+LINES: tuple[tuple[type[events.Event], int], ...] = (
+    (events.RunStarted, 1),
+    (events.Progress, 8),
+    (events.Evaluated, 4),
+    (events.CheckpointSaved, 5),
+    (events.Intervention, 3),
+    (events.Answered, 3),
+    (events.Finished, 1),
+)
 
 
-def damaged_files(bench: Bench, short: bool) -> list[Row]:
+def damaged_checkpoints(bench: Bench, short: bool) -> list[Row]:
     """Each record bit-flipped at its beginning, middle and end; cut at every kilobyte; and a bit flipped anywhere."""
     reference, original = bench.reference(FOUR), killed_while_saving(bench, FOUR, 8)
     intact, records = (original / LAST).read_bytes(), record_places(original / LAST)
@@ -79,3 +92,49 @@ def refusal_fault(run: Path) -> str:
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return ""
+
+
+# ---- journals ----
+
+
+def cut_journals(bench: Bench, short: bool) -> Row:
+    """The last line cut at every byte, for a line of each type."""
+    reference = changed(bench, OPTIONS, MANY)
+    found = []
+    for kind, number in LINES:
+        original = killed_after(bench, kind, number)
+        length = len(lines(original)[-1])
+        stride = 149 if short else 1
+        found += [(f"{events.NAMES[kind]} at {n} of {length}", (original, n)) for n in range(0, length + 1, stride)]
+
+    def one(bench: Bench, case: tuple[Path, int]) -> None:
+        original, length = case
+        run, journal = bench.copy(original), lines(original)
+        (run / JOURNAL).write_bytes(b"".join(journal[:-1]) + journal[-1][:length])
+        finish(bench, run, OPTIONS, reference, changing(run, MANY))
+
+    return bench.each(Row("the journal's last line cut at a byte"), found, one)
+
+
+def lines(run: Path) -> list[bytes]:
+    return (run / JOURNAL).read_bytes().splitlines(keepends=True)
+
+
+def killed_after(bench: Bench, kind: type[events.Event], number: int) -> Path:
+    """A run that was killed when it had written its n-th event of a type."""
+    run = bench.new()
+
+    def prepare() -> None:
+        changing(run, MANY)()
+        append, count = Journal.append, [0]
+
+        def append_and_die(self: Journal, event: events.Event) -> events.Event:
+            stamped = append(self, event)
+            count[0] += isinstance(event, kind)
+            if count[0] == number:
+                kill_self()
+            return stamped
+
+        Journal.append = append_and_die  # type: ignore[method-assign]
+
+    return bench.run_killed(run, OPTIONS, prepare)

@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except (click.Abort, KeyboardInterrupt):
         return 130
-    except SystemExit as error:  # a signal came before there was a run
+    except SystemExit as error:  # a shell's completion, or a signal that came before there was a run
         return error.code if isinstance(error.code, int) else 1
     except OSError as error:  # a disk that is full or gone
         if not isinstance(error, BrokenPipeError):  # the reader of our output has closed it

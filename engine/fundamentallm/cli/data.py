@@ -10,7 +10,7 @@ from fundamentallm.cli.options import Group, among, files, options
 from fundamentallm.cli.terminal import Footer, bar, columns, complain, is_screen, one_line
 from fundamentallm.config.config import SETTINGS, Layer, resolve, unknown
 from fundamentallm.config.estimate import estimate
-from fundamentallm.config.format import format_size, wrap
+from fundamentallm.config.format import format_count, format_size, wrap
 from fundamentallm.data.download import KNOWN_TEXTS, Downloaded, KnownText, download
 from fundamentallm.data.text import describe_left_out, find_data, read_bytes, select
 from fundamentallm.data.text_stats import TextStats, compute_text_stats, name_character, validation_warnings
@@ -116,10 +116,10 @@ def _download(known: KnownText, source: str) -> Downloaded:
 
 def _describe(path: str, seen: TextStats) -> Iterator[str]:
     yield one_line(path)
-    counts = f"{seen.bytes:,} bytes"
+    counts = {"byte": seen.bytes}
     if seen.text:
-        counts += f", {len(seen.text):,} characters, {seen.lines:,} lines, {seen.words:,} words"
-    yield f"  size         {counts}"
+        counts |= {"character": len(seen.text), "line": seen.lines, "word": seen.words}
+    yield f"  size         {', '.join(format_count(n, noun) for noun, n in counts.items())}"
     if seen.text.strip():
         yield from _describe_text(seen)
     if not seen.problems:
@@ -133,7 +133,7 @@ def _describe(path: str, seen: TextStats) -> Iterator[str]:
 
 
 def _describe_text(seen: TextStats) -> Iterator[str]:
-    yield f"  vocabulary   {len(seen.counts):,} characters"
+    yield f"  vocabulary   {format_count(len(seen.counts), 'character')}"
     yield from _folded("", _characters(seen.vocabulary))
     if seen.rare:
         rare = [f"{name_character(character)} {count:,}" for character, count in seen.rare[:SHOWN_NAMES]]
@@ -175,9 +175,10 @@ def _training(files: Mapping[str, TextStats], *, alone: bool) -> Iterator[str]:
         return
     yield from _folded(
         "training",
-        f"with the default settings {run.train_tokens:,} characters to learn from and {run.val_tokens:,} to measure "
-        f"on; {run.windows:,} windows and {run.steps_per_epoch:,} steps an epoch, which reads each character "
-        f"{run.passes:.2g} x; {run.total_steps:,} steps in {config.epochs} epochs; "
+        f"with the default settings {format_count(run.train_tokens, 'character')} to learn from and "
+        f"{run.val_tokens:,} to measure on; {format_count(run.windows, 'window')} and "
+        f"{format_count(run.steps_per_epoch, 'step')} an epoch, which reads each character {run.passes:.2g} x; "
+        f"{format_count(run.total_steps, 'step')} in {format_count(config.epochs, 'epoch')}; "
         f"{run.parameters:,} parameters",
     )
     for warning in validation_warnings(list(texts.values()), config) if alone else []:

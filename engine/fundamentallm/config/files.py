@@ -64,13 +64,19 @@ def preset_layer(preset: Preset, *others: Layer) -> Layer:
 
     Its stride was chosen for the length of its own text: where the others name another text, it is left out.
     """
-    data = SETTINGS["data"].default
-    for layer in (preset.layer, *others):
-        with suppress(UserError):
-            data = SETTINGS["data"].parse(layer.values.get("data") or data)
-    if data == SETTINGS["data"].parse(preset.layer.values.get("data") or ()):
+    own = data = _data_of(preset.layer, ())
+    for layer in others:
+        data = _data_of(layer, data)
+    if data == own:
         return preset.layer
     return replace(preset.layer, values={k: v for k, v in preset.layer.values.items() if k != "stride"})
+
+
+def _data_of(layer: Layer, default: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the texts that a layer names; a wrong value names none, and is refused when the layers are resolved."""
+    with suppress(UserError):
+        return SETTINGS["data"].parse(layer.values.get("data") or default) or ()
+    return default
 
 
 def load_config(path: Path) -> Layer:

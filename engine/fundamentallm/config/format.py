@@ -115,6 +115,11 @@ def _local(pattern: str, moment: float) -> str:
         return "–"
 
 
+def format_count(number: int, noun: str) -> str:
+    """A number of things: "1 epoch", "2,000 epochs"."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def format_value(value: object) -> str:
     """A setting's value; "auto" where the program chooses."""
     if value is None:

@@ -10,6 +10,7 @@ import codecs
 import re
 import unicodedata
 
+from fundamentallm.config.format import format_count
 from fundamentallm.errors import UserError
 from fundamentallm.paths import quoted_path
 
@@ -103,7 +104,7 @@ def describe_guess(raw: bytes, path: str) -> str:
     bad = sum(1 for _ in re.finditer("[\udc80-\udcff]", text))
     if bad < sum(1 for _ in re.finditer("[^\0-\x7f\udc80-\udcff]", text)):
         command = _command("iconv -c -f UTF-8 -t UTF-8 {path} > {out}", path)
-        return f"it is damaged UTF-8; without its {bad:,} wrong bytes: {command}"
+        return f"it is damaged UTF-8; without its {format_count(bad, 'wrong byte')}: {command}"
     if guess := _guess_latin(raw):
         return f"it looks like {guess}; {_conversion('WINDOWS-1252', path)}"
     return "it does not look like Windows-1252 either; save it as UTF-8"

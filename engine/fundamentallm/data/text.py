@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 
+from fundamentallm.config.format import format_count
 from fundamentallm.data.download import find_known_text
 from fundamentallm.data.encoding import decode, normalize
 from fundamentallm.errors import UserError
@@ -125,7 +126,7 @@ def read_data(paths: tuple[str, ...], include: tuple[str, ...] = ()) -> Texts:
             empty.append(path)
     if problems:
         more = len(problems) - MAX_PROBLEMS
-        rest = [f"and {more:,} more files with problems"] if more > 0 else []
+        rest = [f"and {format_count(more, 'more file')} with problems"] if more > 0 else []
         raise UserError("\n".join([*problems[:MAX_PROBLEMS], *rest]))
     if not texts.files:
         are = f"{empty[0]}: is empty" if len(empty) == 1 else f"{', '.join(paths)}: all {len(empty)} files are empty"
@@ -137,8 +138,8 @@ def read_data(paths: tuple[str, ...], include: tuple[str, ...] = ()) -> Texts:
 
 def _describe(texts: Texts, empty: list[str], left_out: list[str]) -> list[str]:
     characters = sum(map(len, texts.documents))
-    files = "1 file" if len(texts.files) == 1 else f"{len(texts.files):,} files"
-    notices = [f"read {files} with {characters:,} characters: {_names(texts.files)}"]
+    files, length = format_count(len(texts.files), "file"), format_count(characters, "character")
+    notices = [f"read {files} with {length}: {_names(texts.files)}"]
     if empty:
         notices.append(f"passed over, because empty: {_names(empty)}")
     if left_out:

@@ -13,6 +13,7 @@ from itertools import accumulate, islice
 
 from fundamentallm.config.config import Config
 from fundamentallm.config.estimate import split
+from fundamentallm.config.format import format_count
 from fundamentallm.data.encoding import describe_guess, name_format, unmark
 
 RARE_COUNT = 10  # a model hardly learns a character that occurs less often than this,
@@ -197,14 +198,14 @@ def validation_warnings(documents: Sequence[str], config: Config) -> list[str]:
         )
     if (share := _share_repeated(held_out, learnt)) >= REPEATED:
         warnings.append(
-            f"{share:.0%} of the held-out text stands in the training text, too: the validation loss measures what was "
-            "learnt by heart; remove what the text has twice"
+            f"{share:.0%} of the held-out text stands in the training text, too: there the validation loss measures "
+            "what was learnt by heart; remove what the text has twice"
         )
     unseen = _unseen(held_out, learnt)
     if sum(unseen.values()) >= UNSEEN * size:
         shown = " ".join(name_character(character) for character, _ in unseen.most_common(8))
         shown += " …" if len(unseen) > 8 else ""
-        has = "1 character" if len(unseen) == 1 else f"{len(unseen):,} characters"
+        has = format_count(len(unseen), "character")
         warnings.append(
             f"the held-out text has {has} that the training text lacks ({shown}), {unseen.total() / size:.2%} of it: "
             "the model cannot learn them; mix the texts, or name them in another order"
@@ -246,5 +247,5 @@ def _unseen(held_out: Sequence[str], learnt: Iterable[tuple[str, int]]) -> Count
             missing -= set(block) if len(missing) > 100 else {character for character in missing if character in block}
     if len(missing) > 100:
         counts = sum(map(Counter, held_out), Counter[str]())
-        return Counter({character: counts[character] for character in missing})
-    return Counter({character: sum(text.count(character) for text in held_out) for character in missing})
+        return Counter({character: counts[character] for character in sorted(missing)})
+    return Counter({character: sum(text.count(character) for text in held_out) for character in sorted(missing)})

@@ -25,13 +25,7 @@ def test_json_has_each_value_that_train_would_use_and_its_origin(show: Run) -> N
     assert list(rows) == list(SETTINGS)
     from_elsewhere = {name: row["origin"] for name, row in rows.items() if row["origin"] != "default"}
     small = load_preset("small").layer
-    from_preset = (
-        "model_dim",
-        "num_heads",
-        "num_layers",
-        "batch_size",
-        "learning_rate",
-    )  # its stride is for its own text
+    from_preset = ("model_dim", "num_heads", "num_layers", "batch_size", "learning_rate")  # no stride for another text
     assert from_elsewhere == {
         "data": "argument", "epochs": "c.yaml, line 2", "seed": "--seed", "early_stopping": "--early-stopping",
         **{name: f"preset small, {small.places[name].rsplit(', ', 1)[1]}" for name in from_preset},

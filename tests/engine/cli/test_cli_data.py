@@ -162,8 +162,11 @@ def test_inspect_looks_at_whatever_it_is_given(run: Run) -> None:
     status, out, _ = run("data", "inspect", *contents)
     assert status == 0
     told = dict(zip(contents, out.split("\n\n"), strict=False))
-    assert "it is UTF-16, not UTF-8; training reads it" in told["utf16"] and "4 characters, 1 lines" in told["utf16"]
-    assert "line 1, offset 0: U+FEFF" in told["bom"] and "3 characters, 1 lines" in told["bom"]
+    assert (
+        "it is UTF-16, not UTF-8; training reads it" in told["utf16"]
+        and "4 characters, 1 line, 1 word\n" in told["utf16"]
+    )
+    assert "line 1, offset 0: U+FEFF" in told["bom"] and "3 characters, 1 line," in told["bom"]
     assert "5,120 x bytes that are not UTF-8" in told["all"] and "and 5,115 more" in told["all"]
     assert "2 x line ends of old Macs" in told["mac"] and "3 lines" in told["mac"]
     assert "it is empty; training refuses it" in told["empty"] and "refuses empty: is empty" in told["empty"]

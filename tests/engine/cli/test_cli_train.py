@@ -9,6 +9,7 @@ import torch
 from fundamentallm.cli.preview import rounded_time
 from fundamentallm.config.config import Layer, resolve
 from fundamentallm.config.estimate import estimate
+from fundamentallm.data import text_stats
 from fundamentallm.data.text import read_text
 from fundamentallm.run import events
 from fundamentallm.run.journal import read_journal
@@ -130,3 +131,31 @@ def test_json_prints_the_journal_line_by_line(train: Run, plain: str) -> None:
     assert isinstance(printed[0], events.RunStarted) and isinstance(printed[-1], events.Finished)
     status, out, err = train(plain, *TINY, "--epochs=1", "--output-dir=run", "--overwrite", "--json", "--quiet")
     assert (status, err) == (0, "") and all(events.decode(line) for line in out.splitlines())
+
+
+def test_a_new_run_warns_of_a_held_out_text_that_measures_little_and_says_what_it_read(
+    train: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_stats, "FEW_HELD_OUT", 2000)
+    Path("texts").mkdir()
+    for name in ("a.txt", "b.md", "c.csv", "d.txt"):
+        Path("texts", name).write_text("" if name == "d.txt" else TEXT)
+    assert train("texts", *TINY, "--epochs=1", "--output-dir=run")[0] == 0
+    notices = [event for event in read_journal(Path("run")) if isinstance(event, events.Notice)]
+    assert [notice.text for notice in notices if notice.level == "warning"] == [
+        "only 600 characters are held out (--val-split 0.1 of 6,000): the validation loss will be uncertain; hold out "
+        "more, or use a longer text",
+        "100% of the held-out text stands in the training text, too: there the validation loss measures what was "
+        "learnt by heart; remove what the text has twice",
+    ]
+    assert [notice.text.split(";")[0] for notice in notices[:3]] == [
+        "read 2 files with 6,000 characters: texts/a.txt, texts/b.md",
+        "passed over, because empty: texts/d.txt",
+        "left out: texts/c.csv",
+    ]
+    assert train("--resume-from=run", "--epochs=2")[0] == 0
+    again = [event for event in read_journal(Path("run")) if isinstance(event, events.Notice)][len(notices) :]
+    assert not [notice for notice in again if notice.level == "warning"]
+    assert train("texts", "--include=*.csv", *TINY, "--epochs=1", "--output-dir=more")[0] == 0
+    assert "read 3 files with 9,000 characters" in Path("more/journal.jsonl").read_text()
+    assert next(read_journal(Path("more"))).config["include"] == ["*.csv"]  # type: ignore[union-attr]
