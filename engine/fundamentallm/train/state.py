@@ -26,7 +26,7 @@ from fundamentallm.model.transformer import Transformer
 from fundamentallm.run.events import Intervention
 from fundamentallm.run.folder import check_log_dir
 from fundamentallm.run.history import RunHistory, read_history
-from fundamentallm.run.spec import RunSpec, find_input, stay_inside
+from fundamentallm.run.spec import RunSpec, explain_origin, find_input, stay_inside
 from fundamentallm.train.checkpoint import Checkpoint, Counters, latest_valid_checkpoint, load
 from fundamentallm.train.device import (
     Precision,
@@ -218,11 +218,19 @@ def build_state(spec: RunSpec) -> TrainState:
     config = replace(config, output_dir=str(spec.folder))
 
     # The text, and what the run will need.
-    device = choose_device(config.device)
+    before = None if saved is None else saved.settings()
+    inherited = {
+        name: source if name not in changed and getattr(before, name, None) == getattr(config, name) else None
+        for name in ("device", "log_dir", "data")
+    }
+    with explain_origin(inherited["device"], "device"):
+        device = choose_device(config.device)
     memory_before = memory_in_use(device)
     if config.tensorboard:
-        check_log_dir(config, spec.folder)
-    texts = read_data(config.data, config.include)
+        with explain_origin(inherited["log_dir"], "log_dir"):
+            check_log_dir(config, spec.folder)
+    with explain_origin(inherited["data"], "data"):
+        texts = read_data(config.data, config.include)
     if saved is not None and "include" not in saved.config and saved.fingerprint != fingerprint(texts.documents):
         config = replace(config, data=select_before_include(config.data))  # 0.1.0 read fewer files of a folder
         texts = read_data(config.data)

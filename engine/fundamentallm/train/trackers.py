@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from fundamentallm.config.config import Config, to_dict
 from fundamentallm.errors import UserError
+from fundamentallm.paths import user_path
 from fundamentallm.run.events import Evaluated, Event, Failed, Finished, Intervention, Progress, RunStarted, Sampled
 
 
@@ -30,7 +31,7 @@ def start(config: Config, folder: Path, step: int, notice: Callable[[str], None]
     name = folder.resolve().name
     if config.tensorboard:
         try:
-            trackers.append(TensorBoard(Path(config.log_dir).expanduser(), name, step))
+            trackers.append(TensorBoard(user_path(config.log_dir), name, step))
         except OSError as error:
             notice(f"TensorBoard is off, training continues: {config.log_dir}: {error.strerror or error}")
     if config.wandb:
