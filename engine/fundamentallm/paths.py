@@ -23,7 +23,7 @@ def user_path(path: str) -> Path:
         UserError: the system cannot look it up.
     """
     try:
-        given = Path(path).expanduser()
+        given = Path(path).expanduser() if path.startswith("~") else Path(path)  # "./~x" is a file called "~x"
         with suppress(FileNotFoundError, NotADirectoryError):
             given.stat()
     except (OSError, RuntimeError, ValueError) as error:  # too long a name, an unknown user's home, a zero byte

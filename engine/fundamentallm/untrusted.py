@@ -65,7 +65,7 @@ def open_regular_file(path: Path) -> BufferedReader:
 def is_near(path: str, folder: Path) -> bool:
     """Whether a path is inside `folder` or the current folder, links resolved."""
     try:
-        target = Path(path).expanduser().resolve()
+        target = (Path(path).expanduser() if path.startswith("~") else Path(path)).resolve()
     except (OSError, RuntimeError, ValueError):  # too long a name, an unknown user's home, a zero byte
         return False
     return any(target.is_relative_to(near.resolve()) for near in (folder, Path()))

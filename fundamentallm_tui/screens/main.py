@@ -8,7 +8,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal
 
 from fundamentallm.config.config import Config
-from fundamentallm.errors import UserError
+from fundamentallm.errors import UserError, describe_error
 from fundamentallm.process.session import AttachedRun, RunHandle
 from fundamentallm.run.commands import Command, Pause, Resume, Save, Stop
 from fundamentallm.run.events import Intervention
@@ -270,7 +270,7 @@ class MainScreen(PanedScreen):
                 self.reader.send(command)
         except OSError as error:  # nothing can be written into the folder of an attached run
             self.store.wanted = ""
-            self.store.log(f"The command was not sent: {error.strerror or error}", "bad")
+            self.store.log(f"The command was not sent: {describe_error(error)}", "bad")
 
     @property
     def has_model(self) -> bool:

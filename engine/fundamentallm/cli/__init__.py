@@ -14,7 +14,7 @@ from fundamentallm import __version__
 from fundamentallm.cli.options import Group
 from fundamentallm.cli.terminal import complain, drop_output
 from fundamentallm.config.config import unknown
-from fundamentallm.errors import UserError
+from fundamentallm.errors import UserError, describe_error
 from fundamentallm.process.streams import open_missing_streams
 
 CONTROL = ("pause", "resume", "save", "stop", "set", "sample", "watch")  # in one module: they differ little
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.code if isinstance(error.code, int) else 1
     except OSError as error:  # a disk that is full or gone
         if not isinstance(error, BrokenPipeError):  # the reader of our output has closed it
-            complain(f"{error.filename or 'the output'}: {error.strerror or error}")
+            complain(f"{error.filename or 'the output'}: {describe_error(error)}")
         drop_output()
         return 1
     return status if isinstance(status, int) else 0

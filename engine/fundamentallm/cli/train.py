@@ -114,11 +114,13 @@ def _described_spec(layers: list[Layer], flags: dict[str, Any], auto: bool, pres
     """Make the spec that layers and flags describe, and what the user should know about it."""
     notes: list[str] = []
     described = bool(layers)
+    source: Path | None = None
     own = user_path(flags["output_dir"]) / CONFIG if auto else None
     if own is not None and not described and not flags.get("data") and own.is_file():
         layer = load_config(own)  # of someone else's run, perhaps: only this command decides where it reports to
         spec = RunSpec(Config(), own.parent, changes=flags)
         inside, notes = stay_inside(resolve(layer, flags_layer(flags)), spec)
+        source = own
         layers = [replace(layer, values={**layer.values, "wandb": inside.wandb, "log_dir": inside.log_dir})]
     config = resolve(*layers, flags_layer(flags))
     if not config.data:
@@ -130,7 +132,7 @@ def _described_spec(layers: list[Layer], flags: dict[str, Any], auto: bool, pres
     if any(folder.glob("*.pt")):  # the trainer says the same of the checkpoint's settings
         notes = []
     changes = changed_flags(folder, flags) if auto else {}
-    return RunSpec(config, folder, changes=changes, auto=auto, preset=preset), notes
+    return RunSpec(config, folder, changes=changes, auto=auto, settings_from=source, preset=preset), notes
 
 
 def _initialised_spec(layers: list[Layer], flags: dict[str, Any], weights: Path, preset: str) -> RunSpec:

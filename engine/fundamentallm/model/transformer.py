@@ -80,7 +80,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(vocab_size, config.model_dim)
         self.blocks = nn.ModuleList(Block(config, depth) for depth in range(config.num_layers))  # type: ignore[assignment]
-        self.dropout_layers = 2 * config.num_layers + 1  # that drop something: the embedding and each sublayer
+        self.dropout_sites = 2 * config.num_layers + 1  # that drop something: the embedding and each sublayer
         # Not persistent: it is computed from the configuration, so a checkpoint need not hold it.
         freqs = rope_freqs(config.max_seq_len, config.model_dim // config.num_heads)
         self.register_buffer("freqs", freqs, persistent=False)

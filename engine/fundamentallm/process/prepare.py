@@ -11,7 +11,7 @@ from fundamentallm.errors import UserError
 from fundamentallm.run.events import JOURNAL
 from fundamentallm.run.folder import ENGINE_LOG, INPUT, STDIN, check_folder, move_aside, stored_input, write_atomic
 from fundamentallm.run.locks import LOCK, RunLock, holder, is_held
-from fundamentallm.run.spec import RunSpec
+from fundamentallm.run.spec import RunSpec, explain_origin
 
 
 def prepare_folder(spec: RunSpec, *, overwrite: bool = False) -> Path | None:
@@ -27,7 +27,8 @@ def prepare_folder(spec: RunSpec, *, overwrite: bool = False) -> Path | None:
         raise UserError(f"{spec.folder}: is being written by {holder(spec.folder) or 'another process'}")
     check_folder(spec.folder, may_hold_run=overwrite or spec.continues)
     if spec.resume_from is None:
-        documents = read_texts(spec.config.data, spec.config.include)
+        with explain_origin(spec.settings_from, "data"):
+            documents = read_texts(spec.config.data, spec.config.include)
         if spec.init_from is None:  # otherwise the checkpoint has the length of a window, and it is not read here
             estimate(spec.config, documents)
     for flag, source in (("--resume-from", spec.resume_from), ("--init-from", spec.init_from)):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from fundamentallm.config.config import Config
-from fundamentallm.errors import UserError
+from fundamentallm.errors import UserError, describe_error
 from fundamentallm.paths import user_path
 from fundamentallm.run.commands import COMMANDS
 from fundamentallm.run.events import JOURNAL
@@ -127,7 +127,7 @@ def delete_run(folder: Path) -> list[str]:
             folder.rmdir()
         _note_deleted(folder)
     except OSError as error:
-        raise UserError(f"{folder}: could not be deleted: {error.strerror or error}") from None
+        raise UserError(f"{folder}: could not be deleted: {describe_error(error)}") from None
     return left
 
 

@@ -19,6 +19,7 @@ from fundamentallm.config.config import SETTINGS, Config, changed_while_running,
 from fundamentallm.config.estimate import count_steps
 from fundamentallm.config.settings import closest
 from fundamentallm.errors import UserError
+from fundamentallm.paths import user_path
 from fundamentallm.run.events import (
     JOURNAL,
     Answered,
@@ -404,11 +405,11 @@ def find_run(name: str) -> Path:
         UserError: there is no such run; names the nearest.
     """
     try:
-        given = Path(name).expanduser()
+        given = user_path(name)
         for folder in (given, given.parent if given.is_file() else given, RUNS / given):
             if (folder / JOURNAL).is_file():
                 return folder
-    except (OSError, RuntimeError, ValueError):  # too long a name, an unknown user's home, a zero byte
+    except (OSError, UserError):
         pass
     known = {path.name: path for path in (*_run_folders(Path(), 1), *_run_folders(RUNS, MAX_FOLDER_DEPTH))}
     near = closest(name.rstrip("/").rpartition("/")[2], list(known))

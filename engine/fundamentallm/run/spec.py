@@ -1,10 +1,13 @@
 """What a run is to do: its configuration, its folder, and what it resumes from. No torch."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from fundamentallm.config.config import SETTINGS, Config, Layer, resolve
+from fundamentallm.errors import UserError
 from fundamentallm.run.folder import INPUT, stored_input
 from fundamentallm.run.history import read_history
 from fundamentallm.untrusted import is_near
@@ -28,6 +31,7 @@ class RunSpec:
     changes: dict[str, Any] = field(default_factory=dict)
     auto: bool = False
     init_from: Path | None = None
+    settings_from: Path | None = None  # the run's own file that `config` was read from, as an `auto` run may do
     preset: str = ""  # the name of the preset that `config` comes from, to be shown
 
     @property
@@ -36,6 +40,23 @@ class RunSpec:
         if self.auto:
             return True
         return self.resume_from is not None and self.resume_from.resolve().parent == self.folder.resolve()
+
+
+@contextmanager
+def explain_origin(source: Path | None, name: str) -> Iterator[None]:
+    """Add to an error about a setting that the user did not give where it comes from, and what overrides it.
+
+    Args:
+        source: the checkpoint or file that has the setting; None if the user gave it.
+    """
+    try:
+        yield
+    except UserError as error:
+        if source is None:
+            raise
+        override = "DATA" if name == "data" else SETTINGS[name].flag
+        what = "the path" if name in ("data", "log_dir") else "the setting"
+        raise UserError(f"{error}; {what} comes from {source}, and {override} overrides it") from None
 
 
 def stay_inside(saved: Config, spec: RunSpec) -> tuple[Config, list[str]]:

@@ -1,7 +1,7 @@
 """Checkpoints: complete, atomic, checked.
 
 - One file holds all that a run needs to resume to the same bits: weights, optimizer state, counters, configuration,
-  vocabulary. There is no generator's state in it: what is random is a function of (seed, step).
+  vocabulary. It holds no state of a generator: random numbers depend on (seed, step) or (seed, epoch) alone.
 - A file is written beside its place, flushed to the disk, read back, and only then renamed: at any moment the old one
   or the new one is there, valid. Equal states under several names are hard links of one file.
 - A file may be someone else's. Reading it checks every record's CRC, never runs code, and takes no more memory than the
@@ -30,7 +30,7 @@ from fundamentallm import __version__
 from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, resolve
 from fundamentallm.config.estimate import parameter_shapes
 from fundamentallm.data.tokenizer import Tokenizer
-from fundamentallm.errors import UserError
+from fundamentallm.errors import UserError, describe_error
 from fundamentallm.run.folder import sync_folder, synced_file, temporary_path
 from fundamentallm.run.history import read_history
 from fundamentallm.train.optimizer import state_shapes
@@ -121,7 +121,7 @@ def save(checkpoint: Checkpoint, folder: Path, names: list[str]) -> tuple[int, d
             try:
                 os.replace(path, folder / name)
             except OSError as error:
-                refused[name] = error.strerror or str(error)
+                refused[name] = describe_error(error)
         sync_folder(folder)
         return size, refused
     finally:
@@ -191,7 +191,7 @@ def latest_valid_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
         except UserError as error:
             damaged.append(str(error))
             continue
-        return path, [f"{error}; an older one is used" for error in damaged]
+        return path, [f"{error}; {path.name} is used" for error in damaged]
     return None, [*damaged, "no checkpoint is valid: the run begins anew"] if damaged else []
 
 
@@ -211,19 +211,24 @@ def _checked(path: Path, content: Any, size: int) -> Checkpoint:
     except ConfigError as error:
         raise UserError(f"{path}: its configuration is not valid: {error.problems[0]}") from None
     machine = (checkpoint.fingerprint, checkpoint.torch, checkpoint.device)
-    if (
-        not 1 <= checkpoint.threads <= MAX_INTEGER
-        or max(map(len, machine)) > MAX_MACHINE_CHARS
-        or not _is_vocabulary(checkpoint.vocabulary)
-        or not _are_counters(checkpoint.counters)
-        or not _fit(checkpoint, config, size)
-    ):
-        raise UserError(f"{path}: its weights do not fit its configuration; it was changed by hand")
-    return checkpoint
+    if not 1 <= checkpoint.threads <= MAX_INTEGER:
+        wrong = "its number of threads is not possible"
+    elif max(map(len, machine)) > MAX_MACHINE_CHARS:
+        wrong = "its fingerprint, or what it says of torch or the device, is too long"
+    elif not _is_vocabulary(checkpoint.vocabulary):
+        wrong = "its vocabulary is not a sorted list of different characters"
+    elif not _are_counters(checkpoint.counters):
+        wrong = "its counters are not those of a run"
+    elif not _fit(checkpoint, config, size):
+        wrong = "its weights do not fit its configuration"
+    else:
+        return checkpoint
+    raise UserError(f"{path}: {wrong}; it was changed by hand")
 
 
 def _refuse_newer(path: Path, content: dict[Any, Any], version: Any) -> None:
-    """
+    """Check that this version knows everything that the file has.
+
     Raises:
         UserError: the file has parts, settings or counters that only a later version can have written.
     """
@@ -245,7 +250,7 @@ def _refuse_newer(path: Path, content: dict[Any, Any], version: Any) -> None:
 
 
 def _is_vocabulary(text: str) -> bool:
-    """Check for sorted and different characters; halves of a surrogate pair are none."""
+    """Check that the characters are sorted, all different, and can be written as UTF-8: surrogates cannot."""
     if not 0 < len(text) <= 0x110000 or list(text) != sorted(set(text)):
         return False
     return not any("\ud800" <= character <= "\udfff" for character in text)
@@ -293,7 +298,7 @@ def _damage(path: Path) -> str:
     except zipfile.BadZipFile:
         return "is damaged, cut off, or not a checkpoint at all"
     except OSError as error:
-        return f"cannot be read: {error.strerror or error}"
+        return f"cannot be read: {describe_error(error)}"
     except Exception as error:  # zlib's, struct's, zipfile's: a flipped bit in the archive's tables raises many kinds
         return f"is damaged: {ascii(str(error))[:100]}"
 

@@ -8,9 +8,10 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from math import isfinite
 
 from fundamentallm.config.format import format_size
-from fundamentallm.errors import UserError
+from fundamentallm.errors import UserError, describe_error
 from fundamentallm.run.events import CheckpointFailed, CheckpointSaved, Event
 from fundamentallm.run.folder import BEST, FINAL, LAST
 from fundamentallm.run.journal import Journal
@@ -20,6 +21,7 @@ from fundamentallm.train.state import TrainState
 
 INTERVAL = 60.0  # seconds between saves of last.pt, at least, unless `save_every` says otherwise
 EPOCH = "checkpoint_epoch_{}.pt"
+EPOCH_NAME = re.compile(EPOCH.replace(".", r"\.").format(r"(\d+)"))
 MANUAL = "checkpoint_step_{}.pt"  # the user asked for it; never removed by the program
 KINDS = {LAST: "last", BEST: "best", FINAL: "final"}
 
@@ -41,10 +43,12 @@ class CheckpointManager:
         self._state, self._spec, self._folder, self._restore_folder = state, spec, spec.folder, restore_folder
         self._journal, self._emit = journal, emit
         self.why_unsaved = ""
-        self._saved: dict[str, int] = {}  # the step of the state that each name was given to
-        self._failed: dict[str, int] = {}  # the step of the state that each name should have been given to
+        self._saved: dict[str, int] = {}  # by name: the step of the state that was saved under it last
+        self._failed: dict[str, int] = {}  # by name: the step of the state that could not be saved under it
         self._saved_at, self._took = time.monotonic(), 0.0  # of the last save, in seconds
-        self._best_loss = self._loss_of_best()
+        self._best_loss = self._loss_of_best()  # the validation loss of best.pt; None where there is no valid one
+        if self._best_loss is None:
+            state.history.forget_best()
         for leftover in self._folder.glob(".*.*.tmp"):  # of a process that was killed while it saved
             with suppress(OSError):
                 leftover.unlink(missing_ok=True)
@@ -53,8 +57,8 @@ class CheckpointManager:
         """Return a warning if the disk has less room than this run's checkpoints will need; else an empty string."""
         tensors = (*self._state.model.state_dict().values(), *self._state.optimizer.state_dict().values())
         one = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-        kept = self._state.config.keep_checkpoints or self._state.epochs
-        needed, free = one * (kept + 3), shutil.disk_usage(self._folder).free
+        kept = self._state.config.keep_checkpoints or self._state.epochs  # of epochs, beside last, best and final
+        needed, free = one * (kept + len(KINDS)), shutil.disk_usage(self._folder).free
         if needed <= free:
             return ""
         text = f"the checkpoints of this run will need about {format_size(needed)} and {format_size(free)} are free"
@@ -63,11 +67,6 @@ class CheckpointManager:
     def has(self, name: str) -> bool:
         """Whether this process saved the present state under `name`, and the file is there."""
         return self._saved.get(name) == self._state.step and (self._folder / name).is_file()
-
-    @property
-    def pending(self) -> list[str]:
-        """Names under which the present state should have been saved and was not: the save failed."""
-        return [name for name, step in self._failed.items() if step == self._state.step]
 
     @property
     def due(self) -> bool:
@@ -106,12 +105,22 @@ class CheckpointManager:
         assert loss is not None
         # Not `best` alone: the last attempt to write best.pt may have failed, or the run resumed from an earlier state.
         improves = self._best_loss is None or loss < self._best_loss or (best and loss == self._best_loss)
-        names = [BEST] if improves else []
+        names = [BEST] if improves and isfinite(loss) else []
         if state.epoch_ended:
             names = [EPOCH.format(state.epoch), *names]
         if state.end_reason:
             names = [*names, FINAL]
         return [LAST, *names] if state.epoch_ended or state.end_reason or self.due else names
+
+    def names_at_end(self, *, stopped: bool) -> list[str]:
+        """Return the names to save the last state under: those that it does not have yet, because a save failed, too.
+
+        Args:
+            stopped: the run ends before it is completed, so its state is not the final one.
+        """
+        wanted = [LAST] if stopped else [LAST, FINAL]
+        pending = [name for name, step in self._failed.items() if step == self._state.step]
+        return [name for name in dict.fromkeys([*wanted, *pending]) if not self.has(name)]
 
     def save(self, names: list[str]) -> bool:
         """Save the present state under every name, and emit what became of each. Returns whether all were saved.
@@ -125,7 +134,7 @@ class CheckpointManager:
             self._state.counters.said = self._journal.events_written
             written, failed = save(self._state.checkpoint(), self._folder, names)
         except OSError as error:
-            written, failed = 0, dict.fromkeys(names, error.strerror or str(error))
+            written, failed = 0, dict.fromkeys(names, describe_error(error))
         self.why_unsaved = next(iter(failed.values()), "")
         self._saved_at = time.monotonic()
         for name, why in failed.items():
@@ -153,27 +162,32 @@ class CheckpointManager:
             self._state.history.forget_best()
 
     def _loss_of_best(self) -> float | None:
-        """The validation loss of best.pt: a run that resumed from an earlier state must not replace it by a worse one.
+        """Read the validation loss of best.pt: a run that resumes from an earlier state must not make it worse.
 
-        The counters stay as they were saved: early stopping must not depend on what the folder holds.
+        None where there is no valid best.pt: the state of the next evaluation becomes best.pt, even where the counters
+        know of a lower loss, as that state is lost. The counters stay as they were saved: early stopping must not
+        depend on what the folder holds.
         """
         if self._state.origin.checkpoint is None:
             return None
         try:
-            return load(self._folder / BEST).progress().best_val_loss
-        except UserError:  # missing, or damaged: nothing to protect
-            return self._state.counters.best_val_loss
+            loss = (
+                load(self._folder / BEST).progress().val_loss
+            )  # not its `best_val_loss`, which may be of a state that is lost
+        except UserError:
+            return None
+        return loss if loss is not None and isfinite(loss) else None
 
     def _remove_old(self) -> None:
-        """Remove the oldest epochs beyond `keep_checkpoints`. Those later than now belong to a history left behind."""
+        """Remove the oldest epochs beyond `keep_checkpoints`; not the later ones of a run that went back."""
         keep, done = self._state.config.keep_checkpoints, self._state.step // self._state.corpus.steps_per_epoch
         if not keep:
             return
-        found = (re.fullmatch(r"checkpoint_epoch_(\d+)\.pt", path.name) for path in self._folder.iterdir())
+        found = (EPOCH_NAME.fullmatch(path.name) for path in self._folder.iterdir())
         epochs = sorted(int(match[1]) for match in found if match)
         for epoch in [epoch for epoch in epochs if epoch <= done][:-keep]:
             (self._folder / EPOCH.format(epoch)).unlink(missing_ok=True)
 
 
 def _kind(name: str) -> str:
-    return KINDS.get(name) or ("epoch" if "epoch" in name else "hand")
+    return KINDS.get(name) or ("epoch" if EPOCH_NAME.fullmatch(name) else "hand")

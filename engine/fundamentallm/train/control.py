@@ -1,9 +1,9 @@
 """Obeys the commands that reach a run: pause, resume, save, stop, set, sample, cancel.
 
 - The trainer calls `obey` between two steps, so a command never meets a half-finished update.
-- Commands are obeyed one at a time, in the order in which they arrived, and each is answered exactly once. Only the
-  cancel of a sample overtakes others.
-- None of this touches what a step depends on, but a setting that is changed on purpose.
+- Commands are obeyed one at a time, in the order in which they arrived, and each is answered exactly once, also where
+  the run fails while it obeys. Only the cancel of a sample overtakes others.
+- No command but `set` changes what a step depends on.
 """
 
 import time
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fundamentallm.config.config import changed_while_running
-from fundamentallm.errors import UserError
+from fundamentallm.errors import UserError, describe_error
 from fundamentallm.run.commands import CancelSample, Command, Pause, Resume, Sample, Save, Set, Stop
 from fundamentallm.run.events import Event, Intervention
 from fundamentallm.run.journal import Inbox, Journal
@@ -21,12 +21,13 @@ from fundamentallm.run.locks import ConsoleMonitor
 from fundamentallm.train.checkpoints import MANUAL, CheckpointManager
 from fundamentallm.train.samples import NO_SUCH_SAMPLE, RUN_ENDED, SampleControl
 from fundamentallm.train.state import TrainState
+from fundamentallm.train.step import NotFinite
 
 POLL_INTERVAL = 0.05  # seconds between two looks for commands while a run is paused
 
 
 class Controlled(Protocol):
-    """What commands are carried out on: the trainer."""
+    """What `Control` needs of the trainer."""
 
     state: TrainState
     journal: Journal
@@ -75,13 +76,22 @@ class Control(SampleControl):
         planned = self._trainer.state.origin.interventions
         while planned and planned[0].step <= self._trainer.state.step:
             change = planned.pop(0)
-            self._change(change.setting, change.new, change.who, in_journal=True)
+            self._change(change.setting, change.new, change.who, repeated=True)
 
     def read(self) -> list[Command]:
         """What arrived since the last call. After the end, the inbox may be that of a process which resumed the run."""
         return [*super().read(), *([] if self.ended else self._inbox.read())]
 
     def _obey(self, command: Command) -> None:
+        try:
+            why = self._carry_out(command)
+        except (NotFinite, MemoryError, RuntimeError) as error:  # the run fails: answer before its end
+            self._answer(command, f"the run failed: {describe_error(error)}")
+            raise
+        self._answer(command, why)
+
+    def _carry_out(self, command: Command) -> str:
+        """Obey a command; returns why it was refused or failed, empty if it was obeyed."""
         trainer, why = self._trainer, ""
         match command:
             case Sample():
@@ -104,7 +114,7 @@ class Control(SampleControl):
                 why = self._set(command)
             case CancelSample():
                 why = NO_SUCH_SAMPLE
-        self._answer(command, why)
+        return why
 
     @property
     def _stop_requested(self) -> bool:
@@ -122,18 +132,28 @@ class Control(SampleControl):
             if command.setting == "max_steps" and config.max_steps is not None and config.max_steps <= state.step:
                 return f"max_steps: step {state.step} is done; {state.step + 1} is the smallest total"
             self._change(command.setting, getattr(config, command.setting), command.who)
-        except (UserError, OSError) as error:
+        except UserError as error:
             return str(error)
+        except OSError as error:
+            return describe_error(error)
         return ""
 
-    def _change(self, setting: str, value: Any, who: str, *, in_journal: bool = False) -> None:
-        """Change a setting once that is on the disk, so that a resumed run can repeat it; else OSError, unchanged."""
+    def _change(self, setting: str, value: Any, who: str, *, repeated: bool = False) -> None:
+        """Change a setting as soon as the journal has the change on the disk, so that a resumed run can repeat it.
+
+        Args:
+            repeated: the journal has it on the disk already, from before a kill.
+
+        Raises:
+            OSError: the disk refuses. The setting stays as it is; if the journal has the change, the refusal that is
+                answered next undoes it there.
+        """
         trainer, state = self._trainer, self._trainer.state
         trainer.report()
-        if not in_journal:
-            trainer.journal.sync()  # a full disk refuses here, before anybody is shown a change
+        if not repeated:
+            trainer.journal.sync()  # a full disk refuses here, before any user sees a change
         old = getattr(state.config, setting)
         trainer.emit(Intervention(step=state.step, setting=setting, old=old, new=value, who=who))
-        if not in_journal:
+        if not repeated:
             trainer.journal.sync()
         state.change(setting, value)

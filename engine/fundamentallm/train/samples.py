@@ -15,13 +15,13 @@ import torch
 
 from fundamentallm.data.text import normalize_prompt
 from fundamentallm.data.tokenizer import Tokenizer
-from fundamentallm.errors import UserError
+from fundamentallm.errors import UserError, describe_error
 from fundamentallm.model.generate import stream
 from fundamentallm.model.transformer import Transformer
 from fundamentallm.run.commands import NAMES, CancelSample, Command, Sample, Stop
 from fundamentallm.run.events import Answered, Event, Sampled
 from fundamentallm.train.checkpoint import Checkpoint, load
-from fundamentallm.train.device import choose_device
+from fundamentallm.train.device import choose_device, is_out_of_memory
 
 PIECE_SECONDS = 0.05  # of text in one event of a sample
 MAX_SAMPLE_TOKENS = 100_000
@@ -57,10 +57,7 @@ def load_model(path: Path, device: torch.device) -> tuple[Transformer, Checkpoin
     """
     checkpoint = load(path)
     model = Transformer(checkpoint.settings(), len(checkpoint.vocabulary))
-    try:
-        model.load_state_dict(checkpoint.model)
-    except RuntimeError:
-        raise UserError(f"{path}: its weights do not fit its configuration; it was changed by hand") from None
+    model.load_state_dict(checkpoint.model)
     return model.to(device).eval(), checkpoint
 
 
@@ -89,7 +86,7 @@ class SampleControl:
         self._sampling: Sample | None = None  # the sample that is being written
         self._cancelled = False
 
-    def obey_late(self, commands: Iterable[Command]) -> None:
+    def obey_after_end(self, commands: Iterable[Command]) -> None:
         """Write the samples among the commands; refuse everything else, because the run has ended."""
         self._receive(commands)
         self._obey_queue()
@@ -139,7 +136,7 @@ class SampleControl:
         except UserError as error:
             return str(error)
         except (RuntimeError, MemoryError) as error:  # such as no memory for the cache: the run continues
-            return f"the sample broke off: {str(error).partition(chr(10))[0] or 'out of memory'}"
+            return f"the sample broke off: {'out of memory' if is_out_of_memory(error) else describe_error(error)}"
         finally:
             self._sampling = None
         return ""

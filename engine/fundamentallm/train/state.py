@@ -1,7 +1,7 @@
 """The state of a run in training: everything that a step reads or changes.
 
-- `TrainState` alone owns the settings and the counters. Whoever needs one reads it here when it is needed, so that a
-  setting which is changed while the run trains reaches everything at once.
+- `TrainState` alone owns the counters and the settings that can change while the run trains. Whoever needs one reads
+  it here when it is needed, so that a change reaches everything at once. Model and corpus keep copies of fixed ones.
 - `build_state` makes one, anew or from a checkpoint.
 - Trains nothing, emits nothing, writes nothing.
 """
@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import accumulate
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from fundamentallm.model.transformer import Transformer
 from fundamentallm.run.events import Intervention
 from fundamentallm.run.folder import check_log_dir
 from fundamentallm.run.history import RunHistory, read_history
-from fundamentallm.run.spec import RunSpec, find_input, stay_inside
+from fundamentallm.run.spec import RunSpec, explain_origin, find_input, stay_inside
 from fundamentallm.train.checkpoint import Checkpoint, Counters, latest_valid_checkpoint, load
 from fundamentallm.train.device import (
     Precision,
@@ -117,10 +118,10 @@ class TrainState:
 
     @property
     def evaluation_missing(self) -> bool:
-        """Whether an epoch or the run ended without its evaluation, because the process ended first."""
+        """Whether the last step is due an evaluation that it did not get: the process ended first, or in the middle."""
         if self.epoch_ended:
-            return self.counters.epoch_tokens > 0
-        return self.step >= self.total_steps and self.counters.evaluated < self.step
+            return self.counters.epoch_tokens > 0  # not `evaluated`, which checkpoints of earlier versions lack
+        return self.evaluation_due and self.counters.evaluated < self.step
 
     @property
     def end_reason(self) -> str | None:
@@ -151,10 +152,10 @@ class TrainState:
         """Take a validation loss (nats) into the counters; at the end of an epoch, count its gain and begin a new sum.
 
         Returns:
-            Whether it is the best so far.
+            Whether it is the best so far. One that is not finite never is: nothing would be better than NaN.
         """
-        counters = self.counters
-        best = counters.best_val_loss is None or val_loss < counters.best_val_loss
+        counters, lowest = self.counters, self.counters.best_val_loss
+        best = isfinite(val_loss) and (lowest is None or not lowest <= val_loss)  # `lowest` may be NaN in an old file
         counters.train_loss, counters.val_loss = counters.epoch_loss / counters.epoch_tokens, val_loss
         if best:
             counters.best_val_loss, counters.best_step, counters.best_epoch = val_loss, self.step, self.epoch
@@ -185,9 +186,9 @@ class TrainState:
 def build_state(spec: RunSpec) -> TrainState:
     """Make the state with which a run starts: a new model, one with a checkpoint's weights, or a checkpoint's state.
 
-    A resumed run reaches the same bits as one that never stopped: weights, optimizer state and counters are the
-    checkpoint's, what is random depends on (seed, step) only, and what users changed after the checkpoint was saved is
-    repeated at the same steps.
+    A resumed run takes the steps that it would have taken without the stop: weights, optimizer state and counters are
+    the checkpoint's, random numbers depend on the seed and on the step or its epoch only, and what users changed after
+    the checkpoint was saved is repeated at the same steps. `train/step.py` says where the bits are the same, too.
 
     Raises:
         UserError: the data, the device or the checkpoint cannot be used.
@@ -218,11 +219,19 @@ def build_state(spec: RunSpec) -> TrainState:
     config = replace(config, output_dir=str(spec.folder))
 
     # The text, and what the run will need.
-    device = choose_device(config.device)
+    before = None if saved is None else saved.settings()
+    inherited = {
+        name: source if name not in changed and getattr(before, name, None) == getattr(config, name) else None
+        for name in ("device", "log_dir", "data")
+    }
+    with explain_origin(inherited["device"], "device"):
+        device = choose_device(config.device)
     memory_before = memory_in_use(device)
     if config.tensorboard:
-        check_log_dir(config, spec.folder)
-    texts = read_data(config.data, config.include)
+        with explain_origin(inherited["log_dir"], "log_dir"):
+            check_log_dir(config, spec.folder)
+    with explain_origin(inherited["data"], "data"):
+        texts = read_data(config.data, config.include)
     if saved is not None and "include" not in saved.config and saved.fingerprint != fingerprint(texts.documents):
         config = replace(config, data=select_before_include(config.data))  # 0.1.0 read fewer files of a folder
         texts = read_data(config.data)
@@ -255,7 +264,7 @@ def build_state(spec: RunSpec) -> TrainState:
         origin.notices.append(_take_weights(model, tokenizer, init, spec.init_from))
     precision = Precision(device, config.mixed_precision)
     state = TrainState(config, Counters(), tokenizer, corpus, model, optimizer, device, precision, memory_before)
-    state.compiled = config.compile == "always"  # auto does not: nobody has measured where it pays
+    state.compiled = config.compile == "always"  # "auto" means never, for now: nobody has measured where it pays
     state.history, state.origin = history, origin
     if size.memory > (free := state.available_memory):
         origin.warnings.append(f"memory may run out; try {advise_out_of_memory(config, len(tokenizer), free)}")

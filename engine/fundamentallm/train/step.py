@@ -1,7 +1,9 @@
-"""One optimizer step: a pure function of (weights, optimizer state, settings, seed, step number).
+"""One optimizer step: deterministic, and depends only on weights, optimizer state, settings, seed and step number.
 
 - Forward and backward over the step's windows, check that the result is finite, clip the gradient, move the weights.
-- Depends on nothing that happens between two steps: a resumed run takes the same steps, to the same bits.
+- Depends on nothing that happens between two steps, so a resumed run takes the same steps: on a CPU to the same bits,
+  given the same machine, torch and number of threads; on a GPU up to rounding, as the backward pass of flash attention
+  adds up in an order that changes from call to call.
 """
 
 import warnings
@@ -11,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fundamentallm.data.corpus import IGNORED
+from fundamentallm.errors import describe_error
 from fundamentallm.model.dropout import DropoutMasks, fold_in
 from fundamentallm.model.transformer import Transformer
 from fundamentallm.train.device import is_out_of_memory
@@ -36,7 +39,7 @@ class TrainStep:
         self._parameters = list(state.model.parameters())
         self._loss = loss_sum
         self.updating = False
-        # On a GPU, 1 until a step was not finite and 0 from then on; the host does not wait for it.
+        # On a GPU, 1 until a step was not finite and 0 from then on: a tensor there, so that the host need not wait.
         self._ok = None if state.device.type == "cpu" else torch.ones((), device=state.device)
 
     def __call__(self, step: int) -> StepResult:
@@ -62,10 +65,7 @@ class TrainStep:
 
         # Clip: if the gradient is longer than allowed, shorten it; its direction stays.
         if config.gradient_clip:
-            scale = (config.gradient_clip / (norm + 1e-6)).clamp(max=1.0)
-            for p in self._parameters:
-                assert p.grad is not None
-                p.grad *= scale
+            torch.nn.utils.clip_grads_with_norm_(self._parameters, config.gradient_clip, norm)
 
         learning_rate = state.learning_rate(step)
         self.updating = True
@@ -76,8 +76,8 @@ class TrainStep:
     def backward(self, step: int) -> Tensor:
         """Compute a step's loss, and leave its gradient in the parameters. Moves no weight.
 
-        The batch is computed in parts of `batch_size` windows, which is all that has to fit into memory; gradients
-        add up. Each part is scaled by the tokens of the whole batch, so the sum is the gradient of the mean loss.
+        The batch is computed in micro-batches of `batch_size` windows, which is all that has to fit into memory;
+        gradients add up. Each loss is divided by the tokens of the whole batch, so the sum is the gradient of the mean.
 
         Returns:
             The mean loss over the real tokens of the whole batch, in nats; a scalar on the device.
@@ -85,16 +85,16 @@ class TrainStep:
         state, config = self._state, self._state.config
         rows = state.corpus.real_rows(step)
         tokens = rows * config.max_seq_len
-        # float16 loses gradients as small as the mean's; take the sum's, and divide in float32 afterwards
+        # The gradients of a mean over many tokens are too small for float16: take those of the sum there, and divide
+        # them afterwards, in float32.
         scale = tokens if state.precision.is_float16 else 1
         total = torch.zeros((), device=state.device)
-        for part in range(-(-rows // config.batch_size)):  # parts in which every window is masked are left out
+        key, sites = fold_in(config.seed, step), state.model.dropout_sites  # a mask depends on (seed, step, site, row)
+        for number in range(-(-rows // config.batch_size)):  # those that hold no real window are left out
             # contiguous: the last batch of an epoch has another memory layout, and would be compiled a second time
-            inputs, targets = (tensor.contiguous() for tensor in state.corpus.batch(step, part))  # (B, T) each
-            # dropout: a mask is a function of (seed, step, layer, row), so no other use of randomness can change it
-            first_row, key = part * config.batch_size, fold_in(config.seed, step)
-            layers, device = state.model.dropout_layers, inputs.device
-            masks = DropoutMasks(key, layers, first_row, len(inputs), config.dropout, device)
+            inputs, targets = (tensor.contiguous() for tensor in state.corpus.batch(step, number))  # (B, T) each
+            first_row = number * config.batch_size
+            masks = DropoutMasks(key, sites, first_row, len(inputs), config.dropout, state.device)
             with state.precision.forward():
                 loss = self._loss(state.model, inputs, targets, masks)
             (loss * (scale / tokens)).backward()  # type: ignore[no-untyped-call]
@@ -124,7 +124,7 @@ class TrainStep:
         except Exception as error:  # no compiler, an old GPU, ...: torch raises many kinds
             if is_out_of_memory(error):
                 raise
-            why = str(error).strip().splitlines()[0][:200]
+            why = describe_error(error)[:200]
         self.discard_gradients()
         if why:
             self._loss = loss_sum

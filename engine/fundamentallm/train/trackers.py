@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fundamentallm.config.config import Config, to_dict
-from fundamentallm.errors import UserError
+from fundamentallm.errors import UserError, describe_error
+from fundamentallm.paths import user_path
 from fundamentallm.run.events import Evaluated, Event, Failed, Finished, Intervention, Progress, RunStarted, Sampled
 
 
@@ -30,9 +31,9 @@ def start(config: Config, folder: Path, step: int, notice: Callable[[str], None]
     name = folder.resolve().name
     if config.tensorboard:
         try:
-            trackers.append(TensorBoard(Path(config.log_dir).expanduser(), name, step))
+            trackers.append(TensorBoard(user_path(config.log_dir), name, step))
         except OSError as error:
-            notice(f"TensorBoard is off, training continues: {config.log_dir}: {error.strerror or error}")
+            notice(f"TensorBoard is off, training continues: {config.log_dir}: {describe_error(error)}")
     if config.wandb:
         try:
             trackers.append(WeightsAndBiases(config.project, folder, to_dict(config)))
@@ -50,7 +51,7 @@ class TensorBoard:
         from torch.utils.tensorboard import SummaryWriter  # half a second, only for those who ask
 
         (log_dir / name).mkdir(parents=True, exist_ok=True)
-        # TensorBoard hides what earlier files of this name say of these steps: the run went back behind them.
+        # TensorBoard then hides later steps that earlier event files of this run hold: the run went back to this one.
         self._writer = SummaryWriter(str(log_dir / name), purge_step=first_step + 1 if first_step else 0)
         self._config: dict[str, Any] = {}
         self._samples: dict[str, str] = {}  # by id, the text so far

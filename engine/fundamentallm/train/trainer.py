@@ -1,8 +1,9 @@
 """The training loop.
 
-- Decides *when*: step, report, evaluate, save, obey. How each is done lives elsewhere.
-- Knows no screen, no file format and no device.
-- Every way out of `Trainer.run` but a kill leaves a checkpoint that was read back, where the disk allowed it.
+- Decides when the run steps, reports, evaluates, saves and obeys. Other modules decide how each of these is done.
+- Does not depend on a screen, on the format of a file, or on a kind of device.
+- However `Trainer.run` ends, unless the process is killed or the disk refuses, it leaves a checkpoint of its last valid
+  state, which was read back after it was written.
 """
 
 import os
@@ -19,10 +20,10 @@ from fundamentallm.config.config import to_dict
 from fundamentallm.config.estimate import count_parameters
 from fundamentallm.config.files import to_yaml
 from fundamentallm.config.speed import remember_speed
-from fundamentallm.errors import UserError
+from fundamentallm.errors import UserError, describe_error
 from fundamentallm.run import events
 from fundamentallm.run.commands import Command
-from fundamentallm.run.folder import BEST, CONFIG, FINAL, LAST, TOKENIZER, check_folder, write_atomic
+from fundamentallm.run.folder import BEST, CONFIG, LAST, TOKENIZER, check_folder, write_atomic
 from fundamentallm.run.history import read_history
 from fundamentallm.run.journal import Journal, size_of_journal
 from fundamentallm.run.locks import RunLock
@@ -52,7 +53,8 @@ class Trainer:
     def __init__(
         self, spec: RunSpec, on_event: Callable[[events.Event], None], read_commands: Callable[[], Sequence[Command]]
     ) -> None:
-        """
+        """Prepare the run, up to its first step.
+
         Raises:
             UserError: the run cannot be started or resumed; its folder is as it was.
         """
@@ -73,13 +75,14 @@ class Trainer:
             self._seconds_before = self.state.counters.seconds
             self._next_report = 0.0
             self.current_phase = "loading"
-            # Last, because a start that fails must not touch the curves of a run that another process is writing.
+            # After everything that can fail: trackers cut the run's curves at this step, and a start that fails must
+            # leave those of a run that another process is writing alone.
             origin = self.state.origin
             self._trackers = trackers.start(self.state.config, spec.folder, self.state.step, origin.notices.append)
         except BaseException as error:  # a signal, too: whoever cleans up the folder needs the lock
             self._lock.release()
             if isinstance(error, OSError):
-                raise UserError(f"{spec.folder}: {error.strerror}") from None
+                raise UserError(f"{spec.folder}: {describe_error(error)}") from None
             raise
 
     def run(self) -> events.Finished | events.Failed:
@@ -100,7 +103,7 @@ class Trainer:
             advice = advise_not_finite(self.state.config)
             return self.fail(f"step {self.state.step + 1} was refused: {error}", advice)
         except OSError as error:
-            return self.fail(f"{self.spec.folder}: {error.strerror or error}", "")
+            return self.fail(f"{self.spec.folder}: {describe_error(error)}", "")
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -114,7 +117,7 @@ class Trainer:
         self.stopping = True
 
     def close(self) -> bool:
-        """Release the run's folder. Samples can still be asked for, by `answer_late`; they are not journaled.
+        """Release the run's folder. Samples can still be asked for, by `obey_after_end`; they are not journaled.
 
         Returns:
             Whether the journal has every event.
@@ -128,9 +131,9 @@ class Trainer:
         self._lock.release()
         return complete
 
-    def answer_late(self, commands: Sequence[Command]) -> None:
-        """Answer commands after the end of the run."""
-        self.control.obey_late(commands)
+    def obey_after_end(self, commands: Sequence[Command]) -> None:
+        """Write the samples among the commands, after the end of the run; refuse the others."""
+        self.control.obey_after_end(commands)
 
     # ---- the parts of the loop, in the order in which they happen ----
 
@@ -215,7 +218,7 @@ class Trainer:
     def save(self, names: list[str], *, recurring: bool = True) -> bool:
         """Save the state under `names`; returns whether all were saved. `recurring` is explained at `phase`."""
         self.report()
-        self.state.counters.seconds = self._seconds_before + self.metrics.seconds
+        self._count_seconds()
         with self.phase("saving", recurring=recurring):
             return self.checkpoints.save(names)
 
@@ -246,8 +249,7 @@ class Trainer:
     def _finish(self, reason: str) -> events.Finished:
         """Save what is not saved yet and emit how the run ended: "completed", "patience" or "stopped"."""
         state, counters, folder = self.state, self.state.counters, self.spec.folder
-        wanted = [LAST] if reason == "stopped" else [LAST, FINAL]
-        missing = [name for name in (*wanted, *self.checkpoints.pending) if not self.checkpoints.has(name)]
+        missing = self.checkpoints.names_at_end(stopped=reason == "stopped")
         unsaved = "" if not missing or self.save(missing) else self.checkpoints.why_unsaved
         self.metrics.stop_clock()
         if self.metrics.seconds >= MEASURED_SECONDS:
@@ -255,7 +257,7 @@ class Trainer:
             remember_speed(state.config, parameters, self.metrics.tokens_per_second)
         if reason == "patience":
             self._notice(f"stopped early: no improvement in {counters.epochs_without_gain} epochs")
-        counters.seconds = self._seconds_before + self.metrics.seconds
+        self._count_seconds()
         try:
             self.restore_folder()
         except OSError as error:
@@ -282,11 +284,15 @@ class Trainer:
         except RuntimeError:  # the GPU is lost: neither its numbers nor its weights can be read
             valid = False
         if valid and self.state.step and not self.checkpoints.has(LAST):
+            self._count_seconds()
             self.checkpoints.save([LAST])
         saved = LAST if (self.spec.folder / LAST).is_file() else None
         failed = events.Failed(step=self.state.step, error=error, advice=advice, saved=saved)
         self.emit(failed)
         return failed
+
+    def _count_seconds(self) -> None:
+        self.state.counters.seconds = self._seconds_before + self.metrics.seconds
 
     # ---- what the run is doing, and who is told ----
 

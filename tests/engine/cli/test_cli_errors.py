@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from fundamentallm.errors import UserError
 from tests.engine.cli.conftest import TEXT, TINY, Run
 
 PROGRAM = "import sys; open('ran', 'w').close()"  # what a hostile pickle would run
@@ -240,6 +241,30 @@ def test_resuming_refuses_only_typed_flags_that_cannot_change(refused: Refused, 
     assert refused("train", "other.txt", *resume[2:], "--epochs", "2") == [
         "other.txt: is not the text that good.pt was trained on; restore the text, or start a new run"
     ]
+
+
+def test_what_comes_from_a_checkpoint_is_said_to_with_the_flag_that_overrides_it(
+    refused: Refused, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("train", "text.txt", "--output-dir", "run", "--epochs=1", *TINY)[0] == 0
+    Path("text.txt").rename("moved.txt")
+    lost = f"text.txt: no such file (looked in {Path.cwd()}); the path comes from run/"
+    end = ", and DATA overrides it"
+    assert refused("train", "--resume-from", "run", "--epochs=2") == [f"{lost}last.pt{end}"]
+    assert refused("train", "--resume", "auto", "--output-dir=run", "--epochs=2") == [f"{lost}config.yaml{end}"]
+    assert refused("train", "gone.txt", "--resume-from", "run", "--epochs=2") == [
+        f"gone.txt: no such file (looked in {Path.cwd()})"
+    ]
+    assert run("train", "moved.txt", "--resume-from", "run", "--epochs=2")[0] == 0
+
+    def lacks(name: str) -> None:
+        raise UserError(f"--device {name}: no CUDA device here")
+
+    monkeypatch.setattr("fundamentallm.train.state.choose_device", lacks)
+    lost = "--device cpu: no CUDA device here"
+    resume = ("train", "--resume-from", "run", "--epochs=3")
+    assert refused(*resume) == [f"{lost}; the setting comes from run/last.pt, and --device overrides it"]
+    assert refused(*resume, "--device=cpu") == [lost]
 
 
 def test_an_old_run_stays_in_its_place_when_the_new_one_fails_to_start(refused: Refused, run: Run) -> None:

@@ -180,7 +180,10 @@ def test_parts_that_are_missing_or_do_not_fit_together_are_refused(state: Checkp
         ({"config": {**state.config, "model_dim": 15}}, "its configuration is not valid"),
         ({"config": {**state.config, "model_dim": 32}}, unfit),
         ({"vocabulary": state.vocabulary + "ÿ"}, unfit),
-        ({"vocabulary": state.vocabulary[::-1]}, unfit),
+        ({"vocabulary": state.vocabulary[::-1]}, "its vocabulary is not"),
+        ({"counters": {**state.counters, "step": "7"}}, "its counters are not"),
+        ({"threads": 0}, "its number of threads"),
+        ({"torch": "2" * 201}, "its fingerprint, or what it says of torch or the device, is too long"),
         ({"model": {**state.model, name: tensor / 0}}, f"its weights are not finite ({name})"),
     ]
     for changes, reason in cases:

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+from math import inf, nan
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ from fundamentallm.train import checkpoints
 from fundamentallm.train.checkpoint import Checkpoint, latest_valid_checkpoint, load, save
 from tests.conftest import journal_events
 from tests.engine.conftest import EPOCH, notices
-from tests.engine.train.conftest import Judged, Small, Train, Trained
+from tests.engine.train.conftest import Breaks, Build, Judged, Small, Train, Trained
 
 
 def numbered(folder: Path) -> set[str]:
@@ -65,6 +66,12 @@ def test_an_event_of_a_save_has_name_kind_and_size(train: Train) -> None:
     assert not ran.of(events.CheckpointFailed)
 
 
+def test_what_could_not_be_saved_after_the_last_step_is_saved_at_the_end_once(train: Train, breaks: Breaks) -> None:
+    breaks(checkpoints, "save", 2, OSError(28, "No space left on device"))
+    saved = [event.path for event in train(epochs=1).of(events.CheckpointSaved) if event.step]
+    assert sorted(saved) == ["best.pt", "checkpoint_epoch_1.pt", "final_model.pt", "last.pt"]
+
+
 # ---- the newest ----
 
 
@@ -79,7 +86,8 @@ def test_the_newest_checkpoint_is_the_one_with_the_most_journal_behind_it(train:
     run.last.write_bytes(b"not a checkpoint")
     found, damaged = latest_valid_checkpoint(run.folder)
     # not of epoch 2, which that run left behind
-    assert found == run.folder / "checkpoint_epoch_1.pt" and len(damaged) == 1 and "last.pt" in damaged[0]
+    assert found == run.folder / "checkpoint_epoch_1.pt" and len(damaged) == 1
+    assert "last.pt" in damaged[0] and damaged[0].endswith("; checkpoint_epoch_1.pt is used")
     found.unlink()
     assert latest_valid_checkpoint(run.folder)[0] == run.folder / "checkpoint_epoch_2.pt"  # better than nothing
 
@@ -115,6 +123,34 @@ def test_a_best_that_was_not_saved_is_made_up_for_later(train: Train, judged: Ju
     ran = train(epochs=4)
     assert ran.step_of("best.pt") == 3 * EPOCH  # 2 is the lowest loss whose state the disk took
     assert ran.step_of("last.pt") == 4 * EPOCH
+
+
+@pytest.mark.parametrize("damage", [b"not a checkpoint", None])
+def test_a_best_that_is_damaged_or_missing_is_replaced_at_the_next_evaluation(
+    train: Train, judged: Judged, damage: bytes | None
+) -> None:
+    judged([1.0, 3.0, 2.0])
+    first = train(script={EPOCH + 5: [Stop()]})
+    best = first.folder / "best.pt"
+    best.unlink()
+    if damage is not None:
+        best.write_bytes(damage)
+    second = train(resume_from=first.last)
+    assert first.step_of("best.pt") == 2 * EPOCH  # of loss 3: the state with loss 1 is lost
+    assert (second.result.best_val_loss, second.result.best_step) == (3.0, 2 * EPOCH)
+    third = train(resume_from=first.last, epochs=3)
+    assert first.step_of("best.pt") == 3 * EPOCH and third.result.best_val_loss == 2.0
+
+
+def test_a_loss_that_is_not_finite_is_never_the_best(train: Train, judged: Judged, build: Build) -> None:
+    judged([nan, 3, inf, 2.5])
+    ran = train(epochs=4)
+    assert [event.best for event in ran.of(events.Evaluated)] == [False, True, False, True]
+    saved = [event.step for event in ran.of(events.CheckpointSaved) if event.path == "best.pt"]
+    assert saved == [2 * EPOCH, 4 * EPOCH]
+    state = build()
+    state.counters.best_val_loss, state.counters.epoch_tokens = nan, 1  # as versions before this rule saved it
+    assert state.count_evaluation(5.0)
 
 
 @pytest.mark.parametrize("every", [0, 4])

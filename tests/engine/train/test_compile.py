@@ -49,12 +49,21 @@ def fail_to_compile(*_: Any, **__: Any) -> Any:
     raise RuntimeError("no C++ compiler was found\nand much more")
 
 
+def fail_without_a_reason(*_: Any, **__: Any) -> Any:
+    raise RuntimeError(" \n")
+
+
 def compile_wrongly(loss: Any, **_: Any) -> Any:
     return lambda *arguments: loss(*arguments) * 1.1
 
 
 @pytest.mark.parametrize(
-    ("compiler", "why"), [(fail_to_compile, "no C++ compiler was found"), (compile_wrongly, "computed ")]
+    ("compiler", "why"),
+    [
+        (fail_to_compile, "no C++ compiler was found"),
+        (fail_without_a_reason, "RuntimeError"),
+        (compile_wrongly, "computed "),
+    ],
 )
 def test_code_that_cannot_be_made_or_is_wrong_is_not_used(
     train: Train, trained: Trained, monkeypatch: pytest.MonkeyPatch, compiler: Any, why: str

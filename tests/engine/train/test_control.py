@@ -27,6 +27,7 @@ from fundamentallm.run.commands import (
     Stop,
     encode,
 )  # fmt: skip
+from fundamentallm.run.history import read_history
 from fundamentallm.run.journal import read_journal
 from fundamentallm.train import samples
 from fundamentallm.train.trainer import Trainer
@@ -159,11 +160,11 @@ def test_after_the_end_samples_are_answered_and_nothing_else(train: Train, token
     journal, before = list(read_journal(ran.folder)), files(ran.folder)
     ran.events.clear()
     waiting += [[Save(id="s"), Pause(id="p")], [Set(id="l", setting="dropout", value=0.5)]]
-    ran.trainer.answer_late([Sample(id="a", prompt="the", max_tokens=4), CancelSample(id="c", sample="b")])
+    ran.trainer.obey_after_end([Sample(id="a", prompt="the", max_tokens=4), CancelSample(id="c", sample="b")])
     assert len(sampled(ran)) == 4
     assert obeyed(ran) == {"a": True, "s": False, "p": False, "l": False, "c": False}
     assert answers(ran)["s"].why == "the run has ended"
-    ran.trainer.answer_late([Sample(id="b", prompt="the", max_tokens=5000), Stop(id="x")])
+    ran.trainer.obey_after_end([Sample(id="b", prompt="the", max_tokens=5000), Stop(id="x")])
     assert len(sampled(ran, "b")) < 20 and not answers(ran)["x"].ok
     assert list(read_journal(ran.folder)) == journal and files(ran.folder) == before
 
@@ -171,19 +172,26 @@ def test_after_the_end_samples_are_answered_and_nothing_else(train: Train, token
 # ---- changes ----
 
 
-def test_a_change_that_cannot_be_written_down_is_refused_and_never_shown(train: Train, full_disk: Full) -> None:
-    full: list[bool] = []  # one refusal for each entry
-    full_disk(lambda: full and full.pop())
+@pytest.mark.parametrize(("refusals", "shown"), [([True], []), ([False, True], [4])], ids=["before", "after"])
+def test_a_change_that_the_disk_refuses_never_takes_effect(
+    train: Train, full_disk: Full, refusals: list[bool], shown: list[int]
+) -> None:
+    """The disk refuses before anybody is shown the change; seldom only after it stands in the journal."""
+    waiting: list[bool] = []
+    full_disk(lambda: waiting and waiting.pop(0))
 
     def script(run: Trainer) -> list[Command]:
-        if run.state.step != 9 or full:
+        if run.state.step != 9 or waiting:
             return []
-        full.append(True)
+        waiting[:] = refusals
         return [Set(setting="epochs", value=4)]
 
     ran = train(script=script)
-    assert [(e.ok, e.why) for e in ran.of(events.Answered)] == [(False, "[Errno 28] No space left on device")]
-    assert ran.of(events.Intervention) == [] and ran.result.step == 2 * EPOCH
+    assert [(e.ok, e.why) for e in ran.of(events.Answered)] == [(False, "No space left on device")]
+    assert [event.new for event in ran.of(events.Intervention)] == shown and ran.result.step == 2 * EPOCH
+    for history in (ran.trainer.state.history, read_history(ran.folder)):
+        assert history.config["epochs"] == 2 and history.interventions_from(0) == []
+        assert history.started is not None and history.started.total_steps == 2 * EPOCH
 
 
 def test_a_change_that_is_repeated_needs_no_room_on_the_disk(train: Train, full_disk: Full) -> None:

@@ -14,7 +14,7 @@ from pytest import MonkeyPatch
 from fundamentallm.cli import main
 from fundamentallm.config.files import to_yaml
 from fundamentallm.run import events, journal
-from fundamentallm.run.commands import Command, Stop
+from fundamentallm.run.commands import Command, Save, Set, Stop
 from fundamentallm.run.history import summarize
 from fundamentallm.run.journal import read_journal
 from fundamentallm.train import step, trainer
@@ -71,6 +71,26 @@ def test_a_step_that_a_gpu_refused_ends_the_run_after_those_before_it(train: Tra
     ran = train(save_every=5)
     assert isinstance(ran.result, events.Failed) and "step 4 was refused" in ran.result.error
     assert sorted(ran.losses) == [1, 2, 3] and ran.result.step == 3
+
+
+@pytest.mark.parametrize("command", [Set(setting="epochs", value=3), Save()])
+def test_a_command_that_meets_the_failure_of_the_run_is_answered_before_it(
+    train: Train, monkeypatch: MonkeyPatch, command: Command
+) -> None:
+    """As on a GPU, where a step that is not finite is seen when it is reported, which both commands do."""
+    monkeypatch.setattr(trainer, "REPORT_INTERVAL", 1e9)
+    real = TrainStep.__call__
+
+    def break_fourth(self: TrainStep, number: int) -> Any:
+        result = real(self, number)
+        return result._replace(loss=result.loss * math.nan) if number == 3 else result
+
+    monkeypatch.setattr(TrainStep, "__call__", break_fourth)
+    ran = train(script={4: [command]})
+    (answer,) = ran.of(events.Answered)
+    assert (answer.id, answer.ok) == (command.id, False)
+    assert answer.why == "the run failed: the loss or its gradient is not finite"
+    assert isinstance(ran.events[-1], events.Failed) and ran.trainer.state.config.epochs == 2
 
 
 def test_a_run_that_lost_its_gpu_still_says_so(train: Train, breaks: Breaks, monkeypatch: MonkeyPatch) -> None:

@@ -68,9 +68,21 @@ def test_a_run_fails_with_advice_and_resumes_to_the_same_end(
     assert isinstance(failed, events.Failed) and ran.of(events.Failed) == ran.events[-1:] and not ran.warnings
     assert failed.error == "out of memory" and ADVICE.fullmatch(failed.advice), failed
     assert failed.saved == "last.pt" and ran.step_of("last.pt") == saved
+    assert load(ran.last).progress().seconds > 0  # the time since the last save included
     assert not (ran.folder / "final_model.pt").exists()
     train(small(save_every=5), auto=True) if auto else train(resume_from=ran.last)
     assert difference(ran.folder, plain.folder) == ""
+
+
+def test_an_evaluation_within_an_epoch_that_failed_is_made_at_the_resume(
+    train: Train, trained: Trained, breaks: Breaks
+) -> None:
+    expected = trained(epochs=1, eval_every=5).of(events.Evaluated)
+    breaks(trainer, "evaluate", 2, MemoryError())
+    first = train(epochs=1, eval_every=5)
+    assert (first.result.error, first.result.step) == ("out of memory", 10)
+    evaluated = first.of(events.Evaluated) + train(resume_from=first.last).of(events.Evaluated)
+    assert [(e.step, e.val_loss, e.best) for e in evaluated] == [(e.step, e.val_loss, e.best) for e in expected]
 
 
 def test_a_save_without_memory_is_survived(train: Train, trained: Trained, breaks: Breaks) -> None:
