@@ -47,6 +47,7 @@ class Form(Vertical):
 
     def __init__(self, options: Options, config: Config, *, id: str) -> None:
         super().__init__(id=id, classes="pane")
+        self.hint = Static(id="hint")  # kept: a measurement may end when the screen is gone
         self.border_title = "Config"
         self.config: Config | None = config
         self.problems: dict[str, str] = {}
@@ -78,7 +79,7 @@ class Form(Vertical):
 
     def compose(self) -> ComposeResult:
         yield self.fields
-        yield Static(id="hint")
+        yield self.hint
 
     def on_mount(self) -> None:
         self._show_hint("")
@@ -255,7 +256,7 @@ class Form(Vertical):
             if self._duration:
                 about = f"{about} As the form has it: {self._duration} on this machine.".strip()
             text = Content.assemble((clean(self.preset.name), "bold"), " ", (about, FAINT))
-        self.query_one("#hint", Static).update(text)
+        self.hint.update(text)
 
 
 def _rows(preset: str, config: Config) -> list[Row]:
