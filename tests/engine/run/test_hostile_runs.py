@@ -161,7 +161,7 @@ def test_checkpoints_that_are_no_files_are_skipped(theirs: Path) -> None:
     (theirs / "gone.pt").symlink_to("/nowhere/at/all")
     (theirs / "folder.pt").mkdir()
     os.mkfifo(theirs / "pipe.pt")
-    assert latest_valid_checkpoint(theirs) == (theirs / "last.pt", [])
+    assert latest_valid_checkpoint(theirs)[::2] == (theirs / "last.pt", [])
 
 
 @pytest.mark.parametrize("name", WRITTEN)
