@@ -111,7 +111,7 @@ def _options(flags: argparse.Namespace) -> "Options":
 
 def _find_run(flags: argparse.Namespace) -> "Path | None":
     """Return the folder of the run to show; None if there is none, or the user has to choose one from the list."""
-    from fundamentallm.run.history import LIVE_STATES, find_run, find_runs
+    from fundamentallm.run.summary import LIVE_STATES, find_run, find_runs
 
     if flags.command is None:
         return None

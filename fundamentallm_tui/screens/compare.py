@@ -3,7 +3,7 @@
 from textual.content import Content
 
 from fundamentallm.config.format import format_loss
-from fundamentallm.run.history import RunSummary
+from fundamentallm.run.summary import RunSummary
 from fundamentallm_tui.format import clean, fit, truncate
 from fundamentallm_tui.screens.run_table import differences
 from fundamentallm_tui.theme import FAINT

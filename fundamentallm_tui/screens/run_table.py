@@ -10,7 +10,8 @@ from fundamentallm.config.config import SETTINGS
 from fundamentallm.config.format import format_age, format_value
 from fundamentallm.errors import UserError
 from fundamentallm.run.events import JOURNAL
-from fundamentallm.run.history import LIVE_STATES, RunSummary, find_runs, read_history, summarize
+from fundamentallm.run.history import read_history
+from fundamentallm.run.summary import LIVE_STATES, RunSummary, find_runs, summarize
 from fundamentallm_tui.format import clean
 
 ORDERS = ("newest", "name", "best loss", "steps")

@@ -24,7 +24,7 @@ from textual.widgets import Input, Static
 from fundamentallm.config.format import format_loss, format_parameters, format_time, format_value, wrap
 from fundamentallm.errors import UserError
 from fundamentallm.run.folder import delete_run
-from fundamentallm.run.history import LIVE_STATES, RunSummary, changed_from_defaults
+from fundamentallm.run.summary import LIVE_STATES, RunSummary, changed_from_defaults
 from fundamentallm_tui import keys
 from fundamentallm_tui.format import clean, fit, truncate
 from fundamentallm_tui.panes.bars import Footer

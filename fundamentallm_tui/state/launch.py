@@ -9,8 +9,8 @@ from fundamentallm.config.files import Preset, preset_layer
 from fundamentallm.errors import UserError
 from fundamentallm.run.events import JOURNAL
 from fundamentallm.run.folder import BEST, LAST, choose_folder
-from fundamentallm.run.history import LIVE_STATES, find_runs
 from fundamentallm.run.spec import RunSpec, find_input, stay_inside
+from fundamentallm.run.summary import LIVE_STATES, find_runs
 from fundamentallm_tui.state.store import FAILED, FINISHED, STOPPED, Store
 
 KEPT_ON_RESUME = ("data", "output_dir")  # a resumed run keeps its text and its folder

@@ -17,7 +17,8 @@ from statistics import median
 from terminal import CONSOLE, Terminal, memory_of, worker_of
 
 from fundamentallm.run.events import Progress, decode, last_step
-from fundamentallm.run.history import read_history, summarize
+from fundamentallm.run.history import read_history
+from fundamentallm.run.summary import summarize
 from fundamentallm_tui.app import Console
 from fundamentallm_tui.charts.panes import ChartPane
 from fundamentallm_tui.state.launch import Options

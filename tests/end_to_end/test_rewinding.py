@@ -13,8 +13,9 @@ import pytest
 from fundamentallm.cli import main
 from fundamentallm.process.session import AttachedRun
 from fundamentallm.run import events
-from fundamentallm.run.history import read_history, summarize
+from fundamentallm.run.history import read_history
 from fundamentallm.run.journal import read_journal
+from fundamentallm.run.summary import summarize
 from fundamentallm.train.checkpoint import load
 from fundamentallm_tui.charts import chart
 from fundamentallm_tui.state.store import Store

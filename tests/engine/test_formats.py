@@ -18,8 +18,9 @@ import torch
 from fundamentallm.config.config import Config, to_dict
 from fundamentallm.config.files import load_config
 from fundamentallm.run import commands, events
-from fundamentallm.run.history import read_history, summarize
+from fundamentallm.run.history import read_history
 from fundamentallm.run.journal import read_journal
+from fundamentallm.run.summary import summarize
 from fundamentallm.train.checkpoint import Checkpoint, load
 from fundamentallm.train.device import hardware
 

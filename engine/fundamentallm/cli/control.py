@@ -16,8 +16,8 @@ from fundamentallm.process.session import AttachedRun
 from fundamentallm.run import commands
 from fundamentallm.run.commands import Command
 from fundamentallm.run.events import Answered, Sampled
-from fundamentallm.run.history import find_run, summarize
 from fundamentallm.run.locks import holder
+from fundamentallm.run.summary import find_run, summarize
 
 ANSWER_SECONDS = 60.0  # to wait for an answer: a step of a large model takes its time
 RUN = click.argument("run")

@@ -7,9 +7,11 @@ from typing import Any
 import click
 
 from fundamentallm.cli.options import files, options, output_path, parse, write_output
-from fundamentallm.cli.terminal import columns
+from fundamentallm.cli.terminal import columns, complain
 from fundamentallm.config.config import SETTINGS
-from fundamentallm.data.text import read_text
+from fundamentallm.config.format import format_count
+from fundamentallm.data.text import read_data
+from fundamentallm.data.tokenizer import Tokenizer, name_few
 from fundamentallm.errors import UserError
 from fundamentallm.run.events import to_line
 
@@ -28,27 +30,52 @@ CLASS_COLUMNS = ("tokens", "loss", "accuracy")
 
 @click.command
 @click.argument("checkpoint", shell_complete=files)
-@click.argument("data", shell_complete=files)
+@click.argument("data", nargs=-1, required=True, shell_complete=files)
+@click.option("--strict", is_flag=True, help="Refuse a text with characters that the model has never seen.")
 @click.option("--output", metavar="FILE", shell_complete=files, help="Write the numbers to FILE as JSON too.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON in place of the table.")
-@options(ROWS.values())
-def command(checkpoint: str, data: str, output: str | None, as_json: bool, **values: Any) -> None:
+@options([SETTINGS["include"], *ROWS.values()])
+def command(
+    checkpoint: str,
+    data: tuple[str, ...],
+    strict: bool,
+    output: str | None,
+    as_json: bool,
+    include: tuple[str, ...],
+    **values: Any,
+) -> None:
     """Measure how well the model in CHECKPOINT, a file or the folder of a run (its best.pt), predicts the text DATA.
 
-    Every token of the text but the first is predicted once, with the context that the model was trained with.
+    Several files are one text, as in training; a folder stands for the .txt and .md files directly in it. Every token
+    but the first is predicted once, with the context that the model was trained with. Characters that the model has
+    never seen are counted and left out.
     """
     device_name = parse(ROWS, values)["device"]
     target = output_path("--output", output)
-    text = read_text(data)
+    texts = read_data(data, include, needs="two characters")
+    text = "".join(texts.documents)
     if len(text) < 2:
-        raise UserError(f"{data}: one character leaves nothing to predict; 2 are needed")
+        raise UserError(f"{texts.files[0]}: one character leaves nothing to predict; 2 are needed")
     from fundamentallm.cli.model import load_model  # imports torch
     from fundamentallm.data.corpus import encode
     from fundamentallm.train.device import Precision
     from fundamentallm.train.evaluate import evaluate
 
     model, saved, device = load_model(checkpoint, device_name)
-    tokens = encode(text, saved.tokenizer(), data).to(device)
+    tokenizer = saved.tokenizer()
+    if strict:
+        for path, document in zip(texts.files, texts.documents, strict=True):
+            _refuse_unknown(path, document, tokenizer)
+    known, left_out = tokenizer.leave_out_unknown(text)
+    for notice in texts.notices:
+        complain(notice)
+    if left_out:
+        counts = [f"{character!r} {count:,} x" for character, count in left_out.most_common()]
+        share = f"{left_out.total():,} of {format_count(len(text), 'character')} ({left_out.total() / len(text):.2%})"
+        complain(f"left out {share} that the model has never seen: {name_few(counts)}")
+    if len(known) < 2:
+        raise UserError(f"{', '.join(data)}: the model knows {len(known)} of its characters, and 2 are needed")
+    tokens = encode(known, tokenizer).to(device)
     config = saved.settings()
     result = evaluate(model, tokens, config.max_seq_len, Precision(device, config.mixed_precision))
     classes = by_class(saved.vocabulary, result.by_token.tolist())
@@ -59,6 +86,7 @@ def command(checkpoint: str, data: str, output: str | None, as_json: bool, **val
             "bits_per_character": result.bits,
             "accuracy": result.accuracy,
             "tokens": result.tokens,
+            "left_out": left_out.total(),
             "classes": {name: dict(zip(CLASS_COLUMNS, row, strict=True)) for name, row in classes.items()},
         }
     )
@@ -75,6 +103,15 @@ def command(checkpoint: str, data: str, output: str | None, as_json: bool, **val
     if target is not None:
         sys.stdout.flush()
         write_output("--output", target, numbers + "\n")
+
+
+def _refuse_unknown(path: str, text: str, tokenizer: Tokenizer) -> None:
+    """Raise a UserError that says where the first character is that the model has never seen, if there is one."""
+    first = min((text.index(character) for character in set(text) - set(tokenizer.vocabulary)), default=None)
+    if first is not None:
+        line, column = text.count("\n", 0, first) + 1, first - text.rfind("\n", 0, first)
+        why = tokenizer.describe_unknown(text, f"{path}, line {line:,}, column {column:,}: the text")
+        raise UserError(f"{why}; without --strict they are left out")
 
 
 def by_class(vocabulary: str, counts: list[list[float]]) -> dict[str, tuple[int, float, float]]:

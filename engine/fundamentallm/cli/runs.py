@@ -20,14 +20,8 @@ from fundamentallm.errors import UserError
 from fundamentallm.paths import quoted_path, user_path
 from fundamentallm.run.events import to_line
 from fundamentallm.run.folder import LAST, RUNS
-from fundamentallm.run.history import (
-    RunSummary,
-    changed_from_defaults,
-    find_run,
-    find_runs,
-    read_history,
-    summarize,
-)
+from fundamentallm.run.history import read_history
+from fundamentallm.run.summary import RunSummary, changed_from_defaults, find_run, find_runs, summarize
 
 EXPORTED = ("step", "epoch", "train_loss", "learning_rate", "grad_norm", "val_loss", "perplexity")
 

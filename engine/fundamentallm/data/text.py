@@ -103,8 +103,14 @@ def read_texts(paths: tuple[str, ...], include: tuple[str, ...] = ()) -> list[st
     return read_data(paths, include).documents
 
 
-def read_data(paths: tuple[str, ...], include: tuple[str, ...] = ()) -> Texts:
-    """Read every text that `paths` stand for; `include`: as in `select`. Empty files are passed over.
+def read_data(
+    paths: tuple[str, ...], include: tuple[str, ...] = (), needs: str = "a few thousand characters of text"
+) -> Texts:
+    """Read every text that `paths` stand for. Empty files are passed over.
+
+    Args:
+        include: as in `select`.
+        needs: what an error about empty files asks for.
 
     Raises:
         UserError: no file is named, all are empty, or some cannot be read; a line for each of them.
@@ -130,7 +136,7 @@ def read_data(paths: tuple[str, ...], include: tuple[str, ...] = ()) -> Texts:
         raise UserError("\n".join([*problems[:MAX_PROBLEMS], *rest]))
     if not texts.files:
         are = f"{empty[0]}: is empty" if len(empty) == 1 else f"{', '.join(paths)}: all {len(empty)} files are empty"
-        raise UserError(f"{are}; it needs at least a few thousand characters of text")
+        raise UserError(f"{are}; it needs at least {needs}")
     if len(chosen.files) > 1 or chosen.left_out:
         texts.notices = _describe(texts, empty, chosen.left_out)
     return texts

@@ -16,8 +16,9 @@ from fundamentallm.config.estimate import split
 from fundamentallm.config.format import format_count
 from fundamentallm.data.encoding import describe_guess, name_format, unmark
 
-RARE_COUNT = 10  # a model hardly learns a character that occurs less often than this,
-RARE_CHARACTERS = 10_000  # or, in a short text, less often than twice and once more for each so many characters
+# A model hardly learns a character that occurs fewer than RARE_COUNT times; in a short text the limit is 2 and one more
+# for every RARE_CHARACTERS characters of the text.
+RARE_COUNT, RARE_CHARACTERS = 10, 10_000
 SHOWN_PLACES = 5  # places that are listed for one kind of problem
 
 PIECE = 64  # characters: what is as long as this and stands in a text twice is no coincidence

@@ -1,13 +1,17 @@
 """Characters to numbers and back. No torch.
 
 - A token is one character; the vocabulary is every character of the corpus, sorted.
-- A character that the vocabulary lacks is an error that names it, never dropped.
+- A character that the vocabulary lacks is an error that names it. Only `leave_out_unknown` drops it, and counts it.
 """
 
 import json
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
+from fundamentallm.config.format import format_count
 from fundamentallm.errors import UserError
+
+SHOWN_CHARACTERS = 8  # of those that an error names
 
 
 class Tokenizer:
@@ -49,15 +53,28 @@ class Tokenizer:
         """Return the text of tokens."""
         return "".join(self.vocabulary[token] for token in tokens)
 
+    def leave_out_unknown(self, text: str) -> tuple[str, Counter[str]]:
+        """Return the text without the characters that are not in the vocabulary, and how often each of those occurs."""
+        unknown = Counter({c: text.count(c) for c in sorted(set(text) - set(self.vocabulary))})
+        return text.translate(dict.fromkeys(map(ord, unknown))), unknown
+
     def describe_unknown(self, text: str, name: str) -> str:
-        """Say which characters of a text are unknown, and which are known: of each as many as fit into a line."""
-        unknown = sorted(set(text) - set(self.vocabulary))
-        shown = " ".join(repr(character) for character in unknown[:12]) + (" …" if len(unknown) > 12 else "")
-        plural = "characters" if len(unknown) > 1 else "a character"
-        known = "".join(character for character in self.vocabulary if character.isprintable() and character != " ")
-        known = known if len(known) <= 100 else known[:99] + "…"
-        return f"{name} has {plural} that the model has never seen: {shown}; it knows {known}"
+        """Say which characters of a text are unknown, and what the vocabulary has: a few of each."""
+        unknown = list(map(repr, sorted(set(text) - set(self.vocabulary))))
+        visible = [character for character in self.vocabulary if character.isprintable() and character != " "]
+        examples = sorted(visible, key=lambda character: not character.isalpha())[:SHOWN_CHARACTERS]
+        return (
+            f"{name} has {'characters' if len(unknown) > 1 else 'a character'} that the model has never seen: "
+            f"{name_few(unknown)}; it knows {format_count(len(self), 'character')}"
+            + (f", such as {' '.join(examples)}" if examples else "")
+        )
 
     def to_json(self) -> str:
         """Return the vocabulary for other programs; ours reads it from the checkpoint."""
         return json.dumps({"type": "character", "vocabulary": list(self.vocabulary)}, ensure_ascii=False)
+
+
+def name_few(names: Sequence[str]) -> str:
+    """List the first few names, and count the others."""
+    more = len(names) - SHOWN_CHARACTERS
+    return ", ".join(names[:SHOWN_CHARACTERS]) + (f" and {format_count(more, 'other')}" if more > 0 else "")

@@ -12,6 +12,9 @@ from fundamentallm.cli import main
 from fundamentallm.cli.evaluate import CLASSES, by_class
 from fundamentallm.config.config import Config
 from fundamentallm.run.events import Evaluated
+from tests.engine.cli.conftest import Run
+
+Measure = Callable[..., tuple[int, dict[str, Any], str]]
 
 
 def test_classes_of_characters_add_up_to_the_whole() -> None:
@@ -75,3 +78,70 @@ def test_the_table_and_the_file_tell_the_same(
     table = out.split("\n\n")[1].splitlines()
     assert table[0].split() == ["characters", "tokens", "loss", "accuracy"]
     assert [line.split("  ")[0] for line in table[1:]] == list(numbers["classes"])
+
+
+@pytest.fixture
+def measure(trained: Path, run: Run) -> Measure:
+    """Runs `evaluate` with a small model: status, numbers, standard error."""
+
+    def measure(*arguments: str) -> tuple[int, dict[str, Any], str]:
+        status, out, err = run("evaluate", str(trained), *arguments, "--json", "--device=cpu")
+        return status, json.loads(out) if out else {}, err
+
+    return measure
+
+
+def test_unknown_characters_are_counted_and_left_out(measure: Measure) -> None:
+    Path("plain.txt").write_text("the sea\nwas old")
+    Path("other.txt").write_text("\ufeffthe X\u00e9sea\r\n\u00e9\u6f22was \u00e9old")
+    status, plain, err = measure("plain.txt", "--strict")
+    assert (status, plain["left_out"], plain["tokens"], err) == (0, 0, 14, "")
+    status, numbers, err = measure("other.txt")
+    assert (status, numbers) == (0, {**plain, "left_out": 5})
+    assert err == (
+        "left out 5 of 20 characters (25.00%) that the model has never seen: '\u00e9' 3 x, 'X' 1 x, '\u6f22' 1 x\n"
+    )
+
+
+def test_strict_refuses_unknown_characters_and_says_where_the_first_is(measure: Measure) -> None:
+    Path("a.txt").write_text("the sea\n")
+    Path("b.txt").write_text("was\r\nold X and \u00e9")
+    status, _, err = measure("a.txt", "b.txt", "--strict")
+    assert status == 2 and err.startswith(
+        "b.txt, line 2, column 5: the text has characters that the model has never seen: 'X', '\u00e9'; it knows "
+    )
+    assert err.endswith("; without --strict they are left out\n") and err.count("\n") == 1
+
+
+def test_several_files_and_folders_are_one_text(measure: Measure) -> None:
+    Path("whole.txt").write_text("the sea was old\nthe dawn came so early")
+    Path("parts").mkdir()
+    for name, text in {
+        "1.txt": "the sea ",
+        "2.TXT": "was old\n",
+        "3.pdf": "no",
+        "4.md": "the dawn ",
+        ".5.txt": "no",
+    }.items():
+        Path("parts", name).write_text(text)
+    Path("last").write_text("came so early")
+    whole, parts = measure("whole.txt"), measure("parts", "last")
+    assert parts[:2] == whole[:2] and whole[2] == ""
+    read, left_out = parts[2].splitlines()
+    assert read == "read 4 files with 38 characters: parts/1.txt, parts/2.TXT, parts/4.md, last"
+    assert left_out.startswith("left out: parts/.5.txt, parts/3.pdf; ")
+
+
+def test_two_characters_suffice(measure: Measure) -> None:
+    refused = {
+        "": "x.txt: is empty; it needs at least two characters",
+        "t": "x.txt: one character leaves nothing to predict; 2 are needed",
+        "t\u00e9": "x.txt: the model knows 1 of its characters, and 2 are needed",
+    }
+    for text, why in refused.items():
+        Path("x.txt").write_text(text)
+        status, _, err = measure("x.txt")
+        assert (status, err.splitlines()[-1]) == (2, why)
+    Path("x.txt").write_text("th")
+    status, numbers, err = measure("x.txt")
+    assert (status, numbers["tokens"], err) == (0, 1, "")

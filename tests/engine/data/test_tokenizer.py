@@ -31,7 +31,15 @@ def test_unknown_characters_are_named_never_dropped() -> None:
     tokenizer = Tokenizer.fit("abc\n")
     with pytest.raises(UserError) as caught:
         tokenizer.encode_prompt("aXbY☃X")
-    assert str(caught.value) == "the prompt has characters that the model has never seen: 'X' 'Y' '☃'; it knows abc"
+    never_seen = "the prompt has characters that the model has never seen: 'X', 'Y', '☃'"
+    assert str(caught.value) == f"{never_seen}; it knows 4 characters, such as a b c"
+    large = Tokenizer.fit("".join(map(chr, range(32, 127))))
+    with pytest.raises(UserError) as caught:
+        large.encode("ÀÁÂÃÄÅÆÇÈÉ")
+    assert str(caught.value) == (
+        "the text has characters that the model has never seen: 'À', 'Á', 'Â', 'Ã', 'Ä', 'Å', 'Æ', 'Ç' and 2 others; "
+        "it knows 95 characters, such as A B C D E F G H"
+    )
     for text in ("ab\U0010ffff", "\x00ab", "abA"):
         with pytest.raises(UserError, match=r"^t\.txt has a character that the model has never seen: "):
             encode(text, tokenizer, "t.txt")

@@ -19,9 +19,10 @@ from fundamentallm.run.events import (
     RunStarted,
     Sampled,
 )
-from fundamentallm.run.history import RunHistory, changed_from_defaults, find_run, find_runs, read_history, summarize
+from fundamentallm.run.history import RunHistory, read_history
 from fundamentallm.run.locks import RunLock
 from fundamentallm.run.spec import changed_flags
+from fundamentallm.run.summary import changed_from_defaults, find_run, find_runs, summarize
 from tests.engine.run.conftest import CONFIG, evaluated, finished, progress, saved, started, write_journal
 
 Write = Callable[..., Path]

@@ -20,8 +20,9 @@ from fundamentallm.process.session import AttachedRun
 from fundamentallm.run import events, locks
 from fundamentallm.run.commands import Stop
 from fundamentallm.run.events import JOURNAL, CheckpointSaved, Failed, Notice, RunStarted
-from fundamentallm.run.history import find_runs, read_history, summarize
+from fundamentallm.run.history import read_history
 from fundamentallm.run.journal import JournalReader, read_journal
+from fundamentallm.run.summary import find_runs, summarize
 from fundamentallm.train import trackers
 from fundamentallm.train.checkpoint import Checkpoint, latest_valid_checkpoint, load, save
 from fundamentallm.untrusted import MAX_EVENT_BYTES, MAX_TIME
@@ -160,7 +161,7 @@ def test_checkpoints_that_are_no_files_are_skipped(theirs: Path) -> None:
     (theirs / "gone.pt").symlink_to("/nowhere/at/all")
     (theirs / "folder.pt").mkdir()
     os.mkfifo(theirs / "pipe.pt")
-    assert latest_valid_checkpoint(theirs) == (theirs / "last.pt", [])
+    assert latest_valid_checkpoint(theirs)[::2] == (theirs / "last.pt", [])
 
 
 @pytest.mark.parametrize("name", WRITTEN)

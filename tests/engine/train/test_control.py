@@ -76,7 +76,7 @@ def test_every_command_is_answered_exactly_once(train: Train) -> None:
         "m": ("set", False), "x": ("stop", True),
     }  # fmt: skip
     assert {answer.command for answer in answers(ran).values()} == set(NAMES.values())
-    assert "'é' '☃'" in answers(ran)["b"].why
+    assert "'é', '☃'" in answers(ran)["b"].why
     assert (ran.result.reason, ran.result.step) == ("stopped", 8)
 
 

@@ -9,9 +9,10 @@ import pytest
 
 from fundamentallm.run import events
 from fundamentallm.run.commands import Command, Save, Set, Stop
-from fundamentallm.run.history import read_history, summarize
+from fundamentallm.run.history import read_history
 from fundamentallm.run.journal import read_journal
 from fundamentallm.run.locks import is_held
+from fundamentallm.run.summary import summarize
 from fundamentallm.train.checkpoint import load
 from fundamentallm.train.trainer import Trainer
 from tests.conftest import file_contents

@@ -15,8 +15,8 @@ from fundamentallm.cli import main
 from fundamentallm.config.files import to_yaml
 from fundamentallm.run import events, journal
 from fundamentallm.run.commands import Command, Save, Set, Stop
-from fundamentallm.run.history import summarize
 from fundamentallm.run.journal import read_journal
+from fundamentallm.run.summary import summarize
 from fundamentallm.train import step, trainer
 from fundamentallm.train.checkpoint import load
 from fundamentallm.train.metrics import Metrics

@@ -11,7 +11,8 @@ from fundamentallm.config.estimate import estimate
 from fundamentallm.errors import NothingToDo, UserError
 from fundamentallm.run import events
 from fundamentallm.run.commands import Set, Stop
-from fundamentallm.run.history import read_history, summarize
+from fundamentallm.run.history import read_history
+from fundamentallm.run.summary import summarize
 from fundamentallm.train import trainer
 from fundamentallm.train.checkpoint import load
 from fundamentallm.train.evaluate import evaluate

@@ -17,9 +17,9 @@ from fundamentallm.errors import UserError
 from fundamentallm.run import events
 from fundamentallm.run.events import JOURNAL, CheckpointSaved, Failed, Notice, Phase
 from fundamentallm.run.folder import delete_run
-from fundamentallm.run.history import summarize
 from fundamentallm.run.journal import JournalReader
 from fundamentallm.run.spec import RunSpec
+from fundamentallm.run.summary import summarize
 from fundamentallm_tui.charts import chart
 from fundamentallm_tui.charts.chart import Chart, Line
 from fundamentallm_tui.format import clean

@@ -1,0 +1,160 @@
+"""The runs there are: how each stands, and where a run is that a user names. Only reads. No torch."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fundamentallm.config.config import SETTINGS, Config, to_dict
+from fundamentallm.config.settings import closest
+from fundamentallm.errors import UserError
+from fundamentallm.paths import user_path
+from fundamentallm.run.events import JOURNAL, Evaluated, Failed
+from fundamentallm.run.folder import RUNS
+from fundamentallm.run.history import RunHistory, read_history
+from fundamentallm.run.locks import is_held
+
+MAX_FOLDER_DEPTH = 4  # folders below the one that is searched
+LIVE_STATES = ("training", "paused")  # a process of this machine is writing the run
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """How a run stands. Times are UTC in seconds since 1970; a loss is None until it was measured.
+
+    `state` is training, paused, finished, stopped, failed or interrupted: no end, and no process of this machine
+    writes the run. `best` is the evaluation whose state best.pt holds.
+    """
+
+    folder: Path
+    state: str
+    started: float
+    last_heard: float
+    config: dict[str, Any]  # as it is now, live changes included
+    parameters: int
+    steps: int
+    total_steps: int
+    epoch: int  # 0 before the first step
+    epochs: int  # in which the run ends
+    train_loss: float | None  # of the last step
+    val_loss: float | None  # of the last evaluation
+    best: Evaluated | None
+    why: str = ""  # it failed
+    unsaved: str = ""  # why the end could not be saved
+    preset: str = ""
+
+    @property
+    def state_text(self) -> str:
+        """The state, and that its end could not be saved."""
+        return f"{self.state}, NOT saved: {self.unsaved}" if self.unsaved else self.state
+
+    @property
+    def resumable(self) -> bool:
+        """Whether a resume has something left to do."""
+        return bool(self.unsaved) or self.state in ("stopped", "failed", "interrupted")
+
+    @property
+    def data(self) -> str:
+        """The names of its texts, without their folders."""
+        paths = self.config.get("data")
+        return ", ".join(Path(str(path)).name for path in paths) if isinstance(paths, list) else ""
+
+
+def summarize(folder: Path) -> RunSummary:
+    """How the run in a folder stands.
+
+    Raises:
+        UserError: the folder holds no run, or its journal cannot be read.
+    """
+    history = read_history(folder, steps=False)
+    start, end, progress = history.started, history.end, history.progress
+    if start is None:
+        raise UserError(f"{folder}: holds no run")
+    return RunSummary(
+        folder=folder,
+        state=_state(folder, history),
+        started=history.began,
+        last_heard=history.last_event,
+        config=history.config,
+        parameters=start.parameters,
+        steps=history.step,
+        total_steps=start.total_steps,
+        epoch=history.epoch if history.step else 0,
+        epochs=history.epochs,
+        train_loss=progress.train_loss[-1] if progress is not None else None,
+        val_loss=history.evaluations[-1].val_loss if history.evaluations else None,
+        best=history.best,
+        why=end.error if isinstance(end, Failed) else "",
+        unsaved=history.unsaved,
+        preset=start.preset,
+    )
+
+
+def _state(folder: Path, history: RunHistory) -> str:
+    if isinstance(history.end, Failed):
+        return "failed"
+    if history.end is not None:
+        return "stopped" if history.end.reason == "stopped" else "finished"
+    if is_held(folder):
+        return "paused" if history.phase == "paused" else "training"
+    return "interrupted"
+
+
+def find_runs(folder: Path | None = None) -> list[RunSummary]:
+    """The runs in a folder and below it, the newest first.
+
+    Without a folder: those below `runs`, and those whose folders lie in the current one.
+    """
+    if folder is None:
+        found = [*_run_folders(RUNS, MAX_FOLDER_DEPTH), *_run_folders(Path(), 1)]
+    else:
+        found = list(_run_folders(folder, MAX_FOLDER_DEPTH))
+    runs = []
+    for path in found:
+        try:
+            runs.append(summarize(path))
+        except UserError:  # a file of that name which is no journal
+            continue
+    return sorted(runs, key=lambda run: run.started, reverse=True)
+
+
+def find_run(name: str) -> Path:
+    """The folder of a run as a user names it: the folder, a file in it, or its name below `runs`.
+
+    Raises:
+        UserError: there is no such run; names the nearest.
+    """
+    try:
+        given = user_path(name)
+        for folder in (given, given.parent if given.is_file() else given, RUNS / given):
+            if (folder / JOURNAL).is_file():
+                return folder
+    except (OSError, UserError):
+        pass
+    known = {path.name: path for path in (*_run_folders(Path(), 1), *_run_folders(RUNS, MAX_FOLDER_DEPTH))}
+    near = closest(name.rstrip("/").rpartition("/")[2], list(known))
+    hint = f"did you mean {known[near]}?" if near else "fundamentallm runs list shows those that there are"
+    raise UserError(f"{name[:200]}: no such run; {hint}")
+
+
+def _run_folders(top: Path, depth: int) -> Iterator[Path]:
+    """Folders with a journal, `top` included. Neither a run's own folder nor a hidden one is searched."""
+    if os.path.isfile(top / JOURNAL):
+        yield top
+        return
+    if depth == 0:
+        return
+    try:
+        below = sorted(entry.name for entry in os.scandir(top) if entry.is_dir(follow_symlinks=False))
+    except OSError:
+        return
+    for name in below:
+        if not name.startswith("."):
+            yield from _run_folders(top / name, depth - 1)
+
+
+def changed_from_defaults(config: dict[str, Any]) -> dict[str, Any]:
+    """What of a run's configuration differs from the defaults, in the order of the settings."""
+    defaults = to_dict(Config())
+    return {name: config[name] for name in SETTINGS if name in config and config[name] != defaults[name]}
