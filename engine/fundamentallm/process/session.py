@@ -226,7 +226,7 @@ class SamplerRun(_Worker):
         return self._receive(timeout if self.alive else 0.0)
 
     def close(self) -> None:
-        self._process.kill()  # nothing is to be saved, and one that has just started would print that its queues are gone
+        self._process.kill()  # it saves nothing; one that has just started would print that its queues are gone
         super().close()
 
     def log_tail(self, lines: int = 10) -> list[str]:
