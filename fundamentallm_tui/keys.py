@@ -66,7 +66,7 @@ MAIN = (
     Command("next_pane(1)", "ctrl+right", id="pane.after"),
     Command("", "ctrl+← ctrl+→", "Go to the previous or next pane"),
     Command("", "tab ↑ ↓", "Go to another field; ← → change a choice"),
-    Command("", "ctrl+r", "Give the field its preset's value again; * marks those that were changed"),
+    Command("", "ctrl+r", "Reset the field to its preset's value; * marks changed fields"),
     Command("blur", "escape", "Leave the field; in a dialog: cancel", id="leave"),
 )  # fmt: skip
 

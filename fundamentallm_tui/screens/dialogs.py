@@ -82,10 +82,10 @@ def quit_question(status: str, *, paused: bool) -> Question:
     return Question("Quit", f"The run is {status}. What should happen to it?", Answer("leave", "l", text), stop, CANCEL)
 
 
-def stop_question(step: int) -> Question:
+def stop_question() -> Question:
     """Ask before the run is stopped."""
     stop = Answer("stop", "x", "Stop: finish the step, save, end the run")
-    return Question("Stop", f"Stop the run at step {step:,}? F8 stops without asking.", stop, CANCEL)
+    return Question("Stop", "Stop the run? F8 stops without asking.", stop, CANCEL)
 
 
 def leave_question(folder: str) -> Question:

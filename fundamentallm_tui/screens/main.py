@@ -247,7 +247,7 @@ class MainScreen(PanedScreen):
 
     def action_ask_stop(self) -> None:
         """Ask first: a single letter may have been meant for a text field."""
-        self.app.push_screen(stop_question(self.store.step), self._answer_stop)
+        self.app.push_screen(stop_question(), self._answer_stop)
 
     def _answer_stop(self, answer: str | None) -> None:
         if answer == "stop" and self.check_action("stop", ()):

@@ -40,7 +40,8 @@ class Ours:
     def __init__(self, config: Config, corpus: Corpus, tokenizer: Tokenizer) -> None:
         model, device = Transformer(config, len(tokenizer)), torch.device("cpu")
         optimizer, precision = Optimizer(model, config.optimizer), Precision(device, False)
-        self.step = TrainStep(TrainState(config, Counters(), tokenizer, corpus, model, optimizer, device, precision))
+        state = TrainState(config, Counters(), tokenizer, "", corpus, model, optimizer, device, precision)
+        self.step = TrainStep(state)
 
     def __call__(self, step: int) -> None:
         self.step(step)

@@ -75,7 +75,7 @@ def record_places(path: Path) -> dict[str, tuple[int, int]]:
 
 def skipping_fault(run: Path, record: str) -> str:
     """What is wrong where a damaged last.pt must be skipped for an older file, and named."""
-    found, damaged = latest_valid_checkpoint(run)
+    found, _, damaged = latest_valid_checkpoint(run)
     if found is None or found.name == LAST:
         return f"{found} is used"
     if not any(LAST in words and record in words for words in damaged):

@@ -1,7 +1,9 @@
 """A text as tokens, and which of them each step sees.
 
-- An epoch is windows of T tokens that start `stride` apart. Where the first one starts (the phase) and the order in
-  which they are seen are drawn from (seed, epoch). Every epoch has as many steps as any other.
+- An epoch is windows of T tokens that start `stride` apart in each document, so that none crosses into the next. The
+  offset of the first one and the order in which they are seen are drawn from (seed, epoch). Every epoch has as many
+  steps as any other.
+- The validation text is one piece: windows of an evaluation may cross from one document into the next.
 - A batch is a function of (seed, step): no loader, no state, no order of calls. A resumed run asks for the batch of its
   next step, and that is all.
 - Augmentation varies the training text, once an epoch, as a function of (seed, epoch). Validation sees the true text.
@@ -71,18 +73,17 @@ class Corpus:
         n = split(len(tokens), config.val_split)
         self.train = tokens[:n].to(device)
         self.val = tokens[n:].to(device)
-        self.fingerprint = fingerprint(documents)
         self.stride = choose_stride(config, lengths, n)
         self.windows = count_all_windows(lengths, n, config.max_seq_len, self.stride)
         self._spans = spans(lengths, n, config.max_seq_len)
         self.steps_per_epoch = -(-self.windows // config.effective_batch)
         self._length, self._batch, self._rows = config.max_seq_len, config.batch_size, config.effective_batch
         self._seed = config.seed
-        self._offsets = torch.arange(config.max_seq_len + 1, device=device)
+        self._positions = torch.arange(config.max_seq_len + 1, device=device)
         augment = Augmenter(config.augmentations, tokenizer, config.seed, device) if config.augmentations else None
-        # Two epochs are kept: steps go forward, and a step back over an epoch's border costs nothing.
-        self._starts = lru_cache(maxsize=2)(self._draw_starts)
-        self._text = lru_cache(maxsize=2)(lambda epoch: augment(self.train, epoch) if augment else self.train)
+        # Only the epoch under way is kept: steps go forward, and a varied text is as large as the text.
+        self._starts = lru_cache(maxsize=1)(self._draw_starts)
+        self._text = lru_cache(maxsize=1)(lambda epoch: augment(self.train, epoch) if augment else self.train)
 
     def starts(self, epoch: int) -> Tensor:
         """Return where the windows of an epoch (0, 1, ...) start, in the order in which they are seen; int64, (W,)."""
@@ -92,15 +93,15 @@ class Corpus:
         """Count the windows of a step's batch that are real; the rest of an epoch's last batch is masked."""
         return min(self._rows, self.windows - (step % self.steps_per_epoch) * self._rows)
 
-    def batch(self, step: int, part: int = 0) -> tuple[Tensor, Tensor]:
-        """Return inputs and targets of the `part`-th of a step's accumulated batches, each int64 (B, T)."""
+    def batch(self, step: int, micro_batch: int = 0) -> tuple[Tensor, Tensor]:
+        """Return inputs and targets of one of a step's micro-batches (0, 1, ...), each int64 (B, T)."""
         epoch, place = divmod(step, self.steps_per_epoch)
-        first = place * self._rows + part * self._batch
+        first = place * self._rows + micro_batch * self._batch
         starts = self.starts(epoch)[first : first + self._batch]
         missing = self._batch - len(starts)
         if missing:  # fill up with any window: all batches have one shape, and what is filled up is masked below
             starts = torch.cat([starts, starts.new_zeros(missing)])
-        windows = self._text(epoch)[starts[:, None] + self._offsets].long()  # (B, T + 1)
+        windows = self._text(epoch)[starts[:, None] + self._positions].long()  # (B, T + 1)
         inputs, targets = windows[:, :-1], windows[:, 1:]
         if missing:
             targets = targets.clone()
@@ -108,13 +109,14 @@ class Corpus:
         return inputs, targets
 
     def _draw_starts(self, epoch: int) -> Tensor:
+        # 31 bits: torch's CPU generator uses no more than 32 of a seed
         rng = torch.Generator().manual_seed(fold_in(self._seed, epoch) & 0x7FFFFFFF)
         starts = []
         for first, end in self._spans:  # of one document each: no window crosses into the next
-            phases = min(self.stride, end - first - self._length)  # fewer where a document is barely a window
-            phase = int(torch.randint(phases, (), generator=rng))
+            offsets = min(self.stride, end - first - self._length)  # fewer where a document is barely a window
+            offset = int(torch.randint(offsets, (), generator=rng))
             count = count_windows(end - first, self._length, self.stride)
-            starts.append(first + phase + torch.arange(count) * self.stride)
+            starts.append(first + offset + torch.arange(count) * self.stride)
         order = torch.randperm(self.windows, generator=rng)
         return torch.cat(starts)[order].to(self.train.device)
 

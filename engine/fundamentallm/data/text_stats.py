@@ -14,10 +14,11 @@ from itertools import accumulate, islice
 from fundamentallm.config.config import Config
 from fundamentallm.config.estimate import split
 from fundamentallm.config.format import format_count
-from fundamentallm.data.encoding import describe_guess, name_format, unmark
+from fundamentallm.data.encoding import describe_guess, name_format, normalize, unmark
 
-RARE_COUNT = 10  # a model hardly learns a character that occurs less often than this,
-RARE_CHARACTERS = 10_000  # or, in a short text, less often than twice and once more for each so many characters
+# A model hardly learns a character that occurs fewer than RARE_COUNT times; in a short text the limit is 2 and one more
+# for every RARE_CHARACTERS characters of the text.
+RARE_COUNT, RARE_CHARACTERS = 10, 10_000
 SHOWN_PLACES = 5  # places that are listed for one kind of problem
 
 PIECE = 64  # characters: what is as long as this and stands in a text twice is no coincidence
@@ -101,7 +102,7 @@ def compute_text_stats(raw: bytes, path: str = "FILE") -> TextStats:
     body, encoding = unmark(raw)
     known = name_format(raw, path) if encoding == "utf-8" else ""
     exact = "" if known else body.decode(encoding, "surrogateescape" if encoding == "utf-8" else "replace")
-    text = exact.replace("\r\n", "\n").replace("\r", "\n")
+    text = normalize(exact)
     if known:
         problems = [Problem(f"it {known}", 1, (), fatal=True)]
     elif not text.strip():

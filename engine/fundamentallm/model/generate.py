@@ -21,9 +21,9 @@ from fundamentallm.model.transformer import Transformer
 class Decoder:
     """The model as it is now, one position at a time.
 
-    The same function as `Transformer.forward`, written for speed: a handful of operations a layer, no modules, no
-    autograd. An RMSNorm makes a vector of width D the root of D long; here vectors are made 1 long, and the root is
-    folded into the weights that follow.
+    Computes what `Transformer.forward` does, up to rounding and the epsilon of a norm, and is written for speed: a
+    handful of operations a layer, no modules, no autograd. An RMSNorm makes a vector of width D the root of D long;
+    here vectors are made 1 long, and the root is folded into the weights that follow.
     """
 
     def __init__(self, model: Transformer) -> None:
@@ -75,7 +75,7 @@ class Decoder:
             keys[:, :, start:end] = k
             values[:, :, start:end] = parts[:, :, 2].transpose(1, 2)
             # One token may see all that is cached; only a longer piece needs the causal mask.
-            # The usual scale 1 / root(K) and twice the folded root(K), of q and of k, make root(K).
+            # In the model q and k are root(K) long and the scale is 1 / root(K); here both are 1 long: it is root(K).
             y = F.scaled_dot_product_attention(
                 q, keys[:, :, :end], values[:, :, :end], is_causal=T > 1, scale=self._width**0.5
             )

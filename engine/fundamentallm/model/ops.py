@@ -36,7 +36,7 @@ class _RMSNorm(torch.autograd.Function):
 
 
 class _SquaredReLU(torch.autograd.Function):
-    """y = r^2 with r = max(x, 0), and dx = 2 r g: one tensor to keep, where autograd would keep two."""
+    """y = r^2 with r = max(x, 0), and dx = 2 r g; only r is kept for the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

@@ -210,7 +210,7 @@ class WorkerRun(_Worker):
 
 
 class SamplerRun(_Worker):
-    """A process that writes samples with the model of a checkpoint. It writes no file, and ends when it is closed.
+    """A process that writes samples with the model of a checkpoint. It writes no file, and is killed when it is closed.
 
     Its events are `Sampled` and `Answered`, as those of a run, and `Failed` where the checkpoint cannot be used.
     """
@@ -224,6 +224,10 @@ class SamplerRun(_Worker):
 
     def events(self, timeout: float) -> list[Event]:
         return self._receive(timeout if self.alive else 0.0)
+
+    def close(self) -> None:
+        self._process.kill()  # it saves nothing; one that has just started would print that its queues are gone
+        super().close()
 
     def log_tail(self, lines: int = 10) -> list[str]:
         return []  # what the process prints goes nowhere: the log in the folder is the run's

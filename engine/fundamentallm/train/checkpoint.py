@@ -168,8 +168,8 @@ def peek(path: Path) -> Counters | None:
         return None
 
 
-def latest_valid_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
-    """Find the checkpoint of a folder that was written last and is valid, and what is wrong with newer ones.
+def latest_valid_checkpoint(folder: Path) -> tuple[Path | None, Checkpoint | None, list[str]]:
+    """Find and load the checkpoint of a folder that was written last and is valid, and say which were passed over.
 
     The number of events in the journal when it was saved tells which is newer: a copy of a folder may have lost the
     files' times. States that the user left behind, by resuming from an earlier one, come last.
@@ -187,12 +187,12 @@ def latest_valid_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
     paths = [path for path in folder.glob("*.pt") if path.is_file()]
     for path in sorted(paths, key=lambda path: (rank(path), path.name), reverse=True):
         try:
-            load(path)
+            checkpoint = load(path)
         except UserError as error:
             damaged.append(str(error))
             continue
-        return path, [f"{error}; {path.name} is used" for error in damaged]
-    return None, [*damaged, "no checkpoint is valid: the run begins anew"] if damaged else []
+        return path, checkpoint, [f"{error}; {path.name} is used" for error in damaged]
+    return None, None, [*damaged, "no checkpoint is valid: the run begins anew"] if damaged else []
 
 
 def _checked(path: Path, content: Any, size: int) -> Checkpoint:

@@ -4,7 +4,7 @@ import math
 import os
 import resource
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 import torch
@@ -25,10 +25,11 @@ def choose_device(name: str) -> torch.device:
         name = "cuda"
     elif name == "auto":
         name = "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
+    device = None
+    with suppress(RuntimeError):  # torch knows no such name
         device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"--device {name}: no such device; there are cpu, cuda, cuda:1, mps and auto") from None
+    if device is None or device.type not in ("cpu", "cuda", "mps"):
+        raise UserError(f"--device {name}: no such device; there are cpu, cuda, cuda:1, mps and auto")
     if device.type == "cuda":
         count = torch.cuda.device_count()
         if not count:
@@ -37,11 +38,8 @@ def choose_device(name: str) -> torch.device:
             )
         if (device.index or 0) >= count:
             raise UserError(f"--device {name}: this machine has {count}: cuda:0 to cuda:{count - 1}")
-    elif device.type == "mps":
-        if not torch.backends.mps.is_available():
-            raise UserError("--device mps: Metal is not available here; try --device cpu")
-    elif device.type != "cpu":
-        raise UserError(f"--device {name}: not supported; there are cpu, cuda, cuda:1, mps and auto")
+    elif device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError("--device mps: Metal is not available here; try --device cpu")
     return device
 
 
@@ -79,7 +77,7 @@ class Precision:
 
     @property
     def is_float16(self) -> bool:
-        """Whether the format has so few exponents that small gradients vanish in it; bfloat16 has float32's."""
+        """Whether small gradients become 0: float16 has 5 bits of exponent, bfloat16 and float32 have 8."""
         return self.dtype == torch.float16
 
     def forward(self) -> AbstractContextManager[object]:

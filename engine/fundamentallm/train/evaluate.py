@@ -42,7 +42,8 @@ class Evaluation:
 def evaluate(model: Transformer, tokens: Tensor, length: int, precision: Precision) -> Evaluation:
     """Predict each of `tokens`, shape (n,), but the first, in consecutive windows of `length`.
 
-    The shorter last window is included. There is no dropout, and no state of training is read or changed.
+    The shorter last window is included; a window may cross from one document into the next. There is no dropout, and no
+    state of training is read or changed.
 
     Raises:
         ValueError: fewer than two tokens.

@@ -1,9 +1,9 @@
 """The optimizer: Muon for the blocks' matrices and AdamW for the rest, or AdamW for all.
 
-- Does one thing: move the weights along their gradients. Schedules, clipping and accumulation live elsewhere.
+- Moves the weights against their gradients, and nothing else: schedules, clipping and accumulation are not done here.
 - Its state is named tensors, as checkpoints keep them; `state_shapes` describes them.
-- `learning_rate` is textbook for AdamW alone; with Muon, a matrix's step is `MUON_FACTOR` times and the embedding's
-  `EMBEDDING_FACTOR` times as long. Weight decay is the learning rate times `weight_decay` everywhere.
+- With AdamW alone, `learning_rate` means what it usually does. With Muon, a matrix's step is `MUON_FACTOR` times and
+  the embedding's `EMBEDDING_FACTOR` times as long. Every weight decays by the learning rate times `weight_decay`.
 """
 
 from collections import defaultdict
@@ -35,14 +35,14 @@ class Optimizer:
         self._state = {name: torch.zeros(shape, device=device) for name, shape in shapes.items()}
 
     @torch.no_grad()
-    def step(self, learning_rate: float, weight_decay: float, ok: Tensor | None = None) -> None:
-        """Move every weight by its gradient, and forget the gradients.
+    def step(self, learning_rate: float, weight_decay: float, ok: Tensor | float = 1.0) -> None:
+        """Move every weight against its gradient, and forget the gradients.
 
         Args:
-            ok: a scalar on the device; where it is 0 nothing changes, neither weights nor state. It lets a GPU refuse
-                a step that is not finite without waiting for the host. None: the host has looked.
+            ok: 1 to take the step, 0 to change neither weights nor state. As a scalar on the device it lets a GPU
+                refuse a step that is not finite without the host waiting for it.
         """
-        if ok is not None:
+        if isinstance(ok, Tensor):
             # Not `p.grad * ok`: NaN times 0 is NaN.
             for p in (*self._muon.values(), *self._adamw.values()):
                 assert p.grad is not None
@@ -50,43 +50,43 @@ class Optimizer:
         self._step_muon(learning_rate, weight_decay, ok)
         self._step_adamw(learning_rate, weight_decay, ok)
 
-    def _step_adamw(self, learning_rate: float, weight_decay: float, ok: Tensor | None) -> None:
+    def _step_adamw(self, learning_rate: float, weight_decay: float, ok: Tensor | float) -> None:
         """Take a step of AdamW (Loshchilov and Hutter 2019)."""
         count, factor = self._state["count"], self._embedding_factor
-        count += 1 if ok is None else ok
-        refused = None if ok is None else 1 - ok
+        count += ok
         for name, p in self._adamw.items():
             assert p.grad is not None
             # The fused kernel is called directly: torch.optim.AdamW would import two seconds of torch._dynamo for it.
-            # The decay is divided by the factor that the kernel multiplies it by, as part of its learning rate.
+            # It decays weights by its learning rate, which is `factor` times ours, times its `weight_decay`: divided by
+            # `factor` here, so that all weights decay alike.
             torch._fused_adamw_(
                 [p], [p.grad], [self._state[f"mean.{name}"]], [self._state[f"square.{name}"]], [], [count],
                 lr=learning_rate * factor, beta1=BETAS[0], beta2=BETAS[1], weight_decay=weight_decay / factor,
-                eps=EPSILON, amsgrad=False, maximize=False, found_inf=refused,
+                eps=EPSILON, amsgrad=False, maximize=False, found_inf=1 - ok if isinstance(ok, Tensor) else None,
             )  # fmt: skip
             p.grad = None
 
-    def _step_muon(self, learning_rate: float, weight_decay: float, ok: Tensor | None) -> None:
+    def _step_muon(self, learning_rate: float, weight_decay: float, ok: Tensor | float) -> None:
         """Take a step of Muon (Jordan et al. 2024): momentum, made orthogonal, so that all directions move alike."""
-        moves = 1.0 if ok is None else ok
         # Matrices of one shape are made orthogonal in one batch: fewer and larger products.
         alike: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
         for name, p in self._muon.items():
             assert p.grad is not None
             momentum = self._state[f"momentum.{name}"]
-            momentum += (p.grad - momentum) * ((1 - MOMENTUM) * moves)
+            momentum += (p.grad - momentum) * ((1 - MOMENTUM) * ok)
             direction = p.grad.lerp_(momentum, MOMENTUM)  # Nesterov's look ahead
-            p.mul_(1 - learning_rate * weight_decay * moves)
+            p.mul_(1 - learning_rate * weight_decay * ok)
             pieces = 3 if name.endswith("qkv.weight") else 1  # queries, keys and values are matrices of their own
             for piece, weight in zip(direction.chunk(pieces), p.chunk(pieces), strict=True):
                 alike[weight.shape[0], weight.shape[1]].append((piece, weight))
             p.grad = None
         for (rows, columns), pairs in alike.items():
             steps = orthogonalise(torch.stack([piece for piece, _ in pairs]))
-            # A tall matrix has more rows for the same number of singular values: its step is longer by the root.
+            # The rows of a tall orthogonal matrix are root(columns / rows) long, those of a square or wide one 1. The
+            # step is scaled so that they are 1 in both: every output of the layer moves alike.
             length = -learning_rate * MUON_FACTOR * max(1, rows / columns) ** 0.5
             for step, (_, weight) in zip(steps, pairs, strict=True):
-                weight.add_(step * (length * moves))
+                weight.add_(step * (length * ok))
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the live state by name: "count", "momentum.blocks.0...", "mean.embedding.weight", ..."""

@@ -67,6 +67,7 @@ class TrainState:
 
     # what is trained, on what text
     tokenizer: Tokenizer
+    fingerprint: str  # of the text
     corpus: Corpus
     model: Transformer
     optimizer: Optimizer
@@ -175,7 +176,7 @@ class TrainState:
             counters=asdict(self.counters),
             config=to_dict(self.config),
             vocabulary=self.tokenizer.vocabulary,
-            fingerprint=self.corpus.fingerprint,
+            fingerprint=self.fingerprint,
             threads=torch.get_num_threads(),
             torch=str(torch.__version__),
             device=hardware(self.device),
@@ -195,8 +196,11 @@ def build_state(spec: RunSpec) -> TrainState:
         NothingToDo: the run that would be resumed is at its end.
     """
     # Which checkpoint, if any, and which settings.
-    source, problems = latest_valid_checkpoint(spec.folder) if spec.auto else (spec.resume_from, [])
-    saved = None if source is None else load(source)
+    if spec.auto:
+        source, saved, problems = latest_valid_checkpoint(spec.folder)
+    else:
+        source, problems = spec.resume_from, []
+        saved = None if source is None else load(source)
     history = read_history(spec.folder, steps=False)
     origin = Origin(checkpoint=source, notices=[*problems])
     config, changed = spec.config, dict[str, Any]()
@@ -232,14 +236,16 @@ def build_state(spec: RunSpec) -> TrainState:
             check_log_dir(config, spec.folder)
     with explain_origin(inherited["data"], "data"):
         texts = read_data(config.data, config.include)
-    if saved is not None and "include" not in saved.config and saved.fingerprint != fingerprint(texts.documents):
+    text_hash = fingerprint(texts.documents)
+    if saved is not None and "include" not in saved.config and saved.fingerprint != text_hash:
         config = replace(config, data=select_before_include(config.data))  # 0.1.0 read fewer files of a folder
         texts = read_data(config.data)
+        text_hash = fingerprint(texts.documents)
     documents = texts.documents
     origin.notices += texts.notices
     if saved is None:
         origin.warnings += validation_warnings(documents, config)
-    elif saved.fingerprint != fingerprint(documents):
+    elif saved.fingerprint != text_hash:
         raise UserError(
             f"{', '.join(config.data)}: is not the text that {source} was trained on; "
             "restore the text, or start a new run"
@@ -263,7 +269,9 @@ def build_state(spec: RunSpec) -> TrainState:
         origin.weights = spec.init_from
         origin.notices.append(_take_weights(model, tokenizer, init, spec.init_from))
     precision = Precision(device, config.mixed_precision)
-    state = TrainState(config, Counters(), tokenizer, corpus, model, optimizer, device, precision, memory_before)
+    state = TrainState(
+        config, Counters(), tokenizer, text_hash, corpus, model, optimizer, device, precision, memory_before
+    )
     state.compiled = config.compile == "always"  # "auto" means never, for now: nobody has measured where it pays
     state.history, state.origin = history, origin
     if size.memory > (free := state.available_memory):

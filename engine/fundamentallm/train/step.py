@@ -39,8 +39,8 @@ class TrainStep:
         self._parameters = list(state.model.parameters())
         self._loss = loss_sum
         self.updating = False
-        # On a GPU, 1 until a step was not finite and 0 from then on: a tensor there, so that the host need not wait.
-        self._ok = None if state.device.type == "cpu" else torch.ones((), device=state.device)
+        # 1 until a step was not finite and 0 from then on. A tensor on a GPU, so that the host need not wait for it.
+        self._ok = 1.0 if state.device.type == "cpu" else torch.ones((), device=state.device)
 
     def __call__(self, step: int) -> StepResult:
         """Take step number `step` (0, 1, ...).
@@ -56,12 +56,12 @@ class TrainStep:
         norm = torch.nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
 
         # Check before the update: a single NaN in a gradient would spread to every weight.
-        if self._ok is None:
-            if not (torch.isfinite(loss) and torch.isfinite(norm)):
-                self.discard_gradients()
-                raise NotFinite(f"the loss is {loss.item():g} and the norm of its gradient {norm.item():g}")
-        else:
-            self._ok *= (torch.isfinite(loss) & torch.isfinite(norm)).float()
+        is_finite = torch.isfinite(loss) & torch.isfinite(norm)
+        if isinstance(self._ok, Tensor):
+            self._ok *= is_finite.float()
+        elif not is_finite:
+            self.discard_gradients()
+            raise NotFinite(f"the loss is {loss.item():g} and the norm of its gradient {norm.item():g}")
 
         # Clip: if the gradient is longer than allowed, shorten it; its direction stays.
         if config.gradient_clip:
@@ -89,7 +89,10 @@ class TrainStep:
         # them afterwards, in float32.
         scale = tokens if state.precision.is_float16 else 1
         total = torch.zeros((), device=state.device)
-        key, sites = fold_in(config.seed, step), state.model.dropout_sites  # a mask depends on (seed, step, site, row)
+        key, sites = (
+            fold_in(config.seed, step),
+            state.model.num_dropout_sites,
+        )  # a mask depends on (seed, step, site, row)
         for number in range(-(-rows // config.batch_size)):  # those that hold no real window are left out
             # contiguous: the last batch of an epoch has another memory layout, and would be compiled a second time
             inputs, targets = (tensor.contiguous() for tensor in state.corpus.batch(step, number))  # (B, T) each

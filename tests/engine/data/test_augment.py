@@ -64,9 +64,10 @@ def test_only_the_training_text_varies_in_whatever_order_batches_are_asked_for(
     build: Callable[..., TrainState],
 ) -> None:
     recipe = "casing=0.5,whitespace"
-    plain, varied, again = (build(augment=augment).corpus for augment in (None, recipe, recipe))
+    states = [build(augment=augment) for augment in (None, recipe, recipe)]
+    plain, varied, again = (state.corpus for state in states)
     assert torch.equal(plain.val, varied.val) and torch.equal(plain.train, varied.train)
-    assert plain.fingerprint == varied.fingerprint and torch.equal(plain.starts(0), varied.starts(0))
+    assert states[0].fingerprint == states[1].fingerprint and torch.equal(plain.starts(0), varied.starts(0))
     steps = range(3 * varied.steps_per_epoch)
     batches = [varied.batch(step)[0] for step in steps]
     assert not all(torch.equal(plain.batch(step)[0], batches[step]) for step in steps)

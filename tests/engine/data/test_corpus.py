@@ -127,7 +127,7 @@ def test_documents_follow_in_order_and_the_tail_of_them_all_is_held_out(
 def test_the_fingerprint_is_of_the_text_and_where_its_documents_end(
     build: Callable[..., TrainState], text: str
 ) -> None:
-    assert build().corpus.fingerprint == fingerprint([text]) == sha256(text.encode()).hexdigest()
+    assert build().fingerprint == fingerprint([text]) == sha256(text.encode()).hexdigest()
     assert len({fingerprint(documents) for documents in (["ab", "c"], ["a", "bc"], ["abc"], ["c", "ab"])}) == 4
 
 

@@ -9,9 +9,9 @@ LIKE = torch.zeros(16, 64, 32)
 
 
 def mask(
-    seed: int = 0, step: int = 0, first_row: int = 0, p: float = 0.1, layer: int = 0, like: torch.Tensor = LIKE
+    seed: int = 0, step: int = 0, first_row: int = 0, p: float = 0.1, site: int = 0, like: torch.Tensor = LIKE
 ) -> torch.Tensor:
-    return DropoutMasks(fold_in(seed, step), 8, first_row, len(like), p, like.device).mask(layer, like)
+    return DropoutMasks(fold_in(seed, step), 8, first_row, len(like), p, like.device).mask(site, like)
 
 
 @pytest.mark.parametrize("p", [0.01, 0.1, 0.25, 0.3, 0.5, 0.9])
@@ -42,8 +42,8 @@ def test_an_odd_size_is_filled_too() -> None:
     assert kept.shape == (4, 7, 3) and 20 < kept.sum() < 64
 
 
-@pytest.mark.parametrize("other", [{"seed": 1}, {"step": 1}, {"layer": 1}, {"first_row": 16}])
-def test_another_seed_step_layer_or_row_is_independent(other: dict[str, int]) -> None:
+@pytest.mark.parametrize("other", [{"seed": 1}, {"step": 1}, {"site": 1}, {"first_row": 16}])
+def test_another_seed_step_site_or_row_is_independent(other: dict[str, int]) -> None:
     a, b = mask(p=0.5).flatten() * 2 - 1, mask(p=0.5, **other).flatten() * 2 - 1
     assert abs((a * b).mean().item()) < 4 / a.numel() ** 0.5
 

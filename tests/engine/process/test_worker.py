@@ -226,8 +226,19 @@ def test_a_checkpoint_is_sampled_without_its_run_and_nothing_in_its_folder_chang
     sampler.until(lambda event: isinstance(event, events.Sampled) and event.id == endless.id)
     assert sampler.answer(CancelSample(sample=endless.id)).ok
     assert not sampler.answer(Save()).ok
-    assert sampler.close() == "ended with status 0"
+    assert sampler.close() == "killed by SIGKILL"
     assert file_contents(folder) == before
+
+
+def test_a_sampler_that_is_closed_at_once_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run = SamplerRun(tmp_path / "best.pt")
+    pid = run.pid
+    run.close()
+    assert run.wait(PATIENCE)
+    del run
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_checkpoint_that_cannot_be_sampled_says_why(tmp_path: Path) -> None:

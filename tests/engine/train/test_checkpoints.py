@@ -75,28 +75,34 @@ def test_what_could_not_be_saved_after_the_last_step_is_saved_at_the_end_once(tr
 # ---- the newest ----
 
 
+def newest(folder: Path) -> tuple[Path | None, list[str]]:
+    path, checkpoint, problems = latest_valid_checkpoint(folder)
+    assert path is not None and checkpoint is not None and checkpoint.counters == load(path).counters
+    return path, problems
+
+
 def test_the_newest_checkpoint_is_the_one_with_the_most_journal_behind_it(train: Train) -> None:
     run = train(epochs=3, script={40: [Stop()]})
     for age, path in enumerate(sorted(run.folder.glob("*.pt"), key=lambda path: path.name != "last.pt")):
         os.utime(path, (age, age))  # last.pt seems the oldest, as in a copy of the folder
-    assert latest_valid_checkpoint(run.folder) == (run.last, [])
+    assert newest(run.folder) == (run.last, [])
     again = train(resume_from=run.folder / "checkpoint_epoch_1.pt", script={19: [Stop()]})
     assert again.result.step == run.step_of("last.pt") == 19
-    assert latest_valid_checkpoint(run.folder) == (run.last, [])
+    assert newest(run.folder) == (run.last, [])
     run.last.write_bytes(b"not a checkpoint")
-    found, damaged = latest_valid_checkpoint(run.folder)
+    found, damaged = newest(run.folder)
     # not of epoch 2, which that run left behind
     assert found == run.folder / "checkpoint_epoch_1.pt" and len(damaged) == 1
     assert "last.pt" in damaged[0] and damaged[0].endswith("; checkpoint_epoch_1.pt is used")
     found.unlink()
-    assert latest_valid_checkpoint(run.folder)[0] == run.folder / "checkpoint_epoch_2.pt"  # better than nothing
+    assert newest(run.folder)[0] == run.folder / "checkpoint_epoch_2.pt"  # better than nothing
 
 
 def test_the_newest_checkpoint_is_found_where_the_journal_was_deleted(train: Train) -> None:
     run = train(epochs=3, script={40: [Stop()]})
     (run.folder / "journal.jsonl").unlink()
     train(resume_from=run.last, script={45: [Stop()]})
-    assert latest_valid_checkpoint(run.folder) == (run.last, []) and run.step_of("last.pt") == 45
+    assert newest(run.folder) == (run.last, []) and run.step_of("last.pt") == 45
 
 
 # ---- the best, and patience ----

@@ -46,7 +46,7 @@ def test_every_token_but_the_first_is_predicted_exactly_once(
 
 def test_it_does_not_depend_on_what_happened_before(built: TrainState) -> None:
     first = evaluate(built.model, built.corpus.val, 16, built.precision)
-    masks = DropoutMasks(1, built.model.dropout_sites, 0, built.config.batch_size, 0.5, built.device)
+    masks = DropoutMasks(1, built.model.num_dropout_sites, 0, built.config.batch_size, 0.5, built.device)
     built.model(built.corpus.batch(0)[0], masks).sum().backward()
     torch.manual_seed(4)
     built.model.train()

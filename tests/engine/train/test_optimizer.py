@@ -19,13 +19,13 @@ def give_gradients(model: Transformer, seed: int) -> None:
         p.grad = torch.randn(p.shape, generator=rng)
 
 
-def take_steps(model: Transformer, optimizer: Optimizer, seeds: range, ok: Tensor | None = None) -> None:
+def take_steps(model: Transformer, optimizer: Optimizer, seeds: range, ok: Tensor | float = 1.0) -> None:
     for seed in seeds:
         give_gradients(model, seed)
         optimizer.step(0.01, 0.1, ok)
 
 
-def start(kind: str, steps: int = 0, ok: Tensor | None = None) -> tuple[Transformer, Optimizer]:
+def start(kind: str, steps: int = 0, ok: Tensor | float = 1.0) -> tuple[Transformer, Optimizer]:
     """A model and its optimizer after some steps."""
     model = Transformer(CONFIG, 11)
     optimizer = Optimizer(model, kind)

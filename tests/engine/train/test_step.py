@@ -1,4 +1,4 @@
-"""A step is a pure function of weights, optimizer state, settings, seed and step number."""
+"""A step depends only on weights, optimizer state, settings, seed and step number."""
 
 import pytest
 import torch
@@ -50,7 +50,7 @@ def test_the_loss_is_the_mean_over_real_tokens(build: Build) -> None:
     assert 0 < state.corpus.real_rows(last) < 8
     for step in (0, last):
         inputs, targets = state.corpus.batch(step)
-        key, layers = fold_in(state.config.seed, step), state.model.dropout_sites
+        key, layers = fold_in(state.config.seed, step), state.model.num_dropout_sites
         logits = state.model(inputs, DropoutMasks(key, layers, 0, len(inputs), 0.2, inputs.device))
         real = targets != IGNORED
         assert int(real.sum()) == state.corpus.real_rows(step) * 16
