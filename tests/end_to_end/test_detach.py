@@ -125,7 +125,7 @@ def test_what_cannot_start_is_one_line_and_leaves_nothing(folder: Path, tiny: li
     Path("short.txt").write_text("a")
     cases = {
         ("train", "none.txt"): "none.txt: no such file",
-        ("train", "short.txt"): "short.txt: 1 characters are too few to train on",
+        ("train", "short.txt"): "short.txt: 1 character, too few to train on",
         (*tiny, "--device=cuda:99"): "--device cuda:99: ",  # found by the run's own process
         (*tiny, "--num-heads=7"): "--num-heads: 7 does not divide model_dim 16",
         (*tiny, "--resume-from=none.pt"): "--resume-from none.pt: no such checkpoint",

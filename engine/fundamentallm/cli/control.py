@@ -16,6 +16,7 @@ from fundamentallm.process.session import AttachedRun
 from fundamentallm.run import commands
 from fundamentallm.run.commands import Command
 from fundamentallm.run.events import Answered, Sampled
+from fundamentallm.run.folder import BEST, LAST
 from fundamentallm.run.locks import holder
 from fundamentallm.run.summary import find_run, summarize
 
@@ -89,7 +90,11 @@ def _send(run: str, command: Command, done: str) -> int:
     folder = find_run(run)
     session = AttachedRun(folder)
     if not session.alive:
-        raise UserError(f"{run}: is not running; {_how_to_resume(folder)}")
+        why = f"is not running; {_how_to_resume(folder)}" if summarize(folder).resumable else "has finished"
+        files = [folder / name for name in (BEST, LAST) if (folder / name).is_file()]
+        if isinstance(command, commands.Sample) and files:
+            why += f"; fundamentallm generate {quoted_path(files[0])} samples it"
+        raise UserError(f"{run}: {why}")
     session.events(0)  # skip what happened before
     session.send(command)
     deadline, begun = time.monotonic() + ANSWER_SECONDS, False

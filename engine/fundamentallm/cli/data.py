@@ -10,7 +10,7 @@ from fundamentallm.cli.options import Group, among, files, options
 from fundamentallm.cli.terminal import Footer, bar, columns, complain, is_screen, one_line
 from fundamentallm.config.config import SETTINGS, Layer, resolve, unknown
 from fundamentallm.config.estimate import estimate
-from fundamentallm.config.format import format_count, format_size, wrap
+from fundamentallm.config.format import format_count, format_size, format_times, wrap
 from fundamentallm.data.download import KNOWN_TEXTS, Downloaded, KnownText, download
 from fundamentallm.data.text import describe_left_out, find_data, read_bytes, select
 from fundamentallm.data.text_stats import TextStats, compute_text_stats, name_character, validation_warnings
@@ -177,7 +177,7 @@ def _training(files: Mapping[str, TextStats], *, alone: bool) -> Iterator[str]:
         "training",
         f"with the default settings {format_count(run.train_tokens, 'character')} to learn from and "
         f"{run.val_tokens:,} to measure on; {format_count(run.windows, 'window')} and "
-        f"{format_count(run.steps_per_epoch, 'step')} an epoch, which reads each character {run.passes:.2g} x; "
+        f"{format_count(run.steps_per_epoch, 'step')} an epoch, which reads each character {format_times(run.passes)}; "
         f"{format_count(run.total_steps, 'step')} in {format_count(config.epochs, 'epoch')}; "
         f"{run.parameters:,} parameters",
     )

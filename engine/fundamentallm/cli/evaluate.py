@@ -9,7 +9,7 @@ import click
 from fundamentallm.cli.options import files, options, output_path, parse, write_output
 from fundamentallm.cli.terminal import columns, complain
 from fundamentallm.config.config import SETTINGS
-from fundamentallm.config.format import format_count
+from fundamentallm.config.format import format_count, format_digits
 from fundamentallm.data.text import read_data
 from fundamentallm.data.tokenizer import Tokenizer, name_few
 from fundamentallm.errors import UserError
@@ -94,7 +94,7 @@ def command(
         print(numbers)
     else:
         print(f"loss        {result.loss:.4f} nats a token")
-        print(f"perplexity  {result.perplexity:.4g}")
+        print(f"perplexity  {format_digits(result.perplexity, 4)}")
         print(f"accuracy    {result.accuracy:.2%}")
         print(f"bits        {result.bits:.4f} a character")
         print(f"tokens      {result.tokens:,}\n")

@@ -1,7 +1,5 @@
 """`fundamentallm presets`: the settings to start from."""
 
-from textwrap import wrap
-
 import click
 
 from fundamentallm.cli.options import presets
@@ -9,6 +7,7 @@ from fundamentallm.cli.terminal import complain
 from fundamentallm.config.config import resolve
 from fundamentallm.config.estimate import count_parameters, measure_texts
 from fundamentallm.config.files import Preset, load_preset, preset_names
+from fundamentallm.config.format import format_digits, wrap
 from fundamentallm.data.text import read_texts
 from fundamentallm.errors import UserError
 from fundamentallm.untrusted import printable
@@ -42,7 +41,7 @@ def _describe(preset: Preset) -> str:
     numbers = [f"{name} {getattr(config, name):g}" for name in SHOWN]
     lines = [
         *wrap(preset.description, 72),
-        f"{count_parameters(config, vocabulary) / 1e6:.3g} million parameters, {preset.expected_time}",
+        f"{format_digits(count_parameters(config, vocabulary) / 1e6, 3)} million parameters, {preset.expected_time}",
         f"{', '.join(config.data)}{missing}",
         ", ".join(numbers[:3]),
         ", ".join(numbers[3:]),

@@ -4,6 +4,7 @@ import time
 from dataclasses import replace
 
 from fundamentallm.config.estimate import PROGRAM_MEMORY, estimate_size, measure_texts
+from fundamentallm.config.format import format_count
 from fundamentallm.data.corpus import Corpus
 from fundamentallm.data.text import read_texts
 from fundamentallm.run.folder import check_folder
@@ -29,20 +30,21 @@ def preview(spec: RunSpec, *, overwrite: bool) -> str:
     left = state.total_steps - state.counters.step
     seconds = seconds_per_step(spec) * left
     text = f"{size.train_tokens:,} training and {size.val_tokens:,} validation characters, {size.vocab_size} different"
-    epoch = f"{size.steps_per_epoch:,} steps of {config.effective_batch} windows"
+    epoch = f"{format_count(size.steps_per_epoch, 'step')} of {format_count(config.effective_batch, 'window')}"
     rest = f", {left:,} left" if left < state.total_steps else ""
     whole = state.total_steps % size.steps_per_epoch == 0  # otherwise max_steps ends it
-    epochs = f"{state.epochs} epoch{'s' if state.epochs != 1 else ''}, " if whole else ""
+    epochs = f"{format_count(state.epochs, 'epoch')}, " if whole else ""
     memory = (
         f"{mebibytes(size.memory)} for training and {mebibytes(size.text_memory)} for the text "
         f"({mebibytes(size.loading_memory)} while it is read)"
     )
+    windows = format_count(size.windows, "window")
     lines = [
         f"would write to  {spec.folder}",
         f"data            {', '.join(config.data)}: {text}",
         f"model           {size.parameters:,} parameters on {state.device}",
-        f"an epoch        {size.windows:,} windows of {config.max_seq_len} tokens, {size.stride} apart: {epoch}",
-        f"the run         {epochs}{state.total_steps:,} steps{rest}",
+        f"an epoch        {windows} of {config.max_seq_len} tokens, {size.stride} apart: {epoch}",
+        f"the run         {epochs}{format_count(state.total_steps, 'step')}{rest}",
         f"memory          about {memory}, beside {mebibytes(PROGRAM_MEMORY)} for the program itself",
         f"time            about {rounded_time(seconds)}, judging by a few small steps here",
     ]
@@ -74,4 +76,4 @@ def rounded_time(seconds: float) -> str:
     for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
-    return f"{max(1, seconds):.0f} seconds"
+    return format_count(max(1, round(seconds)), "second")

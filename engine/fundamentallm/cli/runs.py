@@ -15,7 +15,7 @@ import click
 from fundamentallm.cli.options import Group, files, output_path, write_output
 from fundamentallm.cli.terminal import columns, complain, is_screen, is_unicode, one_line, width
 from fundamentallm.config.config import SETTINGS
-from fundamentallm.config.format import format_age, format_size, format_time, format_value
+from fundamentallm.config.format import format_age, format_digits, format_size, format_time, format_value
 from fundamentallm.errors import UserError
 from fundamentallm.paths import quoted_path, user_path
 from fundamentallm.run.events import to_line
@@ -48,7 +48,7 @@ def list_(folder: str | None, as_json: bool) -> None:
     elif not runs:
         complain(f"no runs in {top or RUNS} yet; fundamentallm train --preset tiny starts one")
     else:
-        head = ("run", "state", "started", "data", "parameters", "steps", "best val_loss", "epoch")
+        head = ("run", "state", "started", "data", "parameters", "steps", "best val_loss", "best epoch")
         print("\n".join(columns([head, *map(_row, runs)], right=(4, 5, 6, 7))))
 
 
@@ -69,7 +69,8 @@ def show(run: str) -> None:
         ("val_loss", _loss(summary.val_loss)),
     ]
     if summary.best is not None:
-        rows.append(("best", f"{_best(summary)}, epoch {summary.best.epoch}, step {summary.best.step:,}"))
+        rows.append(("best val_loss", _best(summary)))
+        rows.append(("best epoch", f"{summary.best.epoch}, step {summary.best.step:,}"))
     if history.starts and (weights := history.starts[0].initialised_from):
         rows.insert(1, ("weights from", weights))
     print(one_line(folder))
@@ -79,11 +80,10 @@ def show(run: str) -> None:
     print("\nsettings that differ from the defaults")
     print("\n".join(columns((f"  {name}", format_value(value)) for name, value in changed.items())))
     if evaluations:
-        lowest = min(evaluations, key=lambda event: (event.val_loss != event.val_loss, event.val_loss))
         table = [("  epoch", "step", "train_loss", "val_loss", "perplexity", "")]
         for event in evaluations:
-            losses = _loss(event.train_loss), _loss(event.val_loss), f"{event.perplexity:.4g}"
-            table.append((str(event.epoch), f"{event.step:,}", *losses, "lowest" if event is lowest else ""))
+            losses = _loss(event.train_loss), _loss(event.val_loss), format_digits(event.perplexity, 4)
+            table.append((str(event.epoch), f"{event.step:,}", *losses, "best" if event == summary.best else ""))
         print("\nevaluations")
         print("\n".join(columns(table, right=(0, 1, 2, 3, 4))))
     print("\nfiles")
@@ -115,7 +115,7 @@ def compare(runs: tuple[str, ...]) -> None:
         ("train_loss", *(_loss(run.train_loss) for run in summaries)),
         ("val_loss", *(_loss(run.val_loss) for run in summaries)),
         ("best val_loss", *bests),
-        ("  in epoch", *(str(run.best.epoch) if run.best else "-" for run in summaries)),
+        ("best epoch", *(str(run.best.epoch) if run.best else "-" for run in summaries)),
     ]
     print("\n".join(columns(rows)))
 
@@ -135,7 +135,7 @@ def plot(runs: tuple[str, ...], log: bool) -> None:
         losses = [event.val_loss for event in history.evaluations]
         trained.append(Line(history.steps, history.train_loss, colour))
         evaluated.append(Line([event.step for event in history.evaluations], losses, colour, mark=mark, joined=False))
-        train = _loss(history.train_loss[-1] if history.train_loss else None)
+        train = _loss(history.evaluations[-1].train_loss if history.evaluations else None)
         val = _loss(losses[-1] if losses else None)
         legend.append((mark.translate(ASCII) if ascii else mark, str(folder), f"train_loss {train}", f"val_loss {val}"))
     chart = Chart([*trained, *evaluated], log=log, x_label="step")
@@ -212,4 +212,4 @@ def _loss(value: float | None) -> str:
     """With four decimals: runs are compared here, which a log never does."""
     if value is None:
         return "-"
-    return f"{value:.4f}" if abs(value) < 1e4 else f"{value:.3g}"
+    return f"{value:.4f}" if abs(value) < 1e4 else format_digits(value, 3)

@@ -72,10 +72,13 @@ def drop_output() -> None:
 
 
 def fit(parts: Sequence[str], width: int) -> str:
-    """Join parts with bars between them; those at the end that do not fit are left out."""
-    while len(parts) > 1 and len(" | ".join(parts)) > width:
+    """Join parts with bars between them; those at the end that do not fit into `width` cells are left out."""
+    from rich.cells import cell_len, set_cell_size
+
+    while len(parts) > 1 and cell_len(" | ".join(parts)) > width:
         parts = parts[:-1]
-    return " | ".join(parts)[:width]
+    text = " | ".join(parts)
+    return text if cell_len(text) <= width else set_cell_size(text, width)
 
 
 def width() -> int:

@@ -10,6 +10,7 @@ from itertools import accumulate
 from math import prod
 
 from fundamentallm.config.config import Config
+from fundamentallm.config.format import format_count
 from fundamentallm.errors import UserError
 
 USUAL_SPLIT: float = Config().val_split
@@ -196,7 +197,7 @@ def _too_short(config: Config, lengths: Sequence[int], held_out: int) -> str:
                 f"one window of {config.max_seq_len} + 1; --val-split {USUAL_SPLIT:g} leaves {usual:,}"
             )
         if train < 3:
-            return f"{name}: {tokens} characters are too few to train on"
+            return f"{name}: {format_count(tokens, 'character')}, too few to train on"
         return (
             f"{name}: {its} {train} training characters{are} fewer than one window of {config.max_seq_len} + 1; "
             f"--max-seq-len {train - 1} is the largest that fits"

@@ -120,6 +120,19 @@ def format_count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
+def format_digits(value: float, digits: int) -> str:
+    """A number with at least so many significant digits and no power of ten below 1e15: "0.992", "1,024"."""
+    if not 10**digits <= abs(value) < 1e15:
+        return f"{value:.{digits}g}"
+    return f"{value:,.0f}"
+
+
+def format_times(value: float) -> str:
+    """How often something happens, to three digits: "once", "0.992 times", "1,024 times"."""
+    text = format_digits(value, 3)
+    return "once" if text == "1" else f"{text} times"
+
+
 def format_value(value: object) -> str:
     """A setting's value; "auto" where the program chooses."""
     if value is None:

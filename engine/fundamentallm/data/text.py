@@ -28,7 +28,7 @@ def normalize_prompt(prompt: str, name: str = "the prompt") -> str:
         UserError: it is not UTF-8.
     """
     if wrong := NOT_UTF8.search(prompt):
-        place = f"byte 0x{ord(wrong[0]) & 0xFF:02x} after {wrong.start():,} characters"
+        place = f"byte 0x{ord(wrong[0]) & 0xFF:02x} after {format_count(wrong.start(), 'character')}"
         raise UserError(f"{name} is not UTF-8 ({place})")
     return normalize(prompt)
 

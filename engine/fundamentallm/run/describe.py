@@ -6,7 +6,14 @@
 
 from dataclasses import dataclass
 
-from fundamentallm.config.format import format_duration, format_loss, format_size, format_value
+from fundamentallm.config.format import (
+    format_count,
+    format_digits,
+    format_duration,
+    format_loss,
+    format_size,
+    format_value,
+)
 from fundamentallm.run.events import (
     Answered,
     CheckpointFailed,
@@ -51,7 +58,7 @@ def describe(event: Event, *, by: str = "") -> Description | None:
             where = f"epoch {event.epoch}" if event.epoch_ended else f"step {event.step}"
             losses = f"train {format_loss(event.train_loss)}  val {format_loss(event.val_loss)}"
             best = "  best" if event.best else ""
-            return Description(PLAIN, f"{where}  {losses}  ppl {event.perplexity:.3g}{best}")
+            return Description(PLAIN, f"{where}  {losses}  ppl {format_digits(event.perplexity, 3)}{best}")
         case CheckpointSaved():
             level = GOOD if event.kind in ("hand", "final") else FAINT
             return Description(level, f"saved {event.path} ({format_size(event.bytes)})")
@@ -86,18 +93,18 @@ def _start(event: RunStarted) -> str:
         resumed = f"with the weights of {event.initialised_from}\n"
     epochs = f"an epoch has {event.steps_per_epoch}"
     if event.total_steps % event.steps_per_epoch == 0:  # otherwise max_steps ends the run
-        epochs = f"{event.epochs} epoch{'s' if event.epochs != 1 else ''} of {event.steps_per_epoch}"
-    threads = f"{event.threads} thread{'s' if event.threads != 1 else ''}"
+        epochs = f"{format_count(event.epochs, 'epoch')} of {event.steps_per_epoch}"
+    counts = {"parameter": event.parameters, "character": event.vocab_size, "step": event.total_steps}
     return (
-        f"{resumed}{event.parameters:,} parameters, {event.vocab_size} characters, {event.total_steps} steps "
-        f"({epochs}) on {event.device}, {threads}"
+        f"{resumed}{', '.join(format_count(n, noun) for noun, n in counts.items())} ({epochs}) on {event.device}, "
+        f"{format_count(event.threads, 'thread')}"
     )
 
 
 def _end(event: Finished) -> str:
     lines = [
-        f"{ENDS.get(event.reason, event.reason)} after {event.step} steps in epoch {event.epoch}, "
-        f"{format_duration(event.seconds)}, {event.tokens:,} tokens"
+        f"{ENDS.get(event.reason, event.reason)} after {format_count(event.step, 'step')} in epoch {event.epoch}, "
+        f"{format_duration(event.seconds)}, {format_count(event.tokens, 'token')}"
     ]
     if event.best_val_loss is not None:
         lines.append(f"best validation loss {event.best_val_loss:.4f} (epoch {event.best_epoch})")

@@ -37,8 +37,8 @@ class RunSummary:
     total_steps: int
     epoch: int  # 0 before the first step
     epochs: int  # in which the run ends
-    train_loss: float | None  # of the last step
-    val_loss: float | None  # of the last evaluation
+    train_loss: float | None  # at the last evaluation: the mean of its epoch so far
+    val_loss: float | None  # at the last evaluation
     best: Evaluated | None
     why: str = ""  # it failed
     unsaved: str = ""  # why the end could not be saved
@@ -68,7 +68,8 @@ def summarize(folder: Path) -> RunSummary:
         UserError: the folder holds no run, or its journal cannot be read.
     """
     history = read_history(folder, steps=False)
-    start, end, progress = history.started, history.end, history.progress
+    start, end = history.started, history.end
+    evaluated = history.evaluations[-1] if history.evaluations else None
     if start is None:
         raise UserError(f"{folder}: holds no run")
     return RunSummary(
@@ -82,8 +83,8 @@ def summarize(folder: Path) -> RunSummary:
         total_steps=start.total_steps,
         epoch=history.epoch if history.step else 0,
         epochs=history.epochs,
-        train_loss=progress.train_loss[-1] if progress is not None else None,
-        val_loss=history.evaluations[-1].val_loss if history.evaluations else None,
+        train_loss=evaluated.train_loss if evaluated is not None else None,
+        val_loss=evaluated.val_loss if evaluated is not None else None,
         best=history.best,
         why=end.error if isinstance(end, Failed) else "",
         unsaved=history.unsaved,

@@ -18,6 +18,7 @@ import torch
 
 from fundamentallm.config.config import Config, changed_when_resuming, shaped_like, to_dict
 from fundamentallm.config.estimate import Estimate, count_steps, estimate_size, measure_texts, spans
+from fundamentallm.config.format import format_count, format_times
 from fundamentallm.data.corpus import Corpus, fingerprint
 from fundamentallm.data.text import read_data, select_before_include
 from fundamentallm.data.text_stats import validation_warnings
@@ -76,6 +77,7 @@ class TrainState:
     device: torch.device
     precision: Precision
     memory_before: int = 0  # bytes that this process held before it built the state
+    text_memory: int = 0  # bytes that the text takes, whatever the model
     compiled: bool = False
 
     # what happened before
@@ -264,18 +266,19 @@ def build_state(spec: RunSpec) -> TrainState:
         if not is_out_of_memory(error):
             raise
         free = free_memory(device) + memory_in_use(device) - memory_before
-        raise UserError(f"out of memory; try {advise_out_of_memory(config, len(tokenizer), free)}") from None
+        advice = advise_out_of_memory(config, len(tokenizer), free, size.text_memory)
+        raise UserError(f"out of memory; try {advice}") from None
     if init is not None and spec.init_from is not None:
         origin.weights = spec.init_from
         origin.notices.append(_take_weights(model, tokenizer, init, spec.init_from))
     precision = Precision(device, config.mixed_precision)
-    state = TrainState(
-        config, Counters(), tokenizer, text_hash, corpus, model, optimizer, device, precision, memory_before
-    )
+    state = TrainState(config, Counters(), tokenizer, text_hash, corpus, model, optimizer, device, precision)
+    state.memory_before, state.text_memory = memory_before, size.text_memory
     state.compiled = config.compile == "always"  # "auto" means never, for now: nobody has measured where it pays
     state.history, state.origin = history, origin
-    if size.memory > (free := state.available_memory):
-        origin.warnings.append(f"memory may run out; try {advise_out_of_memory(config, len(tokenizer), free)}")
+    if size.memory + size.text_memory > (free := state.available_memory):
+        advice = advise_out_of_memory(config, len(tokenizer), free, size.text_memory)
+        origin.warnings.append(f"memory may run out; try {advice}")
 
     # The checkpoint's weights and counters.
     if saved is not None and source is not None:
@@ -312,7 +315,7 @@ def _take_weights(model: Transformer, tokenizer: Tokenizer, source: Checkpoint, 
     model.load_state_dict(weights, strict=False)
     new = [character for character in tokenizer.vocabulary if character not in source.vocabulary]
     shown = " ".join(repr(character) for character in new[:12]) + (" …" if len(new) > 12 else "")
-    text = f"the model begins with the weights of {path}, which has done {source.progress().step} steps"
+    text = f"the model begins with the weights of {path}, which has done {format_count(source.progress().step, 'step')}"
     return f"{text}; new characters, {len(new)}: {shown}" if new else text
 
 
@@ -342,8 +345,9 @@ def _check_unfinished(state: TrainState, source: Path) -> None:
         flags = "--max-steps" if last < epochs * state.corpus.steps_per_epoch else "--max-steps and --epochs"
         raise NothingToDo(f"{source}: step {last} of {last} is done; give a larger total with {flags}")
     if state.end_reason == "patience":
+        waited = format_count(state.counters.epochs_without_gain, "epoch")
         raise NothingToDo(
-            f"{source}: early stopping ended that run after {state.counters.epochs_without_gain} epochs "
+            f"{source}: early stopping ended that run after {waited} "
             "without improvement; give a larger --patience, or resume from best.pt"
         )
 
@@ -352,8 +356,8 @@ def _describe_size(state: TrainState, size: Estimate, lengths: list[int]) -> lis
     """Notices about what the settings amount to. `lengths`: characters of each document."""
     config, corpus = state.config, state.corpus
     notices = [
-        f"{corpus.windows} windows of {config.max_seq_len} tokens, {corpus.stride} apart: "
-        f"an epoch is {corpus.steps_per_epoch} steps and reads the text {size.passes:.3g} times"
+        f"{format_count(corpus.windows, 'window')} of {config.max_seq_len} tokens, {corpus.stride} apart: "
+        f"an epoch is {format_count(corpus.steps_per_epoch, 'step')} and reads the text {format_times(size.passes)}"
     ]
     train_tokens = len(corpus.train)
     begun = sum(end - length < train_tokens for length, end in zip(lengths, accumulate(lengths), strict=True))
@@ -369,7 +373,9 @@ def _describe_size(state: TrainState, size: Estimate, lengths: list[int]) -> lis
         )
     steps = warmup(state.total_steps, config.warmup_steps)
     if config.warmup_steps is not None and steps < config.warmup_steps:
-        notices.append(f"warm-up shortened from {config.warmup_steps} to {steps} steps, a tenth of the run")
+        notices.append(
+            f"warm-up shortened from {config.warmup_steps} to {format_count(steps, 'step')}, a tenth of the run"
+        )
     if state.precision.why_not:
         notices.append(state.precision.why_not)
     return notices

@@ -19,6 +19,7 @@ from fundamentallm import __version__
 from fundamentallm.config.config import to_dict
 from fundamentallm.config.estimate import count_parameters
 from fundamentallm.config.files import to_yaml
+from fundamentallm.config.format import format_count
 from fundamentallm.config.speed import remember_speed
 from fundamentallm.errors import UserError, describe_error
 from fundamentallm.run import events
@@ -109,8 +110,8 @@ class Trainer:
                 raise
             self._take_step.discard_gradients()
             state = self.state
-            free = state.available_memory
-            return self.fail("out of memory", advise_out_of_memory(state.config, len(state.tokenizer), free))
+            free, text = state.available_memory, state.text_memory
+            return self.fail("out of memory", advise_out_of_memory(state.config, len(state.tokenizer), free, text))
 
     def stop(self) -> None:
         """Make `run` finish the step under way, save, and return. Safe to call from a signal handler."""
@@ -256,7 +257,7 @@ class Trainer:
             parameters = count_parameters(state.config, len(state.tokenizer))
             remember_speed(state.config, parameters, self.metrics.tokens_per_second)
         if reason == "patience":
-            self._notice(f"stopped early: no improvement in {counters.epochs_without_gain} epochs")
+            self._notice(f"stopped early: no improvement in {format_count(counters.epochs_without_gain, 'epoch')}")
         self._count_seconds()
         try:
             self.restore_folder()

@@ -12,6 +12,7 @@ import pytest
 
 from fundamentallm.cli import main
 from fundamentallm.run.history import read_history
+from fundamentallm.run.summary import summarize
 from tests.engine.cli.conftest import TINY, Run
 
 TEXT = "".join(random.Random(1).choices("abcdefgh \n", k=3000))
@@ -41,6 +42,7 @@ def test_list_shows_every_run_the_newest_first(run: Run) -> None:
     assert (status, err) == (0, "")
     assert [row[:2] for row in rows[1:]] == [["runs/two", "finished"], ["runs/one", "finished"]]
     assert [row[5] for row in rows[1:]] == ["18/18", "12/12"]
+    assert rows[0] == ["run", "state", "started", "data", "parameters", "steps", "best val_loss", "best epoch"]
     assert run("runs", "list", "runs/one")[1].count("\n") == 2
 
 
@@ -67,22 +69,37 @@ def test_show_has_settings_evaluations_and_files(run: Run) -> None:
     }  # fmt: skip
     table = [line.split() for line in out.split("\n\n")[2].splitlines()[2:]]
     events = read_history(Path("runs/two")).evaluations
+    best = min(events, key=lambda event: event.val_loss)
+    epoch = best.epoch
     assert [row[:4] for row in table] == [
         [str(event.epoch), str(event.step), f"{event.train_loss:.4f}", f"{event.val_loss:.4f}"] for event in events
     ]
-    assert [row[0] for row in table] == ["1", "2", "3"] and sum("lowest" in row for row in table) == 1
+    assert [row[0] for row in table] == ["1", "2", "3"] and [row[0] for row in table if "best" in row] == [str(epoch)]
+    about = dict(re.split(r"  +", line.strip(), maxsplit=1) for line in out.split("\n\n")[0].splitlines()[1:])
+    assert about["train_loss"] == f"{events[-1].train_loss:.4f}" and about["val_loss"] == f"{events[-1].val_loss:.4f}"
+    assert about["best val_loss"] == f"{best.val_loss:.4f}" and about["best epoch"] == f"{epoch}, step {best.step}"
     assert {"best.pt", "final_model.pt", "journal.jsonl"} <= set(out.split("files\n")[1].split())
 
 
 def test_compare_shows_only_settings_that_differ(run: Run) -> None:
     rows = {line.split("  ")[0].strip(): line for line in run("runs", "compare", "one", "runs/two")[1].splitlines()}
+    best = [summarize(Path("runs", name)).best for name in ("one", "two")]
+    assert rows["best epoch"].split()[2:] == [str(evaluated.epoch) for evaluated in best if evaluated]
     assert list(rows) == [
         "", "epochs", "optimizer", "parameters", "state", "steps", "train_loss", "val_loss", "best val_loss",
+        "best epoch",
     ]  # fmt: skip
     assert rows["optimizer"].split() == ["optimizer", "muon", "adamw"]
     lowest = [min(event.val_loss for event in read_history(Path("runs", name)).evaluations) for name in ("one", "two")]
     marked = [f"{loss:.4f}" + (" (lowest)" if loss == min(lowest) else "") for loss in lowest]
     assert re.split("  +", rows["best val_loss"].strip())[1:] == marked
+
+
+@pytest.mark.parametrize("command", ["pause", "resume", "save", "stop", "set", "sample"])
+def test_a_finished_run_is_called_that_and_not_to_be_resumed(run: Run, command: str) -> None:
+    change = ["epochs=3"] if command == "set" else []
+    generate = "; fundamentallm generate runs/one/best.pt samples it" if command == "sample" else ""
+    assert run(command, "one", *change) == (2, "", f"one: has finished{generate}\n")
 
 
 def test_export_has_a_row_for_each_step_and_none_twice(run: Run, tmp_path: Path) -> None:

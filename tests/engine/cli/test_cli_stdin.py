@@ -90,7 +90,7 @@ def test_a_dry_run_of_standard_input_writes_nothing(piped: Piped, flags: list[st
     [
         ("", [], "-: is empty; it needs at least a few thousand characters of text\n"),
         (TEXT, ["--device=cuda:9"], "--device cuda:9: "),
-        ("abc", [], "-: 3 characters are too few to train on"),
+        ("abc", [], "-: 3 characters, too few to train on"),
     ],
 )
 def test_a_start_that_fails_leaves_nothing(piped: Piped, text: str, flags: list[str], line: str) -> None:

@@ -67,7 +67,7 @@ def test_a_dry_run_shows_the_numbers_of_the_run_and_writes_nothing(train: Run, f
         r"about \d+ MiB for training and 1 MiB for the text \(1 MiB while it is read\), beside 230 MiB for the program "
         r"itself", shown["memory"],
     )  # fmt: skip
-    assert re.match(r"about \d+ (seconds|minutes)", shown["time"])
+    assert re.match(r"about \d+ (seconds?|minutes)", shown["time"])
     notices = [event.text for event in read_journal(Path("out/run")) if isinstance(event, events.Notice)]
     assert [line for line in out.splitlines() if line in notices] == notices
     assert set(notices) <= set(printed.splitlines())
@@ -101,7 +101,7 @@ def test_a_dry_run_refuses_what_the_run_would_and_allows_what_it_would(train: Ru
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.2, "1 seconds"), (90, "90 seconds"), (120, "2 minutes"), (7199, "120 minutes"), (7200, "2 hours"),
+    [(0.2, "1 second"), (90, "90 seconds"), (120, "2 minutes"), (7199, "120 minutes"), (7200, "2 hours"),
      (86400 * 3.2, "3 days")],
 )  # fmt: skip
 def test_a_time_is_shown_in_the_unit_that_people_would_choose(seconds: float, text: str) -> None:
@@ -121,6 +121,17 @@ def test_quiet_prints_only_what_goes_wrong(train: Run, plain: str, monkeypatch: 
     monkeypatch.setattr("fundamentallm.train.step.TrainStep.backward", fails)
     status, out, err = train("text.txt", *TINY, "--output-dir=full", "--quiet")
     assert (status, out) == (1, "") and "out of memory\ntry " in err and "this run needs about " in err
+
+
+def test_one_of_anything_is_singular(train: Run) -> None:
+    Path("short.txt").write_text(TEXT[:38])  # one window, one step, one epoch
+    flags = [*TINY, "--epochs=1", "--early-stopping", "--patience=1", "--output-dir=run"]
+    printed = [*train("short.txt", *flags, "--dry-run"), *train("short.txt", *flags)]
+    printed += train("short.txt", "--resume-from=run", "--epochs=3", "--learning-rate=1e-9")
+    text = "\n".join(map(str, printed))
+    assert not re.findall(r"(?<![\d.,-])1 [a-z]+s\b", text), text
+    for words in ("1 epoch, 1 step", "1 window of 16 tokens", "1 step (1 epoch of 1)", "after 1 step in epoch 1"):
+        assert words in text
 
 
 def test_json_prints_the_journal_line_by_line(train: Run, plain: str) -> None:

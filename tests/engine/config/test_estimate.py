@@ -118,7 +118,7 @@ def test_a_split_that_leaves_too_little_is_blamed_not_the_text() -> None:
             "that fits"
         ),
         (0.0001, 5000): "t.txt: --val-split 0.0001 of 5000 characters leaves 1 to validate on; it needs 2",
-        (0.1, 2): "t.txt: 2 characters are too few to train on",
+        (0.1, 2): "t.txt: 2 characters, too few to train on",
     }
     for (share, size), line in cases.items():
         with pytest.raises(UserError) as caught:
