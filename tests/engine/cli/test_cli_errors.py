@@ -109,7 +109,7 @@ OTHERS = {
     "train": "DATA: name a text file to learn from, or use --preset or --config",
     "trian": "trian: no such command; did you mean train?",
     "generate": "Missing argument 'CHECKPOINT'; see fundamentallm generate --help",
-    "evaluate run": "Missing argument 'DATA'; see fundamentallm evaluate --help",
+    "evaluate run": "Missing argument 'DATA...'; see fundamentallm evaluate --help",
     "presets tinny": "--preset tinny: no such preset; did you mean tiny?",
     "generate x.pt --temperature -1": "--temperature: -1 is out of bounds; it must be at least 0, at most 100",
     "generate x.pt --top-p 0": "--top-p: 0 is out of bounds; it must be above 0, at most 1",

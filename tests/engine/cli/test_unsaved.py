@@ -52,7 +52,7 @@ def test_list_show_compare_and_json_tell_the_state_and_the_best_that_a_file_hold
     (row,) = [re.split("  +", line) for line in run("runs", "list", ".")[1].splitlines() if line.startswith("full")]
     assert row[1] == STATE and row[-2:] == [best, "1/3"]
     shown = run("runs", "show", "full")[1]
-    assert re.search(f"state +{STATE}\n", shown) and re.search(f"best +{best}, epoch 1, step", shown)
+    assert re.search(f"state +{STATE}\n", shown) and re.search(f"best val_loss +{best}\n  best epoch +1, step", shown)
     assert shown.endswith("\nresume with: fundamentallm train --resume auto --output-dir full\n")
     compared = {re.split("  +", line)[0]: re.split("  +", line)[1:] for line in
                 run("runs", "compare", "full", "whole")[1].splitlines()}  # fmt: skip
