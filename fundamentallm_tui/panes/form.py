@@ -20,6 +20,7 @@ from fundamentallm.config.files import load_preset, preset_layer, preset_names
 from fundamentallm.config.format import format_estimate, format_parameters, format_value
 from fundamentallm.config.speed import estimate_seconds
 from fundamentallm.data.text import find_data, read_texts, select
+from fundamentallm.data.text_stats import validation_warnings
 from fundamentallm.errors import UserError
 from fundamentallm.run.folder import STDIN
 from fundamentallm_tui.format import clean
@@ -54,6 +55,7 @@ class Form(Vertical):
         self.preset = options.preset
         self.total_steps = 0  # 0: not known yet
         self._duration = ""  # of the training, in words
+        self._warnings: tuple[str, ...] = ()  # why the held-out text would measure little
         self.fields = Fields(_rows(self.preset.name if self.preset else "", config), id="fields")
         for name in options.flags.values:
             self.fields.cells[name].marked = True
@@ -212,25 +214,27 @@ class Form(Vertical):
         if number != self._measurement:
             return
         problem, size, steps, duration = "", "", 0, ""
+        warnings: tuple[str, ...] = ()
         try:
             if not data:
                 raise UserError("no data: name a text file to learn from")
-            text = measure(data, config.include if config is not None else ())
+            text, warnings = measure(data, config or Config())
             if config is not None:
                 estimate, characters = estimate_size(config, text), sum(text.lengths)
                 steps, duration = estimate.total_steps, format_estimate(estimate_seconds(config, estimate))
                 size = f"{format_parameters(estimate.parameters)} params · {steps} steps · {characters:,} chars"
         except UserError as error:
             problem = str(error)
-        self.app.call_from_thread(self._show_size, number, size, steps, duration, problem)
+        self.app.call_from_thread(self._show_size, number, size, steps, duration, warnings, problem)
 
-    def _show_size(self, number: int, size: str, steps: int, duration: str, problem: str) -> None:
+    def _show_size(
+        self, number: int, size: str, steps: int, duration: str, warnings: tuple[str, ...], problem: str
+    ) -> None:
         if number != self._measurement:
             return
         self.border_subtitle = Content.styled(size, "$text-accent")
-        self.total_steps, self._duration = steps, duration
-        if self.fields.current.name == PRESET or not self.fields.has_focus:
-            self._show_hint("")
+        self.total_steps, self._duration, self._warnings = steps, duration, warnings
+        self._show_hint(self.fields.current.name if self.fields.has_focus else "")
         before, self._text_problem = self._text_problem, {field_of(problem): problem} if problem else {}
         if self._text_problem != before:
             self._show_all_problems()
@@ -256,6 +260,9 @@ class Form(Vertical):
             if self._duration:
                 about = f"{about} As the form has it: {self._duration} on this machine.".strip()
             text = Content.assemble((clean(self.preset.name), "bold"), " ", (about, FAINT))
+        if self._warnings and name in ("", PRESET, "data", "val_split"):
+            more = f" (and {len(self._warnings) - 1} more in the log at the start)" if self._warnings[1:] else ""
+            text = Content.assemble((f"{clean(self._warnings[0])}{more}\n", "$text-warning"), text)
         self.hint.update(text)
 
 
@@ -282,19 +289,22 @@ def _rows(preset: str, config: Config) -> list[Row]:
     return rows
 
 
-def measure(paths: tuple[str, ...], include: tuple[str, ...]) -> TextSize:
-    """Measure the texts that `paths` stand for.
+def measure(paths: tuple[str, ...], config: Config) -> tuple[TextSize, tuple[str, ...]]:
+    """Measure the texts that `paths` stand for, and say why what `config` holds out of them would measure little.
 
     Raises:
         UserError: a file cannot be read, or is no text.
     """
-    files = [os.stat(find_data(path)) for path in select(paths, include).files if path != STDIN]
-    return _measure(paths, include, tuple((file.st_mtime_ns, file.st_size) for file in files))
+    files = [os.stat(find_data(path)) for path in select(paths, config.include).files if path != STDIN]
+    versions = tuple((file.st_mtime_ns, file.st_size) for file in files)
+    split = Config(data=paths, include=config.include, val_split=config.val_split, max_seq_len=config.max_seq_len)
+    return _measure(split, versions)
 
 
 @lru_cache(maxsize=1)
-def _measure(paths: tuple[str, ...], include: tuple[str, ...], _versions: tuple[tuple[int, int], ...]) -> TextSize:
-    return measure_texts(read_texts(paths, include))
+def _measure(split: Config, _versions: tuple[tuple[int, int], ...]) -> tuple[TextSize, tuple[str, ...]]:
+    documents = read_texts(split.data, split.include)
+    return measure_texts(documents), tuple(validation_warnings(documents, split))
 
 
 def field_of(problem: str) -> str:

@@ -240,3 +240,16 @@ async def test_a_wide_value_keeps_its_cursor_in_its_field(workshop: Any) -> None
         lines = seen.screen.splitlines()
         assert all(cell_len(line) == 120 for line in lines)
         assert any("語" in line for line in lines), "the end, where the cursor is"
+
+
+async def test_the_form_says_why_the_held_out_text_would_measure_little(workshop: Any) -> None:
+    (workshop.folder / "once.txt").write_text(
+        "".join(f"Line {n} is told but once, and {n * n} too.\n" for n in range(900))
+    )
+    async with workshop.console() as seen:
+        await seen.until(lambda: "only 1,720 characters are held out" in hint(seen))
+        assert "(and 1 more in the log at the start)" in hint(seen)
+        await seen.type(data="once.txt")
+        await seen.until(lambda: seen.main.form.total_steps and "held out" not in hint(seen).partition("val_split")[0])
+        await seen.type(val_split="0.01")
+        await seen.until(lambda: "characters are held out (--val-split 0.01 of" in hint(seen))
