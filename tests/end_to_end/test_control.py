@@ -157,9 +157,8 @@ def test_a_run_that_has_ended_takes_no_command(run: Run, tiny: list[str], folder
     for act, *rest in acts:
         refused = run(act, "far", *rest)
         assert (refused.status, refused.out) == (2, ""), act
-        assert refused.err == (
-            "far: is not running; resume with fundamentallm train --resume auto --output-dir runs/far\n"
-        )
+        generate = "; fundamentallm generate runs/far/best.pt samples it" if act == "sample" else ""
+        assert refused.err == f"far: has finished{generate}\n"
     assert file_contents(folder) == before
 
 

@@ -95,13 +95,6 @@ def test_compare_shows_only_settings_that_differ(run: Run) -> None:
     assert re.split("  +", rows["best val_loss"].strip())[1:] == marked
 
 
-@pytest.mark.parametrize("command", ["pause", "resume", "save", "stop", "set", "sample"])
-def test_a_finished_run_is_called_that_and_not_to_be_resumed(run: Run, command: str) -> None:
-    change = ["epochs=3"] if command == "set" else []
-    generate = "; fundamentallm generate runs/one/best.pt samples it" if command == "sample" else ""
-    assert run(command, "one", *change) == (2, "", f"one: has finished{generate}\n")
-
-
 def test_export_has_a_row_for_each_step_and_none_twice(run: Run, tmp_path: Path) -> None:
     status, out, err = run("runs", "export", "two", "--csv")
     rows = list(csv.DictReader(io.StringIO(out)))
