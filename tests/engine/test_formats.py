@@ -176,6 +176,9 @@ def test_an_old_journal_with_a_rewind_reads_as_it_did(
     monkeypatch.chdir(tmp_path)
     Path("rewound").mkdir()
     Path("rewound/journal.jsonl").write_bytes(b"".join(lines if moment == "whole" else lines[: starts[1]]))
+    # the version before showed the loss of the last step, as if it were the mean that an evaluation has
+    mean = {"whole": 2.5106501133962267, "begun_again": 3.2571484673584905}[moment]
+    expected["list"][0]["train_loss"] = expected["summary"]["train_loss"] = mean
     (found,) = json.loads(fundamentallm("runs", "list", "--json"))
     assert found.items() >= expected["list"][0].items()
     assert fundamentallm("runs", "export", "rewound") == expected["csv"]
