@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 
 import pytest
 
@@ -34,6 +35,7 @@ class Rewound:
     loss: Column
     rate: Column
     val: Column
+    epoch_loss: float  # the mean of the last epoch
 
 
 def columns(folder: Path, after: int = 0) -> tuple[Column, Column, Column]:
@@ -61,7 +63,9 @@ def rewound(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rewound]:
         assert sorted(old[0]) == STEPS and sorted(new[0]) == STEPS[EPOCH:] and sorted(old[2]) == EVALUATED
         assert all(old[0][step] != new[0][step] for step in STEPS[EPOCH + 1 :])
         kept = [{step: value for step, value in column.items() if step <= EPOCH} for column in old]
-        yield Rewound(Path("run"), *({**a, **b} for a, b in zip(kept, new, strict=True)))
+        *_, last = (event for event in read_journal(Path("run")) if isinstance(event, events.Evaluated))
+        assert last.train_loss == pytest.approx(mean(new[0][step] for step in STEPS[2 * EPOCH :]), abs=0.01)
+        yield Rewound(Path("run"), *({**a, **b} for a, b in zip(kept, new, strict=True)), last.train_loss)
 
 
 def test_the_history_and_the_summary(rewound: Rewound) -> None:
@@ -72,7 +76,7 @@ def test_the_history_and_the_summary(rewound: Rewound) -> None:
     assert [(event.step, event.val_loss) for event in history.evaluations] == sorted(rewound.val.items())
     found = summarize(rewound.folder)
     assert (found.state, found.steps) == ("finished", STEPS[-1])
-    assert (found.train_loss, found.val_loss) == (rewound.loss[STEPS[-1]], rewound.val[STEPS[-1]])
+    assert (found.train_loss, found.val_loss) == (rewound.epoch_loss, rewound.val[STEPS[-1]])
     assert found.best is not None and found.best.val_loss == load(Path("run/best.pt")).progress().best_val_loss
 
 
@@ -88,7 +92,7 @@ def test_runs_export_show_and_list(rewound: Rewound, capsys: pytest.CaptureFixtu
     assert [(int(row[1]), row[3]) for row in table] == [(step, f"{v:.4f}") for step, v in sorted(rewound.val.items())]
     assert main(["runs", "list", "--json", "run"]) == 0
     (listed,) = json.loads(capsys.readouterr().out)
-    assert (listed["steps"], listed["train_loss"]) == (STEPS[-1], rewound.loss[STEPS[-1]])
+    assert (listed["steps"], listed["train_loss"]) == (STEPS[-1], rewound.epoch_loss)
 
 
 def test_runs_plot(rewound: Rewound, monkeypatch: pytest.MonkeyPatch) -> None:
