@@ -1,0 +1,281 @@
+"""A screen with one run: starts, opens and commands it, and reads what it reports."""
+
+from functools import partial
+from pathlib import Path
+
+from textual import on, work
+
+from fundamentallm.config.config import Config
+from fundamentallm.errors import UserError, describe_error
+from fundamentallm.process.session import AttachedRun, RunHandle
+from fundamentallm.run.commands import Command, Pause, Resume, Save, Stop
+from fundamentallm.run.events import Intervention
+from fundamentallm.run.locks import is_held
+from fundamentallm.run.spec import RunSpec
+from fundamentallm_tui.format import clean
+from fundamentallm_tui.panes.form import Form, field_of
+from fundamentallm_tui.panes.log import LogView
+from fundamentallm_tui.screens.dialogs import folder_question, leave_question, stop_question
+from fundamentallm_tui.screens.fetch import Fetch, missing_known_text
+from fundamentallm_tui.screens.paned import PanedScreen
+from fundamentallm_tui.screens.run_table import RunChoice
+from fundamentallm_tui.state import launch
+from fundamentallm_tui.state.reader import EventsReceived, RunDisconnected, RunReader, Starter
+from fundamentallm_tui.state.replay import Replay
+from fundamentallm_tui.state.sampler import Sampler, SamplerStarter
+from fundamentallm_tui.state.store import Store
+
+
+class RunScreen(PanedScreen):
+    """A run that fills a `Store`, the form that starts the next one, and the log of what happened to both."""
+
+    def __init__(self, options: launch.Options, config: Config, start: Starter, sample: SamplerStarter) -> None:
+        super().__init__()
+        self.store = Store()
+        self.reader: RunReader | None = None
+        self.quit_when_stopped = self.quit_when_started = False
+        self._resume_when_read = False
+        self._start = start
+        self._unsent: list[Command] = []  # given while the process was being started
+        self.sampler = Sampler(self.store, sample, self._send, self.post_message)
+        self.form = Form(options, config, id="config")
+        self.log_view = LogView(id="log")
+
+    def show_changes(self, changed: set[str]) -> None:
+        """Bring the panes up to date with these parts of the store."""
+        raise NotImplementedError
+
+    def show_other_run(self) -> None:
+        """Bring all panes up to date: the store is that of another run now."""
+        raise NotImplementedError
+
+    def log_line(self, text: str, level: str) -> None:
+        """Add a text to the log and show it."""
+        self.store.log(text, level)
+        self.show_changes({"log"})
+
+    # Start and stop
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Return None for what cannot be done now: the key does nothing, and the footer dims it."""
+        return launch.possible_actions(self.store).get(action, True) or None
+
+    def action_start(self) -> None:
+        """Resume the run, or start one with the form's settings; ask the user where that is not possible at once."""
+        config, new = self.form.config, launch.resumable_checkpoint(self.store) is None
+        if self.store.paused:
+            self._request("training", Resume())
+        elif config is not None and new and (name := missing_known_text(config.data)):
+            self.app.push_screen(Fetch(name), self._fetched)
+        elif config is None or self.form.problems:
+            self._show_problem()
+        elif (folder := launch.occupied_folder(self.store, config)) is not None:
+            question = folder_question(clean(str(folder)), is_held(folder))
+            self.app.push_screen(question, partial(self._answer_folder, folder, config))
+        else:
+            self._start_next(config)
+
+    def _fetched(self, done: bool | None) -> None:
+        if done:
+            self.form.recheck_text()
+            self.action_start()
+
+    def _answer_folder(self, folder: Path, config: Config, answer: str | None) -> None:
+        if answer in ("open", "resume"):
+            self.open_run(folder, resume=answer == "resume")
+        elif answer == "new":
+            self._begin(RunSpec(config, launch.free_folder(folder), preset=self.form.preset_name))
+
+    def _start_next(self, config: Config) -> None:
+        try:
+            spec = launch.next_spec(self.store, config, self.form.label, self.form.preset_name)
+        except UserError as error:
+            self._show_problem(launch.messages_by_setting(error, "output_dir"))
+        else:
+            self._begin(spec)
+
+    def _begin(self, spec: RunSpec) -> None:
+        self.close_run()
+        self.store.begin(spec.folder, self.form.preset_name, spec.config, resumes=spec.auto)
+        self.store.total_steps = self.form.total_steps or self.store.total_steps
+        self.show_other_run()
+        self._launch(spec)
+
+    @work(thread=True)
+    def _launch(self, spec: RunSpec) -> None:
+        """Start the process; that checks the text first, which may be long, so on a thread of its own."""
+        try:
+            run = self._start(spec)
+        except (UserError, OSError) as error:
+            self.app.call_from_thread(self._launch_failed, str(error))
+        else:
+            self.app.call_from_thread(self._watch, run)
+
+    def _launch_failed(self, problem: str) -> None:
+        self._unsent.clear()
+        self.store.clear()
+        self.store.log(problem, "bad")
+        self.show_changes({"phase", "log"})
+        self._show_problem({field_of(problem): problem})
+
+    def _watch(self, run: RunHandle) -> None:
+        self.reader = RunReader(run, self.post_message)
+        for command in self._unsent:
+            self._send(command)
+        self._unsent.clear()
+        if self.quit_when_started:
+            self.app.exit(return_code=0)
+
+    def _show_problem(self, problems: dict[str, str] | None = None) -> None:
+        """Put the cursor into a field with a problem; `problems` replaces those that the form has found itself."""
+        if problems is not None:
+            self.form.show_problems(problems)
+        self._activate("config")
+        self.form.to_problem()
+
+    def action_new_run(self) -> None:
+        """Forget the run that has ended: the next start makes a new one."""
+        self.close_run()
+        self.store.clear()
+        self.show_other_run()
+
+    def close_run(self) -> None:
+        """Leave the run that is shown: one under way continues, but nothing samples its checkpoint any more."""
+        self.sampler.close()
+        if self.reader is not None:
+            self.reader.close()
+            self.reader = None
+
+    # Other runs
+
+    def action_runs(self) -> None:
+        """Show the list of runs."""
+        from fundamentallm_tui.screens.runs import Runs  # here, because the first picture does not need it
+
+        self.app.push_screen(Runs(self.store.folder), self._run_chosen)
+
+    def _run_chosen(self, choice: RunChoice | None) -> None:
+        if choice is None:
+            return
+        if choice.action == "deleted":
+            self.action_new_run()
+            return
+        store, resume = self.store, choice.action == "resume"
+        if self._shows(choice.folder) and (store.under_way or not resume):
+            return
+        if store.under_way and self.reader is None:  # its unsent commands must not reach another run
+            self.log_line(f"{store.folder} is being started; choose again in a moment.", "warn")
+        elif store.under_way and store.paused and not store.replayed:
+            question = leave_question(clean(str(store.folder)))
+            self.app.push_screen(question, partial(self._answer_leave, choice.folder, resume))
+        else:
+            self.open_run(choice.folder, resume=resume)
+
+    def _shows(self, folder: Path) -> bool:
+        shown = self.store.folder
+        return shown is not None and not self.store.replayed and shown.resolve() == folder.resolve()
+
+    def _answer_leave(self, folder: Path, resume: bool, answer: str | None) -> None:
+        if answer == "leave":
+            self.open_run(folder, resume=resume)
+
+    def open_run(self, folder: Path, *, resume: bool = False, speed: float = 0.0) -> None:
+        """Attach to the run in a folder; with `resume`, then resume it; with a `speed`, replay its journal instead."""
+        try:
+            run = Replay(folder, speed) if speed else AttachedRun(folder, stays=True)
+        except UserError as error:
+            self.log_line(str(error), "bad")
+            return
+        notice = launch.describe_left_run(self.store)
+        self.close_run()
+        self.log_view.clear()
+        self._resume_when_read = resume
+        self.store.attach(folder, f"REPLAY ×{speed:g}" if speed else "", replayed=bool(speed))
+        if notice:
+            self.store.log(notice, "warn")
+        self.show_other_run()
+        self._watch(run)
+
+    # Commands to the run
+
+    def action_pause(self) -> None:
+        if self.store.paused:
+            self._request("training", Resume())
+        else:
+            self._request("pausing", Pause(stays=True))
+
+    def action_save(self) -> None:
+        self._request("", Save())
+
+    def action_stop(self) -> None:
+        self._request("stopping", Stop())
+
+    def action_ask_stop(self) -> None:
+        """Ask first: a single letter may have been meant for a text field."""
+        self.app.push_screen(stop_question(), self._answer_stop)
+
+    def _answer_stop(self, answer: str | None) -> None:
+        if answer == "stop" and self.check_action("stop", ()):
+            self.action_stop()
+
+    def _request(self, phase: str, command: Command) -> None:
+        """Send a command, or keep it until there is a process; show at once the phase that it leads to."""
+        if phase:
+            self.store.request(phase)
+        self.store.sent_ids.add(command.id)
+        if self.reader is not None:
+            self._send(command)
+        else:
+            self._unsent.append(command)
+        self.show_changes({"phase"})
+
+    def _send(self, command: Command) -> None:
+        try:
+            if self.reader is not None:
+                self.reader.send(command)
+        except OSError as error:  # nothing can be written into the folder of an attached run
+            self.store.wanted = ""
+            self.store.log(f"The command was not sent: {describe_error(error)}", "bad")
+
+    @property
+    def has_model(self) -> bool:
+        """Whether a worker is there that can sample."""
+        alive = self.reader is not None and self.reader.alive
+        return alive and self.store.loaded and not self.store.replayed
+
+    # Reports from the run
+
+    @on(EventsReceived)
+    def _events_received(self, message: EventsReceived) -> None:
+        if message.reader is self.sampler.reader:
+            self.sampler.received(message.events)
+            self.show_changes({"sample"})
+        if message.reader is not self.reader:
+            return
+        changed = self.store.apply(message.events)
+        if changed & {"run", "config"}:
+            self._fill_form()
+        if "config" in changed and not self.store.attached:  # or the next start would undo someone else's change
+            changes = [event for event in message.events if isinstance(event, Intervention)]
+            self.form.change({event.setting: event.new for event in changes})
+        self.show_changes(changed)
+
+    @on(RunDisconnected)
+    def _run_disconnected(self, message: RunDisconnected) -> None:
+        if message.reader is self.sampler.reader:
+            self.sampler.ended(message.exit_reason)
+            self.show_changes({"sample"})
+        if message.reader is not self.reader:
+            return
+        if self.store.attached and self.store.folder is not None and not self.store.folder.exists():
+            self.store.saved = ""
+        self.show_changes(self.store.disconnected(message.exit_reason, message.log_tail))
+        self._fill_form()
+        resume, self._resume_when_read = self._resume_when_read, False
+        if resume and launch.resumable_checkpoint(self.store) is not None:
+            self.action_start()
+
+    def _fill_form(self) -> None:
+        """Show the settings of an attached run in the form."""
+        if (config := launch.attached_config(self.store)) is not None:
+            self.form.fill(config, self.store.preset)
