@@ -1,24 +1,13 @@
-"""The list of all runs: a screen that ends with what the user wants to do with one of them.
-
-The rows are drawn by one widget: a hundred runs cost only what the screen shows of them.
-"""
+"""The list of all runs: a screen that ends with what the user wants to do with one of them."""
 
 from functools import partial
 from pathlib import Path
 
-from rich.cells import cell_len
-from rich.segment import Segment
 from textual import on, work
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.containers import Horizontal
 from textual.content import Content
-from textual.events import Click
-from textual.geometry import Region, Size
-from textual.message import Message
 from textual.screen import Screen
-from textual.scroll_view import ScrollView
-from textual.strip import Strip
 from textual.widgets import Input, Static
 
 from fundamentallm.config.format import format_loss, format_parameters, format_time, format_value, wrap
@@ -26,132 +15,21 @@ from fundamentallm.errors import UserError
 from fundamentallm.run.folder import delete_run
 from fundamentallm.run.summary import LIVE_STATES, RunSummary, changed_from_defaults
 from fundamentallm_tui import keys
-from fundamentallm_tui.format import clean, fit, truncate
+from fundamentallm_tui.format import clean, truncate
 from fundamentallm_tui.panes.bars import Footer
 from fundamentallm_tui.screens.compare import comparison
 from fundamentallm_tui.screens.dialogs import TextDialog, delete_question
+from fundamentallm_tui.screens.run_list import RunList
 from fundamentallm_tui.screens.run_table import (
     ORDERS,
     RunChoice,
     all_runs,
     arrange,
-    known_curve,
     read_curve,
-    short_age,
-    short_count,
-    sparkline,
 )
-from fundamentallm_tui.theme import FAINT, Styles
+from fundamentallm_tui.theme import FAINT
 
 REFRESH_INTERVAL = 3.0  # seconds between two readings of the journals
-COLOURS = {
-    "finished": "foreground",
-    "stopped": "foreground",
-    "failed": "text-error",
-    "interrupted": "text-warning",
-    "paused": "text-warning",
-    "training": "text-success",
-}
-HEADS = ("run", "state", "age", "preset", "steps", "best", "loss")
-FIXED_WIDTHS = (11, 6, 8, 12, 6)  # of the columns between the name and the curve
-WIDEST_CURVE = 40
-
-
-class RunList(ScrollView, can_focus=True):
-    """Shows runs; posts `Moved` when another one is under the cursor."""
-
-    BINDINGS = [
-        Binding("up,k", "move(-1)", show=False),
-        Binding("down,j", "move(1)", show=False),
-        Binding("pageup", "move(-10)", show=False),
-        Binding("pagedown", "move(10)", show=False),
-        Binding("home", "move(-1000000)", show=False),
-        Binding("end", "move(1000000)", show=False),
-    ]
-
-    class Moved(Message):
-        """Another run is under the cursor."""
-
-    class Opened(Message):
-        """The run under the cursor was clicked again."""
-
-    def __init__(self, *, id: str) -> None:
-        super().__init__(id=id)
-        self.runs: list[RunSummary] = []
-        self.marked: list[Path] = []
-        self._cursor: Path | None = None  # a folder, because the order of the runs changes
-        self._styles = Styles(self)
-
-    @property
-    def current(self) -> RunSummary | None:
-        """The run under the cursor."""
-        found = next((run for run in self.runs if run.folder == self._cursor), None)
-        return found or (self.runs[0] if self.runs else None)
-
-    def show(self, runs: list[RunSummary]) -> None:
-        """Show these runs; the cursor stays on its run, or where that was."""
-        before = self.current
-        place = self.runs.index(before) if before is not None else 0
-        self.runs = runs
-        if runs and self._cursor not in [run.folder for run in runs]:
-            self._cursor = runs[min(place, len(runs) - 1)].folder
-        self.on_resize()
-        self.refresh()
-        self.post_message(self.Moved())
-
-    def on_resize(self) -> None:
-        self.virtual_size = Size(self.size.width, len(self.runs))
-
-    def mark(self) -> None:
-        """Mark the run under the cursor, or remove its mark; at most two are marked."""
-        if (run := self.current) is not None:
-            if run.folder in self.marked:
-                self.marked.remove(run.folder)
-            else:
-                self.marked = [*self.marked[-1:], run.folder]
-            self.refresh()
-
-    def action_move(self, by: int) -> None:
-        if (run := self.current) is not None:
-            self._move_to(max(0, min(len(self.runs) - 1, self.runs.index(run) + by)))
-
-    def on_click(self, event: Click) -> None:
-        offset = event.get_content_offset(self)
-        if offset is None or (row := offset.y + self.scroll_offset.y) >= len(self.runs):
-            return
-        again = self.runs[row] is self.current
-        self._move_to(row)
-        if again:
-            self.post_message(self.Opened())
-
-    def _move_to(self, row: int) -> None:
-        self._cursor = self.runs[row].folder
-        self.scroll_to_region(Region(0, row, 1, 1), animate=False)
-        self.refresh()
-        self.post_message(self.Moved())
-
-    def head(self) -> str:
-        """Return the columns' names, each above its column."""
-        return "  " + " ".join(fit(text, width) for text, width in zip(HEADS, self._widths(), strict=True))
-
-    def _widths(self) -> list[int]:
-        """Return the columns' widths; the name and the curve share what the others leave."""
-        gaps = 2 + len(HEADS) - 1
-        room = max(24, self.scrollable_content_region.width - gaps - sum(FIXED_WIDTHS))
-        curve = min(WIDEST_CURVE, room * 2 // 5)
-        return [room - curve, *FIXED_WIDTHS, curve]
-
-    def render_line(self, y: int) -> Strip:
-        width, row = self.scrollable_content_region.width, y + self.scroll_offset.y
-        if row >= len(self.runs):
-            return Strip.blank(width, self.rich_style)
-        run = self.runs[row]
-        paper = "panel" if run is self.current else ""
-        segments = [Segment("● " if run.folder in self.marked else "  ", self._styles("text-accent", 1.0, paper))]
-        for (text, colour, strength), column in zip(_cells(run, self._widths()), self._widths(), strict=True):
-            segments.append(Segment(fit(text, column) + " ", self._styles(colour, strength, paper)))
-        strip = Strip(segments).adjust_cell_length(width, self._styles("foreground", 1.0, paper))
-        return strip.apply_style(self.rich_style)
 
 
 class Runs(Screen[RunChoice]):
@@ -306,20 +184,6 @@ class Runs(Screen[RunChoice]):
         self._show_runs()
         if self._current is not None and folder.resolve() == self._current.resolve():
             self.dismiss(RunChoice("deleted", folder))
-
-
-def _cells(run: RunSummary, widths: list[int]) -> list[tuple[str, str, float]]:
-    """Return each column's text, its colour and the colour's strength."""
-    name = str(run.folder) if cell_len(str(run.folder)) <= widths[0] else run.folder.name
-    return [
-        (clean(name), "foreground", 1.0),
-        ("NOT SAVED" if run.unsaved else run.state, COLOURS["failed" if run.unsaved else run.state], 1.0),
-        (short_age(run), "foreground", 0.6),
-        (clean(run.preset) or "–", "foreground", 0.6),
-        (f"{short_count(run.steps)}/{short_count(run.total_steps)}", "foreground", 0.6),
-        (format_loss(run.best.val_loss) if run.best else "–", "text-accent", 1.0),
-        (sparkline(known_curve(run.folder), widths[-1]), "text-primary", 1.0),
-    ]
 
 
 def _details(run: RunSummary, width: int) -> Content:
