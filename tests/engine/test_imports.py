@@ -15,7 +15,7 @@ for name in sys.argv[1:]:
 print(json.dumps(sorted(sys.modules)))
 """
 LIGHT = [  # and all of config, run and process
-    "errors", "paths", "untrusted", "data.text", "data.text_stats", "data.tokenizer", "data.download", "train.health",
+    "errors", "paths", "untrusted", "data.text", "data.text_stats", "data.tokenizer", "data.download",
 ]  # fmt: skip
 
 

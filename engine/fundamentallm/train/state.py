@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from fundamentallm.config.advice import advise_out_of_memory
 from fundamentallm.config.config import Config, changed_when_resuming, shaped_like, to_dict
 from fundamentallm.config.estimate import Estimate, count_steps, estimate_size, measure_texts, spans
 from fundamentallm.config.format import format_count, format_times
@@ -38,7 +39,6 @@ from fundamentallm.train.device import (
     is_out_of_memory,
     memory_in_use,
 )
-from fundamentallm.train.health import advise_out_of_memory
 from fundamentallm.train.metrics import StepMetrics
 from fundamentallm.train.optimizer import Optimizer
 from fundamentallm.train.schedule import learning_rate, warmup

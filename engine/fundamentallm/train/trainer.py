@@ -16,6 +16,7 @@ from itertools import takewhile
 import torch
 
 from fundamentallm import __version__
+from fundamentallm.config.advice import advise_not_finite, advise_out_of_memory
 from fundamentallm.config.config import to_dict
 from fundamentallm.config.estimate import count_parameters
 from fundamentallm.config.files import to_yaml
@@ -25,6 +26,7 @@ from fundamentallm.errors import UserError, describe_error
 from fundamentallm.run import events
 from fundamentallm.run.commands import Command
 from fundamentallm.run.folder import BEST, CONFIG, LAST, TOKENIZER, check_folder, write_atomic
+from fundamentallm.run.health import new_verdicts
 from fundamentallm.run.history import read_history
 from fundamentallm.run.journal import Journal, size_of_journal
 from fundamentallm.run.locks import RunLock
@@ -34,7 +36,6 @@ from fundamentallm.train.checkpoints import CheckpointManager
 from fundamentallm.train.control import Control
 from fundamentallm.train.device import is_out_of_memory, memory_in_use
 from fundamentallm.train.evaluate import evaluate
-from fundamentallm.train.health import advise_not_finite, advise_out_of_memory, new_verdicts
 from fundamentallm.train.metrics import Metrics
 from fundamentallm.train.state import NOT_SAME_BITS, build_state
 from fundamentallm.train.step import NotFinite, TrainStep

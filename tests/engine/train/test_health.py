@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
+from fundamentallm.config.advice import advise_not_finite, advise_out_of_memory
 from fundamentallm.config.config import Config, Layer, resolve, to_dict
 from fundamentallm.config.estimate import count_memory
 from fundamentallm.run.commands import Set, Stop
 from fundamentallm.run.events import Evaluated, Failed, Notice
+from fundamentallm.run.health import new_verdicts
 from fundamentallm.run.history import RunHistory
-from fundamentallm.train.health import advise_not_finite, advise_out_of_memory, new_verdicts
 from fundamentallm.train.step import NotFinite, TrainStep
 from tests.conftest import journal_events
 from tests.engine.conftest import EPOCH

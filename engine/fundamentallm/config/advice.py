@@ -1,0 +1,81 @@
+"""What to try when a run fails, with settings that fit. No torch."""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from math import isfinite
+from typing import Any
+
+from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, resolve, to_dict
+from fundamentallm.config.estimate import count_memory
+from fundamentallm.config.format import format_memory
+
+
+def advise_not_finite(config: Config) -> str:
+    """Return what to try when a loss or gradient is infinite or NaN."""
+    clip = config.gradient_clip / 2 if config.gradient_clip else 1
+    return f"--learning-rate {config.learning_rate / 10:g}, or clip harder with --gradient-clip {clip:g}"
+
+
+def advise_out_of_memory(config: Config, vocab_size: int, free: float, text: int = 0) -> str:
+    """Return what to try when memory runs out: what fits into `free` bytes, and what each would need.
+
+    A new run, as none of this can change on resume: a smaller batch, a shorter context or a narrower model, each halved
+    until it fits, or all of them where one alone does not do.
+
+    Args:
+        text: bytes that the text takes, whatever the model.
+    """
+
+    def need(config: Config) -> int:
+        return count_memory(config, vocab_size) + text
+
+    def fits(config: Config) -> bool:
+        return need(config) <= free
+
+    ways = (_halve_batch, _halve_context, _halve_model)
+    shrunk = [_shrink(config, (way,), fits) for way in ways]
+    fitting = [smaller for smaller in shrunk if smaller is not None]
+    if not fitting and (smaller := _shrink(config, ways, fits)) is not None:
+        fitting = [smaller]
+    needs = f"this run needs about {format_memory(need(config))}"
+    needs += f", and {format_memory(free)} are free" if isfinite(free) else ""
+    if not fitting:
+        return f"a machine with more memory: {needs}; no smaller batch, context or model fits"
+    runs = [f"{_flags(config, smaller)} (about {format_memory(need(smaller))})" for smaller in fitting]
+    return f"a new run with {' or '.join(runs)}; {needs}"
+
+
+def _shrink(
+    config: Config, ways: Sequence[Callable[[Config], dict[str, Any]]], fits: Callable[[Config], bool]
+) -> Config | None:
+    """Halve a configuration in these ways, as often as it takes to fit; None where it cannot."""
+    while True:
+        smaller = config
+        for way in ways:
+            with suppress(ConfigError):  # it is as small as it can be
+                smaller = resolve(Layer(to_dict(smaller) | way(smaller)))
+        if smaller == config:
+            return None
+        if fits(smaller):
+            return smaller
+        config = smaller
+
+
+def _halve_batch(config: Config) -> dict[str, Any]:
+    rows = config.batch_size // 2  # more of them make up a step
+    return {"batch_size": rows, "accumulation_steps": -(-config.effective_batch // max(1, rows))}
+
+
+def _halve_context(config: Config) -> dict[str, Any]:
+    return {"max_seq_len": config.max_seq_len // 2, "stride": config.stride and max(1, config.stride // 2)}
+
+
+def _halve_model(config: Config) -> dict[str, Any]:
+    return {"model_dim": config.model_dim // 2, "ff_dim": config.ff_dim and max(1, config.ff_dim // 2)}
+
+
+def _flags(config: Config, smaller: Config) -> str:
+    """What makes a configuration the smaller one."""
+    order = ("batch_size", "accumulation_steps", "max_seq_len", "stride", "model_dim", "ff_dim")
+    changed = [name for name in order if getattr(smaller, name) != getattr(config, name)]
+    return " ".join(f"{SETTINGS[name].flag} {getattr(smaller, name)}" for name in changed)

@@ -1,0 +1,79 @@
+"""How the run stands: a verdict, the numbers that show it, what it means, and the key that does something about it."""
+
+import time
+
+from textual.content import Content
+from textual.widget import Widget
+
+from fundamentallm.config.format import wrap
+from fundamentallm.run.health import BAD, GOOD, NOTE, WARNING, Verdict, assess
+from fundamentallm_tui.format import clean, truncate
+from fundamentallm_tui.state.store import Store
+from fundamentallm_tui.theme import FAINT
+from fundamentallm_tui.throttle import RedrawThrottle
+
+COLOURS = {GOOD: "$text-success", NOTE: "$text-primary", WARNING: "$text-warning", BAD: "$text-error"}
+NO_RUN = Verdict(
+    "no_run", NOTE, "no run yet", "F5 starts one",
+    "Here will stand whether the run goes well, the numbers that show it, and what can be done about it.",
+)  # fmt: skip
+
+
+class HealthPane(Widget, can_focus=True):
+    """Shows the verdict on the store's run; call `show` when its curves have changed."""
+
+    def __init__(self, store: Store, *, id: str = "health") -> None:
+        super().__init__(id=id, classes="pane")
+        self.border_title = "Health"
+        self._store = store
+        self.throttle = RedrawThrottle(self, self._draw, min_interval=1.0, cpu_share=0.002)
+        self._cost = 0.0
+
+    def show(self, *, now: bool = False) -> None:
+        """Show the verdict when the throttle allows it, or at once."""
+        self.throttle.request(now=now)
+
+    def _draw(self) -> float:
+        self.refresh()
+        return self._cost
+
+    def render(self) -> Content:
+        start = time.perf_counter()
+        content = health_text(current_verdict(self._store), self.size.width, self.size.height)
+        self._cost = time.perf_counter() - start
+        return content
+
+
+def current_verdict(store: Store) -> Verdict:
+    """Judge the run that the store shows."""
+    started, config = store.history.started, store.config
+    if started is None or config is None:
+        return NO_RUN
+    return assess(store.history, config, started.vocab_size)
+
+
+def health_line(store: Store, width: int) -> Content:
+    """Return the verdict in one line: headline, evidence, and the key where there is something to do."""
+    verdict = current_verdict(store)
+    key = "  h acts" if verdict.actions else ""
+    text = truncate(f"{verdict.headline}: {clean(verdict.evidence)}", max(0, width - 3 - len(key)))
+    head, evidence = text[: len(verdict.headline)], text[len(verdict.headline) :]
+    colour = COLOURS[verdict.level]
+    return Content.assemble(" ", ("● ", colour), (head, f"bold {colour}"), evidence, (key, "$text-accent"))
+
+
+def health_text(verdict: Verdict, width: int, height: int) -> Content:
+    """Return the verdict as a block. Where it is too high, first the gaps go, then the explanation."""
+    colour = COLOURS[verdict.level]
+    head = [(f"● {verdict.headline}", f"bold {colour}")]
+    evidence = [(row, "$foreground") for row in wrap(clean(verdict.evidence), width)]
+    explanation = [(row, FAINT) for row in wrap(verdict.explanation, width)]
+    actions = [(f"h  {truncate(verdict.actions[0].label, width - 3)}", "$text-accent")] if verdict.actions else []
+    gap = [("", "")]
+    kept = [head, evidence, gap, explanation, gap, actions]
+    if sum(map(len, kept)) > height:
+        kept = [head, evidence, explanation, actions]
+    if sum(map(len, kept)) > height:
+        kept = [head, actions, evidence]
+    rows = [row for part in kept for row in part][:height]
+    return Content("\n").join(Content.styled(text, style) for text, style in rows)
