@@ -52,6 +52,7 @@ MAIN = (
     Command(
         "stop", "f8", "Finish the step, save, end the run; x asks first", "stop", "x", "Stop", letter_action="ask_stop"
     ),
+    Command("undo", "u", "Undo the last change of a setting; again: the one before", title="Undo the change"),
     Command("prompt", "ctrl+g", "Go to the prompt: enter samples, ctrl+j starts a line", "sample", "g", "Sample"),
     Command("new_run", "", "Close this run; the next start makes a new one", title="New run"),
     Command("runs", "ctrl+o", "List all runs: attach, view, resume, compare", "runs", "o", "Runs"),

@@ -1,14 +1,16 @@
 """A screen with one run: starts, opens and commands it, and reads what it reports."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from textual import on, work
 
 from fundamentallm.config.config import Config
 from fundamentallm.errors import UserError, describe_error
 from fundamentallm.process.session import AttachedRun, RunHandle
-from fundamentallm.run.commands import Command, Pause, Resume, Save, Stop
+from fundamentallm.run.commands import Command, Pause, Resume, Save, Set, Stop
 from fundamentallm.run.events import Intervention
 from fundamentallm.run.locks import is_held
 from fundamentallm.run.spec import RunSpec
@@ -218,6 +220,25 @@ class RunScreen(PanedScreen):
         if answer == "stop" and self.check_action("stop", ()):
             self.action_stop()
 
+    def change_settings(self, values: Mapping[str, Any]) -> None:
+        """Change live settings of the run from its next step on; the journal records each as an intervention.
+
+        The values are as `Config` has them. What the run refuses, the log and the form's field say; while no run
+        obeys, nothing is sent.
+        """
+        if not launch.possible_actions(self.store)["change"]:
+            self.log_line(f"No run obeys: {', '.join(values)} cannot change now.", "warn")
+            return
+        for name, value in values.items():
+            command = Set(setting=name, value=value)
+            self.store.unanswered[command.id] = command
+            self._request("", command)
+
+    def action_undo(self) -> None:
+        """Set the setting that was changed last to its old value, whoever changed it."""
+        if (change := launch.undo(self.store)) is not None:
+            self.change_settings(dict([change]))
+
     def _request(self, phase: str, command: Command) -> None:
         """Send a command, or keep it until there is a process; show at once the phase that it leads to."""
         if phase:
@@ -235,6 +256,7 @@ class RunScreen(PanedScreen):
                 self.reader.send(command)
         except OSError as error:  # nothing can be written into the folder of an attached run
             self.store.wanted = ""
+            self.store.unanswered.pop(command.id, None)
             self.store.log(f"The command was not sent: {describe_error(error)}", "bad")
 
     @property

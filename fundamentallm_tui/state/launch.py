@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, changed_when_resuming, resolve, to_dict
 from fundamentallm.config.files import Preset, preset_layer
@@ -53,10 +54,32 @@ def possible_actions(store: Store) -> dict[str, bool]:
         "start": store.paused or not (store.under_way or store.replayed),
         "pause": obeys,
         "save": obeys and not store.replayed,
+        "change": obeys and not store.replayed,
+        "undo": obeys and not store.replayed and undo(store) is not None,
         "stop": store.under_way and not store.stopping and not store.replayed,
         "ask_stop": store.under_way and not store.stopping and not store.replayed,
         "new_run": not store.under_way and store.folder is not None,
     }
+
+
+def undo(store: Store) -> tuple[str, Any] | None:
+    """Return the setting that undoing the last live change sets, and its old value; None where nothing can be undone.
+
+    A change that takes back the one before it counts as its undoing, so that undoing again goes on to earlier changes.
+    So does a change that the run has not answered yet. What a resume changed meanwhile is not undone.
+    """
+    values = dict(store.history.config)
+    changes = [(change.setting, change.old, change.new) for change in store.history.interventions_from(0)]
+    for command in store.unanswered.values():
+        changes.append((command.setting, values.get(command.setting), command.value))
+        values[command.setting] = command.value
+    made: list[tuple[str, Any, Any]] = []
+    for setting, old, new in changes:
+        if made and made[-1] == (setting, new, old):
+            made.pop()
+        elif old != new:
+            made.append((setting, old, new))
+    return next(((setting, old) for setting, old, new in reversed(made) if values.get(setting) == new), None)
 
 
 def read_only_settings(store: Store) -> set[str]:

@@ -13,6 +13,7 @@ from itertools import chain
 from pathlib import Path
 
 from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, resolve
+from fundamentallm.run.commands import Set
 from fundamentallm.run.describe import BAD, FAINT, PLAIN, WARN
 from fundamentallm.run.events import (
     Answered,
@@ -69,11 +70,15 @@ class Store:
         attached, replayed: whether another process started the run, and whether its journal is only played back.
         saved: the newest checkpoint; of several at one step, last.pt.
         sent_ids: of the commands that this console sent.
+        unanswered: the changes of settings among them that the run has not answered, by their ids.
+        refused: why the run refused a change, by setting, until the form has shown it.
     """
 
     def __init__(self) -> None:
         self.train, self.val, self.rate = Series(), Series(), Series()
         self.sent_ids: set[str] = set()
+        self.unanswered: dict[str, Set] = {}
+        self.refused: dict[str, str] = {}
         self._lines: list[LogLine] = []
         self.clear()
 
@@ -92,6 +97,8 @@ class Store:
         self.folder: Path | None = None
         self.loaded = self.attached = self.replayed = False
         self.sample = SampleText()
+        self.unanswered.clear()
+        self.refused.clear()
         self._planned: Config | None = None
         self._progress: Progress | None = None
         self._phase_before, self._phase_since = IDLE, 0.0
@@ -232,6 +239,7 @@ class Store:
         if not self.under_way:  # the run had ended before; without its process there is only no model to sample from
             return {"phase"}
         self.phase, self.wanted = FAILED, ""
+        self.unanswered.clear()
         if self.replayed:
             self.phase = STOPPED
             self.log("The journal ends here.", BAD)
@@ -311,6 +319,7 @@ class Store:
         return {"sample"}
 
     def _apply_answer(self, event: Answered) -> set[str]:
+        change = self.unanswered.pop(event.id, None)
         if event.ok:
             return set()
         if event.id == self.sample.id:
@@ -320,6 +329,8 @@ class Store:
             self.wanted = ""
         if event.command == "set":  # a change that was answered with an error never took effect
             self._update_length()
+            if change is not None:
+                self.refused[change.setting] = event.why
             return {"config"}
         return {"phase"}
 
