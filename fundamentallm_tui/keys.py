@@ -5,8 +5,11 @@ from dataclasses import dataclass
 
 from textual.binding import Binding, BindingType
 
-KEY_NAMES = {"question_mark": "?", "slash": "/", "escape": "esc"}
-PANES = (("config", "Config"), ("log", "Log"), ("loss", "Loss"), ("rate", "Learning rate"), ("sample", "Sample"))
+KEY_NAMES = {
+    "question_mark": "?", "slash": "/", "escape": "esc", "plus,equals_sign": "+", "minus": "-", "left": "←", "right": "→",
+    "left_square_bracket": "[", "right_square_bracket": "]",
+}  # fmt: skip
+PANES = (("config", "Config"), ("log", "Log"), ("loss", "Loss"), ("metric", "Metric"), ("sample", "Sample"))
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ MAIN = (
     Command("app.change_theme", "", "Choose the colours", title="Theme"),
     Command("app.quit", "ctrl+q", "Quit; asks first while a run is under way", "quit", title="Quit"),
     *(Command(f"pane('{name}')", str(n), id=f"pane.{name}") for n, (name, _) in enumerate(PANES, 1)),
-    Command("", "1 … 5", "Show a pane: config, log, loss, rate, sample; enter goes into it"),
+    Command("", "1 … 5", "Show a pane: config, log, loss, metric, sample; enter goes into it"),
     Command("enter_pane", "enter", id="pane.enter"),
     Command("next_pane(-1)", "ctrl+left", id="pane.before"),
     Command("next_pane(1)", "ctrl+right", id="pane.after"),
@@ -69,6 +72,22 @@ MAIN = (
     Command("", "tab ↑ ↓", "Go to another field; ← → change a choice"),
     Command("", "ctrl+r", "Reset the field to its preset's value; * marks changed fields"),
     Command("blur", "escape", "Leave the field; in a dialog: cancel", id="leave"),
+)  # fmt: skip
+
+# Of a chart that has the focus.
+CHART = (
+    Command("zoom(0.5)", "plus,equals_sign", "Zoom in, as the mouse wheel does", "zoom", id="chart.in"),
+    Command("zoom(2.0)", "minus", "Zoom out", id="chart.out"),
+    Command("walk(-1)", "left", "Show earlier steps; with the crosshair on, read off the point before", id="chart.left"),
+    Command("walk(1)", "right", "Show later steps; with the crosshair on, read off the next point", id="chart.right"),
+    Command("crosshair", "c", "Read off every curve at one step", "crosshair", id="chart.crosshair"),
+    Command("follow", "f", "Stay where it is, or follow the newest step", "follow", id="chart.follow"),
+    Command("reset", "0", "Show the whole run", "reset", id="chart.reset"),
+    Command("log_scale", "l", "Show y on a logarithmic or a linear scale", "log", id="chart.log"),
+    Command("x_axis", "t", "Count x in steps, epochs, tokens or time", "x axis", id="chart.x"),
+    Command("fit", "a", "Show all heights, or leave out the first steep fall", "all", id="chart.fit"),
+    Command("smooth(1)", "right_square_bracket", "Smooth the training loss more", "smooth", id="chart.smoother"),
+    Command("smooth(-1)", "left_square_bracket", "Smooth the training loss less", id="chart.rougher"),
 )  # fmt: skip
 
 RUNS = (

@@ -6,7 +6,7 @@
 """
 
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import islice, pairwise
 from math import ceil, floor, inf, isfinite, log10, nan
@@ -34,6 +34,11 @@ class Series:
     def last(self) -> tuple[float, float] | None:
         """The newest point that is not a gap."""
         return next(((x, y) for x, y in zip(reversed(self._x), reversed(self._y), strict=True) if isfinite(y)), None)
+
+    @property
+    def start(self) -> float:
+        """The x of the first point; above all others where there is none."""
+        return self._x[0] if self._x else inf
 
     @property
     def end(self) -> float:
@@ -68,9 +73,19 @@ class Series:
         self._even = min(self._even, kept)
         self._every = self._every if kept else 1
 
-    def reduced(self, count: int) -> tuple[list[float], list[float]]:
-        """Return all points; where they are too many, the extremes of each of `count` columns, as `reduce` does."""
-        return reduce(self._x, self._y, count)
+    def at(self, x: float) -> tuple[float, float] | None:
+        """The point nearest to x that is kept, gap or not; None where there are no points."""
+        after = bisect_left(self._x, x)
+        near = [at for at in (after - 1, after) if 0 <= at < len(self._x)]
+        return min(((self._x[at], self._y[at]) for at in near), key=lambda point: abs(point[0] - x), default=None)
+
+    def reduced(self, count: int, low: float = -inf, high: float = inf) -> tuple[list[float], list[float]]:
+        """Return all points from low to high, and one beyond each, to which a line leads.
+
+        Where they are too many, the extremes of each of `count` columns, as `reduce` does.
+        """
+        start, stop = max(0, bisect_left(self._x, low) - 1), bisect_right(self._x, high) + 1
+        return reduce(self._x, self._y, count, start, min(stop, len(self._x)))
 
     def _thin(self) -> None:
         """Keep as few of the newer points as of the older ones, and if that does not suffice, fewer of all."""
@@ -92,7 +107,9 @@ class Series:
         return start + len(kept)
 
 
-def reduce(xs: Sequence[float], ys: Sequence[float], count: int) -> tuple[list[float], list[float]]:
+def reduce(
+    xs: Sequence[float], ys: Sequence[float], count: int, start: int = 0, stop: int | None = None
+) -> tuple[list[float], list[float]]:
     """Return all points of a line; where they are too many, the extremes of each column.
 
     A column is a stretch of equally many points. It gives its lowest and its highest point in the
@@ -100,12 +117,14 @@ def reduce(xs: Sequence[float], ys: Sequence[float], count: int) -> tuple[list[f
 
     Args:
         count: columns to fill; at most 2 x count points come back.
+        start, stop: indices between which points are wanted; a column that begins before is whole.
 
     Returns:
         The xs and the ys.
     """
-    size = len(xs)
-    kept: Iterable[int] = range(size)
+    stop = len(xs) if stop is None else stop
+    size = stop - start
+    kept: Iterable[int] = range(start, stop)
     if size > 2 * count:
         # A column is 4 to 16 whole blocks of a power of 4, counted from the first point of all: the same
         # points stay together while a run grows, and nothing shimmers. One column less than wanted, because
@@ -115,7 +134,8 @@ def reduce(xs: Sequence[float], ys: Sequence[float], count: int) -> tuple[list[f
         while block * 16 <= width:
             block *= 4
         width = ceil(width / block) * block
-        kept = [index for start in range(0, size, width) for index in _extremes(ys, start, min(size, start + width))]
+        first = start // width * width
+        kept = [index for at in range(first, stop, width) for index in _extremes(ys, at, min(stop, at + width))]
     # always the same nan object, so that equal reductions compare as equal
     return [xs[index] for index in kept], [ys[index] if isfinite(ys[index]) else nan for index in kept]
 

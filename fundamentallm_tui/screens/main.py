@@ -6,7 +6,7 @@ from textual.containers import Horizontal
 
 from fundamentallm.config.config import Config
 from fundamentallm_tui import keys
-from fundamentallm_tui.charts.panes import LossChart, RateChart
+from fundamentallm_tui.charts.panes import LossChart, MetricChart, link
 from fundamentallm_tui.panes.bars import Footer, TabBar
 from fundamentallm_tui.panes.form import Form
 from fundamentallm_tui.panes.sample import SamplePane
@@ -31,8 +31,9 @@ class MainScreen(RunScreen):
         self._controls: object = None  # what the footer and the form were last adapted to
         self.status = StatusLine(self.store, id="status")
         self.loss = LossChart(self.store, id="loss")
-        self.rate = RateChart(self.store, id="rate")
-        self.charts = (self.loss, self.rate)
+        self.metric = MetricChart(self.store, id="metric")
+        self.charts = (self.loss, self.metric)
+        link(*self.charts)
         self.sample = SamplePane(self.store, id="sample")
         self.tabs, self.footer = TabBar(id="tabs"), Footer(keys.MAIN, id="keys")
 
@@ -124,11 +125,13 @@ class MainScreen(RunScreen):
         self.set_focus(self.sample.prompt)  # at once: the next key belongs to it
 
     def enter_pane(self, name: str) -> None:
-        """Enter the form, the log or the prompt; the charts take no keys."""
+        """Go into a pane."""
         if name == "config":
             self.form.fields.enter()
         else:
-            self.set_focus({"log": self.log_view, "sample": self.sample.prompt}.get(name))
+            self.set_focus(
+                {"log": self.log_view, "loss": self.loss, "metric": self.metric, "sample": self.sample.prompt}.get(name)
+            )
 
     def pane_shown(self) -> None:
         for chart in self.charts:

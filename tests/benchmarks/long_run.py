@@ -96,8 +96,8 @@ def draw(pane: ChartPane) -> float:
     pane.store.train.append(last[0] + 1, last[1])  # a chart that has not changed is not drawn
     began = time.perf_counter()
     pane._draw()
-    for y in range(pane.view.size.height):
-        pane.view.render_line(y)
+    for y in range(pane.canvas.size.height):
+        pane.canvas.render_line(y)
     return time.perf_counter() - began
 
 

@@ -60,4 +60,4 @@ async def test_a_start_hurries_the_charts(workshop: Any, monkeypatch: pytest.Mon
     monkeypatch.setattr(RedrawThrottle, "hurry", lambda throttled: hurried.append(throttled))
     async with workshop.console() as seen:
         await seen.started()
-        assert hurried == [seen.main.loss.throttle, seen.main.rate.throttle]
+        assert hurried == [seen.main.loss.throttle, seen.main.metric.throttle]

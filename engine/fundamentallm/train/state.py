@@ -20,6 +20,7 @@ from fundamentallm.config.advice import advise_out_of_memory
 from fundamentallm.config.config import Config, changed_when_resuming, shaped_like, to_dict
 from fundamentallm.config.estimate import Estimate, count_steps, estimate_size, measure_texts, spans
 from fundamentallm.config.format import format_count, format_times
+from fundamentallm.config.schedule import configured_rate, warmup
 from fundamentallm.data.corpus import Corpus, fingerprint
 from fundamentallm.data.text import read_data, select_before_include
 from fundamentallm.data.text_stats import validation_warnings
@@ -41,7 +42,6 @@ from fundamentallm.train.device import (
 )
 from fundamentallm.train.metrics import StepMetrics
 from fundamentallm.train.optimizer import Optimizer
-from fundamentallm.train.schedule import learning_rate, warmup
 
 NOT_SAME_BITS = "the run resumes, but not to the same bits"
 
@@ -136,9 +136,7 @@ class TrainState:
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of step number `step` (0, 1, ...) under the settings as they are now."""
-        config, total = self.config, self.total_steps
-        warmup_steps = warmup(total, config.warmup_steps)
-        return learning_rate(step, total, config.learning_rate, config.lr_schedule, warmup_steps)
+        return configured_rate(self.config, self.total_steps, step)
 
     def change(self, setting: str, value: Any) -> None:
         """Set a setting for the steps to come. The value is valid: `changed_while_running` has checked it."""

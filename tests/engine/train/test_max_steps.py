@@ -8,6 +8,7 @@ import pytest
 from fundamentallm.cli import main
 from fundamentallm.cli.report import Report
 from fundamentallm.config.estimate import estimate
+from fundamentallm.config.schedule import learning_rate
 from fundamentallm.errors import NothingToDo, UserError
 from fundamentallm.run import events
 from fundamentallm.run.commands import Set, Stop
@@ -17,7 +18,6 @@ from fundamentallm.train import trainer
 from fundamentallm.train.checkpoint import load
 from fundamentallm.train.evaluate import evaluate
 from fundamentallm.train.metrics import Metrics
-from fundamentallm.train.schedule import learning_rate
 from tests.compare_runs import difference
 from tests.engine.conftest import EPOCH, files
 from tests.engine.train.conftest import Small, Train

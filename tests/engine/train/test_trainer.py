@@ -13,6 +13,7 @@ from pytest import MonkeyPatch
 
 from fundamentallm.config.config import resolve
 from fundamentallm.config.files import load_config
+from fundamentallm.config.schedule import learning_rate, warmup
 from fundamentallm.run import events
 from fundamentallm.run.commands import Sample, Save, Set, Stop
 from fundamentallm.run.journal import read_journal
@@ -21,7 +22,6 @@ from fundamentallm.train import checkpoints, device, metrics, trainer
 from fundamentallm.train.checkpoint import Checkpoint, load
 from fundamentallm.train.evaluate import evaluate
 from fundamentallm.train.metrics import StepResult
-from fundamentallm.train.schedule import learning_rate, warmup
 from fundamentallm.train.step import TrainStep
 from tests.engine.conftest import EPOCH, files, notices, same_tensors, steps_in
 from tests.engine.train.conftest import Build, Small, Train, Trained

@@ -15,7 +15,7 @@ PRESSED = (
     "ctrl+o", "escape",
 )  # fmt: skip
 STATES = ("idle", "loading", "training", "paused", "stopping", "stopped", "finished", "failed", "attached", "replayed")
-PANES = ("#config", "#fields", "#log", "#loss", "#rate", "#sample", "#options", "#output", "#status", "#keys")
+PANES = ("#config", "#fields", "#log", "#loss", "#metric", "#sample", "#options", "#output", "#status", "#keys")
 
 
 async def bring_about(seen: Any, make: Any, state: str) -> None:

@@ -205,7 +205,7 @@ async def test_every_binding_has_an_id_so_that_it_can_be_remapped(workshop: Any)
 async def test_a_number_key_shows_a_pane_and_the_next_digit_changes_nothing_there(workshop: Any) -> None:
     async with workshop.console() as seen:
         before = {name: cell.value for name, cell in seen.cells.items()}
-        for key, name in zip("12345", ("config", "log", "loss", "rate", "sample"), strict=True):
+        for key, name in zip("12345", ("config", "log", "loss", "metric", "sample"), strict=True):
             await seen.press(key, "7")
             assert [pane.id for pane in seen.main.query(".pane.-active")] == [name]
             assert seen.main.focused is None
@@ -216,7 +216,7 @@ async def test_a_number_key_shows_a_pane_and_the_next_digit_changes_nothing_ther
 async def test_enter_goes_into_the_highlighted_pane(workshop: Any) -> None:
     async with workshop.console() as seen:
         main = seen.main
-        inside = {"1": main.form.fields, "2": main.log_view, "3": None, "4": None, "5": main.sample.prompt}
+        inside = {"1": main.form.fields, "2": main.log_view, "3": main.loss, "4": main.metric, "5": main.sample.prompt}
         for key, widget in inside.items():
             await seen.press(key, "enter")
             assert main.focused is widget

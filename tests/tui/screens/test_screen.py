@@ -46,7 +46,7 @@ async def test_training_dots_are_seen_where_validation_crosses_them_and_its_poin
         await seen.until(lambda: len(seen.main.store.val) == 3)
         seen.main.loss.throttle.request(now=True)
         await seen.pilot.pause()
-        view = seen.main.loss.view
+        view = seen.main.loss.canvas
         cells = [segment for y in range(view.size.height) for segment in view.render_line(y) if segment.style]
         dots: dict[Any, int] = {}
         for segment in cells:

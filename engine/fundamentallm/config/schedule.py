@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from math import cos, pi
 
+from fundamentallm.config.config import Config
+
 FLOOR = 0.1  # of the peak, where a schedule ends
 
 
@@ -21,6 +23,12 @@ def learning_rate(step: int, total: int, peak: float, schedule: str, warmup_step
         return peak * ((step + 1) / warmup_steps)
     done = min(1.0, (step - warmup_steps) / max(1, total - 1 - warmup_steps))
     return peak * SHAPES[schedule](done)
+
+
+def configured_rate(config: Config, total: int, step: int) -> float:
+    """Return the learning rate of `step` (0 to total - 1) in a run with these settings."""
+    warmup_steps = warmup(total, config.warmup_steps)
+    return learning_rate(step, total, config.learning_rate, config.lr_schedule, warmup_steps)
 
 
 def _above_floor(share: float) -> float:

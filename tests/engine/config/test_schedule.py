@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fundamentallm.config.config import SETTINGS
+from fundamentallm.config.schedule import FLOOR, SHAPES, learning_rate, warmup
 from fundamentallm.run.commands import Set
 from fundamentallm.run.events import Progress
-from fundamentallm.train.schedule import FLOOR, SHAPES, learning_rate, warmup
 from tests.engine.conftest import EPOCH
 from tests.engine.train.conftest import Train
 
