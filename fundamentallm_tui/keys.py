@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from textual.binding import Binding, BindingType
 
 KEY_NAMES = {
-    "question_mark": "?", "slash": "/", "escape": "esc", "plus,equals_sign": "+", "minus": "-", "left": "←", "right": "→",
-    "left_square_bracket": "[", "right_square_bracket": "]",
+    "question_mark": "?", "slash": "/", "escape": "esc", "plus,equals_sign": "+", "minus": "-",
+    "left": "←", "right": "→", "left_square_bracket": "[", "right_square_bracket": "]",
 }  # fmt: skip
 PANES = (("config", "Config"), ("log", "Log"), ("loss", "Loss"), ("metric", "Metric"), ("sample", "Sample"))
 
@@ -78,7 +78,7 @@ MAIN = (
 CHART = (
     Command("zoom(0.5)", "plus,equals_sign", "Zoom in, as the mouse wheel does", "zoom", id="chart.in"),
     Command("zoom(2.0)", "minus", "Zoom out", id="chart.out"),
-    Command("walk(-1)", "left", "Show earlier steps; with the crosshair on, read off the point before", id="chart.left"),
+    Command("walk(-1)", "left", "Show earlier steps; with the crosshair on, read off the one before", id="chart.left"),
     Command("walk(1)", "right", "Show later steps; with the crosshair on, read off the next point", id="chart.right"),
     Command("crosshair", "c", "Read off every curve at one step", "crosshair", id="chart.crosshair"),
     Command("follow", "f", "Stay where it is, or follow the newest step", "follow", id="chart.follow"),
