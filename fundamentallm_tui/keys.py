@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from textual.binding import Binding, BindingType
 
 KEY_NAMES = {
-    "question_mark": "?", "slash": "/", "escape": "esc", "plus,equals_sign": "+", "minus": "-",
+    "question_mark": "?", "slash": "/", "escape": "esc", "plus": "+", "minus": "-",
     "left": "←", "right": "→", "left_square_bracket": "[", "right_square_bracket": "]",
 }  # fmt: skip
 PANES = (("config", "Config"), ("log", "Log"), ("loss", "Loss"), ("metric", "Metric"), ("sample", "Sample"))
+PINNED = ("back", "app.help", "app.quit")  # at the footer's right end, at any width
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Command:
         action: of the screen; "app.…": of the application, which binds its own key; empty: a widget binds the keys.
         key: the key that Textual names so, "f5" or "ctrl+g"; empty: the palette only.
         help: one line for the help screen and the palette; empty: neither shows it.
-        label: the word in the footer; empty: the footer leaves it out.
+        label: the word in the footer, which drops the last of a table first; empty: the footer leaves it out.
         letter: a second key, which acts only outside text fields.
         title: the name in the palette; empty: the palette leaves it out.
         id: by which a keymap changes the key; as `action` where it is left out.
@@ -64,8 +65,9 @@ MAIN = (
     Command("app.change_theme", "", "Choose the colours", title="Theme"),
     Command("app.quit", "ctrl+q", "Quit; asks first while a run is under way", "quit", title="Quit"),
     *(Command(f"pane('{name}')", str(n), id=f"pane.{name}") for n, (name, _) in enumerate(PANES, 1)),
-    Command("", "1 … 5", "Show a pane: config, log, loss, metric, sample; enter goes into it"),
-    Command("enter_pane", "enter", id="pane.enter"),
+    Command("", f"1 … {len(PANES)}", f"Go to a pane: {', '.join(title.lower() for _, title in PANES)}"),
+    Command("enter_pane", "enter", "Write into the form or the prompt that a number key has marked", id="pane.enter"),
+    Command("maximize_pane", "z", "Show the pane alone; again: all of them", id="pane.maximize"),
     Command("next_pane(-1)", "ctrl+left", id="pane.before"),
     Command("next_pane(1)", "ctrl+right", id="pane.after"),
     Command("", "ctrl+← ctrl+→", "Go to the previous or next pane"),
@@ -74,7 +76,16 @@ MAIN = (
     Command("blur", "escape", "Leave the field; in a dialog: cancel", id="leave"),
 )  # fmt: skip
 
-# Of a chart that has the focus.
+# What acts only while a pane has the focus: the pane names its table as `commands`, and the footer shows that first.
+
+LOG = (
+    Command("scroll_down", "j", id="log.down"),
+    Command("scroll_up", "k", id="log.up"),
+    Command("", "↑ ↓", label="scroll"),
+    Command("scroll_home", "home", id="log.first", label="first"),
+    Command("scroll_end", "end", id="log.last", label="newest"),
+)
+
 CHART = (
     Command("zoom(0.5)", "plus,equals_sign", "Zoom in, as the mouse wheel does", "zoom", id="chart.in"),
     Command("zoom(2.0)", "minus", "Zoom out", id="chart.out"),
@@ -111,12 +122,13 @@ HELP = (
 
 
 def bindings(commands: Iterable[Command]) -> list[BindingType]:
-    """Return what a screen with these commands binds."""
+    """Return what a screen or a pane with these commands binds."""
     return [binding for command in commands for binding in command.bindings()]
 
 
 def key_name(key: str) -> str:
     """Write a key as people do: "F5", "^g", "?"."""
+    key = key.split(",")[0]  # of several that do the same, the first
     if key in KEY_NAMES:
         return KEY_NAMES[key]
     return key.upper() if key[:1] == "f" and key[1:].isdigit() else key.replace("ctrl+", "^")

@@ -3,12 +3,12 @@
 from dataclasses import replace
 
 from rich.segment import Segment
-from textual.binding import Binding
 from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from fundamentallm.config.format import format_clock, wrap
+from fundamentallm_tui import keys
 from fundamentallm_tui.state.event_log import LogLine
 from fundamentallm_tui.theme import Styles
 
@@ -21,7 +21,8 @@ FAINT_STRENGTH = 0.5
 class LogView(ScrollView, can_focus=True):
     """Follows the newest line until the user scrolls up, and again when they are back at the end."""
 
-    BINDINGS = [Binding("j", "scroll_down", show=False), Binding("k", "scroll_up", show=False)]
+    commands = keys.LOG
+    BINDINGS = keys.bindings(keys.LOG)
 
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id, classes="pane")

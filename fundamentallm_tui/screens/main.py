@@ -125,13 +125,11 @@ class MainScreen(RunScreen):
         self.set_focus(self.sample.prompt)  # at once: the next key belongs to it
 
     def enter_pane(self, name: str) -> None:
-        """Go into a pane."""
+        """Put the cursor into the form or the prompt; the other panes have the focus already."""
         if name == "config":
             self.form.fields.enter()
-        else:
-            self.set_focus(
-                {"log": self.log_view, "loss": self.loss, "metric": self.metric, "sample": self.sample.prompt}.get(name)
-            )
+        elif name == "sample":
+            self.set_focus(self.sample.prompt)
 
     def pane_shown(self) -> None:
         for chart in self.charts:

@@ -1,7 +1,9 @@
 """Panes that the user moves between: number keys show and highlight one, enter goes into it, escape leaves it."""
 
-from textual.events import DescendantBlur, DescendantFocus
+from textual.dom import DOMNode
+from textual.events import Click, DescendantFocus
 from textual.screen import Screen
+from textual.widget import Widget
 
 from fundamentallm_tui import keys
 from fundamentallm_tui.panes.bars import Footer, TabBar
@@ -10,8 +12,8 @@ from fundamentallm_tui.panes.bars import Footer, TabBar
 class PanedScreen(Screen[None]):
     """A screen with panes (class "pane") in halves (class "half"), and one active pane.
 
-    A small terminal shows only the active pane. A key that shows a pane never puts the cursor into one of its fields:
-    the next key would change what is in there.
+    A small terminal shows only the active pane, and so does a large one while that is maximized. A key that shows a
+    pane never puts the cursor into one of its fields: the next key would change what is in there.
     """
 
     tabs: TabBar
@@ -25,9 +27,10 @@ class PanedScreen(Screen[None]):
         """Another pane has become visible."""
 
     def action_pane(self, name: str) -> None:
-        """Show and highlight a pane; enter then goes into it."""
+        """Show and highlight a pane, and focus it; one that takes text only after enter."""
         self._activate(name)
-        self.set_focus(None)
+        pane = self.query_one(f"#{name}")
+        self.set_focus(pane if pane.can_focus else None)
 
     def action_next_pane(self, by: int) -> None:
         names = [name for name, _ in keys.PANES]
@@ -37,15 +40,22 @@ class PanedScreen(Screen[None]):
         """Go into the highlighted pane."""
         self.enter_pane(self.tabs.active)
 
+    def action_maximize_pane(self) -> None:
+        """Show the highlighted pane alone, or all of them again."""
+        self.toggle_class("-maximized")
+        self.pane_shown()
+
     def on_descendant_focus(self, event: DescendantFocus) -> None:
         """A click or tab may have entered another pane than the highlighted one."""
-        pane = next((node for node in event.widget.ancestors_with_self if node.has_class("pane")), None)
-        if pane is not None and pane.id and pane.id != self.tabs.active:
-            self._activate(pane.id)
-        self.footer.refresh()
+        pane = _pane_of(event.widget)
+        if pane is not None and pane.id != self.tabs.active:
+            self._activate(pane.id or "")
 
-    def on_descendant_blur(self, _: DescendantBlur) -> None:
-        self.footer.refresh()
+    def on_click(self, event: Click) -> None:
+        """A click goes to a pane, too, where nothing in it takes the focus."""
+        pane = _pane_of(event.widget) if event.widget is not None else None
+        if pane is not None and pane.id != self.tabs.active:
+            self.action_pane(pane.id or "")
 
     def _activate(self, name: str) -> None:
         self.tabs.show(name)
@@ -54,3 +64,8 @@ class PanedScreen(Screen[None]):
         for half in self.query(".half"):
             half.set_class(any(child.has_class("-active") for child in half.children), "-holds")
         self.pane_shown()
+
+
+def _pane_of(widget: Widget) -> DOMNode | None:
+    """Return the pane that holds a widget."""
+    return next((node for node in widget.ancestors_with_self if node.has_class("pane")), None)

@@ -7,11 +7,15 @@ from textual._xterm_parser import XTermParser
 from textual.events import Key
 
 from fundamentallm.run.commands import Pause, Resume, Save, Stop
-from fundamentallm.run.events import Phase
+from fundamentallm.run.events import Notice, Phase
 from fundamentallm_tui import keys
+from fundamentallm_tui.format import cell_len
 from fundamentallm_tui.screens.dialogs import Question, TextDialog
 from fundamentallm_tui.screens.help import help_text
 from tests.tui.others import both_sizes
+
+TITLES = dict(keys.PANES)
+TAKE_TEXT = ("config", "sample")
 
 
 @both_sizes
@@ -208,7 +212,7 @@ async def test_a_number_key_shows_a_pane_and_the_next_digit_changes_nothing_ther
         for key, name in zip("12345", ("config", "log", "loss", "metric", "sample"), strict=True):
             await seen.press(key, "7")
             assert [pane.id for pane in seen.main.query(".pane.-active")] == [name]
-            assert seen.main.focused is None
+            assert seen.main.focused is (None if name in TAKE_TEXT else seen.main.query_one(f"#{name}"))
         assert {name: cell.value for name, cell in seen.cells.items()} == before
         assert seen.main.sample.prompt.text == ""
 
@@ -279,3 +283,45 @@ async def test_the_footer_says_how_to_leave_a_field(workshop: Any, size: tuple[i
             assert seen.keys.startswith(" esc leave ") and len(seen.keys) <= size[0]
         await seen.press("escape")
         assert "esc leave" not in seen.keys
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 250])
+async def test_help_and_quit_stay_at_the_footers_right_end_whatever_has_the_focus(workshop: Any, width: int) -> None:
+    async with workshop.console((width, 24)) as seen:
+        await seen.started()
+        for key in ("1", "2", "3", "4", "5", "enter", "f1", "escape", "ctrl+o"):
+            await seen.press(key)
+            line = seen.screen.splitlines()[-1]
+            assert line.endswith("F1 help  ^q quit ") and cell_len(line) == width, key
+            assert key != "2" or line.startswith(" ↑ ↓ scroll  home first  end newest ")
+
+
+async def test_a_click_in_the_footer_does_what_the_key_does_in_the_pane_that_has_the_focus(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        run = await seen.started()
+        run.say(*(Notice(step=1, level="info", text=f"line {n}") for n in range(50)))
+        await seen.see("line 49")
+        await seen.press("2")
+        for word, done in (("first", "line 0"), ("newest", "line 49"), ("pause", "PAUSING")):
+            await seen.pilot.click("#keys", offset=(seen.keys.index(word), 0))
+            await seen.see(done)
+        assert isinstance(run.sent[-1], Pause) and seen.main.focused is seen.main.log_view
+
+
+async def test_a_pane_is_maximized_and_comes_back(workshop: Any) -> None:
+    def panes() -> dict[str | None, Any]:
+        return {pane.id: pane.region for pane in seen.main.query(".pane") if pane.region.area}
+
+    async with workshop.console() as seen:
+        before = panes()
+        for key, name in zip("12345", TITLES, strict=True):
+            await seen.press(key, "z")
+            await seen.pilot.pause()
+            assert {name: (120, 33)} == {name: region.size for name, region in panes().items()}
+            assert name in TAKE_TEXT or seen.main.focused is seen.main.query_one(f"#{name}")
+            await seen.press("z")
+            await seen.pilot.pause()
+            assert panes() == before
+        await seen.press("3", "z", "2")
+        await seen.pilot.pause()
+        assert list(panes()) == ["log"], "a number key goes to another pane, which is alone, too"

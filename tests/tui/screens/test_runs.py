@@ -30,7 +30,7 @@ async def test_the_list_shows_live_runs_first_with_state_steps_best_and_curve(
             assert all(text in rows[0] for text in ("runs/far", "training", "2.345", "40/400", "small"))
             states = {row.split()[0]: row.split()[1] for row in rows}
             assert states == {"runs/far": "training", "runs/lost": "interrupted", "runs/done": "finished"}
-            assert lines[-1].rstrip().endswith("esc close")
+            assert lines[-1].rstrip().endswith("esc close  F1 help  ^q quit")
             await seen.press("escape")
             assert seen.app.screen is seen.main
 
