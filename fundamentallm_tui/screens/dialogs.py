@@ -61,8 +61,8 @@ class TextDialog(ModalScreen[None]):
         Binding("pagedown", "scroll(10)", show=False),
     ]
 
-    def __init__(self, title: str, text: Content) -> None:
-        super().__init__()
+    def __init__(self, title: str, text: Content, *, classes: str | None = None) -> None:
+        super().__init__(classes=classes)
         self.title, self._text = title, text
 
     def compose(self) -> ComposeResult:

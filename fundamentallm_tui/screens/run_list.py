@@ -14,7 +14,7 @@ from textual.strip import Strip
 from fundamentallm.config.format import format_loss
 from fundamentallm.run.summary import RunSummary
 from fundamentallm_tui.format import clean, fit
-from fundamentallm_tui.screens.run_table import known_curve, short_age, short_count, sparkline
+from fundamentallm_tui.screens.run_table import short_age, short_count, sparkline
 from fundamentallm_tui.theme import Styles
 
 COLOURS = {
@@ -25,9 +25,10 @@ COLOURS = {
     "paused": "text-warning",
     "training": "text-success",
 }
-HEADS = ("run", "state", "age", "preset", "steps", "best", "loss")
+HEADS = ("run", "state", "age", "preset", "steps", "best", "val loss")
 FIXED_WIDTHS = (11, 6, 8, 12, 6)  # of the columns between the name and the curve
 WIDEST_CURVE = 40
+MAX_MARKED = 8
 
 
 class RunList(ScrollView, can_focus=True):
@@ -76,12 +77,12 @@ class RunList(ScrollView, can_focus=True):
         self.virtual_size = Size(self.size.width, len(self.runs))
 
     def mark(self) -> None:
-        """Mark the run under the cursor, or remove its mark; at most two are marked."""
+        """Mark the run under the cursor, or remove its mark; of more than `MAX_MARKED`, the oldest mark goes."""
         if (run := self.current) is not None:
             if run.folder in self.marked:
                 self.marked.remove(run.folder)
             else:
-                self.marked = [*self.marked[-1:], run.folder]
+                self.marked = [*self.marked[1 - MAX_MARKED :], run.folder]
             self.refresh()
 
     def action_move(self, by: int) -> None:
@@ -137,5 +138,5 @@ def _cells(run: RunSummary, widths: list[int]) -> list[tuple[str, str, float]]:
         (clean(run.preset) or "–", "foreground", 0.6),
         (f"{short_count(run.steps)}/{short_count(run.total_steps)}", "foreground", 0.6),
         (format_loss(run.best.val_loss) if run.best else "–", "text-accent", 1.0),
-        (sparkline(known_curve(run.folder), widths[-1]), "text-primary", 1.0),
+        (sparkline(run.val_losses, widths[-1]), "text-primary", 1.0),
     ]

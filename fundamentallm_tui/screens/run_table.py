@@ -6,21 +6,14 @@ from dataclasses import dataclass
 from math import isfinite, nan
 from pathlib import Path
 
-from fundamentallm.config.config import SETTINGS
-from fundamentallm.config.format import format_age, format_value
+from fundamentallm.config.format import format_age
 from fundamentallm.errors import UserError
-from fundamentallm.run.events import JOURNAL
-from fundamentallm.run.history import read_history
 from fundamentallm.run.summary import LIVE_STATES, RunSummary, find_runs, summarize
-from fundamentallm_tui.format import clean
 
 ORDERS = ("newest", "name", "best loss", "steps")
 BARS = "▁▂▃▄▅▆▇█"
 MAX_LOSS = 1e100  # no loss gets there, and smaller values keep every calculation finite
-CURVE_POINTS = 40  # kept of each run
-GROWTH = 1.05  # a journal that is so much longer is read again
-
-_curves: dict[Path, tuple[int, list[float]]] = {}  # by folder: the journal's size when it was read, and the means
+BAR_SHARE = 0.04  # of the lowest loss: so far apart are two neighbouring bars of a sparkline
 
 
 @dataclass(frozen=True)
@@ -59,23 +52,6 @@ def _searched_text(run: RunSummary) -> str:
     return f"{run.folder} {run.state} {run.preset} {run.data}".lower()
 
 
-def read_curve(folder: Path) -> list[float]:
-    """Return the training losses of a run as a few means; reads them only when the journal has grown."""
-    try:
-        size = (folder / JOURNAL).stat().st_size
-        known = _curves.get(folder)
-        if known is None or not known[0] <= size <= GROWTH * known[0]:
-            known = _curves[folder] = size, means(read_history(folder).train_loss, CURVE_POINTS)
-    except (OSError, UserError):
-        return []
-    return known[1]
-
-
-def known_curve(folder: Path) -> list[float]:
-    """Return what `read_curve` returned last; reads nothing."""
-    return _curves.get(folder, (0, []))[1]
-
-
 def means(values: Sequence[float], count: int) -> list[float]:
     """Reduce values to at most `count` means of equal stretches; nan where a stretch has no usable loss."""
     count = min(count, len(values))
@@ -88,24 +64,17 @@ def means(values: Sequence[float], count: int) -> list[float]:
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
-    """Draw values as bars in at most `width` characters; nan is a space."""
+    """Draw losses as bars in at most `width` characters; nan is a space.
+
+    A bar says by how much of the lowest loss one lies above it, on the same scale for every run: a first steep fall
+    leaves room to see a rise.
+    """
     heights = means(values, width)
-    finite = [height for height in heights if isfinite(height)]
-    if not finite:
-        return ""
-    low, high = min(finite), max(finite)
-    scale = (len(BARS) - 1) / (high - low) if high > low else 0.0
-    return "".join(BARS[round((height - low) * scale)] if isfinite(height) else " " for height in heights)
-
-
-def differences(left: RunSummary, right: RunSummary) -> list[tuple[str, str, str]]:
-    """Return the settings that differ, in the order of the table, with both values."""
-    rows = []
-    for name in SETTINGS:
-        pair = [format_value(run.config[name]) if name in run.config else "–" for run in (left, right)]
-        if name != "output_dir" and pair[0] != pair[1]:
-            rows.append((name, clean(pair[0]), clean(pair[1])))
-    return rows
+    lowest = min(filter(isfinite, heights), default=0.0)
+    step = BAR_SHARE * abs(lowest) or 1.0
+    return "".join(
+        BARS[round(min((height - lowest) / step, len(BARS) - 1))] if isfinite(height) else " " for height in heights
+    )
 
 
 def short_age(run: RunSummary) -> str:

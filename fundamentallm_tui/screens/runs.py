@@ -25,7 +25,6 @@ from fundamentallm_tui.screens.run_table import (
     RunChoice,
     all_runs,
     arrange,
-    read_curve,
 )
 from fundamentallm_tui.theme import FAINT
 
@@ -66,14 +65,8 @@ class Runs(Screen[RunChoice]):
 
     @work(thread=True, exclusive=True)
     def _read_runs(self) -> None:
-        """Read how the runs stand, then their curves; journals may be long, so on a thread of its own."""
-        runs = all_runs(self._current)
-        self.app.call_from_thread(self._take_runs, runs)
-        for run in runs:
-            read_curve(run.folder)
-            if not self.is_attached:
-                return
-            self.app.call_from_thread(self.list.refresh)
+        """Read how the runs stand; journals may be long, so on a thread of its own."""
+        self.app.call_from_thread(self._take_runs, all_runs(self._current))
 
     def _take_runs(self, runs: list[RunSummary]) -> None:
         if self.is_attached:
@@ -117,12 +110,16 @@ class Runs(Screen[RunChoice]):
             "mark": bool(state),
             "resume": run is not None and run.resumable,
             "delete": bool(state) and state not in LIVE_STATES,
-            "compare": len(self._marked()) == 2,
+            "compare": len(self._marked()) > 1,
         }
         return possible.get(action, True) or None
 
     def _marked(self) -> list[RunSummary]:
-        return [run for run in self._runs or [] if run.folder in self.list.marked]
+        """In the order in which they were marked."""
+        marked = self.list.marked
+        return sorted(
+            (run for run in self._runs or [] if run.folder in marked), key=lambda run: marked.index(run.folder)
+        )
 
     def action_open(self) -> None:
         self._choose("open")
@@ -146,7 +143,8 @@ class Runs(Screen[RunChoice]):
     on_descendant_focus = on_descendant_blur = _show_keys
 
     def action_compare(self) -> None:
-        self.app.push_screen(TextDialog("Compare", comparison(*self._marked())))
+        width = self.size.width * 9 // 10 - 7  # what the dialog's frame and scrollbar leave
+        self.app.push_screen(TextDialog("Compare", comparison(self._marked(), width), classes="-as-wide-as-text"))
 
     def action_sort(self) -> None:
         self._order = ORDERS[(ORDERS.index(self._order) + 1) % len(ORDERS)]

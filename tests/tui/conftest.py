@@ -268,7 +268,7 @@ def make(workshop: Any) -> Any:
     def make(name: str, *events: Event, steps: int = 40, **settings: Any) -> Path:
         folder = workshop.folder / "runs" / name
         folder.mkdir(parents=True)
-        config = Config(data=(str(workshop.text),), **settings)
+        config = Config(**{"data": (str(workshop.text),), **settings})
         journal = Journal(folder)
         begin = [
             workshop.started(RunSpec(config, folder, preset="small")),

@@ -14,14 +14,21 @@ import click
 
 from fundamentallm.cli.options import Group, files, output_path, write_output
 from fundamentallm.cli.terminal import columns, complain, is_screen, is_unicode, one_line, width
-from fundamentallm.config.config import SETTINGS
 from fundamentallm.config.format import format_age, format_digits, format_size, format_time, format_value
 from fundamentallm.errors import UserError
 from fundamentallm.paths import quoted_path, user_path
 from fundamentallm.run.events import to_line
 from fundamentallm.run.folder import LAST, RUNS
 from fundamentallm.run.history import read_history
-from fundamentallm.run.summary import RunSummary, changed_from_defaults, find_run, find_runs, summarize
+from fundamentallm.run.summary import (
+    RunSummary,
+    changed_from_defaults,
+    differing_settings,
+    find_run,
+    find_runs,
+    summarize,
+    why_incomparable,
+)
 
 EXPORTED = ("step", "epoch", "train_loss", "learning_rate", "grad_norm", "val_loss", "perplexity")
 
@@ -102,11 +109,11 @@ def compare(runs: tuple[str, ...]) -> None:
         raise UserError("RUN: name two runs or more to compare; fundamentallm runs list shows them")
     summaries = [summarize(find_run(name)) for name in runs]
     rows: list[Sequence[str]] = [("", *(str(run.folder) for run in summaries))]
-    for name in SETTINGS:
-        values = [format_value(run.config[name]) if name in run.config else "-" for run in summaries]
-        if name != "output_dir" and len(set(values)) > 1:
-            rows.append((name, *values))
-    lowest = min((run.best.val_loss for run in summaries if run.best is not None), default=None)
+    for name, values in differing_settings([run.config for run in summaries]):
+        rows.append((name, *(value or "-" for value in values)))
+    incomparable = [why_incomparable(summaries[0], run) for run in summaries]
+    losses = [run.best.val_loss for run in summaries if run.best is not None]
+    lowest = min(losses, default=None) if not any(incomparable) else None
     bests = [_best(run) + " (lowest)" * (run.best is not None and run.best.val_loss == lowest) for run in summaries]
     rows += [
         ("parameters", *(f"{run.parameters:,}" for run in summaries)),
@@ -118,6 +125,9 @@ def compare(runs: tuple[str, ...]) -> None:
         ("best epoch", *(str(run.best.epoch) if run.best else "-" for run in summaries)),
     ]
     print("\n".join(columns(rows)))
+    for run, why in zip(summaries, incomparable, strict=True):
+        if why:
+            print(one_line(f"the losses of {run.folder} and {summaries[0].folder} do not compare: {why}"))
 
 
 @command.command()

@@ -32,7 +32,7 @@ class RunStarted(Event):
 
     `resumed_from` is the checkpoint; `recovered` says that the run resumes whatever its folder has (`--resume auto`);
     `changes` are the settings that this start changed. `initialised_from` is the checkpoint whose weights a new run
-    began with.
+    began with. `fingerprint` is the SHA-256 of the text; a journal of an older engine has none.
     """
 
     step: int
@@ -52,6 +52,7 @@ class RunStarted(Event):
     changes: dict[str, Any] = field(default_factory=dict)
     preset: str = ""
     initialised_from: str | None = None
+    fingerprint: str = ""
 
     @property
     def epochs(self) -> int:

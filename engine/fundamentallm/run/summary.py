@@ -1,12 +1,13 @@
 """The runs there are: how each stands, and where a run is that a user names. Only reads. No torch."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from fundamentallm.config.config import SETTINGS, Config, to_dict
+from fundamentallm.config.format import format_value
 from fundamentallm.config.settings import closest
 from fundamentallm.errors import UserError
 from fundamentallm.paths import user_path
@@ -43,6 +44,9 @@ class RunSummary:
     why: str = ""  # it failed
     unsaved: str = ""  # why the end could not be saved
     preset: str = ""
+    vocab_size: int = 0
+    fingerprint: str = ""  # of its text
+    val_losses: tuple[float, ...] = ()  # of every evaluation
 
     @property
     def state_text(self) -> str:
@@ -57,8 +61,7 @@ class RunSummary:
     @property
     def data(self) -> str:
         """The names of its texts, without their folders."""
-        paths = self.config.get("data")
-        return ", ".join(Path(str(path)).name for path in paths) if isinstance(paths, list) else ""
+        return ", ".join(_file_names(self))
 
 
 def summarize(folder: Path) -> RunSummary:
@@ -89,7 +92,43 @@ def summarize(folder: Path) -> RunSummary:
         why=end.error if isinstance(end, Failed) else "",
         unsaved=history.unsaved,
         preset=start.preset,
+        vocab_size=start.vocab_size,
+        fingerprint=start.fingerprint,
+        val_losses=tuple(event.val_loss for event in history.evaluations),
     )
+
+
+class Measured(Protocol):
+    """What decides whether losses compare: a `RunSummary` or a `RunStarted` has it."""
+
+    @property
+    def config(self) -> dict[str, Any]: ...
+    @property
+    def vocab_size(self) -> int: ...
+    @property
+    def fingerprint(self) -> str: ...
+
+
+def why_incomparable(one: Measured, other: Measured) -> str:
+    """Why the losses of two runs do not compare: "other text, other val_split"; empty where they do.
+
+    Texts are told apart by their fingerprints, or by their files' names where an older journal has none.
+    """
+    if one.fingerprint and other.fingerprint:
+        same_text = one.fingerprint == other.fingerprint
+    else:
+        same_text = _file_names(one) == _file_names(other)
+    same = {
+        "text": same_text,
+        "vocabulary": one.vocab_size == other.vocab_size,
+        "val_split": one.config.get("val_split") == other.config.get("val_split"),
+    }
+    return ", ".join(f"other {name}" for name in same if not same[name])
+
+
+def _file_names(run: Measured) -> list[str]:
+    paths = run.config.get("data")
+    return [Path(str(path)).name for path in paths] if isinstance(paths, (list, tuple)) else []
 
 
 def _state(folder: Path, history: RunHistory) -> str:
@@ -159,3 +198,16 @@ def changed_from_defaults(config: dict[str, Any]) -> dict[str, Any]:
     """What of a run's configuration differs from the defaults, in the order of the settings."""
     defaults = to_dict(Config())
     return {name: config[name] for name in SETTINGS if name in config and config[name] != defaults[name]}
+
+
+def differing_settings(configs: Sequence[dict[str, Any]]) -> list[tuple[str, list[str]]]:
+    """The settings in which configurations differ, in the order of the settings, with the value in each.
+
+    A value that one does not have is empty. The folder of a run is no difference.
+    """
+    rows = []
+    for name in SETTINGS:
+        values = [format_value(config[name]) if name in config else "" for config in configs]
+        if name != "output_dir" and len(set(values)) > 1:
+            rows.append((name, values))
+    return rows

@@ -356,5 +356,5 @@ class Trainer:
             threads=torch.get_num_threads(), torch=str(torch.__version__), pid=os.getpid(), host=socket.gethostname(),
             resumed_from=str(origin.checkpoint) if origin.checkpoint else None, recovered=self.spec.auto,
             changes=origin.changes, preset=self._preset(),
-            initialised_from=str(origin.weights) if origin.weights else None,
+            initialised_from=str(origin.weights) if origin.weights else None, fingerprint=state.fingerprint,
         ))  # fmt: skip

@@ -7,6 +7,7 @@ import random
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from fundamentallm.cli import main
 from fundamentallm.run.history import read_history
 from fundamentallm.run.summary import summarize
 from tests.engine.cli.conftest import TINY, Run
+from tests.engine.run.conftest import CONFIG, evaluated, saved, started, write_journal
 
 TEXT = "".join(random.Random(1).choices("abcdefgh \n", k=3000))
 BRAILLE = re.compile("[\u2801-\u28ff]")
@@ -93,6 +95,34 @@ def test_compare_shows_only_settings_that_differ(run: Run) -> None:
     lowest = [min(event.val_loss for event in read_history(Path("runs", name)).evaluations) for name in ("one", "two")]
     marked = [f"{loss:.4f}" + (" (lowest)" if loss == min(lowest) else "") for loss in lowest]
     assert re.split("  +", rows["best val_loss"].strip())[1:] == marked
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "why"),
+    [
+        ({}, {}, ""),
+        ({}, {"data": ["/elsewhere/sea.txt"]}, ""),
+        ({}, {"data": ["texts/land.txt"]}, "other text"),
+        ({"fingerprint": "0"}, {}, ""),  # an older engine wrote none
+        ({"fingerprint": "0"}, {"fingerprint": "0", "data": ["land.txt"]}, ""),
+        ({"fingerprint": "0"}, {"fingerprint": "1", "vocab_size": 31}, "other text, other vocabulary"),
+        ({}, {"vocab_size": 31, "val_split": 0.2}, "other vocabulary, other val_split"),
+    ],
+)
+def test_compare_says_whose_losses_do_not_compare(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, a: dict[str, Any], b: dict[str, Any], why: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, values in ("a", a), ("b", b):
+        settings = {setting: value for setting, value in values.items() if setting in CONFIG}
+        facts = {fact: value for fact, value in values.items() if fact not in CONFIG}
+        start = started(config={**CONFIG, **settings}, **facts)
+        write_journal(Path("runs", name), start, evaluated(10, 2.0), saved(10))
+    status, out, err = run("runs", "compare", "a", "b")
+    assert (status, err) == (0, "")
+    last = out.splitlines()[-1]
+    assert last == f"the losses of runs/b and runs/a do not compare: {why}" if why else last.startswith("best epoch")
+    assert ("(lowest)" in out) == (not why)
 
 
 def test_export_has_a_row_for_each_step_and_none_twice(run: Run, tmp_path: Path) -> None:

@@ -19,12 +19,12 @@ from fundamentallm.run.events import JOURNAL, CheckpointSaved, Failed, Notice, P
 from fundamentallm.run.folder import delete_run
 from fundamentallm.run.journal import JournalReader
 from fundamentallm.run.spec import RunSpec
-from fundamentallm.run.summary import summarize
+from fundamentallm.run.summary import differing_settings, summarize, why_incomparable
 from fundamentallm_tui.charts import chart
 from fundamentallm_tui.charts.chart import Chart, Line
 from fundamentallm_tui.format import clean
 from fundamentallm_tui.panes.status import layout
-from fundamentallm_tui.screens.run_table import arrange, differences, read_curve, sparkline
+from fundamentallm_tui.screens.run_table import arrange, sparkline
 from fundamentallm_tui.state.event_log import MAX_EVENT_LINES, MAX_LINE_CHARS
 from fundamentallm_tui.state.launch import attached_config, resumable_checkpoint
 from fundamentallm_tui.state.replay import Replay
@@ -107,8 +107,9 @@ def test_any_journal_can_be_attached_to_drawn_listed_and_played_back(
     for log in (False, True):
         chart.draw(Chart(curves, log=log), 60, 12, lambda *_: Style())
     summary = summarize(folder)
-    assert sparkline(read_curve(folder), 20) is not None and format_time(summary.started)
-    assert arrange([summary, summary], "a", "best loss") is not None and differences(summary, summary) == []
+    assert sparkline(summary.val_losses, 20) is not None and format_time(summary.started)
+    assert arrange([summary, summary], "a", "best loss") is not None and not why_incomparable(summary, summary)
+    assert differing_settings([summary.config, summary.config]) == []
     attached_config(store)
     target = resumable_checkpoint(store)
     assert target is None or target.resolve().is_relative_to(folder.resolve())

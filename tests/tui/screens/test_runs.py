@@ -9,6 +9,7 @@ from textual.widgets import Input
 
 from fundamentallm.run.events import JOURNAL
 from fundamentallm_tui.screens.dialogs import TextDialog
+from fundamentallm_tui.screens.run_table import sparkline
 from fundamentallm_tui.screens.runs import Runs
 from tests.tui.others import alive, both_sizes, commands_sent, evaluated
 
@@ -24,7 +25,7 @@ async def test_the_list_shows_live_runs_first_with_state_steps_best_and_curve(
     with alive(far):
         async with workshop.console(size) as seen:
             await seen.press(key)
-            await seen.until(lambda: isinstance(seen.app.screen, Runs) and "█" in seen.screen)
+            await seen.until(lambda: isinstance(seen.app.screen, Runs) and "▁" in seen.screen)
             lines = seen.screen.splitlines()
             rows = [line for line in lines if line.startswith("   runs/")]
             assert all(text in rows[0] for text in ("runs/far", "training", "2.345", "40/400", "small"))
@@ -117,6 +118,42 @@ async def test_two_marked_runs_are_compared_by_what_differs(workshop: Any, make:
         assert "epochs" in text and "model_dim" not in text
         await seen.press("escape", "escape")
         assert seen.app.screen is seen.main
+
+
+@pytest.mark.parametrize(
+    ("losses", "bars"),
+    [
+        ([4.6, 1.5, 1.56, 1.68], "█▁▂▄"),  # a bar for each 4 % above the lowest: a rise is seen after a steep fall
+        ([2.0, float("nan"), 2.0], "▁ ▁"),
+        ([0.0, 1.0, 0.0], "▁▂▁"),
+        ([3.0] * 4 + [2.0] * 4, "█▁"),
+        ([], ""),
+    ],
+)
+def test_the_bars_of_two_runs_have_one_scale(losses: list[float], bars: str) -> None:
+    assert sparkline(losses, 4 if len(losses) < 5 else 2) == bars
+
+
+@pytest.mark.parametrize(("width", "fitting"), [(80, 3), (120, 5), (200, 8)])
+async def test_more_runs_are_compared_side_by_side_and_it_is_said_whose_losses_do_not_compare(
+    workshop: Any, make: Any, width: int, fitting: int
+) -> None:
+    for n in range(8):
+        text = "sonnets.txt" if n == 1 else str(workshop.text)
+        make(f"r{n}", evaluated(40, 2.0 - n / 10), data=(text,), val_split=0.2 if n == 1 else 0.1, seed=n)
+    async with workshop.console((width, 36)) as seen:
+        runs = await seen.open_list(8)
+        await seen.press("t", "home", *["space", "down"] * 8)
+        assert len(runs.list.marked) == 8
+        await seen.press("c")
+        await seen.see("best epoch")
+        rows = {line.strip(" │").split("  ")[0]: line.split() for line in seen.screen.splitlines() if "│" in line}
+        assert rows["seed"][2:-1] == [str(n) for n in range(fitting)]
+        assert rows["best val"][3:-1] == [f"{2.0 - n / 10:.3f}" for n in range(fitting)]
+        words = " ".join(seen.screen.replace("│", " ").split())
+        assert "The losses of runs/r1 and runs/r0 do not compare: other text, other val_split." in words
+        assert "runs/r2 and runs/r0" not in words
+        assert (f"{fitting} of 8 marked runs fit beside one another here." in words) == (fitting < 8)
 
 
 async def test_names_from_outside_cannot_steer_the_terminal(workshop: Any, make: Any) -> None:
