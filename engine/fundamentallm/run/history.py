@@ -36,6 +36,10 @@ from fundamentallm.run.folder import BEST
 from fundamentallm.run.journal import Tail
 from fundamentallm.untrusted import MAX_EVENT_BYTES
 
+RECENT_STEPS = 2**13  # that a history keeps at least which does not keep them all: 32 bytes each
+RECENT_SPEEDS = 2**8
+SPEED_INTERVAL = 5.0  # seconds between two speeds that are kept: each report's is the mean of so many
+
 
 class RunHistory:
     """The state of a run after each event of its journal, in the order in which they were written.
@@ -53,10 +57,11 @@ class RunHistory:
         step: how many steps are done.
         began, last_event: times of the first and the last event, UTC in seconds since 1970; 0 before there is one.
         steps, train_loss, learning_rate, grad_norm: a row for each step, by increasing step.
+        speeds: tokens a second, every few seconds since the last start.
     """
 
     def __init__(self, steps: bool = True) -> None:
-        """`steps`: whether to fill the columns, which take 32 bytes a step."""
+        """`steps`: whether to keep the rows of all steps, or those of the last ones only."""
         self._keeps_steps = steps
         self.started: RunStarted | None = None
         self.starts: list[RunStarted] = []
@@ -70,6 +75,8 @@ class RunHistory:
         self.began = self.last_event = 0.0
         self.steps = array("q")
         self.train_loss, self.learning_rate, self.grad_norm = array("d"), array("d"), array("d")
+        self.speeds = array("d")
+        self._speed_kept = 0.0  # when the last one was
         self._last_reported = -1  # step
         self._changes: list[Intervention] = []
         self._to_repeat: list[Intervention] = []  # made before a kill, and not yet repeated after it
@@ -182,6 +189,15 @@ class RunHistory:
         by_number = {event.seq: event for event in kept if event is not None}
         return [by_number[seq] for seq in sorted(by_number)]
 
+    def keep_recent_steps(self) -> None:
+        """From now on keep only the last steps. Until then all are kept: the run may go back to any of them."""
+        self._keeps_steps = False
+
+    def forget_steps(self) -> None:
+        """Remove the rows of steps."""
+        for column in (*self._columns, self.speeds):
+            del column[:]
+
     def forget_best(self) -> None:
         """There is no best.pt any more."""
         self.best = self._best_saved = None
@@ -196,6 +212,7 @@ class RunHistory:
         resumes = start.recovered or start.resumed_from
         self._changes = [c for c in self._changes if resumes and c.step < start.step]
         self._unanswered = None
+        self.speeds, self._speed_kept = array("d"), start.time  # the last process may have had another machine
         self._go_back(start.step)
         self.starts.append(start)
         self.end, self.phase = None, ""
@@ -222,7 +239,7 @@ class RunHistory:
     def _go_back(self, step: int) -> None:
         """Forget what came after `step`."""
         kept = bisect_right(self.steps, step)
-        for column in (self.steps, self.train_loss, self.learning_rate, self.grad_norm):
+        for column in self._columns:
             del column[kept:]
         while self.evaluations and self.evaluations[-1].step > step:
             self.evaluations.pop()
@@ -230,13 +247,23 @@ class RunHistory:
             self.progress = None
         self._last_reported = min(self._last_reported, step)
 
+    @property
+    def _columns(self) -> tuple["array[int]", "array[float]", "array[float]", "array[float]"]:
+        return self.steps, self.train_loss, self.learning_rate, self.grad_norm
+
     def _append(self, event: Progress) -> None:
         self.progress, self._last_reported = event, event.step[-1]
-        if self._keeps_steps:
-            self.steps.extend(event.step)
-            self.train_loss.extend(event.train_loss)
-            self.learning_rate.extend(event.learning_rate)
-            self.grad_norm.extend(event.grad_norm)
+        self.steps.extend(event.step)
+        self.train_loss.extend(event.train_loss)
+        self.learning_rate.extend(event.learning_rate)
+        self.grad_norm.extend(event.grad_norm)
+        if not self._keeps_steps and len(self.steps) > 2 * RECENT_STEPS:  # seldom: moving them costs
+            for column in self._columns:
+                del column[:-RECENT_STEPS]
+        if event.time >= self._speed_kept + SPEED_INTERVAL:
+            self._speed_kept = event.time
+            self.speeds.append(event.tokens_per_second)
+            del self.speeds[:-RECENT_SPEEDS]
 
 
 def _is_possible(change: Intervention) -> bool:
@@ -259,7 +286,7 @@ def read_history(folder: Path, steps: bool = True) -> RunHistory:
     """The history of a run; an empty one where there is no journal.
 
     Args:
-        steps: False leaves the columns empty and skips most of the journal, which takes a hundredth of the time.
+        steps: False leaves the rows of steps out and skips most of the journal, which takes a hundredth of the time.
 
     Raises:
         UserError: there is a journal and it cannot be read. Resuming without its changes would train another run.
@@ -270,6 +297,8 @@ def read_history(folder: Path, steps: bool = True) -> RunHistory:
         if path.exists():
             for event in _read(path, steps):
                 history.apply(event)
+            if not steps:
+                history.forget_steps()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     return history

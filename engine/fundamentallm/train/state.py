@@ -201,7 +201,8 @@ def build_state(spec: RunSpec) -> TrainState:
     else:
         source, problems = spec.resume_from, []
         saved = None if source is None else load(source)
-    history = read_history(spec.folder, steps=False)
+    history = read_history(spec.folder)  # with its steps: the verdict on the run needs the last ones
+    history.keep_recent_steps()
     origin = Origin(checkpoint=source, notices=[*problems])
     config, changed = spec.config, dict[str, Any]()
     if saved is not None:
