@@ -57,6 +57,7 @@ MAIN = (
         "stop", "f8", "Finish the step, save, end the run; x asks first", "stop", "x", "Stop", letter_action="ask_stop"
     ),
     Command("undo", "u", "Undo the last change of a setting; again: the one before", title="Undo the change"),
+    Command("health", "h", "How the run stands, and what to do about it", title="Health"),
     Command("prompt", "ctrl+g", "Go to the prompt: enter samples, ctrl+j starts a line", "sample", "g", "Sample"),
     Command("new_run", "", "Close this run; the next start makes a new one", title="New run"),
     Command("runs", "ctrl+o", "List all runs: attach, view, resume, compare", "runs", "o", "Runs"),

@@ -1,5 +1,6 @@
 """Dialogs in front of a screen: questions with answers to choose from, and text to read."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from textual.app import ComposeResult
@@ -9,6 +10,9 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
+
+from fundamentallm.run.health import Action, Verdict
+from fundamentallm_tui.format import clean
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,13 @@ def stop_question() -> Question:
     """Ask before the run is stopped."""
     stop = Answer("stop", "x", "Stop: finish the step, save, end the run")
     return Question("Stop", "Stop the run? F8 stops without asking.", stop, CANCEL)
+
+
+def health_question(verdict: Verdict, actions: Sequence[Action]) -> Question:
+    """Show a verdict, and ask which of these actions to take; their answers are "1", "2" and so on."""
+    answers = [Answer(str(n), str(n), action.label) for n, action in enumerate(actions, 1)]
+    text = clean(f"{verdict.evidence}\n\n{verdict.explanation}", newlines=True)
+    return Question(f"Health: {verdict.headline}", text, *answers, Answer(CANCEL.id, "c", "Close"))
 
 
 def leave_question(folder: str) -> Question:

@@ -10,14 +10,16 @@ from textual import on, work
 from fundamentallm.config.config import Config
 from fundamentallm.errors import UserError, describe_error
 from fundamentallm.process.session import AttachedRun, RunHandle
+from fundamentallm.run import health
 from fundamentallm.run.commands import Command, Pause, Resume, Save, Set, Stop
 from fundamentallm.run.events import Intervention
 from fundamentallm.run.locks import is_held
 from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.format import clean
 from fundamentallm_tui.panes.form import Form, field_of
+from fundamentallm_tui.panes.health import current_verdict
 from fundamentallm_tui.panes.log import LogView
-from fundamentallm_tui.screens.dialogs import folder_question, leave_question, stop_question
+from fundamentallm_tui.screens.dialogs import folder_question, health_question, leave_question, stop_question
 from fundamentallm_tui.screens.fetch import Fetch, missing_known_text
 from fundamentallm_tui.screens.paned import PanedScreen
 from fundamentallm_tui.screens.run_table import RunChoice
@@ -37,6 +39,7 @@ class RunScreen(PanedScreen):
         self.reader: RunReader | None = None
         self.quit_when_stopped = self.quit_when_started = False
         self._resume_when_read = False
+        self._resume_best_with: dict[str, Any] | None = None  # these changes, as soon as the run has stopped
         self._start = start
         self._unsent: list[Command] = []  # given while the process was being started
         self.sampler = Sampler(self.store, sample, self._send, self.post_message)
@@ -98,7 +101,7 @@ class RunScreen(PanedScreen):
 
     def _begin(self, spec: RunSpec) -> None:
         self.close_run()
-        self.store.begin(spec.folder, self.form.preset_name, spec.config, resumes=spec.auto)
+        self.store.begin(spec.folder, self.form.preset_name, spec.config, resumes=spec.continues)
         self.store.total_steps = self.form.total_steps or self.store.total_steps
         self.show_other_run()
         self._launch(spec)
@@ -144,6 +147,7 @@ class RunScreen(PanedScreen):
     def close_run(self) -> None:
         """Leave the run that is shown: one under way continues, but nothing samples its checkpoint any more."""
         self.sampler.close()
+        self._resume_best_with = None
         if self.reader is not None:
             self.reader.close()
             self.reader = None
@@ -239,6 +243,35 @@ class RunScreen(PanedScreen):
         if (change := launch.undo(self.store)) is not None:
             self.change_settings(dict([change]))
 
+    def action_health(self) -> None:
+        """Show how the run stands, and offer what can be done about it."""
+        verdict = current_verdict(self.store)
+        actions = launch.possible_health_actions(self.store, verdict.actions)
+        self.app.push_screen(health_question(verdict, actions), partial(self._answer_health, actions))
+
+    def _answer_health(self, actions: list[health.Action], answer: str | None) -> None:
+        action = next((action for n, action in enumerate(actions, 1) if str(n) == answer), None)
+        if action is None or action not in launch.possible_health_actions(self.store, [action]):
+            return  # closed, or the run ended while the dialog was open
+        match action.command:
+            case health.RESUME_BEST if self.store.under_way:
+                self._resume_best_with = action.changes
+                self.action_stop()
+            case health.RESUME_BEST:
+                self._resume_best(action.changes)
+            case health.STOP:
+                self.action_stop()
+            case _:
+                self.change_settings(action.changes)
+
+    def _resume_best_if_stopped(self) -> None:
+        if self._resume_best_with is not None and not self.store.under_way:
+            self._resume_best(self._resume_best_with)
+
+    def _resume_best(self, changes: dict[str, Any]) -> None:
+        if (spec := launch.resume_best_spec(self.store, changes)) is not None:
+            self._begin(spec)
+
     def _request(self, phase: str, command: Command) -> None:
         """Send a command, or keep it until there is a process; show at once the phase that it leads to."""
         if phase:
@@ -281,6 +314,7 @@ class RunScreen(PanedScreen):
             changes = [event for event in message.events if isinstance(event, Intervention)]
             self.form.change({event.setting: event.new for event in changes})
         self.show_changes(changed)
+        self._resume_best_if_stopped()
 
     @on(RunDisconnected)
     def _run_disconnected(self, message: RunDisconnected) -> None:
@@ -293,6 +327,7 @@ class RunScreen(PanedScreen):
             self.store.saved = ""
         self.show_changes(self.store.disconnected(message.exit_reason, message.log_tail))
         self._fill_form()
+        self._resume_best_if_stopped()
         resume, self._resume_when_read = self._resume_when_read, False
         if resume and launch.resumable_checkpoint(self.store) is not None:
             self.action_start()

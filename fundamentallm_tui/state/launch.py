@@ -1,6 +1,7 @@
 """What the user can do now, and what the next start would do: start a run in a new folder, or resume the one shown."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from fundamentallm.config.files import Preset, preset_layer
 from fundamentallm.errors import UserError
 from fundamentallm.run.events import JOURNAL
 from fundamentallm.run.folder import BEST, LAST, choose_folder
+from fundamentallm.run.health import RESUME_BEST, STOP, Action
 from fundamentallm.run.spec import RunSpec, find_input, stay_inside
 from fundamentallm.run.summary import LIVE_STATES, find_runs
 from fundamentallm_tui.state.store import FAILED, FINISHED, STOPPED, Store
@@ -161,6 +163,26 @@ def next_spec(store: Store, config: Config, label: str, preset: str) -> RunSpec:
         return RunSpec(config, store.folder, changes=changes, auto=True, preset=preset)
     folder = choose_folder(config, label)
     return RunSpec(config, folder if store.folder is None else free_folder(folder), preset=preset)
+
+
+def resume_best_spec(store: Store, changes: dict[str, Any]) -> RunSpec | None:
+    """Return what resumes the shown run from best.pt with changed settings; None where that is not possible."""
+    folder, config = store.folder, store.config
+    if folder is None or config is None or store.replayed or not (folder / BEST).is_file():
+        return None
+    return RunSpec(config, folder, resume_from=folder / BEST, changes=changes)
+
+
+def possible_health_actions(store: Store, actions: Iterable[Action]) -> list[Action]:
+    """Return those of the actions that can be taken now."""
+    possible = possible_actions(store)
+
+    def is_possible(action: Action) -> bool:
+        if action.command == RESUME_BEST:
+            return resume_best_spec(store, action.changes) is not None and not store.stopping
+        return possible["stop" if action.command == STOP else "change"]
+
+    return [action for action in actions if is_possible(action)]
 
 
 def occupied_folder(store: Store, config: Config) -> Path | None:

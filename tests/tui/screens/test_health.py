@@ -1,0 +1,80 @@
+"""The health dialog: `h` shows how the run stands, and enter does something about it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fundamentallm.run.commands import Set, Stop
+from fundamentallm.run.events import Evaluated
+from tests.tui.conftest import FakeRun, Watched
+
+OVERFITTING = [(2.0, 2.0), (1.5, 1.8), (1.2, 1.9), (1.0, 2.1)]
+
+
+def evaluated(*losses: tuple[float, float]) -> list[Evaluated]:
+    """Training and validation losses at the ends of epochs of 80 steps."""
+    values: dict[str, Any] = {"perplexity": 1.0, "epoch_ended": True, "best": False}
+    numbered = enumerate(losses, 1)
+    return [Evaluated(step=80 * n, epoch=n, train_loss=train, val_loss=val, **values) for n, (train, val) in numbered]
+
+
+async def overfitting(watched: Watched, workshop: Any) -> FakeRun:
+    """A run that overfits since its second epoch, whose best.pt is in its folder."""
+    run = await watched.started()
+    run.folder.mkdir(parents=True)
+    (run.folder / "best.pt").touch()
+    events = evaluated(*OVERFITTING)
+    run.say(*events[:2], workshop.saved(160, "best.pt", "best"), *events[2:])
+    await watched.until(lambda: len(watched.main.store.history.evaluations) == 4)
+    await watched.press("h")
+    await watched.see("Health: overfitting")
+    return run
+
+
+async def test_enter_takes_the_first_action_and_a_digit_its_own(workshop: Any) -> None:
+    async with workshop.console() as watched:
+        run = await overfitting(watched, workshop)
+        assert "since epoch 2 the validation loss rose from 1.800 to" in watched.screen
+        assert "1  Stop, and keep best.pt (epoch 2)" in watched.screen and "2  More dropout: 0.2" in watched.screen
+        await watched.press("2")
+        assert isinstance(run.sent[-1], Set) and (run.sent[-1].setting, run.sent[-1].value) == ("dropout", 0.2)
+        await watched.press("h", "enter")
+        await watched.until(lambda: isinstance(run.sent[-1], Stop))
+        await watched.status_is("STOPPING")
+
+
+@pytest.mark.parametrize("end", ["stopped", "killed"])
+async def test_a_run_resumes_from_its_best_state_once_it_has_stopped(workshop: Any, end: str) -> None:
+    async with workshop.console() as watched:
+        run = await overfitting(watched, workshop)
+        await watched.press("3")
+        assert isinstance(run.sent[-1], Stop) and len(watched.runs) == 1
+        run.finish(320, "stopped") if end == "stopped" else run.die()
+        await watched.until(lambda: len(watched.runs) == 2)
+        spec = watched.run.job
+        assert (spec.folder, spec.resume_from, spec.changes) == (run.folder, run.folder / "best.pt", {"dropout": 0.2})
+        watched.run.begin(step=160)
+        await watched.status_is("TRAINING")
+        assert [event.step for event in watched.main.store.history.evaluations] == [80, 160]
+
+
+async def test_only_what_is_possible_is_offered(workshop: Any) -> None:
+    async with workshop.console(size=(80, 24)) as watched:
+        await watched.press("h")
+        await watched.see("Health: no run yet")
+        await watched.press("escape")
+        run = await overfitting(watched, workshop)
+        await watched.press("escape")
+        run.finish(400)
+        await watched.status_is("FINISHED")
+        await watched.press("h")
+        await watched.see("1  Resume from best.pt with dropout 0.2")
+        assert "Stop" not in watched.screen and "More dropout" not in watched.screen
+        Path(run.folder, "best.pt").unlink()
+        await watched.press("1")
+        await watched.pilot.pause()
+        assert len(watched.runs) == 1
+        await watched.press("h")
+        await watched.see("c  Close")
+        assert "Resume from" not in watched.screen
