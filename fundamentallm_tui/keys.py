@@ -80,11 +80,19 @@ MAIN = (
 # What acts only while a pane has the focus: the pane names its table as `commands`, and the footer shows that first.
 
 LOG = (
-    Command("scroll_down", "j", id="log.down"),
-    Command("scroll_up", "k", id="log.up"),
-    Command("", "↑ ↓", label="scroll"),
-    Command("scroll_home", "home", id="log.first", label="first"),
-    Command("scroll_end", "end", id="log.last", label="newest"),
+    Command("search", "slash", "Search", "search", id="log.search"),
+    Command("find(1)", "n", "Go to what is found next", id="log.next"),
+    Command("find(-1)", "N", "Go to what was found before", id="log.before"),
+    Command("level", "l", "Show all, no details, or problems only", "level", id="log.level"),
+    Command("file", "t", "Show engine.log, or the events", "engine.log", id="log.file"),
+    Command("copy", "y", "Copy the line, or all that are found", "copy", id="log.copy"),
+    Command("leave", "escape", id="log.leave"),
+    Command("move(-1)", "up,k", id="log.up"),
+    Command("move(1)", "down,j", id="log.down"),
+    Command("move(-10)", "pageup", id="log.page_up"),
+    Command("move(10)", "pagedown", id="log.page_down"),
+    Command("move(-1000000)", "home", id="log.first"),
+    Command("move(1000000)", "end", id="log.last"),
 )
 
 CHART = (

@@ -1,99 +1,248 @@
-"""The log: lines with the time of day, drawn one by one, so that a long log costs no more than a short one."""
+"""The log: events as lines, or engine.log. Drawn row by row, so that a long log costs no more than a short one."""
 
-from dataclasses import replace
+import os
+from collections.abc import Callable
+from pathlib import Path
 
 from rich.segment import Segment
-from textual.geometry import Size
+from textual.content import Content
+from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from fundamentallm.config.format import format_clock, wrap
+from fundamentallm.config.format import format_clock, format_count, wrap
+from fundamentallm.run.describe import FAINT, GOOD, PLAIN
+from fundamentallm.run.folder import ENGINE_LOG
+from fundamentallm.untrusted import open_regular_file
 from fundamentallm_tui import keys
-from fundamentallm_tui.state.event_log import LogLine
+from fundamentallm_tui.screens.dialogs import Entry
+from fundamentallm_tui.state.event_log import EventLog, LogLine, to_lines
 from fundamentallm_tui.theme import Styles
 
-MAX_LINES = 5000
 INDENT = 9  # "14:33:01 "
 COLOURS = {"good": "text-success", "warn": "text-warning", "bad": "text-error"}
-FAINT_STRENGTH = 0.5
+FAINT_STRENGTH = 0.6
+FILTERS: tuple[tuple[str, tuple[str, ...]], ...] = (  # names, and the levels that each hides
+    ("all", ()),
+    ("no details", (FAINT,)),
+    ("problems", (FAINT, PLAIN, GOOD)),
+)
+PIECE = 1 << 16  # bytes of engine.log that are read at once
+READ_INTERVAL = 1.0  # seconds between two looks at engine.log
 
 
 class LogView(ScrollView, can_focus=True):
-    """Follows the newest line until the user scrolls up, and again when they are back at the end."""
+    """Follows the newest line until the user scrolls or moves up, and again when they are back at the end."""
 
     commands = keys.LOG
     BINDINGS = keys.bindings(keys.LOG)
 
-    def __init__(self, *, id: str) -> None:
+    def __init__(self, folder: Callable[[], Path | None], *, id: str) -> None:
+        """`folder` returns that of the run, whose engine.log can be shown."""
         super().__init__(id=id, classes="pane")
-        self.border_title = "Log"
-        self._lines: list[LogLine] = []
-        self._rows: list[tuple[LogLine, str, bool]] = []  # the lines, wrapped to the width; True: a line's first row
+        self._folder = folder
         self._styles = Styles(self)
         self._width = 0
-        self._follows = True
+        self.clear()
 
     @property
     def text(self) -> str:
-        """The whole log."""
-        return "\n".join(f"{format_clock(line.time)} {line.shown}" for line in self._lines)
+        """Every event."""
+        return "\n".join(map(_plain, self._events.lines))
+
+    def on_mount(self) -> None:
+        self.set_interval(READ_INTERVAL, self._read_file)
+        self._show_rows()
+
+    def clear(self) -> None:
+        """Remove every line: another run is shown."""
+        self._events, self._file = EventLog(), EventLog()
+        self._shown = self._events  # what is drawn
+        self._read_to = -1  # the offset in engine.log; -1: nothing was read yet
+        self._filter, self._words = 0, ""
+        self._follows, self._unseen = True, 0  # lines that came since the user let go of the end
+        self._cursor = 0
+        self._arrange(0)
+
+    def write(self, lines: list[LogLine]) -> None:
+        """Add events."""
+        if lines:
+            self._add(self._events, lines)
 
     def on_resize(self) -> None:
         width = self.scrollable_content_region.width  # without the scroll bar
         if width and width != self._width:
             self._width = width
-            self._rows = [row for line in self._lines for row in self._wrap(line)]
+            self._arrange(0)
         self._show_rows()
 
-    def write(self, lines: list[LogLine]) -> None:
-        """Add lines; one that repeats the last line replaces it."""
-        if not lines:
-            return
-        before = unchanged = len(self._lines)  # the latter: those that stay as they are
-        last = self._lines[-1] if self._lines else None
-        for line in lines:
-            previous = self._lines[-1] if self._lines else None
-            if previous is not None and line.repeats and (line.level, line.text) == (previous.level, previous.text):
-                self._lines[-1] = replace(line, times=previous.times + 1)
-                unchanged = min(unchanged, len(self._lines) - 1)
-            else:
-                self._lines.append(line)
-        if len(self._lines) > MAX_LINES:
-            del self._lines[: len(self._lines) - MAX_LINES * 9 // 10]
-            self._rows, unchanged = [], 0
-        while unchanged < before and self._rows and self._rows[-1][0] is last:
+    # The lines, and the rows that they take
+
+    def _add(self, log: EventLog, lines: list[LogLine]) -> None:
+        dropped = log.dropped
+        first = log.add(lines)
+        if log is self._shown:
+            self._cursor = max(0, self._cursor - log.dropped + dropped)
+            self._unseen += 0 if self._follows else len(lines)
+            self._arrange(first)
+
+    def _arrange(self, first: int) -> None:
+        """Wrap the lines from `first` on, without those that are filtered out, into rows (line, text, its first)."""
+        if first == 0:
+            self._rows: list[tuple[int, str, bool]] = []
+            self._hidden = 0
+        while self._rows and self._rows[-1][0] >= first:
             self._rows.pop()
-        self._rows += (row for line in self._lines[unchanged:] for row in self._wrap(line))
+        hidden = FILTERS[self._filter][1]
+        for n, line in enumerate(self._shown.lines[first:], first):
+            if line.level not in hidden:
+                room = max(10, (self._width or 80) - (INDENT if line.time else 0))
+                self._rows += ((n, row, i == 0) for i, row in enumerate(wrap(line.shown(room), room)))
+        shown = {n for n, _, _ in self._rows}
+        self._hidden = len(self._shown.lines) - len(shown)
+        words = self._words.lower()
+        self._found = [n for n in sorted(shown) if words in _plain(self._shown.lines[n]).lower()] if words else []
         self._show_rows()
-
-    def clear(self) -> None:
-        """Remove every line: another run is shown."""
-        self._lines, self._rows, self._follows = [], [], True
-        self._show_rows()
-
-    def watch_scroll_y(self, old: float, new: float) -> None:
-        super().watch_scroll_y(old, new)
-        self._follows = round(new) >= self.max_scroll_y
 
     def _show_rows(self) -> None:
         follows = self._follows  # a smaller window scrolls, too, but not because the user wants it
         self.virtual_size = Size(self._width, len(self._rows))
         if follows:
+            self._cursor = self._rows[-1][0] if self._rows else 0
             self.scroll_target_y = self.scroll_y = self.max_scroll_y  # scroll_end would wait for a layout
-            self._follows = True
+            self._follow(True)
+        self._show_state()
         self.refresh()
 
-    def _wrap(self, line: LogLine) -> list[tuple[LogLine, str, bool]]:
-        room = max(10, (self._width or 80) - INDENT)
-        return [(line, row, n == 0) for n, row in enumerate(wrap(line.shown, room))]
+    def watch_scroll_y(self, old: float, new: float) -> None:
+        super().watch_scroll_y(old, new)
+        self._follow(round(new) >= self.max_scroll_y)
+        self._show_state()
+
+    def _follow(self, follows: bool) -> None:
+        self._follows = follows
+        self._unseen *= not follows
+
+    def _show_state(self) -> None:
+        """Say in the frame what is shown, and what is not."""
+        parts = []
+        if self._words:
+            place = self._found.index(self._cursor) + 1 if self._cursor in self._found else "–"
+            parts.append(f"{self._words}: {place}/{len(self._found)}")
+        if self._filter:
+            parts.append(f"{FILTERS[self._filter][0]}, {self._hidden} hidden")
+        if not self._follows:
+            parts.append(f"{self._unseen} new, end follows" if self._unseen else "end follows")
+        self.border_title = "Log" if self._shown is self._events else ENGINE_LOG
+        self.border_subtitle = Content(" · ".join(parts))
 
     def render_line(self, y: int) -> Strip:
-        n = self.scroll_offset.y + y
-        if n >= len(self._rows):
+        row = self.scroll_offset.y + y
+        if row >= len(self._rows):
             return Strip.blank(self._width, self.rich_style)
-        line, text, first = self._rows[n]
-        stamp = f"{format_clock(line.time)} " if first else " " * INDENT
-        strength = FAINT_STRENGTH if line.level == "faint" else 1.0
-        style = self._styles(COLOURS.get(line.level, "foreground"), strength, bold=line.level == "bad")
-        strip = Strip([Segment(stamp, self._styles("foreground", FAINT_STRENGTH)), Segment(text, style)])
-        return strip.adjust_cell_length(self._width).apply_style(self.rich_style)
+        n, text, first = self._rows[row]
+        line = self._shown.lines[n]
+        paper = "panel" if n == self._cursor and self.has_focus else ""
+        strength = FAINT_STRENGTH if line.level == FAINT else 1.0
+        style = self._styles(COLOURS.get(line.level, "foreground"), strength, paper, bold=line.level == "bad")
+        stamp = (f"{format_clock(line.time)} " if first else " " * INDENT) if line.time else ""
+        segments = [Segment(stamp, self._styles("foreground", FAINT_STRENGTH, paper))]
+        found, lower, at = self._words.lower(), text.lower(), 0
+        while n in self._found and len(lower) == len(text) and (start := lower.find(found, at)) >= 0:
+            marked = text[start : start + len(found)]
+            segments += [Segment(text[at:start], style), Segment(marked, self._styles("background", 1.0, "accent"))]
+            at = start + len(found)
+        strip = Strip([*segments, Segment(text[at:], style)])
+        return strip.adjust_cell_length(self._width, self._styles("foreground", 1.0, paper)).apply_style(
+            self.rich_style
+        )
+
+    # What the keys do
+
+    def on_focus(self) -> None:
+        self.refresh()  # the cursor shows
+
+    on_blur = on_focus
+
+    def action_move(self, by: int) -> None:
+        """Move the cursor by so many lines of those that are shown."""
+        places = [row for row, (_, _, first) in enumerate(self._rows) if first]
+        if places:
+            now = next((i for i, row in enumerate(places) if self._rows[row][0] >= self._cursor), len(places) - 1)
+            self._move_to(self._rows[places[max(0, min(len(places) - 1, now + by))]][0])
+
+    def _move_to(self, line: int) -> None:
+        """Put the cursor on a line and show it; the last one is followed."""
+        rows = [row for row, (n, _, _) in enumerate(self._rows) if n == line]
+        self._cursor = line
+        self._follow(rows[-1] == len(self._rows) - 1)
+        self.scroll_to_region(Region(0, rows[0], 1, len(rows)), animate=False)
+        self._show_state()
+        self.refresh()
+
+    def action_search(self) -> None:
+        self.app.push_screen(Entry("Search the log", self._words), self._search)
+
+    def _search(self, words: str | None) -> None:
+        if words is not None:
+            self._words = words.strip()
+            self._arrange(0)
+            self.action_find(0)
+
+    def action_find(self, by: int) -> None:
+        """Go to what is found next (1), before (-1), or nearest above the cursor (0)."""
+        if self._found:
+            before = [n for n in self._found if n < self._cursor + (by >= 0)]
+            place = len(before) - 1 if by == 0 else len(before) - (by < 0)
+            self._move_to(self._found[place % len(self._found)])
+
+    def action_leave(self) -> None:
+        """End the search, then leave the log."""
+        if self._words:
+            self._search("")
+        else:
+            self.screen.set_focus(None)
+
+    def action_level(self) -> None:
+        """Show fewer levels, or again all."""
+        self._filter = (self._filter + 1) % len(FILTERS)
+        self._arrange(0)
+
+    def action_copy(self) -> None:
+        """Copy what is found, or the line under the cursor; the terminal puts it into its clipboard (OSC 52)."""
+        lines = [self._shown.lines[n] for n in self._found or [self._cursor] if n < len(self._shown.lines)]
+        self.app.copy_to_clipboard("\n".join(map(_plain, lines)))
+        self.notify(f"Copied {format_count(len(lines), 'line')}.")
+
+    def action_file(self) -> None:
+        """Show engine.log, or again the events."""
+        self._shown = self._file if self._shown is self._events else self._events
+        self._follow(True)
+        self._read_file()
+        self._arrange(0)
+
+    def _read_file(self) -> None:
+        """Read what was appended to engine.log since, its last piece at most."""
+        folder = self._folder()
+        if self._shown is self._events or folder is None:
+            return
+        try:
+            with open_regular_file(folder / ENGINE_LOG) as file:
+                size = file.seek(0, os.SEEK_END)
+                start = max(self._read_to if self._read_to <= size else 0, size - PIECE)
+                file.seek(start)
+                piece, end, _ = file.read(PIECE).rpartition(b"\n")
+        except OSError as error:
+            if self._read_to < 0:
+                self._read_to = 0
+                self._add(self._file, to_lines(f"There is no {ENGINE_LOG}: {error.strerror}.", FAINT, 0))
+            return
+        lines = piece.decode("utf-8", "replace").splitlines() if end else []
+        if start > max(0, self._read_to):
+            lines = [f"({start - max(0, self._read_to):,} bytes before this are not shown)", *lines[1:]]
+        self._read_to = start + len(piece) + len(end)
+        self._add(self._file, [line for text in lines for line in to_lines(text, PLAIN, 0)])
+
+
+def _plain(line: LogLine) -> str:
+    return f"{format_clock(line.time)} {line.shown()}" if line.time else line.shown()

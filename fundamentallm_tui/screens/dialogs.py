@@ -1,6 +1,6 @@
 """Dialogs in front of a screen: questions with answers to choose from, and text to read."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from textual.app import ComposeResult
@@ -8,7 +8,7 @@ from textual.binding import Binding
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import OptionList, Static
+from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from fundamentallm.run.health import Action, Verdict
@@ -52,6 +52,31 @@ class Question(ModalScreen[str]):
 
     def action_choose(self, id: str) -> None:
         self.dismiss(id)
+
+
+class Entry(ModalScreen[str]):
+    """Asks for a line of text; ends with it, or with None after escape."""
+
+    BINDINGS = [Binding("escape", "dismiss", "Cancel")]
+
+    def __init__(
+        self, title: str, value: str = "", hint: str = "", check: Callable[[str], str] = lambda text: ""
+    ) -> None:
+        """`check` returns what is wrong with a text, which is shown while the dialog stays open; empty: nothing."""
+        super().__init__()
+        self.title, self._value, self._hint, self._check = title, value, hint, check
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog") as box:
+            box.border_title, box.border_subtitle = self.title, "enter takes it, escape cancels"
+            yield Input(self._value, compact=True)
+            yield Static(self._hint, classes="hint", markup=False)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        if problem := self._check(event.value):
+            self.query_one(Static).update(Content.styled(problem, "$text-error"))
+        else:
+            self.dismiss(event.value)
 
 
 class TextDialog(ModalScreen[None]):

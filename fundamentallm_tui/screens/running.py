@@ -44,7 +44,7 @@ class RunScreen(PanedScreen):
         self._unsent: list[Command] = []  # given while the process was being started
         self.sampler = Sampler(self.store, sample, self._send, self.post_message)
         self.form = Form(options, config, id="config")
-        self.log_view = LogView(id="log")
+        self.log_view = LogView(lambda: self.store.folder, id="log")
 
     def show_changes(self, changed: set[str]) -> None:
         """Bring the panes up to date with these parts of the store."""

@@ -1,38 +1,102 @@
 """Events as lines of the log: sentences from `describe`, what the user can do next, and control characters replaced."""
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 
 from fundamentallm.run.describe import FAINT, describe
-from fundamentallm.run.events import Answered, CheckpointFailed, CheckpointSaved, Event, Failed, Finished
+from fundamentallm.run.events import Answered, CheckpointFailed, CheckpointSaved, Evaluated, Event, Failed, Finished
 from fundamentallm.run.folder import LAST
 from fundamentallm_tui.format import clean
 
-MAX_LINE_CHARS, MAX_EVENT_LINES = 2000, 50
+MAX_LINES, MAX_LINE_CHARS, MAX_EVENT_LINES = 5000, 2000, 50
+LONG_ROW = 52  # cells of an evaluation with all its columns
+EVALUATION_WIDTHS = (9, 11, 9, 9)  # "epoch 123", "train 12.34", "val 12.34", "ppl 1,024"
+TICK, TICKED_LINES = "✓", 50  # how far back a save looks for its evaluation
+BY_HAND = "checkpoint_step_"  # the file of a save that the user asked for
 
 
 @dataclass(frozen=True)
 class LogLine:
     """A line of the log, without control characters.
 
-    Of equal lines in a row that may repeat (`repeats`), the log keeps the last and shows how many `times` it came.
+    Attributes:
+        time: UTC in seconds since 1970; 0: not known, as in engine.log.
+        level: of `describe`.
+        short: the text for a log in which the whole does not fit into a row; empty: the text is wrapped.
+        repeats: of equal lines in a row the log keeps the last, and shows how many `times` it came.
+        step: of an evaluation or a save, which share a line; -1: of anything else.
+        tick: what a save adds to the line of its evaluation; empty: this is no save.
+        saved: the tick of the saves at the step of this evaluation.
     """
 
     time: float
-    level: str  # of `describe`
+    level: str
     text: str
+    short: str = ""
     repeats: bool = False
     times: int = 1
+    step: int = -1
+    tick: str = ""
+    saved: str = ""
 
-    @property
-    def shown(self) -> str:
-        return self.text if self.times == 1 else f"{self.text}, {self.times} times"
+    def shown(self, room: int = LONG_ROW) -> str:
+        """Return the text for rows of so many cells."""
+        text = self.short if self.short and room < LONG_ROW else self.text
+        text = f"{text} {self.saved}".rstrip()
+        return text if self.times == 1 else f"{text}, {self.times} times"
+
+
+class EventLog:
+    """The newest lines of a log.
+
+    Attributes:
+        lines: the oldest first.
+        dropped: how many older lines it has let go.
+    """
+
+    def __init__(self) -> None:
+        self.lines: list[LogLine] = []
+        self.dropped = 0
+
+    def add(self, lines: Iterable[LogLine]) -> int:
+        """Add lines; a save joins the line of its evaluation, and one that repeats the last line replaces it.
+
+        Returns:
+            The place of the first line that is not as it was.
+        """
+        unchanged = len(self.lines)
+        for line in lines:
+            place = self._place(line)
+            unchanged = min(unchanged, place)
+            if place == len(self.lines):
+                self.lines.append(line)
+            elif line.tick and not self.lines[place].tick:  # which is an evaluation
+                saved = self.lines[place].saved
+                self.lines[place] = replace(self.lines[place], saved=max(saved, line.tick, key=len))
+            else:
+                self.lines[place] = replace(line, times=self.lines[place].times + 1)
+        if len(self.lines) > MAX_LINES:
+            many = len(self.lines) - MAX_LINES * 9 // 10
+            del self.lines[:many]
+            self.dropped += many
+            return 0
+        return unchanged
+
+    def _place(self, line: LogLine) -> int:
+        """Find the line that a new one is added to, or replaces; else the place after the last."""
+        end = len(self.lines)
+        for place in range(end - 1, max(-1, end - 1 - TICKED_LINES), -1) if line.tick else ():
+            if self.lines[place].step == line.step and not self.lines[place].tick:
+                return place
+        last = self.lines[-1] if self.lines else None
+        same = last is not None and line.repeats and (line.level, line.text) == (last.level, last.text)
+        return end - same
 
 
 def to_lines(text: str, level: str, time: float, repeats: bool = False) -> list[LogLine]:
     """Return a text as lines for the log; someone else's may have any number of lines of any length."""
     kept = text[: MAX_LINE_CHARS * MAX_EVENT_LINES].splitlines()[:MAX_EVENT_LINES] or [""]
-    return [LogLine(time, level, clean(line[:MAX_LINE_CHARS]), repeats) for line in kept]
+    return [LogLine(time, level, clean(line[:MAX_LINE_CHARS]), repeats=repeats) for line in kept]
 
 
 def log_lines(events: list[Event], sample: str, sent_ids: Container[str] = ()) -> list[LogLine]:
@@ -51,8 +115,23 @@ def log_lines(events: list[Event], sample: str, sent_ids: Container[str] = ()) -
         if description is not None:
             text, level = description.text + _next_step(event), description.level
             repeats = isinstance(event, CheckpointFailed) or (isinstance(event, CheckpointSaved) and level == FAINT)
-            logged += to_lines(text, level, event.time, repeats)
+            lines = to_lines(text, level, event.time, repeats)
+            if isinstance(event, Evaluated):
+                columns = text.split("  ")
+                short = _in_columns([column for column in columns if not column.startswith("ppl")])
+                lines = [replace(lines[0], text=_in_columns(columns), short=short, step=event.step)]
+            elif isinstance(event, CheckpointSaved):
+                by_hand = [name for name in event.path.split(", ") if name.startswith(BY_HAND)]
+                lines = [replace(lines[0], step=event.step, tick=clean(" ".join([TICK, *by_hand])[:60]))]
+            logged += lines
     return logged
+
+
+def _in_columns(columns: list[str]) -> str:
+    """Return the parts of an evaluation's sentence below those of other evaluations."""
+    marked = columns[-1] == "best"
+    cells = [column.ljust(width) for column, width in zip(columns, EVALUATION_WIDTHS, strict=False)]
+    return "  ".join(cells[: len(columns) - marked]) + ("  best" if marked else "      ")
 
 
 def _next_step(event: Event) -> str:

@@ -1,4 +1,4 @@
-"""The status line's columns, the log, and the sample pane."""
+"""The status line's columns, and the sample pane."""
 
 from dataclasses import replace
 from typing import Any
@@ -9,7 +9,7 @@ from textual.events import Paste
 from fundamentallm.config.config import Config
 from fundamentallm.config.format import format_duration, format_rate
 from fundamentallm.run.commands import Sample
-from fundamentallm.run.events import CheckpointFailed, Notice, Phase, Sampled
+from fundamentallm.run.events import Phase, Sampled
 from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.format import cell_len
 from fundamentallm_tui.panes.status import layout
@@ -56,51 +56,6 @@ def test_numbers_never_outgrow_their_columns() -> None:
     values = [0.0, 0.4, 9.99, 59.0, 3599.2, 3600.0, 86400.0 * 3, 86400.0 * 400, 1e12, float("inf"), float("nan"), None]
     assert all(len(format_duration(value)) <= 6 for value in values)
     assert all(len(format_rate(value)) <= 5 for value in [*values, 999.6, 9_999.0, 99_960.0, 999_600.0, 1e10, 1e15])
-
-
-async def test_the_log_makes_text_from_outside_harmless(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        run = await seen.started()
-        run.say(Notice(step=1, level="warning", text="[red]file[/] \x1b[2J\x9b31m\u202eevil\ttab"))
-        await seen.until(lambda: "evil" in seen.log)
-        assert "[red]file[/] ·[2J·31m·evil    tab" in seen.log
-        await seen.see("[red]file[/] ·[2J·31m·evil    tab")
-
-
-async def test_the_log_stays_where_the_user_scrolled_and_follows_again_at_the_end(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        run = await seen.started()
-        run.say(*(Notice(step=1, level="info", text=f"line {n}") for n in range(50)))
-        await seen.see("line 49")
-        await seen.press("2", "enter", "home")
-        run.say(Notice(step=1, level="info", text="line 50"))
-        await seen.until(lambda: "line 50" in seen.log)
-        assert "line 50" not in seen.screen and "line 0" in seen.screen
-        await seen.press("end")
-        run.say(Notice(step=1, level="info", text="line 51"))
-        await seen.see("line 51")
-
-
-async def test_saves_in_a_row_share_a_line_and_so_do_failures(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        run = await seen.started()
-        for step in range(1, 31):
-            run.say(workshop.saved(step, "last.pt", "last"), Phase(step=step, phase="training"))
-            if step == 10:
-                run.say(workshop.saved(10, "checkpoint_step_10.pt", "hand"))  # the user asked for it: its own line
-        for step in range(31, 34):
-            names = ("last.pt", "best.pt")
-            run.say(*(CheckpointFailed(step=step, path=name, kind="last", why="disk full") for name in names))
-        run.say(*(CheckpointFailed(step=34, path=why, kind="last", why=why) for why in ("one", "two")))
-        run.say(workshop.saved(34, "last.pt", "last"))
-        await seen.until(lambda: seen.log.endswith("(1.6 MB)") and "full" in seen.log)
-        lines = [line[9:] for line in seen.log.splitlines() if "save" in line]
-        assert lines == [
-            "saved last.pt (1.6 MB), 10 times", "saved checkpoint_step_10.pt (1.6 MB)",
-            "saved last.pt (1.6 MB), 20 times", "could not save last.pt, best.pt: disk full, 3 times",
-            "could not save one: one", "could not save two: two", "saved last.pt (1.6 MB)",
-        ]  # fmt: skip
-        assert seen.screen.count("saved last.pt") == 3, "what was replaced is gone from the screen, too"
 
 
 @both_sizes

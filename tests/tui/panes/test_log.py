@@ -1,0 +1,194 @@
+"""The log: one row an epoch, search, levels, engine.log and the clipboard."""
+
+from typing import Any
+
+import pytest
+from textual.color import Color
+
+from fundamentallm.run.events import CheckpointFailed, Evaluated, Notice, Phase
+from fundamentallm_tui.panes.log import PIECE
+from fundamentallm_tui.state.event_log import MAX_LINES, EventLog, to_lines
+
+
+def evaluation(epoch: int, *, best: bool = True) -> Evaluated:
+    return Evaluated(
+        step=100 * epoch, epoch=epoch, train_loss=12.0 / epoch, val_loss=25.0 / epoch, perplexity=1024.4 / epoch,
+        epoch_ended=True, best=best,
+    )  # fmt: skip
+
+
+def frame(seen: Any) -> str:
+    """What the log's frame says."""
+    return str(seen.main.log_view.border_subtitle)
+
+
+def marked(seen: Any) -> list[str]:
+    """The texts on the screen that are marked as found."""
+    accent = Color.parse(seen.app.theme_variables["accent"]).rich_color
+    strips = seen.app.screen._compositor.render_strips()
+    return [s.text for strip in strips for s in strip if s.style and s.style.bgcolor == accent and s.text.strip()]
+
+
+async def with_lines(seen: Any, *notices: tuple[str, str]) -> Any:
+    """Start a run that says so many notices, and put the keyboard into the log."""
+    run = await seen.started()
+    run.say(*(Notice(step=1, level=level, text=text) for level, text in notices))
+    await seen.until(lambda: notices[-1][1] in seen.log)
+    await seen.press("2", "enter")
+    return run
+
+
+ROWS = {
+    (80, 24): "epoch {n:<3}  train {train:<5}  val {val:<5}  ppl {ppl:<5}  {best:<4} ✓",
+    (60, 20): "epoch {n:<3}  train {train:<5}  val {val:<5}  {best:<4} ✓",
+}
+LOSSES = {1: ("12.00", "25.00", "1,024"), 12: ("1.000", "2.083", "85.4"), 100: ("0.120", "0.250", "10.2")}
+
+
+@pytest.mark.parametrize("size", ROWS)
+async def test_an_epoch_takes_one_row_with_its_numbers_in_columns_and_a_tick_once_it_is_saved(
+    workshop: Any, size: tuple[int, int]
+) -> None:
+    async with workshop.console(size) as seen:
+        run = await seen.started()
+        await seen.press("2")
+        for epoch in LOSSES:
+            run.say(evaluation(epoch, best=epoch != 12), Notice(step=1, level="info", text="advice"))
+            for name, kind in ((f"checkpoint_epoch_{epoch}.pt", "epoch"), ("best.pt", "best"), ("last.pt", "last")):
+                run.say(workshop.saved(100 * epoch, name, kind))
+        await seen.until(lambda: seen.log.count("✓") == 3 and "0.120" in seen.screen)
+        rows = [line[11:].strip("│ ") for line in seen.screen.splitlines() if "epoch " in line and "✓" in line]
+        expected = []
+        for epoch, (train, val, ppl) in LOSSES.items():
+            best = "" if epoch == 12 else "best"
+            expected.append(ROWS[size].format(n=epoch, train=train, val=val, ppl=ppl, best=best))
+        assert [row.partition(" ")[2] if row[0].isdigit() else row for row in rows] == expected
+        assert "saved" not in seen.log, "the tick says it"
+
+
+async def test_a_save_by_hand_at_an_epochs_end_is_named_behind_the_tick(workshop: Any) -> None:
+    async with workshop.console((80, 24)) as seen:
+        run = await seen.started()
+        run.say(evaluation(1), workshop.saved(100, "last.pt", "last"))
+        run.say(workshop.saved(100, "checkpoint_step_100.pt", "hand"))
+        await seen.until(lambda: "best ✓ checkpoint_step_100.pt" in seen.log)
+
+
+def test_of_very_many_lines_the_newest_are_kept() -> None:
+    log = EventLog()
+    for n in range(MAX_LINES + 10):
+        log.add(to_lines(f"line {n}", "plain", 1.0))
+    assert len(log.lines) < MAX_LINES and log.lines[-1].text == f"line {MAX_LINES + 9}"
+    assert log.lines[0].text == f"line {log.dropped}"
+
+
+async def test_search_marks_what_it_finds_counts_it_and_goes_through_it(
+    workshop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with workshop.console() as seen:
+        told: list[str] = []
+        monkeypatch.setattr(seen.app, "notify", lambda text, **_: told.append(text))
+        await with_lines(seen, *(("info", f"Loss {n}" if n % 10 == 0 else f"line {n}") for n in range(40)))
+        await seen.press("slash", *"loss", "enter")
+        assert frame(seen) == "loss: 4/4 · end follows" and marked(seen) == ["Loss"], "the newest before the cursor"
+        places = []
+        for key in ("n", "N", "N"):
+            await seen.press(key)
+            places.append(frame(seen))
+            assert f"Loss {(0, 30, 20)[len(places) - 1]}" in seen.screen
+        assert places == [f"loss: {n}/4 · end follows" for n in (1, 4, 3)]
+        await seen.press("y")
+        assert [line[9:] for line in seen.app.clipboard.splitlines()] == ["Loss 0", "Loss 10", "Loss 20", "Loss 30"]
+        await seen.press("slash", "[", "enter")
+        assert frame(seen) == "loss[: –/0 · end follows" and marked(seen) == []
+        await seen.press("escape")
+        assert "loss" not in frame(seen) and seen.main.log_view.has_focus
+        await seen.press("end", "up", "y")
+        assert seen.app.clipboard.endswith("line 38") and "\n" not in seen.app.clipboard
+        assert told == ["Copied 4 lines.", "Copied 1 line."]
+
+
+async def test_levels_are_hidden_and_the_frame_says_how_many_lines(workshop: Any) -> None:
+    async with workshop.console((80, 24)) as seen:
+        run = await with_lines(seen, ("info", "calm"), ("warning", "beware"), ("error", "broken"))
+        run.say(workshop.saved(3, "last.pt", "last"))
+        await seen.see("saved last.pt")
+        total = len(seen.log.splitlines())
+        await seen.press("l")
+        assert frame(seen) == "no details, 1 hidden" and "saved last.pt" not in seen.screen and "calm" in seen.screen
+        await seen.press("l")
+        assert frame(seen) == f"problems, {total - 2} hidden"
+        assert "beware" in seen.screen and "broken" in seen.screen and "calm" not in seen.screen
+        await seen.press("l")
+        assert frame(seen) == "" and "saved last.pt" in seen.screen
+
+
+async def test_engine_log_is_read_from_its_end_in_pieces_and_followed(workshop: Any) -> None:
+    async with workshop.console((80, 24)) as seen:
+        run = await with_lines(seen, ("info", "an event"))
+        await seen.press("t")
+        await seen.see("There is no engine.log: No such file or directory.")
+        await seen.press("t")
+        seen.main.log_view.clear()
+        run.folder.mkdir(parents=True)
+        path = run.folder / "engine.log"
+        path.write_bytes(b"".join(b"%05d\x1b[2J %s\n" % (n, b"x" * 50) for n in range(4000)) + b"torn")
+        await seen.press("t")
+        await seen.see("03999·[2J xx")
+        assert "\x1b" not in seen.screen and "torn" not in seen.screen
+        await seen.press("home")
+        skipped = path.stat().st_size - PIECE
+        assert f"({skipped:,} bytes before this are not shown)" in seen.screen
+        with path.open("ab") as file:
+            file.write(b" no more\nnext\n")
+        await seen.until(lambda: frame(seen) == "2 new, end follows")
+        await seen.press("end")
+        await seen.see("torn no more")
+        assert "next" in seen.screen
+        await seen.press("t")
+        assert "next" not in seen.screen
+
+
+async def test_the_log_makes_text_from_outside_harmless(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        run = await seen.started()
+        run.say(Notice(step=1, level="warning", text="[red]file[/] \x1b[2J\x9b31m\u202eevil\ttab"))
+        await seen.until(lambda: "evil" in seen.log)
+        assert "[red]file[/] ·[2J·31m·evil    tab" in seen.log
+        await seen.see("[red]file[/] ·[2J·31m·evil    tab")
+
+
+async def test_the_log_stays_where_the_user_scrolled_and_follows_again_at_the_end(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        run = await seen.started()
+        run.say(*(Notice(step=1, level="info", text=f"line {n}") for n in range(50)))
+        await seen.see("line 49")
+        await seen.press("2", "enter", "home")
+        run.say(Notice(step=1, level="info", text="line 50"))
+        await seen.until(lambda: "line 50" in seen.log)
+        assert "line 50" not in seen.screen and "line 0" in seen.screen
+        await seen.press("end")
+        run.say(Notice(step=1, level="info", text="line 51"))
+        await seen.see("line 51")
+
+
+async def test_saves_in_a_row_share_a_line_and_so_do_failures(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        run = await seen.started()
+        for step in range(1, 31):
+            run.say(workshop.saved(step, "last.pt", "last"), Phase(step=step, phase="training"))
+            if step == 10:
+                run.say(workshop.saved(10, "checkpoint_step_10.pt", "hand"))  # the user asked for it: its own line
+        for step in range(31, 34):
+            names = ("last.pt", "best.pt")
+            run.say(*(CheckpointFailed(step=step, path=name, kind="last", why="disk full") for name in names))
+        run.say(*(CheckpointFailed(step=34, path=why, kind="last", why=why) for why in ("one", "two")))
+        run.say(workshop.saved(34, "last.pt", "last"))
+        await seen.until(lambda: seen.log.endswith("(1.6 MB)") and "full" in seen.log)
+        lines = [line[9:] for line in seen.log.splitlines() if "save" in line]
+        assert lines == [
+            "saved last.pt (1.6 MB), 10 times", "saved checkpoint_step_10.pt (1.6 MB)",
+            "saved last.pt (1.6 MB), 20 times", "could not save last.pt, best.pt: disk full, 3 times",
+            "could not save one: one", "could not save two: two", "saved last.pt (1.6 MB)",
+        ]  # fmt: skip
+        assert seen.screen.count("saved last.pt") == 3, "what was replaced is gone from the screen, too"
