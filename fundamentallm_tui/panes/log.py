@@ -93,7 +93,7 @@ class LogView(ScrollView, can_focus=True):
             self._hidden = 0
         while self._rows and self._rows[-1][0] >= first:
             self._rows.pop()
-        hidden = FILTERS[self._filter][1]
+        hidden = FILTERS[self._filter][1] if self._shown is self._events else ()
         for n, line in enumerate(self._shown.lines[first:], first):
             if line.level not in hidden:
                 room = max(10, (self._width or 80) - (INDENT if line.time else 0))
@@ -129,7 +129,7 @@ class LogView(ScrollView, can_focus=True):
         if self._words:
             place = self._found.index(self._cursor) + 1 if self._cursor in self._found else "–"
             parts.append(f"{self._words}: {place}/{len(self._found)}")
-        if self._filter:
+        if self._filter and self._shown is self._events:
             parts.append(f"{FILTERS[self._filter][0]}, {self._hidden} hidden")
         if not self._follows:
             parts.append(f"{self._unseen} new, end follows" if self._unseen else "end follows")
@@ -163,6 +163,10 @@ class LogView(ScrollView, can_focus=True):
         self.refresh()  # the cursor shows
 
     on_blur = on_focus
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """The lines of engine.log have no levels."""
+        return action != "level" or self._shown is self._events or None
 
     def action_move(self, by: int) -> None:
         """Move the cursor by so many lines of those that are shown."""
@@ -220,6 +224,7 @@ class LogView(ScrollView, can_focus=True):
         self._follow(True)
         self._read_file()
         self._arrange(0)
+        self.refresh_bindings()
 
     def _read_file(self) -> None:
         """Read what was appended to engine.log since, its last piece at most."""
