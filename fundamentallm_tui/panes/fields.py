@@ -1,28 +1,31 @@
-"""Labelled values that can be edited, drawn by one widget: thirty input widgets would take half a second to appear.
+"""Labelled values, drawn by one widget, and typed into one `Input` that lies over the value in focus.
 
+- Thirty input widgets would take half a second to appear.
 - A cell is text, or one of a few choices. The first character typed replaces the value; after an arrow key, text is
   inserted.
 - Arrows and tab move from cell to cell; a problem with a value is shown below its row.
 - Knows nothing of settings.
 """
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
+from textual import on
+from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.events import Click, Key, Paste
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
+from textual.widgets import Input
 
 from fundamentallm.config.format import wrap
 from fundamentallm_tui.format import clean, fit, truncate
 from fundamentallm_tui.theme import Styles
 
 MIN_VALUE_WIDTH = 9  # labels are abbreviated until this much is left for the value
-FAR = 1_000_000  # farther than any text is long
 
 
 @dataclass
@@ -31,9 +34,10 @@ class Cell:
 
     Attributes:
         empty: is shown in place of an empty value.
+        wide: the cell has a row of its own.
         marked: a mark before the value says that the user changed it.
-        cursor: how many characters are before it.
-        selected: the next character replaces the value.
+        pending: a sign before the value that it does not hold yet; empty: it does.
+        note: makes the text below the row, given its width.
     """
 
     name: str
@@ -41,21 +45,31 @@ class Cell:
     value: str
     choices: tuple[str, ...] = ()
     empty: str = ""
+    wide: bool = False
     disabled: bool = False
     marked: bool = False
+    pending: str = ""
     problem: str = ""
-    cursor: int = 0
-    selected: bool = False
+    note: Callable[[int], str] | None = None
 
 
 @dataclass
-class Row:
-    """Cells that share a line in `columns` equal parts, or a heading."""
+class Group:
+    """Cells below a heading, in rows of at most `columns`, fewer where a column would be too narrow for a value."""
 
     cells: list[Cell]
     columns: int = 1
     label_widths: tuple[int, int] = (0, 0)  # narrowest and widest; zeros: each label as wide as its text
     heading: str = ""
+
+
+@dataclass
+class Row:
+    """Cells that share a line in `columns` equal parts."""
+
+    cells: list[Cell]
+    columns: int
+    label_widths: tuple[int, int]
 
     def spans(self, width: int) -> list[tuple[Cell, int, int, int]]:
         """Return each cell with the columns where it starts, where its value starts, and where it ends."""
@@ -71,23 +85,33 @@ class Row:
         return spans
 
 
+@dataclass
+class Line:
+    """A line without cells, in a colour of the theme."""
+
+    text: str
+    colour: str
+    strength: float = 1.0
+
+
+class CellInput(Input):
+    """Text that is typed or pasted into a cell."""
+
+    def on_paste(self, event: Paste) -> None:
+        event.text = clean(event.text, newlines=True)  # a file name may try to steer the terminal
+
+
 class Fields(ScrollView, can_focus=True):
-    """Shows rows of cells; posts `Edited` after a change, and `Entered` when another cell gets the focus."""
+    """Shows groups of cells; posts `Edited` after a change, and `Entered` when another cell gets the focus."""
 
     BINDINGS = [
         Binding("up", "row(-1)", show=False),
         Binding("down", "row(1)", show=False),
         Binding("tab", "step(1)", show=False),
         Binding("shift+tab", "step(-1)", show=False),
-        Binding("left", "move(-1)", show=False),
-        Binding("right", "move(1)", show=False),
-        Binding("home,ctrl+a", f"move(-{FAR})", show=False),
-        Binding("end,ctrl+e", f"move({FAR})", show=False),
-        Binding("backspace", "delete(-1)", show=False),
-        Binding("delete", "delete(0)", show=False),
-        Binding("ctrl+u", "clear", show=False),
-        Binding("ctrl+k", "cut", show=False),
-        Binding("enter", "enter", show=False),
+        Binding("left", "choose(-1)", show=False),
+        Binding("right", "choose(1)", show=False),
+        Binding("enter", "submit", show=False),
     ]
 
     @dataclass
@@ -107,24 +131,42 @@ class Fields(ScrollView, can_focus=True):
     class Submitted(Message):
         """The user pressed enter where it has nothing else to do."""
 
-    def __init__(self, rows: list[Row], *, id: str, submits: bool = False) -> None:
+    def __init__(self, groups: list[Group], *, id: str, submits: bool = False) -> None:
         """
         Args:
             submits: enter posts `Submitted`, instead of going to the next cell or choice.
         """
         super().__init__(id=id)
-        self.cells = {cell.name: cell for row in rows for cell in row.cells}
+        self.cells = {cell.name: cell for group in groups for cell in group.cells}
         self.current = next(iter(self.cells.values()))
-        self._rows, self._submits = rows, submits
-        self._lines: list[Row | str] = []  # what each line shows; a problem is a string
+        self.submits = submits
+        self.input = CellInput(compact=True, select_on_focus=True)
+        self.input.cursor_blink = False  # or an idle console would draw twice a second
+        self.input.display = False
+        self._groups = groups
+        self._shown: Collection[str] = self.cells
+        self._lines: list[Row | Line] = []
         self._styles = Styles(self)
+
+    def compose(self) -> ComposeResult:
+        yield self.input
+
+    @property
+    def is_container(self) -> bool:
+        """Other scroll views have no children."""
+        return True
+
+    @property
+    def entered(self) -> bool:
+        """Whether one of the cells has the focus."""
+        return self.screen.focused in (self, self.input)
 
     def show_values(self, values: dict[str, str]) -> None:
         """Show these values, without posting `Edited`."""
         for name, value in values.items():
-            cell = self.cells[name]
-            if cell.value != value:
-                cell.value, cell.cursor = value, len(value)
+            self.cells[name].value = value
+        if self.current.name in values and clean(self.current.value) != self.input.value:
+            self._fill_input()
         self.refresh()
 
     def offer(self, name: str, choice: str) -> None:
@@ -135,29 +177,42 @@ class Fields(ScrollView, can_focus=True):
             cell.choices += (choice,)
         self.refresh()
 
+    def show_only(self, names: Collection[str] | None) -> None:
+        """Show these cells and no others; None: all."""
+        self._shown = self.cells if names is None else names
+        self._adapt_focus()
+        self.arrange_lines()
+
     def set_problems(self, problems: dict[str, str]) -> None:
         """Show these problems below their cells, and no others."""
         for name, cell in self.cells.items():
             cell.problem = clean(problems.get(name, ""), newlines=True)
-        self._arrange_lines()
+        self.arrange_lines()
 
-    def set_disabled(self, names: set[str]) -> None:
+    def set_disabled(self, names: Collection[str]) -> None:
         """Make these cells read-only, and no others."""
         for name, cell in self.cells.items():
             cell.disabled = name in names
-        self.can_focus = bool(self._enabled)  # neither tab nor a click enters a form without an editable field
-        if self.has_focus and not self._enabled:
-            self.screen.set_focus(None)
-        elif self.current.disabled and self._enabled:
-            self.current = self._enabled[0]
+        self._adapt_focus()
         self.refresh()
+
+    def _adapt_focus(self) -> None:
+        enabled = self._enabled
+        if not self.input.display:
+            self.can_focus = bool(enabled)  # neither tab nor a click enters a form without an editable field
+        if self.current in enabled:
+            return
+        entered = self.is_attached and self.entered
+        if enabled:
+            self.current = enabled[0]
+        if entered:
+            self.screen.set_focus(None)
 
     def enter(self, name: str = "") -> None:
         """Give the focus to a cell, or to the one that had it last."""
-        if name and not self.cells[name].disabled:
-            self._move_to(self.cells[name])
+        cell = self.cells[name] if name else self.current
         if self._enabled:
-            self.focus()
+            self._move_to(cell if cell in self._enabled else self._enabled[0])
 
     # Drawing
 
@@ -167,23 +222,38 @@ class Fields(ScrollView, can_focus=True):
         return self.scrollable_content_region.width
 
     def on_resize(self) -> None:
-        self._arrange_lines()
+        self.arrange_lines()
+        if self.entered:
+            self._scroll_to_current()
 
-    def on_focus(self) -> None:
-        if not self._enabled:  # every field was locked after the focus was requested
-            self.screen.set_focus(None)
-            return
-        self._move_to(self._enabled[0] if self.current.disabled else self.current)
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        super().watch_scroll_y(old_value, new_value)
+        self.input.refresh(layout=True)
 
-    def on_blur(self) -> None:
-        self.post_message(self.Entered(""))
-
-    def _arrange_lines(self) -> None:
-        self._lines = []
-        for row in self._rows:
-            self._lines += [row, *(line for cell in row.cells for line in self._problem_lines(cell))]
+    def arrange_lines(self) -> None:
+        """Lay out the rows again: other cells are shown, or what is below them has changed."""
+        self._lines = [line for group in self._groups for line in self._group_lines(group)]
         self.virtual_size = Size(self.room, len(self._lines))
+        self._place_input()
         self.refresh()
+
+    def _group_lines(self, group: Group) -> list[Row | Line]:
+        narrowest = group.label_widths[0] + MIN_VALUE_WIDTH if group.label_widths[0] else 1
+        columns = max(1, min(group.columns, (self.room + 1) // narrowest))
+        rows: list[Row] = []
+        for cell in group.cells:
+            if cell.name not in self._shown:
+                continue
+            if cell.wide or not rows or len(rows[-1].cells) == rows[-1].columns:
+                rows.append(Row([], 1 if cell.wide else columns, group.label_widths))
+            rows[-1].cells.append(cell)
+        lines: list[Row | Line] = [Line(group.heading, "foreground", 0.6)] if rows and group.heading else []
+        for row in rows:
+            lines.append(row)
+            for cell in row.cells:
+                lines += [Line(f"  {text}", "text-error") for text in self._problem_lines(cell)]
+            lines += [Line(cell.note(self.room), "text-primary") for cell in row.cells if cell.note]
+        return lines
 
     def _problem_lines(self, cell: Cell) -> list[str]:
         if not cell.problem:
@@ -191,67 +261,103 @@ class Fields(ScrollView, can_focus=True):
         text = cell.problem if cell.problem.startswith(cell.name) else f"{cell.name}: {cell.problem}"
         return [row for line in text.splitlines() for row in wrap(line, max(10, self.room - 2))]
 
-    def _line(self, y: int) -> Row | str:
+    def _line(self, y: int) -> Row | Line:
         y += self.scroll_offset.y
-        return self._lines[y] if y < len(self._lines) else ""
+        return self._lines[y] if y < len(self._lines) else Line("", "foreground")
 
     def render_line(self, y: int) -> Strip:
         line, segments = self._line(y), []
-        if isinstance(line, str):
-            segments.append(Segment(f"  {line}", self._styles("text-error")))
-        elif line.heading:
-            segments.append(Segment(line.heading, self._styles("foreground", 0.5)))
+        if isinstance(line, Line):
+            segments.append(Segment(line.text, self._styles(line.colour, line.strength)))
         else:
             previous_end = 0
             for cell, start, value, end in line.spans(self.room):
                 label = fit(cell.label, value - start - 1)
-                mark = Segment("*" if cell.marked else " ", self._styles("text-accent"))
-                colour = ("text-accent", 1.0) if cell.marked else ("foreground", 0.7)
+                changed = "text-warning" if cell.pending else "text-accent" if cell.marked else ""
+                mark = Segment(cell.pending or "*" if changed else " ", self._styles(changed or "foreground"))
+                colour = (changed, 1.0) if changed else ("foreground", 0.7)
                 segments += [Segment(" " * (start - previous_end)), Segment(label, self._styles(*colour)), mark]
-                segments += self._value_segments(cell, end - value)
+                segments.append(self._value_segment(cell, end - value))
                 previous_end = end
         return Strip(segments).adjust_cell_length(self.room).apply_style(self.rich_style)
 
-    def _value_segments(self, cell: Cell, width: int) -> list[Segment]:
-        """Draw a value in exactly `width` columns, with the cursor if it has the focus."""
+    def _value_segment(self, cell: Cell, width: int) -> Segment:
+        """Draw a value in exactly `width` columns."""
         value = clean(cell.value)
-        ink = ("text-error", 1.0) if cell.problem else ("foreground", 0.45 if cell.disabled else 1.0)
-        if not (self.has_focus and cell is self.current):
-            if not value:
-                value, ink = cell.empty, ("foreground", 0.4)
-            return [Segment(fit(value, width), self._styles(*ink, "" if cell.disabled else "surface"))]
-        plain = self._styles(*ink, "panel")
-        if cell.choices:
-            return [Segment(fit(f"{truncate(value, width - 3)} ◂▸" if width > 5 else value, width), plain)]
-        first = _first_shown(cell, width)
-        text = set_cell_size(value[first:], width)
-        if cell.selected and value:
-            end = min(len(value) - first, len(text))
-            return [Segment(text[:end], self._styles(*ink, "secondary")), Segment(text[end:], plain)]
-        cursor = cell.cursor - first
-        return [
-            Segment(text[:cursor], plain),
-            Segment(text[cursor : cursor + 1], self._styles("background", 1.0, "foreground")),
-            Segment(text[cursor + 1 :], plain),
-        ]
+        colour = "text-error" if cell.problem else "text-warning" if cell.pending else "foreground"
+        if cell is self.current and self.has_focus:
+            text = f"{truncate(value, width - 3)} ◂▸" if width > 5 else value
+            return Segment(fit(text, width), self._styles(colour, 1.0, "panel"))
+        strength = 1.0 if value and not cell.disabled else 0.6
+        return Segment(
+            fit(value or cell.empty, width), self._styles(colour, strength, "" if cell.disabled else "surface")
+        )
 
     # Moving
 
     @property
     def _enabled(self) -> list[Cell]:
-        return [cell for cell in self.cells.values() if not cell.disabled]
+        return [cell for cell in self.cells.values() if not cell.disabled and cell.name in self._shown]
 
     def _move_to(self, cell: Cell) -> None:
-        self.current, cell.cursor, cell.selected = cell, len(cell.value), not cell.choices
-        y = next((n for n, row in enumerate(self._lines) if isinstance(row, Row) and cell in row.cells), 0)
-        self.scroll_to_region(Region(0, y, 1, 1 + len(self._problem_lines(cell))), animate=False)
+        """Give the focus to a cell: to the widget itself where it is a choice, else to the input over its value."""
+        self.current = cell
+        self.can_focus = bool(cell.choices)  # or shift+tab would lead from the input to the widget around it
+        if not cell.choices:
+            self.input.display = True
+            self._place_input()
+            self._fill_input()
+        self.screen.set_focus(self if cell.choices else self.input, scroll_visible=False)
+        self._scroll_to_current()
         self.post_message(self.Entered(cell.name))
+        self.refresh()
+
+    def _scroll_to_current(self) -> None:
+        if (y := self._row_of(self.current)) is not None:
+            self.scroll_to_region(Region(0, y, 1, 1 + len(self._problem_lines(self.current))), animate=False)
+
+    def _row_of(self, cell: Cell) -> int | None:
+        return next((y for y, row in enumerate(self._lines) if isinstance(row, Row) and cell in row.cells), None)
+
+    def _place_input(self) -> None:
+        y = self._row_of(self.current)
+        if y is None or not self.input.display:
+            return
+        row = self._lines[y]
+        assert isinstance(row, Row)
+        start, end = next((start, end) for cell, _, start, end in row.spans(self.room) if cell is self.current)
+        self.input.styles.offset, self.input.styles.width = (start, y), end - start
+        self.input.set_class(bool(self.current.problem), "-wrong")
+
+    def _fill_input(self) -> None:
+        with self.input.prevent(Input.Changed):
+            self.input.value = clean(self.current.value)
+        self.input.select_all()
+
+    def on_focus(self) -> None:
+        self.enter()
+        if not self._enabled:  # every field was locked after the focus was requested
+            self.screen.set_focus(None)
+
+    def on_blur(self) -> None:
+        self._left()
+
+    def on_descendant_blur(self) -> None:
+        self._left()
+
+    def _left(self) -> None:
+        """The focus has gone elsewhere, or to another cell."""
+        if self.screen.focused is not self.input:
+            self.input.display = False
+            self.can_focus = bool(self._enabled)
+        if not self.entered:
+            self.post_message(self.Entered(""))
         self.refresh()
 
     def action_step(self, by: int) -> None:
         """Move to the next or previous cell, beyond the last and the first out of the form."""
         cells = self._enabled
-        if self.current.disabled:
+        if self.current not in cells:
             return
         place = cells.index(self.current) + by
         if 0 <= place < len(cells):
@@ -263,113 +369,75 @@ class Fields(ScrollView, can_focus=True):
 
     def action_row(self, by: int) -> None:
         """Move to the nearest cell of the next or previous row that has one."""
-        rows = [row for row in self._rows if any(not cell.disabled for cell in row.cells)]
-        if self.current.disabled:
-            return
-        place = next(n for n, row in enumerate(rows) if self.current in row.cells)
-        if not 0 <= place + by < len(rows):
+        enabled = self._enabled
+        rows = [row for row in self._lines if isinstance(row, Row) and any(cell in enabled for cell in row.cells)]
+        place = next((n for n, row in enumerate(rows) if self.current in row.cells), None)
+        if place is None or not 0 <= place + by < len(rows):
             return
         middle = next(start + end for cell, start, _, end in rows[place].spans(self.room) if cell is self.current)
-        spans = [span for span in rows[place + by].spans(self.room) if not span[0].disabled]
+        spans = [span for span in rows[place + by].spans(self.room) if span[0] in enabled]
         self._move_to(min(spans, key=lambda span: abs(span[1] + span[3] - middle))[0])
 
     def on_click(self, event: Click) -> None:
         offset = event.get_content_offset(self)
-        line = self._line(offset.y) if offset is not None else ""
-        if offset is None or isinstance(line, str):
+        line = self._line(offset.y) if offset is not None else None
+        if offset is None or not isinstance(line, Row) or event.widget is self.input:
             return
-        for cell, start, value, end in line.spans(self.room):
+        for cell, start, _, end in line.spans(self.room):
             if start <= offset.x < end and not cell.disabled:
                 again = self.has_focus and cell is self.current
                 self._move_to(cell)
-                if cell.choices and again:
-                    self.action_move(1)
-                elif not cell.choices:
-                    first = _first_shown(cell, end - value) if again else 0
-                    before = set_cell_size(cell.value[first:], max(0, offset.x - value))
-                    cell.cursor = min(len(cell.value), first + len(before))
-                    cell.selected = not again
+                if again:
+                    self.action_choose(1)
 
     # Editing
 
+    @on(Input.Changed)
+    def _typed(self, event: Input.Changed) -> None:
+        event.stop()
+        if event.value != clean(self.current.value):
+            self._change(self.current, event.value)
+
+    @on(Input.Submitted)
+    def _input_submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        self.action_submit()
+
     def check_consume_key(self, key: str, character: str | None = None) -> bool:
-        """Take letters as text, not as commands."""
+        """Take letters as the first ones of a choice, not as commands."""
         return character is not None and character.isprintable()
 
     def on_key(self, event: Key) -> None:
-        if event.character is not None and event.is_printable:
+        if self.has_focus and event.character is not None and event.is_printable:
             event.stop()
             event.prevent_default()
-            self._type(event.character)
+            matching = [choice for choice in self.current.choices if choice.startswith(event.character)]
+            if event.character == " ":
+                self.action_choose(1)
+            elif matching:
+                self._change(self.current, matching[0])
 
     def on_paste(self, event: Paste) -> None:
         event.stop()
-        self._type(clean("".join(event.text.splitlines()[:1])))
 
-    def _type(self, text: str) -> None:
-        cell = self.current
-        if cell.choices:
-            matching = [choice for choice in cell.choices if choice.startswith(text)]
-            if text == " ":
-                self.action_move(1)
-            elif matching:
-                self._change(cell, matching[0])
-            return
-        before, after = ("", "") if cell.selected else (cell.value[: cell.cursor], cell.value[cell.cursor :])
-        self._change(cell, before + text + after, len(before + text))
-
-    def action_move(self, by: int) -> None:
-        """Move the cursor, or change a choice."""
+    def action_choose(self, by: int) -> None:
+        """Choose the next or previous of a cell's choices."""
         cell = self.current
         if cell.choices:
             place = cell.choices.index(cell.value) if cell.value in cell.choices else 0
-            self._change(cell, cell.choices[(place + max(-1, min(1, by))) % len(cell.choices)])
-            return
-        cursor = cell.cursor + by
-        if cell.selected:
-            cursor = 0 if by < 0 else len(cell.value)
-        cell.cursor, cell.selected = max(0, min(len(cell.value), cursor)), False
-        self.refresh()
+            self._change(cell, cell.choices[(place + by) % len(cell.choices)])
 
-    def action_delete(self, by: int) -> None:
-        """Delete the character before (-1) or after (0) the cursor, or the selected value."""
-        cell = self.current
-        place = cell.cursor + by
-        if cell.selected:
-            self.action_clear()
-        elif 0 <= place < len(cell.value) and not cell.choices:
-            self._change(cell, cell.value[:place] + cell.value[place + 1 :], place)
-
-    def action_clear(self) -> None:
-        if not self.current.choices:
-            self._change(self.current, "")
-
-    def action_cut(self) -> None:
-        """Delete from the cursor to the end."""
-        cell = self.current
-        if not cell.choices:
-            self._change(cell, "" if cell.selected else cell.value[: cell.cursor])
-
-    def action_enter(self) -> None:
-        if self._submits:
+    def action_submit(self) -> None:
+        if self.submits:
             self.post_message(self.Submitted())
         elif self.current.choices:
-            self.action_move(1)
+            self.action_choose(1)
         else:
             self.action_step(1)
 
-    def _change(self, cell: Cell, value: str, cursor: int | None = None) -> None:
+    def _change(self, cell: Cell, value: str) -> None:
         changed = value != cell.value
-        cell.value, cell.selected = value, False
-        cell.cursor = len(value) if cursor is None else cursor
+        cell.value = value
         self.refresh()
         if changed:
             self.post_message(self.Edited(self, cell.name))
-
-
-def _first_shown(cell: Cell, width: int) -> int:
-    """Return the first character of a value that is shown, so that the cursor is within `width` cells."""
-    first = 0
-    while cell_len(cell.value[first : cell.cursor]) >= width:
-        first += 1
-    return first

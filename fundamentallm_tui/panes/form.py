@@ -24,7 +24,7 @@ from fundamentallm.data.text_stats import validation_warnings
 from fundamentallm.errors import UserError
 from fundamentallm.run.folder import STDIN
 from fundamentallm_tui.format import clean
-from fundamentallm_tui.panes.fields import Cell, Fields, Row
+from fundamentallm_tui.panes.fields import Cell, Fields, Group
 from fundamentallm_tui.panes.paths import join_paths, split_paths
 from fundamentallm_tui.state.launch import Options, messages_by_setting
 from fundamentallm_tui.theme import FAINT
@@ -56,7 +56,7 @@ class Form(Vertical):
         self.total_steps = 0  # 0: not known yet
         self._duration = ""  # of the training, in words
         self._warnings: tuple[str, ...] = ()  # why the held-out text would measure little
-        self.fields = Fields(_rows(self.preset.name if self.preset else "", config), id="fields")
+        self.fields = Fields(_groups(self.preset.name if self.preset else "", config), id="fields")
         for name in options.flags.values:
             self.fields.cells[name].marked = True
         self._config_file = options.config
@@ -234,7 +234,7 @@ class Form(Vertical):
             return
         self.border_subtitle = Content.styled(size, "$text-accent")
         self.total_steps, self._duration, self._warnings = steps, duration, warnings
-        self._show_hint(self.fields.current.name if self.fields.has_focus else "")
+        self._show_hint(self.fields.current.name if self.fields.entered else "")
         before, self._text_problem = self._text_problem, {field_of(problem): problem} if problem else {}
         if self._text_problem != before:
             self._show_all_problems()
@@ -266,27 +266,22 @@ class Form(Vertical):
         self.hint.update(text)
 
 
-def _rows(preset: str, config: Config) -> list[Row]:
-    """Return the settings in rows of two, those with paths in rows of their own, each group below its heading."""
+def _groups(preset: str, config: Config) -> list[Group]:
+    """Return the settings as cells, each group of the table below its heading."""
     names = preset_names()
     if preset and preset not in names:
         names = [*names, preset]
-    rows = [Row([Cell(PRESET, PRESET, preset, tuple(names), "–")], 1, LABEL_WIDTHS)]
+    groups = [Group([Cell(PRESET, PRESET, preset, tuple(names), "–", wide=True)], 1, LABEL_WIDTHS)]
     values = to_dict(config)
-    for group, settings in groupby(SETTINGS.values(), key=lambda row: row.group):
+    for heading, settings in groupby(SETTINGS.values(), key=lambda row: row.group):
         cells = []
         for row in settings:
             choices = ("on", "off") if row.kind is bool else row.choices
             empty = "auto" if row.optional else ""
-            cells.append(Cell(row.name, row.name, as_text(row.name, values[row.name]), choices, empty))
-        half = [cell for cell in cells if cell.name not in FULL_WIDTH]
-        pairs = [Row(half[n : n + 2], 2, LABEL_WIDTHS) for n in range(0, len(half), 2)]
-        full = [Row([cell], 1, LABEL_WIDTHS) for cell in cells if cell.name in FULL_WIDTH]
-        if group == SETTINGS["data"].group:
-            rows += full + pairs
-        else:
-            rows += [Row([], heading=group), *pairs, *full]
-    return rows
+            wide = row.name in FULL_WIDTH
+            cells.append(Cell(row.name, row.name, as_text(row.name, values[row.name]), choices, empty, wide))
+        groups.append(Group(cells, 2, LABEL_WIDTHS, heading))
+    return groups
 
 
 def measure(paths: tuple[str, ...], config: Config) -> tuple[TextSize, tuple[str, ...]]:

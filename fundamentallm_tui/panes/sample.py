@@ -17,7 +17,7 @@ from fundamentallm.data.encoding import normalize
 from fundamentallm.errors import UserError
 from fundamentallm.run.commands import Sample
 from fundamentallm_tui.format import clean
-from fundamentallm_tui.panes.fields import Cell, Fields, Row
+from fundamentallm_tui.panes.fields import Cell, Fields, Group
 from fundamentallm_tui.state.store import SampleText, Store
 from fundamentallm_tui.theme import FAINT
 
@@ -89,7 +89,7 @@ class SamplePane(Vertical):
         for name, label in LABELS.items():
             default = SAMPLING[name].default
             cells.append(Cell(name, label, "" if default is None else format_value(default), empty="–"))
-        self.options = Fields([Row(cells, len(cells))], id="options", submits=True)
+        self.options = Fields([Group(cells, len(cells))], id="options", submits=True)
         self.output = Static(NO_RUN, id="written")
         self._ready = ""  # what the user can do; empty: there is no model to sample
         self._problem = ""

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from rich.cells import cell_len
+from textual.events import Paste
 from textual.widgets import Static
 
 from fundamentallm.config.config import SETTINGS, Config, ConfigError, flags_layer, resolve
@@ -14,7 +15,6 @@ from fundamentallm.config.files import load_preset
 from fundamentallm.config.format import wrap
 from fundamentallm.data.text import read_texts
 from fundamentallm.errors import UserError
-from fundamentallm_tui.panes.fields import Cell, Fields, Row
 from fundamentallm_tui.panes.status import STEPS
 from tests.tui.others import both_sizes
 
@@ -162,17 +162,36 @@ async def test_an_impossible_folder_is_refused_beside_its_field(workshop: Any) -
         assert "IDLE" in seen.status and not seen.runs
 
 
-async def test_ctrl_k_deletes_to_the_end(workshop: Any) -> None:
+async def test_text_is_typed_into_an_input_over_the_field_which_moves_with_it(workshop: Any) -> None:
+    async with workshop.console((80, 24)) as seen:
+        fields = seen.main.form.fields
+        await seen.press("1", "enter", "tab", "tab")
+        assert seen.app.focused is fields.input and seen.cells["include"] is fields.current
+        await seen.press(*"*.md", "left", "left", "shift+right", "ctrl+c", "end", "ctrl+v")
+        assert values(seen, "include") == ("*.mdm",)
+        await seen.press(*["down"] * 13)
+        assert fields.scroll_offset.y > 0, "the form scrolls"
+        for size in ((80, 24), (120, 36)):
+            await seen.pilot.resize_terminal(*size)
+            await seen.pilot.pause()
+            name, region = fields.current.name, fields.input.region
+            line = seen.screen.splitlines()[region.y]
+            assert line[region.x :].startswith(fields.current.value or " ") and name[:8] in line[: region.x], name
+        await seen.press("escape")
+        assert not fields.input.display and seen.app.focused is None
+
+
+async def test_keys_of_text_leave_a_choice_alone(workshop: Any) -> None:
     async with workshop.console() as seen:
-        seen.main.form.fields.enter("learning_rate")
-        await seen.press("1", "2", "3", "left", "left", "ctrl+k")
-        assert seen.cells["learning_rate"].value == "1"
-
-
-def test_ctrl_k_leaves_a_choice_alone() -> None:
-    fields = Fields([Row([Cell("a", "a", "x", ("x", "y"))])], id="f")
-    fields.action_cut()
-    assert fields.cells["a"].value == "x"
+        seen.main.form.fields.enter("lr_schedule")
+        await seen.press("ctrl+k", "ctrl+u", "backspace", "delete", "home", "z")
+        seen.app.screen.post_message(Paste("wsd"))
+        await seen.pilot.pause()
+        assert values(seen, "lr_schedule") == ("cosine",)
+        await seen.press("w")
+        assert values(seen, "lr_schedule") == ("wsd",)
+        await seen.press("space", "left", "left")
+        assert values(seen, "lr_schedule") == ("step",)
 
 
 def values(seen: Any, *names: str) -> tuple[str, ...]:
