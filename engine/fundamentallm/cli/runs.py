@@ -78,8 +78,8 @@ def show(run: str) -> None:
     if summary.best is not None:
         rows.append(("best val_loss", _best(summary)))
         rows.append(("best epoch", f"{summary.best.epoch}, step {summary.best.step:,}"))
-    if history.starts and (weights := history.starts[0].initialised_from):
-        rows.insert(1, ("weights from", weights))
+    about = (("note", summary.note), ("tags", ", ".join(summary.tags)), ("parent", summary.parent))
+    rows[1:1] = [(name, text) for name, text in about if text]
     print(one_line(folder))
     print("\n".join(columns((f"  {name}", text) for name, text in rows)))
 

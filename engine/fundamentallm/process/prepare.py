@@ -11,6 +11,7 @@ from fundamentallm.errors import UserError
 from fundamentallm.run.events import JOURNAL
 from fundamentallm.run.folder import ENGINE_LOG, INPUT, STDIN, check_folder, move_aside, stored_input, write_atomic
 from fundamentallm.run.locks import LOCK, RunLock, holder, is_held
+from fundamentallm.run.notes import renamed_hint
 from fundamentallm.run.spec import RunSpec, explain_origin
 
 
@@ -25,6 +26,8 @@ def prepare_folder(spec: RunSpec, *, overwrite: bool = False) -> Path | None:
     """
     if is_held(spec.folder):  # first: no other message would help
         raise UserError(f"{spec.folder}: is being written by {holder(spec.folder) or 'another process'}")
+    if spec.auto and (hint := renamed_hint(spec.folder)):  # otherwise another run would begin under the old name
+        raise UserError(f"--output-dir {spec.folder}: there is no such run{hint}; leave out --resume to begin another")
     check_folder(spec.folder, may_hold_run=overwrite or spec.continues)
     if spec.resume_from is None:
         with explain_origin(spec.settings_from, "data"):
@@ -33,7 +36,7 @@ def prepare_folder(spec: RunSpec, *, overwrite: bool = False) -> Path | None:
             estimate(spec.config, documents)
     for flag, source in (("--resume-from", spec.resume_from), ("--init-from", spec.init_from)):
         if source is not None and not source.is_file():
-            raise UserError(f"{flag} {source}: no such checkpoint")
+            raise UserError(f"{flag} {source}: no such checkpoint{renamed_hint(source.parent)}")
         if source is not None and overwrite and spec.folder.resolve() in source.resolve().parents:
             raise UserError(f"--overwrite: would move {source} aside, which {flag} names; leave it out")
     aside = move_aside(spec.folder) if overwrite else None

@@ -15,17 +15,18 @@ from fundamentallm.run.locks import LOCK, RunLock
 from fundamentallm.untrusted import MAX_CONFIG_BYTES, NO_LINK, open_regular_file
 
 CONFIG, ENGINE_LOG, TOKENIZER = "config.yaml", "engine.log", "tokenizer.json"
+NOTES, REPORT = "notes.json", "report.md"
 LAST, BEST, FINAL = "last.pt", "best.pt", "final_model.pt"
 TEMPORARY = ".*.*.tmp"
 STDIN, INPUT = "-", "input.txt"  # as a path of data: standard input; and the file of the run's folder that keeps it
 RUNS = Path("runs")  # where runs get their folders, if the user names none
-DELETED = ".deleted"  # in there: the names of the runs that were deleted, one a line
+DELETED = ".deleted"  # in there: the names of the runs that were deleted or renamed, one a line
 
 
 def choose_folder(config: Config, label: str = "") -> Path:
     """Choose a run's folder: `config.output_dir`, or the first free `runs/<label or data>-<n>`.
 
-    The name of a run that was deleted is not given again: notes and logs elsewhere may still mean that run.
+    The name of a run that was deleted or renamed is not given again: notes and logs elsewhere may still mean that run.
 
     Raises:
         UserError: there can be no such path.
@@ -117,7 +118,8 @@ def delete_run(folder: Path) -> list[str]:
         raise UserError(f"{folder}: holds no run")
     if folder.is_symlink():
         raise UserError(f"{folder}: is a link to {folder.resolve()}; remove the link by hand, or delete the run there")
-    names = (CONFIG, COMMANDS, ENGINE_LOG, TOKENIZER, JOURNAL, LOCK)  # the lock last: until then no run can start here
+    # The lock last: until then no run can start here.
+    names = (CONFIG, COMMANDS, ENGINE_LOG, TOKENIZER, NOTES, JOURNAL, LOCK)
     try:
         with RunLock(folder):
             for path in (*folder.glob("*.pt"), *folder.glob(TEMPORARY), *(folder / name for name in names)):
@@ -125,14 +127,14 @@ def delete_run(folder: Path) -> list[str]:
         left = sorted(path.name for path in folder.iterdir())
         if not left and folder.resolve() != Path.cwd():
             folder.rmdir()
-        _note_deleted(folder)
+        retire_name(folder)
     except OSError as error:
         raise UserError(f"{folder}: could not be deleted: {describe_error(error)}") from None
     return left
 
 
-def _note_deleted(folder: Path) -> None:
-    """Keep the name of a deleted run of a folder `runs`, whose names the program chooses."""
+def retire_name(folder: Path) -> None:
+    """Keep the name of a run of a folder `runs`, whose names the program chooses, so that no other run gets it."""
     where = folder.absolute()
     if where.parent.name == RUNS.name and "\n" not in where.name:
         with open(

@@ -11,10 +11,11 @@ from fundamentallm.config.format import format_value
 from fundamentallm.config.settings import closest
 from fundamentallm.errors import UserError
 from fundamentallm.paths import user_path
-from fundamentallm.run.events import JOURNAL, Evaluated, Failed
+from fundamentallm.run.events import JOURNAL, Evaluated, Failed, RunStarted
 from fundamentallm.run.folder import RUNS
 from fundamentallm.run.history import RunHistory, read_history
 from fundamentallm.run.locks import is_held
+from fundamentallm.run.notes import read_notes, renamed_to
 
 MAX_FOLDER_DEPTH = 4  # folders below the one that is searched
 LIVE_STATES = ("training", "paused")  # a process of this machine is writing the run
@@ -47,6 +48,9 @@ class RunSummary:
     vocab_size: int = 0
     fingerprint: str = ""  # of its text
     val_losses: tuple[float, ...] = ()  # of every evaluation
+    parent: str = ""  # the checkpoint of another run that it began with
+    note: str = ""
+    tags: tuple[str, ...] = ()
 
     @property
     def state_text(self) -> str:
@@ -75,6 +79,7 @@ def summarize(folder: Path) -> RunSummary:
     evaluated = history.evaluations[-1] if history.evaluations else None
     if start is None:
         raise UserError(f"{folder}: holds no run")
+    notes = read_notes(folder)
     return RunSummary(
         folder=folder,
         state=_state(folder, history),
@@ -95,6 +100,9 @@ def summarize(folder: Path) -> RunSummary:
         vocab_size=start.vocab_size,
         fingerprint=start.fingerprint,
         val_losses=tuple(event.val_loss for event in history.evaluations),
+        parent=_parent(history.starts[0], (folder.name, *notes.former_names)),
+        note=notes.note,
+        tags=notes.tags,
     )
 
 
@@ -131,6 +139,14 @@ def _file_names(run: Measured) -> list[str]:
     return [Path(str(path)).name for path in paths] if isinstance(paths, (list, tuple)) else []
 
 
+def _parent(first: RunStarted, names: Sequence[str]) -> str:
+    """The checkpoint that the first start of a run with these names took from another run; empty where it took none."""
+    if first.initialised_from:
+        return first.initialised_from
+    resumed = first.resumed_from or ""  # from the run itself, if its journal was lost
+    return resumed if Path(resumed).parent.name not in names else ""
+
+
 def _state(folder: Path, history: RunHistory) -> str:
     if isinstance(history.end, Failed):
         return "failed"
@@ -165,15 +181,19 @@ def find_run(name: str) -> Path:
     Raises:
         UserError: there is no such run; names the nearest.
     """
+    renamed = None
     try:
         given = user_path(name)
         for folder in (given, given.parent if given.is_file() else given, RUNS / given):
             if (folder / JOURNAL).is_file():
                 return folder
+        renamed = renamed_to(given) or renamed_to(RUNS / given)
     except (OSError, UserError):
         pass
     known = {path.name: path for path in (*_run_folders(Path(), 1), *_run_folders(RUNS, MAX_FOLDER_DEPTH))}
     near = closest(name.rstrip("/").rpartition("/")[2], list(known))
+    if renamed is not None:
+        raise UserError(f"{name[:200]}: no such run; it was renamed to {renamed}")
     hint = f"did you mean {known[near]}?" if near else "fundamentallm runs list shows those that there are"
     raise UserError(f"{name[:200]}: no such run; {hint}")
 

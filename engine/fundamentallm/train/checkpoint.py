@@ -33,6 +33,7 @@ from fundamentallm.data.tokenizer import Tokenizer
 from fundamentallm.errors import UserError, describe_error
 from fundamentallm.run.folder import sync_folder, synced_file, temporary_path
 from fundamentallm.run.history import read_history
+from fundamentallm.run.notes import renamed_hint
 from fundamentallm.train.optimizer import state_shapes
 from fundamentallm.untrusted import MAX_INTEGER, from_values
 
@@ -137,7 +138,7 @@ def load(path: Path) -> Checkpoint:
         UserError: the file is missing, damaged, of another kind or of a newer version, or holds code; says which.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint")
+        raise UserError(f"{path}: no such checkpoint{renamed_hint(path.parent)}")
     damaged = _damage(path)
     if damaged:
         raise UserError(f"{path}: {damaged}")

@@ -88,7 +88,7 @@ def test_the_run_is_a_new_one_that_says_where_its_weights_come_from(train: Train
         f"the model begins with the weights of old/best.pt, which has done {step} steps; "
         f"new characters, {len(new)}: {' '.join(map(repr, new))}"
     )
-    assert "  weights from   old/best.pt\n" in run("runs", "show", "new")[1]
+    assert "  parent         old/best.pt\n" in run("runs", "show", "new")[1]
     assert "with the weights of old/best.pt\n" in run("train", "new.txt", "--init-from=old", *REST, "--epochs=1")[2]
 
 
