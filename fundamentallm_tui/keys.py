@@ -69,6 +69,7 @@ MAIN = (
     Command("", f"1 … {len(PANES)}", f"Go to a pane: {', '.join(title.lower() for _, title in PANES)}"),
     Command("enter_pane", "enter", "Write into the form or the prompt that a number key has marked", id="pane.enter"),
     Command("maximize_pane", "z", "Show the pane alone; again: all of them", id="pane.maximize"),
+    Command("next_metric", "m", "Show another metric: gradient norm, tokens a second, perplexity, memory"),
     Command("next_pane(-1)", "ctrl+left", id="pane.before"),
     Command("next_pane(1)", "ctrl+right", id="pane.after"),
     Command("", "ctrl+← ctrl+→", "Go to the previous or next pane"),

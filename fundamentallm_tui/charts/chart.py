@@ -1,21 +1,21 @@
-"""Charts as rows of text: plotext sets the braille dots, this module lays out everything around them.
+"""Charts as rows of text: axes, curves in braille, marks over them, and what lies outside at the edges.
 
 - Serves the console and `fundamentallm runs plot`; needs rich, but not Textual.
-- The only module that imports plotext, and only in `_braille`: another renderer would fit there.
 - Draws any numbers: a value that cannot be drawn is a gap, and without data there is a line of text.
 - Knows nothing of runs: it is given points.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from math import ceil, floor, isfinite, log10, nan
+from math import floor, isfinite, log10, nan
 
 from rich.color import ColorSystem
 from rich.segment import Segment
 from rich.style import Style
 
-from fundamentallm_tui.charts.series import nice_ticks, reduce, tick_label
+from fundamentallm_tui.charts.axes import Axis, tick_label, x_axis, y_axis
+from fundamentallm_tui.charts.braille import braille
+from fundamentallm_tui.charts.series import reduce
 
 GUTTER = 7  # columns for the labels of y; only a longer label widens it, so the plot does not jump
 LOW_CHART = 9  # with fewer rows than this, the bottom axis shares the plot's last row
@@ -24,7 +24,9 @@ MAX_DRAWN = 1e100  # no training run gets there, and smaller values keep every c
 # The colour and the mark of each run where a chart shows several, and how a terminal without Unicode shows them.
 COLOURS = ("cyan", "dark_orange", "green", "magenta", "bright_blue", "red", "white", "yellow")
 MARKS = "●■▲◆○□△◇"
-ASCII = str.maketrans("─│└┤┬▁•" + MARKS, "-|+++_*" + "ox+*#%@&") | {code: "." for code in range(0x2800, 0x2900)}
+ASCII = str.maketrans("─│└┤┬▁•★↑↓┊▴" + MARKS, "-|+++_**^v:^" + "ox+*#%@&") | {
+    code: "." for code in range(0x2800, 0x2900)
+}
 
 Ink = Callable[..., Style]  # name of a colour, strength (0 to 1) -> style
 _Grid = list[list[Segment]]  # one cell each, from the top
@@ -41,6 +43,8 @@ class Line:
         strength: how much of the colour is left over the background, 0 to 1.
         mark: the character that marks the points; of many points so many that the marks stay apart, and the newest.
         joined: whether braille joins the points.
+        dotted: whether the joining is dotted.
+        label: a text beside the newest point.
     """
 
     x: Sequence[float]
@@ -49,6 +53,19 @@ class Line:
     strength: float = 1.0
     mark: str = ""
     joined: bool = True
+    dotted: bool = False
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A vertical `line` behind the curves, and a `mark` on the bottom axis; either may be empty."""
+
+    x: float
+    colour: str = "foreground"
+    strength: float = 0.15
+    mark: str = ""
+    line: str = "│"
 
 
 @dataclass(frozen=True)
@@ -57,30 +74,74 @@ class Chart:
 
     Attributes:
         lines: later ones lie over earlier ones; marks lie over all.
-        log: whether y is logarithmic.
-        x_label: what x counts, left of its labels, where it fits.
+        log: whether y is logarithmic; values of 0 and less are then left out, which the chart says.
+        x_range, y_range: what to show; None: all. What lies above or below is indicated by an arrow and its value.
+        rules: later ones over earlier ones.
+        crosshair: an x that a vertical line marks.
+        x_label: what x counts, left of its labels, where it fits; "time": seconds.
         empty: what to write while there is nothing to draw.
     """
 
     lines: Sequence[Line] = ()
     log: bool = False
+    x_range: tuple[float, float] | None = None
+    y_range: tuple[float, float] | None = None
+    rules: Sequence[Rule] = ()
+    crosshair: float | None = None
     x_label: str = ""
     empty: str = "nothing to draw yet"
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Where a chart's curves lie: `columns` and `rows` of cells, right of the `left` ones that label y."""
+
+    left: int
+    columns: int
+    rows: int
+    x: Axis
+    y: Axis
+    x_labels: Sequence[tuple[int, int, str]]  # column, where the text starts, text
+    y_labels: dict[int, str]  # by row from the bottom
+
+    def x_at(self, column: int) -> float:
+        """The x in the middle of a column of the picture."""
+        return self.x.value((column - self.left + 0.5) / self.columns)
+
+
+def lay_out(chart: Chart, width: int, height: int) -> Plot | None:
+    """Find the axes; None where there is nothing to draw or no room for it."""
+    curves = _drawable(chart)
+    xs = chart.x_range or _ends([x for curve in curves for x, _ in curve])
+    within = [y for curve in curves for x, y in curve if isfinite(y) and (not xs or xs[0] <= x <= xs[1])]
+    ys = _ends(within or [y for curve in curves for _, y in curve if isfinite(y)])
+    if ys and chart.y_range and not (chart.log and chart.y_range[0] <= 0):
+        ys = chart.y_range
+    if xs is None or ys is None or width < 16 or height < 2:
+        return None
+    rows = height - 1 if height < LOW_CHART else height - 2
+    y, y_labels = y_axis(*ys, chart.log, rows)
+    left = 1 + max(GUTTER, *map(len, y_labels.values()))
+    columns = max(1, width - left)
+    x, x_labels = x_axis(*xs, columns, chart.x_label == "time")
+    return Plot(left, columns, rows, x, y, x_labels, y_labels)
 
 
 def draw(chart: Chart, width: int, height: int, ink: Ink) -> list[list[Segment]]:
     """Draw a chart in cells; returns `height` rows of `width` columns.
 
-    plotext costs 150 ms at 10,000 points, so reduce long lines first (`Series.reduced`).
+    It costs in proportion to the points, so reduce long lines first (`Series.reduced`).
     """
     grid = [[Segment(" ")] * width for _ in range(height)]
-    curves = _drawable(chart)
-    known = [y for curve in curves for _, y in curve if isfinite(y)]
-    if not known:
-        text = chart.empty if len(chart.empty) <= width else chart.empty[: width - 1] + "…"
-        _write(grid, height // 2, (width - len(text)) // 2, text, ink("foreground", 0.5))
-    elif width >= 16 and height >= 2:
-        _plot(grid, chart, curves, known, ink)
+    plot = lay_out(chart, width, height)
+    if plot is not None:
+        _draw_axes(grid, chart, plot, ink)
+        _draw_curves(grid, chart, plot, ink)
+    elif not any(isfinite(y) for curve in _drawable(chart) for _, y in curve):
+        hidden = chart.log and any(-MAX_DRAWN < y <= 0 for line in chart.lines for y in line.y)
+        text = "no value above 0 for a log scale" if hidden else chart.empty
+        text = text if len(text) <= width else text[: width - 1] + "…"
+        _write(grid, height // 2, (width - len(text)) // 2, text, ink("foreground", 0.6))
     return grid
 
 
@@ -121,6 +182,10 @@ def _drawable(chart: Chart) -> list[_Points]:
     ]
 
 
+def _ends(values: Sequence[float]) -> tuple[float, float] | None:
+    return (min(values), max(values)) if values else None
+
+
 def _write(grid: _Grid, row: int, column: int, text: str, style: Style) -> None:
     """Set the cells from here on; text beyond the grid is left out."""
     for at, character in enumerate(text, column):
@@ -128,145 +193,112 @@ def _write(grid: _Grid, row: int, column: int, text: str, style: Style) -> None:
             grid[row][at] = Segment(character, style)
 
 
-@dataclass(frozen=True)
-class _Axis:
-    """From low to high, which are exponents of ten where it is logarithmic."""
-
-    low: float
-    high: float
-    log: bool = False
-
-    def share(self, value: float) -> float:
-        """Where on the axis a value lies, from 0 to 1."""
-        return ((log10(value) if self.log else value) - self.low) / (self.high - self.low)
-
-
-def _plot(grid: _Grid, chart: Chart, curves: list[_Points], known: list[float], ink: Ink) -> None:
-    """Write axes and curves; `known` are the ys that are not gaps, at least one."""
-    height = len(grid)
+def _draw_axes(grid: _Grid, chart: Chart, plot: Plot, ink: Ink) -> None:
+    """Write the axes with their labels, and the rules behind the curves."""
+    height, left = len(grid), plot.left
     shared = height < LOW_CHART
-    bottom = height - 2
-    rows = height - 1 if shared else height - 2
-    y_axis, y_labels = _y_axis(min(known), max(known), chart.log, rows)
-    left = 1 + max(GUTTER, *map(len, y_labels.values()))
-    columns = max(1, len(grid[0]) - left)
-    xs = [x for curve in curves for x, _ in curve]
-    x_axis, x_labels = _x_axis(min(xs), max(xs), columns)
-
     thin, quiet, faint = (ink("foreground", strength) for strength in (0.3, 0.6, 0.2))
     # a shared axis lies at the foot of its row, where the lowest dots are
     corner, edge, tick = "│▁▁" if shared else "└─┬"
     base = faint if shared else thin
-    _write(grid, bottom, left - 1, corner + edge * columns, base)
-    for row in range(rows):
-        _write(grid, row, left - 1, "│", thin)
-    for row, label in y_labels.items():
+    _write(grid, height - 2, left - 1, corner + edge * plot.columns, base)
+    for row in range(plot.rows):
+        label = plot.y_labels.get(plot.rows - 1 - row, "")
         _write(grid, row, left - 1 - len(label), label, quiet)
-        _write(grid, row, left - 1, "┤", thin)
-    for column, start, label in x_labels:
+        _write(grid, row, left - 1, "┤" if label else "│", thin)
+    for column, start, label in plot.x_labels:
         _write(grid, height - 1, left + start, label, quiet)
-        _write(grid, bottom, left + column, tick, base)
+        _write(grid, height - 2, left + column, tick, base)
     if len(chart.x_label) < left:
-        _write(grid, height - 1, left - 1 - len(chart.x_label), chart.x_label, ink("foreground", 0.4))
+        _write(grid, height - 1, left - 1 - len(chart.x_label), chart.x_label, quiet)
 
+    shown = list(chart.rules)
+    if chart.crosshair is not None:
+        shown.append(Rule(chart.crosshair, strength=0.6))
+    for rule in shown:
+        column = left + plot.x.cell(rule.x, plot.columns)
+        if 0 <= plot.x.share(rule.x) <= 1:
+            for row in range(plot.rows - shared) if rule.line else ():
+                _write(grid, row, column, rule.line, ink(rule.colour, rule.strength))
+            if rule.mark:
+                _write(grid, height - 2, column, rule.mark, ink(rule.colour, max(rule.strength, 0.6)))
+
+
+def _draw_curves(grid: _Grid, chart: Chart, plot: Plot, ink: Ink) -> None:
     styles = [ink(line.colour, line.strength) for line in chart.lines]
-    places = [[(x_axis.share(x), y_axis.share(y)) for x, y in curve] for curve in curves]
-    joined = [points if line.joined else [] for line, points in zip(chart.lines, places, strict=True)]
-    for row, column, dots, index in _braille(joined, columns, rows):
-        _write(grid, row, left + column, dots, styles[index])
+    places = [[(plot.x.share(x), plot.y.share(y) if isfinite(y) else nan) for x, y in c] for c in _drawable(chart)]
+    width, height = 2 * plot.columns, 4 * plot.rows
+    dots = [
+        [(min(x * width, width - 1) if x <= 1 else x * width, min(y * height, height - 1) if y <= 1 else y * height)
+         for x, y in points] if line.joined else []
+        for line, points in zip(chart.lines, places, strict=True)
+    ]  # fmt: skip
+    cells = braille(dots, [line.dotted for line in chart.lines], plot.columns, plot.rows)
+    for (row, column), (character, index) in cells.items():
+        _write(grid, plot.rows - 1 - row, plot.left + column, character, styles[index])
+
     for line, points, style in zip(chart.lines, places, styles, strict=True):
-        seen = [(x, y) for x, y in points if isfinite(y)]
+        seen = [(x, y) for x, y in points if 0 <= x <= 1 and 0 <= y <= 1]
         if seen and (line.mark or len(seen) == 1):  # a single dot would hardly be seen
-            for x, y in seen[:: -4 * len(seen) // (2 * columns - 1)]:  # four dots apart, from the newest
-                _write(grid, _row(y, rows), left + _column(x, columns), line.mark or "•", style)
+            for x, y in seen[:: -4 * len(seen) // (width - 1)]:  # four dots apart, from the newest
+                row, column = plot.rows - 1 - _cell(y, plot.rows), plot.left + _cell(x, plot.columns)
+                _write(grid, row, column, line.mark or "•", style)
+    for line, points, style in zip(chart.lines, places, styles, strict=True):
+        seen = [(x, y) for x, y in points if 0 <= x <= 1 and 0 <= y <= 1]
+        if line.label and seen:
+            x, y = seen[-1]
+            row, column = plot.rows - 1 - _cell(y, plot.rows), plot.left + _cell(x, plot.columns)
+            right, left = column + 2, column - 1 - len(line.label)
+            _write_where_free(
+                grid, plot, line.label, [(row + by, at) for by in (0, 1, -1) for at in (right, left)], style
+            )
+    _draw_outside(grid, chart, plot, places, ink)
+    if chart.log and any(isfinite(y) and y <= 0 for line in chart.lines for y in line.y):
+        text = "0 and less have no place on a log scale"
+        right = plot.left + plot.columns - len(text)
+        _write_where_free(
+            grid, plot, text, [(0, right), (plot.rows - 1, right), (0, plot.left)], ink("foreground", 0.6)
+        )
 
 
-def _column(share: float, columns: int) -> int:
-    """Where plotext sets the dot of a share of the width: one of two in a cell."""
-    return floor(0.5 + (2 * columns - 1) * share + 1e-9) // 2
+def _draw_outside(grid: _Grid, chart: Chart, plot: Plot, places: list[_Points], ink: Ink) -> None:
+    """Indicate at the edges what lies beyond them: an arrow, and where there is room the farthest value."""
+    for row, arrow, sign in ((0, "↑", 1), (plot.rows - 1, "↓", -1)):
+        farthest: dict[int, tuple[float, Line]] = {}  # by column: the farthest value beyond the edge
+        for line, points, values in zip(chart.lines, places, _drawable(chart), strict=True):
+            for (x, share), (_, y) in zip(points, values, strict=True):
+                if 0 <= x <= 1 and (share > 1 if sign > 0 else share < 0):
+                    column = _cell(x, plot.columns)
+                    farthest[column] = max(farthest.get(column, (sign * y, line)), (sign * y, line), key=lambda f: f[0])
+        free = 0
+        for column in sorted(farthest):
+            if column < free:
+                continue
+            size, last = farthest[column][0], column
+            while last + 1 in farthest or last + 2 in farthest:  # what stands together has one arrow
+                last += 1 if last + 1 in farthest else 2
+                if farthest[last][0] > size:
+                    size, column = farthest[last][0], last
+            text = arrow + tick_label(sign * size, 10.0 ** (floor(log10(abs(size) or 1)) - 2))
+            at = min(column, plot.columns - len(text))
+            at, text = (at, text) if at >= free else (column, arrow)
+            line = farthest[column][1]
+            _write(grid, row, plot.left + at, text, ink(line.colour, max(line.strength, 0.6)))
+            free = max(last + 1, at + len(text) + 1)
 
 
-def _row(share: float, rows: int) -> int:
-    """Where plotext sets the dot of a share of the height: one of four in a cell; from the top."""
-    return rows - 1 - floor(0.5 + (4 * rows - 1) * share + 1e-9) // 4
+def _cell(share: float, cells: int) -> int:
+    return min(int(share * cells), cells - 1)
 
 
-def _y_axis(low: float, high: float, log: bool, rows: int) -> tuple[_Axis, dict[int, str]]:
-    """An axis over these values, and the labels of its rows.
-
-    It begins and ends at a fifth of its labels' step, so that it seldom changes while a run continues.
-    """
-    log = log and high > 1.5 * low  # a smaller range looks the same on a linear axis, and has rounder labels
-    if log:
-        low, high = log10(low), log10(high)
-    elif high - low <= max(1 / MAX_DRAWN, 1e-9 * max(abs(low), abs(high))):
-        margin = abs(low) / 2 if abs(low) > 1 / MAX_DRAWN else 1.0
-        low, high = low - margin, high + margin
-    most = max(3, min(7, rows // 3))
-    ticks = nice_ticks(low, high, most)
-    unit = (ticks[1] - ticks[0]) / 5
-    first, last = floor(low / unit + 1e-9), ceil(high / unit - 1e-9)
-    axis = _Axis(first * unit, last * unit, log)
-    ends = (10**axis.low, 10**axis.high) if log else (axis.low, axis.high)
-    for count in range(most, 2, -1):
-        ticks = nice_ticks(*ends, count, log)
-        step = 0.0 if log else ticks[1] - ticks[0]
-        labels = {_row(axis.share(tick), rows): tick_label(tick, step or tick) for tick in ticks}
-        if len(labels) == len(ticks) or (log and count == 3 and len(labels) >= 3):
-            return axis, labels
-    # too few rows for round values: the ends and the middle, in as few digits as tell them apart
-    axis = _Axis(axis.low, axis.high + (last - first) % 2 * unit, log)
-    labels = {}
-    for share in (0.0, 0.5, 1.0):
-        tick = axis.low + share * (axis.high - axis.low)
-        labels[_row(share, rows)] = tick_label(10**tick, 10.0 ** (floor(tick) - 1)) if log else tick_label(tick, unit)
-    return axis, labels
-
-
-def _x_axis(low: float, high: float, columns: int) -> tuple[_Axis, list[tuple[int, int, str]]]:
-    """An axis over these values, and its labels, none overlapping or cut: tick, start, text."""
-    low = 0.0 if 0 < low <= high / 10 else low
-    if high - low <= 1e-9 * max(abs(low), abs(high)):
-        margin = max(1.0, abs(low) / 1000)
-        low, high = max(0.0, low - margin) if low >= 0 else low - margin, high + margin
-    axis = _Axis(low, high)
-    ticks = nice_ticks(low, high, max(3, columns // 9))
-    whole = [tick for tick in ticks if tick.is_integer()]  # there is no half of a step
-    ticks = whole if len(whole) > 1 else ticks
-    step = ticks[1] - ticks[0]
-    for skip in range(1, len(ticks) + 1):
-        labels = []
-        for tick in ticks[::skip]:
-            label, column = tick_label(tick, step), _column(axis.share(tick), columns)
-            start = max(0, min(column - len(label) // 2, columns - len(label)))
-            labels.append((column, start, label))
-        if all(a + len(text) < b for (_, a, text), (_, b, _) in pairwise(labels)):
-            break
-    return axis, labels
-
-
-def _braille(lines: list[_Points], columns: int, rows: int) -> Iterator[tuple[int, int, str, int]]:
-    """Join the points of lines, given as shares of width and height, in braille.
-
-    Yields:
-        Row from the top, column, character, and the index of the line: in each cell the last one.
-    """
-    import plotext  # here, because it takes 60 ms, which a console that opens without a run can save
-
-    figure = type(plotext.main())()  # a figure of its own: plotext's functions all share one
-    figure._limit_size(False, False)  # or the terminal's size would cut it
-    figure.plot_size(columns, rows)
-    figure.frame(False)
-    figure.xfrequency(0)
-    figure.yfrequency(0)
-    figure.xlim(0, 1)
-    figure.ylim(0, 1)
-    for index, points in enumerate(lines):
-        # the colour is only a number that comes back with the cell
-        figure.plot([x for x, _ in points], [y for _, y in points], marker="braille", color=index)
-    figure.build()
-    cells = figure.monitor.matrix
-    for row in range(rows):
-        for column, dots in enumerate(cells.marker[rows - 1 - row]):
-            if dots != " ":
-                yield row, column, dots, cells.fullground[rows - 1 - row][column]
+def _write_where_free(grid: _Grid, plot: Plot, text: str, places: list[tuple[int, int]], style: Style) -> None:
+    """Write a text at the first of these places with the fewest cells in use, row and column, where it fits."""
+    fits = [
+        (row, at) for row, at in places
+        if 0 <= row < plot.rows and plot.left <= at and at + len(text) <= plot.left + plot.columns
+    ]  # fmt: skip
+    if fits:
+        row, at = min(
+            fits, key=lambda f: sum(cell.text not in " │┊" for cell in grid[f[0]][f[1] - 1 : f[1] + len(text) + 1])
+        )
+        _write(grid, row, at, text, style)

@@ -1,26 +1,32 @@
-"""The console's chart panes: which curves each shows, and when it is redrawn."""
+"""The console's chart panes: which curves each shows, what keys and mouse do to them, and when they are redrawn."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import exp, inf, isfinite
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
+from textual.events import MouseDown, MouseMove, MouseScrollDown, MouseScrollUp, MouseUp
 from textual.geometry import Size
 from textual.strip import Strip
 from textual.widget import Widget
 
-from fundamentallm.config.format import format_loss
+from fundamentallm.config.format import format_loss, format_memory, format_norm, format_rate
+from fundamentallm.config.schedule import configured_rate
 from fundamentallm_tui import keys
-from fundamentallm_tui.charts.chart import GUTTER, Chart, Line, draw
+from fundamentallm_tui.charts.chart import GUTTER, Chart, Line, Plot, Rule, draw, lay_out
 from fundamentallm_tui.charts.series import Series
-from fundamentallm_tui.charts.view import View
-from fundamentallm_tui.state.store import Store
-from fundamentallm_tui.theme import Styles
+from fundamentallm_tui.charts.view import Ruler, View, fitting_height
+from fundamentallm_tui.state.store import FINISHED, Store
+from fundamentallm_tui.theme import FAINT, Styles
 from fundamentallm_tui.throttle import RedrawThrottle
 
 CPU_SHARE = 0.003  # of one core, for each chart; showing the cells costs as much again as drawing them
 MIN_INTERVAL = 0.5  # seconds between two drawings
+SETTLED = 0.15  # of the steps so far, after which the first steep fall is over
+EPOCH_DISTANCE = 7  # columns at least between two rules of epochs
 
 
 class ChartView(Widget):
@@ -41,6 +47,11 @@ class ChartView(Widget):
     def columns(self) -> int:
         """How many columns to reduce a series to before it is shown here: two dots fit in a cell."""
         return 2 * max(1, self.size.width - GUTTER - 1)
+
+    @property
+    def plot(self) -> Plot | None:
+        """Where the curves lie; None while there are none."""
+        return lay_out(self._chart, self.size.width, self.size.height)
 
     def show(self, chart: Chart) -> None:
         """Show this chart from now on; one that equals the last costs nothing."""
@@ -75,15 +86,19 @@ class Curve:
     """A series, and how it is drawn and read off.
 
     Attributes:
-        name: as the crosshair's reading calls it; empty: it is not read.
+        name: as the title calls its values, which may need no name; None: it does not show them.
         colour, strength, mark: as those of a `Line`.
+        scale: what is drawn of each value, itself if None; it increases.
+        ruler: of the steps of another run than the one that is shown.
     """
 
-    name: str
+    name: str | None
     series: Series
     colour: str
     strength: float = 1.0
     mark: str = ""
+    scale: Callable[[float], float] | None = None
+    ruler: Ruler | None = None
 
 
 class ChartPane(Vertical, can_focus=True):
@@ -92,18 +107,19 @@ class ChartPane(Vertical, can_focus=True):
     Panes that are linked show the same steps and have one crosshair.
     """
 
-    NAME = ""
     BINDINGS = keys.bindings(keys.CHART)
     commands = keys.CHART
+    NAME = ""
 
     def __init__(self, store: Store, *, id: str) -> None:
         super().__init__(id=id, classes="pane")
         self.store = store
         self.view = View()
         self.linked: tuple[ChartPane, ...] = ()
-        self.border_title = self.NAME
+        self.border_title = self.name_shown
         self.canvas = ChartView(Chart(empty="no steps yet"))
         self.throttle = RedrawThrottle(self, self._draw, min_interval=MIN_INTERVAL, cpu_share=CPU_SHARE)
+        self._grabbed: tuple[int, View] | None = None  # the column where the mouse went down, and the view at that time
 
     def compose(self) -> ComposeResult:
         yield self.canvas
@@ -123,32 +139,136 @@ class ChartPane(Vertical, can_focus=True):
     # What is drawn
 
     @property
+    def name_shown(self) -> str:
+        return self.NAME
+
+    @property
     def extent(self) -> tuple[float, float]:
         """The first and the last step that there is something to see of."""
         first, last = self.store.train.start, self.store.train.end
         return (0.0 if first <= last / 10 else first, last) if len(self.store.train) else (0.0, 1.0)
 
+    @property
+    def window(self) -> tuple[float, float]:
+        """The first and the last step that are shown."""
+        return self.view.window(*self.extent)
+
     def curves(self) -> list[Curve]:
         """Return what is drawn, later ones over earlier ones."""
         raise NotImplementedError
 
-    def title(self) -> list[tuple[str, str]]:
-        """Return the pieces of the title with their styles."""
-        raise NotImplementedError
+    def format(self, value: float) -> str:
+        """Write a value for the title."""
+        return format_loss(value)
+
+    def remarks(self) -> list[tuple[str, str]]:
+        """Return what the title adds to the newest values, with styles."""
+        return []
 
     def lines(self) -> list[Line]:
         """Return the curves as lines, reduced to what this width can show."""
-        window = self.view.window(*self.extent)
-        return [
-            Line(*curve.series.reduced(self.canvas.columns, *window), curve.colour, curve.strength, curve.mark)
-            for curve in self.curves()
-        ]
+        own, window = self.ruler(), self.window
+        lines = []
+        for curve in self.curves():
+            ruler, (low, high) = own, window
+            if curve.ruler is not None:
+                ruler, (low, high) = curve.ruler, (curve.ruler.step(own.x(low)), curve.ruler.step(own.x(high)))
+            steps, ys = curve.series.reduced(self.canvas.columns, low, high)
+            if curve.scale is not None:
+                ys = [curve.scale(y) for y in ys]
+            lines.append(Line([ruler.x(step) for step in steps], ys, curve.colour, curve.strength, curve.mark))
+        return lines
+
+    def ruler(self) -> Ruler:
+        """Return what turns the steps of this run into what x counts."""
+        store = self.store
+        match self.view.x_by:
+            case "epoch" if store.history.started is not None:
+                return Ruler((store.history.started.steps_per_epoch,), (1.0,))
+            case "tokens":
+                return Ruler(*store.tokens.points)
+            case "time":
+                return Ruler(*store.seconds.points)
+        return Ruler((1.0,), (1.0,))
+
+    def chart(self) -> Chart:
+        """Return what is to be drawn now."""
+        view, ruler, lines = self.view, self.ruler(), self.lines()
+        low, high = (ruler.x(step) for step in self.window)
+        first, last = self.store.train.start, self.store.train.end
+        settled = ruler.x(first + SETTLED * (last - first)) if len(self.store.train) else inf
+        fits = view.fit and self.fits and settled < high
+        y_range = fitting_height(lines, max(low, settled)) if fits else None
+        if view.crosshair is not None:
+            lines += self._crosshair_points(ruler, view.crosshair)
+        return Chart(
+            [*lines, *self.points(ruler)], view.log, (low, high), y_range, self._rules(ruler),
+            None if view.crosshair is None else ruler.x(view.crosshair), view.x_by, "no steps yet",
+        )  # fmt: skip
+
+    @property
+    def fits(self) -> bool:
+        """Whether the height may leave something out."""
+        return True
+
+    def points(self, ruler: Ruler) -> list[Line]:
+        """Return single points to mark over all curves."""
+        return []
+
+    def _crosshair_points(self, ruler: Ruler, step: float) -> list[Line]:
+        found = [(curve, self._value(curve, step)) for curve in self.curves() if curve.name is not None]
+        return [Line([ruler.x(at[0])], [at[1]], curve.colour, mark="●") for curve, at in found if at is not None]
+
+    def _value(self, curve: Curve, step: float | None) -> tuple[float, float] | None:
+        """The point of a curve at a step of this run, or its newest."""
+        if step is not None and curve.ruler is not None:
+            step = curve.ruler.step(self.ruler().x(step))
+        point = curve.series.last if step is None else curve.series.at(step)
+        return point if point is None or curve.scale is None else (point[0], curve.scale(point[1]))
+
+    def _rules(self, ruler: Ruler) -> list[Rule]:
+        """The ends of epochs, and what was changed and saved."""
+        store, (low, high) = self.store, self.window
+        rules = []
+        if (started := store.history.started) is not None:
+            length, columns = max(1, started.steps_per_epoch), self.canvas.columns / 2
+            crowded = (high - low) / length * EPOCH_DISTANCE / columns  # epochs for each that there is room for
+            every = next(n * 10**k for k in range(20) for n in (1, 2, 5) if n * 10**k >= crowded)
+            first = int(low / length / every) + 1
+            rules = [Rule(ruler.x(n * every * length)) for n in range(first, int(high / length / every) + 1)]
+        for step, by_hand in zip(*store.saves.reduced(self.canvas.columns, low, high), strict=True):
+            mark, strength = ("▲", 1.0) if by_hand else ("▴", 0.6)
+            rules.append(Rule(ruler.x(step), "foreground", strength, mark, line=""))
+        changes = store.history.interventions_from(0)
+        return rules + [Rule(ruler.x(change.step), "text-warning", 0.6, "◆", "┊") for change in changes]
 
     def _draw(self) -> float:
         start = time.perf_counter()
-        self.border_title = Content.assemble(self.NAME, *self.title())
-        self.canvas.show(Chart(lines=self.lines(), log=self.view.log, x_label="step", empty="no steps yet"))
+        self.border_title, self.border_subtitle = self._title(), self._subtitle()
+        self.canvas.show(self.chart())
         return self.canvas.cost + time.perf_counter() - start
+
+    def _title(self) -> Content:
+        """The newest values, or those at the crosshair; the last are left out where there is no room."""
+        step = self.view.crosshair
+        pieces = [] if step is None else [(f"step {step:.0f}", "$foreground")]
+        for curve in reversed(self.curves()):
+            if curve.name is not None and (point := self._value(curve, step)) is not None:
+                pieces.append((f"{curve.name} {self.format(point[1])}".strip(), f"${curve.colour}"))
+        pieces += self.remarks() if step is None else []
+        room = self.size.width - 6 - len(self.name_shown)
+        while sum(len(text) + 2 for text, _ in pieces) > room and len(pieces) > 1:
+            pieces.pop()
+        return Content.assemble(self.name_shown, *((f"  {text}", style) for text, style in pieces))
+
+    def _subtitle(self) -> str:
+        """What is seen otherwise than at first."""
+        view, (low, high) = self.view, self.window
+        said = [f"steps {low:.0f} to {high:.0f}"] if view.span is not None else []
+        said += ["staying"] if view.end is not None else []
+        said += ["log"] if view.log else []
+        said += ["all heights"] if self.fits and not view.fit else []
+        return " · ".join(said)
 
     # Keys
 
@@ -156,17 +276,25 @@ class ChartPane(Vertical, can_focus=True):
         self.show_view(self.view.zoomed(factor, *self.extent))
 
     def action_walk(self, by: int) -> None:
-        """Move the crosshair by a column; without one, show what lies beside."""
-        view, extent = self.view, self.extent
+        """Move the crosshair by a column, to a point of validation if there is one; without it, show what is beside."""
+        view, (low, high) = self.view, self.window
         if view.crosshair is None:
-            return self.show_view(view.panned(by / 4, *extent))
-        low, high = view.window(*extent)
-        at = view.crosshair + by * (high - low) / (self.canvas.columns / 2)
-        self.show_view(replace(view, crosshair=min(max(at, low), high)))
+            return self.show_view(view.panned(by / 4, *self.extent))
+        column = max(1.0, (high - low) / (self.canvas.columns / 2))
+        target = view.crosshair + by * column
+        near = [point[0] for series in (self.store.val, self.store.train) if (point := series.at(target))]
+        ahead = [step for step in near if abs(step - target) < column and (step - view.crosshair) * by > 0]
+        self._point_at(ahead[0] if ahead else target)
+
+    def _point_at(self, step: float) -> None:
+        low, high = self.window
+        self.show_view(replace(self.view, crosshair=min(max(step, low), high)))
 
     def action_crosshair(self) -> None:
-        _, high = self.view.window(*self.extent)
-        self.show_view(replace(self.view, crosshair=high if self.view.crosshair is None else None))
+        if self.view.crosshair is not None:
+            self.show_view(replace(self.view, crosshair=None))
+        elif len(self.store.train):
+            self._point_at(self.store.train.end)
 
     def action_follow(self) -> None:
         self.show_view(self.view.toggled_following(*self.extent))
@@ -186,38 +314,145 @@ class ChartPane(Vertical, can_focus=True):
     def action_smooth(self, by: int) -> None:
         self.show_view(self.view.smoothed(by))
 
+    # Mouse
+
+    def _step_at(self, column: int) -> float | None:
+        """The step under a column of the screen; None beside the curves."""
+        plot, column = self.canvas.plot, column - self.canvas.region.x
+        if plot is None or not plot.left <= column < plot.left + plot.columns:
+            return None
+        return self.ruler().step(plot.x_at(column))
+
+    def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
+        event.stop()
+        self.show_view(self.view.zoomed(0.5, *self.extent, at=self._step_at(event.screen_x)))
+
+    def on_mouse_scroll_down(self, event: MouseScrollDown) -> None:
+        event.stop()
+        self.show_view(self.view.zoomed(2.0, *self.extent, at=self._step_at(event.screen_x)))
+
+    def on_mouse_down(self, event: MouseDown) -> None:
+        if self._step_at(event.screen_x) is not None:
+            self._grabbed = event.screen_x, self.view
+            self.capture_mouse()
+
+    def on_mouse_move(self, event: MouseMove) -> None:
+        if self._grabbed is not None and (moved := self._grabbed[0] - event.screen_x):
+            self.show_view(self._grabbed[1].panned(moved / (self.canvas.columns / 2), *self.extent))
+
+    def on_mouse_up(self, event: MouseUp) -> None:
+        if self._grabbed is not None:
+            self.release_mouse()
+            column, self._grabbed = self._grabbed[0], None
+            if event.screen_x == column and (step := self._step_at(column)) is not None:
+                self._point_at(round(step))
+
 
 class LossChart(ChartPane):
-    """Training loss of every step, and the points of validation over it."""
+    """Training loss of every step and smoothed, and the points of validation over it, of which the best is marked."""
 
     NAME = "Loss"
 
     def curves(self) -> list[Curve]:
         # a cell shows the last line in it: validation is seen by its marks, training only by its dots
-        return [
-            Curve("val", self.store.val, "text-accent", mark="•"),
-            Curve("train", self.store.train, "foreground", 0.6),
-        ]
+        return loss_curves(self.store, self.view)
 
-    def title(self) -> list[tuple[str, str]]:
-        train, val = self.store.train, self.store.val
-        title = [(f"  train {format_loss(train.last[1])}", "$foreground 60%")] if train.last else []
-        if val.last:
-            title.append((f"  val {format_loss(val.last[1])}", "$text-accent"))
-        return title
+    def remarks(self) -> list[tuple[str, str]]:
+        best = self.store.history.best
+        pieces = [(f"smoothing {self.view.smoothing:g}", FAINT)] if len(self.store.train) else []
+        return pieces + ([] if best is None else [(f"best {format_loss(best.val_loss)}", "$text-success")])
+
+    def points(self, ruler: Ruler) -> list[Line]:
+        best = self.store.history.best
+        if best is None:
+            return []
+        return [Line([ruler.x(best.step)], [best.val_loss], "text-success", mark="★", label=format_loss(best.val_loss))]
+
+
+def loss_curves(store: Store, view: View, scale: Callable[[float], float] | None = None) -> list[Curve]:
+    """Return the losses of a run; later ones lie over earlier ones, and marks over all."""
+    val = Curve("val", store.val, "text-accent", mark="•", scale=scale)
+    smoothed = store.smoothed.get(view.smoothing)
+    if smoothed is None:
+        return [val, Curve("train", store.train, "text-primary", scale=scale)]
+    raw = Curve("train" if view.crosshair is not None else None, store.train, "text-primary", 0.45, scale=scale)
+    name = "mean" if view.crosshair is not None else "train"
+    return [raw, val, Curve(name, smoothed, "text-primary", scale=scale)]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What the metric chart can show: its name, the store's series, and how a value is written."""
+
+    name: str
+    series: str
+    format: Callable[[float], str]
+    fits: bool = True
+
+
+METRICS = (
+    Metric("Learning rate", "rate", "{:.2e}".format, fits=False),
+    Metric("Gradient norm", "norm", format_norm),
+    Metric("Tokens a second", "speed", format_rate),
+    Metric("Perplexity", "", format_loss),
+    Metric("Memory", "memory", format_memory, fits=False),
+)
 
 
 class MetricChart(ChartPane):
-    """One of the other metrics of every step."""
+    """One metric at a time, by step; of the learning rate also what the schedule still has to come."""
 
-    NAME = "Learning rate"
+    def __init__(self, store: Store, *, id: str) -> None:
+        self.metric = METRICS[0]
+        super().__init__(store, id=id)
+
+    @property
+    def name_shown(self) -> str:
+        return self.metric.name
+
+    @property
+    def fits(self) -> bool:
+        return self.metric.fits
+
+    @property
+    def extent(self) -> tuple[float, float]:
+        first, last = super().extent
+        return first, max(last, self._scheduled)
+
+    @property
+    def _scheduled(self) -> int:
+        """The last step whose learning rate is known beforehand and not yet in use; 0 where there is none."""
+        store = self.store
+        shown = self.metric.series == "rate" and store.config is not None and store.phase != FINISHED
+        return store.total_steps if shown else 0
+
+    def next_metric(self) -> None:
+        """Show the next of METRICS."""
+        self.metric = METRICS[(METRICS.index(self.metric) + 1) % len(METRICS)]
+        self.throttle.request(now=True)
+
+    def format(self, value: float) -> str:
+        return self.metric.format(value)
 
     def curves(self) -> list[Curve]:
-        return [Curve("learning rate", self.store.rate, "text-primary")]
+        if not self.metric.series:
+            return loss_curves(self.store, self.view, _perplexity)
+        return [Curve("", getattr(self.store, self.metric.series), "text-primary")]
 
-    def title(self) -> list[tuple[str, str]]:
-        rate = self.store.rate
-        return [(f"  {rate.last[1]:.2e}", "$text-primary")] if rate.last else []
+    def lines(self) -> list[Line]:
+        lines, ruler, config, last = super().lines(), self.ruler(), self.store.config, self._scheduled
+        (low, high), step = self.window, self.store.step
+        low, high = max(low, step), min(high, last)
+        if config is not None and high > low:
+            count = self.canvas.columns
+            steps = [low + (high - low) * n / count for n in range(count + 1)]
+            rates = [configured_rate(config, last, max(0, round(step) - 1)) for step in steps]
+            lines.append(Line([ruler.x(step) for step in steps], rates, "text-primary", dotted=True))
+        return lines
+
+
+def _perplexity(loss: float) -> float:
+    return exp(min(loss, 230.0)) if isfinite(loss) else loss  # beyond 1e100 nothing is drawn
 
 
 def link(*panes: ChartPane) -> None:

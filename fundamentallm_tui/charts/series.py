@@ -1,4 +1,4 @@
-"""Numbers for a chart: a growing series, its reduction to what a width can show, and round ticks.
+"""Numbers for a chart: a growing series, its running mean, and its reduction to what a width can show.
 
 - A `Series` takes no more memory, and costs no more to draw, however long the run is: peaks stay, others may go.
 - Pure Python, because importing numpy would take longer than everything else at the console's start.
@@ -8,10 +8,11 @@
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from itertools import islice, pairwise
-from math import ceil, floor, inf, isfinite, log10, nan
+from itertools import islice
+from math import ceil, inf, isfinite, nan
 from operator import lt
 
+SMOOTHING = (0.0, 0.6, 0.9, 0.97, 0.99, 0.999)  # how much of the mean each step keeps; 0 is not smoothed
 MAX_POINTS = 1 << 14  # points that a series keeps: dozens for each column of any chart
 
 
@@ -73,6 +74,11 @@ class Series:
         self._even = min(self._even, kept)
         self._every = self._every if kept else 1
 
+    @property
+    def points(self) -> tuple[Sequence[float], Sequence[float]]:
+        """All that are kept: the xs and the ys."""
+        return self._x, self._y
+
     def at(self, x: float) -> tuple[float, float] | None:
         """The point nearest to x that is kept, gap or not; None where there are no points."""
         after = bisect_left(self._x, x)
@@ -105,6 +111,39 @@ class Series:
         for column in (self._x, self._y):
             column[start:stop] = array("d", [column[index] for index in kept])
         return start + len(kept)
+
+
+class Smoothed(Series):
+    """The exponential moving average of the ys that it is given, debiased: it begins at the first y, not at 0.
+
+    Gaps stay gaps, and the mean continues after them. Attributes: `factor`, 0 to 1, of the mean that each step keeps.
+    """
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+        self._mean = 0.0
+        self._weight = 0.0  # of all ys so far in the mean, which would be 1 without a beginning
+
+    def extend(self, xs: Iterable[float], ys: Iterable[float]) -> None:
+        """Add the means at these points."""
+        mean, weight, keep = self._mean, self._weight, self.factor
+        means = array("d")
+        for y in ys:
+            if isfinite(y):
+                weight = weight * keep + 1 - keep
+                mean += (y - mean) * (1 - keep) / weight
+                means.append(mean)
+            else:
+                means.append(nan)
+        super().extend(xs, means)
+        self._mean, self._weight = mean, weight
+
+    def truncate_after(self, x: float) -> None:
+        super().truncate_after(x)
+        self._mean = self.last[1] if self.last else 0.0
+        # of a series that was thinned not every point is there, but then all that are missing weigh nothing
+        self._weight = 1 - self.factor ** sum(map(isfinite, self._y)) if self._y else 0.0
 
 
 def reduce(
@@ -147,85 +186,3 @@ def _extremes(ys: Sequence[float], start: int, stop: int) -> list[int]:
     if not finite:
         return [start]
     return sorted({start + part.index(min(finite)), start + part.index(max(finite))})
-
-
-def nice_ticks(low: float, high: float, count: int, log: bool = False) -> list[float]:
-    """Return round values from low to high for the labels of an axis.
-
-    They are multiples of 1, 2, 2.5 or 5 x 10^k. On a log axis they are powers of ten, with 2 and 5 times
-    them where those are few; a range too small for three of these is labelled like a linear axis.
-
-    Args:
-        low, high: the ends of the axis; equal for a constant, which gets ticks around it.
-        count: about how many ticks; never fewer than three where floats lie between low and high.
-        log: whether the axis is logarithmic; only with low above zero.
-
-    Returns:
-        Increasing values, all within the axis.
-    """
-    if not (isfinite(low) and isfinite(high)):
-        return []
-    if low == high:
-        margin = abs(low) / 2 or 1.0
-        low, high = low - margin, high + margin
-    choices = _log_choices(low, high) if log and 0 < low < high else []
-    choices = [ticks for ticks in choices if len(ticks) >= 3] or _linear_choices(low, high)
-    if not choices:  # too close for round values between them, or infinitely far apart
-        return sorted({low, low / 2 + high / 2, high})
-    return min(choices, key=lambda ticks: (abs(len(ticks) - count), len(ticks)))
-
-
-def _linear_choices(low: float, high: float) -> list[list[float]]:
-    """Ticks at every round step that puts three to some twenty of them between low and high."""
-    span = high - low
-    if not max(1e-300, 1e-9 * max(abs(low), abs(high))) < span < inf:
-        return []
-    tenth = floor(log10(span)) - 1
-    choices = []
-    for step in (float(f"{m}e{k}") for k in range(tenth, tenth + 2) for m in (1, 2, 2.5, 5)):
-        # 1e-9 keeps a tick on a limit that binary fractions put just beyond it
-        multiples = range(ceil(low / step - 1e-9), floor(high / step + 1e-9) + 1)
-        ticks = [float(f"{multiple * step:.15g}") for multiple in multiples]
-        if len(ticks) >= 3 and all(a < b for a, b in pairwise(ticks)):
-            choices.append(ticks)
-    return choices
-
-
-def _log_choices(low: float, high: float) -> list[list[float]]:
-    """Ticks at every decade, at every second, fifth ... decade, and at 1, 2 and 5 times each."""
-    decades = range(floor(log10(low)), ceil(log10(high)) + 1)
-    every = [[f"1e{k}" for k in decades if k % skip == 0] for skip in (1, 2, 5, 10, 20, 50, 100)]
-    fine = [f"{m}e{k}" for k in decades for m in (1, 2, 5)]
-    low, high = low * (1 - 1e-9), high * (1 + 1e-9)  # powers of ten are not exact
-    return [[tick for tick in map(float, ticks) if low <= tick <= high] for ticks in (fine, *every)]
-
-
-def tick_label(value: float, step: float) -> str:
-    """Return a short label for a tick: `1.5`, `0.001`, `1e-05`, `12k`.
-
-    Args:
-        value: the tick.
-        step: the distance of the axis's ticks. It sets the unit and the decimals, the same for all of
-            them; on a log axis every tick has its own: pass the value itself.
-    """
-    if not (value and isfinite(value) and isfinite(step)):
-        return f"{value:.{_decimals(abs(step))}f}" if 1e-4 <= abs(step) < 1e3 else f"{value:g}"
-    step = abs(step) or abs(value)
-    if max(step, abs(value)) >= 1e15 or (abs(value) < 0.01 and step < 1e-4):
-        digits = floor(log10(abs(value))) - floor(log10(step)) + 1  # enough for a step of 2.5
-        mantissa, exponent = f"{value:.{min(max(digits, 0), 15)}e}".split("e")
-        return f"{mantissa.rstrip('0').rstrip('.')}e{exponent}"
-    for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if step >= size:
-            return f"{value / size:.{_decimals(step / size)}f}{unit}"
-    return f"{value:.{_decimals(step)}f}"
-
-
-def _decimals(step: float) -> int:
-    """How many decimals write a step exactly, or three digits of one that is not round."""
-    if not step or not isfinite(step):
-        return 0
-    for decimals in range(limit := min(15, max(0, 2 - floor(log10(step))))):
-        if abs(round(step, decimals) - step) < 1e-9 * step:
-            return decimals
-    return limit

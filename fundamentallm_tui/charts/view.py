@@ -1,11 +1,16 @@
-"""What the user chose to see of a chart, as a value that keys and mouse replace.
+"""What the user chose to see of a chart, as a value that keys and mouse replace; and what follows from it.
 
-Ranges are in steps whatever x counts, so that every chart and every run can follow them.
+Ranges are in steps whatever x counts, so that every chart can follow them. A `Ruler` turns steps into x.
 """
 
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import ceil, isfinite
 
-SMOOTHING = (0.0, 0.6, 0.9, 0.97, 0.99, 0.999)  # how much of the mean each step keeps; 0 is not smoothed
+from fundamentallm_tui.charts.chart import Line
+from fundamentallm_tui.charts.series import SMOOTHING
+
 X_AXES = ("step", "epoch", "tokens", "time")
 MIN_SPAN = 4.0  # steps
 
@@ -77,3 +82,54 @@ class View:
         if end >= last:
             return replace(self, span=span if span < last - first else None, end=None)
         return replace(self, span=span, end=end)
+
+
+class Ruler:
+    """Turns steps of a run into what x counts, and back: straight lines from 0 at step 0 through known pairs."""
+
+    def __init__(self, steps: Sequence[float], xs: Sequence[float]) -> None:
+        """Both are above 0 and increase; without them, x is the step."""
+        self._steps, self._xs = (steps, xs) if steps and steps[-1] > 0 and xs[-1] > 0 else ((1.0,), (1.0,))
+
+    def x(self, step: float) -> float:
+        return _between(self._steps, self._xs, step)
+
+    def step(self, x: float) -> float:
+        return _between(self._xs, self._steps, x)
+
+
+def _between(known: Sequence[float], values: Sequence[float], at: float) -> float:
+    """The value at a place between known ones; beyond the last as it changes on the whole."""
+    after = bisect_left(known, at)
+    if after == len(known):
+        return at * values[-1] / known[-1]
+    left, low = (known[after - 1], values[after - 1]) if after else (0.0, 0.0)
+    return low + (values[after] - low) * (at - left) / ((known[after] - left) or 1.0)
+
+
+OUTLIERS = 0.02  # of the points, above and as many below, that may lie beyond the height
+ROOM = 0.25  # of the height: what lies no farther beyond is shown, too
+
+
+def fitting_height(lines: Sequence[Line], settled: float) -> tuple[float, float] | None:
+    """Return the lowest and the highest y to show so that the first steep fall and lone spikes lie beyond.
+
+    The height is that of the points from x = `settled`, without the two in a hundred of each line that are farthest
+    out; None where there are no such points. What would need little more room than that is within.
+    """
+    falling = [y for line in lines for x, y in zip(line.x, line.y, strict=True) if x < settled and isfinite(y)]
+    settled_ys = [
+        sorted(y for x, y in zip(line.x, line.y, strict=True) if x >= settled and isfinite(y)) for line in lines
+    ]
+    settled_ys = [ys for ys in settled_ys if ys]
+    if not settled_ys:
+        return None
+    low = min(ys[int(OUTLIERS * (len(ys) - 1))] for ys in settled_ys)
+    high = max(ys[ceil((1 - OUTLIERS) * (len(ys) - 1))] for ys in settled_ys)
+    room = ROOM * (high - low)
+    lowest, highest = min(ys[0] for ys in settled_ys), max(ys[-1] for ys in settled_ys)
+    low, high = lowest if lowest >= low - room else low, highest if highest <= high + room else high
+    for y in (min(falling, default=low), max(falling, default=high)):
+        if low - room <= y <= high + room:
+            low, high = min(low, y), max(high, y)
+    return low, high

@@ -120,6 +120,9 @@ class MainScreen(RunScreen):
 
     # Panes
 
+    def action_next_metric(self) -> None:
+        self.metric.next_metric()
+
     def action_prompt(self) -> None:
         self._activate("sample")
         self.set_focus(self.sample.prompt)  # at once: the next key belongs to it

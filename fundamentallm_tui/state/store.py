@@ -30,7 +30,7 @@ from fundamentallm.run.events import (
 )
 from fundamentallm.run.folder import LAST
 from fundamentallm.run.history import RunHistory
-from fundamentallm_tui.charts.series import Series
+from fundamentallm_tui.charts.series import SMOOTHING, Series, Smoothed
 from fundamentallm_tui.state.event_log import LogLine, log_lines, to_lines
 
 IDLE, STOPPED, FINISHED, FAILED = "idle", "stopped", "finished", "failed"
@@ -60,7 +60,11 @@ class Store:
 
     Attributes:
         history: what the run's events mean.
-        train, val, rate: training loss, validation loss and learning rate by step.
+        train, val, rate, norm, speed, memory: by step the training and the validation loss, the learning rate, the
+            norm of the gradient, tokens a second, and bytes.
+        smoothed: the training loss smoothed, by how much.
+        tokens, seconds: by step how many were trained on since the run began, and how long that took.
+        saves: by step the checkpoints that stay: 1 for one that the user asked for, else 0.
         phase: one of ENDED, or what the run is doing.
         wanted: the phase that the user asked for, until the run reports it; else empty.
         folder: of the run; None where none is shown.
@@ -75,7 +79,14 @@ class Store:
     """
 
     def __init__(self) -> None:
-        self.train, self.val, self.rate = Series(), Series(), Series()
+        self.train, self.val, self.rate, self.norm = Series(), Series(), Series(), Series()
+        self.speed, self.memory, self.tokens, self.seconds = Series(), Series(), Series(), Series()
+        self.saves = Series()
+        self.smoothed = {factor: Smoothed(factor) for factor in SMOOTHING if factor}
+        self._series = (
+            self.train, self.val, self.rate, self.norm, self.speed, self.memory, self.tokens, self.seconds, self.saves,
+            *self.smoothed.values(),
+        )  # fmt: skip
         self.sent_ids: set[str] = set()
         self.unanswered: dict[str, Set] = {}
         self.refused: dict[str, str] = {}
@@ -84,9 +95,10 @@ class Store:
 
     def _forget_history(self) -> None:
         self.history = RunHistory(steps=False)
-        for series in (self.train, self.val, self.rate):
+        for series in self._series:
             series.truncate_after(float("-inf"))
         self.saved, self._saved_at = "", -1
+        self._trains_since = 0.0
         self.total_steps = self.epochs = 0
 
     # What the user does
@@ -212,8 +224,8 @@ class Store:
         """Take events in; returns what changed: run, config, phase, step, curves, sample, log."""
         now = time.monotonic() if now is None else now
         changed: set[str] = set()
-        for event in _join_progress(events):
-            changed |= self._apply(event, now)
+        for part in _join_progress(events):
+            changed |= self._apply_progress(part, now) if isinstance(part, list) else self._apply(part, now)
         lines = log_lines(events, self.sample.id, self.sent_ids)
         self._lines += lines
         return changed | {"log"} if lines else changed
@@ -256,14 +268,35 @@ class Store:
             self.log(f"F5 resumes {self.saved}.", WARN)
         return {"phase", "log"}
 
-    def _apply(self, event: Event, now: float) -> set[str]:
+    def _apply_to_history(self, event: Event) -> None:
         back = self.history.apply(event)
         if back is not None:
-            for series in (self.train, self.val, self.rate):
+            for series in self._series:
                 series.truncate_after(back)
+
+    def _apply_progress(self, reports: list[Progress], now: float) -> set[str]:
+        joined = _joined(reports)
+        self._apply_to_history(joined)
+        for series in (self.train, *self.smoothed.values()):
+            series.extend(joined.step, joined.train_loss)
+        self.rate.extend(joined.step, joined.learning_rate)
+        self.norm.extend(joined.step, joined.grad_norm)
+        steps = [report.step[-1] for report in reports]
+        self.speed.extend(steps, [report.tokens_per_second for report in reports])
+        self.memory.extend(steps, [report.memory_bytes for report in reports])
+        self.tokens.extend(steps, [report.tokens for report in reports])
+        before = self.seconds.last[1] if self.seconds.last else 0.0
+        since = self._trains_since or reports[0].time
+        self.seconds.extend(steps, [before + max(0.0, report.time - since) for report in reports])
+        self._trains_since = reports[-1].time
+        self._progress, self._eta, self._eta_at = joined, joined.eta_seconds, now
+        return {"step", "curves"}
+
+    def _apply(self, event: Event, now: float) -> set[str]:
+        self._apply_to_history(event)
         match event:
             case RunStarted():
-                self.loaded = True
+                self.loaded, self._trains_since = True, event.time
                 if not self.under_way:  # another process resumed it
                     self.phase = "loading"
                 self._update_length()
@@ -272,12 +305,7 @@ class Store:
                 self._update_length()
                 return {"config"}
             case Phase() if self.under_way:
-                return self._apply_phase(event.phase, now)
-            case Progress():
-                self.train.extend(event.step, event.train_loss)
-                self.rate.extend(event.step, event.learning_rate)
-                self._progress, self._eta, self._eta_at = event, event.eta_seconds, now
-                return {"step", "curves"}
+                return self._apply_phase(event.phase, event.time, now)
             case Evaluated():
                 self.val.truncate_after(event.step - 1)  # a resumed run may evaluate a step again
                 self.val.append(event.step, event.val_loss)
@@ -285,6 +313,8 @@ class Store:
             case CheckpointSaved():
                 if event.path == LAST or event.step != self._saved_at:
                     self.saved, self._saved_at = event.path, event.step
+                if event.kind != "last":
+                    self._mark_save(event.step, by_hand=event.kind == "hand")
             case Sampled():
                 return self._apply_sample(event)
             case Answered():
@@ -298,11 +328,19 @@ class Store:
                 return {"phase", "step"}
         return set()
 
+    def _mark_save(self, step: int, by_hand: bool) -> None:
+        """Several files may be saved at one step."""
+        by_hand |= self.saves.last == (step, 1.0)
+        self.saves.truncate_after(step - 1)
+        self.saves.append(step, float(by_hand))
+
     def _update_length(self) -> None:
         if self.history.started is not None:
             self.epochs, self.total_steps = self.history.epochs, self.history.started.total_steps
 
-    def _apply_phase(self, phase: str, now: float) -> set[str]:
+    def _apply_phase(self, phase: str, time: float, now: float) -> set[str]:
+        if phase == "training":
+            self._trains_since = time
         if phase != self.phase:
             self._phase_before = self.status(now).lower()
             self._hold_eta(now)
@@ -340,8 +378,8 @@ class Store:
             self._eta, self._eta_at = self.eta(now), now
 
 
-def _join_progress(events: list[Event]) -> Iterator[Event]:
-    """The same events, but of Progress events in a row one with all of their steps, where those increase.
+def _join_progress(events: list[Event]) -> Iterator[Event | list[Progress]]:
+    """The same events, but the Progress events in a row in one list, where their steps increase.
 
     Attaching to a run of a hundred thousand steps then extends each line once, not twenty thousand times.
     """
@@ -349,14 +387,14 @@ def _join_progress(events: list[Event]) -> Iterator[Event]:
     for event in events:
         follows = isinstance(event, Progress) and (not batch or event.step[0] > batch[-1].step[-1])
         if batch and not follows:
-            yield _joined(batch)
+            yield batch
             batch = []
         if isinstance(event, Progress):
             batch.append(event)
         else:
             yield event
     if batch:
-        yield _joined(batch)
+        yield batch
 
 
 def _joined(batch: list[Progress]) -> Progress:

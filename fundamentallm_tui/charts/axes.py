@@ -1,0 +1,187 @@
+"""The axes of a chart: which values lie where, and round labels that neither touch nor are cut."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from math import ceil, floor, inf, isfinite, log10
+
+TINY = 1e-100  # no training run has a smaller difference, and larger ones keep every calculation here finite
+MANTISSAS = (1, 2, 2.5, 5)
+LOG_STEPS = (log10(2) / 4, log10(2) / 2, log10(2), 1, 2, 5, 10, 50, 200, 500)  # of ten: 2 to the quarter, the half, 1
+SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 172_800)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """From low to high, which are exponents of ten where it is logarithmic."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def share(self, value: float) -> float:
+        """Where on the axis a value lies: from 0 to 1, beyond that outside."""
+        return ((log10(value) if self.log else value) - self.low) / (self.high - self.low)
+
+    def value(self, share: float) -> float:
+        at = self.low + share * (self.high - self.low)
+        return 10**at if self.log else at
+
+    def cell(self, value: float, cells: int) -> int:
+        """Which of so many cells along the axis a value lies in."""
+        return min(floor(self.share(value) * cells), cells - 1)
+
+
+def y_axis(low: float, high: float, log: bool, rows: int) -> tuple[Axis, dict[int, str]]:
+    """Return an axis over these values, and the labels of its rows, counted from the bottom.
+
+    The labels are equally many rows apart, at the middle of their rows: of all distances of rows and round steps, those
+    that leave the least room above and below.
+    """
+    log = log and high > 1.5 * low  # a smaller range looks the same on a linear axis, and has rounder labels
+    if log:
+        low, high = log10(low), log10(high)
+    if high - low <= max(TINY, 1e-9 * max(abs(low), abs(high))):
+        margin = 0.1 if log else abs(low) / 2 if abs(low) > TINY else 1.0
+        low, high = low - margin, high + margin
+    closest = max(1, ceil(rows / 8), 2 * (rows >= 6))  # at most eight labels, and at least three
+    unit, step, first = min(
+        (step / distance, step, floor(low / (step / distance) + 0.5))
+        for distance in range(closest, max(closest, rows // 3) + 1)
+        for step in _steps_over(low, high, log, rows, distance)
+    )
+    axis = Axis((first - 0.5) * unit, (first - 0.5 + rows) * unit, log)
+    distance = round(step / unit)
+    labels = {}
+    for row in range(rows):
+        if (first + row) % distance == 0:
+            tick = (first + row) // distance * step
+            labels[row] = _log_label(10**tick, step) if log else tick_label(float(f"{tick:.15g}"), step)
+    return axis, labels
+
+
+def _steps_over(low: float, high: float, log: bool, rows: int, distance: int) -> Iterator[float]:
+    """The smallest round step between labels `distance` rows apart with which the rows reach from low to high."""
+    tenth = floor(log10((high - low) / rows)) - 1
+    for step in LOG_STEPS if log else (float(f"{m}e{k}") for k in range(tenth, tenth + 6) for m in MANTISSAS):
+        unit = step / distance
+        if (floor(low / unit + 0.5) - 0.5 + rows) * unit >= high * (1 - 1e-12 * (high > 0)):
+            yield step
+            return
+
+
+def _log_label(value: float, step: float) -> str:
+    """A power of ten or two in full, one of the values between in three digits."""
+    magnitude = 10.0 ** floor(log10(value) + 1e-9)
+    return tick_label(value, value if step >= 1 else magnitude / (100 if step < 0.3 else 10 if value < 10 else 1))
+
+
+def x_axis(low: float, high: float, columns: int, time: bool = False) -> tuple[Axis, list[tuple[int, int, str]]]:
+    """Return an axis over these values, and its labels, none overlapping or cut: tick, start, text.
+
+    `time`: the values are seconds.
+    """
+    low = 0.0 if 0 < low <= high / 10 else low
+    if high - low <= 1e-9 * max(abs(low), abs(high)):
+        margin = max(1.0, abs(low) / 1000)
+        low, high = max(0.0, low - margin) if low >= 0 else low - margin, high + margin
+    axis = Axis(low, high)
+    ticks = _time_ticks(low, high, columns) if time else nice_ticks(low, high, max(3, columns // 9))
+    whole = [tick for tick in ticks if tick.is_integer()]  # there is no half of a step
+    ticks = whole if len(whole) > 1 else ticks
+    step = ticks[1] - ticks[0]
+    labels: list[tuple[int, int, str]] = []
+    for skip in range(1, len(ticks) + 1):
+        labels = []
+        for tick in ticks[::skip]:
+            label, column = time_label(tick) if time else tick_label(tick, step), axis.cell(tick, columns)
+            start = max(0, min(column - len(label) // 2, columns - len(label)))
+            labels.append((column, start, label))
+        if all(a + len(text) < b for (_, a, text), (_, b, _) in pairwise(labels)):
+            break
+    return axis, labels
+
+
+def _time_ticks(low: float, high: float, columns: int) -> list[float]:
+    count = max(3, columns // 9)
+    step = next((seconds for seconds in SECONDS if (high - low) / seconds <= count), 0)
+    if not step or (high - low) / step < 2:
+        return nice_ticks(low, high, count)
+    return [float(step * n) for n in range(ceil(low / step), floor(high / step) + 1)]
+
+
+def time_label(seconds: float) -> str:
+    """Return a short label for seconds: "40s", "2m30", "12m", "1h05", "3d"."""
+    for size, unit, parts in ((86_400, "d", 3600), (3600, "h", 60), (60, "m", 1)):
+        if seconds >= size:
+            whole, rest = divmod(round(seconds), size)
+            return f"{whole}{unit}" + (f"{rest // parts:02}" if rest >= parts else "")
+    return f"{seconds:g}s" if seconds else "0"
+
+
+def nice_ticks(low: float, high: float, count: int) -> list[float]:
+    """Return round values from low to high for the labels of an axis: multiples of 1, 2, 2.5 or 5 x 10^k.
+
+    Args:
+        low, high: the ends of the axis; equal for a constant, which gets ticks around it.
+        count: about how many ticks; never fewer than three where floats lie between low and high.
+
+    Returns:
+        Increasing values, all within the axis.
+    """
+    if not (isfinite(low) and isfinite(high)):
+        return []
+    if low == high:
+        margin = abs(low) / 2 or 1.0
+        low, high = low - margin, high + margin
+    choices = _choices(low, high)
+    if not choices:  # too close for round values between them, or infinitely far apart
+        return sorted({low, low / 2 + high / 2, high})
+    return min(choices, key=lambda ticks: (abs(len(ticks) - count), len(ticks)))
+
+
+def _choices(low: float, high: float) -> list[list[float]]:
+    """Ticks at every round step that puts three to some twenty of them between low and high."""
+    span = high - low
+    if not max(1e-300, 1e-9 * max(abs(low), abs(high))) < span < inf:
+        return []
+    tenth = floor(log10(span)) - 1
+    choices = []
+    for step in (float(f"{m}e{k}") for k in range(tenth, tenth + 2) for m in MANTISSAS):
+        # 1e-9 keeps a tick on a limit that binary fractions put just beyond it
+        multiples = range(ceil(low / step - 1e-9), floor(high / step + 1e-9) + 1)
+        ticks = [float(f"{multiple * step:.15g}") for multiple in multiples]
+        if len(ticks) >= 3 and all(a < b for a, b in pairwise(ticks)):
+            choices.append(ticks)
+    return choices
+
+
+def tick_label(value: float, step: float) -> str:
+    """Return a short label for a tick: `1.5`, `0.001`, `1e-05`, `12k`.
+
+    Args:
+        value: the tick.
+        step: the distance of the axis's ticks. It sets the unit and the decimals, the same for all of
+            them; on a log axis every tick has its own: pass the value itself.
+    """
+    if not (value and isfinite(value) and isfinite(step)):
+        return f"{value:.{_decimals(abs(step))}f}" if 1e-4 <= abs(step) < 1e3 else f"{value:g}"
+    step = abs(step) or abs(value)
+    if max(step, abs(value)) >= 1e15 or (abs(value) < 0.01 and step < 1e-4):
+        digits = floor(log10(abs(value))) - floor(log10(step)) + 1  # enough for a step of 2.5
+        mantissa, exponent = f"{value:.{min(max(digits, 0), 15)}e}".split("e")
+        return f"{mantissa.rstrip('0').rstrip('.')}e{exponent}"
+    for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if step >= size:
+            return f"{value / size:.{_decimals(step / size)}f}{unit}"
+    return f"{value:.{_decimals(step)}f}"
+
+
+def _decimals(step: float) -> int:
+    """How many decimals write a step exactly, or three digits of one that is not round."""
+    if not step or not isfinite(step):
+        return 0
+    for decimals in range(limit := min(15, max(0, 2 - floor(log10(step))))):
+        if abs(round(step, decimals) - step) < 1e-9 * step:
+            return decimals
+    return limit
