@@ -33,6 +33,7 @@ class RunStarted(Event):
     `resumed_from` is the checkpoint; `recovered` says that the run resumes whatever its folder has (`--resume auto`);
     `changes` are the settings that this start changed. `initialised_from` is the checkpoint whose weights a new run
     began with. `fingerprint` is the SHA-256 of the text; a journal of an older engine has none.
+    `train_tokens` counts the tokens that are trained on; 0 in a journal of an older engine.
     """
 
     step: int
@@ -53,6 +54,7 @@ class RunStarted(Event):
     preset: str = ""
     initialised_from: str | None = None
     fingerprint: str = ""
+    train_tokens: int = 0
 
     @property
     def epochs(self) -> int:
@@ -245,7 +247,7 @@ def _is_possible(event: Event) -> bool:
     else:
         least = last_step(event)
     if isinstance(event, RunStarted):
-        least = min(least, event.steps_per_epoch - 1, event.total_steps, event.parameters)
+        least = min(least, event.steps_per_epoch - 1, event.total_steps, event.parameters, event.train_tokens)
     return least >= 0 and event.seq >= 0 and 0 <= event.time <= MAX_TIME
 
 

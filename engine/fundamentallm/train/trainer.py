@@ -357,4 +357,5 @@ class Trainer:
             resumed_from=str(origin.checkpoint) if origin.checkpoint else None, recovered=self.spec.auto,
             changes=origin.changes, preset=self._preset(),
             initialised_from=str(origin.weights) if origin.weights else None, fingerprint=state.fingerprint,
+            train_tokens=len(state.corpus.train),
         ))  # fmt: skip

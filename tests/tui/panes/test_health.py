@@ -30,7 +30,7 @@ OVERFITTING = [(2.0, 2.0), (1.5, 1.8), (1.2, 1.9), (1.0, 2.1)]
 @pytest.mark.parametrize(
     ("losses", "begins"),
     [
-        ([], " ● too early to tell: the first verdict comes after epoch 1"),
+        ([], " ● too early to tell: the validation loss comes after epoch 1, at step 80"),
         ([(2.0, 2.2)], " ● healthy: gap 10 %: train 2.000, val 2.200, the best so far"),
         (OVERFITTING, " ● overfitting: since epoch 2 the validation loss rose from 1.800"),
     ],

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.widgets import OptionList
 
 from fundamentallm.run.commands import Set, Stop
 from fundamentallm.run.events import Evaluated
@@ -69,8 +70,8 @@ async def test_only_what_is_possible_is_offered(workshop: Any) -> None:
         run.finish(400)
         await watched.status_is("FINISHED")
         await watched.press("h")
-        await watched.see("1  Resume from best.pt with dropout 0.2")
-        assert "Stop" not in watched.screen and "More dropout" not in watched.screen
+        await watched.see("1  Resume from best.pt (epoch 2) with dropout 0.2")
+        assert [option.id for option in watched.app.screen.query_one(OptionList).options] == ["1", "cancel"]
         Path(run.folder, "best.pt").unlink()
         await watched.press("1")
         await watched.pilot.pause()
