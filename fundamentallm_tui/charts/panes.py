@@ -1,84 +1,28 @@
-"""The console's chart panes: which curves each shows, what keys and mouse do to them, and when they are redrawn."""
+"""A pane with a chart of curves: what keys and mouse do to it, what its title says, and when it is redrawn."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import exp, inf, isfinite
+from math import inf
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
 from textual.events import MouseDown, MouseMove, MouseScrollDown, MouseScrollUp, MouseUp
-from textual.geometry import Size
-from textual.strip import Strip
-from textual.widget import Widget
 
-from fundamentallm.config.format import format_loss, format_memory, format_norm, format_rate
-from fundamentallm.config.schedule import configured_rate
+from fundamentallm.config.format import format_loss
 from fundamentallm_tui import keys
-from fundamentallm_tui.charts.chart import GUTTER, Chart, Line, Plot, Rule, draw, lay_out
+from fundamentallm_tui.charts.canvas import ChartView
+from fundamentallm_tui.charts.chart import Chart, Line, Rule
 from fundamentallm_tui.charts.series import Series
 from fundamentallm_tui.charts.view import Ruler, View, fitting_height
-from fundamentallm_tui.state.store import FINISHED, Store
-from fundamentallm_tui.theme import FAINT, Styles
+from fundamentallm_tui.state.store import Store
 from fundamentallm_tui.throttle import RedrawThrottle
 
 CPU_SHARE = 0.003  # of one core, for each chart; showing the cells costs as much again as drawing them
 MIN_INTERVAL = 0.5  # seconds between two drawings
 SETTLED = 0.15  # of the steps so far, after which the first steep fall is over
 EPOCH_DISTANCE = 7  # columns at least between two rules of epochs
-
-
-class ChartView(Widget):
-    """Shows a `Chart`; give it the next one with `show`."""
-
-    DEFAULT_CSS = "ChartView { width: 1fr; height: 1fr; }"
-    ALLOW_SELECT = False
-
-    def __init__(self, chart: Chart, *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes)
-        self.cost = 0.0  # seconds that the last drawing took
-        self._chart = chart
-        self._drawn: list[Strip] = []
-        self._drawn_for: Size | None = None
-        self._styles = Styles(self)
-
-    @property
-    def columns(self) -> int:
-        """How many columns to reduce a series to before it is shown here: two dots fit in a cell."""
-        return 2 * max(1, self.size.width - GUTTER - 1)
-
-    @property
-    def plot(self) -> Plot | None:
-        """Where the curves lie; None while there are none."""
-        return lay_out(self._chart, self.size.width, self.size.height)
-
-    def show(self, chart: Chart) -> None:
-        """Show this chart from now on; one that equals the last costs nothing."""
-        if chart != self._chart:
-            self._chart = chart
-            self._redraw()
-
-    def on_mount(self) -> None:
-        self.app.theme_changed_signal.subscribe(self, self._redraw)
-
-    def _redraw(self, _theme: object = None) -> None:
-        self._drawn_for = None
-        self.refresh()
-
-    def render_line(self, y: int) -> Strip:
-        start = time.perf_counter()
-        # Textual asks only for rows on the screen, so a chart on a hidden tab is never drawn
-        if self._drawn_for != self.size:
-            self._drawn_for = self.size
-            rows = draw(self._chart, self.size.width, self.size.height, self._styles)
-            self._drawn = [Strip(row).simplify() for row in rows]
-        strip = self._drawn[y] if y < len(self._drawn) else Strip([])
-        # without a base style under the cells, light themes would show dark boxes
-        strip = strip.adjust_cell_length(self.size.width).apply_style(self.rich_style)
-        seconds = time.perf_counter() - start
-        self.cost = seconds if y == 0 else self.cost + seconds  # the first row asked for draws all of them
-        return strip
 
 
 @dataclass(frozen=True)
@@ -346,113 +290,6 @@ class ChartPane(Vertical, can_focus=True):
             column, self._grabbed = self._grabbed[0], None
             if event.screen_x == column and (step := self._step_at(column)) is not None:
                 self._point_at(round(step))
-
-
-class LossChart(ChartPane):
-    """Training loss of every step and smoothed, and the points of validation over it, of which the best is marked."""
-
-    NAME = "Loss"
-
-    def curves(self) -> list[Curve]:
-        # a cell shows the last line in it: validation is seen by its marks, training only by its dots
-        return loss_curves(self.store, self.view)
-
-    def remarks(self) -> list[tuple[str, str]]:
-        best = self.store.history.best
-        pieces = [(f"smoothing {self.view.smoothing:g}", FAINT)] if len(self.store.train) else []
-        return pieces + ([] if best is None else [(f"best {format_loss(best.val_loss)}", "$text-success")])
-
-    def points(self, ruler: Ruler) -> list[Line]:
-        best = self.store.history.best
-        if best is None:
-            return []
-        return [Line([ruler.x(best.step)], [best.val_loss], "text-success", mark="★", label=format_loss(best.val_loss))]
-
-
-def loss_curves(store: Store, view: View, scale: Callable[[float], float] | None = None) -> list[Curve]:
-    """Return the losses of a run; later ones lie over earlier ones, and marks over all."""
-    val = Curve("val", store.val, "text-accent", mark="•", scale=scale)
-    smoothed = store.smoothed.get(view.smoothing)
-    if smoothed is None:
-        return [val, Curve("train", store.train, "text-primary", scale=scale)]
-    raw = Curve("train" if view.crosshair is not None else None, store.train, "text-primary", 0.45, scale=scale)
-    name = "mean" if view.crosshair is not None else "train"
-    return [raw, val, Curve(name, smoothed, "text-primary", scale=scale)]
-
-
-@dataclass(frozen=True)
-class Metric:
-    """What the metric chart can show: its name, the store's series, and how a value is written."""
-
-    name: str
-    series: str
-    format: Callable[[float], str]
-    fits: bool = True
-
-
-METRICS = (
-    Metric("Learning rate", "rate", "{:.2e}".format, fits=False),
-    Metric("Gradient norm", "norm", format_norm),
-    Metric("Tokens a second", "speed", format_rate),
-    Metric("Perplexity", "", format_loss),
-    Metric("Memory", "memory", format_memory, fits=False),
-)
-
-
-class MetricChart(ChartPane):
-    """One metric at a time, by step; of the learning rate also what the schedule still has to come."""
-
-    def __init__(self, store: Store, *, id: str) -> None:
-        self.metric = METRICS[0]
-        super().__init__(store, id=id)
-
-    @property
-    def name_shown(self) -> str:
-        return self.metric.name
-
-    @property
-    def fits(self) -> bool:
-        return self.metric.fits
-
-    @property
-    def extent(self) -> tuple[float, float]:
-        first, last = super().extent
-        return first, max(last, self._scheduled)
-
-    @property
-    def _scheduled(self) -> int:
-        """The last step whose learning rate is known beforehand and not yet in use; 0 where there is none."""
-        store = self.store
-        shown = self.metric.series == "rate" and store.config is not None and store.phase != FINISHED
-        return store.total_steps if shown else 0
-
-    def next_metric(self) -> None:
-        """Show the next of METRICS."""
-        self.metric = METRICS[(METRICS.index(self.metric) + 1) % len(METRICS)]
-        self.throttle.request(now=True)
-
-    def format(self, value: float) -> str:
-        return self.metric.format(value)
-
-    def curves(self) -> list[Curve]:
-        if not self.metric.series:
-            return loss_curves(self.store, self.view, _perplexity)
-        return [Curve("", getattr(self.store, self.metric.series), "text-primary")]
-
-    def lines(self) -> list[Line]:
-        lines, ruler, config, last = super().lines(), self.ruler(), self.store.config, self._scheduled
-        (low, high), step = self.window, self.store.step
-        low, high = max(low, step), min(high, last)
-        if config is not None and high > low:
-            count = self.canvas.columns
-            steps = [low + (high - low) * n / count for n in range(count + 1)]
-            rates = [configured_rate(config, last, max(0, round(step) - 1)) for step in steps]
-            lines.append(Line([ruler.x(step) for step in steps], rates, "text-primary", dotted=True))
-        return lines
-
-
-def _perplexity(loss: float) -> float:
-    return exp(min(loss, 230.0)) if isfinite(loss) else loss  # beyond 1e100 nothing is drawn
 
 
 def link(*panes: ChartPane) -> None:

@@ -6,7 +6,8 @@ from textual.containers import Horizontal
 
 from fundamentallm.config.config import Config
 from fundamentallm_tui import keys
-from fundamentallm_tui.charts.panes import LossChart, MetricChart, link
+from fundamentallm_tui.charts.metrics import LossChart, MetricChart
+from fundamentallm_tui.charts.panes import link
 from fundamentallm_tui.panes.bars import Footer, TabBar
 from fundamentallm_tui.panes.form import Form
 from fundamentallm_tui.panes.sample import SamplePane

@@ -9,9 +9,9 @@ from textual.app import App, ComposeResult
 from textual.color import Color
 from textual.pilot import Pilot
 
-from fundamentallm_tui.charts import panes
+from fundamentallm_tui.charts import canvas
+from fundamentallm_tui.charts.canvas import ChartView
 from fundamentallm_tui.charts.chart import Chart, Line, draw
-from fundamentallm_tui.charts.panes import ChartView
 
 
 def named(name: str) -> Chart:
@@ -45,7 +45,7 @@ async def test_it_is_drawn_once_for_each_chart_size_and_theme_and_not_while_it_i
         drawings.append(chart.x_label)
         return draw(chart, *others)
 
-    monkeypatch.setattr(panes, "draw", counted)
+    monkeypatch.setattr(canvas, "draw", counted)
     async with shown(named("first")) as (app, pilot):
         app.view.show(named("first"))
         app.view.refresh()

@@ -1,0 +1,120 @@
+"""The loss chart, and the chart of one other metric at a time: which curves each shows."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import exp, isfinite
+
+from fundamentallm.config.format import format_loss, format_memory, format_norm, format_rate
+from fundamentallm.config.schedule import configured_rate
+from fundamentallm_tui.charts.chart import Line
+from fundamentallm_tui.charts.panes import ChartPane, Curve
+from fundamentallm_tui.charts.view import Ruler, View
+from fundamentallm_tui.state.store import FINISHED, Store
+from fundamentallm_tui.theme import FAINT
+
+
+class LossChart(ChartPane):
+    """Training loss of every step and smoothed, and the points of validation over it, of which the best is marked."""
+
+    NAME = "Loss"
+
+    def curves(self) -> list[Curve]:
+        # a cell shows the last line in it: validation is seen by its marks, training only by its dots
+        return loss_curves(self.store, self.view)
+
+    def remarks(self) -> list[tuple[str, str]]:
+        best = self.store.history.best
+        pieces = [(f"smoothing {self.view.smoothing:g}", FAINT)] if len(self.store.train) else []
+        return pieces + ([] if best is None else [(f"best {format_loss(best.val_loss)}", "$text-success")])
+
+    def points(self, ruler: Ruler) -> list[Line]:
+        best = self.store.history.best
+        if best is None:
+            return []
+        return [Line([ruler.x(best.step)], [best.val_loss], "text-success", mark="★", label=format_loss(best.val_loss))]
+
+
+def loss_curves(store: Store, view: View, scale: Callable[[float], float] | None = None) -> list[Curve]:
+    """Return the losses of a run; later ones lie over earlier ones, and marks over all."""
+    val = Curve("val", store.val, "text-accent", mark="•", scale=scale)
+    smoothed = store.smoothed.get(view.smoothing)
+    if smoothed is None:
+        return [val, Curve("train", store.train, "text-primary", scale=scale)]
+    raw = Curve("train" if view.crosshair is not None else None, store.train, "text-primary", 0.45, scale=scale)
+    name = "mean" if view.crosshair is not None else "train"
+    return [raw, val, Curve(name, smoothed, "text-primary", scale=scale)]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What the metric chart can show: its name, the store's series, and how a value is written."""
+
+    name: str
+    series: str
+    format: Callable[[float], str]
+    fits: bool = True
+
+
+METRICS = (
+    Metric("Learning rate", "rate", "{:.2e}".format, fits=False),
+    Metric("Gradient norm", "norm", format_norm),
+    Metric("Tokens a second", "speed", format_rate),
+    Metric("Perplexity", "", format_loss),
+    Metric("Memory", "memory", format_memory, fits=False),
+)
+
+
+class MetricChart(ChartPane):
+    """One metric at a time, by step; of the learning rate also what the schedule still has to come."""
+
+    def __init__(self, store: Store, *, id: str) -> None:
+        self.metric = METRICS[0]
+        super().__init__(store, id=id)
+
+    @property
+    def name_shown(self) -> str:
+        return self.metric.name
+
+    @property
+    def fits(self) -> bool:
+        return self.metric.fits
+
+    @property
+    def extent(self) -> tuple[float, float]:
+        first, last = super().extent
+        return first, max(last, self._scheduled)
+
+    @property
+    def _scheduled(self) -> int:
+        """The last step whose learning rate is known beforehand and not yet in use; 0 where there is none."""
+        store = self.store
+        shown = self.metric.series == "rate" and store.config is not None and store.phase != FINISHED
+        return store.total_steps if shown else 0
+
+    def next_metric(self) -> None:
+        """Show the next of METRICS."""
+        self.metric = METRICS[(METRICS.index(self.metric) + 1) % len(METRICS)]
+        self.throttle.request(now=True)
+
+    def format(self, value: float) -> str:
+        return self.metric.format(value)
+
+    def curves(self) -> list[Curve]:
+        if not self.metric.series:
+            return loss_curves(self.store, self.view, _perplexity)
+        return [Curve("", getattr(self.store, self.metric.series), "text-primary")]
+
+    def lines(self) -> list[Line]:
+        lines, ruler, config, last = super().lines(), self.ruler(), self.store.config, self._scheduled
+        (low, high), step = self.window, self.store.step
+        low, high = max(low, step), min(high, last)
+        if config is not None and high > low:
+            count = self.canvas.columns
+            steps = [low + (high - low) * n / count for n in range(count + 1)]
+            rates = [configured_rate(config, last, max(0, round(step) - 1)) for step in steps]
+            lines.append(Line([ruler.x(step) for step in steps], rates, "text-primary", dotted=True))
+        return lines
+
+
+def _perplexity(loss: float) -> float:
+    return exp(min(loss, 230.0)) if isfinite(loss) else loss  # beyond 1e100 nothing is drawn
