@@ -4,6 +4,8 @@ from rich.cells import cell_len, set_cell_size
 
 from fundamentallm.untrusted import printable
 
+BARS = "▁▂▃▄▅▆▇█"
+
 
 def clean(text: str, *, newlines: bool = False) -> str:
     """Replace everything in a text from outside that could steer the terminal by a visible dot."""

@@ -313,14 +313,14 @@ class Fields(ScrollView, can_focus=True):
         self.refresh()
 
     def _scroll_to_current(self) -> None:
-        if (y := self._row_of(self.current)) is not None:
+        if (y := self.row_of(self.current)) is not None:
             self.scroll_to_region(Region(0, y, 1, 1 + len(self._problem_lines(self.current))), animate=False)
 
-    def _row_of(self, cell: Cell) -> int | None:
+    def row_of(self, cell: Cell) -> int | None:
         return next((y for y, row in enumerate(self._lines) if isinstance(row, Row) and cell in row.cells), None)
 
     def _place_input(self) -> None:
-        y = self._row_of(self.current)
+        y = self.row_of(self.current)
         if y is None or not self.input.display:
             return
         row = self._lines[y]

@@ -2,6 +2,8 @@
 
 import os
 import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 from typing import Any
@@ -17,19 +19,26 @@ from textual.widgets import Static
 from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, resolve, to_dict, unknown
 from fundamentallm.config.estimate import TextSize, estimate_size, measure_texts
 from fundamentallm.config.files import load_preset, preset_layer, preset_names
-from fundamentallm.config.format import format_estimate, format_parameters, format_value
+from fundamentallm.config.format import format_duration, format_estimate, format_memory, format_parameters, format_value
+from fundamentallm.config.schedule import configured_rate
 from fundamentallm.config.speed import estimate_seconds
 from fundamentallm.data.text import find_data, read_texts, select
 from fundamentallm.data.text_stats import validation_warnings
 from fundamentallm.errors import UserError
 from fundamentallm.run.folder import STDIN
-from fundamentallm_tui.format import clean
+from fundamentallm_tui.format import BARS, clean
 from fundamentallm_tui.panes.fields import Cell, Fields, Group
 from fundamentallm_tui.panes.paths import join_paths, split_paths
 from fundamentallm_tui.state.launch import Options, messages_by_setting
 from fundamentallm_tui.theme import FAINT
 
 PRESET = "preset"
+LIVE = tuple(name for name, row in SETTINGS.items() if row.live)
+EDITED, SENT = "›", "…"  # before a value that the run does not have yet
+PENDING = {
+    EDITED: "enter applies this from the next step on, esc takes it back",
+    SENT: "the run applies this after the step under way",
+}
 FULL_WIDTH = ("data", "output_dir")
 LABEL_WIDTHS = (14, 1 + max(map(len, SETTINGS)))  # where there is room, no name is abbreviated
 TYPING_PAUSE = 0.15  # seconds without a key before a file is read
@@ -38,13 +47,23 @@ TYPING_PAUSE = 0.15  # seconds without a key before a file is read
 class Form(Vertical):
     """Holds the values as typed. `config` is what they make, or None while something is wrong.
 
-    What the user has typed, or given as a flag, is marked; another preset changes only the other fields.
+    What the user has typed, or given as a flag, is marked; another preset changes only the other fields. While a run
+    is under way, what is typed into a live setting is pending until enter applies it.
     """
 
-    BINDINGS = [Binding("ctrl+r", "reset_field", "Reset the field", id="form.reset", show=False)]
+    BINDINGS = [
+        Binding("ctrl+r", "reset_field", "Reset the field", id="form.reset", show=False),
+        Binding("escape", "take_back", "Take the edit back", id="leave", show=False),
+    ]
 
     class Changed(Message):
         """A value, a problem, or what is known of the run's size has changed."""
+
+    @dataclass
+    class Applied(Message):
+        """The user wants to change these settings of the run under way."""
+
+        values: dict[str, Any]
 
     def __init__(self, options: Options, config: Config, *, id: str) -> None:
         super().__init__(id=id, classes="pane")
@@ -59,6 +78,10 @@ class Form(Vertical):
         self.fields = Fields(_groups(self.preset.name if self.preset else "", config), id="fields")
         for name in options.flags.values:
             self.fields.cells[name].marked = True
+        self.fields.cells["learning_rate"].note = self._draw_schedule
+        self._run_config: Config | None = None  # the settings of the run under way
+        self._folded = False
+        self._refused: dict[str, str] = {}  # why it refused a change, by setting
         self._config_file = options.config
         self._shown_run: Config | None = None  # whose settings the fields begin with, in place of a preset's
         self._preset_problem: dict[str, str] = {}
@@ -104,9 +127,77 @@ class Form(Vertical):
         self.fields.show_values({name: as_text(name, value) for name, value in values.items()})
         self._check()
 
-    def make_read_only(self, names: set[str]) -> None:
-        """Make these settings read-only, and no others; with any of them the preset, too."""
-        self.fields.set_disabled({*names, PRESET} if names else names)
+    def follow_run(
+        self, locked: Collection[str], running: Config | None, sent: Collection[str], refused: Mapping[str, str]
+    ) -> None:
+        """Lock what cannot be changed now, and show the settings of a run, but in fields that are being edited.
+
+        Args:
+            locked: the settings that cannot be changed now; with any of them the preset, too.
+            running: the settings of the run under way as they are now; None: no run takes commands.
+            sent: the settings whose change the run has not answered yet.
+            refused: why the run refused a change, by setting; its field shows the true value again.
+        """
+        cells, before, values = self.fields.cells, self._run_config, dict[str, str]()
+        for name in LIVE:
+            cell = cells[name]
+            if running is None:
+                cell.marked |= bool(cell.pending)  # the next start makes the change
+            elif before is None or name in refused or cell.value == _applied(before, name):
+                values[name] = _applied(running, name)
+                cell.marked |= before is not None and before != running and values[name] != cell.value
+            cell.pending = SENT if name in sent else ""
+        self._run_config = running
+        self._refused = {**self._refused, **refused} if running is not None else {}
+        self.fields.set_disabled({*locked, PRESET} if locked else locked)
+        self.fields.submits = running is not None
+        if refused or any(cells[name].value != value for name, value in values.items()):
+            self.fields.show_values(values)
+            self._check()
+        self._mark_edits()
+
+    def fold(self, folded: bool) -> None:
+        """Show only what matters during a run: the settings that can change, and those that were changed."""
+        if folded != self._folded:
+            self._folded = folded
+            names = [name for name, cell in self.fields.cells.items() if cell.marked or name in LIVE]
+            self.fields.show_only(names if folded else None)
+
+    def _mark_edits(self) -> None:
+        for name in LIVE:
+            cell = self.fields.cells[name]
+            if cell.pending != SENT:
+                edited = self._run_config is not None and cell.value != _applied(self._run_config, name)
+                cell.pending = EDITED if edited else ""
+        self.fields.refresh()
+        self._show_hint(self.fields.current.name if self.fields.entered else "")
+
+    @on(Fields.Submitted)
+    def _submitted(self, event: Fields.Submitted) -> None:
+        """Apply every edit without a problem; where there is no edit, go to the next field."""
+        event.stop()
+        edits = [cell for cell in self.fields.cells.values() if cell.pending == EDITED]
+        values = {cell.name: SETTINGS[cell.name].parse(cell.value) for cell in edits if not cell.problem}
+        if not edits:
+            self.fields.action_step(1)
+        self.fields.show_values({name: as_text(name, value) for name, value in values.items()})
+        self._mark_edits()
+        values = {name: value for name, value in values.items() if self.fields.cells[name].pending}
+        if values:
+            self.post_message(self.Applied(values))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Without an edit to take back, escape leaves the field."""
+        return action != "take_back" or self.fields.current.pending == EDITED
+
+    def action_take_back(self) -> None:
+        """Show what the run has in place of an edit."""
+        name = self.fields.current.name
+        if self._run_config is not None:
+            self._refused.pop(name, None)
+            self.fields.show_values({name: _applied(self._run_config, name)})
+            self._check()
+            self._mark_edits()
 
     def show_problems(self, problems: dict[str, str]) -> None:
         """Show each problem below its field."""
@@ -129,7 +220,11 @@ class Form(Vertical):
         if event.name == PRESET:
             self._load_preset(self.fields.cells[PRESET].value)
             return
-        self.fields.cells[event.name].marked = True
+        self._refused.pop(event.name, None)
+        if self._run_config is not None:
+            self._mark_edits()
+        else:
+            self.fields.cells[event.name].marked = True
         if event.name == "data" and self.preset is not None:
             self._show_unmarked({"stride"})
         self._check()
@@ -144,6 +239,7 @@ class Form(Vertical):
         if cell.name == "data":
             self._show_unmarked({"stride"})
         self._check()
+        self._mark_edits()
 
     def _show_unmarked(self, names: set[str]) -> None:
         """Show what these fields have while the user does not change them; the others keep what was typed."""
@@ -180,7 +276,7 @@ class Form(Vertical):
         self._measure_text()
 
     def _show_all_problems(self) -> None:
-        self.show_problems({**self._text_problem, **self._value_problems, **self._preset_problem})
+        self.show_problems({**self._refused, **self._text_problem, **self._value_problems, **self._preset_problem})
 
     def _load_preset(self, name: str) -> None:
         """Show a preset in the fields that the user has not changed; wrong values as well, each with its problem."""
@@ -220,9 +316,12 @@ class Form(Vertical):
                 raise UserError("no data: name a text file to learn from")
             text, warnings = measure(data, config or Config())
             if config is not None:
-                estimate, characters = estimate_size(config, text), sum(text.lengths)
-                steps, duration = estimate.total_steps, format_estimate(estimate_seconds(config, estimate))
-                size = f"{format_parameters(estimate.parameters)} params · {steps} steps · {characters:,} chars"
+                estimate = estimate_size(config, text)
+                seconds = estimate_seconds(config, estimate)
+                steps, duration = estimate.total_steps, format_estimate(seconds)
+                memory = format_memory(estimate.memory + estimate.text_memory)
+                parameters = f"{format_parameters(estimate.parameters)} params"
+                size = f"{parameters} · {memory} · {steps} steps · ≈ {format_duration(seconds)}"
         except UserError as error:
             problem = str(error)
         self.app.call_from_thread(self._show_size, number, size, steps, duration, warnings, problem)
@@ -235,11 +334,23 @@ class Form(Vertical):
         self.border_subtitle = Content.styled(size, "$text-accent")
         self.total_steps, self._duration, self._warnings = steps, duration, warnings
         self._show_hint(self.fields.current.name if self.fields.entered else "")
+        self.fields.arrange_lines()
         before, self._text_problem = self._text_problem, {field_of(problem): problem} if problem else {}
         if self._text_problem != before:
             self._show_all_problems()
         else:
             self.post_message(self.Changed())
+
+    def _draw_schedule(self, width: int) -> str:
+        """Draw the learning rate over the steps of the run as bars, with the last one in numbers."""
+        config, total = self.config, self.total_steps
+        if config is None or not total:
+            return ""
+        end = f" {configured_rate(config, total, total - 1):.3g} at step {total}"
+        start = "schedule".ljust(LABEL_WIDTHS[0])
+        count = max(2, width - len(start) - len(end))
+        rates = [configured_rate(config, total, n * (total - 1) // (count - 1)) for n in range(count)]
+        return start + "".join(BARS[round(rate / config.learning_rate * 7)] for rate in rates) + end
 
     # Help for the field in focus
 
@@ -250,6 +361,7 @@ class Form(Vertical):
 
     def _show_hint(self, name: str) -> None:
         text = Content("")
+        pending = self.fields.cells[name].pending if name else ""
         if name in SETTINGS:
             row = SETTINGS[name]
             notes = {"Typical ": row.typical, "auto: ": row.auto, "Too high: ": row.too_high, "Too low: ": row.too_low}
@@ -263,6 +375,8 @@ class Form(Vertical):
         if self._warnings and name in ("", PRESET, "data", "val_split"):
             more = f" (and {len(self._warnings) - 1} more in the log at the start)" if self._warnings[1:] else ""
             text = Content.assemble((f"{clean(self._warnings[0])}{more}\n", "$text-warning"), text)
+        if pending:
+            text = Content.assemble((f"{PENDING[pending]}\n", "$text-warning"), text)
         self.hint.update(text)
 
 
@@ -312,6 +426,11 @@ def as_text(name: str, value: object) -> str:
     if isinstance(value, (list, tuple)):
         return join_paths([str(path) for path in value])
     return "off" if value is None and SETTINGS[name].auto == "off" else format_value(value)
+
+
+def _applied(config: Config, name: str) -> str:
+    """Return the text of the field that has the value of a configuration."""
+    return as_text(name, getattr(config, name))
 
 
 def _as_typed(name: str, text: str) -> object:

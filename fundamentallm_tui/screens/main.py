@@ -98,7 +98,7 @@ class MainScreen(RunScreen):
 
     def _adapt_controls(self) -> None:
         """Adapt footer, form and sample pane to what can be done now."""
-        self.form.make_read_only(launch.read_only_settings(self.store))
+        self.follow_run()
         self.footer.show({"start": launch.start_label(self.store), "pause": "resume" if self.store.paused else "pause"})
         self.refresh_bindings()
         self._show_sample()

@@ -9,9 +9,9 @@ from pathlib import Path
 from fundamentallm.config.format import format_age
 from fundamentallm.errors import UserError
 from fundamentallm.run.summary import LIVE_STATES, RunSummary, find_runs, summarize
+from fundamentallm_tui.format import BARS
 
 ORDERS = ("newest", "name", "best loss", "steps")
-BARS = "▁▂▃▄▅▆▇█"
 MAX_LOSS = 1e100  # no loss gets there, and smaller values keep every calculation finite
 BAR_SHARE = 0.04  # of the lowest loss: so far apart are two neighbouring bars of a sparkline
 

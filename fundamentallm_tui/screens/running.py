@@ -12,7 +12,6 @@ from fundamentallm.errors import UserError, describe_error
 from fundamentallm.process.session import AttachedRun, RunHandle
 from fundamentallm.run import health
 from fundamentallm.run.commands import Command, Pause, Resume, Save, Set, Stop
-from fundamentallm.run.events import Intervention
 from fundamentallm.run.locks import is_held
 from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.format import clean
@@ -237,6 +236,11 @@ class RunScreen(PanedScreen):
             command = Set(setting=name, value=value)
             self.store.unanswered[command.id] = command
             self._request("", command)
+        self.follow_run()
+
+    @on(Form.Applied)
+    def _form_applied(self, event: Form.Applied) -> None:
+        self.change_settings(event.values)
 
     def action_undo(self) -> None:
         """Set the setting that was changed last to its old value, whoever changed it."""
@@ -308,11 +312,10 @@ class RunScreen(PanedScreen):
         if message.reader is not self.reader:
             return
         changed = self.store.apply(message.events)
-        if changed & {"run", "config"}:
+        if "run" in changed:
             self._fill_form()
-        if "config" in changed and not self.store.attached:  # or the next start would undo someone else's change
-            changes = [event for event in message.events if isinstance(event, Intervention)]
-            self.form.change({event.setting: event.new for event in changes})
+        if changed & {"run", "config"}:
+            self.follow_run()
         self.show_changes(changed)
         self._resume_best_if_stopped()
 
@@ -336,3 +339,12 @@ class RunScreen(PanedScreen):
         """Show the settings of an attached run in the form."""
         if (config := launch.attached_config(self.store)) is not None:
             self.form.fill(config, self.store.preset)
+
+    def follow_run(self) -> None:
+        """Show in the form what can be changed now, and the settings of the run under way as they are now."""
+        store = self.store
+        sent = {command.setting for command in store.unanswered.values()}
+        running = store.config if store.under_way and store.loaded and not store.replayed else None
+        self.form.fold(store.under_way)
+        self.form.follow_run(launch.read_only_settings(store), running, sent, store.refused)
+        store.refused.clear()

@@ -87,7 +87,8 @@ def undo(store: Store) -> tuple[str, Any] | None:
 def read_only_settings(store: Store) -> set[str]:
     """Return the settings that cannot be changed in the form now."""
     if store.under_way:
-        return set(SETTINGS)
+        changes = possible_actions(store)["change"]
+        return {name for name, row in SETTINGS.items() if not (changes and row.live)}
     if resumable_checkpoint(store) is None:
         return set()
     return {name for name, row in SETTINGS.items() if row.fixed or name in KEPT_ON_RESUME}

@@ -359,7 +359,7 @@ class Store:
     def _apply_answer(self, event: Answered) -> set[str]:
         change = self.unanswered.pop(event.id, None)
         if event.ok:
-            return set()
+            return {"config"} if change is not None else set()
         if event.id == self.sample.id:
             self.sample.problem, self.sample.done = event.why, True
             return {"sample"}

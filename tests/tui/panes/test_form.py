@@ -106,17 +106,6 @@ async def test_every_setting_is_in_the_form_with_its_help(workshop: Any) -> None
         assert all(words in hint for words in (row.help, row.typical, row.too_high, row.too_low))
 
 
-async def test_the_form_is_read_only_while_a_run_is_under_way(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        run = await seen.started()
-        assert all(cell.disabled for cell in seen.cells.values())
-        await seen.press("1", "9")
-        assert seen.cells["epochs"].value == "5"
-        run.finish(400)
-        await seen.status_is("FINISHED")
-        assert not any(cell.disabled for cell in seen.cells.values())
-
-
 async def test_a_broken_preset_cannot_be_trained_under_its_name(workshop: Any, own: Path) -> None:
     (own / "mine.yaml").write_text("epochs: 3\nepochs: 4\n")
     async with workshop.console() as seen:

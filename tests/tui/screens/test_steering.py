@@ -2,9 +2,12 @@
 
 from typing import Any
 
-from fundamentallm.run.commands import Set
+from fundamentallm.config.config import SETTINGS
+from fundamentallm.run.commands import Set, decode
 from fundamentallm.run.events import Answered, Intervention
+from fundamentallm.run.locks import RunLock
 from fundamentallm_tui.state.launch import undo
+from tests.tui.others import both_sizes
 
 
 def sent(run: Any) -> list[tuple[str, Any]]:
@@ -51,3 +54,76 @@ async def test_without_a_run_a_change_is_said_to_be_impossible(workshop: Any) ->
         run = await seen.stopped()
         seen.main.change_settings({"dropout": 0.2})
         assert sent(run) == []
+
+
+def pending(seen: Any) -> dict[str, str]:
+    return {name: cell.pending for name, cell in seen.cells.items() if cell.pending}
+
+
+async def edit(seen: Any, name: str, *keys: str) -> None:
+    seen.main.form.fields.enter(name)
+    await seen.press(*keys)
+
+
+@both_sizes
+async def test_live_settings_are_edited_in_the_form_and_enter_applies_them(
+    workshop: Any, size: tuple[int, int]
+) -> None:
+    async with workshop.console(size, dropout=0.1, model_dim=64) as seen:
+        fields = seen.main.form.fields
+        run = await seen.started()
+        live = {name for name, row in SETTINGS.items() if row.live}
+        assert {name for name, cell in seen.cells.items() if not cell.disabled} == live
+        await seen.press("1", "enter")
+        assert fields.current.name in live, "locked fields are skipped"
+        for name in SETTINGS:
+            shown = name in live or name in ("data", "dropout", "model_dim")
+            assert (fields.row_of(seen.cells[name]) is not None) == shown, f"{name}: the form is folded"
+
+        await edit(seen, "dropout", *"0.2", "down", "up")
+        assert pending(seen) == {"dropout": "›"} and sent(run) == []
+        assert "›0.2" in seen.screen and "enter applies this from the next step on" in seen.screen
+        await seen.press("escape")
+        assert pending(seen) == {} and seen.cells["dropout"].value == "0.1" and fields.entered
+        await edit(seen, "early_stopping", "right")
+        await edit(seen, "dropout", *"2e-1", "enter")
+        await seen.until(lambda: sent(run) == [("dropout", 0.2), ("early_stopping", True)])
+        assert pending(seen) == {"dropout": "…", "early_stopping": "…"}
+        change(run, "early_stopping", False, True)
+        change(run, "learning_rate", 0.001, 0.5)
+        change(run, "dropout", 0.1, 0.2, id=run.sent[0].id)
+        run.answer()
+        await seen.until(lambda: pending(seen) == {})
+        assert [seen.cells[name].value for name in ("dropout", "learning_rate")] == ["0.2", "0.5"]
+        await seen.press("escape")
+        assert not fields.entered
+
+
+async def test_a_refused_change_is_said_at_its_field_which_shows_the_true_value(workshop: Any) -> None:
+    async with workshop.console(epochs=5) as seen:
+        run = await seen.started()
+        await edit(seen, "epochs", *"0", "enter")
+        assert sent(run) == [] and "out of bounds" in seen.main.form.problems["epochs"], "not even sent"
+        await edit(seen, "epochs", *"2", "enter")
+        await seen.until(lambda: sent(run) == [("epochs", 2)])
+        run.answer(ok=False, why="epochs: epoch 3 is under way; 3 is the smallest total")
+        await seen.see("epochs: epoch 3 is under way")
+        assert seen.cells["epochs"].value == "5" and pending(seen) == {}
+        await edit(seen, "epochs", *"7")
+        assert seen.main.form.problems == {}
+        run.finish(10, "stopped")
+        await seen.status_is("STOPPED")
+        assert seen.cells["epochs"].value == "7" and seen.cells["epochs"].marked, "the next start makes the change"
+
+
+async def test_the_form_of_an_attached_run_steers_it(workshop: Any, make: Any) -> None:
+    folder = make("old", dropout=0.1)
+    with RunLock(folder):
+        async with workshop.console() as seen:
+            seen.main.open_run(folder)
+            await seen.until(lambda: not seen.cells["dropout"].disabled)
+            await edit(seen, "dropout", *"0.3", "enter")
+            await seen.until((folder / "commands.jsonl").exists)
+            [line] = (folder / "commands.jsonl").read_text().splitlines()
+            command = decode(line)
+            assert isinstance(command, Set) and (command.setting, command.value) == ("dropout", 0.3)
