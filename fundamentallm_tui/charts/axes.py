@@ -76,8 +76,8 @@ def _log_label(value: float, step: float) -> str:
     return tick_label(value, value if step >= 1 else magnitude / (100 if step < 0.3 else 10 if value < 10 else 1))
 
 
-def x_axis(low: float, high: float, columns: int, time: bool = False) -> tuple[Axis, list[tuple[int, int, str]]]:
-    """Return an axis over these values, and its labels, none overlapping or cut: tick, start, text.
+def x_axis(low: float, high: float, columns: int, time: bool = False) -> tuple[Axis, list[tuple[float, int, str]]]:
+    """Return an axis over these values, and its labels, none overlapping or cut: value, start column, text.
 
     `time`: the values are seconds.
     """
@@ -90,13 +90,13 @@ def x_axis(low: float, high: float, columns: int, time: bool = False) -> tuple[A
     whole = [tick for tick in ticks if tick.is_integer()]  # there is no half of a step
     ticks = whole if len(whole) > 1 else ticks
     step = ticks[1] - ticks[0]
-    labels: list[tuple[int, int, str]] = []
+    labels: list[tuple[float, int, str]] = []
     for skip in range(1, len(ticks) + 1):
         labels = []
         for tick in ticks[::skip]:
             label, column = time_label(tick) if time else tick_label(tick, step), axis.cell(tick, columns)
             start = max(0, min(column - len(label) // 2, columns - len(label)))
-            labels.append((column, start, label))
+            labels.append((tick, start, label))
         if all(a + len(text) < b for (_, a, text), (_, b, _) in pairwise(labels)):
             break
     return axis, labels

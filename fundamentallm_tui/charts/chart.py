@@ -15,15 +15,14 @@ from rich.style import Style
 
 from fundamentallm_tui.charts.axes import Axis, tick_label, x_axis, y_axis
 from fundamentallm_tui.charts.braille import braille
+from fundamentallm_tui.charts.palette import MARKS
 from fundamentallm_tui.charts.series import reduce
 
 GUTTER = 7  # columns for the labels of y; only a longer label widens it, so the plot does not jump
 LOW_CHART = 9  # with fewer rows than this, the bottom axis shares the plot's last row
 MAX_DRAWN = 1e100  # no training run gets there, and smaller values keep every calculation here finite
 
-# The colour and the mark of each run where a chart shows several, and how a terminal without Unicode shows them.
-COLOURS = ("cyan", "dark_orange", "green", "magenta", "bright_blue", "red", "white", "yellow")
-MARKS = "●■▲◆○□△◇"
+# How a terminal without Unicode shows a chart.
 ASCII = str.maketrans("─│└┤┬▁•★↑↓┊▴" + MARKS, "-|+++_**^v:^" + "ox+*#%@&") | {
     code: "." for code in range(0x2800, 0x2900)
 }
@@ -101,7 +100,7 @@ class Plot:
     rows: int
     x: Axis
     y: Axis
-    x_labels: Sequence[tuple[int, int, str]]  # column, where the text starts, text
+    x_labels: Sequence[tuple[float, int, str]]  # value, column where the text starts, text
     y_labels: dict[int, str]  # by row from the bottom
 
     def x_at(self, column: int) -> float:
@@ -206,9 +205,9 @@ def _draw_axes(grid: _Grid, chart: Chart, plot: Plot, ink: Ink) -> None:
         label = plot.y_labels.get(plot.rows - 1 - row, "")
         _write(grid, row, left - 1 - len(label), label, quiet)
         _write(grid, row, left - 1, "┤" if label else "│", thin)
-    for column, start, label in plot.x_labels:
+    for value, start, label in plot.x_labels:
         _write(grid, height - 1, left + start, label, quiet)
-        _write(grid, height - 2, left + column, tick, base)
+        _write(grid, height - 2, left + plot.x.cell(value, plot.columns), tick, base)
     if len(chart.x_label) < left:
         _write(grid, height - 1, left - 1 - len(chart.x_label), chart.x_label, quiet)
 

@@ -15,13 +15,12 @@ from fundamentallm_tui import keys
 from fundamentallm_tui.charts.canvas import ChartView
 from fundamentallm_tui.charts.chart import Chart, Line, Rule
 from fundamentallm_tui.charts.series import Series
-from fundamentallm_tui.charts.view import Ruler, View, fitting_height
+from fundamentallm_tui.charts.view import SETTLED, Ruler, View, fitting_height
 from fundamentallm_tui.state.store import Store
 from fundamentallm_tui.throttle import RedrawThrottle
 
 CPU_SHARE = 0.003  # of one core, for each chart; showing the cells costs as much again as drawing them
 MIN_INTERVAL = 0.5  # seconds between two drawings
-SETTLED = 0.15  # of the steps so far, after which the first steep fall is over
 EPOCH_DISTANCE = 7  # columns at least between two rules of epochs
 
 

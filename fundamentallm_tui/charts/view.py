@@ -107,6 +107,7 @@ def _between(known: Sequence[float], values: Sequence[float], at: float) -> floa
     return low + (values[after] - low) * (at - left) / ((known[after] - left) or 1.0)
 
 
+SETTLED = 0.15  # of the steps so far, after which the first steep fall is over
 OUTLIERS = 0.02  # of the points, above and as many below, that may lie beyond the height
 ROOM = 0.25  # of the height: what lies no farther beyond is shown, too
 

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from fundamentallm.cli.options import Group, files, output_path, write_output
-from fundamentallm.cli.terminal import columns, complain, is_screen, is_unicode, one_line, width
+from fundamentallm.cli.terminal import columns, complain, fit, is_screen, is_unicode, one_line, width
 from fundamentallm.config.format import format_age, format_digits, format_size, format_time, format_value
 from fundamentallm.errors import UserError
 from fundamentallm.paths import quoted_path, user_path
@@ -133,28 +133,31 @@ def compare(runs: tuple[str, ...]) -> None:
 @command.command()
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, shell_complete=files)
 @click.option("--log", is_flag=True, help="Use a logarithmic loss axis.")
-def plot(runs: tuple[str, ...], log: bool) -> None:
-    """Plot the losses of runs: training as a line, validation as marks."""
-    from fundamentallm_tui.charts.chart import ASCII, COLOURS, MARKS, Chart, Line, text_lines
+@click.option("--svg", metavar="FILE", shell_complete=files, help="Write a picture to FILE instead.")
+def plot(runs: tuple[str, ...], log: bool, svg: str | None) -> None:
+    """Plot the losses of runs: training, smoothed, as a line, validation as marks.
 
+    The legend says how the settings of each differ from those of the first, and whether their losses compare.
+    """
+    from fundamentallm_tui.charts.chart import ASCII, text_lines
+    from fundamentallm_tui.charts.runs import losses_of_runs
+    from fundamentallm_tui.charts.svg import POINTS, to_svg
+
+    target = output_path("--svg", svg)
+    histories = [(folder, read_history(folder)) for folder in dict.fromkeys(map(find_run, runs))]
+    chart, legend = losses_of_runs(histories, 2 * width() if target is None else POINTS, log)
+    if not any(history.steps or history.evaluations for _, history in histories):
+        raise UserError(f"{', '.join(runs)}: no steps yet, nothing to plot")
+    if target is not None:
+        write_output("--svg", target, to_svg(chart, f"Loss of {', '.join(entry.name for entry in legend)}", legend))
+        return
     ascii = not is_unicode(sys.stdout)
-    trained, evaluated, legend = [], [], []
-    for place, folder in enumerate(map(find_run, runs)):
-        history = read_history(folder)
-        mark, colour = MARKS[place % len(MARKS)], COLOURS[place % len(COLOURS)]
-        losses = [event.val_loss for event in history.evaluations]
-        trained.append(Line(history.steps, history.train_loss, colour))
-        evaluated.append(Line([event.step for event in history.evaluations], losses, colour, mark=mark, joined=False))
-        train = _loss(history.evaluations[-1].train_loss if history.evaluations else None)
-        val = _loss(losses[-1] if losses else None)
-        legend.append((mark.translate(ASCII) if ascii else mark, str(folder), f"train_loss {train}", f"val_loss {val}"))
-    chart = Chart([*trained, *evaluated], log=log, x_label="step")
     height = max(10, min(40, get_terminal_size().lines - len(legend) - 3))
     colour_wanted = is_screen(sys.stdout) and not os.environ.get("NO_COLOR")
     picture = text_lines(chart, width(), height, colour=colour_wanted, ascii=ascii)
-    if not picture:
-        raise UserError(f"{', '.join(runs)}: no steps yet, nothing to plot")
-    print("\n".join([*picture, *columns(legend)]))
+    marks = [entry.style.mark.translate(ASCII) if ascii else entry.style.mark for entry in legend]
+    rows = columns((mark, *entry.cells) for mark, entry in zip(marks, legend, strict=True))
+    print("\n".join([*picture, *(fit([row], width()) for row in rows)]))
 
 
 @command.command()

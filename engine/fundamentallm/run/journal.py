@@ -20,6 +20,7 @@ from fundamentallm.run.events import JOURNAL, Event, decode, encode
 from fundamentallm.untrusted import MAX_COMMAND_BYTES, MAX_EVENT_BYTES, NO_LINK, open_regular_file
 
 BLOCK = 1 << 18  # bytes read at once
+BATCH = 500  # events in a list of `batches`
 TRIES, PAUSE = 10, 0.1  # how often the last lines of a run are written, and the seconds between
 
 
@@ -166,10 +167,20 @@ class JournalReader:
 
     def read(self) -> list[Event]:
         """Read new events; what is no event is skipped, and so is a journal that cannot be read."""
+        return [event for batch in self.batches() for event in batch]
+
+    def batches(self) -> Iterator[list[Event]]:
+        """Yield new events as `read` returns them, in small lists: a long journal never is in memory as a whole."""
         events: list[Event] = []
         with suppress(OSError):
-            events.extend(event for line in self._tail.read() if (event := decode(line)) is not None)
-        return events
+            for line in self._tail.read():
+                if (event := decode(line)) is not None:
+                    events.append(event)
+                    if len(events) == BATCH:
+                        yield events
+                        events = []
+        if events:
+            yield events
 
 
 class Inbox:

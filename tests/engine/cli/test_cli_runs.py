@@ -8,12 +8,14 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
 from fundamentallm.cli import main
 from fundamentallm.run.history import read_history
 from fundamentallm.run.summary import summarize
+from fundamentallm_tui.charts.palette import run_styles
 from tests.engine.cli.conftest import TINY, Run
 from tests.engine.run.conftest import CONFIG, evaluated, saved, started, write_journal
 
@@ -146,9 +148,28 @@ def test_plot_draws_both_runs_without_escapes_into_a_pipe(run: Run) -> None:
     lines = out.splitlines()
     assert (status, err) == (0, "") and "\x1b" not in out
     assert max(map(len, lines)) <= 80 and len(lines) <= 24
-    assert BRAILLE.search(out) and "●" in "".join(lines[:-2]) and "■" in "".join(lines[:-2])
-    assert [line.split()[:2] for line in lines[-2:]] == [["●", "runs/one"], ["■", "runs/two"]]
+    styles = run_styles([Path("runs/one"), Path("runs/two")])
+    marks = [styles[Path("runs", name)].mark for name in ("one", "two")]
+    assert BRAILLE.search(out) and all(mark in "".join(lines[:-2]) for mark in marks)
+    assert [line.split()[:2] for line in lines[-2:]] == [[marks[0], "one"], [marks[1], "two"]]
+    assert lines[-1].endswith("epochs 3, optimizer adamw"), "how it differs from the first"
     assert run("runs", "plot", "one", "--log")[0] == 0
+
+
+def test_plot_writes_the_same_as_a_picture(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "loss.svg"
+    assert run("runs", "plot", "one", "two", "one", "--svg", str(file)) == (0, "", "")
+    root = ElementTree.parse(file).getroot()
+    svg = {"svg": "http://www.w3.org/2000/svg"}
+    assert [title.text for title in root.findall("svg:title", svg)] == ["Loss of one, two"]
+    styles = run_styles([Path("runs/one"), Path("runs/two")])
+    for name in ("one", "two"):
+        colour, losses = styles[Path("runs", name)].colour, read_history(Path("runs", name)).evaluations
+        marks = [path for path in root.iter() if path.get("class") == "mark" and path.get("stroke") == colour]
+        assert len(marks) == len(losses) + 1, "one of them in the legend"
+    assert "epochs 3, optimizer adamw" in [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
+    refused = run("runs", "plot", "one", "--svg", str(tmp_path / "no" / "loss.svg"))
+    assert refused[0] == 2 and "its folder does not exist" in refused[2]
 
 
 def test_plot_is_coloured_on_a_terminal_unless_the_user_says_no(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +178,7 @@ def test_plot_is_coloured_on_a_terminal_unless_the_user_says_no(run: Run, monkey
     coloured = run("runs", "plot", "one")[1]
     monkeypatch.setenv("NO_COLOR", "1")
     bare = run("runs", "plot", "one")[1]
-    assert "\x1b[36m" in coloured and "\x1b" not in bare
+    assert "\x1b[38;5;" in coloured and "\x1b" not in bare
     strip = [line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", coloured).splitlines()]
     assert strip == bare.splitlines()
 

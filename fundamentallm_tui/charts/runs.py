@@ -1,0 +1,84 @@
+"""Several runs in one chart, and what its legend says of each."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fundamentallm.config.format import format_loss
+from fundamentallm.run.history import RunHistory
+from fundamentallm.run.summary import differing_settings, why_incomparable
+from fundamentallm_tui.charts.chart import Chart, Line
+from fundamentallm_tui.charts.palette import RunStyle, run_styles
+from fundamentallm_tui.charts.series import Smoothed, reduce
+from fundamentallm_tui.charts.view import SETTLED, View, fitting_height
+from fundamentallm_tui.format import clean, truncate
+
+MAX_NAME = 30  # characters
+NOT_NAMED = ("data", "include")  # settings whose difference shows as another text, if it is one
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of a legend, of text that can be shown.
+
+    Attributes:
+        note: how its settings differ from those of the run beside it, and whether their losses do not compare.
+        warns: whether they do not.
+    """
+
+    style: RunStyle
+    name: str
+    last: str
+    best: str = ""
+    note: str = ""
+    warns: bool = False
+
+    @property
+    def cells(self) -> tuple[str, str, str, str]:
+        return self.name, self.last, self.best, self.note
+
+
+def run_entry(folder: Path, style: RunStyle, run: RunHistory, beside: RunHistory) -> Entry:
+    """Return the row of a run that is shown beside another one, which may be itself."""
+    val = run.evaluations[-1].val_loss if run.evaluations else None
+    best = f"best {format_loss(run.best.val_loss)} in epoch {run.best.epoch}" if run.best is not None else ""
+    why = ""
+    if run.started is not None and beside.started is not None:
+        why = why_incomparable(beside.started, run.started)
+    changes = ", ".join(
+        f"{name} {value or '–'}"
+        for name, (_, value) in differing_settings([beside.config, run.config])
+        if name not in NOT_NAMED
+    )
+    note = "; ".join(part for part in (f"does not compare: {why}" if why else "", changes) if part)
+    return Entry(style, truncate(clean(folder.name), MAX_NAME), f"val {format_loss(val)}", best, clean(note), bool(why))
+
+
+def losses_of_runs(runs: Sequence[tuple[Path, RunHistory]], points: int, log: bool) -> tuple[Chart, list[Entry]]:
+    """Return a chart of the losses of runs, and its legend, which says how each differs from the first.
+
+    Training is a line, smoothed as the console does it at first, and for a single run also as it was measured. The
+    height leaves out the first steep fall, unless it is logarithmic.
+
+    Args:
+        points: to which the lines are reduced.
+    """
+    styles = run_styles(folder for folder, _ in runs)
+    trained, evaluated, entries = [], [], []
+    for folder, run in runs:
+        style, smoothed = styles[folder], Smoothed(View().smoothing)
+        smoothed.extend(run.steps, run.train_loss)
+        if len(runs) == 1:
+            trained.append(Line(*reduce(run.steps, run.train_loss, points), style.colour, 0.45))
+        trained.append(Line(*smoothed.reduced(points), style.colour))
+        steps, losses = [event.step for event in run.evaluations], [event.val_loss for event in run.evaluations]
+        evaluated.append(Line(*reduce(steps, losses, points), style.colour, 0.6, mark=style.mark))
+        entries.append(run_entry(folder, style, run, runs[0][1]))
+    lines = [*evaluated, *trained]
+    settled = SETTLED * max(run.steps[-1] if run.steps else 0 for _, run in runs)
+    return Chart(lines, log=log, y_range=None if log else fitting_height(lines, settled), x_label="step"), entries
+
+
+def widths(entries: Iterable[Entry], count: int = 3) -> list[int]:
+    """Return the widths of the first `count` columns."""
+    return [max(map(len, column)) for column in list(zip(*(entry.cells for entry in entries), strict=True))[:count]]

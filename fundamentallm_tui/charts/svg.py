@@ -1,0 +1,168 @@
+"""A chart as SVG: one file that every browser shows, with text as text. Written by hand; knows nothing of runs."""
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from math import isfinite
+from xml.sax.saxutils import escape
+
+from fundamentallm.config.format import format_loss
+from fundamentallm_tui.charts.chart import Chart, Line, Plot, Rule, lay_out
+from fundamentallm_tui.charts.runs import Entry, widths
+from fundamentallm_tui.format import truncate
+
+WIDTH, LEFT, TOP = 960, 64, 52  # pixels of the picture, and of what lies left of the plot and above it
+ACROSS, DOWN = 872, 400  # pixels of the plot
+POINTS = 2 * ACROSS  # to which a longer line should be reduced
+CELLS = (124, 34)  # columns and rows of a terminal whose chart has as many labels
+ROW = 22  # pixels from one row of the legend to the next
+CHARACTER = 6.8  # pixels that a character takes at most, on average
+MARK_DISTANCE = 9.0  # pixels between two marks of a line at least
+
+# The console's theme colours as they are on white paper, each with a contrast of at least 4.5.
+INKS = {
+    "foreground": "#3a424d", "text-accent": "#a85a00", "text-primary": "#2f6bb3", "text-warning": "#946200",
+    "text-success": "#2f7d32", "text-error": "#b3261e",
+}  # fmt: skip
+SHAPES = {  # of marks, around 0,0
+    "●": "M-3.5,0a3.5,3.5 0 1,0 7,0a3.5,3.5 0 1,0 -7,0Z", "■": "M-3,-3H3V3H-3Z", "▲": "M0,-4L4,3H-4Z",
+    "◆": "M0,-4.5L4,0L0,4.5L-4,0Z", "★": "M0,-6L1.6,-2H6L2.5,.6L3.8,5L0,2.4L-3.8,5L-2.5,.6L-6,-2H-1.6Z",
+}  # fmt: skip
+SOLID = dict(zip("○□△◇", "●■▲◆", strict=True))  # the shape of each mark that is not filled
+
+NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def to_svg(chart: Chart, title: str, entries: Sequence[Entry] = ()) -> str:
+    """Return a picture of a chart with a title above and a legend below it; reduce longer lines to `POINTS` first.
+
+    A chart without anything to draw becomes an empty picture that says so.
+    """
+    plot = lay_out(chart, *CELLS)
+    height = TOP + DOWN + 60 + ROW * len(entries)
+    drawn = list(_plot(chart, plot)) if plot else [_text(WIDTH / 2, TOP + DOWN / 2, chart.empty, "middle")]
+    return "\n".join([
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
+        f'font-family="system-ui, sans-serif" font-size="12" fill="{INKS["foreground"]}">',
+        f"<title>{_escape(title)}</title>",
+        '<rect width="100%" height="100%" fill="#ffffff"/>',
+        f'<g font-size="15" font-weight="600">{_text(LEFT, 30, title)}</g>',
+        *drawn,
+        *_legend(entries),
+        "</svg>\n",
+    ])  # fmt: skip
+
+
+def _plot(chart: Chart, plot: Plot) -> Iterator[str]:
+    yield '<g stroke="#e3e6ea" class="grid">'
+    for row in plot.y_labels:
+        yield f'<path d="M{LEFT},{_y((row + 0.5) / plot.rows):.1f}h{ACROSS}"/>'
+    yield "</g>"
+    for rule in chart.rules:
+        if 0 <= plot.x.share(rule.x) <= 1:
+            yield from _rule(rule, _x(plot.x.share(rule.x)))
+    yield f'<path d="M{LEFT},{TOP}v{DOWN}h{ACROSS}" fill="none" stroke="#8a929c" class="axes"/>'
+    for row, label in plot.y_labels.items():
+        yield _text(LEFT - 8, _y((row + 0.5) / plot.rows) + 4, label, "end")
+    for value, _, label in plot.x_labels:
+        yield f'<path d="M{_x(plot.x.share(value)):.1f},{TOP + DOWN}v5" stroke="#8a929c"/>'
+        yield _text(_x(plot.x.share(value)), TOP + DOWN + 20, label, "middle")
+    yield _text(LEFT + ACROSS, TOP + DOWN + 38, chart.x_label, "end")
+    area = f'x="{LEFT - 1}" y="{TOP - 6}" width="{ACROSS + 7}" height="{DOWN + 12}"'
+    yield f'<clipPath id="plot"><rect {area}/></clipPath><g clip-path="url(#plot)">'
+    for line in chart.lines:
+        yield from _line(line, plot)
+    yield "</g>"
+    yield from _outside(chart, plot)
+
+
+def _outside(chart: Chart, plot: Plot) -> Iterator[str]:
+    """The farthest value above and below what is shown, at its place."""
+    points = [(x, y) for line in chart.lines for x, y in zip(line.x, line.y, strict=False) if isfinite(y)]
+    points = [(x, y) for x, y in points if 0 <= plot.x.share(x) <= 1 and (y > 0 or not plot.y.log)]
+    for arrow, at, farthest in ("↑", 1.0, max), ("↓", 0.0, min):
+        x, y = farthest(points, key=lambda point: point[1])
+        share = plot.y.share(y)
+        if share > 1 if at else share < 0:
+            left = min(_x(plot.x.share(x)) + 6, LEFT + ACROSS - 50)
+            yield _text(left, _y(at) + (4 if at else -6), f"{arrow} {format_loss(y)}")
+
+
+def _rule(rule: Rule, x: float) -> Iterator[str]:
+    ink = _ink(rule.colour)
+    if rule.line:
+        yield f'<path d="M{x:.1f},{TOP}v{DOWN}" stroke="{ink}" stroke-opacity="{rule.strength:g}"/>'
+    if rule.mark:
+        yield _text(x, TOP + DOWN - 3, rule.mark, "middle", ink)
+
+
+def _line(line: Line, plot: Plot) -> Iterator[str]:
+    """The stretches between gaps, and over them the marks, or a point where a stretch has no other."""
+    log, ink = plot.y.log, _ink(line.colour)
+    places: list[tuple[float, float] | None] = []
+    for x, y in zip(line.x, line.y, strict=False):
+        known = isfinite(x) and isfinite(y) and not (log and y <= 0)
+        places.append((_x(_near(plot.x.share(x))), _y(_near(plot.y.share(y)))) if known else None)
+    stretches = [list(points) for known, points in groupby(places, lambda place: place is not None) if known]
+    marked: list[tuple[float, float]] = []
+    for stretch in stretches:
+        points = [place for place in stretch if place is not None]
+        if line.joined and len(points) > 1:
+            dashes = ' stroke-dasharray="2 4"' if line.dotted else ""
+            path = "L".join(f"{x:.1f},{y:.1f}" for x, y in points)
+            yield (
+                f'<path d="M{path}" fill="none" stroke="{ink}" stroke-opacity="{line.strength:g}" stroke-width="1.5" '
+                f'stroke-linejoin="round"{dashes}/>'
+            )
+        marked += points if line.mark or len(points) == 1 else []
+    last = float("inf")
+    for x, y in reversed(marked):  # from the newest, as on the screen
+        if last - x >= MARK_DISTANCE:
+            yield _mark(line.mark or "●", x, y, ink)
+            last = x
+    if line.label and marked:
+        yield _text(marked[-1][0], marked[-1][1] - 9, line.label, "middle", ink)
+
+
+def _legend(entries: Sequence[Entry]) -> Iterator[str]:
+    lefts = [LEFT + 34.0]
+    for width in widths(entries):
+        lefts.append(lefts[-1] + (width + 3) * CHARACTER)
+    for row, entry in enumerate(entries):
+        y = TOP + DOWN + 60 + ROW * row
+        yield f'<path d="M{LEFT},{y - 4}h24" stroke="{_ink(entry.style.colour)}" stroke-width="1.5"/>'
+        yield _mark(entry.style.mark, LEFT + 12, y - 4, _ink(entry.style.colour))
+        for at, (left, cell) in enumerate(zip(lefts, entry.cells, strict=True)):
+            cell = truncate(cell, int((WIDTH - left) / CHARACTER))
+            yield _text(left, y, cell, colour=INKS["text-warning"] if entry.warns and at == 3 else "")
+
+
+def _mark(mark: str, x: float, y: float, ink: str) -> str:
+    shape, fill = SHAPES.get(SOLID.get(mark, mark), SHAPES["●"]), "#ffffff" if mark in SOLID else ink
+    return f'<path d="{shape}" transform="translate({x:.1f},{y:.1f})" fill="{fill}" stroke="{ink}" class="mark"/>'
+
+
+def _text(x: float, y: float, text: str, anchor: str = "start", colour: str = "") -> str:
+    fill = f' fill="{colour}"' if colour else ""
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{fill}>{_escape(text)}</text>'
+
+
+def _escape(text: str) -> str:
+    return escape(NOT_XML.sub("\ufffd", text))
+
+
+def _ink(colour: str) -> str:
+    return INKS.get(colour, colour if colour.startswith("#") else INKS["foreground"])
+
+
+def _near(share: float) -> float:
+    """A place so far outside that a line to it leaves the picture, and not farther."""
+    return min(max(share, -2.0), 3.0)
+
+
+def _x(share: float) -> float:
+    return LEFT + share * ACROSS
+
+
+def _y(share: float) -> float:
+    return TOP + (1 - share) * DOWN

@@ -1,0 +1,113 @@
+"""Curves of other runs: read once, followed while they grow, bounded, and in the same colours everywhere."""
+
+import queue
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.message import Message
+
+from fundamentallm.run import journal
+from fundamentallm.run.journal import Journal
+from fundamentallm_tui.charts.palette import run_styles
+from fundamentallm_tui.charts.series import MAX_POINTS
+from fundamentallm_tui.state import overlays
+from fundamentallm_tui.state.overlays import OverlayRead, Overlays
+from tests.tui.others import evaluated
+
+
+@dataclass
+class Watch:
+    """Overlays, and what their thread posts, taken in as a screen does it."""
+
+    posted: "queue.Queue[Message]" = field(default_factory=queue.Queue)
+
+    def __post_init__(self) -> None:
+        self.overlays = Overlays(self.posted.put)
+
+    def take(self, count: int) -> list[OverlayRead]:
+        messages = [self.posted.get(timeout=20) for _ in range(count)]
+        assert all(isinstance(message, OverlayRead) and self.overlays.take(message) for message in messages), messages
+        return messages  # type: ignore[return-value]  # just asserted
+
+
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
+    monkeypatch.setattr(overlays, "READ_INTERVAL", 0.01)
+    watch = Watch()
+    yield watch
+    watch.overlays.close()
+
+
+def test_runs_are_read_in_the_background_and_grow(make: Any, workshop: Any, watch: Watch) -> None:
+    a, b = make("a", evaluated(40, 2.5)), make("b")
+    watch.overlays.choose([a, b])
+    watch.take(2)
+    first, second = (run for run, _ in watch.overlays.beside(None))
+    assert (first.folder, first.store.train.last, first.store.val.last) == (a, (40, 3.8), (40, 2.5))
+    assert (second.store.train.last, second.store.val.last) == ((40, 3.8), None)
+    ready = threading.active_count()
+    writer = Journal(b)
+    writer.append(workshop.progress(41, 60))
+    writer.close()
+    watch.take(1)
+    assert second.store.train.last == (60, 3.7) and len(first.store.train) == 40
+    assert threading.active_count() == ready, "one thread reads all"
+
+
+def test_a_long_journal_is_read_in_pieces_into_bounded_series(
+    make: Any, workshop: Any, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "BATCH", 50)
+    many = [workshop.progress(n, n + 99) for n in range(41, 30_041, 100)]
+    long = make("long", *many)
+    sizes: list[int] = []
+    apply = overlays.Overlay.apply
+    monkeypatch.setattr(
+        overlays.Overlay, "apply", lambda run, events: (sizes.append(len(events)), apply(run, events))[1]
+    )
+    watch.overlays.choose([long])
+    watch.take(1)
+    ((run, _),) = watch.overlays.beside(None)
+    assert run.store.train.end == 30_040 and len(run.store.train) <= MAX_POINTS
+    assert max(sizes) == 50 and sum(sizes) >= 300
+    assert run.store.take_lines() == []
+
+
+def test_the_run_that_is_shown_is_not_laid_over_itself_and_keeps_its_colour_free(
+    make: Any, watch: Watch, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folders = [make(name) for name in ("x", "y", "z")]
+    watch.overlays.choose(folders[1:])
+    watch.take(2)
+    styles = run_styles(folder.resolve() for folder in folders)
+    for shown in (folders[0], folders[0].resolve()):
+        assert [style for _, style in watch.overlays.beside(shown)] == [styles[f.resolve()] for f in folders[1:]]
+    assert [run.folder for run, _ in watch.overlays.beside(folders[1])] == [folders[2]]
+
+
+def test_they_are_hidden_one_by_one_and_come_back(make: Any, watch: Watch) -> None:
+    folders = [make(name) for name in "abc"]
+    watch.overlays.choose(folders)
+    watch.take(3)
+    seen = []
+    for _ in range(5):
+        watch.overlays.hide_next(folders[1])
+        seen.append("".join(run.folder.name for run, _ in watch.overlays.beside(folders[1]) if not run.hidden))
+    assert seen == ["c", "", "ac", "c", ""]
+
+
+def test_at_most_eight_are_read_and_one_that_was_kept_is_not_read_again(make: Any, watch: Watch) -> None:
+    folders = [make(f"r{n}") for n in range(9)]
+    watch.overlays.choose(folders)
+    watch.take(8)
+    before = [run for run, _ in watch.overlays.beside(None)]
+    assert [run.folder for run in before] == folders[:8]
+    watch.overlays.choose([folders[8], *folders[:2]])
+    watch.take(1)
+    assert [run for run, _ in watch.overlays.beside(None)][1:] == before[:2]
+    watch.overlays.choose([])
+    assert watch.overlays.beside(None) == [] and not watch.overlays.take(OverlayRead(before[0], []))
