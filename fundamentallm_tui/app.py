@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -195,7 +196,7 @@ class Console(App[int]):
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """List for the palette what the user can do now."""
         for command in keys.MAIN:
-            of_app, _, name = command.action.rpartition(".")
-            if command.title and (of_app or self.main.check_action(name, ())):
-                action = getattr(self if of_app else self.main, f"action_{name}")
+            name, _, _ = command.action.partition("(")
+            if command.title and (name.startswith("app.") or self.main.check_action(name, ())):
+                action = partial(self.run_action, command.action, self.main)
                 yield SystemCommand(command.title, command.help, action)

@@ -56,8 +56,19 @@ MAIN = (
     Command(
         "stop", "f8", "Finish the step, save, end the run; x asks first", "stop", "x", "Stop", letter_action="ask_stop"
     ),
+    Command("evaluate", "v", "Measure the validation loss now", title="Evaluate"),
     Command("undo", "u", "Undo the last change of a setting; again: the one before", title="Undo the change"),
     Command("health", "h", "How the run stands, and what to do about it", title="Health"),
+    *(
+        Command(f"multiply('learning_rate', {factor})", "", f"Make it {sign} from the next step on",
+                title=f"Learning rate {sign}")
+        for sign, factor in (("×2", 2.0), ("÷2", 0.5), ("×10", 10.0), ("÷10", 0.1))
+    ),
+    *(
+        Command(f"add('{name}', {count})", "", f"Make it {sign} from the next step on", title=f"{title} {sign}")
+        for name, title in (("epochs", "Epochs"), ("patience", "Patience"))
+        for sign, count in (("+1", 1), ("+10", 10), ("−1", -1))
+    ),
     Command("prompt", "ctrl+g", "Go to the prompt: enter samples, ctrl+j starts a line", "sample", "g", "Sample"),
     Command("new_run", "", "Close this run; the next start makes a new one", title="New run"),
     Command("runs", "ctrl+o", "List all runs: attach, view, resume, compare", "runs", "o", "Runs"),

@@ -11,7 +11,7 @@ from fundamentallm.config.config import Config
 from fundamentallm.errors import UserError, describe_error
 from fundamentallm.process.session import AttachedRun, RunHandle
 from fundamentallm.run import health
-from fundamentallm.run.commands import Command, Pause, Resume, Save, Set, Stop
+from fundamentallm.run.commands import Command, Evaluate, Pause, Resume, Save, Set, Stop
 from fundamentallm.run.locks import is_held
 from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.format import clean
@@ -241,6 +241,17 @@ class RunScreen(PanedScreen):
     @on(Form.Applied)
     def _form_applied(self, event: Form.Applied) -> None:
         self.change_settings(event.values)
+
+    def action_multiply(self, setting: str, factor: float) -> None:
+        """Change a live setting by a factor."""
+        self.change_settings({setting: float(f"{self.store.expected[setting] * factor:.6g}")})
+
+    def action_add(self, setting: str, count: int) -> None:
+        """Change a live setting by a number."""
+        self.change_settings({setting: self.store.expected[setting] + count})
+
+    def action_evaluate(self) -> None:
+        self._request("", Evaluate())
 
     def action_undo(self) -> None:
         """Set the setting that was changed last to its old value, whoever changed it."""

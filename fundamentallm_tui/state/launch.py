@@ -56,7 +56,7 @@ def possible_actions(store: Store) -> dict[str, bool]:
         "start": store.paused or not (store.under_way or store.replayed),
         "pause": obeys,
         "save": obeys and not store.replayed,
-        "change": obeys and not store.replayed,
+        **dict.fromkeys(("change", "multiply", "add", "evaluate"), obeys and not store.replayed),
         "undo": obeys and not store.replayed and undo(store) is not None,
         "stop": store.under_way and not store.stopping and not store.replayed,
         "ask_stop": store.under_way and not store.stopping and not store.replayed,
@@ -70,8 +70,8 @@ def undo(store: Store) -> tuple[str, Any] | None:
     A change that takes back the one before it counts as its undoing, so that undoing again goes on to earlier changes.
     So does a change that the run has not answered yet. What a resume changed meanwhile is not undone.
     """
-    values = dict(store.history.config)
     changes = [(change.setting, change.old, change.new) for change in store.history.interventions_from(0)]
+    values = dict(store.history.config)
     for command in store.unanswered.values():
         changes.append((command.setting, values.get(command.setting), command.value))
         values[command.setting] = command.value

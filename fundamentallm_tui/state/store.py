@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, resolve
 from fundamentallm.run.commands import Set
@@ -167,6 +168,11 @@ class Store:
             return resolve(Layer(known))
         except ConfigError:  # another version's journal, or someone else's
             return self._planned
+
+    @property
+    def expected(self) -> dict[str, Any]:
+        """The settings as they are when the run has made the changes that this console has sent."""
+        return self.history.config | {command.setting: command.value for command in self.unanswered.values()}
 
     @property
     def preset(self) -> str:

@@ -47,6 +47,11 @@ class Save(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Evaluate(Command):
+    """Measure the validation loss now, as `eval_every` would."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stop(Command):
     """Finish the current step, save, and end the run."""
 
@@ -77,6 +82,7 @@ NAMES: dict[type[Command], str] = {
     Pause: "pause",
     Resume: "resume",
     Save: "save",
+    Evaluate: "evaluate",
     Stop: "stop",
     Sample: "sample",
     CancelSample: "cancel_sample",

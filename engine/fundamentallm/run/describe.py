@@ -30,7 +30,12 @@ from fundamentallm.run.events import (
 
 PLAIN, FAINT, GOOD, WARN, BAD = "plain", "faint", "good", "warn", "bad"
 ENDS = {"completed": "finished", "patience": "stopped early: no improvement"}
-DONE = {"save": "saved on request", "stop": "asked to stop", "sample": "sampled on request"}
+DONE = {
+    "save": "saved on request",
+    "stop": "asked to stop",
+    "sample": "sampled on request",
+    "evaluate": "evaluated on request",
+}
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ def describe(event: Event, *, by: str = "") -> Description | None:
     """Describe an event; returns None for one that a log does not show.
 
     Args:
-        by: the user whose command the event answers, to be named; without one, the answers to save, stop and sample
+        by: the user whose command the event answers, to be named; without one, the answers to those of DONE
             are not shown, as their effects are.
     """
     who = f" ({by})" if by else ""
@@ -71,7 +76,7 @@ def describe(event: Event, *, by: str = "") -> Description | None:
             return Description(WARN, f"paused at step {event.step}{who}")
         case Answered(ok=True, command="resume"):
             return Description(PLAIN, f"resumed at step {event.step}{who}")
-        case Answered(ok=True, command="save" | "stop" | "sample") if by:
+        case Answered(ok=True) if by and event.command in DONE:
             return Description(PLAIN, DONE[event.command] + who)
         case Answered(ok=False) if event.command != "cancel_sample":  # the sample had ended already
             return Description(WARN, f"{event.command.replace('_', ' ')} failed: {event.why}{who}")

@@ -1,4 +1,4 @@
-"""Obeys the commands that reach a run: pause, resume, save, stop, set, sample, cancel.
+"""Obeys the commands that reach a run: pause, resume, save, evaluate, stop, set, sample, cancel.
 
 - The trainer calls `obey` between two steps, so a command never meets a half-finished update.
 - Commands are obeyed one at a time, in the order in which they arrived, and each is answered exactly once, also where
@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from fundamentallm.config.config import changed_while_running
 from fundamentallm.errors import UserError, describe_error
-from fundamentallm.run.commands import CancelSample, Command, Pause, Resume, Sample, Save, Set, Stop
+from fundamentallm.run.commands import CancelSample, Command, Evaluate, Pause, Resume, Sample, Save, Set, Stop
 from fundamentallm.run.events import Event, Intervention
 from fundamentallm.run.journal import Inbox, Journal
 from fundamentallm.run.locks import ConsoleMonitor
@@ -38,6 +38,7 @@ class Controlled(Protocol):
     def enter_phase(self, name: str) -> None: ...
     def phase(self, name: str) -> AbstractContextManager[None]: ...
     def report(self) -> None: ...
+    def evaluate(self, *, recurring: bool = True) -> None: ...
     def save(self, names: list[str], *, recurring: bool) -> bool: ...
     def stop(self) -> None: ...
 
@@ -107,6 +108,13 @@ class Control(SampleControl):
             case Save():
                 trainer.save([MANUAL.format(trainer.state.step)], recurring=False)
                 why = trainer.checkpoints.why_unsaved
+            case Evaluate():
+                trainer.report()
+                counters = trainer.state.counters
+                if counters.epoch_tokens and counters.evaluated != trainer.state.step:
+                    trainer.evaluate(recurring=False)
+                else:
+                    why = "nothing was trained since the last evaluation"
             case Stop():
                 trainer.stop()
                 trainer.enter_phase("stopping")

@@ -96,7 +96,7 @@ class Trainer:
                 if self.metrics.full or time.monotonic() >= self._next_report:
                     self.report()
                 if self.state.evaluation_due:
-                    self._evaluate()
+                    self.evaluate()
                 elif self.checkpoints.due:
                     self.save([LAST])
                 self.control.obey()
@@ -158,7 +158,7 @@ class Trainer:
         self.enter_phase("training")
         self.metrics.start_clock()
         if state.evaluation_missing:
-            self._evaluate()
+            self.evaluate()
 
     def _compile(self) -> None:
         self.enter_phase("compiling")
@@ -198,11 +198,11 @@ class Trainer:
         if broken:
             raise NotFinite("the loss or its gradient is not finite")
 
-    def _evaluate(self) -> None:
+    def evaluate(self, *, recurring: bool = True) -> None:
         """Measure the validation loss, emit it, and save what the end of an epoch or a new best calls for."""
         self.report()
         state = self.state
-        with self.phase("evaluating", recurring=True):
+        with self.phase("evaluating", recurring=recurring):
             result = evaluate(state.model, state.corpus.val, state.config.max_seq_len, state.precision)
         best = state.count_evaluation(result.loss)
         train_loss = state.counters.train_loss

@@ -3,7 +3,7 @@
 from typing import Any
 
 from fundamentallm.config.config import SETTINGS
-from fundamentallm.run.commands import Set, decode
+from fundamentallm.run.commands import Evaluate, Set, decode
 from fundamentallm.run.events import Answered, Intervention
 from fundamentallm.run.locks import RunLock
 from fundamentallm_tui.state.launch import undo
@@ -54,6 +54,30 @@ async def test_without_a_run_a_change_is_said_to_be_impossible(workshop: Any) ->
         run = await seen.stopped()
         seen.main.change_settings({"dropout": 0.2})
         assert sent(run) == []
+
+
+async def test_the_palette_multiplies_the_learning_rate_and_adds_epochs_and_patience(workshop: Any) -> None:
+    async with workshop.console(learning_rate=0.003, epochs=5, patience=5) as seen:
+        assert "Learning rate ×2" not in palette(seen)
+        run = await seen.started()
+        for title in ("Learning rate ÷10", "Learning rate ×2", "Epochs +10", "Epochs −1", "Patience +1"):
+            await palette(seen)[title]()
+        expected = [("learning_rate", 0.0003), ("learning_rate", 0.0006), ("epochs", 15), ("epochs", 14)]
+        await seen.until(lambda: sent(run) == [*expected, ("patience", 6)])
+        await seen.press("u", "u", "u")
+        await seen.until(lambda: sent(run)[5:] == [("patience", 5), ("epochs", 15), ("epochs", 5)])
+
+
+def palette(seen: Any) -> dict[str, Any]:
+    return {command.title: command.callback for command in seen.app.get_system_commands(seen.app.screen)}
+
+
+async def test_v_evaluates(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        run = await seen.started()
+        await seen.press("v")
+        await seen.until(lambda: run.sent)
+        assert isinstance(run.sent[0], Evaluate)
 
 
 def pending(seen: Any) -> dict[str, str]:
