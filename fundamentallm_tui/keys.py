@@ -128,10 +128,14 @@ RUNS = (
     Command("mark", "space", "Mark up to eight runs, to compare them", "mark", id="run.mark"),
     Command("compare", "c", "Compare the marked runs", "compare", id="run.compare"),
     Command("delete", "d", "Delete a run; asks first", "delete", id="run.delete"),
+    Command("filter", "slash", "Filter by words, tag:word, state:word, learning_rate>0.001", "filter", id="run.filter"),
     Command("sort", "t", "Sort by age, name, best loss or steps", "sort", id="run.sort"),
-    Command("filter", "slash", "Filter by words of the name, state or text", "filter", id="run.filter"),
+    Command("sort_by", "T", "Sort by any setting or number, and show it", id="run.sort_by"),
+    Command("rename", "n", "Rename the run's folder", "rename", id="run.rename"),
+    Command("note", "e", "Write a note on the run", "note", id="run.note"),
+    Command("tag", "g", "Give the run tags", "tag", id="run.tag"),
     Command("back", "escape", "Leave the filter; close the list", "close", id="run.back"),
-    Command("dismiss", "ctrl+o,o", id="run.close"),
+    Command("close", "ctrl+o,o", id="run.close"),
 )
 
 

@@ -60,11 +60,11 @@ class Entry(ModalScreen[str]):
     BINDINGS = [Binding("escape", "dismiss", "Cancel")]
 
     def __init__(
-        self, title: str, value: str = "", hint: str = "", check: Callable[[str], str] = lambda text: ""
+        self, title: str, value: str = "", hint: str = "", take: Callable[[str], str] = lambda text: ""
     ) -> None:
-        """`check` returns what is wrong with a text, which is shown while the dialog stays open; empty: nothing."""
+        """`take` uses the text and returns why it cannot, which is shown while the dialog stays open; empty: it did."""
         super().__init__()
-        self.title, self._value, self._hint, self._check = title, value, hint, check
+        self.title, self._value, self._hint, self._take = title, value, hint, take
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog") as box:
@@ -73,8 +73,8 @@ class Entry(ModalScreen[str]):
             yield Static(self._hint, classes="hint", markup=False)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        if problem := self._check(event.value):
-            self.query_one(Static).update(Content.styled(problem, "$text-error"))
+        if problem := self._take(event.value):
+            self.query_one(Static).update(Content.styled(clean(problem), "$text-error"))
         else:
             self.dismiss(event.value)
 

@@ -14,7 +14,7 @@ from textual.strip import Strip
 from fundamentallm.config.format import format_loss
 from fundamentallm.run.summary import RunSummary
 from fundamentallm_tui.format import clean, fit
-from fundamentallm_tui.screens.run_table import short_age, short_count, sparkline
+from fundamentallm_tui.screens.run_table import short_age, short_count, sparkline, text_of
 from fundamentallm_tui.theme import Styles
 
 COLOURS = {
@@ -53,6 +53,7 @@ class RunList(ScrollView, can_focus=True):
         super().__init__(id=id)
         self.runs: list[RunSummary] = []
         self.marked: list[Path] = []
+        self.column = ""  # the setting or number that has a column instead of the preset's name
         self._cursor: Path | None = None  # a folder, because the order of the runs changes
         self._styles = Styles(self)
 
@@ -72,6 +73,11 @@ class RunList(ScrollView, can_focus=True):
         self.on_resize()
         self.refresh()
         self.post_message(self.Moved())
+
+    def rename(self, old: Path, new: Path) -> None:
+        """Keep the cursor and the mark on a run whose folder has another name now."""
+        self._cursor = new if self._cursor == old else self._cursor
+        self.marked = [new if folder == old else folder for folder in self.marked]
 
     def on_resize(self) -> None:
         self.virtual_size = Size(self.size.width, len(self.runs))
@@ -106,14 +112,17 @@ class RunList(ScrollView, can_focus=True):
 
     def head(self) -> str:
         """Return the columns' names, each above its column."""
-        return "  " + " ".join(fit(text, width) for text, width in zip(HEADS, self._widths(), strict=True))
+        heads = [self.column if self.column and head == "preset" else head for head in HEADS]
+        return "  " + " ".join(fit(text, width) for text, width in zip(heads, self._widths(), strict=True))
 
     def _widths(self) -> list[int]:
         """Return the columns' widths; the name and the curve share what the others leave."""
         gaps = 2 + len(HEADS) - 1
-        room = max(24, self.scrollable_content_region.width - gaps - sum(FIXED_WIDTHS))
+        fixed = list(FIXED_WIDTHS)
+        fixed[2] = max(fixed[2], len(self.column))
+        room = max(24, self.scrollable_content_region.width - gaps - sum(fixed))
         curve = min(WIDEST_CURVE, room * 2 // 5)
-        return [room - curve, *FIXED_WIDTHS, curve]
+        return [room - curve, *fixed, curve]
 
     def render_line(self, y: int) -> Strip:
         width, row = self.scrollable_content_region.width, y + self.scroll_offset.y
@@ -122,20 +131,22 @@ class RunList(ScrollView, can_focus=True):
         run = self.runs[row]
         paper = "panel" if run is self.current else ""
         segments = [Segment("● " if run.folder in self.marked else "  ", self._styles("text-accent", 1.0, paper))]
-        for (text, colour, strength), column in zip(_cells(run, self._widths()), self._widths(), strict=True):
+        widths = self._widths()
+        for (text, colour, strength), column in zip(_cells(run, widths, self.column), widths, strict=True):
             segments.append(Segment(fit(text, column) + " ", self._styles(colour, strength, paper)))
         strip = Strip(segments).adjust_cell_length(width, self._styles("foreground", 1.0, paper))
         return strip.apply_style(self.rich_style)
 
 
-def _cells(run: RunSummary, widths: list[int]) -> list[tuple[str, str, float]]:
+def _cells(run: RunSummary, widths: list[int], column: str) -> list[tuple[str, str, float]]:
     """Return each column's text, its colour and the colour's strength."""
-    name = str(run.folder) if cell_len(str(run.folder)) <= widths[0] else run.folder.name
+    tags = "".join(f" #{tag}" for tag in run.tags)
+    name = str(run.folder) if cell_len(f"{run.folder}{tags}") <= widths[0] else run.folder.name
     return [
-        (clean(name), "foreground", 1.0),
+        (clean(name + tags), "foreground", 1.0),
         ("NOT SAVED" if run.unsaved else run.state, COLOURS["failed" if run.unsaved else run.state], 1.0),
         (short_age(run), "foreground", 0.6),
-        (clean(run.preset) or "–", "foreground", 0.6),
+        (clean(text_of(run, column) if column else run.preset) or "–", "foreground", 0.6),
         (f"{short_count(run.steps)}/{short_count(run.total_steps)}", "foreground", 0.6),
         (format_loss(run.best.val_loss) if run.best else "–", "text-accent", 1.0),
         (sparkline(run.val_losses, widths[-1]), "text-primary", 1.0),

@@ -1,24 +1,36 @@
 """The rows of the list of runs: which there are, in which order, and what each column shows. Knows no screen."""
 
-from collections.abc import Sequence
+import operator
+import re
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import isfinite, nan
 from pathlib import Path
 
-from fundamentallm.config.format import format_age
+from fundamentallm.config.config import SETTINGS, unknown
+from fundamentallm.config.format import format_age, format_loss, format_value
 from fundamentallm.errors import UserError
 from fundamentallm.run.summary import LIVE_STATES, RunSummary, find_runs, summarize
 from fundamentallm_tui.format import BARS
 
-ORDERS = ("newest", "name", "best loss", "steps")
+ORDERS = ("newest", "name", "best loss", "steps")  # those that a key goes through; any other is a name of `value_of`
+NUMBERS: dict[str, Callable[[RunSummary], float | None]] = {
+    "best": lambda run: run.best.val_loss if run.best else None,
+    "val_loss": lambda run: run.val_loss,
+    "train_loss": lambda run: run.train_loss,
+    "steps": lambda run: run.steps,
+    "epoch": lambda run: run.epoch,
+    "parameters": lambda run: run.parameters,
+}
+SIGNS = {"<": operator.lt, ">": operator.gt, "<=": operator.le, ">=": operator.ge}
 MAX_LOSS = 1e100  # no loss gets there, and smaller values keep every calculation finite
 BAR_SHARE = 0.04  # of the lowest loss: so far apart are two neighbouring bars of a sparkline
 
 
 @dataclass(frozen=True)
 class RunChoice:
-    """What the user chose in the list: `action` is "open", "resume" or "deleted"."""
+    """What the user chose in the list: `action` is "open", "resume", "deleted" or "renamed"."""
 
     action: str
     folder: Path
@@ -33,23 +45,74 @@ def all_runs(current: Path | None) -> list[RunSummary]:
     return runs
 
 
-def arrange(runs: Sequence[RunSummary], words: str, order: str) -> list[RunSummary]:
-    """Return the runs in which every word occurs, live ones first."""
-    wanted = words.lower().split()
-    found = [run for run in runs if all(word in _searched_text(run) for word in wanted)]
-    if order == "name":
+def arrange(runs: Sequence[RunSummary], expression: str, order: str) -> list[RunSummary]:
+    """Return the runs that fit a filter, live ones first.
+
+    Args:
+        expression: words that must occur, `state:word`, `tag:word`, `name=value`, `name<value` and so on.
+        order: one of ORDERS, or what `check_order` accepts.
+
+    Raises:
+        UserError: the expression is wrong.
+    """
+    tests = [_parse(term) for term in expression.split()]
+    found = [run for run in runs if all(test(run) for test in tests)]
+    if order == "newest":
+        found.sort(key=lambda run: -run.last_heard)
+    elif order == "name":
         found.sort(key=lambda run: str(run.folder).lower())
-    elif order == "best loss":
-        found.sort(key=lambda run: run.best.val_loss if run.best else float("inf"))
     elif order == "steps":
         found.sort(key=lambda run: -run.steps)
     else:
-        found.sort(key=lambda run: -run.last_heard)
+        name = "best" if order == "best loss" else order.removeprefix("-")
+        found.sort(key=lambda run: _sort_key(value_of(run, name)), reverse=order.startswith("-"))
+        found.sort(key=lambda run: value_of(run, name) is None)
     return sorted(found, key=lambda run: run.state not in LIVE_STATES)
 
 
+def value_of(run: RunSummary, name: str) -> object:
+    """Return a setting or one of NUMBERS; None where a run has none."""
+    return NUMBERS[name](run) if name in NUMBERS else run.config.get(name)
+
+
+def text_of(run: RunSummary, name: str) -> str:
+    """Write a value in as few characters as its column has."""
+    value = value_of(run, name)
+    return format_loss(value) if isinstance(value, float) and name in NUMBERS else format_value(value)
+
+
+def check_order(name: str) -> str:
+    """Return what is wrong with a name to sort by; a minus sign in front of it turns the order round."""
+    name = name.removeprefix("-")
+    return "" if name in NUMBERS or name in SETTINGS else f"{name}: {unknown('setting', name, [*NUMBERS, *SETTINGS])}"
+
+
+def _sort_key(value: object) -> tuple[bool, float, str]:
+    number = isinstance(value, (int, float)) and isfinite(value)
+    return not number, float(value) if number else 0.0, format_value(value)  # type: ignore[arg-type]
+
+
+def _parse(term: str) -> Callable[[RunSummary], bool]:
+    """Return the test that a word of a filter stands for."""
+    word, found = term.lower(), re.fullmatch(r"(\w+)(<=|>=|=|<|>)(.*)", term)
+    if found is None:
+        kind, colon, rest = word.partition(":")
+        if colon and kind == "tag":
+            return lambda run: any(rest in tag.lower() for tag in run.tags)
+        return (lambda run: rest in run.state) if colon and kind == "state" else lambda run: word in _searched_text(run)
+    name, sign, wanted = found.groups()
+    if problem := check_order(name):
+        raise UserError(problem)
+    with suppress(ValueError):
+        limit, compare = float(wanted), SIGNS.get(sign, operator.eq)
+        return lambda run: isinstance(value := value_of(run, name), (int, float)) and bool(compare(value, limit))
+    if sign != "=" or not wanted:
+        raise UserError(f"{term}: {'a number' if sign != '=' else 'a value'} must follow {sign}")
+    return lambda run: format_value(value_of(run, name)).lower() == wanted.lower()
+
+
 def _searched_text(run: RunSummary) -> str:
-    return f"{run.folder} {run.state} {run.preset} {run.data}".lower()
+    return f"{run.folder} {run.state} {run.preset} {run.data} {run.note} {' '.join(run.tags)}".lower()
 
 
 def means(values: Sequence[float], count: int) -> list[float]:

@@ -165,6 +165,9 @@ class RunScreen(PanedScreen):
         if choice.action == "deleted":
             self.action_new_run()
             return
+        if choice.action == "renamed":
+            self.open_run(choice.folder)
+            return
         store, resume = self.store, choice.action == "resume"
         if self._shows(choice.folder) and (store.under_way or not resume):
             return

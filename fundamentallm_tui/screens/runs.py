@@ -1,5 +1,7 @@
 """The list of all runs: a screen that ends with what the user wants to do with one of them."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -9,22 +11,25 @@ from textual.containers import Horizontal
 from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Input, Static
+from textual.worker import get_current_worker
 
 from fundamentallm.config.format import format_loss, format_parameters, format_time, format_value, wrap
 from fundamentallm.errors import UserError
 from fundamentallm.run.folder import delete_run
+from fundamentallm.run.notes import Notes, parse_tags, rename_run, renamed_to, write_notes
 from fundamentallm.run.summary import LIVE_STATES, RunSummary, changed_from_defaults
 from fundamentallm_tui import keys
 from fundamentallm_tui.format import clean, truncate
 from fundamentallm_tui.panes.bars import Footer
 from fundamentallm_tui.screens.compare import comparison
-from fundamentallm_tui.screens.dialogs import TextDialog, delete_question
+from fundamentallm_tui.screens.dialogs import Entry, TextDialog, delete_question
 from fundamentallm_tui.screens.run_list import RunList
 from fundamentallm_tui.screens.run_table import (
     ORDERS,
     RunChoice,
     all_runs,
     arrange,
+    check_order,
 )
 from fundamentallm_tui.theme import FAINT
 
@@ -42,6 +47,8 @@ class Runs(Screen[RunChoice]):
         self._current = current
         self._runs: list[RunSummary] | None = None  # None: not read yet
         self._order = ORDERS[0]
+        self._problem = ""  # of the filter
+        self._renamed = False  # the run that the console shows
         self.list = RunList(id="list")
         self.filter = Input(placeholder="/ filters", compact=True, id="filter")
         self.footer = Footer(keys.RUNS, id="footer")
@@ -66,7 +73,9 @@ class Runs(Screen[RunChoice]):
     @work(thread=True, exclusive=True)
     def _read_runs(self) -> None:
         """Read how the runs stand; journals may be long, so on a thread of its own."""
-        self.app.call_from_thread(self._take_runs, all_runs(self._current))
+        worker, runs = get_current_worker(), all_runs(self._current)
+        if not worker.is_cancelled:
+            self.app.call_from_thread(self._take_runs, runs)
 
     def _take_runs(self, runs: list[RunSummary]) -> None:
         if self.is_attached:
@@ -75,13 +84,17 @@ class Runs(Screen[RunChoice]):
 
     @on(Input.Changed, "#filter")
     def _show_runs(self) -> None:
-        runs = self._runs or []
-        self.list.show(arrange(runs, self.filter.value, self._order))
+        runs, self._problem = self._runs or [], ""
+        try:
+            shown = arrange(runs, self.filter.value, self._order)
+        except UserError as error:
+            shown, self._problem = [], str(error)
+        self.list.show(shown)
         if self._runs is None:
             summary = "looking for runs"
         else:
             live = sum(run.state in LIVE_STATES for run in runs)
-            order = self._order if self._order == "best loss" else f"{self._order} first"
+            order = f"{self._order} first" if self._order in ("newest", "name", "steps") else f"by {self._order}"
             summary = f"{len(runs)} run{'s' if len(runs) != 1 else ''}, {live} under way, {order}"
         self.query_one("#summary", Static).update(Content.assemble((" Runs  ", "bold"), (summary, FAINT)))
         self.query_one("#head", Static).update(Content.styled(self.list.head(), "$foreground 50%"))
@@ -95,7 +108,8 @@ class Runs(Screen[RunChoice]):
         elif self._runs is None:
             details = Content("")
         else:
-            details = Content.styled("No run fits the filter." if self._runs else "There are no runs here yet.", FAINT)
+            text = "No run fits the filter." if self._runs else "There are no runs here yet."
+            details = Content.styled(clean(self._problem) or text, "$text-error" if self._problem else FAINT)
         self.query_one("#details", Static).update(details)
         self._show_keys()
 
@@ -106,10 +120,9 @@ class Runs(Screen[RunChoice]):
         run = self.list.current
         state = run.state if run is not None else ""
         possible = {
-            "open": bool(state),
-            "mark": bool(state),
+            **dict.fromkeys(("open", "mark", "note", "tag"), bool(state)),
             "resume": run is not None and run.resumable,
-            "delete": bool(state) and state not in LIVE_STATES,
+            **dict.fromkeys(("delete", "rename"), bool(state) and state not in LIVE_STATES),
             "compare": len(self._marked()) > 1,
         }
         return possible.get(action, True) or None
@@ -147,8 +160,57 @@ class Runs(Screen[RunChoice]):
         self.app.push_screen(TextDialog("Compare", comparison(self._marked(), width), classes="-as-wide-as-text"))
 
     def action_sort(self) -> None:
-        self._order = ORDERS[(ORDERS.index(self._order) + 1) % len(ORDERS)]
+        place = ORDERS.index(self._order) + 1 if self._order in ORDERS else 0
+        self._sort_by(ORDERS[place % len(ORDERS)])
+
+    def action_sort_by(self) -> None:
+        """Sort by a setting or number that the user names."""
+        hint = "A setting, or best, val_loss, train_loss, steps, epoch, parameters; - in front turns it round"
+        self.app.push_screen(Entry("Sort by", "" if self._order in ORDERS else self._order, hint, self._sort_by))
+
+    def _sort_by(self, order: str) -> str:
+        order = order.strip()
+        problem = "" if order in ORDERS else check_order(order)
+        if not problem:
+            self._order, self.list.column = order, "" if order in ORDERS else order.removeprefix("-")
+            self._show_runs()
+        return problem
+
+    # What the user says about a run
+
+    def action_rename(self) -> None:
+        if (run := self.list.current) is not None:
+            rename = partial(self._change, run, partial(rename_run, run.folder))
+            self.app.push_screen(Entry(f"Rename {clean(run.folder.name)}", run.folder.name, take=rename))
+
+    def action_note(self) -> None:
+        if (run := self.list.current) is not None:
+            note = partial(self._change, run, lambda text: write_notes(run.folder, note=text.strip()))
+            self.app.push_screen(Entry(f"A note on {clean(run.folder.name)}", run.note, take=note))
+
+    def action_tag(self) -> None:
+        if (run := self.list.current) is not None:
+            tag = partial(self._change, run, lambda text: write_notes(run.folder, tags=parse_tags(text)))
+            hint = "Words with spaces between them; tag:word in the filter finds them"
+            self.app.push_screen(Entry(f"The tags of {clean(run.folder.name)}", " ".join(run.tags), hint, tag))
+
+    def _change(self, run: RunSummary, change: Callable[[str], Path | Notes], text: str) -> str:
+        """Change what the user says about a run, and show it; returns why that was not possible."""
+        try:
+            done = change(text)
+        except UserError as error:
+            return str(error)
+        if isinstance(done, Path):
+            if self._current is not None and run.folder.resolve() == self._current.resolve():
+                self._current, self._renamed = done, True
+            self.list.rename(run.folder, done)
+            changed = replace(run, folder=done)
+        else:
+            changed = replace(run, note=done.note, tags=done.tags)
+        self._read_runs()  # one that is under way may have seen the run as it was
+        self._runs = [changed if other.folder == run.folder else other for other in self._runs or []]
         self._show_runs()
+        return ""
 
     def action_filter(self) -> None:
         self.filter.focus()
@@ -158,7 +220,10 @@ class Runs(Screen[RunChoice]):
         if self.filter.has_focus:
             self.action_blur()
         else:
-            self.dismiss()
+            self.action_close()
+
+    def action_close(self) -> None:
+        self.dismiss(RunChoice("renamed", self._current) if self._renamed and self._current is not None else None)
 
     @on(Input.Submitted, "#filter")
     def action_blur(self) -> None:
@@ -185,11 +250,13 @@ class Runs(Screen[RunChoice]):
 
 
 def _details(run: RunSummary, width: int) -> Content:
-    """Return five rows at most: the run's size and progress, its settings, and why it is not complete."""
+    """Return six rows at most: a run's size and progress, note and tags, settings, and why it is not complete."""
     best = f", best val {format_loss(run.best.val_loss)} in epoch {run.best.epoch}" if run.best else ""
     size, began = format_parameters(run.parameters), format_time(run.started)
-    progress = f"{run.folder}  {size} params, epoch {run.epoch}/{run.epochs}{best}, began {began}"
+    progress = f"{run.folder}  {size} params, epoch {run.epoch}/{run.epochs}{best}, began {began}{_parent(run)}"
     rows = [Content(row) for row in _two_rows(progress, width)]
+    if said := " ".join([*([run.note] if run.note else []), *(f"#{tag}" for tag in run.tags)]):
+        rows.append(Content.styled(truncate(clean(said), width), "$text-accent"))
     changed = changed_from_defaults(run.config)
     shown = [name for name in changed if name not in ("data", "output_dir")]
     settings = [f"{name} {format_value(changed[name])}" for name in shown]
@@ -202,6 +269,14 @@ def _details(run: RunSummary, width: int) -> Content:
         why = "Its process is gone; r resumes it from its last checkpoint."
     rows.append(Content.styled(truncate(clean(why), width), "$text-warning"))
     return Content("\n").join(rows)
+
+
+def _parent(run: RunSummary) -> str:
+    """Say which run's weights a run began with, under the name that it has now."""
+    if not run.parent:
+        return ""
+    folder = Path(run.parent).parent
+    return f", from {(renamed_to(folder) or folder) / Path(run.parent).name}"
 
 
 def _two_rows(text: str, width: int) -> list[str]:

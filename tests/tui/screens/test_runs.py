@@ -1,13 +1,17 @@
 """The list of runs: every run that is found, and what can be done with it."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from textual.widgets import Input
 
-from fundamentallm.run.events import JOURNAL
+from fundamentallm.config.config import Config
+from fundamentallm.run.events import JOURNAL, encode
+from fundamentallm.run.notes import read_notes, rename_run
+from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.screens.dialogs import TextDialog
 from fundamentallm_tui.screens.run_table import sparkline
 from fundamentallm_tui.screens.runs import Runs
@@ -188,3 +192,73 @@ async def test_an_end_that_could_not_be_saved_is_shown_and_resumed(workshop: Any
         await seen.pilot.press("f5")
         await seen.until(lambda: seen.runs)
         assert (seen.run.job.folder, seen.run.job.auto) == (Path("runs/full"), True)
+
+
+async def test_a_run_gets_a_name_a_note_and_tags_and_is_found_by_them(workshop: Any, make: Any) -> None:
+    make("prose-1")
+    make("prose-2")
+    async with workshop.console() as seen:
+        runs = await seen.open_list(2)
+        await seen.press("t", "home", "n", *"prose-2", "enter")
+        assert "runs/prose-2: there is one already; choose" in seen.screen
+        await seen.press("ctrl+u", *"night", "enter")
+        assert Path("runs/night/journal.jsonl").exists() and not Path("runs/prose-1").exists()
+        assert runs.list.current.folder == Path("runs/night"), "the cursor stays on the run"
+        await seen.press("e", *"less [dropout]", "enter", "g", *"good, slow", "enter")
+        await seen.see("less [dropout] #good #slow")
+        assert "runs/night #good #slow" in seen.screen
+        notes = read_notes(Path("runs/night"))
+        assert (notes.note, notes.tags, notes.former_names) == ("less [dropout]", ("good", "slow"), ("prose-1",))
+        await seen.press("slash", *"tag:slow", "enter")
+        assert [run.folder.name for run in runs.list.runs] == ["night"]
+        await seen.press("slash", *" seed>", "enter")
+        assert "seed>: a number must follow >" in seen.screen and runs.list.runs == []
+
+
+async def test_the_run_that_the_console_shows_is_shown_under_its_new_name(workshop: Any, make: Any) -> None:
+    make("old", workshop.finished(40))
+    async with workshop.console() as seen:
+        seen.main.open_run(Path("runs/old"))
+        await seen.status_is("FINISHED")
+        await seen.open_list(1)
+        await seen.press("n", "ctrl+u", *"new", "enter", "escape")
+        await seen.until(lambda: "runs/new" in seen.status and "FINISHED" in seen.status)
+        assert seen.main.store.folder == Path("runs/new") and seen.main.store.step == 40
+
+
+async def test_a_run_under_way_is_not_renamed_but_takes_notes(workshop: Any, make: Any) -> None:
+    folder = make("far")
+    with alive(folder):
+        async with workshop.console() as seen:
+            runs = await seen.open_list(1)
+            await seen.press("n")
+            assert seen.app.screen is runs
+            await seen.press("e", *"mine", "enter")
+            assert read_notes(folder).note == "mine"
+
+
+async def test_runs_are_sorted_by_a_setting_that_has_a_column_then(workshop: Any, make: Any) -> None:
+    for n, rate in enumerate((0.02, 0.0005, 0.003)):
+        make(f"run-{n}", learning_rate=rate)
+    async with workshop.console() as seen:
+        runs = await seen.open_list(3)
+        await seen.press("T", *"learning", "enter")
+        assert "learning: no such setting; did you mean learning_rate?" in seen.screen
+        await seen.press("ctrl+u", *"learning_rate", "enter")
+        assert [run.folder.name for run in runs.list.runs] == ["run-1", "run-2", "run-0"]
+        rows = [line.split() for line in seen.screen.splitlines() if "runs/run-" in line]
+        assert [row[4 if row[3] == "min" else 3] for row in rows[:3]] == ["0.0005", "0.003", "0.02"]
+        assert "by learning_rate" in seen.screen
+
+
+async def test_the_parent_of_a_run_is_shown_under_the_name_that_it_has_now(workshop: Any, make: Any) -> None:
+    make("old")
+    rename_run(Path("runs/old"), "elder")
+    folder = Path("runs/child")
+    folder.mkdir()
+    begin = workshop.started(RunSpec(Config(), folder))
+    (folder / JOURNAL).write_text(encode(replace(begin, initialised_from="runs/old/best.pt")) + "\n")
+    async with workshop.console() as seen:
+        await seen.open_list(2)
+        await seen.press("end")
+        await seen.see("from runs/elder/best.pt")
