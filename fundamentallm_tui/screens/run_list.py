@@ -25,9 +25,9 @@ COLOURS = {
     "paused": "text-warning",
     "training": "text-success",
 }
-HEADS = ("run", "state", "age", "preset", "steps", "best", "val loss")
-FIXED_WIDTHS = (11, 6, 8, 12, 6)  # of the columns between the name and the curve
-WIDEST_CURVE = 40
+WIDTHS = {"state": 11, "age": 6, "preset": 8, "steps": 12, "best": 6}  # between the name and the curve
+DROPPED = ("preset", "age")  # where the terminal is narrow
+NARROWEST, WIDEST_CURVE = 24, 40  # the name and the curve together; the curve
 MAX_MARKED = 8
 
 
@@ -112,17 +112,18 @@ class RunList(ScrollView, can_focus=True):
 
     def head(self) -> str:
         """Return the columns' names, each above its column."""
-        heads = [self.column if self.column and head == "preset" else head for head in HEADS]
-        return "  " + " ".join(fit(text, width) for text, width in zip(heads, self._widths(), strict=True))
+        heads = {"preset": self.column} if self.column else {}
+        return "  " + " ".join(fit(heads.get(name, name), width) for name, width in self._columns().items())
 
-    def _widths(self) -> list[int]:
-        """Return the columns' widths; the name and the curve share what the others leave."""
-        gaps = 2 + len(HEADS) - 1
-        fixed = list(FIXED_WIDTHS)
-        fixed[2] = max(fixed[2], len(self.column))
-        room = max(24, self.scrollable_content_region.width - gaps - sum(fixed))
-        curve = min(WIDEST_CURVE, room * 2 // 5)
-        return [room - curve, *fixed, curve]
+    def _columns(self) -> dict[str, int]:
+        """Return the columns and their widths; the name and the curve share what the others leave."""
+        fixed = {**WIDTHS, "preset": max(WIDTHS["preset"], len(self.column))}
+        for name in (*DROPPED, ""):
+            room = self.scrollable_content_region.width - 3 - sum(width + 1 for width in fixed.values())
+            if room < NARROWEST:
+                fixed.pop(name, None)
+        curve = min(WIDEST_CURVE, max(room, NARROWEST) * 2 // 5)
+        return {"run": max(room, NARROWEST) - curve, **fixed, "val loss": curve}
 
     def render_line(self, y: int) -> Strip:
         width, row = self.scrollable_content_region.width, y + self.scroll_offset.y
@@ -131,23 +132,24 @@ class RunList(ScrollView, can_focus=True):
         run = self.runs[row]
         paper = "panel" if run is self.current else ""
         segments = [Segment("● " if run.folder in self.marked else "  ", self._styles("text-accent", 1.0, paper))]
-        widths = self._widths()
-        for (text, colour, strength), column in zip(_cells(run, widths, self.column), widths, strict=True):
-            segments.append(Segment(fit(text, column) + " ", self._styles(colour, strength, paper)))
+        columns = self._columns()
+        for name, (text, colour, strength) in _cells(run, columns, self.column).items():
+            if name in columns:
+                segments.append(Segment(fit(text, columns[name]) + " ", self._styles(colour, strength, paper)))
         strip = Strip(segments).adjust_cell_length(width, self._styles("foreground", 1.0, paper))
         return strip.apply_style(self.rich_style)
 
 
-def _cells(run: RunSummary, widths: list[int], column: str) -> list[tuple[str, str, float]]:
+def _cells(run: RunSummary, columns: dict[str, int], column: str) -> dict[str, tuple[str, str, float]]:
     """Return each column's text, its colour and the colour's strength."""
     tags = "".join(f" #{tag}" for tag in run.tags)
-    name = str(run.folder) if cell_len(f"{run.folder}{tags}") <= widths[0] else run.folder.name
-    return [
-        (clean(name + tags), "foreground", 1.0),
-        ("NOT SAVED" if run.unsaved else run.state, COLOURS["failed" if run.unsaved else run.state], 1.0),
-        (short_age(run), "foreground", 0.6),
-        (clean(text_of(run, column) if column else run.preset) or "–", "foreground", 0.6),
-        (f"{short_count(run.steps)}/{short_count(run.total_steps)}", "foreground", 0.6),
-        (format_loss(run.best.val_loss) if run.best else "–", "text-accent", 1.0),
-        (sparkline(run.val_losses, widths[-1]), "text-primary", 1.0),
-    ]
+    name = str(run.folder) if cell_len(f"{run.folder}{tags}") <= columns["run"] else run.folder.name
+    return {
+        "run": (clean(name + tags), "foreground", 1.0),
+        "state": ("NOT SAVED" if run.unsaved else run.state, COLOURS["failed" if run.unsaved else run.state], 1.0),
+        "age": (short_age(run), "foreground", 0.6),
+        "preset": (clean(text_of(run, column) if column else run.preset) or "–", "foreground", 0.6),
+        "steps": (f"{short_count(run.steps)}/{short_count(run.total_steps)}", "foreground", 0.6),
+        "best": (format_loss(run.best.val_loss) if run.best else "–", "text-accent", 1.0),
+        "val loss": (sparkline(run.val_losses, columns["val loss"]), "text-primary", 1.0),
+    }

@@ -109,7 +109,8 @@ class Runs(Screen[RunChoice]):
             details = Content("")
         else:
             text = "No run fits the filter." if self._runs else "There are no runs here yet."
-            details = Content.styled(clean(self._problem) or text, "$text-error" if self._problem else FAINT)
+            problem = "\n".join(_two_rows(self._problem, max(20, self.size.width - 2)))
+            details = Content.styled(problem or text, "$text-error" if self._problem else FAINT)
         self.query_one("#details", Static).update(details)
         self._show_keys()
 
