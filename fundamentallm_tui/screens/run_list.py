@@ -118,7 +118,7 @@ class RunList(ScrollView, can_focus=True):
     def _columns(self) -> dict[str, int]:
         """Return the columns and their widths; the name and the curve share what the others leave."""
         fixed = {**WIDTHS, "preset": max(WIDTHS["preset"], len(self.column))}
-        for name in (*DROPPED, ""):
+        for name in (*DROPPED[bool(self.column) :], ""):
             room = self.scrollable_content_region.width - 3 - sum(width + 1 for width in fixed.values())
             if room < NARROWEST:
                 fixed.pop(name, None)
