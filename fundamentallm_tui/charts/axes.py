@@ -3,12 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from math import ceil, floor, inf, isfinite, log10
+from math import ceil, floor, isfinite, log10
 
 TINY = 1e-100  # no training run has a smaller difference, and larger ones keep every calculation here finite
-MANTISSAS = (1, 2, 2.5, 5)
 LOG_STEPS = (log10(2) / 4, log10(2) / 2, log10(2), 1, 2, 5, 10, 50, 200, 500)  # of ten: 2 to the quarter, the half, 1
-SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 172_800)
+SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 864_000)
 
 
 @dataclass(frozen=True)
@@ -62,12 +61,17 @@ def y_axis(low: float, high: float, log: bool, rows: int) -> tuple[Axis, dict[in
 
 def _steps_over(low: float, high: float, log: bool, rows: int, distance: int) -> Iterator[float]:
     """The smallest round step between labels `distance` rows apart with which the rows reach from low to high."""
-    tenth = floor(log10((high - low) / rows)) - 1
-    for step in LOG_STEPS if log else (float(f"{m}e{k}") for k in range(tenth, tenth + 6) for m in MANTISSAS):
+    for step in LOG_STEPS if log else _round_steps((high - low) / rows):
         unit = step / distance
         if (floor(low / unit + 0.5) - 0.5 + rows) * unit >= high * (1 - 1e-12 * (high > 0)):
             yield step
             return
+
+
+def _round_steps(about: float) -> Iterator[float]:
+    """1, 2, 2.5 and 5 times the powers of ten, from somewhat below a value upward."""
+    tenth = floor(log10(about)) - 1
+    return (float(f"{m}e{k}") for k in range(tenth, tenth + 6) for m in (1, 2, 2.5, 5))
 
 
 def _log_label(value: float, step: float) -> str:
@@ -77,37 +81,28 @@ def _log_label(value: float, step: float) -> str:
 
 
 def x_axis(low: float, high: float, columns: int, time: bool = False) -> tuple[Axis, list[tuple[float, int, str]]]:
-    """Return an axis over these values, and its labels, none overlapping or cut: value, start column, text.
+    """Return an axis over these values, and its labels at round values, none overlapping or cut.
 
-    `time`: the values are seconds.
+    Each label: its value, the column where its text starts, and its text. `time`: the values are seconds.
     """
     low = 0.0 if 0 < low <= high / 10 else low
     if high - low <= 1e-9 * max(abs(low), abs(high)):
         margin = max(1.0, abs(low) / 1000)
         low, high = max(0.0, low - margin) if low >= 0 else low - margin, high + margin
     axis = Axis(low, high)
-    ticks = _time_ticks(low, high, columns) if time else nice_ticks(low, high, max(3, columns // 9))
-    whole = [tick for tick in ticks if tick.is_integer()]  # there is no half of a step
-    ticks = whole if len(whole) > 1 else ticks
-    step = ticks[1] - ticks[0]
     labels: list[tuple[float, int, str]] = []
-    for skip in range(1, len(ticks) + 1):
+    for step in SECONDS if time and high - low > 2 else _round_steps((high - low) / columns):
+        first, last = ceil(low / step - 1e-9), floor(high / step + 1e-9)
+        whole = float(step).is_integer() or high - low < 2  # there is no half of a step
+        if last - first >= max(3, columns // 9) or not whole:
+            continue
         labels = []
-        for tick in ticks[::skip]:
+        for tick in (float(f"{n * step:.15g}") for n in range(first, last + 1)):
             label, column = time_label(tick) if time else tick_label(tick, step), axis.cell(tick, columns)
-            start = max(0, min(column - len(label) // 2, columns - len(label)))
-            labels.append((tick, start, label))
+            labels.append((tick, max(0, min(column - len(label) // 2, columns - len(label))), label))
         if all(a + len(text) < b for (_, a, text), (_, b, _) in pairwise(labels)):
             break
     return axis, labels
-
-
-def _time_ticks(low: float, high: float, columns: int) -> list[float]:
-    count = max(3, columns // 9)
-    step = next((seconds for seconds in SECONDS if (high - low) / seconds <= count), 0)
-    if not step or (high - low) / step < 2:
-        return nice_ticks(low, high, count)
-    return [float(step * n) for n in range(ceil(low / step), floor(high / step) + 1)]
 
 
 def time_label(seconds: float) -> str:
@@ -117,43 +112,6 @@ def time_label(seconds: float) -> str:
             whole, rest = divmod(round(seconds), size)
             return f"{whole}{unit}" + (f"{rest // parts:02}" if rest >= parts else "")
     return f"{seconds:g}s" if seconds else "0"
-
-
-def nice_ticks(low: float, high: float, count: int) -> list[float]:
-    """Return round values from low to high for the labels of an axis: multiples of 1, 2, 2.5 or 5 x 10^k.
-
-    Args:
-        low, high: the ends of the axis; equal for a constant, which gets ticks around it.
-        count: about how many ticks; never fewer than three where floats lie between low and high.
-
-    Returns:
-        Increasing values, all within the axis.
-    """
-    if not (isfinite(low) and isfinite(high)):
-        return []
-    if low == high:
-        margin = abs(low) / 2 or 1.0
-        low, high = low - margin, high + margin
-    choices = _choices(low, high)
-    if not choices:  # too close for round values between them, or infinitely far apart
-        return sorted({low, low / 2 + high / 2, high})
-    return min(choices, key=lambda ticks: (abs(len(ticks) - count), len(ticks)))
-
-
-def _choices(low: float, high: float) -> list[list[float]]:
-    """Ticks at every round step that puts three to some twenty of them between low and high."""
-    span = high - low
-    if not max(1e-300, 1e-9 * max(abs(low), abs(high))) < span < inf:
-        return []
-    tenth = floor(log10(span)) - 1
-    choices = []
-    for step in (float(f"{m}e{k}") for k in range(tenth, tenth + 2) for m in MANTISSAS):
-        # 1e-9 keeps a tick on a limit that binary fractions put just beyond it
-        multiples = range(ceil(low / step - 1e-9), floor(high / step + 1e-9) + 1)
-        ticks = [float(f"{multiple * step:.15g}") for multiple in multiples]
-        if len(ticks) >= 3 and all(a < b for a, b in pairwise(ticks)):
-            choices.append(ticks)
-    return choices
 
 
 def tick_label(value: float, step: float) -> str:

@@ -53,10 +53,10 @@ class ChartView(Widget):
         if self._drawn_for != self.size:
             self._drawn_for = self.size
             rows = draw(self._chart, self.size.width, self.size.height, self._styles)
-            self._drawn = [Strip(row).simplify() for row in rows]
-        strip = self._drawn[y] if y < len(self._drawn) else Strip([])
-        # without a base style under the cells, light themes would show dark boxes
-        strip = strip.adjust_cell_length(self.size.width).apply_style(self.rich_style)
+            # without a base style under the cells, light themes would show dark boxes
+            style = self.rich_style
+            self._drawn = [Strip(row, self.size.width).simplify().apply_style(style) for row in rows]
+        strip = self._drawn[y] if y < len(self._drawn) else Strip.blank(self.size.width, self.rich_style)
         seconds = time.perf_counter() - start
         self.cost = seconds if y == 0 else self.cost + seconds  # the first row asked for draws all of them
         return strip

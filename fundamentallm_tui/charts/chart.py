@@ -108,9 +108,9 @@ class Plot:
         return self.x.value((column - self.left + 0.5) / self.columns)
 
 
-def lay_out(chart: Chart, width: int, height: int) -> Plot | None:
-    """Find the axes; None where there is nothing to draw or no room for it."""
-    curves = _drawable(chart)
+def lay_out(chart: Chart, width: int, height: int, curves: list[_Points] | None = None) -> Plot | None:
+    """Find the axes for these points of the chart's lines; None where there is nothing to draw or no room for it."""
+    curves = _drawable(chart) if curves is None else curves
     xs = chart.x_range or _ends([x for curve in curves for x, _ in curve])
     within = [y for curve in curves for x, y in curve if isfinite(y) and (not xs or xs[0] <= x <= xs[1])]
     ys = _ends(within or [y for curve in curves for _, y in curve if isfinite(y)])
@@ -132,11 +132,12 @@ def draw(chart: Chart, width: int, height: int, ink: Ink) -> list[list[Segment]]
     It costs in proportion to the points, so reduce long lines first (`Series.reduced`).
     """
     grid = [[Segment(" ")] * width for _ in range(height)]
-    plot = lay_out(chart, width, height)
+    curves = _drawable(chart)
+    plot = lay_out(chart, width, height, curves)
     if plot is not None:
         _draw_axes(grid, chart, plot, ink)
-        _draw_curves(grid, chart, plot, ink)
-    elif not any(isfinite(y) for curve in _drawable(chart) for _, y in curve):
+        _draw_curves(grid, chart, plot, curves, ink)
+    elif not any(isfinite(y) for curve in curves for _, y in curve):
         hidden = chart.log and any(-MAX_DRAWN < y <= 0 for line in chart.lines for y in line.y)
         text = "no value above 0 for a log scale" if hidden else chart.empty
         text = text if len(text) <= width else text[: width - 1] + "…"
@@ -223,9 +224,9 @@ def _draw_axes(grid: _Grid, chart: Chart, plot: Plot, ink: Ink) -> None:
                 _write(grid, height - 2, column, rule.mark, ink(rule.colour, max(rule.strength, 0.6)))
 
 
-def _draw_curves(grid: _Grid, chart: Chart, plot: Plot, ink: Ink) -> None:
+def _draw_curves(grid: _Grid, chart: Chart, plot: Plot, curves: list[_Points], ink: Ink) -> None:
     styles = [ink(line.colour, line.strength) for line in chart.lines]
-    places = [[(plot.x.share(x), plot.y.share(y) if isfinite(y) else nan) for x, y in c] for c in _drawable(chart)]
+    places = [[(plot.x.share(x), plot.y.share(y) if isfinite(y) else nan) for x, y in curve] for curve in curves]
     width, height = 2 * plot.columns, 4 * plot.rows
     dots = [
         [(min(x * width, width - 1) if x <= 1 else x * width, min(y * height, height - 1) if y <= 1 else y * height)
@@ -238,20 +239,16 @@ def _draw_curves(grid: _Grid, chart: Chart, plot: Plot, ink: Ink) -> None:
 
     for line, points, style in zip(chart.lines, places, styles, strict=True):
         seen = [(x, y) for x, y in points if 0 <= x <= 1 and 0 <= y <= 1]
-        if seen and (line.mark or len(seen) == 1):  # a single dot would hardly be seen
-            for x, y in seen[:: -4 * len(seen) // (width - 1)]:  # four dots apart, from the newest
-                row, column = plot.rows - 1 - _cell(y, plot.rows), plot.left + _cell(x, plot.columns)
-                _write(grid, row, column, line.mark or "•", style)
-    for line, points, style in zip(chart.lines, places, styles, strict=True):
-        seen = [(x, y) for x, y in points if 0 <= x <= 1 and 0 <= y <= 1]
-        if line.label and seen:
-            x, y = seen[-1]
-            row, column = plot.rows - 1 - _cell(y, plot.rows), plot.left + _cell(x, plot.columns)
-            right, left = column + 2, column - 1 - len(line.label)
-            _write_where_free(
-                grid, plot, line.label, [(row + by, at) for by in (0, 1, -1) for at in (right, left)], style
-            )
-    _draw_outside(grid, chart, plot, places, ink)
+        # four dots apart, from the newest; a single dot would hardly be seen
+        marked = seen[:: min(-4 * len(seen) // (width - 1), -1)] if line.mark or len(seen) == 1 else []
+        at = [(plot.rows - 1 - _cell(y, plot.rows), plot.left + _cell(x, plot.columns)) for x, y in marked]
+        for row, column in at:
+            _write(grid, row, column, line.mark or "•", style)
+        if line.label and at:
+            (row, column), length = at[0], len(line.label)
+            beside = [(row + by, start) for by in (0, 1, -1) for start in (column + 2, column - 1 - length)]
+            _write_where_free(grid, plot, line.label, beside, style)
+    _draw_outside(grid, chart, plot, curves, places, ink)
     if chart.log and any(isfinite(y) and y <= 0 for line in chart.lines for y in line.y):
         text = "0 and less have no place on a log scale"
         right = plot.left + plot.columns - len(text)
@@ -260,11 +257,13 @@ def _draw_curves(grid: _Grid, chart: Chart, plot: Plot, ink: Ink) -> None:
         )
 
 
-def _draw_outside(grid: _Grid, chart: Chart, plot: Plot, places: list[_Points], ink: Ink) -> None:
+def _draw_outside(
+    grid: _Grid, chart: Chart, plot: Plot, curves: list[_Points], places: list[_Points], ink: Ink
+) -> None:
     """Indicate at the edges what lies beyond them: an arrow, and where there is room the farthest value."""
     for row, arrow, sign in ((0, "↑", 1), (plot.rows - 1, "↓", -1)):
         farthest: dict[int, tuple[float, Line]] = {}  # by column: the farthest value beyond the edge
-        for line, points, values in zip(chart.lines, places, _drawable(chart), strict=True):
+        for line, points, values in zip(chart.lines, places, curves, strict=True):
             for (x, share), (_, y) in zip(points, values, strict=True):
                 if 0 <= x <= 1 and (share > 1 if sign > 0 else share < 0):
                     column = _cell(x, plot.columns)

@@ -12,7 +12,7 @@ from itertools import islice
 from math import ceil, inf, isfinite, nan
 from operator import lt
 
-SMOOTHING = (0.0, 0.6, 0.9, 0.97, 0.99, 0.999)  # how much of the mean each step keeps; 0 is not smoothed
+SMOOTHING = (0.0, 0.9, 0.99, 0.999)  # how much of the mean each step keeps; 0 is not smoothed
 MAX_POINTS = 1 << 14  # points that a series keeps: dozens for each column of any chart
 
 
@@ -127,17 +127,19 @@ class Smoothed(Series):
 
     def extend(self, xs: Iterable[float], ys: Iterable[float]) -> None:
         """Add the means at these points."""
-        mean, weight, keep = self._mean, self._weight, self.factor
-        means = array("d")
-        for y in ys:
-            if isfinite(y):
-                weight = weight * keep + 1 - keep
-                mean += (y - mean) * (1 - keep) / weight
-                means.append(mean)
-            else:
-                means.append(nan)
+        new = array("d", ys)
+        mean, keep, rest = self._mean, self.factor, 1 - self.factor
+        if self._weight > 1 - 1e-12 and isfinite(sum(new)):  # ten times as fast: a journal may have a million steps
+            means = array("d", [mean := mean * keep + y * rest for y in new])
+        else:
+            means = array("d")
+            for y in new:
+                if isfinite(y):
+                    self._weight = self._weight * keep + rest
+                    mean += (y - mean) * rest / self._weight
+                means.append(mean if isfinite(y) else nan)
         super().extend(xs, means)
-        self._mean, self._weight = mean, weight
+        self._mean = mean
 
     def truncate_after(self, x: float) -> None:
         super().truncate_after(x)

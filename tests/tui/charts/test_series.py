@@ -7,7 +7,7 @@ from math import ceil, cos, inf, isfinite, isnan, nan
 
 import pytest
 
-from fundamentallm_tui.charts.axes import nice_ticks, tick_label
+from fundamentallm_tui.charts.axes import tick_label
 from fundamentallm_tui.charts.series import MAX_POINTS, Series, reduce
 
 
@@ -129,30 +129,6 @@ def test_points_that_come_together_make_the_same_series_as_one_by_one(cuts: tupl
     assert one.reduced(20) == many.reduced(20) and one.last == many.last and points(one) == points(many)
 
 
-LINEAR = {
-    (0, 1, 3): [0, 0.5, 1], (0, 10, 6): [0, 2, 4, 6, 8, 10], (1.3, 4.7, 3): [2, 3, 4],
-    (0, 0.0003, 4): [0, 0.0001, 0.0002, 0.0003], (-1, 1, 5): [-1, -0.5, 0, 0.5, 1], (1, 440, 4): [100, 200, 300, 400],
-    (2, 2, 3): [1, 2, 3], (0, 0, 3): [-1, 0, 1], (0, 100, 5): [0, 25, 50, 75, 100],
-    (-1e308, 1e308, 5): [-1e308, 0, 1e308], (0, 5e-324, 5): [0, 5e-324], (nan, 1, 5): [], (0, inf, 5): [],
-}  # fmt: skip
-
-
-def test_ticks_are_round() -> None:
-    assert {axis: nice_ticks(*axis) for axis in LINEAR} == LINEAR
-
-
-def test_at_least_three_increasing_ticks_lie_within_any_axis() -> None:
-    rng = random.Random(7)
-    for _ in range(4_000):
-        low = rng.uniform(-1, 1) * 10 ** rng.uniform(-300, 300)
-        high = low + abs(low) * 10 ** rng.uniform(-13, 3)
-        ticks = nice_ticks(low, high, rng.randint(2, 9))
-        assert len(ticks) >= 3
-        assert ticks == sorted(set(ticks))
-        slack = 1e-8 * (high - low)
-        assert low - slack <= ticks[0] and ticks[-1] <= high + slack
-
-
 LABELS = {
     (1.5, 0.5): "1.5", (2.0, 0.5): "2.0", (0.0, 0.5): "0.0", (-1.0, 1): "-1", (0.001, 0.001): "0.001",
     (0.001, 0.0005): "0.0010", (0.00025, 0.00025): "0.00025", (1e-5, 1e-5): "1e-05", (2.5e-5, 2.5e-5): "2.5e-05",
@@ -163,6 +139,6 @@ LABELS = {
 
 def test_labels_are_short_and_those_of_one_axis_have_equally_many_decimals() -> None:
     assert {tick: tick_label(*tick) for tick in LABELS} == LABELS
-    assert [tick_label(tick, 0.25) for tick in nice_ticks(0, 1, 5)] == ["0.00", "0.25", "0.50", "0.75", "1.00"]
+    assert [tick_label(tick / 4, 0.25) for tick in range(5)] == ["0.00", "0.25", "0.50", "0.75", "1.00"]
     odd = [0.0, -0.0, 1, 5e-324, 1e308, -1e308, inf, -inf, nan, 1 / 3]
     assert all(1 <= len(tick_label(value, step)) <= 24 for value in odd for step in odd)
