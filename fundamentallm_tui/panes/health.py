@@ -6,7 +6,7 @@ from textual.content import Content
 from textual.widget import Widget
 
 from fundamentallm.config.format import wrap
-from fundamentallm.run.health import BAD, GOOD, NOTE, WARNING, Verdict, assess
+from fundamentallm.run.health import BAD, GOOD, NOTE, WARNING, Verdict, assess_run
 from fundamentallm_tui.format import clean, truncate
 from fundamentallm_tui.state.store import Store
 from fundamentallm_tui.theme import FAINT
@@ -46,10 +46,7 @@ class HealthPane(Widget, can_focus=True):
 
 def current_verdict(store: Store) -> Verdict:
     """Judge the run that the store shows."""
-    started, config = store.history.started, store.config
-    if started is None or config is None:
-        return NO_RUN
-    return assess(store.history, config, started.vocab_size)
+    return assess_run(store.history) or NO_RUN
 
 
 def health_line(store: Store, width: int) -> Content:

@@ -19,6 +19,7 @@ from fundamentallm.errors import UserError
 from fundamentallm.paths import quoted_path, user_path
 from fundamentallm.run.events import to_line
 from fundamentallm.run.folder import LAST, RUNS
+from fundamentallm.run.health import assess_run
 from fundamentallm.run.history import read_history
 from fundamentallm.run.summary import (
     RunSummary,
@@ -64,7 +65,7 @@ def list_(folder: str | None, as_json: bool) -> None:
 def show(run: str) -> None:
     """Show one run: its settings, evaluations and files."""
     folder = find_run(run)
-    summary, history = summarize(folder), read_history(folder, steps=False)
+    summary, history = summarize(folder), read_history(folder)
     evaluations = history.evaluations
     rows = [
         ("state", summary.state_text + (f": {summary.why}" if summary.why else "")),
@@ -78,6 +79,8 @@ def show(run: str) -> None:
     if summary.best is not None:
         rows.append(("best val_loss", _best(summary)))
         rows.append(("best epoch", f"{summary.best.epoch}, step {summary.best.step:,}"))
+    if (verdict := assess_run(history)) is not None:
+        rows.append(("health", verdict.sentence))
     about = (("note", summary.note), ("tags", ", ".join(summary.tags)), ("parent", summary.parent))
     rows[1:1] = [(name, text) for name, text in about if text]
     print(one_line(folder))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fundamentallm.config.advice import advise_not_finite
-from fundamentallm.config.config import Config
+from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, resolve
 from fundamentallm.run import symptoms
 from fundamentallm.run.history import RunHistory
 from fundamentallm.run.symptoms import View, name_epoch
@@ -84,6 +84,17 @@ def assess(history: RunHistory, config: Config, vocab_size: int, step: int | Non
                 rule.kind, rule.level, rule.headline, evidence, rule.explanation, rule.actions(view), rule.advise(view)
             )
     raise AssertionError("the last rule always holds")
+
+
+def assess_run(history: RunHistory) -> Verdict | None:
+    """Judge a run by its journal alone; None where that has no start, or one with settings that no run can have."""
+    if history.started is None:
+        return None
+    try:
+        config = resolve(Layer({name: value for name, value in history.config.items() if name in SETTINGS}))
+    except ConfigError:  # another version's journal, or someone else's
+        return None
+    return assess(history, config, history.started.vocab_size)
 
 
 def new_verdicts(history: RunHistory, config: Config, vocab_size: int) -> list[str]:

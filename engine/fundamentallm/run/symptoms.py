@@ -6,11 +6,12 @@ how often they raise a false alarm.
 
 from array import array
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from math import log
-from statistics import fmean, median
+from statistics import median
 
 from fundamentallm.config.advice import advise_not_finite
 from fundamentallm.config.config import Config
@@ -35,6 +36,11 @@ RISE = 1.2  # times the lowest block
 JUMP, JUMPS = 1.3, 3  # times the step before, and how often in four blocks; the steps of healthy runs stay below 1.15
 GROWTH = 4.0  # times the median norm of the gradient before
 SPEEDS, SLOWER = 6, 0.6  # half a minute whose median is this share of the median before
+
+
+def mean(values: Sequence[float]) -> float:
+    """The mean; infinite or NaN where a value is, which `statistics.fmean` refuses: a journal may have any numbers."""
+    return sum(values) / len(values)
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ class View:
     @property
     def guessing(self) -> float:
         """The loss of blind guessing."""
-        return log(self.vocab_size)
+        return log(max(1, self.vocab_size))
 
     @property
     def gap(self) -> float:
@@ -90,7 +96,7 @@ class View:
         """The training loss of the last steps, or of the last epoch where the steps are not known."""
         recent = self.losses(NOW)
         if len(recent) == NOW:
-            return fmean(recent)
+            return mean(recent)
         return self.last.train_loss if self.epochs else None
 
 
@@ -147,7 +153,7 @@ def find_rate_too_high(view: View) -> str:
         return ""
     if view.loss_now > ABOVE * view.guessing:
         return f"the training loss is {view.loss_now:.3f}, above that of blind guessing, {view.guessing:.3f}"
-    blocks = [fmean(losses[end - BLOCK : end]) for end in range(len(losses), BLOCK - 1, -BLOCK)]  # the newest first
+    blocks = [mean(losses[end - BLOCK : end]) for end in range(len(losses), BLOCK - 1, -BLOCK)]  # the newest first
     lowest = min(blocks)
     if blocks[0] > RISE * lowest and blocks[0] > (1 - FLAT) * blocks[1]:  # otherwise it falls again
         return f"the training loss rose from {lowest:.3f} to {blocks[0]:.3f} in {BLOCK * blocks.index(lowest)} steps"
@@ -170,7 +176,7 @@ def find_rate_too_low(view: View) -> str:
     rates = view.rates(3 * BLOCK)
     if len(rates) < 3 * BLOCK or rates[-1] > rates[0] or view.config.learning_rate >= LOW_RATE:
         return ""
-    now = fmean(view.losses(BLOCK))
+    now = mean(view.losses(BLOCK))
     if now < NEAR * view.guessing:
         return ""
     return f"after {view.step:,} steps the training loss is {now:.3f}; blind guessing gives {view.guessing:.3f}"
