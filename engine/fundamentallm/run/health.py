@@ -244,6 +244,12 @@ RULES = (
         symptoms.find_wide_gap, _dropout_actions,
     ),
     Rule(
+        "worse", NOTE, "not at its best",
+        "The loss on text that the model has not seen was lower before. "
+        "One such epoch means little; if more follow, lower the learning rate or go back to the best state.",
+        symptoms.find_worse, _rate_too_high_actions,
+    ),
+    Rule(
         "healthy", GOOD, "healthy",
         "The loss on text that the model has not seen follows the training loss. There is nothing to do.",
         symptoms.find_healthy,

@@ -126,9 +126,10 @@ def find_divergence(view: View) -> str:
 def find_overfitting(view: View) -> str:
     """The validation loss has risen since its best epoch while the training loss fell.
 
-    It counts that both of the last two epochs are worse than the best, and the last by one percent.
+    It counts that both of the last two epochs are worse than the best, and the last by one percent. Where there is no
+    gap, the validation loss is only noisy.
     """
-    if len(view.epochs) < 3:
+    if len(view.epochs) < 3 or view.gap < SMALL_GAP:
         return ""
     best, last = view.best, view.last
     worse = all(epoch.val_loss > best.val_loss for epoch in view.epochs[-2:])
@@ -234,6 +235,10 @@ def find_small_text(view: View) -> str:
 
 def find_wide_gap(view: View) -> str:
     return _losses(view) if view.epochs and view.gap > HEALTHY_GAP else ""
+
+
+def find_worse(view: View) -> str:
+    return _losses(view) if view.epochs and view.last.val_loss > view.best.val_loss * (1 + FLAT) else ""
 
 
 def find_healthy(view: View) -> str:

@@ -1,16 +1,20 @@
 """How a run stands: each verdict on a run that shows it, and on one that does not."""
 
-from collections.abc import Sequence
-from math import log
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from math import inf, log, nan
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fundamentallm.config.config import Config
-from fundamentallm.run.events import Evaluated
-from fundamentallm.run.health import new_verdicts
+from fundamentallm.config.advice import advise_not_finite
+from fundamentallm.config.config import Config, to_dict
+from fundamentallm.run.events import Evaluated, Event, Failed, Progress, decode
+from fundamentallm.run.health import RULES, Rule, assess, assess_run, new_verdicts
 from fundamentallm.run.history import RunHistory
-from tests.engine.run.conftest import evaluated, saved
+from fundamentallm.run.symptoms import View
+from tests.engine.run.conftest import evaluated, finished, saved, started
 
 VOCAB_SIZE = 65
 Losses = Sequence[tuple[float, float]]
@@ -114,3 +118,162 @@ def test_the_state_that_best_pt_keeps_may_be_of_the_middle_of_an_epoch() -> None
             history.apply(saved(step))
     (text,) = new_verdicts(history, Config(), VOCAB_SIZE)
     assert "since epoch 2 the validation loss rose from 1.800 to 2.000" in text and "best.pt keeps step 15;" in text
+
+
+# ---- runs that were recorded ----
+
+RECORDED = {  # real runs, made by record.py: the verdicts, and the steps from which they hold
+    "healthy": [("waiting", 0), ("healthy", 88)],
+    "diverged": [("waiting", 0), ("diverged", 16), ("healthy", 176)],
+    "overfitting": [("waiting", 0), ("healthy", 42), ("small_text", 84), ("overfitting", 126)],
+    "rate_too_high": [("waiting", 0), ("healthy", 88), ("rate_too_high", 124), ("diverged", 128), ("worse", 264)],
+    "rate_too_low": [("waiting", 0), ("healthy", 88), ("rate_too_low", 99)],
+    "flat": [("waiting", 0), ("healthy", 35), ("flat", 70)],
+    "underfitting": [("waiting", 0), ("healthy", 88), ("underfitting", 352)],
+    "wide_gap": [("waiting", 0), ("healthy", 42), ("wide_gap", 168), ("overfitting", 294)],
+}
+
+
+def recorded(name: str) -> list[Event]:
+    path = Path(__file__).parents[2] / "fixtures" / "health" / f"{name}.jsonl"
+    return [event for line in path.read_text().splitlines() if (event := decode(line)) is not None]
+
+
+def history_of(events: Iterable[Event], steps: bool = True) -> RunHistory:
+    history = RunHistory(steps)
+    for event in events:
+        history.apply(event)
+    return history
+
+
+def views(name: str) -> list[View]:
+    """A recorded run as it was after each of its steps."""
+    history = history_of(recorded(name))
+    assert history.started is not None
+    config = Config(**{**history.config, "data": (), "include": ()})
+    return [View(history, config, history.started.vocab_size, step) for step in range(history.step + 1)]
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_a_recorded_run_is_judged_as_it_stood(name: str) -> None:
+    kinds: list[tuple[str, int]] = []
+    for view in views(name):
+        kind = assess(view.history, view.config, view.vocab_size, view.step).kind
+        if not kinds or kinds[-1][0] != kind:
+            kinds.append((kind, view.step))
+    assert kinds == RECORDED[name]
+
+
+@pytest.mark.parametrize("rule", RULES[:-2], ids=lambda rule: rule.kind)  # not healthy and waiting
+def test_no_rule_holds_in_a_healthy_run(rule: Rule) -> None:
+    assert [view.step for view in views("healthy") if rule.find(view)] == []
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_whoever_watched_the_run_judges_alike(name: str) -> None:
+    """The trainer and the console keep the last steps only; a resumed run did some of them again."""
+    events = recorded(name)
+    whole, live = history_of(events), history_of([], steps=False)
+    for place, event in enumerate(events, 1):
+        live.apply(event)
+        if isinstance(event, Evaluated):
+            assert assess_run(live) == assess_run(history_of(events[:place]))
+    reports = [event for event in events if isinstance(event, Progress)]
+    assert whole.started is not None
+    again = history_of([*events[:-1], replace(whole.started, step=reports[-1].step[0] - 1, resumed_from="last.pt")])
+    again.keep_recent_steps()
+    for event in events[events.index(reports[-1]) :]:
+        again.apply(event)
+    assert assess_run(again) == assess_run(whole)
+
+
+# ---- symptoms that short runs do not show: the numbers are made up ----
+
+
+def steps_of(losses: Sequence[float], norms: Sequence[float] = (), first: int = 1, **values: Any) -> Progress:
+    numbers = tuple(range(first, first + len(losses)))
+    other = {"epoch": 1, "tokens": 1, "tokens_per_second": 1e4, "eta_seconds": None, "memory_bytes": 0, **values}
+    rates, norms = (1e-3,) * len(losses), tuple(norms) or (0.4,) * len(losses)
+    return Progress(step=numbers, train_loss=tuple(losses), learning_rate=rates, grad_norm=norms, **other)
+
+
+def kind_and_evidence(*events: Event) -> tuple[str, str]:
+    verdict = assess_run(history_of([started(vocab_size=VOCAB_SIZE), *events]))
+    assert verdict is not None
+    return verdict.kind, verdict.evidence
+
+
+CALM = [2.0 + (n % 7) / 50 for n in range(256)]
+WAITS = ("waiting", "the validation loss comes after epoch 1, at step 10")
+
+
+@pytest.mark.parametrize(("jumps", "found"), [
+    ((), WAITS),
+    ((200, 230), WAITS),
+    ((200, 220, 240), ("rate_too_high", "3 jumps in 128 steps, the highest from about 2.060 to 3.900")),
+    ((100, 200, 240), WAITS),
+])  # fmt: skip
+def test_three_jumps_of_the_loss_are_a_rate_that_is_too_high(jumps: Sequence[int], found: tuple[str, str]) -> None:
+    losses = [3.9 if n in jumps else loss for n, loss in enumerate(CALM)]
+    assert kind_and_evidence(steps_of(losses)) == found
+
+
+GROWN = "the norm of the gradient grew from 0.40 to 2.00 in 256 steps, in which the loss did not fall"
+
+
+@pytest.mark.parametrize(("falls", "norm", "found"), [
+    (0.0, 2.0, ("rate_too_high", GROWN)), (0.0, 1.5, WAITS), (0.001, 2.0, WAITS),
+])  # fmt: skip
+def test_a_gradient_that_grows_in_vain_is_noted(falls: float, norm: float, found: tuple[str, str]) -> None:
+    losses = [2.0 - falls * n for n in range(256)]
+    assert kind_and_evidence(steps_of(losses, [0.4] * 200 + [norm] * 56)) == found
+
+
+def test_a_loss_that_falls_again_has_recovered_from_its_rise() -> None:
+    rising = [2.0] * 64 + [2.6] * 64
+    rose = ("rate_too_high", "the training loss rose from 2.000 to 2.600 in 64 steps")
+    assert kind_and_evidence(steps_of(rising)) == rose
+    assert kind_and_evidence(steps_of([*rising, *[2.5] * 32])) == WAITS
+
+
+@pytest.mark.parametrize(("speeds", "found"), [
+    ([1e4] * 20 + [5000] * 6, ("slower", "5.00k tokens a second, 10.0k before")),
+    ([1e4] * 20 + [7000] * 6, WAITS),
+    ([1e4] * 20 + [5000] * 3, WAITS),
+    ([1e4] * 6 + [5000] * 6, WAITS),
+])  # fmt: skip
+def test_steps_that_take_longer_for_half_a_minute_are_noted(speeds: list[float], found: tuple[str, str]) -> None:
+    reports = [steps_of([2.0], first=n, time=5.0 * n, tokens_per_second=speed) for n, speed in enumerate(speeds, 1)]
+    assert kind_and_evidence(*reports) == found
+    assert kind_and_evidence(*reports, started(len(speeds), resumed_from="last.pt", vocab_size=VOCAB_SIZE)) == WAITS
+
+
+def test_a_run_that_failed_with_a_loss_that_is_no_number_has_diverged() -> None:
+    config = Config(learning_rate=0.1)
+    error = "step 61 was refused: the loss is nan"
+    failed = [steps_of([2.0] * 60), Failed(step=60, error=error, advice=advise_not_finite(config))]
+    history = history_of([started(config=to_dict(config)), *failed])
+    verdict = assess_run(history)
+    assert verdict is not None and (verdict.kind, verdict.level, verdict.evidence) == ("diverged", "bad", error)
+    assert kind_and_evidence(failed[0], Failed(step=60, error="out of memory")) == (
+        "waiting", "the run ended before its first epoch did",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("vocab_size", [0, 1, 65, 10**300])
+@pytest.mark.parametrize("number", [nan, inf, -inf, 0.0, -1.0, 1e308])
+def test_numbers_that_no_run_measures_break_no_verdict(number: float, vocab_size: int) -> None:
+    events = [
+        event
+        for epoch in range(1, 9)
+        for event in (
+            steps_of([number, 2.0] * 32, [number, 1.0] * 32, first=64 * epoch - 63, time=5.0 * epoch),
+            evaluated(64 * epoch, number if epoch % 2 else 2.0, epoch=epoch, train_loss=number if epoch % 3 else 1.0),
+        )
+    ]
+    history = RunHistory()
+    for event in (started(vocab_size=vocab_size, train_tokens=1), *events, finished(512)):
+        history.apply(event)
+        verdict = assess_run(history)
+        assert verdict is not None and verdict.sentence
+    assert assess_run(history_of([started(config={"learning_rate": "x"})])) is None
