@@ -3,6 +3,8 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterable
@@ -10,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from textual import on
+from textual import on, work
 from textual._ansi_sequences import ANSI_SEQUENCES_KEYS
 from textual.app import App, SystemCommand
 from textual.events import Event, InputEvent, Key
@@ -18,7 +20,9 @@ from textual.screen import ModalScreen, Screen
 
 from fundamentallm.config.config import Config
 from fundamentallm.process.session import SamplerRun, WorkerRun
+from fundamentallm.run.events import JOURNAL
 from fundamentallm_tui import keys
+from fundamentallm_tui.format import clean
 from fundamentallm_tui.panes.bars import takes_text
 from fundamentallm_tui.screens.dialogs import TextDialog, quit_question
 from fundamentallm_tui.screens.help import help_text
@@ -166,7 +170,20 @@ class Console(App[int]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """A dialog leaves only its own keys active."""
+        if action == "report":
+            folder: Path | None = getattr(self.screen, "run_folder", None)
+            return (folder is not None and (folder / JOURNAL).is_file()) or None
         return not (action == "quit" and isinstance(self.screen, ModalScreen))
+
+    @work(thread=True)
+    def action_report(self) -> None:
+        """Write a report of the run that the screen is about, in a process: reading a long journal takes seconds."""
+        if (folder := getattr(self.screen, "run_folder", None)) is None:
+            return
+        command = [sys.executable, "-m", "fundamentallm", "runs", "report", "--", str(folder)]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        text = clean(f"The report is in {done.stdout.strip()}" if done.returncode == 0 else done.stderr.strip())
+        self.notify(text, severity="error" if done.returncode else "information", markup=False)
 
     async def action_quit(self) -> None:
         """Quit; while a run is active, ask first."""

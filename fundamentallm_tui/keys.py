@@ -70,6 +70,7 @@ MAIN = (
         for sign, count in (("+1", 1), ("+10", 10), ("−1", -1))
     ),
     Command("prompt", "ctrl+g", "Go to the prompt: enter samples, ctrl+j starts a line", "sample", "g", "Sample"),
+    Command("app.report", "w", "Write a report of the run: report.md in its folder", title="Report", id="report"),
     Command("new_run", "", "Close this run; the next start makes a new one", title="New run"),
     Command("runs", "ctrl+o", "List all runs: attach, view, resume, compare", "runs", "o", "Runs"),
     Command("app.help", "f1", "Show the keys, and how to read the screen", "help", "question_mark", "Help", id="help"),
@@ -128,6 +129,7 @@ RUNS = (
     Command("mark", "space", "Mark up to eight runs, to compare them", "mark", id="run.mark"),
     Command("compare", "c", "Compare the marked runs", "compare", id="run.compare"),
     Command("delete", "d", "Delete a run; asks first", "delete", id="run.delete"),
+    Command("app.report", "w", "Write a report of the run", "report", id="report"),
     Command("filter", "slash", "Filter by words, tag:word, state:word, learning_rate>0.001", "filter", id="run.filter"),
     Command("sort", "t", "Sort by age, name, best loss or steps", "sort", id="run.sort"),
     Command("sort_by", "T", "Sort by any setting or number, and show it", id="run.sort_by"),
@@ -143,6 +145,7 @@ RUNS = (
 HELP = (
     Binding("f1", "help", "Help", id="help", show=False, priority=True),
     Binding("question_mark", "help", "Help", id="help.letter", show=False),
+    Binding("w", "report", "Report", id="report", show=False),
 )
 
 

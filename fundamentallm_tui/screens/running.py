@@ -45,6 +45,11 @@ class RunScreen(PanedScreen):
         self.form = Form(options, config, id="config")
         self.log_view = LogView(lambda: self.store.folder, id="log")
 
+    @property
+    def run_folder(self) -> Path | None:
+        """The folder of the run that is shown."""
+        return self.store.folder
+
     def show_changes(self, changed: set[str]) -> None:
         """Bring the panes up to date with these parts of the store."""
         raise NotImplementedError

@@ -114,6 +114,11 @@ class Runs(Screen[RunChoice]):
         self.query_one("#details", Static).update(details)
         self._show_keys()
 
+    @property
+    def run_folder(self) -> Path | None:
+        """The folder of the run under the cursor."""
+        return self.list.current.folder if self.list.current is not None else None
+
     # What the keys do
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:

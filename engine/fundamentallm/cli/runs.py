@@ -18,9 +18,9 @@ from fundamentallm.config.format import format_age, format_digits, format_size, 
 from fundamentallm.errors import UserError
 from fundamentallm.paths import quoted_path, user_path
 from fundamentallm.run.events import to_line
-from fundamentallm.run.folder import LAST, RUNS
+from fundamentallm.run.folder import LAST, REPORT, RUNS
 from fundamentallm.run.health import assess_run
-from fundamentallm.run.history import read_history
+from fundamentallm.run.history import RunHistory, read_history
 from fundamentallm.run.summary import (
     RunSummary,
     changed_from_defaults,
@@ -180,6 +180,28 @@ def export(run: str, target: str) -> None:
         print(buffer.getvalue(), end="")
     else:
         write_output("--csv", path, buffer.getvalue())
+
+
+@command.command()
+@click.argument("run", shell_complete=files)
+@click.option("--output", metavar="FILE", shell_complete=files, help="[default: report.md in the run's folder]")
+def report(run: str, output: str | None) -> None:
+    """Write a report of a run as Markdown, with a picture of its curves beside it.
+
+    It has the numbers, the settings and how to repeat the run, what was changed while it ran, and the samples.
+    """
+    from fundamentallm.cli.run_report import write_report
+    from fundamentallm_tui.charts.runs import losses_of_runs
+    from fundamentallm_tui.charts.svg import POINTS, to_svg
+
+    def draw(history: RunHistory) -> str:
+        chart, legend = losses_of_runs([(folder, history)], POINTS, False)
+        return to_svg(chart, f"Loss of {legend[0].name}", legend)
+
+    folder = find_run(run)
+    target = output_path("--output", output) or folder / REPORT
+    write_report(folder, target, draw)
+    print(one_line(target))
 
 
 def _export(folder: Path) -> Iterator[Sequence[Any]]:

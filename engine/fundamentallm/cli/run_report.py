@@ -1,0 +1,184 @@
+"""The report of a run: what it was, how it ended and how to repeat it, as Markdown. Draws no picture itself."""
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from fundamentallm.cli.terminal import one_line
+from fundamentallm.config.config import SETTINGS, SHAPE, ConfigError, Layer, resolve
+from fundamentallm.config.format import format_count, format_digits, format_duration, format_time, format_value
+from fundamentallm.errors import UserError, describe_error
+from fundamentallm.paths import quoted, quoted_path
+from fundamentallm.run.events import JOURNAL, Finished, RunStarted, Sampled, decode
+from fundamentallm.run.folder import write_atomic
+from fundamentallm.run.health import assess
+from fundamentallm.run.history import RunHistory
+from fundamentallm.run.journal import Tail
+from fundamentallm.run.summary import RunSummary, changed_from_defaults, summarize
+from fundamentallm.untrusted import MAX_EVENT_BYTES, open_regular_file, printable
+
+MARK = "<!-- written by fundamentallm runs report, which may replace this file -->"
+MAX_SAMPLES, MAX_SAMPLE_CHARS = 10, 2000  # the newest samples; of each the beginning
+
+
+def write_report(folder: Path, target: Path, draw: Callable[[RunHistory], str]) -> None:
+    """Write the report of a run, and beside it a picture of its curves, which `draw` makes as SVG.
+
+    Raises:
+        UserError: the folder holds no run; a file is in the way that is not an older report, or cannot be written.
+    """
+    picture = target.with_suffix(".svg")
+    if picture == target:
+        raise UserError(f"--output {target}: is the name of the picture; name a file for the text, such as report.md")
+    for path in (target, picture):
+        if os.path.lexists(path) and not _is_report(target):
+            raise UserError(f"{path}: is there already and is no report of a run; name another file with --output")
+    summary = summarize(folder)
+    history, resumes, samples = _read(folder)
+    text = "\n".join(_markdown(summary, history, resumes, list(samples.values()), picture.name))
+    try:
+        write_atomic(target, text)
+        write_atomic(picture, draw(history))
+    except OSError as error:
+        raise UserError(f"{target}: cannot be written: {describe_error(error)}") from None
+
+
+def _is_report(path: Path) -> bool:
+    with suppress(OSError), open_regular_file(path) as file:
+        return file.read(len(MARK)) == MARK.encode()
+    return False
+
+
+def _read(folder: Path) -> tuple[RunHistory, list[str], dict[str, Sampled]]:
+    """Read a journal: the run's history, when it was resumed, and its samples by their ids, each whole."""
+    history, resumes, samples = RunHistory(), list[str](), dict[str, Sampled]()
+    for line in Tail(folder / JOURNAL, MAX_EVENT_BYTES).read():
+        event = decode(line)
+        if isinstance(event, Sampled):
+            _add_piece(samples, event)
+        elif event is not None:
+            reached = history.step
+            back = history.apply(event)
+            if isinstance(event, RunStarted) and len(history.starts) > 1:
+                resumes.append(_resume(event, reached, back))
+    return history, resumes, samples
+
+
+def _add_piece(samples: dict[str, Sampled], piece: Sampled) -> None:
+    before = samples.pop(piece.id, None)
+    text = (before.text if before is not None else "") + piece.text
+    samples[piece.id] = Sampled(step=piece.step, id=piece.id, prompt=piece.prompt, text=text[:MAX_SAMPLE_CHARS])
+    if len(samples) > MAX_SAMPLES:
+        del samples[next(iter(samples))]
+
+
+def _resume(start: RunStarted, reached: int, back: int | None) -> str:
+    went_back = f", back from step {reached:,}" if back is not None else ""
+    return f"step {start.step:,}: resumed from {start.resumed_from or 'its newest checkpoint'}{went_back}"
+
+
+def _markdown(
+    run: RunSummary, history: RunHistory, resumes: list[str], samples: list[Sampled], picture: str
+) -> Iterator[str]:
+    first, changes = history.starts[0], history.interventions_from(0)
+    about = {
+        "state": run.state_text + (f": {run.why}" if run.why else ""),
+        "tags": ", ".join(run.tags),
+        "preset": run.preset,
+        "text": run.data,
+        "model": f"{format_count(run.parameters, 'parameter')}, {format_count(first.vocab_size, 'character')}",
+        "parent": run.parent,
+        "began": format_time(run.started),
+        "version": f"fundamentallm {first.version}, PyTorch {first.torch}",
+        "machine": f"{first.host}, {first.device}, {format_count(first.threads, 'thread')}",
+    }
+    changed = changed_from_defaults(history.requested)
+    settings = [(name, format_value(value)) for name, value in changed.items() if name not in ("data", "output_dir")]
+    yield from (MARK, "", f"# {_cell(run.folder.resolve().name)}", "")
+    if run.note:
+        yield from (_cell(run.note), "")
+    yield from _table(("", ""), [(name, text) for name, text in about.items() if text])
+    yield from ("## Result", "", *_table(("", ""), _numbers(run, history)))
+    yield from (f"![Losses of each step and of each evaluation]({quote(picture)})", "")
+    yield from _health(history)
+    yield from ("## Settings that differ from the defaults", "", *_table(("setting", "value"), settings))
+    yield from ("## How to repeat it", "", *_fenced(" ".join(_repeat(run.folder, history, changed)), "bash"))
+    if changes:
+        yield from ("The changes below were made while it ran; `fundamentallm set` makes them.", "")
+        rows = [(f"{c.step:,}", c.setting, format_value(c.old), format_value(c.new), c.who) for c in changes]
+        yield from ("## Changes while it ran", "", *_table(("after step", "setting", "from", "to", "by"), rows))
+    if resumes:
+        yield from ("## Resumed", "", *(f"- {_cell(text)}" for text in resumes), "")
+    if samples:
+        yield from ("## Samples", "")
+    for sample in samples:
+        yield from (f"After step {sample.step:,}:", "", *_fenced(sample.prompt + sample.text))
+
+
+def _numbers(run: RunSummary, history: RunHistory) -> Iterator[tuple[str, str]]:
+    yield "steps", f"{run.steps:,} of {run.total_steps:,}"
+    if run.train_loss is not None and run.val_loss is not None:
+        yield "last train_loss, val_loss", f"{run.train_loss:.4f}, {run.val_loss:.4f}"
+    if (best := run.best) is not None:
+        perplexity = format_digits(best.perplexity, 4)
+        yield "best val_loss", f"{best.val_loss:.4f}, perplexity {perplexity} (epoch {best.epoch}, step {best.step:,})"
+    if isinstance(history.end, Finished):
+        yield "training took", f"{format_duration(history.end.seconds)}, {format_count(history.end.tokens, 'token')}"
+
+
+def _health(history: RunHistory) -> Iterator[str]:
+    known = {name: value for name, value in history.config.items() if name in SETTINGS}
+    with suppress(ConfigError):  # another version's settings, or someone else's
+        verdict = assess(history, resolve(Layer(known)), history.starts[0].vocab_size)
+        yield from (f"**{_cell(verdict.headline)}**: {_cell(verdict.evidence)}. {_cell(verdict.explanation)}", "")
+
+
+def _repeat(folder: Path, history: RunHistory, changed: dict[str, Any]) -> Iterator[str]:
+    """The words of a command that does the same again, in another folder."""
+    first, n = history.starts[0], 1
+    while (again := folder.with_name(f"{folder.resolve().name}-again-{n}")).exists():
+        n += 1
+    yield "fundamentallm train"
+    own: tuple[str, ...] = ("data", "output_dir")
+    if first.initialised_from:
+        yield f"--init-from {quoted_path(first.initialised_from)}"
+        own = (*own, *SHAPE, "max_seq_len")
+    elif first.resumed_from:
+        yield f"--resume-from {quoted_path(first.resumed_from)}"
+        changed = first.changes
+    data = changed.get("data")
+    yield from map(quoted_path, data if isinstance(data, list) else [])
+    for name, value in changed.items():
+        if name in SETTINGS and name not in own:
+            yield from _flag(name, value)
+    yield f"--output-dir {quoted_path(again)}"
+
+
+def _flag(name: str, value: object) -> Iterator[str]:
+    flag = SETTINGS[name].flag
+    if isinstance(value, bool):
+        yield flag if value else f"--no-{flag[2:]}"
+    else:
+        for item in value if isinstance(value, list) else [value]:
+            yield f"{flag}={quoted('auto' if item is None else str(item))}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = [" | ".join(map(_cell, row)) for row in (head, *rows)]
+    lines.insert(1, " | ".join("---" for _ in head))
+    return [*(f"| {line} |" for line in lines), ""]
+
+
+def _fenced(text: str, language: str = "") -> list[str]:
+    """A block of code, in a fence that is longer than any inside."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return [fence + language, printable(text).rstrip("\n"), fence, ""]
+
+
+def _cell(text: object) -> str:
+    """Text that Markdown shows as it is."""
+    return re.sub(r"([\\|<`*\[])", r"\\\1", one_line(text))

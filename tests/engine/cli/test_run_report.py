@@ -1,0 +1,116 @@
+"""`fundamentallm runs report`: a page about a run, whose command trains it again to the same losses."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from fundamentallm.cli import main
+from fundamentallm.run.events import Answered, Intervention, Sampled
+from fundamentallm.run.history import read_history
+from fundamentallm.run.notes import write_notes
+from tests.conftest import file_contents
+from tests.engine.cli.conftest import TEXT, TINY, Run
+from tests.engine.run.conftest import evaluated, finished, progress, saved, started, write_journal
+
+FIRST, DAY = "it's a [sea] | text.txt", "-dawn's `text`.txt"
+
+
+def section(report: str, title: str) -> str:
+    return report.split(f"## {title}\n", 1)[1].split("\n## ")[0].strip()
+
+
+def command_in(report: str) -> list[str]:
+    """The words of the command that the report gives, as a shell takes them."""
+    return shlex.split(section(report, "How to repeat it").removeprefix("```bash\n").removesuffix("\n```"))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with unusual names and settings, and one that began with its weights."""
+    folder = tmp_path_factory.mktemp("reports")
+    (folder / FIRST).write_text(TEXT)
+    (folder / DAY).write_text(TEXT[:2000])
+    out = folder / "runs" / "night run"
+    settings = ["--epochs=2", "--learning-rate=0.0030000000000000005", "--augment=casing"]
+    command = ["train", str(folder / FIRST), *TINY, *settings, f"--output-dir={out}", "--quiet"]
+    assert main(command) == 0
+    child = ["train", str(folder / DAY), f"--init-from={out}", "--batch-size=16", "--epochs=1", "--stride=16"]
+    assert main([*child, f"--output-dir={folder / 'runs' / 'child'}", "--quiet"]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("name", ["night run", "child"])
+def test_the_command_in_a_report_trains_the_run_again_to_the_same_losses(
+    run: Run, runs: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(runs)
+    status, out, err = run("runs", "report", name)
+    assert (status, out, err) == (0, f"runs/{name}/report.md\n", "")
+    program, *words = command_in(Path(out.strip()).read_text())
+    assert program == "fundamentallm" and run(*words, "--quiet")[0] == 0
+    first, again = (read_history(Path("runs", folder)) for folder in (name, f"{name}-again-1"))
+    assert again.train_loss == first.train_loss and len(again.train_loss) > 5
+    assert again.evaluations[-1].val_loss == first.evaluations[-1].val_loss
+    assert words[-2:] == ["--output-dir", f"runs/{name}-again-1"]
+    assert command_in((run("runs", "report", name), Path("runs", name, "report.md").read_text())[1])[-1].endswith("-2")
+
+
+def test_a_report_has_numbers_settings_changes_rewinds_and_samples(run: Run, tmp_path: Path) -> None:
+    folder = Path("runs/night")
+    write_journal(
+        folder,
+        started(config={"data": ["a.txt"], "epochs": 4, "learning_rate": 0.002}, preset="tiny", host="lab-3"),
+        progress(1, 10), evaluated(10, 2.5, train_loss=2.25, perplexity=12.18), saved(10),
+        Sampled(step=10, id="a", prompt="The ", text="se"),
+        Sampled(step=10, id="a", prompt="The ", text="a\n```\x1b", done=True),
+        Intervention(step=10, setting="dropout", old=0.1, new=0.2, who="ada"),
+        Answered(step=10, id="q", command="set", ok=True),
+        progress(11, 19), started(10, config={"data": ["a.txt"], "epochs": 4}, resumed_from="runs/night/best.pt"),
+        progress(11, 40), evaluated(40, 2.75, train_loss=1.5),
+        finished(40, seconds=61.0, tokens=4000),
+    )  # fmt: skip
+    write_notes(folder, note="a <b>note</b>", tags=("good",))
+    assert run("runs", "report", "night", "--output", "page.md") == (0, "page.md\n", "")
+    report = Path("page.md").read_text()
+    rows = dict(re.findall(r"^\| (.+?) \| (.+?) \|$", report, re.M))
+    assert "\n# night\n\na \\<b>note\\</b>\n" in report and rows["tags"] == "good" and rows["preset"] == "tiny"
+    assert rows["machine"] == "lab-3, cpu, 1 thread" and rows["version"] == "fundamentallm 0, PyTorch 2"
+    assert rows["last train_loss, val_loss"] == "1.5000, 2.7500" and rows["steps"] == "40 of 40"
+    assert rows["best val_loss"] == "2.5000, perplexity 12.18 (epoch 1, step 10)"
+    assert rows["training took"] == "1:01, 4,000 tokens"
+    assert "| learning_rate | 0.002 |" in report and "data" not in rows
+    assert section(report, "Resumed") == "- step 10: resumed from runs/night/best.pt, back from step 19"
+    assert section(report, "Samples") == "After step 10:\n\n````\nThe sea\n```\ufffd\n````"
+    assert re.search(r"\n\*\*[a-z ]+\*\*: .*2\.750", report), "how the run stands, with its evidence"
+    assert "![Losses of each step and of each evaluation](page.svg)" in report
+    assert Path("page.svg").read_text().startswith("<svg ") and not (folder / "report.md").exists()
+
+
+def test_a_change_that_holds_is_in_the_report(run: Run) -> None:
+    change = Intervention(step=10, setting="dropout", old=0.1, new=0.2, who="a|da")
+    write_journal(Path("runs/x"), started(), progress(1, 10), change, progress(11, 20))
+    assert run("runs", "report", "x")[0] == 0
+    report = Path("runs/x/report.md").read_text()
+    assert section(report, "Changes while it ran").endswith("\n| 10 | dropout | 0.1 | 0.2 | a\\|da |")
+    assert "The changes below were made while it ran; `fundamentallm set` makes them." in report
+
+
+def test_an_older_report_is_replaced_and_nothing_else(run: Run, tmp_path: Path) -> None:
+    folder, mine = Path("runs/x"), tmp_path / "mine"
+    write_journal(folder, started(), progress(1, 3))
+    mine.write_text("mine")
+    assert run("runs", "report", "x")[0] == run("runs", "report", "x")[0] == 0
+    (folder / "report.svg").unlink()
+    (folder / "report.svg").symlink_to(mine)
+    assert run("runs", "report", "x")[0] == 0 and mine.read_text() == "mine", "never through a link"
+    (folder / "report.md").write_text("# My thoughts\n")
+    (tmp_path / "b.svg").write_text("<svg/>")
+    before = file_contents(tmp_path)
+    way = "is there already and is no report of a run; name another file with --output\n"
+    assert run("runs", "report", "x") == (2, "", f"runs/x/report.md: {way}")
+    assert run("runs", "report", "x", "--output", "b.md") == (2, "", f"b.svg: {way}")
+    assert run("runs", "report", "x", "--output", "b.svg")[2].startswith("--output b.svg: is the name of the picture;")
+    assert run("runs", "report", "x", "--output", "no/b.md") == (2, "", "--output no/b.md: its folder does not exist\n")
+    assert file_contents(tmp_path) == before
