@@ -9,13 +9,13 @@ from typing import Any
 from urllib.parse import quote
 
 from fundamentallm.cli.terminal import one_line
-from fundamentallm.config.config import SETTINGS, SHAPE, ConfigError, Layer, resolve
+from fundamentallm.config.config import SETTINGS, SHAPE
 from fundamentallm.config.format import format_count, format_digits, format_duration, format_time, format_value
 from fundamentallm.errors import UserError, describe_error
 from fundamentallm.paths import quoted, quoted_path
 from fundamentallm.run.events import JOURNAL, Finished, RunStarted, Sampled, decode
 from fundamentallm.run.folder import write_atomic
-from fundamentallm.run.health import assess
+from fundamentallm.run.health import assess_run
 from fundamentallm.run.history import RunHistory
 from fundamentallm.run.journal import Tail
 from fundamentallm.run.summary import RunSummary, changed_from_defaults, summarize
@@ -104,7 +104,8 @@ def _markdown(
     yield from _table(("", ""), [(name, text) for name, text in about.items() if text])
     yield from ("## Result", "", *_table(("", ""), _numbers(run, history)))
     yield from (f"![Losses of each step and of each evaluation]({quote(picture)})", "")
-    yield from _health(history)
+    if (verdict := assess_run(history)) is not None:
+        yield from (f"**{_cell(verdict.headline)}**: {_cell(verdict.evidence)}. {_cell(verdict.explanation)}", "")
     yield from ("## Settings that differ from the defaults", "", *_table(("setting", "value"), settings))
     yield from ("## How to repeat it", "", *_fenced(" ".join(_repeat(run.folder, history, changed)), "bash"))
     if changes:
@@ -128,13 +129,6 @@ def _numbers(run: RunSummary, history: RunHistory) -> Iterator[tuple[str, str]]:
         yield "best val_loss", f"{best.val_loss:.4f}, perplexity {perplexity} (epoch {best.epoch}, step {best.step:,})"
     if isinstance(history.end, Finished):
         yield "training took", f"{format_duration(history.end.seconds)}, {format_count(history.end.tokens, 'token')}"
-
-
-def _health(history: RunHistory) -> Iterator[str]:
-    known = {name: value for name, value in history.config.items() if name in SETTINGS}
-    with suppress(ConfigError):  # another version's settings, or someone else's
-        verdict = assess(history, resolve(Layer(known)), history.starts[0].vocab_size)
-        yield from (f"**{_cell(verdict.headline)}**: {_cell(verdict.evidence)}. {_cell(verdict.explanation)}", "")
 
 
 def _repeat(folder: Path, history: RunHistory, changed: dict[str, Any]) -> Iterator[str]:
