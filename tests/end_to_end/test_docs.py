@@ -204,4 +204,5 @@ def test_every_file_of_a_run_is_described(here: Path) -> None:
     assert main(["train", "my_book.txt", "--output-dir", "run", *small]) == 0
     written = {re.sub(r"\d+", "N", path.name) for path in Path("run").iterdir()}
     assert written <= set(described)
-    assert set(described) - written == {"checkpoint_step_N.pt", "commands.jsonl", "engine.log", "input.txt", "wandb"}
+    others = {"checkpoint_step_N.pt", "commands.jsonl", "engine.log", "input.txt", "notes.json", "wandb"}
+    assert set(described) - written == others
