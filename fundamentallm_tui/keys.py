@@ -123,6 +123,8 @@ CHART = (
     Command("smooth(-1)", "left_square_bracket", "Smooth the training loss less", id="chart.rougher"),
 )  # fmt: skip
 
+HEALTH = (Command("act", "enter", "Show what can be done about it", "what to do", id="health.act"),)
+
 RUNS = (
     Command("open", "enter", "Attach to a run under way; view any other", "open", id="run.open"),
     Command("resume", "r", "Resume a stopped, failed or interrupted run", "resume", id="run.resume"),

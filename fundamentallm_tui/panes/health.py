@@ -7,6 +7,7 @@ from textual.widget import Widget
 
 from fundamentallm.config.format import wrap
 from fundamentallm.run.health import BAD, GOOD, NOTE, WARNING, Verdict, assess_run
+from fundamentallm_tui import keys
 from fundamentallm_tui.format import clean, truncate
 from fundamentallm_tui.state.store import Store
 from fundamentallm_tui.theme import FAINT
@@ -22,6 +23,9 @@ NO_RUN = Verdict(
 class HealthPane(Widget, can_focus=True):
     """Shows the verdict on the store's run; call `show` when its curves have changed."""
 
+    commands = keys.HEALTH
+    BINDINGS = keys.bindings(keys.HEALTH)
+
     def __init__(self, store: Store, *, id: str = "health") -> None:
         super().__init__(id=id, classes="pane")
         self.border_title = "Health"
@@ -32,6 +36,10 @@ class HealthPane(Widget, can_focus=True):
     def show(self, *, now: bool = False) -> None:
         """Show the verdict when the throttle allows it, or at once."""
         self.throttle.request(now=now)
+
+    async def action_act(self) -> None:
+        """Open the dialog that does something about it, as its key does everywhere."""
+        await self.run_action("screen.health")
 
     def _draw(self) -> float:
         self.refresh()

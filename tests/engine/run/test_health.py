@@ -130,6 +130,7 @@ RECORDED = {  # real runs, made by record.py: the verdicts, and the steps from w
     "rate_too_low": [("waiting", 0), ("healthy", 88), ("rate_too_low", 99)],
     "flat": [("waiting", 0), ("healthy", 35), ("flat", 70)],
     "underfitting": [("waiting", 0), ("healthy", 88), ("underfitting", 352)],
+    "plateau": [("waiting", 0), ("healthy", 53), ("plateau", 583)],
     "wide_gap": [("waiting", 0), ("healthy", 42), ("wide_gap", 168), ("overfitting", 294)],
 }
 
