@@ -9,7 +9,10 @@ KEY_NAMES = {
     "question_mark": "?", "slash": "/", "escape": "esc", "plus": "+", "minus": "-",
     "left": "←", "right": "→", "left_square_bracket": "[", "right_square_bracket": "]",
 }  # fmt: skip
-PANES = (("config", "Config"), ("log", "Log"), ("loss", "Loss"), ("metric", "Metric"), ("sample", "Sample"))
+PANES = (
+    ("config", "Config"), ("log", "Log"), ("loss", "Loss"), ("metric", "Metric"), ("sample", "Sample"),
+    ("health", "Health"),
+)  # fmt: skip
 PINNED = ("back", "app.help", "app.quit")  # at the footer's right end, at any width
 
 

@@ -240,12 +240,15 @@ class Fields(ScrollView, can_focus=True):
     def _group_lines(self, group: Group) -> list[Row | Line]:
         narrowest = group.label_widths[0] + MIN_VALUE_WIDTH if group.label_widths[0] else 1
         columns = max(1, min(group.columns, (self.room + 1) // narrowest))
+        widths = group.label_widths
+        if columns < group.columns:  # beside each value there is room for the whole name
+            widths = (max(widths[0], min(widths[1], self.room - MIN_VALUE_WIDTH)), widths[1])
         rows: list[Row] = []
         for cell in group.cells:
             if cell.name not in self._shown:
                 continue
             if cell.wide or not rows or len(rows[-1].cells) == rows[-1].columns:
-                rows.append(Row([], 1 if cell.wide else columns, group.label_widths))
+                rows.append(Row([], 1 if cell.wide else columns, widths))
             rows[-1].cells.append(cell)
         lines: list[Row | Line] = [Line(group.heading, "foreground", 0.6)] if rows and group.heading else []
         for row in rows:

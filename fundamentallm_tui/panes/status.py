@@ -1,24 +1,29 @@
-"""The status line: fixed columns, so that the eye finds each number where it was."""
+"""What is shown all the time: the status line in fixed columns, so that the eye finds each number where it was, and
+below a small terminal's panes the newest numbers."""
 
 from rich.cells import cell_len
 from textual.content import Content
 from textual.timer import Timer
 from textual.widget import Widget
 
-from fundamentallm.config.format import format_duration, format_norm, format_rate
+from fundamentallm.config.format import format_duration, format_loss, format_norm, format_rate
 from fundamentallm_tui.format import clean, fit, truncate
+from fundamentallm_tui.panes.health import health_line
 from fundamentallm_tui.state.store import BRIEF_PHASES, BRIEF_SECONDS, Store
+from fundamentallm_tui.theme import FAINT
 from fundamentallm_tui.throttle import RedrawThrottle
 
 COLOURS = {
-    "TRAINING": "$text-success", "EVALUATING": "$text-success", "SAVING": "$text-success", "SAMPLING": "$text-success",
-    "FINISHED": "$text-accent", "STOPPED": "$text-accent", "LOADING": "$text-primary", "COMPILING": "$text-primary",
-    "PAUSING": "$text-warning", "PAUSED": "$text-warning", "STOPPING": "$text-warning", "FAILED": "$text-error",
-    "NOT SAVED": "$text-error",
+    "FINISHED": "$text-success", "IDLE": "$foreground", "STOPPED": "$foreground", "PAUSING": "$text-warning",
+    "PAUSED": "$text-warning", "STOPPING": "$text-warning", "FAILED": "$text-error", "NOT SAVED": "$text-error",
 }  # fmt: skip
-SMALLEST_NAME = 10
-GAP = 2
+ACTIVE = "$text-primary"  # of every other status
+SMALLEST_NAME, LARGEST_NAME = 10, 24
+SMALLEST_BAR, LARGEST_BAR = 5, 24
 STEPS, EPOCHS = 5, 2  # digits that have room before it is known how many there will be
+LOSS = 5  # characters
+LOSSES_FROM = 110  # columns; in a narrower terminal the losses stand below the panes
+DROPPED = ("grad", "rate", "epoch", "bar", "best", "share")  # the first of them first, where there is no room
 
 
 class StatusLine(Widget):
@@ -52,41 +57,91 @@ class StatusLine(Widget):
         return 0.0
 
     def render(self) -> Content:
-        colour = COLOURS.get(self._store.status(), "$foreground")
-        pieces: list[tuple[str, str]] = []
-        for text, style in layout(self._store, self.size.width):
-            pieces.append((text, f"bold {colour}" if style == "word" else style))
-        return Content.assemble(*pieces)
+        return Content.assemble(*layout(self._store, self.size.width))
+
+
+class NumbersLine(Widget):
+    """The newest numbers and the verdict, where neither has a place elsewhere; call `show` when they have changed."""
+
+    def __init__(self, store: Store, *, id: str) -> None:
+        super().__init__(id=id)
+        self._store = store
+        self._throttle = RedrawThrottle(self, self._draw, min_interval=0.5, cpu_share=0.005)
+
+    def show(self, *, now: bool = False) -> None:
+        """Show the numbers when the throttle allows it, or at once."""
+        self._throttle.request(now=now)
+
+    def _draw(self) -> float:
+        self.refresh()
+        return 0.0
+
+    def render(self) -> Content:
+        width = self.size.width
+        pieces = [(f" {text} ", style) for _, text, style in _losses(self._store)] if width < LOSSES_FROM else []
+        return Content.assemble(*pieces, health_line(self._store, width - sum(len(text) for text, _ in pieces)))
 
 
 def layout(store: Store, width: int) -> list[tuple[str, str]]:
     """The line's pieces and their styles. Which columns there are depends on the width and the run's length only."""
-    columns, gap = _columns(store), GAP
-    for drop in ("grad", "rate", "percent"):
-        if _wide(columns, gap) + SMALLEST_NAME + 1 <= width:
+    columns = _columns(store)
+    if width >= LOSSES_FROM and store.folder is not None:
+        columns[-2:-2] = _losses(store)
+    whole = max(SMALLEST_NAME, min(LARGEST_NAME, cell_len(_name(store, LARGEST_NAME))))
+    gap = 2
+    for drop in DROPPED:
+        name = whole if drop in ("grad", "rate") else SMALLEST_NAME
+        gap = 2 if _wide(columns, 2) + name + 1 <= width else 1
+        if _wide(columns, gap) + name + 1 <= width:
             break
-        gap = 1 if _wide(columns, 1) + SMALLEST_NAME + 1 <= width else GAP
-        if gap == GAP:
-            columns = [column for column in columns if column[0] != drop]
-    space = max(0, width - _wide(columns, gap) - 1)
-    pieces = [(" " + fit(_name(store, space), space), "bold")]
-    for _, text, style in columns:
-        pieces += [(" " * gap, ""), (text, style)]
+        columns = [column for column in columns if column[0] != drop]
+    room = max(0, width - _wide(columns, gap) - 1)
+    name = _name(store, room)
+    bar = SMALLEST_BAR + max(0, min(room - max(SMALLEST_NAME, cell_len(name)), LARGEST_BAR - SMALLEST_BAR))
+    pieces = [(" " + fit(name, room - (bar - SMALLEST_BAR)), "bold")]
+    for kind, text, style in columns:
+        pieces += [(" " * gap, ""), *(_bar(store, bar) if kind == "bar" else [(text, style)])]
     return pieces
 
 
 def _columns(store: Store) -> list[tuple[str, str, str]]:
+    """The columns by name, with their texts and styles."""
     steps, epochs = max(STEPS, len(str(store.total_steps))), max(EPOCHS, len(str(store.epochs)))
-    share = f"{100 * store.step // store.total_steps}%" if store.total_steps else "0%"
     return [
-        ("word", f"{store.status():<10}", "word"),
+        ("word", f"{store.status():<10}", f"bold {_colour(store)}"),
+        ("bar", " " * SMALLEST_BAR, ""),
+        ("share", f"{100 * _share(store):>3.0f}%", ""),
         ("step", f"step {store.step:>{steps}}/{store.total_steps or '–':<{steps}}", ""),
         ("epoch", f"epoch {store.epoch:>{epochs}}/{store.epochs or '–':<{epochs}}", ""),
-        ("percent", f"{share:>4}", ""),
         ("eta", f"ETA {format_duration(store.eta()):>6}", ""),
-        ("rate", f"{format_rate(store.tokens_per_second):>5} tok/s", "$foreground 60%"),
-        ("grad", f"grad {format_norm(store.grad_norm):<5}", "$foreground 60%"),
+        ("rate", f"{format_rate(store.tokens_per_second):>5} tok/s", FAINT),
+        ("grad", f"grad {format_norm(store.grad_norm):<5}", FAINT),
     ]
+
+
+def _losses(store: Store) -> list[tuple[str, str, str]]:
+    train, val, best = store.train.last, store.val.last, store.history.best
+    at = f"{format_loss(best.val_loss)} in epoch {best.epoch}" if best is not None else "–"
+    return [
+        ("train", f"train {fit(format_loss(train[1] if train else None), LOSS)}", ""),
+        ("val", f"val {fit(format_loss(val[1] if val else None), LOSS)}", "$text-accent"),
+        ("best", f"best {fit(at, LOSS + len(' in epoch ') + max(EPOCHS, len(str(store.epochs))))}", ""),
+    ]
+
+
+def _colour(store: Store) -> str:
+    return COLOURS.get(store.status(), ACTIVE)
+
+
+def _share(store: Store) -> float:
+    """How much of the run is done, from 0 to 1."""
+    return min(1.0, max(0, store.step) / store.total_steps) if store.total_steps > 0 else 0.0
+
+
+def _bar(store: Store, width: int) -> list[tuple[str, str]]:
+    halves = round(2 * width * _share(store))
+    done = "━" * (halves // 2) + "╸" * (halves % 2)
+    return [(done, _colour(store)), ("─" * (width - len(done)), "$foreground 25%")]
 
 
 def _wide(columns: list[tuple[str, str, str]], gap: int) -> int:

@@ -2,7 +2,7 @@
 
 from textual import on, work
 from textual.app import ComposeResult
-from textual.containers import Horizontal
+from textual.containers import Container
 
 from fundamentallm.config.config import Config
 from fundamentallm_tui import keys
@@ -10,13 +10,16 @@ from fundamentallm_tui.charts.metrics import LossChart, MetricChart
 from fundamentallm_tui.charts.panes import link
 from fundamentallm_tui.panes.bars import Footer, TabBar
 from fundamentallm_tui.panes.form import Form
+from fundamentallm_tui.panes.health import HealthPane
 from fundamentallm_tui.panes.sample import SamplePane
-from fundamentallm_tui.panes.status import StatusLine
+from fundamentallm_tui.panes.status import NumbersLine, StatusLine
 from fundamentallm_tui.screens.running import RunScreen
 from fundamentallm_tui.state import launch
 from fundamentallm_tui.state.reader import Starter
 from fundamentallm_tui.state.sampler import SamplerStarter
 from fundamentallm_tui.state.store import IDLE
+
+SHAPES = ("single", "stacked", "beside", "full")  # how many panes there are at once; app.tcss places them
 
 
 class MainScreen(RunScreen):
@@ -30,23 +33,25 @@ class MainScreen(RunScreen):
     def __init__(self, options: launch.Options, config: Config, start: Starter, sample: SamplerStarter) -> None:
         super().__init__(options, config, start, sample)
         self._controls: object = None  # what the footer and the form were last adapted to
-        self.status = StatusLine(self.store, id="status")
+        self.status, self.numbers = StatusLine(self.store, id="status"), NumbersLine(self.store, id="numbers")
         self.loss = LossChart(self.store, id="loss")
         self.metric = MetricChart(self.store, id="metric")
         self.charts = (self.loss, self.metric)
         link(*self.charts)
         self.sample = SamplePane(self.store, id="sample")
+        self.health = HealthPane(self.store, id="health")
         self.tabs, self.footer = TabBar(id="tabs"), Footer(keys.MAIN, id="keys")
 
     def compose(self) -> ComposeResult:
         yield self.status
         yield self.tabs
-        with Horizontal(id="upper", classes="half"):
+        with Container(id="panes"):
             yield self.form
             yield from self.charts
-        with Horizontal(id="lower", classes="half"):
+            yield self.health
             yield self.log_view
             yield self.sample
+        yield self.numbers
         yield self.footer
 
     def on_mount(self) -> None:
@@ -67,6 +72,7 @@ class MainScreen(RunScreen):
     def show_other_run(self) -> None:
         for chart in self.charts:
             chart.throttle.hurry()
+        self.action_pane("loss" if self.store.folder is not None else "config")
         self.show_changes({"phase", "curves", "sample"})
 
     def show_changes(self, changed: set[str]) -> None:
@@ -75,6 +81,8 @@ class MainScreen(RunScreen):
         if "curves" in changed:
             for chart in self.charts:
                 chart.throttle.request()
+            self.health.show()
+            self.numbers.show()
         if "phase" in changed:
             self._show_phase()
         elif "step" in changed:
@@ -99,6 +107,7 @@ class MainScreen(RunScreen):
     def _adapt_controls(self) -> None:
         """Adapt footer, form and sample pane to what can be done now."""
         self.follow_run()
+        self._adapt_layout()
         self.footer.show({"start": launch.start_label(self.store), "pause": "resume" if self.store.paused else "pause"})
         self.refresh_bindings()
         self._show_sample()
@@ -107,8 +116,22 @@ class MainScreen(RunScreen):
         if self.store.phase != IDLE:
             for chart in self.charts:
                 chart.throttle.request(now=True)
+            self.health.show(now=True)
         if self.quit_when_stopped:
             self.app.exit(return_code=0)
+
+    def on_resize(self) -> None:
+        self._adapt_layout()
+
+    def _adapt_layout(self) -> None:
+        """Give the room to what matters: before a run to the form, then to the loss, and to the form on demand."""
+        run, at_form = self.store.folder is not None, self.tabs.active == "config"
+        whole = not run or (at_form and (self.maximized_pane or not self.store.under_way))
+        shape = shape_of(*self.size, run=run, maximized=self.maximized_pane)
+        classes = {"run": run, "idle": not run, "unfolded": run and whole}
+        for name, true in {**classes, **{name: name == shape for name in SHAPES}}.items():
+            self.set_class(true, f"-{name}")
+        self.form.fold(not whole)
 
     @on(Form.Changed)
     def _form_changed(self) -> None:
@@ -136,6 +159,7 @@ class MainScreen(RunScreen):
             self.set_focus(self.sample.prompt)
 
     def pane_shown(self) -> None:
+        self._adapt_layout()
         for chart in self.charts:
             self.call_after_refresh(chart.throttle.request, now=True)
 
@@ -145,3 +169,12 @@ class MainScreen(RunScreen):
             self.show_changes({"sample"})
         else:
             self.sample.refuse()
+
+
+def shape_of(width: int, height: int, *, run: bool, maximized: bool) -> str:
+    """Return which of SHAPES a terminal has room for."""
+    if maximized or (width < 110 and (height < 30 or not run)):
+        return "single"
+    if width < 110:
+        return "stacked"
+    return "beside" if height < 30 else "full"

@@ -10,7 +10,7 @@ from fundamentallm_tui.panes.bars import Footer, TabBar
 
 
 class PanedScreen(Screen[None]):
-    """A screen with panes (class "pane") in halves (class "half"), and one active pane.
+    """A screen with panes (class "pane"), and one active pane, whose id is also a class of the screen ("-at-log").
 
     A small terminal shows only the active pane, and so does a large one while that is maximized. A key that shows a
     pane never puts the cursor into one of its fields: the next key would change what is in there.
@@ -18,6 +18,7 @@ class PanedScreen(Screen[None]):
 
     tabs: TabBar
     footer: Footer
+    maximized_pane = False
 
     def enter_pane(self, name: str) -> None:
         """Give a pane the keyboard, if it has a use for it."""
@@ -42,7 +43,7 @@ class PanedScreen(Screen[None]):
 
     def action_maximize_pane(self) -> None:
         """Show the highlighted pane alone, or all of them again."""
-        self.toggle_class("-maximized")
+        self.maximized_pane = not self.maximized_pane
         self.pane_shown()
 
     def on_descendant_focus(self, event: DescendantFocus) -> None:
@@ -61,8 +62,7 @@ class PanedScreen(Screen[None]):
         self.tabs.show(name)
         for pane in self.query(".pane"):
             pane.set_class(pane.id == name, "-active")
-        for half in self.query(".half"):
-            half.set_class(any(child.has_class("-active") for child in half.children), "-holds")
+            self.set_class(pane.id == name, f"-at-{pane.id}")
         self.pane_shown()
 
 

@@ -364,6 +364,5 @@ class RunScreen(PanedScreen):
         store = self.store
         sent = {command.setting for command in store.unanswered.values()}
         running = store.config if store.under_way and store.loaded and not store.replayed else None
-        self.form.fold(store.under_way)
         self.form.follow_run(launch.read_only_settings(store), running, sent, store.refused)
         store.refused.clear()

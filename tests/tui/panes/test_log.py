@@ -191,4 +191,6 @@ async def test_saves_in_a_row_share_a_line_and_so_do_failures(workshop: Any) -> 
             "saved last.pt (1.6 MB), 20 times", "could not save last.pt, best.pt: disk full, 3 times",
             "could not save one: one", "could not save two: two", "saved last.pt (1.6 MB)",
         ]  # fmt: skip
+        await seen.press("2", "z")
+        await seen.pilot.pause()
         assert seen.screen.count("saved last.pt") == 3, "what was replaced is gone from the screen, too"

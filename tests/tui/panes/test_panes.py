@@ -66,7 +66,7 @@ async def test_a_sample_streams_in_behind_its_prompt(workshop: Any, size: tuple[
         await seen.press("H", "o", "enter")
         assert "There is no model to sample" in seen.screen
         run = await seen.started()
-        await seen.press("enter")
+        await seen.press("ctrl+g", "enter")
         command = run.sent[-1]
         run.say(Sampled(step=3, id=command.id, prompt="Ho", text="ratio [b]said[/b]"))
         await seen.see("Horatio [b]said[/b]")

@@ -171,14 +171,14 @@ async def test_quit_without_a_run_ends_at_once(workshop: Any) -> None:
 @both_sizes
 async def test_number_keys_and_ctrl_arrows_reach_every_pane(workshop: Any, size: tuple[int, int]) -> None:
     async with workshop.console(size) as seen:
-        for key, (name, _) in zip("12345", keys.PANES, strict=True):
+        for key, (name, _) in zip("123456", keys.PANES, strict=True):
             await seen.press("escape", key)
             await seen.pilot.pause()
             assert seen.main.query_one(f"#{name}").region.width > 20
         await seen.press("escape", "ctrl+right")
         assert seen.main.tabs.active == "config"
         await seen.press("ctrl+left")
-        assert seen.main.tabs.active == "sample"
+        assert seen.main.tabs.active == "health"
 
 
 def test_help_lists_every_key() -> None:
@@ -211,7 +211,7 @@ async def test_every_binding_has_an_id_so_that_it_can_be_remapped(workshop: Any)
 async def test_a_number_key_shows_a_pane_and_the_next_digit_changes_nothing_there(workshop: Any) -> None:
     async with workshop.console() as seen:
         before = {name: cell.value for name, cell in seen.cells.items()}
-        for key, name in zip("12345", ("config", "log", "loss", "metric", "sample"), strict=True):
+        for key, name in zip("123456", TITLES, strict=True):
             await seen.press(key, "7")
             assert [pane.id for pane in seen.main.query(".pane.-active")] == [name]
             assert seen.main.focused is (None if name in TAKE_TEXT else seen.main.query_one(f"#{name}"))
@@ -222,7 +222,14 @@ async def test_a_number_key_shows_a_pane_and_the_next_digit_changes_nothing_ther
 async def test_enter_goes_into_the_highlighted_pane(workshop: Any) -> None:
     async with workshop.console() as seen:
         main = seen.main
-        inside = {"1": main.form.fields, "2": main.log_view, "3": main.loss, "4": main.metric, "5": main.sample.prompt}
+        inside = {
+            "1": main.form.fields,
+            "2": main.log_view,
+            "3": main.loss,
+            "4": main.metric,
+            "5": main.sample.prompt,
+            "6": main.health,
+        }
         for key, widget in inside.items():
             await seen.press(key, "enter")
             assert main.focused is widget
@@ -315,13 +322,15 @@ async def test_a_pane_is_maximized_and_comes_back(workshop: Any) -> None:
         return {pane.id: pane.region for pane in seen.main.query(".pane") if pane.region.area}
 
     async with workshop.console() as seen:
+        await seen.started()
+        await seen.press("2")
         before = panes()
-        for key, name in zip("12345", TITLES, strict=True):
+        for key, name in zip("123456", TITLES, strict=True):
             await seen.press(key, "z")
             await seen.pilot.pause()
-            assert {name: (120, 33)} == {name: region.size for name, region in panes().items()}
+            assert {name: (120, 32)} == {name: region.size for name, region in panes().items()}
             assert name in TAKE_TEXT or seen.main.focused is seen.main.query_one(f"#{name}")
-            await seen.press("z")
+            await seen.press("z", "2")
             await seen.pilot.pause()
             assert panes() == before
         await seen.press("3", "z", "2")
