@@ -90,9 +90,9 @@ def layout(store: Store, width: int) -> list[tuple[str, str]]:
     whole = max(SMALLEST_NAME, min(LARGEST_NAME, cell_len(_name(store, LARGEST_NAME))))
     gap = 2
     for drop in DROPPED:
-        name = whole if drop in ("grad", "rate") else SMALLEST_NAME
-        gap = 2 if _wide(columns, 2) + name + 1 <= width else 1
-        if _wide(columns, gap) + name + 1 <= width:
+        left = width - 1 - (whole if drop in ("grad", "rate") else SMALLEST_NAME)
+        gap = 2 if _wide(columns, 2) <= left else 1
+        if _wide(columns, gap) <= left:
             break
         columns = [column for column in columns if column[0] != drop]
     room = max(0, width - _wide(columns, gap) - 1)
