@@ -17,11 +17,7 @@ def shipped(folder: str) -> Path:
 
 
 def user_path(path: str) -> Path:
-    """Expand `~` in a path as a user writes it; there need not be such a file.
-
-    Raises:
-        UserError: the system cannot look it up.
-    """
+    """Expand `~` in a path as a user writes it. There need not be such a file; a UserError if no file can be there."""
     try:
         given = Path(path).expanduser() if path.startswith("~") else Path(path)  # "./~x" is a file called "~x"
         with suppress(FileNotFoundError, NotADirectoryError):
@@ -29,6 +25,15 @@ def user_path(path: str) -> Path:
     except (OSError, RuntimeError, ValueError) as error:  # too long a name, an unknown user's home, a zero byte
         raise UserError(f"{path[:100]}: cannot be looked up: {getattr(error, 'strerror', None) or error}") from None
     return given
+
+
+def is_near(path: str, folder: Path) -> bool:
+    """Whether a path is inside `folder` or the current folder, links resolved."""
+    try:
+        target = user_path(path).resolve()
+    except UserError:
+        return False
+    return any(target.is_relative_to(near.resolve()) for near in (folder, Path()))
 
 
 def quoted(text: str) -> str:

@@ -33,9 +33,6 @@ MAX_INTEGER = 2**53  # beyond it, readers of JSON do not agree on integers
 MAX_PRINTED_INTEGER = 10**60  # Python refuses to print an integer of thousands of digits
 MAX_TIME = 253_402_214_400.0  # seconds since 1970: the last day of the year 9999, which calendars can still show
 
-# How a file of a run is opened for writing: not through a link to somewhere else, and without waiting for a pipe.
-NO_LINK = os.O_NOFOLLOW | os.O_NONBLOCK
-
 # Control characters command a terminal, direction marks reverse the rest of a line, zero-width characters hide.
 UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
@@ -49,11 +46,7 @@ def printable(text: str, mark: str = "\ufffd") -> str:
 
 
 def open_regular_file(path: Path) -> BufferedReader:
-    """Open a regular file for reading. A pipe could block for ever, and a device may never end.
-
-    Raises:
-        OSError: it is not a regular file, or cannot be read.
-    """
+    """Open a file for reading; an OSError if it is not a regular one: a pipe could block, a device may never end."""
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
@@ -62,21 +55,13 @@ def open_regular_file(path: Path) -> BufferedReader:
     return path.open("rb")
 
 
-def is_near(path: str, folder: Path) -> bool:
-    """Whether a path is inside `folder` or the current folder, links resolved."""
-    try:
-        target = (Path(path).expanduser() if path.startswith("~") else Path(path)).resolve()
-    except (OSError, RuntimeError, ValueError):  # too long a name, an unknown user's home, a zero byte
-        return False
-    return any(target.is_relative_to(near.resolve()) for near in (folder, Path()))
+def open_for_writing(path: Path, flags: int) -> int:
+    """Open a file of a run, or make it: not through a link to somewhere else, and without waiting for a pipe."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | flags, 0o644)
 
 
 def from_line(line: str | bytes, key: str, kinds: Mapping[str, type[T]]) -> T | None:
-    """Make the dataclass that the value `key` of a line of JSON names.
-
-    Returns:
-        None where the line is truncated, names none of `kinds`, or `from_values` refuses its values.
-    """
+    """Make the dataclass that `key` names in a line of JSON; None where the line or one of its values is wrong."""
     try:
         values = json.loads(line)
     except (ValueError, RecursionError):
@@ -88,8 +73,7 @@ def from_line(line: str | bytes, key: str, kinds: Mapping[str, type[T]]) -> T | 
 def from_values(kind: type[T], values: dict[str, Any]) -> T | None:
     """Make a dataclass from plain values, as JSON has them: null is NaN where a float is required.
 
-    Returns:
-        None where a required value is missing, or a value has another type than its field. Unknown names are ignored.
+    None where a required value is missing, or a value has another type than its field. Unknown names are ignored.
     """
     arguments = {}
     for name, hint, required in _shape(cast(Any, kind)):  # mypy: a type variable is not hashable
@@ -120,7 +104,7 @@ def _fit(hint: Any, value: Any) -> Any:
     if hint is str or hint is bool:
         return value if type(value) is hint else _MISFIT
     if hint is float:
-        return _fit_float(value)
+        return math.nan if value is None else _fit_float(value)
     origin = get_origin(hint)
     if hint is Any or origin is dict:
         return value if (hint is Any or isinstance(value, dict)) and _is_plain(value, MAX_NESTING) else _MISFIT
@@ -141,9 +125,7 @@ def _fit(hint: Any, value: Any) -> Any:
 
 
 def _fit_float(value: Any) -> Any:
-    if value is None:
-        return math.nan
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if type(value) not in (int, float):
         return _MISFIT
     try:
         return float(value) if abs(value) < math.inf else math.nan

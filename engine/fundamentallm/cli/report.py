@@ -14,12 +14,11 @@ from fundamentallm.cli.terminal import Footer, bar, complain, drop_output, fit, 
 from fundamentallm.config.format import format_duration
 from fundamentallm.data.text import read_texts
 from fundamentallm.errors import UserError
-from fundamentallm.paths import quoted, quoted_path
+from fundamentallm.paths import is_near, quoted, quoted_path
 from fundamentallm.run import events
 from fundamentallm.run.describe import BAD, WARN, describe
 from fundamentallm.run.folder import BEST, FINAL, LAST
 from fundamentallm.run.history import RunHistory
-from fundamentallm.untrusted import is_near
 
 BAR_CELLS = 10
 PROMPT = "Once upon a time"

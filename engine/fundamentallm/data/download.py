@@ -14,9 +14,9 @@ from io import BufferedIOBase
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from fundamentallm.errors import UserError
+from fundamentallm.errors import UserError, describe_error
 from fundamentallm.paths import user_path
-from fundamentallm.run.folder import synced_file
+from fundamentallm.run.folder import free_name, synced_file
 from fundamentallm.untrusted import open_regular_file
 
 TIMEOUT = 20.0  # seconds without a byte from the server
@@ -34,8 +34,6 @@ class TextFile:
 
 @dataclass(frozen=True)
 class KnownText:
-    """A text that the program can get."""
-
     name: str
     description: str
     folder: str  # relative to the current folder, with slashes
@@ -48,7 +46,6 @@ class KnownText:
 
     @property
     def size(self) -> int | None:
-        """Bytes of the complete text."""
         return self.files[-1].size
 
 
@@ -82,13 +79,11 @@ class Downloaded:
 
 def find_known_text(path: str) -> str | None:
     """Return the name of the known text that has a file, or its folder, at `path` relative to the current folder."""
-    try:
+    with suppress(UserError):
         wanted = Path(os.path.normpath(user_path(path).absolute()))
-    except UserError:
-        return None
-    for known in KNOWN_TEXTS.values():
-        if wanted in [Path.cwd() / path for path in (known.folder, *known.paths)]:
-            return known.name
+        for known in KNOWN_TEXTS.values():
+            if wanted in [Path.cwd() / path for path in (known.folder, *known.paths)]:
+                return known.name
     return None
 
 
@@ -108,8 +103,7 @@ def download(
         cancelled: asked after each block. A server that does not answer is given up after `TIMEOUT` seconds.
 
     Raises:
-        UserError: the text cannot be read or is not the expected one, the disk refused it, or it was cancelled.
-            No file was created or changed.
+        UserError: no file was created or changed: the text is not there or another one, or it was cancelled.
     """
     files, raw = known.files, b""
     if not known.url:
@@ -127,12 +121,10 @@ def download(
 
 
 def _is_correct(path: Path, file: TextFile) -> bool:
-    try:
-        if not path.is_file() or path.stat().st_size != file.size:
-            return False
-        return hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256
-    except OSError:
-        return False
+    with suppress(OSError):
+        if path.is_file() and path.stat().st_size == file.size:
+            return hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256
+    return False
 
 
 def _make_python_docs() -> bytes:
@@ -188,8 +180,7 @@ def _explain(error: Exception) -> str:
     cause = getattr(error, "reason", error)  # urllib's URLError holds the system's error
     if isinstance(cause, TimeoutError):
         return f"no answer in {TIMEOUT:g} seconds"
-    text = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
-    return text.replace("\n", " ")
+    return describe_error(cause) if isinstance(cause, Exception) else str(cause)
 
 
 def _write(folder: Path, contents: dict[str, bytes]) -> Downloaded:
@@ -205,7 +196,7 @@ def _write(folder: Path, contents: dict[str, bytes]) -> Downloaded:
             for name, raw in contents.items():
                 with synced_file(Path(temporary, name)) as file:
                     file.write(raw)
-            aside = tuple(_move_aside(path) for path in paths if path.exists())
+            aside = tuple(path.rename(free_name(path)) for path in paths if path.exists())  # no *.txt: not trained on
             for path in paths:
                 Path(temporary, path.name).replace(path)
     except BaseException as error:
@@ -213,14 +204,6 @@ def _write(folder: Path, contents: dict[str, bytes]) -> Downloaded:
             with suppress(OSError):  # it was never created, or is no longer empty
                 parent.rmdir()
         if isinstance(error, OSError):
-            raise UserError(f"{folder}: cannot be written to: {error.strerror}; nothing was written") from None
+            raise UserError(f"{folder}: cannot be written to: {describe_error(error)}; nothing was written") from None
         raise
     return Downloaded(tuple(paths), aside)
-
-
-def _move_aside(path: Path) -> Path:
-    """Rename a file to `<name>.old-<n>`, which training on a folder ignores because it is no *.txt file."""
-    n = 1
-    while (aside := path.with_name(f"{path.name}.old-{n}")).exists():
-        n += 1
-    return path.rename(aside)

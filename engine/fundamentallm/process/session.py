@@ -19,7 +19,7 @@ from fundamentallm.process.prepare import prepare_folder
 from fundamentallm.run.commands import Command
 from fundamentallm.run.events import JOURNAL, Event, Failed, Finished, RunStarted
 from fundamentallm.run.folder import ENGINE_LOG
-from fundamentallm.run.journal import JournalReader, send_command
+from fundamentallm.run.journal import journal_reader, send_command
 from fundamentallm.run.locks import ConsoleLock, is_held
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.untrusted import open_regular_file
@@ -158,7 +158,7 @@ class WorkerRun(_Worker):
         if not prepared:
             prepare_folder(spec)
         self.folder = spec.folder
-        self._journal = JournalReader(spec.folder)
+        self._journal = journal_reader(spec.folder)
         earlier = self._journal.read()  # of an earlier process, and not news
         self._seen = earlier[-1].seq if earlier else 0
         self._ours = False  # the lines of the journal that come next are the worker's; before and after, another's
@@ -250,7 +250,7 @@ class AttachedRun(RunHandle):
         if not (folder / JOURNAL).is_file():
             raise UserError(f"{folder}: holds no run")
         self.folder = folder
-        self._journal = JournalReader(folder)
+        self._journal = journal_reader(folder)
         self._watching = ConsoleLock(folder) if stays else None
 
     def send(self, command: Command) -> None:

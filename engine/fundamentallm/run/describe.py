@@ -14,19 +14,7 @@ from fundamentallm.config.format import (
     format_size,
     format_value,
 )
-from fundamentallm.run.events import (
-    Answered,
-    CheckpointFailed,
-    CheckpointSaved,
-    Evaluated,
-    Event,
-    Failed,
-    Finished,
-    Intervention,
-    Notice,
-    Phase,
-    RunStarted,
-)
+from fundamentallm.run import events
 
 PLAIN, FAINT, GOOD, WARN, BAD = "plain", "faint", "good", "warn", "bad"
 ENDS = {"completed": "finished", "patience": "stopped early: no improvement"}
@@ -46,7 +34,7 @@ class Description:
     text: str
 
 
-def describe(event: Event, *, by: str = "") -> Description | None:
+def describe(event: events.Event, *, by: str = "") -> Description | None:
     """Describe an event; returns None for one that a log does not show.
 
     Args:
@@ -55,42 +43,42 @@ def describe(event: Event, *, by: str = "") -> Description | None:
     """
     who = f" ({by})" if by else ""
     match event:
-        case RunStarted():
+        case events.RunStarted():
             return Description(PLAIN, _start(event))
-        case Phase(phase="compiling"):
+        case events.Phase(phase="compiling"):
             return Description(FAINT, "compiling the model for this machine")
-        case Evaluated():
+        case events.Evaluated():
             where = f"epoch {event.epoch}" if event.epoch_ended else f"step {event.step}"
             losses = f"train {format_loss(event.train_loss)}  val {format_loss(event.val_loss)}"
             best = "  best" if event.best else ""
             return Description(PLAIN, f"{where}  {losses}  ppl {format_digits(event.perplexity, 3)}{best}")
-        case CheckpointSaved():
+        case events.CheckpointSaved():
             level = GOOD if event.kind in ("hand", "final") else FAINT
             return Description(level, f"saved {event.path} ({format_size(event.bytes)})")
-        case CheckpointFailed():
+        case events.CheckpointFailed():
             return Description(BAD, f"could not save {event.path}: {event.why}")
-        case Intervention():
+        case events.Intervention():
             change = f"{event.setting} {format_value(event.old)} -> {format_value(event.new)}"
             return Description(PLAIN, f"{change} at step {event.step} ({event.who})")
-        case Answered(ok=True, command="pause"):
+        case events.Answered(ok=True, command="pause"):
             return Description(WARN, f"paused at step {event.step}{who}")
-        case Answered(ok=True, command="resume"):
+        case events.Answered(ok=True, command="resume"):
             return Description(PLAIN, f"resumed at step {event.step}{who}")
-        case Answered(ok=True) if by and event.command in DONE:
+        case events.Answered(ok=True) if by and event.command in DONE:
             return Description(PLAIN, DONE[event.command] + who)
-        case Answered(ok=False) if event.command != "cancel_sample":  # the sample had ended already
+        case events.Answered(ok=False) if event.command != "cancel_sample":  # the sample had ended already
             return Description(WARN, f"{event.command.replace('_', ' ')} failed: {event.why}{who}")
-        case Notice():
+        case events.Notice():
             return Description({"warning": WARN, "error": BAD}.get(event.level, PLAIN), event.text)
-        case Finished():
+        case events.Finished():
             return Description(BAD if event.unsaved else GOOD, _end(event))
-        case Failed():
+        case events.Failed():
             advice = f"\ntry {event.advice}" if event.advice else ""
             return Description(BAD, f"failed at step {event.step}: {event.error}{advice}")
     return None
 
 
-def _start(event: RunStarted) -> str:
+def _start(event: events.RunStarted) -> str:
     resumed = ""
     if event.resumed_from:
         resumed = f"resumed from {event.resumed_from} at step {event.step} of {event.total_steps}\n"
@@ -106,7 +94,7 @@ def _start(event: RunStarted) -> str:
     )
 
 
-def _end(event: Finished) -> str:
+def _end(event: events.Finished) -> str:
     lines = [
         f"{ENDS.get(event.reason, event.reason)} after {format_count(event.step, 'step')} in epoch {event.epoch}, "
         f"{format_duration(event.seconds)}, {format_count(event.tokens, 'token')}"

@@ -3,16 +3,17 @@
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import BinaryIO
 
 from fundamentallm.config.config import Config
-from fundamentallm.errors import UserError, describe_error
+from fundamentallm.errors import UserError, system_errors
 from fundamentallm.paths import user_path
 from fundamentallm.run.commands import COMMANDS
 from fundamentallm.run.events import JOURNAL
 from fundamentallm.run.locks import LOCK, RunLock
-from fundamentallm.untrusted import MAX_CONFIG_BYTES, NO_LINK, open_regular_file
+from fundamentallm.untrusted import MAX_CONFIG_BYTES, open_for_writing, open_regular_file
 
 CONFIG, ENGINE_LOG, TOKENIZER = "config.yaml", "engine.log", "tokenizer.json"
 NOTES, REPORT = "notes.json", "report.md"
@@ -27,9 +28,7 @@ def choose_folder(config: Config, label: str = "") -> Path:
     """Choose a run's folder: `config.output_dir`, or the first free `runs/<label or data>-<n>`.
 
     The name of a run that was deleted or renamed is not given again: notes and logs elsewhere may still mean that run.
-
-    Raises:
-        UserError: there can be no such path.
+    A UserError says that there can be no such path.
     """
     if config.output_dir is not None:
         return user_path(config.output_dir)
@@ -52,38 +51,25 @@ def check_folder(folder: Path, *, may_hold_run: bool) -> None:
     Raises:
         UserError: it is a file, cannot be written to, or holds a run and `may_hold_run` is False.
     """
+    option = f"--output-dir {folder}"
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"--output-dir {folder}: is a file; name a folder")
+        raise UserError(f"{option}: is a file; name a folder")
     for path in (folder / name for name in (JOURNAL, CONFIG, TOKENIZER, ENGINE_LOG, LOCK, COMMANDS, "wandb")):
         if path.is_symlink() or (path.exists() and not path.is_file() and path.name != "wandb"):
-            raise UserError(
-                f"{path}: is a link or not a regular file, and a run writes only into files of its own; move it away"
-            )
+            why = "is a link or not a regular file, and a run writes only into files of its own"
+            raise UserError(f"{path}: {why}; move it away")
     if not may_hold_run and (folder / JOURNAL).exists():
-        raise UserError(
-            f"--output-dir {folder}: holds a run already; resume it with --resume auto, "
-            "name another folder, or move the old run aside with --overwrite"
-        )
-    others = [name for name in (CONFIG, TOKENIZER, LAST, BEST, FINAL) if (folder / name).exists()]
-    if not may_hold_run and others:
-        raise UserError(
-            f"--output-dir {folder}: holds a {others[0]} that belongs to no run and would be overwritten; "
-            "name another folder"
-        )
-    _check_writable(folder, f"--output-dir {folder}")
+        others = "name another folder, or move the old run aside with --overwrite"
+        raise UserError(f"{option}: holds a run already; resume it with --resume auto, {others}")
+    foreign = next((name for name in (CONFIG, TOKENIZER, LAST, BEST, FINAL) if (folder / name).exists()), None)
+    if foreign and not may_hold_run:
+        why = f"holds a {foreign} that belongs to no run and would be overwritten"
+        raise UserError(f"{option}: {why}; name another folder")
+    check_writable(folder, option)
 
 
-def check_log_dir(config: Config, folder: Path) -> None:
-    """Refuse a folder that TensorBoard's files cannot be written into.
-
-    Raises:
-        UserError: `config.log_dir` is a file, or cannot be written to.
-    """
-    _check_writable(user_path(config.log_dir) / folder.resolve().name, f"--log-dir {config.log_dir}")
-
-
-def _check_writable(folder: Path, option: str) -> None:
-    """Refuse a folder that is not there and cannot be made, or cannot be written into."""
+def check_writable(folder: Path, option: str) -> None:
+    """Refuse a folder, which `option` names, that cannot be written into, or is not there and cannot be made."""
     nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise UserError(f"{option}: {nearest} cannot be written to")
@@ -98,21 +84,20 @@ def move_aside(folder: Path) -> Path | None:
     if not (folder / JOURNAL).exists():
         return None
     with RunLock(folder):
-        n = 1
-        while (aside := folder.with_name(f"{folder.name}.old-{n}")).exists():
-            n += 1
-        folder.rename(aside)
-    return aside
+        return folder.rename(free_name(folder))
+
+
+def free_name(path: Path) -> Path:
+    """Return the first of <path>.old-1, <path>.old-2, ... that does not exist."""
+    numbered = (path.with_name(f"{path.name}.old-{n}") for n in count(1))
+    return next(free for free in numbered if not free.exists())
 
 
 def delete_run(folder: Path) -> list[str]:
     """Delete the files that a run writes, and its folder if nothing else is in it.
 
-    Returns:
-        The names of what is still there, because no run has written it.
-
-    Raises:
-        UserError: a process is writing the run, or the system refuses.
+    Returns the names of what no run has written, which stays. A UserError says that a process is writing the run, or
+    that the system refuses.
     """
     if not (folder / JOURNAL).is_file():
         raise UserError(f"{folder}: holds no run")
@@ -120,7 +105,7 @@ def delete_run(folder: Path) -> list[str]:
         raise UserError(f"{folder}: is a link to {folder.resolve()}; remove the link by hand, or delete the run there")
     # The lock last: until then no run can start here.
     names = (CONFIG, COMMANDS, ENGINE_LOG, TOKENIZER, NOTES, JOURNAL, LOCK)
-    try:
+    with system_errors(f"{folder}: could not be deleted"):
         with RunLock(folder):
             for path in (*folder.glob("*.pt"), *folder.glob(TEMPORARY), *(folder / name for name in names)):
                 path.unlink(missing_ok=True)
@@ -128,8 +113,6 @@ def delete_run(folder: Path) -> list[str]:
         if not left and folder.resolve() != Path.cwd():
             folder.rmdir()
         retire_name(folder)
-    except OSError as error:
-        raise UserError(f"{folder}: could not be deleted: {describe_error(error)}") from None
     return left
 
 
@@ -137,9 +120,7 @@ def retire_name(folder: Path) -> None:
     """Keep the name of a run of a folder `runs`, whose names the program chooses, so that no other run gets it."""
     where = folder.absolute()
     if where.parent.name == RUNS.name and "\n" not in where.name:
-        with open(
-            os.open(where.parent / DELETED, os.O_WRONLY | os.O_CREAT | os.O_APPEND | NO_LINK, 0o644), "ab"
-        ) as file:
+        with open(open_for_writing(where.parent / DELETED, os.O_APPEND), "ab") as file:
             file.write(os.fsencode(f"{where.name}\n"))
 
 
@@ -154,11 +135,7 @@ def _deleted_names(runs: Path) -> set[str]:
 def write_atomic(path: Path, data: bytes | str) -> None:
     """Write a file so that at any moment either the old one or the complete new one is there.
 
-    Args:
-        data: text is encoded as UTF-8, its newlines as they are.
-
-    Raises:
-        OSError: it could not be written; the old one stands.
+    Text is encoded as UTF-8, its newlines as they are. After an OSError the old one stands.
     """
     temporary = temporary_path(path)
     try:

@@ -8,19 +8,22 @@ import errno
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from fundamentallm.run.commands import COMMANDS, Command
 from fundamentallm.run.commands import decode as decode_command
 from fundamentallm.run.commands import encode as encode_command
 from fundamentallm.run.events import JOURNAL, Event, decode, encode
-from fundamentallm.untrusted import MAX_COMMAND_BYTES, MAX_EVENT_BYTES, NO_LINK, open_regular_file
+from fundamentallm.untrusted import MAX_COMMAND_BYTES, MAX_EVENT_BYTES, open_for_writing, open_regular_file
 
+T = TypeVar("T")
 BLOCK = 1 << 18  # bytes read at once
-BATCH = 500  # events in a list of `batches`
+BATCH = 500  # items in a list of `batches`
 TRIES, PAUSE = 10, 0.1  # how often the last lines of a run are written, and the seconds between
 
 
@@ -34,13 +37,12 @@ class Journal:
             events_written: the least number of events so far, from the run's checkpoint: its journal may be gone.
         """
         self._path = folder / JOURNAL
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | NO_LINK, 0o644)
+        self._file = open_for_writing(self._path, os.O_APPEND)
         self.events_written = max(events_written, _last_seq(self._file))
         self._waiting: deque[bytes] = deque()  # lines; a full disk may let many of them wait
         self._complete = True
-        size = os.fstat(self._file).st_size
-        if size and _read_at(self._file, size - 1, 1) != b"\n":
-            self._waiting.append(b"\n")  # ends the line that a killed process left truncated
+        if _is_truncated(self._file):
+            self._waiting.append(b"\n")
 
     def append(self, event: Event) -> Event:
         """Append an event; returns it with its `seq` and `time`.
@@ -66,25 +68,20 @@ class Journal:
         Raises:
             OSError: that is not possible, or another file is there now.
         """
-        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | NO_LINK, 0o644)
+        file = open_for_writing(self._path, os.O_APPEND | os.O_EXCL)
         os.close(self._file)
         self._file, self._waiting = file, deque(encode(event).encode() + b"\n" for event in events)
         self._write()
 
     def sync(self) -> None:
-        """Return when every event so far is on the disk.
-
-        Raises:
-            OSError: the disk refuses.
-        """
+        """Return when every event so far is on the disk; an OSError if the disk refuses."""
         self._write()
         os.fsync(self._file)
 
     def settle(self) -> str:
         """Do as `sync`, with several tries: at the end of a run there is no next event to try with.
 
-        Returns:
-            Why the disk still refuses; empty where it does not.
+        Returns why the disk still refuses; empty where it does not.
         """
         try:
             for _ in range(TRIES - 1):
@@ -98,11 +95,7 @@ class Journal:
         return ""
 
     def close(self) -> bool:
-        """Write no more. Later events are stamped as before, for those who receive them otherwise.
-
-        Returns:
-            Whether every event is on the disk.
-        """
+        """Write no more; return whether every event is on the disk. Later events are stamped all the same."""
         if self._file >= 0:
             self._complete = not self.settle()
             os.close(self._file)
@@ -135,11 +128,7 @@ class Tail:
                 self._offset = path.stat().st_size
 
     def read(self) -> Iterator[bytes]:
-        """Yield new lines without their line ends; a line that has no end yet waits for the next call.
-
-        Raises:
-            OSError: the file cannot be read.
-        """
+        """Yield new lines without their ends; one that has no end yet waits. An OSError if the file cannot be read."""
         size = os.stat(self._path).st_size
         if size < self._offset:
             self._offset, self._partial, self._skipping = 0, b"", False
@@ -159,59 +148,45 @@ class Tail:
                     yield from lines  # shorter than a block, and so not too long
 
 
-class JournalReader:
-    """The reading end: `read` returns the events since the last call."""
+class Reader(Generic[T]):
+    """Reads what others append: what `decode` makes of each line. A file that cannot be read has no lines."""
 
-    def __init__(self, folder: Path) -> None:
-        self._tail = Tail(folder / JOURNAL, MAX_EVENT_BYTES)
+    def __init__(self, tail: Tail, decode: Callable[[bytes], T | None]) -> None:
+        self._tail, self._decode = tail, decode
 
-    def read(self) -> list[Event]:
-        """Read new events; what is no event is skipped, and so is a journal that cannot be read."""
-        return [event for batch in self.batches() for event in batch]
+    def read(self) -> list[T]:
+        """Return what is new since the last call; lines that cannot be decoded are skipped."""
+        return list(self._new())
 
-    def batches(self) -> Iterator[list[Event]]:
-        """Yield new events as `read` returns them, in small lists: a long journal never is in memory as a whole."""
-        events: list[Event] = []
+    def batches(self) -> Iterator[list[T]]:
+        """Yield what `read` returns in small lists: a long journal never is in memory as a whole."""
+        new = self._new()
+        return iter(lambda: list(islice(new, BATCH)), [])
+
+    def _new(self) -> Iterator[T]:
         with suppress(OSError):
             for line in self._tail.read():
-                if (event := decode(line)) is not None:
-                    events.append(event)
-                    if len(events) == BATCH:
-                        yield events
-                        events = []
-        if events:
-            yield events
+                if (item := self._decode(line)) is not None:
+                    yield item
 
 
-class Inbox:
-    """The commands that reach a run through its folder: from an attached console or a shell.
+def journal_reader(folder: Path) -> Reader[Event]:
+    """Make a reader of a run's events, from the first."""
+    return Reader(Tail(folder / JOURNAL, MAX_EVENT_BYTES), decode)
 
-    Those that were there before the run began are not for it.
-    """
 
-    def __init__(self, folder: Path) -> None:
-        self._tail = Tail(folder / COMMANDS, MAX_COMMAND_BYTES, from_end=True)
-
-    def read(self) -> list[Command]:
-        """Read new commands; what is no command is skipped, and so is a file that cannot be read."""
-        commands: list[Command] = []
-        with suppress(OSError):
-            commands.extend(command for line in self._tail.read() if (command := decode_command(line)) is not None)
-        return commands
+def inbox_reader(folder: Path) -> Reader[Command]:
+    """Make a reader of the commands that reach a run through its folder: those that are sent from now on."""
+    return Reader(Tail(folder / COMMANDS, MAX_COMMAND_BYTES, from_end=True), decode_command)
 
 
 def send_command(folder: Path, command: Command) -> None:
-    """Append a command to the inbox of the run in `folder`.
-
-    Raises:
-        OSError: the folder cannot be written to.
-    """
+    """Append a command to the inbox of the run in `folder`; an OSError if that cannot be written to."""
     line = encode_command(command).encode() + b"\n"
-    file = os.open(folder / COMMANDS, os.O_RDWR | os.O_CREAT | os.O_APPEND | NO_LINK, 0o644)
+    file = open_for_writing(folder / COMMANDS, os.O_APPEND)
     try:
-        size = os.fstat(file).st_size
-        if size and _read_at(file, size - 1, 1) != b"\n":
-            line = b"\n" + line  # ends the line that another writer left truncated
+        if _is_truncated(file):
+            line = b"\n" + line
         if os.write(file, line) < len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / COMMANDS))
     finally:
@@ -227,8 +202,14 @@ def size_of_journal(folder: Path) -> int:
 
 
 def read_journal(folder: Path) -> Iterator[Event]:
-    """Yield every event of a run, from the first."""
-    yield from JournalReader(folder).read()
+    """Yield every event of a run so far."""
+    yield from journal_reader(folder).read()
+
+
+def _is_truncated(file: int) -> bool:
+    """Whether the last line has no end: its writer was killed. A new line must not become a part of it."""
+    size = os.fstat(file).st_size
+    return size > 0 and _read_at(file, size - 1, 1) != b"\n"
 
 
 def _read_at(file: int, offset: int, count: int) -> bytes:

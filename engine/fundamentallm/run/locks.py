@@ -12,9 +12,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from fundamentallm.errors import UserError
+from fundamentallm.errors import UserError, describe_error, system_errors
 from fundamentallm.run.events import JOURNAL
-from fundamentallm.untrusted import NO_LINK, open_regular_file
+from fundamentallm.untrusted import open_for_writing, open_regular_file
 
 LOCK = "lock"  # the file of a run
 PATIENCE = 0.3  # seconds to try for; `is_held` takes the lock for a moment, and a start must not be refused for that
@@ -31,16 +31,14 @@ class RunLock:
             UserError: another process holds it (named with its pid and host), or there can be none in the folder.
         """
         path = folder / LOCK
-        try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | NO_LINK, 0o644)
-        except OSError as error:
-            raise UserError(f"{path}: cannot be opened: {error.strerror}") from None
+        with system_errors(f"{path}: cannot be opened"):
+            self._file = open_for_writing(path, 0)
         try:
             _lock(self._file, fcntl.LOCK_EX)
         except OSError as error:
             os.close(self._file)
             if error.errno not in TAKEN:
-                raise UserError(f"{path}: cannot be locked: {error.strerror}") from None
+                raise UserError(f"{path}: cannot be locked: {describe_error(error)}") from None
             raise UserError(f"{folder}: is being written by {holder(folder) or 'another process'}") from None
         if not _is_at(self._file, path):
             os.close(self._file)
@@ -97,20 +95,19 @@ def is_held(folder: Path) -> bool:
     try:
         if not (folder / LOCK).stat().st_size:
             return False
-        file = os.open(folder / LOCK, os.O_RDONLY)
+        file = open_regular_file(folder / LOCK)
     except OSError:
         return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError as error:
-        return error.errno in TAKEN
-    finally:
-        os.close(file)
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno in TAKEN
     return False
 
 
 def holder(folder: Path) -> str:
-    """Read who holds the lock: "process 4711 on gpu-3"; empty when its file does not say."""
+    """Read who holds the lock: "process 4711 on gpu-3"; empty where its file does not say."""
     try:
         with open_regular_file(folder / LOCK) as file:
             owner = json.loads(file.read(1000))
@@ -150,20 +147,14 @@ class ConsoleMonitor:
         self._journal = 0  # the number of its file when the pause began
 
     def begin_pause(self, from_console: bool) -> None:
-        """Take note of the consoles at the beginning of a pause.
-
-        Args:
-            from_console: whether a console that stays asked for the pause.
-        """
+        """Begin to look; `from_console`: a console that stays asked for the pause."""
         self._had_console = from_console or self._is_watched()
         self._journal = self._file_number()
 
     def lost(self) -> bool:
-        """Whether there was a console when the pause began, and there is none now.
-
-        Of a journal that was made again since then, no console can have a lock yet.
-        """
-        return self._had_console and not self._is_watched() and self._journal == self._file_number()
+        """Whether there was a console when the pause began, and there is none now."""
+        made_again = self._journal != self._file_number()  # and no console can have a lock of the new file yet
+        return self._had_console and not self._is_watched() and not made_again
 
     def _file_number(self) -> int:
         with suppress(OSError):

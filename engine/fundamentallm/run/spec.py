@@ -8,9 +8,9 @@ from typing import Any
 
 from fundamentallm.config.config import SETTINGS, Config, Layer, resolve
 from fundamentallm.errors import UserError
+from fundamentallm.paths import is_near
 from fundamentallm.run.folder import INPUT, stored_input
 from fundamentallm.run.history import read_history
-from fundamentallm.untrusted import is_near
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,9 @@ class RunSpec:
 
 @contextmanager
 def explain_origin(source: Path | None, name: str) -> Iterator[None]:
-    """Add to an error about a setting that the user did not give where it comes from, and what overrides it.
+    """Say in an error about a setting that it comes from `source`, if the user did not give it, and what overrides it.
 
-    Args:
-        source: the checkpoint or file that has the setting; None if the user gave it.
+    `source` is the checkpoint or file that has the setting; None if the user gave it.
     """
     try:
         yield
@@ -63,10 +62,7 @@ def stay_inside(saved: Config, spec: RunSpec) -> tuple[Config, list[str]]:
     """Take a saved configuration without what reaches out of the run's folder, unless this command asks for it.
 
     The checkpoint may be someone else's: it must not report to a service, nor write to a folder that is neither the
-    run's nor below the current one.
-
-    Returns:
-        The configuration, and what the user should know about it.
+    run's nor below the current one. The sentences that come back tell the user what was taken out.
     """
     notices = []
     if saved.wandb and not (spec.config.wandb or "wandb" in spec.changes):
@@ -85,11 +81,10 @@ def stay_inside(saved: Config, spec: RunSpec) -> tuple[Config, list[str]]:
 def find_input(config: Config, folder: Path) -> Config:
     """Take the text that came by standard input from the run's folder, where it is if the folder was moved."""
     moved = folder / INPUT
-    if not moved.is_file():
+    lost = [path for path in config.data if Path(path).name == INPUT and not Path(path).exists()]
+    if not lost or not moved.is_file():
         return config
-    return replace(config, data=tuple(
-        str(moved) if Path(path).name == INPUT and not Path(path).exists() else path for path in config.data
-    ))  # fmt: skip
+    return replace(config, data=tuple(str(moved) if path in lost else path for path in config.data))
 
 
 def changed_flags(folder: Path, flags: dict[str, Any]) -> dict[str, Any]:

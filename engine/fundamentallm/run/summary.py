@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -69,11 +70,7 @@ class RunSummary:
 
 
 def summarize(folder: Path) -> RunSummary:
-    """How the run in a folder stands.
-
-    Raises:
-        UserError: the folder holds no run, or its journal cannot be read.
-    """
+    """How the run in a folder stands; a UserError if the folder holds no run, or its journal cannot be read."""
     history = read_history(folder, steps=False)
     start, end = history.started, history.end
     evaluated = history.evaluations[-1] if history.evaluations else None
@@ -91,8 +88,8 @@ def summarize(folder: Path) -> RunSummary:
         total_steps=start.total_steps,
         epoch=history.epoch if history.step else 0,
         epochs=history.epochs,
-        train_loss=evaluated.train_loss if evaluated is not None else None,
-        val_loss=evaluated.val_loss if evaluated is not None else None,
+        train_loss=evaluated.train_loss if evaluated else None,
+        val_loss=evaluated.val_loss if evaluated else None,
         best=history.best,
         why=end.error if isinstance(end, Failed) else "",
         unsaved=history.unsaved,
@@ -162,40 +159,35 @@ def find_runs(folder: Path | None = None) -> list[RunSummary]:
 
     Without a folder: those below `runs`, and those whose folders lie in the current one.
     """
-    if folder is None:
-        found = [*_run_folders(RUNS, MAX_FOLDER_DEPTH), *_run_folders(Path(), 1)]
-    else:
-        found = list(_run_folders(folder, MAX_FOLDER_DEPTH))
     runs = []
-    for path in found:
-        try:
+    for path in _known_folders() if folder is None else _run_folders(folder, MAX_FOLDER_DEPTH):
+        with suppress(UserError):  # a file of that name which is no journal
             runs.append(summarize(path))
-        except UserError:  # a file of that name which is no journal
-            continue
     return sorted(runs, key=lambda run: run.started, reverse=True)
 
 
 def find_run(name: str) -> Path:
     """The folder of a run as a user names it: the folder, a file in it, or its name below `runs`.
 
-    Raises:
-        UserError: there is no such run; names the nearest.
+    Where there is no such run, a UserError names the nearest.
     """
     renamed = None
-    try:
+    with suppress(OSError, UserError):
         given = user_path(name)
         for folder in (given, given.parent if given.is_file() else given, RUNS / given):
             if (folder / JOURNAL).is_file():
                 return folder
         renamed = renamed_to(given) or renamed_to(RUNS / given)
-    except (OSError, UserError):
-        pass
-    known = {path.name: path for path in (*_run_folders(Path(), 1), *_run_folders(RUNS, MAX_FOLDER_DEPTH))}
+    known = {path.name: path for path in _known_folders()}
     near = closest(name.rstrip("/").rpartition("/")[2], list(known))
     if renamed is not None:
         raise UserError(f"{name[:200]}: no such run; it was renamed to {renamed}")
     hint = f"did you mean {known[near]}?" if near else "fundamentallm runs list shows those that there are"
     raise UserError(f"{name[:200]}: no such run; {hint}")
+
+
+def _known_folders() -> list[Path]:
+    return [*_run_folders(Path(), 1), *_run_folders(RUNS, MAX_FOLDER_DEPTH)]
 
 
 def _run_folders(top: Path, depth: int) -> Iterator[Path]:

@@ -16,7 +16,7 @@ from fundamentallm.config.config import changed_while_running
 from fundamentallm.errors import UserError, describe_error
 from fundamentallm.run.commands import CancelSample, Command, Evaluate, Pause, Resume, Sample, Save, Set, Stop
 from fundamentallm.run.events import Event, Intervention
-from fundamentallm.run.journal import Inbox, Journal
+from fundamentallm.run.journal import Journal, inbox_reader
 from fundamentallm.run.locks import ConsoleMonitor
 from fundamentallm.train.checkpoints import MANUAL, CheckpointManager
 from fundamentallm.train.samples import NO_SUCH_SAMPLE, RUN_ENDED, SampleControl
@@ -53,7 +53,7 @@ class Control(SampleControl):
     def __init__(self, trainer: Controlled, folder: Path, read_commands: Callable[[], Sequence[Command]]) -> None:
         super().__init__(trainer.state, trainer.emit, read_commands)
         self._trainer = trainer
-        self._inbox, self._consoles = Inbox(folder), ConsoleMonitor(folder)
+        self._inbox, self._consoles = inbox_reader(folder), ConsoleMonitor(folder)
         self.paused = self.ended = False
 
     def obey(self) -> None:

@@ -27,8 +27,9 @@ from fundamentallm.data.text_stats import validation_warnings
 from fundamentallm.data.tokenizer import Tokenizer
 from fundamentallm.errors import NothingToDo, UserError
 from fundamentallm.model.transformer import Transformer
+from fundamentallm.paths import user_path
 from fundamentallm.run.events import Intervention
-from fundamentallm.run.folder import check_log_dir
+from fundamentallm.run.folder import check_writable
 from fundamentallm.run.history import RunHistory, read_history
 from fundamentallm.run.spec import RunSpec, explain_origin, find_input, stay_inside
 from fundamentallm.train.checkpoint import Checkpoint, Counters, latest_valid_checkpoint, load
@@ -234,7 +235,7 @@ def build_state(spec: RunSpec) -> TrainState:
     memory_before = memory_in_use(device)
     if config.tensorboard:
         with explain_origin(inherited["log_dir"], "log_dir"):
-            check_log_dir(config, spec.folder)
+            check_writable(user_path(config.log_dir) / spec.folder.resolve().name, f"--log-dir {config.log_dir}")
     with explain_origin(inherited["data"], "data"):
         texts = read_data(config.data, config.include)
     text_hash = fingerprint(texts.documents)

@@ -21,7 +21,7 @@ from fundamentallm.run import events, locks
 from fundamentallm.run.commands import Stop
 from fundamentallm.run.events import JOURNAL, CheckpointSaved, Failed, Notice, RunStarted
 from fundamentallm.run.history import read_history
-from fundamentallm.run.journal import JournalReader, read_journal
+from fundamentallm.run.journal import journal_reader, read_journal
 from fundamentallm.run.summary import find_runs, summarize
 from fundamentallm.train import trackers
 from fundamentallm.train.checkpoint import Checkpoint, latest_valid_checkpoint, load, save
@@ -290,13 +290,13 @@ import resource, sys
 from pathlib import Path
 from fundamentallm.run.history import read_history
 from fundamentallm.run.summary import find_runs, summarize
-from fundamentallm.run.journal import Journal, JournalReader
+from fundamentallm.run.journal import Journal, journal_reader
 from fundamentallm.process.session import AttachedRun
 folder = Path(sys.argv[1])
 limit = 300 << 20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 attached = AttachedRun(folder)
-print(len(JournalReader(folder).read()), len(attached.events(0.0)), len(attached.events(0.0)), summarize(folder).steps)
+print(len(journal_reader(folder).read()), len(attached.events(0.0)), len(attached.events(0.0)), summarize(folder).steps)
 print(list(read_history(folder).steps), [run.steps for run in find_runs(folder)], Journal(folder).events_written)
 """
 
@@ -325,7 +325,7 @@ def test_a_pipe_or_a_device_in_place_of_a_file_is_not_waited_for(
         folder = tmp_path / name
         folder.mkdir()
         make(folder / JOURNAL)
-        assert find_runs(folder) == [] and JournalReader(folder).read() == []
+        assert find_runs(folder) == [] and journal_reader(folder).read() == []
         for command in (f"runs show {name}", f"runs export {name}"):
             assert main(command.split()) == 2
         (folder / JOURNAL).unlink()

@@ -15,7 +15,7 @@ from fundamentallm.run import journal as module
 from fundamentallm.run.commands import COMMANDS, Pause, Save, Stop
 from fundamentallm.run.commands import encode as encode_command
 from fundamentallm.run.events import JOURNAL, Intervention, Notice, Sampled, encode
-from fundamentallm.run.journal import Inbox, Journal, JournalReader, Tail, read_journal, send_command
+from fundamentallm.run.journal import Journal, Tail, inbox_reader, journal_reader, read_journal, send_command
 from fundamentallm.untrusted import MAX_COMMAND_BYTES
 from tests.engine.run.conftest import full, write_journal
 
@@ -164,7 +164,7 @@ def test_a_tail_gives_each_line_once_but_no_long_one_however_the_file_grows(
 
 
 def test_a_journal_that_is_not_there_yet_or_was_replaced_is_read_from_its_beginning(tmp_path: Path) -> None:
-    reader = JournalReader(tmp_path)
+    reader = journal_reader(tmp_path)
     assert reader.read() == []
     path = write_journal(tmp_path, notice("a"), notice("b"))
     assert texts(reader.read()) == ["a", "b"] and reader.read() == []
@@ -184,7 +184,7 @@ def test_commands_from_before_the_run_are_not_for_it_unless_their_file_was_repla
     stop = Stop()
     for _ in range(3):
         send_command(tmp_path, Pause())
-    inbox = Inbox(tmp_path)
+    inbox = inbox_reader(tmp_path)
     assert inbox.read() == []
     (tmp_path / COMMANDS).unlink()
     for _ in range(2):
@@ -195,7 +195,7 @@ def test_commands_from_before_the_run_are_not_for_it_unless_their_file_was_repla
 
 
 def test_a_truncated_line_does_not_swallow_the_next_command(tmp_path: Path) -> None:
-    inbox, stop = Inbox(tmp_path), Stop()
+    inbox, stop = inbox_reader(tmp_path), Stop()
     append(tmp_path, encode_command(Pause()).encode()[:-9])
     assert inbox.read() == []
     send_command(tmp_path, stop)
@@ -204,7 +204,7 @@ def test_a_truncated_line_does_not_swallow_the_next_command(tmp_path: Path) -> N
 
 
 def test_long_lines_and_garbage_are_skipped(tmp_path: Path) -> None:
-    inbox, stop = Inbox(tmp_path), Stop()
+    inbox, stop = inbox_reader(tmp_path), Stop()
     hidden = b"x" * MAX_COMMAND_BYTES + encode_command(Save()).encode()  # one line, also where blocks would cut it
     append(tmp_path, hidden + b"\n" + os.urandom(100_000).replace(b"{", b"") + b"\n\0\0\xff{}\n[]\n" + b"[" * 100_000)
     send_command(tmp_path, stop)
@@ -216,7 +216,7 @@ def test_every_command_of_two_writers_at_once_arrives(tmp_path: Path) -> None:
         for n in range(200):
             send_command(tmp_path, Pause(id=f"{writer}{n}", who="x" * (n % 90)))
 
-    inbox, ids = Inbox(tmp_path), list[str]()
+    inbox, ids = inbox_reader(tmp_path), list[str]()
     with ThreadPoolExecutor() as pool:
         writers = [pool.submit(send, writer) for writer in "ab"]
         while not all(writer.done() for writer in writers):

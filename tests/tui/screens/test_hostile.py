@@ -17,7 +17,7 @@ from fundamentallm.errors import UserError
 from fundamentallm.run import events
 from fundamentallm.run.events import JOURNAL, CheckpointSaved, Failed, Notice, Phase
 from fundamentallm.run.folder import delete_run
-from fundamentallm.run.journal import JournalReader
+from fundamentallm.run.journal import journal_reader
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.run.summary import differing_settings, summarize, why_incomparable
 from fundamentallm_tui.charts import chart
@@ -95,7 +95,7 @@ def test_any_journal_can_be_attached_to_drawn_listed_and_played_back(
     folder = write(tmp_path_factory.mktemp("run"), [*encoded(started(SPEC)), *found])
     store = Store()
     store.attach(folder, "")
-    said = JournalReader(folder).read()
+    said = journal_reader(folder).read()
     for batch in (said[:3], said[3:]):
         store.apply(batch)
         for width in (40, 120):
