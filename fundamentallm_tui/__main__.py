@@ -24,7 +24,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: list[str] | None = None) -> int:
     """Open the console. Returns the exit status where it cannot be opened; else the process ends with the console's."""
-    from fundamentallm.process.streams import open_missing_streams
+    from fundamentallm.process.system import open_missing_streams
 
     open_missing_streams()
     from fundamentallm.errors import UserError
@@ -123,7 +123,7 @@ def _find_run(flags: argparse.Namespace) -> "Path | None":
 
 def _run(options: "Options", config: "Config") -> NoReturn:
     """Show the console, then end the process at once: an ordinary exit would wait for a worker that still trains."""
-    from fundamentallm.process.streams import start_resource_tracker
+    from fundamentallm.process.system import start_resource_tracker
 
     # Textual decides every 100 ms whether escape was pressed alone. With its default delay of 100 ms that often takes
     # two rounds, and a key pressed meanwhile becomes alt and that key. Textual reads this when it is imported.

@@ -59,6 +59,11 @@ def quoted_path(path: str | Path) -> str:
     return quoted(f"./{text}" if special else text)
 
 
+def resume_command(folder: Path) -> str:
+    """Return the command that resumes the run in a folder from whatever is there."""
+    return f"fundamentallm train --resume auto --output-dir {quoted_path(folder)}"
+
+
 _NOT_ON_A_LINE = re.compile(f"[\n\t]|{UNSAFE.pattern}")
 _NOT_PLAIN = re.compile(f"^-|[^\\w /.,:=+@-]|{UNSAFE.pattern}")  # in the format of printf
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from platformdirs import user_log_path
 
+from fundamentallm.errors import describe_fault
 from fundamentallm.paths import quoted_path
 from fundamentallm_tui.state.store import Store
 
@@ -33,7 +34,7 @@ def describe_outcome(store: Store) -> str:
 
 def describe_error(error: Exception) -> str:
     """Return a fault of the program in a line, after its traceback was written into a file that the line names."""
-    line = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+    line = describe_fault(error)
     path = user_log_path("fundamentallm") / f"console-{time.strftime('%Y%m%d-%H%M%S')}.log"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from fundamentallm.cli.options import Group
 from fundamentallm.cli.terminal import complain, drop_output
 from fundamentallm.config.config import unknown
 from fundamentallm.errors import UserError, describe_error
-from fundamentallm.process.streams import open_missing_streams
+from fundamentallm.process.system import open_missing_streams
 
 CONTROL = ("pause", "resume", "save", "stop", "set", "sample", "watch")  # in one module: they differ little
 COMMANDS = ("train", "generate", "evaluate", "presets", "data", "runs", "config", *CONTROL)

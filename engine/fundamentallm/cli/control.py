@@ -1,7 +1,7 @@
 """`fundamentallm pause, resume, save, stop, set, sample, watch`: what the console does to a run, from a shell."""
 
 import time
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -11,11 +11,11 @@ from fundamentallm.cli.report import Report
 from fundamentallm.cli.terminal import complain, one_line, write_text
 from fundamentallm.config.sampling import SAMPLING
 from fundamentallm.errors import UserError
-from fundamentallm.paths import quoted_path
+from fundamentallm.paths import quoted_path, resume_command
 from fundamentallm.process.session import AttachedRun
 from fundamentallm.run import commands
 from fundamentallm.run.commands import Command
-from fundamentallm.run.events import Answered, Sampled
+from fundamentallm.run.events import Answered, Event, Sampled
 from fundamentallm.run.folder import BEST, LAST
 from fundamentallm.run.locks import holder
 from fundamentallm.run.summary import find_run, summarize
@@ -71,18 +71,24 @@ def sample(run: str, prompt: str, **values: Any) -> int:
 def watch(run: str) -> int:
     """Show the epochs of a run as they come, until it ends; Ctrl+C leaves the run alone."""
     folder = find_run(run)
-    session, report = AttachedRun(folder), Report(folder, ours=False)
+    report = Report(folder, ours=False)
+    for fresh in _follow(AttachedRun(folder)):
+        for event in fresh:
+            report.on_event(event)
+    if summarize(folder).state != "interrupted":
+        return 0
+    complain(f"{run}: its process is gone; resume with {resume_command(folder)}")
+    return 1
+
+
+def _follow(session: AttachedRun) -> Iterator[list[Event]]:
+    """Yield what happens, perhaps nothing, five times a second until the process of the run is gone."""
     while True:
         gone = not session.alive  # before reading, so that its last events are not missed
         fresh = session.events(0.2)
-        for event in fresh:
-            report.on_event(event)
+        yield fresh
         if gone and not fresh:
-            break
-    if summarize(folder).state != "interrupted":
-        return 0
-    complain(f"{run}: its process is gone; {_how_to_resume(folder)}")
-    return 1
+            return
 
 
 def _send(run: str, command: Command, done: str) -> int:
@@ -90,7 +96,8 @@ def _send(run: str, command: Command, done: str) -> int:
     folder = find_run(run)
     session = AttachedRun(folder)
     if not session.alive:
-        why = f"is not running; {_how_to_resume(folder)}" if summarize(folder).resumable else "has finished"
+        resumable = summarize(folder).resumable
+        why = f"is not running; resume with {resume_command(folder)}" if resumable else "has finished"
         files = [folder / name for name in (BEST, LAST) if (folder / name).is_file()]
         if isinstance(command, commands.Sample) and files:
             why += f"; fundamentallm generate {quoted_path(files[0])} samples it"
@@ -98,9 +105,7 @@ def _send(run: str, command: Command, done: str) -> int:
     session.events(0)  # skip what happened before
     session.send(command)
     deadline, begun = time.monotonic() + ANSWER_SECONDS, False
-    while time.monotonic() < deadline:
-        gone = not session.alive
-        fresh = session.events(0.2)
+    for fresh in _follow(session):
         for event in fresh:
             if isinstance(event, Sampled) and event.id == command.id:
                 write_text(event.text if begun else event.prompt + event.text)
@@ -112,17 +117,11 @@ def _send(run: str, command: Command, done: str) -> int:
                 if done:
                     print(one_line(f"{folder}: {done}"))
                 return 0
-        if gone and not fresh:
-            raise UserError(f"{run}: ended before it answered")
-    complain(
-        f"{run}: no answer in {ANSWER_SECONDS:.0f} s: {holder(folder) or 'its process'} is busy with a long step, or "
-        "its folder was renamed while it ran"
-    )
-    return 1
-
-
-def _how_to_resume(folder: Path) -> str:
-    return f"resume with fundamentallm train --resume auto --output-dir {quoted_path(folder)}"
+        if time.monotonic() >= deadline:
+            who = f"{holder(folder) or 'its process'} is busy with a long step"
+            complain(f"{run}: no answer in {ANSWER_SECONDS:.0f} s: {who}, or its folder was renamed while it ran")
+            return 1
+    raise UserError(f"{run}: ended before it answered")
 
 
 COMMANDS = {command.name: command for command in (pause, resume, save, stop, set_, sample, watch)}

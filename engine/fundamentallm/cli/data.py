@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -90,13 +91,11 @@ def inspect(files: tuple[str, ...], include: tuple[str, ...]) -> None:
 
 def _files(paths: list[str]) -> list[str]:
     """Lines that say which of these files are here."""
-    rows = []
+    sizes = dict.fromkeys(paths, "not here")
     for path in paths:
-        try:
-            rows.append(("", path, format_size(find_data(path).stat().st_size)))
-        except (UserError, OSError):
-            rows.append(("", path, "not here"))
-    return columns(rows)
+        with suppress(UserError, OSError):
+            sizes[path] = format_size(find_data(path).stat().st_size)
+    return columns([("", path, size) for path, size in sizes.items()])
 
 
 def _download(known: KnownText, source: str) -> Downloaded:
@@ -156,13 +155,12 @@ def _characters(vocabulary: list[str]) -> str:
 def _training(files: Mapping[str, TextStats], *, alone: bool) -> Iterator[str]:
     """What a run with the default settings would make of texts, or why it would not.
 
-    Args:
-        alone: these are all the texts that there are, so their held-out part is worth a warning.
+    `alone`: these are all the texts that there are, so their held-out part is worth a warning.
     """
-    refused = {path: next((p.description for p in seen.problems if p.fatal), "") for path, seen in files.items()}
-    if path := next((path for path, why in refused.items() if why), ""):
-        yield from _folded("training", f"refuses {path}: {refused[path].split(';')[0]}")
-        return
+    for path, seen in files.items():
+        if fatal := next((problem for problem in seen.problems if problem.fatal), None):
+            yield from _folded("training", f"refuses {path}: {fatal.description.split(';')[0]}")
+            return
     texts = {path: seen.text for path, seen in files.items() if seen.text.strip()}
     if not texts:
         yield from _folded("training", f"refuses {next(iter(files))}: is empty")

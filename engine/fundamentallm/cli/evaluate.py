@@ -79,19 +79,17 @@ def command(
     config = saved.settings()
     result = evaluate(model, tokens, config.max_seq_len, Precision(device, config.mixed_precision))
     classes = by_class(saved.vocabulary, result.by_token.tolist())
-    numbers = to_line(
-        {
-            "loss": result.loss,
-            "perplexity": result.perplexity,
-            "bits_per_character": result.bits,
-            "accuracy": result.accuracy,
-            "tokens": result.tokens,
-            "left_out": left_out.total(),
-            "classes": {name: dict(zip(CLASS_COLUMNS, row, strict=True)) for name, row in classes.items()},
-        }
-    )
+    numbers = {
+        "loss": result.loss,
+        "perplexity": result.perplexity,
+        "bits_per_character": result.bits,
+        "accuracy": result.accuracy,
+        "tokens": result.tokens,
+        "left_out": left_out.total(),
+        "classes": {name: dict(zip(CLASS_COLUMNS, row, strict=True)) for name, row in classes.items()},
+    }
     if as_json:
-        print(numbers)
+        print(to_line(numbers))
     else:
         print(f"loss        {result.loss:.4f} nats a token")
         print(f"perplexity  {format_digits(result.perplexity, 4)}")
@@ -102,7 +100,7 @@ def command(
         print("\n".join(columns([("characters", *CLASS_COLUMNS), *rows], right=(1, 2, 3))))
     if target is not None:
         sys.stdout.flush()
-        write_output("--output", target, numbers + "\n")
+        write_output("--output", target, to_line(numbers) + "\n")
 
 
 def _refuse_unknown(path: str, text: str, tokenizer: Tokenizer) -> None:
@@ -117,9 +115,7 @@ def _refuse_unknown(path: str, text: str, tokenizer: Tokenizer) -> None:
 def by_class(vocabulary: str, counts: list[list[float]]) -> dict[str, tuple[int, float, float]]:
     """Sum up tokens, mean loss (nats) and accuracy for each class of characters that the text has.
 
-    Args:
-        counts: for each character of the vocabulary how often it occurred, the sum of its losses, and how often it was
-            predicted.
+    `counts` is the table of an `Evaluation`, `by_token`.
     """
     sums = {name: [0.0, 0.0, 0.0] for name in CLASSES}
     for character, row in zip(vocabulary, counts, strict=True):

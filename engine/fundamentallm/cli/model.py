@@ -1,12 +1,11 @@
 """A model from its checkpoint, and text from the model, for the commands that read one."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
-from fundamentallm.cli.options import find_checkpoint
 from fundamentallm.cli.terminal import complain
 from fundamentallm.config.sampling import SamplingOptions
 from fundamentallm.data.tokenizer import Tokenizer
@@ -14,7 +13,7 @@ from fundamentallm.errors import UserError
 from fundamentallm.model.generate import stream
 from fundamentallm.model.transformer import Transformer
 from fundamentallm.paths import user_path
-from fundamentallm.run.folder import BEST
+from fundamentallm.run.folder import BEST, find_checkpoint
 from fundamentallm.run.history import read_history
 from fundamentallm.train import samples
 from fundamentallm.train.checkpoint import Checkpoint
@@ -22,26 +21,17 @@ from fundamentallm.train.device import choose_device
 
 
 def load_model(path: str, device_name: str) -> tuple[Transformer, Checkpoint, torch.device]:
-    """Load the model of a checkpoint, or of the best.pt of a run's folder, on a device.
-
-    Raises:
-        UserError: the checkpoint or the device cannot be used.
-    """
+    """Load the model of a checkpoint, or of the best.pt of a run's folder, on a device."""
     device = choose_device(device_name)
     file = find_checkpoint(path, BEST)
     model, checkpoint = samples.load_model(file, device)
-    if user_path(path).is_dir() and (why := _unsaved_end(file.parent)):
-        step = checkpoint.progress().step
-        complain(f"{path}: the end of that run was NOT saved: {why}; this is {file.name}, of step {step}")
+    unsaved, step = "", checkpoint.progress().step
+    if user_path(path).is_dir():
+        with suppress(UserError):  # a journal that cannot be read does not matter to the model
+            unsaved = read_history(file.parent, steps=False).unsaved
+    if unsaved:
+        complain(f"{path}: the end of that run was NOT saved: {unsaved}; this is {file.name}, of step {step}")
     return model, checkpoint, device
-
-
-def _unsaved_end(folder: Path) -> str:
-    """Why the end of the run in a folder could not be saved; empty where it was, or where that is not known."""
-    try:
-        return read_history(folder, steps=False).unsaved
-    except UserError:
-        return ""
 
 
 @dataclass(frozen=True)
@@ -56,11 +46,8 @@ class Writer:
     def write(self, prompt: str, show: Callable[[str], None], sample: int = 0) -> str:
         """Continue `prompt` and return what was added, which is given to `show` as it grows.
 
-        Args:
-            sample: the number of this text among those of the seed, from 0.
-
-        Raises:
-            UserError: the prompt has a character that the model has never seen.
+        `sample` is the number of this text among those of the seed, from 0. A UserError names a character of the prompt
+        that the model has never seen.
         """
         text, ended, shown = "", False, 0
         for token, _ in stream(self.model, self.tokenizer.encode_prompt(prompt), self.options, sample):

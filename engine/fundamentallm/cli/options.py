@@ -9,8 +9,9 @@ import click
 from click.shell_completion import CompletionItem
 
 from fundamentallm.config.config import SETTINGS, Layer, unknown
+from fundamentallm.config.format import format_value
 from fundamentallm.config.settings import Setting
-from fundamentallm.errors import UserError
+from fundamentallm.errors import UserError, system_errors
 from fundamentallm.paths import user_path
 
 Function = Callable[..., Any]
@@ -57,11 +58,7 @@ def typed(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse(rows: Mapping[str, Setting], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the value of every row: as typed, or its default.
-
-    Raises:
-        UserError: with every problem there is.
-    """
+    """Return the value of every row: as typed, or its default. A UserError has every problem there is."""
     parsed = {name: row.default for name, row in rows.items()}
     problems = []
     for name, raw in typed(values).items():
@@ -75,11 +72,7 @@ def parse(rows: Mapping[str, Setting], values: Mapping[str, Any]) -> dict[str, A
 
 
 def read_prompt(prompt: str) -> str:
-    """Return the text that `--prompt` stands for, as training text is read; "-" is standard input, to its end.
-
-    Raises:
-        UserError: it is not UTF-8.
-    """
+    """Return the text that `--prompt` stands for, as training text is read; "-" is standard input, to its end."""
     from fundamentallm.data.text import normalize_prompt
 
     if prompt != "-":
@@ -91,18 +84,8 @@ def read_prompt(prompt: str) -> str:
 # ---- files that the user names ----
 
 
-def find_checkpoint(path: str, name: str) -> Path:
-    """Find a checkpoint: the file itself, or a run's folder, which stands for its file `name`."""
-    given = user_path(path)
-    return given / name if given.is_dir() else given
-
-
 def output_path(flag: str, name: str | None) -> Path | None:
-    """Return the path of a file that will be written, once it is clear that it can be; None if it was not typed.
-
-    Raises:
-        UserError: it is a folder, or in no folder.
-    """
+    """Return the path of a file that will be written, once it is clear that it can be; None if it was not typed."""
     if name is None:
         return None
     path = user_path(name)
@@ -113,10 +96,8 @@ def output_path(flag: str, name: str | None) -> Path | None:
 
 def write_output(flag: str, path: Path, text: str) -> None:
     """Write the file that a flag or command named."""
-    try:
+    with system_errors(f"{flag} {path}: cannot be written"):
         path.write_text(text, encoding="utf-8", newline="")
-    except OSError as error:
-        raise UserError(f"{flag} {path}: cannot be written: {error.strerror}") from None
 
 
 # ---- what a shell may complete an argument or option to ----
@@ -187,15 +168,9 @@ class GroupedCommand(click.Command):
 
 
 def _option(row: Setting) -> Callable[[Function], Function]:
-    default = row.default
-    if default is None:
-        default = row.auto
-    elif row.kind is bool:
-        default = "on" if default else "off"
-    elif row.kind is float:
-        default = f"{default:g}"
+    default = row.auto if row.default is None else format_value(row.default)
     notes = [f"typical: {row.typical}"] if row.typical else []
-    notes += [f"default: {default}"] if default not in ("", ()) else []
+    notes += [f"default: {default}"] if default else []
     text = f"{row.help} [{'; '.join(notes)}]" if notes else row.help
     if row.kind is bool:
         return click.option(row.name, f"{row.flag}/--no-{row.flag[2:]}", default=None, help=text)

@@ -4,7 +4,7 @@ import time
 from dataclasses import replace
 
 from fundamentallm.config.estimate import PROGRAM_MEMORY, estimate_size, measure_texts
-from fundamentallm.config.format import format_count
+from fundamentallm.config.format import format_count, format_estimate, format_memory
 from fundamentallm.data.corpus import Corpus
 from fundamentallm.data.text import read_texts
 from fundamentallm.run.folder import check_folder
@@ -17,11 +17,7 @@ TIMED_BATCH = 4  # windows of a timed step
 
 
 def preview(spec: RunSpec, *, overwrite: bool) -> str:
-    """Describe what a run would do.
-
-    Raises:
-        UserError: the run cannot start.
-    """
+    """Describe what a run would do; a UserError if it cannot start."""
     check_folder(spec.folder, may_hold_run=overwrite or spec.continues)
     state = build_state(spec)
     config = state.config
@@ -34,10 +30,9 @@ def preview(spec: RunSpec, *, overwrite: bool) -> str:
     rest = f", {left:,} left" if left < state.total_steps else ""
     whole = state.total_steps % size.steps_per_epoch == 0  # otherwise max_steps ends it
     epochs = f"{format_count(state.epochs, 'epoch')}, " if whole else ""
-    memory = (
-        f"{mebibytes(size.memory)} for training and {mebibytes(size.text_memory)} for the text "
-        f"({mebibytes(size.loading_memory)} while it is read)"
-    )
+    sizes = size.memory, size.text_memory, size.loading_memory, PROGRAM_MEMORY
+    training, corpus, loading, program = (format_memory(max(2**20, count)) for count in sizes)
+    memory = f"{training} for training and {corpus} for the text ({loading} while it is read)"
     windows = format_count(size.windows, "window")
     lines = [
         f"would write to  {spec.folder}",
@@ -45,8 +40,8 @@ def preview(spec: RunSpec, *, overwrite: bool) -> str:
         f"model           {size.parameters:,} parameters on {state.device}",
         f"an epoch        {windows} of {config.max_seq_len} tokens, {size.stride} apart: {epoch}",
         f"the run         {epochs}{format_count(state.total_steps, 'step')}{rest}",
-        f"memory          about {memory}, beside {mebibytes(PROGRAM_MEMORY)} for the program itself",
-        f"time            about {rounded_time(seconds)}, judging by a few small steps here",
+        f"memory          about {memory}, beside {program} for the program itself",
+        f"time            {format_estimate(seconds)}, judging by a few small steps here",
     ]
     return "\n".join(printable(line) for line in [*lines, *state.origin.notices, *state.origin.warnings])
 
@@ -64,16 +59,3 @@ def seconds_per_step(spec: RunSpec) -> float:
         step(i % corpus.steps_per_epoch).loss.item()
         times.append(time.perf_counter() - started)
     return min(times) * state.config.effective_batch / batch_size
-
-
-def mebibytes(size: int) -> str:
-    """Write a size in MiB: at least one, and without a fraction."""
-    return f"{max(1, size / 2**20):,.0f} MiB"
-
-
-def rounded_time(seconds: float) -> str:
-    """Write a duration in the largest unit of which it has two: "90 seconds", "2 hours"."""
-    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return format_count(max(1, round(seconds)), "second")

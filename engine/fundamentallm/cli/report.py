@@ -14,7 +14,7 @@ from fundamentallm.cli.terminal import Footer, bar, complain, drop_output, fit, 
 from fundamentallm.config.format import format_duration
 from fundamentallm.data.text import read_texts
 from fundamentallm.errors import UserError
-from fundamentallm.paths import is_near, quoted, quoted_path
+from fundamentallm.paths import is_near, quoted, quoted_path, resume_command
 from fundamentallm.run import events
 from fundamentallm.run.describe import BAD, WARN, describe
 from fundamentallm.run.folder import BEST, FINAL, LAST
@@ -30,9 +30,8 @@ class Report:
     def __init__(self, folder: Path, *, ours: bool = True) -> None:
         """Report on the run in `folder`.
 
-        Args:
-            ours: whether this process trains the run. Otherwise its journal may be someone else's, and no file that it
-                names is read.
+        If it is not `ours`, trained by this process, its journal may be someone else's, and no file that it names is
+        read.
         """
         self._folder, self._ours = folder, ours
         self._footer = Footer(sys.stdout) if is_screen(sys.stdout) else None
@@ -50,7 +49,8 @@ class Report:
                 self._losses += event.train_loss
                 self._draw()
             case events.Evaluated():
-                if event.epoch_ended or self._is_last(event):
+                started = self._history.started
+                if event.epoch_ended or (started is not None and event.step >= started.total_steps):
                     self._draw(above=self._line_of(event))
             case events.Finished() | events.Failed():
                 self._losses = []  # no bar any more
@@ -94,16 +94,10 @@ class Report:
             if not isinstance(error, BrokenPipeError):
                 complain(f"standard output: {error.strerror}; training continues without it")
 
-    def _is_last(self, event: events.Evaluated) -> bool:
-        started = self._history.started
-        return started is not None and event.step >= started.total_steps
-
     def _line_of(self, event: events.Evaluated) -> str:
         """The line of an epoch, or of the end in the middle of one; on a screen, what does not fit is left out."""
-        where = (
-            f"Epoch {event.epoch}/{self._history.epochs}" if event.epoch_ended else f"Step {event.step}/{event.step}"
-        )
-        parts = [where, *self._fields(event.train_loss)]
+        epoch = f"Epoch {event.epoch}/{self._history.epochs}"
+        parts = [epoch if event.epoch_ended else f"Step {event.step}/{event.step}", *self._fields(event.train_loss)]
         if self._footer is None:
             return " | ".join(parts)
         return fit([*parts, f"perplexity={event.perplexity:.2f}"], width())
@@ -150,7 +144,7 @@ class Report:
             older = "; they may be older than the end" if event.unsaved else ""
             lines.append(one_line(f"in {self._folder}: {', '.join(files)}{older}"))
         if event.unsaved:
-            lines.append(f"resume with: fundamentallm train --resume auto --output-dir {quoted_path(self._folder)}")
+            lines.append(f"resume with: {resume_command(self._folder)}")
         elif event.reason == "stopped" and (self._folder / LAST).is_file():
             flags = self._flags_to_repeat()
             lines.append(f"resume with: fundamentallm train --resume-from {quoted_path(self._folder / LAST)}{flags}")
@@ -168,10 +162,9 @@ class Report:
     def _prompt(self) -> str:
         """A prompt whose every character the model knows."""
         config = self._history.config if self._ours else {}
-        try:
+        text = ""
+        with suppress(UserError):
             text = "".join(read_texts(*(tuple(config.get(name, ())) for name in ("data", "include"))))
-        except UserError:
-            return ""
         if set(PROMPT) <= set(text):
             return f' --prompt "{PROMPT}"'
         words = " ".join(text.strip().split("\n")[0].split(" ")[:3])[:40]
@@ -199,10 +192,3 @@ class JsonLines(Quiet):
             print(events.encode(event), flush=True)
         except OSError:
             drop_output()
-
-
-def reporter(folder: Path, quiet: bool, as_json: bool) -> Report:
-    """Make the report that the user asked for."""
-    if as_json:
-        return JsonLines(folder)
-    return Quiet(folder) if quiet else Report(folder)

@@ -16,7 +16,7 @@ from fundamentallm.cli.options import Group, files, output_path, write_output
 from fundamentallm.cli.terminal import columns, complain, fit, is_screen, is_unicode, one_line, width
 from fundamentallm.config.format import format_age, format_digits, format_size, format_time, format_value
 from fundamentallm.errors import UserError
-from fundamentallm.paths import quoted_path, user_path
+from fundamentallm.paths import quoted_path, resume_command, user_path
 from fundamentallm.run.events import to_line
 from fundamentallm.run.folder import LAST, REPORT, RUNS
 from fundamentallm.run.health import assess_run
@@ -99,7 +99,7 @@ def show(run: str) -> None:
     print("\nfiles")
     print("\n".join(columns(_files(folder), right=(1,))))
     if summary.unsaved:  # last.pt may be older than another checkpoint
-        print(f"\nresume with: fundamentallm train --resume auto --output-dir {quoted_path(folder)}")
+        print(f"\nresume with: {resume_command(folder)}")
     elif summary.resumable and (folder / LAST).is_file():
         print(f"\nresume with: fundamentallm train --resume-from {quoted_path(folder / LAST)}")
 

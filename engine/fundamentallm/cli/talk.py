@@ -95,9 +95,9 @@ class Talk:
         name = name.replace("-", "_")
         if not name:
             raise UserError(f"/set: name a setting and its value; there are {', '.join(SAMPLING)}")
-        if name not in SAMPLING:
-            raise UserError(f"/set {name}: {unknown('setting', name, tuple(SAMPLING))}")
         try:
+            if name not in SAMPLING:
+                raise UserError(unknown("setting", name, tuple(SAMPLING)))
             options = replace(self._writer.options, **{name: SAMPLING[name].parse(value.strip())})
         except UserError as error:
             raise UserError(f"/set {name}: {error}") from None

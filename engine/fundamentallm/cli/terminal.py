@@ -82,7 +82,7 @@ def fit(parts: Sequence[str], width: int) -> str:
 
 
 def width() -> int:
-    """Return how many columns to write into: two less than there are, which leaves room for a "^C"."""
+    """How many columns to write into: two less than there are, which leaves room for a "^C"."""
     return max(20, shutil.get_terminal_size().columns - 2)
 
 

@@ -9,26 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fundamentallm.cli.options import (
-    FLAGS,
-    GroupedCommand,
-    config_layers,
-    config_sources,
-    files,
-    find_checkpoint,
-    options,
-    typed,
-)
-from fundamentallm.cli.report import Report, reporter
+from fundamentallm.cli.options import FLAGS, GroupedCommand, config_layers, config_sources, files, options, typed
+from fundamentallm.cli.report import JsonLines, Quiet, Report
 from fundamentallm.cli.terminal import complain, one_line
 from fundamentallm.config.config import SETTINGS, SHAPE, Config, Layer, flags_layer, resolve
 from fundamentallm.config.files import load_config
-from fundamentallm.errors import NothingToDo, UserError
-from fundamentallm.paths import quoted_path, user_path
+from fundamentallm.errors import NothingToDo, UserError, describe_fault
+from fundamentallm.paths import quoted_path, resume_command, user_path
 from fundamentallm.process.prepare import keep_standard_input, prepared_folder
-from fundamentallm.process.signals import obeyed
+from fundamentallm.process.system import obeyed
 from fundamentallm.run.events import JOURNAL, Event, Failed, Phase
-from fundamentallm.run.folder import BEST, CONFIG, LAST, choose_folder
+from fundamentallm.run.folder import BEST, CONFIG, LAST, choose_folder, find_checkpoint
 from fundamentallm.run.spec import RunSpec, changed_flags, find_input, overridden, stay_inside
 
 if TYPE_CHECKING:
@@ -93,7 +84,9 @@ def command(
         spec = _initialised_spec(layers, flags, find_checkpoint(init_from, BEST), preset or "")
     else:
         spec, notes = _described_spec(layers, flags, auto, preset or "")
-    report = reporter(spec.folder, quiet, as_json)
+    if not spec.config.data and resume_from is None:
+        raise UserError("DATA: name a text file to learn from, or use --preset or --config")
+    report = (JsonLines if as_json else Quiet if quiet else Report)(spec.folder)
     for note in notes:
         report.show(note)
     try:
@@ -123,8 +116,6 @@ def _described_spec(layers: list[Layer], flags: dict[str, Any], auto: bool, pres
         source = own
         layers = [replace(layer, values={**layer.values, "wandb": inside.wandb, "log_dir": inside.log_dir})]
     config = resolve(*layers, flags_layer(flags))
-    if not config.data:
-        raise UserError("DATA: name a text file to learn from, or use --preset or --config")
     folder = choose_folder(config, preset)
     config = find_input(config, folder)
     if auto and described and (others := overridden(folder, config, flags)):
@@ -146,15 +137,13 @@ def _initialised_spec(layers: list[Layer], flags: dict[str, Any], weights: Path,
     ]
     longest = Layer({"max_seq_len": SETTINGS["max_seq_len"].at_most})  # so that no stride seems too long for now
     config = resolve(longest, *layers, flags_layer({name: flags[name] for name in flags if name not in SHAPE}))
-    if not config.data:
-        raise UserError("DATA: name a text file to learn from, or use --preset or --config")
     return RunSpec(config, choose_folder(config, preset), changes=flags, init_from=weights, preset=preset)
 
 
 def _start(spec: RunSpec, overwrite: bool) -> int:
     """Start a worker, and leave it alone as soon as it trains. Ends this process."""
     from fundamentallm.process.session import WorkerRun
-    from fundamentallm.process.streams import start_resource_tracker
+    from fundamentallm.process.system import start_resource_tracker
 
     start_resource_tracker()
     with prepared_folder(spec, overwrite, complain) as aside:
@@ -168,21 +157,13 @@ def _start(spec: RunSpec, overwrite: bool) -> int:
     session.close()
     if aside:
         print(one_line(f"the old run is in {aside} now"))
-    print(
-        one_line(
-            f"training in the background in {spec.folder}; fundamentallm watch {quoted_path(spec.folder)} shows it"
-        )
-    )
-    sys.stdout.flush()
+    watch = f"fundamentallm watch {quoted_path(spec.folder)} shows it"
+    print(one_line(f"training in the background in {spec.folder}; {watch}"), flush=True)
     os._exit(0)  # an ordinary end would wait for the run
 
 
 def _wait_until_training(session: "WorkerRun") -> None:
-    """Wait until a worker trains.
-
-    Raises:
-        UserError: it failed to start.
-    """
+    """Wait until a worker trains; a UserError if it failed to start."""
     received: list[Event] = []
     while session.alive and not any(isinstance(event, (Phase, Failed)) for event in received):
         received += session.events(0.2)
@@ -198,12 +179,9 @@ def _wait_until_training(session: "WorkerRun") -> None:
 
 
 def _train(spec: RunSpec, report: Report, overwrite: bool) -> int:
-    """Train a run in this process and report on it; returns the exit status.
-
-    Raises:
-        UserError: it cannot be done; what was made for it is gone again.
-    """
-    with obeyed(_exit, signal.SIGTERM, signal.SIGHUP), prepared_folder(spec, overwrite, complain) as aside:
+    """Train a run in this process and report on it; returns the exit status. A UserError leaves no trace of a start."""
+    ended = obeyed(lambda number: sys.exit(128 + number), signal.SIGTERM, signal.SIGHUP)
+    with ended, prepared_folder(spec, overwrite, complain) as aside:
         from fundamentallm.train.trainer import Trainer
 
         spec = keep_standard_input(spec)
@@ -219,18 +197,13 @@ def _train(spec: RunSpec, report: Report, overwrite: bool) -> int:
         try:
             end = trainer.run()
         except Exception as error:
-            trainer.fail(f"{type(error).__name__}: {error}; this is a fault of the program", "")
+            trainer.fail(f"{describe_fault(error)}; this is a fault of the program", "")
             raise
         finally:
             complete = trainer.close()
     if not complete:
-        again = f"fundamentallm train --resume auto --output-dir {quoted_path(spec.folder)}"
+        again = resume_command(spec.folder)
         complain(f"{spec.folder / JOURNAL}: its last lines could not be written; {again} completes it")
     if isinstance(end, Failed) or end.unsaved or not complete:
         return 1
     return 128 + received[0] if received else 0
-
-
-def _exit(number: int) -> None:
-    """Exit because of a signal that came before there was a run."""
-    raise SystemExit(128 + number)

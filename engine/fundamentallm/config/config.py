@@ -169,11 +169,7 @@ class Config:
 
     @property
     def augmentations(self) -> dict[str, float]:
-        """Parse `augment`: the probability of each variation.
-
-        Raises:
-            UserError: `augment` names something else.
-        """
+        """The probability of each variation that `augment` names; a UserError if it names something else."""
         probabilities: dict[str, float] = {}
         if self.augment is None:
             return probabilities
@@ -241,11 +237,7 @@ def flags_layer(values: Mapping[str, Any]) -> Layer:
 
 
 def resolve(*layers: Layer) -> Config:
-    """Make a configuration from the defaults and layers; a later layer wins.
-
-    Raises:
-        ConfigError: with every problem that was found.
-    """
+    """Make a configuration from the defaults and layers; a later layer wins. A ConfigError has every problem."""
     values: dict[str, Any] = {}
     places: dict[str, str] = {}
     problems: list[Problem] = [problem for layer in layers for problem in layer.problems]
@@ -284,11 +276,7 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 
 def changed_while_running(config: Config, name: str, raw: Any) -> Config:
-    """Change one live setting.
-
-    Raises:
-        UserError: there is no such setting, it cannot change during a run, or its value is wrong.
-    """
+    """Change one setting during a run; a UserError if it is unknown or not `live`, or its value is wrong."""
     if name not in SETTINGS:
         raise UserError(f"{name}: {unknown('setting', name, tuple(SETTINGS))}")
     if not SETTINGS[name].live:
@@ -303,8 +291,7 @@ def changed_while_running(config: Config, name: str, raw: Any) -> Config:
 def changed_when_resuming(saved: Config, flags: Mapping[str, Any]) -> Config:
     """Apply the flags that the user typed to the configuration of a checkpoint.
 
-    Raises:
-        ConfigError: a flag is wrong, or would change a setting that the saved state depends on.
+    A ConfigError says that a flag is wrong, or would change a setting that the saved state depends on.
     """
     refused = [
         Problem(row.flag, f"cannot change on resume: the checkpoint has {getattr(saved, row.name)}; leave it out")
@@ -324,8 +311,7 @@ def changed_when_resuming(saved: Config, flags: Mapping[str, Any]) -> Config:
 def shaped_like(saved: Config, config: Config, flags: Mapping[str, Any]) -> Config:
     """Give a configuration the shape of a saved model, and its context length unless a flag names another.
 
-    Raises:
-        ConfigError: a flag is wrong, or names another shape.
+    A ConfigError says that a flag is wrong, or names another shape.
     """
     problems = []
     for name in (name for name in SHAPE if name in flags):

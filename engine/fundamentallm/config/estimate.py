@@ -31,8 +31,7 @@ def count_windows(tokens: int, length: int, stride: int) -> int:
 def choose_stride(config: Config, lengths: Sequence[int], tokens: int) -> int:
     """Choose `config.stride`, or the largest of T, T/2, T/4, T/8 with at least 40 steps an epoch, else T/8.
 
-    Args:
-        lengths: of the documents; their first `tokens` tokens are for training.
+    `lengths` are those of the documents, whose first `tokens` tokens are for training.
     """
     if config.stride is not None:
         return config.stride
@@ -139,11 +138,7 @@ def measure_texts(documents: Sequence[str], vocabulary: str = "") -> TextSize:
 
 
 def estimate(config: Config, documents: Sequence[str]) -> Estimate:
-    """Estimate the size of a run that trains on `documents`.
-
-    Raises:
-        UserError: the text is too short for one window, or leaves nothing to validate on.
-    """
+    """Estimate the size of a run; a UserError if the text is too short to train on or to validate on."""
     return estimate_size(config, measure_texts(documents))
 
 

@@ -45,11 +45,7 @@ def preset_names() -> list[str]:
 
 
 def load_preset(name: str) -> Preset:
-    """Load a preset by its name.
-
-    Raises:
-        UserError: there is no such preset (the nearest is named), or its file is wrong.
-    """
+    """Load a preset by its name. A UserError names the nearest if there is none, or says what is wrong with it."""
     names = preset_names()
     if name not in names:
         raise UserError(f"--preset {name}: {unknown('preset', name, names)}")
@@ -60,7 +56,7 @@ def load_preset(name: str) -> Preset:
 
 
 def preset_layer(preset: Preset, *others: Layer) -> Layer:
-    """Return a preset's values under `others`, of which the last wins.
+    """Return a preset's values, below those of `others`, of which the last wins.
 
     Its stride was chosen for the length of its own text: where the others name another text, it is left out.
     """
@@ -80,11 +76,7 @@ def _data_of(layer: Layer, default: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def load_config(path: Path) -> Layer:
-    """Load the values of a configuration file.
-
-    Raises:
-        UserError: it cannot be read or is not YAML. Problems of single values are raised when it is resolved.
-    """
+    """Load the values of a configuration file; a UserError if it is no YAML. Wrong values are found by `resolve`."""
     values, places, problems = _read(path)
     for key in ABOUT:
         values.pop(key, None)

@@ -60,8 +60,7 @@ class Setting:
     def parse(self, raw: Any) -> Any:
         """Convert what a YAML file, a flag or a form has to a value of this setting.
 
-        Raises:
-            UserError: it is of another type or out of bounds; the message does not name the setting.
+        A UserError says that it is of another type or out of bounds; it does not name the setting.
         """
         if raw is False and self.auto == "off":  # YAML reads `off` as False
             return None

@@ -65,11 +65,7 @@ def normalize(text: str) -> str:
 
 
 def decode(raw: bytes, path: str) -> str:
-    """Decode a file's bytes; a byte order mark is dropped, line ends become newlines.
-
-    Raises:
-        UserError: it is no text, or in another encoding; the message says what it is, and what to do with `path`.
-    """
+    """Decode a file's bytes and `normalize` them. A UserError says what they are instead, and what to do with it."""
     body, encoding = unmark(raw)
     if encoding == "utf-8" and (why := name_format(raw, path)):
         raise UserError(f"{path}: {why}")

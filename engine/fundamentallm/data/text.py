@@ -10,7 +10,7 @@ from pathlib import Path
 from fundamentallm.config.format import format_count
 from fundamentallm.data.download import find_known_text
 from fundamentallm.data.encoding import decode, normalize
-from fundamentallm.errors import UserError
+from fundamentallm.errors import UserError, system_errors
 from fundamentallm.paths import shipped, user_path
 from fundamentallm.run.folder import STDIN
 from fundamentallm.untrusted import open_regular_file
@@ -22,11 +22,7 @@ NOT_UTF8 = re.compile("[\ud800-\udfff]")  # how Python decodes bytes of argument
 
 
 def normalize_prompt(prompt: str, name: str = "the prompt") -> str:
-    """Return a prompt as training text is read; `name` is what an error calls it.
-
-    Raises:
-        UserError: it is not UTF-8.
-    """
+    """Return a prompt as training text is read; `name` is what an error calls one that is not UTF-8."""
     if wrong := NOT_UTF8.search(prompt):
         place = f"byte 0x{ord(wrong[0]) & 0xFF:02x} after {format_count(wrong.start(), 'character')}"
         raise UserError(f"{name} is not UTF-8 ({place})")
@@ -52,50 +48,22 @@ class Texts:
 
 
 def read_bytes(path: str) -> bytes:
-    """Read a file, or standard input where the path is "-".
-
-    Raises:
-        UserError: it is missing, a folder or unreadable.
-    """
+    """Read a file, or standard input where the path is "-"; a UserError if that is not possible."""
     if path == STDIN:
         return read_standard_input()
-    found = find_data(path)
-    if found.is_dir():
-        raise UserError(f"{path}: is a folder; name a text file")
-    try:
-        with open_regular_file(found) as file:
-            return file.read()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    with system_errors(f"{path}: cannot be read"), open_regular_file(find_data(path)) as file:
+        return file.read()
 
 
 @cache  # a pipe can be read once, and a start reads its text twice
 def read_standard_input() -> bytes:
-    """Read standard input to its end.
-
-    Raises:
-        UserError: it is a terminal, or closed.
-    """
+    """Read standard input to its end; a UserError if it is a terminal, or closed."""
     if sys.stdin is None:
         raise UserError("-: standard input is closed")
     if sys.stdin.isatty():
         raise UserError("-: standard input is a terminal; pipe a text into it: cat FILE | fundamentallm train -")
-    try:
+    with system_errors("-: standard input cannot be read"):
         return sys.stdin.buffer.read()
-    except OSError as error:
-        raise UserError(f"-: standard input cannot be read: {error.strerror}") from None
-
-
-def read_text(path: str) -> str:
-    """Read a text: line ends become newlines, a byte order mark is dropped.
-
-    Raises:
-        UserError: it is missing, a folder, unreadable, empty, binary or in another encoding; the message says where.
-    """
-    text = decode(read_bytes(path), path)
-    if not text.strip():
-        raise UserError(f"{path}: is empty; it needs at least a few thousand characters of text")
-    return text
 
 
 def read_texts(paths: tuple[str, ...], include: tuple[str, ...] = ()) -> list[str]:
@@ -108,12 +76,7 @@ def read_data(
 ) -> Texts:
     """Read every text that `paths` stand for. Empty files are passed over.
 
-    Args:
-        include: as in `select`.
-        needs: what an error about empty files asks for.
-
-    Raises:
-        UserError: no file is named, all are empty, or some cannot be read; a line for each of them.
+    A UserError has a line for each problem; `needs` is what it asks for if all files are empty.
     """
     if not paths:
         raise UserError("no data: name a text file to learn from")
@@ -169,19 +132,16 @@ def _names(names: list[str]) -> str:
 def select(paths: tuple[str, ...], include: tuple[str, ...] = ()) -> Selection:
     """Replace each folder by the .txt and .md files directly in it, sorted by name; other paths stay as they are.
 
-    Args:
-        include: patterns of further files in folders, such as "*.rst". Hidden files are left out in any case.
+    `include` has patterns of further files in folders, such as "*.rst". Hidden files are left out in any case.
     """
     chosen = Selection()
     for path in paths:
         try:
             folder = None if path == STDIN else find_data(path)
-            inside = sorted(folder.iterdir()) if folder is not None and folder.is_dir() else None
+            with system_errors(f"{path}: cannot be read"):
+                inside = sorted(folder.iterdir()) if folder is not None and folder.is_dir() else None
         except UserError as error:
             chosen.problems.append(str(error))
-            continue
-        except OSError as error:
-            chosen.problems.append(f"{path}: cannot be read: {error.strerror}")
             continue
         if inside is None:
             chosen.files.append(path)
@@ -212,8 +172,7 @@ def select_before_include(paths: tuple[str, ...]) -> tuple[str, ...]:
 def find_data(path: str) -> Path:
     """Find a data file or folder; a file `data/...` that is not in the current folder may be a shipped one.
 
-    Raises:
-        UserError: it does not exist; the message names the command that downloads it, if there is one.
+    Where there is none, a UserError names the command that downloads it, if there is one.
     """
     given = user_path(path)
     if given.exists():
@@ -223,7 +182,6 @@ def find_data(path: str) -> Path:
         packaged = shipped("data").joinpath(*parts[1:])
         if packaged.is_file():
             return packaged
-    known = find_known_text(path)
-    if known:
+    if known := find_known_text(path):
         raise UserError(f"{path}: no such file; fundamentallm data get {known} downloads it")
     raise UserError(f"{path}: no such file (looked in {Path.cwd()})")

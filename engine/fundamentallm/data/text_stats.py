@@ -94,11 +94,7 @@ class TextStats:
 
 
 def compute_text_stats(raw: bytes, path: str = "FILE") -> TextStats:
-    """Compute the statistics of a file's bytes. What has another format than text counts as no text.
-
-    Args:
-        path: how a command that converts the file names it.
-    """
+    """Compute the statistics of a file's bytes; what has another format counts as no text. `path` is for commands."""
     body, encoding = unmark(raw)
     known = name_format(raw, path) if encoding == "utf-8" else ""
     exact = "" if known else body.decode(encoding, "surrogateescape" if encoding == "utf-8" else "replace")
@@ -178,9 +174,6 @@ def validation_warnings(documents: Sequence[str], config: Config) -> list[str]:
     """Say why the held-out end of a text would measure little: it is short, repeats the training text, or differs.
 
     Takes a second for 100 million characters; a sample of the held-out text is looked up.
-
-    Args:
-        documents: the texts of a run, in their order.
     """
     lengths = [len(text) for text in documents]
     characters = sum(lengths)
@@ -218,10 +211,8 @@ def _share_repeated(held_out: Sequence[str], learnt: Iterable[tuple[str, int]]) 
     """Return which share of the held-out text's pieces of `PIECE` characters also stands in the training text.
 
     A piece counts if a stretch of `PIECE` characters that begins in it does. The training text is looked at in blocks
-    of that length, one after the other: whatever repeats two pieces contains such a block.
-
-    Args:
-        learnt: texts, and how many of their characters are for training.
+    of that length, one after the other: whatever repeats two pieces contains such a block. `learnt` has texts, and how
+    many of their characters are for training.
     """
     pieces = [(text, at) for text in held_out for at in range(0, len(text) - PIECE + 1, PIECE)]
     pieces = pieces[:: -(-len(pieces) // MAX_PIECES) or 1]

@@ -31,22 +31,14 @@ class Tokenizer:
         return len(self.vocabulary)
 
     def encode(self, text: str, *, name: str = "the text") -> list[int]:
-        """Return the tokens of a text; `name` is what an error calls it.
-
-        Raises:
-            UserError: characters of `text` are not in the vocabulary; names them.
-        """
+        """Return the tokens of a text, which `name` calls in the UserError that names unknown characters."""
         try:
             return [self._token[character] for character in text]
         except KeyError:
             raise UserError(self.describe_unknown(text, name)) from None
 
     def encode_prompt(self, prompt: str) -> list[int]:
-        """Return the tokens of a prompt; of an empty one a newline, or the first character if there is none.
-
-        Raises:
-            UserError: the prompt has a character that the model has never seen.
-        """
+        """Return the tokens of a prompt; of an empty one a newline, or the first character if there is none."""
         return self.encode(prompt, name="the prompt") if prompt else [max(0, self.vocabulary.find("\n"))]
 
     def decode(self, tokens: Iterable[int]) -> str:

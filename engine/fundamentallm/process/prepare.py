@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fundamentallm.config.estimate import estimate
 from fundamentallm.data.text import read_standard_input, read_texts
-from fundamentallm.errors import UserError
+from fundamentallm.errors import UserError, system_errors
 from fundamentallm.run.events import JOURNAL
 from fundamentallm.run.folder import ENGINE_LOG, INPUT, STDIN, check_folder, move_aside, stored_input, write_atomic
 from fundamentallm.run.locks import LOCK, RunLock, holder, is_held
@@ -18,11 +18,7 @@ from fundamentallm.run.spec import RunSpec, explain_origin
 def prepare_folder(spec: RunSpec, *, overwrite: bool = False) -> Path | None:
     """Check what a run needs, move an old run aside if `overwrite`, and make the folder.
 
-    Returns:
-        Where the old run is now, if one was moved.
-
-    Raises:
-        UserError: the folder or the data cannot be used; nothing was written.
+    Returns where the old run is now, if one was moved. After a UserError, nothing was written.
     """
     if is_held(spec.folder):  # first: no other message would help
         raise UserError(f"{spec.folder}: is being written by {holder(spec.folder) or 'another process'}")
@@ -40,22 +36,16 @@ def prepare_folder(spec: RunSpec, *, overwrite: bool = False) -> Path | None:
         if source is not None and overwrite and spec.folder.resolve() in source.resolve().parents:
             raise UserError(f"--overwrite: would move {source} aside, which {flag} names; leave it out")
     aside = move_aside(spec.folder) if overwrite else None
-    try:
+    with system_errors(f"--output-dir {spec.folder}: cannot be made"):
         spec.folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--output-dir {spec.folder}: cannot be made: {error.strerror}") from None
     return aside
 
 
 @contextmanager
 def prepared_folder(spec: RunSpec, overwrite: bool, warn: Callable[[str], None]) -> Iterator[Path | None]:
-    """Prepare the folder of a run as `prepare_folder` does, and take it back if the body raises.
+    """Do within as `prepare_folder`, and take the folder back if the body raises.
 
-    Args:
-        warn: is told where the old run is, if it cannot be moved back.
-
-    Yields:
-        Where the old run is now, if one was moved.
+    `warn` is told where the old run is, if it cannot be moved back.
     """
     made = [folder for folder in (spec.folder, *spec.folder.parents) if not folder.exists()]
     aside = prepare_folder(spec, overwrite=overwrite)
@@ -77,21 +67,18 @@ def prepared_folder(spec: RunSpec, overwrite: bool, warn: Callable[[str], None])
 def keep_standard_input(spec: RunSpec) -> RunSpec:
     """Write the text that standard input brings into the run's folder, and let the run read it there.
 
-    Raises:
-        UserError: the folder keeps another text already, or cannot be written to.
+    A UserError says that the folder keeps another text already, or cannot be written to.
     """
     given = tuple(spec.changes.get("data", ()))
     if STDIN not in spec.config.data and STDIN not in given:
         return spec
     path, raw = spec.folder / INPUT, read_standard_input()
     read_standard_input.cache_clear()  # a large text would stay in memory
-    try:
+    with system_errors(str(path)):
         if not path.exists():
             write_atomic(path, raw)
         elif path.read_bytes() != raw:
             raise UserError(f"{path}: is another text than the one from standard input; name another --output-dir")
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
     config = replace(spec.config, data=stored_input(spec.config.data, spec.folder))
     changes = {**spec.changes, "data": stored_input(given, spec.folder)} if given else spec.changes
     return replace(spec, config=config, changes=changes)

@@ -145,14 +145,7 @@ class WorkerRun(_Worker):
     """
 
     def __init__(self, spec: RunSpec, *, prepared: bool = False) -> None:
-        """Start the worker, and return at once.
-
-        Args:
-            prepared: the folder was prepared by the caller.
-
-        Raises:
-            UserError: the run cannot start; nothing was written.
-        """
+        """Start the worker, and return at once; `prepared`: the caller did as `prepare_folder` does."""
         from fundamentallm.process.worker import main
 
         if not prepared:
@@ -239,13 +232,10 @@ class AttachedRun(RunHandle):
     may_return = True
 
     def __init__(self, folder: Path, *, stays: bool = False) -> None:
-        """Attach to a run.
+        """Attach to a run; a UserError if there is none.
 
         Args:
             stays: this is a console, which keeps watching; a paused run whose last console disconnects ends.
-
-        Raises:
-            UserError: there is no run.
         """
         if not (folder / JOURNAL).is_file():
             raise UserError(f"{folder}: holds no run")

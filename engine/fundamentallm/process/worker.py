@@ -17,9 +17,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fundamentallm.errors import NothingToDo, UserError
+from fundamentallm.errors import NothingToDo, UserError, describe_fault
 from fundamentallm.process.prepare import take_back
-from fundamentallm.process.signals import obeyed
+from fundamentallm.process.system import obeyed
 from fundamentallm.run.commands import Command, Stop
 from fundamentallm.run.events import Event, Failed
 from fundamentallm.run.folder import ENGINE_LOG
@@ -54,7 +54,7 @@ def main(spec: RunSpec, events: "Queue[Event]", commands: "Queue[Command | None]
         return _exit(0 if spec.auto and isinstance(error, NothingToDo) else 1)
     except Exception as error:
         traceback.print_exc()
-        emit(Failed(time=time.time(), step=0, error=f"{_first_line(error)}; {BUG}"))
+        emit(Failed(time=time.time(), step=0, error=f"{describe_fault(error)}; {BUG}"))
         return _exit(1)
     inbox.trainer = trainer
     with obeyed(lambda _: trainer.stop(), signal.SIGINT, signal.SIGTERM) as received:
@@ -62,11 +62,11 @@ def main(spec: RunSpec, events: "Queue[Event]", commands: "Queue[Command | None]
             end = trainer.run()
         except Exception as error:
             traceback.print_exc()
-            end = trainer.fail(f"{_first_line(error)}; {BUG}", "")
+            end = trainer.fail(f"{describe_fault(error)}; {BUG}", "")
         complete = trainer.close()
     failed = isinstance(end, Failed) or end.unsaved or not complete
     while inbox.open:
-        trainer.obey_after_end(inbox.poll(timeout=0.25))
+        trainer.control.obey_after_end(inbox.poll(timeout=0.25))
     _exit(1 if failed else 128 + received[0] if received else 0)
 
 
@@ -86,7 +86,7 @@ def write_samples(checkpoint: Path, events: "Queue[Event]", commands: "Queue[Com
     try:
         control = SampleControl(load_for_samples(checkpoint), emit, inbox.poll)
     except Exception as error:
-        emit(Failed(step=0, error=str(error) if isinstance(error, UserError) else _first_line(error)))
+        emit(Failed(step=0, error=str(error) if isinstance(error, UserError) else describe_fault(error)))
         return _exit(1)
     while inbox.open:
         control.obey_after_end(inbox.poll(timeout=0.25))
@@ -115,8 +115,7 @@ class CommandQueue:
         received: list[Command] = []
         with suppress(queue.Empty):
             while True:
-                wait = timeout > 0 and not received
-                command = self._commands.get(timeout=timeout) if wait else self._commands.get_nowait()
+                command = self._commands.get(timeout=0.0 if received else timeout)
                 if command is None:
                     self._closed = True
                 else:
@@ -139,10 +138,6 @@ def _detach(log_file: Path) -> None:
     os.nice(NICENESS)
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0][:300]
 
 
 def _exit(status: int) -> None:

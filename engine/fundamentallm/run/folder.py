@@ -40,17 +40,19 @@ def choose_folder(config: Config, label: str = "") -> Path:
     return RUNS / f"{name}-{n}"
 
 
+def find_checkpoint(path: str, name: str) -> Path:
+    """Find a checkpoint: the file itself, or a run's folder, which stands for its file `name`."""
+    given = user_path(path)
+    return given / name if given.is_dir() else given
+
+
 def stored_input(paths: Iterable[str], folder: Path) -> tuple[str, ...]:
     """Return `paths` with the file that keeps standard input in a run's folder in place of "-"."""
     return tuple(str(folder / INPUT) if path == STDIN else path for path in paths)
 
 
 def check_folder(folder: Path, *, may_hold_run: bool) -> None:
-    """Refuse a folder that a run must not be written into.
-
-    Raises:
-        UserError: it is a file, cannot be written to, or holds a run and `may_hold_run` is False.
-    """
+    """Refuse a folder that is a file, cannot be written to, or holds a run and must not (`may_hold_run`)."""
     option = f"--output-dir {folder}"
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{option}: is a file; name a folder")
@@ -76,11 +78,7 @@ def check_writable(folder: Path, option: str) -> None:
 
 
 def move_aside(folder: Path) -> Path | None:
-    """Rename a folder that holds a run to `<folder>.old-<n>`; returns None where there was no run.
-
-    Raises:
-        UserError: another process is writing that run.
-    """
+    """Rename a folder that holds a run to `<folder>.old-<n>`; returns None where there was no run."""
     if not (folder / JOURNAL).exists():
         return None
     with RunLock(folder):

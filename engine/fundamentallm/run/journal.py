@@ -63,11 +63,7 @@ class Journal:
         return self._file >= 0 and os.fstat(self._file).st_nlink == 0
 
     def begin_again(self, events: Iterable[Event]) -> None:
-        """Write a new file in place of a deleted one, with these events, which have their numbers and times.
-
-        Raises:
-            OSError: that is not possible, or another file is there now.
-        """
+        """Begin a new file with these events, as they are, in place of a deleted one; an OSError if there is one."""
         file = open_for_writing(self._path, os.O_APPEND | os.O_EXCL)
         os.close(self._file)
         self._file, self._waiting = file, deque(encode(event).encode() + b"\n" for event in events)

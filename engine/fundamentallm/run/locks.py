@@ -25,11 +25,7 @@ class RunLock:
     """The right to write a run, held until `release` or the end of the process."""
 
     def __init__(self, folder: Path) -> None:
-        """Take the lock.
-
-        Raises:
-            UserError: another process holds it (named with its pid and host), or there can be none in the folder.
-        """
+        """Take the lock; a UserError names the process that holds it, or says why there can be none."""
         path = folder / LOCK
         with system_errors(f"{path}: cannot be opened"):
             self._file = open_for_writing(path, 0)

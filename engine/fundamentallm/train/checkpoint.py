@@ -132,11 +132,7 @@ def save(checkpoint: Checkpoint, folder: Path, names: list[str]) -> tuple[int, d
 
 
 def load(path: Path) -> Checkpoint:
-    """Read the state in a file, onto the CPU.
-
-    Raises:
-        UserError: the file is missing, damaged, of another kind or of a newer version, or holds code; says which.
-    """
+    """Read the state in a file, onto the CPU; a UserError says what is wrong with the file."""
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint{renamed_hint(path.parent)}")
     damaged = _damage(path)
@@ -228,11 +224,7 @@ def _checked(path: Path, content: Any, size: int) -> Checkpoint:
 
 
 def _refuse_newer(path: Path, content: dict[Any, Any], version: Any) -> None:
-    """Check that this version knows everything that the file has.
-
-    Raises:
-        UserError: the file has parts, settings or counters that only a later version can have written.
-    """
+    """Refuse a file with parts, settings or counters that only a later version can have written."""
     is_version = isinstance(version, str) and re.fullmatch(r"[0-9A-Za-z.+-]{1,40}", version)
     writer = f"fundamentallm {version}" if is_version else "a newer fundamentallm"
     tables: list[tuple[str, Any, Collection[str]]] = [

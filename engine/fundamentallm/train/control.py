@@ -8,49 +8,31 @@
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from fundamentallm.config.config import changed_while_running
 from fundamentallm.errors import UserError, describe_error
 from fundamentallm.run.commands import CancelSample, Command, Evaluate, Pause, Resume, Sample, Save, Set, Stop
-from fundamentallm.run.events import Event, Intervention
-from fundamentallm.run.journal import Journal, inbox_reader
+from fundamentallm.run.events import Intervention
+from fundamentallm.run.journal import inbox_reader
 from fundamentallm.run.locks import ConsoleMonitor
-from fundamentallm.train.checkpoints import MANUAL, CheckpointManager
+from fundamentallm.train.checkpoints import MANUAL
 from fundamentallm.train.samples import NO_SUCH_SAMPLE, RUN_ENDED, SampleControl
-from fundamentallm.train.state import TrainState
 from fundamentallm.train.step import NotFinite
+
+if TYPE_CHECKING:
+    from fundamentallm.train.trainer import Trainer
 
 POLL_INTERVAL = 0.05  # seconds between two looks for commands while a run is paused
 
 
-class Controlled(Protocol):
-    """What `Control` needs of the trainer."""
-
-    state: TrainState
-    journal: Journal
-    checkpoints: CheckpointManager
-    stopping: bool
-
-    def emit(self, event: Event) -> None: ...
-    def enter_phase(self, name: str) -> None: ...
-    def phase(self, name: str) -> AbstractContextManager[None]: ...
-    def report(self) -> None: ...
-    def evaluate(self, *, recurring: bool = True) -> None: ...
-    def save(self, names: list[str], *, recurring: bool) -> bool: ...
-    def stop(self) -> None: ...
-
 
 class Control(SampleControl):
-    """Takes commands from the console that started the run and from the run's inbox, and obeys them.
+    """Takes commands from the console that started the run, by `read_commands`, and from the run's inbox."""
 
-    Args:
-        read_commands: returns the commands that arrived from that console since the last call; must not wait.
-    """
-
-    def __init__(self, trainer: Controlled, folder: Path, read_commands: Callable[[], Sequence[Command]]) -> None:
+    def __init__(self, trainer: "Trainer", folder: Path, read_commands: Callable[[], Sequence[Command]]) -> None:
         super().__init__(trainer.state, trainer.emit, read_commands)
         self._trainer = trainer
         self._inbox, self._consoles = inbox_reader(folder), ConsoleMonitor(folder)
@@ -149,12 +131,8 @@ class Control(SampleControl):
     def _change(self, setting: str, value: Any, who: str, *, repeated: bool = False) -> None:
         """Change a setting as soon as the journal has the change on the disk, so that a resumed run can repeat it.
 
-        Args:
-            repeated: the journal has it on the disk already, from before a kill.
-
-        Raises:
-            OSError: the disk refuses. The setting stays as it is; if the journal has the change, the refusal that is
-                answered next undoes it there.
+        After an OSError the setting is as it was; if the journal has the change, the refusal that is answered next undoes
+        it. `repeated`: the journal has had it on the disk since before a kill.
         """
         trainer, state = self._trainer, self._trainer.state
         trainer.report()

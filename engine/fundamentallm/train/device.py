@@ -16,11 +16,7 @@ OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device that `name` means; "auto" is the fastest there is.
-
-    Raises:
-        UserError: this machine or this torch does not have it.
-    """
+    """Return the device that `name` means; "auto" is the fastest there is. A UserError if there is no such device."""
     if name == "auto" and torch.cuda.is_available():
         name = "cuda"
     elif name == "auto":
@@ -101,10 +97,7 @@ def free_memory(device: torch.device) -> float:
 
 
 def free_in_cgroup(group: Path) -> float:
-    """Return the bytes that a container may still take; infinite without a limit.
-
-    Cached files count as free: the kernel drops them when memory is needed.
-    """
+    """Return the bytes that a container may still take; infinite without a limit. The kernel gives up cached files."""
     try:
         limit, used = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
         stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())

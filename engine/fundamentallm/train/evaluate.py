@@ -40,13 +40,10 @@ class Evaluation:
 
 @torch.inference_mode()
 def evaluate(model: Transformer, tokens: Tensor, length: int, precision: Precision) -> Evaluation:
-    """Predict each of `tokens`, shape (n,), but the first, in consecutive windows of `length`.
+    """Predict each of `tokens`, shape (n,), but the first, in consecutive windows of `length`; n is at least 2.
 
     The shorter last window is included; a window may cross from one document into the next. There is no dropout, and no
     state of training is read or changed.
-
-    Raises:
-        ValueError: fewer than two tokens.
     """
     predicted = len(tokens) - 1
     if predicted < 1:

@@ -93,11 +93,7 @@ class Optimizer:
         return dict(self._state)
 
     def load_state_dict(self, saved: dict[str, Tensor]) -> None:
-        """Copy a saved state into this one.
-
-        Raises:
-            KeyError: a tensor is missing.
-        """
+        """Copy a saved state into this one."""
         for name, tensor in self._state.items():
             tensor.copy_(saved[name])
 

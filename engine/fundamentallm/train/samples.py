@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -23,21 +23,14 @@ from fundamentallm.run.events import Answered, Event, Sampled
 from fundamentallm.train.checkpoint import Checkpoint, load
 from fundamentallm.train.device import choose_device, is_out_of_memory
 
+if TYPE_CHECKING:
+    from fundamentallm.train.state import TrainState
+
 PIECE_SECONDS = 0.05  # of text in one event of a sample
 MAX_SAMPLE_TOKENS = 100_000
 MAX_PROMPT_CHARS = 65_536  # no context is longer
 RUN_ENDED = "the run has ended"
 NO_SUCH_SAMPLE = "there is no such sample under way"
-
-
-class SampledState(Protocol):
-    """What samples are written with: the state of a run, or a `LoadedModel`."""
-
-    model: Transformer
-    tokenizer: Tokenizer
-
-    @property
-    def step(self) -> int: ...
 
 
 @dataclass
@@ -50,11 +43,7 @@ class LoadedModel:
 
 
 def load_model(path: Path, device: torch.device) -> tuple[Transformer, Checkpoint]:
-    """Load the model of a checkpoint onto a device, to be sampled or evaluated.
-
-    Raises:
-        UserError: the checkpoint cannot be used.
-    """
+    """Load the model of a checkpoint onto a device, to be sampled or evaluated."""
     checkpoint = load(path)
     model = Transformer(checkpoint.settings(), len(checkpoint.vocabulary))
     model.load_state_dict(checkpoint.model)
@@ -62,11 +51,7 @@ def load_model(path: Path, device: torch.device) -> tuple[Transformer, Checkpoin
 
 
 def load_for_samples(path: Path) -> LoadedModel:
-    """Load a checkpoint on the device that suits this machine.
-
-    Raises:
-        UserError: the checkpoint cannot be used.
-    """
+    """Load a checkpoint on the device that suits this machine."""
     model, checkpoint = load_model(path, choose_device("auto"))
     return LoadedModel(model, checkpoint.tokenizer(), checkpoint.progress().step)
 
@@ -74,12 +59,14 @@ def load_for_samples(path: Path) -> LoadedModel:
 class SampleControl:
     """Writes samples and cancels them; refuses every other command, as after the end of a run.
 
-    Args:
-        read_commands: returns the commands that arrived since the last call; must not wait.
+    `read_commands` returns the commands that arrived since the last call; it must not wait.
     """
 
     def __init__(
-        self, state: SampledState, emit: Callable[[Event], None], read_commands: Callable[[], Sequence[Command]]
+        self,
+        state: "TrainState | LoadedModel",
+        emit: Callable[[Event], None],
+        read_commands: Callable[[], Sequence[Command]],
     ) -> None:
         self._state, self._emit, self._read_commands = state, emit, read_commands
         self._queue: deque[Command] = deque()

@@ -6,42 +6,12 @@ A tracker that fails is dropped with a notice; training continues.
 from collections.abc import Callable
 from inspect import signature
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from fundamentallm.config.config import Config, to_dict
 from fundamentallm.errors import UserError, describe_error
 from fundamentallm.paths import user_path
 from fundamentallm.run.events import Evaluated, Event, Failed, Finished, Intervention, Progress, RunStarted, Sampled
-
-
-class Tracker(Protocol):
-    """Sees every event in order, from a run's start to its end."""
-
-    def on_event(self, event: Event) -> None: ...
-
-    def close(self) -> None: ...
-
-
-def start(config: Config, folder: Path, step: int, notice: Callable[[str], None]) -> list[Tracker]:
-    """Start the trackers that a configuration asks for, for a run that continues after `step`.
-
-    One that fails is left out, and `notice` gets a sentence about it.
-    """
-    trackers: list[Tracker] = []
-    name = folder.resolve().name
-    if config.tensorboard:
-        try:
-            trackers.append(TensorBoard(user_path(config.log_dir), name, step))
-        except OSError as error:
-            notice(f"TensorBoard is off, training continues: {config.log_dir}: {describe_error(error)}")
-    if config.wandb:
-        try:
-            trackers.append(WeightsAndBiases(config.project, folder, to_dict(config)))
-        except ImportError:
-            notice("wandb is not installed (pip install wandb); training continues without it")
-        except Exception as error:  # its own kinds: no login, no network, a bad project
-            notice(f"Weights & Biases is off, training continues: {' '.join(str(error).split())[:300]}")
-    return trackers
 
 
 class TensorBoard:
@@ -119,6 +89,31 @@ class WeightsAndBiases:
     def close(self) -> None:
         self._run.finish()
         self._end()  # ends its helper process, which its exit handler would do; a worker leaves without exit handlers
+
+
+Tracker = TensorBoard | WeightsAndBiases
+
+
+def start(config: Config, folder: Path, step: int, notice: Callable[[str], None]) -> list[Tracker]:
+    """Start the trackers that a configuration asks for, for a run that continues after `step`.
+
+    One that fails is left out, and `notice` gets a sentence about it.
+    """
+    trackers: list[Tracker] = []
+    name = folder.resolve().name
+    if config.tensorboard:
+        try:
+            trackers.append(TensorBoard(user_path(config.log_dir), name, step))
+        except OSError as error:
+            notice(f"TensorBoard is off, training continues: {config.log_dir}: {describe_error(error)}")
+    if config.wandb:
+        try:
+            trackers.append(WeightsAndBiases(config.project, folder, to_dict(config)))
+        except ImportError:
+            notice("wandb is not installed (pip install wandb); training continues without it")
+        except Exception as error:  # its own kinds: no login, no network, a bad project
+            notice(f"Weights & Biases is off, training continues: {' '.join(str(error).split())[:300]}")
+    return trackers
 
 
 def _logged_in(wandb: Any) -> bool:

@@ -55,11 +55,7 @@ class Trainer:
     def __init__(
         self, spec: RunSpec, on_event: Callable[[events.Event], None], read_commands: Callable[[], Sequence[Command]]
     ) -> None:
-        """Prepare the run, up to its first step.
-
-        Raises:
-            UserError: the run cannot be started or resumed; its folder is as it was.
-        """
+        """Prepare the run, up to its first step. After a UserError its folder is as it was."""
         self.spec, self._on_event = spec, on_event
         self.stopping = False
         journal_size = size_of_journal(spec.folder)
@@ -119,10 +115,9 @@ class Trainer:
         self.stopping = True
 
     def close(self) -> bool:
-        """Release the run's folder. Samples can still be asked for, by `obey_after_end`; they are not journaled.
+        """Release the run's folder, and return whether the journal has every event.
 
-        Returns:
-            Whether the journal has every event.
+        Samples can still be asked for, by `control.obey_after_end`; they are not journaled.
         """
         for tracker in self._trackers:
             with suppress(Exception):
@@ -132,10 +127,6 @@ class Trainer:
         complete = self.journal.close()
         self._lock.release()
         return complete
-
-    def obey_after_end(self, commands: Sequence[Command]) -> None:
-        """Write the samples among the commands, after the end of the run; refuse the others."""
-        self.control.obey_after_end(commands)
 
     # ---- the parts of the loop, in the order in which they happen ----
 
@@ -227,8 +218,7 @@ class Trainer:
     def restore_folder(self) -> None:
         """Make the run's folder again if it was deleted while the run trains, with what is in memory.
 
-        Raises:
-            OSError: it cannot be made, or holds another run.
+        An OSError says that it cannot be made, or holds another run.
         """
         folder, state = self.spec.folder, self.state
         if not self.journal.is_deleted:
@@ -302,8 +292,7 @@ class Trainer:
     def phase(self, name: str, *, recurring: bool = False) -> Iterator[None]:
         """Do something other than stepping: the clock of the steps stands still, the phase is emitted.
 
-        Args:
-            recurring: the steps to come will need the same, so its time counts for the estimate of the time left.
+        `recurring`: the steps to come will need the same, so its time counts for the estimate of the time left.
         """
         outer = self.current_phase
         self.metrics.stop_clock()

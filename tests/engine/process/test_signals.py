@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from fundamentallm.process.signals import obeyed
+from fundamentallm.process.system import obeyed
 
 SCRIPT = """
 import signal, sys, time
-from fundamentallm.process.signals import obeyed
+from fundamentallm.process.system import obeyed
 asked = []
 names = [getattr(signal, name) for name in sys.argv[2:]]
 with obeyed(lambda number: (asked.append(number), print("asked", flush=True)), *names) as received:
