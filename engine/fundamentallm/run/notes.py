@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fundamentallm.errors import UserError, describe_error
+from fundamentallm.errors import UserError, system_errors
 from fundamentallm.run.events import JOURNAL
 from fundamentallm.run.folder import NOTES, retire_name, write_atomic
 from fundamentallm.run.locks import RunLock
@@ -41,16 +41,10 @@ def read_notes(folder: Path) -> Notes:
 
 
 def write_notes(folder: Path, **changes: Any) -> Notes:
-    """Change some of the notes on a run; returns all of them.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
+    """Change some of the notes on a run; returns all of them."""
     notes = _bounded(replace(read_notes(folder), **changes))
-    try:
+    with system_errors(f"{folder / NOTES}: cannot be written"):
         write_atomic(folder / NOTES, json.dumps(vars(notes), indent=1) + "\n")
-    except OSError as error:
-        raise UserError(f"{folder / NOTES}: cannot be written: {describe_error(error)}") from None
     return notes
 
 
@@ -77,14 +71,11 @@ def rename_run(folder: Path, name: str) -> Path:
         raise UserError(f"{target}: there is one already; choose another name")
     if folder.is_symlink():
         raise UserError(f"{folder}: is a link to {folder.resolve()}; rename the run there")
-    try:
-        with RunLock(folder):
-            write_notes(folder, former_names=(*read_notes(folder).former_names, folder.name))
-            folder.rename(target)
-            with suppress(OSError):
-                retire_name(folder)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be renamed: {describe_error(error)}") from None
+    with system_errors(f"{folder}: cannot be renamed"), RunLock(folder):
+        write_notes(folder, former_names=(*read_notes(folder).former_names, folder.name))
+        folder.rename(target)
+        with suppress(OSError):
+            retire_name(folder)
     return target
 
 

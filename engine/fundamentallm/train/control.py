@@ -131,8 +131,8 @@ class Control(SampleControl):
     def _change(self, setting: str, value: Any, who: str, *, repeated: bool = False) -> None:
         """Change a setting as soon as the journal has the change on the disk, so that a resumed run can repeat it.
 
-        After an OSError the setting is as it was; if the journal has the change, the refusal that is answered next undoes
-        it. `repeated`: the journal has had it on the disk since before a kill.
+        After an OSError the setting is as it was; if the journal has the change, the refusal that is answered next
+        undoes it. `repeated`: the journal has had it on the disk since before a kill.
         """
         trainer, state = self._trainer, self._trainer.state
         trainer.report()
