@@ -70,6 +70,11 @@ def from_line(line: str | bytes, key: str, kinds: Mapping[str, type[T]]) -> T | 
     return None if kind is None else from_values(kind, values)
 
 
+def names_in_json(base: type[T]) -> dict[type[T], str]:
+    """Name the subclasses of a class in lines of JSON: as they are called, in snake case."""
+    return {kind: re.sub(r"\B(?=[A-Z])", "_", kind.__name__).lower() for kind in base.__subclasses__()}
+
+
 def from_values(kind: type[T], values: dict[str, Any]) -> T | None:
     """Make a dataclass from plain values, as JSON has them: null is NaN where a float is required.
 

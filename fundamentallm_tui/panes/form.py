@@ -21,11 +21,11 @@ from fundamentallm.config.estimate import TextSize, estimate_size, measure_texts
 from fundamentallm.config.files import load_preset, preset_layer, preset_names
 from fundamentallm.config.format import format_duration, format_estimate, format_memory, format_parameters, format_value
 from fundamentallm.config.schedule import configured_rate
-from fundamentallm.config.speed import estimate_seconds
 from fundamentallm.data.text import find_data, read_texts, select
 from fundamentallm.data.text_stats import validation_warnings
 from fundamentallm.errors import UserError
 from fundamentallm.run.folder import STDIN
+from fundamentallm.run.speed import estimate_seconds
 from fundamentallm_tui.format import BARS, clean
 from fundamentallm_tui.panes.fields import Cell, Fields, Group
 from fundamentallm_tui.panes.paths import join_paths, split_paths

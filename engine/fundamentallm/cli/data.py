@@ -11,7 +11,7 @@ from fundamentallm.cli.options import Group, among, files, options
 from fundamentallm.cli.terminal import Footer, bar, columns, complain, is_screen, one_line
 from fundamentallm.config.config import SETTINGS, Layer, resolve, unknown
 from fundamentallm.config.estimate import estimate
-from fundamentallm.config.format import format_count, format_size, format_times, wrap
+from fundamentallm.config.format import format_count, format_names, format_size, format_times, wrap
 from fundamentallm.data.download import KNOWN_TEXTS, Downloaded, KnownText, download
 from fundamentallm.data.text import describe_left_out, find_data, read_bytes, select
 from fundamentallm.data.text_stats import TextStats, compute_text_stats, name_character, validation_warnings
@@ -135,9 +135,8 @@ def _describe_text(seen: TextStats) -> Iterator[str]:
     yield f"  vocabulary   {format_count(len(seen.counts), 'character')}"
     yield from _folded("", _characters(seen.vocabulary))
     if seen.rare:
-        rare = [f"{name_character(character)} {count:,}" for character, count in seen.rare[:SHOWN_NAMES]]
-        more = [f"and {len(seen.rare) - SHOWN_NAMES:,} more"] if len(seen.rare) > SHOWN_NAMES else []
-        yield from _folded("rare", ", ".join(rare + more))
+        rare = [f"{name_character(character)} {count:,}" for character, count in seen.rare]
+        yield from _folded("rare", format_names(rare, SHOWN_NAMES))
     yield (
         f"  repetitions  {seen.duplicate_lines:.1%} of the lines and {seen.duplicate_paragraphs:.1%} of the paragraphs "
         "occurred before"

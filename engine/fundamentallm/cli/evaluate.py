@@ -9,9 +9,9 @@ import click
 from fundamentallm.cli.options import files, options, output_path, parse, write_output
 from fundamentallm.cli.terminal import columns, complain
 from fundamentallm.config.config import SETTINGS
-from fundamentallm.config.format import format_count, format_digits
+from fundamentallm.config.format import format_count, format_digits, format_names
 from fundamentallm.data.text import read_data
-from fundamentallm.data.tokenizer import Tokenizer, name_few
+from fundamentallm.data.tokenizer import SHOWN_CHARACTERS, Tokenizer
 from fundamentallm.errors import UserError
 from fundamentallm.run.events import to_line
 
@@ -72,7 +72,7 @@ def command(
     if left_out:
         counts = [f"{character!r} {count:,} x" for character, count in left_out.most_common()]
         share = f"{left_out.total():,} of {format_count(len(text), 'character')} ({left_out.total() / len(text):.2%})"
-        complain(f"left out {share} that the model has never seen: {name_few(counts)}")
+        complain(f"left out {share} that the model has never seen: {format_names(counts, SHOWN_CHARACTERS)}")
     if len(known) < 2:
         raise UserError(f"{', '.join(data)}: the model knows {len(known)} of its characters, and 2 are needed")
     tokens = encode(known, tokenizer).to(device)

@@ -161,9 +161,7 @@ class Config:
     tensorboard: bool = setting(False, group=TRACKING, help="Write event files for TensorBoard.")
     log_dir: str = setting("runs", group=TRACKING, help="Where TensorBoard's files go: into <log_dir>/<run name>.")
     wandb: bool = setting(
-        False,
-        group=TRACKING,
-        help="Track with Weights & Biases, if installed; WANDB_MODE=offline keeps the data here.",
+        False, group=TRACKING, help="Track with Weights & Biases, if installed; WANDB_MODE=offline keeps the data here."
     )
     project: str = setting("fundamentallm", group=TRACKING, help="Name of the project at Weights & Biases.")
 

@@ -13,7 +13,7 @@ import yaml
 from platformdirs import user_config_path
 
 from fundamentallm.config.config import SETTINGS, Config, Layer, Problem, to_dict, unknown
-from fundamentallm.errors import UserError
+from fundamentallm.errors import UserError, system_errors
 from fundamentallm.paths import shipped
 from fundamentallm.untrusted import MAX_CONFIG_BYTES, MAX_CONFIG_ENTRIES, MAX_SETTING_CHARS, open_regular_file
 
@@ -78,9 +78,7 @@ def _data_of(layer: Layer, default: tuple[str, ...]) -> tuple[str, ...]:
 def load_config(path: Path) -> Layer:
     """Load the values of a configuration file; a UserError if it is no YAML. Wrong values are found by `resolve`."""
     values, places, problems = _read(path)
-    for key in ABOUT:
-        values.pop(key, None)
-    return Layer(values, places, problems)
+    return Layer({key: value for key, value in values.items() if key not in ABOUT}, places, problems)
 
 
 def to_yaml(config: Config) -> str:
@@ -100,21 +98,18 @@ def to_yaml(config: Config) -> str:
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, str], tuple[Problem, ...]]:
     """Read values by key, "file, line N" by key, and the problems of single lines."""
+    with system_errors(f"{path}: cannot be read"), open_regular_file(path) as file:
+        raw = file.read(MAX_CONFIG_BYTES + 1)
+    if len(raw) > MAX_CONFIG_BYTES:
+        raise UserError(f"{path}: is too large for a configuration")
     try:
-        with open_regular_file(path) as file:
-            raw = file.read(MAX_CONFIG_BYTES + 1)
-        if len(raw) > MAX_CONFIG_BYTES:
-            raise UserError(f"{path}: is too large for a configuration")
         root = yaml.compose(raw.decode(), Loader=yaml.SafeLoader)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: is not a UTF-8 text file") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
-        words = str(getattr(error, "problem", error)).split("\n")[0]
-        raise UserError(f"{path}{place}: is not YAML: {words[:200]}") from None
+        raise UserError(f"{path}{place}: is not YAML: {_reason(error)}") from None
     except RecursionError:
         raise UserError(f"{path}: is nested too deeply for a configuration") from None
     if root is None:
@@ -136,9 +131,12 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, str], tuple[Problem, ..
         try:
             values[key] = _value(key, value_node)
         except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:  # PyYAML raises all of them
-            words = str(getattr(error, "problem", error)).split("\n")[0]
-            problems.append(Problem(key, f"cannot be used: {words[:200]}", place))
+            problems.append(Problem(key, f"cannot be used: {_reason(error)}", place))
     return values, places, tuple(problems)
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "problem", error)).split("\n")[0][:200]
 
 
 def _value(key: str, node: yaml.Node) -> Any:
@@ -149,8 +147,6 @@ def _value(key: str, node: yaml.Node) -> Any:
     items = node.value if listed else [node]
     if not all(isinstance(item, yaml.ScalarNode) for item in items):
         raise ValueError("it is neither one value nor a list of paths")
-    if any(
-        len(item.value) > MAX_SETTING_CHARS for item in items
-    ):  # 1:1:1:..., a number to the base of 60, would take minutes
+    if max((len(item.value) for item in items), default=0) > MAX_SETTING_CHARS:  # 1:1:1:... to base 60 takes minutes
         raise ValueError(f"it is longer than {MAX_SETTING_CHARS:,} characters")
     return yaml.SafeLoader("").construct_document(node)

@@ -5,6 +5,7 @@ Functions from values to short strings. A value that is not known is "–".
 
 import math
 import time
+from collections.abc import Sequence
 
 
 def format_loss(value: float | None) -> str:
@@ -118,6 +119,12 @@ def _local(pattern: str, moment: float) -> str:
 def format_count(number: int, noun: str) -> str:
     """A number of things: "1 epoch", "2,000 epochs"."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def format_names(names: Sequence[str], most: int) -> str:
+    """The first names of a list, and how many others there are: "a, b and 1,000 more"."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def format_digits(value: float, digits: int) -> str:

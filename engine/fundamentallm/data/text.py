@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 
-from fundamentallm.config.format import format_count
+from fundamentallm.config.format import format_count, format_names
 from fundamentallm.data.download import find_known_text
 from fundamentallm.data.encoding import decode, normalize
 from fundamentallm.errors import UserError, system_errors
@@ -108,9 +108,9 @@ def read_data(
 def _describe(texts: Texts, empty: list[str], left_out: list[str]) -> list[str]:
     characters = sum(map(len, texts.documents))
     files, length = format_count(len(texts.files), "file"), format_count(characters, "character")
-    notices = [f"read {files} with {length}: {_names(texts.files)}"]
+    notices = [f"read {files} with {length}: {format_names(texts.files, SHOWN_NAMES)}"]
     if empty:
-        notices.append(f"passed over, because empty: {_names(empty)}")
+        notices.append(f"passed over, because empty: {format_names(empty, SHOWN_NAMES)}")
     if left_out:
         notices.append(describe_left_out(left_out))
     return notices
@@ -118,15 +118,8 @@ def _describe(texts: Texts, empty: list[str], left_out: list[str]) -> list[str]:
 
 def describe_left_out(names: list[str]) -> str:
     """Say which files and folders in a folder are not read, and what would be."""
-    return (
-        f"left out: {_names(names)}; a folder stands for the .txt and .md files directly in it, and those that "
-        "--include names"
-    )
-
-
-def _names(names: list[str]) -> str:
-    more = len(names) - SHOWN_NAMES
-    return ", ".join(names[:SHOWN_NAMES]) + (f" and {more:,} more" if more > 0 else "")
+    stands_for = "the .txt and .md files directly in it, and those that --include names"
+    return f"left out: {format_names(names, SHOWN_NAMES)}; a folder stands for {stands_for}"
 
 
 def select(paths: tuple[str, ...], include: tuple[str, ...] = ()) -> Selection:

@@ -128,7 +128,7 @@ def name_character(character: str) -> str:
 
 
 def _find_problems(raw: bytes, exact: str, encoding: str, path: str) -> Iterator[Problem]:
-    """Find the problems of a text. `exact`: without a byte order mark, with the line ends of the file."""
+    """Find the problems of a text, which is `exact`: with the line ends of the file, without a byte order mark."""
 
     def problem(description: str, indices: Iterable[int], count: int, fatal: bool = False) -> Problem:
         places = tuple(_locate(exact, index, encoding, mark) for index in islice(indices, SHOWN_PLACES))

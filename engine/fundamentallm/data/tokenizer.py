@@ -6,9 +6,9 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from fundamentallm.config.format import format_count
+from fundamentallm.config.format import format_count, format_names
 from fundamentallm.errors import UserError
 
 SHOWN_CHARACTERS = 8  # of those that an error names
@@ -57,16 +57,10 @@ class Tokenizer:
         examples = sorted(visible, key=lambda character: not character.isalpha())[:SHOWN_CHARACTERS]
         return (
             f"{name} has {'characters' if len(unknown) > 1 else 'a character'} that the model has never seen: "
-            f"{name_few(unknown)}; it knows {format_count(len(self), 'character')}"
+            f"{format_names(unknown, SHOWN_CHARACTERS)}; it knows {format_count(len(self), 'character')}"
             + (f", such as {' '.join(examples)}" if examples else "")
         )
 
     def to_json(self) -> str:
         """Return the vocabulary for other programs; ours reads it from the checkpoint."""
         return json.dumps({"type": "character", "vocabulary": list(self.vocabulary)}, ensure_ascii=False)
-
-
-def name_few(names: Sequence[str]) -> str:
-    """List the first few names, and count the others."""
-    more = len(names) - SHOWN_CHARACTERS
-    return ", ".join(names[:SHOWN_CHARACTERS]) + (f" and {format_count(more, 'other')}" if more > 0 else "")

@@ -234,8 +234,7 @@ class AttachedRun(RunHandle):
     def __init__(self, folder: Path, *, stays: bool = False) -> None:
         """Attach to a run; a UserError if there is none.
 
-        Args:
-            stays: this is a console, which keeps watching; a paused run whose last console disconnects ends.
+        `stays`: this is a console, which keeps watching; a paused run whose last console disconnects ends.
         """
         if not (folder / JOURNAL).is_file():
             raise UserError(f"{folder}: holds no run")

@@ -74,7 +74,8 @@ def write_samples(checkpoint: Path, events: "Queue[Event]", commands: "Queue[Com
     """Write samples with the model of a checkpoint while the console stays that asks for them. Writes no file."""
     _detach(Path(os.devnull))
     events.cancel_join_thread()
-    from fundamentallm.train.samples import SampleControl, load_for_samples
+    from fundamentallm.train.device import choose_device
+    from fundamentallm.train.samples import LoadedModel, SampleControl, load_model
 
     inbox = CommandQueue(commands)
 
@@ -84,7 +85,9 @@ def write_samples(checkpoint: Path, events: "Queue[Event]", commands: "Queue[Com
                 return events.put(event, timeout=0.25)
 
     try:
-        control = SampleControl(load_for_samples(checkpoint), emit, inbox.poll)
+        model, saved = load_model(checkpoint, choose_device("auto"))
+        loaded = LoadedModel(model, saved.tokenizer(), saved.progress().step)
+        control = SampleControl(loaded, emit, inbox.poll)
     except Exception as error:
         emit(Failed(step=0, error=str(error) if isinstance(error, UserError) else describe_fault(error)))
         return _exit(1)

@@ -8,7 +8,7 @@ from typing import Any
 
 from fundamentallm.config.sampling import SamplingOptions
 from fundamentallm.run.events import to_line
-from fundamentallm.untrusted import MAX_NAME_CHARS, from_line
+from fundamentallm.untrusted import MAX_NAME_CHARS, from_line, names_in_json
 
 COMMANDS = "commands.jsonl"  # the file of a run
 
@@ -78,16 +78,7 @@ class Set(Command):
     value: Any
 
 
-NAMES: dict[type[Command], str] = {
-    Pause: "pause",
-    Resume: "resume",
-    Save: "save",
-    Evaluate: "evaluate",
-    Stop: "stop",
-    Sample: "sample",
-    CancelSample: "cancel_sample",
-    Set: "set",
-}
+NAMES = names_in_json(Command)
 KINDS = {name: kind for kind, name in NAMES.items()}
 
 

@@ -37,9 +37,8 @@ class Description:
 def describe(event: events.Event, *, by: str = "") -> Description | None:
     """Describe an event; returns None for one that a log does not show.
 
-    Args:
-        by: the user whose command the event answers, to be named; without one, the answers to those of DONE
-            are not shown, as their effects are.
+    `by` is the user whose command the event answers, to be named; without one, the answers to those of DONE are not
+    shown, as their effects are.
     """
     who = f" ({by})" if by else ""
     match event:

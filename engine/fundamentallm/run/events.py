@@ -13,7 +13,7 @@ from itertools import islice
 from operator import lt
 from typing import Any
 
-from fundamentallm.untrusted import MAX_INTEGER, MAX_TIME, from_line
+from fundamentallm.untrusted import MAX_INTEGER, MAX_TIME, from_line, names_in_json
 
 JOURNAL = "journal.jsonl"  # the file of a run
 
@@ -203,20 +203,7 @@ class Failed(Event):
     saved: str | None = None
 
 
-NAMES: dict[type[Event], str] = {
-    RunStarted: "run_started",
-    Phase: "phase",
-    Progress: "progress",
-    Evaluated: "evaluated",
-    CheckpointSaved: "checkpoint_saved",
-    CheckpointFailed: "checkpoint_failed",
-    Sampled: "sample",
-    Intervention: "intervention",
-    Answered: "answered",
-    Notice: "notice",
-    Finished: "finished",
-    Failed: "failed",
-}
+NAMES = {**names_in_json(Event), Sampled: "sample"}
 KINDS = {name: kind for kind, name in NAMES.items()}
 
 

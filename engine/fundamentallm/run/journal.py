@@ -31,11 +31,7 @@ class Journal:
     """The writing end. Stamps each event with its number and time."""
 
     def __init__(self, folder: Path, events_written: int = 0) -> None:
-        """Open the journal of a run, or begin it.
-
-        Args:
-            events_written: the least number of events so far, from the run's checkpoint: its journal may be gone.
-        """
+        """Open the journal of a run, or begin it; `events_written` events are known of, at least: it may be gone."""
         self._path = folder / JOURNAL
         self._file = open_for_writing(self._path, os.O_APPEND)
         self.events_written = max(events_written, _last_seq(self._file))

@@ -97,11 +97,8 @@ COUNTERS = {counter.name for counter in fields(Counters)}
 def save(checkpoint: Checkpoint, folder: Path, names: list[str]) -> tuple[int, dict[str, str]]:
     """Write one state under each of `names`.
 
-    Returns:
-        The file's size in bytes, and the names that it could not get, with the reason: something is in the way there.
-
-    Raises:
-        OSError: it could not be written, or what was read back is damaged. Every name has its old file, or the new one.
+    Returns the file's size in bytes, and the names that it could not get, with the reason: something is in the way
+    there. After an OSError every name has its old file, or the new one.
     """
     refused: dict[str, str] = {}
     temporary = {name: temporary_path(folder / name) for name in names}
@@ -112,8 +109,7 @@ def save(checkpoint: Checkpoint, folder: Path, names: list[str]) -> tuple[int, d
                 torch.save({"format": FORMAT, "version": __version__, **vars(checkpoint)}, file)
             except RuntimeError as error:  # torch hides the OSError of a write that the disk refused in one
                 raise error.__context__ if isinstance(error.__context__, OSError) else OSError(str(error)) from None
-        damaged = _damage(first)
-        if damaged:
+        if damaged := _damage(first):
             raise OSError(f"what was written cannot be read back: {damaged}")
         size = first.stat().st_size
         for path in others:
@@ -135,17 +131,13 @@ def load(path: Path) -> Checkpoint:
     """Read the state in a file, onto the CPU; a UserError says what is wrong with the file."""
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint{renamed_hint(path.parent)}")
-    damaged = _damage(path)
-    if damaged:
+    if damaged := _damage(path):
         raise UserError(f"{path}: {damaged}")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of odd files; what is wrong with this one is said below
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        content = _read(path)
     except pickle.UnpicklingError:
-        raise UserError(
-            f"{path}: holds code (pickled objects) and was not opened; only plain tensors are read"
-        ) from None
+        why = "holds code (pickled objects) and was not opened; only plain tensors are read"
+        raise UserError(f"{path}: {why}") from None
     except Exception as error:  # torch raises many kinds for a malformed archive; none is a bug of ours
         raise UserError(f"{path}: is not a checkpoint of this program ({type(error).__name__})") from None
     checkpoint = _checked(path, content, path.stat().st_size)
@@ -157,12 +149,15 @@ def load(path: Path) -> Checkpoint:
 def peek(path: Path) -> Counters | None:
     """Read the counters of a file but not its tensors; None where it has no valid ones."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        return from_values(Counters, content["counters"])
+        return from_values(Counters, _read(path, mmap=True)["counters"])
     except Exception:  # torch raises many kinds for a damaged file: `load` says what is wrong with it
         return None
+
+
+def _read(path: Path, mmap: bool = False) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns of odd files; `load` says what is wrong with this one
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
 
 
 def latest_valid_checkpoint(folder: Path) -> tuple[Path | None, Checkpoint | None, list[str]]:
@@ -233,13 +228,10 @@ def _refuse_newer(path: Path, content: dict[Any, Any], version: Any) -> None:
         ("counters", content.get("counters"), COUNTERS),
     ]
     for kind, found, known in tables:
-        unknown = [name for name in found if name not in known] if isinstance(found, dict) else []
+        unknown = [ascii(name)[:40] for name in found if name not in known] if isinstance(found, dict) else []
         if unknown:
-            names = ", ".join(ascii(name)[:40] for name in unknown[:3])
-            raise UserError(
-                f"{path}: has {kind} that this version ({__version__}) does not know: {names}; "
-                f"{writer} wrote it, upgrade fundamentallm"
-            )
+            has = f"has {kind} that this version ({__version__}) does not know: {', '.join(unknown[:3])}"
+            raise UserError(f"{path}: {has}; {writer} wrote it, upgrade fundamentallm")
 
 
 def _is_vocabulary(text: str) -> bool:

@@ -13,7 +13,7 @@ from math import isfinite
 from fundamentallm.config.format import format_size
 from fundamentallm.errors import UserError, describe_error
 from fundamentallm.run.events import CheckpointFailed, CheckpointSaved, Event
-from fundamentallm.run.folder import BEST, FINAL, LAST
+from fundamentallm.run.folder import BEST, FINAL, LAST, TEMPORARY
 from fundamentallm.run.journal import Journal
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.train.checkpoint import load, save
@@ -49,7 +49,7 @@ class CheckpointManager:
         self._best_loss = self._loss_of_best()  # the validation loss of best.pt; None where there is no valid one
         if self._best_loss is None:
             state.history.forget_best()
-        for leftover in self._folder.glob(".*.*.tmp"):  # of a process that was killed while it saved
+        for leftover in self._folder.glob(TEMPORARY):  # of a process that was killed while it saved
             with suppress(OSError):
                 leftover.unlink(missing_ok=True)
 
@@ -115,8 +115,7 @@ class CheckpointManager:
     def names_at_end(self, *, stopped: bool) -> list[str]:
         """Return the names to save the last state under: those that it does not have yet, because a save failed, too.
 
-        Args:
-            stopped: the run ends before it is completed, so its state is not the final one.
+        `stopped`: the run ends before it is completed, so its state is not the final one.
         """
         wanted = [LAST] if stopped else [LAST, FINAL]
         pending = [name for name, step in self._failed.items() if step == self._state.step]
@@ -156,7 +155,7 @@ class CheckpointManager:
         return not failed
 
     def forget_deleted(self) -> None:
-        """Take note that files may have been deleted: best.pt is then written at the next evaluation."""
+        """Note that best.pt may have been deleted: it is then written at the next evaluation."""
         if not (self._folder / BEST).is_file():
             self._best_loss = None
             self._state.history.forget_best()
@@ -170,13 +169,10 @@ class CheckpointManager:
         """
         if self._state.origin.checkpoint is None:
             return None
-        try:
-            loss = (
-                load(self._folder / BEST).progress().val_loss
-            )  # not its `best_val_loss`, which may be of a state that is lost
-        except UserError:
-            return None
-        return loss if loss is not None and isfinite(loss) else None
+        with suppress(UserError):
+            loss = load(self._folder / BEST).progress().val_loss  # not its best_val_loss, whose state may be lost
+            return loss if loss is not None and isfinite(loss) else None
+        return None
 
     def _remove_old(self) -> None:
         """Remove the oldest epochs beyond `keep_checkpoints`; not the later ones of a run that went back."""

@@ -29,9 +29,8 @@ def choose_device(name: str) -> torch.device:
     if device.type == "cuda":
         count = torch.cuda.device_count()
         if not count:
-            raise UserError(
-                f"--device {name}: no CUDA device here that torch {torch.__version__} can use; try --device cpu"
-            )
+            why = f"no CUDA device here that torch {torch.__version__} can use"
+            raise UserError(f"--device {name}: {why}; try --device cpu")
         if (device.index or 0) >= count:
             raise UserError(f"--device {name}: this machine has {count}: cuda:0 to cuda:{count - 1}")
     elif device.type == "mps" and not torch.backends.mps.is_available():
@@ -63,18 +62,13 @@ class Precision:
 
     def __init__(self, device: torch.device, mixed: bool) -> None:
         self._device, self.dtype, self.why_not = device, torch.float32, ""
-        if mixed and device.type == "cpu" and not _cpu_has_bf16():
-            self.why_not = (
-                "mixed precision is off: this processor has no 16-bit arithmetic; training continues in float32"
-            )
+        cpu_has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        if mixed and device.type == "cpu" and not cpu_has_bf16:
+            why = "this processor has no 16-bit arithmetic"
+            self.why_not = f"mixed precision is off: {why}; training continues in float32"
         elif mixed:
             has_bf16 = device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
             self.dtype = torch.bfloat16 if has_bf16 else torch.float16
-
-    @property
-    def is_float16(self) -> bool:
-        """Whether small gradients become 0: float16 has 5 bits of exponent, bfloat16 and float32 have 8."""
-        return self.dtype == torch.float16
 
     def forward(self) -> AbstractContextManager[object]:
         """Return the context in which the model computes."""
@@ -127,7 +121,3 @@ def memory_in_use(device: torch.device) -> int:
     except OSError:  # macOS has no /proc: the peak has to do
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _cpu_has_bf16() -> bool:
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -38,9 +38,8 @@ class Optimizer:
     def step(self, learning_rate: float, weight_decay: float, ok: Tensor | float = 1.0) -> None:
         """Move every weight against its gradient, and forget the gradients.
 
-        Args:
-            ok: 1 to take the step, 0 to change neither weights nor state. As a scalar on the device it lets a GPU
-                refuse a step that is not finite without the host waiting for it.
+        `ok` is 1 to take the step, 0 to change neither weights nor state. As a scalar on the device it lets a GPU
+        refuse a step that is not finite without the host waiting for it.
         """
         if isinstance(ok, Tensor):
             # Not `p.grad * ok`: NaN times 0 is NaN.

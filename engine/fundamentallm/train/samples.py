@@ -21,7 +21,7 @@ from fundamentallm.model.transformer import Transformer
 from fundamentallm.run.commands import NAMES, CancelSample, Command, Sample, Stop
 from fundamentallm.run.events import Answered, Event, Sampled
 from fundamentallm.train.checkpoint import Checkpoint, load
-from fundamentallm.train.device import choose_device, is_out_of_memory
+from fundamentallm.train.device import is_out_of_memory
 
 if TYPE_CHECKING:
     from fundamentallm.train.state import TrainState
@@ -48,12 +48,6 @@ def load_model(path: Path, device: torch.device) -> tuple[Transformer, Checkpoin
     model = Transformer(checkpoint.settings(), len(checkpoint.vocabulary))
     model.load_state_dict(checkpoint.model)
     return model.to(device).eval(), checkpoint
-
-
-def load_for_samples(path: Path) -> LoadedModel:
-    """Load a checkpoint on the device that suits this machine."""
-    model, checkpoint = load_model(path, choose_device("auto"))
-    return LoadedModel(model, checkpoint.tokenizer(), checkpoint.progress().step)
 
 
 class SampleControl:

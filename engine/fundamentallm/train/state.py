@@ -153,8 +153,7 @@ class TrainState:
     def count_evaluation(self, val_loss: float) -> bool:
         """Take a validation loss (nats) into the counters; at the end of an epoch, count its gain and begin a new sum.
 
-        Returns:
-            Whether it is the best so far. One that is not finite never is: nothing would be better than NaN.
+        Returns whether it is the best so far. One that is not finite never is: nothing would be better than NaN.
         """
         counters, lowest = self.counters, self.counters.best_val_loss
         best = isfinite(val_loss) and (lowest is None or not lowest <= val_loss)  # `lowest` may be NaN in an old file
@@ -192,9 +191,7 @@ def build_state(spec: RunSpec) -> TrainState:
     the checkpoint's, random numbers depend on the seed and on the step or its epoch only, and what users changed after
     the checkpoint was saved is repeated at the same steps. `train/step.py` says where the bits are the same, too.
 
-    Raises:
-        UserError: the data, the device or the checkpoint cannot be used.
-        NothingToDo: the run that would be resumed is at its end.
+    A UserError says that the data, the device or the checkpoint cannot be used; NothingToDo, that the run has ended.
     """
     # Which checkpoint, if any, and which settings.
     if spec.auto:
@@ -215,10 +212,8 @@ def build_state(spec: RunSpec) -> TrainState:
         config = find_input(config, source.parent if source is not None else spec.folder)
     elif spec.auto and history.starts and (weights := history.starts[0].initialised_from):
         # The path is from a journal, which may be someone else's: the user has to name it.
-        raise UserError(
-            f"{spec.folder}: has no valid checkpoint, and began with the weights of {weights}; "
-            "begin anew with --init-from, in another folder or with --overwrite"
-        )
+        why = f"has no valid checkpoint, and began with the weights of {weights}"
+        raise UserError(f"{spec.folder}: {why}; begin anew with --init-from, in another folder or with --overwrite")
     init = None if spec.init_from is None else load(spec.init_from)
     if init is not None:
         config = shaped_like(init.settings(), config, spec.changes)
@@ -248,10 +243,8 @@ def build_state(spec: RunSpec) -> TrainState:
     if saved is None:
         origin.warnings += validation_warnings(documents, config)
     elif saved.fingerprint != text_hash:
-        raise UserError(
-            f"{', '.join(config.data)}: is not the text that {source} was trained on; "
-            "restore the text, or start a new run"
-        )
+        what = f"is not the text that {source} was trained on"
+        raise UserError(f"{', '.join(config.data)}: {what}; restore the text, or start a new run")
     tokenizer = saved.tokenizer() if saved is not None else Tokenizer.fit(*documents)
     if init is not None:
         tokenizer = Tokenizer.fit(tokenizer.vocabulary, init.vocabulary)
@@ -285,14 +278,11 @@ def build_state(spec: RunSpec) -> TrainState:
         if "compile" not in changed:
             state.compiled = saved.compiled  # compiled code computes other bits
         _restore(state, saved)
+        smallest = "already; that is the smallest total"
         if config.epochs < state.epoch:
-            raise UserError(
-                f"--epochs {config.epochs}: {source} is in epoch {state.epoch} already; that is the smallest total"
-            )
+            raise UserError(f"--epochs {config.epochs}: {source} is in epoch {state.epoch} {smallest}")
         if config.max_steps is not None and config.max_steps < state.step:
-            raise UserError(
-                f"--max-steps {config.max_steps}: {source} is at step {state.step} already; that is the smallest total"
-            )
+            raise UserError(f"--max-steps {config.max_steps}: {source} is at step {state.step} {smallest}")
         if not spec.auto or history.completed:  # a process that was killed at the end has not said how it ended
             _check_unfinished(state, source)
     if spec.auto:
@@ -303,10 +293,9 @@ def build_state(spec: RunSpec) -> TrainState:
 
 
 def _take_weights(model: Transformer, tokenizer: Tokenizer, source: Checkpoint, path: Path) -> str:
-    """Give a new model a checkpoint's weights, the embedding's by character; new characters keep their first ones.
+    """Give a new model a checkpoint's weights, the embedding's by character; returns a sentence about it.
 
-    Returns:
-        A sentence about it.
+    Characters that the checkpoint lacks keep their first weights.
     """
     weights = dict(source.model)
     rows = torch.tensor(tokenizer.encode(source.vocabulary), device=model.embedding.weight.device)
@@ -345,11 +334,9 @@ def _check_unfinished(state: TrainState, source: Path) -> None:
         flags = "--max-steps" if last < epochs * state.corpus.steps_per_epoch else "--max-steps and --epochs"
         raise NothingToDo(f"{source}: step {last} of {last} is done; give a larger total with {flags}")
     if state.end_reason == "patience":
-        waited = format_count(state.counters.epochs_without_gain, "epoch")
-        raise NothingToDo(
-            f"{source}: early stopping ended that run after {waited} "
-            "without improvement; give a larger --patience, or resume from best.pt"
-        )
+        waited = f"{format_count(state.counters.epochs_without_gain, 'epoch')} without improvement"
+        what = f"early stopping ended that run after {waited}"
+        raise NothingToDo(f"{source}: {what}; give a larger --patience, or resume from best.pt")
 
 
 def _describe_size(state: TrainState, size: Estimate, lengths: list[int]) -> list[str]:
@@ -363,19 +350,15 @@ def _describe_size(state: TrainState, size: Estimate, lengths: list[int]) -> lis
     begun = sum(end - length < train_tokens for length, end in zip(lengths, accumulate(lengths), strict=True))
     if too_short := begun - len(spans(lengths, train_tokens, config.max_seq_len)):
         verb = "is" if too_short == 1 else "are"
-        notices.append(
-            f"{too_short} of the {begun} training texts {verb} left out: shorter than a window of "
-            f"{config.max_seq_len} + 1 characters"
-        )
+        window = f"a window of {config.max_seq_len} + 1 characters"
+        notices.append(f"{too_short} of the {begun} training texts {verb} left out: shorter than {window}")
     if config.accumulation_steps > 1:
-        notices.append(
-            f"effective batch size: {config.batch_size} x {config.accumulation_steps} = {config.effective_batch}"
-        )
+        product = f"{config.batch_size} x {config.accumulation_steps} = {config.effective_batch}"
+        notices.append(f"effective batch size: {product}")
     steps = warmup(state.total_steps, config.warmup_steps)
     if config.warmup_steps is not None and steps < config.warmup_steps:
-        notices.append(
-            f"warm-up shortened from {config.warmup_steps} to {format_count(steps, 'step')}, a tenth of the run"
-        )
+        shortened = f"from {config.warmup_steps} to {format_count(steps, 'step')}"
+        notices.append(f"warm-up shortened {shortened}, a tenth of the run")
     if state.precision.why_not:
         notices.append(state.precision.why_not)
     return notices

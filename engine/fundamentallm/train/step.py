@@ -85,14 +85,14 @@ class TrainStep:
         state, config = self._state, self._state.config
         rows = state.corpus.real_rows(step)
         tokens = rows * config.max_seq_len
-        # The gradients of a mean over many tokens are too small for float16: take those of the sum there, and divide
-        # them afterwards, in float32.
-        scale = tokens if state.precision.is_float16 else 1
+        # The gradients of a mean over many tokens are too small for the 5 bits of exponent that float16 has: take those
+        # of the sum there, and divide them afterwards, in float32.
+        scale = tokens if state.precision.dtype == torch.float16 else 1
         total = torch.zeros((), device=state.device)
         key, sites = (
             fold_in(config.seed, step),
             state.model.num_dropout_sites,
-        )  # a mask depends on (seed, step, site, row)
+        )  # a mask is one of (seed, step, site, row)
         for number in range(-(-rows // config.batch_size)):  # those that hold no real window are left out
             # contiguous: the last batch of an epoch has another memory layout, and would be compiled a second time
             inputs, targets = (tensor.contiguous() for tensor in state.corpus.batch(step, number))  # (B, T) each
@@ -111,8 +111,7 @@ class TrainStep:
     def compile(self, step: int) -> str:
         """Compute the loss by compiled code from now on, if that gives the right loss for this step. Moves no weight.
 
-        Returns:
-            Why the model stays uncompiled, in one line; empty if it is compiled now.
+        Returns why the model stays uncompiled, in one line; empty if it is compiled now.
         """
         plain = self.backward(step)
         self.discard_gradients()

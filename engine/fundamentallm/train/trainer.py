@@ -21,7 +21,6 @@ from fundamentallm.config.config import to_dict
 from fundamentallm.config.estimate import count_parameters
 from fundamentallm.config.files import to_yaml
 from fundamentallm.config.format import format_count
-from fundamentallm.config.speed import remember_speed
 from fundamentallm.errors import UserError, describe_error
 from fundamentallm.run import events
 from fundamentallm.run.commands import Command
@@ -31,6 +30,7 @@ from fundamentallm.run.history import read_history
 from fundamentallm.run.journal import Journal, size_of_journal
 from fundamentallm.run.locks import RunLock
 from fundamentallm.run.spec import RunSpec
+from fundamentallm.run.speed import remember_speed
 from fundamentallm.train import trackers
 from fundamentallm.train.checkpoints import CheckpointManager
 from fundamentallm.train.control import Control
@@ -167,8 +167,7 @@ class Trainer:
     def report(self) -> None:
         """Emit the losses of the steps since the last report.
 
-        Raises:
-            NotFinite: one of them is infinite or NaN. The weights have not moved since the step before it.
+        A NotFinite says that one is infinite or NaN. The weights have not moved since the step before it.
         """
         self._next_report = time.monotonic() + REPORT_INTERVAL
         if not self.metrics.unread:

@@ -37,7 +37,7 @@ def test_unknown_characters_are_named_never_dropped() -> None:
     with pytest.raises(UserError) as caught:
         large.encode("ÀÁÂÃÄÅÆÇÈÉ")
     assert str(caught.value) == (
-        "the text has characters that the model has never seen: 'À', 'Á', 'Â', 'Ã', 'Ä', 'Å', 'Æ', 'Ç' and 2 others; "
+        "the text has characters that the model has never seen: 'À', 'Á', 'Â', 'Ã', 'Ä', 'Å', 'Æ', 'Ç' and 2 more; "
         "it knows 95 characters, such as A B C D E F G H"
     )
     for text in ("ab\U0010ffff", "\x00ab", "abA"):

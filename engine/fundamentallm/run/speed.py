@@ -10,6 +10,7 @@ from platformdirs import user_cache_path
 
 from fundamentallm.config.config import Config
 from fundamentallm.config.estimate import Estimate
+from fundamentallm.run.folder import write_atomic
 from fundamentallm.untrusted import MAX_CONFIG_BYTES, open_regular_file
 
 CORE_FLOPS = 20e9  # a second, of one CPU core, where nothing was measured
@@ -38,12 +39,9 @@ def remember_speed(config: Config, parameters: int, tokens_per_second: float) ->
     sizes.pop(str(parameters), None)
     sizes[str(parameters)] = tokens_per_second * flops_per_token(config, parameters)
     speeds[config.device] = dict(list(sizes.items())[-MAX_SIZES:])
-    path = _path()
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
     with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(speeds))
-        temporary.replace(path)
+        _path().parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(_path(), json.dumps(speeds))
 
 
 def _speed(device: str, parameters: int) -> float:

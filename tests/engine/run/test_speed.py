@@ -8,7 +8,7 @@ import pytest
 from fundamentallm.config.config import Config
 from fundamentallm.config.estimate import TextSize, estimate_size
 from fundamentallm.config.format import format_estimate
-from fundamentallm.config.speed import CORE_FLOPS, estimate_seconds, flops_per_token, remember_speed
+from fundamentallm.run.speed import CORE_FLOPS, estimate_seconds, flops_per_token, remember_speed
 
 CONFIG = Config(model_dim=64, num_layers=2, num_heads=2, max_seq_len=100, batch_size=10, epochs=3, stride=100)
 
