@@ -8,7 +8,7 @@ from pathlib import Path
 from textual.message import Message
 
 from fundamentallm.run.events import Event
-from fundamentallm.run.journal import JournalReader
+from fundamentallm.run.journal import journal_reader
 from fundamentallm_tui.charts.palette import COLOURS, RunStyle, run_styles
 from fundamentallm_tui.state.reader import ReaderFailed
 from fundamentallm_tui.state.store import Store
@@ -28,7 +28,7 @@ class Overlay:
         self.folder = folder
         self.store = Store()
         self.store.attach(folder, "")
-        self.journal = JournalReader(folder)
+        self.journal = journal_reader(folder)
         self.is_read = self.hidden = False
 
     def apply(self, events: list[Event]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fundamentallm.config.config import Config, Layer, resolve
@@ -28,9 +28,10 @@ from fundamentallm.errors import UserError
 from fundamentallm.train.state import TrainState
 
 
-@given(n=st.integers(1, 10**7), share=st.sampled_from([0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.5]))
-def test_the_first_share_of_the_tokens_trains_rounded_down(n: int, share: float) -> None:
-    assert split(n, share) == floor((1 - share) * n)
+@given(n=st.integers(1, 10**7), percent=st.sampled_from([5, 10, 15, 20, 25, 30, 50]))
+@example(n=90, percent=30)  # as floats, 62
+def test_the_first_share_of_the_tokens_trains_rounded_down(n: int, percent: int) -> None:
+    assert split(n, percent / 100) == (100 - percent) * n // 100
 
 
 def test_windows_of_an_epoch() -> None:
