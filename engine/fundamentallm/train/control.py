@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 POLL_INTERVAL = 0.05  # seconds between two looks for commands while a run is paused
 
 
-
 class Control(SampleControl):
     """Takes commands from the console that started the run, by `read_commands`, and from the run's inbox."""
 
