@@ -107,7 +107,7 @@ def assert_decodes(path: Path, protocol: Any, *, complete: bool) -> None:
     for line, message in zip(lines, decoded, strict=True):
         assert json.loads(protocol.encode(message)).items() >= json.loads(line).items()
     if complete:
-        assert {type(message) for message in decoded} == set(protocol.NAMES)
+        assert {type(message) for message in decoded} == set(protocol.NAMES) - {commands.Evaluate}  # which came later
 
 
 @pytest.mark.parametrize("name", ["finished_muon", "stopped_muon", "killed_adamw", "rewound"])
