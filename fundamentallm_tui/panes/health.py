@@ -1,6 +1,7 @@
 """How the run stands: a verdict, the numbers that show it, what it means, and the key that does something about it."""
 
 import time
+from dataclasses import replace
 
 from textual.content import Content
 from textual.widget import Widget
@@ -9,6 +10,7 @@ from fundamentallm.config.format import wrap
 from fundamentallm.run.health import BAD, GOOD, NOTE, WARNING, Verdict, assess_run
 from fundamentallm_tui import keys
 from fundamentallm_tui.format import clean, truncate
+from fundamentallm_tui.state.launch import possible_health_actions
 from fundamentallm_tui.state.store import Store
 from fundamentallm_tui.theme import FAINT
 from fundamentallm_tui.throttle import RedrawThrottle
@@ -18,6 +20,7 @@ NO_RUN = Verdict(
     "no_run", NOTE, "no run yet", "F5 starts one",
     "Here will stand whether the run goes well, the numbers that show it, and what can be done about it.",
 )  # fmt: skip
+STARTING = replace(NO_RUN, headline="no verdict yet", evidence="the run is starting")
 
 
 class HealthPane(Widget, can_focus=True):
@@ -53,8 +56,9 @@ class HealthPane(Widget, can_focus=True):
 
 
 def current_verdict(store: Store) -> Verdict:
-    """Judge the run that the store shows."""
-    return assess_run(store.history) or NO_RUN
+    """Judge the run that the store shows. The verdict has only those actions that can be taken now."""
+    verdict = assess_run(store.history) or (STARTING if store.under_way else NO_RUN)
+    return replace(verdict, actions=tuple(possible_health_actions(store, verdict.actions)))
 
 
 def health_line(store: Store, width: int) -> Content:
@@ -64,21 +68,18 @@ def health_line(store: Store, width: int) -> Content:
     text = truncate(f"{verdict.headline}: {clean(verdict.evidence)}", max(0, width - 3 - len(key)))
     head, evidence = text[: len(verdict.headline)], text[len(verdict.headline) :]
     colour = COLOURS[verdict.level]
-    return Content.assemble(" ", ("● ", colour), (head, f"bold {colour}"), evidence, (key, "$text-accent"))
+    return Content.assemble(" ", (f"● {head}", f"bold {colour}"), evidence, (key, "$text-accent"))
 
 
 def health_text(verdict: Verdict, width: int, height: int) -> Content:
     """Return the verdict as a block. Where it is too high, first the gaps go, then the explanation."""
-    colour = COLOURS[verdict.level]
-    head = [(f"● {verdict.headline}", f"bold {colour}")]
+    head = [(f"● {verdict.headline}", f"bold {COLOURS[verdict.level]}")]
     evidence = [(row, "$foreground") for row in wrap(clean(verdict.evidence), width)]
     explanation = [(row, FAINT) for row in wrap(verdict.explanation, width)]
-    actions = [(f"h  {truncate(verdict.actions[0].label, width - 3)}", "$text-accent")] if verdict.actions else []
+    label = wrap(verdict.actions[0].label, max(1, width - 3)) if verdict.actions else []
+    action = [(f"{'   ' if n else 'h  '}{row}", "$text-accent") for n, row in enumerate(label)]
     gap = [("", "")]
-    kept = [head, evidence, gap, explanation, gap, actions]
-    if sum(map(len, kept)) > height:
-        kept = [head, evidence, explanation, actions]
-    if sum(map(len, kept)) > height:
-        kept = [head, actions, evidence]
-    rows = [row for part in kept for row in part][:height]
+    layouts = [head, evidence, gap, explanation, gap, action], [head, evidence, explanation, action]
+    parts = next((parts for parts in layouts if sum(map(len, parts)) <= height), [head, action, evidence])
+    rows = [row for part in parts for row in part][:height]
     return Content("\n").join(Content.styled(text, style) for text, style in rows)

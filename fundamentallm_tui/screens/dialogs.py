@@ -1,6 +1,6 @@
 """Dialogs in front of a screen: questions with answers to choose from, and text to read."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from textual.app import ComposeResult
@@ -11,7 +11,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from fundamentallm.run.health import Action, Verdict
+from fundamentallm.run.health import Verdict
 from fundamentallm_tui.format import clean
 
 
@@ -117,9 +117,9 @@ def stop_question() -> Question:
     return Question("Stop", "Stop the run? F8 stops without asking.", stop, CANCEL)
 
 
-def health_question(verdict: Verdict, actions: Sequence[Action]) -> Question:
-    """Show a verdict, and ask which of these actions to take; their answers are "1", "2" and so on."""
-    answers = [Answer(str(n), str(n), action.label) for n, action in enumerate(actions, 1)]
+def health_question(verdict: Verdict) -> Question:
+    """Show a verdict, and ask which of its actions to take; their answers are "1", "2" and so on."""
+    answers = [Answer(str(n), str(n), action.label) for n, action in enumerate(verdict.actions, 1)]
     text = clean(f"{verdict.evidence}\n\n{verdict.explanation}", newlines=True)
     return Question(f"Health: {verdict.headline}", text, *answers, Answer(CANCEL.id, "c", "Close"))
 

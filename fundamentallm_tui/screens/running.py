@@ -269,10 +269,9 @@ class RunScreen(PanedScreen):
     def action_health(self) -> None:
         """Show how the run stands, and offer what can be done about it."""
         verdict = current_verdict(self.store)
-        actions = launch.possible_health_actions(self.store, verdict.actions)
-        self.app.push_screen(health_question(verdict, actions), partial(self._answer_health, actions))
+        self.app.push_screen(health_question(verdict), partial(self._answer_health, verdict.actions))
 
-    def _answer_health(self, actions: list[health.Action], answer: str | None) -> None:
+    def _answer_health(self, actions: tuple[health.Action, ...], answer: str | None) -> None:
         action = next((action for n, action in enumerate(actions, 1) if str(n) == answer), None)
         if action is None or action not in launch.possible_health_actions(self.store, [action]):
             return  # closed, or the run ended while the dialog was open

@@ -112,7 +112,7 @@ def new_verdicts(history: RunHistory, config: Config, vocab_size: int) -> list[s
 
 def _set_rate(view: View, factor: float) -> Action:
     rate = min(1.0, float(f"{view.config.learning_rate * factor:.1g}"))
-    return Action(f"{'Lower' if factor < 1 else 'Raise'} the learning rate to {rate:g}", {"learning_rate": rate})
+    return Action(f"{'Lower' if factor < 1 else 'Raise'} the rate to {rate:g}", {"learning_rate": rate})
 
 
 def _rate_advice(factor: float) -> Callable[[View], str]:
