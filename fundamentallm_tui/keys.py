@@ -128,10 +128,15 @@ CHART = (
 
 HEALTH = (Command("act", "enter", "Show what can be done about it", "what to do", id="health.act"),)
 
+LOSS = (
+    *CHART,
+    Command("hide", "i", "Hide one more of the runs over this one; after the last, show all", "hide", id="chart.hide"),
+)
+
 RUNS = (
     Command("open", "enter", "Attach to a run under way; view any other", "open", id="run.open"),
     Command("resume", "r", "Resume a stopped, failed or interrupted run", "resume", id="run.resume"),
-    Command("mark", "space", "Mark up to eight runs, to compare them", "mark", id="run.mark"),
+    Command("mark", "space", "Mark up to eight runs: they lie over the loss chart", "overlay", id="run.mark"),
     Command("compare", "c", "Compare the marked runs", "compare", id="run.compare"),
     Command("delete", "d", "Delete a run; asks first", "delete", id="run.delete"),
     Command("app.report", "w", "Write a report of the run", "report", id="report"),

@@ -1,14 +1,22 @@
 """The loss chart, and the chart of one other metric at a time: which curves each shows."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp, isfinite
+
+from textual import on
+from textual.app import ComposeResult
 
 from fundamentallm.config.format import format_loss, format_memory, format_norm, format_rate
 from fundamentallm.config.schedule import configured_rate
+from fundamentallm_tui import keys
 from fundamentallm_tui.charts.chart import Line
+from fundamentallm_tui.charts.legend import Legend
+from fundamentallm_tui.charts.palette import RunStyle
 from fundamentallm_tui.charts.panes import ChartPane, Curve
+from fundamentallm_tui.charts.runs import run_entry
 from fundamentallm_tui.charts.view import Ruler, View
+from fundamentallm_tui.state.overlays import Overlay, Overlays
 from fundamentallm_tui.state.store import FINISHED, Store
 from fundamentallm_tui.theme import FAINT
 
@@ -17,10 +25,73 @@ class LossChart(ChartPane):
     """Training loss of every step and smoothed, and the points of validation over it, of which the best is marked."""
 
     NAME = "Loss"
+    BINDINGS = keys.bindings(keys.LOSS)
+    commands = keys.LOSS
+
+    def __init__(self, store: Store, overlays: Overlays, *, id: str) -> None:
+        super().__init__(store, id=id)
+        self._overlays = overlays
+        self.legend = Legend()
+
+    def compose(self) -> ComposeResult:
+        yield self.canvas
+        yield self.legend
+
+    def beside(self) -> list[tuple[Overlay, RunStyle]]:
+        """Return the runs that lie over this one, hidden ones included."""
+        return self._overlays.beside(self.store.folder)
+
+    @property
+    def extent(self) -> tuple[float, float]:
+        """As far as the longest run goes, but while it follows a part of this one, as far as this one does."""
+        first, last = super().extent
+        if self.view.span is None or self.view.end is not None:
+            own = self.ruler()
+            stores = [run.store for run, _ in self.beside() if not run.hidden and len(run.store.train)]
+            last = max([last, *(own.step(self.ruler(store).x(store.train.end)) for store in stores)])
+        return first, last
 
     def curves(self) -> list[Curve]:
         # a cell shows the last line in it: validation is seen by its marks, training only by its dots
-        return loss_curves(self.store, self.view)
+        return [*self._overlaid(), *loss_curves(self.store, self.view)]
+
+    def _overlaid(self) -> list[Curve]:
+        """Training, smoothed, and validation of the other runs; the title reads it off where there is no legend."""
+        curves = []
+        read = self.view.crosshair is not None and not self.legend.display
+        for run, style in reversed(self.beside()):
+            if not run.hidden:
+                store, ruler = run.store, self.ruler(run.store)
+                smoothed = store.smoothed.get(self.view.smoothing, store.train)
+                curves.append(Curve(None, smoothed, style.colour, ruler=ruler))
+                name = style.mark if read else None
+                curves.append(Curve(name, store.val, style.colour, mark=style.mark, ruler=ruler))
+        return curves
+
+    def _draw(self) -> float:
+        self._show_legend()
+        return super()._draw()
+
+    def _show_legend(self) -> None:
+        beside, step, own = self.beside(), self.view.crosshair, self.ruler()
+        entries = []
+        for run, style in beside:
+            entry = run_entry(run.folder, style, run.store.history, self.store.history)
+            if step is not None:
+                at = self.ruler(run.store).step(own.x(step))
+                entry = replace(entry, last=_reading(run.store, self.view, at))
+            entries.append(replace(entry, note="hidden", warns=False) if run.hidden else entry)
+        self.legend.show(entries, most=self.content_size.height // 3)
+
+    def action_hide(self) -> None:
+        self._overlays.hide_next(self.store.folder)
+        self.throttle.request(now=True)
+
+    @on(Legend.Chosen)
+    def _legend_chosen(self, event: Legend.Chosen) -> None:
+        run = self.beside()[event.row][0]
+        run.hidden = not run.hidden
+        self.throttle.request(now=True)
 
     def remarks(self) -> list[tuple[str, str]]:
         best = self.store.history.best
@@ -32,6 +103,13 @@ class LossChart(ChartPane):
         if best is None:
             return []
         return [Line([ruler.x(best.step)], [best.val_loss], "text-success", mark="★", label=format_loss(best.val_loss))]
+
+
+def _reading(store: Store, view: View, step: float) -> str:
+    """The losses of a run at one of its steps; beyond its end it has none."""
+    found = (("val", store.val), ("train", store.smoothed.get(view.smoothing, store.train)))
+    points = [(name, series.at(step) if step <= store.train.end + 1 else None) for name, series in found]
+    return "  ".join(f"{name} {format_loss(point[1] if point else None)}" for name, point in points)
 
 
 def loss_curves(store: Store, view: View, scale: Callable[[float], float] | None = None) -> list[Curve]:

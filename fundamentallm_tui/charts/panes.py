@@ -51,7 +51,7 @@ class ChartPane(Vertical, can_focus=True):
     """
 
     BINDINGS = keys.bindings(keys.CHART)
-    commands = keys.CHART
+    commands: tuple[keys.Command, ...] = keys.CHART
     NAME = ""
 
     def __init__(self, store: Store, *, id: str) -> None:
@@ -122,9 +122,9 @@ class ChartPane(Vertical, can_focus=True):
             lines.append(Line([ruler.x(step) for step in steps], ys, curve.colour, curve.strength, curve.mark))
         return lines
 
-    def ruler(self) -> Ruler:
-        """Return what turns the steps of this run into what x counts."""
-        store = self.store
+    def ruler(self, store: Store | None = None) -> Ruler:
+        """Return what turns the steps of a run, this one if None, into what x counts."""
+        store = store or self.store
         match self.view.x_by:
             case "epoch" if store.history.started is not None:
                 return Ruler((store.history.started.steps_per_epoch,), (1.0,))
@@ -197,7 +197,9 @@ class ChartPane(Vertical, can_focus=True):
         pieces = [] if step is None else [(f"step {step:.0f}", "$foreground")]
         for curve in reversed(self.curves()):
             if curve.name is not None and (point := self._value(curve, step)) is not None:
-                pieces.append((f"{curve.name} {self.format(point[1])}".strip(), f"${curve.colour}"))
+                # the colours of other runs are too weak for text
+                style = "$foreground" if curve.ruler is not None else f"${curve.colour}"
+                pieces.append((f"{curve.name} {self.format(point[1])}".strip(), style))
         pieces += self.remarks() if step is None else []
         room = self.size.width - 6 - len(self.name_shown)
         while sum(len(text) + 2 for text, _ in pieces) > room and len(pieces) > 1:

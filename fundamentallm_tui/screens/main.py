@@ -34,7 +34,7 @@ class MainScreen(RunScreen):
         super().__init__(options, config, start, sample)
         self._controls: object = None  # what the footer and the form were last adapted to
         self.status, self.numbers = StatusLine(self.store, id="status"), NumbersLine(self.store, id="numbers")
-        self.loss = LossChart(self.store, id="loss")
+        self.loss = LossChart(self.store, self.overlays, id="loss")
         self.metric = MetricChart(self.store, id="metric")
         self.charts = (self.loss, self.metric)
         link(*self.charts)

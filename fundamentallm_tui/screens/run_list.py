@@ -12,7 +12,8 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from fundamentallm.config.format import format_loss
-from fundamentallm.run.summary import RunSummary
+from fundamentallm.run.summary import RunSummary, why_incomparable
+from fundamentallm_tui.charts.palette import RunStyle
 from fundamentallm_tui.format import clean, fit
 from fundamentallm_tui.screens.run_table import short_age, short_count, sparkline, text_of
 from fundamentallm_tui.theme import Styles
@@ -28,7 +29,6 @@ COLOURS = {
 WIDTHS = {"state": 11, "age": 6, "preset": 8, "steps": 12, "best": 6}  # between the name and the curve
 DROPPED = ("preset", "age")  # where the terminal is narrow
 NARROWEST, WIDEST_CURVE = 24, 40  # the name and the curve together; the curve
-MAX_MARKED = 8
 
 
 class RunList(ScrollView, can_focus=True):
@@ -52,7 +52,7 @@ class RunList(ScrollView, can_focus=True):
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id)
         self.runs: list[RunSummary] = []
-        self.marked: list[Path] = []
+        self.marks: dict[Path, RunStyle] = {}  # of the runs that are marked
         self.column = ""  # the setting or number that has a column instead of the preset's name
         self._cursor: Path | None = None  # a folder, because the order of the runs changes
         self._styles = Styles(self)
@@ -75,21 +75,16 @@ class RunList(ScrollView, can_focus=True):
         self.post_message(self.Moved())
 
     def rename(self, old: Path, new: Path) -> None:
-        """Keep the cursor and the mark on a run whose folder has another name now."""
+        """Keep the cursor on a run whose folder has another name now."""
         self._cursor = new if self._cursor == old else self._cursor
-        self.marked = [new if folder == old else folder for folder in self.marked]
 
     def on_resize(self) -> None:
         self.virtual_size = Size(self.size.width, len(self.runs))
 
-    def mark(self) -> None:
-        """Mark the run under the cursor, or remove its mark; of more than `MAX_MARKED`, the oldest mark goes."""
-        if (run := self.current) is not None:
-            if run.folder in self.marked:
-                self.marked.remove(run.folder)
-            else:
-                self.marked = [*self.marked[1 - MAX_MARKED :], run.folder]
-            self.refresh()
+    def show_marks(self, marks: dict[Path, RunStyle]) -> None:
+        """Mark the runs in these folders."""
+        self.marks = marks
+        self.refresh()
 
     def action_move(self, by: int) -> None:
         if (run := self.current) is not None:
@@ -131,17 +126,26 @@ class RunList(ScrollView, can_focus=True):
             return Strip.blank(width, self.rich_style)
         run = self.runs[row]
         paper = "panel" if run is self.current else ""
-        segments = [Segment("● " if run.folder in self.marked else "  ", self._styles("text-accent", 1.0, paper))]
+        style = self.marks.get(run.folder)
+        ink = self._styles(style.colour if style else "foreground", 1.0, paper)
+        segments = [Segment(f"{style.mark} " if style else "  ", ink)]
         columns = self._columns()
-        for name, (text, colour, strength) in _cells(run, columns, self.column).items():
+        comparable = self.current is None or not why_incomparable(self.current, run)
+        for name, (text, colour, strength) in _cells(run, columns, self.column, comparable).items():
             if name in columns:
                 segments.append(Segment(fit(text, columns[name]) + " ", self._styles(colour, strength, paper)))
         strip = Strip(segments).adjust_cell_length(width, self._styles("foreground", 1.0, paper))
         return strip.apply_style(self.rich_style)
 
 
-def _cells(run: RunSummary, columns: dict[str, int], column: str) -> dict[str, tuple[str, str, float]]:
-    """Return each column's text, its colour and the colour's strength."""
+def _cells(
+    run: RunSummary, columns: dict[str, int], column: str, comparable: bool
+) -> dict[str, tuple[str, str, float]]:
+    """Return each column's text, its colour and the colour's strength.
+
+    `comparable`: whether its losses compare with those of the run under the cursor.
+    """
+    best = format_loss(run.best.val_loss) if run.best else "–"
     tags = "".join(f" #{tag}" for tag in run.tags)
     name = str(run.folder) if cell_len(f"{run.folder}{tags}") <= columns["run"] else run.folder.name
     return {
@@ -150,6 +154,6 @@ def _cells(run: RunSummary, columns: dict[str, int], column: str) -> dict[str, t
         "age": (short_age(run), "foreground", 0.6),
         "preset": (clean(text_of(run, column) if column else run.preset) or "–", "foreground", 0.6),
         "steps": (f"{short_count(run.steps)}/{short_count(run.total_steps)}", "foreground", 0.6),
-        "best": (format_loss(run.best.val_loss) if run.best else "–", "text-accent", 1.0),
+        "best": (best, "text-accent", 1.0) if comparable or run.best is None else (f"≠{best}", "foreground", 0.6),
         "val loss": (sparkline(run.val_losses, columns["val loss"]), "text-primary", 1.0),
     }

@@ -23,6 +23,7 @@ from fundamentallm_tui.screens.fetch import Fetch, missing_known_text
 from fundamentallm_tui.screens.paned import PanedScreen
 from fundamentallm_tui.screens.run_table import RunChoice
 from fundamentallm_tui.state import launch
+from fundamentallm_tui.state.overlays import OverlayRead, Overlays
 from fundamentallm_tui.state.reader import EventsReceived, RunDisconnected, RunReader, Starter
 from fundamentallm_tui.state.replay import Replay
 from fundamentallm_tui.state.sampler import Sampler, SamplerStarter
@@ -42,6 +43,7 @@ class RunScreen(PanedScreen):
         self._start = start
         self._unsent: list[Command] = []  # given while the process was being started
         self.sampler = Sampler(self.store, sample, self._send, self.post_message)
+        self.overlays = Overlays(self.post_message)
         self.form = Form(options, config, id="config")
         self.log_view = LogView(lambda: self.store.folder, id="log")
 
@@ -158,11 +160,19 @@ class RunScreen(PanedScreen):
 
     # Other runs
 
+    @on(OverlayRead)
+    def _overlay_read(self, message: OverlayRead) -> None:
+        if self.overlays.take(message):
+            self.show_changes({"curves"})
+
+    def on_unmount(self) -> None:
+        self.overlays.close()
+
     def action_runs(self) -> None:
         """Show the list of runs."""
         from fundamentallm_tui.screens.runs import Runs  # here, because the first picture does not need it
 
-        self.app.push_screen(Runs(self.store.folder), self._run_chosen)
+        self.app.push_screen(Runs(self.store.folder, self.overlays), self._run_chosen)
 
     def _run_chosen(self, choice: RunChoice | None) -> None:
         if choice is None:

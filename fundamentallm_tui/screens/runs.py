@@ -1,6 +1,6 @@
 """The list of all runs: a screen that ends with what the user wants to do with one of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from fundamentallm.config.format import format_loss, format_parameters, format_t
 from fundamentallm.errors import UserError
 from fundamentallm.run.folder import delete_run
 from fundamentallm.run.notes import Notes, parse_tags, rename_run, renamed_to, write_notes
-from fundamentallm.run.summary import LIVE_STATES, RunSummary, changed_from_defaults
+from fundamentallm.run.summary import LIVE_STATES, RunSummary, changed_from_defaults, why_incomparable
 from fundamentallm_tui import keys
 from fundamentallm_tui.format import clean, truncate
 from fundamentallm_tui.panes.bars import Footer
@@ -31,6 +31,7 @@ from fundamentallm_tui.screens.run_table import (
     arrange,
     check_order,
 )
+from fundamentallm_tui.state.overlays import Overlays
 from fundamentallm_tui.theme import FAINT
 
 REFRESH_INTERVAL = 3.0  # seconds between two readings of the journals
@@ -42,9 +43,14 @@ class Runs(Screen[RunChoice]):
     BINDINGS = keys.bindings(keys.RUNS)
     AUTO_FOCUS = "#list"
 
-    def __init__(self, current: Path | None) -> None:
+    def __init__(self, current: Path | None, overlays: Overlays) -> None:
+        """
+        Args:
+            current: the folder of the run that the console shows.
+            overlays: the runs that are marked, which are laid over it.
+        """
         super().__init__()
-        self._current = current
+        self._current, self._overlays = current, overlays
         self._runs: list[RunSummary] | None = None  # None: not read yet
         self._order = ORDERS[0]
         self._problem = ""  # of the filter
@@ -63,6 +69,7 @@ class Runs(Screen[RunChoice]):
         yield self.footer
 
     def on_mount(self) -> None:
+        self._show_marks()
         self._read_runs()
         self.set_interval(REFRESH_INTERVAL, self._read_runs)
         self._show_runs()
@@ -104,7 +111,8 @@ class Runs(Screen[RunChoice]):
     def _show_details(self) -> None:
         run = self.list.current
         if run is not None:
-            details = _details(run, max(20, self.size.width - 2))
+            others = {why for other in self.list.runs if (why := why_incomparable(run, other))}
+            details = _details(run, max(20, self.size.width - 2), others)
         elif self._runs is None:
             details = Content("")
         else:
@@ -135,10 +143,8 @@ class Runs(Screen[RunChoice]):
 
     def _marked(self) -> list[RunSummary]:
         """In the order in which they were marked."""
-        marked = self.list.marked
-        return sorted(
-            (run for run in self._runs or [] if run.folder in marked), key=lambda run: marked.index(run.folder)
-        )
+        runs = {run.folder: run for run in self._runs or []}
+        return [runs[folder] for folder in self._overlays.folders if folder in runs]
 
     def action_open(self) -> None:
         self._choose("open")
@@ -153,8 +159,14 @@ class Runs(Screen[RunChoice]):
             self.dismiss(RunChoice(action, run.folder))
 
     def action_mark(self) -> None:
-        self.list.mark()
-        self._show_keys()
+        if (run := self.list.current) is not None:
+            self._overlays.toggle(run.folder)
+            self._show_marks()
+            self._show_keys()
+
+    def _show_marks(self) -> None:
+        styles = self._overlays.styles(self._current)
+        self.list.show_marks({folder: styles[folder.resolve()] for folder in self._overlays.folders})
 
     def _show_keys(self) -> None:
         self.footer.show({"back": "leave" if self.filter.has_focus else "close"})
@@ -210,6 +222,8 @@ class Runs(Screen[RunChoice]):
             if self._current is not None and run.folder.resolve() == self._current.resolve():
                 self._current, self._renamed = done, True
             self.list.rename(run.folder, done)
+            self._overlays.choose(done if folder == run.folder else folder for folder in self._overlays.folders)
+            self._show_marks()
             changed = replace(run, folder=done)
         else:
             changed = replace(run, note=done.note, tags=done.tags)
@@ -250,13 +264,19 @@ class Runs(Screen[RunChoice]):
         if left:
             self.notify(f"Kept, because no run wrote it: {clean(', '.join(left))}", markup=False)
         self._runs = [run for run in self._runs or [] if run.folder != folder]
+        if folder in self._overlays.folders:
+            self._overlays.toggle(folder)
+        self._show_marks()
         self._show_runs()
         if self._current is not None and folder.resolve() == self._current.resolve():
             self.dismiss(RunChoice("deleted", folder))
 
 
-def _details(run: RunSummary, width: int) -> Content:
-    """Return six rows at most: a run's size and progress, note and tags, settings, and why it is not complete."""
+def _details(run: RunSummary, width: int, incomparable: Collection[str]) -> Content:
+    """Return six rows at most: a run's size and progress, note and tags, settings, and why it is not complete.
+
+    `incomparable`: why the losses of others do not compare with its own.
+    """
     best = f", best val {format_loss(run.best.val_loss)} in epoch {run.best.epoch}" if run.best else ""
     size, began = format_parameters(run.parameters), format_time(run.started)
     progress = f"{run.folder}  {size} params, epoch {run.epoch}/{run.epochs}{best}, began {began}{_parent(run)}"
@@ -274,6 +294,9 @@ def _details(run: RunSummary, width: int) -> Content:
     if run.state == "interrupted":
         why = "Its process is gone; r resumes it from its last checkpoint."
     rows.append(Content.styled(truncate(clean(why), width), "$text-warning"))
+    if incomparable and not why:
+        text = f"≠ marks losses that do not compare with this run's: {'; '.join(sorted(incomparable))}"
+        rows[-1] = Content.styled(truncate(text, width), FAINT)
     return Content("\n").join(rows)
 
 

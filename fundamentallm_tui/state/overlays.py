@@ -58,6 +58,12 @@ class Overlays:
     def folders(self) -> list[Path]:
         return [run.folder for run in self._runs.values()]
 
+    def toggle(self, folder: Path) -> None:
+        """Overlay the run in a folder, or no longer; one more than there may be takes the place of the oldest."""
+        others = [run.folder for key, run in self._runs.items() if key != folder.resolve()]
+        added = [folder] if len(others) == len(self._runs) else []
+        self.choose([*others, *added][-MAX_OVERLAYS:])
+
     def choose(self, folders: Iterable[Path]) -> None:
         """Overlay the runs in these folders; those that were overlaid before keep what was read."""
         keys = {folder.resolve(): folder for folder in list(folders)[:MAX_OVERLAYS]}
@@ -68,11 +74,17 @@ class Overlays:
             self._thread = threading.Thread(target=self._run, name="overlay reader", daemon=True)
             self._thread.start()
 
+    def styles(self, shown: Path | None) -> dict[Path, RunStyle]:
+        """Return the styles of the runs by their resolved folders.
+
+        The run that is shown keeps one free, so that `runs plot` draws all of them in the same colours.
+        """
+        own = [shown.resolve()] if shown is not None else []
+        return run_styles(list(dict.fromkeys([*self._runs, *own]))[:MAX_OVERLAYS])
+
     def beside(self, shown: Path | None) -> list[tuple[Overlay, RunStyle]]:
         """Return the runs that were read, with their styles, without the one that is shown itself."""
-        own = shown.resolve() if shown is not None else None
-        # the run that is shown keeps its style free, so that `runs plot` draws all of them in the same colours
-        styles = run_styles([*self._runs, *([own] if own is not None else [])][:MAX_OVERLAYS])
+        styles, own = self.styles(shown), shown.resolve() if shown is not None else None
         return [(run, styles[key]) for key, run in self._runs.items() if run.is_read and key != own]
 
     def hide_next(self, shown: Path | None) -> None:

@@ -148,7 +148,7 @@ async def test_more_runs_are_compared_side_by_side_and_it_is_said_whose_losses_d
     async with workshop.console((width, 36)) as seen:
         runs = await seen.open_list(8)
         await seen.press("t", "home", *["space", "down"] * 8)
-        assert len(runs.list.marked) == 8
+        assert len(runs.list.marks) == 8
         await seen.press("c")
         await seen.see("best epoch")
         rows = {line.strip(" │").split("  ")[0]: line.split() for line in seen.screen.splitlines() if "│" in line}

@@ -1,0 +1,168 @@
+"""Other runs over the one that is shown: chosen in the list, drawn, read off, hidden, and live."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fundamentallm.config.config import Config
+from fundamentallm.run.events import JOURNAL, Event, Progress, encode
+from fundamentallm.run.journal import Journal
+from fundamentallm.run.spec import RunSpec
+from fundamentallm_tui.charts.palette import run_styles
+from fundamentallm_tui.screens.runs import Runs
+from tests.tui.others import alive, both_sizes, evaluated
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(workshop: Any) -> Write:
+    """Writes a run whose loss falls by a hundredth a step, with a report a step."""
+
+    def write(
+        name: str,
+        last: int,
+        *,
+        top: float = 5.0,
+        epoch: int = 80,
+        tokens: int = 1000,
+        seconds: float = 1.0,
+        **settings: Any,
+    ) -> Path:
+        folder = workshop.folder / "runs" / name
+        folder.mkdir(parents=True)
+        config = Config(**{"data": (str(workshop.text),), **settings})
+        events: list[Event] = [replace(workshop.started(RunSpec(config, folder)), steps_per_epoch=epoch)]
+        for step in range(1, last + 1):
+            report: Progress = workshop.progress(step, step)
+            events.append(replace(report, train_loss=(top - step / 100,), tokens=tokens * step))
+        events.append(evaluated(last, top))
+        events.append(workshop.saved(last, "best.pt", "best"))
+        events.append(workshop.finished(last))
+        times = [1e9, *(1e9 + seconds * min(at, last) for at in range(1, len(events)))]
+        lines = [encode(replace(event, seq=at, time=times[at - 1])) for at, event in enumerate(events, 1)]
+        (folder / JOURNAL).write_text("\n".join(lines) + "\n")
+        return Path("runs", name)
+
+    return write
+
+
+async def to(seen: Any, runs: Runs, name: str) -> None:
+    """Move the cursor of the list to a run."""
+    await seen.press("home")
+    while runs.list.current is not None and runs.list.current.folder.name != name:
+        await seen.press("down")
+
+
+async def overlay(seen: Any, *names: str, shown: str = "shown") -> None:
+    """Mark runs in the list, and open another one."""
+    runs = await seen.open_list(len(names) + 1)
+    for name in (*names, shown):
+        await to(seen, runs, name)
+        await seen.press("space" if name != shown else "enter")
+    await seen.until(
+        lambda: seen.main.store.folder == Path("runs", shown) and len(seen.main.loss.beside()) == len(names)
+    )
+    await seen.press("3")
+
+
+def row(seen: Any, name: str) -> str:
+    """The row of a run in the legend."""
+    return next((line.strip("│ ") for line in seen.screen.splitlines() if f" {name} " in line), "")
+
+
+@both_sizes
+async def test_marked_runs_lie_over_the_one_that_is_shown_with_a_legend_and_are_hidden_one_by_one(
+    workshop: Any, write: Write, size: tuple[int, int]
+) -> None:
+    write("shown", 40), write("a", 60, top=4.5, seed=7), write("b", 20, top=4.0, data=("sonnets.txt",))
+    styles = run_styles(Path("runs", name) for name in ("shown", "a", "b"))
+    marks = {name: styles[Path("runs", name)].mark for name in ("a", "b")}
+    async with workshop.console(size) as seen:
+        await overlay(seen, "a", "b")
+        await seen.press("z" if size[0] > 80 else "3")
+        await seen.see("other text")
+        assert row(seen, "a").startswith(f"{marks['a']} a  val 4.500  best 4.500") and "seed 7" in row(seen, "a")
+        assert "does not compare: other text" in row(seen, "b")
+        drawn = [line.mark for line in seen.main.loss.chart().lines]
+        assert all(drawn.count(mark) == 1 for mark in marks.values())
+        assert seen.main.loss.extent == (0.0, 60.0), "as far as the longest goes"
+        for hidden in ("a", "ab", ""):
+            await seen.press("i")
+            drawn = [line.mark for line in seen.main.loss.chart().lines]
+            assert {name for name in "ab" if marks[name] not in drawn} == set(hidden)
+            assert all(("hidden" in row(seen, name)) == (name in hidden) for name in "ab")
+        assert await seen.pilot.click(seen.main.loss.legend, offset=(3, 1))
+        assert [run.hidden for run, _ in seen.main.loss.beside()] == [False, True]
+        runs = await seen.open_list(3)
+        assert {folder.name: style.mark for folder, style in runs.list.marks.items()} == marks
+        assert all(f"{marks[name]} runs/{name}" in seen.screen for name in "ab")
+        await to(seen, runs, "a")
+        await seen.press("d", "d")
+        await seen.until(lambda: len(runs.list.runs) == 2)
+        assert [folder.name for folder in runs.list.marks] == ["b"]
+        await to(seen, runs, "b")
+        await seen.press("n", "end", "x", "enter")
+        assert [folder.name for folder in runs.list.marks] == ["bx"], "it stays marked under its new name"
+
+
+@pytest.mark.parametrize(
+    ("presses", "unit", "step"), [(0, "step", 40), (1, "epoch", 10), (2, "tokens", 20), (3, "time", 80)]
+)
+async def test_the_crosshair_reads_every_run_at_the_same_step_epoch_token_or_second(
+    workshop: Any, write: Write, presses: int, unit: str, step: int
+) -> None:
+    write("shown", 40), write("other", 100, top=4.0, epoch=20, tokens=2000, seconds=0.5), write("short", 5)
+    async with workshop.console((80, 24)) as seen:
+        await overlay(seen, "other", "short")
+        await seen.press("c", *["["] * 4, *["t"] * presses)
+        await seen.see("step 40")
+        assert f"train {4.0 - step / 100:.3f}" in row(seen, "other") and "val 4.000" in row(seen, "other")
+        assert "val –  train –" in row(seen, "short"), "it did not get there"
+        assert f"{unit} 0" in seen.screen
+        line = seen.main.loss.chart().lines[-1]
+        at = {"step": 40, "epoch": 0.5, "tokens": 40_000, "time": 40}[unit]
+        assert seen.main.loss.chart().crosshair == pytest.approx(at) and line is not None
+
+
+async def test_where_there_is_no_room_for_a_legend_the_crosshair_line_reads_the_runs(
+    workshop: Any, write: Write
+) -> None:
+    write("shown", 40), write("other", 100, top=4.0)
+    mark = run_styles([Path("shown"), Path("other")])[Path("other")].mark
+    async with workshop.console((80, 24)) as seen:
+        await overlay(seen, "other")
+        seen.main.loss.styles.height = 4
+        await seen.press("c", "left")
+        await seen.until(lambda: f"{mark} 4.000" in seen.screen)
+        assert not seen.main.loss.legend.display
+
+
+async def test_a_live_run_grows_while_it_lies_over_another(workshop: Any, make: Any, write: Write) -> None:
+    write("shown", 40)
+    live = make("live")
+    with alive(live):
+        async with workshop.console((80, 24)) as seen:
+            await overlay(seen, "live")
+            ((run, _),) = seen.main.loss.beside()
+            assert run.store.train.last == (40, 3.8)
+            writer = Journal(live)
+            writer.append(workshop.progress(41, 60))
+            writer.append(evaluated(60, 3.25))
+            writer.close()
+            await seen.until(lambda: "val 3.250" in row(seen, "live"))
+            assert run.store.train.last == (60, 3.7)
+
+
+@both_sizes
+async def test_the_list_says_which_losses_do_not_compare(workshop: Any, write: Write, size: tuple[int, int]) -> None:
+    write("a", 5), write("b", 5, top=1.5), write("c", 5, top=0.365, data=("sonnets.txt",))
+    async with workshop.console(size) as seen:
+        runs = await seen.open_list(3)
+        await to(seen, runs, "a")
+        await seen.pilot.pause()
+        assert "≠0.365" in seen.screen and "≠1.500" not in seen.screen and "≠5.000" not in seen.screen
+        assert "≠ marks losses that do not compare with this run's: other text" in seen.screen
