@@ -6,7 +6,8 @@ from itertools import pairwise
 from math import ceil, floor, isfinite, log10
 
 TINY = 1e-100  # no training run has a smaller difference, and larger ones keep every calculation here finite
-LOG_STEPS = (log10(2) / 4, log10(2) / 2, log10(2), 1, 2, 5, 10, 50, 200, 500)  # of ten: 2 to the quarter, the half, 1
+LOG_STEPS = (log10(2), log10(4), 1, 2, 5, 10, 50, 200, 500)  # exponents of ten between two labels of a log axis
+FINE_LOG_STEPS = (log10(2) / 4, log10(2) / 2)  # for less than a decade
 SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 864_000)
 
 
@@ -61,7 +62,8 @@ def y_axis(low: float, high: float, log: bool, rows: int) -> tuple[Axis, dict[in
 
 def _steps_over(low: float, high: float, log: bool, rows: int, distance: int) -> Iterator[float]:
     """The smallest round step between labels `distance` rows apart with which the rows reach from low to high."""
-    for step in LOG_STEPS if log else _round_steps((high - low) / rows):
+    steps = (*(FINE_LOG_STEPS if high - low < 1 else ()), *LOG_STEPS) if log else _round_steps((high - low) / rows)
+    for step in steps:
         unit = step / distance
         if (floor(low / unit + 0.5) - 0.5 + rows) * unit >= high * (1 - 1e-12 * (high > 0)):
             yield step
@@ -77,7 +79,7 @@ def _round_steps(about: float) -> Iterator[float]:
 def _log_label(value: float, step: float) -> str:
     """A power of ten or two in full, one of the values between in three digits."""
     magnitude = 10.0 ** floor(log10(value) + 1e-9)
-    return tick_label(value, value if step >= 1 else magnitude / (100 if step < 0.3 else 10 if value < 10 else 1))
+    return tick_label(value, value if step >= 1 else magnitude / (100 if step < 0.3 else 1))
 
 
 def x_axis(low: float, high: float, columns: int, time: bool = False) -> tuple[Axis, list[tuple[float, int, str]]]:

@@ -9,7 +9,8 @@ import pytest
 from rich.segment import Segment
 from rich.style import Style
 
-from fundamentallm_tui.charts.chart import GUTTER, Chart, Line, draw, text_lines
+from fundamentallm_tui.charts.braille import DOTS, braille
+from fundamentallm_tui.charts.chart import GUTTER, Chart, Line, Rule, draw, text_lines
 from fundamentallm_tui.charts.series import Series
 
 BRAILLE = {chr(code) for code in range(0x2801, 0x2900)}
@@ -55,6 +56,95 @@ def test_every_height_from_four_rows_has_three_labels_in_equally_wide_columns(wi
         assert {len(label) for label in found} == {GUTTER}
         values = [float(label) for label in found]
         assert values == sorted(set(values), reverse=True)
+
+
+def test_labels_of_y_are_equally_many_rows_apart_whatever_the_range() -> None:
+    rng = random.Random(5)
+    for trial in range(300):
+        low = rng.uniform(-3, 3) * 10 ** rng.randint(-6, 6)
+        ys = [low, low + abs(low) * 10 ** rng.uniform(-4, 2)]
+        log, height = trial % 2 == 1 and low > 0, rng.randint(4, 60)
+        rows = drawn(Chart([Line([0, 1], ys)], log=log), 40, height)
+        at = [row for row, text in enumerate(rows) if "┤" in text]
+        assert len(at) >= 3 and len({b - a for a, b in pairwise(at)}) == 1, rows
+        used = [row for row, _ in dotted(rows)]
+        assert height < 14 or max(used) - min(used) >= height / 2, "the curve fills most of the height"
+
+
+@pytest.mark.parametrize(
+    ("ys", "expected"),
+    [([1, 64], ["64", "16", "4", "1"]), ([1e-5, 1], ["1", "0.1", "0.01", "0.001", "0.0001", "1e-05"])],
+)
+def test_a_log_axis_is_labelled_by_powers_of_two_or_ten(ys: list[float], expected: list[str]) -> None:
+    found = [label.strip() for label in labels(drawn(Chart([Line([0, 1], ys)], log=True), 40, 20))]
+    assert found == expected
+
+
+SPIKY = [2 - step / 200 + (7 if step == 70 else 0) for step in range(100)]
+
+
+def test_what_lies_beyond_the_height_is_indicated_at_the_edge_with_its_value() -> None:
+    steep = [9.5 if step < 3 else y for step, y in enumerate(SPIKY)]
+    rows = drawn(Chart([Line(range(100), steep)], y_range=(1.6, 2.1)), 80, 15)
+    assert rows[0].count("↑") == 2 and "↑9.50" in rows[0] and "↑8.65" in rows[0]
+    assert rows[0].index("↑9.50") == GUTTER + 1
+    assert abs(rows[0].index("↑8.65") - (GUTTER + 1 + 72 * 70 / 99)) < 1
+    assert any(rows[0][column] in BRAILLE for column in range(50, 70)) or "↑8.65" in rows[0]
+    low = drawn(Chart([Line(range(100), [-y for y in SPIKY])], y_range=(-2.1, -1.5)), 80, 15)
+    assert "↓-8.65" in low[-3] and "↑" not in "".join(low)
+    whole = drawn(Chart([Line(range(100), steep)]), 80, 15)
+    assert not {"↑", "↓"} & set("".join(whole))
+
+
+def test_every_point_in_sight_sets_its_own_dot_also_where_the_line_leaves_the_picture() -> None:
+    rng = random.Random(3)
+    for _ in range(40):
+        points = [(column + 0.5, rng.uniform(-30, 70)) for column in sorted(rng.sample(range(-20, 80), 30))]
+        lit = braille([points], [False], 30, 10)
+        for x, y in points:
+            if 0 <= x < 60 and 0 <= y < 40:
+                character, _ = lit[int(y) // 4, int(x) // 2]
+                assert ord(character) - 0x2800 & DOTS[int(x) % 2][int(y) % 4]
+        assert all(0 <= row < 10 and 0 <= column < 30 for row, column in lit)
+
+
+def dots(rows: list[str]) -> int:
+    return sum((ord(cell) - 0x2800).bit_count() for row in rows for cell in row if cell in BRAILLE)
+
+
+def test_a_dotted_line_has_every_second_dot_and_a_label_stands_beside_its_point() -> None:
+    full, half = (dots(drawn(Chart([Line([0, 99], [1, 1], dotted=dotted)]))) for dotted in (False, True))
+    assert (full, half) == (100, 50)
+    best = Line([60], [1.5], "accent", mark="★", label="1.500")
+    rows = drawn(Chart([FALLING, best]))
+    (row,) = [row for row in rows if "★" in row]
+    assert "★ 1.500" in row
+    edge = drawn(Chart([FALLING, Line([100], [1.3], mark="★", label="1.300")]))
+    assert any("1.300" in row for row in edge), "also where it does not fit on the right"
+
+
+def test_rules_lie_behind_curves_marks_on_the_axis_and_a_crosshair_over_the_height() -> None:
+    rules = [Rule(25), Rule(50, "warning", 0.5, "◆", "┊"), Rule(75, mark="▴", line=""), Rule(400)]
+    chart = Chart([FALLING], rules=rules, crosshair=10)
+    rows = drawn(chart)
+    for mark, columns in {"│": {5, 12}, "┊": {25}}.items():
+        assert {at for row in rows[:-2] for at, cell in enumerate(row[GUTTER + 1 :]) if cell == mark} == columns
+    assert [rows[-2].index(mark) - GUTTER - 1 for mark in "◆▴"] == [25, 37]
+    assert inks(chart, "◆") == {("warning", 0.6)}
+    assert dots(rows) == dots(drawn(Chart([FALLING]))), "no dot is lost"
+
+
+def test_a_log_scale_says_in_words_what_it_leaves_out() -> None:
+    assert any("no value above 0 for a log scale" in row for row in drawn(Chart([Line([1, 2], [0, -1])], log=True)))
+    some = Chart([Line([1, 2, 3], [0, 1, 8])], log=True)
+    assert any("0 and less have no place on a log scale" in row for row in drawn(some))
+    assert not any("have no place" in row for row in drawn(Chart([FALLING], log=True)))
+
+
+def test_time_is_labelled_in_seconds_minutes_hours_and_days() -> None:
+    ends = {40: "20s", 600: "5m", 5400: "30m", 30_000: "2h", 200_000: "1d"}
+    for end, label in ends.items():
+        assert label in drawn(Chart([Line([0, end], [1, 2])], x_label="time"))[-1].split(), end
 
 
 @pytest.mark.parametrize("height", [5, 6, 8, 12, 25])

@@ -8,7 +8,7 @@ from math import ceil, cos, inf, isfinite, isnan, nan
 import pytest
 
 from fundamentallm_tui.charts.axes import tick_label
-from fundamentallm_tui.charts.series import MAX_POINTS, Series, reduce
+from fundamentallm_tui.charts.series import MAX_POINTS, SMOOTHING, Series, Smoothed, reduce
 
 
 def filled(ys: list[float], first: int = 1) -> Series:
@@ -127,6 +127,55 @@ def test_points_that_come_together_make_the_same_series_as_one_by_one(cuts: tupl
     for start, stop in pairwise([0, *cuts, 300]):
         many.extend(range(start, stop), ys[start:stop])
     assert one.reduced(20) == many.reduced(20) and one.last == many.last and points(one) == points(many)
+
+
+def plain_mean(ys: list[float], factor: float) -> list[float]:
+    """The debiased exponential moving average by its formula: a weighted mean of all ys so far."""
+    means = []
+    for end in range(1, len(ys) + 1):
+        known = [y for y in ys[:end] if isfinite(y)]
+        weights = [factor ** (len(known) - 1 - at) for at in range(len(known))]
+        mean = sum(w * y for w, y in zip(weights, known, strict=True)) / sum(weights) if known else nan
+        means.append(mean if isfinite(ys[end - 1]) else nan)
+    return means
+
+
+@pytest.mark.parametrize("factor", [factor for factor in SMOOTHING if factor])
+@pytest.mark.parametrize("batch", [1, 7, 400])
+def test_a_smoothed_series_is_the_debiased_mean_also_after_gaps_and_a_rewind(factor: float, batch: int) -> None:
+    ys = noise(400)
+    ys[:2], ys[50:60] = [nan, inf], [nan] * 10
+    smoothed = Smoothed(factor)
+    for start in range(0, 400, batch):
+        smoothed.extend(range(start + 1, min(start + batch, 400) + 1), ys[start : start + batch])
+    assert points(smoothed)[1] == pytest.approx(plain_mean(ys, factor), nan_ok=True)
+    smoothed.truncate_after(200)
+    smoothed.extend(range(201, 301), ys[100:200])
+    assert points(smoothed)[1] == pytest.approx(plain_mean(ys[:200] + ys[100:200], factor), nan_ok=True)
+    smoothed.truncate_after(-inf)
+    smoothed.append(1, 5.0)
+    assert smoothed.last == (1, 5.0)
+
+
+@pytest.mark.parametrize("factor", [0.9, 0.999])
+def test_the_mean_of_a_long_run_does_not_depend_on_what_the_series_keeps(factor: float) -> None:
+    ys, mean, smoothed = noise(5 * MAX_POINTS), 0.0, Smoothed(factor)
+    for start in range(0, len(ys), 1000):
+        smoothed.extend(range(start, start + len(ys[start : start + 1000])), ys[start : start + 1000])
+    for y in ys:
+        mean = factor * mean + (1 - factor) * y
+    assert smoothed.last == (len(ys) - 1, pytest.approx(mean)) and len(smoothed) <= MAX_POINTS
+
+
+def test_a_stretch_has_its_points_one_beyond_each_side_and_each_extreme() -> None:
+    series = filled(noise(2000))
+    assert series.reduced(100, 50.5, 60) == (list(range(50, 62)), points(series)[1][49:61])
+    xs, ys = series.reduced(20, 500, 1500)
+    assert xs[0] <= 500 and len(xs) <= 40
+    inside = points(series)[1][499:1500]
+    assert min(inside) in ys and max(inside) in ys
+    assert series.at(700.4) == (700, points(series)[1][699]) and series.at(-5) == (1, points(series)[1][0])
+    assert Series().at(3) is None
 
 
 LABELS = {
