@@ -158,9 +158,9 @@ class MetricChart(ChartPane):
         return self.metric.fits
 
     @property
-    def extent(self) -> tuple[float, float]:
-        first, last = super().extent
-        return first, max(last, self._scheduled)
+    def window(self) -> tuple[float, float]:
+        low, high = super().window
+        return low, high if self.view.span is not None else max(high, self._scheduled)
 
     @property
     def _scheduled(self) -> int:

@@ -73,7 +73,7 @@ def test_smoothing_goes_from_none_to_much_and_x_through_all_that_it_can_count() 
         view = view.smoothed(1)
     assert factors == [*SMOOTHING, SMOOTHING[-1]]
     assert View(smoothing=0.0).smoothed(-1).smoothing == 0.0
-    assert View(smoothing=0.95).smoothed(1).smoothing == 0.99, "one that a settings file has counts as the nearest"
+    assert View(smoothing=0.93).smoothed(1).smoothing == 0.99, "one that a settings file has counts as the nearest"
     names = [view := replace(view, x_by="step")]
     for _ in range(4):
         names.append(names[-1].by_next_axis())

@@ -116,6 +116,29 @@ def test_many_reports_at_once_are_as_one_by_one(workshop: Any) -> None:
         assert (store.train.last, store.rate.last, store.val.last) == ((15.0, 3.925), (15.0, 1e-3), None)
 
 
+def test_every_metric_is_a_curve_and_time_counts_only_while_training(store: Store, workshop: Any) -> None:
+    def at(time: float, event: Any) -> Any:
+        return replace(event, time=time)
+
+    events = [
+        at(100, Phase(step=0, phase="training")), at(110, workshop.progress(1, 10, rate=100.0)),
+        at(120, workshop.progress(11, 20, rate=200.0)), at(125, Phase(step=20, phase="paused")),
+        at(900, Phase(step=20, phase="training")), at(905, workshop.progress(21, 25)),
+        at(906, workshop.saved(25, "best.pt", "best")), at(906, workshop.saved(25, "by_hand.pt", "hand")),
+        at(907, workshop.saved(25, "checkpoint_epoch_1.pt", "epoch")), at(908, workshop.saved(25, "last.pt", "last")),
+    ]  # fmt: skip
+    store.apply(events)
+    points = {name: list(zip(*getattr(store, name).points, strict=True)) for name in ("seconds", "speed", "tokens")}
+    assert points == {
+        "seconds": [(10, 10), (20, 20), (25, 25)], "speed": [(10, 100), (20, 200), (25, 24_100)],
+        "tokens": [(10, 10_000), (20, 20_000), (25, 25_000)],
+    }  # fmt: skip
+    assert [len(series) for series in (store.norm, store.memory, *store.smoothed.values())] == [25, 3, 25, 25, 25]
+    assert list(zip(*store.saves.points, strict=True)) == [(25, 1.0)], "last.pt is written over again and again"
+    store.apply([resumed(workshop, 20)])
+    assert store.seconds.last == (20, 20) and store.smoothed[0.9].end == 20 and not len(store.saves)
+
+
 def test_a_new_run_starts_with_empty_curves(store: Store, workshop: Any) -> None:
     store.apply([workshop.progress(1, 10), evaluated(10)], now=1.0)
     store.begin(Path("runs/x-2"), "x", CONFIG, resumes=False)

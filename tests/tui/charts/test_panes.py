@@ -1,0 +1,190 @@
+"""What keys and the mouse do to the charts, and what their titles say."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from math import exp
+from typing import Any
+
+import pytest
+from textual.content import Content
+
+from fundamentallm.config.schedule import configured_rate
+from fundamentallm.run.events import Answered, Intervention, Phase
+from fundamentallm_tui import keys
+from fundamentallm_tui.charts.chart import Chart
+from fundamentallm_tui.charts.panes import ChartPane
+from fundamentallm_tui.charts.view import View
+from tests.tui.others import evaluated
+
+STEPS, TOTAL, EPOCH = 200, 400, 80
+
+
+@asynccontextmanager
+async def charts(workshop: Any, size: tuple[int, int] = (120, 36)) -> AsyncIterator[Any]:
+    """A run of 200 steps of 400, of which two epochs were evaluated; the loss chart has the focus."""
+    async with workshop.console(size) as seen:
+        run = await seen.started(total=TOTAL)
+        events = [workshop.progress(1, 80), evaluated(80, 3.7), workshop.saved(80, "best.pt", "best")]
+        events += [workshop.progress(81, 160), evaluated(160, 3.5), workshop.saved(160, "best.pt", "best")]
+        events += [workshop.saved(170, "checkpoint_step_170.pt", "hand"), workshop.progress(161, STEPS)]
+        run.say(*events)
+        await seen.until(lambda: seen.main.store.step == STEPS)
+        await seen.press("3")
+        yield seen
+
+
+def title(pane: ChartPane) -> str:
+    return Content.from_markup(str(pane.border_title)).plain
+
+
+# Of the loss chart: keys, and what holds of its view and of what it then draws.
+PRESSES: list[tuple[str, Callable[[View, Chart], object]]] = [
+    ("plus", lambda view, chart: chart.x_range == (100, 200) and view.end is None),
+    ("equals_sign plus", lambda view, chart: chart.x_range == (150, 200)),
+    ("plus minus", lambda view, chart: view == View()),
+    ("plus left", lambda view, chart: chart.x_range == (75, 175)),
+    ("plus left left right", lambda view, chart: chart.x_range == (75, 175)),
+    ("plus left right", lambda view, chart: chart.x_range == (100, 200) and view.end is None),
+    ("plus f", lambda view, chart: (view.span, view.end) == (100, 200)),
+    ("plus f f", lambda view, chart: (view.span, view.end) == (100, None)),
+    ("plus left c 0", lambda view, chart: view == View()),
+    ("l", lambda view, chart: chart.log),
+    ("l l", lambda view, chart: not chart.log),
+    ("t", lambda view, chart: (chart.x_label, chart.x_range) == ("epoch", (0, STEPS / EPOCH))),
+    ("t t", lambda view, chart: (chart.x_label, chart.x_range) == ("tokens", (0, STEPS * 1000))),
+    ("t t t", lambda view, chart: chart.x_label == "time" and chart.x_range == (0, 8)),
+    ("t t t t", lambda view, chart: chart.x_label == "step"),
+    ("a", lambda view, chart: chart.y_range is None),
+    ("a a", lambda view, chart: chart.y_range is not None),
+    ("right_square_bracket", lambda view, chart: view.smoothing == 0.99),
+    ("left_square_bracket", lambda view, chart: view.smoothing == 0.0),
+    ("c", lambda view, chart: chart.crosshair == STEPS),
+    ("c c", lambda view, chart: chart.crosshair is None),
+    ("c left", lambda view, chart: STEPS - 10 < chart.crosshair < STEPS),
+    ("c left right", lambda view, chart: chart.crosshair == STEPS),
+    ("c right", lambda view, chart: chart.crosshair == STEPS),
+]  # fmt: skip
+
+
+async def test_each_key_does_what_its_command_says(workshop: Any) -> None:
+    pressed = set()
+    async with charts(workshop) as seen:
+        for presses, holds in PRESSES:
+            await seen.press(*presses.split())
+            assert holds(seen.main.loss.view, seen.main.loss.chart()), presses
+            pressed |= set(presses.split())
+            seen.main.loss.show_view(View())
+    bound = {key for command in keys.CHART if command.action for key in command.key.split(",")}
+    assert bound <= pressed | {"d", "i"}
+
+
+async def test_the_title_has_the_newest_values_or_those_at_the_crosshair_on_both_charts(workshop: Any) -> None:
+    async with charts(workshop) as seen:
+        loss, metric = seen.main.loss, seen.main.metric
+        await seen.press("z")
+        assert title(loss) == "Loss  train 3.045  val 3.500  smoothing 0.9  best 3.500"
+        await seen.press("right_square_bracket")
+        assert "smoothing 0.99" in title(loss)
+        await seen.press("left_square_bracket", "left_square_bracket")
+        assert title(loss) == "Loss  train 3.000  val 3.500  smoothing 0  best 3.500"
+        await seen.press("right_square_bracket", "c")
+        while seen.main.loss.view.crosshair > 80:
+            await seen.press("left")
+        assert loss.view.crosshair == 80, "it stops at points of validation"
+        assert title(loss) == "Loss  step 80  mean 3.645  val 3.700  train 3.600"
+        assert metric.view.crosshair == 80
+        await seen.press("z")
+        assert title(metric) == "Learning rate  1.00e-03", "there is no room for the step"
+        points = [(line.x, line.y) for line in loss.chart().lines if line.mark == "●"]
+        assert points == [([80], [3.6]), ([80], [3.7]), ([80], [pytest.approx(3.645, abs=1e-3)])]
+
+
+async def test_linked_charts_share_steps_and_crosshair_but_not_the_height(workshop: Any) -> None:
+    async with charts(workshop) as seen:
+        await seen.press("plus", "l", "a", "t", "c")
+        loss, metric = seen.main.loss.view, seen.main.metric.view
+        assert (
+            (metric.span, metric.crosshair, metric.x_by)
+            == (loss.span, loss.crosshair, loss.x_by)
+            == (100, 200, "epoch")
+        )
+        assert (loss.log, loss.fit, metric.log, metric.fit) == (True, False, False, True)
+        await seen.press("4", "minus")
+        assert seen.main.loss.view.span is None and seen.main.loss.view.log
+
+
+async def test_validation_the_best_epochs_changes_and_saves_are_marked(
+    workshop: Any,
+) -> None:
+    async with charts(workshop) as seen:
+        seen.run.say(
+            Intervention(step=120, setting="learning_rate", old=1e-3, new=5e-4, who="ada"),
+            Answered(step=120, id="x", command="set", ok=True),
+        )
+        await seen.until(lambda: seen.main.store.history.interventions_from(0))
+        await seen.press("z")
+        chart = seen.main.loss.chart()
+        raw, val, mean, best = chart.lines
+        assert (raw.strength < 0.6 < mean.strength) and (len(raw.x), len(mean.x)) == (STEPS, STEPS)
+        assert (val.x, val.y, val.mark) == ([80, 160], [3.7, 3.5], "•")
+        assert (best.x, best.y, best.mark, best.label) == ([160], [3.5], "★", "3.500")
+        assert [(rule.x, rule.mark) for rule in chart.rules] == [
+            (80, ""), (160, ""), (80, "▴"), (160, "▴"), (170, "▲"), (120, "◆")
+        ]  # fmt: skip
+        assert "★" in seen.screen and "3.500" in seen.screen and "◆" in seen.screen and "▲" in seen.screen
+
+
+async def test_the_metric_chart_goes_through_all_metrics_and_dots_the_schedule_to_come(workshop: Any) -> None:
+    async with charts(workshop) as seen:
+        metric, config = seen.main.metric, seen.main.store.config
+        chart = metric.chart()
+        known, planned = chart.lines
+        assert chart.x_range == (0, TOTAL) and planned.dotted and not known.dotted
+        assert (planned.x[0], planned.x[-1]) == (STEPS, TOTAL)
+        assert planned.y[-1] == configured_rate(config, TOTAL, TOTAL - 1) and planned.y[0] > planned.y[-1]
+        titles = []
+        for _ in range(5):
+            await seen.press("m")
+            titles.append(title(metric))
+        assert titles == [
+            "Gradient norm  0.41", "Tokens a second  24.1k", f"Perplexity  val {exp(3.5):.2f}", 
+            "Memory  0 MiB", "Learning rate  1.00e-03",
+        ]  # fmt: skip
+        seen.run.finish(STEPS)
+        await seen.status_is("FINISHED")
+        assert metric.chart().x_range == (0, STEPS) and len(metric.chart().lines) == 1, "nothing is to come"
+
+
+async def test_the_mouse_zooms_at_its_place_sets_the_crosshair_and_drags(workshop: Any) -> None:
+    async with charts(workshop) as seen:
+        await seen.press("z")
+        loss, pilot = seen.main.loss, seen.pilot
+        plot = loss.canvas.plot
+        middle = (plot.left + plot.columns // 2, 5)
+        await pilot.click(loss.canvas, offset=middle)
+        assert abs(loss.view.crosshair - STEPS / 2) < 2
+        await seen.press("c")
+        await pilot.mouse_down(loss.canvas, offset=middle)
+        await pilot.hover(loss.canvas, offset=(middle[0] + 20, 5))
+        await pilot.mouse_up(loss.canvas, offset=(middle[0] + 20, 5))
+        assert loss.view == View(), "all is seen already"
+        await seen.press("plus")
+        await pilot.mouse_down(loss.canvas, offset=middle)
+        await pilot.hover(loss.canvas, offset=(middle[0] + plot.columns // 4, 5))
+        await pilot.mouse_up(loss.canvas, offset=(middle[0] + plot.columns // 4, 5))
+        low, high = loss.chart().x_range
+        assert high - low == 100 and abs(low - 75) < 2 and loss.view.crosshair is None
+        assert seen.main.focused is loss
+
+
+async def test_the_first_fall_is_cut_and_indicated_until_a_shows_all(workshop: Any) -> None:
+    async with workshop.console((80, 24)) as seen:
+        run = await seen.started(total=TOTAL)
+        steep = workshop.progress(1, STEPS)
+        losses = tuple(9.0 if step <= 10 else loss for step, loss in zip(steep.step, steep.train_loss, strict=True))
+        run.say(type(steep)(**{**vars(steep), "train_loss": losses}), Phase(step=STEPS, phase="paused"))
+        await seen.until(lambda: seen.main.store.step == STEPS)
+        await seen.press("3")
+        await seen.see("↑9.00")
+        await seen.press("a")
+        assert "↑9.00" not in seen.screen and "all heights" in seen.screen
