@@ -19,6 +19,7 @@ from fundamentallm.run.commands import (
     NAMES,
     CancelSample,
     Command,
+    Evaluate,
     Pause,
     Resume,
     Sample,
@@ -64,6 +65,7 @@ def test_every_command_is_answered_exactly_once(train: Train) -> None:
     ran = train(
         script={
             3: [Pause(id="p"), Save(id="s"), Resume(id="r")],
+            4: [Evaluate(id="e")],
             5: [Sample(id="a", prompt="the", max_tokens=5)],
             6: [CancelSample(id="c", sample="a"), Sample(id="b", prompt="é☃", max_tokens=5), Resume(id="again")],
             7: [Set(id="l", setting="learning_rate", value=0.01), Set(id="m", setting="model_dim", value=8)],
@@ -73,7 +75,7 @@ def test_every_command_is_answered_exactly_once(train: Train) -> None:
     assert {id: (answer.command, answer.ok) for id, answer in answers(ran).items()} == {
         "p": ("pause", True), "s": ("save", True), "r": ("resume", True), "a": ("sample", True),
         "c": ("cancel_sample", False), "b": ("sample", False), "again": ("resume", True), "l": ("set", True),
-        "m": ("set", False), "x": ("stop", True),
+        "m": ("set", False), "x": ("stop", True), "e": ("evaluate", True),
     }  # fmt: skip
     assert {answer.command for answer in answers(ran).values()} == set(NAMES.values())
     assert "'é', '☃'" in answers(ran)["b"].why
