@@ -1,6 +1,7 @@
 """The log: events as lines, or engine.log. Drawn row by row, so that a long log costs no more than a short one."""
 
 import os
+from bisect import bisect_left
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,6 +44,7 @@ class LogView(ScrollView, can_focus=True):
         self._folder = folder
         self._styles = Styles(self)
         self._width = 0
+        self._rows: list[tuple[int, str, bool]] = []  # number of the line, its text, whether it is the line's first row
         self.clear()
 
     @property
@@ -87,21 +89,16 @@ class LogView(ScrollView, can_focus=True):
             self._arrange(first)
 
     def _arrange(self, first: int) -> None:
-        """Wrap the lines from `first` on, without those that are filtered out, into rows (line, text, its first)."""
-        if first == 0:
-            self._rows: list[tuple[int, str, bool]] = []
-            self._hidden = 0
-        while self._rows and self._rows[-1][0] >= first:
+        """Wrap the lines from `first` on, without those that are filtered out, into rows."""
+        while self._rows and (first == 0 or self._rows[-1][0] >= first):
             self._rows.pop()
+        lines, words = self._shown.lines, self._words.lower()
         hidden = FILTERS[self._filter][1] if self._shown is self._events else ()
-        for n, line in enumerate(self._shown.lines[first:], first):
-            if line.level not in hidden:
-                room = max(10, (self._width or 80) - (INDENT if line.time else 0))
-                self._rows += ((n, row, i == 0) for i, row in enumerate(wrap(line.shown(room), room)))
-        shown = {n for n, _, _ in self._rows}
-        self._hidden = len(self._shown.lines) - len(shown)
-        words = self._words.lower()
-        self._found = [n for n in sorted(shown) if words in _plain(self._shown.lines[n]).lower()] if words else []
+        self._visible = [n for n, line in enumerate(lines) if line.level not in hidden]
+        for n in self._visible[bisect_left(self._visible, first) :]:
+            room = max(10, (self._width or 80) - (INDENT if lines[n].time else 0))
+            self._rows += ((n, row, i == 0) for i, row in enumerate(wrap(lines[n].shown(room), room)))
+        self._found = [n for n in self._visible if words in _plain(lines[n]).lower()] if words else []
         self._show_rows()
 
     def _show_rows(self) -> None:
@@ -130,7 +127,7 @@ class LogView(ScrollView, can_focus=True):
             place = self._found.index(self._cursor) + 1 if self._cursor in self._found else "–"
             parts.append(f"{self._words}: {place}/{len(self._found)}")
         if self._filter and self._shown is self._events:
-            parts.append(f"{FILTERS[self._filter][0]}, {self._hidden} hidden")
+            parts.append(f"{FILTERS[self._filter][0]}, {len(self._shown.lines) - len(self._visible)} hidden")
         if not self._follows:
             parts.append(f"{self._unseen} new, end follows" if self._unseen else "end follows")
         self.border_title = "Log" if self._shown is self._events else ENGINE_LOG
@@ -170,10 +167,9 @@ class LogView(ScrollView, can_focus=True):
 
     def action_move(self, by: int) -> None:
         """Move the cursor by so many lines of those that are shown."""
-        places = [row for row, (_, _, first) in enumerate(self._rows) if first]
-        if places:
-            now = next((i for i, row in enumerate(places) if self._rows[row][0] >= self._cursor), len(places) - 1)
-            self._move_to(self._rows[places[max(0, min(len(places) - 1, now + by))]][0])
+        if self._visible:
+            place = bisect_left(self._visible, self._cursor) + by
+            self._move_to(self._visible[max(0, min(len(self._visible) - 1, place))])
 
     def _move_to(self, line: int) -> None:
         """Put the cursor on a line and show it; the last one is followed."""

@@ -1,6 +1,7 @@
 """The rows of the list of runs: which there are, in which order, and what each column shows. Knows no screen."""
 
 import operator
+import os
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -11,6 +12,9 @@ from pathlib import Path
 from fundamentallm.config.config import SETTINGS, unknown
 from fundamentallm.config.format import format_age, format_loss, format_value
 from fundamentallm.errors import UserError
+from fundamentallm.run.events import JOURNAL
+from fundamentallm.run.folder import NOTES
+from fundamentallm.run.locks import is_held
 from fundamentallm.run.summary import LIVE_STATES, RunSummary, find_runs, summarize
 from fundamentallm_tui.format import BARS
 
@@ -27,6 +31,8 @@ SIGNS = {"<": operator.lt, ">": operator.gt, "<=": operator.le, ">=": operator.g
 MAX_LOSS = 1e100  # no loss gets there, and smaller values keep every calculation finite
 BAR_SHARE = 0.04  # of the lowest loss: so far apart are two neighbouring bars of a sparkline
 
+_known: dict[Path, tuple[object, RunSummary]] = {}  # what was found out, and the state of the files then
+
 
 @dataclass(frozen=True)
 class RunChoice:
@@ -38,11 +44,23 @@ class RunChoice:
 
 def all_runs(current: Path | None) -> list[RunSummary]:
     """Return the runs of this folder, and the one that the console shows, wherever that is."""
-    runs = find_runs()
+    runs = find_runs(read=_summary)
     if current is not None and current.resolve() not in {run.folder.resolve() for run in runs}:
         with suppress(UserError):  # it has no journal yet
-            runs.append(summarize(current))
+            runs.append(_summary(current))
     return runs
+
+
+def _summary(folder: Path) -> RunSummary:
+    """Return how a run stands; reads its journal only where something has changed: there may be hundreds of runs."""
+    stamp: list[int] = [is_held(folder)]
+    for name in (JOURNAL, NOTES):
+        with suppress(OSError):
+            file = os.stat(folder / name)
+            stamp += [file.st_size, file.st_mtime_ns]
+    if folder not in _known or _known[folder][0] != stamp:
+        _known[folder] = stamp, summarize(folder)
+    return _known[folder][1]
 
 
 def arrange(runs: Sequence[RunSummary], expression: str, order: str) -> list[RunSummary]:

@@ -1,7 +1,7 @@
 """The runs there are: how each stands, and where a run is that a user names. Only reads. No torch."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,15 +154,18 @@ def _state(folder: Path, history: RunHistory) -> str:
     return "interrupted"
 
 
-def find_runs(folder: Path | None = None) -> list[RunSummary]:
+def find_runs(folder: Path | None = None, read: Callable[[Path], RunSummary] = summarize) -> list[RunSummary]:
     """The runs in a folder and below it, the newest first.
 
     Without a folder: those below `runs`, and those whose folders lie in the current one.
+
+    Args:
+        read: how to find out how a run stands.
     """
     runs = []
     for path in _known_folders() if folder is None else _run_folders(folder, MAX_FOLDER_DEPTH):
         with suppress(UserError):  # a file of that name which is no journal
-            runs.append(summarize(path))
+            runs.append(read(path))
     return sorted(runs, key=lambda run: run.started, reverse=True)
 
 

@@ -9,11 +9,13 @@ import pytest
 from textual.widgets import Input
 
 from fundamentallm.config.config import Config
+from fundamentallm.run import summary
 from fundamentallm.run.events import JOURNAL, encode
-from fundamentallm.run.notes import read_notes, rename_run
+from fundamentallm.run.history import read_history
+from fundamentallm.run.notes import read_notes, rename_run, write_notes
 from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.screens.dialogs import TextDialog
-from fundamentallm_tui.screens.run_table import sparkline
+from fundamentallm_tui.screens.run_table import all_runs, sparkline
 from fundamentallm_tui.screens.runs import Runs
 from tests.tui.others import alive, both_sizes, commands_sent, evaluated
 
@@ -52,6 +54,25 @@ async def test_typing_filters_and_letters_are_text_there(workshop: Any, make: An
         await seen.press("r")
         await seen.until(lambda: seen.runs)
         assert (seen.run.job.folder, seen.run.job.auto) == (Path("runs/drc"), True)
+
+
+async def test_of_two_hundred_runs_only_a_journal_that_has_grown_is_read_again(
+    workshop: Any, make: Any, monkeypatch: Any
+) -> None:
+    folders = [make(f"run-{n}", steps=3) for n in range(200)]
+    read: list[Path] = []
+    monkeypatch.setattr(
+        summary, "read_history", lambda folder, **how: read.append(folder) or read_history(folder, **how)
+    )
+    assert len(all_runs(None)) == 200 and sorted(read) == sorted(folders)
+    read.clear()
+    with alive(folders[7]) as journal:
+        journal.append(workshop.progress(4, 9))
+        write_notes(folders[9], note="new")
+        runs = {run.folder: run for run in all_runs(None)}
+        assert sorted(read) == sorted([folders[7], folders[9]])
+        assert (runs[folders[7]].state, runs[folders[7]].steps, runs[folders[9]].note) == ("training", 9, "new")
+    assert [run.state for run in all_runs(None)] == ["interrupted"] * 200
 
 
 async def test_sorting_goes_through_the_orders(workshop: Any, make: Any) -> None:
