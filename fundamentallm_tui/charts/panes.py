@@ -201,7 +201,7 @@ class ChartPane(Vertical, can_focus=True):
                 style = "$foreground" if curve.ruler is not None else f"${curve.colour}"
                 pieces.append((f"{curve.name} {self.format(point[1])}".strip(), style))
         pieces += self.remarks() if step is None else []
-        room = self.size.width - len(self.name_shown)
+        room = self.size.width - 4 - len(self.name_shown)
         while sum(len(text) + 2 for text, _ in pieces) > room and len(pieces) > 1:
             pieces.pop(-1 if len(pieces) > 2 else 0)
         return Content.assemble(self.name_shown, *((f"  {text}", style) for text, style in pieces))
