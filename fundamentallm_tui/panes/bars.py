@@ -1,8 +1,11 @@
 """The two narrow bars: the tabs of a small terminal, and the footer with the commands."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
+from textual.binding import ActiveBinding
 from textual.content import Content
+from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Input, TextArea
 
@@ -11,6 +14,11 @@ from fundamentallm_tui.panes.fields import Fields
 
 LEAVE = Command("blur", "escape", label="leave", id="leave")
 GAP = "  "
+
+
+def bound(screen: Screen[Any]) -> dict[str, ActiveBinding]:
+    """Return by the ids of commands the keys that have an effect now; a keymap may have changed them."""
+    return {found.binding.id: found for found in reversed(screen.active_bindings.values()) if found.binding.id}
 
 
 def takes_text(widget: Widget | None) -> bool:
@@ -61,7 +69,7 @@ class Footer(Widget):
         self.refresh()
 
     def render(self) -> Content:
-        active = {found.binding.id: found for found in reversed(self.screen.active_bindings.values())}
+        active = bound(self.screen)
         pinned: list[tuple[str, bool]] = []
         items: list[tuple[str, bool]] = []
         for command in self._shown():
@@ -100,10 +108,9 @@ class Footer(Widget):
 
     async def action_run(self, id: str) -> None:
         """Do what the key of a command would do now."""
-        for found in self.screen.active_bindings.values():
-            if found.binding.id == id and found.enabled:
-                await self.app.run_action(found.binding.action, found.node)
-                return
+        found = bound(self.screen).get(id)
+        if found is not None and found.enabled:
+            await self.app.run_action(found.binding.action, found.node)
 
 
 def _join(items: Iterable[str]) -> Content:

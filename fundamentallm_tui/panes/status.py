@@ -1,6 +1,8 @@
 """What is shown all the time: the status line in fixed columns, so that the eye finds each number where it was, and
 below a small terminal's panes the newest numbers."""
 
+from collections.abc import Callable
+
 from rich.cells import cell_len
 from textual.content import Content
 from textual.timer import Timer
@@ -29,9 +31,10 @@ DROPPED = ("grad", "rate", "epoch", "bar", "best", "share")  # the first of them
 class StatusLine(Widget):
     """Shows the store's numbers; call `show` when they have changed."""
 
-    def __init__(self, store: Store, *, id: str | None = None) -> None:
+    def __init__(self, store: Store, smoothing: Callable[[], float], *, id: str) -> None:
+        """`smoothing` returns by how much the training loss is smoothed in the chart."""
         super().__init__(id=id)
-        self._store = store
+        self._store, self._smoothing = store, smoothing
         self._throttle = RedrawThrottle(self, self._draw, min_interval=0.5, cpu_share=0.01)
         self._timer: Timer | None = None
 
@@ -57,15 +60,15 @@ class StatusLine(Widget):
         return 0.0
 
     def render(self) -> Content:
-        return Content.assemble(*layout(self._store, self.size.width))
+        return Content.assemble(*layout(self._store, self.size.width, self._smoothing()))
 
 
 class NumbersLine(Widget):
     """The newest numbers and the verdict, where neither has a place elsewhere; call `show` when they have changed."""
 
-    def __init__(self, store: Store, *, id: str) -> None:
+    def __init__(self, store: Store, smoothing: Callable[[], float], *, id: str) -> None:
         super().__init__(id=id)
-        self._store = store
+        self._store, self._smoothing = store, smoothing
         self._throttle = RedrawThrottle(self, self._draw, min_interval=0.5, cpu_share=0.005)
 
     def show(self, *, now: bool = False) -> None:
@@ -78,15 +81,16 @@ class NumbersLine(Widget):
 
     def render(self) -> Content:
         width = self.size.width
-        pieces = [(f" {text} ", style) for _, text, style in _losses(self._store)] if width < LOSSES_FROM else []
+        losses = losses_of(self._store, self._smoothing()) if width < LOSSES_FROM else []
+        pieces = [(f" {text} ", style) for _, text, style in losses]
         return Content.assemble(*pieces, health_line(self._store, width - sum(len(text) for text, _ in pieces)))
 
 
-def layout(store: Store, width: int) -> list[tuple[str, str]]:
+def layout(store: Store, width: int, smoothing: float = 0.0) -> list[tuple[str, str]]:
     """The line's pieces and their styles. Which columns there are depends on the width and the run's length only."""
     columns = _columns(store)
     if width >= LOSSES_FROM and store.folder is not None:
-        columns[-2:-2] = _losses(store)
+        columns[-2:-2] = losses_of(store, smoothing)
     whole = max(SMALLEST_NAME, min(LARGEST_NAME, cell_len(_name(store, LARGEST_NAME))))
     gap = 2
     for drop in DROPPED:
@@ -119,11 +123,13 @@ def _columns(store: Store) -> list[tuple[str, str, str]]:
     ]
 
 
-def _losses(store: Store) -> list[tuple[str, str, str]]:
-    train, val, best = store.train.last, store.val.last, store.history.best
+def losses_of(store: Store, smoothing: float) -> list[tuple[str, str, str]]:
+    """The columns of the newest losses; the log has the mean of an epoch, so that a smoothed one is marked with "~"."""
+    train, val, best = store.smoothed.get(smoothing, store.train).last, store.val.last, store.history.best
+    newest = f"{'~' if smoothing and train else ''}{format_loss(train[1] if train else None)}"
     at = f"{format_loss(best.val_loss)} in epoch {best.epoch}" if best is not None else "–"
     return [
-        ("train", f"train {fit(format_loss(train[1] if train else None), LOSS)}", ""),
+        ("train", f"train {fit(newest, 1 + LOSS)}", ""),
         ("val", f"val {fit(format_loss(val[1] if val else None), LOSS)}", "$text-accent"),
         ("best", f"best {fit(at, LOSS + len(' in epoch ') + max(EPOCHS, len(str(store.epochs))))}", ""),
     ]

@@ -1,10 +1,13 @@
 """The main screen: which panes there are, and how they are brought up to date with what the run reports."""
 
+import os
+
 from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Container
 
 from fundamentallm.config.config import Config
+from fundamentallm.run.summary import find_runs
 from fundamentallm_tui import keys
 from fundamentallm_tui.charts.metrics import LossChart, MetricChart
 from fundamentallm_tui.charts.panes import link
@@ -13,6 +16,7 @@ from fundamentallm_tui.panes.form import Form
 from fundamentallm_tui.panes.health import HealthPane
 from fundamentallm_tui.panes.sample import SamplePane
 from fundamentallm_tui.panes.status import NumbersLine, StatusLine
+from fundamentallm_tui.panes.welcome import Welcome
 from fundamentallm_tui.screens.running import RunScreen
 from fundamentallm_tui.state import launch
 from fundamentallm_tui.state.reader import Starter
@@ -33,21 +37,28 @@ class MainScreen(RunScreen):
     def __init__(self, options: launch.Options, config: Config, start: Starter, sample: SamplerStarter) -> None:
         super().__init__(options, config, start, sample)
         self._controls: object = None  # what the footer and the form were last adapted to
-        self.status, self.numbers = StatusLine(self.store, id="status"), NumbersLine(self.store, id="numbers")
         self.loss = LossChart(self.store, self.overlays, id="loss")
         self.metric = MetricChart(self.store, id="metric")
         self.charts = (self.loss, self.metric)
         link(*self.charts)
+        self.status = StatusLine(self.store, self._smoothing, id="status")
+        self.numbers = NumbersLine(self.store, self._smoothing, id="numbers")
         self.sample = SamplePane(self.store, id="sample")
+        self.welcome = Welcome(id="welcome")
         self.health = HealthPane(self.store, id="health")
         self.tabs, self.footer = TabBar(id="tabs"), Footer(keys.MAIN, id="keys")
+
+    def _smoothing(self) -> float:
+        return self.loss.view.smoothing
 
     def compose(self) -> ComposeResult:
         yield self.status
         yield self.tabs
         with Container(id="panes"):
             yield self.form
-            yield from self.charts
+            with self.loss:
+                yield self.welcome
+            yield self.metric
             yield self.health
             yield self.log_view
             yield self.sample
@@ -56,15 +67,16 @@ class MainScreen(RunScreen):
 
     def on_mount(self) -> None:
         self._activate("config")
-        self.store.name = self.form.preset_name
-        self.store.epochs = self.form.config.epochs if self.form.config else 0
+        self._form_changed()
         self.show_changes({"phase"})
         self._find_other_runs()
 
     @work(thread=True)
     def _find_other_runs(self) -> None:
-        """Log which runs are under way here; journals may be long, so on a thread of its own."""
-        if text := launch.describe_other_runs(self.store):
+        """Show which runs there are; journals may be long, so on a thread of its own."""
+        runs = [run for run in find_runs() if run.folder != self.store.folder]
+        self.app.call_from_thread(self.welcome.show_runs, runs)
+        if text := launch.describe_live_runs(runs):
             self.app.call_from_thread(self.log_line, text, "warn")
 
     # What is shown
@@ -77,7 +89,9 @@ class MainScreen(RunScreen):
 
     def show_changes(self, changed: set[str]) -> None:
         """Bring the panes up to date, each as often as its throttle allows."""
-        self.log_view.write(self.store.take_lines())
+        if lines := self.store.take_lines():
+            self.log_view.write(lines)
+            self.add_class("-logged")
         if "curves" in changed:
             for chart in self.charts:
                 chart.throttle.request()
@@ -135,12 +149,18 @@ class MainScreen(RunScreen):
 
     @on(Form.Changed)
     def _form_changed(self) -> None:
-        """While there is no run, show in the status line what the form would start."""
-        config, store = self.form.config, self.store
-        if store.folder is None and config is not None:
-            store.name = self.form.preset_name
-            store.epochs, store.total_steps = config.epochs, self.form.total_steps
-            self.status.show(now=True)
+        """While there is no run, show what the form would start."""
+        form, config, store = self.form, self.form.config, self.store
+        if store.folder is not None:
+            return
+        start = ""
+        if config is not None:
+            store.plan(form.preset_name, config, form.total_steps)
+            names = ", ".join(os.path.basename(path) or path for path in config.data)
+            start = "" if form.problems else f"{form.preset_name or 'a model'} on {names}"
+        self.welcome.show_start(start)
+        self.status.show(now=True)
+        self.metric.throttle.request(now=True)
 
     # Panes
 

@@ -13,7 +13,7 @@ from fundamentallm.run.events import JOURNAL
 from fundamentallm.run.folder import BEST, LAST, choose_folder
 from fundamentallm.run.health import RESUME_BEST, STOP, Action
 from fundamentallm.run.spec import RunSpec, find_input, stay_inside
-from fundamentallm.run.summary import LIVE_STATES, find_runs
+from fundamentallm.run.summary import LIVE_STATES, RunSummary
 from fundamentallm_tui.state.store import FAILED, FINISHED, STOPPED, Store
 
 KEPT_ON_RESUME = ("data", "output_dir")  # a resumed run keeps its text and its folder
@@ -101,11 +101,11 @@ def start_label(store: Store) -> str:
     return "new run" if store.phase == FINISHED else "start"
 
 
-def describe_other_runs(store: Store) -> str:
-    """Return a sentence about the runs under way here beside the one shown; empty where there are none."""
-    others = [str(run.folder) for run in find_runs() if run.state in LIVE_STATES and run.folder != store.folder]
-    are = "is" if len(others) == 1 else "are"
-    return f"{', '.join(others)} {are} under way; ctrl+o lists the runs, enter attaches." if others else ""
+def describe_live_runs(runs: list[RunSummary]) -> str:
+    """Return a sentence about those of these runs that are under way; empty where none is."""
+    live = [str(run.folder) for run in runs if run.state in LIVE_STATES]
+    are = "is" if len(live) == 1 else "are"
+    return f"{', '.join(live)} {are} under way; ctrl+o lists the runs, enter attaches." if live else ""
 
 
 def describe_left_run(store: Store) -> str:

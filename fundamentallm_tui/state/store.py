@@ -119,6 +119,11 @@ class Store:
         self._eta_at = 0.0
         self._forget_history()
 
+    def plan(self, name: str, config: Config, total_steps: int) -> None:
+        """Without a run: this is what the next start would train."""
+        self.name, self._planned = name, config
+        self.epochs, self.total_steps = config.epochs, total_steps
+
     def begin(self, folder: Path, name: str, config: Config, *, resumes: bool) -> None:
         """This console starts a run; `resumes`: it is the one that is shown."""
         if not resumes:
