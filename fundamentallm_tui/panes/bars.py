@@ -50,8 +50,8 @@ class TabBar(Widget):
 class Footer(Widget):
     """The keys of the pane in focus, then those of its screen; at the right end how to close, help and quit.
 
-    A pane names its commands as `commands`. In a text field the footer begins with how to leave that. What cannot be
-    done now is dim, or left out where not everything fits.
+    A pane names its commands as `commands`. In a text field the footer begins with how to leave that. Where not
+    everything fits, what cannot be done now is left out, not dimmed, and the pane has half of the room.
     """
 
     def __init__(self, commands: tuple[Command, ...], *, id: str) -> None:
@@ -70,41 +70,41 @@ class Footer(Widget):
 
     def render(self) -> Content:
         active = bound(self.screen)
-        pinned: list[tuple[str, bool]] = []
-        items: list[tuple[str, bool]] = []
-        for command in self._shown():
-            found = active.get(command.id or command.action)
-            possible = found.enabled if found is not None else command.action.startswith("app.") or not command.action
-            item = self._item(command, found.binding.key if found is not None else command.key, possible)
-            (pinned if command.action in PINNED else items).append((item, possible))
-        end = _join(item for item, _ in pinned)
+        of_pane, of_screen, pinned = ([self._item(command, active) for command in group] for group in self._groups())
+        end = _join(pinned)
         room = max(0, self.size.width - end.cell_length - 3)  # a free column at either end, and one between
-        start = _join(item for item, _ in items)
-        if start.cell_length > room:
-            items = [(item, possible) for item, possible in items if possible]
-        while items and (start := _join(item for item, _ in items)).cell_length > room:
-            items.pop()
+        if _join(of_pane + of_screen).cell_length > room:
+            of_pane, of_screen = ([item for item in group if item[1]] for group in (of_pane, of_screen))
+        while _join(of_pane + of_screen).cell_length > room:
+            crowded = not of_screen or _join(of_pane).cell_length > room // 2
+            (of_pane if crowded else of_screen).pop()
+        start = _join(of_pane + of_screen)
         return Content(" ").join([Content(""), start.pad_right(room - start.cell_length), end])
 
-    def _shown(self) -> list[Command]:
-        """The commands with a label: of what has the focus, then of the screen, then those of every screen."""
+    def _groups(self) -> tuple[list[Command], list[Command], list[Command]]:
+        """The commands with a label: of what has the focus, of the screen, and those that are always there."""
         focused = self.screen.focused
         nodes = focused.ancestors_with_self if focused is not None else ()
-        of_pane = next((node.commands for node in nodes if hasattr(node, "commands")), ())
-        of_screen = [command for command in self._commands if command.label]
-        every = [command for command in MAIN if command.action in PINNED and command not in of_screen]
-        leave = [LEAVE] if takes_text(focused) and all(command.key != LEAVE.key for command in of_screen) else []
-        return [*leave, *(command for command in of_pane if command.label), *of_screen, *every]
+        of_pane: Iterable[Command] = next((node.commands for node in nodes if hasattr(node, "commands")), ())
+        every = {command.action: command for command in (*MAIN, *self._commands) if command.action in PINNED}
+        pinned = [every[action] for action in PINNED if action in every and every[action].label]
+        leave = [LEAVE] if takes_text(focused) and "back" not in every else []
+        return (
+            [*leave, *(command for command in of_pane if command.label)],
+            [command for command in self._commands if command.label and command not in pinned],
+            pinned,
+        )
 
-    def _item(self, command: Command, key: str, possible: bool) -> str:
-        label = self._labels.get(command.action, command.label)
-        if not possible:
-            return f"[$foreground 35%]{key_name(key)} {label}[/]"
-        text = f"[b $text-accent]{key_name(key)}[/] {label}"
-        if not command.action:
-            return text
-        action = command.action if command.action.startswith("app.") else f"run('{command.id or command.action}')"
-        return f"[@click={action}]{text}[/]"
+    def _item(self, command: Command, active: Mapping[str, ActiveBinding]) -> tuple[str, bool]:
+        """Return a command's key and word, and whether it is possible now."""
+        id, label = command.id or command.action, self._labels.get(command.action, command.label)
+        found, of_app = active.get(id), command.action.startswith("app.")
+        key = key_name(found.binding.key if found is not None else command.key).replace("[", "\\[")
+        if not (found.enabled if found is not None else of_app or not command.action):
+            return f"[$foreground 35%]{key} {label}[/]", False
+        text = f"[b $text-accent]{key}[/] {label}"
+        action = command.action if of_app else f"run('{id}')"
+        return f"[@click={action}]{text}[/]" if command.action else text, True
 
     async def action_run(self, id: str) -> None:
         """Do what the key of a command would do now."""
@@ -113,5 +113,5 @@ class Footer(Widget):
             await self.app.run_action(found.binding.action, found.node)
 
 
-def _join(items: Iterable[str]) -> Content:
-    return Content.from_markup(GAP.join(items))
+def _join(items: Iterable[tuple[str, bool]]) -> Content:
+    return Content.from_markup(GAP.join(text for text, _ in items))
