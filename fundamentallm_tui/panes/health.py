@@ -21,6 +21,7 @@ NO_RUN = Verdict(
     "Here will stand whether the run goes well, the numbers that show it, and what can be done about it.",
 )  # fmt: skip
 STARTING = replace(NO_RUN, headline="no verdict yet", evidence="the run is starting")
+LEAST_EVIDENCE = 24  # cells of a line that are worth to be filled with the beginning of it
 
 
 class HealthPane(Widget, can_focus=True):
@@ -62,24 +63,39 @@ def current_verdict(store: Store) -> Verdict:
 
 
 def health_line(store: Store, width: int) -> Content:
-    """Return the verdict in one line: headline, evidence, and the key where there is something to do."""
+    """Return the verdict in one line: headline, the key where there is something to do, and evidence if it fits."""
     verdict = current_verdict(store)
-    key = "  h acts" if verdict.actions else ""
-    text = truncate(f"{verdict.headline}: {clean(verdict.evidence)}", max(0, width - 3 - len(key)))
-    head, evidence = text[: len(verdict.headline)], text[len(verdict.headline) :]
-    colour = COLOURS[verdict.level]
-    return Content.assemble(" ", (f"● {head}", f"bold {colour}"), evidence, (key, "$text-accent"))
+    key = next(
+        (key for key in ("  h acts", "  h") if verdict.actions and len(key) < width - len(verdict.headline) - 3), ""
+    )
+    head = truncate(f"● {verdict.headline}", width - 1 - len(key))
+    evidence = f": {clean(verdict.evidence)}"
+    room = width - 1 - len(head) - len(key)
+    if len(evidence) > room:
+        evidence = truncate(evidence, room) if room > LEAST_EVIDENCE else ""
+    return Content.assemble(" ", (head, f"bold {COLOURS[verdict.level]}"), evidence, (key, "$text-accent"))
 
 
 def health_text(verdict: Verdict, width: int, height: int) -> Content:
-    """Return the verdict as a block. Where it is too high, first the gaps go, then the explanation."""
-    head = [(f"● {verdict.headline}", f"bold {COLOURS[verdict.level]}")]
-    evidence = [(row, "$foreground") for row in wrap(clean(verdict.evidence), width)]
-    explanation = [(row, FAINT) for row in wrap(verdict.explanation, width)]
+    """Return the verdict as a block; a low one has less of the explanation, or none."""
+    colour = f"bold {COLOURS[verdict.level]}"
     label = wrap(verdict.actions[0].label, max(1, width - 3)) if verdict.actions else []
-    action = [(f"{'   ' if n else 'h  '}{row}", "$text-accent") for n, row in enumerate(label)]
-    gap = [("", "")]
-    layouts = [head, evidence, gap, explanation, gap, action], [head, evidence, explanation, action]
-    parts = next((parts for parts in layouts if sum(map(len, parts)) <= height), [head, action, evidence])
-    rows = [row for part in parts for row in part][:height]
-    return Content("\n").join(Content.styled(text, style) for text, style in rows)
+    action = [Content.styled(f"{'   ' if n else 'h  '}{row}", "$text-accent") for n, row in enumerate(label)]
+    head = [Content.styled(f"● {verdict.headline}", colour)]
+    evidence = [Content(row) for row in wrap(clean(verdict.evidence), width)]
+    first = verdict.explanation.split(". ")[0].rstrip(".") + "."
+    whole, brief = ([Content.styled(row, FAINT) for row in wrap(text, width)] for text in (verdict.explanation, first))
+    gap = [Content("")]
+    for parts in (
+        [head, evidence, gap, whole, gap, action], [head, evidence, whole, action], [head, evidence, brief, action]
+    ):  # fmt: skip
+        if sum(map(len, parts)) <= height:
+            return Content("\n").join(row for part in parts for row in part)
+    room = max(1, height - len(action))
+    rows = wrap(f"● {verdict.headline}: {clean(verdict.evidence)}", width)
+    if len(rows) > room:
+        rows = [*rows[: room - 1], truncate(" ".join(rows[room - 1 :]), width)]
+    low = [Content(row) for row in rows]
+    low[0] = low[0].stylize(colour, 0, len(head[0]))
+    explained = [*low, *brief, *action]
+    return Content("\n").join(explained if len(explained) <= height else [*low, *action][: max(1, height)])

@@ -232,7 +232,7 @@ RULES = (
         symptoms.find_slower,
     ),
     Rule(
-        "small_text", NOTE, "a small text for this model",
+        "small_text", NOTE, "text too small",
         "A model with so many parameters can learn such a short text by heart. "
         "More text or a smaller model help most, and more dropout a little.",
         symptoms.find_small_text, _dropout_actions,

@@ -42,11 +42,26 @@ def test_one_line_has_the_verdict_and_its_numbers(losses: list[tuple[float, floa
     assert health_line(Store(), 80).plain == " ● no run yet: F5 starts one"
 
 
-def test_a_low_pane_keeps_the_headline_and_the_key() -> None:
-    verdict = current_verdict(store_of(*OVERFITTING))
-    rows = health_text(verdict, 40, 20).plain.splitlines()
-    assert rows[0] == "● overfitting" and rows[-1] == "h  Stop, and keep best.pt (epoch 2)"
-    assert "The model memorises the text that it" in rows
-    low = health_text(verdict, 40, 4).plain.splitlines()
-    assert low[:2] == ["● overfitting", "h  Stop, and keep best.pt (epoch 2)"] and len(low) == 4
-    assert all(len(row) <= 40 for row in (*rows, *low))
+@pytest.mark.parametrize(
+    ("width", "height", "rows", "kept"),
+    [
+        (40, 20, 12, "text help; more epochs do not."),  # all, with gaps
+        (40, 10, 10, "text help; more epochs do not."),
+        (40, 8, 8, "it has not seen."),  # the first sentence only
+        (82, 4, 3, "the training loss fell to 1.000; best.pt keeps epoch 2"),
+        (82, 2, 2, "● overfitting: since epoch 2 the validation loss rose from 1.800 to 2.100 while t…"),
+        (40, 3, 3, "validation loss rose from 1.800 to 2.10…"),
+    ],
+)
+def test_a_low_pane_keeps_the_verdict_and_the_key(width: int, height: int, rows: int, kept: str) -> None:
+    text = health_text(current_verdict(store_of(*OVERFITTING)), width, height).plain.splitlines()
+    assert text[0].startswith("● overfitting") and text[-1] == "h  Stop, and keep best.pt (epoch 2)"
+    assert len(text) == rows and all(len(row) <= width for row in text) and kept in text
+
+
+@pytest.mark.parametrize(("width", "line"), [
+    (60, " ● overfitting: since epoch 2 the validation loss r…  h acts"),
+    (33, " ● overfitting  h acts"), (18, " ● overfitting  h"), (10, " ● overfi…"),
+])  # fmt: skip
+def test_a_short_line_keeps_the_verdict_rather_than_its_numbers(width: int, line: str) -> None:
+    assert health_line(store_of(*OVERFITTING), width).plain == line
