@@ -7,7 +7,7 @@
 from collections.abc import Iterable, Sequence
 from math import floor, isfinite, nan
 
-Point = tuple[float, float]  # dots from the left and from the bottom; a y of nan is a gap
+Point = tuple[float, float]  # dots from the left and from the bottom, the far edges included; a y of nan is a gap
 Cells = dict[tuple[int, int], tuple[str, int]]  # row from the bottom, column -> character, which line it belongs to
 
 DOTS = ((0x40, 0x04, 0x02, 0x01), (0x80, 0x20, 0x10, 0x08))  # bits by column and row from the bottom
@@ -19,20 +19,27 @@ GAP_BETWEEN_DOTS = 2  # columns of a dotted line from one dot to the next
 def braille(lines: Sequence[Sequence[Point]], dotted: Sequence[bool], columns: int, rows: int) -> Cells:
     """Draw lines into so many cells; in each cell only the dots of the last line."""
     cells: Cells = {}
+    top = 4 * rows
     for index, points in enumerate(lines):
-        bits: dict[tuple[int, int], int] = {}
+        bits: dict[int, int] = {}  # by row * columns + column
         for column, start, end in _columns(points, 2 * columns):
             if dotted[index]:
                 start = end
                 if column % GAP_BETWEEN_DOTS:
                     continue
-            low, high = max(0, floor(min(start, end))), floor(min(max(start, end), 4 * rows - 1))
-            side, column = FILLED[column % 2], column // 2
-            for row in range(low // 4, high // 4 + 1) if low <= high else ():
-                fill = side[max(low - 4 * row, 0)][min(high - 4 * row, 3)]
-                bits[row, column] = bits.get((row, column), 0) | fill
+            if start > end:
+                start, end = end, start
+            if end < 0 or start > top:
+                continue
+            low, high = int(start) if start > 0 else 0, int(end) if end < top else top - 1
+            low = low if low < high else high
+            side, first, last = FILLED[column % 2], low // 4, high // 4
+            for row in range(first, last + 1):
+                fill = side[low % 4 if row == first else 0][high % 4 if row == last else 3]
+                place = row * columns + column // 2
+                bits[place] = bits.get(place, 0) | fill
         for place, dots in bits.items():
-            cells[place] = chr(0x2800 + dots), index
+            cells[divmod(place, columns)] = chr(0x2800 + dots), index
     return cells
 
 
@@ -40,7 +47,7 @@ def _columns(points: Sequence[Point], width: int) -> Iterable[tuple[int, float, 
     """The columns of dots that a line crosses within the width, each with the heights where it enters and ends."""
     x0, y0 = 0.0, nan
     for x, y in points:
-        last = floor(x)
+        last = width - 1 if x == width else floor(x)
         if isfinite(y):
             start = y
             if isfinite(y0):

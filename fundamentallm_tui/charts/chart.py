@@ -229,10 +229,9 @@ def _draw_curves(grid: _Grid, chart: Chart, plot: Plot, curves: list[_Points], i
     places = [[(plot.x.share(x), plot.y.share(y) if isfinite(y) else nan) for x, y in curve] for curve in curves]
     width, height = 2 * plot.columns, 4 * plot.rows
     dots = [
-        [(min(x * width, width - 1) if x <= 1 else x * width, min(y * height, height - 1) if y <= 1 else y * height)
-         for x, y in points] if line.joined else []
+        [(x * width, y * height) for x, y in points] if line.joined else []
         for line, points in zip(chart.lines, places, strict=True)
-    ]  # fmt: skip
+    ]
     cells = braille(dots, [line.dotted for line in chart.lines], plot.columns, plot.rows)
     for (row, column), (character, index) in cells.items():
         _write(grid, plot.rows - 1 - row, plot.left + column, character, styles[index])
