@@ -108,6 +108,20 @@ async def test_search_marks_what_it_finds_counts_it_and_goes_through_it(
         assert told == ["Copied 4 lines.", "Copied 1 line."]
 
 
+async def test_the_cursor_goes_by_lines_and_pages_and_follows_at_the_end(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        run = await with_lines(seen, *(("info", f"{n}. {'a long line' + ' again' * 15}") for n in range(40)))
+        places = []
+        for key in ("k", "up", "pageup", "pagedown", "j", "home", "down", "pagedown", "end"):
+            await seen.press(key, "y")
+            places.append(seen.app.clipboard[9:].partition(".")[0])
+        start = "100,000 parameters, 60 characters, 400 steps (5 epochs of 80) on cpu, 2 threads"
+        assert places == ["38", "37", "27", "37", "38", start, "0", "10", "39"]
+        run.say(Notice(step=1, level="info", text="newest"))
+        await seen.see("newest")
+        assert frame(seen) == ""
+
+
 async def test_levels_are_hidden_and_the_frame_says_how_many_lines(workshop: Any) -> None:
     async with workshop.console((80, 24)) as seen:
         run = await with_lines(seen, ("info", "calm"), ("warning", "beware"), ("error", "broken"))
