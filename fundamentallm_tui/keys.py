@@ -121,6 +121,7 @@ CHART = (
     Command("reset", "0", "Show the whole run", "reset", id="chart.reset"),
     Command("log_scale", "l", "Show y on a logarithmic or a linear scale", "log", id="chart.log"),
     Command("x_axis", "t", "Count x in steps, epochs, tokens or time", "x axis", id="chart.x"),
+    Command("export", "d", "Export what is seen: SVG, CSV and text in the run's folder", "export", id="chart.export"),
     Command("fit", "a", "Show all heights, or leave out the first steep fall", "all", id="chart.fit"),
     Command("smooth(1)", "right_square_bracket", "Smooth the training loss more", "smooth", id="chart.smoother"),
     Command("smooth(-1)", "left_square_bracket", "Smooth the training loss less", id="chart.rougher"),

@@ -161,12 +161,16 @@ def text_lines(chart: Chart, width: int, height: int, *, colour: bool, ascii: bo
     if not any(isfinite(y) for curve in _drawable(chart) for _, y in curve):
         return []
     lines = []
-    for row in draw(chart, width, height, _terminal_style):
+    for row in draw(chart, width, height, _terminal_style if colour else _no_style):
         pieces = Segment.simplify(row)
         system = ColorSystem.EIGHT_BIT if colour else None
         text = "".join(style.render(text, color_system=system) if style else text for text, style, _ in pieces)
         lines.append((text.translate(ASCII) if ascii else text).rstrip())
     return lines
+
+
+def _no_style(_colour: str, _strength: float = 1.0) -> Style:
+    return Style.null()
 
 
 def _terminal_style(colour: str, strength: float = 1.0) -> Style:

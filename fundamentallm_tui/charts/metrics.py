@@ -14,8 +14,9 @@ from fundamentallm_tui.charts.chart import Line
 from fundamentallm_tui.charts.legend import Legend
 from fundamentallm_tui.charts.palette import RunStyle
 from fundamentallm_tui.charts.panes import ChartPane, Curve
-from fundamentallm_tui.charts.runs import run_entry
+from fundamentallm_tui.charts.runs import Entry, run_entry
 from fundamentallm_tui.charts.view import Ruler, View
+from fundamentallm_tui.format import clean
 from fundamentallm_tui.state.overlays import Overlay, Overlays
 from fundamentallm_tui.state.store import FINISHED, Store
 from fundamentallm_tui.theme import FAINT
@@ -63,9 +64,12 @@ class LossChart(ChartPane):
             if not run.hidden:
                 store, ruler = run.store, self.ruler(run.store)
                 smoothed = store.smoothed.get(self.view.smoothing, store.train)
-                curves.append(Curve(None, smoothed, style.colour, ruler=ruler))
-                name = style.mark if read else None
-                curves.append(Curve(name, store.val, style.colour, mark=style.mark, ruler=ruler))
+                name, run_name = style.mark if read else None, clean(run.folder.name)
+                column = "train_loss" if smoothed is store.train else "train_loss_smoothed"
+                curves += [
+                    Curve(None, smoothed, style.colour, ruler=ruler, column=column, run=run_name),
+                    Curve(name, store.val, style.colour, 1.0, style.mark, None, ruler, "val_loss", run_name),
+                ]
         return curves
 
     def _draw(self) -> float:
@@ -73,15 +77,24 @@ class LossChart(ChartPane):
         return super()._draw()
 
     def _show_legend(self) -> None:
-        beside, step, own = self.beside(), self.view.crosshair, self.ruler()
-        entries = []
-        for run, style in beside:
-            entry = run_entry(run.folder, style, run.store.history, self.store.history)
-            if step is not None:
-                at = self.ruler(run.store).step(own.x(step))
-                entry = replace(entry, last=_reading(run.store, self.view, at))
-            entries.append(replace(entry, note="hidden", warns=False) if run.hidden else entry)
+        entries = [
+            replace(self._entry(run, style), note="hidden", warns=False) if run.hidden else self._entry(run, style)
+            for run, style in self.beside()
+        ]
         self.legend.show(entries, most=self.content_size.height // 3)
+
+    def _entry(self, run: Overlay, style: RunStyle) -> Entry:
+        """The row of another run, which reads it off at the crosshair if there is one."""
+        entry, step = run_entry(run.folder, style, run.store.history, self.store.history), self.view.crosshair
+        if step is None:
+            return entry
+        return replace(entry, last=_reading(run.store, self.view, self.ruler(run.store).step(self.ruler().x(step))))
+
+    def entries(self) -> list[Entry]:
+        best = self.store.history.best
+        text = f"best {format_loss(best.val_loss)} in epoch {best.epoch}" if best is not None else ""
+        own = [replace(entry, best=text if entry.style.mark else "") for entry in super().entries()]
+        return own + [self._entry(run, style) for run, style in self.beside() if not run.hidden]
 
     def action_hide(self) -> None:
         self._overlays.hide_next(self.store.folder)
@@ -114,31 +127,34 @@ def _reading(store: Store, view: View, step: float) -> str:
 
 def loss_curves(store: Store, view: View, scale: Callable[[float], float] | None = None) -> list[Curve]:
     """Return the losses of a run; later ones lie over earlier ones, and marks over all."""
-    val = Curve("val", store.val, "text-accent", mark="•", scale=scale)
+    unit = "loss" if scale is None else "perplexity"
+    val = Curve("val", store.val, "text-accent", mark="•", scale=scale, column=f"val_{unit}")
     smoothed = store.smoothed.get(view.smoothing)
     if smoothed is None:
-        return [val, Curve("train", store.train, "text-primary", scale=scale)]
-    raw = Curve("train" if view.crosshair is not None else None, store.train, "text-primary", 0.45, scale=scale)
-    name = "mean" if view.crosshair is not None else "train"
-    return [raw, val, Curve(name, smoothed, "text-primary", scale=scale)]
+        return [val, Curve("train", store.train, "text-primary", scale=scale, column=f"train_{unit}")]
+    read, column = view.crosshair is not None, f"train_{unit}"
+    raw = Curve("train" if read else None, store.train, "text-primary", 0.45, scale=scale, column=column)
+    mean = Curve("mean" if read else "train", smoothed, "text-primary", scale=scale, column=f"{column}_smoothed")
+    return [raw, val, mean]
 
 
 @dataclass(frozen=True)
 class Metric:
-    """What the metric chart can show: its name, the store's series, and how a value is written."""
+    """What the metric chart can show: its name, the store's series, the name in files, and how a value is written."""
 
     name: str
     series: str
+    column: str
     format: Callable[[float], str]
     fits: bool = True
 
 
 METRICS = (
-    Metric("Learning rate", "rate", "{:.2e}".format, fits=False),
-    Metric("Gradient norm", "norm", format_norm),
-    Metric("Tokens a second", "speed", format_rate),
-    Metric("Perplexity", "", format_loss),
-    Metric("Memory", "memory", format_memory, fits=False),
+    Metric("Learning rate", "rate", "learning_rate", "{:.2e}".format, fits=False),
+    Metric("Gradient norm", "norm", "grad_norm", format_norm),
+    Metric("Tokens a second", "speed", "tokens_per_second", format_rate),
+    Metric("Perplexity", "", "", format_loss),
+    Metric("Memory", "memory", "memory_bytes", format_memory, fits=False),
 )
 
 
@@ -180,14 +196,13 @@ class MetricChart(ChartPane):
     def curves(self) -> list[Curve]:
         if not self.metric.series:
             return loss_curves(self.store, self.view, _perplexity)
-        return [Curve("", getattr(self.store, self.metric.series), "text-primary")]
+        return [Curve("", getattr(self.store, self.metric.series), "text-primary", column=self.metric.column)]
 
-    def lines(self) -> list[Line]:
-        lines, ruler, config, last = super().lines(), self.ruler(), self.store.config, self._scheduled
+    def lines(self, count: int) -> list[Line]:
+        lines, ruler, config, last = super().lines(count), self.ruler(), self.store.config, self._scheduled
         (low, high), step = self.window, self.store.step
         low, high = max(low, step), min(high, last)
         if config is not None and high > low:
-            count = self.canvas.columns
             steps = [low + (high - low) * n / count for n in range(count + 1)]
             rates = [configured_rate(config, last, max(0, round(step) - 1)) for step in steps]
             lines.append(Line([ruler.x(step) for step in steps], rates, "text-primary", dotted=True))

@@ -1,23 +1,34 @@
 """A pane with a chart of curves: what keys and mouse do to it, what its title says, and when it is redrawn."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from textual import work
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
 from textual.events import MouseDown, MouseMove, MouseScrollDown, MouseScrollUp, MouseUp
+from textual.message import Message
 
 from fundamentallm.config.format import format_loss
+from fundamentallm.errors import describe_error
 from fundamentallm_tui import keys
 from fundamentallm_tui.charts.canvas import ChartView
 from fundamentallm_tui.charts.chart import Chart, Line, Rule
-from fundamentallm_tui.charts.series import Series
+from fundamentallm_tui.charts.palette import RunStyle
+from fundamentallm_tui.charts.runs import Entry
+from fundamentallm_tui.charts.series import MAX_POINTS, Series
 from fundamentallm_tui.charts.view import SETTLED, Ruler, View, fitting_height
+from fundamentallm_tui.format import clean
 from fundamentallm_tui.state.store import Store
 from fundamentallm_tui.throttle import RedrawThrottle
+
+if TYPE_CHECKING:
+    from fundamentallm_tui.charts.export import Sight
 
 CPU_SHARE = 0.003  # of one core, for each chart; showing the cells costs as much again as drawing them
 MIN_INTERVAL = 0.5  # seconds between two drawings
@@ -33,6 +44,7 @@ class Curve:
         colour, strength, mark: as those of a `Line`.
         scale: what is drawn of each value, itself if None; it increases.
         ruler: of the steps of another run than the one that is shown.
+        column, run: as a file of its values calls it and that run; no file has it where `column` is empty.
     """
 
     name: str | None
@@ -42,6 +54,8 @@ class Curve:
     mark: str = ""
     scale: Callable[[float], float] | None = None
     ruler: Ruler | None = None
+    column: str = ""
+    run: str = ""
 
 
 class ChartPane(Vertical, can_focus=True):
@@ -108,19 +122,23 @@ class ChartPane(Vertical, can_focus=True):
         """Return what the title adds to the newest values, with styles."""
         return []
 
-    def lines(self) -> list[Line]:
-        """Return the curves as lines, reduced to what this width can show."""
-        own, window = self.ruler(), self.window
+    def lines(self, count: int) -> list[Line]:
+        """Return the curves as lines, reduced to so many columns."""
         lines = []
         for curve in self.curves():
-            ruler, (low, high) = own, window
-            if curve.ruler is not None:
-                ruler, (low, high) = curve.ruler, (curve.ruler.step(own.x(low)), curve.ruler.step(own.x(high)))
-            steps, ys = curve.series.reduced(self.canvas.columns, low, high)
+            ruler, low, high = self._range(curve)
+            steps, ys = curve.series.reduced(count, low, high)
             if curve.scale is not None:
                 ys = [curve.scale(y) for y in ys]
             lines.append(Line([ruler.x(step) for step in steps], ys, curve.colour, curve.strength, curve.mark))
         return lines
+
+    def _range(self, curve: Curve) -> tuple[Ruler, float, float]:
+        """The ruler of a curve, and the first and the last of its own steps that are shown."""
+        own, (low, high) = self.ruler(), self.window
+        if curve.ruler is None:
+            return own, low, high
+        return curve.ruler, curve.ruler.step(own.x(low)), curve.ruler.step(own.x(high))
 
     def ruler(self, store: Store | None = None) -> Ruler:
         """Return what turns the steps of a run, this one if None, into what x counts."""
@@ -134,9 +152,9 @@ class ChartPane(Vertical, can_focus=True):
                 return Ruler(*store.seconds.points)
         return Ruler((1.0,), (1.0,))
 
-    def chart(self) -> Chart:
-        """Return what is to be drawn now."""
-        view, ruler, lines = self.view, self.ruler(), self.lines()
+    def chart(self, count: int | None = None) -> Chart:
+        """Return what is to be drawn now, with lines for so many columns; None: for those on the screen."""
+        view, ruler, lines = self.view, self.ruler(), self.lines(count or self.canvas.columns)
         low, high = (ruler.x(step) for step in self.window)
         first, last = self.store.train.start, self.store.train.end
         settled = ruler.x(first + SETTLED * (last - first)) if len(self.store.train) else inf
@@ -258,6 +276,65 @@ class ChartPane(Vertical, can_focus=True):
 
     def action_smooth(self, by: int) -> None:
         self.show_view(self.view.smoothed(by))
+
+    # Files
+
+    class Exported(Message):
+        """What is seen was written into files; `text` says so."""
+
+        def __init__(self, text: str) -> None:
+            super().__init__()
+            self.text = text
+
+    def entries(self) -> list[Entry]:
+        """Return the legend of a picture: the curves of this run that the title names."""
+        named = [(curve, self._value(curve, self.view.crosshair)) for curve in self.curves() if curve.ruler is None]
+        return [
+            Entry(RunStyle(curve.colour, curve.mark), self._run, f"{curve.name} {self.format(point[1])}".strip())
+            for curve, point in reversed(named) if curve.name is not None and point is not None
+        ]  # fmt: skip
+
+    @property
+    def _run(self) -> str:
+        return clean(self.store.folder.name) if self.store.folder is not None else ""
+
+    def action_export(self) -> None:
+        """Write what is seen into files in the run's folder."""
+        if self.store.folder is None or not len(self.store.train):
+            self.notify("There is nothing to export yet.", severity="warning")
+            return
+        from fundamentallm_tui.charts.export import POINTS, Sight  # here, because the first picture does not need it
+
+        at = "" if self.view.crosshair is None else f", step {self.view.crosshair:.0f}"
+        size = self.canvas.size.width, self.canvas.size.height
+        title = f"{self.name_shown} of {self._run}{at}"
+        sight = Sight(title, self.chart(POINTS), self.entries(), size, list(self._numbers()))
+        self._export(sight, self.store.folder, self.name_shown.lower().replace(" ", "-"))
+
+    @work(thread=True)
+    def _export(self, sight: "Sight", folder: Path, name: str) -> None:
+        """Write the files; a long run has many numbers, so on a thread of its own."""
+        from fundamentallm_tui.charts.export import export
+
+        try:
+            paths = export(sight, folder, name)
+        except OSError as error:
+            text = clean(f"{folder}: the chart could not be exported: {describe_error(error)}")
+            self.app.call_from_thread(self.notify, text, severity="error", markup=False)
+        else:
+            text = clean(f"Exported {paths[0]}, and the same as {' and '.join(path.suffix for path in paths[1:])}")
+            self.app.call_from_thread(self.notify, text, markup=False)
+            self.post_message(self.Exported(text))
+
+    def _numbers(self) -> Iterator[tuple[str, str, float, float, float]]:
+        """Every point that is kept of what is seen: run, curve, step, x, value."""
+        for curve in reversed(self.curves()):
+            if curve.column:
+                ruler, low, high = self._range(curve)
+                for step, y in zip(*curve.series.reduced(MAX_POINTS, low, high), strict=True):
+                    if low <= step <= high:
+                        value = y if curve.scale is None else curve.scale(y)
+                        yield curve.run or self._run, curve.column, step, ruler.x(step), value
 
     # Mouse
 

@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from html import escape
 from itertools import groupby
 from math import isfinite
-from xml.sax.saxutils import escape
 
 from fundamentallm.config.format import format_loss
 from fundamentallm_tui.charts.chart import Chart, Line, Plot, Rule, lay_out
@@ -58,7 +58,8 @@ def _plot(chart: Chart, plot: Plot) -> Iterator[str]:
     for row in plot.y_labels:
         yield f'<path d="M{LEFT},{_y((row + 0.5) / plot.rows):.1f}h{ACROSS}"/>'
     yield "</g>"
-    for rule in chart.rules:
+    crosshair = [] if chart.crosshair is None else [Rule(chart.crosshair, strength=0.6)]
+    for rule in (*chart.rules, *crosshair):
         if 0 <= plot.x.share(rule.x) <= 1:
             yield from _rule(rule, _x(plot.x.share(rule.x)))
     yield f'<path d="M{LEFT},{TOP}v{DOWN}h{ACROSS}" fill="none" stroke="#8a929c" class="axes"/>'
@@ -131,7 +132,8 @@ def _legend(entries: Sequence[Entry]) -> Iterator[str]:
     for row, entry in enumerate(entries):
         y = TOP + DOWN + 60 + ROW * row
         yield f'<path d="M{LEFT},{y - 4}h24" stroke="{_ink(entry.style.colour)}" stroke-width="1.5"/>'
-        yield _mark(entry.style.mark, LEFT + 12, y - 4, _ink(entry.style.colour))
+        if entry.style.mark:
+            yield _mark(entry.style.mark, LEFT + 12, y - 4, _ink(entry.style.colour))
         for at, (left, cell) in enumerate(zip(lefts, entry.cells, strict=True)):
             cell = truncate(cell, int((WIDTH - left) / CHARACTER))
             yield _text(left, y, cell, colour=INKS["text-warning"] if entry.warns and at == 3 else "")
@@ -148,7 +150,7 @@ def _text(x: float, y: float, text: str, anchor: str = "start", colour: str = ""
 
 
 def _escape(text: str) -> str:
-    return escape(NOT_XML.sub("\ufffd", text))
+    return escape(NOT_XML.sub("\ufffd", text), quote=False)
 
 
 def _ink(colour: str) -> str:

@@ -7,10 +7,11 @@ from textual.app import ComposeResult
 from textual.containers import Container
 
 from fundamentallm.config.config import Config
+from fundamentallm.run.describe import PLAIN
 from fundamentallm.run.summary import find_runs
 from fundamentallm_tui import keys
 from fundamentallm_tui.charts.metrics import LossChart, MetricChart
-from fundamentallm_tui.charts.panes import link
+from fundamentallm_tui.charts.panes import ChartPane, link
 from fundamentallm_tui.panes.bars import Footer, TabBar
 from fundamentallm_tui.panes.form import Form
 from fundamentallm_tui.panes.health import HealthPane
@@ -70,6 +71,10 @@ class MainScreen(RunScreen):
         self._form_changed()
         self.show_changes({"phase"})
         self._find_other_runs()
+
+    @on(ChartPane.Exported)
+    def _chart_exported(self, message: ChartPane.Exported) -> None:
+        self.log_line(message.text, PLAIN)
 
     @work(thread=True)
     def _find_other_runs(self) -> None:

@@ -1,6 +1,6 @@
 """Runs of other processes, as a console meets them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,11 @@ from fundamentallm.run.commands import COMMANDS, decode
 from fundamentallm.run.events import Evaluated
 from fundamentallm.run.journal import Journal
 from fundamentallm.run.locks import RunLock
+from fundamentallm_tui.screens.runs import Runs
 
 both_sizes = pytest.mark.parametrize("size", [(80, 24), (120, 36)], ids=["80x24", "120x36"])
+
+Write = Callable[..., Path]  # the fixture `write`
 
 
 @contextmanager
@@ -34,3 +37,22 @@ def evaluated(step: int, loss: float) -> Evaluated:
     return Evaluated(
         step=step, epoch=1, train_loss=loss, val_loss=loss, perplexity=2.0, epoch_ended=True, best=True
     )  # fmt: skip
+
+
+async def to(seen: Any, runs: Runs, name: str) -> None:
+    """Move the cursor of the list to a run."""
+    await seen.press("home")
+    while runs.list.current is not None and runs.list.current.folder.name != name:
+        await seen.press("down")
+
+
+async def overlay(seen: Any, *names: str, shown: str = "shown") -> None:
+    """Mark runs in the list, and open another one."""
+    runs = await seen.open_list(len(names) + 1)
+    for name in (*names, shown):
+        await to(seen, runs, name)
+        await seen.press("space" if name != shown else "enter")
+    await seen.until(
+        lambda: seen.main.store.folder == Path("runs", shown) and len(seen.main.loss.beside()) == len(names)
+    )
+    await seen.press("3")

@@ -1,72 +1,13 @@
 """Other runs over the one that is shown: chosen in the list, drawn, read off, hidden, and live."""
 
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fundamentallm.config.config import Config
-from fundamentallm.run.events import JOURNAL, Event, Progress, encode
 from fundamentallm.run.journal import Journal
-from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.charts.palette import run_styles
-from fundamentallm_tui.screens.runs import Runs
-from tests.tui.others import alive, both_sizes, evaluated
-
-Write = Callable[..., Path]
-
-
-@pytest.fixture
-def write(workshop: Any) -> Write:
-    """Writes a run whose loss falls by a hundredth a step, with a report a step."""
-
-    def write(
-        name: str,
-        last: int,
-        *,
-        top: float = 5.0,
-        epoch: int = 80,
-        tokens: int = 1000,
-        seconds: float = 1.0,
-        **settings: Any,
-    ) -> Path:
-        folder = workshop.folder / "runs" / name
-        folder.mkdir(parents=True)
-        config = Config(**{"data": (str(workshop.text),), **settings})
-        events: list[Event] = [replace(workshop.started(RunSpec(config, folder)), steps_per_epoch=epoch)]
-        for step in range(1, last + 1):
-            report: Progress = workshop.progress(step, step)
-            events.append(replace(report, train_loss=(top - step / 100,), tokens=tokens * step))
-        events.append(evaluated(last, top))
-        events.append(workshop.saved(last, "best.pt", "best"))
-        events.append(workshop.finished(last))
-        times = [1e9, *(1e9 + seconds * min(at, last) for at in range(1, len(events)))]
-        lines = [encode(replace(event, seq=at, time=times[at - 1])) for at, event in enumerate(events, 1)]
-        (folder / JOURNAL).write_text("\n".join(lines) + "\n")
-        return Path("runs", name)
-
-    return write
-
-
-async def to(seen: Any, runs: Runs, name: str) -> None:
-    """Move the cursor of the list to a run."""
-    await seen.press("home")
-    while runs.list.current is not None and runs.list.current.folder.name != name:
-        await seen.press("down")
-
-
-async def overlay(seen: Any, *names: str, shown: str = "shown") -> None:
-    """Mark runs in the list, and open another one."""
-    runs = await seen.open_list(len(names) + 1)
-    for name in (*names, shown):
-        await to(seen, runs, name)
-        await seen.press("space" if name != shown else "enter")
-    await seen.until(
-        lambda: seen.main.store.folder == Path("runs", shown) and len(seen.main.loss.beside()) == len(names)
-    )
-    await seen.press("3")
+from tests.tui.others import Write, alive, both_sizes, evaluated, overlay, to
 
 
 def row(seen: Any, name: str) -> str:
