@@ -25,6 +25,7 @@ SMALLEST_BAR, LARGEST_BAR = 5, 24
 STEPS, EPOCHS = 5, 2  # digits that have room before it is known how many there will be
 LOSS = 5  # characters
 LOSSES_FROM = 110  # columns; in a narrower terminal the losses stand below the panes
+LEAST_VERDICT = 26  # columns for the verdict beside them: a headline and a key
 DROPPED = ("grad", "rate", "epoch", "bar", "best", "share")  # the first of them first, where there is no room
 
 
@@ -83,6 +84,8 @@ class NumbersLine(Widget):
         width = self.size.width
         losses = losses_of(self._store, self._smoothing()) if width < LOSSES_FROM else []
         pieces = [(f" {text} ", style) for _, text, style in losses]
+        while pieces and width - sum(len(text) for text, _ in pieces) < LEAST_VERDICT:
+            pieces.pop()
         return Content.assemble(*pieces, health_line(self._store, width - sum(len(text) for text, _ in pieces)))
 
 

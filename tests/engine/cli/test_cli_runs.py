@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import pytest
 
 from fundamentallm.cli import main
+from fundamentallm.run.health import assess_run
 from fundamentallm.run.history import read_history
 from fundamentallm.run.summary import summarize
 from fundamentallm_tui.charts.palette import run_styles
@@ -82,6 +83,9 @@ def test_show_has_settings_evaluations_and_files(run: Run) -> None:
     about = dict(re.split(r"  +", line.strip(), maxsplit=1) for line in out.split("\n\n")[0].splitlines()[1:])
     assert about["train_loss"] == f"{events[-1].train_loss:.4f}" and about["val_loss"] == f"{events[-1].val_loss:.4f}"
     assert about["best val_loss"] == f"{best.val_loss:.4f}" and about["best epoch"] == f"{epoch}, step {best.step}"
+    verdict = assess_run(read_history(Path("runs/two")))
+    assert verdict is not None and about["health"] == verdict.sentence  # there is nothing to learn in its text
+    assert verdict.sentence.startswith(f"the loss is not falling: {events[-2].train_loss:.3f}, then ")
     assert {"best.pt", "final_model.pt", "journal.jsonl"} <= set(out.split("files\n")[1].split())
 
 

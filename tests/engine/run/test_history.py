@@ -1,6 +1,7 @@
 """What a journal means: each step once, what a resume supersedes, and how the run stands."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from fundamentallm.run.events import (
     RunStarted,
     Sampled,
 )
-from fundamentallm.run.history import RunHistory, read_history
+from fundamentallm.run.history import RECENT_SPEEDS, RECENT_STEPS, RunHistory, read_history
 from fundamentallm.run.locks import RunLock
 from fundamentallm.run.spec import changed_flags
 from fundamentallm.run.summary import changed_from_defaults, find_run, find_runs, summarize
@@ -180,6 +181,21 @@ def test_the_history_is_the_same_without_its_steps(write: Write) -> None:
     assert not brief.steps and whole.steps
     for name in ("started", "starts", "end", "evaluations", "best", "progress", "step", "epoch", "completed"):
         assert getattr(brief, name) == getattr(whole, name), name
+
+
+def test_a_history_without_all_steps_keeps_the_last_ones(write: Write) -> None:
+    whole, last = RunHistory(), RunHistory(steps=False)
+    for first in range(1, 5 * RECENT_STEPS, 1000):
+        for history in (whole, last):
+            history.apply(replace(progress(first, first + 999), time=5.0 * first))
+    count = len(last.steps)
+    assert RECENT_STEPS <= count <= 2 * RECENT_STEPS < len(whole.steps)
+    for column in ("steps", "train_loss", "learning_rate", "grad_norm"):
+        assert getattr(last, column) == getattr(whole, column)[-count:]
+    assert len(whole.speeds) == min(RECENT_SPEEDS, 5 * RECENT_STEPS // 1000 + 1)
+    resumed = read_history(write("runs/a", started(), progress(1, 30), started(10)))
+    resumed.keep_recent_steps()
+    assert list(resumed.steps) == list(range(1, 11)) and not resumed.speeds
 
 
 def test_going_back_is_answered_with_the_step_also_where_the_start_is_missing() -> None:
