@@ -59,6 +59,9 @@ MAIN = (
     Command(
         "stop", "f8", "Finish the step, save, end the run; x asks first", "stop", "x", "Stop", letter_action="ask_stop"
     ),
+    Command("files", "f2", "Choose text files, and see what is in them", title="Text files"),
+    Command("presets", "f3", "Compare presets with the form, load one, save the form as one", title="Presets"),
+    Command("edit", "e", "Edit the form as YAML in $EDITOR", title="Edit as YAML"),
     Command("evaluate", "v", "Measure the validation loss now", title="Evaluate"),
     Command("undo", "u", "Undo the last change of a setting; again: the one before", title="Undo the change"),
     Command("health", "h", "How the run stands, and what to do about it", title="Health"),
@@ -94,6 +97,11 @@ MAIN = (
 )  # fmt: skip
 
 # What acts only while a pane has the focus: the pane names its table as `commands`, and the footer shows that first.
+
+FORM = (  # bound by the screen: these keys act everywhere
+    Command("files", "f2", label="files"),
+    Command("presets", "f3", label="presets"),
+)
 
 LOG = (
     Command("search", "slash", "Search", "search", id="log.search"),

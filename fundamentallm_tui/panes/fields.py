@@ -7,7 +7,7 @@
 - Knows nothing of settings.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from rich.segment import Segment
@@ -21,77 +21,9 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widgets import Input
 
-from fundamentallm.config.format import wrap
 from fundamentallm_tui.format import clean, fit, truncate
+from fundamentallm_tui.panes.cells import Cell, Group, Line, Row
 from fundamentallm_tui.theme import Styles
-
-MIN_VALUE_WIDTH = 9  # labels are abbreviated until this much is left for the value
-
-
-@dataclass
-class Cell:
-    """One value; it can be chosen from `choices` where there are any, else typed.
-
-    Attributes:
-        empty: is shown in place of an empty value.
-        wide: the cell has a row of its own.
-        marked: a mark before the value says that the user changed it.
-        pending: a sign before the value that it does not hold yet; empty: it does.
-        note: makes the text below the row, given its width.
-    """
-
-    name: str
-    label: str
-    value: str
-    choices: tuple[str, ...] = ()
-    empty: str = ""
-    wide: bool = False
-    disabled: bool = False
-    marked: bool = False
-    pending: str = ""
-    problem: str = ""
-    note: Callable[[int], str] | None = None
-
-
-@dataclass
-class Group:
-    """Cells below a heading, in rows of at most `columns`, fewer where a column would be too narrow for a value."""
-
-    cells: list[Cell]
-    columns: int = 1
-    label_widths: tuple[int, int] = (0, 0)  # narrowest and widest; zeros: each label as wide as its text
-    heading: str = ""
-
-
-@dataclass
-class Row:
-    """Cells that share a line in `columns` equal parts."""
-
-    cells: list[Cell]
-    columns: int
-    label_widths: tuple[int, int]
-
-    def spans(self, width: int) -> list[tuple[Cell, int, int, int]]:
-        """Return each cell with the columns where it starts, where its value starts, and where it ends."""
-        spans = []
-        narrowest, widest = self.label_widths
-        label = min(widest, max(narrowest, width // 2 - MIN_VALUE_WIDTH))  # the same in every row, so that they align
-        for n, cell in enumerate(self.cells):
-            start = n * width // self.columns
-            end = (n + 1) * width // self.columns
-            if n + 1 < self.columns:
-                end -= 1  # the gap before the next cell
-            spans.append((cell, start, start + (label or len(cell.label) + 1), end))
-        return spans
-
-
-@dataclass
-class Line:
-    """A line without cells, in a colour of the theme."""
-
-    text: str
-    colour: str
-    strength: float = 1.0
 
 
 class CellInput(Input):
@@ -232,37 +164,10 @@ class Fields(ScrollView, can_focus=True):
 
     def arrange_lines(self) -> None:
         """Lay out the rows again: other cells are shown, or what is below them has changed."""
-        self._lines = [line for group in self._groups for line in self._group_lines(group)]
+        self._lines = [line for group in self._groups for line in group.lines(self._shown, self.room)]
         self.virtual_size = Size(self.room, len(self._lines))
         self._place_input()
         self.refresh()
-
-    def _group_lines(self, group: Group) -> list[Row | Line]:
-        narrowest = group.label_widths[0] + MIN_VALUE_WIDTH if group.label_widths[0] else 1
-        columns = max(1, min(group.columns, (self.room + 1) // narrowest))
-        widths = group.label_widths
-        if columns < group.columns:  # beside each value there is room for the whole name
-            widths = (max(widths[0], min(widths[1], self.room - MIN_VALUE_WIDTH)), widths[1])
-        rows: list[Row] = []
-        for cell in group.cells:
-            if cell.name not in self._shown:
-                continue
-            if cell.wide or not rows or len(rows[-1].cells) == rows[-1].columns:
-                rows.append(Row([], 1 if cell.wide else columns, widths))
-            rows[-1].cells.append(cell)
-        lines: list[Row | Line] = [Line(group.heading, "foreground", 0.6)] if rows and group.heading else []
-        for row in rows:
-            lines.append(row)
-            for cell in row.cells:
-                lines += [Line(f"  {text}", "text-error") for text in self._problem_lines(cell)]
-            lines += [Line(cell.note(self.room), "text-primary") for cell in row.cells if cell.note]
-        return lines
-
-    def _problem_lines(self, cell: Cell) -> list[str]:
-        if not cell.problem:
-            return []
-        text = cell.problem if cell.problem.startswith(cell.name) else f"{cell.name}: {cell.problem}"
-        return [row for line in text.splitlines() for row in wrap(line, max(10, self.room - 2))]
 
     def _line(self, y: int) -> Row | Line:
         y += self.scroll_offset.y
@@ -317,7 +222,7 @@ class Fields(ScrollView, can_focus=True):
 
     def _scroll_to_current(self) -> None:
         if (y := self.row_of(self.current)) is not None:
-            self.scroll_to_region(Region(0, y, 1, 1 + len(self._problem_lines(self.current))), animate=False)
+            self.scroll_to_region(Region(0, y, 1, 1 + len(self.current.problem_lines(self.room - 2))), animate=False)
 
     def row_of(self, cell: Cell) -> int | None:
         return next((y for y, row in enumerate(self._lines) if isinstance(row, Row) and cell in row.cells), None)

@@ -17,7 +17,8 @@ from fundamentallm.data.encoding import normalize
 from fundamentallm.errors import UserError
 from fundamentallm.run.commands import Sample
 from fundamentallm_tui.format import clean
-from fundamentallm_tui.panes.fields import Cell, Fields, Group
+from fundamentallm_tui.panes.cells import Cell, Group
+from fundamentallm_tui.panes.fields import Fields
 from fundamentallm_tui.state.store import SampleText, Store
 from fundamentallm_tui.theme import FAINT
 

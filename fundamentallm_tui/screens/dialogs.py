@@ -142,3 +142,9 @@ def delete_question(folder: str) -> Question:
     """Ask before a run is deleted."""
     text = f"Delete {folder} with all of its checkpoints? This cannot be undone."
     return Question("Delete", text, CANCEL, Answer("delete", "d", "Delete it"))
+
+
+def yaml_question(problem: str) -> Question:
+    """Ask what to do with an edited configuration that cannot be read, or has what belongs to no field."""
+    edit = Answer("edit", "e", "Edit it again")
+    return Question("The settings as YAML", problem, edit, Answer("cancel", "c", "Leave it; the form keeps the rest"))

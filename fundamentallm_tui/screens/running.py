@@ -15,10 +15,17 @@ from fundamentallm.run.commands import Command, Evaluate, Pause, Resume, Save, S
 from fundamentallm.run.locks import is_held
 from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.format import clean
-from fundamentallm_tui.panes.form import Form, field_of
+from fundamentallm_tui.panes.form import Form
 from fundamentallm_tui.panes.health import current_verdict
 from fundamentallm_tui.panes.log import LogView
-from fundamentallm_tui.screens.dialogs import folder_question, health_question, leave_question, stop_question
+from fundamentallm_tui.panes.values import field_of
+from fundamentallm_tui.screens.dialogs import (
+    folder_question,
+    health_question,
+    leave_question,
+    stop_question,
+    yaml_question,
+)
 from fundamentallm_tui.screens.fetch import Fetch, missing_known_text
 from fundamentallm_tui.screens.paned import PanedScreen
 from fundamentallm_tui.screens.run_table import RunChoice
@@ -143,6 +150,41 @@ class RunScreen(PanedScreen):
             self.form.show_problems(problems)
         self._activate("config")
         self.form.to_problem()
+
+    # The form's own commands
+
+    def action_files(self) -> None:
+        """Choose text files for the form, beginning in the folder of those that it has."""
+        from fundamentallm_tui.screens.file_picker import FilePicker  # here, because the first picture needs none
+
+        self.app.push_screen(FilePicker(self.form.data_folder), self._files_chosen)
+
+    def _files_chosen(self, paths: list[str] | None) -> None:
+        if paths:
+            self.form.take_values({"data": paths})
+
+    def action_presets(self) -> None:
+        from fundamentallm_tui.screens.presets import Presets
+
+        self.app.push_screen(Presets(self.form))
+
+    def action_edit(self, text: str = "") -> None:
+        """Edit the form as YAML; what cannot be read can be edited again."""
+        from fundamentallm_tui.state.presets import edit_yaml
+
+        try:
+            text, layer, problem = edit_yaml(text or self.form.to_yaml(), self.app.suspend)
+        except UserError as error:
+            self.app.notify(clean(str(error)), severity="warning", markup=False)
+            return
+        self.app.refresh(layout=True)
+        problem = "\n".join([problem] if problem else self.form.take_yaml(layer))
+        if problem:
+            self.app.push_screen(yaml_question(clean(problem, newlines=True)), partial(self._answer_edit, text))
+
+    def _answer_edit(self, text: str, answer: str | None) -> None:
+        if answer == "edit":
+            self.action_edit(text)
 
     def action_new_run(self) -> None:
         """Forget the run that has ended: the next start makes a new one."""

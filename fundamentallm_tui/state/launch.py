@@ -51,6 +51,7 @@ class Options:
 
 def possible_actions(store: Store) -> dict[str, bool]:
     """Return by action whether it is possible. A replay can only be paused and resumed."""
+    fresh = not store.under_way and resumable_checkpoint(store) is None  # the form is for a new run
     obeys = store.under_way and store.loaded and not store.stopping
     return {
         "start": store.paused or not (store.under_way or store.replayed),
@@ -60,6 +61,7 @@ def possible_actions(store: Store) -> dict[str, bool]:
         "undo": obeys and not store.replayed and undo(store) is not None,
         "stop": store.under_way and not store.stopping and not store.replayed,
         "ask_stop": store.under_way and not store.stopping and not store.replayed,
+        **dict.fromkeys(("files", "presets", "edit"), fresh),
         "new_run": not store.under_way and store.folder is not None,
     }
 

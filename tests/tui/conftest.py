@@ -19,7 +19,7 @@ from fundamentallm.run.events import Answered, CheckpointSaved, Evaluated, Event
 from fundamentallm.run.journal import Journal
 from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.app import Console
-from fundamentallm_tui.panes.fields import Cell
+from fundamentallm_tui.panes.cells import Cell
 from fundamentallm_tui.screens.main import MainScreen
 from fundamentallm_tui.screens.runs import Runs
 from fundamentallm_tui.state.launch import Options

@@ -4,6 +4,7 @@ A preset is a configuration file with two more keys, `description` and `expected
 the platform's configuration folder and replace shipped ones of the same name.
 """
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -81,11 +82,11 @@ def load_config(path: Path) -> Layer:
     return Layer({key: value for key, value in values.items() if key not in ABOUT}, places, problems)
 
 
-def to_yaml(config: Config) -> str:
-    """Write a configuration file that `load_config` reads back to the same configuration."""
+def to_yaml(config: Config | Mapping[str, Any]) -> str:
+    """Write a configuration file that `load_config` reads back to the same configuration, or to the same values."""
     lines = ["# A complete configuration of fundamentallm; use it with --config."]
     group = ""
-    for name, value in to_dict(config).items():
+    for name, value in (to_dict(config) if isinstance(config, Config) else config).items():
         if SETTINGS[name].group != group:
             group = SETTINGS[name].group
             lines.append(f"\n# {group}")

@@ -10,7 +10,8 @@ import yaml
 from fundamentallm.cli import main
 from fundamentallm.config.config import SETTINGS, Config, Layer, resolve, to_dict
 from fundamentallm.config.files import to_yaml
-from fundamentallm_tui.panes.form import PRESET, Form
+from fundamentallm_tui.panes.form import Form
+from fundamentallm_tui.panes.values import PRESET
 from fundamentallm_tui.state.launch import Options
 
 DOCS = Path(__file__).parents[3] / "docs"

@@ -1,0 +1,103 @@
+"""Labelled values in rows and columns, as data: `Fields` draws and edits them."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from fundamentallm.config.format import wrap
+
+MIN_VALUE_WIDTH = 9  # labels are abbreviated until this much is left for the value
+
+
+@dataclass
+class Cell:
+    """One value; it can be chosen from `choices` where there are any, else typed.
+
+    Attributes:
+        empty: is shown in place of an empty value.
+        wide: the cell has a row of its own.
+        marked: a mark before the value says that the user changed it.
+        pending: a sign before the value that it does not hold yet; empty: it does.
+        note: makes the text below the row, given its width.
+    """
+
+    name: str
+    label: str
+    value: str
+    choices: tuple[str, ...] = ()
+    empty: str = ""
+    wide: bool = False
+    disabled: bool = False
+    marked: bool = False
+    pending: str = ""
+    problem: str = ""
+    note: Callable[[int], str] | None = None
+
+    def problem_lines(self, width: int) -> list[str]:
+        """Return what is wrong with the value in lines of a width, beginning with the cell's name."""
+        if not self.problem:
+            return []
+        text = self.problem if self.problem.startswith(self.name) else f"{self.name}: {self.problem}"
+        return [row for line in text.splitlines() for row in wrap(line, max(10, width))]
+
+
+@dataclass
+class Row:
+    """Cells that share a line in `columns` equal parts."""
+
+    cells: list[Cell]
+    columns: int
+    label_widths: tuple[int, int]
+
+    def spans(self, width: int) -> list[tuple[Cell, int, int, int]]:
+        """Return each cell with the columns where it starts, where its value starts, and where it ends."""
+        spans = []
+        narrowest, widest = self.label_widths
+        label = min(widest, max(narrowest, width // 2 - MIN_VALUE_WIDTH))  # the same in every row, so that they align
+        for n, cell in enumerate(self.cells):
+            start = n * width // self.columns
+            end = (n + 1) * width // self.columns
+            if n + 1 < self.columns:
+                end -= 1  # the gap before the next cell
+            spans.append((cell, start, start + (label or len(cell.label) + 1), end))
+        return spans
+
+
+@dataclass
+class Line:
+    """A line without cells, in a colour of the theme."""
+
+    text: str
+    colour: str
+    strength: float = 1.0
+
+
+@dataclass
+class Group:
+    """Cells below a heading, in rows of at most `columns`, fewer where a column would be too narrow for a value."""
+
+    cells: list[Cell]
+    columns: int = 1
+    label_widths: tuple[int, int] = (0, 0)  # narrowest and widest; zeros: each label as wide as its text
+    heading: str = ""
+
+    def lines(self, shown: Collection[str], width: int) -> list[Row | Line]:
+        """Return what is shown of the cells named `shown`, in lines of a width."""
+        narrowest = self.label_widths[0] + MIN_VALUE_WIDTH if self.label_widths[0] else 1
+        columns = max(1, min(self.columns, (width + 1) // narrowest))
+        widths = self.label_widths
+        if columns < self.columns:  # beside each value there is room for the whole name
+            widths = (max(widths[0], min(widths[1], width - MIN_VALUE_WIDTH)), widths[1])
+        rows: list[Row] = []
+        for cell in self.cells:
+            if cell.name not in shown:
+                continue
+            if cell.wide or not rows or len(rows[-1].cells) == rows[-1].columns:
+                rows.append(Row([], 1 if cell.wide else columns, widths))
+            rows[-1].cells.append(cell)
+        lines: list[Row | Line] = [Line(self.heading, "foreground", 0.6)] if rows and self.heading else []
+        for row in rows:
+            lines.append(row)
+            for cell in row.cells:
+                lines += [Line(f"  {text}", "text-error") for text in cell.problem_lines(width - 2)]
+            lines += [Line(cell.note(width), "text-primary") for cell in row.cells if cell.note]
+        return lines

@@ -1,0 +1,359 @@
+"""The form: every setting as a field, made from the table and checked while the user types."""
+
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Vertical
+from textual.content import Content
+from textual.message import Message
+from textual.widgets import Static
+
+from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, resolve, to_dict, unknown
+from fundamentallm.config.estimate import estimate_size
+from fundamentallm.config.files import Preset, load_preset, preset_layer, to_yaml
+from fundamentallm.config.format import format_duration, format_estimate, format_memory, format_parameters
+from fundamentallm.config.schedule import configured_rate
+from fundamentallm.data.text import find_data
+from fundamentallm.errors import UserError
+from fundamentallm.run.speed import estimate_seconds
+from fundamentallm_tui.format import BARS, clean
+from fundamentallm_tui.panes.cells import Cell
+from fundamentallm_tui.panes.fields import Fields
+from fundamentallm_tui.panes.paths import split_paths
+from fundamentallm_tui.panes.values import (
+    LABEL_WIDTHS,
+    PRESET,
+    as_text,
+    as_typed,
+    field_of,
+    measure,
+    setting_groups,
+)
+from fundamentallm_tui.state.launch import Options, messages_by_setting
+from fundamentallm_tui.theme import FAINT
+
+EDITED, SENT = "›", "…"  # before a value that a run under way does not have yet
+PENDING = {
+    EDITED: "enter applies this from the next step on, esc takes it back",
+    SENT: "the run applies this after the step under way",
+}
+TYPING_PAUSE = 0.15  # seconds without a key before a file is read
+
+
+class SettingsForm(Vertical):
+    """Holds the values as typed. `config` is what they make, or None while something is wrong.
+
+    What the user has typed, or given as a flag, is marked; another preset changes only the other fields.
+    """
+
+    BINDINGS = [
+        Binding("ctrl+r", "reset_field", "Reset the field", id="form.reset", show=False),
+    ]
+
+    class Changed(Message):
+        """A value, a problem, or what is known of the run's size has changed."""
+
+    def __init__(self, options: Options, config: Config, *, id: str) -> None:
+        super().__init__(id=id, classes="pane")
+        self.hint = Static(id="hint")  # kept: a measurement may end when the screen is gone
+        self.border_title = "Config"
+        self.config: Config | None = config
+        self.problems: dict[str, str] = {}
+        self.preset = options.preset
+        self.total_steps = 0  # 0: not known yet
+        self.duration = ""  # of the training, in words
+        self._warnings: tuple[str, ...] = ()  # why the held-out text would measure little
+        self.fields = Fields(setting_groups(self.preset.name if self.preset else "", config), id="fields")
+        for name in options.flags.values:
+            self.fields.cells[name].marked = True
+        self.fields.cells["learning_rate"].note = self._draw_schedule
+        self._refused: dict[str, str] = {}  # why a run refused a change, by setting
+        self._config_file = options.config
+        self._shown_run: Config | None = None  # whose settings the fields begin with, in place of a preset's
+        self._preset_problem: dict[str, str] = {}
+        self._text_problem: dict[str, str] = {}
+        self._value_problems: dict[str, str] = {}
+        self._measurement = 0  # the newest one's number; results of older ones are dropped
+
+    @property
+    def preset_name(self) -> str:
+        """The preset that a run comes from; empty where there is none."""
+        return self.fields.cells[PRESET].value
+
+    @property
+    def label(self) -> str:
+        """What names the run's folder: the preset, while the data is still the preset's."""
+        if self.preset is None or self.config is None:
+            return ""
+        data = SETTINGS["data"].parse(self.preset.layer.values.get("data") or ())
+        return self.preset.name if data == self.config.data else ""
+
+    def compose(self) -> ComposeResult:
+        yield self.fields
+        yield self.hint
+
+    def on_mount(self) -> None:
+        self._show_hint("")
+        self._measure_text()
+
+    # Values and problems
+
+    def fill(self, config: Config, preset: str) -> None:
+        """Show the settings of a run, which keeps them when its preset is edited."""
+        self._preset_problem, self._text_problem, self.preset = {}, {}, None
+        self._shown_run = config
+        self.fields.offer(PRESET, preset)
+        for cell in self.fields.cells.values():
+            cell.marked = False
+        self.change(to_dict(config))
+        self._show_hint("")
+
+    def change(self, values: dict[str, Any]) -> None:
+        """Show other values of these settings."""
+        self.fields.show_values({name: as_text(name, value) for name, value in values.items()})
+        self._check()
+
+    def show_problems(self, problems: dict[str, str]) -> None:
+        """Show each problem below its field."""
+        self.problems = problems
+        self.fields.set_problems(problems)
+        self.post_message(self.Changed())
+
+    def recheck_text(self) -> None:
+        """Check again: a file that was missing is there now."""
+        self._text_problem = {}
+        self._check()
+
+    def to_problem(self) -> None:
+        """Put the cursor into a field with a problem."""
+        self.fields.enter(next((name for name in self.problems if name in self.fields.cells), ""))
+
+    @on(Fields.Edited)
+    def _edited(self, event: Fields.Edited) -> None:
+        event.stop()
+        if event.name == PRESET:
+            self._load_preset(self.fields.cells[PRESET].value)
+            return
+        self._refused.pop(event.name, None)
+        self.mark(self.fields.cells[event.name])
+        if event.name == "data" and self.preset is not None:
+            self._show_unmarked({"stride"})
+        self._check()
+
+    def action_reset_field(self) -> None:
+        """Give the field in focus its preset's value again."""
+        cell = self.fields.current
+        if cell.name == PRESET or cell.disabled:
+            return
+        self._show_values_below({cell.name})
+        if cell.name == "data":
+            self._show_unmarked({"stride"})
+        self.mark(cell, reset=True)
+        self._check()
+
+    def mark(self, cell: Cell, *, reset: bool = False) -> None:
+        """Mark a cell that the user has changed, or reset to what is below."""
+        cell.marked = not reset
+
+    def _show_unmarked(self, names: set[str]) -> None:
+        """Show what these fields have while the user does not change them; the others keep what was typed."""
+        self._show_values_below({name for name in names if not self.fields.cells[name].marked})
+
+    def _show_values_below(self, names: set[str]) -> None:
+        values = self._values_below()
+        self.fields.show_values({name: as_text(name, values[name]) for name in names})
+
+    def _values_below(self, other: Preset | None = None) -> dict[str, Any]:
+        """What the fields have under the user's changes: a run's settings, or a preset's, or the defaults.
+
+        Args:
+            other: a preset to look at in place of what the form began with.
+        """
+        if other is None and self._shown_run is not None:
+            return to_dict(self._shown_run)
+        preset, data = other or self.preset, Layer({"data": as_typed("data", self.fields.cells["data"].value)})
+        layers = [preset_layer(preset, data)] if preset is not None else []
+        if other is None:
+            layers.append(self._config_file)
+        values = to_dict(Config())
+        for layer in layers:
+            values.update((name, value) for name, value in layer.values.items() if name in SETTINGS)
+        try:
+            return to_dict(resolve(*layers))
+        except ConfigError:  # the preset is wrong: its values are shown as they are
+            return values
+
+    def _check(self) -> None:
+        values = {name: as_typed(name, cell.value) for name, cell in self.fields.cells.items() if name != PRESET}
+        self.config, self._value_problems = None, {}
+        try:
+            config = resolve(Layer(values))
+        except ConfigError as error:
+            self._value_problems = messages_by_setting(error, "data")
+        else:
+            self.config = None if self._preset_problem else config  # no run is named after a broken preset
+        self._show_all_problems()
+        self._measure_text()
+
+    def _show_all_problems(self) -> None:
+        self.show_problems({**self._refused, **self._text_problem, **self._value_problems, **self._preset_problem})
+
+    def _load_preset(self, name: str) -> None:
+        """Show a preset in the fields that the user has not changed; wrong values as well, each with its problem."""
+        problems: list[str] = []  # those that belong to no field
+        try:
+            self.preset, self._shown_run, self._config_file = load_preset(name), None, Layer({})
+        except UserError as error:
+            problems = str(error).splitlines()
+        else:
+            layer = self.preset.layer
+            problems = _without_field(layer)
+            self._show_unmarked(set(SETTINGS) - {"stride"})
+            self._show_unmarked({"stride"})  # which depends on the text that is shown now
+        self._preset_problem = {PRESET: "; ".join(problems)} if problems else {}
+        self._check()
+        self._show_hint(PRESET)
+
+    def changes_by(self, preset: Preset) -> list[tuple[str, str, str]]:
+        """Return what loading a preset would change: settings with the values that they have, and would have.
+
+        Fields that the user has changed stay as they are.
+        """
+        values, cells = self._values_below(preset), self.fields.cells
+        rows = [(name, cells[name].value, as_text(name, values[name])) for name in SETTINGS if not cells[name].marked]
+        return [row for row in rows if row[1] != row[2]]
+
+    def take_preset(self, name: str) -> None:
+        """Load a preset, as if it had been chosen in its field."""
+        self.fields.offer(PRESET, name)
+        self._load_preset(name)
+
+    @property
+    def data_folder(self) -> Path:
+        """The folder of the first text that the form names; the current one where that is nowhere."""
+        for path in split_paths(self.fields.cells["data"].value)[:1]:
+            with suppress(UserError):
+                found = find_data(path)
+                return found if found.is_dir() else found.parent
+        return Path.cwd()
+
+    def take_values(self, values: Mapping[str, Any]) -> None:
+        """Show values that the user has chosen elsewhere, and mark those that are new."""
+        texts = {name: as_text(name, value) for name, value in values.items() if name in SETTINGS}
+        for name, text in texts.items():
+            if self.fields.cells[name].value != text:
+                self.mark(self.fields.cells[name])
+        self.fields.show_values(texts)
+        if "data" in texts and "stride" not in texts:
+            self._show_unmarked({"stride"})
+        self._check()
+
+    def to_yaml(self) -> str:
+        """Write the fields as a configuration file, wrong values as they were typed."""
+        values: dict[str, Any] = {}
+        for name, row in SETTINGS.items():
+            values[name] = as_typed(name, self.fields.cells[name].value)
+            with suppress(UserError):
+                values[name] = row.parse(values[name])
+            if isinstance(values[name], tuple):
+                values[name] = list(values[name])
+        return to_yaml(values)
+
+    def take_yaml(self, layer: Layer) -> list[str]:
+        """Show the values of a configuration file; returns what is wrong with it that belongs to no field."""
+        self.take_values(layer.values)
+        return _without_field(layer)
+
+    # The size of the run
+
+    @work(thread=True, exclusive=True)
+    def _measure_text(self) -> None:
+        """Read the text and show how large the run will be; a file may be large, so on a thread of its own."""
+        self._measurement += 1
+        number, config = self._measurement, self.config
+        data = SETTINGS["data"].parse(as_typed("data", self.fields.cells["data"].value))
+        time.sleep(TYPING_PAUSE)
+        if number != self._measurement:
+            return
+        problem, size, steps, duration = "", "", 0, ""
+        warnings: tuple[str, ...] = ()
+        try:
+            if not data:
+                raise UserError("no data: name a text file to learn from")
+            text, warnings = measure(data, config or Config())
+            if config is not None:
+                estimate = estimate_size(config, text)
+                seconds = estimate_seconds(config, estimate)
+                steps, duration = estimate.total_steps, format_estimate(seconds)
+                memory = format_memory(estimate.memory + estimate.text_memory)
+                parameters = f"{format_parameters(estimate.parameters)} params"
+                size = f"{parameters} · {memory} · {steps} steps · ≈ {format_duration(seconds)}"
+        except UserError as error:
+            problem = str(error)
+        self.app.call_from_thread(self._show_size, number, size, steps, duration, warnings, problem)
+
+    def _show_size(
+        self, number: int, size: str, steps: int, duration: str, warnings: tuple[str, ...], problem: str
+    ) -> None:
+        if number != self._measurement:
+            return
+        self.border_subtitle = Content.styled(size, "$text-accent")
+        self.total_steps, self.duration, self._warnings = steps, duration, warnings
+        self._show_hint(self.fields.current.name if self.fields.entered else "")
+        self.fields.arrange_lines()
+        before, self._text_problem = self._text_problem, {field_of(problem): problem} if problem else {}
+        if self._text_problem != before:
+            self._show_all_problems()
+        else:
+            self.post_message(self.Changed())
+
+    def _draw_schedule(self, width: int) -> str:
+        """Draw the learning rate over the steps of the run as bars, with the last one in numbers."""
+        config, total = self.config, self.total_steps
+        if config is None or not total:
+            return ""
+        end = f" {configured_rate(config, total, total - 1):.3g} at step {total}"
+        start = "schedule".ljust(LABEL_WIDTHS[0])
+        count = max(2, width - len(start) - len(end))
+        rates = [configured_rate(config, total, n * (total - 1) // (count - 1)) for n in range(count)]
+        return start + "".join(BARS[round(rate / config.learning_rate * 7)] for rate in rates) + end
+
+    # Help for the field in focus
+
+    @on(Fields.Entered)
+    def _entered(self, event: Fields.Entered) -> None:
+        event.stop()
+        self._show_hint(event.name)
+
+    def _show_hint(self, name: str) -> None:
+        text = Content("")
+        pending = PENDING.get(self.fields.cells[name].pending if name else "", "")
+        if name in SETTINGS:
+            row = SETTINGS[name]
+            notes = {"Typical ": row.typical, "auto: ": row.auto, "Too high: ": row.too_high, "Too low: ": row.too_low}
+            hint = " ".join([row.help, *(f"{label}{note}." for label, note in notes.items() if note)])
+            text = Content.assemble((name, "bold $text-accent"), " ", hint)
+        elif self.preset:
+            about = clean(self.preset.description)
+            if self.duration:
+                about = f"{about} As the form has it: {self.duration} on this machine.".strip()
+            text = Content.assemble((clean(self.preset.name), "bold"), " ", (about, FAINT))
+        if self._warnings and name in ("", PRESET, "data", "val_split"):
+            more = f" (and {len(self._warnings) - 1} more in the log at the start)" if self._warnings[1:] else ""
+            text = Content.assemble((f"{clean(self._warnings[0])}{more}\n", "$text-warning"), text)
+        if pending:
+            text = Content.assemble((f"{pending}\n", "$text-warning"), text)
+        self.hint.update(text)
+
+
+def _without_field(layer: Layer) -> list[str]:
+    """Return what is wrong with a configuration file and belongs to no field."""
+    keys = layer.values.keys() - SETTINGS.keys()
+    unknowns = [f"{key}: {unknown('setting', key, tuple(SETTINGS))} ({layer.places.get(key, '')})" for key in keys]
+    return [*map(str, layer.problems), *unknowns]

@@ -1,0 +1,106 @@
+"""The presets: what each would change in the form, loading one, and saving the form as one's own."""
+
+from functools import partial
+
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Vertical, VerticalScroll
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import OptionList, Static
+
+from fundamentallm.config.files import load_preset, preset_names
+from fundamentallm.errors import UserError
+from fundamentallm_tui.format import clean, fit, truncate
+from fundamentallm_tui.panes.settings_form import SettingsForm
+from fundamentallm_tui.screens.dialogs import CANCEL, Answer, Entry, Question
+from fundamentallm_tui.state.presets import name_problem, save_preset
+from fundamentallm_tui.theme import FAINT
+
+VALUE_WIDTH = 20
+
+
+class Presets(ModalScreen[None]):
+    """Lists the presets; enter loads one into the form."""
+
+    BINDINGS = [
+        Binding("escape,f3", "dismiss", "Close"),
+        Binding("s", "save", "Save the form"),
+        Binding("pageup", "scroll(-5)", show=False),
+        Binding("pagedown", "scroll(5)", show=False),
+    ]
+
+    def __init__(self, form: SettingsForm) -> None:
+        super().__init__()
+        self._form = form
+        self._names = preset_names()
+        self._list = OptionList(*map(clean, self._names), compact=True)
+        self._details = Static()
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog") as box:
+            box.border_title = "Presets"
+            yield self._list
+            with VerticalScroll(can_focus=False):
+                yield self._details
+            yield Static("enter loads it, s saves the form as one, escape closes", classes="hint", markup=False)
+
+    def on_mount(self) -> None:
+        if self._form.preset_name in self._names:
+            self._list.highlighted = self._names.index(self._form.preset_name)
+
+    def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        self._details.update(self._describe(self._names[event.option_index]))
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        self._form.take_preset(self._names[event.option_index])
+        self.dismiss()
+
+    def _describe(self, name: str) -> Content:
+        """Return what a preset is for, and what loading it would change in the form."""
+        try:
+            preset = load_preset(name)
+        except UserError as error:
+            return Content.styled(clean(str(error)), "$text-error")
+        about = ", ".join(clean(text) for text in (preset.description.rstrip("."), preset.expected_time) if text)
+        rows = self._form.changes_by(preset)
+        head = "Loading it changes nothing." if not rows else f"{'Loading it changes':<22}{'from':<{VALUE_WIDTH}}to"
+        lines = [(f"{about}\n\n", ""), (f"{head}\n", FAINT)]
+        for setting, now, then in rows:
+            lines += [(f"{setting:<22}", "$text-accent"), (fit(clean(now), VALUE_WIDTH - 1) + " ", "")]
+            lines += [(f"{truncate(clean(then), VALUE_WIDTH * 2)}\n", "bold")]
+        marked = [name for name, cell in self._form.fields.cells.items() if cell.marked]
+        if marked:
+            lines += [(f"\nWhat you have changed stays: {', '.join(marked)}.", FAINT)]
+        return Content.assemble(*lines)
+
+    def action_scroll(self, by: int) -> None:
+        self.query_one(VerticalScroll).scroll_relative(y=by, animate=False)
+
+    def action_save(self) -> None:
+        """Ask for a name, and whether to replace a preset that has it."""
+        if self._form.config is None:
+            self._details.update(Content.styled("Correct what is wrong in the form first.", "$text-error"))
+        else:
+            hint = "fundamentallm train --preset NAME finds it, too."
+            self.app.push_screen(Entry("Save the form as a preset", "", hint, name_problem), self._named)
+
+    def _named(self, name: str | None) -> None:
+        if name in self._names:
+            replace = Answer("replace", "r", "Replace it for you; a preset that is shipped stays as a file")
+            question = Question("The name is taken", f"There is a preset {name}.", CANCEL, replace)
+            self.app.push_screen(question, partial(self._save, name))
+        elif name:
+            self._save(name)
+
+    def _save(self, name: str, answer: str | None = "replace") -> None:
+        if answer != "replace" or self._form.config is None:
+            return
+        try:
+            path = save_preset(name, self._form.config, self._form.duration)
+        except UserError as error:
+            self._details.update(Content.styled(clean(str(error)), "$text-error"))
+            return
+        self._form.take_preset(name)
+        self.app.notify(f"Saved as {clean(str(path))}", markup=False)
+        self.dismiss()
