@@ -38,13 +38,13 @@ class FilePicker(ModalScreen[list[str]]):
         self._entries: list[Path] = []  # these folders, then the files
         self._marked: list[Path] = []
         self._list = OptionList(compact=True, markup=False)
-        self._details = Static(markup=False)
+        self._details = Static(id="preview", markup=False)
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
             yield self._list
             yield self._details
-            hint = "space marks, enter takes what is marked, or this one; ← → go to another folder"
+            hint = "space marks, enter takes the marked or this one, ← → change the folder"
             yield Static(hint, classes="hint", markup=False)
 
     def on_mount(self) -> None:

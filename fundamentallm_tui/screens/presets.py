@@ -101,6 +101,8 @@ class Presets(ModalScreen[None]):
         except UserError as error:
             self._details.update(Content.styled(clean(str(error)), "$text-error"))
             return
+        for cell in self._form.fields.cells.values():
+            cell.marked = False  # it is the preset's now
         self._form.take_preset(name)
         self.app.notify(f"Saved as {clean(str(path))}", markup=False)
         self.dismiss()

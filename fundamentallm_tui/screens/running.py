@@ -175,7 +175,8 @@ class RunScreen(PanedScreen):
         try:
             text, layer, problem = edit_yaml(text or self.form.to_yaml(), self.app.suspend)
         except UserError as error:
-            self.app.notify(clean(str(error)), severity="warning", markup=False)
+            self.app.notify(clean(str(error)), severity="warning", markup=False)  # the log may be out of sight
+            self.log_line(str(error), "warn")
             return
         self.app.refresh(layout=True)
         problem = "\n".join([problem] if problem else self.form.take_yaml(layer))
