@@ -18,7 +18,7 @@ from fundamentallm_tui.panes.health import HealthPane
 from fundamentallm_tui.panes.sample import SamplePane
 from fundamentallm_tui.panes.status import NumbersLine, StatusLine
 from fundamentallm_tui.panes.welcome import Welcome
-from fundamentallm_tui.screens.running import RunScreen
+from fundamentallm_tui.screens.steering import SteeringScreen
 from fundamentallm_tui.state import launch
 from fundamentallm_tui.state.reader import Starter
 from fundamentallm_tui.state.sampler import SamplerStarter
@@ -27,7 +27,7 @@ from fundamentallm_tui.state.store import IDLE
 SHAPES = ("single", "stacked", "beside", "full")  # how many panes there are at once; app.tcss places them
 
 
-class MainScreen(RunScreen):
+class MainScreen(SteeringScreen):
     """The panes around a run."""
 
     BINDINGS = keys.bindings(keys.MAIN)

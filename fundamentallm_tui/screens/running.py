@@ -11,7 +11,7 @@ from fundamentallm.config.config import Config
 from fundamentallm.errors import UserError, describe_error
 from fundamentallm.process.session import AttachedRun, RunHandle
 from fundamentallm.run import health
-from fundamentallm.run.commands import Command, Evaluate, Pause, Resume, Save, Set, Stop
+from fundamentallm.run.commands import Command, Pause, Resume, Save, Set, Stop
 from fundamentallm.run.locks import is_held
 from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.format import clean
@@ -19,13 +19,7 @@ from fundamentallm_tui.panes.form import Form
 from fundamentallm_tui.panes.health import current_verdict
 from fundamentallm_tui.panes.log import LogView
 from fundamentallm_tui.panes.values import field_of
-from fundamentallm_tui.screens.dialogs import (
-    folder_question,
-    health_question,
-    leave_question,
-    stop_question,
-    yaml_question,
-)
+from fundamentallm_tui.screens.dialogs import folder_question, health_question, leave_question, stop_question
 from fundamentallm_tui.screens.fetch import Fetch, missing_known_text
 from fundamentallm_tui.screens.paned import PanedScreen
 from fundamentallm_tui.screens.run_table import RunChoice
@@ -151,42 +145,6 @@ class RunScreen(PanedScreen):
         self._activate("config")
         self.form.to_problem()
 
-    # The form's own commands
-
-    def action_files(self) -> None:
-        """Choose text files for the form, beginning in the folder of those that it has."""
-        from fundamentallm_tui.screens.file_picker import FilePicker  # here, because the first picture needs none
-
-        self.app.push_screen(FilePicker(self.form.data_folder), self._files_chosen)
-
-    def _files_chosen(self, paths: list[str] | None) -> None:
-        if paths:
-            self.form.take_values({"data": paths})
-
-    def action_presets(self) -> None:
-        from fundamentallm_tui.screens.presets import Presets
-
-        self.app.push_screen(Presets(self.form))
-
-    def action_edit(self, text: str = "") -> None:
-        """Edit the form as YAML; what cannot be read can be edited again."""
-        from fundamentallm_tui.state.presets import edit_yaml
-
-        try:
-            text, layer, problem = edit_yaml(text or self.form.to_yaml(), self.app.suspend)
-        except UserError as error:
-            self.app.notify(clean(str(error)), severity="warning", markup=False)  # the log may be out of sight
-            self.log_line(str(error), "warn")
-            return
-        self.app.refresh(layout=True)
-        problem = "\n".join([problem] if problem else self.form.take_yaml(layer))
-        if problem:
-            self.app.push_screen(yaml_question(clean(problem, newlines=True)), partial(self._answer_edit, text))
-
-    def _answer_edit(self, text: str, answer: str | None) -> None:
-        if answer == "edit":
-            self.action_edit(text)
-
     def action_new_run(self) -> None:
         """Forget the run that has ended: the next start makes a new one."""
         self.close_run()
@@ -302,22 +260,6 @@ class RunScreen(PanedScreen):
     @on(Form.Applied)
     def _form_applied(self, event: Form.Applied) -> None:
         self.change_settings(event.values)
-
-    def action_multiply(self, setting: str, factor: float) -> None:
-        """Change a live setting by a factor."""
-        self.change_settings({setting: float(f"{self.store.expected[setting] * factor:.6g}")})
-
-    def action_add(self, setting: str, count: int) -> None:
-        """Change a live setting by a number."""
-        self.change_settings({setting: self.store.expected[setting] + count})
-
-    def action_evaluate(self) -> None:
-        self._request("", Evaluate())
-
-    def action_undo(self) -> None:
-        """Set the setting that was changed last to its old value, whoever changed it."""
-        if (change := launch.undo(self.store)) is not None:
-            self.change_settings(dict([change]))
 
     def action_health(self) -> None:
         """Show how the run stands, and offer what can be done about it."""
