@@ -82,7 +82,7 @@ async def test_the_palette_offers_what_can_be_done_and_lets_go_of_a_stopped_run(
         def offered() -> dict[str, Any]:
             return {command.title: command.callback for command in seen.app.get_system_commands(seen.app.screen)}
 
-        always = {"Health", "Sample", "Runs", "Help", "Theme", "Quit"}
+        always = {"Health", "Sample", "Runs", "Report", "Help", "Theme", "Quit"}
         assert set(offered()) == {"Start", "Text files", "Presets", "Edit as YAML", *always}
         first = await seen.stopped()
         assert set(offered()) == {"Start", "New run", *always}
