@@ -79,3 +79,25 @@ async def test_only_what_is_possible_is_offered(workshop: Any) -> None:
         await watched.press("h")
         await watched.see("c  Close")
         assert "Resume from" not in watched.screen
+
+
+@pytest.mark.parametrize(("size", "shown"), [
+    ((120, 36), "● overfitting: since epoch 2 the validation loss rose from 1.800 to 2.100 while"),
+    ((200, 60), "h  Stop, and keep best.pt (epoch 2)"),
+    ((80, 24), "● overfitting  h acts"),
+    ((60, 20), "● overfitting  h acts"),
+])  # fmt: skip
+async def test_the_verdict_is_on_the_screen_at_every_size(workshop: Any, size: tuple[int, int], shown: str) -> None:
+    async with workshop.console(size=size) as watched:
+        await overfitting(watched, workshop)
+        await watched.press("escape")
+        await watched.see(shown)
+
+
+async def test_enter_in_the_pane_asks_what_to_do(workshop: Any) -> None:
+    async with workshop.console() as watched:
+        await overfitting(watched, workshop)
+        await watched.press("escape", "6")
+        assert watched.main.health.has_focus and "enter what to do" in watched.keys
+        await watched.press("enter")
+        await watched.see("Health: overfitting")
