@@ -55,7 +55,7 @@ class Question(ModalScreen[str]):
 
 
 class Entry(ModalScreen[str]):
-    """Asks for a line of text; ends with it, or with None after escape."""
+    """Asks for a line of text, under a title of any text; ends with it, or with None after escape."""
 
     BINDINGS = [Binding("escape", "dismiss", "Cancel")]
 
@@ -64,12 +64,12 @@ class Entry(ModalScreen[str]):
     ) -> None:
         """`take` uses the text and returns why it cannot, which is shown while the dialog stays open; empty: it did."""
         super().__init__()
-        self.title, self._value, self._hint, self._take = title, value, hint, take
+        self._title, self._value, self._hint, self._take = Content(title), value, hint, take
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog") as box:
-            box.border_title, box.border_subtitle = self.title, "enter takes it, escape cancels"
-            yield Input(self._value, compact=True)
+            box.border_title, box.border_subtitle = self._title, "enter takes it, escape cancels"
+            yield Input(clean(self._value), compact=True)
             yield Static(self._hint, classes="hint", markup=False)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:

@@ -182,12 +182,17 @@ async def test_more_runs_are_compared_side_by_side_and_it_is_said_whose_losses_d
 
 
 async def test_names_from_outside_cannot_steer_the_terminal(workshop: Any, make: Any) -> None:
-    make("bad\x1b[2J\u202e")
+    folder = make("bad\x1b[2J\u202e[b]")
+    write_notes(folder, note="[b]\x1b]52;c;AA\x07", tags=("[/]", "\x9b31m"))
     async with workshop.console() as seen:
         await seen.open_list(1)
         await seen.pilot.pause(0.1)
         text = seen.screen
-        assert "\x1b" not in text and "\u202e" not in text and "bad·[2J" in text
+        assert "\x1b" not in text and "\u202e" not in text and "bad·[2J" in text and "[b]·]52;c;AA·" in text
+        for key, title in (("n", "Rename bad·[2J·[b]"), ("e", "A note on bad·"), ("g", "The tags of bad·")):
+            await seen.press(key)
+            assert title in seen.screen and "\x1b" not in seen.screen and "\x9b" not in seen.screen
+            await seen.press("escape")
 
 
 @both_sizes
