@@ -44,11 +44,16 @@ def y_axis(low: float, high: float, log: bool, rows: int) -> tuple[Axis, dict[in
     if high - low <= max(TINY, 1e-9 * max(abs(low), abs(high))):
         margin = 0.1 if log else abs(low) / 2 if abs(low) > TINY else 1.0
         low, high = low - margin, high + margin
+    steps = list(_round_steps((high - low) / rows))
+    if log:
+        steps = [*(FINE_LOG_STEPS if high - low < 1 else ()), *LOG_STEPS]
     closest = max(1, ceil(rows / 8), 2 * (rows >= 6))  # at most eight labels, and at least three
     unit, step, first = min(
-        (step / distance, step, floor(low / (step / distance) + 0.5))
-        for distance in range(closest, max(closest, rows // 3) + 1)
-        for step in _steps_over(low, high, log, rows, distance)
+        (step / distance, step, first)
+        for distance in range(closest, max(closest, (rows - 1) // 2) + 1)
+        for step in steps
+        if (first := floor(low / step * distance + 0.5)) - 0.5 + rows >= high / step * distance - 1e-9
+        and (first + rows - 1) // distance - (first - 1) // distance >= min(3, rows)
     )
     axis = Axis((first - 0.5) * unit, (first - 0.5 + rows) * unit, log)
     distance = round(step / unit)
@@ -58,16 +63,6 @@ def y_axis(low: float, high: float, log: bool, rows: int) -> tuple[Axis, dict[in
             tick = (first + row) // distance * step
             labels[row] = _log_label(10**tick, step) if log else tick_label(float(f"{tick:.15g}"), step)
     return axis, labels
-
-
-def _steps_over(low: float, high: float, log: bool, rows: int, distance: int) -> Iterator[float]:
-    """The smallest round step between labels `distance` rows apart with which the rows reach from low to high."""
-    steps = (*(FINE_LOG_STEPS if high - low < 1 else ()), *LOG_STEPS) if log else _round_steps((high - low) / rows)
-    for step in steps:
-        unit = step / distance
-        if (floor(low / unit + 0.5) - 0.5 + rows) * unit >= high * (1 - 1e-12 * (high > 0)):
-            yield step
-            return
 
 
 def _round_steps(about: float) -> Iterator[float]:

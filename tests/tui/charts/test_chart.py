@@ -73,7 +73,7 @@ def test_labels_of_y_are_equally_many_rows_apart_whatever_the_range() -> None:
 
 @pytest.mark.parametrize(
     ("ys", "expected"),
-    [([1, 64], ["64", "16", "4", "1"]), ([1e-5, 1], ["1", "0.1", "0.01", "0.001", "0.0001", "1e-05"])],
+    [([1, 64], ["64", "16", "4", "1"]), ([1e-5, 1], ["1", "0.01", "0.0001"])],
 )
 def test_a_log_axis_is_labelled_by_powers_of_two_or_ten(ys: list[float], expected: list[str]) -> None:
     found = [label.strip() for label in labels(drawn(Chart([Line([0, 1], ys)], log=True), 40, 20))]

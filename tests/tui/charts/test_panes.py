@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from textual.content import Content
+from textual.events import MouseScrollDown, MouseScrollUp
 
 from fundamentallm.config.schedule import configured_rate
 from fundamentallm.run.events import Answered, Intervention, Phase
@@ -175,6 +176,13 @@ async def test_the_mouse_zooms_at_its_place_sets_the_crosshair_and_drags(worksho
         await pilot.mouse_up(loss.canvas, offset=(middle[0] + plot.columns // 4, 5))
         low, high = loss.chart().x_range
         assert high - low == 100 and abs(low - 75) < 2 and loss.view.crosshair is None
+        await seen.press("0")
+        for event, span in ((MouseScrollUp, 100), (MouseScrollUp, 50), (MouseScrollDown, 100)):
+            x, y = loss.canvas.region.x + plot.left, loss.canvas.region.y + 5
+            loss.canvas.post_message(event(loss.canvas, x, y, 0, 0, 0, False, False, False, x, y))
+            await pilot.pause()
+            low, high = loss.chart().x_range
+            assert high - low == span and low < 2, "what is under the mouse stays there"
         assert seen.main.focused is loss
 
 
