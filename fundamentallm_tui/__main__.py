@@ -53,7 +53,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = _Parser(prog="fllm-tui", description="Train small transformer language models and watch them learn.")
     parser.add_argument("--preset", metavar="NAME", help="start from a preset: tiny, small, medium, large, or your own")
     parser.add_argument("--config", metavar="FILE", help="start from a configuration file")
-    parser.add_argument("--data", metavar="PATH", help="the text to learn from")
+    parser.add_argument("--data", metavar="PATH", help="the text to learn from (default: the last one)")
     parser.add_argument("--output-dir", metavar="DIR", help="the folder of the run")
     parser.add_argument("--start", action="store_true", help="start training at once")
     parser.add_argument("--version", action="version", version=f"fllm-tui {__version__}")
@@ -94,10 +94,12 @@ def _options(flags: argparse.Namespace) -> "Options":
     from fundamentallm.config.files import load_config, load_preset
     from fundamentallm.paths import user_path
     from fundamentallm_tui.state.launch import Options
+    from fundamentallm_tui.state.preferences import last_data
 
     attach = _find_run(flags)
     preset = flags.preset or (None if flags.config else "tiny")
-    settings = {"data": [flags.data] if flags.data else None, "output_dir": flags.output_dir}
+    data = [flags.data] if flags.data else [] if flags.preset or flags.config else list(last_data())
+    settings = {"data": data or None, "output_dir": flags.output_dir}
     return Options(
         preset=load_preset(preset) if preset else None,
         config=load_config(user_path(flags.config)) if flags.config else Layer({}),

@@ -18,17 +18,18 @@ from textual.app import App, SystemCommand
 from textual.events import Event, InputEvent, Key
 from textual.screen import ModalScreen, Screen
 
-from fundamentallm.config.config import Config
+from fundamentallm.config.config import Config, unknown
 from fundamentallm.process.session import SamplerRun, WorkerRun
 from fundamentallm.run.events import JOURNAL
 from fundamentallm_tui import keys
 from fundamentallm_tui.format import clean
+from fundamentallm_tui.keymap import checked_keymap
 from fundamentallm_tui.panes.bars import takes_text
 from fundamentallm_tui.screens.dialogs import TextDialog, quit_question
 from fundamentallm_tui.screens.help import help_text
 from fundamentallm_tui.screens.main import MainScreen
 from fundamentallm_tui.state.launch import Options
-from fundamentallm_tui.state.preferences import load_theme, save_theme
+from fundamentallm_tui.state.preferences import load, preferences_file, remember
 from fundamentallm_tui.state.reader import ReaderFailed, Starter
 from fundamentallm_tui.state.sampler import SamplerStarter
 from fundamentallm_tui.theme import CALM
@@ -49,7 +50,7 @@ class Console(App[int]):
     TITLE = "fllm-tui"
     CSS_PATH = "app.tcss"
     ENABLE_COMMAND_PALETTE = True
-    BINDINGS = [*keys.HELP]
+    BINDINGS = [*keys.APP]
 
     def __init__(
         self,
@@ -68,20 +69,28 @@ class Console(App[int]):
         super().__init__()
         self.animation_level = "none"
         self.register_theme(CALM)
-        theme, self._theme_problem = load_theme(self.available_themes)
-        self.theme = theme or CALM.name
+        preferences, self._problems = load()
+        if preferences.theme and preferences.theme not in self.available_themes:
+            self._problems.append(
+                f"{preferences_file()}: theme: {unknown('theme', preferences.theme, self.available_themes)}"
+            )
+        self.theme = preferences.theme if preferences.theme in self.available_themes else CALM.name
+        self.keymap, problems = checked_keymap(preferences.keys)
+        self._problems += [f"{preferences_file()}: keys: {'; '.join(problems)}"] if problems else []
+        self.set_keymap(self.keymap)
         self._options = options
         self.error: Exception | None = None  # the fault of the program that ended the console
         self.left: Path | None = None  # the run that continues after the console has quit
-        self.main = MainScreen(options, config or options.resolve(), start or WorkerRun, sample or SamplerRun)
+        config = config or options.resolve()
+        self.main = MainScreen(options, config, start or WorkerRun, sample or SamplerRun, preferences)
 
     def get_default_screen(self) -> Screen[Any]:
         return self.main
 
     def on_mount(self) -> None:
         self._handle_signals()
-        if self._theme_problem:
-            self.call_after_refresh(self.main.log_line, self._theme_problem, "warn")
+        for problem in self._problems:
+            self.call_after_refresh(self.main.log_line, problem, "warn")
         self.theme_changed_signal.subscribe(self, self._theme_changed)
         if self._options.attach is not None:
             self.call_after_refresh(self.main.open_run, self._options.attach, speed=self._options.speed)
@@ -132,7 +141,7 @@ class Console(App[int]):
     def _theme_changed(self, _theme: object) -> None:
         """Draw everything in the new colours, and remember them."""
         if self.theme is not None:
-            save_theme(self.theme)
+            remember(theme=self.theme)
         for widget in self.main.query("*"):
             widget.refresh()
 
@@ -166,7 +175,7 @@ class Console(App[int]):
         if isinstance(self.screen, TextDialog) and self.screen.title == HELP_TITLE:
             self.screen.dismiss()
         else:
-            self.push_screen(TextDialog(HELP_TITLE, help_text()))
+            self.push_screen(TextDialog(HELP_TITLE, help_text(self.keymap)))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """A dialog leaves only its own keys active."""

@@ -80,9 +80,9 @@ MAIN = (
     Command("new_run", "", "Close this run; the next start makes a new one", title="New run"),
     Command("runs", "ctrl+o", "List all runs: attach, view, resume, compare", "runs", "o", "Runs"),
     Command("app.help", "f1", "Show the keys, and how to read the screen", "help", "question_mark", "Help", id="help"),
-    Command("app.command_palette", "ctrl+p", "All commands by name, and the themes", "palette"),
+    Command("app.command_palette", "ctrl+p", "All commands by name, and the themes", "palette", id="palette"),
     Command("app.change_theme", "", "Choose the colours", title="Theme"),
-    Command("app.quit", "ctrl+q", "Quit; asks first while a run is under way", "quit", title="Quit"),
+    Command("app.quit", "ctrl+q", "Quit; asks first while a run is under way", "quit", title="Quit", id="quit"),
     *(Command(f"pane('{name}')", str(n), id=f"pane.{name}") for n, (name, _) in enumerate(PANES, 1)),
     Command("", f"1 … {len(PANES)}", f"Go to a pane: {', '.join(title.lower() for _, title in PANES)}"),
     Command("enter_pane", "enter", "Write into the form or the prompt that a number key has marked", id="pane.enter"),
@@ -160,11 +160,15 @@ RUNS = (
 )
 
 
-# On every screen and over every dialog; the letter acts neither in a dialog nor in a text field.
-HELP = (
+TABLES = (MAIN, LOG, CHART, HEALTH, RUNS)
+
+# On every screen and over every dialog; the letters act neither in a dialog nor in a text field.
+APP = (
     Binding("f1", "help", "Help", id="help", show=False, priority=True),
     Binding("question_mark", "help", "Help", id="help.letter", show=False),
     Binding("w", "report", "Report", id="report", show=False),
+    Binding("ctrl+p", "command_palette", "Palette", id="palette", show=False, priority=True),
+    Binding("ctrl+q", "quit", "Quit", id="quit", show=False, priority=True),
 )
 
 

@@ -1,5 +1,7 @@
 """The text of the help: every key, and how to read the main screen."""
 
+from collections.abc import Mapping
+
 from textual.content import Content
 
 from fundamentallm_tui.keys import MAIN, RUNS, Command, key_name
@@ -16,23 +18,24 @@ READING = (
 )
 
 
-def help_text() -> Content:
-    """Return the keys in columns, and a paragraph."""
+def help_text(keymap: Mapping[str, str]) -> Content:
+    """Return the keys in columns, those of a keymap in place of the usual ones, and a paragraph."""
     return Content.assemble(
-        *_key_rows(MAIN),
+        *_key_rows(MAIN, keymap),
         ("\nIn the list of runs\n", FAINT),
-        *_key_rows(RUNS),
+        *_key_rows(RUNS, keymap),
         ("\nSingle letters act only outside text fields; escape leaves a field.\n\n", FAINT),
         READING,
     )
 
 
-def _key_rows(commands: tuple[Command, ...]) -> list[tuple[str, str] | str]:
+def _key_rows(commands: tuple[Command, ...], keymap: Mapping[str, str]) -> list[tuple[str, str] | str]:
     rows: list[tuple[str, str] | str] = []
     for command in commands:
         if command.key and command.help:
-            keys = key_name(command.key)
+            id = command.id or command.action
+            keys = key_name(keymap.get(id, command.key))
             if command.letter:
-                keys = f"{keys:<9}{key_name(command.letter)}"
+                keys = f"{keys:<9}{key_name(keymap.get(f'{id}.letter', command.letter))}"
             rows += [(f"{keys:<14}", "bold $text-accent"), f"{command.help}\n"]
     return rows

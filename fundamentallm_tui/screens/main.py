@@ -10,8 +10,9 @@ from fundamentallm.config.config import Config
 from fundamentallm.run.describe import PLAIN
 from fundamentallm.run.summary import find_runs
 from fundamentallm_tui import keys
-from fundamentallm_tui.charts.metrics import LossChart, MetricChart
+from fundamentallm_tui.charts.metrics import METRICS, LossChart, MetricChart
 from fundamentallm_tui.charts.panes import ChartPane, link
+from fundamentallm_tui.charts.view import View
 from fundamentallm_tui.panes.bars import Footer, TabBar
 from fundamentallm_tui.panes.form import Form
 from fundamentallm_tui.panes.health import HealthPane
@@ -20,6 +21,7 @@ from fundamentallm_tui.panes.status import NumbersLine, StatusLine
 from fundamentallm_tui.panes.welcome import Welcome
 from fundamentallm_tui.screens.steering import SteeringScreen
 from fundamentallm_tui.state import launch
+from fundamentallm_tui.state.preferences import Preferences, remember
 from fundamentallm_tui.state.reader import Starter
 from fundamentallm_tui.state.sampler import SamplerStarter
 from fundamentallm_tui.state.store import IDLE
@@ -35,7 +37,14 @@ class MainScreen(SteeringScreen):
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-roomy"), (160, "-wide")]
     VERTICAL_BREAKPOINTS = [(0, "-short"), (30, "-tall"), (46, "-high")]
 
-    def __init__(self, options: launch.Options, config: Config, start: Starter, sample: SamplerStarter) -> None:
+    def __init__(
+        self,
+        options: launch.Options,
+        config: Config,
+        start: Starter,
+        sample: SamplerStarter,
+        preferences: Preferences,
+    ) -> None:
         super().__init__(options, config, start, sample)
         self._controls: object = None  # what the footer and the form were last adapted to
         self.loss = LossChart(self.store, self.overlays, id="loss")
@@ -44,6 +53,10 @@ class MainScreen(SteeringScreen):
         link(*self.charts)
         self.status = StatusLine(self.store, self._smoothing, id="status")
         self.numbers = NumbersLine(self.store, self._smoothing, id="numbers")
+        self._preferences = preferences
+        metric = preferences.layout.get("metric")
+        self.metric.metric = next((known for known in METRICS if known.name == metric), METRICS[0])
+        self.loss.view = self.metric.view = View(smoothing=preferences.smoothing).smoothed(0)
         self.sample = SamplePane(self.store, id="sample")
         self.welcome = Welcome(id="welcome")
         self.health = HealthPane(self.store, id="health")
@@ -67,7 +80,9 @@ class MainScreen(SteeringScreen):
         yield self.footer
 
     def on_mount(self) -> None:
-        self._activate("config")
+        maximized = str(self._preferences.layout.get("maximized"))
+        self.maximized_pane = maximized in dict(keys.PANES)
+        self._activate(maximized if self.maximized_pane else "config")
         self._form_changed()
         self.show_changes({"phase"})
         self._find_other_runs()
@@ -75,6 +90,12 @@ class MainScreen(SteeringScreen):
     @on(ChartPane.Exported)
     def _chart_exported(self, message: ChartPane.Exported) -> None:
         self.log_line(message.text, PLAIN)
+
+    def on_unmount(self) -> None:
+        layout = {"maximized": self.tabs.active} if self.maximized_pane else {}
+        layout |= {"metric": self.metric.metric.name} if self.metric.metric is not METRICS[0] else {}
+        now = {"layout": layout, "smoothing": self.loss.view.smoothing}
+        remember(**{name: value for name, value in now.items() if value != getattr(self._preferences, name)})
 
     @work(thread=True)
     def _find_other_runs(self) -> None:

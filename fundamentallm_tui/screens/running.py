@@ -1,5 +1,6 @@
 """A screen with one run: starts, opens and commands it, and reads what it reports."""
 
+import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from fundamentallm_tui.screens.paned import PanedScreen
 from fundamentallm_tui.screens.run_table import RunChoice
 from fundamentallm_tui.state import launch
 from fundamentallm_tui.state.overlays import OverlayRead, Overlays
+from fundamentallm_tui.state.preferences import remember
 from fundamentallm_tui.state.reader import EventsReceived, RunDisconnected, RunReader, Starter
 from fundamentallm_tui.state.replay import Replay
 from fundamentallm_tui.state.sampler import Sampler, SamplerStarter
@@ -107,6 +109,9 @@ class RunScreen(PanedScreen):
             self._begin(spec)
 
     def _begin(self, spec: RunSpec) -> None:
+        if not spec.continues:
+            chosen = self.form.fields.cells["data"].marked
+            remember(last_data=[os.path.abspath(path) for path in spec.config.data] if chosen else [])
         self.close_run()
         self.store.begin(spec.folder, self.form.preset_name, spec.config, resumes=spec.continues)
         self.store.total_steps = self.form.total_steps or self.store.total_steps

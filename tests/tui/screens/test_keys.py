@@ -182,7 +182,7 @@ async def test_number_keys_and_ctrl_arrows_reach_every_pane(workshop: Any, size:
 
 
 def test_help_lists_every_key() -> None:
-    text = str(help_text())
+    text = str(help_text({}))
     for command in (*keys.MAIN, *keys.RUNS):
         if command.key and command.help:
             assert f"{keys.key_name(command.key)} " in text and command.help in text
