@@ -297,12 +297,7 @@ def changed_when_resuming(saved: Config, flags: Mapping[str, Any]) -> Config:
         if row.fixed and row.name in flags and _differs(row, flags[row.name], getattr(saved, row.name))
     ]
     others = {name: value for name, value in flags.items() if SETTINGS[name].flag not in {p.name for p in refused}}
-    try:
-        config = resolve(Layer(to_dict(saved)), flags_layer(others))
-    except ConfigError as error:
-        raise ConfigError([*refused, *error.problems]) from None
-    if refused:
-        raise ConfigError(refused)
+    config = resolve(Layer(to_dict(saved), problems=tuple(refused)), flags_layer(others))
     return replace(config, data=config.data or saved.data)
 
 
@@ -321,10 +316,9 @@ def shaped_like(saved: Config, config: Config, flags: Mapping[str, Any]) -> Conf
         if any(getattr(asked, each) != getattr(saved, each) for each in (*SHAPE[:3], "ff_width")):
             value = saved.ff_width if name == "ff_dim" else getattr(saved, name)
             problems.append(Problem(SETTINGS[name].flag, f"the model of --init-from has {value}; leave it out"))
-    if problems:
-        raise ConfigError(problems)
     taken = SHAPE if "max_seq_len" in flags else (*SHAPE, "max_seq_len")
-    return resolve(Layer({**to_dict(config), **{name: getattr(saved, name) for name in taken}}))
+    values = {**to_dict(config), **{name: getattr(saved, name) for name in taken}}
+    return resolve(Layer(values, problems=tuple(problems)))
 
 
 def _differs(row: Setting, raw: Any, saved: Any) -> bool:

@@ -67,10 +67,11 @@ def normalize(text: str) -> str:
 def decode(raw: bytes, path: str) -> str:
     """Decode a file's bytes and `normalize` them. A UserError says what they are instead, and what to do with it."""
     body, encoding = unmark(raw)
-    if encoding == "utf-8" and (why := name_format(raw, path)):
-        raise UserError(f"{path}: {why}")
-    if encoding == "utf-8" and (zero := raw.find(b"\0")) >= 0:
-        raise UserError(f"{path}: is not a text file (a zero byte at offset {zero})")
+    if encoding == "utf-8":
+        if why := name_format(raw, path):
+            raise UserError(f"{path}: {why}")
+        if (zero := raw.find(b"\0")) >= 0:
+            raise UserError(f"{path}: is not a text file (a zero byte at offset {zero})")
     try:
         text = body.decode(encoding)
     except UnicodeDecodeError as error:

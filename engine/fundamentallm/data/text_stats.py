@@ -148,9 +148,8 @@ def _find_problems(raw: bytes, exact: str, encoding: str, path: str) -> Iterator
     together = sum(n for c, n in Counter(exact).items() if apart and len(unicodedata.normalize("NFD", c)) > 1)
     if together:
         description = f"accents apart from their letters (NFD), and {together:,} in one character with them (NFC)"
-        yield problem(
-            f"{description}; the model learns them as different letters: normalise the text", apart, len(apart)
-        )
+        description += "; the model learns them as different letters: normalise the text"
+        yield problem(description, apart, len(apart))
 
 
 def _locate(exact: str, index: int, encoding: str, mark: int) -> Place:
@@ -186,24 +185,18 @@ def validation_warnings(documents: Sequence[str], config: Config) -> list[str]:
         return []  # no run starts, or there is nothing to learn, which the run says
     warnings = []
     if size < max(FEW_HELD_OUT, config.max_seq_len + 1):
-        warnings.append(
-            f"only {size:,} characters are held out (--val-split {config.val_split:g} of {characters:,}): the "
-            "validation loss will be uncertain; hold out more, or use a longer text"
-        )
+        held = f"only {size:,} characters are held out (--val-split {config.val_split:g} of {characters:,})"
+        warnings.append(f"{held}: the validation loss will be uncertain; hold out more, or use a longer text")
     if (share := _share_repeated(held_out, learnt)) >= REPEATED:
-        warnings.append(
-            f"{share:.0%} of the held-out text stands in the training text, too: there the validation loss measures "
-            "what was learnt by heart; remove what the text has twice"
-        )
+        measured = "there the validation loss measures what was learnt by heart; remove what the text has twice"
+        warnings.append(f"{share:.0%} of the held-out text stands in the training text, too: {measured}")
     unseen = _unseen(held_out, learnt)
     if sum(unseen.values()) >= UNSEEN * size:
         shown = " ".join(name_character(character) for character, _ in unseen.most_common(8))
         shown += " …" if len(unseen) > 8 else ""
-        has = format_count(len(unseen), "character")
-        warnings.append(
-            f"the held-out text has {has} that the training text lacks ({shown}), {unseen.total() / size:.2%} of it: "
-            "the model cannot learn them; mix the texts, or name them in another order"
-        )
+        has = f"{format_count(len(unseen), 'character')} that the training text lacks ({shown})"
+        cannot = "the model cannot learn them; mix the texts, or name them in another order"
+        warnings.append(f"the held-out text has {has}, {unseen.total() / size:.2%} of it: {cannot}")
     return warnings
 
 
@@ -232,9 +225,7 @@ def _unseen(held_out: Sequence[str], learnt: Iterable[tuple[str, int]]) -> Count
     """Count the characters of the held-out text that the training text lacks. `learnt`: as in `_share_repeated`."""
     missing = set[str]().union(*held_out)
     for text, end in learnt:
-        for at in range(0, end, BLOCK):
-            if not missing:
-                break
+        for at in range(0, end if missing else 0, BLOCK):
             block = text[at : min(at + BLOCK, end)]  # to look up a hundred characters is slower than to make a set
             missing -= set(block) if len(missing) > 100 else {character for character in missing if character in block}
     if len(missing) > 100:
