@@ -11,10 +11,10 @@ from urllib.parse import quote
 from fundamentallm.cli.terminal import one_line
 from fundamentallm.config.config import SETTINGS, SHAPE
 from fundamentallm.config.format import format_count, format_digits, format_duration, format_time, format_value
-from fundamentallm.errors import UserError, describe_error
+from fundamentallm.errors import UserError, system_errors
 from fundamentallm.paths import quoted, quoted_path
 from fundamentallm.run.events import JOURNAL, Finished, RunStarted, Sampled, decode
-from fundamentallm.run.folder import write_atomic
+from fundamentallm.run.folder import free_name, write_atomic
 from fundamentallm.run.health import assess_run
 from fundamentallm.run.history import RunHistory
 from fundamentallm.run.journal import Tail
@@ -40,11 +40,9 @@ def write_report(folder: Path, target: Path, draw: Callable[[RunHistory], str]) 
     summary = summarize(folder)
     history, resumes, samples = _read(folder)
     text = "\n".join(_markdown(summary, history, resumes, list(samples.values()), picture.name))
-    try:
+    with system_errors(f"{target}: cannot be written"):
         write_atomic(target, text)
         write_atomic(picture, draw(history))
-    except OSError as error:
-        raise UserError(f"{target}: cannot be written: {describe_error(error)}") from None
 
 
 def _is_report(path: Path) -> bool:
@@ -133,9 +131,7 @@ def _numbers(run: RunSummary, history: RunHistory) -> Iterator[tuple[str, str]]:
 
 def _repeat(folder: Path, history: RunHistory, changed: dict[str, Any]) -> Iterator[str]:
     """The words of a command that does the same again, in another folder."""
-    first, n = history.starts[0], 1
-    while (again := folder.with_name(f"{folder.resolve().name}-again-{n}")).exists():
-        n += 1
+    first = history.starts[0]
     yield "fundamentallm train"
     own: tuple[str, ...] = ("data", "output_dir")
     if first.initialised_from:
@@ -149,6 +145,7 @@ def _repeat(folder: Path, history: RunHistory, changed: dict[str, Any]) -> Itera
     for name, value in changed.items():
         if name in SETTINGS and name not in own:
             yield from _flag(name, value)
+    again = free_name(folder.with_name(folder.resolve().name), "-again-")
     yield f"--output-dir {quoted_path(again)}"
 
 

@@ -179,24 +179,16 @@ def _longest(lengths: Sequence[int], val_split: float) -> int:
 
 
 def _too_short(config: Config, lengths: Sequence[int], held_out: int) -> str:
-    name = ", ".join(config.data) or "the text"
-    documents, tokens = len(lengths), sum(lengths)
+    name, given = ", ".join(config.data) or "the text", f"--val-split {config.val_split:g}"
+    tokens, window = sum(lengths), f"one window of {config.max_seq_len} + 1"
+    longest = "" if len(lengths) == 1 else f"the longest of its {len(lengths)} texts"
     train, usual = _longest(lengths, config.val_split), _longest(lengths, USUAL_SPLIT)
-    are = " are" if documents == 1 else ","
-    its = "its" if documents == 1 else f"the longest of its {documents} texts has"
-    if train < config.max_seq_len + 1:
-        if config.val_split > USUAL_SPLIT and (usual > config.max_seq_len or train < 3 <= usual):
-            text = f"{tokens:,} characters" if documents == 1 else f"the longest of its {documents} texts"
-            return (
-                f"{name}: --val-split {config.val_split:g} leaves {max(0, train)} of {text} to train on, fewer than "
-                f"one window of {config.max_seq_len} + 1; --val-split {USUAL_SPLIT:g} leaves {usual:,}"
-            )
-        if train < 3:
-            return f"{name}: {format_count(tokens, 'character')}, too few to train on"
-        return (
-            f"{name}: {its} {train} training characters{are} fewer than one window of {config.max_seq_len} + 1; "
-            f"--max-seq-len {train - 1} is the largest that fits"
-        )
-    return (
-        f"{name}: --val-split {config.val_split:g} of {tokens} characters leaves {held_out} to validate on; it needs 2"
-    )
+    if train > config.max_seq_len:
+        return f"{name}: {given} of {tokens} characters leaves {held_out} to validate on; it needs 2"
+    if config.val_split > USUAL_SPLIT and (usual > config.max_seq_len or train < 3 <= usual):
+        leaves = f"{given} leaves {max(0, train)} of {longest or f'{tokens:,} characters'} to train on"
+        return f"{name}: {leaves}, fewer than {window}; --val-split {USUAL_SPLIT:g} leaves {usual:,}"
+    if train < 3:
+        return f"{name}: {format_count(tokens, 'character')}, too few to train on"
+    has = f"{longest} has {train} training characters," if longest else f"its {train} training characters are"
+    return f"{name}: {has} fewer than {window}; --max-seq-len {train - 1} is the largest that fits"

@@ -6,6 +6,7 @@ line, the console's form, YAML files and validation are all made from that one t
 
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field, fields
+from operator import ge, gt, le, lt
 from typing import Any, get_args, get_type_hints
 
 from fundamentallm.errors import UserError
@@ -18,6 +19,7 @@ KINDS = {
     str: "text",
     tuple: "a name or a list of names",
 }
+LIMITS = {"above": gt, "at_least": ge, "below": lt, "at_most": le}
 BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
@@ -54,8 +56,10 @@ class Setting:
     @property
     def bounds(self) -> str:
         """The allowed range: "above 0, at most 1"."""
-        parts = (("above", self.above), ("at least", self.at_least), ("below", self.below), ("at most", self.at_most))
-        return ", ".join(f"{name} {limit:,}" for name, limit in parts if limit is not None)
+        return ", ".join(f"{name.replace('_', ' ')} {limit:,}" for name, limit in self._limits())
+
+    def _limits(self) -> list[tuple[str, float]]:
+        return [(name, limit) for name in LIMITS if (limit := getattr(self, name)) is not None]
 
     def parse(self, raw: Any) -> Any:
         """Convert what a YAML file, a flag or a form has to a value of this setting.
@@ -109,13 +113,7 @@ class Setting:
             nearest = closest(str(value), self.choices)
             hint = f" (did you mean {nearest}?)" if nearest else ""
             raise UserError(f"{_shown(value)} is not one of {', '.join(self.choices)}{hint}")
-        outside = (
-            (self.above is not None and value <= self.above)
-            or (self.at_least is not None and value < self.at_least)
-            or (self.below is not None and value >= self.below)
-            or (self.at_most is not None and value > self.at_most)
-        )
-        if outside:
+        if not all(LIMITS[name](value, limit) for name, limit in self._limits()):
             raise UserError(f"{_shown(value)} is out of bounds; it must be {self.bounds}")
 
     def _expected(self) -> str:

@@ -31,7 +31,7 @@ class Tokenizer:
         return len(self.vocabulary)
 
     def encode(self, text: str, *, name: str = "the text") -> list[int]:
-        """Return the tokens of a text, which `name` calls in the UserError that names unknown characters."""
+        """Return the tokens of a text. A UserError names the characters that are unknown, and calls the text `name`."""
         try:
             return [self._token[character] for character in text]
         except KeyError:
@@ -55,11 +55,9 @@ class Tokenizer:
         unknown = list(map(repr, sorted(set(text) - set(self.vocabulary))))
         visible = [character for character in self.vocabulary if character.isprintable() and character != " "]
         examples = sorted(visible, key=lambda character: not character.isalpha())[:SHOWN_CHARACTERS]
-        return (
-            f"{name} has {'characters' if len(unknown) > 1 else 'a character'} that the model has never seen: "
-            f"{format_names(unknown, SHOWN_CHARACTERS)}; it knows {format_count(len(self), 'character')}"
-            + (f", such as {' '.join(examples)}" if examples else "")
-        )
+        has = f"{name} has {'characters' if len(unknown) > 1 else 'a character'} that the model has never seen"
+        knows = f"it knows {format_count(len(self), 'character')}" + ", such as " * bool(examples) + " ".join(examples)
+        return f"{has}: {format_names(unknown, SHOWN_CHARACTERS)}; {knows}"
 
     def to_json(self) -> str:
         """Return the vocabulary for other programs; ours reads it from the checkpoint."""

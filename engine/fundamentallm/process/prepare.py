@@ -43,7 +43,7 @@ def prepare_folder(spec: RunSpec, *, overwrite: bool = False) -> Path | None:
 
 @contextmanager
 def prepared_folder(spec: RunSpec, overwrite: bool, warn: Callable[[str], None]) -> Iterator[Path | None]:
-    """Do within as `prepare_folder`, and take the folder back if the body raises.
+    """Do as `prepare_folder`, and take the folder back if the body raises.
 
     `warn` is told where the old run is, if it cannot be moved back.
     """

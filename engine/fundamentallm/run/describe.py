@@ -87,10 +87,8 @@ def _start(event: events.RunStarted) -> str:
     if event.total_steps % event.steps_per_epoch == 0:  # otherwise max_steps ends the run
         epochs = f"{format_count(event.epochs, 'epoch')} of {event.steps_per_epoch}"
     counts = {"parameter": event.parameters, "character": event.vocab_size, "step": event.total_steps}
-    return (
-        f"{resumed}{', '.join(format_count(n, noun) for noun, n in counts.items())} ({epochs}) on {event.device}, "
-        f"{format_count(event.threads, 'thread')}"
-    )
+    size = ", ".join(format_count(n, noun) for noun, n in counts.items())
+    return f"{resumed}{size} ({epochs}) on {event.device}, {format_count(event.threads, 'thread')}"
 
 
 def _end(event: events.Finished) -> str:

@@ -85,9 +85,9 @@ def move_aside(folder: Path) -> Path | None:
         return folder.rename(free_name(folder))
 
 
-def free_name(path: Path) -> Path:
+def free_name(path: Path, ending: str = ".old-") -> Path:
     """Return the first of <path>.old-1, <path>.old-2, ... that does not exist."""
-    numbered = (path.with_name(f"{path.name}.old-{n}") for n in count(1))
+    numbered = (path.with_name(f"{path.name}{ending}{n}") for n in count(1))
     return next(free for free in numbered if not free.exists())
 
 

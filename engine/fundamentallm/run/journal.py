@@ -31,7 +31,7 @@ class Journal:
     """The writing end. Stamps each event with its number and time."""
 
     def __init__(self, folder: Path, events_written: int = 0) -> None:
-        """Open the journal of a run, or begin it; `events_written` events are known of, at least: it may be gone."""
+        """Open the journal of a run, or begin it anew after the `events_written` events that a checkpoint counted."""
         self._path = folder / JOURNAL
         self._file = open_for_writing(self._path, os.O_APPEND)
         self.events_written = max(events_written, _last_seq(self._file))
@@ -201,12 +201,7 @@ def read_journal(folder: Path) -> Iterator[Event]:
 def _is_truncated(file: int) -> bool:
     """Whether the last line has no end: its writer was killed. A new line must not become a part of it."""
     size = os.fstat(file).st_size
-    return size > 0 and _read_at(file, size - 1, 1) != b"\n"
-
-
-def _read_at(file: int, offset: int, count: int) -> bytes:
-    os.lseek(file, offset, os.SEEK_SET)  # appending does not depend on the position
-    return os.read(file, count)
+    return size > 0 and os.pread(file, 1, size - 1) != b"\n"
 
 
 def _last_seq(file: int) -> int:
@@ -214,7 +209,7 @@ def _last_seq(file: int) -> int:
     end, block = os.fstat(file).st_size, 1 << 16
     while end:
         start = max(0, end - block)
-        for line in reversed(_read_at(file, start, end - start).split(b"\n")[0 if start == 0 else 1 :]):
+        for line in reversed(os.pread(file, end - start, start).split(b"\n")[0 if start == 0 else 1 :]):
             if line and (event := decode(line)) is not None:
                 return event.seq
         # the next block is long enough to hold the line that began before `start`

@@ -143,7 +143,7 @@ class ConsoleMonitor:
         self._journal = 0  # the number of its file when the pause began
 
     def begin_pause(self, from_console: bool) -> None:
-        """Begin to look; `from_console`: a console that stays asked for the pause."""
+        """Note which consoles there are when a pause begins; `from_console`: one that stays asked for it."""
         self._had_console = from_console or self._is_watched()
         self._journal = self._file_number()
 

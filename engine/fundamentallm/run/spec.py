@@ -70,10 +70,8 @@ def stay_inside(saved: Config, spec: RunSpec) -> tuple[Config, list[str]]:
         notices.append("Weights & Biases is off: the run had it on, but this command does not; --wandb turns it on")
     requested = saved.log_dir == spec.config.log_dir or "log_dir" in spec.changes
     if saved.tensorboard and not requested and not is_near(saved.log_dir, spec.folder):
-        notices.append(
-            f"TensorBoard's files go to {spec.config.log_dir}; the run had {saved.log_dir}, which is outside of this "
-            f"folder and must be named with --log-dir"
-        )
+        why = f"the run had {saved.log_dir}, which is outside of this folder and must be named with --log-dir"
+        notices.append(f"TensorBoard's files go to {spec.config.log_dir}; {why}")
         saved = replace(saved, log_dir=spec.config.log_dir)
     return saved, notices
 

@@ -103,10 +103,12 @@ def free_in_cgroup(group: Path) -> float:
 def _free_address_space() -> float:
     """Return the bytes that this process may still take under its own limit (`ulimit -v`); infinite without one."""
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if limit == resource.RLIM_INFINITY:
-        return math.inf
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    return max(0, limit - pages * os.sysconf("SC_PAGE_SIZE"))
+    return math.inf if limit == resource.RLIM_INFINITY else max(0, limit - _own_memory(0))
+
+
+def _own_memory(column: int) -> int:
+    """Return the bytes of this process's address space (column 0), or of those the ones that are in memory (1)."""
+    return int(Path("/proc/self/statm").read_text().split()[column]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def memory_in_use(device: torch.device) -> int:
@@ -116,8 +118,7 @@ def memory_in_use(device: torch.device) -> int:
     if device.type == "mps":
         return torch.mps.current_allocated_memory()
     try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
+        return _own_memory(1)
     except OSError:  # macOS has no /proc: the peak has to do
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
