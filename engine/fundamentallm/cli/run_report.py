@@ -145,7 +145,8 @@ def _repeat(folder: Path, history: RunHistory, changed: dict[str, Any]) -> Itera
     for name, value in changed.items():
         if name in SETTINGS and name not in own:
             yield from _flag(name, value)
-    again = free_name(folder.with_name(folder.resolve().name), "-again-")
+    beside = folder.resolve().parent if folder.name in ("", "..") else folder.parent
+    again = free_name(beside / folder.resolve().name, "-again-")
     yield f"--output-dir {quoted_path(again)}"
 
 

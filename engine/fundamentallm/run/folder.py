@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from fundamentallm.config.config import Config
 from fundamentallm.errors import UserError, system_errors
-from fundamentallm.paths import user_path
+from fundamentallm.paths import quoted_path, user_path
 from fundamentallm.run.commands import COMMANDS
 from fundamentallm.run.events import JOURNAL
 from fundamentallm.run.locks import LOCK, RunLock
@@ -81,6 +81,9 @@ def move_aside(folder: Path) -> Path | None:
     """Rename a folder that holds a run to `<folder>.old-<n>`; returns None where there was no run."""
     if not (folder / JOURNAL).exists():
         return None
+    if folder.name in ("", ".."):  # afterwards such a path would still mean the old run
+        path = quoted_path(folder.resolve())
+        raise UserError(f"--output-dir {folder}: cannot be moved aside under this name; write --output-dir {path}")
     with RunLock(folder):
         return folder.rename(free_name(folder))
 

@@ -87,6 +87,17 @@ def test_overwriting_moves_the_old_run_aside_with_all_its_files(tmp_path: Path) 
     assert move_aside(folder) is None
 
 
+@pytest.mark.parametrize(("inside", "name"), [(".", "."), ("a", "..")])
+def test_the_current_folder_is_not_moved_aside_under_a_name_that_would_still_mean_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: str, name: str
+) -> None:
+    (tmp_path / "run" / inside).mkdir(parents=True)
+    (tmp_path / "run" / "journal.jsonl").touch()
+    monkeypatch.chdir(tmp_path / "run" / inside)
+    with pytest.raises(UserError, match=f"cannot be moved aside under this name; write --output-dir {tmp_path}/run$"):
+        move_aside(Path(name))
+
+
 def test_deleting_a_run_takes_its_own_files_only_and_never_while_it_is_written(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
