@@ -207,6 +207,7 @@ def test_no_text_of_a_run_reaches_the_terminal_as_a_command(here: Path, capsys: 
     for words in (["runs", "list"], ["runs", "list", "."], ["runs", "show", name], ["runs", "compare", name, name],
                   ["runs", "plot", name], ["watch", name], ["pause", name], ["stop", name],
                   ["runs", "show", f"{name}x"], ["runs", "export", name, "--csv", f"{name}/no/x"],
+                  ["runs", "report", name], ["runs", "report", name, "--output", EVIL],
                   ["train", EVIL], ["train", "--preset", EVIL], ["generate", name], ["generate", f"{name}/last.pt"],
                   ["data", "inspect", name], [EVIL], ["train", f"--{EVIL}"], ["set", name, EVIL]):  # fmt: skip
         main(words)
@@ -277,6 +278,7 @@ def test_any_journal_can_be_listed_shown_compared_drawn_exported_and_watched(
     commands = (
         f"list {folder}", f"list --json {folder}", f"show {folder}", f"compare {folder} {folder}", f"plot {folder}",
         f"plot --log {folder}", f"export {folder} --csv {folder / 'x.csv'}",
+        f"report {folder}",
     )  # fmt: skip
     for command in commands:
         assert main(["runs", *command.split()]) == 0 or command.startswith("plot"), command  # nothing may be to draw
@@ -321,6 +323,7 @@ def test_a_pipe_or_a_device_in_place_of_a_file_is_not_waited_for(
         refused = [
             f"train {name}/text.txt", f"train --config {name}/config.yaml", f"train --resume-from {name}/x.pt",
             f"generate {name}/x.pt", f"evaluate {name}/x.pt {name}/text.txt", f"data inspect {name}/text.txt",
+            f"runs report {name}",
         ]  # fmt: skip
         folder = tmp_path / name
         folder.mkdir()
@@ -330,7 +333,17 @@ def test_a_pipe_or_a_device_in_place_of_a_file_is_not_waited_for(
             assert main(command.split()) == 2
         (folder / JOURNAL).unlink()
         write_journal(folder, STARTED)
-        for other in ("engine.log", "lock", "commands.jsonl", "tokenizer.json", "config.yaml", "text.txt", "x.pt"):
+        for other in (
+            "engine.log",
+            "lock",
+            "commands.jsonl",
+            "tokenizer.json",
+            "config.yaml",
+            "text.txt",
+            "x.pt",
+            "notes.json",
+            "report.md",
+        ):
             make(folder / other)
         attached = AttachedRun(folder)
         assert attached.log_tail() == [] and not attached.alive and locks.holder(folder) == ""
