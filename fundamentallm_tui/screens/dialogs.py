@@ -11,7 +11,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from fundamentallm.run.health import Verdict
+from fundamentallm.run.health import RESUME_BEST, Verdict
 from fundamentallm_tui.format import clean
 
 
@@ -121,6 +121,8 @@ def health_question(verdict: Verdict) -> Question:
     """Show a verdict, and ask which of its actions to take; their answers are "1", "2" and so on."""
     answers = [Answer(str(n), str(n), action.label) for n, action in enumerate(verdict.actions, 1)]
     text = clean(f"{verdict.evidence}\n\n{verdict.explanation}", newlines=True)
+    if any(action.command == RESUME_BEST for action in verdict.actions):
+        text += "\n\nResuming from best.pt leaves behind what the run did after it."
     return Question(f"Health: {verdict.headline}", text, *answers, Answer(CANCEL.id, "c", "Close"))
 
 

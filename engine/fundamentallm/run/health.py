@@ -153,14 +153,9 @@ def _overfitting_advice(view: View) -> str:
     return (f"--dropout {more['dropout']:g}, " if more else "") + f"--epochs {view.best.epoch}, or more text"
 
 
-def _divergence_actions(view: View) -> tuple[Action, ...]:
-    lower = _set_rate(view, 0.1)
-    return (*_resume_best(view, "a tenth of the rate", lower.changes), lower)
-
-
-def _rate_too_high_actions(view: View) -> tuple[Action, ...]:
-    lower = _set_rate(view, 1 / 3)
-    return (lower, *_resume_best(view, "a third of the rate", lower.changes))
+def _rate_actions(view: View, factor: float, share: str) -> tuple[Action, ...]:
+    lower = _set_rate(view, factor)
+    return (lower, *_resume_best(view, f"{share} of the rate", lower.changes))
 
 
 def _flat_actions(view: View) -> tuple[Action, ...]:
@@ -187,7 +182,8 @@ RULES = (
         "diverged", BAD, "diverged",
         "The steps were so large that they destroyed what the model had learnt; it guesses worse than by chance. "
         "A lower learning rate makes smaller steps.",
-        symptoms.find_divergence, _divergence_actions, lambda view: advise_not_finite(view.config),
+        symptoms.find_divergence, lambda view: _rate_actions(view, 0.1, "a tenth")[::-1],
+        lambda view: advise_not_finite(view.config),
     ),
     Rule(
         "overfitting", WARNING, "overfitting",
@@ -199,7 +195,7 @@ RULES = (
         "rate_too_high", WARNING, "learning rate too high",
         "Each step goes too far, so that the loss rises or jumps instead of falling. "
         "A lower learning rate makes smaller steps.",
-        symptoms.find_rate_too_high, _rate_too_high_actions, _rate_advice(1 / 3),
+        symptoms.find_rate_too_high, lambda view: _rate_actions(view, 1 / 3, "a third"), _rate_advice(1 / 3),
     ),
     Rule(
         "rate_too_low", WARNING, "learning rate too low",
@@ -247,7 +243,7 @@ RULES = (
         "worse", NOTE, "not at its best",
         "The loss on text that the model has not seen was lower before. "
         "One such epoch means little; if more follow, lower the learning rate or go back to the best state.",
-        symptoms.find_worse, _rate_too_high_actions,
+        symptoms.find_worse, lambda view: _rate_actions(view, 1 / 3, "a third"),
     ),
     Rule(
         "healthy", GOOD, "healthy",

@@ -4,7 +4,6 @@ The limits were chosen on recorded runs of the presets and of runs with one sett
 how often they raise a false alarm.
 """
 
-from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -75,26 +74,15 @@ class View:
         """How much higher than the training loss the validation loss is, as a share of it."""
         return self.last.val_loss / self.last.train_loss - 1 if self.last.train_loss > 0 else 0.0
 
-    def losses(self, count: int) -> list[float]:
-        """The training losses of the last steps, at most so many; fewer where the history has no more."""
-        return self._last_rows(self.history.train_loss, count)
-
-    def norms(self, count: int) -> list[float]:
-        """The norms of their gradients."""
-        return self._last_rows(self.history.grad_norm, count)
-
-    def rates(self, count: int) -> list[float]:
-        """Their learning rates."""
-        return self._last_rows(self.history.learning_rate, count)
-
-    def _last_rows(self, column: "array[float]", count: int) -> list[float]:
+    def rows(self, column: str, count: int) -> list[float]:
+        """A column of the last steps, at most so many; fewer where the history has no more."""
         end = bisect_right(self.history.steps, self.step)
-        return column[max(0, end - count) : end].tolist()
+        return list(getattr(self.history, column)[max(0, end - count) : end])
 
     @cached_property
     def loss_now(self) -> float | None:
         """The training loss of the last steps, or of the last epoch where the steps are not known."""
-        recent = self.losses(NOW)
+        recent = self.rows("train_loss", NOW)
         if len(recent) == NOW:
             return mean(recent)
         return self.last.train_loss if self.epochs else None
@@ -149,7 +137,7 @@ def name_epoch(evaluation: Evaluated) -> str:
 
 def find_rate_too_high(view: View) -> str:
     """The training loss is above that of blind guessing, rises or jumps, or the gradient grows in vain."""
-    losses = view.losses(LOOK_BACK)
+    losses = view.rows("train_loss", LOOK_BACK)
     if len(losses) < 2 * NOW or view.loss_now is None:
         return ""
     if view.loss_now > ABOVE * view.guessing:
@@ -163,7 +151,7 @@ def find_rate_too_high(view: View) -> str:
     jumps = [after for before, after in pairwise(recent) if after > JUMP * max(before, usual)]
     if len(jumps) >= JUMPS:
         return f"{len(jumps)} jumps in {len(recent)} steps, the highest from about {usual:.3f} to {max(jumps):.3f}"
-    norms = view.norms(8 * BLOCK)
+    norms = view.rows("grad_norm", 8 * BLOCK)
     if len(norms) == 8 * BLOCK and blocks[0] >= blocks[4]:
         before, now = median(norms[: 4 * BLOCK]), median(norms[-BLOCK:])
         if now > GROWTH * before:
@@ -174,10 +162,10 @@ def find_rate_too_high(view: View) -> str:
 
 def find_rate_too_low(view: View) -> str:
     """Three blocks after the warm-up the loss is still near that of blind guessing."""
-    rates = view.rates(3 * BLOCK)
+    rates = view.rows("learning_rate", 3 * BLOCK)
     if len(rates) < 3 * BLOCK or rates[-1] > rates[0] or view.config.learning_rate >= LOW_RATE:
         return ""
-    now = mean(view.losses(BLOCK))
+    now = mean(view.rows("train_loss", BLOCK))
     if now < NEAR * view.guessing:
         return ""
     return f"after {view.step:,} steps the training loss is {now:.3f}; blind guessing gives {view.guessing:.3f}"
@@ -207,7 +195,7 @@ def find_underfitting(view: View) -> str:
 
 def find_plateau(view: View) -> str:
     """For some epochs neither loss fell by a percent, although the learning rate is not yet at the end of its fall."""
-    before, recent, rates = view.epochs[:-PLATEAU_EPOCHS], view.epochs[-PLATEAU_EPOCHS:], view.rates(1)
+    before, recent, rates = view.epochs[:-PLATEAU_EPOCHS], view.epochs[-PLATEAU_EPOCHS:], view.rows("learning_rate", 1)
     if not before or not rates or rates[-1] < view.config.learning_rate / 2:
         return ""
     best, newest = min(epoch.val_loss for epoch in before), min(epoch.val_loss for epoch in recent)
@@ -253,8 +241,7 @@ def _losses(view: View) -> str:
 
 
 def find_what_it_waits_for(view: View) -> str:
-    started = view.history.started
-    end = view.history.end
+    started, end = view.history.started, view.history.end
     if end is not None and end.step <= view.step:
         return "the run ended before its first epoch did"
     return "the validation loss comes after epoch 1" + (f", at step {started.steps_per_epoch:,}" if started else "")
