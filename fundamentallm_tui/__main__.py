@@ -4,6 +4,7 @@ import argparse
 import codecs
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
@@ -40,11 +41,24 @@ def main(arguments: list[str] | None = None) -> int:
     if not screen or os.environ.get("TERM") == "dumb":
         _print_error("fllm-tui: needs a terminal that can show it; without one, use `fundamentallm train`")
         return 2
-    if (encoding := codecs.lookup(sys.stderr.encoding).name) != "utf-8":
+    if (encoding := _terminal_encoding()) != "utf-8":
         advice = "choose a locale such as C.UTF-8 (LC_ALL), or use `fundamentallm train`"
         _print_error(f"fllm-tui: the console draws with UTF-8, and this terminal has {encoding}; {advice}")
         return 2
     _run(options, config)
+
+
+def _terminal_encoding() -> str:
+    """Return the encoding that Python writes in, and where that is UTF-8 the one that the locale names.
+
+    Python writes UTF-8 in the C locale, and in one that is not installed.
+    """
+    encoding = codecs.lookup(sys.stderr.encoding).name
+    locale = next((os.environ[name] for name in ("LC_ALL", "LC_CTYPE", "LANG") if os.environ.get(name)), "")
+    named = "ascii" if locale in ("C", "POSIX") else locale.partition(".")[2].partition("@")[0]
+    with suppress(LookupError):
+        named = codecs.lookup(named).name
+    return named if named and encoding == "utf-8" else encoding
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:

@@ -33,15 +33,24 @@ def test_a_terminal_that_can_show_nothing_gets_one_line_and_exit_2() -> None:
     assert "fundamentallm train" in done.stderr and done.stderr.count("\n") == 1
 
 
-def test_a_terminal_without_utf_8_gets_one_line_and_exit_2() -> None:
+@pytest.mark.parametrize(
+    ("locale", "encoding"),
+    [
+        ({"PYTHONIOENCODING": "latin-1"}, "iso8859-1"),
+        ({"LC_ALL": "POSIX"}, "ascii"),
+        ({"LC_ALL": "xx_XX.ISO-8859-1"}, "iso8859-1"),
+        ({"LC_ALL": "xx_XX.unheard-of"}, "unheard-of"),
+    ],
+)
+def test_a_terminal_without_utf_8_gets_one_line_and_exit_2(locale: dict[str, str], encoding: str) -> None:
     ours, its = pytest.importorskip("pty").openpty()
-    command, env = [sys.executable, "-m", "fundamentallm_tui"], {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    command, env = [sys.executable, "-m", "fundamentallm_tui"], {**os.environ, **locale}
     done = subprocess.run(command, stdin=its, stdout=its, stderr=its, env=env, timeout=60)
     os.close(its)
     shown = os.read(ours, 10_000).decode("ascii")
     os.close(ours)
     assert done.returncode == 2
-    assert "draws with UTF-8, and this terminal has iso8859-1" in shown and shown.count("\n") == 1
+    assert f"draws with UTF-8, and this terminal has {encoding};" in shown and shown.count("\n") == 1
 
 
 @pytest.mark.parametrize(

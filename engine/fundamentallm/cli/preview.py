@@ -24,7 +24,9 @@ def preview(spec: RunSpec, *, overwrite: bool) -> str:
     texts = measure_texts(read_texts(config.data, config.include), state.tokenizer.vocabulary)
     size = estimate_size(config, texts)
     left = state.total_steps - state.counters.step
-    seconds = seconds_per_step(spec) * left
+    seconds = "not measured: too little memory is free"
+    if size.memory + size.text_memory < state.available_memory:
+        seconds = f"{format_estimate(seconds_per_step(spec) * left)}, judging by a few small steps here"
     text = f"{size.train_tokens:,} training and {size.val_tokens:,} validation characters, {size.vocab_size} different"
     epoch = f"{format_count(size.steps_per_epoch, 'step')} of {format_count(config.effective_batch, 'window')}"
     rest = f", {left:,} left" if left < state.total_steps else ""
@@ -41,7 +43,7 @@ def preview(spec: RunSpec, *, overwrite: bool) -> str:
         f"an epoch        {windows} of {config.max_seq_len} tokens, {size.stride} apart: {epoch}",
         f"the run         {epochs}{format_count(state.total_steps, 'step')}{rest}",
         f"memory          about {memory}, beside {program} for the program itself",
-        f"time            {format_estimate(seconds)}, judging by a few small steps here",
+        f"time            {seconds}",
     ]
     return "\n".join(printable(line) for line in [*lines, *state.origin.notices, *state.origin.warnings])
 

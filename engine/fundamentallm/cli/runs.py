@@ -232,7 +232,7 @@ def _row(run: RunSummary) -> tuple[str, ...]:
 def _files(folder: Path) -> list[tuple[str, str]]:
     """Names and sizes."""
     rows = []
-    for path in sorted(folder.iterdir()):
+    for path in sorted(path for path in folder.iterdir() if not path.is_dir()):
         with suppress(OSError):  # the run has just removed or renamed it
             rows.append((f"  {path.name}", format_size(path.stat().st_size)))
     return rows

@@ -72,10 +72,14 @@ def count_parameters(config: Config, vocab_size: int) -> int:
 
 def count_memory(config: Config, vocab_size: int) -> int:
     """Estimate the bytes of weights, gradients, optimizer and activations; the program itself is not included."""
-    state = 4 * count_parameters(config, vocab_size) * (3 if config.optimizer == "muon" else 4)
     layer = 19 * config.model_dim + 2 * config.ff_width  # values per token that the backward pass needs
     token = 4 * (config.num_layers * layer + 4 * config.model_dim + 3 * vocab_size)
-    return state + config.batch_size * config.max_seq_len * token
+    return count_state_memory(config, vocab_size) + config.batch_size * config.max_seq_len * token
+
+
+def count_state_memory(config: Config, vocab_size: int) -> int:
+    """Count the bytes of weights, gradients and optimizer, which no smaller batch reduces."""
+    return 4 * count_parameters(config, vocab_size) * (3 if config.optimizer == "muon" else 4)
 
 
 def spans(lengths: Sequence[int], tokens: int, length: int) -> list[tuple[int, int]]:
@@ -184,7 +188,8 @@ def _too_short(config: Config, lengths: Sequence[int], held_out: int) -> str:
     longest = "" if len(lengths) == 1 else f"the longest of its {len(lengths)} texts"
     train, usual = _longest(lengths, config.val_split), _longest(lengths, USUAL_SPLIT)
     if train > config.max_seq_len:
-        return f"{name}: {given} of {tokens} characters leaves {held_out} to validate on; it needs 2"
+        usual_held_out = f"--val-split {USUAL_SPLIT:g} leaves {tokens - split(tokens, USUAL_SPLIT):,}"
+        return f"{name}: {given} of {tokens:,} characters leaves {held_out} to validate on, and it needs 2; {usual_held_out}"
     if config.val_split > USUAL_SPLIT and (usual > config.max_seq_len or train < 3 <= usual):
         leaves = f"{given} leaves {max(0, train)} of {longest or f'{tokens:,} characters'} to train on"
         return f"{name}: {leaves}, fewer than {window}; --val-split {USUAL_SPLIT:g} leaves {usual:,}"

@@ -99,6 +99,7 @@ def read_data(
         raise UserError("\n".join([*problems[:MAX_PROBLEMS], *rest]))
     if not texts.files:
         are = f"{empty[0]}: is empty" if len(empty) == 1 else f"{', '.join(paths)}: all {len(empty)} files are empty"
+        are = "-: standard input is empty" if empty == ["-"] else are
         raise UserError(f"{are}; it needs at least {needs}")
     if len(chosen.files) > 1 or chosen.left_out:
         texts.notices = _describe(texts, empty, chosen.left_out)

@@ -36,8 +36,9 @@ def remember_speed(config: Config, parameters: int, tokens_per_second: float) ->
     """Keep how fast a run trained. The cache may be unwritable; then the next estimate is a guess again."""
     speeds = _read()
     sizes = speeds.pop(config.device, {})
-    sizes.pop(str(parameters), None)
-    sizes[str(parameters)] = tokens_per_second * flops_per_token(config, parameters)
+    speed = tokens_per_second * flops_per_token(config, parameters)
+    before = sizes.pop(str(parameters), 0.0)
+    sizes[str(parameters)] = max(speed, before / 2)  # one run on a busy machine may be a hundred times slower
     speeds[config.device] = dict(list(sizes.items())[-MAX_SIZES:])
     with suppress(OSError):
         _path().parent.mkdir(parents=True, exist_ok=True)

@@ -31,7 +31,7 @@ from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, re
 from fundamentallm.config.estimate import parameter_shapes
 from fundamentallm.data.tokenizer import Tokenizer
 from fundamentallm.errors import UserError, describe_error
-from fundamentallm.run.folder import sync_folder, synced_file, temporary_path
+from fundamentallm.run.folder import LAST, sync_folder, synced_file, temporary_path
 from fundamentallm.run.history import read_history
 from fundamentallm.run.notes import renamed_hint
 from fundamentallm.train.optimizer import state_shapes
@@ -130,7 +130,9 @@ def save(checkpoint: Checkpoint, folder: Path, names: list[str]) -> tuple[int, d
 def load(path: Path) -> Checkpoint:
     """Read the state in a file, onto the CPU; a UserError says what is wrong with the file."""
     if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint{renamed_hint(path.parent)}")
+        last = path.with_name(LAST)
+        hint = f"; {last} is there" if path != last and last.is_file() else renamed_hint(path.parent)
+        raise UserError(f"{path}: no such checkpoint{hint}")
     if damaged := _damage(path):
         raise UserError(f"{path}: {damaged}")
     try:

@@ -18,7 +18,7 @@ import torch
 
 from fundamentallm.config.advice import advise_out_of_memory
 from fundamentallm.config.config import Config, changed_when_resuming, shaped_like, to_dict
-from fundamentallm.config.estimate import Estimate, count_steps, estimate_size, measure_texts, spans
+from fundamentallm.config.estimate import Estimate, count_state_memory, count_steps, estimate_size, measure_texts, spans
 from fundamentallm.config.format import format_count, format_times
 from fundamentallm.config.schedule import configured_rate, warmup
 from fundamentallm.data.corpus import Corpus, fingerprint
@@ -251,14 +251,16 @@ def build_state(spec: RunSpec) -> TrainState:
     size = estimate_size(config, measure_texts(documents, tokenizer.vocabulary))
 
     # The model and its optimizer, new ones at first.
+    free = free_memory(device) + memory_in_use(device) - memory_before
     try:
+        if count_state_memory(config, len(tokenizer)) > free:
+            raise MemoryError  # Linux would grant it, and kill the process once it writes there
         corpus = Corpus(documents, tokenizer, config, device)
         model = Transformer(config, len(tokenizer)).to(device)
         optimizer = Optimizer(model, config.optimizer)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        free = free_memory(device) + memory_in_use(device) - memory_before
         advice = advise_out_of_memory(config, len(tokenizer), free, size.text_memory)
         raise UserError(f"out of memory; try {advice}") from None
     if init is not None and spec.init_from is not None:
@@ -278,11 +280,15 @@ def build_state(spec: RunSpec) -> TrainState:
         if "compile" not in changed:
             state.compiled = saved.compiled  # compiled code computes other bits
         _restore(state, saved)
-        smallest = "already; that is the smallest total"
         if config.epochs < state.epoch:
-            raise UserError(f"--epochs {config.epochs}: {source} is in epoch {state.epoch} {smallest}")
+            raise UserError(
+                f"--epochs {config.epochs}: {source} is in epoch {state.epoch} already; that is the smallest total"
+            )
         if config.max_steps is not None and config.max_steps < state.step:
-            raise UserError(f"--max-steps {config.max_steps}: {source} is at step {state.step} {smallest}")
+            raise UserError(
+                f"--max-steps {config.max_steps}: {source} is at step {state.step} already; "
+                f"{state.step + 1} is the smallest total"
+            )
         if not spec.auto or history.completed:  # a process that was killed at the end has not said how it ended
             _check_unfinished(state, source)
     if spec.auto:

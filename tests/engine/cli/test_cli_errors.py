@@ -78,7 +78,8 @@ TRAIN = {
         "text.txt: --val-split 0.9999 leaves 0 of 3,000 characters to train on, fewer than one window of 256 + 1; "
         "--val-split 0.1 leaves 2,700"
     ),
-    "--val-split 0.00001": "text.txt: --val-split 1e-05 of 3000 characters leaves 1 to validate on; it needs 2",
+    "--val-split 0.00001": "text.txt: --val-split 1e-05 of 3,000 characters leaves 1 to validate on, and it needs 2; "
+    "--val-split 0.1 leaves 300",
     "--stride 300": "--stride: 300 is more than max_seq_len 256; text would be skipped",
     "--lr-schedule cosin": (
         "--lr-schedule: cosin is not one of cosine, linear, constant, step, wsd (did you mean cosine?)"

@@ -88,7 +88,7 @@ def test_a_dry_run_of_standard_input_writes_nothing(piped: Piped, flags: list[st
 @pytest.mark.parametrize(
     ("text", "flags", "line"),
     [
-        ("", [], "-: is empty; it needs at least a few thousand characters of text\n"),
+        ("", [], "-: standard input is empty; it needs at least a few thousand characters of text\n"),
         (TEXT, ["--device=cuda:9"], "--device cuda:9: "),
         ("abc", [], "-: 3 characters, too few to train on"),
     ],

@@ -118,7 +118,11 @@ def test_a_split_that_leaves_too_little_is_blamed_not_the_text() -> None:
             "t.txt: its 160 training characters are fewer than one window of 256 + 1; --max-seq-len 159 is the largest "
             "that fits"
         ),
-        (0.0001, 5000): "t.txt: --val-split 0.0001 of 5000 characters leaves 1 to validate on; it needs 2",
+        (
+            0.0001,
+            5000,
+        ): "t.txt: --val-split 0.0001 of 5,000 characters leaves 1 to validate on, and it needs 2; --val-split 0.1 "
+        "leaves 500",
         (0.1, 2): "t.txt: 2 characters, too few to train on",
     }
     for (share, size), line in cases.items():

@@ -128,7 +128,7 @@ def test_a_dash_stands_for_standard_input_which_is_read_once(monkeypatch: pytest
     read_standard_input.cache_clear()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("sea\r\né".encode())))
     assert read_texts(("-",)) == read_texts(("-",)) == ["sea\né"] and select(("-",)).files == ["-"]
-    for stdin, error in ((None, "-: standard input is closed"), (open("/dev/null"), "-: is empty; ")):  # noqa: SIM115
+    for stdin, error in ((None, "-: standard input is closed"), (open("/dev/null"), "-: standard input is empty; ")):  # noqa: SIM115
         read_standard_input.cache_clear()
         monkeypatch.setattr(sys, "stdin", stdin)
         assert error_of("-").startswith(error)

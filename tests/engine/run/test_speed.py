@@ -33,6 +33,8 @@ def test_the_time_follows_from_the_measured_speed_of_the_nearest_size(cache: Pat
     assert estimate_seconds(CONFIG, size) == pytest.approx(tokens / 1000)
     remember_speed(CONFIG, size.parameters, 500.0)
     assert estimate_seconds(CONFIG, size) == pytest.approx(tokens / 500), "the last measurement holds"
+    remember_speed(CONFIG, size.parameters, 5.0)
+    assert estimate_seconds(CONFIG, size) == pytest.approx(tokens / 250), "a busy machine says little"
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"auto": 3}', '{"auto": {"x": 1}}', '{"auto": {"5": -1}}', "[" * 9999])

@@ -159,6 +159,8 @@ def test_no_flipped_bit_in_the_tables_changes_what_is_read(state: Checkpoint, va
 def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.pt"
     assert refusal(path) == refusal(tmp_path) == "no such checkpoint"
+    (tmp_path / "last.pt").touch()
+    assert refusal(path) == f"no such checkpoint; {tmp_path / 'last.pt'} is there"
     for raw in (b"", b"a text\n" * 100):
         path.write_bytes(raw)
         assert refusal(path) == "is damaged, cut off, or not a checkpoint at all"

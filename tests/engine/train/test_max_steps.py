@@ -112,7 +112,9 @@ def test_a_run_at_its_end_continues_only_with_a_larger_total(train: Train, small
     last = folder / "last.pt"
     with pytest.raises(NothingToDo, match=f"step {END} of {END} is done; give a larger total with --max-steps$"):
         train(small(), resume_from=last)
-    with pytest.raises(UserError, match=f"--max-steps 20: .* is at step {END} already; that is the smallest total"):
+    with pytest.raises(
+        UserError, match=f"--max-steps 20: .* is at step {END} already; {END + 1} is the smallest total"
+    ):
         train(small(), resume_from=last, max_steps=20)
     longer = train(small(), resume_from=last, max_steps=3 * EPOCH)
     assert (longer.result.step, sorted(longer.losses)) == (3 * EPOCH, list(range(END + 1, 3 * EPOCH + 1)))

@@ -13,6 +13,7 @@ import torch
 from pytest import MonkeyPatch
 
 from fundamentallm.config.config import to_dict
+from fundamentallm.errors import UserError
 from fundamentallm.run import events
 from fundamentallm.run.commands import Sample
 from fundamentallm.run.journal import read_journal
@@ -203,6 +204,12 @@ def test_a_container_has_the_room_of_its_limit_and_cached_files_do_not_count(tmp
     assert device.free_in_cgroup(tmp_path) == 350
     (tmp_path / "memory.max").write_text("max\n")
     assert device.free_in_cgroup(tmp_path) == float("inf")
+
+
+def test_a_model_that_cannot_fit_is_refused_before_it_is_built(train: Train, monkeypatch: MonkeyPatch) -> None:
+    monkeypatch.setattr("fundamentallm.train.state.Transformer", None)
+    with pytest.raises(UserError, match=r"^out of memory; try a .*; this run needs about [\d.]+ GiB, and .* are free$"):
+        train(model_dim=8192, num_layers=64, num_heads=8)
 
 
 def test_a_run_that_may_not_fit_is_warned_of_before_its_first_step(train: Train, monkeypatch: MonkeyPatch) -> None:
