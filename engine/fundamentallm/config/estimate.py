@@ -188,8 +188,8 @@ def _too_short(config: Config, lengths: Sequence[int], held_out: int) -> str:
     longest = "" if len(lengths) == 1 else f"the longest of its {len(lengths)} texts"
     train, usual = _longest(lengths, config.val_split), _longest(lengths, USUAL_SPLIT)
     if train > config.max_seq_len:
-        usual_held_out = f"--val-split {USUAL_SPLIT:g} leaves {tokens - split(tokens, USUAL_SPLIT):,}"
-        return f"{name}: {given} of {tokens:,} characters leaves {held_out} to validate on, and it needs 2; {usual_held_out}"
+        more = f"--val-split {USUAL_SPLIT:g} leaves {tokens - split(tokens, USUAL_SPLIT):,}"
+        return f"{name}: {given} of {tokens:,} characters leaves {held_out} to validate on, and it needs 2; {more}"
     if config.val_split > USUAL_SPLIT and (usual > config.max_seq_len or train < 3 <= usual):
         leaves = f"{given} leaves {max(0, train)} of {longest or f'{tokens:,} characters'} to train on"
         return f"{name}: {leaves}, fewer than {window}; --val-split {USUAL_SPLIT:g} leaves {usual:,}"
