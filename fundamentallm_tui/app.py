@@ -175,7 +175,7 @@ class Console(App[int]):
         if isinstance(self.screen, TextDialog) and self.screen.title == HELP_TITLE:
             self.screen.dismiss()
         else:
-            self.push_screen(TextDialog(HELP_TITLE, help_text(self.keymap)))
+            self.push_screen(TextDialog(HELP_TITLE, help_text(self.screen, self.keymap)))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """A dialog leaves only its own keys active."""

@@ -79,7 +79,7 @@ MAIN = (
     Command("app.report", "w", "Write a report of the run: report.md in its folder", title="Report", id="report"),
     Command("new_run", "", "Close this run; the next start makes a new one", title="New run"),
     Command("runs", "ctrl+o", "List all runs: attach, view, resume, compare", "runs", "o", "Runs"),
-    Command("app.help", "f1", "Show the keys, and how to read the screen", "help", "question_mark", "Help", id="help"),
+    Command("app.help", "f1", "Explain what has the focus; show all keys", "help", "question_mark", "Help", id="help"),
     Command("app.command_palette", "ctrl+p", "All commands by name, and the themes", "palette", id="palette"),
     Command("app.change_theme", "", "Choose the colours", title="Theme"),
     Command("app.quit", "ctrl+q", "Quit; asks first while a run is under way", "quit", title="Quit", id="quit"),
@@ -160,7 +160,7 @@ RUNS = (
 )
 
 
-TABLES = (MAIN, LOG, CHART, HEALTH, RUNS)
+TABLES = (MAIN, FORM, LOG, LOSS, HEALTH, RUNS)
 
 # On every screen and over every dialog; the letters act neither in a dialog nor in a text field.
 APP = (

@@ -33,7 +33,7 @@ class HealthPane(Widget, can_focus=True):
     def __init__(self, store: Store, *, id: str = "health") -> None:
         super().__init__(id=id, classes="pane")
         self.border_title = "Health"
-        self._store = store
+        self.store = store
         self.throttle = RedrawThrottle(self, self._draw, min_interval=1.0, cpu_share=0.002)
         self._cost = 0.0
 
@@ -51,7 +51,7 @@ class HealthPane(Widget, can_focus=True):
 
     def render(self) -> Content:
         start = time.perf_counter()
-        content = health_text(current_verdict(self._store), self.size.width, self.size.height)
+        content = health_text(current_verdict(self.store), self.size.width, self.size.height)
         self._cost = time.perf_counter() - start
         return content
 

@@ -19,6 +19,7 @@ from fundamentallm.config.estimate import estimate_size
 from fundamentallm.config.files import Preset, load_preset, preset_layer, to_yaml
 from fundamentallm.config.format import format_duration, format_estimate, format_memory, format_parameters
 from fundamentallm.config.schedule import configured_rate
+from fundamentallm.config.settings import Setting
 from fundamentallm.data.text import find_data
 from fundamentallm.errors import UserError
 from fundamentallm.run.speed import estimate_seconds
@@ -335,10 +336,7 @@ class SettingsForm(Vertical):
         text = Content("")
         pending = PENDING.get(self.fields.cells[name].pending if name else "", "")
         if name in SETTINGS:
-            row = SETTINGS[name]
-            notes = {"Typical ": row.typical, "auto: ": row.auto, "Too high: ": row.too_high, "Too low: ": row.too_low}
-            hint = " ".join([row.help, *(f"{label}{note}." for label, note in notes.items() if note)])
-            text = Content.assemble((name, "bold $text-accent"), " ", hint)
+            text = Content.assemble((name, "bold $text-accent"), " ", " ".join(setting_help(SETTINGS[name])))
         elif self.preset:
             about = clean(self.preset.description)
             if self.duration:
@@ -350,6 +348,12 @@ class SettingsForm(Vertical):
         if pending:
             text = Content.assemble((f"{pending}\n", "$text-warning"), text)
         self.hint.update(text)
+
+
+def setting_help(row: Setting) -> list[str]:
+    """Return what is said about a setting, a sentence each."""
+    notes = {"Typical ": row.typical, "auto: ": row.auto, "Too high: ": row.too_high, "Too low: ": row.too_low}
+    return [row.help, *(f"{label}{note}." for label, note in notes.items() if note)]
 
 
 def _without_field(layer: Layer) -> list[str]:

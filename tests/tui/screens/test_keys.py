@@ -10,8 +10,7 @@ from fundamentallm.run.commands import Pause, Resume, Save, Stop
 from fundamentallm.run.events import Notice, Phase
 from fundamentallm_tui import keys
 from fundamentallm_tui.format import cell_len
-from fundamentallm_tui.screens.dialogs import Question, TextDialog
-from fundamentallm_tui.screens.help import help_text
+from fundamentallm_tui.screens.dialogs import Question
 from tests.tui.others import both_sizes
 
 TITLES = dict(keys.PANES)
@@ -179,23 +178,6 @@ async def test_number_keys_and_ctrl_arrows_reach_every_pane(workshop: Any, size:
         assert seen.main.tabs.active == "config"
         await seen.press("ctrl+left")
         assert seen.main.tabs.active == "health"
-
-
-def test_help_lists_every_key() -> None:
-    text = str(help_text({}))
-    for command in (*keys.MAIN, *keys.RUNS):
-        if command.key and command.help:
-            assert f"{keys.key_name(command.key)} " in text and command.help in text
-            assert not command.letter or f" {keys.key_name(command.letter)} " in text
-
-
-async def test_help_opens_and_closes(workshop: Any) -> None:
-    async with workshop.console((80, 24)) as seen:
-        for opening in ("f1", "question_mark"):
-            await seen.press(opening)
-            assert isinstance(seen.app.screen, TextDialog)
-            await seen.press("escape")
-            assert seen.app.screen is seen.main
 
 
 async def test_every_binding_has_an_id_so_that_it_can_be_remapped(workshop: Any) -> None:
