@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from fundamentallm.config.format import wrap
+from fundamentallm_tui.format import fit
 
 MIN_VALUE_WIDTH = 9  # labels are abbreviated until this much is left for the value
 
@@ -17,7 +18,7 @@ class Cell:
         wide: the cell has a row of its own.
         marked: a mark before the value says that the user changed it.
         pending: a sign before the value that it does not hold yet; empty: it does.
-        note: makes the text below the row, given its width.
+        note: the label of a line below the row, and what makes its text, given the width.
     """
 
     name: str
@@ -30,7 +31,7 @@ class Cell:
     marked: bool = False
     pending: str = ""
     problem: str = ""
-    note: Callable[[int], str] | None = None
+    note: tuple[str, Callable[[int], str]] | None = None
 
     def problem_lines(self, width: int) -> list[str]:
         """Return what is wrong with the value in lines of a width, beginning with the cell's name."""
@@ -81,7 +82,7 @@ class Group:
     heading: str = ""
 
     def lines(self, shown: Collection[str], width: int) -> list[Row | Line]:
-        """Return what is shown of the cells named `shown`, in lines of a width."""
+        """Return what is shown of the cells named `shown`, in lines of a width; the heading stands over all of them."""
         narrowest = self.label_widths[0] + MIN_VALUE_WIDTH if self.label_widths[0] else 1
         columns = max(1, min(self.columns, (width + 1) // narrowest))
         widths = self.label_widths
@@ -94,10 +95,13 @@ class Group:
             if cell.wide or not rows or len(rows[-1].cells) == rows[-1].columns:
                 rows.append(Row([], 1 if cell.wide else columns, widths))
             rows[-1].cells.append(cell)
-        lines: list[Row | Line] = [Line(self.heading, "foreground", 0.6)] if rows and self.heading else []
+        whole = all(cell.name in shown for cell in self.cells)
+        lines: list[Row | Line] = [Line(self.heading, "foreground", 0.6)] if whole and self.heading else []
         for row in rows:
             lines.append(row)
             for cell in row.cells:
                 lines += [Line(f"  {text}", "text-error") for text in cell.problem_lines(width - 2)]
-            lines += [Line(cell.note(width), "text-primary") for cell in row.cells if cell.note]
+            _, _, start, _ = row.spans(width)[0]
+            for label, draw in (cell.note for cell in row.cells if cell.note):
+                lines.append(Line(fit(label, start) + draw(width - start), "text-primary"))
         return lines

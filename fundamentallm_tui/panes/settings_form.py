@@ -28,7 +28,6 @@ from fundamentallm_tui.panes.cells import Cell
 from fundamentallm_tui.panes.fields import Fields
 from fundamentallm_tui.panes.paths import split_paths
 from fundamentallm_tui.panes.values import (
-    LABEL_WIDTHS,
     PRESET,
     as_text,
     as_typed,
@@ -41,8 +40,8 @@ from fundamentallm_tui.theme import FAINT
 
 EDITED, SENT = "›", "…"  # before a value that a run under way does not have yet
 PENDING = {
-    EDITED: "enter applies this from the next step on, esc takes it back",
-    SENT: "the run applies this after the step under way",
+    EDITED: "enter applies it from the next step on, esc takes it back",
+    SENT: "the run applies it after the step under way",
 }
 TYPING_PAUSE = 0.15  # seconds without a key before a file is read
 
@@ -73,7 +72,7 @@ class SettingsForm(Vertical):
         self.fields = Fields(setting_groups(self.preset.name if self.preset else "", config), id="fields")
         for name in options.flags.values:
             self.fields.cells[name].marked = True
-        self.fields.cells["learning_rate"].note = self._draw_schedule
+        self.fields.cells["learning_rate"].note = ("schedule", self._draw_schedule)
         self._refused: dict[str, str] = {}  # why a run refused a change, by setting
         self._config_file = options.config
         self._shown_run: Config | None = None  # whose settings the fields begin with, in place of a preset's
@@ -320,10 +319,9 @@ class SettingsForm(Vertical):
         if config is None or not total:
             return ""
         end = f" {configured_rate(config, total, total - 1):.3g} at step {total}"
-        start = "schedule".ljust(LABEL_WIDTHS[0])
-        count = max(2, width - len(start) - len(end))
+        count = max(2, width - len(end))
         rates = [configured_rate(config, total, n * (total - 1) // (count - 1)) for n in range(count)]
-        return start + "".join(BARS[round(rate / config.learning_rate * 7)] for rate in rates) + end
+        return "".join(BARS[round(rate / config.learning_rate * 7)] for rate in rates) + end
 
     # Help for the field in focus
 
@@ -346,7 +344,7 @@ class SettingsForm(Vertical):
             more = f" (and {len(self._warnings) - 1} more in the log at the start)" if self._warnings[1:] else ""
             text = Content.assemble((f"{clean(self._warnings[0])}{more}\n", "$text-warning"), text)
         if pending:
-            text = Content.assemble((f"{pending}\n", "$text-warning"), text)
+            text = Content.styled(pending, "$text-warning")
         self.hint.update(text)
 
 

@@ -9,6 +9,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 
+from fundamentallm.config.config import SETTINGS
 from fundamentallm.config.files import load_preset, preset_names
 from fundamentallm.errors import UserError
 from fundamentallm_tui.format import clean, fit, truncate
@@ -17,7 +18,7 @@ from fundamentallm_tui.screens.dialogs import CANCEL, Answer, Entry, Question
 from fundamentallm_tui.state.presets import name_problem, save_preset
 from fundamentallm_tui.theme import FAINT
 
-VALUE_WIDTH = 20
+NAME_WIDTH = 2 + max(map(len, SETTINGS))
 
 
 class Presets(ModalScreen[None]):
@@ -64,11 +65,12 @@ class Presets(ModalScreen[None]):
             return Content.styled(clean(str(error)), "$text-error")
         about = ", ".join(clean(text) for text in (preset.description.rstrip("."), preset.expected_time) if text)
         rows = self._form.changes_by(preset)
-        head = "Loading it changes nothing." if not rows else f"{'Loading it changes':<22}{'from':<{VALUE_WIDTH}}to"
+        width = max(6, (self._details.size.width - NAME_WIDTH) // 2)
+        head = f"{'Loading it changes':<{NAME_WIDTH}}{'from':<{width}}to" if rows else "Loading it changes nothing."
         lines = [(f"{about}\n\n", ""), (f"{head}\n", FAINT)]
         for setting, now, then in rows:
-            lines += [(f"{setting:<22}", "$text-accent"), (fit(clean(now), VALUE_WIDTH - 1) + " ", "")]
-            lines += [(f"{truncate(clean(then), VALUE_WIDTH * 2)}\n", "bold")]
+            lines += [(f"{setting:<{NAME_WIDTH}}", "$text-accent"), (fit(clean(now), width - 1) + " ", "")]
+            lines += [(f"{truncate(clean(then), width)}\n", "bold")]
         marked = [name for name, cell in self._form.fields.cells.items() if cell.marked]
         if marked:
             lines += [(f"\nWhat you have changed stays: {', '.join(marked)}.", FAINT)]
