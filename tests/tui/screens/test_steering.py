@@ -106,7 +106,7 @@ async def test_live_settings_are_edited_in_the_form_and_enter_applies_them(
 
         await edit(seen, "dropout", *"0.2", "down", "up")
         assert pending(seen) == {"dropout": "›"} and sent(run) == []
-        assert "›0.2" in seen.screen and "enter applies this from the next" in seen.screen
+        assert "›0.2" in seen.screen and "enter applies it from the next" in seen.screen
         await seen.press("escape")
         assert pending(seen) == {} and seen.cells["dropout"].value == "0.1" and fields.entered
         await edit(seen, "early_stopping", "right")
