@@ -83,11 +83,18 @@ class EventLog:
         return unchanged
 
     def _place(self, line: LogLine) -> int:
-        """Find the line that a new one is added to, or replaces; else the place after the last."""
+        """Find the line that a new one is added to, or replaces; else the place after the last.
+
+        Between two evaluations, what the run saves by itself changes nothing on the line of the one before, unless the
+        saves of that one failed.
+        """
         end = len(self.lines)
         for place in range(end - 1, max(-1, end - 1 - TICKED_LINES), -1) if line.tick else ():
-            if self.lines[place].step == line.step and not self.lines[place].tick:
-                return place
+            other = self.lines[place]
+            if other.step >= 0 and not other.tick:  # the newest evaluation
+                if other.step == line.step or (line.repeats and other.saved):
+                    return place
+                break
         last = self.lines[-1] if self.lines else None
         same = last is not None and line.repeats and (line.level, line.text) == (last.level, last.text)
         return end - same

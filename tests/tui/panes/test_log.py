@@ -74,6 +74,22 @@ async def test_a_save_by_hand_at_an_epochs_end_is_named_behind_the_tick(workshop
         await seen.until(lambda: "best ✓ checkpoint_step_100.pt" in seen.log)
 
 
+async def test_between_evaluations_only_a_save_by_hand_takes_a_row_or_one_after_a_failure(workshop: Any) -> None:
+    async with workshop.console((80, 24)) as seen:
+        run = await seen.started()
+        run.say(workshop.saved(0, "last.pt", "last"), evaluation(1), workshop.saved(100, "last.pt", "last"))
+        run.say(*(workshop.saved(step, "last.pt", "last") for step in (120, 140)))
+        run.say(workshop.saved(150, "checkpoint_step_150.pt", "hand"), evaluation(2))
+        run.say(CheckpointFailed(step=200, path="best.pt", kind="best", why="disk full"))
+        run.say(*(workshop.saved(step, "last.pt", "last") for step in (220, 240)))
+        await seen.until(lambda: seen.log.endswith("2 times"))
+        assert [line[9:].split("  ")[0].split(" (")[0] for line in seen.log.splitlines()[1:]] == [
+            "saved last.pt", "epoch 1", "saved checkpoint_step_150.pt", "epoch 2", "could not save best.pt: disk full",
+            "saved last.pt",
+        ]  # fmt: skip
+        assert ["✓" in line for line in seen.log.splitlines() if "epoch " in line and "ppl" in line] == [True, False]
+
+
 def test_of_very_many_lines_the_newest_are_kept() -> None:
     log = EventLog()
     for n in range(MAX_LINES + 10):
