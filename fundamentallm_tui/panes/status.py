@@ -24,7 +24,6 @@ SMALLEST_NAME, LARGEST_NAME = 10, 24
 SMALLEST_BAR, LARGEST_BAR = 5, 24
 STEPS, EPOCHS = 5, 2  # digits that have room before it is known how many there will be
 LOSS = 5  # characters
-EPOCH_FROM = 76  # columns; in a narrower terminal the line below the panes leaves out in which epoch the best was
 LOSSES_FROM = 110  # columns; in a narrower terminal the losses stand below the panes
 LEAST_VERDICT = 26  # columns for the verdict beside them: a headline and a key
 DROPPED = ("grad", "rate", "epoch", "bar", "best", "share")  # the first of them first, where there is no room
@@ -84,8 +83,6 @@ class NumbersLine(Widget):
     def render(self) -> Content:
         width = self.size.width
         losses = losses_of(self._store, self._smoothing()) if width < LOSSES_FROM else []
-        if width < EPOCH_FROM:  # the verdict needs the room
-            losses = [(name, text.partition(" in ")[0].rstrip(), style) for name, text, style in losses]
         pieces = [(f" {text} ", style) for _, text, style in losses]
         while pieces and width - sum(len(text) for text, _ in pieces) < LEAST_VERDICT:
             pieces.pop()

@@ -118,11 +118,11 @@ class MainScreen(SteeringScreen):
         if lines := self.store.take_lines():
             self.log_view.write(lines)
             self.add_class("-logged")
+        self.numbers.show()
         if "curves" in changed:
             for chart in self.charts:
                 chart.throttle.request()
             self.health.show()
-            self.numbers.show()
         if "phase" in changed:
             self._show_phase()
         elif "step" in changed:
