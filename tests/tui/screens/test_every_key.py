@@ -61,12 +61,12 @@ async def test_no_key_and_no_click_ends_the_console(workshop: Any, make: Any, st
                 assert seen.app.is_running, pane
 
 
-@pytest.mark.parametrize("state", ["training", "paused"])
+@pytest.mark.parametrize("state", ["loading", "stopping"])
 async def test_a_locked_form_does_not_take_the_focus(workshop: Any, make: Any, state: str) -> None:
     async with workshop.console() as seen:
         await bring_about(seen, make, state)
         await seen.pilot.click("#fields", offset=(20, 3))
-        assert not seen.main.form.fields.has_focus
+        assert not seen.main.form.fields.entered
         for _ in range(6):
             await seen.press("tab")
-            assert not seen.main.form.fields.has_focus
+            assert not seen.main.form.fields.entered
