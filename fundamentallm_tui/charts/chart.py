@@ -249,7 +249,8 @@ def _draw_curves(grid: _Grid, chart: Chart, plot: Plot, curves: list[_Points], i
             _write(grid, row, column, line.mark or "•", style)
         if line.label and at:
             (row, column), length = at[0], len(line.label)
-            beside = [(row + by, start) for by in (0, 1, -1) for start in (column + 2, column - 1 - length)]
+            beside = [(row, column + 2), (row, column - 1 - length)]
+            beside += [(row + by, column - length // 2) for by in (1, -1, 2, -2)]
             _write_where_free(grid, plot, line.label, beside, style)
     _draw_outside(grid, chart, plot, curves, places, ink)
     if chart.log and any(isfinite(y) and y <= 0 for line in chart.lines for y in line.y):
