@@ -27,6 +27,7 @@ class Series:
         self._y = array("d")
         self._every = 1  # how many points each of the first `_even` stands for
         self._even = 0
+        self._reduced: tuple[tuple[int, int, int], tuple[list[float], list[float]]] | None = None  # what for, and it
 
     def __len__(self) -> int:
         return len(self._x)
@@ -62,6 +63,7 @@ class Series:
         increases = new_x[0] > self.end and all(map(lt, new_x, islice(new_x, 1, None)))
         if len(new_x) != len(new_y) or not increases or not isfinite(new_x[-1]):
             raise ValueError(f"x: {new_x[0]:g} after {self.end:g}; it must increase, or call truncate_after first")
+        self._reduced = None
         self._x.extend(new_x)
         self._y.extend(new_y if isfinite(sum(new_y)) else [y if isfinite(y) else nan for y in new_y])
         if len(self._x) > MAX_POINTS:
@@ -69,6 +71,7 @@ class Series:
 
     def truncate_after(self, x: float) -> None:
         """Forget every point beyond x: a run was resumed from there, and what followed is superseded."""
+        self._reduced = None
         kept = bisect_right(self._x, x)
         del self._x[kept:], self._y[kept:]
         self._even = min(self._even, kept)
@@ -90,8 +93,10 @@ class Series:
 
         Where they are too many, the extremes of each of `count` columns, as `reduce` does.
         """
-        start, stop = max(0, bisect_left(self._x, low) - 1), bisect_right(self._x, high) + 1
-        return reduce(self._x, self._y, count, start, min(stop, len(self._x)))
+        start, stop = max(0, bisect_left(self._x, low) - 1), min(bisect_right(self._x, high) + 1, len(self._x))
+        if self._reduced is None or self._reduced[0] != (count, start, stop):  # a crosshair that walks changes no line
+            self._reduced = (count, start, stop), reduce(self._x, self._y, count, start, stop)
+        return self._reduced[1]
 
     def _thin(self) -> None:
         """Keep as few of the newer points as of the older ones, and if that does not suffice, fewer of all."""
