@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from math import inf
+from math import ceil, inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 CPU_SHARE = 0.003  # of one core, for each chart; showing the cells costs as much again as drawing them
 MIN_INTERVAL = 0.5  # seconds between two drawings
 EPOCH_DISTANCE = 7  # columns at least between two rules of epochs
+MOST_CHANGES = 100  # markers of live changes, the newest of those in sight
 
 
 @dataclass(frozen=True)
@@ -200,7 +201,7 @@ class ChartPane(Vertical, can_focus=True):
         for step, by_hand in zip(*store.saves.reduced(self.canvas.columns, low, high), strict=True):
             mark, strength = ("▲", 1.0) if by_hand else ("▴", 0.6)
             rules.append(Rule(ruler.x(step), "foreground", strength, mark, line=""))
-        changes = store.history.interventions_from(0)
+        changes = store.history.interventions_from(ceil(low))[-MOST_CHANGES:]
         return rules + [Rule(ruler.x(change.step), "text-warning", 0.6, "◆", "┊") for change in changes]
 
     def _draw(self) -> float:

@@ -110,6 +110,7 @@ class MainScreen(SteeringScreen):
     def show_other_run(self) -> None:
         for chart in self.charts:
             chart.throttle.hurry()
+        self.loss.action_reset()
         self.action_pane("loss" if self.store.folder is not None else "config")
         self.show_changes({"phase", "curves", "sample"})
 

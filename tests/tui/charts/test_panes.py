@@ -186,6 +186,14 @@ async def test_the_mouse_zooms_at_its_place_sets_the_crosshair_and_drags(worksho
         assert seen.main.focused is loss
 
 
+async def test_another_run_is_seen_whole_from_its_beginning(workshop: Any, make: Any) -> None:
+    async with charts(workshop) as seen:
+        await seen.press("plus", "left", "c", "right_square_bracket")
+        seen.main.open_run(make("old"))
+        await seen.until(lambda: seen.main.store.step == 40)
+        assert seen.main.loss.view == seen.main.metric.view == View(smoothing=0.99)
+
+
 async def test_the_first_fall_is_cut_and_indicated_until_a_shows_all(workshop: Any) -> None:
     async with workshop.console((80, 24)) as seen:
         run = await seen.started(total=TOTAL)

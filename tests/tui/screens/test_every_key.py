@@ -12,7 +12,7 @@ PRESSED = (
     "tab", "shift+tab", "up", "down", "left", "right", "home", "end", "backspace", "delete", "enter", "space", "escape",
     "pageup", "pagedown", "ctrl+a", "ctrl+e", "ctrl+k", "ctrl+u", "ctrl+left", "ctrl+right", "j", "k", "7", "é",
     *(str(n) for n in range(1, len(keys.PANES) + 1)), "f1", "escape", "question_mark", "escape", "g", "escape",
-    "ctrl+o", "escape",
+    "ctrl+o", "escape", "3", *(key for command in keys.LOSS for key in command.key.split(",") if key), "m", "4", "plus",
 )  # fmt: skip
 STATES = ("idle", "loading", "training", "paused", "stopping", "stopped", "finished", "failed", "attached", "replayed")
 PANES = ("#config", "#fields", "#log", "#loss", "#metric", "#sample", "#options", "#output", "#status", "#keys")
