@@ -1,6 +1,8 @@
 """The console with a real engine in a real terminal: every control, and what is left when one of them is killed."""
 
+import base64
 import os
+import re
 import shlex
 import signal
 import sys
@@ -264,6 +266,10 @@ def test_an_old_run_is_opened_by_its_name_and_sampled_from_its_file(
     before = file_contents(folder)
     again = screen(*CONSOLE, "run")
     again.see("STOPPED")
+    press(again, "2", "F5 resumes last.pt")
+    press(again, "y", "Copied 1 line.")
+    copied = re.findall(rb"\x1b\]52;c;([A-Za-z0-9+/=]+)", again.bytes)
+    assert base64.b64decode(copied[-1])[9:] == b"F5 resumes last.pt", "the terminal gets it, also over SSH"
     again.press(KEYS["ctrl+g"])
     press(again, "the lamp\r", f"{name}, at step {step} ")
     again.press("\x1b")
