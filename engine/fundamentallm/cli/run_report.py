@@ -28,8 +28,7 @@ MAX_SAMPLES, MAX_SAMPLE_CHARS = 10, 2000  # the newest samples; of each the begi
 def write_report(folder: Path, target: Path, draw: Callable[[RunHistory], str]) -> None:
     """Write the report of a run, and beside it a picture of its curves, which `draw` makes as SVG.
 
-    Raises:
-        UserError: the folder holds no run; a file is in the way that is not an older report, or cannot be written.
+    A UserError says that the folder holds no run, or that a file is in the way which is not an older report.
     """
     picture = target.with_suffix(".svg")
     if picture == target:

@@ -20,10 +20,7 @@ def advise_out_of_memory(config: Config, vocab_size: int, free: float, text: int
     """Return what to try when memory runs out: what fits into `free` bytes, and what each would need.
 
     A new run, as none of this can change on resume: a smaller batch, a shorter context or a narrower model, each halved
-    until it fits, or all of them where one alone does not do.
-
-    Args:
-        text: bytes that the text takes, whatever the model.
+    until it fits, or all of them where one alone does not do. `text`: bytes that the text takes, whatever the model.
     """
 
     def need(config: Config) -> int:

@@ -40,8 +40,6 @@ SHAPES: dict[str, Callable[[float], float]] = {
     "constant": lambda done: 1.0,
     "cosine": lambda done: _above_floor((1 + cos(pi * done)) / 2),  # Loshchilov and Hutter 2017
     "linear": lambda done: _above_floor(1 - done),
-    "step": lambda done: (
-        FLOOR ** (min(int(4 * done), 3) / 3)
-    ),  # four equal parts; after each, a factor of 10^(1/3) less
+    "step": lambda done: FLOOR ** (min(int(4 * done), 3) / 3),  # four equal parts, each 10^(1/3) times lower
     "wsd": lambda done: _above_floor(min(1.0, (1 - done) / 0.2)),  # warm up, stay, decay over the last fifth (Hu 2024)
 }

@@ -71,12 +71,7 @@ class Rule:
 
 
 def assess(history: RunHistory, config: Config, vocab_size: int, step: int | None = None) -> Verdict:
-    """Judge how a run stands.
-
-    Args:
-        config: the settings as they are now.
-        step: judge the run as it was after this step; None: as it is.
-    """
+    """Judge how a run stands, or stood after `step`; `config` has the settings as they are now."""
     view = View(history, config, vocab_size, history.step if step is None else step)
     for rule in RULES:
         if evidence := rule.find(view):

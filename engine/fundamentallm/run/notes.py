@@ -61,8 +61,7 @@ def _bounded(notes: Notes) -> Notes:
 def rename_run(folder: Path, name: str) -> Path:
     """Rename a run's folder, which keeps its former name in its notes; returns the folder's new path.
 
-    Raises:
-        UserError: a folder cannot have such a name, or has it already; a process writes the run; the system refuses.
+    A UserError says that a folder cannot have such a name, or has it already, or that a process writes the run.
     """
     target = folder.with_name(name) if _is_name(name) and folder.name else None
     if target is None:

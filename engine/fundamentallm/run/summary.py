@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from fundamentallm.config.config import SETTINGS, Config, to_dict
 from fundamentallm.config.format import format_value
@@ -103,35 +103,21 @@ def summarize(folder: Path) -> RunSummary:
     )
 
 
-class Measured(Protocol):
-    """What decides whether losses compare: a `RunSummary` or a `RunStarted` has it."""
-
-    @property
-    def config(self) -> dict[str, Any]: ...
-    @property
-    def vocab_size(self) -> int: ...
-    @property
-    def fingerprint(self) -> str: ...
-
-
-def why_incomparable(one: Measured, other: Measured) -> str:
+def why_incomparable(one: RunSummary | RunStarted, other: RunSummary | RunStarted) -> str:
     """Why the losses of two runs do not compare: "other text, other val_split"; empty where they do.
 
     Texts are told apart by their fingerprints, or by their files' names where an older journal has none.
     """
-    if one.fingerprint and other.fingerprint:
-        same_text = one.fingerprint == other.fingerprint
-    else:
-        same_text = _file_names(one) == _file_names(other)
+    known = one.fingerprint and other.fingerprint
     same = {
-        "text": same_text,
+        "text": one.fingerprint == other.fingerprint if known else _file_names(one) == _file_names(other),
         "vocabulary": one.vocab_size == other.vocab_size,
         "val_split": one.config.get("val_split") == other.config.get("val_split"),
     }
     return ", ".join(f"other {name}" for name in same if not same[name])
 
 
-def _file_names(run: Measured) -> list[str]:
+def _file_names(run: RunSummary | RunStarted) -> list[str]:
     paths = run.config.get("data")
     return [Path(str(path)).name for path in paths] if isinstance(paths, (list, tuple)) else []
 
@@ -155,12 +141,9 @@ def _state(folder: Path, history: RunHistory) -> str:
 
 
 def find_runs(folder: Path | None = None, read: Callable[[Path], RunSummary] = summarize) -> list[RunSummary]:
-    """The runs in a folder and below it, the newest first.
+    """The runs in a folder and below it, the newest first; `read` finds out how a run stands.
 
     Without a folder: those below `runs`, and those whose folders lie in the current one.
-
-    Args:
-        read: how to find out how a run stands.
     """
     runs = []
     for path in _known_folders() if folder is None else _run_folders(folder, MAX_FOLDER_DEPTH):
