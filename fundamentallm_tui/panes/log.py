@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rich.segment import Segment
+from rich.style import Style
 from textual.content import Content
 from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
@@ -145,9 +146,9 @@ class LogView(ScrollView, can_focus=True):
         stamp = (f"{format_clock(line.time)} " if first else " " * INDENT) if line.time else ""
         segments = [Segment(stamp, self._styles("foreground", FAINT_STRENGTH, paper))]
         found, lower, at = self._words.lower(), text.lower(), 0
+        marked = self._styles("text-accent", 1.0, paper) + Style(reverse=True)  # as readable as text in that colour
         while n in self._found and len(lower) == len(text) and (start := lower.find(found, at)) >= 0:
-            marked = text[start : start + len(found)]
-            segments += [Segment(text[at:start], style), Segment(marked, self._styles("background", 1.0, "accent"))]
+            segments += [Segment(text[at:start], style), Segment(text[start : start + len(found)], marked)]
             at = start + len(found)
         strip = Strip([*segments, Segment(text[at:], style)])
         return strip.adjust_cell_length(self._width, self._styles("foreground", 1.0, paper)).apply_style(

@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from textual.color import Color
 
 from fundamentallm.run.events import CheckpointFailed, Evaluated, Notice, Phase
 from fundamentallm_tui.panes.log import PIECE
@@ -24,9 +23,8 @@ def frame(seen: Any) -> str:
 
 def marked(seen: Any) -> list[str]:
     """The texts on the screen that are marked as found."""
-    accent = Color.parse(seen.app.theme_variables["accent"]).rich_color
     strips = seen.app.screen._compositor.render_strips()
-    return [s.text for strip in strips for s in strip if s.style and s.style.bgcolor == accent and s.text.strip()]
+    return [s.text for strip in strips for s in strip if s.style and s.style.reverse and s.text.isalnum()]
 
 
 async def with_lines(seen: Any, *notices: tuple[str, str]) -> Any:
