@@ -91,11 +91,10 @@ def download(
     known: KnownText,
     source: str = "",
     *,
-    folder: Path = Path(),
     progress: Callable[[int, int], None] = lambda done, total: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Downloaded:
-    """Write the files of a known text below `folder`, unless they are already there.
+    """Write the files of a known text below the current folder, unless they are already there.
 
     Args:
         source: a file or a URL to read the text from instead of its public URL.
@@ -111,7 +110,7 @@ def download(
             raise UserError(f"--from {source}: {known.name} is made on this machine; leave the option out")
         raw = _make_python_docs()
         files = (replace(files[-1], size=len(raw), sha256=hashlib.sha256(raw).hexdigest()),)
-    target = folder / known.folder
+    target = Path(known.folder)
     wrong = [file for file in files if not _is_correct(target / file.name, file)]
     if not wrong:
         return Downloaded((), ())

@@ -62,14 +62,14 @@ def squared_relu(x: Tensor) -> Tensor:
     return _SquaredReLU.apply(x)  # type: ignore[no-any-return,no-untyped-call]
 
 
-def rope_freqs(length: int, width: int, device: torch.device | None = None) -> Tensor:
+def rope_freqs(length: int, width: int) -> Tensor:
     """Return the rotations of `length` positions for heads of width K: unit complex numbers, complex64 (T, K / 2).
 
     Pair i of the channels turns by 10000^(-2i / K) radians a position: the first pairs tell neighbours apart, the last
     ones turn so slowly that they tell where in the context a token stands.
     """
-    frequency = 10000.0 ** (-torch.arange(0, width, 2, device=device, dtype=torch.float32) / width)  # (K / 2,)
-    angle = torch.outer(torch.arange(length, device=device, dtype=torch.float32), frequency)  # (T, K / 2)
+    frequency = 10000.0 ** (-torch.arange(0, width, 2, dtype=torch.float32) / width)  # (K / 2,)
+    angle = torch.outer(torch.arange(length, dtype=torch.float32), frequency)  # (T, K / 2)
     return torch.polar(torch.ones_like(angle), angle)
 
 

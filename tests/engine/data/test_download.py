@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -89,11 +90,10 @@ def test_a_text_is_downloaded_and_cut_to_its_files_and_progress_is_reported(know
 def test_a_text_may_come_from_a_file_or_another_url(known: KnownText, tmp_path: Path, server: str) -> None:
     source = tmp_path.with_suffix(".source")
     source.write_bytes(TEXT)
-    download(replace(known, url=NOWHERE), str(source), folder=Path("one"))
-    download(replace(known, url=NOWHERE), f"{server}/moved", folder=Path("two"))
-    assert file_contents(Path()) == {
-        f"{folder}/{path}": raw for folder in ("one", "two") for path, raw in COMPLETE.items()
-    }
+    for place in (str(source), f"{server}/moved"):
+        download(replace(known, url=NOWHERE), place)
+        assert file_contents(Path()) == COMPLETE
+        shutil.rmtree("data")
 
 
 def test_only_missing_files_are_downloaded(known: KnownText) -> None:
@@ -171,14 +171,15 @@ def test_a_failed_download_keeps_what_was_there(known: KnownText, mine: Path, se
     assert file_contents(Path()) == {str(mine): b"mine"} and mine.with_name("b.txt").is_dir()
 
 
-def test_the_python_documentation_needs_no_network(tmp_path: Path) -> None:
-    (path,) = download(PYTHON_DOCS, folder=tmp_path).written
+def test_the_python_documentation_needs_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (path,) = download(PYTHON_DOCS).written
     text = path.read_text(encoding="utf-8")
-    assert path == tmp_path / "data/raw/python-docs/python-docs.txt"
+    assert path == Path("data/raw/python-docs/python-docs.txt")
     assert 400_000 < len(text) < 700_000 and 'The "assert" statement' in text
-    assert download(PYTHON_DOCS, folder=tmp_path).written == ()
+    assert download(PYTHON_DOCS).written == ()
     with pytest.raises(UserError, match="--from a: python-docs is made on this machine; leave the option out"):
-        download(PYTHON_DOCS, "a", folder=tmp_path)
+        download(PYTHON_DOCS, "a")
 
 
 def test_tiny_shakespeare_is_cut_to_the_files_of_the_presets() -> None:
