@@ -62,8 +62,7 @@ class Precision:
 
     def __init__(self, device: torch.device, mixed: bool) -> None:
         self._device, self.dtype, self.why_not = device, torch.float32, ""
-        cpu_has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        if mixed and device.type == "cpu" and not cpu_has_bf16:
+        if mixed and device.type == "cpu" and not _cpu_has_bf16():
             why = "this processor has no 16-bit arithmetic"
             self.why_not = f"mixed precision is off: {why}; training continues in float32"
         elif mixed:
@@ -122,3 +121,7 @@ def memory_in_use(device: torch.device) -> int:
     except OSError:  # macOS has no /proc: the peak has to do
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _cpu_has_bf16() -> bool:
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
