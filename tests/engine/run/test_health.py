@@ -230,6 +230,14 @@ def test_a_gradient_that_grows_in_vain_is_noted(falls: float, norm: float, found
     assert kind_and_evidence(steps_of(losses, [0.4] * 200 + [norm] * 56)) == found
 
 
+def test_jumps_count_beside_the_noise_of_small_batches() -> None:
+    noisy = [2.0 + (n * 37 % 11 - 5) / 10 for n in range(256)]  # 1.5 to 2.5
+    jumping = [4.0 if n in (200, 220, 240) else loss for n, loss in enumerate(noisy)]
+    assert kind_and_evidence(steps_of(jumping)) == WAITS
+    higher = [6.0 if loss == 4.0 else loss for loss in jumping]
+    assert kind_and_evidence(steps_of(higher))[1] == "3 jumps in 128 steps, the highest from about 2.000 to 6.000"
+
+
 def test_a_loss_that_falls_again_has_recovered_from_its_rise() -> None:
     rising = [2.0] * 64 + [2.6] * 64
     rose = ("rate_too_high", "the training loss rose from 2.000 to 2.600 in 64 steps")
