@@ -32,7 +32,7 @@ from fundamentallm_tui.state.launch import Options
 from fundamentallm_tui.state.preferences import load, preferences_file, remember
 from fundamentallm_tui.state.reader import ReaderFailed, Starter
 from fundamentallm_tui.state.sampler import SamplerStarter
-from fundamentallm_tui.theme import CALM
+from fundamentallm_tui.theme import CALM, THEMES
 from fundamentallm_tui.throttle import RedrawThrottle
 
 HELP_TITLE = "Help"
@@ -68,7 +68,8 @@ class Console(App[int]):
         """
         super().__init__()
         self.animation_level = "none"
-        self.register_theme(CALM)
+        for theme in THEMES:
+            self.register_theme(theme)
         preferences, self._problems = load()
         if preferences.theme and preferences.theme not in self.available_themes:
             self._problems.append(

@@ -1,20 +1,39 @@
 """The console's theme, and the styles of widgets that draw their own cells."""
 
+from dataclasses import replace
+
 from rich.style import Style
 from textual.color import Color, ColorParseError
 from textual.theme import Theme
 from textual.widget import Widget
 
-CALM = Theme(
-    name="calm", dark=True,
-    background="#12161c", surface="#181d25", panel="#222933", foreground="#d4dae3",
-    primary="#7aa7e0", secondary="#5d7fa8", accent="#e8b363",
-    success="#8fc58a", warning="#e3c567", error="#e87878",
-    variables={
-        "text-accent": "#e8b363", "text-primary": "#7aa7e0", "text-success": "#8fc58a", "text-warning": "#e3c567",
-        "text-error": "#e87878",
-    },
+INKS = ("primary", "accent", "success", "warning", "error")
+# A test computes the contrast of every text on every screen in each of these: at least 4.5. The inks are the colours
+# of text, too, or Textual would mix those anew.
+THEMES = tuple(
+    replace(theme, variables={f"text-{ink}": str(getattr(theme, ink)) for ink in INKS})
+    for theme in (
+        Theme(
+            name="calm", dark=True,
+            background="#12161c", surface="#181d25", panel="#222933", foreground="#d4dae3",
+            primary="#7aa7e0", secondary="#5d7fa8", accent="#e8b363",
+            success="#8fc58a", warning="#e3c567", error="#e87878",
+        ),
+        Theme(
+            name="paper", dark=False,
+            background="#fdfcf9", surface="#f7f5f0", panel="#f1efe9", foreground="#0f1217",
+            primary="#225aa0", secondary="#55789f", accent="#85520a",
+            success="#256328", warning="#715200", error="#a82424",
+        ),
+        Theme(
+            name="high contrast", dark=True,
+            background="#000000", surface="#000000", panel="#262626", foreground="#ffffff",
+            primary="#8ec5ff", secondary="#9cc9ff", accent="#ffd34d",
+            success="#7dff8a", warning="#ffea70", error="#ff9a9a",
+        ),
+    )
 )  # fmt: skip
+CALM = THEMES[0]
 FAINT = "$foreground 60%"  # for text that only explains
 
 

@@ -11,6 +11,7 @@ from textual.widgets import Input, TextArea
 
 from fundamentallm_tui.keys import MAIN, PANES, PINNED, Command, key_name
 from fundamentallm_tui.panes.fields import Fields
+from fundamentallm_tui.theme import FAINT
 
 LEAVE = Command("blur", "escape", label="leave", id="leave")
 GAP = "  "
@@ -101,7 +102,7 @@ class Footer(Widget):
         found, of_app = active.get(id), command.action.startswith("app.")
         key = key_name(found.binding.key if found is not None else command.key).replace("[", "\\[")
         if not (found.enabled if found is not None else of_app or not command.action):
-            return f"[$foreground 35%]{key} {label}[/]", False
+            return f"[{FAINT}]{key} {label}[/]", False
         text = f"[b $text-accent]{key}[/] {label}"
         action = command.action if of_app else f"run('{id}')"
         return f"[@click={action}]{text}[/]" if command.action else text, True

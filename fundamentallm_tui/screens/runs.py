@@ -104,7 +104,7 @@ class Runs(Screen[RunChoice]):
             order = f"{self._order} first" if self._order in ("newest", "name", "steps") else f"by {self._order}"
             summary = f"{len(runs)} run{'s' if len(runs) != 1 else ''}, {live} under way, {order}"
         self.query_one("#summary", Static).update(Content.assemble((" Runs  ", "bold"), (summary, FAINT)))
-        self.query_one("#head", Static).update(Content.styled(self.list.head(), "$foreground 50%"))
+        self.query_one("#head", Static).update(Content.styled(self.list.head(), FAINT))
         self._show_details()
 
     @on(RunList.Moved)

@@ -1,0 +1,154 @@
+"""Every text on every screen can be read: its contrast is at least 4.5 (WCAG AA) in each theme that we ship."""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.segment import Segment
+from textual.color import Color
+from textual.theme import Theme
+
+import fundamentallm_tui
+from fundamentallm.run.events import CheckpointFailed, Failed, Notice
+from fundamentallm_tui.theme import CALM, FAINT, INKS, THEMES
+from tests.tui.others import evaluated
+
+LEAST = 4.5
+NO_TEXT = r"(border|scrollbar[a-z-]*|background): [^;]*;"  # in a style sheet
+
+
+def luminance(colour: tuple[int, int, int]) -> float:
+    parts = [part / 255 for part in colour]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def ratio(ink: tuple[int, int, int], paper: tuple[int, int, int]) -> float:
+    """The contrast of two colours, 1 to 21."""
+    dark, light = sorted((luminance(ink), luminance(paper)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def contrast(segment: Segment) -> float:
+    style = segment.style
+    assert style is not None and style.color is not None and style.bgcolor is not None, segment
+    return ratio(style.color.get_truecolor(), style.bgcolor.get_truecolor())
+
+
+def is_text(segment: Segment) -> bool:
+    """Whether there are letters and digits in it; frames, rules and curves are drawn with other characters."""
+    return any(unicodedata.category(character)[0] in "LN" for character in segment.text)
+
+
+def faint_texts(seen: Any) -> Iterator[str]:
+    """The texts of too little contrast; in front of a screen that is dimmed those of the dialog."""
+    screen = seen.app.screen
+    strips = screen._compositor.render_strips()
+    regions = [child.region for child in screen.children] if screen.is_modal else [screen.region]
+    for region in regions:
+        for strip in strips[region.y : region.bottom]:
+            for segment in strip.crop(region.x, region.right):
+                if is_text(segment) and (found := contrast(segment)) < LEAST:
+                    yield f"{segment.text.strip()[:40]!r} {found:.2f} {segment.style}"
+
+
+async def screens(seen: Any, workshop: Any) -> Any:
+    """Bring about every screen and every kind of text; yield a name for each."""
+    yield "idle"
+    seen.main.form.fields.enter("learning_rate")
+    await seen.press("x")
+    yield "a form with a problem"
+    await seen.press("ctrl+r", "down")
+    yield "a choice"
+    await seen.press("escape", "f2")
+    await seen.pilot.pause(0.1)
+    yield "files"
+    await seen.press("escape", "f3")
+    await seen.pilot.pause(0.1)
+    yield "presets"
+    await seen.press("escape", "f1")
+    yield "help"
+    await seen.press("escape")
+    run = await seen.started()
+    run.say(workshop.progress(1, 200), evaluated(100, 3.5), evaluated(200, 3.1), workshop.saved(200, "best.pt", "best"))
+    run.say(Notice(step=200, level="warning", text="a warning"), Notice(step=200, level="info", text="a remark"))
+    run.say(CheckpointFailed(step=200, path="last.pt", kind="last", why="no space"))
+    await seen.until(lambda: seen.main.store.step == 200)
+    await seen.press("3", "c")
+    await seen.pilot.pause(0.1)
+    yield "training"
+    seen.main.form.fields.enter("learning_rate")
+    await seen.press("2")
+    yield "an edit that the run does not have"
+    await seen.press("escape", "2", "up")
+    yield "the log"
+    await seen.press("g", *"To be")
+    yield "a prompt"
+    await seen.press("escape", "h")
+    yield "health"
+    await seen.press("escape", "x")
+    yield "a question"
+    await seen.press("escape")
+    seen.app.notify("a toast", title="with a title", severity="warning")
+    await seen.pilot.pause(0.1)
+    yield "a toast"
+    await seen.press("ctrl+p")
+    await seen.pilot.pause(0.3)
+    yield "the palette"
+    await seen.press("escape")
+    run.say(Failed(step=200, error="out of memory"))
+    await seen.status_is("FAILED")
+    yield "failed"
+    await seen.press("ctrl+o")
+    await seen.pilot.pause(0.3)
+    yield "the list of runs"
+    await seen.press("space", "slash", *"tag:a")
+    yield "a filter"
+
+
+@pytest.mark.parametrize(
+    ("theme", "size"), [*((theme, (120, 36)) for theme in THEMES), (CALM, (80, 24))], ids=lambda value: str(value)[:9]
+)
+async def test_every_text_on_every_screen_can_be_read(
+    workshop: Any, make: Any, theme: Theme, size: tuple[int, int]
+) -> None:
+    make("old", evaluated(40, 2.0))
+    async with workshop.console(size) as seen:
+        seen.app.theme = theme.name
+        faint = [f"{name}: {text}" async for name in screens(seen, workshop) for text in faint_texts(seen)]
+    assert not faint, "\n".join(dict.fromkeys(faint))
+
+
+@pytest.mark.parametrize("theme", THEMES, ids=lambda theme: theme.name)
+def test_every_ink_and_every_strength_in_the_source_can_be_read_on_every_paper(theme: Theme) -> None:
+    colours = theme.to_color_system().generate()
+    used = {(FAINT.split()[0], FAINT.split()[1]), *((f"$text-{ink}", "100%") for ink in INKS), ("$foreground", "100%")}
+    for path in Path(fundamentallm_tui.__file__).parent.rglob("*"):
+        if path.suffix in (".py", ".tcss"):
+            lines = path.read_text().splitlines()
+            texts = " ".join(re.sub(NO_TEXT, "", line) for line in lines if "─" not in line)
+            used |= set(re.findall(r"(\$(?:foreground|text-[a-z]+)) (\d+%)", texts))
+    found = {}
+    for paper in ("background", "surface", "panel"):
+        for ink, strength in used:
+            behind = Color.parse(colours[paper])
+            ink_colour = behind.blend(Color.parse(colours[ink.removeprefix("$")]), float(strength[:-1]) / 100)
+            found[paper, ink, strength] = ratio(ink_colour.rgb, behind.rgb)
+    found["accent", "$background", "100%"] = ratio(
+        Color.parse(colours["background"]).rgb, Color.parse(colours["accent"]).rgb
+    )
+    assert len(found) > 20 and min(found.values()) >= LEAST, sorted(found.items(), key=lambda item: item[1])[:5]
+
+
+async def test_the_palette_offers_the_themes(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        await seen.app.run_action("app.change_theme")
+        for theme in THEMES:
+            await seen.press(*theme.name)
+            await seen.see(theme.name)
+            await seen.press(*["backspace"] * len(theme.name))
+        await seen.press(*"paper", "enter")
+        await seen.until(lambda: seen.app.theme == "paper")
