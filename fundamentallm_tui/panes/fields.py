@@ -9,6 +9,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import takewhile
 
 from rich.segment import Segment
 from textual import on
@@ -221,8 +222,10 @@ class Fields(ScrollView, can_focus=True):
         self.refresh()
 
     def _scroll_to_current(self) -> None:
+        """Scroll to the current cell, and to what stands below its row."""
         if (y := self.row_of(self.current)) is not None:
-            self.scroll_to_region(Region(0, y, 1, 1 + len(self.current.problem_lines(self.room - 2))), animate=False)
+            below = takewhile(lambda line: isinstance(line, Line), self._lines[y + 1 :])
+            self.scroll_to_region(Region(0, y, 1, 1 + len(list(below))), animate=False)
 
     def row_of(self, cell: Cell) -> int | None:
         return next((y for y, row in enumerate(self._lines) if isinstance(row, Row) and cell in row.cells), None)

@@ -54,7 +54,8 @@ class Form(SettingsForm):
                 cell.marked |= bool(cell.pending)  # the next start makes the change
             elif before is None or name in refused or cell.value == as_text(name, getattr(before, name)):
                 values[name] = as_text(name, getattr(running, name))
-                cell.marked |= before is not None and before != running and values[name] != cell.value
+                if before is not None and getattr(before, name) != getattr(running, name):
+                    cell.marked = self.differs(name, running)
             cell.pending = SENT if name in sent else ""
         self._run_config = running
         self._refused = {**self._refused, **refused} if running is not None else {}

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from rich.cells import cell_len
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -67,6 +68,7 @@ class SettingsForm(Vertical):
         self.problems: dict[str, str] = {}
         self.preset = options.preset
         self.total_steps = 0  # 0: not known yet
+        self._size_words: tuple[str, ...] = ()  # of how large the run is, the most important first
         self.duration = ""  # of the training, in words
         self._warnings: tuple[str, ...] = ()  # why the held-out text would measure little
         self.fields = Fields(setting_groups(self.preset.name if self.preset else "", config), id="fields")
@@ -168,6 +170,10 @@ class SettingsForm(Vertical):
     def _show_values_below(self, names: set[str]) -> None:
         values = self._values_below()
         self.fields.show_values({name: as_text(name, values[name]) for name in names})
+
+    def differs(self, name: str, config: Config) -> bool:
+        """Return whether a setting of a configuration is another than under the user's changes."""
+        return bool(self._values_below()[name] != to_dict(config)[name])
 
     def _values_below(self, other: Preset | None = None) -> dict[str, Any]:
         """What the fields have under the user's changes: a run's settings, or a preset's, or the defaults.
@@ -281,7 +287,8 @@ class SettingsForm(Vertical):
         time.sleep(TYPING_PAUSE)
         if number != self._measurement:
             return
-        problem, size, steps, duration = "", "", 0, ""
+        problem, steps, duration = "", 0, ""
+        size: tuple[str, ...] = ()
         warnings: tuple[str, ...] = ()
         try:
             if not data:
@@ -293,17 +300,18 @@ class SettingsForm(Vertical):
                 steps, duration = estimate.total_steps, format_estimate(seconds)
                 memory = format_memory(estimate.memory + estimate.text_memory)
                 parameters = f"{format_parameters(estimate.parameters)} params"
-                size = f"{parameters} · {memory} · {steps} steps · ≈ {format_duration(seconds)}"
+                size = (f"{steps} steps", f"≈ {format_duration(seconds)}", parameters, memory)
         except UserError as error:
             problem = str(error)
         self.app.call_from_thread(self._show_size, number, size, steps, duration, warnings, problem)
 
     def _show_size(
-        self, number: int, size: str, steps: int, duration: str, warnings: tuple[str, ...], problem: str
+        self, number: int, size: tuple[str, ...], steps: int, duration: str, warnings: tuple[str, ...], problem: str
     ) -> None:
         if number != self._measurement:
             return
-        self.border_subtitle = Content.styled(size, "$text-accent")
+        self._size_words = size
+        self.on_resize()
         self.total_steps, self.duration, self._warnings = steps, duration, warnings
         self._show_hint(self.fields.current.name if self.fields.entered else "")
         self.fields.arrange_lines()
@@ -313,12 +321,21 @@ class SettingsForm(Vertical):
         else:
             self.post_message(self.Changed())
 
+    def on_resize(self) -> None:
+        """Say below the form how large the run is, as much of it as the frame has room for."""
+        words = self._size_words
+        while words and cell_len(" · ".join(words)) > self.size.width - 2:
+            words = words[:-1]
+        self.border_subtitle = Content.styled(" · ".join(words), "$text-accent")
+
     def _draw_schedule(self, width: int) -> str:
         """Draw the learning rate over the steps of the run as bars, with the last one in numbers."""
         config, total = self.config, self.total_steps
         if config is None or not total:
             return ""
-        end = f" {configured_rate(config, total, total - 1):.3g} at step {total}"
+        end = f" {configured_rate(config, total, total - 1):.3g}"
+        if width > 40:
+            end += f" at step {total}"
         count = max(2, width - len(end))
         rates = [configured_rate(config, total, n * (total - 1) // (count - 1)) for n in range(count)]
         return "".join(BARS[round(rate / config.learning_rate * 7)] for rate in rates) + end

@@ -175,6 +175,7 @@ class Watched:
             if not self.cells[name].choices:
                 await self.press("ctrl+u")
                 self.app.screen.post_message(Paste(value))
+                await self.pilot.pause()
         await self.pilot.pause(0.3)
 
     async def open_list(self, count: int) -> Runs:

@@ -266,3 +266,33 @@ async def test_the_form_says_why_the_held_out_text_would_measure_little(workshop
         await seen.until(lambda: seen.main.form.total_steps and "held out" not in hint(seen).partition("val_split")[0])
         await seen.type(val_split="0.01")
         await seen.until(lambda: "characters are held out (--val-split 0.01 of" in hint(seen))
+
+
+async def test_the_schedule_is_drawn_below_the_learning_rate_while_it_is_edited(workshop: Any) -> None:
+    async with workshop.console((80, 24)) as seen:
+        form = seen.main.form
+        await seen.until(lambda: form.total_steps)
+
+        async def drawn(last: str, end: str) -> None:
+            form.fields.enter("learning_rate")
+            await seen.see(end)
+            [line] = [line for line in seen.screen.splitlines() if " schedule " in line]
+            bars = line.partition("schedule")[2].partition(end)[0].strip()
+            assert (
+                bars[0] in "▁▂" and "█" in bars and bars[-1] == last and sorted(bars[9:], reverse=True) == [*bars[9:]]
+            )
+
+        await drawn("▂", f"0.0001 at step {form.total_steps}")
+        await seen.type(learning_rate="5e-4", lr_schedule="constant")
+        await drawn("█", f"0.0005 at step {form.total_steps}")
+
+
+async def test_the_size_below_the_form_is_never_cut(workshop: Any) -> None:
+    async with workshop.console((60, 20)) as seen:
+        form = seen.main.form
+        await seen.until(lambda: form.total_steps)
+        assert " steps · ≈ " in seen.screen and " MiB" in seen.screen and " params · " in seen.screen
+        await seen.type(epochs="1000000", model_dim="16384")
+        await seen.until(lambda: form.total_steps > 1_000_000)
+        await seen.until(lambda: "steps · ≈ " in str(form.border_subtitle))
+        assert "…" not in seen.screen.splitlines()[-2] and "params" in str(form.border_subtitle)
