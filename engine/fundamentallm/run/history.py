@@ -16,7 +16,7 @@ from typing import Any
 
 from fundamentallm.config.config import SETTINGS, Config, changed_while_running
 from fundamentallm.config.estimate import count_steps
-from fundamentallm.errors import UserError
+from fundamentallm.errors import UserError, system_errors
 from fundamentallm.run.events import (
     JOURNAL,
     Answered,
@@ -285,22 +285,16 @@ def _total_steps(config: dict[str, Any], start: RunStarted) -> int:
 def read_history(folder: Path, steps: bool = True) -> RunHistory:
     """The history of a run; an empty one where there is no journal.
 
-    Args:
-        steps: False leaves the rows of steps out and skips most of the journal, which takes a hundredth of the time.
-
-    Raises:
-        UserError: there is a journal and it cannot be read. Resuming without its changes would train another run.
+    Without `steps` it has no rows of steps, and most of the journal is skipped, which takes a hundredth of the time. A
+    UserError says that the journal cannot be read: resuming without its changes would train another run.
     """
-    history = RunHistory(steps)
-    path = folder / JOURNAL
-    try:
+    history, path = RunHistory(steps), folder / JOURNAL
+    with system_errors(f"{path}: cannot be read"):
         if path.exists():
             for event in _read(path, steps):
                 history.apply(event)
             if not steps:
                 history.forget_steps()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     return history
 
 
