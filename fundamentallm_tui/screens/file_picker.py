@@ -66,7 +66,7 @@ class FilePicker(ModalScreen[list[str]]):
         entries = [*folders, *files]
         self._folder, self._folders, self._entries = folder, folders, entries
         box = self.query_one(Vertical)
-        box.border_title = clean(str(folder))
+        box.border_title = Content(clean(_shown(folder)))
         box.border_subtitle = f"the first {MAX_ENTRIES:,}" if len(entries) == MAX_ENTRIES else ""
         self._list.clear_options()
         self._list.add_options([Option(self._label(entry)) for entry in entries])
@@ -124,4 +124,4 @@ class FilePicker(ModalScreen[list[str]]):
 
 
 def _shown(path: Path) -> str:
-    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+    return os.path.relpath(path) if Path.cwd() in path.parents else str(path)

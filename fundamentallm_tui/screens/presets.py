@@ -35,7 +35,7 @@ class Presets(ModalScreen[None]):
         super().__init__()
         self._form = form
         self._names = preset_names()
-        self._list = OptionList(*map(clean, self._names), compact=True)
+        self._list = OptionList(*map(clean, self._names), compact=True, markup=False)
         self._details = Static()
 
     def compose(self) -> ComposeResult:

@@ -20,8 +20,8 @@ from tests.tui.others import both_sizes
 def texts(workshop: Any) -> Path:
     """A folder of files of every kind, from where the console is started."""
     folder: Path = workshop.folder / "texts"
-    (folder / "deeper").mkdir(parents=True)
-    (folder / "deeper" / "inside.txt").write_text("inside")
+    (folder / "[b]er").mkdir(parents=True)
+    (folder / "[b]er" / "inside.txt").write_text("inside")
     (folder / "crlf.txt").write_bytes(b"\xef\xbb\xbfA first line\r\nand \x1b[31man evil one\r\n")
     (folder / "latin.txt").write_bytes(b"caf\xe9 au lait " * 9)
     (folder / "zero.txt").write_bytes(b"text" * 300_000 + b"\0")
@@ -33,7 +33,7 @@ def texts(workshop: Any) -> Path:
 
 
 SAID = {
-    "deeper/": "a folder: its .txt and .md files are read",
+    "[b]er/": "a folder: its .txt and .md files are read",
     "crlf.txt": "34 characters, 20 different",
     "empty.md": "empty",
     "latin.txt": "not UTF-8 text",
@@ -60,12 +60,13 @@ async def test_the_picker_says_what_is_in_a_file_and_takes_several(
         await seen.see("A first line")
         assert "\x1b" not in seen.screen and "·[31man evil one" in seen.screen
         await seen.press("up", "enter")
-        await seen.see("inside.txt")
+        await seen.see("─ texts/[b]er ─")
+        assert "inside.txt" in seen.screen
         await seen.press("space", "left")
         await seen.see("crlf.txt")
         await seen.press("down", "space", "space", "space", "up", "space", "enter")
         assert not isinstance(seen.app.screen, FilePicker)
-        assert seen.cells["data"].value == "texts/deeper/inside.txt, texts/crlf.txt, texts/empty.md"
+        assert seen.cells["data"].value == "texts/[b]er/inside.txt, texts/crlf.txt, texts/empty.md"
         assert seen.cells["data"].marked
         await seen.press("f2")
         await seen.see("inside.txt")
