@@ -65,7 +65,7 @@ def test_every_command_is_answered_exactly_once(train: Train) -> None:
     ran = train(
         script={
             3: [Pause(id="p"), Save(id="s"), Resume(id="r")],
-            4: [Evaluate(id="e")],
+            4: [Evaluate(id="e"), Evaluate(id="f")],
             5: [Sample(id="a", prompt="the", max_tokens=5)],
             6: [CancelSample(id="c", sample="a"), Sample(id="b", prompt="é☃", max_tokens=5), Resume(id="again")],
             7: [Set(id="l", setting="learning_rate", value=0.01), Set(id="m", setting="model_dim", value=8)],
@@ -76,9 +76,12 @@ def test_every_command_is_answered_exactly_once(train: Train) -> None:
         "p": ("pause", True), "s": ("save", True), "r": ("resume", True), "a": ("sample", True),
         "c": ("cancel_sample", False), "b": ("sample", False), "again": ("resume", True), "l": ("set", True),
         "m": ("set", False), "x": ("stop", True), "e": ("evaluate", True),
+        "f": ("evaluate", False),
     }  # fmt: skip
     assert {answer.command for answer in answers(ran).values()} == set(NAMES.values())
     assert "'é', '☃'" in answers(ran)["b"].why
+    assert answers(ran)["f"].why == "nothing was trained since the last evaluation"
+    assert [event.step for event in ran.of(events.Evaluated) if not event.epoch_ended] == [4]
     assert (ran.result.reason, ran.result.step) == ("stopped", 8)
 
 
