@@ -31,7 +31,7 @@ SHORT = {"max_seq_len": 64, "stride": 16}
 SETS = {  # preset, which text, its characters, settings
     "tiny, a short text": ("tiny", 0, 20_000, {}),
     "tiny, another": ("tiny", 1, 25_000, {}),
-    "tiny, a very short text, ten epochs": ("tiny", 0, 6_000, {**SHORT, "epochs": 10}),
+    "tiny, a very short text, twenty epochs": ("tiny", 0, 6_000, {**SHORT, "epochs": 20}),
     "small, few steps": ("small", 0, 20_000, {**SHORT, "stride": 8, "epochs": 2}),
     "small, another": ("small", 1, 25_000, {**SHORT, "stride": 8, "epochs": 2}),
 }
