@@ -330,6 +330,7 @@ class RunScreen(PanedScreen):
         if message.reader is not self.reader:
             return
         changed = self.store.apply(message.events)
+        message.taken.set()
         if "run" in changed:
             self._fill_form()
         if changed & {"run", "config"}:

@@ -3,13 +3,14 @@
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from textual.message import Message
 
 from fundamentallm.process.session import RunHandle
 from fundamentallm.run.commands import Command
 from fundamentallm.run.events import Event
+from fundamentallm.run.journal import BATCH
 from fundamentallm.run.spec import RunSpec
 
 READ_TIMEOUT = 0.1  # seconds that one read waits for events
@@ -21,10 +22,11 @@ Starter = Callable[[RunSpec], RunHandle]
 
 @dataclass
 class EventsReceived(Message):
-    """Events of a run, oldest first."""
+    """Events of a run, oldest first; who has taken them in sets `taken`."""
 
     reader: "RunReader"
     events: list[Event]
+    taken: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass
@@ -82,8 +84,12 @@ class RunReader:
         while not self._closed.is_set():
             ended = not self.handle.alive  # asked first: what was written before the end is read below
             if events := self.handle.events(READ_TIMEOUT):
-                self._post(EventsReceived(self, events))
-                time.sleep(BATCH_PAUSE)
+                message = EventsReceived(self, events)
+                self._post(message)
+                if len(events) < BATCH:  # there is no more
+                    time.sleep(BATCH_PAUSE)
+                else:  # or all of a long journal would wait in memory
+                    message.taken.wait(BATCH_PAUSE)
             elif ended:
                 self._post(RunDisconnected(self, self.handle.exit_reason, self.handle.log_tail()))
                 if not self.handle.may_return:

@@ -249,7 +249,7 @@ class AttachedRun(RunHandle):
 
     def events(self, timeout: float) -> list[Event]:
         deadline = time.monotonic() + timeout
-        while not (fresh := self._journal.read()) and time.monotonic() < deadline and self.alive:
+        while not (fresh := self._journal.read_some()) and time.monotonic() < deadline and self.alive:
             time.sleep(min(0.05, timeout))
         return fresh
 

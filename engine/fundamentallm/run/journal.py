@@ -23,7 +23,7 @@ from fundamentallm.untrusted import MAX_COMMAND_BYTES, MAX_EVENT_BYTES, open_for
 
 T = TypeVar("T")
 BLOCK = 1 << 18  # bytes read at once
-BATCH = 500  # items in a list of `batches`
+BATCH = 100  # items in a list of `batches`
 TRIES, PAUSE = 10, 0.1  # how often the last lines of a run are written, and the seconds between
 
 
@@ -145,6 +145,7 @@ class Reader(Generic[T]):
 
     def __init__(self, tail: Tail, decode: Callable[[bytes], T | None]) -> None:
         self._tail, self._decode = tail, decode
+        self._unread: Iterator[list[T]] = iter(())
 
     def read(self) -> list[T]:
         """Return what is new since the last call; lines that cannot be decoded are skipped."""
@@ -154,6 +155,14 @@ class Reader(Generic[T]):
         """Yield what `read` returns in small lists: a long journal never is in memory as a whole."""
         new = self._new()
         return iter(lambda: list(islice(new, BATCH)), [])
+
+    def read_some(self) -> list[T]:
+        """Return the next of `batches`; empty where nothing is new."""
+        items = next(self._unread, [])
+        if not items:
+            self._unread = self.batches()
+            items = next(self._unread, [])
+        return items
 
     def _new(self) -> Iterator[T]:
         with suppress(OSError):
