@@ -1,0 +1,36 @@
+"""The thread between a run and the screen hands a long journal over in pieces, each event once and in order."""
+
+import queue
+from typing import Any
+
+from textual.message import Message
+
+from fundamentallm.process.session import AttachedRun
+from fundamentallm.run.events import Event
+from fundamentallm.run.journal import BATCH, Journal
+from fundamentallm_tui.state.reader import EventsReceived, RunDisconnected, RunReader
+from tests.tui.others import alive
+
+
+def test_a_long_journal_arrives_in_pieces_and_what_follows_at_once(make: Any, workshop: Any) -> None:
+    folder = make("long", *(workshop.progress(step, step) for step in range(41, 441)))
+    posted: queue.Queue[Message] = queue.Queue()
+    found: list[Event] = []
+
+    def take(count: int) -> None:
+        while len(found) < count:
+            message = posted.get(timeout=20)
+            assert isinstance(message, EventsReceived) and 0 < len(message.events) <= BATCH
+            found.extend(message.events)
+            message.taken.set()
+
+    with alive(folder):
+        reader = RunReader(AttachedRun(folder), posted.put)
+        take(404)
+        writer = Journal(folder)
+        writer.append(workshop.progress(441, 450))
+        writer.close()
+        take(405)
+    assert [event.seq for event in found] == list(range(1, 406))
+    assert isinstance(posted.get(timeout=20), RunDisconnected), "its process is gone"
+    reader.close()
