@@ -29,22 +29,34 @@ LEAST_VERDICT = 26  # columns for the verdict beside them: a headline and a key
 DROPPED = ("grad", "rate", "epoch", "bar", "best", "share")  # the first of them first, where there is no room
 
 
-class StatusLine(Widget):
-    """Shows the store's numbers; call `show` when they have changed."""
+class StoreLine(Widget):
+    """One line of the store's numbers; call `show` when they have changed."""
 
     def __init__(self, store: Store, smoothing: Callable[[], float], *, id: str) -> None:
         """`smoothing` returns by how much the training loss is smoothed in the chart."""
         super().__init__(id=id)
         self._store, self._smoothing = store, smoothing
         self._throttle = RedrawThrottle(self, self._draw, min_interval=0.5, cpu_share=0.01)
-        self._timer: Timer | None = None
+
+    def show(self, *, now: bool = False) -> None:
+        """Show the numbers when the throttle allows it, or at once."""
+        self._throttle.request(now=now)
+
+    def _draw(self) -> float:
+        self.refresh()
+        return 0.0
+
+
+class StatusLine(StoreLine):
+    """What the run does, how far it is, and where there is room its losses."""
+
+    _timer: Timer | None = None
 
     def on_mount(self) -> None:
         self.set_interval(1.0, self._tick)
 
     def show(self, *, now: bool = False) -> None:
-        """Show the numbers when the throttle allows it, or at once."""
-        self._throttle.request(now=now)
+        super().show(now=now)
         if self._store.phase in BRIEF_PHASES and self._timer is None:  # it is shown only if it lasts
             self._timer = self.set_timer(BRIEF_SECONDS, self._show_passing_phase)
 
@@ -56,29 +68,12 @@ class StatusLine(Widget):
         if self._store.under_way and not self._store.paused:
             self._throttle.request()
 
-    def _draw(self) -> float:
-        self.refresh()
-        return 0.0
-
     def render(self) -> Content:
         return Content.assemble(*layout(self._store, self.size.width, self._smoothing()))
 
 
-class NumbersLine(Widget):
-    """The newest numbers and the verdict, where neither has a place elsewhere; call `show` when they have changed."""
-
-    def __init__(self, store: Store, smoothing: Callable[[], float], *, id: str) -> None:
-        super().__init__(id=id)
-        self._store, self._smoothing = store, smoothing
-        self._throttle = RedrawThrottle(self, self._draw, min_interval=0.5, cpu_share=0.005)
-
-    def show(self, *, now: bool = False) -> None:
-        """Show the numbers when the throttle allows it, or at once."""
-        self._throttle.request(now=now)
-
-    def _draw(self) -> float:
-        self.refresh()
-        return 0.0
+class NumbersLine(StoreLine):
+    """The newest losses and the verdict, where neither has a place elsewhere."""
 
     def render(self) -> Content:
         width = self.size.width

@@ -34,8 +34,8 @@ class MainScreen(SteeringScreen):
 
     BINDINGS = keys.bindings(keys.MAIN)
     AUTO_FOCUS = ""  # so that letters are commands at once
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-roomy"), (160, "-wide")]
-    VERTICAL_BREAKPOINTS = [(0, "-short"), (30, "-tall"), (46, "-high")]
+    HORIZONTAL_BREAKPOINTS = [(160, "-wide")]
+    VERTICAL_BREAKPOINTS = [(46, "-high")]
 
     def __init__(
         self,
