@@ -45,6 +45,10 @@ def main(arguments: list[str] | None = None) -> int:
         advice = "choose a locale such as C.UTF-8 (LC_ALL), or use `fundamentallm train`"
         _print_error(f"fllm-tui: the console draws with UTF-8, and this terminal has {encoding}; {advice}")
         return 2
+    if flags.low_bandwidth:
+        from fundamentallm_tui.throttle import RedrawThrottle
+
+        RedrawThrottle.slow_line = True
     _run(options, config)
 
 
@@ -70,6 +74,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", metavar="PATH", help="the text to learn from (default: the last one)")
     parser.add_argument("--output-dir", metavar="DIR", help="the folder of the run")
     parser.add_argument("--start", action="store_true", help="start training at once")
+    parser.add_argument("--low-bandwidth", action="store_true", help="redraw seldom, for a slow line")
     parser.add_argument("--version", action="version", version=f"fllm-tui {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="[attach | replay | RUN]")
     attach = commands.add_parser("attach", help="watch and control a run of another process, or view an old run")

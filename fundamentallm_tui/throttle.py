@@ -8,6 +8,7 @@ from textual.widget import Widget
 
 ACTIVE_FACTOR = 8  # how much more drawing may cost while the user is at the keyboard
 ACTIVE_SECONDS = 10.0  # after a key or a click for which the user counts as being there
+SLOW_INTERVAL = 2.0  # seconds between two drawings on a slow line
 HURRY_SECONDS, HURRY_INTERVAL = 60.0, 1.0  # for so long after `hurry`, no drawing waits longer than this
 
 
@@ -19,14 +20,25 @@ class RedrawThrottle:
     """
 
     last_input = -1e9  # when the last key was pressed, for all throttles; monotonic seconds
+    slow_line = False  # for all throttles: the bytes of a drawing cost more than its computing
 
-    def __init__(self, widget: Widget, draw: Callable[[], float], *, min_interval: float, cpu_share: float) -> None:
+    def __init__(
+        self,
+        widget: Widget,
+        draw: Callable[[], float],
+        *,
+        min_interval: float,
+        cpu_share: float,
+        slow_interval: float = SLOW_INTERVAL,
+    ) -> None:
         """
         Args:
             draw: draws, and returns what the last drawing cost, in seconds.
             min_interval: between two drawings, in seconds.
             cpu_share: of one core that drawing may take, 0 to 1.
+            slow_interval: between two drawings on a slow line, in seconds.
         """
+        self._slow_interval = slow_interval
         self._widget, self._draw, self._min_interval, self._cpu_share = widget, draw, min_interval, cpu_share
         self._next = 0.0
         self._hurried = -1e9
@@ -37,6 +49,8 @@ class RedrawThrottle:
         if not self._widget.is_mounted or not is_visible(self._widget):
             return
         wait = self._next - time.monotonic()
+        if now and RedrawThrottle.slow_line:  # then only what the user has just asked for
+            now = time.monotonic() - RedrawThrottle.last_input < SLOW_INTERVAL
         if now or wait <= 0:
             self._redraw()
         elif self._timer is None:
@@ -56,7 +70,8 @@ class RedrawThrottle:
         wait = cost / (self._cpu_share * (ACTIVE_FACTOR if active else 1))
         if now - self._hurried < HURRY_SECONDS:
             wait = min(wait, HURRY_INTERVAL)
-        self._next = now + max(self._min_interval, wait)
+        slowest = self._slow_interval if RedrawThrottle.slow_line else 0.0
+        self._next = now + max(self._min_interval, wait, slowest)
 
 
 def is_visible(widget: Widget) -> bool:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from fundamentallm_tui.charts.export import Sight
 
 CPU_SHARE = 0.003  # of one core, for each chart; showing the cells costs as much again as drawing them
-MIN_INTERVAL = 0.5  # seconds between two drawings
+MIN_INTERVAL, SLOW_INTERVAL = 0.5, 10.0  # seconds between two drawings; on a slow line, where one has kilobytes
 EPOCH_DISTANCE = 7  # columns at least between two rules of epochs
 MOST_CHANGES = 100  # markers of live changes, the newest of those in sight
 
@@ -76,7 +76,9 @@ class ChartPane(Vertical, can_focus=True):
         self.linked: tuple[ChartPane, ...] = ()
         self.border_title = self.name_shown
         self.canvas = ChartView(Chart(empty="no steps yet"))
-        self.throttle = RedrawThrottle(self, self._draw, min_interval=MIN_INTERVAL, cpu_share=CPU_SHARE)
+        self.throttle = RedrawThrottle(
+            self, self._draw, min_interval=MIN_INTERVAL, cpu_share=CPU_SHARE, slow_interval=SLOW_INTERVAL
+        )
         self._grabbed: tuple[int, View] | None = None  # the column where the mouse went down, and the view at that time
 
     def compose(self) -> ComposeResult:

@@ -55,6 +55,19 @@ def test_the_first_minute_is_drawn_every_second_whatever_it_costs_and_later_minu
         assert widget.wait() == pytest.approx(wait)
 
 
+def test_a_slow_line_is_drawn_on_every_two_seconds_but_at_once_for_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RedrawThrottle, "slow_line", True)
+    monkeypatch.setattr(RedrawThrottle, "last_input", -1e9)
+    widget = Throttled(monkeypatch)
+    widget.throttle.hurry()
+    assert widget.wait() == 2.0
+    widget.throttle.request(now=True)
+    assert widget.drawings == 1
+    monkeypatch.setattr(RedrawThrottle, "last_input", widget.now - 1.0)
+    widget.throttle.request(now=True)
+    assert widget.drawings == 2
+
+
 async def test_a_start_hurries_the_charts(workshop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     hurried: list[RedrawThrottle] = []
     monkeypatch.setattr(RedrawThrottle, "hurry", lambda throttled: hurried.append(throttled))

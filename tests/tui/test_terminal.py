@@ -1,0 +1,53 @@
+"""What the console writes to a real terminal: few bytes on a slow line, the title, notifications."""
+
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fundamentallm.config.config import Config
+from fundamentallm.run.events import Event, Phase, encode
+from fundamentallm.run.spec import RunSpec
+from tests.benchmarks.terminal import CONSOLE, Terminal
+from tests.tui.others import evaluated
+
+SECONDS = 15
+
+
+@pytest.fixture
+def recorded(make: Any, workshop: Any) -> Path:
+    """A run of fifteen seconds with ten reports a second, below `runs`."""
+    folder = make("recorded")
+    events: list[Event] = [
+        workshop.started(RunSpec(Config(), folder), 0, 2 * SECONDS * 10),
+        Phase(step=0, phase="training"),
+    ]
+    for n in range(SECONDS * 10):
+        report = workshop.progress(2 * n + 1, 2 * n + 2)
+        losses = tuple(4 / (1 + step / 50) + 0.1 * math.sin(step * step) for step in report.step)
+        events += [replace(report, train_loss=losses), *([evaluated(2 * n + 2, losses[0])] if n % 20 == 19 else [])]
+    lines = [encode(replace(event, seq=n, time=1e9 + n / 10)) for n, event in enumerate(events)]
+    (folder / "journal.jsonl").write_text("\n".join(lines) + "\n")
+    return Path(folder)
+
+
+def played(folder: Path, *flags: str) -> Terminal:
+    return Terminal([CONSOLE, *flags, "replay", str(folder), "--speed", "1"])
+
+
+def bytes_at(terminal: Terminal, step: int) -> int:
+    """How much the console has written when it shows this step or a later one."""
+    terminal.see(lambda screen: any(int(found) >= step for found in re.findall(r"step +(\d+)/", screen)))
+    return len(terminal.bytes)
+
+
+def test_a_slow_line_gets_a_fraction_of_the_bytes(recorded: Path) -> None:
+    terminals = [played(recorded), played(recorded, "--low-bandwidth")]
+    first, last = ([bytes_at(terminal, step) for terminal in terminals] for step in (30, 270))
+    for terminal in terminals:
+        terminal.end()
+    fast, slow = (end - begin for begin, end in zip(first, last, strict=True))
+    assert fast > 4 * slow > 0, (fast, slow)
