@@ -9,6 +9,7 @@ from textual.timer import Timer
 from textual.widget import Widget
 
 from fundamentallm.config.format import format_duration, format_loss, format_norm, format_rate
+from fundamentallm.run.events import Finished
 from fundamentallm_tui.format import clean, fit, truncate
 from fundamentallm_tui.panes.health import health_line
 from fundamentallm_tui.state.store import BRIEF_PHASES, BRIEF_SECONDS, Store
@@ -115,10 +116,18 @@ def _columns(store: Store) -> list[tuple[str, str, str]]:
         ("share", f"{100 * _share(store):>3.0f}%", ""),
         ("step", f"step {store.step:>{steps}}/{store.total_steps or '–':<{steps}}", ""),
         ("epoch", f"epoch {store.epoch:>{epochs}}/{store.epochs or '–':<{epochs}}", ""),
-        ("eta", f"ETA {format_duration(store.eta()):>6}", ""),
+        ("eta", _time(store), ""),
         ("rate", f"{format_rate(store.tokens_per_second):>5} tok/s", FAINT),
         ("grad", f"grad {format_norm(store.grad_norm):<5}", FAINT),
     ]
+
+
+def _time(store: Store) -> str:
+    """How long the run still takes, or how long it took."""
+    end = store.history.end
+    if not store.under_way and isinstance(end, Finished):
+        return f"took{format_duration(end.seconds):>6}"
+    return f"ETA {format_duration(store.eta()):>6}"
 
 
 def losses_of(store: Store, smoothing: float) -> list[tuple[str, str, str]]:

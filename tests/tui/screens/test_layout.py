@@ -152,7 +152,7 @@ async def test_a_finished_run_has_the_colour_of_success_and_a_paused_one_that_of
         assert colour() == "bold $text-warning"
         run.finish(400)
         await seen.status_is("FINISHED")
-        assert colour() == "bold $text-success"
+        assert colour() == "bold $text-success" and "took  1:23" in seen.status
 
 
 async def test_before_a_run_the_loss_says_what_a_start_trains_and_which_runs_there_are(
