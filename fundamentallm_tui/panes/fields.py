@@ -290,12 +290,13 @@ class Fields(ScrollView, can_focus=True):
         self._move_to(min(spans, key=lambda span: abs(span[1] + span[3] - middle))[0])
 
     def on_click(self, event: Click) -> None:
-        offset = event.get_content_offset(self)
-        line = self._line(offset.y) if offset is not None else None
-        if offset is None or not isinstance(line, Row) or event.widget is self.input:
-            return
-        for cell, start, _, end in line.spans(self.room):
-            if start <= offset.x < end and not cell.disabled:
+        inside = self.input.display and self.input.region.contains_point(event.screen_offset)
+        x, y = event.screen_offset - self.content_region.offset
+        if inside or not self.content_region.contains_point(event.screen_offset):
+            return  # the input has moved its cursor already
+        line = self._line(y)
+        for cell, start, _, end in line.spans(self.room) if isinstance(line, Row) else ():
+            if start <= x < end and not cell.disabled:
                 again = self.has_focus and cell is self.current
                 self._move_to(cell)
                 if again:

@@ -296,3 +296,28 @@ async def test_the_size_below_the_form_is_never_cut(workshop: Any) -> None:
         await seen.until(lambda: form.total_steps > 1_000_000)
         await seen.until(lambda: "steps · ≈ " in str(form.border_subtitle))
         assert "…" not in seen.screen.splitlines()[-2] and "params" in str(form.border_subtitle)
+
+
+async def test_a_click_enters_a_field_and_another_one_changes_a_choice(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        fields = seen.main.form.fields
+
+        async def click(name: str) -> None:
+            lines = seen.screen.splitlines()
+            y = next(n for n, line in enumerate(lines) if f" {name} " in line)
+            await seen.pilot.click(offset=(lines[y].index(f" {name} ") + 21, y))
+
+        await click("model_dim")
+        await seen.press(*"96")
+        await click("num_layers")
+        await seen.press(*"3")
+        assert values(seen, "model_dim", "num_layers") == ("96", "3")
+        await click("num_layers")
+        await seen.press("7")
+        assert values(seen, "num_layers") == ("37",), "the second click put the cursor behind the text"
+        await click("lr_schedule")
+        assert values(seen, "lr_schedule") == ("cosine",) and seen.app.focused is fields
+        await click("lr_schedule")
+        assert values(seen, "lr_schedule") == ("linear",)
+        await seen.press("shift+tab", "shift+tab", "tab")
+        assert fields.current.name == "learning_rate" and seen.app.focused is fields.input
