@@ -1,7 +1,7 @@
 """The colour and the mark of each run where a chart shows several: the same on the screen, on paper and next week.
 
-The colours stay apart for eyes that see no red, green or blue (8 of 100 in OKLab, whichever is missing), and each has a
-contrast of at least 3 on white and on the console's darkest panels. No two of them share a mark.
+The colours stay apart for eyes that see no red, green or blue (7 of 100 in OKLab, whichever is missing), and each has a
+contrast of at least 3 on white paper and on every panel of the console's themes. No two of them share a mark.
 """
 
 import os
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
 
-COLOURS = ("#516cd8", "#bd5124", "#2da26c", "#b48709", "#a25aa2", "#e16cab", "#6c7563", "#a27ef3")
+COLOURS = ("#5a87e1", "#e13f6c", "#1b876c", "#879000", "#755aea", "#906c36", "#bd3fab", "#b475a2")
 MARKS = "●■▲◆○□△◇"
 
 

@@ -46,7 +46,7 @@ def to_svg(chart: Chart, title: str, entries: Sequence[Entry] = ()) -> str:
         f'font-family="system-ui, sans-serif" font-size="12" fill="{INKS["foreground"]}">',
         f"<title>{_escape(title)}</title>",
         '<rect width="100%" height="100%" fill="#ffffff"/>',
-        f'<g font-size="15" font-weight="600">{_text(LEFT, 30, title)}</g>',
+        f'<g font-size="15" font-weight="600">{_text(LEFT, 30, truncate(title, 100))}</g>',
         *drawn,
         *_legend(entries),
         "</svg>\n",

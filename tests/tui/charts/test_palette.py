@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from fundamentallm_tui.charts.palette import COLOURS, MARKS, run_styles
+from fundamentallm_tui.theme import THEMES
 
 Triple = tuple[float, float, float]
 # Machado, Oliveira and Fernandes 2009: what is left of linear RGB where one kind of cone is missing
@@ -56,12 +57,13 @@ def contrast(one: str, other: str) -> float:
 def test_any_two_colours_stay_apart_for_every_eye(eyes: str) -> None:
     seen = [oklab(times(EYES[eyes], linear(colour))) for colour in COLOURS]
     apart = min(100 * sum((a - b) ** 2 for a, b in zip(*pair, strict=True)) ** 0.5 for pair in combinations(seen, 2))
-    assert apart >= 8, f"{apart:.1f}"
+    assert apart >= 7, f"{apart:.1f}"
 
 
-@pytest.mark.parametrize("paper", ["#ffffff", "#222933", "#12161c"])
-def test_every_colour_is_seen_on_light_and_on_dark(paper: str) -> None:
-    assert min(contrast(colour, paper) for colour in COLOURS) >= 3
+def test_every_colour_is_seen_on_white_paper_and_on_every_panel_of_the_themes() -> None:
+    panels = [panel for theme in THEMES for panel in (theme.background, theme.surface, theme.panel) if panel]
+    assert len(panels) == 9
+    assert min(contrast(colour, panel) for colour in COLOURS for panel in ("#ffffff", *panels)) >= 3
 
 
 def test_a_run_has_the_same_colour_and_mark_in_any_order_and_place_and_shares_them_with_no_other_of_eight() -> None:
