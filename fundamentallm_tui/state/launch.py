@@ -89,7 +89,7 @@ def undo(store: Store) -> tuple[str, Any] | None:
 def read_only_settings(store: Store) -> set[str]:
     """Return the settings that cannot be changed in the form now."""
     if store.under_way:
-        changes = possible_actions(store)["change"]
+        changes = possible_actions(store)["change"] and store.config is not None  # or there is nothing to compare with
         return {name for name, row in SETTINGS.items() if not (changes and row.live)}
     if resumable_checkpoint(store) is None:
         return set()

@@ -1,5 +1,6 @@
 """Text files, presets and YAML: what the user chooses elsewhere comes into the form, and the form into a file."""
 
+import os
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ def texts(workshop: Any) -> Path:
     (folder / "zero.txt").write_bytes(b"text" * 300_000 + b"\0")
     (folder / "paper.pdf").write_bytes(b"%PDF-1.7 \0\1\2")
     (folder / "empty.md").touch()
+    os.mkfifo(folder / "pipe")
     (folder / "long.txt").write_text("naïve " * 400_000)
     (folder / ".hidden").touch()
     return folder
@@ -39,6 +41,7 @@ SAID = {
     "latin.txt": "not UTF-8 text",
     "long.txt": "2,400,000 characters, 6 different",
     "paper.pdf": "is a PDF, not plain text",
+    "pipe": "unreadable: it is not a regular file",
     "zero.txt": "binary: it has zero bytes",
 }
 
