@@ -13,6 +13,7 @@ from rich.color import ColorSystem
 from rich.segment import Segment
 from rich.style import Style
 
+from fundamentallm.config.format import format_rate
 from fundamentallm_tui.charts.axes import Axis, tick_label, x_axis, y_axis
 from fundamentallm_tui.charts.braille import braille
 from fundamentallm_tui.charts.palette import MARKS
@@ -281,12 +282,18 @@ def _draw_outside(
                 last += 1 if last + 1 in farthest else 2
                 if farthest[last][0] > size:
                     size, column = farthest[last][0], last
-            text = arrow + tick_label(sign * size, 10.0 ** (floor(log10(abs(size) or 1)) - 2))
+            text = arrow + _three_digits(sign * size)
             at = min(column, plot.columns - len(text))
             at, text = (at, text) if at >= free else (column, arrow)
             line = farthest[column][1]
             _write(grid, row, plot.left + at, text, ink(line.colour, max(line.strength, 0.6)))
             free = max(last + 1, at + len(text) + 1)
+
+
+def _three_digits(value: float) -> str:
+    if 1e3 <= value < 1e12:
+        return format_rate(value)
+    return tick_label(value, 10.0 ** (floor(log10(abs(value) or 1)) - 2))
 
 
 def _cell(share: float, cells: int) -> int:
