@@ -13,7 +13,7 @@ from fundamentallm_tui import keys
 from fundamentallm_tui.charts.metrics import METRICS, LossChart, MetricChart
 from fundamentallm_tui.charts.panes import ChartPane, link
 from fundamentallm_tui.charts.view import View
-from fundamentallm_tui.panes.bars import Footer, TabBar
+from fundamentallm_tui.panes.bars import Footer, TabBar, takes_text
 from fundamentallm_tui.panes.form import Form
 from fundamentallm_tui.panes.health import HealthPane
 from fundamentallm_tui.panes.sample import SamplePane
@@ -24,7 +24,7 @@ from fundamentallm_tui.state import launch
 from fundamentallm_tui.state.preferences import Preferences, remember
 from fundamentallm_tui.state.reader import Starter
 from fundamentallm_tui.state.sampler import SamplerStarter
-from fundamentallm_tui.state.store import IDLE
+from fundamentallm_tui.state.store import FAILED, IDLE
 
 SHAPES = ("single", "stacked", "beside", "full")  # how many panes there are at once; app.tcss places them
 
@@ -158,6 +158,8 @@ class MainScreen(SteeringScreen):
             for chart in self.charts:
                 chart.throttle.request(now=True)
             self.health.show(now=True)
+        if self.store.phase == FAILED and not self.has_class("-full") and not takes_text(self.focused):
+            self.action_pane("log")  # which says why
         if self.quit_when_stopped:
             self.app.exit(return_code=0)
 

@@ -19,12 +19,12 @@ from fundamentallm_tui.screens.run_table import short_age, short_count, sparklin
 from fundamentallm_tui.theme import Styles
 
 COLOURS = {
-    "finished": "foreground",
+    "finished": "text-success",
     "stopped": "foreground",
     "failed": "text-error",
     "interrupted": "text-warning",
     "paused": "text-warning",
-    "training": "text-success",
+    "training": "text-primary",
 }
 WIDTHS = {"state": 11, "age": 6, "preset": 8, "steps": 12, "best": 6}  # between the name and the curve
 DROPPED = ("preset", "age")  # where the terminal is narrow

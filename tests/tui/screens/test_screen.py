@@ -86,13 +86,15 @@ async def test_resizing_keeps_everything(workshop: Any) -> None:
         assert (seen.log, seen.main.store.step) == (log, 50)
 
 
-async def test_a_dead_worker_leaves_a_living_console_that_says_why(workshop: Any) -> None:
-    async with workshop.console() as seen:
+@both_sizes
+async def test_a_dead_worker_leaves_a_living_console_that_says_why(workshop: Any, size: tuple[int, int]) -> None:
+    async with workshop.console(size) as seen:
         run = await seen.started()
         run.tail = ["RuntimeError: boom"]
         run.die("killed by SIGKILL")
         await seen.status_is("FAILED")
-        assert "killed by SIGKILL" in seen.screen and "RuntimeError: boom" in seen.screen
+        await seen.see("RuntimeError: boom")
+        assert "killed by SIGKILL" in seen.screen
         await seen.started()
 
 
