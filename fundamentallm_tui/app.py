@@ -29,13 +29,23 @@ from fundamentallm_tui.screens.dialogs import TextDialog, quit_question
 from fundamentallm_tui.screens.help import help_text
 from fundamentallm_tui.screens.main import MainScreen
 from fundamentallm_tui.state.launch import Options
+from fundamentallm_tui.state.notices import (
+    POP_TITLE,
+    PUSH_TITLE,
+    Notices,
+    desktop_notification,
+    set_title,
+    understands,
+    window_title,
+)
 from fundamentallm_tui.state.preferences import load, preferences_file, remember
-from fundamentallm_tui.state.reader import ReaderFailed, Starter
+from fundamentallm_tui.state.reader import EventsReceived, ReaderFailed, RunDisconnected, Starter
 from fundamentallm_tui.state.sampler import SamplerStarter
 from fundamentallm_tui.theme import CALM, THEMES
 from fundamentallm_tui.throttle import RedrawThrottle
 
 HELP_TITLE = "Help"
+TYPING_SECONDS = 5.0  # after a key in a text field, for which only the end of a run is told
 EXIT_TIMEOUT = 1.5  # seconds for Textual to restore the terminal after a signal
 
 # Textual takes escape and a digit in quick succession for a character, such as "™", that would land in a text field.
@@ -84,6 +94,8 @@ class Console(App[int]):
         self.left: Path | None = None  # the run that continues after the console has quit
         config = config or options.resolve()
         self.main = MainScreen(options, config, start or WorkerRun, sample or SamplerRun, preferences)
+        self._notices = Notices(self.main.store)
+        self._window_title = ""  # the terminal's; empty: it has still its own
 
     def get_default_screen(self) -> Screen[Any]:
         return self.main
@@ -166,6 +178,28 @@ class Console(App[int]):
             return super()._handle_exception(error)
         self.error, self._return_code = error, 1
         self.panic()
+
+    @on(EventsReceived)
+    @on(RunDisconnected)
+    def _tell_news(self) -> None:
+        """Show what has happened; where the terminal is not in front, its notification and title say it, too."""
+        typing = takes_text(self.focused) and time.monotonic() - RedrawThrottle.last_input < TYPING_SECONDS
+        for notice in self._notices.news(typing=typing):
+            self.notify(notice.text, title=notice.title, severity=notice.severity, markup=False)
+            if not self.app_focus:
+                self._write(desktop_notification(notice))
+        title = window_title(self.main.store)
+        if title and title != self._window_title:
+            self._write(("" if self._window_title else PUSH_TITLE) + set_title(title))
+            self._window_title = title
+
+    def on_unmount(self) -> None:
+        if self._window_title:
+            self._write(POP_TITLE)
+
+    def _write(self, sequence: str) -> None:
+        if self._driver is not None and understands():
+            self._driver.write(sequence)
 
     @on(ReaderFailed)
     def _reader_failed(self, message: ReaderFailed) -> None:

@@ -232,9 +232,19 @@ class Workshop:
 
     @asynccontextmanager
     async def console(
-        self, size: tuple[int, int] = (120, 36), start: Callable[[RunSpec], FakeRun] = FakeRun, **flags: Any
+        self,
+        size: tuple[int, int] = (120, 36),
+        start: Callable[[RunSpec], FakeRun] = FakeRun,
+        toasts: bool = False,
+        **flags: Any,
     ) -> AsyncIterator[Watched]:
-        """A console at this size; `start` starts its runs, `flags` are settings as typed on the command line."""
+        """A console at this size.
+
+        Args:
+            start: starts its runs.
+            toasts: whether it shows them.
+            flags: settings as typed on the command line.
+        """
         runs: list[FakeRun] = []
         samplers: list[FakeSampler] = []
 
@@ -249,7 +259,7 @@ class Workshop:
 
         layer = flags_layer({"data": [str(self.text)], **flags})
         app = Console(Options(preset=load_preset("tiny"), flags=layer), start=start_and_keep, sample=sample)
-        async with app.run_test(size=size) as pilot:
+        async with app.run_test(size=size, notifications=toasts) as pilot:
             await pilot.pause()
             yield Watched(app, pilot, runs, samplers)
 

@@ -93,7 +93,7 @@ async def screens(seen: Any, workshop: Any) -> Any:
     yield "a question"
     await seen.press("escape")
     seen.app.notify("a toast", title="with a title", severity="warning")
-    await seen.pilot.pause(0.1)
+    await seen.see("with a title")
     yield "a toast"
     await seen.press("ctrl+p")
     await seen.pilot.pause(0.3)
@@ -116,7 +116,7 @@ async def test_every_text_on_every_screen_can_be_read(
     workshop: Any, make: Any, theme: Theme, size: tuple[int, int]
 ) -> None:
     make("old", evaluated(40, 2.0))
-    async with workshop.console(size) as seen:
+    async with workshop.console(size, toasts=True) as seen:
         seen.app.theme = theme.name
         faint = [f"{name}: {text}" async for name in screens(seen, workshop) for text in faint_texts(seen)]
     assert not faint, "\n".join(dict.fromkeys(faint))

@@ -1,0 +1,128 @@
+"""What the user should hear of a run while they look elsewhere: its end, a new best loss, another verdict.
+
+Also how a terminal is told: its title, and a notification of the desktop. Knows no screen.
+"""
+
+import os
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+from fundamentallm.config.format import format_loss
+from fundamentallm.run.events import Failed
+from fundamentallm.run.health import BAD, GOOD, WARNING, assess_run
+from fundamentallm_tui.format import clean, truncate
+from fundamentallm_tui.state.store import FAILED, FINISHED, Store
+
+BEST_INTERVAL = 30.0  # seconds between two notices of a new best
+VERDICT_INTERVAL, VERDICT_REPEATS = 10.0, 300.0  # between two looks at the verdict, and two notices of the same one
+LONGEST = 200  # cells of a notice
+PUSH_TITLE, POP_TITLE = "\x1b[22;0t", "\x1b[23;0t"  # the terminal keeps its titles on a stack
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What has happened; `severity` is one of Textual's."""
+
+    title: str
+    text: str
+    severity: Literal["information", "warning", "error"] = "information"
+
+
+class Notices:
+    """Finds what is new in a store. The past of a run that is attached to is not new, and a replay has no news."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._history = store.history
+        self._start(-1e9)
+
+    def _start(self, now: float) -> None:
+        store = self._store
+        self._history, self._since = store.history, time.time() if store.attached else 0.0
+        self._phase, self._best_step = store.phase, -1
+        self._best_told, self._verdict_seen = -1e9, now
+        self._verdict = GOOD
+        self._told: dict[str, float] = {}  # when each verdict was
+
+    def news(self, *, typing: bool = False, now: float | None = None) -> list[Notice]:
+        """Return what has happened since the last call; while the user is typing, only how the run ended."""
+        now = time.monotonic() if now is None else now
+        store = self._store
+        if store.history is not self._history:
+            self._start(now)
+        past = store.replayed or store.history.last_event < self._since
+        found = [self._end(), self._best(typing or past, now), *([] if typing or past else [self._health(now)])]
+        return [] if past else [notice for notice in found if notice is not None]
+
+    def _end(self) -> Notice | None:
+        store, end = self._store, self._store.history.end
+        before, self._phase = self._phase, store.phase
+        if store.phase == before or store.phase not in (FINISHED, FAILED):
+            return None
+        if store.phase == FAILED:
+            why = end.error if isinstance(end, Failed) else "its process is gone"
+            return Notice("Failed", _one_line(f"{_name(store)}: {why}"), "error")
+        best = store.history.best
+        loss = format_loss(best.val_loss if best else None)
+        return Notice("Finished", _one_line(f"{_name(store)}: best validation loss {loss}"))
+
+    def _best(self, silent: bool, now: float) -> Notice | None:
+        """The first best loss is no news: there is always one."""
+        best, before = self._store.history.best, self._best_step
+        if best is None or best.step == before:
+            return None
+        self._best_step = best.step
+        if silent or before < 0 or not self._store.under_way or now - self._best_told < BEST_INTERVAL:
+            return None
+        self._best_told = now
+        return Notice("New best", _one_line(f"{_name(self._store)}: validation loss {format_loss(best.val_loss)}"))
+
+    def _health(self, now: float) -> Notice | None:
+        """A verdict that got bad, or good again."""
+        if now - self._verdict_seen < VERDICT_INTERVAL or not self._store.under_way:
+            return None
+        self._verdict_seen = now
+        verdict = assess_run(self._store.history)
+        if verdict is None or verdict.level not in (BAD, WARNING, GOOD):
+            return None
+        before, self._verdict = self._verdict, verdict.kind if verdict.level != GOOD else GOOD
+        if self._verdict == before or now - self._told.get(verdict.kind, -1e9) < VERDICT_REPEATS:
+            return None
+        self._told[verdict.kind] = now
+        text = _one_line(f"{_name(self._store)}: {verdict.evidence}")
+        return Notice(verdict.headline.capitalize(), text, "information" if verdict.level == GOOD else "warning")
+
+
+def window_title(store: Store) -> str:
+    """Return what the terminal's title says of a run; empty where there is none, or a replay."""
+    if store.folder is None or store.replayed:
+        return ""
+    share = f" {100 * store.step // store.total_steps}%" if store.total_steps else ""
+    val = f" val {format_loss(store.val.last[1])}" if store.val.last else ""
+    return _one_line(f"{store.status()}{share}{val} · {_name(store)}")
+
+
+def set_title(title: str) -> str:
+    """Return what sets a terminal's title."""
+    return f"\x1b]2;{title}\x1b\\"
+
+
+def desktop_notification(notice: Notice) -> str:
+    """Return what lets a terminal show a notification: OSC 777 where that is its way, else OSC 9; never both."""
+    if os.environ.get("TERM", "").startswith(("rxvt", "foot")) or "VTE_VERSION" in os.environ:
+        return f"\x1b]777;notify;{notice.title};{notice.text.replace(';', ',')}\x1b\\"
+    return f"\x1b]9;{notice.title}: {notice.text}\x1b\\"
+
+
+def understands() -> bool:
+    """Return whether the terminal reads such sequences, or might print them."""
+    return os.environ.get("TERM", "") not in ("", "dumb", "linux", "unknown")
+
+
+def _name(store: Store) -> str:
+    return store.folder.name if store.folder is not None else store.name
+
+
+def _one_line(text: str) -> str:
+    return truncate(clean(text), LONGEST)

@@ -1,0 +1,159 @@
+"""What happens while the user looks elsewhere is told once, at the right moment, and never of the past or a replay."""
+
+from typing import Any
+
+import pytest
+from textual.events import AppBlur, AppFocus
+
+from fundamentallm.config.config import Config
+from fundamentallm.run.events import CheckpointSaved, Event, Failed, Phase
+from fundamentallm.run.health import BAD, GOOD, Verdict
+from fundamentallm.run.spec import RunSpec
+from fundamentallm_tui.state import notices
+from fundamentallm_tui.state.notices import Notice, Notices, desktop_notification, window_title
+from fundamentallm_tui.state.store import Store
+from tests.tui.others import alive, evaluated
+
+
+class Told:
+    """A store, and what is told of it."""
+
+    def __init__(self, workshop: Any) -> None:
+        self.workshop, self.store, self.clock = workshop, Store(), 1000.0
+        self.notices = Notices(self.store)
+
+    def begin(self) -> None:
+        folder = self.workshop.folder / "runs" / "prose"
+        self.store.begin(folder, "tiny", Config(), resumes=False)
+        self.say(self.workshop.started(RunSpec(Config(), folder)), Phase(step=0, phase="training"))
+
+    def say(self, *events: Event, typing: bool = False) -> list[Notice]:
+        self.store.apply(list(events))
+        return self.notices.news(typing=typing, now=self.clock)
+
+    def best(self, step: int, loss: float, **flags: Any) -> list[Notice]:
+        return self.say(evaluated(step, loss), self.workshop.saved(step, "best.pt", "best"), **flags)
+
+
+@pytest.fixture
+def told(workshop: Any) -> Told:
+    told = Told(workshop)
+    told.begin()
+    return told
+
+
+def test_a_new_best_is_told_every_half_minute_and_not_while_the_user_types(told: Told) -> None:
+    assert told.best(10, 3.0) == []  # the first
+    assert told.best(20, 2.5) == [Notice("New best", "prose: validation loss 2.500")]
+    told.clock += 29
+    assert told.best(30, 2.0) == told.say(evaluated(35, 2.2)) == []
+    told.clock += 31
+    assert told.best(40, 1.9, typing=True) == told.say() == []
+    assert told.best(50, 1.8) == [Notice("New best", "prose: validation loss 1.800")]
+
+
+@pytest.mark.parametrize(
+    ("last", "notice"),
+    [
+        (Failed(step=3, error="out of\nmemory"), Notice("Failed", "prose: out of memory", "error")),
+        ("completed", Notice("Finished", "prose: best validation loss 3.000")),
+        ("stopped", None),
+        ("killed", Notice("Failed", "prose: its process is gone", "error")),
+    ],
+)
+def test_the_end_of_a_run_is_told_also_while_the_user_types(told: Told, last: Any, notice: Notice | None) -> None:
+    told.best(2, 3.0)
+    if last == "killed":
+        told.store.disconnected("killed by SIGKILL", [])
+    events = [last] if isinstance(last, Failed) else [] if last == "killed" else [told.workshop.finished(3, last)]
+    assert told.say(*events, typing=True) == ([notice] if notice else [])
+    assert told.say() == []
+
+
+def test_a_verdict_is_told_when_it_changes_and_not_again_and_again(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad = Verdict("overfitting", BAD, "overfitting", "validation rose by 0.2", "…")
+    good = Verdict("healthy", GOOD, "healthy", "the gap is 6 %", "…")
+    expected = [
+        (good, []), (bad, ["Overfitting"]), (bad, []), (good, ["Healthy"]), (bad, []), (good, []),
+    ]  # fmt: skip
+    for verdict, titles in expected:
+        monkeypatch.setattr(notices, "assess_run", lambda history, verdict=verdict: verdict)
+        told.clock += 11
+        assert [notice.title for notice in told.say()] == titles
+    told.clock += 400
+    monkeypatch.setattr(notices, "assess_run", lambda history: bad)
+    assert told.say(typing=True) == []
+    assert told.say() == [Notice("Overfitting", "prose: validation rose by 0.2", "warning")]
+
+
+async def test_the_past_of_a_run_that_is_attached_to_is_not_told(workshop: Any, make: Any) -> None:
+    folder = make("old", *(event for n in (10, 20) for event in (evaluated(n, 40.0 - n),)))
+    async with workshop.console(toasts=True) as seen:
+        with alive(workshop.folder / folder) as journal:
+            seen.main.open_run(folder)
+            await seen.until(lambda: seen.main.store.history.best)
+            assert not seen.app._notifications
+            journal.append(evaluated(30, 1.0))
+            journal.append(CheckpointSaved(step=30, path="best.pt", kind="best", bytes=1, seconds=0.1))
+            await seen.see("New best")
+            await seen.see("old: validation loss 1.000")
+
+
+async def test_a_replay_tells_nothing(workshop: Any, make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    folder = make("old", evaluated(10, 3.0), evaluated(20, 2.0), workshop.finished(40))
+    async with workshop.console(toasts=True) as seen:
+        written = written_by(seen, monkeypatch)
+        seen.app.post_message(AppBlur())
+        seen.main.open_run(folder, speed=1000.0)
+        await seen.status_is("FINISHED")
+        assert not seen.app._notifications and not written
+
+
+async def test_a_terminal_that_is_not_in_front_gets_a_notification_and_a_title(
+    workshop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("VTE_VERSION", raising=False)
+    async with workshop.console(toasts=True) as seen:
+        written = written_by(seen, monkeypatch)
+        run = await seen.started()
+        run.say(workshop.progress(1, 200), evaluated(200, 2.5), workshop.saved(200, "best.pt", "best"))
+        await seen.until(lambda: "val 2.500" in "".join(written))
+        assert written[0].startswith("\x1b[22;0t\x1b]2;")
+        assert written[-1] == f"\x1b]2;TRAINING 50% val 2.500 · {run.folder.name}\x1b\\"
+        seen.app.post_message(AppFocus())
+        run.say(evaluated(210, 2.4), workshop.saved(210, "best.pt", "best"))
+        await seen.see("New best")
+        assert not any(text.startswith("\x1b]9") for text in written), "the user sees the toast"
+        seen.app.post_message(AppBlur())
+        run.finish(400)
+        await seen.see("Finished")
+        assert f"\x1b]9;Finished: {run.folder.name}: best validation loss 2.400\x1b\\" in written
+    assert written[-1] == "\x1b[23;0t"
+
+
+def test_what_a_folder_is_called_cannot_steer_the_terminal(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    told.store.folder = told.workshop.folder / "a\x1b]0;b\x07;c"
+    assert "\x1b" not in window_title(told.store) and "\x07" not in window_title(told.store)
+    (notice,) = told.say(told.workshop.finished(3))
+    monkeypatch.setenv("TERM", "foot")
+    assert desktop_notification(notice) == "\x1b]777;notify;Finished;a·]0,b·,c: best validation loss –\x1b\\"
+
+
+@pytest.mark.parametrize("term", ["dumb", "linux", ""])
+async def test_a_plain_terminal_gets_no_sequences(workshop: Any, monkeypatch: pytest.MonkeyPatch, term: str) -> None:
+    monkeypatch.setenv("TERM", term)
+    async with workshop.console(toasts=True) as seen:
+        written = written_by(seen, monkeypatch)
+        seen.app.post_message(AppBlur())
+        (await seen.started()).finish(400)
+        await seen.see("Finished")
+    assert not written
+
+
+def written_by(seen: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the console writes to the terminal beside the screen."""
+    written: list[str] = []
+    monkeypatch.setattr(seen.app._driver, "write", written.append)
+    return written
