@@ -96,6 +96,10 @@ class LossChart(ChartPane):
         own = [replace(entry, best=text if entry.style.mark else "") for entry in super().entries()]
         return own + [self._entry(run, style) for run, style in self.beside() if not run.hidden]
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Return None while there is nothing to hide: the footer dims the key."""
+        return None if action == "hide" and not self.beside() else True
+
     def action_hide(self) -> None:
         self._overlays.hide_next(self.store.folder)
         self.throttle.request(now=True)

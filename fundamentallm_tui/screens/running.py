@@ -170,6 +170,7 @@ class RunScreen(PanedScreen):
     def _overlay_read(self, message: OverlayRead) -> None:
         if self.overlays.take(message):
             self.show_changes({"curves"})
+            self.refresh_bindings()
 
     def on_unmount(self) -> None:
         self.overlays.close()

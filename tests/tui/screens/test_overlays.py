@@ -23,9 +23,11 @@ async def test_marked_runs_lie_over_the_one_that_is_shown_with_a_legend_and_are_
     styles = run_styles(Path("runs", name) for name in ("shown", "a", "b"))
     marks = {name: styles[Path("runs", name)].mark for name in ("a", "b")}
     async with workshop.console(size) as seen:
+        assert seen.main.loss.check_action("hide", ()) is None, "there is nothing to hide"
         await overlay(seen, "a", "b")
         await seen.press("z" if size[0] > 80 else "3")
         await seen.see("other text")
+        assert seen.main.loss.check_action("hide", ())
         assert row(seen, "a").startswith(f"{marks['a']} a  val 4.500  best 4.500") and "seed 7" in row(seen, "a")
         assert "does not compare: other text" in row(seen, "b")
         drawn = [line.mark for line in seen.main.loss.chart().lines]
