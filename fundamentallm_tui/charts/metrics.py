@@ -77,6 +77,7 @@ class LossChart(ChartPane):
         return super()._draw()
 
     def _show_legend(self) -> None:
+        self.set_class(bool(self.beside()), "-overlaid")
         entries = [
             replace(self._entry(run, style), note="hidden", warns=False) if run.hidden else self._entry(run, style)
             for run, style in self.beside()
@@ -84,8 +85,12 @@ class LossChart(ChartPane):
         self.legend.show(entries, most=self.content_size.height // 3)
 
     def _entry(self, run: Overlay, style: RunStyle) -> Entry:
-        """The row of another run, which reads it off at the crosshair if there is one."""
-        entry, step = run_entry(run.folder, style, run.store.history, self.store.history), self.view.crosshair
+        """The row of another run, which reads it off at the crosshair if there is one.
+
+        It says how the run differs from the one that is shown, or without one, from the first of them.
+        """
+        shown = self.store if self.store.history.started is not None else self.beside()[0][0].store
+        entry, step = run_entry(run.folder, style, run.store.history, shown.history), self.view.crosshair
         if step is None:
             return entry
         return replace(entry, last=_reading(run.store, self.view, self.ruler(run.store).step(self.ruler().x(step))))

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from math import ceil, inf
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -159,8 +159,8 @@ class ChartPane(Vertical, can_focus=True):
         """Return what is to be drawn now, with lines for so many columns; None: for those on the screen."""
         view, ruler, lines = self.view, self.ruler(), self.lines(count or self.canvas.columns)
         low, high = (ruler.x(step) for step in self.window)
-        first, last = self.store.train.start, self.store.train.end
-        settled = ruler.x(first + SETTLED * (last - first)) if len(self.store.train) else inf
+        first, last = (self.store.train.start, self.store.train.end) if len(self.store.train) else self.extent
+        settled = ruler.x(first + SETTLED * (last - first))
         fits = view.fit and self.fits and settled < high
         y_range = fitting_height(lines, max(low, settled)) if fits else None
         if view.crosshair is not None:

@@ -109,3 +109,17 @@ async def test_the_list_says_which_losses_do_not_compare(workshop: Any, write: W
         await seen.pilot.pause()
         assert "≠0.365" in seen.screen and "≠1.500" not in seen.screen and "≠5.000" not in seen.screen
         assert "≠ marks losses that do not compare with this run's: other text" in seen.screen
+
+
+async def test_without_a_run_the_marked_ones_are_drawn_alone(workshop: Any, write: Write) -> None:
+    write("a", 60, top=4.5), write("b", 40, seed=7)
+    async with workshop.console((120, 36)) as seen:
+        await seen.see("No run yet.")
+        runs = await seen.open_list(2)
+        for name in "ab":
+            await to(seen, runs, name)
+            await seen.press("space")
+        await seen.press("escape")
+        await seen.until(lambda: "seed 7" in row(seen, "b"))
+        assert "No run yet." not in seen.screen and seen.main.loss.extent == (0.0, 60.0)
+        assert row(seen, "a").endswith("best 4.500"), "the others differ from the first"
