@@ -12,7 +12,7 @@ from fundamentallm.config.config import Config
 from fundamentallm.run.events import Event, Phase, encode
 from fundamentallm.run.spec import RunSpec
 from tests.benchmarks.terminal import CONSOLE, Terminal
-from tests.tui.others import evaluated
+from tests.tui.others import alive, evaluated
 
 SECONDS = 15
 
@@ -51,3 +51,21 @@ def test_a_slow_line_gets_a_fraction_of_the_bytes(recorded: Path) -> None:
         terminal.end()
     fast, slow = (end - begin for begin, end in zip(first, last, strict=True))
     assert fast > 4 * slow > 0, (fast, slow)
+
+
+def test_title_and_notification_reach_a_real_terminal_and_the_title_is_given_back(make: Any, workshop: Any) -> None:
+    folder = make("prose")
+    with alive(workshop.folder / folder) as journal:
+        terminal = Terminal([CONSOLE, "attach", str(folder)])
+        terminal.see("TRAINING")
+        terminal.press("\x1b[O")  # the terminal says that it is not in front any more
+        journal.append(workshop.finished(400))
+        terminal.see("Finished")
+        terminal.press("\x1b[I\x11")
+        assert terminal.status() == 0
+    terminal.see(lambda _: b"\x1b[?1049l" in terminal.bytes)  # the other screen is left
+    pushed, notified, popped = (
+        terminal.bytes.find(text)
+        for text in (b"\x1b[22;0t\x1b]2;TRAINING", b"\x1b]9;Finished: prose: best", b"\x1b[23;0t")
+    )
+    assert 0 < pushed < notified < popped
