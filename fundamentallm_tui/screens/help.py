@@ -7,6 +7,7 @@ from textual.content import Content
 from textual.screen import Screen
 
 from fundamentallm.config.config import SETTINGS
+from fundamentallm.config.format import wrap
 from fundamentallm.config.sampling import SAMPLING
 from fundamentallm_tui import keys
 from fundamentallm_tui.charts.metrics import MetricChart
@@ -17,6 +18,7 @@ from fundamentallm_tui.panes.health import HealthPane, current_verdict
 from fundamentallm_tui.panes.settings_form import setting_help
 from fundamentallm_tui.theme import FAINT
 
+KEYS_WIDTH = 14
 # One paragraph, for someone who sees such curves for the first time.
 READING = (
     "In the loss chart, the faint line is the training loss of each step, the bright one its running mean; the points "
@@ -85,7 +87,7 @@ def help_text(screen: Screen[Any], keymap: Mapping[str, str]) -> Content:
     if screen.query("#list"):
         tables = {"Keys": keys.RUNS, "On the main screen": keys.MAIN}
     for heading, commands in tables.items():
-        if rows := _key_rows(commands, keymap):
+        if rows := _key_rows(commands, keymap, min(80, screen.size.width * 9 // 10 - 8) - KEYS_WIDTH):
             parts += [(f"\n{heading}\n", FAINT), *rows]
     return Content.assemble(*parts, ("\nSingle letters act only outside text fields; escape leaves a field.", FAINT))
 
@@ -110,7 +112,8 @@ def _explain(screen: Screen[Any]) -> tuple[str, str]:
     return "The status line and the curves", f"{TOPICS['status']}\n\n{READING}"
 
 
-def _key_rows(commands: Iterable[Command], keymap: Mapping[str, str]) -> list[tuple[str, str] | str]:
+def _key_rows(commands: Iterable[Command], keymap: Mapping[str, str], room: int) -> list[tuple[str, str] | str]:
+    """The keys of these commands in a column, and beside it what they do in so many cells."""
     rows: list[tuple[str, str] | str] = []
     for command in commands:
         if command.key and command.help:
@@ -118,5 +121,6 @@ def _key_rows(commands: Iterable[Command], keymap: Mapping[str, str]) -> list[tu
             shown = key_name(keymap.get(id, command.key))
             if command.letter:
                 shown = f"{shown:<9}{key_name(keymap.get(f'{id}.letter', command.letter))}"
-            rows += [(f"{shown:<14}", "bold $text-accent"), f"{command.help}\n"]
+            text = f"\n{' ' * KEYS_WIDTH}".join(wrap(command.help, max(20, room)))
+            rows += [(shown.ljust(KEYS_WIDTH), "bold $text-accent"), f"{text}\n"]
     return rows
