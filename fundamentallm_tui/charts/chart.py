@@ -286,7 +286,8 @@ def _draw_outside(
             at = min(column, plot.columns - len(text))
             at, text = (at, text) if at >= free else (column, arrow)
             line = farthest[column][1]
-            _write(grid, row, plot.left + at, text, ink(line.colour, max(line.strength, 0.6)))
+            _write(grid, row, plot.left + at, arrow, ink(line.colour))
+            _write(grid, row, plot.left + at + 1, text[1:], ink("foreground", 0.6))
             free = max(last + 1, at + len(text) + 1)
 
 

@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,13 @@ async def screens(seen: Any, workshop: Any) -> Any:
     yield "help"
     await seen.press("escape")
     run = await seen.started()
-    run.say(workshop.progress(1, 200), evaluated(100, 3.5), evaluated(200, 3.1), workshop.saved(200, "best.pt", "best"))
+    steep = workshop.progress(1, 200)
+    run.say(
+        replace(steep, train_loss=tuple(3 + 6 / step for step in steep.step)),
+        evaluated(100, 3.5),
+        evaluated(200, 3.1),
+        workshop.saved(200, "best.pt", "best"),
+    )
     run.say(Notice(step=200, level="warning", text="a warning"), Notice(step=200, level="info", text="a remark"))
     run.say(CheckpointFailed(step=200, path="last.pt", kind="last", why="no space"))
     await seen.until(lambda: seen.main.store.step == 200)
@@ -107,6 +114,10 @@ async def screens(seen: Any, workshop: Any) -> Any:
     yield "the list of runs"
     await seen.press("space", "slash", *"tag:a")
     yield "a filter"
+    await seen.press("escape", "escape", "escape", "3", "left")
+    await seen.pilot.pause(0.3)
+    assert "old" in seen.screen
+    yield "another run over this one"
 
 
 @pytest.mark.parametrize(
