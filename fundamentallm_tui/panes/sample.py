@@ -47,6 +47,7 @@ class Prompt(TextArea):
 
     def __init__(self) -> None:
         super().__init__(placeholder="prompt", compact=True, id="prompt", highlight_cursor_line=False)
+        self.cursor_blink = False  # or an idle console would draw twice a second
         self._history: list[str] = []
         self._place = 0
 

@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,19 +54,37 @@ def test_a_slow_line_gets_a_fraction_of_the_bytes(recorded: Path) -> None:
     assert fast > 4 * slow > 0, (fast, slow)
 
 
-def test_title_and_notification_reach_a_real_terminal_and_the_title_is_given_back(make: Any, workshop: Any) -> None:
+FAULT = """
+if __name__ == "__main__":
+    from fundamentallm_tui.__main__ import main
+    from fundamentallm_tui.screens.main import MainScreen
+    MainScreen.action_save = lambda self: 1 / 0
+    main()
+"""
+
+
+@pytest.mark.parametrize("end", ["\x11", "\x1b[18~"], ids=["quit", "fault"])
+def test_title_and_notification_reach_a_real_terminal_and_the_title_is_given_back(
+    make: Any, workshop: Any, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    monkeypatch.delenv("VTE_VERSION", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(workshop.folder))
     folder = make("prose")
     with alive(workshop.folder / folder) as journal:
-        terminal = Terminal([CONSOLE, "attach", str(folder)])
+        terminal = Terminal([sys.executable, "-c", FAULT, "attach", str(folder)])
         terminal.see("TRAINING")
         terminal.press("\x1b[O")  # the terminal says that it is not in front any more
-        journal.append(workshop.finished(400))
-        terminal.see("Finished")
-        terminal.press("\x1b[I\x11")
-        assert terminal.status() == 0
+        for step, loss, seen in ((40, 2.0, "best 2.000"), (50, 1.5, "New best")):
+            journal.append(evaluated(step, loss))
+            journal.append(workshop.saved(step, "best.pt", "best"))
+            terminal.see(seen)
+        terminal.press(f"\x1b[I{end}")
+        if end == "\x11":
+            terminal.see("What should happen to it?")
+            terminal.press("l")
+        terminal.status()
     terminal.see(lambda _: b"\x1b[?1049l" in terminal.bytes)  # the other screen is left
     pushed, notified, popped = (
-        terminal.bytes.find(text)
-        for text in (b"\x1b[22;0t\x1b]2;TRAINING", b"\x1b]9;Finished: prose: best", b"\x1b[23;0t")
+        terminal.bytes.find(text) for text in (b"\x1b[22;0t\x1b]2;TRAINING", b"\x1b]9;New best: prose", b"\x1b[23;0t")
     )
     assert 0 < pushed < notified < popped
