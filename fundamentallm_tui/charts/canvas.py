@@ -26,8 +26,8 @@ class ChartView(Widget):
 
     @property
     def columns(self) -> int:
-        """How many columns to reduce a series to before it is shown here: two dots fit in a cell."""
-        return 2 * max(1, self.size.width - GUTTER - 1)
+        """How many columns to reduce a series to before it is shown here: each keeps its lowest and highest point."""
+        return max(1, self.size.width - GUTTER - 1)
 
     @property
     def plot(self) -> Plot | None:

@@ -1,11 +1,12 @@
-"""Charts as rows of text: axes, curves in braille, marks over them, and what lies outside at the edges.
+"""Charts as rows of text: plotext sets the braille dots, this module lays out everything around them.
 
 - Serves the console and `fundamentallm runs plot`; needs rich, but not Textual.
+- The only module that imports plotext, and only in `_braille`: another renderer would fit there.
 - Draws any numbers: a value that cannot be drawn is a gap, and without data there is a line of text.
 - Knows nothing of runs: it is given points.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import floor, isfinite, log10, nan
 
@@ -15,7 +16,6 @@ from rich.style import Style
 
 from fundamentallm.config.format import format_rate
 from fundamentallm_tui.charts.axes import Axis, tick_label, x_axis, y_axis
-from fundamentallm_tui.charts.braille import braille
 from fundamentallm_tui.charts.palette import MARKS
 from fundamentallm_tui.charts.series import reduce
 
@@ -27,6 +27,8 @@ MAX_DRAWN = 1e100  # no training run gets there, and smaller values keep every c
 ASCII = str.maketrans("─│└┤┬▁•★↑↓┊▴" + MARKS, "-|+++_**^v:^" + "ox+*#%@&") | {
     code: "." for code in range(0x2800, 0x2900)
 }
+
+LEFT_DOTS = 0x2847  # the left one of the two columns of dots in a cell, which is all that a dotted line has
 
 Ink = Callable[..., Style]  # name of a colour, strength (0 to 1) -> style
 _Grid = list[list[Segment]]  # one cell each, from the top
@@ -156,7 +158,7 @@ def text_lines(chart: Chart, width: int, height: int, *, colour: bool, ascii: bo
     """
     reduced = []
     for line in chart.lines:
-        x, y = reduce(line.x, line.y, 2 * width)
+        x, y = reduce(line.x, line.y, width)
         reduced.append(replace(line, x=x, y=y))
     chart = replace(chart, lines=reduced)
     if not any(isfinite(y) for curve in _drawable(chart) for _, y in curve):
@@ -232,19 +234,15 @@ def _draw_axes(grid: _Grid, chart: Chart, plot: Plot, ink: Ink) -> None:
 def _draw_curves(grid: _Grid, chart: Chart, plot: Plot, curves: list[_Points], ink: Ink) -> None:
     styles = [ink(line.colour, line.strength) for line in chart.lines]
     places = [[(plot.x.share(x), plot.y.share(y) if isfinite(y) else nan) for x, y in curve] for curve in curves]
-    width, height = 2 * plot.columns, 4 * plot.rows
-    dots = [
-        [(x * width, y * height) for x, y in points] if line.joined else []
-        for line, points in zip(chart.lines, places, strict=True)
-    ]
-    cells = braille(dots, [line.dotted for line in chart.lines], plot.columns, plot.rows)
-    for (row, column), (character, index) in cells.items():
-        _write(grid, plot.rows - 1 - row, plot.left + column, character, styles[index])
-
+    joined = [points if line.joined else [] for line, points in zip(chart.lines, places, strict=True)]
+    for row, column, dots, index in _braille(joined, plot.columns, plot.rows):
+        bits = ord(dots) & LEFT_DOTS if chart.lines[index].dotted else ord(dots)
+        if bits > 0x2800:
+            grid[row][plot.left + column] = Segment(chr(bits), styles[index])
     for line, points, style in zip(chart.lines, places, styles, strict=True):
         seen = [(x, y) for x, y in points if 0 <= x <= 1 and 0 <= y <= 1]
         # four dots apart, from the newest; a single dot would hardly be seen
-        marked = seen[:: min(-4 * len(seen) // (width - 1), -1)] if line.mark or len(seen) == 1 else []
+        marked = seen[:: min(-4 * len(seen) // (2 * plot.columns - 1), -1)] if line.mark or len(seen) == 1 else []
         at = [(plot.rows - 1 - _cell(y, plot.rows), plot.left + _cell(x, plot.columns)) for x, y in marked]
         for row, column in at:
             _write(grid, row, column, line.mark or "•", style)
@@ -260,6 +258,57 @@ def _draw_curves(grid: _Grid, chart: Chart, plot: Plot, curves: list[_Points], i
         _write_where_free(
             grid, plot, text, [(0, right), (plot.rows - 1, right), (0, plot.left)], ink("foreground", 0.6)
         )
+
+
+def _braille(lines: list[_Points], columns: int, rows: int) -> Iterator[tuple[int, int, str, int]]:
+    """Join the points of lines, given as shares of width and height, in braille.
+
+    Yields:
+        Row from the top, column, character, and the index of the line: in each cell the last one.
+    """
+    import plotext  # here, because it takes 60 ms, which a console that opens without a run can save
+
+    figure = type(plotext.main())()  # a figure of its own: plotext's functions all share one
+    figure._limit_size(False, False)  # or the terminal's size would cut it
+    figure.plot_size(columns, rows)
+    figure.frame(False)
+    figure.xfrequency(0)
+    figure.yfrequency(0)
+    figure.xlim(0, 2 * columns - 1)
+    figure.ylim(0, 4 * rows - 1)
+    for index, points in enumerate(lines):
+        dots = [(_cell(x, 2 * columns), _cell(y, 4 * rows) if isfinite(y) else nan) for x, y in _clipped(points)]
+        # the colour is only a number that comes back with the cell
+        figure.plot([x for x, _ in dots], [y for _, y in dots], marker="braille", color=index)
+    figure.build()
+    cells = figure.monitor.matrix
+    for row in range(rows):
+        for column, dots in enumerate(cells.marker[rows - 1 - row]):
+            if dots != " ":
+                yield row, column, dots, cells.fullground[rows - 1 - row][column]
+
+
+def _clipped(points: _Points) -> _Points:
+    """The stretches of a line within the picture, after a gap each: plotext would count every dot on a way outside."""
+    clipped: _Points = []
+    x0 = y0 = nan
+    for x1, y1 in points:
+        if isfinite(y1):
+            x0, y0 = (x0, y0) if isfinite(y0) else (x1, y1)
+            enter, leave = 0.0, 1.0  # shares of the way from the point before
+            for start, end in (x0, x1), (y0, y1):
+                low, high = min(start, end), max(start, end)
+                if high < 0 or low > 1:
+                    leave = -1.0
+                elif low < 0 or high > 1:
+                    edges = sorted((edge - start) / (end - start) for edge in (0, 1))
+                    enter, leave = max(enter, edges[0]), min(leave, edges[1])
+            if enter <= leave:
+                first = x0 + enter * (x1 - x0), y0 + enter * (y1 - y0)
+                last = x1 - (1 - leave) * (x1 - x0), y1 - (1 - leave) * (y1 - y0)  # exactly at a point within
+                clipped += [last] if clipped and clipped[-1] == first else [(0, nan), first, last]
+        x0, y0 = x1, y1
+    return clipped
 
 
 def _draw_outside(

@@ -195,7 +195,7 @@ class ChartPane(Vertical, can_focus=True):
         store, (low, high) = self.store, self.window
         rules = []
         if (started := store.history.started) is not None:
-            length, columns = max(1, started.steps_per_epoch), self.canvas.columns / 2
+            length, columns = max(1, started.steps_per_epoch), self.canvas.columns
             crowded = (high - low) / length * EPOCH_DISTANCE / columns  # epochs for each that there is room for
             every = next(n * 10**k for k in range(20) for n in (1, 2, 5) if n * 10**k >= crowded)
             first = int(low / length / every) + 1
@@ -246,7 +246,7 @@ class ChartPane(Vertical, can_focus=True):
         view, (low, high) = self.view, self.window
         if view.crosshair is None:
             return self.show_view(view.panned(by / 4, *self.extent))
-        column = max(1.0, (high - low) / (self.canvas.columns / 2))
+        column = max(1.0, (high - low) / self.canvas.columns)
         target = view.crosshair + by * column
         near = [point[0] for series in (self.store.val, self.store.train) if (point := series.at(target))]
         ahead = [step for step in near if abs(step - target) < column and (step - view.crosshair) * by > 0]
@@ -363,7 +363,7 @@ class ChartPane(Vertical, can_focus=True):
 
     def on_mouse_move(self, event: MouseMove) -> None:
         if self._grabbed is not None and (moved := self._grabbed[0] - event.screen_x):
-            self.show_view(self._grabbed[1].panned(moved / (self.canvas.columns / 2), *self.extent))
+            self.show_view(self._grabbed[1].panned(moved / self.canvas.columns, *self.extent))
 
     def on_mouse_up(self, event: MouseUp) -> None:
         if self._grabbed is not None:

@@ -29,11 +29,11 @@ def test_what_describes_a_run_is_imported_without_torch() -> None:
     rooms = [f"{room}.{path.stem}" for room in ("config", "run", "process") for path in (ENGINE / room).glob("*.py")]
     names = {f"fundamentallm.{name.removesuffix('.__init__')}" for name in (*LIGHT, *rooms)}
     found = modules_after(*names)
-    assert found > names and not found & {"torch", "numpy", "textual"}
+    assert found > names and not found & {"torch", "numpy", "textual", "plotext"}
 
 
 def test_the_engine_never_imports_the_console_nor_torchs_slow_parts() -> None:
     found = modules_after("fundamentallm.train.trainer")
     assert "torch" in found
     slow = {"torch._dynamo", "torch._inductor", "tensorboard", "wandb"}
-    assert not found & {"textual", "fundamentallm_tui", *slow}
+    assert not found & {"textual", "plotext", "fundamentallm_tui", *slow}

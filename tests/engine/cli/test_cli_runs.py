@@ -227,5 +227,5 @@ def test_names_from_a_journal_do_not_steer_the_terminal(run: Run, tmp_path: Path
 
 def test_reading_runs_imports_no_torch(loaded: Callable[..., set[str]], trained_twice: Path) -> None:
     modules = loaded(["runs", "list"], ["data", "list"], ["config", "show"])
-    assert not {"torch", "numpy", "textual"} & modules
+    assert not {"torch", "numpy", "textual", "plotext"} & modules
     assert not {"torch", "textual"} & loaded(["runs", "plot", str(trained_twice / "runs" / "one")])

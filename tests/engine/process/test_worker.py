@@ -184,7 +184,7 @@ from multiprocessing import get_context
 def ask(queue):
     from fundamentallm.process import worker
     from fundamentallm.train import trainer
-    queue.put([name for name in sys.modules if name.split(".")[0] in ("textual", "fundamentallm_tui")])
+    queue.put([name for name in sys.modules if name.split(".")[0] in ("textual", "fundamentallm_tui", "plotext")])
 
 if __name__ == "__main__":
     import textual, fundamentallm_tui

@@ -3,16 +3,18 @@
 import random
 import re
 from itertools import pairwise
-from math import inf, nan
+from math import inf, isfinite, nan
+from pathlib import Path
 
 import pytest
 from rich.segment import Segment
 from rich.style import Style
 
-from fundamentallm_tui.charts.braille import DOTS, braille
-from fundamentallm_tui.charts.chart import GUTTER, Chart, Line, Rule, draw, text_lines
+import fundamentallm_tui
+from fundamentallm_tui.charts.chart import GUTTER, Chart, Line, Rule, draw, lay_out, text_lines
 from fundamentallm_tui.charts.series import Series
 
+DOTS = ((0x40, 0x04, 0x02, 0x01), (0x80, 0x20, 0x10, 0x08))  # bits by column and row from the bottom
 BRAILLE = {chr(code) for code in range(0x2801, 0x2900)}
 STEPS = range(1, 101)
 FALLING = Line(STEPS, [3.3 - 0.02 * step for step in STEPS])
@@ -101,13 +103,17 @@ def test_what_lies_beyond_the_height_is_indicated_at_the_edge_with_its_value() -
 def test_every_point_in_sight_sets_its_own_dot_also_where_the_line_leaves_the_picture() -> None:
     rng = random.Random(3)
     for _ in range(40):
-        points = [(column + 0.5, rng.uniform(-30, 70)) for column in sorted(rng.sample(range(-20, 80), 30))]
-        lit = braille([points], [False], 30, 10)
-        for x, y in points:
-            if 0 <= x < 60 and 0 <= y < 40:
-                character, _ = lit[int(y) // 4, int(x) // 2]
-                assert ord(character) - 0x2800 & DOTS[int(x) % 2][int(y) % 4]
-        assert all(0 <= row < 10 and 0 <= column < 30 for row, column in lit)
+        xs = sorted(rng.sample(range(-20, 80), 30))
+        ys = [rng.choice((nan, *[rng.uniform(-30, 70)] * 9)) for _ in xs]
+        chart = Chart([Line(xs, ys)], x_range=(0, 60), y_range=(0, 40))
+        rows, plot = drawn(chart, 38, 12), lay_out(chart, 38, 12)
+        assert plot is not None
+        for x, y in zip(xs, ys, strict=True):
+            # arrows of what lies outside are written into the first and the last row
+            if 0 <= x <= 60 and isfinite(y) and 0 < plot.y.share(y) * plot.rows - 1 < plot.rows - 2:
+                column, row = plot.x.cell(x, 2 * plot.columns), plot.y.cell(y, 4 * plot.rows)
+                lit = ord(rows[plot.rows - 1 - row // 4][plot.left + column // 2])
+                assert lit & DOTS[column % 2][row % 4], (x, y)
 
 
 def dots(rows: list[str]) -> int:
@@ -256,3 +262,10 @@ def test_lines_of_text_are_the_same_picture_in_colours_without_and_in_ascii() ->
     letters = text_lines(chart, 58, 12, colour=False, ascii=True)
     assert "".join(letters).isascii() and [len(line) for line in letters] == [len(line) for line in plain]
     assert sum(line.count("x") for line in letters) == 2
+
+
+def test_plotext_is_imported_in_one_place_only_and_not_before_there_is_something_to_draw() -> None:
+    sources = Path(fundamentallm_tui.__file__).parent.rglob("*.py")
+    lines = [(path.name, line) for path in sources for line in path.read_text(encoding="utf-8").splitlines()]
+    imports = [(name, line.index("import")) for name, line in lines if re.match(r"\s*(import|from) plotext", line)]
+    assert imports == [("chart.py", 4)]
