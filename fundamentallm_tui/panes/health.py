@@ -11,7 +11,7 @@ from fundamentallm.run.health import BAD, GOOD, NOTE, WARNING, Verdict, assess_r
 from fundamentallm_tui import keys
 from fundamentallm_tui.format import clean, truncate
 from fundamentallm_tui.state.launch import possible_health_actions
-from fundamentallm_tui.state.store import Store
+from fundamentallm_tui.state.store import FAILED, Store
 from fundamentallm_tui.theme import FAINT
 from fundamentallm_tui.throttle import RedrawThrottle
 
@@ -21,6 +21,10 @@ NO_RUN = Verdict(
     "Here will stand whether the run goes well, the numbers that show it, and what can be done about it.",
 )  # fmt: skip
 STARTING = replace(NO_RUN, headline="no verdict yet", evidence="the run is starting")
+GONE = Verdict(
+    "gone", BAD, "failed", "the engine is gone; the log has the reason",
+    "The run's process ended before the run did. What it had saved before can be resumed.",
+)  # fmt: skip
 LEAST_EVIDENCE = 24  # cells of a line that are worth to be filled with the beginning of it
 
 
@@ -59,6 +63,8 @@ class HealthPane(Widget, can_focus=True):
 def current_verdict(store: Store) -> Verdict:
     """Judge the run that the store shows. The verdict has only those actions that can be taken now."""
     verdict = assess_run(store.history) or (STARTING if store.under_way else NO_RUN)
+    if store.phase == FAILED and store.history.started is not None and store.history.end is None:
+        verdict = GONE
     return replace(verdict, actions=tuple(possible_health_actions(store, verdict.actions)))
 
 

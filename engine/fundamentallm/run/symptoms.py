@@ -26,7 +26,6 @@ HEALTHY_GAP = 0.15  # how much higher than the training loss the validation loss
 SMALL_GAP = 0.05
 LOW_RATE = 3e-4  # the presets have 3e-4 to 1e-3
 PLATEAU_EPOCHS = 4
-MANY_PARAMETERS = 4  # for each token of the text
 
 NOW = 16  # steps whose mean is the loss now
 BLOCK = 32  # steps whose mean has little noise
@@ -80,6 +79,12 @@ class View:
         end = bisect_right(self.history.steps, self.step)
         return list(getattr(self.history, column)[max(0, end - count) : end])
 
+    @property
+    def failed(self) -> Failed | None:
+        """How the run failed; None where it did not, or only after `step`."""
+        end = self.history.end
+        return end if isinstance(end, Failed) and end.step <= self.step else None
+
     @cached_property
     def loss_now(self) -> float | None:
         """The training loss of the last steps, or of the last epoch where the steps are not known."""
@@ -99,9 +104,9 @@ def find_divergence(view: View) -> str:
 
     A validation loss alone may get there by overfitting; then the training loss is low.
     """
-    end, loss = view.history.end, view.loss_now
-    if isinstance(end, Failed) and end.step <= view.step and end.advice == advise_not_finite(view.config):
-        return end.error
+    loss = view.loss_now
+    if view.failed is not None and view.failed.advice == advise_not_finite(view.config):
+        return view.failed.error
     if loss is None:
         return ""
     val_loss = view.last.val_loss if view.epochs else 0.0
@@ -110,6 +115,11 @@ def find_divergence(view: View) -> str:
         return ""
     name, loss = max(("training", loss), ("validation", val_loss), key=lambda pair: pair[1])
     return f"the {name} loss is {loss:.3f}, far above that of blind guessing, {view.guessing:.3f}"
+
+
+def find_failure(view: View) -> str:
+    failed = view.failed
+    return "" if failed is None else failed.error + (f"; try {failed.advice}" if failed.advice else "")
 
 
 def find_overfitting(view: View) -> str:
@@ -216,34 +226,31 @@ def find_slower(view: View) -> str:
 
 
 def find_small_text(view: View) -> str:
-    gap, started = find_wide_gap(view), view.history.started
-    if not gap or started is None or not 0 < MANY_PARAMETERS * started.train_tokens < started.parameters:
+    """The validation loss is far above the training loss, which a text that is large enough prevents."""
+    if not view.epochs or view.gap <= HEALTHY_GAP:
         return ""
+    started = view.history.started
+    if started is None or not started.train_tokens:
+        return describe_losses(view)
     share = started.parameters / started.train_tokens
-    return f"{share:.0f} parameters for each of its {started.train_tokens:,} characters; {gap}"
-
-
-def find_wide_gap(view: View) -> str:
-    return _losses(view) if view.epochs and view.gap > HEALTHY_GAP else ""
-
-
-def find_worse(view: View) -> str:
-    return _losses(view) if view.epochs and view.last.val_loss > view.best.val_loss * (1 + FLAT) else ""
+    return f"{share:.1f} parameters for each of its {started.train_tokens:,} characters; {describe_losses(view)}"
 
 
 def find_healthy(view: View) -> str:
-    return _losses(view) if view.epochs else ""
-
-
-def _losses(view: View) -> str:
-    last, best = view.last, view.best
-    when = "the best so far" if best is last else f"the best was {best.val_loss:.3f} in epoch {best.epoch}"
-    gap = f"gap {100 * view.gap:.0f} %" if view.gap > 0 else "no gap"  # an epoch's mean has its first steps in it, too
-    return f"{gap}: train {last.train_loss:.3f}, val {last.val_loss:.3f}, {when}"
+    return describe_losses(view) if view.epochs and view.last.val_loss <= view.best.val_loss * (1 + FLAT) else ""
 
 
 def find_what_it_waits_for(view: View) -> str:
     started, end = view.history.started, view.history.end
+    if view.epochs:
+        return describe_losses(view)
     if end is not None and end.step <= view.step:
         return "the run ended before its first epoch did"
     return "the validation loss comes after epoch 1" + (f", at step {started.steps_per_epoch:,}" if started else "")
+
+
+def describe_losses(view: View) -> str:
+    last, best = view.last, view.best
+    when = "the best so far" if best is last else f"the best was {best.val_loss:.3f} in epoch {best.epoch}"
+    gap = f"gap {100 * view.gap:.0f} %" if view.gap > 0 else "no gap"  # an epoch's mean has its first steps in it, too
+    return f"{gap}: train {last.train_loss:.3f}, val {last.val_loss:.3f}, {when}"

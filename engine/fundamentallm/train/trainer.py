@@ -25,7 +25,7 @@ from fundamentallm.errors import UserError, describe_error
 from fundamentallm.run import events
 from fundamentallm.run.commands import Command
 from fundamentallm.run.folder import BEST, CONFIG, LAST, TOKENIZER, check_folder, write_atomic
-from fundamentallm.run.health import new_verdicts
+from fundamentallm.run.health import Verdict, assess_epoch
 from fundamentallm.run.history import read_history
 from fundamentallm.run.journal import Journal, size_of_journal
 from fundamentallm.run.locks import RunLock
@@ -135,6 +135,7 @@ class Trainer:
         write_atomic(folder / CONFIG, to_yaml(state.config))
         write_atomic(folder / TOKENIZER, state.tokenizer.to_json())
         self._emit_start()
+        self._verdict = self._judge_epoch()  # of a resumed run: what its journal has announced is not repeated
         for text in state.origin.notices:
             self._notice(text)
         for text in state.origin.warnings:
@@ -202,8 +203,9 @@ class Trainer:
             perplexity=result.perplexity, epoch_ended=state.epoch_ended, best=best,
         ))  # fmt: skip
         if state.epoch_ended:
-            for verdict in new_verdicts(state.history, state.config, len(state.tokenizer)):
-                self._notice(verdict, "warning")
+            before, self._verdict = self._verdict, self._judge_epoch()
+            if self._verdict.is_warning and self._verdict.kind != before.kind:
+                self._notice(self._verdict.sentence, "warning")
         if names := self.checkpoints.names_after_evaluation(best=best):
             self.save(names)
 
@@ -323,6 +325,9 @@ class Trainer:
 
     def _notice(self, text: str, level: str = "info") -> None:
         self.emit(events.Notice(step=self.state.step, level=level, text=text))
+
+    def _judge_epoch(self) -> Verdict:
+        return assess_epoch(self.state.history, self.state.config, len(self.state.tokenizer))
 
     def _preset(self) -> str:
         """The preset that the run comes from; when it is resumed, as its first start named it."""

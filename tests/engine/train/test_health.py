@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from fundamentallm.run import history
 from fundamentallm.run.commands import Set, Stop
 from fundamentallm.run.events import Failed, Notice
 from fundamentallm.train.step import NotFinite, TrainStep
@@ -54,6 +55,14 @@ def test_what_the_steps_show_is_announced_alike_after_a_resume(train: Train, sto
     assert uninterrupted[0][0] == EPOCH and uninterrupted[0][1].startswith("diverged: the training loss is ")
     source = train(epochs=4, learning_rate=0.3, script={stops[0]: [Stop()]}).last
     assert warnings(train(resume_from=source).folder) == uninterrupted
+
+
+def test_a_warning_is_announced_once_where_an_epoch_has_more_steps_than_are_kept(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "RECENT_STEPS", 100)
+    ran = train(epochs=3, batch_size=1, learning_rate=1e-5)
+    assert [(step, text[:21]) for step, text in warnings(ran.folder)] == [(139, "learning rate too low")]
 
 
 def test_a_run_that_went_back_judges_only_what_still_counts(train: Train, judged: Judged) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from fundamentallm.config.config import Config
-from fundamentallm.run.events import Evaluated
+from fundamentallm.run.events import Evaluated, Failed
 from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.panes.health import current_verdict, health_line, health_text
 from fundamentallm_tui.state.store import Store
@@ -40,6 +40,14 @@ def test_one_line_has_the_verdict_and_its_numbers(losses: list[tuple[float, floa
     assert line.plain.startswith(begins) and line.cell_length <= 80
     assert line.plain.endswith("h acts") == (losses == OVERFITTING)
     assert health_line(Store(), 80).plain == " ● no run yet: F5 starts one"
+
+
+def test_a_run_that_failed_is_not_called_healthy() -> None:
+    failed, gone = store_of((2.0, 2.2)), store_of((2.0, 2.2))
+    failed.apply([Failed(step=90, error="out of memory", advice="--batch-size 8")])
+    assert health_line(failed, 80).plain == " ● failed: out of memory; try --batch-size 8"
+    gone.disconnected("killed by signal 9", [])
+    assert health_line(gone, 80).plain == " ● failed: the engine is gone; the log has the reason"
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,9 @@ async def test_enter_takes_the_first_action_and_a_digit_its_own(workshop: Any) -
     async with workshop.console() as watched:
         run = await overfitting(watched, workshop)
         assert "since epoch 2 the validation loss rose from 1.800 to" in watched.screen
-        assert "1  Stop, and keep best.pt (epoch 2)" in watched.screen and "2  More dropout: 0.2" in watched.screen
+        assert (
+            "1  Stop, and keep best.pt (epoch 2)" in watched.screen and "2  Raise the dropout to 0.2" in watched.screen
+        )
         await watched.press("2")
         assert isinstance(run.sent[-1], Set) and (run.sent[-1].setting, run.sent[-1].value) == ("dropout", 0.2)
         await watched.press("h", "enter")
