@@ -103,6 +103,15 @@ FORM = (  # bound by the screen: these keys act everywhere
     Command("presets", "f3", label="presets"),
 )
 
+LIST = (
+    Command("cursor_up", "up,k", id="list.up"),
+    Command("cursor_down", "down,j", id="list.down"),
+    Command("page_up", "pageup", id="list.page_up"),
+    Command("page_down", "pagedown", id="list.page_down"),
+    Command("first", "home", id="list.first"),
+    Command("last", "end", id="list.last"),
+)
+
 LOG = (
     Command("search", "slash", "Search", "search", id="log.search"),
     Command("find(1)", "n", "Go to what is found next", id="log.next"),
@@ -111,12 +120,7 @@ LOG = (
     Command("file", "t", "Show engine.log, or the events", "engine.log", id="log.file"),
     Command("copy", "y", "Copy the line, or all that are found", "copy", id="log.copy"),
     Command("leave", "escape", id="log.leave"),
-    Command("move(-1)", "up,k", id="log.up"),
-    Command("move(1)", "down,j", id="log.down"),
-    Command("move(-10)", "pageup", id="log.page_up"),
-    Command("move(10)", "pagedown", id="log.page_down"),
-    Command("move(-1000000)", "home", id="log.first"),
-    Command("move(1000000)", "end", id="log.last"),
+    *LIST,
 )
 
 CHART = (
@@ -160,7 +164,7 @@ RUNS = (
 )
 
 
-TABLES = (MAIN, FORM, LOG, LOSS, HEALTH, RUNS)
+TABLES = (MAIN, FORM, LOG, LOSS, HEALTH, (*RUNS, *LIST))
 
 # On every screen and over every dialog; the letters act neither in a dialog nor in a text field.
 APP = (

@@ -1,18 +1,25 @@
-"""Dialogs in front of a screen: questions with answers to choose from, and text to read."""
+"""Dialogs in front of a screen: questions with answers to choose from, a line to type, and text to read."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
+from textual.screen import ModalScreen, ScreenResultType
+from textual.widget import Widget
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from fundamentallm.config.format import format_size
+from fundamentallm.data.download import KnownText, download
+from fundamentallm.errors import UserError
 from fundamentallm.run.health import RESUME_BEST, Verdict
 from fundamentallm_tui.format import clean
+
+BAR_WIDTH = 40
 
 
 @dataclass(frozen=True)
@@ -28,24 +35,33 @@ CANCEL = Answer("cancel", "c", "Cancel")
 IF_PAUSED = "if it was paused from a console, it saves and exits"
 
 
-class Question(ModalScreen[str]):
+class Dialog(ModalScreen[ScreenResultType]):
+    """A box with a title of any text, widgets, and a hint what the keys do; escape ends it without a result."""
+
+    BINDINGS = [Binding("escape", "dismiss", "Cancel")]
+
+    def __init__(self, title: str, *widgets: Widget, hint: str) -> None:
+        super().__init__()
+        self.box = Vertical(*widgets, classes="dialog")
+        self.box.border_title = Content(title)
+        self.hint = Static(hint, classes="hint", markup=False)
+
+    def compose(self) -> ComposeResult:
+        with self.box:
+            yield self.hint
+
+
+class Question(Dialog[str]):
     """Ends with the `id` of the user's answer; escape answers "cancel", which changes nothing."""
 
     BINDINGS = [Binding("escape", "choose('cancel')", "Cancel")]
 
     def __init__(self, title: str, text: str, *answers: Answer) -> None:
-        super().__init__()
-        self._title, self._text, self._answers = title, text, answers
+        options = [Option(f"{answer.letter}  {answer.text}", answer.id) for answer in answers]
+        hint = "↑ ↓ enter, or the letter; escape cancels"
+        super().__init__(title, Static(text, markup=False), OptionList(*options, compact=True), hint=hint)
         for answer in answers:
             self._bindings.bind(answer.letter, f"choose('{answer.id}')", answer.text)
-
-    def compose(self) -> ComposeResult:
-        with Vertical(classes="dialog") as box:
-            box.border_title = self._title
-            yield Static(self._text, markup=False)
-            options = [Option(f"{answer.letter}  {answer.text}", answer.id) for answer in self._answers]
-            yield OptionList(*options, compact=True)
-            yield Static("↑ ↓ enter, or the letter; escape cancels", classes="hint", markup=False)
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         self.action_choose(event.option.id or CANCEL.id)
@@ -54,27 +70,63 @@ class Question(ModalScreen[str]):
         self.dismiss(id)
 
 
-class Entry(ModalScreen[str]):
-    """Asks for a line of text, under a title of any text; ends with it, or with None after escape."""
+class Fetch(Question):
+    """Offers a known text that is missing, and downloads it; answers "fetch" when it is there."""
 
-    BINDINGS = [Binding("escape", "dismiss", "Cancel")]
+    def __init__(self, text: KnownText) -> None:
+        size = f", {format_size(text.size)}" if text.size else ""
+        about = f"{text.description}{size}. It will be in {text.folder}."
+        super().__init__("The text is not here yet", about, Answer("fetch", "f", "Download it"), CANCEL)
+        self._file, self._downloading, self._cancelled = text, False, False
+
+    def action_choose(self, id: str) -> None:
+        if id != "fetch":
+            self._cancelled = True
+            self.dismiss(id)
+        elif not self._downloading:
+            self._downloading = True
+            self._download()
+
+    @work(thread=True)
+    def _download(self) -> None:
+        problem = ""
+        try:
+            download(self._file, progress=self._progress, cancelled=lambda: self._cancelled)
+        except UserError as error:
+            problem = clean(str(error))
+        if not self._cancelled:
+            self.app.call_from_thread(self._end, problem)
+
+    def _progress(self, done: int, total: int) -> None:
+        """Show a bar in place of the hint; called by the thread."""
+        share = done / total if total else 0.0
+        filled = int(BAR_WIDTH * share)
+        if not self._cancelled:
+            bar = f"{'█' * filled}{'░' * (BAR_WIDTH - filled)} {share:4.0%}"
+            self.app.call_from_thread(self.hint.update, bar)
+
+    def _end(self, problem: str) -> None:
+        self._downloading = False
+        if problem:
+            self.hint.update(problem)
+        else:
+            self.dismiss("fetch")
+
+
+class Entry(Dialog[str]):
+    """Asks for a line of text; ends with it, or with None after escape."""
 
     def __init__(
         self, title: str, value: str = "", hint: str = "", take: Callable[[str], str] = lambda text: ""
     ) -> None:
         """`take` uses the text and returns why it cannot, which is shown while the dialog stays open; empty: it did."""
-        super().__init__()
-        self._title, self._value, self._hint, self._take = Content(title), value, hint, take
-
-    def compose(self) -> ComposeResult:
-        with Vertical(classes="dialog") as box:
-            box.border_title, box.border_subtitle = self._title, "enter takes it, escape cancels"
-            yield Input(clean(self._value), compact=True)
-            yield Static(self._hint, classes="hint", markup=False)
+        super().__init__(title, Input(clean(value), compact=True), hint=hint)
+        self.box.border_subtitle = "enter takes it, escape cancels"
+        self._take = take
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         if problem := self._take(event.value):
-            self.query_one(Static).update(Content.styled(clean(problem), "$text-error"))
+            self.hint.update(Content.styled(clean(problem), "$text-error"))
         else:
             self.dismiss(event.value)
 
@@ -82,26 +134,16 @@ class Entry(ModalScreen[str]):
 class TextDialog(ModalScreen[None]):
     """Shows text that can be scrolled; escape and a few other keys close it."""
 
-    BINDINGS = [
-        Binding("escape,enter,q,c,question_mark", "dismiss", "Close"),
-        Binding("up", "scroll(-1)", show=False),
-        Binding("down", "scroll(1)", show=False),
-        Binding("pageup", "scroll(-10)", show=False),
-        Binding("pagedown", "scroll(10)", show=False),
-    ]
+    BINDINGS = [Binding("escape,enter,q,c,question_mark", "dismiss", "Close")]
 
     def __init__(self, title: str, text: Content, *, classes: str | None = None) -> None:
         super().__init__(classes=classes)
         self.title, self._text = title, text
 
     def compose(self) -> ComposeResult:
-        with VerticalScroll(classes="dialog", can_focus=False) as box:
-            box.border_title = self.title
-            box.border_subtitle = "escape closes"
+        with VerticalScroll(classes="dialog") as box:
+            box.border_title, box.border_subtitle = self.title, "escape closes"
             yield Static(self._text)
-
-    def action_scroll(self, by: int) -> None:
-        self.query_one(VerticalScroll).scroll_relative(y=by, animate=False)
 
 
 def quit_question(status: str, *, paused: bool) -> Question:

@@ -20,8 +20,7 @@ from fundamentallm_tui.panes.form import Form
 from fundamentallm_tui.panes.health import current_verdict
 from fundamentallm_tui.panes.log import LogView
 from fundamentallm_tui.panes.values import field_of
-from fundamentallm_tui.screens.dialogs import folder_question, health_question, leave_question, stop_question
-from fundamentallm_tui.screens.fetch import Fetch, missing_known_text
+from fundamentallm_tui.screens.dialogs import Fetch, folder_question, health_question, leave_question, stop_question
 from fundamentallm_tui.screens.paned import PanedScreen
 from fundamentallm_tui.screens.run_table import RunChoice
 from fundamentallm_tui.state import launch
@@ -79,8 +78,8 @@ class RunScreen(PanedScreen):
         config, new = self.form.config, launch.resumable_checkpoint(self.store) is None
         if self.store.paused:
             self._request("training", Resume())
-        elif config is not None and new and (name := missing_known_text(config.data)):
-            self.app.push_screen(Fetch(name), self._fetched)
+        elif config is not None and new and (text := launch.missing_known_text(config.data)):
+            self.app.push_screen(Fetch(text), self._fetched)
         elif config is None or self.form.problems:
             self._show_problem()
         elif (folder := launch.occupied_folder(self.store, config)) is not None:
@@ -89,8 +88,8 @@ class RunScreen(PanedScreen):
         else:
             self._start_next(config)
 
-    def _fetched(self, done: bool | None) -> None:
-        if done:
+    def _fetched(self, answer: str | None) -> None:
+        if answer == "fetch":
             self.form.recheck_text()
             self.action_start()
 

@@ -10,7 +10,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.content import Content
 from textual.screen import Screen
-from textual.widgets import Input, Static
+from textual.widgets import Input, OptionList, Static
 from textual.worker import get_current_worker
 
 from fundamentallm.config.format import format_loss, format_parameters, format_time, format_value, wrap
@@ -107,7 +107,7 @@ class Runs(Screen[RunChoice]):
         self.query_one("#head", Static).update(Content.styled(self.list.head(), FAINT))
         self._show_details()
 
-    @on(RunList.Moved)
+    @on(OptionList.OptionHighlighted)
     def _show_details(self) -> None:
         run = self.list.current
         if run is not None:
@@ -146,27 +146,28 @@ class Runs(Screen[RunChoice]):
         runs = {run.folder: run for run in self._runs or []}
         return [runs[folder] for folder in self._overlays.folders if folder in runs]
 
-    def action_open(self) -> None:
-        self._choose("open")
+    @property
+    def _run(self) -> RunSummary:
+        """The run under the cursor; `check_action` lets nothing happen without one."""
+        assert self.list.current is not None
+        return self.list.current
 
-    on_run_list_opened = action_open
+    @on(RunList.Opened)
+    def action_open(self) -> None:
+        self.dismiss(RunChoice("open", self._run.folder))
 
     def action_resume(self) -> None:
-        self._choose("resume")
-
-    def _choose(self, action: str) -> None:
-        if (run := self.list.current) is not None:
-            self.dismiss(RunChoice(action, run.folder))
+        self.dismiss(RunChoice("resume", self._run.folder))
 
     def action_mark(self) -> None:
-        if (run := self.list.current) is not None:
-            self._overlays.toggle(run.folder)
-            self._show_marks()
-            self._show_keys()
+        self._overlays.toggle(self._run.folder)
+        self._show_marks()
+        self._show_keys()
 
     def _show_marks(self) -> None:
         styles = self._overlays.styles(self._current)
-        self.list.show_marks({folder: styles[folder.resolve()] for folder in self._overlays.folders})
+        self.list.marks = {folder: styles[folder.resolve()] for folder in self._overlays.folders}
+        self.list.draw(len(self.list.runs))
 
     def _show_keys(self) -> None:
         self.footer.show({"back": "leave" if self.filter.has_focus else "close"})
@@ -197,20 +198,21 @@ class Runs(Screen[RunChoice]):
     # What the user says about a run
 
     def action_rename(self) -> None:
-        if (run := self.list.current) is not None:
-            rename = partial(self._change, run, partial(rename_run, run.folder))
-            self.app.push_screen(Entry(f"Rename {clean(run.folder.name)}", run.folder.name, take=rename))
+        folder = self._run.folder
+        self._ask(f"Rename {clean(folder.name)}", folder.name, "", partial(rename_run, folder))
 
     def action_note(self) -> None:
-        if (run := self.list.current) is not None:
-            note = partial(self._change, run, lambda text: write_notes(run.folder, note=text.strip()))
-            self.app.push_screen(Entry(f"A note on {clean(run.folder.name)}", run.note, take=note))
+        run = self._run
+        title = f"A note on {clean(run.folder.name)}"
+        self._ask(title, run.note, "", lambda text: write_notes(run.folder, note=text.strip()))
 
     def action_tag(self) -> None:
-        if (run := self.list.current) is not None:
-            tag = partial(self._change, run, lambda text: write_notes(run.folder, tags=parse_tags(text)))
-            hint = "Words with spaces between them; tag:word in the filter finds them"
-            self.app.push_screen(Entry(f"The tags of {clean(run.folder.name)}", " ".join(run.tags), hint, tag))
+        run, hint = self._run, "Words with spaces between them; tag:word in the filter finds them"
+        title = f"The tags of {clean(run.folder.name)}"
+        self._ask(title, " ".join(run.tags), hint, lambda text: write_notes(run.folder, tags=parse_tags(text)))
+
+    def _ask(self, title: str, value: str, hint: str, change: Callable[[str], Path | Notes]) -> None:
+        self.app.push_screen(Entry(title, value, hint, partial(self._change, self._run, change)))
 
     def _change(self, run: RunSummary, change: Callable[[str], Path | Notes], text: str) -> str:
         """Change what the user says about a run, and show it; returns why that was not possible."""
@@ -221,14 +223,14 @@ class Runs(Screen[RunChoice]):
         if isinstance(done, Path):
             if self._current is not None and run.folder.resolve() == self._current.resolve():
                 self._current, self._renamed = done, True
-            self.list.rename(run.folder, done)
             self._overlays.choose(done if folder == run.folder else folder for folder in self._overlays.folders)
             self._show_marks()
             changed = replace(run, folder=done)
         else:
             changed = replace(run, note=done.note, tags=done.tags)
         self._read_runs()  # one that is under way may have seen the run as it was
-        self._runs = [changed if other.folder == run.folder else other for other in self._runs or []]
+        for runs in (self._runs or [], self.list.runs):  # in the list, too: the cursor stays on it
+            runs[:] = [changed if other.folder == run.folder else other for other in runs]
         self._show_runs()
         return ""
 
@@ -250,8 +252,8 @@ class Runs(Screen[RunChoice]):
         self.list.focus()
 
     def action_delete(self) -> None:
-        if (run := self.list.current) is not None:
-            self.app.push_screen(delete_question(clean(str(run.folder))), partial(self._answer_delete, run.folder))
+        folder = self._run.folder
+        self.app.push_screen(delete_question(clean(str(folder))), partial(self._answer_delete, folder))
 
     def _answer_delete(self, folder: Path, answer: str | None) -> None:
         if answer != "delete":

@@ -8,6 +8,7 @@ from typing import Any
 
 from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, changed_when_resuming, resolve, to_dict
 from fundamentallm.config.files import Preset, preset_layer
+from fundamentallm.data.download import KNOWN_TEXTS, KnownText, find_known_text
 from fundamentallm.errors import UserError
 from fundamentallm.run.events import JOURNAL
 from fundamentallm.run.folder import BEST, LAST, choose_folder
@@ -186,6 +187,12 @@ def possible_health_actions(store: Store, actions: Iterable[Action]) -> list[Act
         return possible["stop" if action.command == STOP else "change"]
 
     return [action for action in actions if is_possible(action)]
+
+
+def missing_known_text(paths: Iterable[str]) -> KnownText | None:
+    """Return the first known text that would bring a missing file."""
+    names = (find_known_text(path) for path in paths if not os.path.exists(path))
+    return next((KNOWN_TEXTS[name] for name in names if name), None)
 
 
 def occupied_folder(store: Store, config: Config) -> Path | None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from fundamentallm.data.download import KNOWN_TEXTS, TINY_SHAKESPEARE, TextFile
-from fundamentallm_tui.screens.fetch import Fetch, missing_known_text
+from fundamentallm_tui.screens.dialogs import Fetch
+from fundamentallm_tui.state.launch import missing_known_text
 
 NAME = "data/raw/shakespeare/shakespeare25k.txt"
 
@@ -45,5 +46,5 @@ async def test_f5_offers_a_missing_text_and_starts_only_with_it(
 
 
 def test_only_a_known_text_is_offered(public_text: bytes) -> None:
-    assert missing_known_text((NAME,)) == "shakespeare"
+    assert missing_known_text((NAME,)) == KNOWN_TEXTS["shakespeare"]
     assert missing_known_text(("mine.txt",)) is None
