@@ -121,7 +121,7 @@ class Overlays:
             self._post(ReaderFailed(error))
 
     def _read(self, run: Overlay, first: bool) -> None:
-        for events in run.journal.batches():
+        while events := run.journal.read_some():
             if self._closed or run not in self._runs.values():
                 return
             if first:

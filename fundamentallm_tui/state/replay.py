@@ -64,7 +64,7 @@ class Replay(RunHandle):
             time.sleep(timeout if self._holds else min(timeout, POLL_INTERVAL))
         return due
 
-    def log_tail(self, lines: int = 10) -> list[str]:
+    def log_tail(self) -> list[str]:
         return []
 
     def close(self) -> None:

@@ -48,8 +48,8 @@ class FakeRun:
         said, self._said = self._said, []
         return said
 
-    def log_tail(self, lines: int = 10) -> list[str]:
-        return self.tail[-lines:]
+    def log_tail(self) -> list[str]:
+        return self.tail[-10:]
 
     def close(self) -> None:
         self.left = True

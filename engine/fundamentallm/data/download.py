@@ -186,6 +186,7 @@ def _write(folder: Path, contents: dict[str, bytes]) -> Downloaded:
     """Write all files into a temporary folder, then move them to `folder`: a full disk changes nothing."""
     paths = [folder / name for name in contents]
     created = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    aside: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path in paths:
@@ -195,7 +196,9 @@ def _write(folder: Path, contents: dict[str, bytes]) -> Downloaded:
             for name, raw in contents.items():
                 with synced_file(Path(temporary, name)) as file:
                     file.write(raw)
-            aside = tuple(path.rename(free_name(path)) for path in paths if path.exists())  # no *.txt: not trained on
+            for path in paths:
+                if path.exists():
+                    aside.append(path.rename(free_name(path)))  # not *.txt: it is not trained on
             for path in paths:
                 Path(temporary, path.name).replace(path)
     except BaseException as error:
@@ -203,6 +206,7 @@ def _write(folder: Path, contents: dict[str, bytes]) -> Downloaded:
             with suppress(OSError):  # it was never created, or is no longer empty
                 parent.rmdir()
         if isinstance(error, OSError):
-            raise UserError(f"{folder}: cannot be written to: {describe_error(error)}; nothing was written") from None
+            done = f"the old files are now {', '.join(map(str, aside))}" if aside else "nothing was written"
+            raise UserError(f"{folder}: cannot be written to: {describe_error(error)}; {done}") from None
         raise
-    return Downloaded(tuple(paths), aside)
+    return Downloaded(tuple(paths), tuple(aside))

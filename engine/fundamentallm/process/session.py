@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from multiprocessing.queues import Queue
 
 QUEUE_SIZE = 1000  # events that wait in the worker until the console takes them
-LOG_TAIL_BYTES = 64 * 1024
+LOG_TAIL_LINES, LOG_TAIL_BYTES = 10, 64 * 1024
 
 
 class RunHandle(Protocol):
@@ -51,12 +51,12 @@ class RunHandle(Protocol):
     def events(self, timeout: float) -> list[Event]:
         """Return what happened since the last call, in order; waits up to `timeout` seconds for the first event."""
 
-    def log_tail(self, lines: int = 10) -> list[str]:
+    def log_tail(self) -> list[str]:
         """Return the last lines that the process printed."""
         try:
             with open_regular_file(self.folder / ENGINE_LOG) as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
-                return file.read().decode("utf-8", "replace").splitlines()[-lines:]
+                return file.read().decode("utf-8", "replace").splitlines()[-LOG_TAIL_LINES:]
         except OSError:
             return []
 
@@ -222,7 +222,7 @@ class SamplerRun(_Worker):
         self._process.kill()  # it saves nothing; one that has just started would print that its queues are gone
         super().close()
 
-    def log_tail(self, lines: int = 10) -> list[str]:
+    def log_tail(self) -> list[str]:
         return []  # what the process prints goes nowhere: the log in the folder is the run's
 
 

@@ -74,7 +74,7 @@ class Rule:
     headline: str
     explanation: str
     find: Callable[[View], str]
-    actions: tuple[tuple[str, Callable[[Config], Changes]], ...] = ()
+    actions: tuple[tuple[str, Callable[[Config], Changes] | None], ...] = ()
     advice: str = ""
 
 
@@ -82,7 +82,7 @@ def assess(history: RunHistory, config: Config, vocab_size: int, step: int | Non
     """Judge how a run stands, or stood after `step`; `config` has the settings as they are now."""
     view = View(history, config, vocab_size, history.step if step is None else step)
     rule, evidence = next((rule, evidence) for rule in RULES if (evidence := rule.find(view)))
-    offers = (_offer(view, command, change(config)) for command, change in rule.actions)
+    offers = (_offer(view, command, change(config) if change else {}) for command, change in rule.actions)
     actions = tuple(action for action in offers if action is not None)
     changes = next((action.changes for action in actions if action.changes), {})
     ways = [f"{SETTINGS[name].flag} {value:g}" for name, value in changes.items()]
@@ -125,10 +125,6 @@ def _offer(view: View, command: str, changes: Changes) -> Action | None:
     return Action(f"{verb} the {words} to {value:g}", command, changes)
 
 
-def _nothing(config: Config) -> Changes:
-    return {}
-
-
 def _rate(factor: float) -> Callable[[Config], Changes]:
     return lambda config: {"learning_rate": min(1.0, float(f"{config.learning_rate * factor:.1g}"))}
 
@@ -151,7 +147,7 @@ RULES = (
     Rule(
         "nothing_to_learn", WARNING, "nothing to learn",
         "The text repeats one character, so the model knows it after a few steps. Choose another text.",
-        symptoms.find_nothing_to_learn, ((STOP, _nothing),),
+        symptoms.find_nothing_to_learn, ((STOP, None),),
     ),
     Rule(
         "diverged", BAD, "diverged",
@@ -169,7 +165,7 @@ RULES = (
         "overfitting", WARNING, "overfitting",
         "The model memorises the text that it trains on, and gets worse on text that it has not seen. "
         "More dropout or more text help; more epochs do not.",
-        symptoms.find_overfitting, ((STOP, _nothing), (CHANGE, _more_dropout), (RESUME_BEST, _more_dropout)),
+        symptoms.find_overfitting, ((STOP, None), (CHANGE, _more_dropout), (RESUME_BEST, _more_dropout)),
         "--epochs {epoch}, or more text",
     ),
     Rule(
@@ -201,7 +197,7 @@ RULES = (
         "plateau", NOTE, "plateau",
         "Neither loss falls any more. "
         "A lower learning rate often finds a little more; otherwise the model has learnt what it can.",
-        symptoms.find_plateau, ((CHANGE, _rate(1 / 3)), (STOP, _nothing)),
+        symptoms.find_plateau, ((CHANGE, _rate(1 / 3)), (STOP, None)),
     ),
     Rule(
         "slower", NOTE, "slower than before",

@@ -17,21 +17,8 @@ from typing import Any
 from fundamentallm.config.config import SETTINGS, Config, changed_while_running
 from fundamentallm.config.estimate import count_steps
 from fundamentallm.errors import UserError, system_errors
-from fundamentallm.run.events import (
-    JOURNAL,
-    Answered,
-    CheckpointSaved,
-    Evaluated,
-    Event,
-    Failed,
-    Finished,
-    Intervention,
-    Phase,
-    Progress,
-    RunStarted,
-    decode,
-    last_step,
-)
+from fundamentallm.run import events
+from fundamentallm.run.events import Intervention, RunStarted
 from fundamentallm.run.folder import BEST
 from fundamentallm.run.journal import Tail
 from fundamentallm.untrusted import MAX_EVENT_BYTES
@@ -66,11 +53,11 @@ class RunHistory:
         self.started: RunStarted | None = None
         self.starts: list[RunStarted] = []
         self.phase = ""
-        self.end: Finished | Failed | None = None
-        self.evaluations: list[Evaluated] = []
-        self.best: Evaluated | None = None
-        self._best_saved: CheckpointSaved | None = None
-        self.progress: Progress | None = None
+        self.end: events.Finished | events.Failed | None = None
+        self.evaluations: list[events.Evaluated] = []
+        self.best: events.Evaluated | None = None
+        self._best_saved: events.CheckpointSaved | None = None
+        self.progress: events.Progress | None = None
         self.step = 0
         self.began = self.last_event = 0.0
         self.steps = array("q")
@@ -83,7 +70,7 @@ class RunHistory:
         self._unanswered: Intervention | None = None
         self._before_change: RunStarted | None = None  # `started` before the unanswered change
 
-    def apply(self, event: Event) -> int | None:
+    def apply(self, event: events.Event) -> int | None:
         """Take the next event.
 
         Returns:
@@ -94,31 +81,31 @@ class RunHistory:
             case RunStarted():
                 back = event.step if event.step < max(self.step, self._last_reported) else None
                 self._apply_start(event)
-            case Progress():
+            case events.Progress():
                 if event.step[0] <= self._last_reported:  # the journal lacks the start between them
                     back = event.step[0] - 1
                     self._go_back(back)
                 self._append(event)
-            case Evaluated():
+            case events.Evaluated():
                 while self.evaluations and self.evaluations[-1].step >= event.step:
                     self.evaluations.pop()
                 self.evaluations.append(event)
-            case CheckpointSaved() if event.path == BEST:
+            case events.CheckpointSaved() if event.path == BEST:
                 last = self.evaluations[-1] if self.evaluations else None
                 if last is not None and last.step == event.step and isfinite(last.val_loss):
                     self.best, self._best_saved = last, event
-            case Phase():
+            case events.Phase():
                 self.phase = event.phase
             case Intervention():
                 self._apply_change(event)
-            case Answered():
+            case events.Answered():
                 if self._unanswered is not None and not event.ok:  # the change never took effect
                     self._changes.remove(self._unanswered)
                     self.started = self._before_change
                 self._unanswered = None
-            case Finished() | Failed():
+            case events.Finished() | events.Failed():
                 self.end = event
-        self.step = last_step(event)
+        self.step = events.last_step(event)
         if event.time:
             self.began, self.last_event = self.began or event.time, event.time
         return back
@@ -145,12 +132,12 @@ class RunHistory:
     @property
     def unsaved(self) -> str:
         """Why the end of the run could not be saved; empty where it was, or has not come."""
-        return self.end.unsaved if isinstance(self.end, Finished) else ""
+        return self.end.unsaved if isinstance(self.end, events.Finished) else ""
 
     @property
     def completed(self) -> bool:
         """Whether the run reached its end and saved it."""
-        return isinstance(self.end, Finished) and self.end.reason != "stopped" and not self.unsaved
+        return isinstance(self.end, events.Finished) and self.end.reason != "stopped" and not self.unsaved
 
     @property
     def requested(self) -> dict[str, Any]:
@@ -178,11 +165,12 @@ class RunHistory:
         changes = (change for change in (*self._changes, *self._to_repeat) if change.step >= step)
         return sorted(changes, key=lambda change: (change.step, change.seq))
 
-    def events(self) -> list[Event]:
+    def to_events(self) -> list[events.Event]:
         """What a new journal needs so that it is read as this history: all but the steps before the last report."""
         changes = self.interventions_from(0)
         answers = [  # without one, the next refusal would seem to be that of the change
-            Answered(seq=c.seq + 1, time=c.time, step=c.step, id="", command="set", ok=True, who=c.who) for c in changes
+            events.Answered(seq=c.seq + 1, time=c.time, step=c.step, id="", command="set", ok=True, who=c.who)
+            for c in changes
         ]
         best = [self.best, self._best_saved] if self.best else []
         kept = [*self.starts, *changes, *answers, *self.evaluations, *best, self.progress]
@@ -243,7 +231,7 @@ class RunHistory:
             del column[kept:]
         while self.evaluations and self.evaluations[-1].step > step:
             self.evaluations.pop()
-        if self.progress is not None and last_step(self.progress) > step:
+        if self.progress is not None and events.last_step(self.progress) > step:
             self.progress = None
         self._last_reported = min(self._last_reported, step)
 
@@ -251,7 +239,7 @@ class RunHistory:
     def _columns(self) -> tuple["array[int]", "array[float]", "array[float]", "array[float]"]:
         return self.steps, self.train_loss, self.learning_rate, self.grad_norm
 
-    def _append(self, event: Progress) -> None:
+    def _append(self, event: events.Progress) -> None:
         self.progress, self._last_reported = event, event.step[-1]
         self.steps.extend(event.step)
         self.train_loss.extend(event.train_loss)
@@ -288,7 +276,7 @@ def read_history(folder: Path, steps: bool = True) -> RunHistory:
     Without `steps` it has no rows of steps, and most of the journal is skipped, which takes a hundredth of the time. A
     UserError says that the journal cannot be read: resuming without its changes would train another run.
     """
-    history, path = RunHistory(steps), folder / JOURNAL
+    history, path = RunHistory(steps), folder / events.JOURNAL
     with system_errors(f"{path}: cannot be read"):
         if path.exists():
             for event in _read(path, steps):
@@ -298,7 +286,7 @@ def read_history(folder: Path, steps: bool = True) -> RunHistory:
     return history
 
 
-def _read(path: Path, steps: bool) -> Iterator[Event]:
+def _read(path: Path, steps: bool) -> Iterator[events.Event]:
     """The events of a journal. Without `steps` no samples, and of Progress events in a row only the last."""
     skipped = b""
     for line in chain(Tail(path, MAX_EVENT_BYTES).read(), [b""]):
@@ -309,6 +297,6 @@ def _read(path: Path, steps: bool) -> Iterator[Event]:
             if line.startswith(b'{"event":"sample"'):
                 continue
         for raw in (skipped, line):
-            if raw and (event := decode(raw)) is not None:
+            if raw and (event := events.decode(raw)) is not None:
                 yield event
         skipped = b""

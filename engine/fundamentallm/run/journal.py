@@ -23,7 +23,7 @@ from fundamentallm.untrusted import MAX_COMMAND_BYTES, MAX_EVENT_BYTES, open_for
 
 T = TypeVar("T")
 BLOCK = 1 << 18  # bytes read at once
-BATCH = 100  # items in a list of `batches`
+BATCH = 100  # items that `read_some` returns at most
 TRIES, PAUSE = 10, 0.1  # how often the last lines of a run are written, and the seconds between
 
 
@@ -145,23 +145,18 @@ class Reader(Generic[T]):
 
     def __init__(self, tail: Tail, decode: Callable[[bytes], T | None]) -> None:
         self._tail, self._decode = tail, decode
-        self._unread: Iterator[list[T]] = iter(())
+        self._unread: Iterator[T] = iter(())
 
     def read(self) -> list[T]:
         """Return what is new since the last call; lines that cannot be decoded are skipped."""
         return list(self._new())
 
-    def batches(self) -> Iterator[list[T]]:
-        """Yield what `read` returns in small lists: a long journal never is in memory as a whole."""
-        new = self._new()
-        return iter(lambda: list(islice(new, BATCH)), [])
-
     def read_some(self) -> list[T]:
-        """Return the next of `batches`; empty where nothing is new."""
-        items = next(self._unread, [])
+        """Return a part of what `read` returns, empty where nothing is new: a long journal never is in memory whole."""
+        items = list(islice(self._unread, BATCH))
         if not items:
-            self._unread = self.batches()
-            items = next(self._unread, [])
+            self._unread = self._new()
+            items = list(islice(self._unread, BATCH))
         return items
 
     def _new(self) -> Iterator[T]:

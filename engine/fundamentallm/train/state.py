@@ -33,14 +33,7 @@ from fundamentallm.run.folder import check_writable
 from fundamentallm.run.history import RunHistory, read_history
 from fundamentallm.run.spec import RunSpec, explain_origin, find_input, stay_inside
 from fundamentallm.train.checkpoint import Checkpoint, Counters, latest_valid_checkpoint, load
-from fundamentallm.train.device import (
-    Precision,
-    choose_device,
-    free_memory,
-    hardware,
-    is_out_of_memory,
-    memory_in_use,
-)
+from fundamentallm.train.device import Precision, choose_device, free_memory, hardware, is_out_of_memory, memory_in_use
 from fundamentallm.train.metrics import StepMetrics
 from fundamentallm.train.optimizer import Optimizer
 

@@ -233,7 +233,7 @@ class Trainer:
             except UserError as error:
                 raise OSError(str(error)) from None
         self.checkpoints.forget_deleted()
-        self.journal.begin_again(state.history.events())
+        self.journal.begin_again(state.history.to_events())
         write_atomic(folder / CONFIG, to_yaml(state.config))
         write_atomic(folder / TOKENIZER, state.tokenizer.to_json())
         lost = f"earlier checkpoints and the losses before step {state.step} are gone"

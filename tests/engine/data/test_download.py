@@ -143,6 +143,13 @@ def test_a_server_that_does_not_answer_is_given_up(known: KnownText, monkeypatch
     assert error.endswith(f"/: cannot be read: no answer in 0.1 seconds; {ADVICE}")
 
 
+def test_an_error_says_where_the_old_files_are(known: KnownText, mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "replace", Mock(side_effect=OSError(errno.EIO, "Input/output error")))
+    with pytest.raises(UserError, match=r": Input/output error; the old files are now data/raw/x/a\.txt\.old-1$"):
+        download(known)
+    assert mine.with_name("a.txt.old-1").read_bytes() == b"mine"
+
+
 def test_a_cancelled_download_writes_nothing(known: KnownText) -> None:
     reports: list[int] = []
     text = refuse(known, progress=lambda done, _: reports.append(done), cancelled=lambda: len(reports) == 2)
