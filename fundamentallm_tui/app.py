@@ -80,6 +80,8 @@ class Console(App[int]):
         self.animation_level = "none"
         for theme in THEMES:
             self.register_theme(theme)
+        for name in self.available_themes.keys() - {theme.name for theme in THEMES}:
+            self.unregister_theme(name)  # in most of Textual's own, faint text is hard to read
         preferences, self._problems = load()
         if preferences.theme and preferences.theme not in self.available_themes:
             self._problems.append(

@@ -27,7 +27,7 @@ async def test_the_theme_is_kept_and_repaints_every_pane(workshop: Any) -> None:
         await seen.pilot.press("f6")
         await seen.pilot.pause(0.2)
         old = seen.app.theme_variables["background"].lower()
-        seen.app.theme = "nord"
+        seen.app.theme = "paper"
         await seen.pilot.pause(0.2)
         colours = {
             segment.style.bgcolor.get_truecolor().hex
@@ -36,9 +36,9 @@ async def test_the_theme_is_kept_and_repaints_every_pane(workshop: Any) -> None:
             if segment.style is not None and segment.style.bgcolor is not None
         }
         assert old not in colours, "no cell keeps a colour of the theme before"
-    assert load()[0].theme == "nord"
+    assert load()[0].theme == "paper"
     async with workshop.console() as seen:
-        assert seen.app.theme == "nord"
+        assert seen.app.theme == "paper"
 
 
 async def test_smoothing_metric_and_the_maximized_pane_are_kept(workshop: Any) -> None:
@@ -80,23 +80,23 @@ def test_what_the_user_wrote_by_hand_stays(file: Path, tmp_path: Path) -> None:
     collection = tmp_path / "dotfiles.yaml"
     collection.write_text(by_hand)
     file.symlink_to(collection)
-    remember(theme="nord", last_data=["/é x"])
+    remember(theme="paper", last_data=["/é x"])
     assert collection.read_text() == by_hand.replace("- a\n- b\n", "").replace(
         "last_data:", 'last_data: ["/\\xE9 x"]'
-    ) + ("theme: nord\n")
+    ) + ("theme: paper\n")
     remember(theme="calm", smoothing=0.99)
     assert load() == (Preferences("calm", {}, 0.99, ("/é x",), {"pause": "f9"}), [])
     assert file.is_symlink() and collection.read_text().startswith("# mine\nkeys:\n  pause: f9  # as")
     collection.write_text("{theme: calm, keys: {pause: f9}}")  # which cannot be changed line by line
-    remember(theme="nord")
-    assert load() == (Preferences("nord", keys={"pause": "f9"}), [])
+    remember(theme="paper")
+    assert load() == (Preferences("paper", keys={"pause": "f9"}), [])
     file.unlink()
-    remember(theme="nord")
-    assert file.read_text() == f"{HEADER}theme: nord\n"
+    remember(theme="paper")
+    assert file.read_text() == f"{HEADER}theme: paper\n"
     file.unlink()
     file.parent.rmdir()
     file.parent.write_text("no folder")
-    remember(theme="nord")
+    remember(theme="paper")
     assert load() == (
         Preferences(),
         [f"{file} is not used: Not a directory. Until it is corrected or deleted, nothing is remembered."],
