@@ -5,7 +5,7 @@ import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -17,13 +17,11 @@ from fundamentallm.config.files import load_config
 from fundamentallm.errors import NothingToDo, UserError, describe_fault
 from fundamentallm.paths import quoted_path, resume_command, user_path
 from fundamentallm.process.prepare import keep_standard_input, prepared_folder
-from fundamentallm.process.system import obeyed
+from fundamentallm.process.session import WorkerRun
+from fundamentallm.process.system import obeyed, start_resource_tracker
 from fundamentallm.run.events import JOURNAL, Event, Failed, Phase
 from fundamentallm.run.folder import BEST, CONFIG, LAST, choose_folder, find_checkpoint
 from fundamentallm.run.spec import RunSpec, changed_flags, find_input, overridden, stay_inside
-
-if TYPE_CHECKING:
-    from fundamentallm.process.session import WorkerRun
 
 EXIT_SECONDS = 5.0  # to wait for the exit of a worker that failed to start
 
@@ -142,9 +140,6 @@ def _initialised_spec(layers: list[Layer], flags: dict[str, Any], weights: Path,
 
 def _start(spec: RunSpec, overwrite: bool) -> int:
     """Start a worker, and leave it alone as soon as it trains. Ends this process."""
-    from fundamentallm.process.session import WorkerRun
-    from fundamentallm.process.system import start_resource_tracker
-
     start_resource_tracker()
     with prepared_folder(spec, overwrite, complain) as aside:
         spec = keep_standard_input(spec)
@@ -162,7 +157,7 @@ def _start(spec: RunSpec, overwrite: bool) -> int:
     os._exit(0)  # an ordinary end would wait for the run
 
 
-def _wait_until_training(session: "WorkerRun") -> None:
+def _wait_until_training(session: WorkerRun) -> None:
     """Wait until a worker trains; a UserError if it failed to start."""
     received: list[Event] = []
     while session.alive and not any(isinstance(event, (Phase, Failed)) for event in received):

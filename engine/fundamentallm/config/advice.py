@@ -2,12 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import chain
 from math import isfinite
 from typing import Any
 
 from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, resolve, to_dict
 from fundamentallm.config.estimate import count_memory
 from fundamentallm.config.format import format_memory
+
+# What is halved, and what follows from it: a smaller batch, a shorter context, a narrower model.
+WAYS = (("batch_size", "accumulation_steps"), ("max_seq_len", "stride"), ("model_dim", "ff_dim"))
 
 
 def advise_not_finite(config: Config) -> str:
@@ -29,10 +33,9 @@ def advise_out_of_memory(config: Config, vocab_size: int, free: float, text: int
     def fits(config: Config) -> bool:
         return need(config) <= free
 
-    ways = (_halve_batch, _halve_context, _halve_model)
-    shrunk = [_shrink(config, (way,), fits) for way in ways]
+    shrunk = [_shrink(config, (way,), fits) for way in WAYS]
     fitting = [smaller for smaller in shrunk if smaller is not None]
-    if not fitting and (smaller := _shrink(config, ways, fits)) is not None:
+    if not fitting and (smaller := _shrink(config, WAYS, fits)) is not None:
         fitting = [smaller]
     needs = f"this run needs about {format_memory(need(config))}"
     needs += f", and {format_memory(free)} are free" if isfinite(free) else ""
@@ -42,15 +45,13 @@ def advise_out_of_memory(config: Config, vocab_size: int, free: float, text: int
     return f"a new run with {' or '.join(runs)}; {needs}"
 
 
-def _shrink(
-    config: Config, ways: Sequence[Callable[[Config], dict[str, Any]]], fits: Callable[[Config], bool]
-) -> Config | None:
+def _shrink(config: Config, ways: Sequence[tuple[str, str]], fits: Callable[[Config], bool]) -> Config | None:
     """Halve a configuration in these ways, as often as it takes to fit; None where it cannot."""
     while True:
         smaller = config
         for way in ways:
             with suppress(ConfigError):  # it is as small as it can be
-                smaller = resolve(Layer(to_dict(smaller) | way(smaller)))
+                smaller = resolve(Layer(to_dict(smaller) | _halve(smaller, *way)))
         if smaller == config:
             return None
         if fits(smaller):
@@ -58,21 +59,14 @@ def _shrink(
         config = smaller
 
 
-def _halve_batch(config: Config) -> dict[str, Any]:
-    rows = config.batch_size // 2  # more of them make up a step
-    return {"batch_size": rows, "accumulation_steps": -(-config.effective_batch // max(1, rows))}
-
-
-def _halve_context(config: Config) -> dict[str, Any]:
-    return {"max_seq_len": config.max_seq_len // 2, "stride": config.stride and max(1, config.stride // 2)}
-
-
-def _halve_model(config: Config) -> dict[str, Any]:
-    return {"model_dim": config.model_dim // 2, "ff_dim": config.ff_dim and max(1, config.ff_dim // 2)}
+def _halve(config: Config, name: str, other: str) -> dict[str, Any]:
+    half, before = getattr(config, name) // 2, getattr(config, other)
+    if name == "batch_size":  # more of the smaller batches make up a step
+        return {name: half, other: -(-config.effective_batch // max(1, half))}
+    return {name: half, other: before and max(1, before // 2)}
 
 
 def _flags(config: Config, smaller: Config) -> str:
     """What makes a configuration the smaller one."""
-    order = ("batch_size", "accumulation_steps", "max_seq_len", "stride", "model_dim", "ff_dim")
-    changed = [name for name in order if getattr(smaller, name) != getattr(config, name)]
+    changed = [name for name in chain(*WAYS) if getattr(smaller, name) != getattr(config, name)]
     return " ".join(f"{SETTINGS[name].flag} {getattr(smaller, name)}" for name in changed)

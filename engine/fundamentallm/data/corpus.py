@@ -79,12 +79,8 @@ class Corpus:
         self._positions = torch.arange(config.max_seq_len + 1, device=device)
         augment = Augmenter(config.augmentations, tokenizer, config.seed, device) if config.augmentations else None
         # Only the epoch under way is kept: steps go forward, and a varied text is as large as the text.
-        self._starts = lru_cache(maxsize=1)(self._draw_starts)
+        self.starts = lru_cache(maxsize=1)(self._draw_starts)
         self._text = lru_cache(maxsize=1)(lambda epoch: augment(self.train, epoch) if augment else self.train)
-
-    def starts(self, epoch: int) -> Tensor:
-        """Return where the windows of an epoch (0, 1, ...) start, in the order in which they are seen; int64, (W,)."""
-        return self._starts(epoch)
 
     def real_rows(self, step: int) -> int:
         """Count the windows of a step's batch that are real; the rest of an epoch's last batch is masked."""
@@ -106,6 +102,7 @@ class Corpus:
         return inputs, targets
 
     def _draw_starts(self, epoch: int) -> Tensor:
+        """Return where the windows of an epoch (0, 1, ...) start, in the order in which they are seen; int64, (W,)."""
         # 31 bits: torch's CPU generator uses no more than 32 of a seed
         rng = torch.Generator().manual_seed(fold_in(self._seed, epoch) & 0x7FFFFFFF)
         starts = []

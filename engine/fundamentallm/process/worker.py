@@ -66,7 +66,7 @@ def main(spec: RunSpec, events: "Queue[Event]", commands: "Queue[Command | None]
         complete = trainer.close()
     failed = isinstance(end, Failed) or end.unsaved or not complete
     while inbox.open:
-        trainer.control.obey_after_end(inbox.poll(timeout=0.25))
+        trainer.control.obey_commands(inbox.poll(timeout=0.25))
     _exit(1 if failed else 128 + received[0] if received else 0)
 
 
@@ -92,7 +92,7 @@ def write_samples(checkpoint: Path, events: "Queue[Event]", commands: "Queue[Com
         emit(Failed(step=0, error=str(error) if isinstance(error, UserError) else describe_fault(error)))
         return _exit(1)
     while inbox.open:
-        control.obey_after_end(inbox.poll(timeout=0.25))
+        control.obey_commands(inbox.poll(timeout=0.25))
     _exit(0)
 
 

@@ -32,24 +32,22 @@ class Control(SampleControl):
     """Takes commands from the console that started the run, by `read_commands`, and from the run's inbox."""
 
     def __init__(self, trainer: "Trainer", folder: Path, read_commands: Callable[[], Sequence[Command]]) -> None:
-        super().__init__(trainer.state, trainer.emit, read_commands)
-        self._trainer = trainer
+        super().__init__(trainer.state, trainer.emit, self._read)
+        self._trainer, self._read_console = trainer, read_commands
         self._inbox, self._consoles = inbox_reader(folder), ConsoleMonitor(folder)
         self.paused = self.ended = False
 
     def obey(self) -> None:
         """Obey what arrived since the last call; while the run is paused, wait here."""
         self.repeat_interventions()
-        self._receive(self.read())
-        self._obey_queue()
+        self.obey_commands(self._read())
         if not self.paused or self._trainer.stopping:
             return
         self._trainer.report()
         with self._trainer.phase("paused"):
             while self.paused and not self._trainer.stopping:
                 time.sleep(POLL_INTERVAL)
-                self._receive(self.read())
-                self._obey_queue()
+                self.obey_commands(self._read())
                 if self._consoles.lost():
                     self._obey(Stop(who="its lost console"))
 
@@ -60,9 +58,9 @@ class Control(SampleControl):
             change = planned.pop(0)
             self._change(change.setting, change.new, change.who, repeated=True)
 
-    def read(self) -> list[Command]:
+    def _read(self) -> list[Command]:
         """What arrived since the last call. After the end, the inbox may be that of a process which resumed the run."""
-        return [*super().read(), *([] if self.ended else self._inbox.read())]
+        return [*self._read_console(), *([] if self.ended else self._inbox.read())]
 
     def _obey(self, command: Command) -> None:
         try:

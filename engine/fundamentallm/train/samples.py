@@ -67,16 +67,9 @@ class SampleControl:
         self._sampling: Sample | None = None  # the sample that is being written
         self._cancelled = False
 
-    def obey_after_end(self, commands: Iterable[Command]) -> None:
-        """Write the samples among the commands; refuse everything else, because the run has ended."""
+    def obey_commands(self, commands: Iterable[Command]) -> None:
+        """Obey commands in their order. After the end of a run only samples are written; all else is refused."""
         self._receive(commands)
-        self._obey_queue()
-
-    def read(self) -> list[Command]:
-        """What arrived since the last call."""
-        return list(self._read_commands())
-
-    def _obey_queue(self) -> None:
         while self._queue:
             self._obey(self._queue.popleft())
 
@@ -138,7 +131,7 @@ class SampleControl:
                 continue
             self._emit_piece(command, text, probabilities)
             text, probabilities, piece_began = "", [], time.monotonic()
-            self._receive(self.read())
+            self._receive(self._read_commands())
             if self._cancelled or self._stop_requested:
                 break
         self._emit_piece(command, text, probabilities, done=True)

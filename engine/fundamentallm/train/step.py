@@ -89,10 +89,7 @@ class TrainStep:
         # of the sum there, and divide them afterwards, in float32.
         scale = tokens if state.precision.dtype == torch.float16 else 1
         total = torch.zeros((), device=state.device)
-        key, sites = (
-            fold_in(config.seed, step),
-            state.model.num_dropout_sites,
-        )  # a mask is one of (seed, step, site, row)
+        key, sites = fold_in(config.seed, step), state.model.num_dropout_sites  # a mask: of (seed, step, site, row)
         for number in range(-(-rows // config.batch_size)):  # those that hold no real window are left out
             # contiguous: the last batch of an epoch has another memory layout, and would be compiled a second time
             inputs, targets = (tensor.contiguous() for tensor in state.corpus.batch(step, number))  # (B, T) each

@@ -117,7 +117,7 @@ class Trainer:
     def close(self) -> bool:
         """Release the run's folder, and return whether the journal has every event.
 
-        Samples can still be asked for, by `control.obey_after_end`; they are not journaled.
+        Samples can still be asked for, by `control.obey_commands`; they are not journaled.
         """
         for tracker in self._trackers:
             with suppress(Exception):

@@ -165,11 +165,11 @@ def test_after_the_end_samples_are_answered_and_nothing_else(train: Train, token
     journal, before = list(read_journal(ran.folder)), files(ran.folder)
     ran.events.clear()
     waiting += [[Save(id="s"), Pause(id="p")], [Set(id="l", setting="dropout", value=0.5)]]
-    ran.trainer.control.obey_after_end([Sample(id="a", prompt="the", max_tokens=4), CancelSample(id="c", sample="b")])
+    ran.trainer.control.obey_commands([Sample(id="a", prompt="the", max_tokens=4), CancelSample(id="c", sample="b")])
     assert len(sampled(ran)) == 4
     assert obeyed(ran) == {"a": True, "s": False, "p": False, "l": False, "c": False}
     assert answers(ran)["s"].why == "the run has ended"
-    ran.trainer.control.obey_after_end([Sample(id="b", prompt="the", max_tokens=5000), Stop(id="x")])
+    ran.trainer.control.obey_commands([Sample(id="b", prompt="the", max_tokens=5000), Stop(id="x")])
     assert len(sampled(ran, "b")) < 20 and not answers(ran)["x"].ok
     assert list(read_journal(ran.folder)) == journal and files(ran.folder) == before
 
