@@ -112,7 +112,7 @@ class Series:
     def _squeeze(self, start: int, size: int) -> int:
         """Keep the lowest and the highest of each `size` points from `start`; returns the index where they end."""
         stop = start + (len(self._x) - start - 1) // size * size  # the newest point stays
-        kept = [index for first in range(start, stop, size) for index in _extremes(self._y, first, first + size)]
+        kept = _extremes(self._y, size, start, stop)
         for column in (self._x, self._y):
             column[start:stop] = array("d", [column[index] for index in kept])
         return start + len(kept)
@@ -180,16 +180,18 @@ def reduce(
         while block * 16 <= width:
             block *= 4
         width = ceil(width / block) * block
-        first = start // width * width
-        kept = [index for at in range(first, stop, width) for index in _extremes(ys, at, min(stop, at + width))]
+        kept = _extremes(ys, width, start // width * width, stop)
     # always the same nan object, so that equal reductions compare as equal
     return [xs[index] for index in kept], [ys[index] if isfinite(ys[index]) else nan for index in kept]
 
 
-def _extremes(ys: Sequence[float], start: int, stop: int) -> list[int]:
-    """The indices of the lowest and the highest y of a stretch, in order; the first, if all are gaps."""
-    part = ys[start:stop]
-    finite = part if isfinite(sum(part)) else [y for y in part if isfinite(y)]
-    if not finite:
-        return [start]
-    return sorted({start + part.index(min(finite)), start + part.index(max(finite))})
+def _extremes(ys: Sequence[float], size: int, start: int, stop: int) -> list[int]:
+    """The indices of the lowest and the highest of each `size` ys, in order; of gaps alone the first."""
+    kept: list[int] = []
+    numbers = list(ys[start:stop])  # of an array, each would become an object again and again
+    for first in range(0, len(numbers), size):
+        part = numbers[first : first + size]
+        finite = part if isfinite(sum(part)) else [y for y in part if isfinite(y)] or part[:1]
+        low, high = start + first + part.index(min(finite)), start + first + part.index(max(finite))
+        kept += (low, high) if low < high else (high, low) if high < low else (low,)
+    return kept

@@ -7,8 +7,9 @@
 """
 
 import time
+from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -286,21 +287,23 @@ class Store:
                 series.truncate_after(back)
 
     def _apply_progress(self, reports: list[Progress], now: float) -> set[str]:
-        joined = _joined(reports)
-        self._apply_to_history(joined)
+        for report in reports:
+            self._apply_to_history(report)
+        steps = array("d", chain.from_iterable(report.step for report in reports))
+        losses = array("d", chain.from_iterable(report.train_loss for report in reports))
         for series in (self.train, *self.smoothed.values()):
-            series.extend(joined.step, joined.train_loss)
-        self.rate.extend(joined.step, joined.learning_rate)
-        self.norm.extend(joined.step, joined.grad_norm)
-        steps = [report.step[-1] for report in reports]
-        self.speed.extend(steps, [report.tokens_per_second for report in reports])
-        self.memory.extend(steps, [report.memory_bytes for report in reports])
-        self.tokens.extend(steps, [report.tokens for report in reports])
+            series.extend(steps, losses)
+        self.rate.extend(steps, chain.from_iterable(report.learning_rate for report in reports))
+        self.norm.extend(steps, chain.from_iterable(report.grad_norm for report in reports))
+        ends = array("d", [report.step[-1] for report in reports])
+        self.speed.extend(ends, [report.tokens_per_second for report in reports])
+        self.memory.extend(ends, [report.memory_bytes for report in reports])
+        self.tokens.extend(ends, [report.tokens for report in reports])
         before = self.seconds.last[1] if self.seconds.last else 0.0
         since = self._trains_since or reports[0].time
-        self.seconds.extend(steps, [before + max(0.0, report.time - since) for report in reports])
+        self.seconds.extend(ends, [before + max(0.0, report.time - since) for report in reports])
         self._trains_since = reports[-1].time
-        self._progress, self._eta, self._eta_at = joined, joined.eta_seconds, now
+        self._progress, self._eta, self._eta_at = reports[-1], reports[-1].eta_seconds, now
         return {"step", "curves"}
 
     def _apply(self, event: Event, now: float) -> set[str]:
@@ -406,14 +409,3 @@ def _join_progress(events: list[Event]) -> Iterator[Event | list[Progress]]:
             yield event
     if batch:
         yield batch
-
-
-def _joined(batch: list[Progress]) -> Progress:
-    """The last report, with the columns of all."""
-    return replace(
-        batch[-1],
-        step=tuple(chain.from_iterable(event.step for event in batch)),
-        train_loss=tuple(chain.from_iterable(event.train_loss for event in batch)),
-        learning_rate=tuple(chain.from_iterable(event.learning_rate for event in batch)),
-        grad_norm=tuple(chain.from_iterable(event.grad_norm for event in batch)),
-    )

@@ -23,7 +23,7 @@ from fundamentallm.untrusted import MAX_COMMAND_BYTES, MAX_EVENT_BYTES, open_for
 
 T = TypeVar("T")
 BLOCK = 1 << 18  # bytes read at once
-BATCH = 100  # items that `read_some` returns at most
+BATCH = 40  # items that `read_some` returns at most: 4,000 steps of a fast run, which take 2 MB while they are read
 TRIES, PAUSE = 10, 0.1  # how often the last lines of a run are written, and the seconds between
 
 
