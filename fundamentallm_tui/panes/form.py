@@ -58,7 +58,7 @@ class Form(SettingsForm):
                     cell.marked = self.differs(name, running)
             cell.pending = SENT if name in sent else ""
         self._run_config = running
-        self._refused = {**self._refused, **refused} if running is not None else {}
+        self._found["run"] = {**self._found["run"], **refused} if running is not None else {}
         self.fields.set_disabled({*locked, PRESET} if locked else locked)
         self.fields.submits = running is not None
         if refused or any(cells[name].value != value for name, value in values.items()):
@@ -109,7 +109,7 @@ class Form(SettingsForm):
         """Show what the run has in place of an edit."""
         name = self.fields.current.name
         if self._run_config is not None:
-            self._refused.pop(name, None)
+            self._found["run"].pop(name, None)
             self.fields.show_values({name: as_text(name, getattr(self._run_config, name))})
             self._check()
             self._mark_edits()

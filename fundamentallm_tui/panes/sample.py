@@ -22,10 +22,9 @@ from fundamentallm_tui.panes.fields import Fields
 from fundamentallm_tui.state.store import SampleText, Store
 from fundamentallm_tui.theme import FAINT
 
-READY = "Write a prompt above; enter lets the model continue it."
+READY = "Write a prompt above; enter lets {} continue it."
 NO_RUN = "No model yet. F5 starts a run; then write a prompt above, and enter lets the model continue it."
 NOT_READY = "The model is not ready yet; it can be sampled as soon as training begins."
-FROM_FILE = "Write a prompt above; enter lets {} continue it."
 NO_FILE = "This run has left no checkpoint to sample from."
 
 # The options that have a field here, with the labels that a line has room for.
@@ -148,18 +147,12 @@ class SamplePane(Vertical):
 
     def refuse(self) -> None:
         """Show why the sample that was asked for is not possible."""
-        reason = self.why_no_model()
-        self._problem = "There is no model to sample. F5 starts a run." if reason == NO_RUN else reason
+        self._problem = self.why_no_model()
         self._show()
 
-    def show(self, file: str = "", has_model: bool = False) -> None:
-        """Show the store's sample, or a hint.
-
-        Args:
-            file: the checkpoint that would answer; empty if there is none.
-            has_model: whether a process has the model.
-        """
-        self._ready = READY if has_model else FROM_FILE.format(file) if file else ""
+    def show(self, model: str) -> None:
+        """Show the store's sample, or how to ask `model` for one; empty: there is none."""
+        self._ready = READY.format(model) if model else ""
         self._show()
 
     def _show(self) -> None:
@@ -169,19 +162,16 @@ class SamplePane(Vertical):
         elif not sample.id:
             self.output.update(Content.styled(self._ready or self.why_no_model(), FAINT))
         else:
-            self._show_text()
+            end = (
+                (f"\n{clean(sample.problem)}", "$text-warning")
+                if sample.problem
+                else ("" if sample.done else "▌", FAINT)
+            )
+            prompt, text = clean(sample.prompt, newlines=True), clean(sample.text, newlines=True)
+            self.output.update(Content.assemble((prompt, "bold $text-accent"), text, end))
+            if not sample.done:
+                self.query_one("#output").scroll_end(animate=False)
         self.border_title = Content.assemble("Sample", (_state(sample), FAINT))
-
-    def _show_text(self) -> None:
-        sample = self.store.sample
-        pieces = [(clean(sample.prompt, newlines=True), "bold $text-accent"), (clean(sample.text, newlines=True), "")]
-        if sample.problem:
-            pieces.append((f"\n{clean(sample.problem)}", "$text-warning"))
-        elif not sample.done:
-            pieces.append(("▌", FAINT))
-        self.output.update(Content.assemble(*pieces))
-        if not sample.done:
-            self.query_one("#output").scroll_end(animate=False)
 
 
 def _state(sample: SampleText) -> str:

@@ -16,20 +16,18 @@ from textual.message import Message
 from textual.widgets import Static
 
 from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, resolve, to_dict, unknown
-from fundamentallm.config.estimate import estimate_size
 from fundamentallm.config.files import Preset, load_preset, preset_layer, to_yaml
-from fundamentallm.config.format import format_duration, format_estimate, format_memory, format_parameters
 from fundamentallm.config.schedule import configured_rate
 from fundamentallm.config.settings import Setting
 from fundamentallm.data.text import find_data
 from fundamentallm.errors import UserError
-from fundamentallm.run.speed import estimate_seconds
 from fundamentallm_tui.format import BARS, clean
 from fundamentallm_tui.panes.cells import Cell
 from fundamentallm_tui.panes.fields import Fields
 from fundamentallm_tui.panes.paths import split_paths
 from fundamentallm_tui.panes.values import (
     PRESET,
+    RunSize,
     as_text,
     as_typed,
     field_of,
@@ -67,26 +65,26 @@ class SettingsForm(Vertical):
         self.config: Config | None = config
         self.problems: dict[str, str] = {}
         self.preset = options.preset
-        self.total_steps = 0  # 0: not known yet
-        self._size_words: tuple[str, ...] = ()  # of how large the run is, the most important first
-        self.duration = ""  # of the training, in words
-        self._warnings: tuple[str, ...] = ()  # why the held-out text would measure little
+        self.run_size = RunSize()
         self.fields = Fields(setting_groups(self.preset.name if self.preset else "", config), id="fields")
         for name in options.flags.values:
             self.fields.cells[name].marked = True
         self.fields.cells["learning_rate"].note = ("schedule", self._draw_schedule)
-        self._refused: dict[str, str] = {}  # why a run refused a change, by setting
+        # The problems by setting, of each source that finds some; of two about one setting, the later is shown.
+        self._found: dict[str, dict[str, str]] = {"run": {}, "text": {}, "values": {}, "preset": {}}
         self._config_file = options.config
         self._shown_run: Config | None = None  # whose settings the fields begin with, in place of a preset's
-        self._preset_problem: dict[str, str] = {}
-        self._text_problem: dict[str, str] = {}
-        self._value_problems: dict[str, str] = {}
         self._measurement = 0  # the newest one's number; results of older ones are dropped
 
     @property
     def preset_name(self) -> str:
         """The preset that a run comes from; empty where there is none."""
         return self.fields.cells[PRESET].value
+
+    @property
+    def total_steps(self) -> int:
+        """The steps of the run; 0: not known yet."""
+        return self.run_size.steps
 
     @property
     def label(self) -> str:
@@ -108,8 +106,8 @@ class SettingsForm(Vertical):
 
     def fill(self, config: Config, preset: str) -> None:
         """Show the settings of a run, which keeps them when its preset is edited."""
-        self._preset_problem, self._text_problem, self.preset = {}, {}, None
-        self._shown_run = config
+        self._found.update(preset={}, text={})
+        self.preset, self._shown_run = None, config
         self.fields.offer(PRESET, preset)
         for cell in self.fields.cells.values():
             cell.marked = False
@@ -129,7 +127,7 @@ class SettingsForm(Vertical):
 
     def recheck_text(self) -> None:
         """Check again: a file that was missing is there now."""
-        self._text_problem = {}
+        self._found["text"] = {}
         self._check()
 
     def to_problem(self) -> None:
@@ -142,7 +140,7 @@ class SettingsForm(Vertical):
         if event.name == PRESET:
             self._load_preset(self.fields.cells[PRESET].value)
             return
-        self._refused.pop(event.name, None)
+        self._found["run"].pop(event.name, None)
         self.mark(self.fields.cells[event.name])
         if event.name == "data" and self.preset is not None:
             self._show_unmarked({"stride"})
@@ -185,30 +183,27 @@ class SettingsForm(Vertical):
             return to_dict(self._shown_run)
         preset, data = other or self.preset, Layer({"data": as_typed("data", self.fields.cells["data"].value)})
         layers = [preset_layer(preset, data)] if preset is not None else []
-        if other is None:
-            layers.append(self._config_file)
-        values = to_dict(Config())
-        for layer in layers:
-            values.update((name, value) for name, value in layer.values.items() if name in SETTINGS)
+        layers += [self._config_file] if other is None else []
         try:
             return to_dict(resolve(*layers))
         except ConfigError:  # the preset is wrong: its values are shown as they are
-            return values
+            values = {name: value for layer in layers for name, value in layer.values.items() if name in SETTINGS}
+            return to_dict(Config()) | values
 
     def _check(self) -> None:
         values = {name: as_typed(name, cell.value) for name, cell in self.fields.cells.items() if name != PRESET}
-        self.config, self._value_problems = None, {}
+        self.config, self._found["values"] = None, {}
         try:
             config = resolve(Layer(values))
         except ConfigError as error:
-            self._value_problems = messages_by_setting(error, "data")
+            self._found["values"] = messages_by_setting(error, "data")
         else:
-            self.config = None if self._preset_problem else config  # no run is named after a broken preset
-        self._show_all_problems()
+            self.config = None if self._found["preset"] else config  # no run is named after a broken preset
+        self._show_found()
         self._measure_text()
 
-    def _show_all_problems(self) -> None:
-        self.show_problems({**self._refused, **self._text_problem, **self._value_problems, **self._preset_problem})
+    def _show_found(self) -> None:
+        self.show_problems({name: text for found in self._found.values() for name, text in found.items()})
 
     def _load_preset(self, name: str) -> None:
         """Show a preset in the fields that the user has not changed; wrong values as well, each with its problem."""
@@ -222,7 +217,7 @@ class SettingsForm(Vertical):
             problems = _without_field(layer)
             self._show_unmarked(set(SETTINGS) - {"stride"})
             self._show_unmarked({"stride"})  # which depends on the text that is shown now
-        self._preset_problem = {PRESET: "; ".join(problems)} if problems else {}
+        self._found["preset"] = {PRESET: "; ".join(problems)} if problems else {}
         self._check()
         self._show_hint(PRESET)
 
@@ -287,43 +282,27 @@ class SettingsForm(Vertical):
         time.sleep(TYPING_PAUSE)
         if number != self._measurement:
             return
-        problem, steps, duration = "", 0, ""
-        size: tuple[str, ...] = ()
-        warnings: tuple[str, ...] = ()
-        try:
-            if not data:
-                raise UserError("no data: name a text file to learn from")
-            text, warnings = measure(data, config or Config())
-            if config is not None:
-                estimate = estimate_size(config, text)
-                seconds = estimate_seconds(config, estimate)
-                steps, duration = estimate.total_steps, format_estimate(seconds)
-                memory = format_memory(estimate.memory + estimate.text_memory)
-                parameters = f"{format_parameters(estimate.parameters)} params"
-                size = (f"{steps} steps", f"≈ {format_duration(seconds)}", parameters, memory)
-        except UserError as error:
-            problem = str(error)
-        self.app.call_from_thread(self._show_size, number, size, steps, duration, warnings, problem)
+        self.app.call_from_thread(self._show_size, number, measure(data, config))
 
-    def _show_size(
-        self, number: int, size: tuple[str, ...], steps: int, duration: str, warnings: tuple[str, ...], problem: str
-    ) -> None:
+    def _show_size(self, number: int, size: RunSize) -> None:
         if number != self._measurement:
             return
-        self._size_words = size
+        self.run_size = size
         self.on_resize()
-        self.total_steps, self.duration, self._warnings = steps, duration, warnings
         self._show_hint(self.fields.current.name if self.fields.entered else "")
         self.fields.arrange_lines()
-        before, self._text_problem = self._text_problem, {field_of(problem): problem} if problem else {}
-        if self._text_problem != before:
-            self._show_all_problems()
+        before, self._found["text"] = (
+            self._found["text"],
+            {field_of(size.problem): size.problem} if size.problem else {},
+        )
+        if self._found["text"] != before:
+            self._show_found()
         else:
             self.post_message(self.Changed())
 
     def on_resize(self) -> None:
         """Say below the form how large the run is, as much of it as the frame has room for."""
-        words = self._size_words
+        words = self.run_size.words
         while words and cell_len(" · ".join(words)) > self.size.width - 2:
             words = words[:-1]
         self.border_subtitle = Content.styled(" · ".join(words), "$text-accent")
@@ -354,12 +333,12 @@ class SettingsForm(Vertical):
             text = Content.assemble((name, "bold $text-accent"), " ", " ".join(setting_help(SETTINGS[name])))
         elif self.preset:
             about = clean(self.preset.description)
-            if self.duration:
-                about = f"{about} As the form has it: {self.duration} on this machine.".strip()
+            if self.run_size.duration:
+                about = f"{about} As the form has it: {self.run_size.duration} on this machine.".strip()
             text = Content.assemble((clean(self.preset.name), "bold"), " ", (about, FAINT))
-        if self._warnings and name in ("", PRESET, "data", "val_split"):
-            more = f" (and {len(self._warnings) - 1} more in the log at the start)" if self._warnings[1:] else ""
-            text = Content.assemble((f"{clean(self._warnings[0])}{more}\n", "$text-warning"), text)
+        if (warnings := self.run_size.warnings) and name in ("", PRESET, "data", "val_split"):
+            more = f" (and {len(warnings) - 1} more in the log at the start)" if warnings[1:] else ""
+            text = Content.assemble((f"{clean(warnings[0])}{more}\n", "$text-warning"), text)
         if pending:
             text = Content.styled(pending, "$text-warning")
         self.hint.update(text)

@@ -1,16 +1,19 @@
 """The settings as texts of fields: how a value is written and read, and what is known of the text that it names."""
 
 import os
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 
 from fundamentallm.config.config import SETTINGS, Config, to_dict
-from fundamentallm.config.estimate import TextSize, measure_texts
+from fundamentallm.config.estimate import TextSize, estimate_size, measure_texts
 from fundamentallm.config.files import preset_names
-from fundamentallm.config.format import format_value
+from fundamentallm.config.format import format_duration, format_estimate, format_memory, format_parameters, format_value
 from fundamentallm.data.text import find_data, read_texts, select
 from fundamentallm.data.text_stats import validation_warnings
+from fundamentallm.errors import UserError
 from fundamentallm.run.folder import STDIN
+from fundamentallm.run.speed import estimate_seconds
 from fundamentallm_tui.panes.cells import Cell, Group
 from fundamentallm_tui.panes.paths import join_paths, split_paths
 
@@ -37,16 +40,35 @@ def setting_groups(preset: str, config: Config) -> list[Group]:
     return groups
 
 
-def measure(paths: tuple[str, ...], config: Config) -> tuple[TextSize, tuple[str, ...]]:
-    """Measure the texts that `paths` stand for, and say why what `config` holds out of them would measure little.
+@dataclass(frozen=True)
+class RunSize:
+    """How large a run would be."""
 
-    Raises:
-        UserError: a file cannot be read, or is no text.
-    """
-    files = [os.stat(find_data(path)) for path in select(paths, config.include).files if path != STDIN]
-    versions = tuple((file.st_mtime_ns, file.st_size) for file in files)
-    split = Config(data=paths, include=config.include, val_split=config.val_split, max_seq_len=config.max_seq_len)
-    return _measure(split, versions)
+    steps: int = 0  # 0: not known
+    duration: str = ""  # of the training, in words
+    words: tuple[str, ...] = ()  # steps, duration, parameters and memory
+    warnings: tuple[str, ...] = ()  # why its held-out text would measure little
+    problem: str = ""  # why its text cannot be used
+
+
+def measure(paths: tuple[str, ...], config: Config | None) -> RunSize:
+    """Measure the texts that `paths` stand for, and what `config` would make of them, if it is one."""
+    split = config or Config()
+    try:
+        if not paths:
+            raise UserError("no data: name a text file to learn from")
+        files = [os.stat(find_data(path)) for path in select(paths, split.include).files if path != STDIN]
+        split = Config(data=paths, include=split.include, val_split=split.val_split, max_seq_len=split.max_seq_len)
+        text, warnings = _measure(split, tuple((file.st_mtime_ns, file.st_size) for file in files))
+        if config is None:
+            return RunSize(warnings=warnings)
+        estimate = estimate_size(config, text)
+    except UserError as error:
+        return RunSize(problem=str(error))
+    seconds, memory = estimate_seconds(config, estimate), format_memory(estimate.memory + estimate.text_memory)
+    parameters = f"{format_parameters(estimate.parameters)} params"
+    words = (f"{estimate.total_steps} steps", f"≈ {format_duration(seconds)}", parameters, memory)
+    return RunSize(estimate.total_steps, format_estimate(seconds), words, warnings)
 
 
 @lru_cache(maxsize=1)

@@ -1,127 +1,119 @@
-"""The choice of text files: a folder's entries, and what the one under the cursor would give a model to learn."""
+"""The choice of text files: the folders, and what the file under the cursor would give a model to learn."""
 
 import os
 import time
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
-from textual import work
-from textual.app import ComposeResult
+from rich.style import Style
+from rich.text import Text
+from textual import on, work
 from textual.binding import Binding
-from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
-from textual.widgets import OptionList, Static
-from textual.widgets.option_list import Option
+from textual.widgets import DirectoryTree, Static, Tree
+from textual.widgets.directory_tree import DirEntry
+from textual.widgets.tree import TreeNode
 from textual.worker import get_current_worker
 
 from fundamentallm_tui.format import clean
-from fundamentallm_tui.state.text_files import MAX_ENTRIES, describe_file, list_folder
+from fundamentallm_tui.screens.dialogs import Dialog
+from fundamentallm_tui.state.text_files import describe_file
 from fundamentallm_tui.theme import FAINT
 
+MAX_ENTRIES = 2000  # of a folder
 PAUSE = 0.1  # seconds on an entry before it is read
 
 
-class FilePicker(ModalScreen[list[str]]):
-    """Ends with the chosen paths, relative to the current folder where they are in it; escape: None."""
+class FileTree(DirectoryTree):
+    """A folder, whose files and folders can be marked."""
 
     BINDINGS = [
-        Binding("escape,f2", "dismiss", "Cancel"),
         Binding("space", "mark", "Mark"),
         Binding("right", "open", "Open the folder"),
-        Binding("left,backspace", "parent", "Go to the folder above"),
+        Binding("left,backspace", "leave", "Close the folder, or go to the one above"),
     ]
 
     def __init__(self, folder: Path) -> None:
-        super().__init__()
-        self._folder = folder.absolute()
-        self._folders: list[Path] = []
-        self._entries: list[Path] = []  # these folders, then the files
-        self._marked: list[Path] = []
-        self._list = OptionList(compact=True, markup=False)
-        self._details = Static(id="preview", markup=False)
-
-    def compose(self) -> ComposeResult:
-        with Vertical(classes="dialog"):
-            yield self._list
-            yield self._details
-            hint = "space marks, enter takes the marked or this one, ← → change the folder"
-            yield Static(hint, classes="hint", markup=False)
+        super().__init__(folder)
+        self.show_guides, self.guide_depth = False, 2
+        self.marked: list[Path] = []
 
     def on_mount(self) -> None:
-        self._read_folder(self._folder)
+        self.cursor_line = 0
 
-    @work(thread=True, exclusive=True, group="folder")
-    def _read_folder(self, folder: Path, before: Path | None = None) -> None:
-        """List a folder, which may be on a slow disk, with the cursor on the one where the user was before."""
-        try:
-            (folders, files), problem = list_folder(folder), ""
-        except OSError as error:
-            folders, files, problem = [], [], f"unreadable: {error.strerror}"
-        if not get_current_worker().is_cancelled:
-            self.app.call_from_thread(self._show_folder, folder, folders, files, problem, before)
+    def filter_paths(self, paths: Iterable[Path]) -> Iterable[Path]:
+        return islice((path for path in paths if not path.name.startswith(".")), MAX_ENTRIES)
 
-    def _show_folder(
-        self, folder: Path, folders: list[Path], files: list[Path], problem: str, before: Path | None
-    ) -> None:
-        entries = [*folders, *files]
-        self._folder, self._folders, self._entries = folder, folders, entries
-        box = self.query_one(Vertical)
-        box.border_title = Content(clean(_shown(folder)))
-        box.border_subtitle = f"the first {MAX_ENTRIES:,}" if len(entries) == MAX_ENTRIES else ""
-        self._list.clear_options()
-        self._list.add_options([Option(self._label(entry)) for entry in entries])
-        self._list.highlighted = entries.index(before) if before in entries else 0 if entries else None
-        self._details.update(problem or ("" if entries else "nothing in here"))
+    def render_label(self, node: TreeNode[DirEntry], base_style: Style, style: Style) -> Text:
+        path = _path(node)
+        name = shown_path(path) if node is self.root else path.name
+        mark = "* " if path in self.marked else "  "
+        return Text(f"{mark}{clean(name)}{'/' if node.allow_expand else ''}", style)
 
-    def _label(self, entry: Path) -> Content:
-        mark = "* " if entry in self._marked else "  "
-        return Content.assemble((mark, "$text-accent"), clean(entry.name) + ("/" if entry in self._folders else ""))
+    def action_mark(self) -> None:
+        """Mark the entry, or take its mark away."""
+        if (node := self.cursor_node) is not None:
+            path = _path(node)
+            self.marked.remove(path) if path in self.marked else self.marked.append(path)
+            node.refresh()
+            self.action_cursor_down()
 
-    @property
-    def _current(self) -> Path | None:
-        place = self._list.highlighted
-        return self._entries[place] if place is not None and place < len(self._entries) else None
+    def action_open(self) -> None:
+        if (node := self.cursor_node) is not None and node.allow_expand:
+            node.expand()
 
-    def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
-        if (entry := self._current) is not None:
-            self._details.update("reading")
-            self._describe(entry)
+    def action_leave(self) -> None:
+        node = self.cursor_node
+        if node is None or node is self.root:
+            self.path = Path(self.path).parent
+        elif node.is_expanded:
+            node.collapse()
+        else:
+            self.action_cursor_parent()
 
-    @work(thread=True, exclusive=True, group="file")
-    def _describe(self, entry: Path) -> None:
+
+class FilePicker(Dialog[list[str]]):
+    """Ends with the chosen paths, relative to the current folder where they are in it; escape: None."""
+
+    BINDINGS = [Binding("escape,f2", "dismiss", "Cancel")]
+
+    def __init__(self, folder: Path) -> None:
+        self._tree = FileTree(folder.absolute())
+        self._details = Static(id="preview", markup=False)
+        hint = "space marks, enter takes it, ← → close and open folders"
+        super().__init__("Text files", self._tree, self._details, hint=hint)
+
+    def on_tree_node_highlighted(self, event: Tree.NodeHighlighted[DirEntry]) -> None:
+        self._details.update("reading")
+        self._describe(_path(event.node))
+
+    @work(thread=True, exclusive=True)
+    def _describe(self, path: Path) -> None:
         worker = get_current_worker()
         time.sleep(PAUSE)
         if worker.is_cancelled:
             return
-        words, start = describe_file(entry, lambda: worker.is_cancelled)
+        words, start = describe_file(path, lambda: worker.is_cancelled)
         if not worker.is_cancelled:
             text = Content.assemble((words, "$text-accent"), (f"\n{clean(start, newlines=True)}", FAINT))
             self.app.call_from_thread(self._details.update, text)
 
-    def action_mark(self) -> None:
-        """Mark the entry, or take its mark away."""
-        entry, place = self._current, self._list.highlighted
-        if entry is not None and place is not None:
-            self._marked.remove(entry) if entry in self._marked else self._marked.append(entry)
-            self._list.replace_option_prompt_at_index(place, self._label(entry))
-            self._list.action_cursor_down()
-
-    def action_open(self) -> None:
-        if (entry := self._current) in self._folders and entry is not None:
-            self._read_folder(entry)
-
-    def action_parent(self) -> None:
-        self._read_folder(self._folder.parent, self._folder)
-
-    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        entry = self._current
-        if self._marked:
-            self.dismiss(list(map(_shown, self._marked)))
-        elif entry is not None and entry in self._folders:
-            self._read_folder(entry)
-        elif entry is not None:
-            self.dismiss([_shown(entry)])
+    @on(DirectoryTree.FileSelected)
+    @on(DirectoryTree.DirectorySelected)
+    def _selected(self, event: DirectoryTree.FileSelected | DirectoryTree.DirectorySelected) -> None:
+        """Take what is marked, or the file under the cursor; the tree opens a folder by itself."""
+        if self._tree.marked:
+            self.dismiss(list(map(shown_path, self._tree.marked)))
+        elif isinstance(event, DirectoryTree.FileSelected):
+            self.dismiss([shown_path(event.path)])
 
 
-def _shown(path: Path) -> str:
+def _path(node: TreeNode[DirEntry]) -> Path:
+    assert node.data is not None
+    return node.data.path
+
+
+def shown_path(path: Path) -> str:
+    """Return a path as a user would type it here."""
     return os.path.relpath(path) if Path.cwd() in path.parents else str(path)

@@ -134,7 +134,7 @@ class MainScreen(SteeringScreen):
 
     def _show_sample(self) -> None:
         file = self.sampler.file(self.has_model)
-        self.sample.show(file.name if file else "", self.has_model)
+        self.sample.show("the model" if self.has_model else file.name if file else "")
 
     def _show_phase(self) -> None:
         store = self.store

@@ -2,11 +2,9 @@
 
 from functools import partial
 
-from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.containers import Vertical, VerticalScroll
+from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 
 from fundamentallm.config.config import SETTINGS
@@ -14,14 +12,14 @@ from fundamentallm.config.files import load_preset, preset_names
 from fundamentallm.errors import UserError
 from fundamentallm_tui.format import clean, fit, truncate
 from fundamentallm_tui.panes.settings_form import SettingsForm
-from fundamentallm_tui.screens.dialogs import CANCEL, Answer, Entry, Question
+from fundamentallm_tui.screens.dialogs import CANCEL, Answer, Dialog, Entry, Question
 from fundamentallm_tui.state.presets import name_problem, save_preset
 from fundamentallm_tui.theme import FAINT
 
 NAME_WIDTH = 2 + max(map(len, SETTINGS))
 
 
-class Presets(ModalScreen[None]):
+class Presets(Dialog[None]):
     """Lists the presets; enter loads one into the form."""
 
     BINDINGS = [
@@ -32,19 +30,12 @@ class Presets(ModalScreen[None]):
     ]
 
     def __init__(self, form: SettingsForm) -> None:
-        super().__init__()
         self._form = form
         self._names = preset_names()
         self._list = OptionList(*map(clean, self._names), compact=True, markup=False)
         self._details = Static()
-
-    def compose(self) -> ComposeResult:
-        with Vertical(classes="dialog") as box:
-            box.border_title = "Presets"
-            yield self._list
-            with VerticalScroll(can_focus=False):
-                yield self._details
-            yield Static("enter loads it, s saves the form as one, escape closes", classes="hint", markup=False)
+        details = VerticalScroll(self._details, can_focus=False)
+        super().__init__("Presets", self._list, details, hint="enter loads it, s saves the form as one, escape closes")
 
     def on_mount(self) -> None:
         if self._form.preset_name in self._names:
@@ -99,7 +90,7 @@ class Presets(ModalScreen[None]):
         if answer != "replace" or self._form.config is None:
             return
         try:
-            path = save_preset(name, self._form.config, self._form.duration)
+            path = save_preset(name, self._form.config, self._form.run_size.duration)
         except UserError as error:
             self._details.update(Content.styled(clean(str(error)), "$text-error"))
             return

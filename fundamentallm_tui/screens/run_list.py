@@ -8,12 +8,12 @@ from textual.events import Click
 from textual.message import Message
 from textual.widgets import OptionList
 
-from fundamentallm.config.format import format_loss
+from fundamentallm.config.format import format_loss, format_rate
 from fundamentallm.run.summary import RunSummary, why_incomparable
 from fundamentallm_tui.charts.palette import RunStyle
 from fundamentallm_tui.format import clean, fit
 from fundamentallm_tui.panes.rows import Rows
-from fundamentallm_tui.screens.run_table import short_age, short_count, sparkline, text_of
+from fundamentallm_tui.screens.run_table import short_age, sparkline, text_of
 from fundamentallm_tui.theme import FAINT
 
 COLOURS = {
@@ -94,7 +94,7 @@ class RunList(Rows):
             "state": ("NOT SAVED" if run.unsaved else run.state, COLOURS["failed" if run.unsaved else run.state]),
             "age": (short_age(run), FAINT),
             "preset": (clean(text_of(run, self.column) if self.column else run.preset) or "–", FAINT),
-            "steps": (f"{short_count(run.steps)}/{short_count(run.total_steps)}", FAINT),
+            "steps": (f"{format_rate(run.steps)}/{format_rate(run.total_steps)}", FAINT),
             "best": best,
             "val loss": (sparkline(run.val_losses, columns["val loss"]), "$text-primary"),
         }

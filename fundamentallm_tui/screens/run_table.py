@@ -18,8 +18,9 @@ from fundamentallm.run.locks import is_held
 from fundamentallm.run.summary import LIVE_STATES, RunSummary, find_runs, summarize
 from fundamentallm_tui.format import BARS
 
-ORDERS = ("newest", "name", "best loss", "steps")  # those that a key goes through; any other is a name of `value_of`
-NUMBERS: dict[str, Callable[[RunSummary], float | None]] = {
+VALUES: dict[str, Callable[[RunSummary], float | str | None]] = {  # beside the settings, which have other names
+    "name": lambda run: str(run.folder).lower(),
+    "last_event": lambda run: run.last_heard,
     "best": lambda run: run.best.val_loss if run.best else None,
     "val_loss": lambda run: run.val_loss,
     "train_loss": lambda run: run.train_loss,
@@ -27,6 +28,7 @@ NUMBERS: dict[str, Callable[[RunSummary], float | None]] = {
     "epoch": lambda run: run.epoch,
     "parameters": lambda run: run.parameters,
 }
+ORDERS = {"newest": "-last_event", "name": "name", "best loss": "best", "steps": "-steps"}  # which a key goes through
 SIGNS = {"<": operator.lt, ">": operator.gt, "<=": operator.le, ">=": operator.ge}
 MAX_LOSS = 1e100  # no loss gets there, and smaller values keep every calculation finite
 BAR_SHARE = 0.04  # of the lowest loss: so far apart are two neighbouring bars of a sparkline
@@ -68,41 +70,33 @@ def arrange(runs: Sequence[RunSummary], expression: str, order: str) -> list[Run
 
     Args:
         expression: words that must occur, `state:word`, `tag:word`, `name=value`, `name<value` and so on.
-        order: one of ORDERS, or what `check_order` accepts.
+        order: one of ORDERS, a setting or one of VALUES; a minus sign in front of it turns it round.
 
     Raises:
         UserError: the expression is wrong.
     """
-    tests = [_parse(term) for term in expression.split()]
+    tests, key = [_parse(term) for term in expression.split()], ORDERS.get(order, order)
+    name = key.removeprefix("-")
     found = [run for run in runs if all(test(run) for test in tests)]
-    if order == "newest":
-        found.sort(key=lambda run: -run.last_heard)
-    elif order == "name":
-        found.sort(key=lambda run: str(run.folder).lower())
-    elif order == "steps":
-        found.sort(key=lambda run: -run.steps)
-    else:
-        name = "best" if order == "best loss" else order.removeprefix("-")
-        found.sort(key=lambda run: _sort_key(value_of(run, name)), reverse=order.startswith("-"))
-        found.sort(key=lambda run: value_of(run, name) is None)
-    return sorted(found, key=lambda run: run.state not in LIVE_STATES)
+    found.sort(key=lambda run: _sort_key(value_of(run, name)), reverse=key.startswith("-"))
+    return sorted(found, key=lambda run: (run.state not in LIVE_STATES, value_of(run, name) is None))
 
 
 def value_of(run: RunSummary, name: str) -> object:
-    """Return a setting or one of NUMBERS; None where a run has none."""
-    return NUMBERS[name](run) if name in NUMBERS else run.config.get(name)
+    """Return a setting or one of VALUES; None where a run has none."""
+    return VALUES[name](run) if name in VALUES else run.config.get(name)
 
 
 def text_of(run: RunSummary, name: str) -> str:
     """Write a value in as few characters as its column has."""
     value = value_of(run, name)
-    return format_loss(value) if isinstance(value, float) and name in NUMBERS else format_value(value)
+    return format_loss(value) if isinstance(value, float) and name in VALUES else format_value(value)
 
 
 def check_order(name: str) -> str:
-    """Return what is wrong with a name to sort by; a minus sign in front of it turns the order round."""
-    name = name.removeprefix("-")
-    return "" if name in NUMBERS or name in SETTINGS else f"{name}: {unknown('setting', name, [*NUMBERS, *SETTINGS])}"
+    """Return what is wrong with an order; empty: nothing."""
+    names, name = [*VALUES, *SETTINGS], name.removeprefix("-")
+    return "" if name in names or name in ORDERS else f"{name}: {unknown('setting', name, names)}"
 
 
 def _sort_key(value: object) -> tuple[bool, float, str]:
@@ -133,24 +127,17 @@ def _searched_text(run: RunSummary) -> str:
     return f"{run.folder} {run.state} {run.preset} {run.data} {run.note} {' '.join(run.tags)}".lower()
 
 
-def means(values: Sequence[float], count: int) -> list[float]:
-    """Reduce values to at most `count` means of equal stretches; nan where a stretch has no usable loss."""
-    count = min(count, len(values))
-    result = []
-    for n in range(count):
-        stretch = values[n * len(values) // count : (n + 1) * len(values) // count]
-        usable = [value for value in stretch if abs(value) < MAX_LOSS]
-        result.append(sum(usable) / len(usable) if usable else nan)
-    return result
-
-
 def sparkline(values: Sequence[float], width: int) -> str:
-    """Draw losses as bars in at most `width` characters; nan is a space.
+    """Draw losses as bars, each the mean of a stretch, in at most `width` characters; one without a loss is a space.
 
     A bar says by how much of the lowest loss one lies above it, on the same scale for every run: a first steep fall
     leaves room to see a rise.
     """
-    heights = means(values, width)
+    count, heights = min(width, len(values)), []
+    for n in range(count):
+        stretch = values[n * len(values) // count : (n + 1) * len(values) // count]
+        usable = [value for value in stretch if abs(value) < MAX_LOSS]
+        heights.append(sum(usable) / len(usable) if usable else nan)
     lowest = min(filter(isfinite, heights), default=0.0)
     step = BAR_SHARE * abs(lowest) or 1.0
     return "".join(
@@ -162,10 +149,3 @@ def short_age(run: RunSummary) -> str:
     """Return how long ago a live run began, or another one was last heard of, in six characters: "5 min", "now"."""
     age = format_age(run.started if run.state in LIVE_STATES else run.last_heard)
     return age.removesuffix(" ago").removeprefix("just ")
-
-
-def short_count(number: int) -> str:
-    """Write a number of steps in at most five characters: "720", "12.4k"."""
-    if number < 10_000:
-        return str(number)
-    return f"{number / 1e3:.3g}k" if number < 999_500 else f"{number / 1e6:.3g}M"

@@ -52,7 +52,7 @@ class Runs(Screen[RunChoice]):
         super().__init__()
         self._current, self._overlays = current, overlays
         self._runs: list[RunSummary] | None = None  # None: not read yet
-        self._order = ORDERS[0]
+        self._order = "newest"
         self._problem = ""  # of the filter
         self._renamed = False  # the run that the console shows
         self.list = RunList(id="list")
@@ -179,8 +179,8 @@ class Runs(Screen[RunChoice]):
         self.app.push_screen(TextDialog("Compare", comparison(self._marked(), width), classes="-as-wide-as-text"))
 
     def action_sort(self) -> None:
-        place = ORDERS.index(self._order) + 1 if self._order in ORDERS else 0
-        self._sort_by(ORDERS[place % len(ORDERS)])
+        orders = [*ORDERS]
+        self._sort_by(orders[(orders.index(self._order) + 1) % len(orders) if self._order in ORDERS else 0])
 
     def action_sort_by(self) -> None:
         """Sort by a setting or number that the user names."""
@@ -189,9 +189,11 @@ class Runs(Screen[RunChoice]):
 
     def _sort_by(self, order: str) -> str:
         order = order.strip()
-        problem = "" if order in ORDERS else check_order(order)
+        problem = check_order(order)
         if not problem:
-            self._order, self.list.column = order, "" if order in ORDERS else order.removeprefix("-")
+            name = order.removeprefix("-")
+            has_column = order in ORDERS or name in ("name", "last_event", "best", "steps")
+            self._order, self.list.column = order, "" if has_column else name
             self._show_runs()
         return problem
 

@@ -1,39 +1,25 @@
-"""What is in a folder, and what a file has for a model to learn from; both in bounded pieces."""
+"""What a file has for a model to learn from, read in bounded pieces."""
 
 import os
 from codecs import getincrementaldecoder
 from collections.abc import Callable
 from io import IncrementalNewlineDecoder
-from itertools import islice
 from pathlib import Path
 
 from fundamentallm.config.format import format_count, format_size
 from fundamentallm.data.encoding import name_format, unmark
 from fundamentallm.untrusted import open_regular_file
 
-MAX_ENTRIES = 2000  # of a folder
 PIECE = 1 << 20  # bytes that are read at once
 MAX_BYTES = 1 << 28  # of a file; reading more takes longer than anyone looks at its name
 SHOWN_CHARACTERS = 2000
-
-
-def list_folder(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return the folders and the files in a folder, both sorted, without hidden ones.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    with os.scandir(folder) as entries:
-        found = list(islice((entry for entry in entries if not entry.name.startswith(".")), MAX_ENTRIES))
-    paths = sorted(Path(entry.path) for entry in found)
-    folders = [path for path in paths if path.is_dir()]
-    return folders, [path for path in paths if path not in set(folders)]
 
 
 def describe_file(path: Path, cancelled: Callable[[], bool]) -> tuple[str, str]:
     """Return in a few words what a file is or how much text it has, and how it begins; reads until `cancelled`."""
     try:
         if path.is_dir():
+            os.scandir(path).close()  # whether it can be read
             return "a folder: its .txt and .md files are read", ""
         with open_regular_file(path) as file:
             size = os.fstat(file.fileno()).st_size

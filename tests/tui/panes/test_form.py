@@ -232,9 +232,7 @@ async def test_a_run_keeps_its_preset_s_name_with_another_text(workshop: Any) ->
 async def test_the_time_is_what_this_machine_takes_for_what_the_form_says(
     workshop: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "fundamentallm_tui.panes.settings_form.estimate_seconds", lambda config, size: 60.0 * config.epochs
-    )
+    monkeypatch.setattr("fundamentallm_tui.panes.values.estimate_seconds", lambda config, size: 60.0 * config.epochs)
     async with workshop.console() as seen:
         await seen.until(lambda: "about 5 minutes on this machine" in hint(seen))
         seen.main.form.fields.enter("epochs")

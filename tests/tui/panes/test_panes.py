@@ -64,7 +64,7 @@ async def test_a_sample_streams_in_behind_its_prompt(workshop: Any, size: tuple[
         await seen.press("ctrl+g")
         assert "No model yet." in seen.screen
         await seen.press("H", "o", "enter")
-        assert "There is no model to sample" in seen.screen
+        assert "text-warning" in str(seen.main.sample.output.content.spans), "it is refused"
         run = await seen.started()
         await seen.press("ctrl+g", "enter")
         command = run.sent[-1]
