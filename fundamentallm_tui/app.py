@@ -18,12 +18,12 @@ from textual.app import App, SystemCommand
 from textual.events import Event, InputEvent, Key
 from textual.screen import ModalScreen, Screen
 
-from fundamentallm.config.config import Config, unknown
+from fundamentallm.config.config import Config
 from fundamentallm.process.session import SamplerRun, WorkerRun
 from fundamentallm.run.events import JOURNAL
 from fundamentallm_tui import keys
 from fundamentallm_tui.format import clean
-from fundamentallm_tui.keymap import checked_keymap
+from fundamentallm_tui.keymap import load_keymap
 from fundamentallm_tui.panes.bars import takes_text
 from fundamentallm_tui.screens.dialogs import TextDialog, quit_question
 from fundamentallm_tui.screens.help import help_text
@@ -38,7 +38,7 @@ from fundamentallm_tui.state.notices import (
     understands,
     window_title,
 )
-from fundamentallm_tui.state.preferences import load, preferences_file, remember
+from fundamentallm_tui.state.preferences import load, remember
 from fundamentallm_tui.state.reader import EventsReceived, ReaderFailed, RunDisconnected, Starter
 from fundamentallm_tui.state.sampler import SamplerStarter
 from fundamentallm_tui.theme import CALM, THEMES
@@ -82,14 +82,10 @@ class Console(App[int]):
             self.register_theme(theme)
         for name in self.available_themes.keys() - {theme.name for theme in THEMES}:
             self.unregister_theme(name)  # in most of Textual's own, faint text is hard to read
-        preferences, self._problems = load()
-        if preferences.theme and preferences.theme not in self.available_themes:
-            self._problems.append(
-                f"{preferences_file()}: theme: {unknown('theme', preferences.theme, self.available_themes)}"
-            )
+        preferences, problem = load()
         self.theme = preferences.theme if preferences.theme in self.available_themes else CALM.name
-        self.keymap, problems = checked_keymap(preferences.keys)
-        self._problems += [f"{preferences_file()}: keys: {'; '.join(problems)}"] if problems else []
+        self.keymap, problems = load_keymap()
+        self._problems = [problem] * bool(problem) + problems
         self.set_keymap(self.keymap)
         self._options = options
         self.error: Exception | None = None  # the fault of the program that ended the console

@@ -9,6 +9,7 @@ from textual.keys import REPLACED_KEYS, Keys, key_to_character
 from fundamentallm.config.config import unknown
 from fundamentallm.config.settings import closest
 from fundamentallm_tui.keys import APP, MAIN, TABLES
+from fundamentallm_tui.state.preferences import keys_file, read_mapping
 
 NAMES = sorted({key.value for key in Keys if not key.value.startswith("<")})
 ARRIVE_AS = {"ctrl+i": "tab", "ctrl+m": "enter", "ctrl+h": "backspace", "ctrl+[": "escape"}
@@ -16,8 +17,16 @@ ARRIVE_AS = {"ctrl+i": "tab", "ctrl+m": "enter", "ctrl+h": "backspace", "ctrl+["
 NEEDED = ("enter", "tab", "shift+tab", "escape", "backspace", "delete", "up", "down", "left", "right", "home", "end")
 
 
+def load_keymap() -> tuple[dict[str, str], list[str]]:
+    """Read the user's keys, for Textual's `set_keymap`, and say in lines what is wrong with them."""
+    wanted, problem = read_mapping(keys_file())
+    keymap, problems = checked_keymap(wanted)
+    said = f"{keys_file()}: {'; '.join(problems)}" if problems else problem
+    return keymap, [said] * bool(said)
+
+
 def checked_keymap(wanted: Mapping[Any, Any]) -> tuple[dict[str, str], list[str]]:
-    """Return by a command's id its new keys, for Textual's `set_keymap`, and why others cannot have theirs."""
+    """Return by a command's id its new keys, and why others cannot have theirs."""
     tables = {table: [binding for command in table for binding in command.bindings()] for table in TABLES}
     main = [*tables.pop(MAIN), *APP]
     first = [binding for binding in main if binding.priority]  # these act before what has the focus

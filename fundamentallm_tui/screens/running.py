@@ -110,7 +110,7 @@ class RunScreen(PanedScreen):
     def _begin(self, spec: RunSpec) -> None:
         if not spec.continues:
             chosen = self.form.fields.cells["data"].marked
-            remember(last_data=[os.path.abspath(path) for path in spec.config.data] if chosen else [])
+            remember(last_data=tuple(os.path.abspath(path) for path in spec.config.data) if chosen else ())
         self.close_run()
         self.store.begin(spec.folder, self.form.preset_name, spec.config, resumes=spec.continues)
         self.store.total_steps = self.form.total_steps or self.store.total_steps

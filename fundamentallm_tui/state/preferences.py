@@ -1,24 +1,21 @@
-"""What the console remembers from one session to the next, in a YAML file that the user may write in as well."""
+"""What the console remembers from one session to the next, and the user's own keys: a YAML file each.
+
+The console writes the first and only reads the second.
+"""
 
 import os
-import re
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 from platformdirs import user_config_path
 
-from fundamentallm.config.config import unknown
 from fundamentallm.run.folder import write_atomic
 from fundamentallm.untrusted import MAX_CONFIG_BYTES, from_values, open_regular_file
 
-HEADER = "# fllm-tui writes theme, layout, smoothing and last_data. keys is yours, such as  keys: {pause: f9}\n"
-EXPECTED = {
-    "theme": "the name of a theme", "layout": "what the console writes", "smoothing": "a number from 0 to 1",
-    "last_data": "a list of paths", "keys": "commands with their keys, such as {pause: f9}",
-}  # fmt: skip
+HEADER = "# Written by fllm-tui. Your own keys belong into keys.yaml beside it, such as  pause: f9\n"
 
 
 @dataclass(frozen=True)
@@ -30,14 +27,12 @@ class Preferences:
         layout: "maximized": the pane that was shown alone, "metric": the metric that was shown.
         smoothing: of the training loss, as a `View` has it.
         last_data: the texts of the last run, where the user had chosen them.
-        keys: by a command's id the key that the user wants for it.
     """
 
     theme: str = ""
     layout: dict[str, Any] = field(default_factory=dict)
     smoothing: float = 0.9
     last_data: tuple[str, ...] = ()
-    keys: dict[str, Any] = field(default_factory=dict)
 
 
 def preferences_file() -> Path:
@@ -45,51 +40,51 @@ def preferences_file() -> Path:
     return user_config_path("fundamentallm") / "console.yaml"
 
 
-def load() -> tuple[Preferences, list[str]]:
-    """Read the preferences, and say what is wrong with the file, a line each; what is wrong is left out."""
-    path = preferences_file()
+def keys_file() -> Path:
+    """Return the file with the user's keys by the ids of commands; there need not be one."""
+    return preferences_file().with_name("keys.yaml")
+
+
+def read_mapping(path: Path) -> tuple[dict[Any, Any], str]:
+    """Return what a YAML file holds, and what is wrong with it; a missing one holds nothing."""
     try:
-        values = _values(_read())
+        with open_regular_file(path) as file:
+            values = yaml.safe_load(file.read(MAX_CONFIG_BYTES).decode()) or {}
+    except FileNotFoundError:
+        return {}, ""
     except Exception as error:  # PyYAML raises many kinds; whatever is wrong, the console opens
-        why = (error.strerror or "unreadable") if isinstance(error, OSError) else "it is damaged"
-        return Preferences(), [f"{path} is not used: {why}. Until it is corrected or deleted, nothing is remembered."]
-    names = [field.name for field in fields(Preferences)]
-    known: dict[str, Any] = {}
-    problems = []
-    for name, value in values.items():
-        if name not in names:
-            problems.append(f"{path}: {name}: {unknown('preference', str(name), names)}")
-        elif from_values(Preferences, {name: value}) is None or value is None:
-            problems.append(f"{path}: {name} is not used: it must be {EXPECTED[name]}.")
-        else:
-            known[name] = value
-    return from_values(Preferences, known) or Preferences(), problems
+        values, why = None, (error.strerror or "unreadable") if isinstance(error, OSError) else "it is damaged"
+    else:
+        why = "it is damaged"
+    if isinstance(values, dict):
+        return values, ""
+    return {}, f"{path} is not used: {why}. Until it is corrected or deleted, it stays as it is."
+
+
+def load() -> tuple[Preferences, str]:
+    """Read the preferences, and say what is wrong with the file; a value that is none is left out."""
+    values, problem = read_mapping(preferences_file())
+    known = {
+        name: value
+        for name, value in values.items()
+        if value is not None and from_values(Preferences, {name: value}) is not None
+    }
+    return from_values(Preferences, known) or Preferences(), problem
 
 
 def remember(**changes: Any) -> None:
-    """Write these preferences into the file; everything else in it stays as it is, comments included.
+    """Write these preferences into the file, unless that is damaged.
 
-    A damaged file is left alone. Where nothing can be written, the next session begins as this one did.
+    Where nothing can be written, the next session begins as this one did.
     """
-    with suppress(OSError, ValueError, yaml.YAMLError, RecursionError):
-        text = _read()
-        before = _values(text)
-        changes = {name: list(value) if isinstance(value, tuple) else value for name, value in changes.items()}
-        changes = {name: value for name, value in changes.items() if before.get(name, _default(name)) != value}
-        if not changes:
-            return
-        text = text or HEADER
-        for name, value in changes.items():
-            line = f"{name}: {yaml.safe_dump(value, default_flow_style=True, width=1_000_000).splitlines()[0]}\n"
-            found = re.search(rf"(?m)^{name}:.*\n?(?:[ \t-].*\n?)*", text)
-            start, end = found.span() if found else (len(text), len(text))
-            text = f"{text[:start].rstrip()}\n{line}{text[end:]}".lstrip()
-        wanted = {**before, **changes}
-        if not _means(text, wanted):  # it was written in a way that cannot be changed line by line
-            text = yaml.safe_dump(wanted, sort_keys=False)
+    before, problem = load()
+    after = replace(before, **changes)
+    if problem or after == before:
+        return
+    with suppress(OSError):
         path = Path(os.path.realpath(preferences_file()))  # it may be a link to the user's collection of such files
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, text)
+        write_atomic(path, HEADER + yaml.safe_dump({**vars(after), "last_data": [*after.last_data]}, sort_keys=False))
 
 
 def last_data() -> tuple[str, ...]:
@@ -99,31 +94,3 @@ def last_data() -> tuple[str, ...]:
         return ()
     here = os.path.join(os.getcwd(), "")
     return tuple(path.removeprefix(here) or path for path in paths)
-
-
-def _read() -> str:
-    """The file's text; empty where there is no file."""
-    try:
-        with open_regular_file(preferences_file()) as file:
-            return file.read(MAX_CONFIG_BYTES).decode()
-    except FileNotFoundError:
-        return ""
-
-
-def _values(text: str) -> dict[str, Any]:
-    values = yaml.safe_load(text) if text.strip() else {}
-    if values is not None and not isinstance(values, dict):
-        raise ValueError("no mapping")
-    return values or {}
-
-
-def _means(text: str, values: dict[str, Any]) -> bool:
-    try:
-        return _values(text) == values
-    except yaml.YAMLError:
-        return False
-
-
-def _default(name: str) -> Any:
-    value = getattr(Preferences(), name)
-    return list(value) if isinstance(value, tuple) else value

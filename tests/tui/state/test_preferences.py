@@ -8,7 +8,15 @@ import pytest
 
 from fundamentallm_tui.__main__ import main
 from fundamentallm_tui.keymap import checked_keymap
-from fundamentallm_tui.state.preferences import HEADER, Preferences, last_data, load, preferences_file, remember
+from fundamentallm_tui.state.preferences import (
+    HEADER,
+    Preferences,
+    keys_file,
+    last_data,
+    load,
+    preferences_file,
+    remember,
+)
 
 
 @pytest.fixture
@@ -44,14 +52,14 @@ async def test_the_theme_is_kept_and_repaints_every_pane(workshop: Any) -> None:
 async def test_smoothing_metric_and_the_maximized_pane_are_kept(workshop: Any) -> None:
     async with workshop.console() as seen:
         await seen.press("3", "right_square_bracket", "m", "z")
-    assert load() == (Preferences(layout={"maximized": "loss", "metric": "Gradient norm"}, smoothing=0.99), [])
+    assert load() == (Preferences(layout={"maximized": "loss", "metric": "Gradient norm"}, smoothing=0.99), "")
     async with workshop.console() as seen:
         assert seen.main.query_one("#loss").region.width > 100 and not seen.main.query_one("#config").region
         assert seen.main.loss.view.smoothing == seen.main.metric.view.smoothing == 0.99
         await seen.press("4")
         await seen.see("Gradient norm")
         await seen.press("z", "m", "m", "m", "m", "3", "left_square_bracket")
-    assert load() == (Preferences(), [])
+    assert load() == (Preferences(), "")
 
 
 async def test_a_session_that_changes_nothing_writes_nothing(workshop: Any) -> None:
@@ -75,58 +83,52 @@ async def test_the_text_that_was_chosen_is_the_next_sessions_and_the_presets_own
     assert load()[0].last_data == ()
 
 
-def test_what_the_user_wrote_by_hand_stays(file: Path, tmp_path: Path) -> None:
-    by_hand = "# mine\nkeys:\n  pause: f9  # as in another program\nlast_data:\n- a\n- b\n# end\n"
+def test_the_keys_that_the_user_wrote_are_never_written_and_a_link_stays_one(file: Path, tmp_path: Path) -> None:
+    by_hand = "# mine\npause: f9  # as in another program\n"
+    keys_file().write_text(by_hand)
     collection = tmp_path / "dotfiles.yaml"
-    collection.write_text(by_hand)
+    collection.write_text("theme: calm\nsmoothing: much\n")
     file.symlink_to(collection)
-    remember(theme="paper", last_data=["/é x"])
-    assert collection.read_text() == by_hand.replace("- a\n- b\n", "").replace(
-        "last_data:", 'last_data: ["/\\xE9 x"]'
-    ) + ("theme: paper\n")
-    remember(theme="calm", smoothing=0.99)
-    assert load() == (Preferences("calm", {}, 0.99, ("/é x",), {"pause": "f9"}), [])
-    assert file.is_symlink() and collection.read_text().startswith("# mine\nkeys:\n  pause: f9  # as")
-    collection.write_text("{theme: calm, keys: {pause: f9}}")  # which cannot be changed line by line
-    remember(theme="paper")
-    assert load() == (Preferences("paper", keys={"pause": "f9"}), [])
+    remember(theme="paper", last_data=("/é x",))
+    remember(smoothing=0.99)
+    assert load() == (Preferences("paper", {}, 0.99, ("/é x",)), "") and keys_file().read_text() == by_hand
+    assert file.is_symlink() and collection.read_text().startswith(HEADER)
     file.unlink()
-    remember(theme="paper")
-    assert file.read_text() == f"{HEADER}theme: paper\n"
-    file.unlink()
+    file.mkdir()
+    remember(theme="calm")
+    keys_file().unlink()
+    file.rmdir()
     file.parent.rmdir()
     file.parent.write_text("no folder")
     remember(theme="paper")
-    assert load() == (
-        Preferences(),
-        [f"{file} is not used: Not a directory. Until it is corrected or deleted, nothing is remembered."],
-    )
+    assert load()[1].startswith(f"{file} is not used: Not a directory.")
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("name", "content", "said"),
     [
-        (b"theme: [", "console.yaml is not used: it is damaged"),
-        (b"\xff\xfe", "it is damaged"),
-        (b"- a", "it is damaged"),
-        (b"theme: [a]", "theme is not used: it must be the name of a theme"),
-        (b"theme: calmer", "no such theme; did you mean calm?"),
-        (b"smoothing: much", "smoothing is not used: it must be a number from 0 to 1"),
-        (b"keys: f5", "keys is not used: it must be commands with their keys"),
-        (b"layouts: {}", "layouts: no such preference; did you mean layout?"),
-        (b"keys: {puase: f9, save: F9, undo: c}", "puase: no such command; did you mean pause?; save: F9 is no key"),
+        ("console.yaml", b"theme: [", "console.yaml is not used: it is damaged"),
+        ("console.yaml", b"\xff\xfe", "it is damaged"),
+        ("console.yaml", b"- a", "it is damaged"),
+        ("keys.yaml", b"f5", "keys.yaml is not used: it is damaged"),
+        ("keys.yaml", b"{puase: f9, save: F9}", "puase: no such command; did you mean pause?; save: F9 is no key"),
     ],
 )
-async def test_what_is_wrong_in_the_file_is_said_in_a_line_and_left_alone(
-    workshop: Any, file: Path, content: bytes, said: str
+async def test_what_is_wrong_in_a_file_is_said_in_a_line_and_left_alone(
+    workshop: Any, file: Path, name: str, content: bytes, said: str
 ) -> None:
-    file.write_bytes(content)
+    file.with_name(name).write_bytes(content)
     async with workshop.console() as seen:
         await seen.pilot.pause()
         assert seen.app.theme == "calm"
-        assert seen.log.count("console.yaml") == seen.log.count(said) == 1
+        assert seen.log.count(name) == seen.log.count(said) == 1
         await seen.started()
-    assert content in file.read_bytes()
+    assert file.with_name(name).read_bytes() == content
+
+
+def test_a_value_that_is_none_is_left_out(file: Path) -> None:
+    file.write_text("theme: [a]\nlayouts: {}\nsmoothing: 0.5\nlayout:\n")
+    assert load() == (Preferences(smoothing=0.5), "")
 
 
 @pytest.mark.parametrize(
@@ -153,7 +155,7 @@ def test_a_key_that_cannot_be_is_refused_with_the_reason(wanted: dict[str, Any],
 
 
 async def test_a_changed_key_acts_and_is_shown_by_footer_and_help(workshop: Any, file: Path) -> None:
-    file.write_text("keys: {start: f9, start.letter: b, quit: f10, health: ctrl+y}\n")
+    keys_file().write_text("{start: f9, start.letter: b, quit: f10, health: ctrl+y}\n")
     async with workshop.console() as seen:
         assert "F9 start" in seen.keys and "F10 quit" in seen.keys and "F5" not in seen.keys
         await seen.press("f5", "r", "ctrl+q")
@@ -174,7 +176,7 @@ def test_the_form_begins_with_the_last_text_where_none_is_named(
     monkeypatch.setattr("sys.stdin", Terminal())
     monkeypatch.setattr("sys.stdout", Terminal())
     monkeypatch.setattr("sys.stderr", Terminal())
-    remember(last_data=[str(workshop.text)])
+    remember(last_data=(str(workshop.text),))
     for arguments in ([], ["--data", "text.txt"], ["--preset", "tiny"]):
         main(arguments)
     assert opened[:2] == [("text.txt",), ("text.txt",)]
