@@ -73,14 +73,14 @@ class Footer(Widget):
         active = bound(self.screen)
         of_pane, of_screen, pinned = ([self._item(command, active) for command in group] for group in self._groups())
         end = _join(pinned)
-        room = max(0, self.size.width - end.cell_length - 3)  # a free column at either end, and one between
+        room = max(0, self.size.width - end.cell_length - 4)  # a free column at either end, and two between
         if _join(of_pane + of_screen).cell_length > room:
             of_pane, of_screen = ([item for item in group if item[1]] for group in (of_pane, of_screen))
         while _join(of_pane + of_screen).cell_length > room:
             crowded = not of_screen or _join(of_pane).cell_length > room // 2
             (of_pane if crowded else of_screen).pop()
         start = _join(of_pane + of_screen)
-        return Content(" ").join([Content(""), start.pad_right(room - start.cell_length), end])
+        return Content(" ").join([Content(""), start.pad_right(room + 1 - start.cell_length), end])
 
     def _groups(self) -> tuple[list[Command], list[Command], list[Command]]:
         """The commands with a label: of what has the focus, of the screen, and those that are always there."""

@@ -22,6 +22,7 @@ class Welcome(Static):
         super().__init__(id=id)
         self._runs: list[RunSummary] = []
         self._start = ""
+        self._keys: dict[str, str] = {}  # as they were last; in a text field the single ones do not act
 
     def show_start(self, text: str) -> None:
         """Say what a start would train; empty: the form has a problem."""
@@ -52,9 +53,10 @@ class Welcome(Static):
 
     def _row(self, id: str, text: str) -> Content:
         found = bound(self.screen).get(id)
-        key = key_name(found.binding.key) if found is not None else ""
+        if found is not None:
+            self._keys[id] = key_name(found.binding.key)
         text = truncate(clean(text), max(0, self.size.width - KEY_WIDTH - 2))
-        return Content.assemble((key.rjust(KEY_WIDTH), "bold $text-accent"), f"  {text}")
+        return Content.assemble((self._keys.get(id, "").rjust(KEY_WIDTH), "bold $text-accent"), f"  {text}")
 
 
 def _run_row(run: RunSummary, width: int) -> Content:

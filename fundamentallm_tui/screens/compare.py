@@ -28,13 +28,14 @@ def comparison(runs: Sequence[RunSummary], width: int) -> Content:
     settings = _rows(differing_settings([run.config for run in shown]), column)
     same = Content("All settings are the same.")
     text = [_row(head, column), *(settings or [same]), Content(""), *_rows(progress, column)]
+    notes = []
     for run in shown[1:]:
         if why := why_incomparable(shown[0], run):
             names = f"{_short_name(run, WIDEST)} and {_short_name(shown[0], WIDEST)}"
-            text.append(Content.styled(f"The losses of {names} do not compare: {why}.", "$text-warning"))
+            notes.append(Content.styled(f"The losses of {names} do not compare: {why}.", "$text-warning"))
     if len(shown) < len(runs):
-        text.append(Content.styled(f"{len(shown)} of {len(runs)} marked runs fit beside one another here.", FAINT))
-    return Content("\n").join(text)
+        notes.append(Content.styled(f"{len(shown)} of {len(runs)} marked runs fit beside one another here.", FAINT))
+    return Content("\n").join([*text, *([Content(""), *notes] if notes else [])])
 
 
 def _short_name(run: RunSummary, width: int) -> str:
