@@ -8,9 +8,8 @@ from itertools import count
 from pathlib import Path
 
 from fundamentallm_tui.charts.chart import Chart, text_lines
-from fundamentallm_tui.charts.runs import Entry, widths
+from fundamentallm_tui.charts.runs import Entry, aligned
 from fundamentallm_tui.charts.svg import POINTS, to_svg
-from fundamentallm_tui.format import fit
 
 __all__ = ["POINTS", "Sight", "export"]
 
@@ -63,8 +62,5 @@ def _numbers(sight: Sight) -> str:
 
 def _text(sight: Sight) -> str:
     rows = [sight.title, "", *text_lines(sight.chart, *sight.size, colour=False, ascii=False), ""]
-    columns = widths(sight.entries)
-    for entry in sight.entries:
-        cells = [fit(cell, width) for cell, width in zip(entry.cells, columns, strict=False)]
-        rows.append("  ".join([entry.style.mark or "─", *cells, entry.note]).rstrip())
-    return "\n".join(rows) + "\n"
+    legend = zip(sight.entries, aligned(sight.entries), strict=True)
+    return "\n".join([*rows, *(f"{entry.style.mark or '─'}  {text}" for entry, text in legend)]) + "\n"

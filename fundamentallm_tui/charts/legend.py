@@ -53,7 +53,7 @@ class Legend(Widget):
 
     def _row(self, entry: Entry) -> list[Segment]:
         text, faint = self._styles("foreground"), self._styles("foreground", 0.6)
-        name, last, best = widths(self._entries)
+        name, last, best, _ = widths(self._entries)
         room = self.size.width - 2 - sum(width + 2 for width in (name, last, best))
         wanted = min(MIN_NOTE, max(len(entry.note) for entry in self._entries))
         if room < wanted:  # what differs says more than the epoch of the best, and that more than the best

@@ -25,12 +25,11 @@ from fundamentallm_tui.theme import FAINT
 class LossChart(ChartPane):
     """Training loss of every step and smoothed, and the points of validation over it, of which the best is marked."""
 
-    NAME = "Loss"
     BINDINGS = keys.bindings(keys.LOSS)
     commands = keys.LOSS
 
     def __init__(self, store: Store, overlays: Overlays, *, id: str) -> None:
-        super().__init__(store, id=id)
+        super().__init__(store, "Loss", id=id)
         self._overlays = overlays
         self.legend = Legend()
 
@@ -171,16 +170,13 @@ class MetricChart(ChartPane):
     """One metric at a time, by step; of the learning rate also what the schedule still has to come."""
 
     def __init__(self, store: Store, *, id: str) -> None:
+        super().__init__(store, METRICS[0].name, id=id)
         self.metric = METRICS[0]
-        super().__init__(store, id=id)
 
-    @property
-    def name_shown(self) -> str:
-        return self.metric.name
-
-    @property
-    def fits(self) -> bool:
-        return self.metric.fits
+    def show_metric(self, metric: Metric) -> None:
+        """Show this one from now on."""
+        self.metric, self.heading, self.fits = metric, metric.name, metric.fits
+        self.throttle.request(now=True)
 
     @property
     def window(self) -> tuple[float, float]:
@@ -193,11 +189,6 @@ class MetricChart(ChartPane):
         store = self.store
         shown = self.metric.series == "rate" and store.config is not None and store.phase != FINISHED
         return store.total_steps if shown else 0
-
-    def next_metric(self) -> None:
-        """Show the next of METRICS."""
-        self.metric = METRICS[(METRICS.index(self.metric) + 1) % len(METRICS)]
-        self.throttle.request(now=True)
 
     def format(self, value: float) -> str:
         return self.metric.format(value)

@@ -3,11 +3,11 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from textual import work
+from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
@@ -26,9 +26,6 @@ from fundamentallm_tui.charts.view import SETTLED, Ruler, View, fitting_height
 from fundamentallm_tui.format import clean
 from fundamentallm_tui.state.store import Store
 from fundamentallm_tui.throttle import RedrawThrottle
-
-if TYPE_CHECKING:
-    from fundamentallm_tui.charts.export import Sight
 
 CPU_SHARE = 0.003  # of one core, for each chart; showing the cells costs as much again as drawing them
 MIN_INTERVAL, SLOW_INTERVAL = 0.5, 10.0  # seconds between two drawings; on a slow line, where one has kilobytes
@@ -58,6 +55,9 @@ class Curve:
     column: str = ""
     run: str = ""
 
+    def scaled(self, y: float) -> float:
+        return y if self.scale is None else self.scale(y)
+
 
 class ChartPane(Vertical, can_focus=True):
     """A frame with a chart in it; its title carries the last values. Keys and mouse replace its `view`.
@@ -67,14 +67,15 @@ class ChartPane(Vertical, can_focus=True):
 
     BINDINGS = keys.bindings(keys.CHART)
     commands: tuple[keys.Command, ...] = keys.CHART
-    NAME = ""
 
-    def __init__(self, store: Store, *, id: str) -> None:
+    def __init__(self, store: Store, heading: str, *, id: str) -> None:
         super().__init__(id=id, classes="pane")
         self.store = store
+        self.heading = heading  # which the title begins with
+        self.fits = True  # whether the height may leave something out
         self.view = View()
         self.linked: tuple[ChartPane, ...] = ()
-        self.border_title = self.name_shown
+        self.border_title = heading
         self.canvas = ChartView(Chart(empty="no steps yet"))
         self.throttle = RedrawThrottle(
             self, self._draw, min_interval=MIN_INTERVAL, cpu_share=CPU_SHARE, slow_interval=SLOW_INTERVAL
@@ -97,10 +98,6 @@ class ChartPane(Vertical, can_focus=True):
             pane.throttle.request(now=True)
 
     # What is drawn
-
-    @property
-    def name_shown(self) -> str:
-        return self.NAME
 
     @property
     def extent(self) -> tuple[float, float]:
@@ -131,8 +128,7 @@ class ChartPane(Vertical, can_focus=True):
         for curve in self.curves():
             ruler, low, high = self._range(curve)
             steps, ys = curve.series.reduced(count, low, high)
-            if curve.scale is not None:
-                ys = [curve.scale(y) for y in ys]
+            ys = [curve.scaled(y) for y in ys]
             lines.append(Line([ruler.x(step) for step in steps], ys, curve.colour, curve.strength, curve.mark))
         return lines
 
@@ -164,31 +160,26 @@ class ChartPane(Vertical, can_focus=True):
         fits = view.fit and self.fits and settled < high
         y_range = fitting_height(lines, max(low, settled)) if fits else None
         if view.crosshair is not None:
-            lines += self._crosshair_points(ruler, view.crosshair)
+            lines += [Line([x], [y], curve.colour, mark="●") for curve, x, y in reversed(self.readings())]
         return Chart(
             [*lines, *self.points(ruler)], view.log, (low, high), y_range, self._rules(ruler),
             None if view.crosshair is None else ruler.x(view.crosshair), view.x_by, "no steps yet",
         )  # fmt: skip
 
-    @property
-    def fits(self) -> bool:
-        """Whether the height may leave something out."""
-        return True
-
     def points(self, ruler: Ruler) -> list[Line]:
         """Return single points to mark over all curves."""
         return []
 
-    def _crosshair_points(self, ruler: Ruler, step: float) -> list[Line]:
-        found = [(curve, self._value(curve, step)) for curve in self.curves() if curve.name is not None]
-        return [Line([ruler.x(at[0])], [at[1]], curve.colour, mark="●") for curve, at in found if at is not None]
-
-    def _value(self, curve: Curve, step: float | None) -> tuple[float, float] | None:
-        """The point of a curve at a step of this run, or its newest."""
-        if step is not None and curve.ruler is not None:
-            step = curve.ruler.step(self.ruler().x(step))
-        point = curve.series.last if step is None else curve.series.at(step)
-        return point if point is None or curve.scale is None else (point[0], curve.scale(point[1]))
+    def readings(self) -> list[tuple[Curve, float, float]]:
+        """Return the curves with a name, the uppermost first: x and y at the crosshair, or of the newest point."""
+        own, step, found = self.ruler(), self.view.crosshair, []
+        for curve in reversed(self.curves()):
+            ruler = curve.ruler or own
+            at = step if step is None or curve.ruler is None else ruler.step(own.x(step))
+            point = curve.series.last if at is None else curve.series.at(at)
+            if curve.name is not None and point is not None:
+                found.append((curve, ruler.x(point[0]), curve.scaled(point[1])))
+        return found
 
     def _rules(self, ruler: Ruler) -> list[Rule]:
         """The ends of epochs, and what was changed and saved."""
@@ -216,16 +207,14 @@ class ChartPane(Vertical, can_focus=True):
         """The newest values, or those at the crosshair; the last are left out where there is no room."""
         step = self.view.crosshair
         pieces = [] if step is None else [(f"step {step:.0f}", "$foreground")]
-        for curve in reversed(self.curves()):
-            if curve.name is not None and (point := self._value(curve, step)) is not None:
-                # the colours of other runs are too weak for text
-                style = "$foreground" if curve.ruler is not None else f"${curve.colour}"
-                pieces.append((f"{curve.name} {self.format(point[1])}".strip(), style))
+        for curve, _, y in self.readings():
+            style = "$foreground" if curve.ruler is not None else f"${curve.colour}"  # other runs' are weak for text
+            pieces.append((f"{curve.name} {self.format(y)}".strip(), style))
         pieces += self.remarks() if step is None else []
-        room = self.size.width - 4 - len(self.name_shown)
+        room = self.size.width - 4 - len(self.heading)
         while sum(len(text) + 2 for text, _ in pieces) > room and len(pieces) > 1:
             pieces.pop(-1 if len(pieces) > 2 else 0)
-        return Content.assemble(self.name_shown, *((f"  {text}", style) for text, style in pieces))
+        return Content.assemble(self.heading, *((f"  {text}", style) for text, style in pieces))
 
     def _subtitle(self) -> str:
         """What is seen otherwise than at first."""
@@ -238,8 +227,8 @@ class ChartPane(Vertical, can_focus=True):
 
     # Keys
 
-    def action_zoom(self, factor: float) -> None:
-        self.show_view(self.view.zoomed(factor, *self.extent))
+    def action_zoom(self, factor: float, at: float | None = None) -> None:
+        self.show_view(self.view.zoomed(factor, *self.extent, at=at))
 
     def action_walk(self, by: int) -> None:
         """Move the crosshair by a column, to a point of validation if there is one; without it, show what is beside."""
@@ -282,19 +271,17 @@ class ChartPane(Vertical, can_focus=True):
 
     # Files
 
+    @dataclass
     class Exported(Message):
         """What is seen was written into files; `text` says so."""
 
-        def __init__(self, text: str) -> None:
-            super().__init__()
-            self.text = text
+        text: str
 
     def entries(self) -> list[Entry]:
         """Return the legend of a picture: the curves of this run that the title names."""
-        named = [(curve, self._value(curve, self.view.crosshair)) for curve in self.curves() if curve.ruler is None]
         return [
-            Entry(RunStyle(curve.colour, curve.mark), self._run, f"{curve.name} {self.format(point[1])}".strip())
-            for curve, point in reversed(named) if curve.name is not None and point is not None
+            Entry(RunStyle(curve.colour, curve.mark), self._run, f"{curve.name} {self.format(y)}".strip())
+            for curve, _, y in self.readings() if curve.ruler is None
         ]  # fmt: skip
 
     @property
@@ -306,23 +293,21 @@ class ChartPane(Vertical, can_focus=True):
         if self.store.folder is None or not len(self.store.train):
             self.notify("There is nothing to export yet.", severity="warning")
             return
-        from fundamentallm_tui.charts.export import POINTS, Sight  # here, because the first picture does not need it
+        from fundamentallm_tui.charts.export import POINTS, Sight, export  # here: the first picture does not need it
 
         at = "" if self.view.crosshair is None else f", step {self.view.crosshair:.0f}"
         size = self.canvas.size.width, self.canvas.size.height
-        title = f"{self.name_shown} of {self._run}{at}"
+        title = f"{self.heading} of {self._run}{at}"
         sight = Sight(title, self.chart(POINTS), self.entries(), size, list(self._numbers()))
-        self._export(sight, self.store.folder, self.name_shown.lower().replace(" ", "-"))
+        self._write(partial(export, sight, self.store.folder, self.heading.lower().replace(" ", "-")))
 
     @work(thread=True)
-    def _export(self, sight: "Sight", folder: Path, name: str) -> None:
+    def _write(self, export: Callable[[], list[Path]]) -> None:
         """Write the files; a long run has many numbers, so on a thread of its own."""
-        from fundamentallm_tui.charts.export import export
-
         try:
-            paths = export(sight, folder, name)
+            paths = export()
         except OSError as error:
-            text = clean(f"{folder}: the chart could not be exported: {describe_error(error)}")
+            text = clean(f"{self.store.folder}: the chart could not be exported: {describe_error(error)}")
             self.app.call_from_thread(self.notify, text, severity="error", markup=False)
         else:
             text = clean(f"Exported {paths[0]}, and the same as {' and '.join(path.suffix for path in paths[1:])}")
@@ -336,8 +321,7 @@ class ChartPane(Vertical, can_focus=True):
                 ruler, low, high = self._range(curve)
                 for step, y in zip(*curve.series.reduced(MAX_POINTS, low, high), strict=True):
                     if low <= step <= high:
-                        value = y if curve.scale is None else curve.scale(y)
-                        yield curve.run or self._run, curve.column, step, ruler.x(step), value
+                        yield curve.run or self._run, curve.column, step, ruler.x(step), curve.scaled(y)
 
     # Mouse
 
@@ -348,13 +332,11 @@ class ChartPane(Vertical, can_focus=True):
             return None
         return self.ruler().step(plot.x_at(column))
 
-    def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
+    @on(MouseScrollUp)
+    @on(MouseScrollDown)
+    def _scrolled(self, event: MouseScrollUp | MouseScrollDown) -> None:
         event.stop()
-        self.show_view(self.view.zoomed(0.5, *self.extent, at=self._step_at(event.screen_x)))
-
-    def on_mouse_scroll_down(self, event: MouseScrollDown) -> None:
-        event.stop()
-        self.show_view(self.view.zoomed(2.0, *self.extent, at=self._step_at(event.screen_x)))
+        self.action_zoom(0.5 if isinstance(event, MouseScrollUp) else 2.0, self._step_at(event.screen_x))
 
     def on_mouse_down(self, event: MouseDown) -> None:
         if self._step_at(event.screen_x) is not None:

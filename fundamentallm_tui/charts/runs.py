@@ -11,7 +11,7 @@ from fundamentallm_tui.charts.chart import Chart, Line
 from fundamentallm_tui.charts.palette import RunStyle, run_styles
 from fundamentallm_tui.charts.series import Smoothed, reduce
 from fundamentallm_tui.charts.view import SETTLED, View, fitting_height
-from fundamentallm_tui.format import clean, truncate
+from fundamentallm_tui.format import clean, fit, truncate
 
 MAX_NAME = 30  # characters
 NOT_NAMED = ("data", "include")  # settings whose difference shows as another text, if it is one
@@ -79,6 +79,12 @@ def losses_of_runs(runs: Sequence[tuple[Path, RunHistory]], points: int, log: bo
     return Chart(lines, log=log, y_range=None if log else fitting_height(lines, settled), x_label="step"), entries
 
 
-def widths(entries: Iterable[Entry], count: int = 3) -> list[int]:
-    """Return the widths of the first `count` columns."""
-    return [max(map(len, column)) for column in list(zip(*(entry.cells for entry in entries), strict=True))[:count]]
+def widths(entries: Iterable[Entry]) -> list[int]:
+    """Return the widths of the columns: names, last and best losses, notes."""
+    return [max(map(len, column)) for column in zip(*(entry.cells for entry in entries), strict=True)]
+
+
+def aligned(entries: Sequence[Entry]) -> list[str]:
+    """Return the rows of a legend as text in columns."""
+    columns = widths(entries)
+    return ["  ".join(map(fit, entry.cells, columns)).rstrip() for entry in entries]

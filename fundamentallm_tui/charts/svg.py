@@ -8,7 +8,7 @@ from math import isfinite
 
 from fundamentallm.config.format import format_loss
 from fundamentallm_tui.charts.chart import Chart, Line, Plot, Rule, lay_out
-from fundamentallm_tui.charts.runs import Entry, widths
+from fundamentallm_tui.charts.runs import Entry, aligned
 from fundamentallm_tui.format import truncate
 
 WIDTH, LEFT, TOP = 960, 64, 52  # pixels of the picture, and of what lies left of the plot and above it
@@ -16,7 +16,7 @@ ACROSS, DOWN = 872, 400  # pixels of the plot
 POINTS = 2 * ACROSS  # to which a longer line should be reduced
 CELLS = (124, 34)  # columns and rows of a terminal whose chart has as many labels
 ROW = 22  # pixels from one row of the legend to the next
-CHARACTER = 6.8  # pixels that a character takes at most, on average
+CHARACTER = 7.3  # pixels that a character of the legend takes at most
 MARK_DISTANCE = 9.0  # pixels between two marks of a line at least
 
 # The console's theme colours as they are on white paper, each with a contrast of at least 4.5.
@@ -126,17 +126,14 @@ def _line(line: Line, plot: Plot) -> Iterator[str]:
 
 
 def _legend(entries: Sequence[Entry]) -> Iterator[str]:
-    lefts = [LEFT + 34.0]
-    for width in widths(entries):
-        lefts.append(lefts[-1] + (width + 3) * CHARACTER)
-    for row, entry in enumerate(entries):
-        y = TOP + DOWN + 60 + ROW * row
-        yield f'<path d="M{LEFT},{y - 4}h24" stroke="{_ink(entry.style.colour)}" stroke-width="1.5"/>'
+    for row, (entry, text) in enumerate(zip(entries, aligned(entries), strict=True)):
+        y, ink = TOP + DOWN + 60 + ROW * row, _ink(entry.style.colour)
+        yield f'<path d="M{LEFT},{y - 4}h24" stroke="{ink}" stroke-width="1.5"/>'
         if entry.style.mark:
-            yield _mark(entry.style.mark, LEFT + 12, y - 4, _ink(entry.style.colour))
-        for at, (left, cell) in enumerate(zip(lefts, entry.cells, strict=True)):
-            cell = truncate(cell, int((WIDTH - left) / CHARACTER))
-            yield _text(left, y, cell, colour=INKS["text-warning"] if entry.warns and at == 3 else "")
+            yield _mark(entry.style.mark, LEFT + 12, y - 4, ink)
+        text = truncate(text, int((WIDTH - LEFT - 34) / CHARACTER))
+        colour = INKS["text-warning"] if entry.warns else ""
+        yield f'<g font-family="monospace" xml:space="preserve">{_text(LEFT + 34, y, text, colour=colour)}</g>'
 
 
 def _mark(mark: str, x: float, y: float, ink: str) -> str:

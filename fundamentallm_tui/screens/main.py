@@ -55,7 +55,7 @@ class MainScreen(SteeringScreen):
         self.numbers = NumbersLine(self.store, self._smoothing, id="numbers")
         self._preferences = preferences
         metric = preferences.layout.get("metric")
-        self.metric.metric = next((known for known in METRICS if known.name == metric), METRICS[0])
+        self.metric.show_metric(next((known for known in METRICS if known.name == metric), METRICS[0]))
         self.loss.view = self.metric.view = View(smoothing=preferences.smoothing).smoothed(0)
         self.sample = SamplePane(self.store, id="sample")
         self.welcome = Welcome(id="welcome")
@@ -194,7 +194,7 @@ class MainScreen(SteeringScreen):
     # Panes
 
     def action_next_metric(self) -> None:
-        self.metric.next_metric()
+        self.metric.show_metric(METRICS[(METRICS.index(self.metric.metric) + 1) % len(METRICS)])
 
     def action_prompt(self) -> None:
         self._activate("sample")

@@ -10,7 +10,7 @@ import pytest
 from fundamentallm_tui.charts.chart import Chart, Line, Rule
 from fundamentallm_tui.charts.palette import RunStyle
 from fundamentallm_tui.charts.runs import Entry
-from fundamentallm_tui.charts.svg import ACROSS, DOWN, INKS, LEFT, TOP, WIDTH, to_svg
+from fundamentallm_tui.charts.svg import ACROSS, CHARACTER, DOWN, INKS, LEFT, TOP, WIDTH, to_svg
 from tests.tui.charts.test_palette import contrast
 
 NUMBER = r"-?\d+(?:\.\d+)?"
@@ -90,14 +90,14 @@ def test_a_legend_has_a_row_a_run_and_text_from_outside_is_only_text() -> None:
         Entry(RunStyle("#654321", "○"), evil, "val 9.000", "", "does not compare: other text; " + "x" * 300, True),
     )
     picture = Picture(Chart([Line([1, 2], [1, 2], 'red"/><b')]), evil, entries)
-    (one_x, one_y), (last_x, last_y) = picture.label("one"), picture.label("val 9.000")
-    assert one_y < last_y < picture.height and one_x < last_x == picture.label("val 1.500")[0]
+    (one, one_x, one_y), (note, x, y) = picture.texts[-2:]
+    assert one_y < y < picture.height and one_x == x
+    assert one.startswith("one  ") and one.endswith("  val 1.500  best 1.500 in epoch 3") and "val 9.000" in note
     assert len(picture.marks("#123456")) == len(picture.marks("#654321")) == 1
     assert {element.tag.rpartition("}")[2] for element in picture.root.iter()} <= {
         "svg", "title", "rect", "g", "text", "path", "clipPath"
     }  # fmt: skip
-    note, x, _ = next(found for found in picture.texts if found[0].startswith("does not compare"))
-    assert note.endswith("…") and x + 6.8 * len(note) <= WIDTH
+    assert "does not compare: other text" in note and note.endswith("…") and x + CHARACTER * len(note) <= WIDTH
 
 
 def test_its_colours_are_read_on_white() -> None:

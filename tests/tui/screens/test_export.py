@@ -45,7 +45,7 @@ async def test_one_key_writes_picture_numbers_and_text_of_what_is_seen(workshop:
         assert found["shown", "val_loss"] == [(40, 5.0)]
         assert found["shown", "train_loss_smoothed"][1][1] == pytest.approx((0.9 * 4.99 + 4.98) / 1.9)
         texts = [text.text for text in ElementTree.parse(folder / "loss.svg").getroot().iter() if text.text]
-        assert "Loss of shown" in texts and "best 5.000 in epoch 1" in texts
+        assert "Loss of shown" in texts and "best 5.000 in epoch 1" in "\n".join(texts)
         text = (folder / "loss.txt").read_text()
         assert text.startswith("Loss of shown\n") and "└" in text and "\x1b" not in text
 
