@@ -100,12 +100,11 @@ def _files(paths: list[str]) -> list[str]:
 
 def _download(known: KnownText, source: str) -> Downloaded:
     """Download, with a bar if standard error is a screen."""
-    if not is_screen(sys.stderr):
-        return download(known, source)
     footer = Footer(sys.stderr)
 
     def draw(done: int, total: int) -> None:
-        footer.draw([f"{known.name} {bar(done, total, BAR_CELLS, sys.stderr)} of {format_size(total)}"])
+        if is_screen(sys.stderr):
+            footer.draw([f"{known.name} {bar(done, total, BAR_CELLS, sys.stderr)} of {format_size(total)}"])
 
     try:
         return download(known, source, progress=draw)

@@ -25,14 +25,12 @@ PROMPT = "Once upon a time"
 
 
 class Report:
-    """Prints the events of one run."""
+    """Prints the events of the run in `folder`.
+
+    If it is not `ours`, trained by this process, its journal may be someone else's, and no file that it names is read.
+    """
 
     def __init__(self, folder: Path, *, ours: bool = True) -> None:
-        """Report on the run in `folder`.
-
-        If it is not `ours`, trained by this process, its journal may be someone else's, and no file that it names is
-        read.
-        """
         self._folder, self._ours = folder, ours
         self._footer = Footer(sys.stdout) if is_screen(sys.stdout) else None
         self._history = RunHistory(steps=False)

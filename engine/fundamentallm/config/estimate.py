@@ -99,14 +99,7 @@ def count_all_windows(lengths: Sequence[int], tokens: int, length: int, stride: 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The size of a run.
-
-    Attributes:
-        passes: how often an epoch reads each training token.
-        memory: bytes of weights, gradients, optimizer and activations.
-        text_memory: bytes of the tokens, the order of the windows and what augmentation needs.
-        loading_memory: bytes of the text at most, while it is read and made into tokens.
-    """
+    """The size of a run; memory in bytes."""
 
     parameters: int
     vocab_size: int
@@ -116,10 +109,10 @@ class Estimate:
     windows: int
     steps_per_epoch: int
     total_steps: int
-    passes: float
-    memory: int
-    text_memory: int
-    loading_memory: int
+    passes: float  # how often an epoch reads each training token
+    memory: int  # weights, gradients, optimizer and activations
+    text_memory: int  # the tokens, the order of the windows and what augmentation needs
+    loading_memory: int  # the text at most, while it is read and made into tokens
 
 
 @dataclass(frozen=True)

@@ -100,10 +100,8 @@ class _Worker(RunHandle):
             return ""
         if code >= 0:
             return f"ended with status {code}"
-        try:
-            return f"killed by {signal.Signals(-code).name}"
-        except ValueError:
-            return f"killed by signal {-code}"
+        names = {known.value: known.name for known in signal.Signals}
+        return f"killed by {names.get(-code, f'signal {-code}')}"
 
     @property
     def status(self) -> int | None:

@@ -31,25 +31,15 @@ class Action:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a run stands.
+    """How a run stands."""
 
-    Attributes:
-        kind: the name of the rule.
-        level: GOOD, NOTE, WARNING or BAD.
-        headline: a few words.
-        evidence: the numbers that show it.
-        explanation: two sentences for someone who has never trained a model.
-        actions: the best one first; empty where there is nothing to do.
-        advice: the same for the command line; empty where there is none.
-    """
-
-    kind: str
+    kind: str  # the name of the rule
     level: str
-    headline: str
-    evidence: str
-    explanation: str
-    actions: tuple[Action, ...] = ()
-    advice: str = ""
+    headline: str  # a few words
+    evidence: str  # the numbers that show it
+    explanation: str  # two sentences for someone who has never trained a model
+    actions: tuple[Action, ...] = ()  # the best one first
+    advice: str = ""  # the same for the command line
 
     @property
     def is_warning(self) -> bool:
@@ -94,9 +84,8 @@ def assess(history: RunHistory, config: Config, vocab_size: int, step: int | Non
 
 def assess_epoch(history: RunHistory, config: Config, vocab_size: int) -> Verdict:
     """Judge how a run stood when its newest epoch ended, or at its start."""
-    return assess(
-        history, config, vocab_size, max((event.step for event in history.evaluations if event.epoch_ended), default=0)
-    )
+    ends = (event.step for event in history.evaluations if event.epoch_ended)
+    return assess(history, config, vocab_size, max(ends, default=0))
 
 
 def assess_run(history: RunHistory) -> Verdict | None:

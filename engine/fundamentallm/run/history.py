@@ -29,40 +29,26 @@ SPEED_INTERVAL = 5.0  # seconds between two speeds that are kept: each report's 
 
 
 class RunHistory:
-    """The state of a run after each event of its journal, in the order in which they were written.
-
-    Attributes:
-        started: the last start, with the changes of live settings since then in `config` and `total_steps`. Its
-            `preset` is that of the run's first start.
-        starts: every start, as it was written.
-        phase: the last phase since the last start; empty before there is one.
-        end: how the run ended; None while it has not, or was resumed.
-        evaluations: by increasing step.
-        best: the evaluation whose state best.pt holds, also where the run went back since; None while there is no such
-            file. A lower loss that was measured but could not be saved does not count.
-        progress: the last report of steps; None where the run went back to a step before it.
-        step: how many steps are done.
-        began, last_event: times of the first and the last event, UTC in seconds since 1970; 0 before there is one.
-        steps, train_loss, learning_rate, grad_norm: a row for each step, by increasing step.
-        speeds: tokens a second, every few seconds since the last start.
-    """
+    """The state of a run after each event of its journal, in the order in which they were written."""
 
     def __init__(self, steps: bool = True) -> None:
         """`steps`: whether to keep the rows of all steps, or those of the last ones only."""
         self._keeps_steps = steps
+        # The last start, with live changes since then in `config` and `total_steps`, and the first start's `preset`.
         self.started: RunStarted | None = None
-        self.starts: list[RunStarted] = []
-        self.phase = ""
-        self.end: events.Finished | events.Failed | None = None
-        self.evaluations: list[events.Evaluated] = []
+        self.starts: list[RunStarted] = []  # as they were written
+        self.phase = ""  # the last one since the last start
+        self.end: events.Finished | events.Failed | None = None  # None, too, where the run was resumed
+        self.evaluations: list[events.Evaluated] = []  # by increasing step
+        # Whose state best.pt holds, also where the run went back since. A lower loss that was not saved does not count.
         self.best: events.Evaluated | None = None
         self._best_saved: events.CheckpointSaved | None = None
-        self.progress: events.Progress | None = None
-        self.step = 0
-        self.began = self.last_event = 0.0
-        self.steps = array("q")
+        self.progress: events.Progress | None = None  # the last report; None where the run went back to before it
+        self.step = 0  # how many are done
+        self.began = self.last_event = 0.0  # times of events, UTC in seconds since 1970
+        self.steps = array("q")  # a row for each, by increasing step, as in the three columns below
         self.train_loss, self.learning_rate, self.grad_norm = array("d"), array("d"), array("d")
-        self.speeds = array("d")
+        self.speeds = array("d")  # tokens a second, every few seconds since the last start
         self._speed_kept = 0.0  # when the last one was
         self._last_reported = -1  # step
         self._changes: list[Intervention] = []
@@ -71,11 +57,7 @@ class RunHistory:
         self._before_change: RunStarted | None = None  # `started` before the unanswered change
 
     def apply(self, event: events.Event) -> int | None:
-        """Take the next event.
-
-        Returns:
-            The step to which the run went back, if it did: what came after it is superseded.
-        """
+        """Take the next event; returns the step to which the run went back, if it did: later ones are superseded."""
         back = None
         match event:
             case RunStarted():

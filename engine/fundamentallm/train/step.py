@@ -28,17 +28,13 @@ class NotFinite(Exception):
 
 
 class TrainStep:
-    """Takes the steps of a run. Settings are read from the state at each step, so a live change counts from the next.
-
-    Attributes:
-        updating: True while the optimizer moves the weights. If a step breaks off then, they are neither old nor new.
-    """
+    """Takes the steps of a run. Settings are read from the state at each step: a live change counts from the next."""
 
     def __init__(self, state: TrainState) -> None:
         self._state = state
         self._parameters = list(state.model.parameters())
         self._loss = loss_sum
-        self.updating = False
+        self.updating = False  # while the optimizer moves the weights: they are neither old nor new
         # 1 until a step was not finite and 0 from then on. A tensor on a GPU, so that the host need not wait for it.
         self._ok = 1.0 if state.device.type == "cpu" else torch.ones((), device=state.device)
 
