@@ -87,7 +87,14 @@ def test_a_legend_has_a_row_a_run_and_text_from_outside_is_only_text() -> None:
     evil = 'a<script>&"\x00\x0b\ud800\ufffe</text>'
     entries = (
         Entry(RunStyle("#123456", "▲"), "one", "val 1.500", "best 1.500 in epoch 3"),
-        Entry(RunStyle("#654321", "○"), evil, "val 9.000", "", "does not compare: other text; " + "x" * 300, True),
+        Entry(
+            RunStyle("#654321", "○"),
+            'a<script>&"</text>',
+            "val 9.000",
+            "",
+            "does not compare: other text; " + "x" * 300,
+            True,
+        ),
     )
     picture = Picture(Chart([Line([1, 2], [1, 2], 'red"/><b')]), evil, entries)
     (one, one_x, one_y), (note, x, y) = picture.texts[-2:]
