@@ -76,26 +76,18 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--start", action="store_true", help="start training at once")
     parser.add_argument("--low-bandwidth", action="store_true", help="redraw seldom, for a slow line")
     parser.add_argument("--version", action="version", version=f"fllm-tui {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="[attach | replay | RUN]")
-    attach = commands.add_parser("attach", help="watch and control a run of another process, or view an old run")
-    attach.add_argument("run", nargs="?", metavar="RUN", help="its folder or name; the only one under way if left out")
-    replay = commands.add_parser("replay", help="replay a run from its journal")
-    replay.add_argument("run", metavar="RUN", help="its folder or name")
-    replay.add_argument("--speed", type=_speed, default=20.0, metavar="N", help="N times as fast (default: 20)")
-    return parser.parse_args(_with_command(sys.argv[1:] if arguments is None else arguments))
-
-
-def _with_command(arguments: list[str]) -> list[str]:
-    """Insert `attach` before a run that is named alone: `fllm-tui runs/x`."""
-    takes_value = False
-    for n, word in enumerate(arguments):
-        if takes_value:
-            takes_value = False
-        elif word.startswith("-"):
-            takes_value = word in ("--preset", "--config", "--data", "--output-dir")
-        else:
-            return arguments if word in COMMANDS else [*arguments[:n], "attach", *arguments[n:]]
-    return arguments
+    parser.add_argument("--speed", type=_speed, default=20.0, metavar="N", help="of replay (default: 20 times as fast)")
+    attach = "attach: watch and control a run of another process, or view an old one; replay: play a run back"
+    parser.add_argument("command", nargs="?", metavar="attach | replay", help=f"{attach}; left out before RUN: attach")
+    parser.add_argument("run", nargs="?", metavar="RUN", help="its folder or name; the only one under way if left out")
+    flags = parser.parse_intermixed_args(arguments)
+    if flags.command not in (None, *COMMANDS) and flags.run is None:
+        flags.command, flags.run = "attach", flags.command
+    if flags.command not in (None, *COMMANDS):
+        parser.error(f"{flags.command} is no command")
+    if flags.command == "replay" and flags.run is None:
+        parser.error("replay needs a RUN")
+    return flags
 
 
 def _speed(text: str) -> float:
