@@ -14,6 +14,7 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static
+from textual.worker import get_current_worker
 
 from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, resolve, to_dict, unknown
 from fundamentallm.config.files import Preset, load_preset, preset_layer, to_yaml
@@ -74,7 +75,6 @@ class SettingsForm(Vertical):
         self._found: dict[str, dict[str, str]] = {"run": {}, "text": {}, "values": {}, "preset": {}}
         self._config_file = options.config
         self._shown_run: Config | None = None  # whose settings the fields begin with, in place of a preset's
-        self._measurement = 0  # the newest one's number; results of older ones are dropped
 
     @property
     def preset_name(self) -> str:
@@ -142,8 +142,6 @@ class SettingsForm(Vertical):
             return
         self._found["run"].pop(event.name, None)
         self.mark(self.fields.cells[event.name])
-        if event.name == "data" and self.preset is not None:
-            self._show_unmarked({"stride"})
         self._check()
 
     def action_reset_field(self) -> None:
@@ -151,19 +149,13 @@ class SettingsForm(Vertical):
         cell = self.fields.current
         if cell.name == PRESET or cell.disabled:
             return
-        self._show_values_below({cell.name})
-        if cell.name == "data":
-            self._show_unmarked({"stride"})
         self.mark(cell, reset=True)
+        self._show_values_below({cell.name})
         self._check()
 
     def mark(self, cell: Cell, *, reset: bool = False) -> None:
         """Mark a cell that the user has changed, or reset to what is below."""
         cell.marked = not reset
-
-    def _show_unmarked(self, names: set[str]) -> None:
-        """Show what these fields have while the user does not change them; the others keep what was typed."""
-        self._show_values_below({name for name in names if not self.fields.cells[name].marked})
 
     def _show_values_below(self, names: set[str]) -> None:
         values = self._values_below()
@@ -191,6 +183,8 @@ class SettingsForm(Vertical):
             return to_dict(Config()) | values
 
     def _check(self) -> None:
+        if self.preset is not None and not self.fields.cells["stride"].marked:
+            self._show_values_below({"stride"})  # which depends on the text
         values = {name: as_typed(name, cell.value) for name, cell in self.fields.cells.items() if name != PRESET}
         self.config, self._found["values"] = None, {}
         try:
@@ -213,10 +207,8 @@ class SettingsForm(Vertical):
         except UserError as error:
             problems = str(error).splitlines()
         else:
-            layer = self.preset.layer
-            problems = _without_field(layer)
-            self._show_unmarked(set(SETTINGS) - {"stride"})
-            self._show_unmarked({"stride"})  # which depends on the text that is shown now
+            problems = _without_field(self.preset.layer)
+            self._show_values_below({name for name in SETTINGS if not self.fields.cells[name].marked})
         self._found["preset"] = {PRESET: "; ".join(problems)} if problems else {}
         self._check()
         self._show_hint(PRESET)
@@ -251,8 +243,6 @@ class SettingsForm(Vertical):
             if self.fields.cells[name].value != text:
                 self.mark(self.fields.cells[name])
         self.fields.show_values(texts)
-        if "data" in texts and "stride" not in texts:
-            self._show_unmarked({"stride"})
         self._check()
 
     def to_yaml(self) -> str:
@@ -276,29 +266,20 @@ class SettingsForm(Vertical):
     @work(thread=True, exclusive=True)
     def _measure_text(self) -> None:
         """Read the text and show how large the run will be; a file may be large, so on a thread of its own."""
-        self._measurement += 1
-        number, config = self._measurement, self.config
+        worker, config = get_current_worker(), self.config
         data = SETTINGS["data"].parse(as_typed("data", self.fields.cells["data"].value))
         time.sleep(TYPING_PAUSE)
-        if number != self._measurement:
-            return
-        self.app.call_from_thread(self._show_size, number, measure(data, config))
+        if not worker.is_cancelled:
+            size = measure(data, config)
+            if not worker.is_cancelled:
+                self.app.call_from_thread(self._show_size, size)
 
-    def _show_size(self, number: int, size: RunSize) -> None:
-        if number != self._measurement:
-            return
+    def _show_size(self, size: RunSize) -> None:
         self.run_size = size
         self.on_resize()
         self._show_hint(self.fields.current.name if self.fields.entered else "")
-        self.fields.arrange_lines()
-        before, self._found["text"] = (
-            self._found["text"],
-            {field_of(size.problem): size.problem} if size.problem else {},
-        )
-        if self._found["text"] != before:
-            self._show_found()
-        else:
-            self.post_message(self.Changed())
+        self._found["text"] = {field_of(size.problem): size.problem} if size.problem else {}
+        self._show_found()
 
     def on_resize(self) -> None:
         """Say below the form how large the run is, as much of it as the frame has room for."""

@@ -1,6 +1,7 @@
 """The text of the help: first what has the focus is explained, then the keys that act on it, then all keys."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from textual.content import Content
@@ -19,61 +20,11 @@ from fundamentallm_tui.panes.settings_form import setting_help
 from fundamentallm_tui.theme import FAINT
 
 KEYS_WIDTH = 14
-# One paragraph, for someone who sees such curves for the first time.
-READING = (
-    "In the loss chart, the faint line is the training loss of each step, the bright one its running mean; the points "
-    "are the validation loss, on text that the model never trains on. A falling loss means that the model learns. When "
-    "the validation loss rises while the training loss still falls, the model memorizes its text: stop, best.pt has "
-    "the best state; or give it more text or more dropout. When both stay high, the model is too small or the learning "
-    "rate too low. When the loss jumps or becomes nan, the learning rate is too high."
-)
-# By the id of what has the focus, or the name of a metric: what it is, how to read it, what to do about it.
-TOPICS = {
-    "status": (
-        "The top line says what the run does, how far it is, how long it still takes (ETA), how many tokens it trains "
-        "on in a second, and the norm of the gradient. train and val are the newest losses, best the lowest validation "
-        "loss so far: best.pt holds the model of that moment. The number keys go to a pane; F1 then explains it."
-    ),
-    "loss": f"{READING} ★ is the best validation loss, ◆ a changed setting, ▲ a saved checkpoint.",
-    "Learning rate": (
-        "How far each step moves the weights. It rises during the warm-up, then falls as lr_schedule says; the dotted "
-        "part is still to come. Where the loss jumps, it is too high; where the loss hardly falls, too low."
-    ),
-    "Gradient norm": (
-        "How strongly a batch pulls at the weights, before gradient_clip shortens the pull. It should be steady or "
-        "fall slowly. Where it grows, or jumps together with the loss, the learning rate is too high."
-    ),
-    "Tokens a second": (
-        "How fast the run trains. It should be steady after the first steps. Where it falls, something else keeps the "
-        "machine busy, or the machine is too hot; evaluating and saving take time, too."
-    ),
-    "Perplexity": (
-        "The loss on another scale, e to the power of it: among how many equally likely characters the model "
-        "hesitates. 1 would be certainty, the size of the vocabulary is a blind guess. Read its curves as the loss's."
-    ),
-    "Memory": (
-        "What training holds of the GPU's memory, or of this machine's. It should be steady after the first "
-        "evaluation. A smaller batch_size or a shorter max_seq_len needs less."
-    ),
-    "log": (
-        "What has happened, the newest at the end: evaluations, saves, changes of settings, warnings. The line of an "
-        "evaluation has the losses and the perplexity, and ✓ where its state was saved. engine.log is what the "
-        "training process printed; look there when a run fails."
-    ),
-    "sample": (
-        "Text that the model writes. Write how a text begins, and enter lets the model continue it, which does not "
-        "change the run. Early samples are noise, then come words, then sentences. Text that repeats itself needs a "
-        "higher T (temperature), text that is random a lower one."
-    ),
-    "preset": (
-        "A set of values for all settings, from tiny (a minute) to large (a GPU). Choosing one changes the fields that "
-        "you have not changed yourself; those are marked with *."
-    ),
-    "list": (
-        "The runs below this folder; each is a folder with its checkpoints and everything that happened. Marked runs "
-        "lie over the loss chart, and can be compared. A run that was stopped, failed or interrupted can be resumed."
-    ),
-}
+# What help.md says, by the id of what has the focus, or the name of a metric: what it is, how to read it, what to do.
+PARTS = Path(__file__).with_suffix(".md").read_text(encoding="utf-8").split("# ")[1:]
+TOPICS = {name: " ".join(text.split()) for name, _, text in (part.partition("\n") for part in PARTS)}
+READING = TOPICS.pop("reading")  # for someone who sees such curves for the first time
+TOPICS["loss"] = f"{READING} {TOPICS['loss']}"
 
 
 def help_text(screen: Screen[Any], keymap: Mapping[str, str]) -> Content:

@@ -24,13 +24,7 @@ from fundamentallm_tui.panes.bars import Footer
 from fundamentallm_tui.screens.compare import comparison
 from fundamentallm_tui.screens.dialogs import Entry, TextDialog, delete_question
 from fundamentallm_tui.screens.run_list import RunList
-from fundamentallm_tui.screens.run_table import (
-    ORDERS,
-    RunChoice,
-    all_runs,
-    arrange,
-    check_order,
-)
+from fundamentallm_tui.screens.run_table import ORDERS, RunChoice, all_runs, arrange, check_order
 from fundamentallm_tui.state.overlays import Overlays
 from fundamentallm_tui.theme import FAINT
 
@@ -85,8 +79,8 @@ class Runs(Screen[RunChoice]):
             self.app.call_from_thread(self._take_runs, runs)
 
     def _take_runs(self, runs: list[RunSummary]) -> None:
+        self._runs = runs
         if self.is_attached:
-            self._runs = runs
             self._show_runs()
 
     @on(Input.Changed, "#filter")
@@ -116,9 +110,9 @@ class Runs(Screen[RunChoice]):
         elif self._runs is None:
             details = Content("")
         else:
-            text = "No run fits the filter." if self._runs else "There are no runs here yet."
-            problem = "\n".join(_two_rows(self._problem, max(20, self.size.width - 2)))
-            details = Content.styled(problem or text, "$text-error" if self._problem else FAINT)
+            text = self._problem or ("No run fits the filter." if self._runs else "There are no runs here yet.")
+            rows = _rows(text, max(20, self.size.width - 2))
+            details = Content.styled("\n".join(rows), "$text-error" if self._problem else FAINT)
         self.query_one("#details", Static).update(details)
         self._show_keys()
 
@@ -241,10 +235,7 @@ class Runs(Screen[RunChoice]):
 
     def action_back(self) -> None:
         """Leave the filter, then the screen."""
-        if self.filter.has_focus:
-            self.action_blur()
-        else:
-            self.action_close()
+        self.action_blur() if self.filter.has_focus else self.action_close()
 
     def action_close(self) -> None:
         self.dismiss(RunChoice("renamed", self._current) if self._renamed and self._current is not None else None)
@@ -282,26 +273,22 @@ def _details(run: RunSummary, width: int, incomparable: Collection[str]) -> Cont
     `incomparable`: why the losses of others do not compare with its own.
     """
     best = f", best val {format_loss(run.best.val_loss)} in epoch {run.best.epoch}" if run.best else ""
-    size, began = format_parameters(run.parameters), format_time(run.started)
-    progress = f"{run.folder}  {size} params, epoch {run.epoch}/{run.epochs}{best}, began {began}{_parent(run)}"
-    rows = [Content(row) for row in _two_rows(progress, width)]
-    if said := " ".join([*([run.note] if run.note else []), *(f"#{tag}" for tag in run.tags)]):
-        rows.append(Content.styled(truncate(clean(said), width), "$text-accent"))
+    size = f"{format_parameters(run.parameters)} params, epoch {run.epoch}/{run.epochs}"
     changed = changed_from_defaults(run.config)
-    shown = [name for name in changed if name not in ("data", "output_dir")]
-    settings = [f"{name} {format_value(changed[name])}" for name in shown]
-    text = ", ".join(settings)
-    if run.data:
-        text = f"{run.data}: {text}"
-    rows += [Content.styled(row, FAINT) for row in _two_rows(text or "all settings have their defaults", width)]
+    names = [name for name in changed if name not in ("data", "output_dir")]
+    settings = ", ".join(f"{name} {format_value(changed[name])}" for name in names)
     why = f"{run.state_text}; r resumes it from its last checkpoint." if run.unsaved else run.why
     if run.state == "interrupted":
         why = "Its process is gone; r resumes it from its last checkpoint."
-    rows.append(Content.styled(truncate(clean(why), width), "$text-warning"))
-    if incomparable and not why:
-        text = f"≠ marks losses that do not compare with this run's: {'; '.join(sorted(incomparable))}"
-        rows[-1] = Content.styled(truncate(text, width), FAINT)
-    return Content("\n").join(rows)
+    differs = f"≠ marks losses that do not compare with this run's: {'; '.join(sorted(incomparable))}"
+    parts = (
+        (f"{run.folder}  {size}{best}, began {format_time(run.started)}{_parent(run)}", "", 2),
+        (" ".join([run.note, *(f"#{tag}" for tag in run.tags)]).strip(), "$text-accent", 1),
+        (f"{run.data}: {settings}" if run.data else settings or "all settings have their defaults", FAINT, 2),
+        (why, "$text-warning", 1) if why or not incomparable else (differs, FAINT, 1),
+    )
+    rows = [(row, style) for text, style, most in parts if text for row in _rows(text, width, most)]
+    return Content("\n").join(Content.styled(row, style) for row, style in rows)
 
 
 def _parent(run: RunSummary) -> str:
@@ -312,7 +299,7 @@ def _parent(run: RunSummary) -> str:
     return f", from {(renamed_to(folder) or folder) / Path(run.parent).name}"
 
 
-def _two_rows(text: str, width: int) -> list[str]:
-    """Wrap text from someone else's journal into one row or two."""
-    first, *more = wrap(clean(text[: 4 * width]), width)
-    return [first, truncate(" ".join(more), width)] if more else [first]
+def _rows(text: str, width: int, most: int = 2) -> list[str]:
+    """Wrap text from someone else's journal into one row or a few."""
+    rows = wrap(clean(text[: 4 * width]), width)
+    return [*rows[: most - 1], truncate(" ".join(rows[most - 1 :]), width)] if len(rows) > most else rows
