@@ -65,12 +65,12 @@ class LogView(Rows):
         self._add(self._events, lines)
 
     def _add(self, log: EventLog, lines: list[LogLine]) -> None:
-        log.add(lines)
+        changed = log.add(lines)
         if log is self._shown and lines:
             self._unseen += 0 if self._follows else len(lines)
-            self._arrange()
+            self._arrange(changed=changed)
 
-    def _arrange(self) -> None:
+    def _arrange(self, *, changed: bool = True) -> None:
         """Draw the lines that are not filtered out, with the cursor on its line, or on the newest."""
         follows, place = self._follows, self.highlighted or 0
         before = self._visible[place] if self._visible else None
@@ -78,7 +78,7 @@ class LogView(Rows):
         self._visible = [line for line in self._shown.lines if line.level not in hidden]
         words = self._words.lower()
         self._found = [n for n, line in enumerate(self._visible) if words in _plain(line).lower()] if words else []
-        self.draw(len(self._visible))
+        self.draw(len(self._visible), changed=changed)
         if follows:
             self.highlighted = len(self._visible) - 1 if self._visible else None
             self.scroll_to_highlight()

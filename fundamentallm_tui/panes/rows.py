@@ -39,12 +39,12 @@ class Rows(OptionList, inherit_bindings=False):
         """Return how many lines `row` takes."""
         return 1
 
-    def draw(self, count: int) -> None:
-        """Draw so many items anew, as far as they are in sight."""
+    def draw(self, count: int, *, changed: bool = True) -> None:
+        """Draw so many items, as far as they are in sight; `changed`: also those that were there before."""
         if count < self.option_count:
             self.clear_options()
         self.add_options(Row(self, place) for place in range(self.option_count, count))
-        if count:
+        if count and changed:
             self.replace_option_prompt_at_index(0, Row(self, 0))  # which forgets all that was drawn
 
     def action_select(self) -> None:

@@ -47,24 +47,18 @@ class LogLine:
 
 
 class EventLog:
-    """The newest lines of a log.
-
-    Attributes:
-        lines: the oldest first.
-        dropped: how many older lines it has let go.
-    """
+    """The newest lines of a log, the oldest of them first."""
 
     def __init__(self) -> None:
         self.lines: list[LogLine] = []
-        self.dropped = 0
 
-    def add(self, lines: Iterable[LogLine]) -> int:
+    def add(self, lines: Iterable[LogLine]) -> bool:
         """Add lines; a save joins the line of its evaluation, and one that repeats the last line replaces it.
 
         Returns:
-            The place of the first line that is not as it was.
+            Whether lines changed that were there before.
         """
-        unchanged = len(self.lines)
+        unchanged = before = len(self.lines)
         for line in lines:
             place = self._place(line)
             unchanged = min(unchanged, place)
@@ -75,12 +69,10 @@ class EventLog:
                 self.lines[place] = replace(self.lines[place], saved=max(saved, line.tick, key=len))
             else:
                 self.lines[place] = replace(line, times=self.lines[place].times + 1)
-        if len(self.lines) > MAX_LINES:
-            many = len(self.lines) - MAX_LINES * 9 // 10
-            del self.lines[:many]
-            self.dropped += many
-            return 0
-        return unchanged
+        too_many = len(self.lines) > MAX_LINES
+        if too_many:
+            del self.lines[: len(self.lines) - MAX_LINES * 9 // 10]
+        return too_many or unchanged < before
 
     def _place(self, line: LogLine) -> int:
         """Find the line that a new one is added to, or replaces; else the place after the last.
