@@ -13,22 +13,17 @@ def warmup(total: int, wanted: int | None) -> int:
     return total // 20 if wanted is None else min(wanted, total // 10)
 
 
-def learning_rate(step: int, total: int, peak: float, schedule: str, warmup_steps: int) -> float:
-    """Return the learning rate of `step` (0 to total - 1).
+def configured_rate(config: Config, total: int, step: int) -> float:
+    """Return the learning rate of `step` (0 to total - 1) in a run with these settings.
 
-    It rises in a line and reaches `peak` exactly in the last step of the warm-up; all but the constant schedule reach
+    It rises in a line and reaches its peak exactly in the last step of the warm-up; all but the constant schedule reach
     the floor exactly in the last step of the run.
     """
-    if step < warmup_steps:
-        return peak * ((step + 1) / warmup_steps)
-    done = min(1.0, (step - warmup_steps) / max(1, total - 1 - warmup_steps))
-    return peak * SHAPES[schedule](done)
-
-
-def configured_rate(config: Config, total: int, step: int) -> float:
-    """Return the learning rate of `step` (0 to total - 1) in a run with these settings."""
     warmup_steps = warmup(total, config.warmup_steps)
-    return learning_rate(step, total, config.learning_rate, config.lr_schedule, warmup_steps)
+    if step < warmup_steps:
+        return config.learning_rate * ((step + 1) / warmup_steps)
+    done = min(1.0, (step - warmup_steps) / max(1, total - 1 - warmup_steps))
+    return config.learning_rate * SHAPES[config.lr_schedule](done)
 
 
 def _above_floor(share: float) -> float:
