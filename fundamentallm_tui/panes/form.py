@@ -34,7 +34,6 @@ class Form(SettingsForm):
     def __init__(self, options: Options, config: Config, *, id: str) -> None:
         super().__init__(options, config, id=id)
         self._run_config: Config | None = None  # the settings of the run under way
-        self._folded = False
 
     def follow_run(
         self, locked: Collection[str], running: Config | None, sent: Collection[str], refused: Mapping[str, str]
@@ -68,10 +67,11 @@ class Form(SettingsForm):
 
     def fold(self, folded: bool) -> None:
         """Show only what matters during a run: the settings that can change, and those that were changed."""
-        if folded != self._folded:
-            self._folded = folded
+        if folded != self.folded:
+            self.folded = folded
             names = [name for name, cell in self.fields.cells.items() if cell.marked or name in LIVE]
             self.fields.show_only(names if folded else None)
+            self.on_resize()
 
     def _mark_edits(self) -> None:
         for name in LIVE:

@@ -67,6 +67,7 @@ class SettingsForm(Vertical):
         self.problems: dict[str, str] = {}
         self.preset = options.preset
         self.run_size = RunSize()
+        self.folded = False  # only what matters during a run is shown: its time left is in the status line
         self.fields = Fields(setting_groups(self.preset.name if self.preset else "", config), id="fields")
         for name in options.flags.values:
             self.fields.cells[name].marked = True
@@ -283,7 +284,7 @@ class SettingsForm(Vertical):
 
     def on_resize(self) -> None:
         """Say below the form how large the run is, as much of it as the frame has room for."""
-        words = self.run_size.words
+        words = [word for word in self.run_size.words if not (self.folded and word.startswith("≈"))]
         while words and cell_len(" · ".join(words)) > self.size.width - 2:
             words = words[:-1]
         self.border_subtitle = Content.styled(" · ".join(words), "$text-accent")

@@ -101,6 +101,11 @@ class Metrics:
         """The speed over the last seconds."""
         return round(self._speed(1), 1)
 
+    @property
+    def mean_tokens_per_second(self) -> float:
+        """The speed over all steps that were read: one slow moment does not count for the whole run."""
+        return self._tokens / self.seconds if self.seconds else 0.0
+
     def eta(self, steps: int) -> float | None:
         """Seconds that `steps` more steps will take, evaluations and saves included; None before the first report."""
         speed = self._speed(2)

@@ -247,7 +247,7 @@ class Trainer:
         self.metrics.stop_clock()
         if self.metrics.seconds >= MEASURED_SECONDS:
             parameters = count_parameters(state.config, len(state.tokenizer))
-            remember_speed(state.config, parameters, self.metrics.tokens_per_second)
+            remember_speed(state.config, parameters, self.metrics.mean_tokens_per_second)
         if reason == "patience":
             self._notice(f"stopped early: no improvement in {format_count(counters.epochs_without_gain, 'epoch')}")
         self._count_seconds()

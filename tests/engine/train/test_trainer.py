@@ -127,6 +127,10 @@ def test_the_time_left_counts_what_comes_between_steps(train: Train, monkeypatch
     assert clock.eta(90) == 90.0
     clock.add_recurring(5.0)
     assert clock.eta(90) == 135.0
+    clock.add(11, StepResult(torch.zeros(()), torch.zeros(()), 0.1, 1))
+    now[0] = 110.0
+    clock.read()
+    assert (clock.mean_tokens_per_second, clock.tokens_per_second) == (0.1, 0.0)
 
     counted: list[float] = []
     monkeypatch.setattr(metrics.Metrics, "add_recurring", lambda _, seconds: counted.append(seconds))

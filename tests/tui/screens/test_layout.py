@@ -105,6 +105,7 @@ async def test_the_form_is_folded_while_a_run_trains_and_whole_where_it_is_maxim
             await seen.press(keys)
             await seen.pilot.pause()
             assert ("num_heads" in seen.screen) == whole
+        assert ("≈" in seen.screen, " params" in seen.screen) == (False, True)  # the status line has the time left
         run.finish(80, "stopped")
         await seen.status_is("STOPPED")
         for keys, whole in (("1", True), ("3", False)):
