@@ -179,14 +179,9 @@ def resume_best_spec(store: Store, changes: dict[str, Any]) -> RunSpec | None:
 
 def possible_health_actions(store: Store, actions: Iterable[Action]) -> list[Action]:
     """Return those of the actions that can be taken now."""
-    possible = possible_actions(store)
-
-    def is_possible(action: Action) -> bool:
-        if action.command == RESUME_BEST:
-            return resume_best_spec(store, action.changes) is not None and not store.stopping
-        return possible["stop" if action.command == STOP else "change"]
-
-    return [action for action in actions if is_possible(action)]
+    possible, best = possible_actions(store), resume_best_spec(store, {})
+    commands = {STOP: possible["stop"], RESUME_BEST: best is not None and not store.stopping}
+    return [action for action in actions if commands.get(action.command, possible["change"])]
 
 
 def missing_known_text(paths: Iterable[str]) -> KnownText | None:

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,13 +14,13 @@ from fundamentallm.config.config import SETTINGS, SHAPE
 from fundamentallm.config.format import format_count, format_digits, format_duration, format_time, format_value
 from fundamentallm.errors import UserError, system_errors
 from fundamentallm.paths import quoted, quoted_path
-from fundamentallm.run.events import JOURNAL, Finished, RunStarted, Sampled, decode
+from fundamentallm.run.events import Finished, RunStarted, Sampled
 from fundamentallm.run.folder import free_name, write_atomic
 from fundamentallm.run.health import assess_run
 from fundamentallm.run.history import RunHistory
-from fundamentallm.run.journal import Tail
+from fundamentallm.run.journal import journal_reader
 from fundamentallm.run.summary import RunSummary, changed_from_defaults, summarize
-from fundamentallm.untrusted import MAX_EVENT_BYTES, open_regular_file, printable
+from fundamentallm.untrusted import open_regular_file, printable
 
 MARK = "<!-- written by fundamentallm runs report, which may replace this file -->"
 MAX_SAMPLES, MAX_SAMPLE_CHARS = 10, 2000  # the newest samples; of each the beginning
@@ -53,15 +54,16 @@ def _is_report(path: Path) -> bool:
 def _read(folder: Path) -> tuple[RunHistory, list[str], dict[str, Sampled]]:
     """Read a journal: the run's history, when it was resumed, and its samples by their ids, each whole."""
     history, resumes, samples = RunHistory(), list[str](), dict[str, Sampled]()
-    for line in Tail(folder / JOURNAL, MAX_EVENT_BYTES).read():
-        event = decode(line)
+    for event in chain.from_iterable(iter(journal_reader(folder).read_some, [])):
         if isinstance(event, Sampled):
             _add_piece(samples, event)
-        elif event is not None:
-            reached = history.step
-            back = history.apply(event)
-            if isinstance(event, RunStarted) and len(history.starts) > 1:
-                resumes.append(_resume(event, reached, back))
+            continue
+        reached = history.step
+        back = history.apply(event)
+        if isinstance(event, RunStarted) and len(history.starts) > 1:
+            went_back = f", back from step {reached:,}" if back is not None else ""
+            source = event.resumed_from or "its newest checkpoint"
+            resumes.append(f"step {event.step:,}: resumed from {source}{went_back}")
     return history, resumes, samples
 
 
@@ -71,11 +73,6 @@ def _add_piece(samples: dict[str, Sampled], piece: Sampled) -> None:
     samples[piece.id] = Sampled(step=piece.step, id=piece.id, prompt=piece.prompt, text=text[:MAX_SAMPLE_CHARS])
     if len(samples) > MAX_SAMPLES:
         del samples[next(iter(samples))]
-
-
-def _resume(start: RunStarted, reached: int, back: int | None) -> str:
-    went_back = f", back from step {reached:,}" if back is not None else ""
-    return f"step {start.step:,}: resumed from {start.resumed_from or 'its newest checkpoint'}{went_back}"
 
 
 def _markdown(

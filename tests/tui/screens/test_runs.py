@@ -101,6 +101,18 @@ async def test_enter_attaches_to_a_live_run_and_shows_another(workshop: Any, mak
     assert commands_sent(far) == []
 
 
+async def test_a_click_goes_to_a_run_and_a_double_click_opens_it(workshop: Any, make: Any) -> None:
+    make("a", workshop.finished(40))
+    make("b", workshop.finished(40))
+    async with workshop.console() as seen:
+        runs = await seen.open_list(2)
+        first, second = (run.folder.name for run in runs.list.runs)
+        await seen.pilot.click("#list", offset=(5, 1))
+        assert seen.app.screen is runs and runs.list.current.folder.name == second
+        await seen.pilot.click("#list", offset=(5, 0), times=2)
+        await seen.until(lambda: seen.app.screen is seen.main and f"runs/{first}" in seen.status)
+
+
 async def test_a_live_run_is_never_deleted_and_another_only_when_confirmed(workshop: Any, make: Any) -> None:
     far, old = make("far"), make("old")
     (old / "notes.txt").write_text("mine")
