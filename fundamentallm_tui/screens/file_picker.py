@@ -18,10 +18,9 @@ from textual.worker import get_current_worker
 
 from fundamentallm_tui.format import clean
 from fundamentallm_tui.screens.dialogs import Dialog
-from fundamentallm_tui.state.text_files import describe_file
+from fundamentallm_tui.state.text_files import MAX_ENTRIES, describe_file
 from fundamentallm_tui.theme import FAINT
 
-MAX_ENTRIES = 2000  # of a folder
 PAUSE = 0.1  # seconds on an entry before it is read
 
 

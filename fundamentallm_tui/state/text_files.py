@@ -4,12 +4,14 @@ import os
 from codecs import getincrementaldecoder
 from collections.abc import Callable
 from io import IncrementalNewlineDecoder
+from itertools import islice
 from pathlib import Path
 
 from fundamentallm.config.format import format_count, format_size
 from fundamentallm.data.encoding import name_format, unmark
 from fundamentallm.untrusted import open_regular_file
 
+MAX_ENTRIES = 2000  # of a folder that are listed
 PIECE = 1 << 20  # bytes that are read at once
 MAX_BYTES = 1 << 28  # of a file; reading more takes longer than anyone looks at its name
 SHOWN_CHARACTERS = 2000
@@ -19,8 +21,10 @@ def describe_file(path: Path, cancelled: Callable[[], bool]) -> tuple[str, str]:
     """Return in a few words what a file is or how much text it has, and how it begins; reads until `cancelled`."""
     try:
         if path.is_dir():
-            os.scandir(path).close()  # whether it can be read
-            return "a folder: its .txt and .md files are read", ""
+            with os.scandir(path) as entries:
+                many = len(list(islice(entries, MAX_ENTRIES + 1))) > MAX_ENTRIES
+            listed = f"; {MAX_ENTRIES:,} of its entries are listed" if many else ""
+            return f"a folder: its .txt and .md files are read{listed}", ""
         with open_regular_file(path) as file:
             size = os.fstat(file.fileno()).st_size
             piece, encoding = unmark(file.read(PIECE))

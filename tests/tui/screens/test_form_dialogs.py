@@ -88,6 +88,19 @@ async def test_a_file_that_is_too_long_is_called_huge(
         await seen.see("huge, 2.8 MB: more than 898,779 characters, 6 different")
 
 
+async def test_a_folder_with_very_many_files_is_listed_in_part_and_says_so(
+    workshop: Any, texts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("state.text_files", "screens.file_picker"):
+        monkeypatch.setattr(f"fundamentallm_tui.{module}.MAX_ENTRIES", 3)
+    async with workshop.console() as seen:
+        await seen.type(data="texts")
+        await seen.press("f2")
+        await seen.see("a folder: its .txt and .md files are read; 3 of its entries are listed")
+        await seen.until(lambda: sum(f"  {name}" in seen.screen for name in (*SAID, "paper.pdf")) >= 2)
+        assert len(seen.app.screen._tree.root.children) == 3
+
+
 @both_sizes
 async def test_presets_are_compared_loaded_and_saved_as_ones_own(workshop: Any, size: tuple[int, int]) -> None:
     async with workshop.console(size, epochs=7) as seen:
