@@ -161,9 +161,7 @@ class Reader(Generic[T]):
 
     def _new(self) -> Iterator[T]:
         with suppress(OSError):
-            for line in self._tail.read():
-                if (item := self._decode(line)) is not None:
-                    yield item
+            yield from filter(None, map(self._decode, self._tail.read()))
 
 
 def journal_reader(folder: Path) -> Reader[Event]:
