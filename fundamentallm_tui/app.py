@@ -60,7 +60,7 @@ class Console(App[int]):
     TITLE = "fllm-tui"
     CSS_PATH = "app.tcss"
     ENABLE_COMMAND_PALETTE = True
-    BINDINGS = [*keys.APP]
+    BINDINGS = keys.bindings(keys.MAIN, of_app=True)
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ from textual.keys import REPLACED_KEYS, Keys, key_to_character
 
 from fundamentallm.config.config import unknown
 from fundamentallm.config.settings import closest
-from fundamentallm_tui.keys import APP, MAIN, TABLES
+from fundamentallm_tui.keys import MAIN, TABLES
 from fundamentallm_tui.state.preferences import keys_file, read_mapping
 
 NAMES = sorted({key.value for key in Keys if not key.value.startswith("<")})
@@ -28,7 +28,7 @@ def load_keymap() -> tuple[dict[str, str], list[str]]:
 def checked_keymap(wanted: Mapping[Any, Any]) -> tuple[dict[str, str], list[str]]:
     """Return by a command's id its new keys, and why others cannot have theirs."""
     tables = {table: [binding for command in table for binding in command.bindings()] for table in TABLES}
-    main = [*tables.pop(MAIN), *APP]
+    main = tables.pop(MAIN)
     first = [binding for binding in main if binding.priority]  # these act before what has the focus
     together = [main, *([*table, *first] for table in tables.values())]
     ids = {binding.id for group in together for binding in group if binding.id}

@@ -42,12 +42,13 @@ class Command:
 
     def bindings(self) -> list[Binding]:
         """Function and control keys act before the widget in focus; letters and single keys never do."""
-        if not self.action or self.action.startswith("app.") or not self.key:  # the application binds its own
+        if not self.action or not self.key:
             return []
-        id = self.id or self.action
-        bindings = [Binding(self.key, self.action, self.help, id=id, show=False, priority=bool(self.letter))]
+        id, action = self.id or self.action, self.action.removeprefix("app.")
+        first = bool(self.letter) or (action != self.action and len(self.key) > 1)  # of the application: over dialogs
+        bindings = [Binding(self.key, action, self.help, id=id, show=False, priority=first)]
         if self.letter:
-            action = self.letter_action or self.action
+            action = self.letter_action or action
             bindings.append(Binding(self.letter, action, self.help, id=f"{id}.letter", show=False))
         return bindings
 
@@ -166,19 +167,11 @@ RUNS = (
 
 TABLES = (MAIN, FORM, LOG, LOSS, HEALTH, (*RUNS, *LIST))
 
-# On every screen and over every dialog; the letters act neither in a dialog nor in a text field.
-APP = (
-    Binding("f1", "help", "Help", id="help", show=False, priority=True),
-    Binding("question_mark", "help", "Help", id="help.letter", show=False),
-    Binding("w", "report", "Report", id="report", show=False),
-    Binding("ctrl+p", "command_palette", "Palette", id="palette", show=False, priority=True),
-    Binding("ctrl+q", "quit", "Quit", id="quit", show=False, priority=True),
-)
 
-
-def bindings(commands: Iterable[Command]) -> list[BindingType]:
-    """Return what a screen or a pane with these commands binds."""
-    return [binding for command in commands for binding in command.bindings()]
+def bindings(commands: Iterable[Command], *, of_app: bool = False) -> list[BindingType]:
+    """Return what a screen or a pane with these commands binds, or with `of_app` the application."""
+    chosen = (command for command in commands if command.action.startswith("app.") == of_app)
+    return [binding for command in chosen for binding in command.bindings()]
 
 
 def key_name(key: str) -> str:
