@@ -91,17 +91,16 @@ def health_text(verdict: Verdict, width: int, height: int) -> Content:
     evidence = [Content(row) for row in wrap(clean(verdict.evidence), width)]
     first = verdict.explanation.split(". ")[0].rstrip(".") + "."
     whole, brief = ([Content.styled(row, FAINT) for row in wrap(text, width)] for text in (verdict.explanation, first))
-    gap = [Content("")]
-    for parts in (
-        [head, evidence, gap, whole, gap, action], [head, evidence, whole, action], [head, evidence, brief, action]
-    ):  # fmt: skip
-        if sum(map(len, parts)) <= height:
-            return Content("\n").join(row for part in parts for row in part)
     room = max(1, height - len(action))
     rows = wrap(f"● {verdict.headline}: {clean(verdict.evidence)}", width)
     if len(rows) > room:
         rows = [*rows[: room - 1], truncate(" ".join(rows[room - 1 :]), width)]
     low = [Content(row) for row in rows]
     low[0] = low[0].stylize(colour, 0, len(head[0]))
-    explained = [*low, *brief, *action]
-    return Content("\n").join(explained if len(explained) <= height else [*low, *action][: max(1, height)])
+    gap = [Content("")]
+    layouts = (
+        [head, evidence, gap, whole, gap, action], [head, evidence, whole, action], [head, evidence, brief, action],
+        [low, brief, action], [low, action],
+    )  # fmt: skip
+    parts = next((parts for parts in layouts if sum(map(len, parts)) <= height), layouts[-1])
+    return Content("\n").join([row for part in parts for row in part][: max(1, height)])
