@@ -1,25 +1,30 @@
-"""The main screen: which panes there are, and how they are brought up to date with what the run reports."""
+"""The main screen: which panes there are, how they are brought up to date, and what the keys change in them."""
 
 import os
+from functools import partial
 
 from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Container
 
 from fundamentallm.config.config import Config
+from fundamentallm.errors import UserError
+from fundamentallm.run.commands import Evaluate
 from fundamentallm.run.describe import PLAIN
 from fundamentallm.run.summary import find_runs
 from fundamentallm_tui import keys
 from fundamentallm_tui.charts.metrics import METRICS, LossChart, MetricChart
 from fundamentallm_tui.charts.panes import ChartPane, link
 from fundamentallm_tui.charts.view import View
+from fundamentallm_tui.format import clean
 from fundamentallm_tui.panes.bars import Footer, TabBar, takes_text
 from fundamentallm_tui.panes.form import Form
 from fundamentallm_tui.panes.health import HealthPane
 from fundamentallm_tui.panes.sample import SamplePane
 from fundamentallm_tui.panes.status import NumbersLine, StatusLine
 from fundamentallm_tui.panes.welcome import Welcome
-from fundamentallm_tui.screens.steering import SteeringScreen
+from fundamentallm_tui.screens.dialogs import yaml_question
+from fundamentallm_tui.screens.running import RunScreen
 from fundamentallm_tui.state import launch
 from fundamentallm_tui.state.preferences import Preferences, remember
 from fundamentallm_tui.state.reader import Starter
@@ -29,7 +34,7 @@ from fundamentallm_tui.state.store import FAILED, IDLE
 SHAPES = ("single", "stacked", "beside", "full")  # how many panes there are at once; app.tcss places them
 
 
-class MainScreen(SteeringScreen):
+class MainScreen(RunScreen):
     """The panes around a run."""
 
     BINDINGS = keys.bindings(keys.MAIN)
@@ -218,6 +223,60 @@ class MainScreen(SteeringScreen):
             self.show_changes({"sample"})
         else:
             self.sample.refuse()
+
+    # Live settings of the run
+
+    def action_multiply(self, setting: str, factor: float) -> None:
+        """Change a live setting by a factor."""
+        self.change_settings({setting: float(f"{self.store.expected[setting] * factor:.6g}")})
+
+    def action_add(self, setting: str, count: int) -> None:
+        """Change a live setting by a number."""
+        self.change_settings({setting: self.store.expected[setting] + count})
+
+    def action_evaluate(self) -> None:
+        self._request("", Evaluate())
+
+    def action_undo(self) -> None:
+        """Set the setting that was changed last to its old value, whoever changed it."""
+        if (change := launch.undo(self.store)) is not None:
+            self.change_settings(dict([change]))
+
+    # The form of a new run
+
+    def action_files(self) -> None:
+        """Choose text files for the form, beginning in the folder of those that it has."""
+        from fundamentallm_tui.screens.file_picker import FilePicker  # here, because the first picture needs none
+
+        self.app.push_screen(FilePicker(self.form.data_folder), self._files_chosen)
+
+    def _files_chosen(self, paths: list[str] | None) -> None:
+        if paths:
+            self.form.take_values({"data": paths})
+
+    def action_presets(self) -> None:
+        from fundamentallm_tui.screens.presets import Presets
+
+        self.app.push_screen(Presets(self.form))
+
+    def action_edit(self, text: str = "") -> None:
+        """Edit the form as YAML; what cannot be read can be edited again."""
+        from fundamentallm_tui.state.presets import edit_yaml
+
+        try:
+            text, layer, problem = edit_yaml(text or self.form.to_yaml(), self.app.suspend)
+        except UserError as error:
+            self.app.notify(clean(str(error)), severity="warning", markup=False)  # the log may be out of sight
+            self.log_line(str(error), "warn")
+            return
+        self.app.refresh(layout=True)
+        problem = "\n".join([problem] if problem else self.form.take_yaml(layer))
+        if problem:
+            self.app.push_screen(yaml_question(clean(problem, newlines=True)), partial(self._answer_edit, text))
+
+    def _answer_edit(self, text: str, answer: str | None) -> None:
+        if answer == "edit":
+            self.action_edit(text)
 
 
 def shape_of(width: int, height: int, *, run: bool, maximized: bool) -> str:

@@ -13,7 +13,7 @@ from textual.screen import Screen
 from textual.widgets import Input, OptionList, Static
 from textual.worker import get_current_worker
 
-from fundamentallm.config.format import format_loss, format_parameters, format_time, format_value, wrap
+from fundamentallm.config.format import format_count, format_loss, format_parameters, format_time, format_value, wrap
 from fundamentallm.errors import UserError
 from fundamentallm.run.folder import delete_run
 from fundamentallm.run.notes import Notes, parse_tags, rename_run, renamed_to, write_notes
@@ -96,7 +96,7 @@ class Runs(Screen[RunChoice]):
         else:
             live = sum(run.state in LIVE_STATES for run in runs)
             order = f"{self._order} first" if self._order in ("newest", "name", "steps") else f"by {self._order}"
-            summary = f"{len(runs)} run{'s' if len(runs) != 1 else ''}, {live} under way, {order}"
+            summary = f"{format_count(len(runs), 'run')}, {live} under way, {order}"
         self.query_one("#summary", Static).update(Content.assemble((" Runs  ", "bold"), (summary, FAINT)))
         self.query_one("#head", Static).update(Content.styled(self.list.head(), FAINT))
         self._show_details()

@@ -38,13 +38,8 @@ class Options:
         Raises:
             ConfigError: with every problem there is.
         """
-        return resolve(*self.layers, self.flags)
-
-    @property
-    def layers(self) -> list[Layer]:
-        """What the configuration begins with, before the flags."""
         preset = [preset_layer(self.preset, self.config, self.flags)] if self.preset else []
-        return [*preset, self.config]
+        return resolve(*preset, self.config, self.flags)
 
 
 # What the user can do now
