@@ -6,8 +6,9 @@
 - Knows nothing of runs: it is given points.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import floor, isfinite, log10, nan
 
 from rich.color import ColorSystem
@@ -32,7 +33,8 @@ LEFT_DOTS = 0x2847  # the left one of the two columns of dots in a cell, which i
 
 Ink = Callable[..., Style]  # name of a colour, strength (0 to 1) -> style
 _Grid = list[list[Segment]]  # one cell each, from the top
-_Points = list[tuple[float, float]]
+Point = tuple[float, float]
+Points = list[Point]
 
 
 @dataclass(frozen=True)
@@ -110,10 +112,14 @@ class Plot:
         """The x in the middle of a column of the picture."""
         return self.x.value((column - self.left + 0.5) / self.columns)
 
+    def shares(self, points: Points) -> Points:
+        """Where points lie: from 0 to 1 within the picture, from the lower left."""
+        return [(self.x.share(x), self.y.share(y) if isfinite(y) else nan) for x, y in points]
 
-def lay_out(chart: Chart, width: int, height: int, curves: list[_Points] | None = None) -> Plot | None:
+
+def lay_out(chart: Chart, width: int, height: int, curves: list[Points] | None = None) -> Plot | None:
     """Find the axes for these points of the chart's lines; None where there is nothing to draw or no room for it."""
-    curves = _drawable(chart) if curves is None else curves
+    curves = drawable(chart) if curves is None else curves
     xs = chart.x_range or _ends([x for curve in curves for x, _ in curve])
     within = [y for curve in curves for x, y in curve if isfinite(y) and (not xs or xs[0] <= x <= xs[1])]
     ys = _ends(within or [y for curve in curves for _, y in curve if isfinite(y)])
@@ -135,7 +141,7 @@ def draw(chart: Chart, width: int, height: int, ink: Ink) -> list[list[Segment]]
     It costs in proportion to the points, so reduce long lines first (`Series.reduced`).
     """
     grid = [[Segment(" ")] * width for _ in range(height)]
-    curves = _drawable(chart)
+    curves = drawable(chart)
     plot = lay_out(chart, width, height, curves)
     if plot is not None:
         _draw_axes(grid, chart, plot, ink)
@@ -161,10 +167,10 @@ def text_lines(chart: Chart, width: int, height: int, *, colour: bool, ascii: bo
         x, y = reduce(line.x, line.y, width)
         reduced.append(replace(line, x=x, y=y))
     chart = replace(chart, lines=reduced)
-    if not any(isfinite(y) for curve in _drawable(chart) for _, y in curve):
+    if not any(isfinite(y) for curve in drawable(chart) for _, y in curve):
         return []
     lines = []
-    for row in draw(chart, width, height, _terminal_style if colour else _no_style):
+    for row in draw(chart, width, height, _terminal_style if colour else lambda *_: Style.null()):
         pieces = Segment.simplify(row)
         system = ColorSystem.EIGHT_BIT if colour else None
         text = "".join(style.render(text, color_system=system) if style else text for text, style, _ in pieces)
@@ -172,15 +178,11 @@ def text_lines(chart: Chart, width: int, height: int, *, colour: bool, ascii: bo
     return lines
 
 
-def _no_style(_colour: str, _strength: float = 1.0) -> Style:
-    return Style.null()
-
-
 def _terminal_style(colour: str, strength: float = 1.0) -> Style:
     return Style(color=None if colour == "foreground" else colour, dim=strength < 0.7)
 
 
-def _drawable(chart: Chart) -> list[_Points]:
+def drawable(chart: Chart) -> list[Points]:
     """The points of each line whose x can be drawn; a y that cannot be drawn becomes nan."""
     lowest = 1 / MAX_DRAWN if chart.log else -MAX_DRAWN
     return [
@@ -231,11 +233,14 @@ def _draw_axes(grid: _Grid, chart: Chart, plot: Plot, ink: Ink) -> None:
                 _write(grid, height - 2, column, rule.mark, ink(rule.colour, max(rule.strength, 0.6)))
 
 
-def _draw_curves(grid: _Grid, chart: Chart, plot: Plot, curves: list[_Points], ink: Ink) -> None:
+def _draw_curves(grid: _Grid, chart: Chart, plot: Plot, curves: list[Points], ink: Ink) -> None:
     styles = [ink(line.colour, line.strength) for line in chart.lines]
-    places = [[(plot.x.share(x), plot.y.share(y) if isfinite(y) else nan) for x, y in curve] for curve in curves]
-    joined = [points if line.joined else [] for line, points in zip(chart.lines, places, strict=True)]
-    for row, column, dots, index in _braille(joined, plot.columns, plot.rows):
+    places = [plot.shares(curve) for curve in curves]
+    dots_of = [
+        _dots(points, plot) if line.joined and len(points) > 1 else ()
+        for line, points in zip(chart.lines, places, strict=True)
+    ]
+    for row, column, dots, index in _braille(tuple(dots_of), plot.columns, plot.rows):
         bits = ord(dots) & LEFT_DOTS if chart.lines[index].dotted else ord(dots)
         if bits > 0x2800:
             grid[row][plot.left + column] = Segment(chr(bits), styles[index])
@@ -251,7 +256,7 @@ def _draw_curves(grid: _Grid, chart: Chart, plot: Plot, curves: list[_Points], i
             beside = [(row, column + 2), (row, column - 1 - length)]
             beside += [(row + by, column - length // 2) for by in (1, -1, 2, -2)]
             _write_where_free(grid, plot, line.label, beside, style)
-    _draw_outside(grid, chart, plot, curves, places, ink)
+    _draw_outside(grid, chart, plot, curves, ink)
     if chart.log and any(isfinite(y) and y <= 0 for line in chart.lines for y in line.y):
         text = "0 and less have no place on a log scale"
         right = plot.left + plot.columns - len(text)
@@ -260,10 +265,11 @@ def _draw_curves(grid: _Grid, chart: Chart, plot: Plot, curves: list[_Points], i
         )
 
 
-def _braille(lines: list[_Points], columns: int, rows: int) -> Iterator[tuple[int, int, str, int]]:
-    """Join the points of lines, given as shares of width and height, in braille.
+@lru_cache(maxsize=4)  # a crosshair that walks over two charts moves no line
+def _braille(lines: tuple[tuple[Point, ...], ...], columns: int, rows: int) -> list[tuple[int, int, str, int]]:
+    """Join the dots of lines in braille.
 
-    Yields:
+    Returns:
         Row from the top, column, character, and the index of the line: in each cell the last one.
     """
     import plotext  # here, because it takes 60 ms, which a console that opens without a run can save
@@ -276,21 +282,28 @@ def _braille(lines: list[_Points], columns: int, rows: int) -> Iterator[tuple[in
     figure.yfrequency(0)
     figure.xlim(0, 2 * columns - 1)
     figure.ylim(0, 4 * rows - 1)
-    for index, points in enumerate(lines):
-        dots = [(_cell(x, 2 * columns), _cell(y, 4 * rows) if isfinite(y) else nan) for x, y in _clipped(points)]
+    for index, dots in enumerate(lines):
         # the colour is only a number that comes back with the cell
         figure.plot([x for x, _ in dots], [y for _, y in dots], marker="braille", color=index)
     figure.build()
     cells = figure.monitor.matrix
-    for row in range(rows):
-        for column, dots in enumerate(cells.marker[rows - 1 - row]):
-            if dots != " ":
-                yield row, column, dots, cells.fullground[rows - 1 - row][column]
+    return [
+        (rows - 1 - row, column, character, cells.fullground[row][column])
+        for row in range(rows)
+        for column, character in enumerate(cells.marker[row])
+        if character != " "
+    ]
 
 
-def _clipped(points: _Points) -> _Points:
+def _dots(points: Points, plot: Plot) -> tuple[Point, ...]:
+    """The dots of points that are shares of width and height, from the lower left."""
+    columns, rows = 2 * plot.columns, 4 * plot.rows
+    return tuple((_cell(x, columns), _cell(y, rows) if isfinite(y) else nan) for x, y in clipped(points))
+
+
+def clipped(points: Points) -> Points:
     """The stretches of a line within the picture, after a gap each: plotext would count every dot on a way outside."""
-    clipped: _Points = []
+    within: Points = []
     x0 = y0 = nan
     for x1, y1 in points:
         if isfinite(y1):
@@ -306,41 +319,34 @@ def _clipped(points: _Points) -> _Points:
             if enter <= leave:
                 first = x0 + enter * (x1 - x0), y0 + enter * (y1 - y0)
                 last = x1 - (1 - leave) * (x1 - x0), y1 - (1 - leave) * (y1 - y0)  # exactly at a point within
-                clipped += [last] if clipped and clipped[-1] == first else [(0, nan), first, last]
+                within += [last] if within and within[-1] == first else [(0, nan), *dict.fromkeys((first, last))]
         x0, y0 = x1, y1
-    return clipped
+    return within
 
 
-def _draw_outside(
-    grid: _Grid, chart: Chart, plot: Plot, curves: list[_Points], places: list[_Points], ink: Ink
-) -> None:
+def _draw_outside(grid: _Grid, chart: Chart, plot: Plot, curves: list[Points], ink: Ink) -> None:
     """Indicate at the edges what lies beyond them: an arrow, and where there is room the farthest value."""
     for row, arrow, sign in ((0, "↑", 1), (plot.rows - 1, "↓", -1)):
-        farthest: dict[int, tuple[float, Line]] = {}  # by column: the farthest value beyond the edge
-        for line, points, values in zip(chart.lines, places, curves, strict=True):
-            for (x, share), (_, y) in zip(points, values, strict=True):
-                if 0 <= x <= 1 and (share > 1 if sign > 0 else share < 0):
-                    column = _cell(x, plot.columns)
-                    farthest[column] = max(farthest.get(column, (sign * y, line)), (sign * y, line), key=lambda f: f[0])
+        beyond = sorted(
+            (plot.x.cell(x, plot.columns), sign * y, line.colour, max(line.strength, 0.6))
+            for line, curve in zip(chart.lines, curves, strict=True)
+            for x, y in curve
+            if isfinite(y) and 0 <= plot.x.share(x) <= 1 and (plot.y.share(y) > 1 if sign > 0 else plot.y.share(y) < 0)
+        )
         free = 0
-        for column in sorted(farthest):
-            if column < free:
-                continue
-            size, last = farthest[column][0], column
-            while last + 1 in farthest or last + 2 in farthest:  # what stands together has one arrow
-                last += 1 if last + 1 in farthest else 2
-                if farthest[last][0] > size:
-                    size, column = farthest[last][0], last
-            text = arrow + _three_digits(sign * size)
+        while beyond:
+            group = [beyond.pop(0)]
+            while beyond and beyond[0][0] <= group[-1][0] + 2:  # what stands together has one arrow
+                group.append(beyond.pop(0))
+            column, size, colour, strength = max(group, key=lambda point: point[1])
+            text = arrow + three_digits(sign * size)
             at = min(column, plot.columns - len(text))
             at, text = (at, text) if at >= free else (column, arrow)
-            line = farthest[column][1]
-            _write(grid, row, plot.left + at, arrow, ink(line.colour))
-            _write(grid, row, plot.left + at + 1, text[1:], ink("foreground", 0.6))
-            free = max(last + 1, at + len(text) + 1)
+            _write(grid, row, plot.left + at, text, ink(colour, strength))
+            free = max(group[-1][0] + 1, at + len(text) + 1)
 
 
-def _three_digits(value: float) -> str:
+def three_digits(value: float) -> str:
     if 1e3 <= value < 1e12:
         return format_rate(value)
     return tick_label(value, 10.0 ** (floor(log10(abs(value) or 1)) - 2))
@@ -352,12 +358,12 @@ def _cell(share: float, cells: int) -> int:
 
 def _write_where_free(grid: _Grid, plot: Plot, text: str, places: list[tuple[int, int]], style: Style) -> None:
     """Write a text at the first of these places with the fewest cells in use, row and column, where it fits."""
-    fits = [
-        (row, at) for row, at in places
-        if 0 <= row < plot.rows and plot.left <= at and at + len(text) <= plot.left + plot.columns
-    ]  # fmt: skip
+
+    def cells_in_use(place: tuple[int, int]) -> int:
+        row, at = place
+        return sum(cell.text not in " │┊" for cell in grid[row][at - 1 : at + len(text) + 1])
+
+    last = plot.left + plot.columns - len(text)
+    fits = [(row, at) for row, at in places if 0 <= row < plot.rows and plot.left <= at <= last]
     if fits:
-        row, at = min(
-            fits, key=lambda f: sum(cell.text not in " │┊" for cell in grid[f[0]][f[1] - 1 : f[1] + len(text) + 1])
-        )
-        _write(grid, row, at, text, style)
+        _write(grid, *min(fits, key=cells_in_use), text, style)

@@ -81,7 +81,7 @@ class LossChart(ChartPane):
             replace(self._entry(run, style), note="hidden", warns=False) if run.hidden else self._entry(run, style)
             for run, style in self.beside()
         ]
-        self.legend.show(entries, most=self.content_size.height // 3)
+        self.legend.show(entries, self.content_size.width, self.content_size.height // 3)
 
     def _entry(self, run: Overlay, style: RunStyle) -> Entry:
         """The row of another run, which reads it off at the crosshair if there is one.

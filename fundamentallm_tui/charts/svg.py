@@ -4,10 +4,9 @@ import re
 from collections.abc import Iterator, Sequence
 from html import escape
 from itertools import groupby
-from math import isfinite
+from math import inf, isfinite
 
-from fundamentallm.config.format import format_loss
-from fundamentallm_tui.charts.chart import Chart, Line, Plot, Rule, lay_out
+from fundamentallm_tui.charts.chart import Chart, Line, Plot, Points, Rule, clipped, drawable, lay_out, three_digits
 from fundamentallm_tui.charts.runs import Entry, aligned
 from fundamentallm_tui.format import truncate
 
@@ -69,24 +68,20 @@ def _plot(chart: Chart, plot: Plot) -> Iterator[str]:
         yield f'<path d="M{_x(plot.x.share(value)):.1f},{TOP + DOWN}v5" stroke="#8a929c"/>'
         yield _text(_x(plot.x.share(value)), TOP + DOWN + 20, label, "middle")
     yield _text(LEFT + ACROSS, TOP + DOWN + 38, chart.x_label, "end")
-    area = f'x="{LEFT - 1}" y="{TOP - 6}" width="{ACROSS + 7}" height="{DOWN + 12}"'
-    yield f'<clipPath id="plot"><rect {area}/></clipPath><g clip-path="url(#plot)">'
-    for line in chart.lines:
-        yield from _line(line, plot)
-    yield "</g>"
-    yield from _outside(chart, plot)
+    curves = drawable(chart)
+    for line, curve in zip(chart.lines, curves, strict=True):
+        yield from _line(line, plot.shares(curve))
+    yield from _outside(curves, plot)
 
 
-def _outside(chart: Chart, plot: Plot) -> Iterator[str]:
+def _outside(curves: Sequence[Points], plot: Plot) -> Iterator[str]:
     """The farthest value above and below what is shown, at its place."""
-    points = [(x, y) for line in chart.lines for x, y in zip(line.x, line.y, strict=False) if isfinite(y)]
-    points = [(x, y) for x, y in points if 0 <= plot.x.share(x) <= 1 and (y > 0 or not plot.y.log)]
-    for arrow, at, farthest in ("↑", 1.0, max), ("↓", 0.0, min):
-        x, y = farthest(points, key=lambda point: point[1])
+    seen = [(y, x) for curve in curves for x, y in curve if isfinite(y) and 0 <= plot.x.share(x) <= 1]
+    for arrow, top, (y, x) in (("↑", 1, max(seen)), ("↓", 0, min(seen))) if seen else ():
         share = plot.y.share(y)
-        if share > 1 if at else share < 0:
+        if share > 1 if top else share < 0:
             left = min(_x(plot.x.share(x)) + 6, LEFT + ACROSS - 50)
-            yield _text(left, _y(at) + (4 if at else -6), f"{arrow} {format_loss(y)}")
+            yield _text(left, _y(top) + (4 if top else -6), f"{arrow} {three_digits(y)}")
 
 
 def _rule(rule: Rule, x: float) -> Iterator[str]:
@@ -97,32 +92,29 @@ def _rule(rule: Rule, x: float) -> Iterator[str]:
         yield _text(x, TOP + DOWN - 3, rule.mark, "middle", ink)
 
 
-def _line(line: Line, plot: Plot) -> Iterator[str]:
-    """The stretches between gaps, and over them the marks, or a point where a stretch has no other."""
-    log, ink = plot.y.log, _ink(line.colour)
-    places: list[tuple[float, float] | None] = []
-    for x, y in zip(line.x, line.y, strict=False):
-        known = isfinite(x) and isfinite(y) and not (log and y <= 0)
-        places.append((_x(_near(plot.x.share(x))), _y(_near(plot.y.share(y)))) if known else None)
-    stretches = [list(points) for known, points in groupby(places, lambda place: place is not None) if known]
-    marked: list[tuple[float, float]] = []
-    for stretch in stretches:
-        points = [place for place in stretch if place is not None]
-        if line.joined and len(points) > 1:
+def _line(line: Line, points: Points) -> Iterator[str]:
+    """The stretches within the picture, and over them the marks, or a point where a stretch has no other."""
+    ink = _ink(line.colour)
+    stretches = [
+        list(stretch) for known, stretch in groupby(clipped(points), lambda point: isfinite(point[1])) if known
+    ]
+    for stretch in stretches if line.joined else ():
+        if len(stretch) > 1:
             dashes = ' stroke-dasharray="2 4"' if line.dotted else ""
-            path = "L".join(f"{x:.1f},{y:.1f}" for x, y in points)
+            path = "L".join(f"{_x(x):.1f},{_y(y):.1f}" for x, y in stretch)
             yield (
                 f'<path d="M{path}" fill="none" stroke="{ink}" stroke-opacity="{line.strength:g}" stroke-width="1.5" '
                 f'stroke-linejoin="round"{dashes}/>'
             )
-        marked += points if line.mark or len(points) == 1 else []
-    last = float("inf")
+    single = {stretch[0] for stretch in stretches if len(stretch) == 1}
+    marked = [(x, y) for x, y in points if 0 <= x <= 1 and 0 <= y <= 1 and (line.mark or (x, y) in single)]
+    last = inf
     for x, y in reversed(marked):  # from the newest, as on the screen
-        if last - x >= MARK_DISTANCE:
-            yield _mark(line.mark or "●", x, y, ink)
-            last = x
+        if last - _x(x) >= MARK_DISTANCE:
+            yield _mark(line.mark or "●", _x(x), _y(y), ink)
+            last = _x(x)
     if line.label and marked:
-        yield _text(marked[-1][0], marked[-1][1] - 9, line.label, "middle", ink)
+        yield _text(_x(marked[-1][0]), _y(marked[-1][1]) - 9, line.label, "middle", ink)
 
 
 def _legend(entries: Sequence[Entry]) -> Iterator[str]:
@@ -152,11 +144,6 @@ def _escape(text: str) -> str:
 
 def _ink(colour: str) -> str:
     return INKS.get(colour, colour if colour.startswith("#") else INKS["foreground"])
-
-
-def _near(share: float) -> float:
-    """A place so far outside that a line to it leaves the picture, and not farther."""
-    return min(max(share, -2.0), 3.0)
 
 
 def _x(share: float) -> float:
