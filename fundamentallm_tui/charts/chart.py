@@ -328,7 +328,7 @@ def _draw_outside(grid: _Grid, chart: Chart, plot: Plot, curves: list[Points], i
     """Indicate at the edges what lies beyond them: an arrow, and where there is room the farthest value."""
     for row, arrow, sign in ((0, "↑", 1), (plot.rows - 1, "↓", -1)):
         beyond = sorted(
-            (plot.x.cell(x, plot.columns), sign * y, line.colour, max(line.strength, 0.6))
+            (plot.x.cell(x, plot.columns), sign * y, line.colour)
             for line, curve in zip(chart.lines, curves, strict=True)
             for x, y in curve
             if isfinite(y) and 0 <= plot.x.share(x) <= 1 and (plot.y.share(y) > 1 if sign > 0 else plot.y.share(y) < 0)
@@ -338,11 +338,12 @@ def _draw_outside(grid: _Grid, chart: Chart, plot: Plot, curves: list[Points], i
             group = [beyond.pop(0)]
             while beyond and beyond[0][0] <= group[-1][0] + 2:  # what stands together has one arrow
                 group.append(beyond.pop(0))
-            column, size, colour, strength = max(group, key=lambda point: point[1])
+            column, size, colour = max(group, key=lambda point: point[1])
             text = arrow + three_digits(sign * size)
             at = min(column, plot.columns - len(text))
             at, text = (at, text) if at >= free else (column, arrow)
-            _write(grid, row, plot.left + at, text, ink(colour, strength))
+            _write(grid, row, plot.left + at, arrow, ink(colour))
+            _write(grid, row, plot.left + at + 1, text[1:], ink("foreground", 0.6))
             free = max(group[-1][0] + 1, at + len(text) + 1)
 
 
