@@ -25,8 +25,6 @@ class Presets(Dialog[None]):
     BINDINGS = [
         Binding("escape,f3", "dismiss", "Close"),
         Binding("s", "save", "Save the form"),
-        Binding("pageup", "scroll(-5)", show=False),
-        Binding("pagedown", "scroll(5)", show=False),
     ]
 
     def __init__(self, form: SettingsForm) -> None:
@@ -34,8 +32,8 @@ class Presets(Dialog[None]):
         self._names = preset_names()
         self._list = OptionList(*map(clean, self._names), compact=True, markup=False)
         self._details = Static()
-        details = VerticalScroll(self._details, can_focus=False)
-        super().__init__("Presets", self._list, details, hint="enter loads it, s saves the form as one, escape closes")
+        hint = "enter loads it, s saves the form, tab ↑ ↓ scroll, escape closes"
+        super().__init__("Presets", self._list, VerticalScroll(self._details), hint=hint)
 
     def on_mount(self) -> None:
         if self._form.preset_name in self._names:
@@ -66,9 +64,6 @@ class Presets(Dialog[None]):
         if marked:
             lines += [(f"\nWhat you have changed stays: {', '.join(marked)}.", FAINT)]
         return Content.assemble(*lines)
-
-    def action_scroll(self, by: int) -> None:
-        self.query_one(VerticalScroll).scroll_relative(y=by, animate=False)
 
     def action_save(self) -> None:
         """Ask for a name, and whether to replace a preset that has it."""

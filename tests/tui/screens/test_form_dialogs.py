@@ -133,6 +133,17 @@ async def test_presets_are_compared_loaded_and_saved_as_ones_own(workshop: Any, 
         await seen.until(lambda: resolve(load_preset("a").layer).epochs == 9)
 
 
+async def test_what_a_preset_would_change_can_be_scrolled(workshop: Any) -> None:
+    async with workshop.console((80, 24)) as seen:
+        await seen.press("f3", "end")
+        await seen.see("num_layers")
+        assert "What you have changed stays" not in seen.screen
+        await seen.press("tab", "end")
+        await seen.see("What you have changed stays: data.")
+        await seen.press("shift+tab", "enter")
+        assert seen.cells["preset"].value == "large"
+
+
 def test_the_command_line_lists_a_preset_that_was_saved(workshop: Any, capsys: pytest.CaptureFixture[str]) -> None:
     from fundamentallm_tui.state.presets import save_preset
 
