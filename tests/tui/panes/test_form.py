@@ -148,7 +148,7 @@ async def test_a_run_that_cannot_start_shows_why_beside_the_field(
 async def test_an_impossible_folder_is_refused_beside_its_field(workshop: Any) -> None:
     async with workshop.console(output_dir="~nobody-at-all/x") as seen:
         await seen.press("f5")
-        assert "cannot be looked up" in seen.main.form.problems["output_dir"]
+        await seen.until(lambda: "cannot be looked up" in seen.main.form.problems.get("output_dir", ""))
         assert "IDLE" in seen.status and not seen.runs
 
 
