@@ -15,21 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, resolve
+from fundamentallm.run import events
 from fundamentallm.run.commands import Set
 from fundamentallm.run.describe import BAD, FAINT, PLAIN, WARN
-from fundamentallm.run.events import (
-    Answered,
-    CheckpointSaved,
-    Evaluated,
-    Event,
-    Failed,
-    Finished,
-    Intervention,
-    Phase,
-    Progress,
-    RunStarted,
-    Sampled,
-)
+from fundamentallm.run.events import Event, Progress
 from fundamentallm.run.folder import LAST
 from fundamentallm.run.history import RunHistory
 from fundamentallm_tui.charts.series import SMOOTHING, Series, Smoothed
@@ -232,25 +221,25 @@ class Store:
 
     # What the run reports
 
-    def apply(self, events: list[Event], now: float | None = None) -> set[str]:
+    def apply(self, reported: list[Event], now: float | None = None) -> set[str]:
         """Take events in; returns what changed: run, config, phase, step, curves, sample, log."""
         now = time.monotonic() if now is None else now
         changed: set[str] = set()
-        for part in _join_progress(events):
+        for part in _join_progress(reported):
             changed |= self._apply_progress(part, now) if isinstance(part, list) else self._apply(part, now)
-        lines = log_lines(events, self.sample.id, self.sent_ids)
+        lines = log_lines(reported, self.sample.id, self.sent_ids)
         self._lines += lines
         return changed | {"log"} if lines else changed
 
-    def apply_sampler(self, events: list[Event]) -> None:
+    def apply_sampler(self, reported: list[Event]) -> None:
         """Take in what the process that samples a checkpoint reports, which is no part of the run's history."""
-        for event in events:
+        for event in reported:
             match event:
-                case Sampled():
+                case events.Sampled():
                     self._apply_sample(event)
-                case Answered() if event.id == self.sample.id:
+                case events.Answered() if event.id == self.sample.id:
                     self._apply_answer(event)
-                case Failed():
+                case events.Failed():
                     self.sample_failed(event.error)
 
     def sample_failed(self, problem: str) -> None:
@@ -309,34 +298,34 @@ class Store:
     def _apply(self, event: Event, now: float) -> set[str]:
         self._apply_to_history(event)
         match event:
-            case RunStarted():
+            case events.RunStarted():
                 self.loaded, self._trains_since = True, event.time
                 if not self.under_way:  # another process resumed it
                     self.phase = "loading"
                 self._update_length()
                 return {"run", "phase", "step", "curves"}
-            case Intervention():
+            case events.Intervention():
                 self._update_length()
                 return {"config"}
-            case Phase() if self.under_way:
+            case events.Phase() if self.under_way:
                 return self._apply_phase(event.phase, event.time, now)
-            case Evaluated():
+            case events.Evaluated():
                 self.val.truncate_after(event.step - 1)  # a resumed run may evaluate a step again
                 self.val.append(event.step, event.val_loss)
                 return {"curves"}
-            case CheckpointSaved():
+            case events.CheckpointSaved():
                 if event.path == LAST or event.step != self._saved_at:
                     self.saved, self._saved_at = event.path, event.step
                 if event.kind != "last":
                     self._mark_save(event.step, by_hand=event.kind == "hand")
-            case Sampled():
+            case events.Sampled():
                 return self._apply_sample(event)
-            case Answered():
+            case events.Answered():
                 return self._apply_answer(event)
-            case Finished():
+            case events.Finished():
                 self.phase, self.wanted = (STOPPED if event.reason == "stopped" else FINISHED), ""
                 return {"phase", "step"}
-            case Failed():
+            case events.Failed():
                 self.saved = event.saved or self.saved
                 self.phase, self.wanted = FAILED, ""
                 return {"phase", "step"}
@@ -363,14 +352,14 @@ class Store:
             self.wanted = ""
         return {"phase"}
 
-    def _apply_sample(self, event: Sampled) -> set[str]:
+    def _apply_sample(self, event: events.Sampled) -> set[str]:
         if not event.id or event.id != self.sample.id:
             return set()
         self.sample.text += event.text
         self.sample.step, self.sample.done = event.step, event.done
         return {"sample"}
 
-    def _apply_answer(self, event: Answered) -> set[str]:
+    def _apply_answer(self, event: events.Answered) -> set[str]:
         change = self.unanswered.pop(event.id, None)
         if event.ok:
             return {"config"} if change is not None else set()
@@ -392,15 +381,14 @@ class Store:
             self._eta, self._eta_at = self.eta(now), now
 
 
-def _join_progress(events: list[Event]) -> Iterator[Event | list[Progress]]:
+def _join_progress(reported: list[Event]) -> Iterator[Event | list[Progress]]:
     """The same events, but the Progress events in a row in one list, where their steps increase.
 
     Attaching to a run of a hundred thousand steps then extends each line once, not twenty thousand times.
     """
     batch: list[Progress] = []
-    for event in events:
-        follows = isinstance(event, Progress) and (not batch or event.step[0] > batch[-1].step[-1])
-        if batch and not follows:
+    for event in reported:
+        if batch and not (isinstance(event, Progress) and event.step[0] > batch[-1].step[-1]):
             yield batch
             batch = []
         if isinstance(event, Progress):

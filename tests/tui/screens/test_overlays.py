@@ -74,7 +74,7 @@ async def test_the_crosshair_reads_every_run_at_the_same_step_epoch_token_or_sec
 async def test_where_there_is_no_room_for_a_legend_the_crosshair_line_reads_the_runs(
     workshop: Any, write: Write
 ) -> None:
-    write("shown", 40), write("other", 100, top=4.0)
+    write("shown", 40), write("other", 100, top=4.0, epoch=20)
     mark = run_styles([Path("shown"), Path("other")])[Path("other")].mark
     async with workshop.console((80, 24)) as seen:
         await overlay(seen, "other")
@@ -82,6 +82,9 @@ async def test_where_there_is_no_room_for_a_legend_the_crosshair_line_reads_the_
         await seen.press("c", "left")
         await seen.until(lambda: f"{mark} 4.000" in seen.screen)
         assert not seen.main.loss.legend.display
+        await seen.press("t")
+        read = [line.x for line in seen.main.loss.chart().lines if line.y == [4.0] and line.mark == "●"]
+        assert read == [[5.0]], "its validation at step 100 of 20 an epoch, and not of the 80 of the run that is shown"
 
 
 async def test_a_live_run_grows_while_it_lies_over_another(workshop: Any, make: Any, write: Write) -> None:
