@@ -105,8 +105,8 @@ class Runs(Screen[RunChoice]):
     def _show_details(self) -> None:
         run = self.list.current
         if run is not None:
-            others = {why for other in self.list.runs if (why := why_incomparable(run, other))}
-            details = _details(run, max(20, self.size.width - 2), others)
+            why = {why for other in self.list.runs for why in why_incomparable(run, other).split(", ") if why}
+            details = _details(run, max(20, self.size.width - 2), why)
         elif self._runs is None:
             details = Content("")
         else:
@@ -280,7 +280,7 @@ def _details(run: RunSummary, width: int, incomparable: Collection[str]) -> Cont
     why = f"{run.state_text}; r resumes it from its last checkpoint." if run.unsaved else run.why
     if run.state == "interrupted":
         why = "Its process is gone; r resumes it from its last checkpoint."
-    differs = f"≠ marks losses that do not compare with this run's: {'; '.join(sorted(incomparable))}"
+    differs = f"≠ marks losses that do not compare with this run's: {', '.join(sorted(incomparable))}"
     parts = (
         (f"{run.folder}  {size}{best}, began {format_time(run.started)}{_parent(run)}", "", 2),
         (" ".join([run.note, *(f"#{tag}" for tag in run.tags)]).strip(), "$text-accent", 1),

@@ -193,6 +193,16 @@ async def test_more_runs_are_compared_side_by_side_and_it_is_said_whose_losses_d
         assert (f"{fitting} of 8 marked runs fit beside one another here." in words) == (fitting < 8)
 
 
+async def test_each_reason_why_losses_do_not_compare_is_said_once(workshop: Any, make: Any) -> None:
+    make("a", workshop.finished(40))
+    make("b", workshop.finished(40), data=("sonnets.txt",))
+    make("c", workshop.finished(40), data=("sonnets.txt",), val_split=0.2)
+    async with workshop.console() as seen:
+        await seen.open_list(3)
+        await seen.press("t", "home")
+        await seen.see("≠ marks losses that do not compare with this run's: other text, other val_split  ")
+
+
 async def test_names_from_outside_cannot_steer_the_terminal(workshop: Any, make: Any) -> None:
     folder = make("bad\x1b[2J\u202e[b]")
     write_notes(folder, note="[b]\x1b]52;c;AA\x07", tags=("[/]", "\x9b31m"))
