@@ -25,7 +25,7 @@ LOW_CHART = 9  # with fewer rows than this, the bottom axis shares the plot's la
 MAX_DRAWN = 1e100  # no training run gets there, and smaller values keep every calculation here finite
 
 # How a terminal without Unicode shows a chart.
-ASCII = str.maketrans("─│└┤┬▁•★↑↓┊▴" + MARKS, "-|+++_**^v:^" + "ox+*#%@&") | {
+ASCII = str.maketrans("─│└┤┬▁•★↑↓┊▴▲◆●" + MARKS, "-|+++_**^v:^A!O" + "xV>+#wo&") | {
     code: "." for code in range(0x2800, 0x2900)
 }
 

@@ -6,6 +6,7 @@ from math import exp, isfinite
 
 from textual import on
 from textual.app import ComposeResult
+from textual.message import Message
 
 from fundamentallm.config.format import format_loss, format_memory, format_norm, format_rate
 from fundamentallm.config.schedule import configured_rate
@@ -20,6 +21,7 @@ from fundamentallm_tui.format import clean
 from fundamentallm_tui.state.overlays import Overlay, Overlays
 from fundamentallm_tui.state.store import FINISHED, Store
 from fundamentallm_tui.theme import FAINT
+from fundamentallm_tui.throttle import is_visible
 
 
 class LossChart(ChartPane):
@@ -32,6 +34,22 @@ class LossChart(ChartPane):
         super().__init__(store, "Loss", id=id)
         self._overlays = overlays
         self.legend = Legend()
+        self._newest = ""
+
+    @dataclass
+    class Drawn(Message):
+        """The title has newer values."""
+
+    @property
+    def newest(self) -> str:
+        """The newest training loss as the title writes it, which changes only when the chart is drawn."""
+        if self.view.crosshair is not None or not is_visible(self):
+            self._read_newest()
+        return self._newest
+
+    def _read_newest(self) -> None:
+        curve = loss_curves(self.store, replace(self.view, crosshair=None))[-1]
+        self._newest = curve.reading(curve.series.last, format_loss)
 
     def compose(self) -> ComposeResult:
         yield self.canvas
@@ -61,18 +79,20 @@ class LossChart(ChartPane):
         read = self.view.crosshair is not None and not self.legend.display
         for run, style in reversed(self.beside()):
             if not run.hidden:
-                store, ruler = run.store, self.ruler(run.store)
+                store, ruler, end = run.store, self.ruler(run.store), run.store.train.end
                 smoothed = store.smoothed.get(self.view.smoothing, store.train)
                 name, run_name = style.mark if read else None, clean(run.folder.name)
                 column = "train_loss" if smoothed is store.train else "train_loss_smoothed"
                 curves += [
                     Curve(None, smoothed, style.colour, ruler=ruler, column=column, run=run_name),
-                    Curve(name, store.val, style.colour, 1.0, style.mark, None, ruler, "val_loss", run_name),
+                    Curve(name, store.val, style.colour, 1.0, style.mark, None, ruler, "val_loss", run_name, end),
                 ]
         return curves
 
     def _draw(self) -> float:
         self._show_legend()
+        self._read_newest()
+        self.post_message(self.Drawn())
         return super()._draw()
 
     def _show_legend(self) -> None:
@@ -127,16 +147,15 @@ class LossChart(ChartPane):
 
 
 def _reading(store: Store, view: View, step: float) -> str:
-    """The losses of a run at one of its steps; beyond its end it has none."""
-    found = (("val", store.val), ("train", store.smoothed.get(view.smoothing, store.train)))
-    points = [(name, series.at(step) if step <= store.train.end + 1 else None) for name, series in found]
-    return "  ".join(f"{name} {format_loss(point[1] if point else None)}" for name, point in points)
+    """The losses of a run at one of its steps."""
+    curves = [curve for curve in loss_curves(store, replace(view, crosshair=None)) if curve.name is not None]
+    return "  ".join(curve.reading(curve.at(step), format_loss) for curve in curves)
 
 
 def loss_curves(store: Store, view: View, scale: Callable[[float], float] | None = None) -> list[Curve]:
     """Return the losses of a run; later ones lie over earlier ones, and marks over all."""
     unit = "loss" if scale is None else "perplexity"
-    val = Curve("val", store.val, "text-accent", mark="•", scale=scale, column=f"val_{unit}")
+    val = Curve("val", store.val, "text-accent", mark="•", scale=scale, column=f"val_{unit}", end=store.train.end)
     smoothed = store.smoothed.get(view.smoothing)
     if smoothed is None:
         return [val, Curve("train", store.train, "text-primary", scale=scale, column=f"train_{unit}")]

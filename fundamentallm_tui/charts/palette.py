@@ -1,17 +1,18 @@
 """The colour and the mark of each run where a chart shows several: the same on the screen, on paper and next week.
 
-The colours stay apart for eyes that see no red, green or blue (7 of 100 in OKLab, whichever is missing), and each has a
-contrast of at least 3 on white paper and on every panel of the console's themes. No two of them share a mark.
+The colours stay apart for eyes that see no red, green or blue (7 of 100 in OKLab, whichever is missing), and from the
+curves of the run that is shown (8 at least; all cones: 10 from one another). Each has a contrast of at least 3 on white paper and on every panel of the
+console's themes. No two of them share a mark.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
 
-COLOURS = ("#5a87e1", "#e13f6c", "#1b876c", "#879000", "#755aea", "#906c36", "#bd3fab", "#b475a2")
-MARKS = "●■▲◆○□△◇"
+COLOURS = ("#d14a5c", "#0b8f7b", "#9979d7", "#a0890c", "#a84db1", "#607a24", "#755aea", "#c86ba2")
+MARKS = "■▼►✚□▽○◇"  # of which none means anything else on a chart
 
 
 @dataclass(frozen=True)
@@ -22,15 +23,18 @@ class RunStyle:
     mark: str
 
 
-def run_styles(folders: Iterable[Path]) -> dict[Path, RunStyle]:
+def run_styles(folders: Iterable[Path], before: Mapping[Path, RunStyle] = {}) -> dict[Path, RunStyle]:
     """Return the styles of these runs, by their folders.
 
     They depend on the names of the folders alone, not on their order. Where two fall on one style, one of them takes
-    the next free one; there are as many styles as colours, so more runs than that have to share.
+    the next free one; there are as many styles as colours, so more runs than that have to share. Those that have one
+    `before` keep it.
     """
-    styles: dict[Path, RunStyle] = {}
-    free = list(range(len(COLOURS)))
-    for hashed, folder in sorted((crc32(os.fsencode(folder.name)), folder) for folder in set(folders)):
+    new = set(folders)
+    styles = {folder: style for folder, style in before.items() if folder in new}
+    taken = [style.mark for style in styles.values()]
+    free = [place for place, mark in enumerate(MARKS) if mark not in taken]
+    for hashed, folder in sorted((crc32(os.fsencode(folder.name)), folder) for folder in new - set(styles)):
         free = free or list(range(len(COLOURS)))
         wanted = hashed % len(COLOURS)
         place = min(free, key=lambda place: (place - wanted) % len(COLOURS))

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from math import ceil
+from math import ceil, inf
 from pathlib import Path
 
 from textual import on, work
@@ -21,7 +21,7 @@ from fundamentallm_tui.charts.canvas import ChartView
 from fundamentallm_tui.charts.chart import Chart, Line, Rule
 from fundamentallm_tui.charts.palette import RunStyle
 from fundamentallm_tui.charts.runs import Entry
-from fundamentallm_tui.charts.series import MAX_POINTS, Series
+from fundamentallm_tui.charts.series import MAX_POINTS, Series, Smoothed
 from fundamentallm_tui.charts.view import SETTLED, Ruler, View, fitting_height
 from fundamentallm_tui.format import clean
 from fundamentallm_tui.state.store import Store
@@ -42,6 +42,7 @@ class Curve:
         colour, strength, mark: as those of a `Line`.
         scale: what is drawn of each value, itself if None; it increases.
         ruler: of the steps of another run than the one that is shown.
+        end: the last step of its run.
         column, run: as a file of its values calls it and that run; no file has it where `column` is empty.
     """
 
@@ -54,9 +55,21 @@ class Curve:
     ruler: Ruler | None = None
     column: str = ""
     run: str = ""
+    end: float = inf
 
     def scaled(self, y: float) -> float:
         return y if self.scale is None else self.scale(y)
+
+    def at(self, step: float) -> tuple[float, float] | None:
+        """The point that is read off at a step: of marked ones the newest so far; None where the run has none."""
+        if self.mark:
+            return self.series.until(step) if step < self.end + 1 else None
+        return self.series.at(step) if self.series.start - 1 <= step < self.series.end + 1 else None
+
+    def reading(self, point: tuple[float, float] | None, format: Callable[[float], str]) -> str:
+        """Write a point with the curve's name; of a smoothed curve with "~"."""
+        sign = "~" if isinstance(self.series, Smoothed) else ""
+        return f"{self.name} {sign + format(self.scaled(point[1])) if point is not None else '–'}".strip()
 
 
 class ChartPane(Vertical, can_focus=True):
@@ -160,7 +173,10 @@ class ChartPane(Vertical, can_focus=True):
         fits = view.fit and self.fits and settled < high
         y_range = fitting_height(lines, max(low, settled)) if fits else None
         if view.crosshair is not None:
-            lines += [Line([x], [y], curve.colour, mark="●") for curve, x, y in reversed(self.readings())]
+            for curve, point in reversed(self.readings()):
+                if point is not None:
+                    x = (curve.ruler or ruler).x(point[0])
+                    lines.append(Line([x], [curve.scaled(point[1])], curve.colour, mark="●"))
         return Chart(
             [*lines, *self.points(ruler)], view.log, (low, high), y_range, self._rules(ruler),
             None if view.crosshair is None else ruler.x(view.crosshair), view.x_by, "no steps yet",
@@ -170,16 +186,13 @@ class ChartPane(Vertical, can_focus=True):
         """Return single points to mark over all curves."""
         return []
 
-    def readings(self) -> list[tuple[Curve, float, float]]:
-        """Return the curves with a name, the uppermost first: x and y at the crosshair, or of the newest point."""
-        own, step, found = self.ruler(), self.view.crosshair, []
-        for curve in reversed(self.curves()):
-            ruler = curve.ruler or own
-            at = step if step is None or curve.ruler is None else ruler.step(own.x(step))
-            point = curve.series.last if at is None else curve.series.at(at)
-            if curve.name is not None and point is not None:
-                found.append((curve, ruler.x(point[0]), curve.scaled(point[1])))
-        return found
+    def readings(self) -> list[tuple[Curve, tuple[float, float] | None]]:
+        """Return the curves with a name, the uppermost first: with the point at the crosshair, or the newest."""
+        own, step = self.ruler(), self.view.crosshair
+        named = [curve for curve in reversed(self.curves()) if curve.name is not None]
+        if step is None:
+            return [(curve, curve.series.last) for curve in named if curve.series.last is not None]
+        return [(curve, curve.at(curve.ruler.step(own.x(step)) if curve.ruler else step)) for curve in named]
 
     def _rules(self, ruler: Ruler) -> list[Rule]:
         """The ends of epochs, and what was changed and saved."""
@@ -207,9 +220,9 @@ class ChartPane(Vertical, can_focus=True):
         """The newest values, or those at the crosshair; the last are left out where there is no room."""
         step = self.view.crosshair
         pieces = [] if step is None else [(f"step {step:.0f}", "$foreground")]
-        for curve, _, y in self.readings():
+        for curve, point in self.readings():
             style = "$foreground" if curve.ruler is not None else f"${curve.colour}"  # other runs' are weak for text
-            pieces.append((f"{curve.name} {self.format(y)}".strip(), style))
+            pieces.append((curve.reading(point, self.format), style))
         pieces += self.remarks() if step is None else []
         room = self.size.width - 4 - len(self.heading)
         while sum(len(text) + 2 for text, _ in pieces) > room and len(pieces) > 1:
@@ -280,8 +293,8 @@ class ChartPane(Vertical, can_focus=True):
     def entries(self) -> list[Entry]:
         """Return the legend of a picture: the curves of this run that the title names."""
         return [
-            Entry(RunStyle(curve.colour, curve.mark), self._run, f"{curve.name} {self.format(y)}".strip())
-            for curve, _, y in self.readings() if curve.ruler is None
+            Entry(RunStyle(curve.colour, curve.mark), self._run, curve.reading(point, self.format))
+            for curve, point in self.readings() if curve.ruler is None
         ]  # fmt: skip
 
     @property

@@ -88,6 +88,11 @@ class Series:
         near = [at for at in (after - 1, after) if 0 <= at < len(self._x)]
         return min(((self._x[at], self._y[at]) for at in near), key=lambda point: abs(point[0] - x), default=None)
 
+    def until(self, x: float) -> tuple[float, float] | None:
+        """The newest point at x or before it, gap or not; None where there is none."""
+        after = bisect_right(self._x, x)
+        return (self._x[after - 1], self._y[after - 1]) if after else None
+
     def reduced(self, count: int, low: float = -inf, high: float = inf) -> tuple[list[float], list[float]]:
         """Return all points from low to high, and one beyond each, to which a line leads.
 

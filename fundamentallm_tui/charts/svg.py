@@ -24,10 +24,11 @@ INKS = {
     "text-success": "#2f7d32", "text-error": "#b3261e",
 }  # fmt: skip
 SHAPES = {  # of marks, around 0,0
-    "●": "M-3.5,0a3.5,3.5 0 1,0 7,0a3.5,3.5 0 1,0 -7,0Z", "■": "M-3,-3H3V3H-3Z", "▲": "M0,-4L4,3H-4Z",
+    "●": "M-3.5,0a3.5,3.5 0 1,0 7,0a3.5,3.5 0 1,0 -7,0Z", "■": "M-3,-3H3V3H-3Z", "▼": "M0,4L4,-3H-4Z",
+    "►": "M4,0L-3,4V-4Z", "✚": "M-1.3,-4H1.3V-1.3H4V1.3H1.3V4H-1.3V1.3H-4V-1.3H-1.3Z",
     "◆": "M0,-4.5L4,0L0,4.5L-4,0Z", "★": "M0,-6L1.6,-2H6L2.5,.6L3.8,5L0,2.4L-3.8,5L-2.5,.6L-6,-2H-1.6Z",
 }  # fmt: skip
-SOLID = dict(zip("○□△◇", "●■▲◆", strict=True))  # the shape of each mark that is not filled
+SOLID = dict(zip("○□▽◇", "●■▼◆", strict=True))  # the shape of each mark that is not filled
 
 NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 

@@ -33,10 +33,10 @@ DROPPED = ("grad", "rate", "epoch", "bar", "best", "share")  # the first of them
 class StoreLine(Widget):
     """One line of the store's numbers; call `show` when they have changed."""
 
-    def __init__(self, store: Store, smoothing: Callable[[], float], *, id: str) -> None:
-        """`smoothing` returns by how much the training loss is smoothed in the chart."""
+    def __init__(self, store: Store, train: Callable[[], str], *, id: str) -> None:
+        """`train` returns the training loss as the chart has it."""
         super().__init__(id=id)
-        self._store, self._smoothing = store, smoothing
+        self._store, self._train = store, train
         self._throttle = RedrawThrottle(self, self._draw, min_interval=0.5, cpu_share=0.01)
 
     def show(self, *, now: bool = False) -> None:
@@ -70,7 +70,7 @@ class StatusLine(StoreLine):
             self._throttle.request()
 
     def render(self) -> Content:
-        return Content.assemble(*layout(self._store, self.size.width, self._smoothing()))
+        return Content.assemble(*layout(self._store, self.size.width, self._train()))
 
 
 class NumbersLine(StoreLine):
@@ -78,18 +78,18 @@ class NumbersLine(StoreLine):
 
     def render(self) -> Content:
         width = self.size.width
-        losses = losses_of(self._store, self._smoothing()) if width < LOSSES_FROM else []
+        losses = losses_of(self._store, self._train()) if width < LOSSES_FROM else []
         pieces = [(f" {text} ", style) for _, text, style in losses]
         while pieces and width - sum(len(text) for text, _ in pieces) < LEAST_VERDICT:
             pieces.pop()
         return Content.assemble(*pieces, health_line(self._store, width - sum(len(text) for text, _ in pieces)))
 
 
-def layout(store: Store, width: int, smoothing: float = 0.0) -> list[tuple[str, str]]:
+def layout(store: Store, width: int, train: str = "") -> list[tuple[str, str]]:
     """The line's pieces and their styles. Which columns there are depends on the width and the run's length only."""
     columns = _columns(store)
     if width >= LOSSES_FROM and store.folder is not None:
-        columns[-2:-2] = losses_of(store, smoothing)
+        columns[-2:-2] = losses_of(store, train)
     whole = max(SMALLEST_NAME, min(LARGEST_NAME, cell_len(_name(store, LARGEST_NAME))))
     gap = 2
     for drop in DROPPED:
@@ -130,13 +130,12 @@ def _time(store: Store) -> str:
     return f"ETA {format_duration(store.eta()):>6}"
 
 
-def losses_of(store: Store, smoothing: float) -> list[tuple[str, str, str]]:
+def losses_of(store: Store, train: str) -> list[tuple[str, str, str]]:
     """The columns of the newest losses; the log has the mean of an epoch, so that a smoothed one is marked with "~"."""
-    train, val, best = store.smoothed.get(smoothing, store.train).last, store.val.last, store.history.best
-    newest = f"{'~' if smoothing and train else ''}{format_loss(train[1] if train else None)}"
+    val, best = store.val.last, store.history.best
     at = f"{format_loss(best.val_loss)} in epoch {best.epoch}" if best is not None else "–"
     return [
-        ("train", f"train {fit(newest, 1 + LOSS)}", ""),
+        ("train", fit(train, len("train ~") + LOSS), ""),
         ("val", f"val {fit(format_loss(val[1] if val else None), LOSS)}", "$text-accent"),
         ("best", f"best {fit(at, LOSS + len(' in epoch ') + max(EPOCHS, len(str(store.epochs))))}", ""),
     ]

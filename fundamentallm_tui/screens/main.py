@@ -56,8 +56,8 @@ class MainScreen(RunScreen):
         self.metric = MetricChart(self.store, id="metric")
         self.charts = (self.loss, self.metric)
         link(*self.charts)
-        self.status = StatusLine(self.store, self._smoothing, id="status")
-        self.numbers = NumbersLine(self.store, self._smoothing, id="numbers")
+        self.status = StatusLine(self.store, lambda: self.loss.newest, id="status")
+        self.numbers = NumbersLine(self.store, lambda: self.loss.newest, id="numbers")
         self._preferences = preferences
         metric = preferences.layout.get("metric")
         self.metric.show_metric(next((known for known in METRICS if known.name == metric), METRICS[0]))
@@ -66,9 +66,6 @@ class MainScreen(RunScreen):
         self.welcome = Welcome(id="welcome")
         self.health = HealthPane(self.store, id="health")
         self.tabs, self.footer = TabBar(id="tabs"), Footer(keys.MAIN, id="keys")
-
-    def _smoothing(self) -> float:
-        return self.loss.view.smoothing
 
     def compose(self) -> ComposeResult:
         yield self.status
@@ -91,6 +88,12 @@ class MainScreen(RunScreen):
         self._form_changed()
         self.show_changes({"phase"})
         self._find_other_runs()
+
+    @on(LossChart.Drawn)
+    def _loss_drawn(self) -> None:
+        """The lines with its numbers must not say others."""
+        self.status.show(now=True)
+        self.numbers.show(now=True)
 
     @on(ChartPane.Exported)
     def _chart_exported(self, message: ChartPane.Exported) -> None:

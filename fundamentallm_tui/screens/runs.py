@@ -159,7 +159,7 @@ class Runs(Screen[RunChoice]):
         self._show_keys()
 
     def _show_marks(self) -> None:
-        styles = self._overlays.styles(self._current)
+        styles = self._overlays.styles
         self.list.marks = {folder: styles[folder.resolve()] for folder in self._overlays.folders}
         self.list.draw(len(self.list.runs))
 

@@ -51,6 +51,7 @@ class Overlays:
         """`post` gets the messages, in the reading thread."""
         self._post = post
         self._runs: dict[Path, Overlay] = {}
+        self.styles: dict[Path, RunStyle] = {}  # by the resolved folders
         self._changed, self._closed = threading.Event(), False
         self._thread: threading.Thread | None = None
 
@@ -69,23 +70,16 @@ class Overlays:
         keys = {folder.resolve(): folder for folder in list(folders)[:MAX_OVERLAYS]}
         # a new dictionary, because the thread may be going through the old one
         self._runs = {key: self._runs.get(key) or Overlay(folder) for key, folder in keys.items()}
+        self.styles = run_styles(self._runs, self.styles)
         self._changed.set()
         if self._runs and self._thread is None:
             self._thread = threading.Thread(target=self._run, name="overlay reader", daemon=True)
             self._thread.start()
 
-    def styles(self, shown: Path | None) -> dict[Path, RunStyle]:
-        """Return the styles of the runs by their resolved folders.
-
-        The run that is shown keeps one free, so that `runs plot` draws all of them in the same colours.
-        """
-        own = [shown.resolve()] if shown is not None else []
-        return run_styles(list(dict.fromkeys([*self._runs, *own]))[:MAX_OVERLAYS])
-
     def beside(self, shown: Path | None) -> list[tuple[Overlay, RunStyle]]:
         """Return the runs that were read, with their styles, without the one that is shown itself."""
-        styles, own = self.styles(shown), shown.resolve() if shown is not None else None
-        return [(run, styles[key]) for key, run in self._runs.items() if run.is_read and key != own]
+        own = shown.resolve() if shown is not None else None
+        return [(run, self.styles[key]) for key, run in self._runs.items() if run.is_read and key != own]
 
     def hide_next(self, shown: Path | None) -> None:
         """Hide one more of the runs beside the one that is shown; once all are hidden, show all again."""

@@ -1,6 +1,7 @@
 """The colours of runs can be told apart by every eye, seen on every paper, and found again."""
 
 from itertools import combinations, permutations
+from math import dist
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,14 @@ def test_any_two_colours_stay_apart_for_every_eye(eyes: str) -> None:
     seen = [oklab(times(EYES[eyes], linear(colour))) for colour in COLOURS]
     apart = min(100 * sum((a - b) ** 2 for a, b in zip(*pair, strict=True)) ** 0.5 for pair in combinations(seen, 2))
     assert apart >= 7, f"{apart:.1f}"
+
+
+def test_no_run_looks_like_a_curve_of_the_run_that_is_shown_and_no_two_look_alike() -> None:
+    own = [colour for theme in THEMES for colour in (theme.primary, theme.accent) if colour]
+    seen, curves = ([oklab(linear(colour)) for colour in colours] for colours in (COLOURS, own))
+    assert min(100 * dist(a, b) for a in seen for b in curves) >= 8
+    assert min(100 * dist(a, b) for a, b in combinations(seen, 2)) >= 10
+    assert not set(MARKS) & set("▲▴◆★●•┊↑↓"), "saves, changes, the best, the crosshair, validation, what lies beyond"
 
 
 def test_every_colour_is_seen_on_white_paper_and_on_every_panel_of_the_themes() -> None:

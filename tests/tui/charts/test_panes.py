@@ -1,7 +1,9 @@
 """What keys and the mouse do to the charts, and what their titles say."""
 
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from math import exp
 from typing import Any
 
@@ -83,17 +85,27 @@ async def test_the_title_has_the_newest_values_or_those_at_the_crosshair_on_both
     async with charts(workshop) as seen:
         loss, metric = seen.main.loss, seen.main.metric
         await seen.press("z")
-        assert title(loss) == "Loss  train 3.045  val 3.500  smoothing 0.9  best 3.500"
+        assert title(loss) == "Loss  train ~3.045  val 3.500  smoothing 0.9  best 3.500"
         await seen.press("right_square_bracket")
         assert "smoothing 0.99" in title(loss)
+        (newest,) = re.findall(r"train ~[\d.]+", title(loss))
+        assert newest != "train ~3.045" and seen.screen.count(newest) == 2, "the status line says the same at once"
         await seen.press("left_square_bracket", "left_square_bracket")
         assert title(loss) == "Loss  train 3.000  val 3.500  smoothing 0  best 3.500"
+        assert seen.screen.count("train 3.000 ") == 2
         await seen.press("right_square_bracket", "c")
         while seen.main.loss.view.crosshair > 80:
             await seen.press("left")
         assert loss.view.crosshair == 80, "it stops at points of validation"
-        assert title(loss) == "Loss  step 80  mean 3.645  val 3.700  train 3.600"
+        assert title(loss) == "Loss  step 80  mean ~3.645  val 3.700  train 3.600"
         assert metric.view.crosshair == 80
+        loss.show_view(replace(loss.view, crosshair=159))
+        assert "val 3.700" in title(loss), "validation is as it was known then, although the next is nearer"
+        loss.show_view(replace(loss.view, crosshair=79))
+        assert "val –" in title(loss), "there was none yet"
+        loss.show_view(replace(loss.view, crosshair=202))
+        assert title(loss) == "Loss  step 202  mean –  val –  train –"
+        loss.show_view(replace(loss.view, crosshair=80))
         await seen.press("z")
         assert title(metric).startswith("Learning rate  ") and title(metric).endswith("1.00e-03")
         points = [(line.x, line.y) for line in loss.chart().lines if line.mark == "●"]
@@ -149,7 +161,7 @@ async def test_the_metric_chart_goes_through_all_metrics_and_dots_the_schedule_t
             await seen.press("m")
             titles.append(title(metric))
         assert titles == [
-            "Gradient norm  0.41", "Tokens a second  24.1k", f"Perplexity  train {exp(3.045):.2f}  val {exp(3.5):.2f}", 
+            "Gradient norm  0.41", "Tokens a second  24.1k", f"Perplexity  train ~{exp(3.045):.2f}  val {exp(3.5):.2f}",
             "Memory  0 MiB", "Learning rate  1.00e-03",
         ]  # fmt: skip
         seen.run.finish(STEPS)

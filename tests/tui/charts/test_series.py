@@ -175,7 +175,8 @@ def test_a_stretch_has_its_points_one_beyond_each_side_and_each_extreme() -> Non
     inside = points(series)[1][499:1500]
     assert min(inside) in ys and max(inside) in ys
     assert series.at(700.4) == (700, points(series)[1][699]) and series.at(-5) == (1, points(series)[1][0])
-    assert Series().at(3) is None
+    assert series.until(700.9)[0] == 700 and series.until(0.5) is None and series.until(1e9)[0] == series.end
+    assert Series().at(3) is Series().until(3) is None
 
 
 LABELS = {

@@ -87,7 +87,7 @@ def test_marks_stay_apart_from_the_newest_on() -> None:
 def test_a_legend_has_a_row_a_run_and_text_from_outside_is_only_text() -> None:
     evil = 'a<script>&"\x00\x0b\ud800\ufffe</text>'
     entries = (
-        Entry(RunStyle("#123456", "▲"), "one", "val 1.500", "best 1.500 in epoch 3"),
+        Entry(RunStyle("#123456", "▼"), "one", "val 1.500", "best 1.500 in epoch 3"),
         Entry(
             RunStyle("#654321", "○"),
             'a<script>&"</text>',

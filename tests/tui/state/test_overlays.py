@@ -77,16 +77,28 @@ def test_a_long_journal_is_read_in_pieces_into_bounded_series(
     assert run.store.take_lines() == []
 
 
-def test_the_run_that_is_shown_is_not_laid_over_itself_and_keeps_its_colour_free(
+def test_the_run_that_is_shown_is_not_laid_over_itself(
     make: Any, watch: Watch, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     folders = [make(name) for name in ("x", "y", "z")]
     watch.overlays.choose(folders[1:])
     watch.take(2)
-    styles = run_styles(folder.resolve() for folder in folders)
+    styles = run_styles(folder.resolve() for folder in folders[1:])
     for shown in (folders[0], folders[0].resolve()):
         assert [style for _, style in watch.overlays.beside(shown)] == [styles[f.resolve()] for f in folders[1:]]
     assert [run.folder for run, _ in watch.overlays.beside(folders[1])] == [folders[2]]
+
+
+def test_a_run_keeps_its_sign_whichever_others_come_and_go(make: Any, watch: Watch) -> None:
+    folders = [make(f"r{n}") for n in (0, 1, 2, 3, 4, 5, 8, 9)]
+    signs = {folder: run_styles([folder])[folder].mark for folder in folders}
+    first, rival = next((a, b) for a in folders for b in folders if a != b and signs[a] == signs[b])
+    for chosen in ([first], [first, rival], folders, [rival, first], [first]):
+        watch.overlays.choose(chosen)
+        assert watch.overlays.styles[first.resolve()].mark == signs[first]
+        assert len({style.mark for style in watch.overlays.styles.values()}) == len(chosen)
+    watch.overlays.choose([rival])
+    assert watch.overlays.styles[rival.resolve()].mark == signs[rival], "its own as soon as it is free"
 
 
 def test_they_are_hidden_one_by_one_and_come_back(make: Any, watch: Watch) -> None:
