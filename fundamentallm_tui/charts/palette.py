@@ -1,8 +1,8 @@
 """The colour and the mark of each run where a chart shows several: the same on the screen, on paper and next week.
 
 The colours stay apart for eyes that see no red, green or blue (7 of 100 in OKLab, whichever is missing), and from the
-curves of the run that is shown (8 at least; all cones: 10 from one another). Each has a contrast of at least 3 on white paper and on every panel of the
-console's themes. No two of them share a mark.
+curves of the run that is shown (8 at least; for all cones 10 from one another). Each has a contrast of at least 3 on
+white paper and on every panel of the console's themes. No two of them share a mark.
 """
 
 import os
