@@ -308,7 +308,7 @@ class RunScreen(PanedScreen):
     def _send(self, command: Command) -> None:
         try:
             if self.reader is not None:
-                self.reader.send(command)
+                self.reader.handle.send(command)
         except OSError as error:  # nothing can be written into the folder of an attached run
             self.store.wanted = ""
             self.store.unanswered.pop(command.id, None)
@@ -325,7 +325,7 @@ class RunScreen(PanedScreen):
     @on(EventsReceived)
     def _events_received(self, message: EventsReceived) -> None:
         if message.reader is self.sampler.reader:
-            self.sampler.received(message.events)
+            self.store.apply_sampler(message.events)
             self.show_changes({"sample"})
         if message.reader is not self.reader:
             return
@@ -341,7 +341,7 @@ class RunScreen(PanedScreen):
     @on(RunDisconnected)
     def _run_disconnected(self, message: RunDisconnected) -> None:
         if message.reader is self.sampler.reader:
-            self.sampler.ended(message.exit_reason)
+            self.store.sample_failed(f"the process that wrote this is gone: {message.exit_reason}")
             self.show_changes({"sample"})
         if message.reader is not self.reader:
             return

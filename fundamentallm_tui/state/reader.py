@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from textual.message import Message
 
 from fundamentallm.process.session import RunHandle
-from fundamentallm.run.commands import Command
 from fundamentallm.run.events import Event
 from fundamentallm.run.journal import BATCH
 from fundamentallm.run.spec import RunSpec
@@ -54,14 +53,6 @@ class RunReader:
         self._post = post
         self._closed = threading.Event()
         threading.Thread(target=self._run, name="run reader", daemon=True).start()
-
-    def send(self, command: Command) -> None:
-        """Send a command to the run.
-
-        Raises:
-            OSError: the folder of an attached run cannot be written to.
-        """
-        self.handle.send(command)
 
     @property
     def alive(self) -> bool:

@@ -7,7 +7,6 @@ from textual.message import Message
 
 from fundamentallm.process.session import RunHandle
 from fundamentallm.run.commands import CancelSample, Command, Sample
-from fundamentallm.run.events import Event
 from fundamentallm_tui.state.launch import sampled_checkpoint
 from fundamentallm_tui.state.reader import RunReader
 from fundamentallm_tui.state.store import Store
@@ -52,14 +51,6 @@ class Sampler:
             self._store.sample_failed(f"{file}: {error.strerror or error}")
         return True
 
-    def received(self, events: list[Event]) -> None:
-        """Take in what the checkpoint's process reports."""
-        self._store.apply_sampler(events)
-
-    def ended(self, reason: str) -> None:
-        """The checkpoint's process is gone."""
-        self._store.sample_failed(f"the process that wrote this is gone: {reason}")
-
     def close(self) -> None:
         """End the checkpoint's process, and the sample that it writes."""
         if self._store.sample.file:
@@ -81,4 +72,4 @@ class Sampler:
         if not file:
             self._send(command)
         elif self.reader is not None:
-            self.reader.send(command)
+            self.reader.handle.send(command)
