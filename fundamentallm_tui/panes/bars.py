@@ -5,6 +5,7 @@ from typing import Any
 
 from textual.binding import ActiveBinding
 from textual.content import Content
+from textual.dom import DOMNode
 from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Input, TextArea
@@ -20,6 +21,16 @@ GAP = "  "
 def bound(screen: Screen[Any]) -> dict[str, ActiveBinding]:
     """Return by the ids of commands the keys that have an effect now; a keymap may have changed them."""
     return {found.binding.id: found for found in reversed(screen.active_bindings.values()) if found.binding.id}
+
+
+def focus_chain(screen: Screen[Any]) -> list[DOMNode]:
+    """Return what has the focus, and what holds it, from the inside out."""
+    return screen.focused.ancestors_with_self if screen.focused is not None else []
+
+
+def focused_commands(screen: Screen[Any]) -> tuple[Command, ...]:
+    """Return the commands of the pane that has the focus."""
+    return next((node.commands for node in focus_chain(screen) if hasattr(node, "commands")), ())
 
 
 def takes_text(widget: Widget | None) -> bool:
@@ -84,14 +95,11 @@ class Footer(Widget):
 
     def _groups(self) -> tuple[list[Command], list[Command], list[Command]]:
         """The commands with a label: of what has the focus, of the screen, and those that are always there."""
-        focused = self.screen.focused
-        nodes = focused.ancestors_with_self if focused is not None else ()
-        of_pane: Iterable[Command] = next((node.commands for node in nodes if hasattr(node, "commands")), ())
         every = {command.action: command for command in (*MAIN, *self._commands) if command.action in PINNED}
         pinned = [every[action] for action in PINNED if action in every and every[action].label]
-        leave = [LEAVE] if takes_text(focused) and "back" not in every else []
+        leave = [LEAVE] if takes_text(self.screen.focused) and "back" not in every else []
         return (
-            [*leave, *(command for command in of_pane if command.label)],
+            [*leave, *(command for command in focused_commands(self.screen) if command.label)],
             [command for command in self._commands if command.label and command not in pinned],
             pinned,
         )

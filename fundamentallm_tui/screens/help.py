@@ -14,6 +14,7 @@ from fundamentallm_tui import keys
 from fundamentallm_tui.charts.metrics import MetricChart
 from fundamentallm_tui.format import clean
 from fundamentallm_tui.keys import Command, key_name
+from fundamentallm_tui.panes.bars import focus_chain, focused_commands
 from fundamentallm_tui.panes.fields import Fields
 from fundamentallm_tui.panes.health import HealthPane, current_verdict
 from fundamentallm_tui.panes.settings_form import setting_help
@@ -30,11 +31,8 @@ TOPICS["loss"] = f"{READING} {TOPICS['loss']}"
 def help_text(screen: Screen[Any], keymap: Mapping[str, str]) -> Content:
     """Return the help on a screen as it is now; a keymap gives the keys in place of the usual ones."""
     title, text = _explain(screen)
-    focused = screen.focused
-    nodes = focused.ancestors_with_self if focused is not None else ()
-    own: tuple[Command, ...] = next((node.commands for node in nodes if hasattr(node, "commands")), ())
     parts: list[tuple[str, str] | str] = [(f"{title}\n", "bold $text-accent"), f"{text}\n"]
-    tables = {"Its keys": own, "All keys": keys.MAIN, "In the list of runs": keys.RUNS}
+    tables = {"Its keys": focused_commands(screen), "All keys": keys.MAIN, "In the list of runs": keys.RUNS}
     if screen.query("#list"):
         tables = {"Keys": keys.RUNS, "On the main screen": keys.MAIN}
     for heading, commands in tables.items():
@@ -45,8 +43,7 @@ def help_text(screen: Screen[Any], keymap: Mapping[str, str]) -> Content:
 
 def _explain(screen: Screen[Any]) -> tuple[str, str]:
     """Return the name of what has the focus, and what is said about it; without a focus, of the status line."""
-    focused = screen.focused
-    for node in focused.ancestors_with_self if focused is not None else ():
+    for node in focus_chain(screen):
         match node:
             case Fields() if node.current.name in TOPICS:
                 return node.current.name, TOPICS[node.current.name]
