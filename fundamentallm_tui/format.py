@@ -20,6 +20,17 @@ def truncate(text: str, width: int) -> str:
     return set_cell_size(text, width - 1).rstrip() + "…" if width > 0 else ""
 
 
+def shorten(name: str, width: int) -> str:
+    """Cut a name or a path in its middle to at most `width` cells: what tells it from others is often its end."""
+    if cell_len(name) <= width or width < 4:
+        return truncate(name, width)
+    head = set_cell_size(name, (width - 1) // 3).rstrip()
+    tail = name
+    while cell_len(tail) > width - 1 - cell_len(head):
+        tail = tail[1:]
+    return f"{head}…{tail}"
+
+
 def fit(text: str, width: int) -> str:
     """Cut or pad a text to exactly `width` cells."""
     return set_cell_size(truncate(text, width), width)

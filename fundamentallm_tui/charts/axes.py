@@ -47,10 +47,11 @@ def y_axis(low: float, high: float, log: bool, rows: int) -> tuple[Axis, dict[in
     steps = list(_round_steps((high - low) / rows))
     if log:
         steps = [*(FINE_LOG_STEPS if high - low < 1 else ()), *LOG_STEPS]
-    closest = max(1, ceil(rows / 8), 2 * (rows >= 6))  # at most eight labels, and at least three
+    closest = 4 if rows >= 16 else 2 if rows >= 6 else 1  # at least three labels, and in a high chart no two close ones
+    farthest = max(closest, (rows - 1) // 2 if log else min(6, (rows - 1) // 2))
     unit, step, first = min(
         (step / distance, step, first)
-        for distance in range(closest, max(closest, (rows - 1) // 2) + 1)
+        for distance in range(closest, farthest + 1)
         for step in steps
         if (first := floor(low / step * distance + 0.5)) - 0.5 + rows >= high / step * distance - 1e-9
         and (first + rows - 1) // distance - (first - 1) // distance >= min(3, rows)

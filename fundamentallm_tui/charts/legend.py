@@ -9,7 +9,7 @@ from textual.message import Message
 from textual.widgets import Static
 
 from fundamentallm_tui.charts.runs import Entry, widths
-from fundamentallm_tui.format import fit
+from fundamentallm_tui.format import fit, truncate
 from fundamentallm_tui.theme import FAINT
 
 MIN_NOTE = 40  # columns that the longest note should have
@@ -21,7 +21,7 @@ class Legend(Static):
 
     DEFAULT_CSS = "Legend { height: auto; display: none; text-wrap: nowrap; text-overflow: ellipsis; }"
     ALLOW_SELECT = False
-    _shown: tuple[list[Entry], int, int] | None = None
+    _shown: object = None
 
     @dataclass
     class Chosen(Message):
@@ -29,29 +29,33 @@ class Legend(Static):
 
         row: int
 
-    def show(self, entries: Sequence[Entry], columns: int, rows: int) -> None:
-        """Show these from now on in so much room: where the rows do not suffice, the last has the marks and names."""
-        before, self._shown = self._shown, (list(entries), columns, rows)
-        self.display = bool(entries) and rows > 0
+    def show(self, entries: Sequence[Entry], hidden: Sequence[Entry], columns: int, rows: int) -> None:
+        """Show these from now on in so much room: the last row names the hidden ones, and what is left."""
+        before, self._shown = self._shown, (list(entries), list(hidden), columns, rows)
+        self.display = bool(entries or hidden) and rows > 0
         if not self.display or self._shown == before:
             return
-        *widest, note = widths(entries)
+        *widest, note = widths([*entries, *hidden])
         name, last, best = widest
         room, wanted = columns - 2 - sum(width + 2 for width in widest), min(MIN_NOTE, note)
         if room < wanted:  # what differs says more than the epoch of the best, and that more than the best
             room, best = room + best - len(BEST), len(BEST)
         if room < wanted:
-            best = 0
+            room, best = room + best + 2, 0
         lines = [
             Content.assemble(
                 _marked(entry, fit(entry.name, name)), f"  {fit(entry.last, last)}",
                 (f"  {fit(entry.best[:best], best)}" if best else "", FAINT),
-                (f"  {entry.note}", "$text-warning" if entry.warns else FAINT),
+                (f"  {_differences(entry, room)}", "$text-warning" if entry.note else FAINT),
             )
             for entry in entries
         ]  # fmt: skip
-        if len(lines) > rows:
-            lines[rows - 1 :] = [Content("  ").join(_marked(entry, entry.name) for entry in entries[rows - 1 :])]
+        if len(lines) + bool(hidden) > rows:
+            del lines[rows - 1 :]
+        if rest := [*entries[len(lines) :], *hidden]:
+            said = (f"and {len(rest)} more" if len(lines) < len(entries) else "hidden", FAINT)
+            names = (_marked(entry, entry.name) for entry in rest)
+            lines.append(Content("  ").join([Content.assemble(said), *names]))
         self.update(Content("\n").join(lines))
 
     def on_click(self, event: Click) -> None:
@@ -61,3 +65,13 @@ class Legend(Static):
 
 def _marked(entry: Entry, name: str) -> Content:
     return Content.assemble((f"{entry.style.mark} ", entry.style.colour), name)
+
+
+def _differences(entry: Entry, room: int) -> str:
+    """As many of a run's differences as have room, and how many more there are."""
+    parts = [*([entry.note] if entry.note else []), *entry.changes]
+    for count in range(len(parts), 0, -1):
+        text = ", ".join(parts[:count]) + (f" +{len(parts) - count}" if count < len(parts) else "")
+        if len(text) <= room:
+            return text
+    return truncate(parts[0], room) if parts else ""

@@ -1,5 +1,6 @@
 """The loss chart, and the chart of one other metric at a time: which curves each shows."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import exp, isfinite
@@ -22,6 +23,8 @@ from fundamentallm_tui.state.overlays import Overlay, Overlays
 from fundamentallm_tui.state.store import FINISHED, Store
 from fundamentallm_tui.theme import FAINT
 from fundamentallm_tui.throttle import is_visible
+
+LEAST_HEIGHT = 10  # rows that a legend leaves the chart
 
 
 class LossChart(ChartPane):
@@ -97,11 +100,13 @@ class LossChart(ChartPane):
 
     def _show_legend(self) -> None:
         self.set_class(bool(self.beside()), "-overlaid")
-        entries = [
-            replace(self._entry(run, style), note="hidden", warns=False) if run.hidden else self._entry(run, style)
-            for run, style in self.beside()
-        ]
-        self.legend.show(entries, self.content_size.width, self.content_size.height // 3)
+        entries = {run: self._entry(run, style) for run, style in self.beside()}
+        shared = Counter(change for entry in entries.values() for change in entry.changes)
+        for run, entry in entries.items():  # what tells a run from the others comes first
+            entries[run] = replace(entry, changes=tuple(sorted(entry.changes, key=shared.__getitem__)))
+        seen, hidden = ([entry for run, entry in entries.items() if run.hidden == is_hidden] for is_hidden in (0, 1))
+        width, height = self.content_size
+        self.legend.show(seen, hidden, width, min(height // 4, height - LEAST_HEIGHT))
 
     def _entry(self, run: Overlay, style: RunStyle) -> Entry:
         """The row of another run, which reads it off at the crosshair if there is one.
@@ -130,8 +135,8 @@ class LossChart(ChartPane):
 
     @on(Legend.Chosen)
     def _legend_chosen(self, event: Legend.Chosen) -> None:
-        run = self.beside()[event.row][0]
-        run.hidden = not run.hidden
+        runs = sorted((run for run, _ in self.beside()), key=lambda run: run.hidden)  # as they stand in the legend
+        runs[event.row].hidden = not runs[event.row].hidden
         self.throttle.request(now=True)
 
     def remarks(self) -> list[tuple[str, str]]:

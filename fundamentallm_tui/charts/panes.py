@@ -29,7 +29,7 @@ from fundamentallm_tui.throttle import RedrawThrottle
 
 CPU_SHARE = 0.003  # of one core, for each chart; showing the cells costs as much again as drawing them
 MIN_INTERVAL, SLOW_INTERVAL = 0.5, 10.0  # seconds between two drawings; on a slow line, where one has kilobytes
-EPOCH_DISTANCE = 7  # columns at least between two rules of epochs
+EPOCH_DISTANCE = 5  # columns at least between two rules of epochs
 MOST_CHANGES = 100  # markers of live changes, the newest of those in sight
 
 
@@ -171,7 +171,10 @@ class ChartPane(Vertical, can_focus=True):
         first, last = (self.store.train.start, self.store.train.end) if len(self.store.train) else self.extent
         settled = ruler.x(first + SETTLED * (last - first))
         fits = view.fit and self.fits and settled < high
-        y_range = fitting_height(lines, max(low, settled)) if fits else None
+        y_range = None
+        if fits:
+            count = sum(curve.ruler is not None for curve in self.curves())  # the other runs' come first
+            y_range = fitting_height(lines[count:], max(low, settled), lines[:count])
         if view.crosshair is not None:
             for curve, point in reversed(self.readings()):
                 if point is not None:
@@ -198,17 +201,22 @@ class ChartPane(Vertical, can_focus=True):
         """The ends of epochs, and what was changed and saved."""
         store, (low, high) = self.store, self.window
         rules = []
-        if (started := store.history.started) is not None:
+        if (started := store.history.started) is not None and len(store.train):  # before a run, only its schedule
             length, columns = max(1, started.steps_per_epoch), self.canvas.columns
             crowded = (high - low) / length * EPOCH_DISTANCE / columns  # epochs for each that there is room for
-            every = next(n * 10**k for k in range(20) for n in (1, 2, 5) if n * 10**k >= crowded)
+            every = next(n * 10**k for k in range(20) for n in (1, 2, 3, 5) if n * 10**k >= crowded)
             first = int(low / length / every) + 1
             rules = [Rule(ruler.x(n * every * length)) for n in range(first, int(high / length / every) + 1)]
         for step, by_hand in zip(*store.saves.reduced(self.canvas.columns, low, high), strict=True):
             mark, strength = ("▲", 1.0) if by_hand else ("▴", 0.6)
             rules.append(Rule(ruler.x(step), "foreground", strength, mark, line=""))
         changes = store.history.interventions_from(ceil(low))[-MOST_CHANGES:]
-        return rules + [Rule(ruler.x(change.step), "text-warning", 0.6, "◆", "┊") for change in changes]
+        resumed = [
+            start for start in store.history.starts[1:]
+            if start.changes and start.step >= low and not store.history.left_behind(start.step, start.seq)
+        ]  # fmt: skip
+        at = [start.step for start in resumed] + [change.step for change in changes]
+        return rules + [Rule(ruler.x(step), "text-warning", 0.6, "◆", "┊") for step in at]
 
     def _draw(self) -> float:
         start = time.perf_counter()

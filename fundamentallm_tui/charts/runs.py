@@ -11,7 +11,7 @@ from fundamentallm_tui.charts.chart import Chart, Line
 from fundamentallm_tui.charts.palette import RunStyle, run_styles
 from fundamentallm_tui.charts.series import Smoothed, reduce
 from fundamentallm_tui.charts.view import SETTLED, View, fitting_height
-from fundamentallm_tui.format import clean, fit, truncate
+from fundamentallm_tui.format import clean, fit, shorten
 
 MAX_NAME = 30  # characters
 NOT_NAMED = ("data", "include")  # settings whose difference shows as another text, if it is one
@@ -22,8 +22,8 @@ class Entry:
     """A row of a legend, of text that can be shown.
 
     Attributes:
-        note: how its settings differ from those of the run beside it, and whether their losses do not compare.
-        warns: whether they do not.
+        note: why its losses and those of the run beside it do not compare; empty where they do.
+        changes: how its settings differ from those of that run.
     """
 
     style: RunStyle
@@ -31,11 +31,11 @@ class Entry:
     last: str
     best: str = ""
     note: str = ""
-    warns: bool = False
+    changes: tuple[str, ...] = ()
 
     @property
     def cells(self) -> tuple[str, str, str, str]:
-        return self.name, self.last, self.best, self.note
+        return self.name, self.last, self.best, "; ".join(filter(None, (self.note, ", ".join(self.changes))))
 
 
 def run_entry(folder: Path, style: RunStyle, run: RunHistory, beside: RunHistory) -> Entry:
@@ -45,13 +45,13 @@ def run_entry(folder: Path, style: RunStyle, run: RunHistory, beside: RunHistory
     why = ""
     if run.started is not None and beside.started is not None:
         why = why_incomparable(beside.started, run.started)
-    changes = ", ".join(
-        f"{name} {value or '–'}"
+    changes = tuple(
+        clean(f"{name} {value or '–'}")
         for name, (_, value) in differing_settings([beside.config, run.config])
         if name not in NOT_NAMED
     )
-    note = "; ".join(part for part in (f"does not compare: {why}" if why else "", changes) if part)
-    return Entry(style, truncate(clean(folder.name), MAX_NAME), f"val {format_loss(val)}", best, clean(note), bool(why))
+    name, why = shorten(clean(folder.name), MAX_NAME), clean(f"does not compare: {why}" if why else "")
+    return Entry(style, name, f"val {format_loss(val)}", best, why, changes)
 
 
 def losses_of_runs(runs: Sequence[tuple[Path, RunHistory]], points: int, log: bool) -> tuple[Chart, list[Entry]]:

@@ -125,7 +125,7 @@ def _legend(entries: Sequence[Entry]) -> Iterator[str]:
         if entry.style.mark:
             yield _mark(entry.style.mark, LEFT + 12, y - 4, ink)
         text = truncate(text, int((WIDTH - LEFT - 34) / CHARACTER))
-        colour = INKS["text-warning"] if entry.warns else ""
+        colour = INKS["text-warning"] if entry.note else ""
         yield f'<g font-family="monospace" xml:space="preserve">{_text(LEFT + 34, y, text, colour=colour)}</g>'
 
 

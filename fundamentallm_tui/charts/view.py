@@ -110,9 +110,24 @@ def _between(known: Sequence[float], values: Sequence[float], at: float) -> floa
 SETTLED = 0.15  # of the steps so far, after which the first steep fall is over
 OUTLIERS = 0.02  # of the points, above and as many below, that may lie beyond the height
 ROOM = 0.25  # of the height: what lies no farther beyond is shown, too
+REACH, REACH_OF_VALUE = 2.0, 0.5  # of the height, and of the highest value: how much farther other runs may lie
 
 
-def fitting_height(lines: Sequence[Line], settled: float) -> tuple[float, float] | None:
+def fitting_height(lines: Sequence[Line], settled: float, others: Sequence[Line] = ()) -> tuple[float, float] | None:
+    """Return the lowest and the highest y to show of a run and of others over it, which must not squash it.
+
+    Without points of the run itself, the lowest of the others stands for it. None where there are none at all.
+    """
+    heights = [height for line in others if (height := _settled_height([line], settled))]
+    own = _settled_height(lines, settled) or min(heights, key=lambda height: height[1], default=None)
+    if own is None:
+        return None
+    reach = max(REACH * (own[1] - own[0]), REACH_OF_VALUE * own[1])
+    low = min(low for low, _ in (own, *heights) if low >= own[0] - reach)
+    return low, max(high for _, high in (own, *heights) if high <= own[1] + reach)
+
+
+def _settled_height(lines: Sequence[Line], settled: float) -> tuple[float, float] | None:
     """Return the lowest and the highest y to show so that the first steep fall and lone spikes lie beyond.
 
     The height is that of the points from x = `settled`, without the two in a hundred of each line that are farthest

@@ -10,7 +10,7 @@ from textual.widget import Widget
 
 from fundamentallm.config.format import format_duration, format_loss, format_norm, format_rate
 from fundamentallm.run.events import Finished
-from fundamentallm_tui.format import clean, fit, truncate
+from fundamentallm_tui.format import clean, fit, shorten
 from fundamentallm_tui.panes.health import health_line
 from fundamentallm_tui.state.store import BRIEF_PHASES, BRIEF_SECONDS, Store
 from fundamentallm_tui.theme import FAINT
@@ -77,8 +77,8 @@ class NumbersLine(StoreLine):
     """The newest losses and the verdict, where neither has a place elsewhere."""
 
     def render(self) -> Content:
-        width = self.size.width
-        losses = losses_of(self._store, self._train()) if width < LOSSES_FROM else []
+        losses = losses_of(self._store, self._train()) if self.size.width < LOSSES_FROM else []
+        width = self.size.width - 1
         pieces = [(f" {text} ", style) for _, text, style in losses]
         while pieces and width - sum(len(text) for text, _ in pieces) < LEAST_VERDICT:
             pieces.pop()
@@ -90,6 +90,7 @@ def layout(store: Store, width: int, train: str = "") -> list[tuple[str, str]]:
     columns = _columns(store)
     if width >= LOSSES_FROM and store.folder is not None:
         columns[-2:-2] = losses_of(store, train)
+    width -= 1  # no text touches the right edge
     whole = max(SMALLEST_NAME, min(LARGEST_NAME, cell_len(_name(store, LARGEST_NAME))))
     gap = 2
     for drop in DROPPED:
@@ -104,7 +105,7 @@ def layout(store: Store, width: int, train: str = "") -> list[tuple[str, str]]:
     pieces = [(" " + fit(name, room - (bar - SMALLEST_BAR)), "bold")]
     for kind, text, style in columns:
         pieces += [(" " * gap, ""), *(_bar(store, bar) if kind == "bar" else [(text, style)])]
-    return pieces
+    return [*pieces, (" ", "")]
 
 
 def _columns(store: Store) -> list[tuple[str, str, str]]:
@@ -167,5 +168,5 @@ def _name(store: Store, space: int) -> str:
     if cell_len(whole) <= space or store.folder is None:
         return whole
     if store.replayed:  # the first thing to know
-        return truncate(f"{clean(store.name)} {clean(store.folder.name)}", space)
-    return folder if cell_len(folder) <= space else truncate(clean(store.folder.name), space)
+        return shorten(f"{clean(store.name)} {clean(store.folder.name)}", space)
+    return folder if cell_len(folder) <= space else shorten(clean(store.folder.name), space)

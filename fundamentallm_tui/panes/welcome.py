@@ -5,7 +5,7 @@ from textual.widgets import Static
 
 from fundamentallm.config.format import format_age, format_loss, wrap
 from fundamentallm.run.summary import RunSummary
-from fundamentallm_tui.format import clean, fit, truncate
+from fundamentallm_tui.format import clean, fit, shorten, truncate
 from fundamentallm_tui.keys import key_name
 from fundamentallm_tui.panes.bars import bound
 from fundamentallm_tui.screens.help import READING
@@ -65,4 +65,6 @@ def _run_row(run: RunSummary, width: int) -> Content:
     pieces = f"{state}  {format_age(run.last_heard):<11}  "
     loss = f"best {format_loss(run.best.val_loss if run.best else None):<5}"
     name = max(8, min(NAME_WIDTH, width - len(indent) - len(pieces) - len(loss)))
-    return Content.assemble(indent, fit(clean(run.folder.name), name), (pieces, FAINT), (loss, "$text-accent"))
+    return Content.assemble(
+        indent, fit(shorten(clean(run.folder.name), name), name), (pieces, FAINT), (loss, "$text-accent")
+    )

@@ -7,7 +7,7 @@ from textual.content import Content
 
 from fundamentallm.config.format import format_loss
 from fundamentallm.run.summary import RunSummary, differing_settings, why_incomparable
-from fundamentallm_tui.format import clean, fit, truncate
+from fundamentallm_tui.format import clean, fit, shorten, truncate
 from fundamentallm_tui.theme import FAINT
 
 NAMES_WIDTH = 18  # of the column with the names of the settings
@@ -40,7 +40,7 @@ def comparison(runs: Sequence[RunSummary], width: int) -> Content:
 
 def _short_name(run: RunSummary, width: int) -> str:
     name = clean(str(run.folder))
-    return name if cell_len(name) <= width else clean(run.folder.name)
+    return name if cell_len(name) <= width else shorten(clean(run.folder.name), width)
 
 
 def _rows(rows: Iterable[tuple[str, Sequence[str]]], column: int) -> list[Content]:

@@ -11,7 +11,7 @@ from textual.widgets import OptionList
 from fundamentallm.config.format import format_loss, format_rate
 from fundamentallm.run.summary import RunSummary, why_incomparable
 from fundamentallm_tui.charts.palette import RunStyle
-from fundamentallm_tui.format import clean, fit
+from fundamentallm_tui.format import clean, fit, shorten
 from fundamentallm_tui.panes.rows import Rows
 from fundamentallm_tui.screens.run_table import short_age, sparkline, text_of
 from fundamentallm_tui.theme import FAINT
@@ -90,7 +90,7 @@ class RunList(Rows):
         tags = "".join(f" #{tag}" for tag in run.tags)
         name = str(run.folder) if cell_len(f"{run.folder}{tags}") <= columns["run"] else run.folder.name
         cells = {
-            "run": (clean(name + tags), ""),
+            "run": (shorten(clean(name + tags), columns["run"]), ""),
             "state": ("NOT SAVED" if run.unsaved else run.state, COLOURS["failed" if run.unsaved else run.state]),
             "age": (short_age(run), FAINT),
             "preset": (clean(text_of(run, self.column) if self.column else run.preset) or "–", FAINT),

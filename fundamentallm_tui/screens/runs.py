@@ -96,7 +96,10 @@ class Runs(Screen[RunChoice]):
         else:
             live = sum(run.state in LIVE_STATES for run in runs)
             order = f"{self._order} first" if self._order in ("newest", "name", "steps") else f"by {self._order}"
-            summary = f"{format_count(len(runs), 'run')}, {live} under way, {order}"
+            whole = format_count(len(runs), "run")
+            found = f"{len(shown)} of {whole}" if self.filter.value.strip() else whole
+            # padded, so that the filter stays in its place
+            summary = f"{found}, {live} under way, {order}{' ' * (len(f'{len(runs)} of {whole}') - len(found))}"
         self.query_one("#summary", Static).update(Content.assemble((" Runs  ", "bold"), (summary, FAINT)))
         self.query_one("#head", Static).update(Content.styled(self.list.head(), FAINT))
         self._show_details()
@@ -182,7 +185,7 @@ class Runs(Screen[RunChoice]):
         self.app.push_screen(Entry("Sort by", "" if self._order in ORDERS else self._order, hint, self._sort_by))
 
     def _sort_by(self, order: str) -> str:
-        order = order.strip()
+        order = order.strip() or next(iter(ORDERS))  # an empty box: as at first
         problem = check_order(order)
         if not problem:
             name = order.removeprefix("-")
@@ -285,10 +288,12 @@ def _details(run: RunSummary, width: int, incomparable: Collection[str]) -> Cont
         (f"{run.folder}  {size}{best}, began {format_time(run.started)}{_parent(run)}", "", 2),
         (" ".join([run.note, *(f"#{tag}" for tag in run.tags)]).strip(), "$text-accent", 1),
         (f"{run.data}: {settings}" if run.data else settings or "all settings have their defaults", FAINT, 2),
-        (why, "$text-warning", 1) if why or not incomparable else (differs, FAINT, 1),
+        (why, "$text-warning", 1) if why or not incomparable else (differs, FAINT, 2),
     )
-    rows = [(row, style) for text, style, most in parts if text for row in _rows(text, width, most)]
-    return Content("\n").join(Content.styled(row, style) for row, style in rows)
+    rows: list[Content] = []
+    for text, style, most in parts:
+        rows += [Content.styled(row, style) for row in _rows(text, width, min(most, 6 - len(rows))) if text]
+    return Content("\n").join(rows)
 
 
 def _parent(run: RunSummary) -> str:

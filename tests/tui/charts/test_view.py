@@ -115,3 +115,10 @@ def test_a_lone_spike_does_not_change_the_height_and_a_small_one_is_within(spike
 def test_a_run_that_has_just_begun_is_seen_whole() -> None:
     assert height([4.1, 3.9, 3.8], 1, []) == (3.8, 4.1)
     assert fitting_height([Line([1, 2], [3, 2])], 5) is None and fitting_height([], 0) is None
+
+
+def test_the_height_fits_the_run_and_others_within_reason_but_not_one_that_diverged() -> None:
+    own, near, diverged = Line([1, 2], [1.6, 1.5]), Line([1, 2], [2.2, 2.1]), Line([1, 2], [30.0, 25.0])
+    assert fitting_height([own], 0, [near, diverged]) == (1.5, 2.2)
+    assert fitting_height([], 0, [diverged, near]) == (2.1, 2.2), "without a run of its own, the lowest"
+    assert fitting_height([diverged], 0, [own]) == (25, 30), "of the run that is shown, all"

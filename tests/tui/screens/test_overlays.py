@@ -1,5 +1,6 @@
 """Other runs over the one that is shown: chosen in the list, drawn, read off, hidden, and live."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,25 @@ async def test_marked_runs_lie_over_the_one_that_is_shown_with_a_legend_and_are_
         await to(seen, runs, "b")
         await seen.press("n", "end", "x", "enter")
         assert [folder.name for folder in runs.list.marks] == ["bx"], "it stays marked under its new name"
+
+
+async def test_the_legend_leaves_the_chart_its_rows_and_tells_first_what_tells_the_runs_apart(
+    workshop: Any, write: Write
+) -> None:
+    names = [f"a-long-name-of-an-experiment-{n}" for n in range(6)]
+    write("shown", 40)
+    for n, name in enumerate(names):
+        write(name, 40, batch_size=99, seed=n + 1, dropout=0.3, learning_rate=0.002, weight_decay=0.2, epochs=7)
+    async with workshop.console((80, 24)) as seen:
+        await overlay(seen, *names)
+        loss, marks = seen.main.loss, [style.mark for _, style in seen.main.loss.beside()]
+        await seen.see("and 3 more")
+        assert [line.strip("│ ")[0] for line in seen.screen.splitlines() if " seed " in line] == marks[:3]
+        assert "  seed 1, " in seen.screen and re.search(r" \+\d", seen.screen) and "riment-0  val" in seen.screen
+        assert loss.canvas.size.height >= 10 and loss.legend.size.height == 4
+        await seen.press("i", "i", "i", "i")
+        await seen.see("hidden")
+        assert loss.legend.size.height == 3, "hidden ones share a row"
 
 
 @pytest.mark.parametrize(
