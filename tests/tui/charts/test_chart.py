@@ -11,6 +11,7 @@ from rich.segment import Segment
 from rich.style import Style
 
 import fundamentallm_tui
+from fundamentallm_tui.charts.axes import y_axis
 from fundamentallm_tui.charts.chart import GUTTER, Chart, Line, Rule, draw, lay_out, text_lines
 from fundamentallm_tui.charts.series import Series
 
@@ -269,3 +270,10 @@ def test_plotext_is_imported_in_one_place_only_and_not_before_there_is_something
     lines = [(path.name, line) for path in sources for line in path.read_text(encoding="utf-8").splitlines()]
     imports = [(name, line.index("import")) for name, line in lines if re.match(r"\s*(import|from) plotext", line)]
     assert imports == [("chart.py", 4)]
+
+
+@pytest.mark.parametrize("rows", [16, 24, 37, 60])
+def test_a_high_chart_has_a_label_each_four_to_six_rows(rows: int) -> None:
+    for low, high in ((1.2, 4.0), (0.0, 1e-3), (1.49, 1.52), (20_000, 26_000)):
+        labelled = sorted(y_axis(low, high, False, rows)[1])
+        assert {b - a for a, b in pairwise(labelled)} <= {4, 5, 6} and len(labelled) >= rows // 6

@@ -11,7 +11,7 @@ from fundamentallm.config.format import format_duration, format_rate
 from fundamentallm.run.commands import Sample
 from fundamentallm.run.events import Phase, Sampled
 from fundamentallm.run.spec import RunSpec
-from fundamentallm_tui.format import cell_len
+from fundamentallm_tui.format import cell_len, shorten
 from fundamentallm_tui.panes.status import layout
 from fundamentallm_tui.state.store import Store
 from tests.tui.others import both_sizes
@@ -21,8 +21,16 @@ LABELS = ("step ", "epoch ", "ETA ", " tok/s", "grad ")
 
 def text_of(store: Store, width: int) -> str:
     line = "".join(text for text, _ in layout(store, width))
-    assert cell_len(line) <= width
+    assert cell_len(line) <= width and line.endswith(" "), "nothing touches the edge"
     return line
+
+
+def test_of_a_name_that_is_cut_the_end_stays_which_tells_it_from_others() -> None:
+    names = [f"my first story-{n}" for n in (1, 2, 12)]
+    for width in (8, 12, 14):
+        cut = [shorten(name, width) for name in names]
+        assert len(set(cut)) == 3 and all("…" in name and cell_len(name) <= width for name in cut)
+    assert [shorten(names[0], width) for width in (17, 12, 1)] == ["my first story-1", "my…t story-1", "…"]
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 120, 200])

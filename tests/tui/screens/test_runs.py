@@ -48,7 +48,9 @@ async def test_typing_filters_and_letters_are_text_there(workshop: Any, make: An
     async with workshop.console() as seen:
         runs = await seen.open_list(3)
         await seen.press("slash", "d", "r", "c")
-        assert [run.folder.name for run in runs.list.runs] == ["drc"]
+        assert [run.folder.name for run in runs.list.runs] == ["drc"] and "1 of 3 runs" in seen.screen
+        await seen.press(*" learning_rate>0.0001")
+        await seen.see("drc learning_rate>0.0001")
         await seen.press("escape")
         assert seen.app.screen is runs and not runs.query_one("#filter", Input).has_focus
         await seen.press("r")
@@ -290,6 +292,8 @@ async def test_runs_are_sorted_by_a_setting_that_has_a_column_then(workshop: Any
         make(f"run-{n}", learning_rate=rate)
     async with workshop.console() as seen:
         runs = await seen.open_list(3)
+        await seen.press("T", "enter")
+        await seen.see("newest first")
         await seen.press("T", *"learning", "enter")
         assert "learning: no such setting; did you mean learning_rate?" in seen.screen
         await seen.press("ctrl+u", *"learning_rate", "enter")
