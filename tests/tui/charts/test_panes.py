@@ -145,6 +145,11 @@ async def test_validation_the_best_epochs_changes_and_saves_are_marked(
             (80, ""), (160, ""), (80, "▴"), (160, "▴"), (170, "▲"), (120, "◆")
         ]  # fmt: skip
         assert "★" in seen.screen and "3.500" in seen.screen and "◆" in seen.screen and "▲" in seen.screen
+        store = seen.main.store
+        seen.run.say(replace(store.history.starts[0], step=STEPS, resumed_from="last.pt", changes={"dropout": 0.3}))
+        await seen.until(lambda: len(store.history.starts) == 2)
+        marked = [rule.x for rule in seen.main.loss.chart().rules if rule.mark == "◆"]
+        assert marked == [STEPS, 120], "a resume with other settings is a change"
 
 
 async def test_the_metric_chart_goes_through_all_metrics_and_dots_the_schedule_to_come(workshop: Any) -> None:
