@@ -78,7 +78,7 @@ MAIN = (
     ),
     Command("prompt", "ctrl+g", "Go to the prompt: enter samples, ctrl+j starts a line", "sample", "g", "Sample"),
     Command("app.report", "w", "Write a report of the run: report.md in its folder", title="Report", id="report"),
-    Command("new_run", "", "Close this run; the next start makes a new one", title="New run"),
+    Command("new_run", "N", "Close the run that has ended: the next start makes a new one", "new run", title="New run"),
     Command("runs", "ctrl+o", "List all runs: attach, view, resume, compare", "runs", "o", "Runs"),
     Command("app.help", "f1", "Explain what has the focus; show all keys", "help", "question_mark", "Help", id="help"),
     Command("app.command_palette", "ctrl+p", "All commands by name, and the themes", "palette", id="palette"),
@@ -102,6 +102,7 @@ MAIN = (
 FORM = (  # bound by the screen: these keys act everywhere
     Command("files", "f2", label="files"),
     Command("presets", "f3", label="presets"),
+    Command("edit", "e", label="YAML"),
 )
 
 LIST = (
@@ -130,6 +131,7 @@ CHART = (
     Command("walk(-1)", "left", "Show earlier steps; with the crosshair on, read off the one before", id="chart.left"),
     Command("walk(1)", "right", "Show later steps; with the crosshair on, read off the next point", id="chart.right"),
     Command("crosshair", "c", "Read off every curve at one step", "crosshair", id="chart.crosshair"),
+    Command("hide_crosshair", "escape", id="leave"),
     Command("follow", "f", "Stay where it is, or follow the newest step", "follow", id="chart.follow"),
     Command("reset", "0", "Show the whole run", "reset", id="chart.reset"),
     Command("log_scale", "l", "Show y on a logarithmic or a linear scale", "log", id="chart.log"),
@@ -166,6 +168,13 @@ RUNS = (
 
 
 TABLES = (MAIN, FORM, LOG, LOSS, HEALTH, (*RUNS, *LIST))
+
+
+# Beside the bindings of the same keys: these act where those cannot, and say why.
+REFUSALS = [
+    Binding(command.key, f"refuse('{command.action}')", id=command.action, show=False)
+    for command in MAIN if command.action in ("files", "presets", "edit", "undo")
+]  # fmt: skip
 
 
 def bindings(commands: Iterable[Command], *, of_app: bool = False) -> list[BindingType]:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from math import inf
 
 from textual.timer import Timer
 from textual.widget import Widget
@@ -41,7 +42,7 @@ class RedrawThrottle:
         self._slow_interval = slow_interval
         self._widget, self._draw, self._min_interval, self._cpu_share = widget, draw, min_interval, cpu_share
         self._next = 0.0
-        self._hurried = -1e9
+        self._hurried, self._hurry_interval = -1e9, HURRY_INTERVAL
         self._timer: Timer | None = None
 
     def request(self, *, now: bool = False) -> None:
@@ -56,9 +57,13 @@ class RedrawThrottle:
         elif self._timer is None:
             self._timer = self._widget.set_timer(wait, self._redraw)
 
-    def hurry(self) -> None:
-        """Draw at least every second for the next minute: a run starts, and its first drawings load modules."""
-        self._hurried, self._next = time.monotonic(), 0.0
+    def hurry(self, *, always: bool = False) -> None:
+        """Draw at least every second for the next minute: a run starts, and its first drawings load modules.
+
+        `always`: until the next call, as often as the status line: a replay runs fast, and takes nothing from training.
+        """
+        self._hurried, self._next = (inf if always else time.monotonic()), 0.0
+        self._hurry_interval = 0.0 if always else HURRY_INTERVAL
 
     def _redraw(self) -> None:
         if self._timer is not None:
@@ -69,7 +74,7 @@ class RedrawThrottle:
         active = now - RedrawThrottle.last_input < ACTIVE_SECONDS
         wait = cost / (self._cpu_share * (ACTIVE_FACTOR if active else 1))
         if now - self._hurried < HURRY_SECONDS:
-            wait = min(wait, HURRY_INTERVAL)
+            wait = min(wait, self._hurry_interval)
         slowest = self._slow_interval if RedrawThrottle.slow_line else 0.0
         self._next = now + max(self._min_interval, wait, slowest)
 

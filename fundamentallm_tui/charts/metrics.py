@@ -127,7 +127,7 @@ class LossChart(ChartPane):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Return None while there is nothing to hide: the footer dims the key."""
-        return None if action == "hide" and not self.beside() else True
+        return None if action == "hide" and not self.beside() else super().check_action(action, parameters)
 
     def action_hide(self) -> None:
         self._overlays.hide_next(self.store.folder)

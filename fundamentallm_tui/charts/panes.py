@@ -268,9 +268,16 @@ class ChartPane(Vertical, can_focus=True):
 
     def action_crosshair(self) -> None:
         if self.view.crosshair is not None:
-            self.show_view(replace(self.view, crosshair=None))
+            self.action_hide_crosshair()
         elif len(self.store.train):
             self._point_at(self.store.train.end)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Without a crosshair to hide, escape leaves the chart."""
+        return action != "hide_crosshair" or self.view.crosshair is not None
+
+    def action_hide_crosshair(self) -> None:
+        self.show_view(replace(self.view, crosshair=None))
 
     def action_follow(self) -> None:
         self.show_view(self.view.toggled_following(*self.extent))

@@ -15,6 +15,7 @@ from fundamentallm_tui.panes.fields import Fields
 from fundamentallm_tui.theme import FAINT
 
 LEAVE = Command("blur", "escape", label="leave", id="leave")
+ENTER = Command("enter_pane", "enter", label="edit", id="pane.enter")
 GAP = "  "
 
 
@@ -24,12 +25,16 @@ def bound(screen: Screen[Any]) -> dict[str, ActiveBinding]:
 
 
 def focus_chain(screen: Screen[Any]) -> list[DOMNode]:
-    """Return what has the focus, and what holds it, from the inside out."""
-    return screen.focused.ancestors_with_self if screen.focused is not None else []
+    """Return what the user looks at, and what holds it, from the inside out.
+
+    That is what has the focus, else the highlighted pane if it takes the focus only after enter.
+    """
+    panes: list[Widget] = [pane for pane in screen.query(".pane.-active") if not pane.can_focus]
+    return next((node.ancestors_with_self for node in (screen.focused, *panes) if node is not None), [])
 
 
 def focused_commands(screen: Screen[Any]) -> tuple[Command, ...]:
-    """Return the commands of the pane that has the focus."""
+    """Return the commands of the pane that the user looks at."""
     return next((node.commands for node in focus_chain(screen) if hasattr(node, "commands")), ())
 
 
@@ -97,10 +102,12 @@ class Footer(Widget):
         """The commands with a label: of what has the focus, of the screen, and those that are always there."""
         every = {command.action: command for command in (*MAIN, *self._commands) if command.action in PINNED}
         pinned = [every[action] for action in PINNED if action in every and every[action].label]
-        leave = [LEAVE] if takes_text(self.screen.focused) and "back" not in every else []
+        focused = self.screen.focused
+        first = [ENTER] if focused is None and focus_chain(self.screen) else []
+        first = [LEAVE] if takes_text(focused) and "back" not in every else first
         return (
-            [*leave, *(command for command in focused_commands(self.screen) if command.label)],
-            [command for command in self._commands if command.label and command not in pinned],
+            [*first, *(command for command in focused_commands(self.screen) if command.label)],
+            [c for c in self._commands if self._labels.get(c.action, c.label) and c not in pinned],
             pinned,
         )
 

@@ -61,6 +61,10 @@ class Fields(ScrollView, can_focus=True):
         name: str  # empty: no cell has the focus
 
     @dataclass
+    class Refused(Message):
+        """The user clicked on a cell that is read-only."""
+
+    @dataclass
     class Submitted(Message):
         """The user pressed enter where it has nothing else to do."""
 
@@ -296,7 +300,10 @@ class Fields(ScrollView, can_focus=True):
             return  # the input has moved its cursor already
         line = self._line(y)
         for cell, start, _, end in line.spans(self.room) if isinstance(line, Row) else ():
-            if start <= x < end and not cell.disabled:
+            if start <= x < end and cell.disabled:
+                self.screen.set_focus(None)  # or what is typed would go into another cell
+                self.post_message(self.Refused())
+            elif start <= x < end:
                 again = self.has_focus and cell is self.current
                 self._move_to(cell)
                 if again:

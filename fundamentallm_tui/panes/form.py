@@ -53,8 +53,8 @@ class Form(SettingsForm):
                 cell.marked |= bool(cell.pending)  # the next start makes the change
             elif before is None or name in refused or cell.value == as_text(name, getattr(before, name)):
                 values[name] = as_text(name, getattr(running, name))
-                if before is not None and getattr(before, name) != getattr(running, name):
-                    cell.marked = self.differs(name, running)
+            if running is not None and before is not None and getattr(before, name) != getattr(running, name):
+                cell.marked = self.differs(name, running)
             cell.pending = SENT if name in sent else ""
         self._run_config = running
         self._found["run"] = {**self._found["run"], **refused} if running is not None else {}

@@ -186,14 +186,19 @@ class LogView(Rows):
         try:
             with open_regular_file(folder / ENGINE_LOG) as file:
                 size = file.seek(0, os.SEEK_END)
-                start = max(self._read_to if self._read_to <= size else 0, size - PIECE)
+                start = max(0, self._read_to if self._read_to <= size else 0, size - PIECE)
                 file.seek(start)
                 piece, end, _ = file.read(PIECE).rpartition(b"\n")
+            nothing = "" if size else f"{ENGINE_LOG} is empty."
         except OSError as error:
+            nothing = f"There is no {ENGINE_LOG}: {error.strerror}."
+        if nothing:
             if self._read_to < 0:
                 self._read_to = 0
-                self._add(self._file, to_lines(f"There is no {ENGINE_LOG}: {error.strerror}.", describe.FAINT, 0))
+                self._add(self._file, to_lines(nothing, describe.FAINT, 0))
             return
+        if self._read_to <= 0:
+            self._file.lines.clear()  # that there was nothing
         lines = piece.decode("utf-8", "replace").splitlines() if end else []
         if start > max(0, self._read_to):
             lines = [f"({start - max(0, self._read_to):,} bytes before this are not shown)", *lines[1:]]

@@ -42,7 +42,7 @@ def help_text(screen: Screen[Any], keymap: Mapping[str, str]) -> Content:
 
 
 def _explain(screen: Screen[Any]) -> tuple[str, str]:
-    """Return the name of what has the focus, and what is said about it; without a focus, of the status line."""
+    """Return the name of what the user looks at, and what is said about it; else of the status line."""
     for node in focus_chain(screen):
         match node:
             case Fields() if node.current.name in TOPICS:

@@ -18,6 +18,7 @@ from fundamentallm_tui.charts.panes import ChartPane, link
 from fundamentallm_tui.charts.view import View
 from fundamentallm_tui.format import clean
 from fundamentallm_tui.panes.bars import Footer, TabBar, takes_text
+from fundamentallm_tui.panes.fields import Fields
 from fundamentallm_tui.panes.form import Form
 from fundamentallm_tui.panes.health import HealthPane
 from fundamentallm_tui.panes.sample import SamplePane
@@ -37,7 +38,7 @@ SHAPES = ("single", "stacked", "beside", "full")  # how many panes there are at 
 class MainScreen(RunScreen):
     """The panes around a run."""
 
-    BINDINGS = keys.bindings(keys.MAIN)
+    BINDINGS = [*keys.bindings(keys.MAIN), *keys.REFUSALS]
     AUTO_FOCUS = ""  # so that letters are commands at once
     HORIZONTAL_BREAKPOINTS = [(160, "-wide")]
     VERTICAL_BREAKPOINTS = [(46, "-high")]
@@ -84,7 +85,8 @@ class MainScreen(RunScreen):
     def on_mount(self) -> None:
         maximized = str(self._preferences.layout.get("maximized"))
         self.maximized_pane = maximized in dict(keys.PANES)
-        self._activate(maximized if self.maximized_pane else "config")
+        self._run_pane = maximized if self.maximized_pane and maximized != "config" else "loss"
+        self._activate("config")
         self._form_changed()
         self.show_changes({"phase"})
         self._find_other_runs()
@@ -117,9 +119,9 @@ class MainScreen(RunScreen):
 
     def show_other_run(self) -> None:
         for chart in self.charts:
-            chart.throttle.hurry()
+            chart.throttle.hurry(always=self.store.replayed)
         self.loss.action_reset()
-        self.action_pane("loss" if self.store.folder is not None else "config")
+        self.action_pane(self._run_pane if self.store.folder is not None else "config")
         self.show_changes({"phase", "curves", "sample"})
 
     def show_changes(self, changed: set[str]) -> None:
@@ -157,15 +159,18 @@ class MainScreen(RunScreen):
         """Adapt footer, form and sample pane to what can be done now."""
         self.follow_run()
         self._adapt_layout()
-        self.footer.show({"start": launch.start_label(self.store), "pause": "resume" if self.store.paused else "pause"})
+        labels = {"start": launch.start_label(self.store)}
+        labels["pause"] = "" if self.store.paused else "pause"  # F5 resumes, too
+        labels["new_run"] = "new run" if labels["start"] != "new run" and self.check_action("new_run", ()) else ""
+        self.footer.show(labels)
         self.refresh_bindings()
         self._show_sample()
+        self.health.show(now=True)  # a run that was resumed may have left behind what the verdict was about
         if self.store.under_way:
             return
         if self.store.phase != IDLE:
             for chart in self.charts:
                 chart.throttle.request(now=True)
-            self.health.show(now=True)
         if self.store.phase == FAILED and not self.has_class("-full") and not takes_text(self.focused):
             self.action_pane("log")  # which says why
         if self.quit_when_stopped:
@@ -244,6 +249,20 @@ class MainScreen(RunScreen):
         """Set the setting that was changed last to its old value, whoever changed it."""
         if (change := launch.undo(self.store)) is not None:
             self.change_settings(dict([change]))
+
+    @on(Fields.Refused)
+    def _locked_clicked(self) -> None:
+        self.action_refuse("edit")
+
+    def action_refuse(self, action: str) -> None:
+        """Say why a key or a click does nothing."""
+        if action != "undo":
+            new = "N begins a new one" if self.check_action("new_run", ()) else "once it has ended, N begins a new one"
+            self.notify(f"Fixed for this run; {new}.")
+        elif launch.possible_actions(self.store)["change"]:
+            self.notify("There is nothing to undo.")
+        else:
+            self.notify("Nothing can be undone now: no run obeys.")
 
     # The form of a new run
 

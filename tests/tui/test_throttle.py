@@ -49,6 +49,10 @@ def test_the_first_minute_is_drawn_every_second_whatever_it_costs_and_later_minu
     assert widget.wait() == pytest.approx(10.0)
     widget.throttle.hurry()  # what an earlier run's drawings cost does not delay the next run's
     assert widget.wait() == 1.0
+    widget.throttle.hurry(always=True)
+    widget.now += 2 * HURRY_SECONDS
+    assert widget.wait() == 0.5, "a replay's charts keep up with its status line"
+    widget.throttle.hurry()
     for seconds, wait in ((9.0, 10.0 / 8), (11.0, 10.0)):  # eight times as often for a user at the keyboard
         widget.now += HURRY_SECONDS + 1
         monkeypatch.setattr(RedrawThrottle, "last_input", widget.now - seconds)
@@ -68,9 +72,14 @@ def test_a_slow_line_is_drawn_on_every_two_seconds_but_at_once_for_the_user(monk
     assert widget.drawings == 2
 
 
-async def test_a_start_hurries_the_charts(workshop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    hurried: list[RedrawThrottle] = []
-    monkeypatch.setattr(RedrawThrottle, "hurry", lambda throttled: hurried.append(throttled))
+async def test_a_start_hurries_the_charts(workshop: Any, make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    hurried: list[tuple[RedrawThrottle, bool]] = []
+    monkeypatch.setattr(RedrawThrottle, "hurry", lambda throttled, always: hurried.append((throttled, always)))
+    folder = make("old")
     async with workshop.console() as seen:
+        charts = seen.main.loss.throttle, seen.main.metric.throttle
         await seen.started()
-        assert hurried == [seen.main.loss.throttle, seen.main.metric.throttle]
+        assert hurried == [(chart, False) for chart in charts]
+        seen.main.open_run(folder, speed=20.0)
+        assert hurried[2:] == [(chart, True) for chart in charts]
+        await seen.status_is("STOPPED")

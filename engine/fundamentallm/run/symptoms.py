@@ -218,8 +218,9 @@ def find_plateau(view: View) -> str:
 
 
 def find_slower(view: View) -> str:
+    """The last half minute was slow; once the run has ended, that says nothing about it."""
     speeds = view.history.speeds
-    if len(speeds) < 3 * SPEEDS:
+    if len(speeds) < 3 * SPEEDS or view.history.end is not None:
         return ""
     before, now = median(speeds[:-SPEEDS]), median(speeds[-SPEEDS:])
     return f"{format_rate(now)} tokens a second, {format_rate(before)} before" if now < SLOWER * before else ""
@@ -251,6 +252,9 @@ def find_what_it_waits_for(view: View) -> str:
 
 def describe_losses(view: View) -> str:
     last, best = view.last, view.best
+    between = min((event.val_loss, event.step) for event in view.history.evaluations if event.step <= view.step)
     when = "the best so far" if best is last else f"the best was {best.val_loss:.3f} in epoch {best.epoch}"
+    if between[0] < best.val_loss:
+        when = f"the best was {between[0]:.3f} at step {between[1]}"
     gap = f"gap {100 * view.gap:.0f} %" if view.gap > 0 else "no gap"  # an epoch's mean has its first steps in it, too
     return f"{gap}: train {last.train_loss:.3f}, val {last.val_loss:.3f}, {when}"

@@ -257,7 +257,13 @@ def test_a_loss_that_falls_again_has_recovered_from_its_rise() -> None:
 def test_steps_that_take_longer_for_half_a_minute_are_noted(speeds: list[float], found: tuple[str, str]) -> None:
     reports = [steps_of([2.0], first=n, time=5.0 * n, tokens_per_second=speed) for n, speed in enumerate(speeds, 1)]
     assert kind_and_evidence(*reports) == found
+    assert kind_and_evidence(*reports, finished(len(speeds)))[0] == "waiting", "it is no verdict on a run that ended"
     assert kind_and_evidence(*reports, started(len(speeds), resumed_from="last.pt", vocab_size=VOCAB_SIZE)) == WAITS
+
+
+def test_a_lower_loss_in_the_middle_of_an_epoch_is_the_best() -> None:
+    between = evaluated(15, 1.9, epoch=2, epoch_ended=False)
+    assert kind_and_evidence(evaluated(10, 2.0), between)[1].endswith("val 2.000, the best was 1.900 at step 15")
 
 
 def test_a_run_that_failed_with_a_loss_that_is_no_number_has_diverged() -> None:

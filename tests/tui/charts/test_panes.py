@@ -63,6 +63,7 @@ PRESSES: list[tuple[str, Callable[[View, Chart], object]]] = [
     ("left_square_bracket", lambda view, chart: view.smoothing == 0.0),
     ("c", lambda view, chart: chart.crosshair == STEPS),
     ("c c", lambda view, chart: chart.crosshair is None),
+    ("c escape", lambda view, chart: chart.crosshair is None),
     ("c left", lambda view, chart: STEPS - 10 < chart.crosshair < STEPS),
     ("c left right", lambda view, chart: chart.crosshair == STEPS),
     ("c right", lambda view, chart: chart.crosshair == STEPS),

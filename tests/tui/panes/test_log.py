@@ -177,6 +177,26 @@ async def test_engine_log_is_read_from_its_end_in_pieces_and_followed(workshop: 
         assert "next" not in seen.screen
 
 
+async def test_an_empty_engine_log_is_said_to_be_empty_until_it_grows(workshop: Any) -> None:
+    async with workshop.console((80, 24)) as seen:
+        run = await with_lines(seen, ("info", "an event"))
+        await seen.press("t")
+        await seen.see("There is no engine.log: No such file or directory.")
+        run.folder.mkdir(parents=True)
+        path = run.folder / "engine.log"
+        path.touch()
+        await seen.press("t")
+        seen.main.log_view.clear()
+        await seen.press("2", "t")
+        await seen.see("engine.log is empty.")
+        path.write_text("first\n")
+        await seen.see("first")
+        assert "is empty" not in seen.screen
+        path.write_text("first\nsecond\n")
+        await seen.see("second")
+        assert seen.screen.count("first") == 1
+
+
 async def test_the_log_makes_text_from_outside_harmless(workshop: Any) -> None:
     async with workshop.console() as seen:
         run = await seen.started()

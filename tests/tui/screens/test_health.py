@@ -8,6 +8,7 @@ from textual.widgets import OptionList
 
 from fundamentallm.run.commands import Set, Stop
 from fundamentallm.run.events import Evaluated
+from fundamentallm_tui.throttle import RedrawThrottle
 from tests.tui.conftest import FakeRun, Watched
 
 OVERFITTING = [(2.0, 2.0), (1.5, 1.8), (1.2, 1.9), (1.0, 2.1)]
@@ -53,6 +54,9 @@ async def test_a_run_resumes_from_its_best_state_once_it_has_stopped(workshop: A
         run = await overfitting(watched, workshop)
         await watched.press("3")
         assert isinstance(run.sent[-1], Stop) and len(watched.runs) == 1
+        health = watched.main.health
+        health.throttle = RedrawThrottle(health, lambda: float(bool(health.refresh())), min_interval=1e9, cpu_share=1.0)
+        health.show()
         run.finish(320, "stopped") if end == "stopped" else run.die()
         await watched.until(lambda: len(watched.runs) == 2)
         spec = watched.run.job
@@ -60,6 +64,8 @@ async def test_a_run_resumes_from_its_best_state_once_it_has_stopped(workshop: A
         watched.run.begin(step=160)
         await watched.status_is("TRAINING")
         assert [event.step for event in watched.main.store.history.evaluations] == [80, 160]
+        await watched.see("the best so far")  # the verdict, at once: what it was about is left behind
+        assert "overfitting" not in watched.screen
 
 
 async def test_only_what_is_possible_is_offered(workshop: Any) -> None:

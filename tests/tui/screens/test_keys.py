@@ -318,3 +318,64 @@ async def test_a_pane_is_maximized_and_comes_back(workshop: Any) -> None:
         await seen.press("3", "z", "2")
         await seen.pilot.pause()
         assert list(panes()) == ["log"], "a number key goes to another pane, which is alone, too"
+
+
+async def test_a_highlighted_pane_that_takes_text_after_enter_is_framed_and_spoken_of(workshop: Any) -> None:
+    async with workshop.console((160, 36)) as seen:
+        await seen.press("3")
+        focused = seen.main.loss.styles.border_top
+        for key, pane, footer, title in (
+            ("1", seen.main.form, " enter edit  F2 files  F3 presets  e YAML  F5 start  ", "Config"),
+            ("5", seen.main.sample, " enter edit  F5 start  ", "Sample"),
+        ):
+            await seen.press(key)
+            assert pane.styles.border_top == focused != seen.main.loss.styles.border_top
+            assert seen.keys.startswith(footer)
+            await seen.press("f1")
+            await seen.see(f"{title} ")
+            await seen.press("f1", "enter")
+            assert seen.keys.startswith(" esc leave ") and "enter edit" not in seen.keys
+            await seen.press("escape")
+            assert seen.keys.startswith(footer)
+
+
+async def test_a_paused_run_has_one_key_to_resume_it_in_the_footer(workshop: Any) -> None:
+    async with workshop.console((160, 36)) as seen:
+        await seen.paused()
+        assert seen.keys.count("resume") == 1 and "F5 resume" in seen.keys
+
+
+async def test_after_a_stop_what_is_fixed_says_so_and_a_new_run_has_a_key(workshop: Any) -> None:
+    fixed = "Fixed for this run; N begins a new one."
+    async with workshop.console(toasts=True, epochs=5) as seen:
+        await seen.started()
+        await seen.press("f2")
+        await seen.see("Fixed for this run; once it has ended, N begins a")
+        assert "new run" not in seen.keys
+        await seen.press("N")
+        assert "TRAINING" in seen.status
+        seen.app.clear_notifications()
+        seen.run.folder.mkdir(parents=True)
+        (seen.run.folder / "last.pt").touch()
+        seen.run.finish(10, "stopped")
+        await seen.status_is("STOPPED")
+        await seen.press("1")
+        assert "F5 resume" in seen.keys and "N new run" in seen.keys
+        for key in ("f2", "f3", "e", ""):
+            await seen.until(lambda: fixed not in seen.screen)
+            if key:
+                await seen.press(key)
+            else:
+                fields = seen.main.form.fields
+                fields.enter("epochs")
+                row = fields.row_of(seen.cells["model_dim"])
+                await seen.pilot.click(fields, offset=(20, row - fields.scroll_offset.y))
+                await seen.press("7")
+                assert not fields.entered and seen.cells["epochs"].value == "5"
+            await seen.see(fixed)
+            assert seen.app.screen is seen.main
+            seen.app.clear_notifications()
+        await seen.press("N")
+        assert "IDLE" in seen.status and not seen.cells["model_dim"].disabled
+        await seen.press("f3")
+        assert seen.app.screen is not seen.main

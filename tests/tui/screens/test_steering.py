@@ -28,10 +28,11 @@ def change(run: Any, setting: str, old: Any, new: Any, who: str = "another", id:
 
 
 async def test_a_change_is_sent_and_u_undoes_the_last_ones_in_order_whoever_made_them(workshop: Any) -> None:
-    async with workshop.console(dropout=0.1, learning_rate=0.001) as seen:
+    async with workshop.console(dropout=0.1, learning_rate=0.001, toasts=True) as seen:
         run = await seen.started()
         await seen.press("u")
-        assert sent(run) == [], "there is nothing to undo"
+        await seen.see("There is nothing to undo.")
+        assert sent(run) == []
         seen.main.change_settings({"dropout": 0.2})
         await seen.until(lambda: sent(run) == [("dropout", 0.2)])
         obey(run, 0.1)

@@ -110,10 +110,11 @@ async def test_a_replay_tells_nothing(workshop: Any, make: Any, monkeypatch: pyt
         assert not seen.app._notifications and not written
 
 
+@pytest.mark.parametrize("term", ["xterm-256color", "tmux-256color", "screen"])
 async def test_a_terminal_that_is_not_in_front_gets_a_notification_and_a_title(
-    workshop: Any, monkeypatch: pytest.MonkeyPatch
+    workshop: Any, monkeypatch: pytest.MonkeyPatch, term: str
 ) -> None:
-    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("TERM", term)
     monkeypatch.delenv("VTE_VERSION", raising=False)
     async with workshop.console(toasts=True) as seen:
         written = written_by(seen, monkeypatch)

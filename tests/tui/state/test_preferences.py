@@ -54,12 +54,14 @@ async def test_smoothing_metric_and_the_maximized_pane_are_kept(workshop: Any) -
         await seen.press("3", "right_square_bracket", "m", "z")
     assert load() == (Preferences(layout={"maximized": "loss", "metric": "Gradient norm"}, smoothing=0.99), "")
     async with workshop.console() as seen:
+        assert seen.main.query_one("#config").region.width > 100, "without a run the form is what is shown"
+        await seen.started()
         assert seen.main.query_one("#loss").region.width > 100 and not seen.main.query_one("#config").region
         assert seen.main.loss.view.smoothing == seen.main.metric.view.smoothing == 0.99
         await seen.press("4")
         await seen.see("Gradient norm")
         await seen.press("z", "m", "m", "m", "m", "3", "left_square_bracket")
-    assert load() == (Preferences(), "")
+    assert (load()[0].layout, load()[0].smoothing) == ({}, 0.9)
 
 
 async def test_a_session_that_changes_nothing_writes_nothing(workshop: Any) -> None:
