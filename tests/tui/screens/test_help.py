@@ -31,7 +31,9 @@ async def finished(seen: Any) -> None:
 @pytest.mark.parametrize(
     ("before", "press", "title", "explanation"),
     [
-        (None, ["escape"], "The status line and the curves", [TOPICS["status"], READING]),
+        (None, ["3", "escape"], "The status line and the curves", [TOPICS["status"], READING]),
+        (None, ["1"], "Config", [TOPICS["config"]]),
+        (None, ["5"], "Sample", [TOPICS["sample"]]),
         (field, [], "learning_rate", [RATE.help, f"Typical {RATE.typical}.", f"Too high: {RATE.too_high}."]),
         (None, ["3"], "Loss", ["When the validation loss rises while the training loss still falls", "◆ a changed"]),
         (None, ["4"], "Learning rate", [TOPICS["Learning rate"]]),
