@@ -120,7 +120,7 @@ async def test_live_settings_are_edited_in_the_form_and_enter_applies_them(
         run.answer()
         await seen.until(lambda: pending(seen) == {})
         assert [seen.cells[name].value for name in ("dropout", "learning_rate")] == ["0.2", "0.5"]
-        assert seen.cells["dropout"].marked and seen.cells["learning_rate"].marked
+        assert all(seen.cells[name].marked for name in ("dropout", "learning_rate", "early_stopping"))
         change(run, "learning_rate", 0.5, 0.001)
         await seen.until(lambda: not seen.cells["learning_rate"].marked)
         await seen.press("escape")
