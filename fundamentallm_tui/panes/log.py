@@ -199,6 +199,7 @@ class LogView(Rows):
             return
         if self._read_to <= 0:
             self._file.lines.clear()  # that there was nothing
+            self._arrange()
         lines = piece.decode("utf-8", "replace").splitlines() if end else []
         if start > max(0, self._read_to):
             lines = [f"({start - max(0, self._read_to):,} bytes before this are not shown)", *lines[1:]]
