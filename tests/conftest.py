@@ -21,6 +21,12 @@ os.environ["OMP_NUM_THREADS"] = "1"
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "write the pictures of tests/tui/test_snapshots.py anew, instead of comparing screens with them"
+    parser.addoption("--update-snapshots", action="store_true", help=text)
+
+
 PATIENCE = 120.0  # seconds until a test gives up on another process
 T = TypeVar("T")
 

@@ -38,6 +38,8 @@ class Terminal:
         self.started = time.perf_counter()
         self._status: int | None = None
         self.bytes = b""  # everything that the program has written
+        self.read_at = 0.0  # when the last of it came, in seconds of perf_counter
+        self.parses = True  # whether `screen` is kept up to date, which takes time
         self._screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self._screen)
         self.pid, self._file = pty.fork()
@@ -76,7 +78,7 @@ class Terminal:
 
     def see_first_step(self) -> float:
         """Wait until the console has shown a step; return the seconds since the start of the program."""
-        return self.see(lambda screen: re.search(r"step +[1-9]", screen) is not None)
+        return self.see(lambda screen: re.search(r"step +[1-9]\d*/", screen) is not None)
 
     def cpu_seconds(self) -> float:
         """Return the user and system time of the process without its children (Linux)."""
@@ -110,7 +112,9 @@ class Terminal:
             try:
                 if select.select([self._file], [], [], 0.5)[0]:
                     block = os.read(self._file, 1 << 16)
+                    self.read_at = time.perf_counter()
                     self.bytes += block
-                    self._stream.feed(block)
+                    if self.parses:
+                        self._stream.feed(block)
             except (OSError, ValueError):
                 return

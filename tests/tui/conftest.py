@@ -60,7 +60,7 @@ class FakeRun:
         stamped = []
         for event in events:
             self._seq += 1
-            stamped.append(replace(event, seq=self._seq, time=1_700_000_000.0 + self._seq))
+            stamped.append(replace(event, seq=self._seq, time=event.time or 1_700_000_000.0 + self._seq))
         self._said += stamped
         self._news.set()
 

@@ -1,0 +1,198 @@
+"""Every screen looks as when someone last looked; `pytest --update-snapshots tests/tui/test_snapshots.py` renews."""
+
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from textual.widgets import Input
+
+from fundamentallm.paths import shipped
+from fundamentallm.run.commands import Sample
+from fundamentallm.run.events import Event, Failed, Phase, RunStarted, Sampled, decode, last_step
+from fundamentallm.run.notes import write_notes
+from fundamentallm_tui.state import store
+from fundamentallm_tui.theme import THEMES
+from fundamentallm_tui.throttle import RedrawThrottle
+from tests.tui import pictures
+from tests.tui.others import overlay, to
+
+FOLDER = Path(__file__).parent / "snapshots"
+RECORDED = Path(__file__).parents[1] / "fixtures" / "health"
+SIZES = ((80, 24), (120, 36), (200, 60))
+SHOWN_THEMES = tuple(theme.name for theme in THEMES[:2])  # a dark and the light one
+SETTINGS = ("max_seq_len", "stride", "epochs", "lr_schedule")  # in which the recorded runs differ from the preset
+NOW = 1_796_000_000.0  # UTC, in seconds: some hours after the runs were recorded
+
+
+@pytest.fixture(autouse=True)
+def fixed_world(workshop: Any) -> Iterator[None]:
+    """One clock, time zone and number of cores for all, and drawings that wait for nothing."""
+    request = RedrawThrottle.request
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", "UTC")
+        time.tzset()
+        patch.setattr(time, "time", lambda: NOW)
+        patch.setattr(store, "time", SimpleNamespace(time=lambda: NOW, monotonic=lambda: 0.0))
+        patch.setattr(os, "cpu_count", lambda: 2)
+        patch.setattr(RedrawThrottle, "request", lambda self, now=False: request(self, now=True))
+        patch.setattr(Input, "cursor_blink", False)
+        yield
+    time.tzset()
+
+
+def recorded(name: str, last: int = 1_000_000) -> list[Event]:
+    """The events of a recorded run up to a step."""
+    events = []
+    for event in map(decode, (RECORDED / f"{name}.jsonl").read_text().splitlines()):
+        if isinstance(event, RunStarted):
+            event = replace(event, preset="tiny")
+        if last_step(event) <= last:
+            events.append(event)
+    return events
+
+
+def library(workshop: Any, *names: str) -> None:
+    """Put recorded runs below `runs`."""
+    for name in names:
+        folder = workshop.folder / "runs" / name
+        folder.mkdir(parents=True)
+        (folder / "journal.jsonl").write_bytes((RECORDED / f"{name}.jsonl").read_bytes())
+        for file in ("last.pt", "best.pt"):
+            (folder / file).write_bytes(b"weights")
+
+
+async def train(seen: Any, name: str = "healthy", last: int = 264) -> Any:
+    """Start a run that reports what a recorded one did, and sample from it."""
+    await seen.press("f5")
+    await seen.until(lambda: seen.runs and seen.main.reader is not None)
+    run = seen.run
+    run.folder.mkdir(parents=True)
+    for file in ("journal.jsonl", "best.pt"):
+        (run.folder / file).touch()
+    run.say(*recorded(name, last), Phase(step=last, phase="training"))
+    await seen.until(lambda: seen.main.store.step == last)
+    await seen.press("g", *"To be", "enter")
+    await seen.until(lambda: any(isinstance(command, Sample) for command in run.sent))
+    asked = next(command for command in run.sent if isinstance(command, Sample))
+    text = ", or not to be: that is the sea\nand the old crew went out at dawn."
+    chances = tuple((n * 37 % 100) / 100 for n in range(len(text)))
+    run.say(Sampled(step=last, id=asked.id, prompt="To be", text=text, probabilities=chances, done=True))
+    await seen.until(lambda: seen.main.store.sample.done)
+    await seen.press("escape", "3")
+    return run
+
+
+async def idle(seen: Any, workshop: Any) -> None:
+    await seen.see("No run yet." if seen.app.size.width > 80 else "IDLE")
+
+
+async def problem(seen: Any, workshop: Any) -> None:
+    await seen.type(num_heads="7")
+    await seen.see("does not divide")
+
+
+async def training(seen: Any, workshop: Any) -> None:
+    await train(seen)
+
+
+async def paused(seen: Any, workshop: Any) -> None:
+    run = await train(seen)
+    run.say(Phase(step=264, phase="paused"))
+    await seen.status_is("PAUSED")
+
+
+async def finished(seen: Any, workshop: Any) -> None:
+    library(workshop, "healthy", "wide_gap", "underfitting")
+    await overlay(seen, "wide_gap", "underfitting", shown="healthy")
+    await seen.status_is("FINISHED")
+    await seen.press("c", *["left"] * 8)
+
+
+async def failed(seen: Any, workshop: Any) -> None:
+    run = await train(seen, "rate_too_high", 176)
+    run.say(Failed(step=176, error="the loss became nan", advice="a lower learning_rate", saved="best.pt", time=NOW))
+    await seen.status_is("FAILED")
+
+
+async def edit(seen: Any, workshop: Any) -> None:
+    await train(seen)
+    await seen.type(learning_rate="0.0005")
+
+
+async def health(seen: Any, workshop: Any) -> None:
+    await train(seen, "overfitting", 168)
+    await seen.press("h")
+
+
+async def runs(seen: Any, workshop: Any) -> None:
+    library(workshop, "healthy", "wide_gap", "underfitting", "diverged", "rate_too_low", "plateau")
+    write_notes(workshop.folder / "runs" / "healthy", note="The one to compare others with.", tags=["base", "keep"])
+    listed = await seen.open_list(6)
+    for name in ("wide_gap", "underfitting", "healthy"):
+        await to(seen, listed, name)
+        await seen.press("space")
+
+
+async def compare(seen: Any, workshop: Any) -> None:
+    await runs(seen, workshop)
+    await seen.press("c")
+
+
+async def help(seen: Any, workshop: Any) -> None:
+    await train(seen)
+    await seen.press("f1")
+
+
+async def files(seen: Any, workshop: Any) -> None:
+    folder = workshop.folder / "texts"
+    (folder / "letters").mkdir(parents=True)
+    for name in ("dawn.txt", "sea.txt"):
+        (folder / name).write_text("The sea and her old crew went out at dawn.\nNobody asked them why.\n" * 200)
+    await seen.type(data="texts")
+    await seen.press("escape", "f2")
+    await seen.see("dawn.txt")
+    await seen.press("down", "down")
+    await seen.see("Nobody asked")
+
+
+async def presets(seen: Any, workshop: Any) -> None:
+    await seen.press("f3", "up")
+
+
+async def quit(seen: Any, workshop: Any) -> None:
+    await train(seen)
+    await seen.press("ctrl+q")
+
+
+SCENES: dict[Callable[[Any, Any], Awaitable[None]], tuple[str, int]] = {  # the recorded run, characters of its text
+    **dict.fromkeys((idle, problem, files, presets), ("", 100_000)),
+    **dict.fromkeys((training, paused, finished, edit, runs, compare, help, quit), ("healthy", 25_000)),
+    failed: ("rate_too_high", 25_000),
+    health: ("overfitting", 3_000),
+}
+NAMES = {f"{scene.__name__}-{width}x{height}" for scene in SCENES for width, height in SIZES}
+
+
+@pytest.mark.parametrize("size", SIZES, ids=["80x24", "120x36", "200x60"])
+@pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.__name__)
+async def test_a_screen_looks_as_it_did(
+    workshop: Any, scene: Any, size: tuple[int, int], pytestconfig: pytest.Config
+) -> None:
+    name, (run, characters) = f"{scene.__name__}-{size[0]}x{size[1]}", SCENES[scene]
+    workshop.text.write_text((shipped("data/samples") / "sample_data.txt").read_text()[:characters])
+    started: Any = recorded(run)[0] if run else None
+    settings = {setting: started.config[setting] for setting in SETTINGS} if run else {}
+    async with workshop.console(size, data=["text.txt"], **settings) as seen:
+        await scene(seen, workshop)
+        picture = await pictures.take(seen, name, SHOWN_THEMES)
+    pictures.check(picture, FOLDER / f"{name}.txt", update=pytestconfig.getoption("--update-snapshots"))
+
+
+def test_there_is_no_picture_of_a_screen_that_is_gone_and_all_are_small() -> None:
+    files = {path.stem: path.stat().st_size for path in FOLDER.iterdir()}
+    assert set(files) == NAMES and sum(files.values()) < 600_000
