@@ -45,11 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         advice = "choose a locale such as C.UTF-8 (LC_ALL), or use `fundamentallm train`"
         _print_error(f"fllm-tui: the console draws with UTF-8, and this terminal has {encoding}; {advice}")
         return 2
-    if flags.low_bandwidth:
-        from fundamentallm_tui.throttle import RedrawThrottle
-
-        RedrawThrottle.slow_line = True
-    _run(options, config)
+    _run(options, config, flags.low_bandwidth)
 
 
 def _terminal_encoding() -> str:
@@ -134,7 +130,7 @@ def _find_run(flags: argparse.Namespace) -> "Path | None":
     return live[0] if len(live) == 1 else None
 
 
-def _run(options: "Options", config: "Config") -> NoReturn:
+def _run(options: "Options", config: "Config", low_bandwidth: bool) -> NoReturn:
     """Show the console, then end the process at once: an ordinary exit would wait for a worker that still trains."""
     from fundamentallm.process.system import start_resource_tracker
 
@@ -144,7 +140,9 @@ def _run(options: "Options", config: "Config") -> NoReturn:
     start_resource_tracker()  # before Textual has the terminal
     from fundamentallm_tui.app import Console
     from fundamentallm_tui.state.farewell import describe_continuing, describe_error, describe_outcome
+    from fundamentallm_tui.throttle import RedrawThrottle
 
+    RedrawThrottle.slow_line = low_bandwidth
     app = Console(options, config)
     try:
         app.run()

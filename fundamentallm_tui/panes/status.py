@@ -10,7 +10,7 @@ from textual.widget import Widget
 
 from fundamentallm.config.format import format_duration, format_loss, format_norm, format_rate
 from fundamentallm.run.events import Finished
-from fundamentallm_tui.format import clean, fit, shorten
+from fundamentallm_tui.format import clean, fit, shorten, truncate
 from fundamentallm_tui.panes.health import health_line
 from fundamentallm_tui.state.store import BRIEF_PHASES, BRIEF_SECONDS, Store
 from fundamentallm_tui.theme import FAINT
@@ -168,5 +168,5 @@ def _name(store: Store, space: int) -> str:
     if cell_len(whole) <= space or store.folder is None:
         return whole
     if store.replayed:  # the first thing to know
-        return shorten(f"{clean(store.name)} {clean(store.folder.name)}", space)
+        return truncate(f"{clean(store.name)} {clean(store.folder.name)}", space)
     return folder if cell_len(folder) <= space else shorten(clean(store.folder.name), space)

@@ -99,14 +99,17 @@ def test_runs_plot(rewound: Rewound, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[chart.Chart] = []
     monkeypatch.setattr(chart, "text_lines", lambda found, *rest, **more: drawn.append(found) or ["a picture"])
     assert main(["runs", "plot", "run"]) == 0
-    train, val = drawn[0].lines
-    assert list(train.x) == STEPS and dict(zip(train.x, train.y, strict=True)) == rewound.loss
+    val, train, smoothed = drawn[0].lines
+    assert list(train.x) == list(smoothed.x) == STEPS
+    assert dict(zip(train.x, train.y, strict=True)) == rewound.loss
     assert list(val.x) == EVALUATED and dict(zip(val.x, val.y, strict=True)) == rewound.val
 
 
 @pytest.mark.parametrize("batch", [1, 7, 10_000])
 def test_the_consoles_curves_however_many_events_come_at_once(rewound: Rewound, batch: int) -> None:
-    journal, store = AttachedRun(rewound.folder).events(0), Store()
+    run, journal, store = AttachedRun(rewound.folder), list[events.Event](), Store()
+    while some := run.events(0):
+        journal += some
     store.attach(rewound.folder, "run")
     for start in range(0, len(journal), batch):
         store.apply(journal[start : start + batch], now=1.0)

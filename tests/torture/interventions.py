@@ -58,7 +58,7 @@ def changing(run: Path, changes: Changes, without: frozenset[str] = NONE, *, in_
             waiting.clear()
             return arrived + read_others(self)
 
-        read_others, Control.read = Control.read, read  # type: ignore[method-assign]
+        read_others, Control._read = Control._read, read  # type: ignore[method-assign]
         at_steps({step: lambda step=step: send(step) for step in changes})  # type: ignore[misc]
 
     return prepare

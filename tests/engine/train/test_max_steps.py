@@ -8,7 +8,7 @@ import pytest
 from fundamentallm.cli import main
 from fundamentallm.cli.report import Report
 from fundamentallm.config.estimate import estimate
-from fundamentallm.config.schedule import learning_rate
+from fundamentallm.config.schedule import configured_rate
 from fundamentallm.errors import NothingToDo, UserError
 from fundamentallm.run import events
 from fundamentallm.run.commands import Set, Stop
@@ -65,7 +65,9 @@ def test_schedule_warm_up_and_time_left_are_computed_for_that_end(
     monkeypatch.setattr(trainer, "REPORT_INTERVAL", 0.0)
     monkeypatch.setattr(Metrics, "eta", lambda _, steps: float(steps))
     ran = train(small(epochs=30, max_steps=40, warmup_steps=100))
-    expected = [learning_rate(step, 40, 0.003, "cosine", 4) for step in range(40)]  # the warm-up: at most a tenth
+    expected = [
+        configured_rate(ran.trainer.state.config, 40, step) for step in range(40)
+    ]  # the warm-up: at most a tenth
     assert rates(ran) == expected and expected[3] == 0.003 and expected[-1] == pytest.approx(0.0003)
     assert [event.eta_seconds for event in ran.of(events.Progress)][-3:] == [2.0, 1.0, 0.0]
     assert "warm-up shortened from 100 to 4 steps, a tenth of the run" in [e.text for e in ran.of(events.Notice)]
@@ -90,7 +92,7 @@ def test_a_live_change_moves_the_end_for_everybody(
     assert ran.result.step == end and evaluated(ran)[-1] == (end, end % EPOCH == 0)
     started = read_history(ran.folder).started
     assert started is not None and (started.total_steps, started.epochs) == (end, -(-end // EPOCH))
-    assert rates(ran)[at:] == [learning_rate(step, end, 0.003, "cosine", end // 20) for step in range(at, end)]
+    assert rates(ran)[at:] == [configured_rate(ran.trainer.state.config, end, step) for step in range(at, end)]
     answer = ran.of(events.Answered)[0]
     assert (answer.ok, answer.why) == (
         (False, "max_steps: step 9 is done; 10 is the smallest total") if value == at else (True, "")

@@ -13,7 +13,7 @@ from pytest import MonkeyPatch
 
 from fundamentallm.config.config import resolve
 from fundamentallm.config.files import load_config
-from fundamentallm.config.schedule import learning_rate, warmup
+from fundamentallm.config.schedule import configured_rate
 from fundamentallm.run import events
 from fundamentallm.run.commands import Sample, Save, Set, Stop
 from fundamentallm.run.journal import read_journal
@@ -81,8 +81,7 @@ def test_losses_and_weights_are_those_of_a_plain_loop(trained: Trained, build: B
     take, total = TrainStep(state), state.total_steps
     results = [take(n) for n in range(total)]
     config = state.config
-    warmup_steps = warmup(total, config.warmup_steps)
-    rates = [learning_rate(n, total, config.learning_rate, config.lr_schedule, warmup_steps) for n in range(total)]
+    rates = [configured_rate(config, total, n) for n in range(total)]
     losses = [result.loss.item() for result in results]
     assert ran.losses == pytest.approx(dict(enumerate(losses, 1)), rel=1e-8)
     assert column(ran, "learning_rate") == [result.learning_rate for result in results] == rates

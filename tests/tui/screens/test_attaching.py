@@ -219,7 +219,7 @@ async def test_a_replay_shows_the_whole_run_can_be_paused_and_writes_nothing(
         assert "REPLAY" in seen.status
         await seen.press("f6")
         await seen.until(lambda: seen.main.store.phase == "paused")
-        assert "F6 resume" in seen.keys
+        assert "F5 resume" in seen.keys
         await seen.press("f7", "f8", "f6")
         await seen.status_is("TRAINING")
         seen.main.reader.handle.speed = 1e9
