@@ -279,8 +279,12 @@ class SettingsForm(Vertical):
         self.run_size = size
         self.on_resize()
         self._show_hint(self.fields.current.name if self.fields.entered else "")
+        before = self._found["text"]
         self._found["text"] = {field_of(size.problem): size.problem} if size.problem else {}
-        self._show_found()
+        if self._found["text"] != before:
+            self._show_found()
+        else:  # what the start has refused meanwhile stays
+            self.post_message(self.Changed())
 
     def on_resize(self) -> None:
         """Say below the form how large the run is, as much of it as the frame has room for."""
