@@ -284,7 +284,7 @@ class SettingsForm(Vertical):
         if self._found["text"] != before:
             self._show_found()
         else:  # what the start has refused meanwhile stays
-            self.post_message(self.Changed())
+            self.show_problems(self.problems)
 
     def on_resize(self) -> None:
         """Say below the form how large the run is, as much of it as the frame has room for."""
