@@ -85,8 +85,8 @@ async def test_the_form_shows_the_size_of_the_run(workshop: Any) -> None:
     async with workshop.console() as seen:
         await seen.until(lambda: seen.main.form.total_steps)
         steps = estimate(seen.main.form.config, [workshop.text.read_text()]).total_steps
-        assert f"{steps} steps" in seen.screen
-        assert f"step {0:>{STEPS}}/{steps}" in seen.status
+        await seen.see(f"{steps} steps")
+        await seen.until(lambda: f"step {0:>{STEPS}}/{steps}" in seen.status)
 
 
 async def test_another_preset_fills_the_form_and_keeps_the_typed_data(workshop: Any) -> None:

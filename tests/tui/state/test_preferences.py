@@ -174,7 +174,7 @@ def test_the_form_begins_with_the_last_text_where_none_is_named(
     workshop: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     opened: list[tuple[str, ...]] = []
-    monkeypatch.setattr("fundamentallm_tui.__main__._run", lambda options, config: opened.append(config.data))
+    monkeypatch.setattr("fundamentallm_tui.__main__._run", lambda options, config, _slow: opened.append(config.data))
     monkeypatch.setattr("sys.stdin", Terminal())
     monkeypatch.setattr("sys.stdout", Terminal())
     monkeypatch.setattr("sys.stderr", Terminal())
