@@ -1,6 +1,7 @@
 """What the tests of all rooms share: waiting for other processes, and reading what a run wrote."""
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -48,6 +49,11 @@ def journal_events(folder: Path, kind: type) -> list[Any]:
 def file_contents(folder: Path) -> dict[str, bytes]:
     """The bytes of all files in and below a folder."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def delete_folder(folder: Path) -> None:
+    """Delete the folder of a run that a process may still write: renamed first, so that nothing is added meanwhile."""
+    shutil.rmtree(folder.rename(folder.with_name(f".{folder.name}.deleted")))
 
 
 class Listener:

@@ -1,7 +1,6 @@
 """The worker process and the session that watches it: real processes, few of them."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from fundamentallm.run.journal import Journal, read_journal
 from fundamentallm.run.locks import RunLock, holder
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.train.checkpoint import load
-from tests.conftest import PATIENCE, Listener, file_contents, until
+from tests.conftest import PATIENCE, Listener, delete_folder, file_contents, until
 
 LONG = 200_000  # epochs: the run ends only when it is stopped
 
@@ -255,13 +254,13 @@ def test_a_console_still_pauses_a_run_whose_folder_was_deleted_and_made_again(
 ) -> None:
     watch = start(epochs=LONG)
     watch.next_step()
-    shutil.rmtree(folder)
+    delete_folder(folder)
     assert watch.answer(Save()).ok and not is_free(folder)
     for pauses in (1, 2):
         assert watch.answer(Pause(stays=True)).ok
         watch.until(lambda event: isinstance(event, events.Phase) and event.phase == "paused")
         if pauses == 2:  # the journal that the console watches goes during the pause
-            shutil.rmtree(folder)
+            delete_folder(folder)
             assert watch.answer(Save()).ok
         sleep(0.5)  # ten looks whether the console is still there
         assert watch.answer(Resume()).ok

@@ -15,7 +15,7 @@ from fundamentallm.run.locks import is_held
 from fundamentallm.run.summary import summarize
 from fundamentallm.train.checkpoint import load
 from fundamentallm.train.trainer import Trainer
-from tests.conftest import file_contents
+from tests.conftest import delete_folder, file_contents
 from tests.engine.conftest import EPOCH, files, notices
 from tests.engine.train.conftest import Equal, Small, Train
 
@@ -41,7 +41,7 @@ def empty(folder: Path) -> None:
         path.unlink()
 
 
-@pytest.mark.parametrize("delete", [shutil.rmtree, empty], ids=["the folder", "all files in it"])
+@pytest.mark.parametrize("delete", [delete_folder, empty], ids=["the folder", "all files in it"])
 def test_the_next_save_makes_the_folder_again_and_says_so(
     train: Train, small: Small, delete: Callable[[Path], Any]
 ) -> None:
@@ -76,14 +76,14 @@ def test_a_run_whose_folder_was_made_again_resumes_to_the_same_bits_with_what_us
     reference = train(config, "reference", commands)
     # a refused command after the deletion: it must not seem to refuse the change that came before it
     later: dict[int, list[Command]] = {AT + 1: [Save(), Set(setting="model_dim", value=8)], 2 * EPOCH + 3: [Stop()]}
-    folder = train(config, script=deleting(shutil.rmtree, commands | later)).folder
+    folder = train(config, script=deleting(delete_folder, commands | later)).folder
     assert summarize(folder).config["learning_rate"] == 0.01
     resumed = train(config, auto=True)
     assert resumed.events[0].step == 2 * EPOCH + 3 and equal(resumed.weights, reference.weights)
 
 
 def test_a_folder_that_is_deleted_at_the_very_end_is_made_again(train: Train, small: Small) -> None:
-    ran = train(small(), script=deleting(shutil.rmtree, at=2 * EPOCH))
+    ran = train(small(), script=deleting(delete_folder, at=2 * EPOCH))
     assert ran.result.reason == "completed" and ran.result.unsaved == ""
     assert summarize(ran.folder).state == "finished" and {"last.pt", "final_model.pt"} <= files(ran.folder)
 
@@ -92,7 +92,7 @@ def test_another_run_that_took_the_place_is_left_alone(train: Train, small: Smal
     other = train(small(epochs=1), "other").folder
 
     def replace(folder: Path) -> None:
-        shutil.rmtree(folder)
+        delete_folder(folder)
         shutil.copytree(other, folder)
 
     ran = train(small(), script=deleting(replace))

@@ -1,13 +1,13 @@
 """What a chart shows is written into files by one key, and no file is overwritten."""
 
 import csv
-import shutil
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
+from tests.conftest import delete_folder
 from tests.tui.others import Write, overlay
 
 
@@ -77,6 +77,6 @@ async def test_nothing_is_exported_without_a_run_and_a_refusal_is_said(workshop:
         await seen.press("d")
         await seen.until(lambda: "Exported runs/shown/loss-2.svg, and the same as .csv and .txt" in toasts(seen))
         assert not (workshop.folder / "elsewhere.svg").exists(), "a link is not followed"
-        shutil.rmtree(folder)
+        delete_folder(folder)
         await seen.press("d")
         await seen.until(lambda: "runs/shown: the chart could not be exported: " in toasts(seen)[-1])
