@@ -18,7 +18,7 @@ from fundamentallm.errors import UserError, describe_error
 from fundamentallm.process.system import open_missing_streams
 
 CONTROL = ("pause", "resume", "save", "stop", "set", "sample", "watch")  # in one module: they differ little
-COMMANDS = ("train", "generate", "evaluate", "presets", "data", "runs", "config", *CONTROL)
+COMMANDS = ("train", "generate", "evaluate", "score", "presets", "data", "runs", "config", *CONTROL)
 
 
 class Commands(Group):

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import torch
 
-from fundamentallm.cli.terminal import complain
+from fundamentallm.cli.terminal import columns, complain
+from fundamentallm.config.format import format_count, format_names
 from fundamentallm.config.sampling import SamplingOptions
-from fundamentallm.data.tokenizer import Tokenizer
+from fundamentallm.data.text import Texts
+from fundamentallm.data.tokenizer import SHOWN_CHARACTERS, Tokenizer
 from fundamentallm.errors import UserError
 from fundamentallm.model.generate import stream
 from fundamentallm.model.transformer import Transformer
@@ -18,6 +20,7 @@ from fundamentallm.run.history import read_history
 from fundamentallm.train import samples
 from fundamentallm.train.checkpoint import Checkpoint
 from fundamentallm.train.device import choose_device
+from fundamentallm.train.evaluate import CLASS_COLUMNS
 
 
 def load_model(path: str, device_name: str) -> tuple[Transformer, Checkpoint, torch.device]:
@@ -32,6 +35,43 @@ def load_model(path: str, device_name: str) -> tuple[Transformer, Checkpoint, to
     if unsaved:
         complain(f"{path}: the end of that run was NOT saved: {unsaved}; this is {file.name}, of step {step}")
     return model, checkpoint, device
+
+
+def keep_known(texts: Texts, tokenizer: Tokenizer, strict: bool) -> str:
+    """Return the documents as one text, without the characters that the model has never seen, which are reported.
+
+    A UserError says where the first of those is, if `strict`, or that fewer than two characters are left.
+    """
+    text, name = "".join(texts.documents), ", ".join(texts.files)
+    if len(text) < 2:
+        raise UserError(f"{name}: one character leaves nothing to predict; 2 are needed")
+    if strict:
+        for path, document in zip(texts.files, texts.documents, strict=True):
+            _refuse_unknown(path, document, tokenizer)
+    known, left_out = tokenizer.leave_out_unknown(text)
+    for notice in texts.notices:
+        complain(notice)
+    if left_out:
+        counts = [f"{character!r} {count:,} x" for character, count in left_out.most_common()]
+        share = f"{left_out.total():,} of {format_count(len(text), 'character')} ({left_out.total() / len(text):.2%})"
+        complain(f"left out {share} that the model has never seen: {format_names(counts, SHOWN_CHARACTERS)}")
+    if len(known) < 2:
+        raise UserError(f"{name}: the model knows {len(known)} of its characters, and 2 are needed")
+    return known
+
+
+def _refuse_unknown(path: str, text: str, tokenizer: Tokenizer) -> None:
+    first = min((text.index(character) for character in set(text) - set(tokenizer.vocabulary)), default=None)
+    if first is not None:
+        line, column = text.count("\n", 0, first) + 1, first - text.rfind("\n", 0, first)
+        why = tokenizer.describe_unknown(text, f"{path}, line {line:,}, column {column:,}: the text")
+        raise UserError(f"{why}; without --strict they are left out")
+
+
+def class_table(classes: dict[str, tuple[int, float, float]]) -> str:
+    """Lay out what `by_class` returns."""
+    rows = [(name, f"{n:,}", f"{loss:.4f}", f"{hits:.2%}") for name, (n, loss, hits) in classes.items()]
+    return "\n".join(columns([("characters", *CLASS_COLUMNS), *rows], right=(1, 2, 3)))
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """How well a model predicts a text: each token but the first, exactly once."""
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import exp, inf, log
 
@@ -12,6 +13,16 @@ from fundamentallm.model.transformer import Transformer
 from fundamentallm.train.device import Precision
 
 BATCH_TOKENS = 16384  # in one forward pass; fixed, so that the same text always gives the same bits
+CLASSES: dict[str, Callable[[str], bool]] = {  # the first that holds
+    "lower case": str.islower,
+    "upper case": str.isupper,
+    "other letters": str.isalpha,
+    "digits": str.isdigit,
+    "spaces": lambda character: character == " ",
+    "line ends": lambda character: character == "\n",
+    "punctuation, other": lambda character: True,
+}
+CLASS_COLUMNS = ("tokens", "loss", "accuracy")  # of each class
 
 
 @dataclass(frozen=True)
@@ -38,12 +49,32 @@ class Evaluation:
         return exp(self.loss) if self.loss < 700 else inf
 
 
-@torch.inference_mode()
 def evaluate(model: Transformer, tokens: Tensor, length: int, precision: Precision) -> Evaluation:
     """Predict each of `tokens`, shape (n,), but the first, in consecutive windows of `length`; n is at least 2.
 
     The shorter last window is included; a window may cross from one document into the next. There is no dropout, and no
     state of training is read or changed.
+    """
+    return tally(predictions(model, tokens, length, precision), model.embedding.num_embeddings)
+
+
+def tally(pieces: Iterable[tuple[Tensor, Tensor, Tensor]], vocab_size: int) -> Evaluation:
+    """Sum up the pieces of `predictions`."""
+    by_token = torch.zeros(vocab_size, 3, dtype=torch.float64)  # float64: millions are summed up
+    for targets, losses, guessed in pieces:
+        by_token.index_add_(0, targets, torch.stack((torch.ones_like(losses), losses, guessed), 1))
+    predicted, total, correct = by_token.sum(0).tolist()
+    return Evaluation(total / predicted, correct / predicted, int(predicted), by_token)
+
+
+@torch.inference_mode()
+def predictions(
+    model: Transformer, tokens: Tensor, length: int, precision: Precision
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield the targets, their losses (nats) and whether each was guessed, for one piece of the text after the other.
+
+    The text is read as `evaluate` says. Targets are int64 (m,); losses and guesses (0 or 1) are float64 (m,); all are
+    on the CPU, and the pieces together have n - 1 entries, in the order of the text.
     """
     predicted = len(tokens) - 1
     if predicted < 1:
@@ -54,16 +85,24 @@ def evaluate(model: Transformer, tokens: Tensor, length: int, precision: Precisi
     inputs = F.pad(tokens[:-1], (0, padding)).view(count, length)
     targets = F.pad(tokens[1:], (0, padding), value=IGNORED).view(count, length)
     rows = max(1, BATCH_TOKENS // length)
-    by_token = torch.zeros(model.embedding.num_embeddings, 3, dtype=torch.float64)  # float64: millions are summed up
     for start in range(0, count, rows):
         target = targets[start : start + rows].flatten()
         with precision.forward():
             logits = model(inputs[start : start + rows])
         logits = logits.flatten(0, 1).float()
         loss = F.cross_entropy(logits, target, ignore_index=IGNORED, reduction="none")
-        guessed = (logits.argmax(-1) == target).float()
-        measured = torch.stack((torch.ones_like(loss), loss, guessed), 1).cpu().double()
-        real = target.cpu() != IGNORED
-        by_token.index_add_(0, target.cpu()[real], measured[real])
-    _, total, correct = by_token.sum(0).tolist()
-    return Evaluation(total / predicted, correct / predicted, predicted, by_token)
+        real = (target != IGNORED).cpu()
+        guessed = (logits.argmax(-1) == target).cpu()[real]
+        yield target.cpu()[real], loss.cpu().double()[real], guessed.double()
+
+
+def by_class(vocabulary: str, counts: Sequence[Sequence[float]]) -> dict[str, tuple[int, float, float]]:
+    """Sum up tokens, mean loss (nats) and accuracy for each class of characters that the text has.
+
+    `counts` is the table of an `Evaluation`, `by_token`.
+    """
+    sums = {name: [0.0, 0.0, 0.0] for name in CLASSES}
+    for character, row in zip(vocabulary, counts, strict=True):
+        name = next(name for name, holds in CLASSES.items() if holds(character))
+        sums[name] = [a + b for a, b in zip(sums[name], row, strict=True)]
+    return {name: (int(n), loss / n, hits / n) for name, (n, loss, hits) in sums.items() if n}

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from fundamentallm.cli import main
-from fundamentallm.cli.evaluate import CLASSES, by_class
 from fundamentallm.config.config import Config
 from fundamentallm.run.events import Evaluated
+from fundamentallm.train.evaluate import CLASSES, by_class
 from tests.engine.cli.conftest import Run
 
 Measure = Callable[..., tuple[int, dict[str, Any], str]]

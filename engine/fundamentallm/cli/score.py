@@ -1,0 +1,73 @@
+"""`fundamentallm score`: where a text surprises a model."""
+
+from typing import Any
+
+import click
+
+from fundamentallm.cli.options import files, options, parse
+from fundamentallm.cli.terminal import columns
+from fundamentallm.config.config import SETTINGS
+from fundamentallm.data.text import read_data
+from fundamentallm.run.events import to_line
+
+ROWS = {"device": SETTINGS["device"]}
+BEFORE, AFTER = 32, 8  # characters that are shown around a place
+MIN_CONTEXT = 4  # a place is looked for where the model has read at least one part in so many of its context
+
+
+@click.command
+@click.argument("checkpoint", shell_complete=files)
+@click.argument("file", shell_complete=files)
+@click.option(
+    "--worst", type=click.IntRange(0, 10_000), default=10, metavar="N", help="How many places to show. [default: 10]"
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON in place of the tables.")
+@options(ROWS.values())
+def command(checkpoint: str, file: str, worst: int, as_json: bool, **values: Any) -> None:
+    """Show where the text FILE surprises the model in CHECKPOINT, a file or the folder of a run (its best.pt).
+
+    The loss is that of `fundamentallm evaluate`, token by token. The worst places are looked for where the model has
+    read a quarter of its context at least: with less, every token surprises it. An offset counts characters, from 0.
+    """
+    device_name = parse(ROWS, values)["device"]
+    texts = read_data((file,), needs="two characters")
+    text = "".join(texts.documents)
+    import torch
+
+    from fundamentallm.cli.model import class_table, keep_known, load_model
+    from fundamentallm.data.corpus import encode
+    from fundamentallm.train.device import Precision
+    from fundamentallm.train.evaluate import CLASS_COLUMNS, by_class, predictions, tally
+
+    model, saved, device = load_model(checkpoint, device_name)
+    tokenizer, config = saved.tokenizer(), saved.settings()
+    known = keep_known(texts, tokenizer, strict=False)
+    tokens, precision = encode(known, tokenizer).to(device), Precision(device, config.mixed_precision)
+    pieces = list(predictions(model, tokens, config.max_seq_len, precision))
+    result = tally(pieces, len(tokenizer))
+    classes = by_class(saved.vocabulary, result.by_token.tolist())
+
+    # The place of a character in the file: those that the model has never seen were left out.
+    losses, vocabulary = torch.cat([losses for _, losses, _ in pieces]), set(tokenizer.vocabulary)
+    offsets = [offset for offset, character in enumerate(text) if character in vocabulary][1:]
+    starved = torch.arange(len(losses)) % config.max_seq_len < config.max_seq_len // MIN_CONTEXT
+    ranked = losses if starved.all() else losses.masked_fill(starved, -1)
+    worst_first = ranked.argsort(descending=True, stable=True)[: min(worst, int((ranked >= 0).sum()))].tolist()
+    places = [(offsets[i], losses[i].item()) for i in worst_first]
+    if as_json:
+        named = {name: dict(zip(CLASS_COLUMNS, row, strict=True)) for name, row in classes.items()}
+        found = [{"offset": at, "text": text[max(0, at - BEFORE) : at + AFTER], "loss": loss} for at, loss in places]
+        return print(to_line({"loss": result.loss, "tokens": result.tokens, "worst": found, "classes": named}))
+    print(f"loss    {result.loss:.4f} nats a token")
+    print(f"tokens  {result.tokens:,}\n")
+    print(class_table(classes))
+    if places:
+        print("\nworst places; the character between the bars has the loss")
+        rows = [("offset", "loss", "text"), *((f"{at:,}", f"{loss:.2f}", _marked(text, at)) for at, loss in places)]
+        print("\n".join(columns(rows, right=(0, 1))))
+
+
+def _marked(text: str, at: int) -> str:
+    """The surroundings of a character in one line, with the character between bars."""
+    parts = text[max(0, at - BEFORE) : at], text[at], text[at + 1 : at + AFTER]
+    return "|".join(part.replace("\n", "\\n").replace("\t", "\\t") for part in parts)
