@@ -139,7 +139,7 @@ def _run(options: "Options", config: "Config", low_bandwidth: bool) -> NoReturn:
     os.environ.setdefault("ESCDELAY", "25")
     start_resource_tracker()  # before Textual has the terminal
     from fundamentallm_tui.app import Console
-    from fundamentallm_tui.state.farewell import describe_continuing, describe_error, describe_outcome
+    from fundamentallm_tui.state.farewell import describe_continuing, describe_outcome, record_fault
     from fundamentallm_tui.throttle import RedrawThrottle
 
     RedrawThrottle.slow_line = low_bandwidth
@@ -150,7 +150,7 @@ def _run(options: "Options", config: "Config", low_bandwidth: bool) -> NoReturn:
         app.error = app.error or error
     app.main.close_run()
     if app.error is not None:
-        _print_error(f"fllm-tui ended by an error of its own: {describe_error(app.error)}")
+        _print_error(f"fllm-tui ended by an error of its own: {record_fault(app.error)}")
         if outcome := describe_outcome(app.main.store):
             _print_error(outcome)
     elif app.left is not None:

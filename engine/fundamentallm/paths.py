@@ -6,7 +6,7 @@ from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 
-from fundamentallm.errors import UserError
+from fundamentallm.errors import UserError, describe_error
 from fundamentallm.untrusted import UNSAFE
 
 
@@ -23,7 +23,7 @@ def user_path(path: str) -> Path:
         with suppress(FileNotFoundError, NotADirectoryError):
             given.stat()
     except (OSError, RuntimeError, ValueError) as error:  # too long a name, an unknown user's home, a zero byte
-        raise UserError(f"{path[:100]}: cannot be looked up: {getattr(error, 'strerror', None) or error}") from None
+        raise UserError(f"{path[:100]}: cannot be looked up: {describe_error(error)}") from None
     return given
 
 

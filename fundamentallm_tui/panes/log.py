@@ -9,6 +9,7 @@ from pathlib import Path
 from textual.content import Content
 
 from fundamentallm.config.format import format_clock, format_count, wrap
+from fundamentallm.errors import describe_error
 from fundamentallm.run import describe
 from fundamentallm.run.folder import ENGINE_LOG
 from fundamentallm.untrusted import open_regular_file
@@ -191,7 +192,7 @@ class LogView(Rows):
                 piece, end, _ = file.read(PIECE).rpartition(b"\n")
             nothing = "" if size else f"{ENGINE_LOG} is empty."
         except OSError as error:
-            nothing = f"There is no {ENGINE_LOG}: {error.strerror}."
+            nothing = f"There is no {ENGINE_LOG}: {describe_error(error)}."
         if nothing:
             if self._read_to < 0:
                 self._read_to = 0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from platformdirs import user_log_path
 
-from fundamentallm.errors import describe_fault
+from fundamentallm.errors import describe_error, describe_fault
 from fundamentallm.paths import quoted_path
 from fundamentallm_tui.state.store import Store
 
@@ -32,13 +32,13 @@ def describe_outcome(store: Store) -> str:
     return describe_continuing(store.folder)
 
 
-def describe_error(error: Exception) -> str:
-    """Return a fault of the program in a line, after its traceback was written into a file that the line names."""
+def record_fault(error: Exception) -> str:
+    """Write the traceback of a fault of the program into a file; return the fault in a line that names the file."""
     line = describe_fault(error)
     path = user_log_path("fundamentallm") / f"console-{time.strftime('%Y%m%d-%H%M%S')}.log"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="backslashreplace")
     except OSError as unwritten:
-        return f"{line} (its traceback could not be written to {path}: {unwritten.strerror})"
+        return f"{line} (its traceback could not be written to {path}: {describe_error(unwritten)})"
     return f"{line} (its traceback is in {path})"

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from platformdirs import user_config_path
 
+from fundamentallm.errors import describe_error
 from fundamentallm.run.folder import write_atomic
 from fundamentallm.untrusted import MAX_CONFIG_BYTES, from_values, open_regular_file
 
@@ -53,7 +54,7 @@ def read_mapping(path: Path) -> tuple[dict[Any, Any], str]:
     except FileNotFoundError:
         return {}, ""
     except Exception as error:  # PyYAML raises many kinds; whatever is wrong, the console opens
-        values, why = None, (error.strerror or "unreadable") if isinstance(error, OSError) else "it is damaged"
+        values, why = None, describe_error(error) if isinstance(error, OSError) else "it is damaged"
     else:
         why = "it is damaged"
     if isinstance(values, dict):

@@ -71,7 +71,7 @@ def edit_yaml(text: str, suspend: Callable[[], AbstractContextManager[None]]) ->
             with suspend():
                 status = subprocess.run([*shlex.split(command), str(path)]).returncode
         except (OSError, ValueError, SuspendNotSupported) as error:
-            raise UserError(f"{command}: cannot be started: {error}") from None
+            raise UserError(f"{command}: cannot be started: {describe_error(error)}") from None
         if status:
             raise UserError(f"{command}: ended with status {status}; the form is as it was.")
         try:

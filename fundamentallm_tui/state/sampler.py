@@ -5,6 +5,7 @@ from pathlib import Path
 
 from textual.message import Message
 
+from fundamentallm.errors import describe_error
 from fundamentallm.process.session import RunHandle
 from fundamentallm.run.commands import CancelSample, Command, Sample
 from fundamentallm_tui.state.launch import sampled_checkpoint
@@ -48,7 +49,7 @@ class Sampler:
                 self._load(file)
             self._send_to(self._store.sample.file, command)
         except OSError as error:
-            self._store.sample_failed(f"{file}: {error.strerror or error}")
+            self._store.sample_failed(f"{file}: {describe_error(error)}")
         return True
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fundamentallm.config.format import format_count, format_size
 from fundamentallm.data.encoding import name_format, unmark
+from fundamentallm.errors import describe_error
 from fundamentallm.untrusted import open_regular_file
 
 MAX_ENTRIES = 2000  # of a folder that are listed
@@ -43,7 +44,7 @@ def describe_file(path: Path, cancelled: Callable[[], bool]) -> tuple[str, str]:
     except UnicodeDecodeError:
         return f"not {encoding.upper()} text", ""
     except OSError as error:
-        return f"unreadable: {error.strerror}", ""
+        return f"unreadable: {describe_error(error)}", ""
     if not count:
         return "empty", ""
     words = f"{format_count(count, 'character')}, {len(vocabulary)} different"

@@ -13,7 +13,7 @@ from pathlib import Path
 from fundamentallm.cli.terminal import Footer, bar, complain, drop_output, fit, is_screen, one_line, width
 from fundamentallm.config.format import format_duration
 from fundamentallm.data.text import read_texts
-from fundamentallm.errors import UserError
+from fundamentallm.errors import UserError, describe_error
 from fundamentallm.paths import is_near, quoted, quoted_path, resume_command
 from fundamentallm.run import events
 from fundamentallm.run.describe import BAD, WARN, describe
@@ -90,7 +90,7 @@ class Report:
             drop_output()
             self._footer = None
             if not isinstance(error, BrokenPipeError):
-                complain(f"standard output: {error.strerror}; training continues without it")
+                complain(f"standard output: {describe_error(error)}; training continues without it")
 
     def _line_of(self, event: events.Evaluated) -> str:
         """The line of an epoch, or of the end in the middle of one; on a screen, what does not fit is left out."""

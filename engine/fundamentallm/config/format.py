@@ -13,7 +13,7 @@ def format_loss(value: float | None) -> str:
     if value is None:
         return "–"
     if not math.isfinite(value):
-        return "nan" if value != value else "inf"
+        return str(value)
     return _shortest(value, (9.9995, 3), (99.995, 2), (999.95, 1))
 
 
@@ -81,9 +81,11 @@ def format_duration(seconds: float | None) -> str:
 
 def format_estimate(seconds: float) -> str:
     """A rough time span in words: "less than a minute", "about 1 minute", "about 3 hours", "more than a year"."""
+    if not seconds >= 0:  # NaN, too
+        return "–"
     for unit, name, most in ((60.0, "minute", 90), (3600.0, "hour", 48), (86400.0, "day", 365)):
-        count = round(seconds / unit)
-        if count <= most:
+        if seconds / unit < most + 0.5:  # as an infinite one never is
+            count = round(seconds / unit)
             if count < 1:
                 return f"less than {'an' if name == 'hour' else 'a'} {name}"
             return f"about {count} {name}{'s' if count > 1 else ''}"

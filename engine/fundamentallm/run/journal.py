@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from fundamentallm.errors import describe_error
 from fundamentallm.run.commands import COMMANDS, Command
 from fundamentallm.run.commands import decode as decode_command
 from fundamentallm.run.commands import encode as encode_command
@@ -83,7 +84,7 @@ class Journal:
                 time.sleep(PAUSE)
             self.sync()  # fsync is not retried: after a failed one the kernel drops the dirty pages
         except OSError as error:
-            return f"{JOURNAL}: {error.strerror}"
+            return f"{JOURNAL}: {describe_error(error)}"
         return ""
 
     def close(self) -> bool:

@@ -50,7 +50,7 @@ def _speed(device: str, parameters: int) -> float:
     sizes = _read().get(device, {})
     if not sizes:
         return CORE_FLOPS * (os.cpu_count() or 1)
-    return sizes[min(sizes, key=lambda size: abs(math.log(int(size) / max(1, parameters))))]
+    return sizes[min(sizes, key=lambda size: abs(math.log(int(size)) - math.log(max(1, parameters))))]
 
 
 def _read() -> dict[str, dict[str, float]]:
@@ -62,7 +62,7 @@ def _read() -> dict[str, dict[str, float]]:
             str(device): {size: float(speed) for size, speed in sizes.items() if int(size) > 0 and 0 < speed < math.inf}
             for device, sizes in found.items()
         }
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError, OverflowError):
         return {}
 
 

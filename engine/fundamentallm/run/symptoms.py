@@ -155,7 +155,7 @@ def find_rate_too_high(view: View) -> str:
         return f"the training loss is {view.loss_now:.3f}, above that of blind guessing, {view.guessing:.3f}"
     blocks = [mean(losses[end - BLOCK : end]) for end in range(len(losses), BLOCK - 1, -BLOCK)]  # the newest first
     lowest = min(blocks)
-    if blocks[0] > RISE * lowest and blocks[0] > (1 - FLAT) * blocks[1]:  # otherwise it falls again
+    if len(blocks) > 1 and blocks[0] > RISE * lowest and blocks[0] > (1 - FLAT) * blocks[1]:  # or it falls again
         return f"the training loss rose from {lowest:.3f} to {blocks[0]:.3f} in {BLOCK * blocks.index(lowest)} steps"
     recent = losses[-4 * BLOCK :]
     usual = median(recent)

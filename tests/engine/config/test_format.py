@@ -1,8 +1,23 @@
 """Numbers as people read them."""
 
+from collections.abc import Callable
+from math import inf, nan
+
 import pytest
 
-from fundamentallm.config.format import format_count, format_digits, format_memory, format_times
+from fundamentallm.config.format import (
+    format_age,
+    format_clock,
+    format_count,
+    format_digits,
+    format_duration,
+    format_loss,
+    format_memory,
+    format_norm,
+    format_rate,
+    format_time,
+    format_times,
+)
 
 
 @pytest.mark.parametrize(
@@ -20,3 +35,19 @@ from fundamentallm.config.format import format_count, format_digits, format_memo
 )  # fmt: skip
 def test_numbers_have_plain_digits_and_ones_are_singular(text: str, expected: str) -> None:
     assert text == expected
+
+
+@pytest.mark.parametrize(("write", "texts"), [
+    (format_loss, ["nan", "inf", "-inf", "1e+308", "-1e+308", "0.000"]),
+    (format_norm, ["nan", "inf", "-inf", "1e+308", "-1e+308", "0.00"]),
+    (format_rate, ["–", "–", "–", "∞", "–", "0"]),
+    (format_duration, ["–", "–", "–", "99999d", "–", "0:01"]),
+    (format_clock, ["–"] * 5 + [format_clock(0.0)]),
+    (format_time, ["–"] * 5 + [format_time(0.0)]),
+    (format_age, ["just now", "just now", "9999 d ago", "just now", "9999 d ago", "9999 d ago"]),
+    (format_times, ["nan times", "inf times", "-inf times", "1e+308 times", "-1e+308 times", "4.94e-324 times"]),
+])  # fmt: skip
+def test_numbers_that_nothing_measures_are_written_all_the_same(
+    write: Callable[[float], str], texts: list[str]
+) -> None:
+    assert [write(number) for number in (nan, inf, -inf, 1e308, -1e308, 5e-324)] == texts

@@ -293,9 +293,11 @@ def test_numbers_that_no_run_measures_break_no_verdict(number: float, vocab_size
             evaluated(64 * epoch, number if epoch % 2 else 2.0, epoch=epoch, train_loss=number if epoch % 3 else 1.0),
         )
     ]
-    history = RunHistory()
-    for event in (started(vocab_size=vocab_size, train_tokens=1), *events, finished(512)):
-        history.apply(event)
-        verdict = assess_run(history)
-        assert verdict is not None and verdict.sentence
+    one_block = [steps_of([number] * 32, [number] * 32), evaluated(32, number, train_loss=number)]
+    for ending in (one_block, events):
+        history = RunHistory()
+        for event in (started(vocab_size=vocab_size, train_tokens=1), *ending, finished(512)):
+            history.apply(event)
+            verdict = assess_run(history)
+            assert verdict is not None and verdict.sentence
     assert assess_run(history_of([started(config={"learning_rate": "x"})])) is None

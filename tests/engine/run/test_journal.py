@@ -128,6 +128,13 @@ def test_sync_reaches_the_disk_and_close_reports_a_failed_fsync(
     assert not journal.close() and not journal.close()
 
 
+def test_a_disk_that_gives_no_reason_is_described_by_its_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError("the server is gone\ntraceback")))
+    assert Journal(tmp_path).settle() == "journal.jsonl: the server is gone"
+
+
 def test_what_a_run_writes_is_never_too_long_to_be_read(tmp_path: Path) -> None:
     prompt = "\U0001f600" * 65_536  # each character takes twelve bytes
     paths = tuple("\U0001f600" * 4096 for _ in range(73))  # as many as the settings accept

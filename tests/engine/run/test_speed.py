@@ -37,7 +37,10 @@ def test_the_time_follows_from_the_measured_speed_of_the_nearest_size(cache: Pat
     assert estimate_seconds(CONFIG, size) == pytest.approx(tokens / 250), "a busy machine says little"
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"auto": 3}', '{"auto": {"x": 1}}', '{"auto": {"5": -1}}', "[" * 9999])
+@pytest.mark.parametrize("content", [
+    "", "[]", '{"auto": 3}', '{"auto": {"x": 1}}', '{"auto": {"5": -1}}', "[" * 9999,
+    f'{{"auto": {{"5": 1{"0" * 400}}}}}', f'{{"auto": {{"5": 1{"0" * 5000}}}}}',
+])  # fmt: skip
 def test_a_damaged_cache_is_as_none(cache: Path, content: str) -> None:
     cache.parent.mkdir()
     cache.write_text(content)
@@ -47,11 +50,22 @@ def test_a_damaged_cache_is_as_none(cache: Path, content: str) -> None:
     assert estimate_seconds(CONFIG, size) == pytest.approx(size.total_steps)
 
 
+@pytest.mark.parametrize(("entry", "words"), [
+    (f'"1{"0" * 400}": 1e12', "less than a minute"), ('"5": 5e-324', "more than a year"),
+])  # fmt: skip
+def test_absurd_measurements_give_a_time_all_the_same(cache: Path, entry: str, words: str) -> None:
+    cache.parent.mkdir()
+    cache.write_text(f'{{"auto": {{{entry}}}}}')
+    assert format_estimate(estimate_seconds(CONFIG, estimate_size(CONFIG, TextSize((100_000,), 60, 0)))) == words
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [
         (10, "less than a minute"), (60, "about 1 minute"), (150, "about 2 minutes"), (5_000, "about 83 minutes"),
         (6_000, "about 2 hours"), (86_400 * 3, "about 3 days"), (86_400 * 900, "more than a year"),
+        (0, "less than a minute"), (5e-324, "less than a minute"), (1e308, "more than a year"),
+        (float("inf"), "more than a year"), (float("nan"), "–"), (-1, "–"), (-float("inf"), "–"),
     ],
 )  # fmt: skip
 def test_a_time_is_said_in_words(seconds: float, words: str) -> None:
