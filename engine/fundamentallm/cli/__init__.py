@@ -17,8 +17,9 @@ from fundamentallm.config.config import unknown
 from fundamentallm.errors import UserError, describe_error
 from fundamentallm.process.system import open_missing_streams
 
-CONTROL = ("pause", "resume", "save", "stop", "set", "sample", "watch")  # in one module: they differ little
-COMMANDS = ("train", "generate", "evaluate", "score", "presets", "data", "runs", "config", *CONTROL)
+CONTROL = ("pause", "resume", "save", "stop", "set", "sample", "watch")
+ELSEWHERE = {**dict.fromkeys(CONTROL, "control"), "branch": "train"}  # the modules of commands that differ little
+COMMANDS = ("train", "branch", "generate", "evaluate", "score", "presets", "data", "runs", "config", *CONTROL)
 
 
 class Commands(Group):
@@ -30,8 +31,8 @@ class Commands(Group):
     def find(self, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        module = import_module(f"fundamentallm.cli.{'control' if name in CONTROL else name}")
-        command = module.COMMANDS[name] if name in CONTROL else module.command
+        module = import_module(f"fundamentallm.cli.{ELSEWHERE.get(name, name)}")
+        command = module.COMMANDS[name] if name in ELSEWHERE else module.command
         assert isinstance(command, click.Command)
         return command
 

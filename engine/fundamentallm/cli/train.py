@@ -1,4 +1,4 @@
-"""`fundamentallm train`: train in this process, or start a worker that trains in the background."""
+"""`fundamentallm train` and `branch`: train in this process, or start a worker that trains in the background."""
 
 import os
 import signal
@@ -9,7 +9,16 @@ from typing import Any
 
 import click
 
-from fundamentallm.cli.options import FLAGS, GroupedCommand, config_layers, config_sources, files, options, typed
+from fundamentallm.cli.options import (
+    FLAGS,
+    Function,
+    GroupedCommand,
+    config_layers,
+    config_sources,
+    files,
+    options,
+    typed,
+)
 from fundamentallm.cli.report import JsonLines, Quiet, Report
 from fundamentallm.cli.terminal import complain, one_line
 from fundamentallm.config.config import SETTINGS, SHAPE, Config, Layer, flags_layer, resolve
@@ -21,9 +30,32 @@ from fundamentallm.process.session import WorkerRun
 from fundamentallm.process.system import obeyed, start_resource_tracker
 from fundamentallm.run.events import JOURNAL, Event, Failed, Phase
 from fundamentallm.run.folder import BEST, CONFIG, LAST, choose_folder, find_checkpoint
+from fundamentallm.run.history import read_history
 from fundamentallm.run.spec import RunSpec, changed_flags, find_input, overridden, stay_inside
+from fundamentallm.run.summary import find_run
 
 EXIT_SECONDS = 5.0  # to wait for the exit of a worker that failed to start
+
+
+HOW = (  # how a run is started and what is printed
+    click.option("--detach", is_flag=True, help="Train in the background; see `fundamentallm watch` and `stop`."),
+    click.option("--overwrite", is_flag=True, help="Move the run in --output-dir aside."),
+    click.option("--dry-run", is_flag=True, help="Show what would happen; train nothing and write nothing."),
+    click.option("--quiet", is_flag=True, help="Print only what went wrong."),
+    click.option("--json", "as_json", is_flag=True, help="Print events as lines of JSON, as the journal has them."),
+    click.option(
+        "--apply-interventions", metavar="JOURNAL", shell_complete=files,
+        help="Make the changes that users made to another run, named by its journal or folder, at the same steps.",
+    ),
+)  # fmt: skip
+
+
+def how_and_flags(function: Function) -> Function:
+    """Add the options of `HOW`, and one for each setting; a command gets them as keywords, see `_split`."""
+    function = options(FLAGS.values())(function)
+    for option in reversed(HOW):
+        function = option(function)
+    return function
 
 
 @click.command(cls=GroupedCommand, rows=FLAGS)
@@ -40,23 +72,13 @@ EXIT_SECONDS = 5.0  # to wait for the exit of a worker that failed to start
     "--init-from", metavar="CHECKPOINT", shell_complete=files,
     help="Start a new run on DATA with the weights of a checkpoint; the model's shape is that of the checkpoint.",
 )  # fmt: skip
-@click.option("--detach", is_flag=True, help="Train in the background; see `fundamentallm watch` and `stop`.")
-@click.option("--overwrite", is_flag=True, help="Move the run in --output-dir aside.")
-@click.option("--dry-run", is_flag=True, help="Show what would happen; train nothing and write nothing.")
-@click.option("--quiet", is_flag=True, help="Print only what went wrong.")
-@click.option("--json", "as_json", is_flag=True, help="Print every event as a line of JSON, as the journal has it.")
-@options(FLAGS.values())
+@how_and_flags
 def command(
     preset: str | None,
     config_file: str | None,
     resume_from: str | None,
     resume: str | None,
     init_from: str | None,
-    detach: bool,
-    overwrite: bool,
-    dry_run: bool,
-    quiet: bool,
-    as_json: bool,
     **values: Any,
 ) -> int:
     """Train a model on DATA, which a preset or a configuration file may name instead.
@@ -65,8 +87,9 @@ def command(
 
     Flags win over --config, --config over --preset. Ctrl+C finishes the step, saves and exits.
     """
-    flags, auto = typed(values), resume is not None
-    if auto and (overwrite or resume_from is not None or "output_dir" not in flags):
+    how, flags = _split(values)
+    auto = resume is not None
+    if auto and (how["overwrite"] or resume_from is not None or "output_dir" not in flags):
         raise UserError("--resume auto: needs --output-dir, and neither --resume-from nor --overwrite")
     if init_from is not None and (auto or resume_from is not None):
         raise UserError("--init-from: starts a new run, which --resume and --resume-from do not; leave one out")
@@ -84,6 +107,49 @@ def command(
         spec, notes = _described_spec(layers, flags, auto, preset or "")
     if not spec.config.data and resume_from is None:
         raise UserError("DATA: name a text file to learn from, or use --preset or --config")
+    return _run(spec, notes, **how)
+
+
+@click.command(cls=GroupedCommand, rows=FLAGS)
+@click.argument("run", shell_complete=files)
+@click.argument("data", nargs=-1, shell_complete=files)
+@click.option("--at-step", metavar="N", type=click.IntRange(0), required=True, help="The step to branch at.")
+@how_and_flags
+def branch(run: str, at_step: int, **values: Any) -> int:
+    """Start a new run from the newest checkpoint that RUN has of step N or before, with other settings.
+
+    DATA is needed only where the text has moved. RUN stays as it is, and the new run gets a folder of its own,
+    --output-dir or runs/<run>-<n>; its journal names the checkpoint. Settings that the checkpoint depends on, such as
+    the model's shape, cannot change.
+    """
+    how, flags = _split(values)
+    parent = find_run(run)
+    history = read_history(parent, steps=False)
+    checkpoint = history.checkpoint_at(parent, at_step)
+    if checkpoint is None:
+        earliest = min(
+            (saved.step for saved in history.saved.values() if (parent / saved.path).is_file()), default=None
+        )
+        first = "it has none at all" if earliest is None else f"its first is of step {earliest}"
+        raise UserError(f"--at-step {at_step}: {parent} has no checkpoint of that step or before; {first}")
+    folder = choose_folder(resolve(flags_layer(flags)), parent.resolve().name)
+    return _run(RunSpec(Config(), folder, checkpoint, flags), [], **how)
+
+
+def _split(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Separate how a run is started from the settings that were typed."""
+    how = {name: value for name, value in values.items() if name not in SETTINGS}
+    return how, typed({name: value for name, value in values.items() if name in SETTINGS})
+
+
+def _run(
+    spec: RunSpec, notes: list[str], *, detach: bool, overwrite: bool, dry_run: bool, quiet: bool, as_json: bool,
+    apply_interventions: str | None,
+) -> int:  # fmt: skip
+    """Do what a spec says, or describe it; returns the exit status. `notes` are shown first."""
+    if apply_interventions is not None:
+        changes = read_history(find_run(apply_interventions), steps=False).changes_made()
+        spec = replace(spec, planned=tuple(changes))
     report = (JsonLines if as_json else Quiet if quiet else Report)(spec.folder)
     for note in notes:
         report.show(note)
@@ -95,7 +161,7 @@ def command(
             return 0
         return _start(spec, overwrite) if detach else _train(spec, report, overwrite)
     except NothingToDo as error:
-        if not auto:
+        if not spec.auto:
             raise
         complain(str(error))
         return 0
@@ -202,3 +268,6 @@ def _train(spec: RunSpec, report: Report, overwrite: bool) -> int:
     if isinstance(end, Failed) or end.unsaved or not complete:
         return 1
     return 128 + received[0] if received else 0
+
+
+COMMANDS = {"branch": branch}

@@ -33,7 +33,8 @@ class RunStarted(Event):
     `resumed_from` is the checkpoint; `recovered` says that the run resumes whatever its folder has (`--resume auto`);
     `changes` are the settings that this start changed. `initialised_from` is the checkpoint whose weights a new run
     began with. `fingerprint` is the SHA-256 of the text; a journal of an older engine has none.
-    `train_tokens` counts the tokens that are trained on; 0 in a journal of an older engine.
+    `train_tokens` counts the tokens that are trained on; 0 in a journal of an older engine. `planned` are the changes
+    of another run that are still to be made, each with its `step`, `setting`, `new` value and `who` made it.
     """
 
     step: int
@@ -55,6 +56,7 @@ class RunStarted(Event):
     initialised_from: str | None = None
     fingerprint: str = ""
     train_tokens: int = 0
+    planned: tuple[dict[str, Any], ...] = ()
 
     @property
     def epochs(self) -> int:

@@ -42,6 +42,7 @@ class RunHistory:
         self.evaluations: list[events.Evaluated] = []  # by increasing step
         # Whose state best.pt holds, also where the run went back since. A lower loss that was not saved does not count.
         self.best: events.Evaluated | None = None
+        self.saved: dict[str, events.CheckpointSaved] = {}  # by name: the last checkpoint of the run as it is now
         self._best_saved: events.CheckpointSaved | None = None
         self.progress: events.Progress | None = None  # the last report; None where the run went back to before it
         self.step = 0  # how many are done
@@ -72,9 +73,10 @@ class RunHistory:
                 while self.evaluations and self.evaluations[-1].step >= event.step:
                     self.evaluations.pop()
                 self.evaluations.append(event)
-            case events.CheckpointSaved() if event.path == BEST:
+            case events.CheckpointSaved():
+                self.saved[event.path] = event
                 last = self.evaluations[-1] if self.evaluations else None
-                if last is not None and last.step == event.step and isfinite(last.val_loss):
+                if event.path == BEST and last and last.step == event.step and isfinite(last.val_loss):
                     self.best, self._best_saved = last, event
             case events.Phase():
                 self.phase = event.phase
@@ -147,6 +149,25 @@ class RunHistory:
         changes = (change for change in (*self._changes, *self._to_repeat) if change.step >= step)
         return sorted(changes, key=lambda change: (change.step, change.seq))
 
+    def changes_made(self) -> list[Intervention]:
+        """Every change of the run as it is now, in order, those by the commands that resumed it included."""
+        starts = [start for start in self.starts[1:] if not self.left_behind(start.step, start.seq)]
+        resumed = [
+            Intervention(seq=start.seq, step=start.step, setting=name, old=None, new=value, who="a resume")
+            for start in starts
+            for name, value in start.changes.items()
+        ]
+        return sorted([*self.interventions_from(0), *resumed], key=lambda change: (change.step, change.seq))
+
+    def checkpoint_at(self, folder: Path, step: int) -> Path | None:
+        """Find the newest checkpoint in the run's folder whose state is that of `step` or before; None: there is none.
+
+        Of several of one step, one that the run will not write again.
+        """
+        there = [saved for name, saved in self.saved.items() if saved.step <= step and (folder / name).is_file()]
+        newest = max(there, key=lambda saved: (saved.step, saved.kind not in ("last", "best")), default=None)
+        return None if newest is None else folder / newest.path
+
     def to_events(self) -> list[events.Event]:
         """What a new journal needs so that it is read as this history: all but the steps before the last report."""
         changes = self.interventions_from(0)
@@ -215,6 +236,7 @@ class RunHistory:
             self.evaluations.pop()
         if self.progress is not None and events.last_step(self.progress) > step:
             self.progress = None
+        self.saved = {name: saved for name, saved in self.saved.items() if saved.step <= step}
         self._last_reported = min(self._last_reported, step)
 
     @property

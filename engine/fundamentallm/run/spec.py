@@ -9,6 +9,7 @@ from typing import Any
 from fundamentallm.config.config import SETTINGS, Config, Layer, resolve
 from fundamentallm.errors import UserError
 from fundamentallm.paths import is_near
+from fundamentallm.run.events import Intervention
 from fundamentallm.run.folder import INPUT, stored_input
 from fundamentallm.run.history import read_history
 
@@ -31,6 +32,7 @@ class RunSpec:
     changes: dict[str, Any] = field(default_factory=dict)
     auto: bool = False
     init_from: Path | None = None
+    planned: tuple[Intervention, ...] = ()  # changes of another run, to be made at their steps
     settings_from: Path | None = None  # the run's own file that `config` was read from, as an `auto` run may do
     preset: str = ""  # the name of the preset that `config` comes from, to be shown
 

@@ -9,6 +9,7 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -67,10 +68,11 @@ class Control(SampleControl):
                     self._obey(Stop(who="its lost console"))
 
     def repeat_interventions(self) -> None:
-        """Repeat the changes that users made before the run's last process was killed, each at its step."""
-        planned = self._trainer.state.origin.interventions
-        while planned and planned[0].step <= self._trainer.state.step:
-            change = planned.pop(0)
+        """Make the changes of another run, and those that users made before this run was killed, each at its step."""
+        state = self._trainer.state
+        for change in _due(state.origin.planned, state.step):
+            self._obey(Set(setting=change.setting, value=change.new, who=change.who))
+        for change in _due(state.origin.interventions, state.step):
             self._change(change.setting, change.new, change.who, repeated=True)
 
     def _read(self) -> list[Command]:
@@ -155,3 +157,10 @@ class Control(SampleControl):
         if not repeated:
             trainer.journal.sync()
         state.change(setting, value)
+
+
+def _due(changes: list[Intervention], step: int) -> list[Intervention]:
+    """Take the changes of `step` and before out of a list in the order of their steps."""
+    due = list(takewhile(lambda change: change.step <= step, changes))
+    del changes[: len(due)]
+    return due

@@ -36,6 +36,7 @@ from fundamentallm.train.checkpoint import Checkpoint, Counters, latest_valid_ch
 from fundamentallm.train.device import Precision, choose_device, free_memory, hardware, is_out_of_memory, memory_in_use
 from fundamentallm.train.metrics import StepMetrics
 from fundamentallm.train.optimizer import Optimizer
+from fundamentallm.untrusted import from_values
 
 NOT_SAME_BITS = "the run resumes, but not to the same bits"
 
@@ -48,6 +49,7 @@ class Origin:
     weights: Path | None = None  # the checkpoint whose weights a new run begins with
     changes: dict[str, Any] = field(default_factory=dict)  # settings that the resuming command changed
     interventions: list[Intervention] = field(default_factory=list)  # a killed process's changes, to be repeated
+    planned: list[Intervention] = field(default_factory=list)  # another run's changes, to be made here
     notices: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -284,11 +286,24 @@ def build_state(spec: RunSpec) -> TrainState:
             )
         if not spec.auto or history.completed:  # a process that was killed at the end has not said how it ended
             _check_unfinished(state, source)
+    origin.planned = _planned(spec, history, state.step)
     if spec.auto:
-        again = history.interventions_from(state.step)
-        origin.interventions = [change for change in again if change.setting not in origin.changes]
+        planned = {(change.step, change.setting, change.new) for change in origin.planned}
+        origin.interventions = [
+            change for change in history.interventions_from(state.step)
+            if change.setting not in origin.changes and (change.step, change.setting, change.new) not in planned
+        ]  # fmt: skip
     origin.notices += _describe_size(state, size, [len(text) for text in documents])
     return state
+
+
+def _planned(spec: RunSpec, history: RunHistory, step: int) -> list[Intervention]:
+    """The changes of another run that are still to be made at `step`: those of this start, or of an earlier one."""
+    planned = list(spec.planned)
+    if not planned and spec.continues and history.started is not None:
+        values = (from_values(Intervention, {"old": None, **change}) for change in history.started.planned)
+        planned = [change for change in values if change is not None]
+    return [change for change in planned if change.step >= step]
 
 
 def _take_weights(model: Transformer, tokenizer: Tokenizer, source: Checkpoint, path: Path) -> str:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import takewhile
+from typing import Any
 
 import torch
 
@@ -350,5 +351,9 @@ class Trainer:
             resumed_from=str(origin.checkpoint) if origin.checkpoint else None, recovered=self.spec.auto,
             changes=origin.changes, preset=self._preset(),
             initialised_from=str(origin.weights) if origin.weights else None, fingerprint=state.fingerprint,
-            train_tokens=len(state.corpus.train),
+            train_tokens=len(state.corpus.train), planned=tuple(map(_to_plan, origin.planned)),
         ))  # fmt: skip
+
+
+def _to_plan(change: events.Intervention) -> dict[str, Any]:
+    return {"step": change.step, "setting": change.setting, "new": change.new, "who": change.who}

@@ -1,0 +1,155 @@
+"""A branch ends in its parent's bits, and a run that repeats another's changes in that run's."""
+
+from pathlib import Path
+
+import pytest
+
+from fundamentallm.cli import main
+from fundamentallm.run import events
+from fundamentallm.run.commands import Command, Save, Set, Stop
+from fundamentallm.run.history import read_history
+from fundamentallm.run.spec import RunSpec
+from fundamentallm.train.checkpoint import load
+from tests.conftest import journal_events
+from tests.engine.conftest import EPOCH, Ran, assert_same_end, run_here, same_tensors
+from tests.engine.train.conftest import Small, Train, Trained
+
+
+def changing(setting: str, value: object) -> Command:
+    return Set(setting=setting, value=value, who="ann")
+
+
+CHANGES: dict[int, list[Command]] = {
+    3: [changing("learning_rate", 0.01)], 9: [changing("dropout", 0.4), changing("weight_decay", 0.0)],
+    11: [changing("momentum", 1)],  # which is refused
+    EPOCH: [changing("learning_rate", 0.002)], EPOCH + 5: [changing("gradient_clip", 0.5)],
+}  # fmt: skip
+
+
+def values_of(folder: Path) -> list[tuple[int, str, object]]:
+    return [(change.step, change.setting, change.new) for change in journal_events(folder, events.Intervention)]
+
+
+def same_bits(*folders: Path) -> bool:
+    ours, theirs = (load(folder / "final_model.pt") for folder in folders)
+    return same_tensors(ours.model, theirs.model) and same_tensors(ours.optimizer, theirs.optimizer)
+
+
+def branch(parent: Path, folder: Path, step: int, *flags: str) -> int:
+    return main(["branch", str(parent), f"--at-step={step}", f"--output-dir={folder}", "--quiet", *flags])
+
+
+def test_a_branch_without_other_settings_ends_in_its_parents_bits(train: Train, tmp_path: Path) -> None:
+    parent = train(script={7: [Save()]})
+    before = {path.name: path.read_bytes() for path in parent.folder.iterdir()}
+    for step, expected in (
+        (7, "checkpoint_step_7.pt"),
+        (EPOCH - 1, "checkpoint_step_7.pt"),
+        (EPOCH, "checkpoint_epoch_1.pt"),
+    ):
+        folder = tmp_path / f"branch {step}"
+        assert branch(parent.folder, folder, step) == 0
+        [start] = journal_events(folder, events.RunStarted)
+        assert (start.resumed_from, start.step) == (
+            str(parent.folder / expected),
+            min(step, 7 if step < EPOCH else step),
+        )
+        assert same_bits(parent.folder, folder)
+    assert {path.name: path.read_bytes() for path in parent.folder.iterdir()} == before
+
+
+def test_a_branch_takes_other_settings_and_the_first_free_name(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    parent = train(script={7: [Save()]})
+    for number in (1, 2):
+        assert main(["branch", "run", "--at-step=7", "--dropout=0.3", "--quiet"]) == 0
+        [start] = journal_events(Path(f"runs/run-{number}"), events.RunStarted)
+        assert (start.step, start.changes, start.config["dropout"]) == (7, {"dropout": "0.3"}, 0.3)
+    branched = run_here(
+        RunSpec(
+            parent.trainer.state.config, tmp_path / "by hand", parent.folder / "checkpoint_step_7.pt", {"dropout": 0.3}
+        )
+    )
+    assert same_bits(branched.folder, Path("runs/run-1"))
+    capsys.readouterr()
+    checkpoint = "--at-step 6: run has no checkpoint of that step or before; its first is of step 7\n"
+    shape = "--model-dim: cannot change on resume: the checkpoint has 16; leave it out\n"
+    for words, said in (
+        (["run", "--at-step=6"], checkpoint), (["run", "--at-step=7", "--model-dim=32"], shape),
+        (["run", "--at-step=7", "--output-dir=run", "--resume=auto"], "--resume: no such option; "),
+        (["nowhere", "--at-step=7"], "nowhere: no such run; "),
+    ):  # fmt: skip
+        assert main(["branch", *words]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and error.startswith(said)
+    assert not Path("runs/run-3").exists()
+
+
+def test_a_checkpoint_that_the_run_left_behind_is_no_place_to_branch_at(train: Train, tmp_path: Path) -> None:
+    train(script={7: [Save()], 12: [Save()], 13: [Stop()]})
+    train(resume_from=tmp_path / "run" / "checkpoint_step_7.pt", script={9: [Stop()]})
+    history = read_history(tmp_path / "run", steps=False)
+    assert history.checkpoint_at(tmp_path / "run", 12) == tmp_path / "run" / "last.pt"  # of step 9
+    assert history.checkpoint_at(tmp_path / "run", 8) == tmp_path / "run" / "checkpoint_step_7.pt"
+
+
+def test_a_run_that_repeats_the_changes_of_another_ends_in_its_bits(
+    train: Train, small: Small, trained: Trained, tmp_path: Path
+) -> None:
+    original = train(name="original", script=dict(CHANGES))
+    folder = tmp_path / "replay"
+    planned = tuple(read_history(original.folder, steps=False).changes_made())
+    run_here(RunSpec(small(), folder, planned=planned))
+    assert_same_end(folder, original.folder)
+    assert values_of(folder) == values_of(original.folder) and len(values_of(folder)) == 5
+    assert {change.who for change in journal_events(folder, events.Intervention)} == {"ann"}
+    assert not same_tensors(original.weights, trained().weights)  # the changes matter
+
+
+@pytest.mark.parametrize("at", [2, 9, 12, EPOCH + 4])
+@pytest.mark.parametrize("auto", [True, False], ids=["auto", "from last.pt"])
+def test_a_replay_that_was_stopped_makes_the_remaining_changes(
+    train: Train, small: Small, tmp_path: Path, at: int, auto: bool
+) -> None:
+    original = train(name="original", script=dict(CHANGES))
+    planned = tuple(read_history(original.folder, steps=False).changes_made())
+    folder = tmp_path / "replay"
+    run_here(RunSpec(small(), folder, planned=planned), script={at: [Stop()]})
+    run_here(RunSpec(small(), folder, None if auto else folder / "last.pt", auto=auto))
+    assert_same_end(folder, original.folder)
+
+
+def test_the_changes_of_a_run_that_went_back_and_was_resumed_with_other_settings_are_repeated(
+    train: Train, small: Small, tmp_path: Path
+) -> None:
+    original = tmp_path / "run"
+    train(script={3: [changing("dropout", 0.4)], 7: [Save()], 9: [changing("learning_rate", 0.9)], 12: [Stop()]})
+    train(
+        resume_from=original / "checkpoint_step_7.pt",
+        weight_decay=0.0,
+        script={EPOCH: [changing("learning_rate", 0.001)]},
+    )
+    folder = tmp_path / "replay"
+    planned = read_history(original, steps=False).changes_made()
+    assert [(change.step, change.setting) for change in planned] == [
+        (3, "dropout"),
+        (7, "weight_decay"),
+        (EPOCH, "learning_rate"),
+    ]
+    run_here(RunSpec(small(), folder, planned=tuple(planned)))
+    assert_same_end(folder, original)
+
+
+def test_a_change_that_this_run_cannot_make_is_said_and_the_run_goes_on(
+    small: Small, train: Train, tmp_path: Path
+) -> None:
+    train(name="original", script={EPOCH + 2: [changing("epochs", 3)]})
+    planned = tuple(read_history(tmp_path / "original", steps=False).changes_made())
+    unfit = events.Intervention(step=1, setting="optimizer", old="muon", new="adamw", who="ann")
+    ran: Ran = run_here(RunSpec(small(), tmp_path / "replay", planned=(unfit, *planned)))
+    refused = [event for event in ran.of(events.Answered) if not event.ok]
+    assert [event.why.split(";")[0] for event in refused] == ["optimizer: cannot change during a run"]
+    assert ran.result.step == 3 * EPOCH
+    assert main(["train", "--apply-interventions", str(tmp_path / "nowhere"), str(tmp_path / "text.txt")]) == 2
