@@ -51,7 +51,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def shorter(words: list[str]) -> list[str]:
     """A training with fewer epochs, and, where it begins anew, a small model."""
     words = [FEWER[word] if before == "--epochs" else word for before, word in zip(["", *words], words, strict=False)]
-    if "--resume-from" not in words:
+    words = [str(10**9) if before == "--at-step" else word for before, word in zip(["", *words], words, strict=False)]
+    if "--resume-from" not in words and words[0] != "branch":
         words += [part for flag, value in SMALLER.items() if flag not in words for part in (flag, value)]
     return words
 
@@ -93,7 +94,7 @@ def test_every_command_of_a_page_runs(page: Path, here: Path, monkeypatch: pytes
                 assert "--data" not in arguments or config.data == (typed_values["--data"],), line
             else:
                 assert program == "fundamentallm", line
-                assert main(shorter(arguments) if arguments[0] == "train" else arguments) == 0, line
+                assert main(shorter(arguments) if arguments[0] in ("train", "branch") else arguments) == 0, line
 
 
 def test_what_pages_say_comes_about(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -159,7 +160,7 @@ def test_the_command_reference_is_complete() -> None:
         below = list(command.commands.values()) if isinstance(command, click.Group) else []
         assert all(f"fundamentallm {name} {one.name}" in section for one in below)
         flags = {flag for one in (command, *below) for parameter in one.params for flag in parameter.opts}
-        settings = {row.flag for row in SETTINGS.values()} if name in ("train", "config") else set()
+        settings = {row.flag for row in SETTINGS.values()} if name in ("train", "branch", "config") else set()
         taken = {"--preset", "--config"} if name == "config" else set()
         missing = {flag for flag in flags - settings - taken if flag.startswith("--") and flag not in section}
         assert not missing
