@@ -14,6 +14,7 @@ from fundamentallm.config.format import format_count
 from fundamentallm.errors import UserError
 
 USUAL_SPLIT: float = Config().val_split
+SHORTEST = 2  # tokens of a window
 VARYING_BYTES = 36  # a training character, measured: the random numbers of two kinds of augmentation, and two epochs
 PROGRAM_MEMORY = 230 * 2**20  # bytes of Python and PyTorch on a CPU, measured with the tiny preset
 
@@ -146,7 +147,7 @@ def estimate_size(config: Config, text: TextSize) -> Estimate:
     train = split(characters, config.val_split)
     held_out = characters - train
     if _longest(lengths, config.val_split) < config.max_seq_len + 1 or held_out < 2:
-        raise UserError(_too_short(config, lengths, held_out))
+        raise UserError(_too_short(config, lengths))
     stride = choose_stride(config, lengths, train)
     windows = count_all_windows(lengths, train, config.max_seq_len, stride)
     steps = -(-windows // config.effective_batch)
@@ -175,18 +176,33 @@ def _longest(lengths: Sequence[int], val_split: float) -> int:
     return max(min(size, train - end + size) for size, end in zip(lengths, accumulate(lengths), strict=True))
 
 
-def _too_short(config: Config, lengths: Sequence[int], held_out: int) -> str:
+def _too_short(config: Config, lengths: Sequence[int]) -> str:
+    """Say what of a text is too short, and which settings would do: the usual split, a shorter window, or both."""
     name, given = ", ".join(config.data) or "the text", f"--val-split {config.val_split:g}"
-    tokens, window = sum(lengths), f"one window of {config.max_seq_len} + 1"
-    longest = "" if len(lengths) == 1 else f"the longest of its {len(lengths)} texts"
-    train, usual = _longest(lengths, config.val_split), _longest(lengths, USUAL_SPLIT)
-    if train > config.max_seq_len:
-        more = f"--val-split {USUAL_SPLIT:g} leaves {tokens - split(tokens, USUAL_SPLIT):,}"
-        return f"{name}: {given} of {tokens:,} characters leaves {held_out} to validate on, and it needs 2; {more}"
-    if config.val_split > USUAL_SPLIT and (usual > config.max_seq_len or train < 3 <= usual):
-        leaves = f"{given} leaves {max(0, train)} of {longest or f'{tokens:,} characters'} to train on"
-        return f"{name}: {leaves}, fewer than {window}; --val-split {USUAL_SPLIT:g} leaves {usual:,}"
-    if train < 3:
+    tokens, length = sum(lengths), config.max_seq_len
+    train, usual = (_longest(lengths, share) for share in (config.val_split, USUAL_SPLIT))
+    held_out, usual_held_out = (tokens - split(tokens, share) for share in (config.val_split, USUAL_SPLIT))
+    if usual > length and usual_held_out >= 2:
+        advice = f"--val-split {USUAL_SPLIT:g} leaves {usual_held_out if train > length else usual:,}"
+    elif train >= SHORTEST + 1 and held_out >= 2:
+        advice = f"{_window_flags(config, train - 1)} is the largest that fits"
+    elif usual >= SHORTEST + 1 and usual_held_out >= 2:
+        advice = f"--val-split {USUAL_SPLIT:g} {_window_flags(config, usual - 1)} fits"
+    else:
         return f"{name}: {format_count(tokens, 'character')}, too few to train on"
-    has = f"{longest} has {train} training characters," if longest else f"its {train} training characters are"
-    return f"{name}: {has} fewer than {window}; --max-seq-len {train - 1} is the largest that fits"
+    longest = "" if len(lengths) == 1 else f"the longest of its {len(lengths)} texts"
+    window = f"fewer than one window of {length} + 1"
+    if train > length:
+        problem = f"{given} of {tokens:,} characters leaves {held_out} to validate on, and it needs 2"
+    elif config.val_split > USUAL_SPLIT and advice.startswith("--val-split"):
+        problem = f"{given} leaves {max(0, train)} of {longest or f'{tokens:,} characters'} to train on, {window}"
+    elif longest:
+        problem = f"{longest} has {train} training characters, {window}"
+    else:
+        problem = f"its {train} training characters are {window}"
+    return f"{name}: {problem}; {advice}"
+
+
+def _window_flags(config: Config, length: int) -> str:
+    stride = f" --stride {length}" if config.stride is not None and config.stride > length else ""
+    return f"--max-seq-len {length}{stride}"

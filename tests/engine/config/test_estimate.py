@@ -1,10 +1,11 @@
 """Sizes of a run without training it."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from math import ceil, floor
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from fundamentallm.config.estimate import (
     spans,
     split,
 )
+from fundamentallm.config.format import format_count
 from fundamentallm.errors import UserError
 from fundamentallm.train.state import TrainState
 
@@ -63,21 +65,36 @@ def test_the_estimate_is_what_is_built(changes: dict[str, Any], build: Callable[
     assert told.passes == pytest.approx(told.windows * 16 / 2250)
 
 
-@given(n=st.integers(20, 400), length=st.integers(2, 300))
-def test_a_text_shorter_than_a_window_names_the_largest_that_fits(n: int, length: int) -> None:
-    config = Config(("t.txt",), max_seq_len=length)
+@given(
+    lengths=st.lists(st.integers(0, 200), min_size=1, max_size=3),
+    share=st.sampled_from([1e-5, 0.01, 0.1, 0.3, 0.9, 0.9999]),
+    length=st.integers(2, 300),
+    stride=st.none() | st.integers(1, 2),
+)
+@example(lengths=[200], share=0.9999, length=256, stride=None)  # the usual split alone would not do
+@example(lengths=[200], share=1e-5, length=256, stride=None)  # a shorter window alone would not do
+@example(lengths=[12], share=1e-5, length=10, stride=None)  # nothing is left to validate on, and the usual split
+@example(lengths=[100], share=0.1, length=256, stride=256)
+@example(lengths=[5], share=0.1, length=4, stride=None)
+def test_the_advice_about_a_text_that_is_too_short_works(
+    lengths: list[int], share: float, length: int, stride: int | None
+) -> None:
+    text = TextSize(tuple(lengths), 5)
+    settings = {"data": "t.txt", "val_split": share, "max_seq_len": length, "stride": stride}
     try:
-        estimate_size(config, TextSize((n,), 5))
+        estimate_size(resolve(Layer(settings)), text)
     except UserError as error:
-        words = str(error)
-        assert words.startswith("t.txt: ")
-        if "--max-seq-len" in words:
-            fits = int(words.split("--max-seq-len ")[1].split()[0])
-            smaller = resolve(Layer({"data": "t.txt", "max_seq_len": fits}))
-            assert estimate_size(smaller, TextSize((n,), 5)).windows >= 1
-            assert fits == floor(0.9 * n) - 1
-    else:
-        assert floor(0.9 * n) >= length + 1 and n - floor(0.9 * n) >= 2
+        problem, _, advice = str(error).partition("; ")
+        assert problem.startswith("t.txt: ")
+        flags = dict(re.findall(r"--(\S+) ([\d.]+)", advice))
+        changed = {name.replace("-", "_"): value for name, value in flags.items()}
+        if changed:
+            assert estimate_size(resolve(Layer(settings | changed)), text).windows >= 1
+            return
+        assert problem == f"t.txt: {format_count(sum(lengths), 'character')}, too few to train on"
+        for each in (share, 0.1):
+            with pytest.raises(UserError, match="too few to train on"):
+                estimate_size(Config(("t.txt",), val_split=each, max_seq_len=2), text)
 
 
 def test_several_documents_are_counted_each_for_itself(
@@ -112,7 +129,7 @@ def test_a_split_that_leaves_too_little_is_blamed_not_the_text() -> None:
         ),
         (0.9999, 200): (
             "t.txt: --val-split 0.9999 leaves 0 of 200 characters to train on, fewer than one window of 256 + 1; "
-            "--val-split 0.1 leaves 180"
+            "--val-split 0.1 --max-seq-len 179 fits"
         ),
         (0.2, 200): (
             "t.txt: its 160 training characters are fewer than one window of 256 + 1; --max-seq-len 159 is the largest "
@@ -123,6 +140,9 @@ def test_a_split_that_leaves_too_little_is_blamed_not_the_text() -> None:
             5000,
         ): "t.txt: --val-split 0.0001 of 5,000 characters leaves 1 to validate on, and it needs 2; --val-split 0.1 "
         "leaves 500",
+        (0.00001, 200): "t.txt: its 199 training characters are fewer than one window of 256 + 1; --val-split 0.1 "
+        "--max-seq-len 179 fits",
+        (0.1, 10): "t.txt: 10 characters, too few to train on",
         (0.1, 2): "t.txt: 2 characters, too few to train on",
     }
     for (share, size), line in cases.items():
