@@ -76,8 +76,15 @@ class Precision:
         return torch.autocast(self._device.type, self.dtype)
 
 
-def free_memory(device: torch.device) -> float:
-    """Return the bytes that training may still take; infinite where the system does not say."""
+def available_memory(device: torch.device, before: int) -> float:
+    """Return the bytes that a run may take, those that it holds included; infinite where the system does not say.
+
+    `before`: what `memory_in_use` returned before the run took any.
+    """
+    return _free_memory(device) + memory_in_use(device) - before
+
+
+def _free_memory(device: torch.device) -> float:
     if device.type == "cuda":
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # which torch uses again
         return torch.cuda.mem_get_info(device)[0] + cached

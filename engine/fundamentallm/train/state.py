@@ -33,7 +33,14 @@ from fundamentallm.run.folder import check_writable
 from fundamentallm.run.history import RunHistory, read_history
 from fundamentallm.run.spec import RunSpec, explain_origin, find_input, stay_inside
 from fundamentallm.train.checkpoint import Checkpoint, Counters, latest_valid_checkpoint, load
-from fundamentallm.train.device import Precision, choose_device, free_memory, hardware, is_out_of_memory, memory_in_use
+from fundamentallm.train.device import (
+    Precision,
+    available_memory,
+    choose_device,
+    hardware,
+    is_out_of_memory,
+    memory_in_use,
+)
 from fundamentallm.train.metrics import StepMetrics
 from fundamentallm.train.optimizer import Optimizer
 from fundamentallm.untrusted import from_values
@@ -88,7 +95,7 @@ class TrainState:
     @property
     def available_memory(self) -> float:
         """The bytes that this run may take, those that it holds included; infinite where the system does not say."""
-        return free_memory(self.device) + memory_in_use(self.device) - self.memory_before
+        return available_memory(self.device, self.memory_before)
 
     @property
     def total_steps(self) -> int:
@@ -246,9 +253,9 @@ def build_state(spec: RunSpec) -> TrainState:
     size = estimate_size(config, measure_texts(documents, tokenizer.vocabulary))
 
     # The model and its optimizer, new ones at first.
-    free = free_memory(device) + memory_in_use(device) - memory_before
+    free = available_memory(device, memory_before)
     try:
-        if count_state_memory(config, len(tokenizer)) > free:
+        if count_state_memory(config, len(tokenizer)) + size.text_memory > free:
             raise MemoryError  # Linux would grant it, and kill the process once it writes there
         corpus = Corpus(documents, tokenizer, config, device)
         model = Transformer(config, len(tokenizer)).to(device)

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from pytest import MonkeyPatch
 
 from fundamentallm.config.config import to_dict
+from fundamentallm.config.estimate import count_state_memory, estimate
 from fundamentallm.errors import UserError
 from fundamentallm.run import events
 from fundamentallm.run.commands import Sample
@@ -212,9 +214,20 @@ def test_a_model_that_cannot_fit_is_refused_before_it_is_built(train: Train, mon
         train(model_dim=8192, num_layers=64, num_heads=8)
 
 
+@pytest.mark.parametrize("lacking", [0, 1])
+def test_the_text_counts_in_what_must_fit(
+    train: Train, small: Small, text: str, monkeypatch: MonkeyPatch, lacking: int
+) -> None:
+    size = estimate(small(), [text])
+    assert size.text_memory > 2500, "a byte a character, at least"
+    needed = count_state_memory(small(), size.vocab_size) + size.text_memory
+    monkeypatch.setattr("fundamentallm.train.state.available_memory", lambda *_: needed - lacking)
+    with pytest.raises(UserError, match="^out of memory; try ") if lacking else nullcontext():
+        train(epochs=1)
+
+
 def test_a_run_that_may_not_fit_is_warned_of_before_its_first_step(train: Train, monkeypatch: MonkeyPatch) -> None:
-    monkeypatch.setattr("fundamentallm.train.state.free_memory", lambda _: 2.0**17)
-    monkeypatch.setattr("fundamentallm.train.state.memory_in_use", lambda _: 0)
+    monkeypatch.setattr("fundamentallm.train.state.available_memory", lambda *_: 2.0**17)
     (warning,) = (event for event in train(epochs=1).of(events.Notice) if event.level == "warning")
     assert warning.step == 0
     assert warning.text.startswith("memory may run out; try a new run with --batch-size ")
