@@ -114,7 +114,7 @@ def _options(flags: argparse.Namespace) -> "Options":
         start=flags.start,
         attach=attach,
         speed=flags.speed if flags.command == "replay" else 0.0,
-        library=flags.command is not None and attach is None,
+        list_runs=flags.command is not None and attach is None,
     )
 
 

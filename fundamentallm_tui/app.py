@@ -45,7 +45,7 @@ from fundamentallm_tui.theme import CALM, THEMES
 from fundamentallm_tui.throttle import RedrawThrottle
 
 HELP_TITLE = "Help"
-TYPING_SECONDS = 5.0  # after a key in a text field, for which only the end of a run is told
+TYPING_SECONDS = 5.0  # after a key in a text field, during which only the end of a run is announced
 EXIT_TIMEOUT = 1.5  # seconds for Textual to restore the terminal after a signal
 
 # Textual takes escape and a digit in quick succession for a character, such as "™", that would land in a text field.
@@ -105,7 +105,7 @@ class Console(App[int]):
         self.theme_changed_signal.subscribe(self, self._theme_changed)
         if self._options.attach is not None:
             self.call_after_refresh(self.main.open_run, self._options.attach, speed=self._options.speed)
-        elif self._options.library:
+        elif self._options.list_runs:
             self.call_after_refresh(self.main.action_runs)
         elif self._options.start:
             self.call_after_refresh(self.main.action_start)
@@ -165,7 +165,7 @@ class Console(App[int]):
         await super().on_event(event)
 
     async def _after_escape(self, event: Key) -> Key:
-        """Take alt and a key for what it mostly is: escape, and the key before the terminal could tell them apart."""
+        """Take alt and a key for what it mostly is: escape, and the key before the terminal could separate them."""
         if takes_text(self.focused) and not isinstance(self.screen, ModalScreen):
             await self.run_action("screen.blur")
         return Key(event.character or "", event.character)
@@ -179,10 +179,10 @@ class Console(App[int]):
 
     @on(EventsReceived)
     @on(RunDisconnected)
-    def _tell_news(self) -> None:
-        """Show what has happened; where the terminal is not in front, its notification and title say it, too."""
+    def _show_notices(self) -> None:
+        """Show what has happened; so do the title and, behind other windows, a notification."""
         typing = takes_text(self.focused) and time.monotonic() - RedrawThrottle.last_input < TYPING_SECONDS
-        for notice in self._notices.news(typing=typing):
+        for notice in self._notices.take(typing=typing):
             self.notify(notice.text, title=notice.title, severity=notice.severity, markup=False)
             if not self.app_focus:
                 self._write(desktop_notification(notice))

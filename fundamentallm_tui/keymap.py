@@ -51,7 +51,7 @@ def _why_not(key: str, acts_first: bool) -> str:
     """Say why a command cannot have a key; empty: it can."""
     *modifiers, base = key.split("+") if key != "+" else ["+"]
     if key in ARRIVE_AS:
-        return f"{key} cannot be told from {ARRIVE_AS[key]}"
+        return f"terminals send {key} as {ARRIVE_AS[key]}"
     if key not in NAMES and not (_character(base) and {*modifiers} <= {"ctrl", "alt", "shift"}):
         near = closest(key.lower(), NAMES)
         return f"{key or 'nothing'} is no key" + (f"; did you mean {near}?" if near else "")

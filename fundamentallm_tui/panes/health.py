@@ -21,8 +21,8 @@ NO_RUN = Verdict(
     "Here will stand whether the run goes well, the numbers that show it, and what can be done about it.",
 )  # fmt: skip
 STARTING = replace(NO_RUN, headline="no verdict yet", evidence="the run is starting")
-GONE = Verdict(
-    "gone", BAD, "failed", "the engine is gone; the log has the reason",
+PROCESS_ENDED = Verdict(
+    "process_ended", BAD, "failed", "the engine is gone; the log has the reason",
     "The run's process ended before the run did. What it had saved before can be resumed.",
 )  # fmt: skip
 LEAST_EVIDENCE = 24  # cells of a line that are worth to be filled with the beginning of it
@@ -64,7 +64,7 @@ def current_verdict(store: Store) -> Verdict:
     """Judge the run that the store shows. The verdict has only those actions that can be taken now."""
     verdict = assess_run(store.history) or (STARTING if store.under_way else NO_RUN)
     if store.phase == FAILED and store.history.started is not None and store.history.end is None:
-        verdict = GONE
+        verdict = PROCESS_ENDED
     return replace(verdict, actions=tuple(possible_health_actions(store, verdict.actions)))
 
 

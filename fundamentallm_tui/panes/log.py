@@ -134,7 +134,9 @@ class LogView(Rows):
     # What the keys do
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """The lines of engine.log have no levels."""
+        """Leave N to the screen where no search is open; the lines of engine.log have no levels."""
+        if action == "find":
+            return bool(self._words)
         return action != "level" or self._shown is self._events or None
 
     def action_search(self) -> None:

@@ -62,7 +62,7 @@ class Welcome(Static):
 def _run_row(run: RunSummary, width: int) -> Content:
     """One run in one row; where that is short, without its state."""
     indent, state = " " * (KEY_WIDTH + 2), f"  {run.state:<11}" if width >= 64 else ""
-    pieces = f"{state}  {format_age(run.last_heard):<11}  "
+    pieces = f"{state}  {format_age(run.last_event):<11}  "
     loss = f"best {format_loss(run.best.val_loss if run.best else None):<5}"
     name = max(8, min(NAME_WIDTH, width - len(indent) - len(pieces) - len(loss)))
     return Content.assemble(

@@ -20,7 +20,7 @@ from fundamentallm_tui.format import BARS
 
 VALUES: dict[str, Callable[[RunSummary], float | str | None]] = {  # beside the settings, which have other names
     "name": lambda run: str(run.folder).lower(),
-    "last_event": lambda run: run.last_heard,
+    "last_event": lambda run: run.last_event,
     "best": lambda run: run.best.val_loss if run.best else None,
     "val_loss": lambda run: run.val_loss,
     "train_loss": lambda run: run.train_loss,
@@ -146,6 +146,6 @@ def sparkline(values: Sequence[float], width: int) -> str:
 
 
 def short_age(run: RunSummary) -> str:
-    """Return how long ago a live run began, or another one was last heard of, in six characters: "5 min", "now"."""
-    age = format_age(run.started if run.state in LIVE_STATES else run.last_heard)
+    """Return how long ago a live run began, or the last event of another one was, in six characters: "5 min", "now"."""
+    age = format_age(run.started if run.state in LIVE_STATES else run.last_event)
     return age.removesuffix(" ago").removeprefix("just ")

@@ -30,7 +30,7 @@ class Options:
     start: bool = False
     attach: Path | None = None  # a run to show
     speed: float = 0.0  # play it back instead, so many times as fast as it was
-    library: bool = False  # open the table of runs
+    list_runs: bool = False  # open the list of runs
 
     def resolve(self) -> Config:
         """Return the configuration that the form begins with.

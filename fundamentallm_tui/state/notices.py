@@ -1,6 +1,6 @@
-"""What the user should hear of a run while they look elsewhere: its end, a new best loss, another verdict.
+"""What is announced of a run to a user who looks elsewhere: its end, a new best loss, another verdict.
 
-Also how a terminal is told: its title, and a notification of the desktop. Knows no screen.
+Also the terminal's title and notifications of the desktop, as sequences. Knows no screen.
 """
 
 import os
@@ -30,7 +30,7 @@ class Notice:
 
 
 class Notices:
-    """Finds what is new in a store. The past of a run that is attached to is not new, and a replay has no news."""
+    """Finds what is new in a store. The past of a run that is attached to is not new, and a replay has nothing new."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -41,11 +41,11 @@ class Notices:
         store = self._store
         self._history, self._since = store.history, time.time() if store.attached else 0.0
         self._phase, self._best_step = store.phase, -1
-        self._best_told, self._verdict_seen = -1e9, now
+        self._best_shown_at, self._verdict_seen = -1e9, now
         self._verdict = GOOD
-        self._told: dict[str, float] = {}  # when each verdict was
+        self._shown_at: dict[str, float] = {}  # when each verdict was shown last
 
-    def news(self, *, typing: bool = False, now: float | None = None) -> list[Notice]:
+    def take(self, *, typing: bool = False, now: float | None = None) -> list[Notice]:
         """Return what has happened since the last call; while the user is typing, only how the run ended."""
         now = time.monotonic() if now is None else now
         store = self._store
@@ -68,14 +68,14 @@ class Notices:
         return Notice("Finished", _one_line(f"{_name(store)}: best validation loss {loss}"))
 
     def _best(self, silent: bool, now: float) -> Notice | None:
-        """The first best loss is no news: there is always one."""
+        """A new best loss; the first does not count, because there is always one."""
         best, before = self._store.history.best, self._best_step
         if best is None or best.step == before:
             return None
         self._best_step = best.step
-        if silent or before < 0 or not self._store.under_way or now - self._best_told < BEST_INTERVAL:
+        if silent or before < 0 or not self._store.under_way or now - self._best_shown_at < BEST_INTERVAL:
             return None
-        self._best_told = now
+        self._best_shown_at = now
         return Notice("New best", _one_line(f"{_name(self._store)}: validation loss {format_loss(best.val_loss)}"))
 
     def _health(self, now: float) -> Notice | None:
@@ -87,9 +87,9 @@ class Notices:
         if verdict is None or verdict.level not in (BAD, WARNING, GOOD):
             return None
         before, self._verdict = self._verdict, verdict.kind if verdict.level != GOOD else GOOD
-        if self._verdict == before or now - self._told.get(verdict.kind, -1e9) < VERDICT_REPEATS:
+        if self._verdict == before or now - self._shown_at.get(verdict.kind, -1e9) < VERDICT_REPEATS:
             return None
-        self._told[verdict.kind] = now
+        self._shown_at[verdict.kind] = now
         text = _one_line(f"{_name(self._store)}: {verdict.evidence}")
         return Notice(verdict.headline.capitalize(), text, "information" if verdict.level == GOOD else "warning")
 

@@ -43,8 +43,10 @@ def test_every_command_works_as_with_the_null_device(
         assert done.status == status, (command, done.err)
         open_streams = {"all": ("", ""), "stdout": ("", done.err), "stderr": (done.out, "")}
         assert (done.out, done.err) == open_streams.get(closed, (done.out, done.err)), command
-        told = done.err if status else done.out
-        assert (told != "") == (closed not in ("all", "stderr" if status else "stdout")) or command in SILENT, command
+        printed = done.err if status else done.out
+        assert (printed != "") == (closed not in ("all", "stderr" if status else "stdout")) or command in SILENT, (
+            command
+        )
         assert "Traceback" not in done.out + done.err, command
 
 

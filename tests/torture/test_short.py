@@ -32,7 +32,7 @@ FAULTS = {
     "consoles": ["console killed", "console hung (SIGSTOP)", "console that never reads its queue"],
 }  # fmt: skip
 
-# Runs the parts that it is told on standard input. One process for all: it takes seconds to import torch, and only one
+# Runs the parts that standard input names. One process for all: it takes seconds to import torch, and only one
 # that has computed nothing may fork.
 SERVER = """
 import json, os, sys

@@ -36,15 +36,15 @@ class FakeRun:
         self.alive, self.exit_reason, self.left = True, "", False
         self.tail = ["a last word"]
         self._said: list[Event] = []
-        self._news = threading.Event()
+        self._arrived = threading.Event()
         self._seq = 0
 
     def send(self, command: Command) -> None:
         self.sent.append(command)
 
     def events(self, timeout: float) -> list[Event]:
-        self._news.wait(timeout)  # not in small steps: the pilot waits until the whole process is idle
-        self._news.clear()
+        self._arrived.wait(timeout)  # not in small steps: the pilot waits until the whole process is idle
+        self._arrived.clear()
         said, self._said = self._said, []
         return said
 
@@ -62,7 +62,7 @@ class FakeRun:
             self._seq += 1
             stamped.append(replace(event, seq=self._seq, time=event.time or 1_700_000_000.0 + self._seq))
         self._said += stamped
-        self._news.set()
+        self._arrived.set()
 
     def begin(self, step: int = 0, total: int = 400, epochs: int = 5) -> None:
         self.say(Phase(step=step, phase="loading"), started(self.job, step, total, epochs))
@@ -77,7 +77,7 @@ class FakeRun:
 
     def die(self, end: str = "killed by SIGKILL") -> None:
         self.exit_reason, self.alive = end, False
-        self._news.set()
+        self._arrived.set()
 
 
 class FakeSampler(FakeRun):

@@ -32,8 +32,8 @@ def test_rows_that_differ_are_shown_and_where_only_colours_do_the_text_that_has_
         "  1 - a bc", "  1 + a bd", f"  3   columns 4-4, 'x': {DIM} is now {BRIGHT}",
     ]  # fmt: skip
     long = replace(PICTURE, rows=tuple(map(str, range(100))), colours=())
-    told = differences(replace(long, rows=("",) * 100), long).splitlines()
-    assert len(told) == MAX_DIFFERENCES + 1 and told[-1] == "… and 140 more"
+    shown = differences(replace(long, rows=("",) * 100), long).splitlines()
+    assert len(shown) == MAX_DIFFERENCES + 1 and shown[-1] == "… and 140 more"
 
 
 def test_a_picture_that_is_missing_or_differs_fails_and_says_how_it_is_renewed(tmp_path: Path) -> None:

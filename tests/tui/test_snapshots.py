@@ -56,7 +56,7 @@ def recorded(name: str, last: int = 1_000_000) -> list[Event]:
     return events
 
 
-def library(workshop: Any, *names: str) -> None:
+def copy_runs(workshop: Any, *names: str) -> None:
     """Put recorded runs below `runs`."""
     for name in names:
         folder = workshop.folder / "runs" / name
@@ -107,7 +107,7 @@ async def paused(seen: Any, workshop: Any) -> None:
 
 
 async def finished(seen: Any, workshop: Any) -> None:
-    library(workshop, "healthy", "wide_gap", "underfitting")
+    copy_runs(workshop, "healthy", "wide_gap", "underfitting")
     await overlay(seen, "wide_gap", "underfitting", shown="healthy")
     await seen.status_is("FINISHED")
     await seen.press("c", *["left"] * 8)
@@ -130,7 +130,7 @@ async def health(seen: Any, workshop: Any) -> None:
 
 
 async def runs(seen: Any, workshop: Any) -> None:
-    library(workshop, "healthy", "wide_gap", "underfitting", "diverged", "rate_too_low", "plateau")
+    copy_runs(workshop, "healthy", "wide_gap", "underfitting", "diverged", "rate_too_low", "plateau")
     write_notes(workshop.folder / "runs" / "healthy", note="The one to compare others with.", tags=["base", "keep"])
     listed = await seen.open_list(6)
     for name in ("wide_gap", "underfitting", "healthy"):

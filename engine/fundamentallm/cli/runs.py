@@ -70,7 +70,7 @@ def show(run: str) -> None:
     rows = [
         ("state", summary.state_text + (f": {summary.why}" if summary.why else "")),
         ("started", f"{format_time(summary.started)}, {format_age(summary.started)}"),
-        ("last event", f"{format_time(summary.last_heard)}, {format_age(summary.last_heard)}"),
+        ("last event", f"{format_time(summary.last_event)}, {format_age(summary.last_event)}"),
         ("parameters", f"{summary.parameters:,}"),
         ("steps", f"{_steps(summary)}, epoch {summary.epoch}/{summary.epochs}"),
         ("train_loss", _loss(summary.train_loss)),

@@ -45,7 +45,7 @@ def prepare_folder(spec: RunSpec, *, overwrite: bool = False) -> Path | None:
 def prepared_folder(spec: RunSpec, overwrite: bool, warn: Callable[[str], None]) -> Iterator[Path | None]:
     """Do as `prepare_folder`, and take the folder back if the body raises.
 
-    `warn` is told where the old run is, if it cannot be moved back.
+    `warn` gets a line about where the old run is, if it cannot be moved back.
     """
     made = [folder for folder in (spec.folder, *spec.folder.parents) if not folder.exists()]
     aside = prepare_folder(spec, overwrite=overwrite)

@@ -150,7 +150,7 @@ class WorkerRun(_Worker):
             prepare_folder(spec)
         self.folder = spec.folder
         self._journal = journal_reader(spec.folder)
-        earlier = self._journal.read()  # of an earlier process, and not news
+        earlier = self._journal.read()  # of an earlier process
         self._seen = earlier[-1].seq if earlier else 0
         self._ours = False  # the lines of the journal that come next are the worker's; before and after, another's
         self._ended = False  # the run has; its worker may still answer, with numbers that the journal lacks

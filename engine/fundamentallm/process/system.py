@@ -25,10 +25,10 @@ def open_missing_streams() -> None:
 
 
 def start_resource_tracker() -> None:
-    """Start multiprocessing's helper process with none of our streams.
+    """Start multiprocessing's resource tracker, a process, with none of our streams.
 
-    Call it before there is a worker, or a thread that prints. The helper lives as long as the worker does. With our
-    streams, a shell that reads our output would wait for the end of the run, and at that end the helper would complain
+    Call it before there is a worker, or a thread that prints. The tracker lives as long as the worker does. With our
+    streams, a shell that reads our output would wait for the end of the run, and at that end the tracker would complain
     on the terminal about what a process that detached from its run has left open.
     """
     from multiprocessing import resource_tracker

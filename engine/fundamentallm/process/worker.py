@@ -102,7 +102,7 @@ class CommandQueue:
     def __init__(self, commands: "Queue[Command | None]") -> None:
         self._commands, self._console = commands, multiprocessing.parent_process()
         self._closed = self._lost = False
-        self.trainer: Trainer | None = None  # once there is one, it is told when the console is lost
+        self.trainer: Trainer | None = None  # once there is one, it is notified when the console is lost
 
     @property
     def open(self) -> bool:

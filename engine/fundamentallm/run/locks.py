@@ -1,4 +1,4 @@
-"""Who writes a run and who watches it, told by operating-system locks.
+"""Who writes a run and who watches it, found by operating-system locks.
 
 One process writes a run. A lock is free again the moment its process is gone, however it ended.
 """

@@ -64,7 +64,7 @@ def stay_inside(saved: Config, spec: RunSpec) -> tuple[Config, list[str]]:
     """Take a saved configuration without what reaches out of the run's folder, unless this command asks for it.
 
     The checkpoint may be someone else's: it must not report to a service, nor write to a folder that is neither the
-    run's nor below the current one. The sentences that come back tell the user what was taken out.
+    run's nor below the current one. The sentences that come back are for the user: what was taken out.
     """
     notices = []
     if saved.wandb and not (spec.config.wandb or "wandb" in spec.changes):

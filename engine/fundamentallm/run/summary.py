@@ -33,7 +33,7 @@ class RunSummary:
     folder: Path
     state: str
     started: float
-    last_heard: float
+    last_event: float
     config: dict[str, Any]  # as it is now, live changes included
     parameters: int
     steps: int
@@ -81,7 +81,7 @@ def summarize(folder: Path) -> RunSummary:
         folder=folder,
         state=_state(folder, history),
         started=history.began,
-        last_heard=history.last_event,
+        last_event=history.last_event,
         config=history.config,
         parameters=start.parameters,
         steps=history.step,
@@ -106,7 +106,7 @@ def summarize(folder: Path) -> RunSummary:
 def why_incomparable(one: RunSummary | RunStarted, other: RunSummary | RunStarted) -> str:
     """Why the losses of two runs do not compare: "other text, other val_split"; empty where they do.
 
-    Texts are told apart by their fingerprints, or by their files' names where an older journal has none.
+    Texts are compared by their fingerprints, or by their files' names where an older journal has none.
     """
     known = one.fingerprint and other.fingerprint
     same = {

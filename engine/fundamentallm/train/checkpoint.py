@@ -165,7 +165,7 @@ def _read(path: Path, mmap: bool = False) -> Any:
 def latest_valid_checkpoint(folder: Path) -> tuple[Path | None, Checkpoint | None, list[str]]:
     """Find and load the checkpoint of a folder that was written last and is valid, and say which were passed over.
 
-    The number of events in the journal when it was saved tells which is newer: a copy of a folder may have lost the
+    The number of events in the journal when it was saved shows which is newer: a copy of a folder may have lost the
     files' times. States that the user left behind, by resuming from an earlier one, come last.
     """
     history = read_history(folder, steps=False)

@@ -88,7 +88,7 @@ class WeightsAndBiases:
 
     def close(self) -> None:
         self._run.finish()
-        self._end()  # ends its helper process, which its exit handler would do; a worker leaves without exit handlers
+        self._end()  # ends the process of wandb, which its exit handler would do; a worker leaves without exit handlers
 
 
 Tracker = TensorBoard | WeightsAndBiases

@@ -288,7 +288,7 @@ class Trainer:
     def _count_seconds(self) -> None:
         self.state.counters.seconds = self._seconds_before + self.metrics.seconds
 
-    # ---- what the run is doing, and who is told ----
+    # ---- what the run is doing, and who is notified ----
 
     @contextmanager
     def phase(self, name: str, *, recurring: bool = False) -> Iterator[None]:

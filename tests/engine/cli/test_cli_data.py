@@ -101,13 +101,13 @@ def lines(out: str) -> dict[str, str]:
 
 def test_inspect_counts_what_a_text_is_made_of(run: Run) -> None:
     Path("a.txt").write_text("one two\nthree\n\none two\n\n\nthree\nfour\n")
-    told = {name: text.strip() for name, text in lines(run("data", "inspect", "a.txt")[1]).items()}
-    assert told["size"] == "36 bytes, 36 characters, 8 lines, 7 words"
-    assert told["vocabulary"] == "11 characters"
-    assert told["rare"] == "f 1, u 1"
-    assert told["repetitions"] == "40.0% of the lines and 0.0% of the paragraphs occurred before"
-    assert told["problems"] == "none"
-    assert told["training"].startswith("not with the default settings: a.txt: its 32 training characters are fewer")
+    shown = {name: text.strip() for name, text in lines(run("data", "inspect", "a.txt")[1]).items()}
+    assert shown["size"] == "36 bytes, 36 characters, 8 lines, 7 words"
+    assert shown["vocabulary"] == "11 characters"
+    assert shown["rare"] == "f 1, u 1"
+    assert shown["repetitions"] == "40.0% of the lines and 0.0% of the paragraphs occurred before"
+    assert shown["problems"] == "none"
+    assert shown["training"].startswith("not with the default settings: a.txt: its 32 training characters are fewer")
 
 
 def test_inspect_looks_at_the_texts_of_a_folder_one_by_one_and_together(run: Run) -> None:
@@ -126,11 +126,11 @@ def test_inspect_looks_at_the_texts_of_a_folder_one_by_one_and_together(run: Run
 
 def test_inspect_tells_what_training_would_make_of_a_text(run: Run) -> None:
     Path("a.txt").write_text(TEXT)
-    told = " ".join(run("data", "inspect", "a.txt")[1].split())
+    shown = " ".join(run("data", "inspect", "a.txt")[1].split())
     expected = estimate(Config(data=("a.txt",)), [TEXT])
-    assert f"{expected.train_tokens:,} characters to learn from and {expected.val_tokens:,} to measure on" in told
-    assert f"{expected.windows:,} windows and {expected.steps_per_epoch:,} steps an epoch" in told
-    assert f"{expected.total_steps:,} steps in 10 epochs; {expected.parameters:,} parameters" in told
+    assert f"{expected.train_tokens:,} characters to learn from and {expected.val_tokens:,} to measure on" in shown
+    assert f"{expected.windows:,} windows and {expected.steps_per_epoch:,} steps an epoch" in shown
+    assert f"{expected.total_steps:,} steps in 10 epochs; {expected.parameters:,} parameters" in shown
 
 
 def test_inspect_places_every_problem_of_encoding(run: Run) -> None:
@@ -161,16 +161,16 @@ def test_inspect_looks_at_whatever_it_is_given(run: Run) -> None:
         Path(name).write_bytes(raw)
     status, out, _ = run("data", "inspect", *contents)
     assert status == 0
-    told = dict(zip(contents, out.split("\n\n"), strict=False))
+    shown = dict(zip(contents, out.split("\n\n"), strict=False))
     assert (
-        "it is UTF-16, not UTF-8; training reads it" in told["utf16"]
-        and "4 characters, 1 line, 1 word\n" in told["utf16"]
+        "it is UTF-16, not UTF-8; training reads it" in shown["utf16"]
+        and "4 characters, 1 line, 1 word\n" in shown["utf16"]
     )
-    assert "line 1, offset 0: U+FEFF" in told["bom"] and "3 characters, 1 line," in told["bom"]
-    assert "5,120 x bytes that are not UTF-8" in told["all"] and "and 5,115 more" in told["all"]
-    assert "2 x line ends of old Macs" in told["mac"] and "3 lines" in told["mac"]
-    assert "it is empty; training refuses it" in told["empty"] and "refuses empty: is empty" in told["empty"]
-    assert "problems     none" not in told["empty"] and "vocabulary" not in told["empty"]
+    assert "line 1, offset 0: U+FEFF" in shown["bom"] and "3 characters, 1 line," in shown["bom"]
+    assert "5,120 x bytes that are not UTF-8" in shown["all"] and "and 5,115 more" in shown["all"]
+    assert "2 x line ends of old Macs" in shown["mac"] and "3 lines" in shown["mac"]
+    assert "it is empty; training refuses it" in shown["empty"] and "refuses empty: is empty" in shown["empty"]
+    assert "problems     none" not in shown["empty"] and "vocabulary" not in shown["empty"]
 
 
 def test_inspect_names_what_cannot_be_seen(run: Run) -> None:

@@ -75,7 +75,7 @@ def test_out_of_memory_advises_nothing_that_would_be_refused_or_needs_as_much() 
     assert advice.startswith("a new run with --max-seq-len 8 --stride 2 (about") and "--batch-size" not in advice
     assert "--model-dim" not in advice
     smallest = Config(batch_size=1, max_seq_len=2, model_dim=2, num_heads=1)
-    for config, free, told in ((smallest, inf, ""), (resolve(Layer(LARGE)), 1024.0, ", and 0 MiB are free")):
+    for config, free, known in ((smallest, inf, ""), (resolve(Layer(LARGE)), 1024.0, ", and 0 MiB are free")):
         advice = advise_out_of_memory(config, VOCAB_SIZE, free)
         assert advice.startswith("a machine with more memory: this run needs about ")
-        assert advice.endswith(f"iB{told}; no smaller batch, context or model fits")
+        assert advice.endswith(f"iB{known}; no smaller batch, context or model fits")

@@ -56,13 +56,13 @@ def test_the_stride_is_the_largest_that_gives_forty_steps_else_an_eighth() -> No
 @pytest.mark.parametrize("changes", [{}, {"ff_dim": 24}, {"num_layers": 2, "accumulation_steps": 3}, {"stride": None}])
 def test_the_estimate_is_what_is_built(changes: dict[str, Any], build: Callable[..., TrainState], text: str) -> None:
     built = build(**changes)
-    told = estimate(built.config, [text])
-    assert told.parameters == sum(p.numel() for p in built.model.parameters())
-    assert (told.train_tokens, told.val_tokens) == (len(built.corpus.train), len(built.corpus.val)) == (2250, 250)
-    assert (told.stride, told.windows) == (built.corpus.stride, built.corpus.windows)
-    assert told.vocab_size == len(built.tokenizer)
-    assert told.total_steps == built.total_steps == told.steps_per_epoch * 2
-    assert told.passes == pytest.approx(told.windows * 16 / 2250)
+    size = estimate(built.config, [text])
+    assert size.parameters == sum(p.numel() for p in built.model.parameters())
+    assert (size.train_tokens, size.val_tokens) == (len(built.corpus.train), len(built.corpus.val)) == (2250, 250)
+    assert (size.stride, size.windows) == (built.corpus.stride, built.corpus.windows)
+    assert size.vocab_size == len(built.tokenizer)
+    assert size.total_steps == built.total_steps == size.steps_per_epoch * 2
+    assert size.passes == pytest.approx(size.windows * 16 / 2250)
 
 
 @given(
@@ -105,10 +105,10 @@ def test_several_documents_are_counted_each_for_itself(
     for name, piece in zip(names, pieces, strict=True):
         Path(name).write_text(piece)
     built = build(data=names)
-    told = estimate(built.config, pieces)
+    size = estimate(built.config, pieces)
     assert spans([700, 12, 788, 1000], 2250, 16) == [(0, 700), (712, 1500), (1500, 2250)]
-    assert told.windows == built.corpus.windows == sum(count_windows(n, 16, 16) for n in (700, 788, 750)) == 135
-    assert told.total_steps == built.total_steps and told.train_tokens == 2250
+    assert size.windows == built.corpus.windows == sum(count_windows(n, 16, 16) for n in (700, 788, 750)) == 135
+    assert size.total_steps == built.total_steps and size.train_tokens == 2250
 
 
 def test_the_memory_grows_with_everything_that_takes_it() -> None:
@@ -163,9 +163,9 @@ def test_the_memory_of_the_text_is_counted_as_it_is_loaded(text: str, width: int
     assert (size.lengths, size.width) == ((len(text), 1), width)
     big = replace(size, lengths=(10**8,))
     config = Config(max_seq_len=256, stride=256)
-    told = estimate_size(config, big)
-    assert told.text_memory == held * 10**8 + 16 * told.windows and told.loading_memory == loading * 10**8
-    assert estimate_size(replace(config, augment="casing"), big).text_memory == told.text_memory + 36 * 9 * 10**7
+    size = estimate_size(config, big)
+    assert size.text_memory == held * 10**8 + 16 * size.windows and size.loading_memory == loading * 10**8
+    assert estimate_size(replace(config, augment="casing"), big).text_memory == size.text_memory + 36 * 9 * 10**7
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
@@ -183,6 +183,6 @@ def test_loading_takes_what_the_estimate_says(tmp_path: Path) -> None:
         "build_state(RunSpec(config, Path('unused')))\nprint(peak() - before)"
     )
     done = subprocess.run([sys.executable, "-c", code, *names], capture_output=True, text=True, cwd=tmp_path)
-    told = estimate(Config(), documents).loading_memory
-    assert told == 96_000_000, "3 bytes a character"
-    assert 0.5 * told < int(done.stdout) < told + 96 * 2**20, done.stderr  # the rest: blocks in work, and the model
+    size = estimate(Config(), documents).loading_memory
+    assert size == 96_000_000, "3 bytes a character"
+    assert 0.5 * size < int(done.stdout) < size + 96 * 2**20, done.stderr  # the rest: blocks in work, and the model

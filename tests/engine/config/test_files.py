@@ -129,7 +129,7 @@ WORDS = {
 }
 
 
-def told(words: list[str], capsys: pytest.CaptureFixture[str]) -> list[str]:
+def errors_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> list[str]:
     assert main(words) == 2
     out, err = capsys.readouterr()
     assert out == "" and not set(err) & {"\x1b", "\x07", "\u202e", "\r"}
@@ -147,7 +147,7 @@ def test_a_file_that_is_no_configuration_is_refused_in_short_lines_that_name_it(
         commands.append("presets mine")
     for command in commands:
         place = "c.yaml" if "c.yaml" in command else str(own / "mine.yaml")
-        lines = told(command.split(), capsys)
+        lines = errors_of(command.split(), capsys)
         assert lines and all(place in line and len(line) < 800 + len(place) for line in lines), lines
         assert WORDS.get(name, "") in lines[0]
     assert not Path("ran").exists()
@@ -156,9 +156,9 @@ def test_a_file_that_is_no_configuration_is_refused_in_short_lines_that_name_it(
 def test_a_pipe_or_a_device_is_no_configuration_and_no_preset(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, make in (("pipe", os.mkfifo), ("zero", lambda path: os.symlink("/dev/zero", path))):
         make(own / f"{name}.yaml")
-        words = told(["config", "show", "--config", str(own / f"{name}.yaml")], capsys)
+        words = errors_of(["config", "show", "--config", str(own / f"{name}.yaml")], capsys)
         assert words == [f"{own / name}.yaml: cannot be read: it is not a regular file"]
-        assert told(["config", "show", "--preset", name], capsys)[0].startswith(f"--preset {name}: no such preset")
+        assert errors_of(["config", "show", "--preset", name], capsys)[0].startswith(f"--preset {name}: no such preset")
     (own / "folder.yaml").mkdir()
     (own / "gone.yaml").symlink_to("nowhere")
     assert preset_names() == ["tiny", "small", "medium", "large"]

@@ -56,11 +56,11 @@ def test_the_help_the_docs_the_form_and_yaml_have_the_same_settings(help_text: s
 def test_the_help_and_the_docs_say_what_the_table_says(help_text: str) -> None:
     help_of, docs = in_help(help_text), in_docs()
     for name, row in SETTINGS.items():
-        told = "".join(help_of[name].split())  # where lines were broken no longer matters
+        text = "".join(help_of[name].split())  # where lines were broken no longer matters
         if name != "data":
-            assert told.startswith("".join(row.help.split()))
-            assert not row.typical or "".join(f"typical: {row.typical}".split()) in told
-            assert not row.auto or "".join(f"default: {row.auto}".split()) in told
+            assert text.startswith("".join(row.help.split()))
+            assert not row.typical or "".join(f"typical: {row.typical}".split()) in text
+            assert not row.auto or "".join(f"default: {row.auto}".split()) in text
             assert f"`{row.flag}`" in docs[name]
         flat = " ".join(docs[name].split())
         assert all(text in flat for text in (row.help, row.typical, row.bounds, row.too_high, row.too_low, row.auto))

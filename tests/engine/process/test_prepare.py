@@ -25,7 +25,7 @@ def test_a_start_that_came_second_leaves_the_files_of_the_first_alone(tmp_path: 
 
 
 def test_a_folder_that_holds_the_log_of_a_failed_start_is_kept(tmp_path: Path, data: str) -> None:
-    """The old run stays where it was moved, and the user is told so."""
+    """The old run stays where it was moved, and a line says so."""
     folder = tmp_path / "run"
     folder.mkdir()
     Journal(folder).close()

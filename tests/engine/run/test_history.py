@@ -64,7 +64,7 @@ def test_a_summary_says_where_the_run_is_and_what_was_best(write: Write) -> None
     )  # both of the last evaluation
     assert summary.best is not None  # of best.pt, which the run that went back never replaces by a worse one
     assert (summary.best.val_loss, summary.best.epoch, summary.best.step) == (1.5, 2, 20)
-    assert 0 < summary.started <= summary.last_heard
+    assert 0 < summary.started <= summary.last_event
     summary = summarize(write("runs/a", started(5)))  # what was measured later is not the last
     assert (summary.steps, summary.train_loss, summary.val_loss) == (5, None, None)
 

@@ -123,9 +123,9 @@ def test_the_configuration_in_the_folder_has_no_more_rights(
         (theirs / "last.pt").unlink()
     command = ["train", "--resume", "auto", "--output-dir", str(theirs)]
     assert main(command) == 0
-    told = capsys.readouterr().err
-    assert f"TensorBoard's files go to runs; the run had {logs}, which" in told
-    assert told.count("Weights & Biases is off: the run had it on") == told.count("TensorBoard's") == 1
+    printed = capsys.readouterr().err
+    assert f"TensorBoard's files go to runs; the run had {logs}, which" in printed
+    assert printed.count("Weights & Biases is off: the run had it on") == printed.count("TensorBoard's") == 1
     assert not Path(logs).exists()
     assert contacted == [] and main([*command, "--wandb", "--log-dir", logs, "--epochs", "3"]) == 0
     assert set(contacted) == {"fundamentallm"} and list(Path(logs).glob("theirs/events.out.*"))
@@ -214,8 +214,8 @@ def test_no_text_of_a_run_reaches_the_terminal_as_a_command(here: Path, capsys: 
         out, err = capsys.readouterr()
         assert not set(out + err) & set(EVIL) - {"C", "A", *"]52;c[J31m"}, words
     main(["watch", str(folder)])
-    told = "".join(capsys.readouterr())
-    assert f"{folder}/passwd".replace(EVIL, "") and "../" not in told and "/etc/" not in told
+    printed = "".join(capsys.readouterr())
+    assert f"{folder}/passwd".replace(EVIL, "") and "../" not in printed and "/etc/" not in printed
 
 
 @pytest.mark.parametrize("config", [{}, {"data": 7, "epochs": None}, {"data": [["x"]], "epochs": {"a": 1}}])

@@ -72,14 +72,14 @@ def test_a_renamed_run_is_whole_and_who_names_the_old_folder_is_told_the_new_one
     after = file_contents(night)
     assert {name: after[name] for name in before} == before and summarize(night).steps == 7
     assert renamed_to(rename_run(night, "late").with_name("prose-1")) == runs / "late", "renamed twice"
-    told = "that run was renamed to runs/late"
+    hint = "that run was renamed to runs/late"
     with pytest.raises(UserError, match="^prose-1: no such run; it was renamed to runs/late$"):
         find_run("prose-1")
-    with pytest.raises(UserError, match=f"^runs/prose-1/last.pt: no such checkpoint; {told}$"):
+    with pytest.raises(UserError, match=f"^runs/prose-1/last.pt: no such checkpoint; {hint}$"):
         load(old / "last.pt")
-    with pytest.raises(UserError, match=f"^--resume-from runs/prose-1/last.pt: no such checkpoint; {told}$"):
+    with pytest.raises(UserError, match=f"^--resume-from runs/prose-1/last.pt: no such checkpoint; {hint}$"):
         prepare_folder(RunSpec(Config(), old, old / "last.pt"))
-    with pytest.raises(UserError, match=f"there is no such run; {told}; leave out --resume to begin another$"):
+    with pytest.raises(UserError, match=f"there is no such run; {hint}; leave out --resume to begin another$"):
         prepare_folder(RunSpec(Config(), old, auto=True))
     assert not old.exists() and choose_folder(Config(("prose.txt",))) == runs / "prose-3", "its name is taken"
 

@@ -117,7 +117,7 @@ def test_a_run_that_lost_its_gpu_still_says_so(train: Train, breaks: Breaks, mon
 def test_a_run_whose_end_its_journal_does_not_take_tries_again_and_then_says_so(
     times: int, line: str, small: Small, tmp_path: Path, monkeypatch: MonkeyPatch, capfd: Any
 ) -> None:
-    """Else it would be an ended run that the library calls interrupted."""
+    """Else it would be an ended run that the list of runs calls interrupted."""
     write, refused = os.write, [0]
 
     def refuse(file: int, data: bytes) -> int:

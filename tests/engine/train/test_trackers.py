@@ -309,8 +309,8 @@ def test_an_offline_run_can_be_read_back_and_leaves_no_process_behind(tmp_path: 
         [sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=120,
         stdin=subprocess.DEVNULL, env={**os.environ, "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
-    told = [line for line in done.stderr.splitlines() if "are held out" not in line]  # the text is tiny
-    assert (done.returncode, told, done.stdout) == (0, [], "children 0\n")
+    printed = [line for line in done.stderr.splitlines() if "are held out" not in line]  # the text is tiny
+    assert (done.returncode, printed, done.stdout) == (0, [], "children 0\n")
     (file,) = (tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb")
     curves: dict[str, dict[int, float]] = {"loss/train": {}, "loss/val": {}}
     projects, ended = set(), False

@@ -1,4 +1,4 @@
-"""The colours of runs can be told apart by every eye, seen on every paper, and found again."""
+"""The colours of runs stay apart for every eye, seen on every paper, and found again."""
 
 from itertools import combinations, permutations
 from math import dist

@@ -100,8 +100,8 @@ async def test_search_marks_what_it_finds_counts_it_and_goes_through_it(
     workshop: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with workshop.console() as seen:
-        told: list[str] = []
-        monkeypatch.setattr(seen.app, "notify", lambda text, **_: told.append(text))
+        notified: list[str] = []
+        monkeypatch.setattr(seen.app, "notify", lambda text, **_: notified.append(text))
         await with_lines(seen, *(("info", f"Loss {n}" if n % 10 == 0 else f"line {n}") for n in range(40)))
         await seen.press("slash", *"loss", "enter")
         assert frame(seen) == "loss: 4/4 · end follows" and marked(seen) == ["Loss"], "the newest before the cursor"
@@ -119,7 +119,18 @@ async def test_search_marks_what_it_finds_counts_it_and_goes_through_it(
         assert "[" not in frame(seen) and seen.main.log_view.has_focus
         await seen.press("end", "up", "y")
         assert seen.app.clipboard.endswith("line 38") and "\n" not in seen.app.clipboard
-        assert told == ["Copied 4 lines.", "Copied 1 line."]
+        assert notified == ["Copied 4 lines.", "Copied 1 line."]
+
+
+async def test_without_a_search_n_leaves_the_cursor_and_capital_n_closes_the_run(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        run = await with_lines(seen, *(("info", f"line {n}") for n in range(40)))
+        run.finish(400)
+        await seen.status_is("FINISHED")
+        await seen.press("2", "slash", *"line", "enter", "N")
+        assert "FINISHED" in seen.status and frame(seen).startswith("line: 39/40")
+        await seen.press("escape", "n", "N")
+        await seen.status_is("IDLE")
 
 
 async def test_the_cursor_goes_by_lines_and_pages_and_follows_at_the_end(workshop: Any) -> None:

@@ -100,8 +100,8 @@ def test_any_journal_can_be_attached_to_drawn_listed_and_played_back(
         store.apply(batch)
         for width in (40, 120):
             assert sum(len(text) for text, _ in layout(store, width))
-    told = store.take_lines()
-    assert all(not STEERS & set(line.text) and format_clock(line.time) and wrap(line.text, 60) for line in told)
+    lines = store.take_lines()
+    assert all(not STEERS & set(line.text) and format_clock(line.time) and wrap(line.text, 60) for line in lines)
 
     curves = [Line(*series.reduced(100)) for series in (store.train, store.val, store.rate)]
     for log in (False, True):
@@ -142,8 +142,8 @@ def test_texts_without_end_become_few_short_lines() -> None:
     store = Store()
     store.apply([Notice(step=1, level="info", text="word " * 10**6), Notice(step=1, level="info", text="a\n" * 10**6)])
     store.apply([events.Intervention(step=1, setting="x" * 10**6, old="y" * 10**6, new=None, who="z" * 10**6)])
-    told = store.take_lines()
-    assert len(told) <= 2 + MAX_EVENT_LINES and max(len(line.text) for line in told) <= 4 * MAX_LINE_CHARS
+    lines = store.take_lines()
+    assert len(lines) <= 2 + MAX_EVENT_LINES and max(len(line.text) for line in lines) <= 4 * MAX_LINE_CHARS
     store.apply([events.Sampled(step=1, id="", prompt="", text="x" * 10**6)])
     assert store.sample.text == ""
 

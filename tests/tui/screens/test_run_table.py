@@ -17,7 +17,7 @@ def run(name: str, state: str = "finished", best: float | None = None, **setting
     tags = {"red": ("Good", "night"), "blue": ("bad",)}.get(name, ())
     config = to_dict(Config(data=(f"{name}.txt",), **settings))
     return RunSummary(
-        folder=Path("runs", name), state=state, started=1.0, last_heard=float(len(name)), config=config, parameters=1,
+        folder=Path("runs", name), state=state, started=1.0, last_event=float(len(name)), config=config, parameters=1,
         steps=100 * len(name), total_steps=900, epoch=1, epochs=9, train_loss=1.0, val_loss=best, note=f"try {name}",
         best=evaluated(5, best) if best else None, tags=tags, preset="tiny",
     )  # fmt: skip

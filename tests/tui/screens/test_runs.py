@@ -303,27 +303,27 @@ async def test_runs_are_sorted_by_a_setting_that_has_a_column_then(workshop: Any
         assert "by learning_rate" in seen.screen
 
 
-@pytest.mark.parametrize("where", ["library", "main"])
+@pytest.mark.parametrize("where", ["list", "main"])
 async def test_w_writes_a_report_of_the_run(workshop: Any, make: Any, monkeypatch: Any, where: str) -> None:
     folder = make("night", evaluated(40, 2.5), workshop.finished(40))
     async with workshop.console() as seen:
-        told: list[str] = []
-        monkeypatch.setattr(seen.app, "notify", lambda text, **_: told.append(text))
+        notified: list[str] = []
+        monkeypatch.setattr(seen.app, "notify", lambda text, **_: notified.append(text))
         await seen.press("w")
-        assert told == [] and not (folder / "report.md").exists(), "there is no run yet"
+        assert notified == [] and not (folder / "report.md").exists(), "there is no run yet"
         if where == "main":
             seen.main.open_run(folder)
             await seen.status_is("FINISHED")
         else:
             await seen.open_list(1)
         await seen.press("w")
-        await seen.until(lambda: told)
-        assert told == ["The report is in runs/night/report.md"]
+        await seen.until(lambda: notified)
+        assert notified == ["The report is in runs/night/report.md"]
         assert "| best val_loss | 2.5000," in (folder / "report.md").read_text()
         (folder / "report.md").write_text("mine")
         await seen.press("w")
-        await seen.until(lambda: len(told) == 2)
-        assert told[1].startswith("runs/night/report.md: is there already and is no report of a run")
+        await seen.until(lambda: len(notified) == 2)
+        assert notified[1].startswith("runs/night/report.md: is there already and is no report of a run")
 
 
 async def test_the_parent_of_a_run_is_shown_under_the_name_that_it_has_now(workshop: Any, make: Any) -> None:

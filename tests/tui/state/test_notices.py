@@ -1,4 +1,4 @@
-"""What happens while the user looks elsewhere is told once, at the right moment, and never of the past or a replay."""
+"""What happens while the user looks elsewhere is announced once, at the right moment; never of the past or a replay."""
 
 from typing import Any
 
@@ -15,8 +15,8 @@ from fundamentallm_tui.state.store import Store
 from tests.tui.others import alive, evaluated
 
 
-class Told:
-    """A store, and what is told of it."""
+class Announced:
+    """A store, and what is announced of it."""
 
     def __init__(self, workshop: Any) -> None:
         self.workshop, self.store, self.clock = workshop, Store(), 1000.0
@@ -29,27 +29,27 @@ class Told:
 
     def say(self, *events: Event, typing: bool = False) -> list[Notice]:
         self.store.apply(list(events))
-        return self.notices.news(typing=typing, now=self.clock)
+        return self.notices.take(typing=typing, now=self.clock)
 
     def best(self, step: int, loss: float, **flags: Any) -> list[Notice]:
         return self.say(evaluated(step, loss), self.workshop.saved(step, "best.pt", "best"), **flags)
 
 
 @pytest.fixture
-def told(workshop: Any) -> Told:
-    told = Told(workshop)
-    told.begin()
-    return told
+def announced(workshop: Any) -> Announced:
+    announced = Announced(workshop)
+    announced.begin()
+    return announced
 
 
-def test_a_new_best_is_told_every_half_minute_and_not_while_the_user_types(told: Told) -> None:
-    assert told.best(10, 3.0) == []  # the first
-    assert told.best(20, 2.5) == [Notice("New best", "prose: validation loss 2.500")]
-    told.clock += 29
-    assert told.best(30, 2.0) == told.say(evaluated(35, 2.2)) == []
-    told.clock += 31
-    assert told.best(40, 1.9, typing=True) == told.say() == []
-    assert told.best(50, 1.8) == [Notice("New best", "prose: validation loss 1.800")]
+def test_a_new_best_is_announced_every_half_minute_and_not_while_the_user_types(announced: Announced) -> None:
+    assert announced.best(10, 3.0) == []  # the first
+    assert announced.best(20, 2.5) == [Notice("New best", "prose: validation loss 2.500")]
+    announced.clock += 29
+    assert announced.best(30, 2.0) == announced.say(evaluated(35, 2.2)) == []
+    announced.clock += 31
+    assert announced.best(40, 1.9, typing=True) == announced.say() == []
+    assert announced.best(50, 1.8) == [Notice("New best", "prose: validation loss 1.800")]
 
 
 @pytest.mark.parametrize(
@@ -61,16 +61,20 @@ def test_a_new_best_is_told_every_half_minute_and_not_while_the_user_types(told:
         ("killed", Notice("Failed", "prose: its process is gone", "error")),
     ],
 )
-def test_the_end_of_a_run_is_told_also_while_the_user_types(told: Told, last: Any, notice: Notice | None) -> None:
-    told.best(2, 3.0)
+def test_the_end_of_a_run_is_announced_also_while_the_user_types(
+    announced: Announced, last: Any, notice: Notice | None
+) -> None:
+    announced.best(2, 3.0)
     if last == "killed":
-        told.store.disconnected("killed by SIGKILL", [])
-    events = [last] if isinstance(last, Failed) else [] if last == "killed" else [told.workshop.finished(3, last)]
-    assert told.say(*events, typing=True) == ([notice] if notice else [])
-    assert told.say() == []
+        announced.store.disconnected("killed by SIGKILL", [])
+    events = [last] if isinstance(last, Failed) else [] if last == "killed" else [announced.workshop.finished(3, last)]
+    assert announced.say(*events, typing=True) == ([notice] if notice else [])
+    assert announced.say() == []
 
 
-def test_a_verdict_is_told_when_it_changes_and_not_again_and_again(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_verdict_is_announced_when_it_changes_and_not_again_and_again(
+    announced: Announced, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bad = Verdict("overfitting", BAD, "overfitting", "validation rose by 0.2", "…")
     good = Verdict("healthy", GOOD, "healthy", "the gap is 6 %", "…")
     expected = [
@@ -78,15 +82,15 @@ def test_a_verdict_is_told_when_it_changes_and_not_again_and_again(told: Told, m
     ]  # fmt: skip
     for verdict, titles in expected:
         monkeypatch.setattr(notices, "assess_run", lambda history, verdict=verdict: verdict)
-        told.clock += 11
-        assert [notice.title for notice in told.say()] == titles
-    told.clock += 400
+        announced.clock += 11
+        assert [notice.title for notice in announced.say()] == titles
+    announced.clock += 400
     monkeypatch.setattr(notices, "assess_run", lambda history: bad)
-    assert told.say(typing=True) == []
-    assert told.say() == [Notice("Overfitting", "prose: validation rose by 0.2", "warning")]
+    assert announced.say(typing=True) == []
+    assert announced.say() == [Notice("Overfitting", "prose: validation rose by 0.2", "warning")]
 
 
-async def test_the_past_of_a_run_that_is_attached_to_is_not_told(workshop: Any, make: Any) -> None:
+async def test_the_past_of_a_run_that_is_attached_to_is_not_announced(workshop: Any, make: Any) -> None:
     folder = make("old", *(event for n in (10, 20) for event in (evaluated(n, 40.0 - n),)))
     async with workshop.console(toasts=True) as seen:
         with alive(workshop.folder / folder) as journal:
@@ -134,10 +138,12 @@ async def test_a_terminal_that_is_not_in_front_gets_a_notification_and_a_title(
     assert written[-1] == "\x1b[23;0t"
 
 
-def test_what_a_folder_is_called_cannot_steer_the_terminal(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
-    told.store.folder = told.workshop.folder / "a\x1b]0;b\x07;c"
-    assert "\x1b" not in window_title(told.store) and "\x07" not in window_title(told.store)
-    (notice,) = told.say(told.workshop.finished(3))
+def test_what_a_folder_is_called_cannot_steer_the_terminal(
+    announced: Announced, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    announced.store.folder = announced.workshop.folder / "a\x1b]0;b\x07;c"
+    assert "\x1b" not in window_title(announced.store) and "\x07" not in window_title(announced.store)
+    (notice,) = announced.say(announced.workshop.finished(3))
     monkeypatch.setenv("TERM", "foot")
     assert desktop_notification(notice) == "\x1b]777;notify;Finished;a·]0,b·,c: best validation loss –\x1b\\"
 

@@ -144,7 +144,7 @@ def test_a_value_that_is_none_is_left_out(file: Path) -> None:
         ({"chart.log": "f5"}, "f5 is the key of start"),
         ({"pause": "a"}, "a is needed in text fields; a function key, or one with ctrl, is not"),
         ({"pause": "f9,enter"}, "enter is needed in text fields"),
-        ({"log.search": "ctrl+i"}, "ctrl+i cannot be told from tab"),
+        ({"log.search": "ctrl+i"}, "terminals send ctrl+i as tab"),
         ({"undo": "ctrl+banana"}, "ctrl+banana is no key"),
         ({"undo": None}, "None is no key"),
         ({"start.leter": "b"}, "no such command; did you mean start.letter?"),
