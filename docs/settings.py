@@ -44,7 +44,7 @@ def _facts(row: Setting) -> Iterator[str]:
     if row.name == "data":
         yield "the argument DATA of `fundamentallm train`, once or several times; in YAML a path or a list of paths"
         return
-    also = ", once or several times" if row.kind is tuple else f", `--no-{row.flag[2:]}`"
+    also = ", once or several times" if row.kind is tuple else f", `{row.as_flag(False)}`"
     yield f"flag: `{row.flag}`" + (also if row.kind in (bool, tuple) else "")
     yield f"default: {_default(row)}"
     if row.choices:

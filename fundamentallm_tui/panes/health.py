@@ -65,7 +65,10 @@ def current_verdict(store: Store) -> Verdict:
     verdict = assess_run(store.history) or (STARTING if store.under_way else NO_RUN)
     if store.phase == FAILED and store.history.started is not None and store.history.end is None:
         verdict = PROCESS_ENDED
-    return replace(verdict, actions=tuple(possible_health_actions(store, verdict.actions)))
+    evidence = verdict.evidence
+    if verdict.advice and not verdict.actions:
+        evidence += f"; try {verdict.advice}"
+    return replace(verdict, evidence=evidence, actions=tuple(possible_health_actions(store, verdict.actions)))
 
 
 def health_line(store: Store, width: int) -> Content:

@@ -20,7 +20,7 @@ from fundamentallm.run.commands import Set
 from fundamentallm.run.describe import BAD, FAINT, PLAIN, WARN
 from fundamentallm.run.events import Event, Progress
 from fundamentallm.run.folder import LAST
-from fundamentallm.run.history import RunHistory
+from fundamentallm.run.history import RECENT_STEPS, RunHistory
 from fundamentallm_tui.charts.series import SMOOTHING, Series, Smoothed
 from fundamentallm_tui.state.event_log import LogLine, log_lines, to_lines
 
@@ -85,7 +85,7 @@ class Store:
         self.clear()
 
     def _forget_history(self) -> None:
-        self.history = RunHistory(steps=False)
+        self.history = RunHistory(RECENT_STEPS)
         for series in self._series:
             series.truncate_after(float("-inf"))
         self.saved, self._saved_at = "", -1

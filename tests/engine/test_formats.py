@@ -18,6 +18,7 @@ import torch
 from fundamentallm.config.config import Config, to_dict
 from fundamentallm.config.files import load_config
 from fundamentallm.run import commands, events
+from fundamentallm.run.health import assess_run
 from fundamentallm.run.history import read_history
 from fundamentallm.run.journal import read_journal
 from fundamentallm.run.summary import summarize
@@ -183,6 +184,7 @@ def test_an_old_journal_with_a_rewind_reads_as_it_did(
     assert found.items() >= expected["list"][0].items()
     assert fundamentallm("runs", "export", "rewound") == expected["csv"]
     summary = asdict(summarize(Path("rewound")))
+    summary["last_heard"] = summary.pop("last_event")
     assert {**summary, "folder": "rewound"}.items() >= expected["summary"].items()
 
 
@@ -191,3 +193,5 @@ def test_an_old_run_that_failed_is_summarized_as_failed() -> None:
     assert summary.state == "failed" and "not finite" not in summary.why and "nan" in summary.why
     end = list(read_journal(FIXTURES / "failed"))[-1]
     assert isinstance(end, events.Failed) and end.saved == "last.pt" and end.advice.startswith("--learning-rate 0.1")
+    verdict = assess_run(read_history(FIXTURES / "failed"))  # its journal lacks the cause; the losses say it, too
+    assert verdict is not None and verdict.kind == "diverged" and verdict.advice == end.advice and end.cause == ""

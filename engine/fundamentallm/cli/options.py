@@ -173,7 +173,7 @@ def _option(row: Setting) -> Callable[[Function], Function]:
     notes += [f"default: {default}"] if default else []
     text = f"{row.help} [{'; '.join(notes)}]" if notes else row.help
     if row.kind is bool:
-        return click.option(row.name, f"{row.flag}/--no-{row.flag[2:]}", default=None, help=text)
+        return click.option(row.name, f"{row.flag}/{row.as_flag(False)}", default=None, help=text)
     metavar, complete = METAVARS[row.kind], None
     if row.choices:
         metavar, complete = f"[{'|'.join(row.choices)}]", among(row.choices)

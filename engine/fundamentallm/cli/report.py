@@ -18,7 +18,7 @@ from fundamentallm.paths import is_near, quoted, quoted_path, resume_command
 from fundamentallm.run import events
 from fundamentallm.run.describe import BAD, WARN, describe
 from fundamentallm.run.folder import BEST, FINAL, LAST
-from fundamentallm.run.history import RunHistory
+from fundamentallm.run.history import RECENT_STEPS, RunHistory
 
 BAR_CELLS = 10
 PROMPT = "Once upon a time"
@@ -33,7 +33,7 @@ class Report:
     def __init__(self, folder: Path, *, ours: bool = True) -> None:
         self._folder, self._ours = folder, ours
         self._footer = Footer(sys.stdout) if is_screen(sys.stdout) else None
-        self._history = RunHistory(steps=False)
+        self._history = RunHistory(RECENT_STEPS)
         self._losses: list[float] = []  # of the current epoch
 
     def on_event(self, event: events.Event) -> None:

@@ -28,7 +28,8 @@ from fundamentallm.paths import quoted_path, resume_command, user_path
 from fundamentallm.process.prepare import keep_standard_input, prepared_folder
 from fundamentallm.process.session import WorkerRun
 from fundamentallm.process.system import obeyed, start_resource_tracker
-from fundamentallm.run.events import JOURNAL, Event, Failed, Phase
+from fundamentallm.run.describe import describe_failure
+from fundamentallm.run.events import FAULT, JOURNAL, Event, Failed, Phase
 from fundamentallm.run.folder import BEST, CONFIG, LAST, choose_folder, find_checkpoint
 from fundamentallm.run.history import read_history
 from fundamentallm.run.spec import RunSpec, changed_flags, find_input, overridden, stay_inside
@@ -235,7 +236,7 @@ def _wait_until_training(session: WorkerRun) -> None:
     session.wait(EXIT_SECONDS)
     text = f"the run did not start: {session.exit_reason}"
     if failed is not None:
-        text = f"{failed.error}; try {failed.advice}" if failed.advice else failed.error
+        text = describe_failure(failed)
     raise NothingToDo(text) if session.status == 0 else UserError(text)
 
 
@@ -258,7 +259,7 @@ def _train(spec: RunSpec, report: Report, overwrite: bool) -> int:
         try:
             end = trainer.run()
         except Exception as error:
-            trainer.fail(f"{describe_fault(error)}; this is a fault of the program", "")
+            trainer.fail(f"{describe_fault(error)}; this is a fault of the program", FAULT)
             raise
         finally:
             complete = trainer.close()

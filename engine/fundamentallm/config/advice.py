@@ -1,4 +1,4 @@
-"""What to try when a run fails, with settings that fit. No torch."""
+"""What to try when a run fails or learns badly, with settings that fit. No torch."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -10,17 +10,63 @@ from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, re
 from fundamentallm.config.estimate import count_memory
 from fundamentallm.config.format import format_memory
 
+Changes = dict[str, Any]  # of settings, by name
+
 # What is halved, and what follows from it: a smaller batch, a shorter context, a narrower model.
 WAYS = (("batch_size", "accumulation_steps"), ("max_seq_len", "stride"), ("model_dim", "ff_dim"))
 
 
-def advise_not_finite(config: Config) -> str:
-    """Return what to try when a loss or gradient is infinite or NaN."""
-    clip = config.gradient_clip / 2 if config.gradient_clip else 1
-    return f"--learning-rate {config.learning_rate / 10:g}, or clip harder with --gradient-clip {clip:g}"
+def _rate(factor: float) -> Callable[[Config], Changes]:
+    return lambda config: {"learning_rate": min(1.0, float(f"{config.learning_rate * factor:.1g}"))}
 
 
-def advise_out_of_memory(config: Config, vocab_size: int, free: float, text: int = 0) -> str:
+def _other_rate(config: Config) -> Changes:
+    return _rate(3 if config.learning_rate < 1e-3 else 1 / 3)(config)
+
+
+def _more_dropout(config: Config) -> Changes:
+    """More dropout; no change where too little would be left to learn with."""
+    dropout = round(max(0.1, config.dropout) + 0.1, 2)
+    return {"dropout": dropout} if dropout <= 0.5 else {}
+
+
+def _no_dropout(config: Config) -> Changes:
+    return {"dropout": 0.0} if config.dropout else {}
+
+
+# What helps against each kind of verdict: changes of settings, the best first, and what else the command line has.
+REMEDIES: dict[str, tuple[tuple[Callable[[Config], Changes], ...], str]] = {
+    "diverged": ((_rate(0.1),), "or clip harder with --gradient-clip {clip:g}"),
+    "overfitting": ((_more_dropout,), "--epochs {best_epoch}, or more text"),
+    "rate_too_high": ((_rate(1 / 3),), ""),
+    "rate_too_low": ((_rate(10), _rate(3)), ""),
+    "flat": ((_other_rate,), "or a larger model (--model-dim {model_dim})"),
+    "underfitting": ((_rate(3), _no_dropout), "or a larger model (--model-dim {model_dim})"),
+    "plateau": ((_rate(1 / 3),), ""),
+    "small_text": ((_more_dropout,), ""),
+}
+
+
+def find_changes(kind: str, config: Config) -> list[Changes]:
+    """Return the changes of settings, the best first, that help against a verdict."""
+    return [changes for change in REMEDIES.get(kind, ((), ""))[0] if (changes := change(config))]
+
+
+def advise(kind: str, config: Config, best_epoch: int = 0) -> str:
+    """Return what to try against a verdict, as flags of the command line; empty where nothing helps.
+
+    `best_epoch` is the one with the lowest validation loss.
+    """
+    ways = [
+        SETTINGS[name].as_flag(value) for change in find_changes(kind, config)[:1] for name, value in change.items()
+    ]
+    if more := REMEDIES.get(kind, ((), ""))[1]:
+        clip = config.gradient_clip / 2 or 1
+        ways.append(more.format(best_epoch=best_epoch, model_dim=2 * config.model_dim, clip=clip))
+    return ", ".join(ways)
+
+
+def advise_out_of_memory(config: Config, vocab_size: int, free: float, text: int) -> str:
     """Return what to try when memory runs out: what fits into `free` bytes, and what each would need.
 
     A new run, as none of this can change on resume: a smaller batch, a shorter context or a narrower model, each halved
@@ -69,4 +115,4 @@ def _halve(config: Config, name: str, other: str) -> dict[str, Any]:
 def _flags(config: Config, smaller: Config) -> str:
     """What makes a configuration the smaller one."""
     changed = [name for name in chain(*WAYS) if getattr(smaller, name) != getattr(config, name)]
-    return " ".join(f"{SETTINGS[name].flag} {getattr(smaller, name)}" for name in changed)
+    return " ".join(SETTINGS[name].as_flag(getattr(smaller, name)) for name in changed)

@@ -10,6 +10,7 @@ from operator import ge, gt, le, lt
 from typing import Any, get_args, get_type_hints
 
 from fundamentallm.errors import UserError
+from fundamentallm.paths import quoted
 from fundamentallm.untrusted import MAX_PATHS_CHARS, MAX_PRINTED_INTEGER, MAX_SETTING_CHARS
 
 KINDS = {
@@ -52,6 +53,16 @@ class Setting:
     @property
     def flag(self) -> str:
         return "--" + self.name.replace("_", "-")
+
+    def as_flag(self, value: Any) -> str:
+        """Write a value for a command that is suggested: "--learning-rate 0.001", "--no-wandb"; a list as several."""
+        if self.kind is bool:
+            return self.flag if value else f"--no-{self.flag[2:]}"
+        words = [
+            quoted("auto" if item is None else str(item))
+            for item in (value if isinstance(value, (list, tuple)) else [value])
+        ]
+        return " ".join(f"{self.flag}{'=' if word.startswith('-') else ' '}{word}" for word in words)
 
     @property
     def bounds(self) -> str:

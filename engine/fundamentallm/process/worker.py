@@ -21,7 +21,7 @@ from fundamentallm.errors import NothingToDo, UserError, describe_fault
 from fundamentallm.process.prepare import take_back
 from fundamentallm.process.system import obeyed
 from fundamentallm.run.commands import Command, Stop
-from fundamentallm.run.events import Event, Failed
+from fundamentallm.run.events import FAULT, Event, Failed
 from fundamentallm.run.folder import ENGINE_LOG
 from fundamentallm.run.spec import RunSpec
 
@@ -54,7 +54,7 @@ def main(spec: RunSpec, events: "Queue[Event]", commands: "Queue[Command | None]
         return _exit(0 if spec.auto and isinstance(error, NothingToDo) else 1)
     except Exception as error:
         traceback.print_exc()
-        emit(Failed(time=time.time(), step=0, error=f"{describe_fault(error)}; {BUG}"))
+        emit(Failed(time=time.time(), step=0, error=f"{describe_fault(error)}; {BUG}", cause=FAULT))
         return _exit(1)
     inbox.trainer = trainer
     with obeyed(lambda _: trainer.stop(), signal.SIGINT, signal.SIGTERM) as received:
@@ -62,7 +62,7 @@ def main(spec: RunSpec, events: "Queue[Event]", commands: "Queue[Command | None]
             end = trainer.run()
         except Exception as error:
             traceback.print_exc()
-            end = trainer.fail(f"{describe_fault(error)}; {BUG}", "")
+            end = trainer.fail(f"{describe_fault(error)}; {BUG}", FAULT)
         complete = trainer.close()
     failed = isinstance(end, Failed) or end.unsaved or not complete
     while inbox.open:

@@ -72,9 +72,14 @@ def describe(event: events.Event, *, by: str = "") -> Description | None:
         case events.Finished():
             return Description(BAD if event.unsaved else GOOD, _end(event))
         case events.Failed():
-            advice = f"\ntry {event.advice}" if event.advice else ""
-            return Description(BAD, f"failed at step {event.step}: {event.error}{advice}")
+            why = describe_failure(event, "\n")
+            return Description(BAD, f"failed at step {event.step}: {why}")
     return None
+
+
+def describe_failure(event: events.Failed, separator: str = "; ") -> str:
+    """Say why a run failed, and what to try."""
+    return event.error + (f"{separator}try {event.advice}" if event.advice else "")
 
 
 def _start(event: events.RunStarted) -> str:

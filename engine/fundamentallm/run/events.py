@@ -16,6 +16,7 @@ from typing import Any
 from fundamentallm.untrusted import MAX_INTEGER, MAX_TIME, from_line, names_in_json
 
 JOURNAL = "journal.jsonl"  # the file of a run
+NOT_FINITE, OUT_OF_MEMORY, DISK, FAULT = "not_finite", "out_of_memory", "disk", "fault"  # causes of a failure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,12 +198,16 @@ class Finished(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Failed(Event):
-    """The run broke off. `saved` names the checkpoint to resume from; engine.log has the traceback."""
+    """The run broke off. `saved` names the checkpoint to resume from; engine.log has the traceback.
+
+    `cause` is NOT_FINITE, OUT_OF_MEMORY, DISK or FAULT; empty where the run did not start, and in an older journal.
+    """
 
     step: int
     error: str
     advice: str = ""
     saved: str | None = None
+    cause: str = ""
 
 
 NAMES = {**names_in_json(Event), Sampled: "sample"}

@@ -7,8 +7,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
+from fundamentallm.config.advice import Changes, advise, find_changes
 from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, resolve
 from fundamentallm.run import symptoms
 from fundamentallm.run.history import RunHistory
@@ -16,8 +16,6 @@ from fundamentallm.run.symptoms import View, name_epoch
 
 GOOD, NOTE, WARNING, BAD = "good", "note", "warning", "bad"  # levels
 CHANGE, STOP, RESUME_BEST = "change", "stop", "resume_best"  # commands
-
-Changes = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -55,8 +53,7 @@ class Verdict:
 class Rule:
     """A row of the table. `find` returns the evidence, and an empty text where the rule does not hold.
 
-    `actions` has commands and what they change; one with nothing to change or to go back to is not offered. `advice` is
-    what else can be done on the command line, beside the first of these changes.
+    `commands` are what the user can do: CHANGE and RESUME_BEST offer the changes that `config/advice.py` has for it.
     """
 
     kind: str
@@ -64,22 +61,23 @@ class Rule:
     headline: str
     explanation: str
     find: Callable[[View], str]
-    actions: tuple[tuple[str, Callable[[Config], Changes] | None], ...] = ()
-    advice: str = ""
+    commands: tuple[str, ...] = ()
 
 
 def assess(history: RunHistory, config: Config, vocab_size: int, step: int | None = None) -> Verdict:
     """Judge how a run stands, or stood after `step`; `config` has the settings as they are now."""
     view = View(history, config, vocab_size, history.step if step is None else step)
     rule, evidence = next((rule, evidence) for rule in RULES if (evidence := rule.find(view)))
-    offers = (_offer(view, command, change(config) if change else {}) for command, change in rule.actions)
+    changes = find_changes(rule.kind, config)
+    offers = (
+        _offer(view, command, each) for command in rule.commands for each in ([{}] if command == STOP else changes)
+    )
+    if rule.kind == "failed" and view.failed is not None:
+        advice = view.failed.advice
+    else:
+        advice = advise(rule.kind, config, view.best.epoch if view.epochs else 0)
     actions = tuple(action for action in offers if action is not None)
-    changes = next((action.changes for action in actions if action.changes), {})
-    ways = [f"{SETTINGS[name].flag} {value:g}" for name, value in changes.items()]
-    if rule.advice:
-        best, clip = view.best.epoch if view.epochs else 0, config.gradient_clip / 2 or 1
-        ways.append(rule.advice.format(epoch=best, model_dim=2 * config.model_dim, clip=clip))
-    return Verdict(rule.kind, rule.level, rule.headline, evidence, rule.explanation, actions, ", ".join(ways))
+    return Verdict(rule.kind, rule.level, rule.headline, evidence, rule.explanation, actions, advice)
 
 
 def assess_epoch(history: RunHistory, config: Config, vocab_size: int) -> Verdict:
@@ -100,11 +98,12 @@ def assess_run(history: RunHistory) -> Verdict | None:
 
 
 def _offer(view: View, command: str, changes: Changes) -> Action | None:
+    """Offer a command; None where there is no best.pt to resume from."""
     kept = view.history.best
     best = f"best.pt ({name_epoch(kept)})" if kept is not None else ""
     if command == STOP:
         return Action(f"Stop, and keep {best}" if best else "Stop the run", command)
-    if not changes or (command == RESUME_BEST and not best):
+    if command == RESUME_BEST and not best:
         return None
     ((name, value),) = changes.items()
     words = name.replace("_", " ")
@@ -114,36 +113,17 @@ def _offer(view: View, command: str, changes: Changes) -> Action | None:
     return Action(f"{verb} the {words} to {value:g}", command, changes)
 
 
-def _rate(factor: float) -> Callable[[Config], Changes]:
-    return lambda config: {"learning_rate": min(1.0, float(f"{config.learning_rate * factor:.1g}"))}
-
-
-def _other_rate(config: Config) -> Changes:
-    return _rate(3 if config.learning_rate < 1e-3 else 1 / 3)(config)
-
-
-def _more_dropout(config: Config) -> Changes:
-    """More dropout; no change where too little would be left to learn with."""
-    dropout = round(max(0.1, config.dropout) + 0.1, 2)
-    return {"dropout": dropout} if dropout <= 0.5 else {}
-
-
-def _no_dropout(config: Config) -> Changes:
-    return {"dropout": 0.0} if config.dropout else {}
-
-
 RULES = (
     Rule(
         "nothing_to_learn", WARNING, "nothing to learn",
         "The text repeats one character, so the model knows it after a few steps. Choose another text.",
-        symptoms.find_nothing_to_learn, ((STOP, None),),
+        symptoms.find_nothing_to_learn, (STOP,),
     ),
     Rule(
         "diverged", BAD, "diverged",
         "The steps were so large that they destroyed what the model had learnt; it guesses worse than by chance. "
         "A lower learning rate makes smaller steps.",
-        symptoms.find_divergence, ((RESUME_BEST, _rate(0.1)), (CHANGE, _rate(0.1))),
-        "or clip harder with --gradient-clip {clip:g}",
+        symptoms.find_divergence, (RESUME_BEST, CHANGE),
     ),
     Rule(
         "failed", BAD, "failed",
@@ -154,39 +134,37 @@ RULES = (
         "overfitting", WARNING, "overfitting",
         "The model memorises the text that it trains on, and gets worse on text that it has not seen. "
         "More dropout or more text help; more epochs do not.",
-        symptoms.find_overfitting, ((STOP, None), (CHANGE, _more_dropout), (RESUME_BEST, _more_dropout)),
-        "--epochs {epoch}, or more text",
+        symptoms.find_overfitting, (STOP, CHANGE, RESUME_BEST),
     ),
     Rule(
         "rate_too_high", WARNING, "learning rate too high",
         "Each step goes too far, so that the loss rises or jumps instead of falling. "
         "A lower learning rate makes smaller steps.",
-        symptoms.find_rate_too_high, ((CHANGE, _rate(1 / 3)), (RESUME_BEST, _rate(1 / 3))),
+        symptoms.find_rate_too_high, (CHANGE, RESUME_BEST),
     ),
     Rule(
         "rate_too_low", WARNING, "learning rate too low",
         "Each step changes the model so little that most of the run is spent on what takes others a few steps. "
         "A higher learning rate learns more in the same time.",
-        symptoms.find_rate_too_low, ((CHANGE, _rate(10)), (CHANGE, _rate(3))),
+        symptoms.find_rate_too_low, (CHANGE,),
     ),
     Rule(
         "flat", WARNING, "the loss is not falling",
         "The model learns next to nothing: it is hardly better than guessing. "
         "The learning rate may be too high or too low, or the model too small.",
-        symptoms.find_flat, ((CHANGE, _other_rate),), "or a larger model (--model-dim {model_dim})",
+        symptoms.find_flat, (CHANGE,),
     ),
     Rule(
         "underfitting", WARNING, "underfitting",
         "The model does not even predict the text that it trains on. "
         "It is too small for it or learns too slowly: a larger model, a higher rate or less dropout may help.",
-        symptoms.find_underfitting, ((CHANGE, _rate(3)), (CHANGE, _no_dropout)),
-        "or a larger model (--model-dim {model_dim})",
+        symptoms.find_underfitting, (CHANGE,),
     ),
     Rule(
         "plateau", NOTE, "plateau",
         "Neither loss falls any more. "
         "A lower learning rate often finds a little more; otherwise the model has learnt what it can.",
-        symptoms.find_plateau, ((CHANGE, _rate(1 / 3)), (STOP, None)),
+        symptoms.find_plateau, (CHANGE, STOP),
     ),
     Rule(
         "slower", NOTE, "slower than before",
@@ -198,7 +176,7 @@ RULES = (
         "small_text", NOTE, "text too small",
         "The model predicts the text that it trains on clearly better than other text: it can learn so short a text by "
         "heart. More text or a smaller model help most, and more dropout a little.",
-        symptoms.find_small_text, ((CHANGE, _more_dropout),),
+        symptoms.find_small_text, (CHANGE,),
     ),
     Rule(
         "healthy", GOOD, "healthy",

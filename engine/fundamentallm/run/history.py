@@ -23,7 +23,7 @@ from fundamentallm.run.folder import BEST
 from fundamentallm.run.journal import Tail
 from fundamentallm.untrusted import MAX_EVENT_BYTES
 
-RECENT_STEPS = 2**13  # that a history keeps at least which does not keep them all: 32 bytes each
+RECENT_STEPS = 2**13  # that a watched run keeps for the verdict: 32 bytes each
 RECENT_SPEEDS = 2**8
 SPEED_INTERVAL = 5.0  # seconds between two speeds that are kept: each report's is the mean of so many
 
@@ -31,9 +31,9 @@ SPEED_INTERVAL = 5.0  # seconds between two speeds that are kept: each report's 
 class RunHistory:
     """The state of a run after each event of its journal, in the order in which they were written."""
 
-    def __init__(self, steps: bool = True) -> None:
-        """`steps`: whether to keep the rows of all steps, or those of the last ones only."""
-        self._keeps_steps = steps
+    def __init__(self, keep: int | None = None) -> None:
+        """`keep`: how many rows of the last steps to keep at least; None: all. It may be changed at any time."""
+        self.keep = keep
         # The last start, with live changes since then in `config` and `total_steps`, and the first start's `preset`.
         self.started: RunStarted | None = None
         self.starts: list[RunStarted] = []  # as they were written
@@ -180,15 +180,6 @@ class RunHistory:
         by_number = {event.seq: event for event in kept if event is not None}
         return [by_number[seq] for seq in sorted(by_number)]
 
-    def keep_recent_steps(self) -> None:
-        """From now on keep only the last steps. Until then all are kept: the run may go back to any of them."""
-        self._keeps_steps = False
-
-    def forget_steps(self) -> None:
-        """Remove the rows of steps."""
-        for column in (*self._columns, self.speeds):
-            del column[:]
-
     def forget_best(self) -> None:
         """There is no best.pt any more."""
         self.best = self._best_saved = None
@@ -249,9 +240,9 @@ class RunHistory:
         self.train_loss.extend(event.train_loss)
         self.learning_rate.extend(event.learning_rate)
         self.grad_norm.extend(event.grad_norm)
-        if not self._keeps_steps and len(self.steps) > 2 * RECENT_STEPS:  # seldom: moving them costs
+        if self.keep is not None and len(self.steps) > 2 * self.keep:  # seldom: moving them costs
             for column in self._columns:
-                del column[:-RECENT_STEPS]
+                del column[: len(column) - self.keep]
         if event.time >= self._speed_kept + SPEED_INTERVAL:
             self._speed_kept = event.time
             self.speeds.append(event.tokens_per_second)
@@ -280,13 +271,11 @@ def read_history(folder: Path, steps: bool = True) -> RunHistory:
     Without `steps` it has no rows of steps, and most of the journal is skipped, which takes a hundredth of the time. A
     UserError says that the journal cannot be read: resuming without its changes would train another run.
     """
-    history, path = RunHistory(steps), folder / events.JOURNAL
+    history, path = RunHistory(None if steps else 0), folder / events.JOURNAL
     with system_errors(f"{path}: cannot be read"):
         if path.exists():
             for event in _read(path, steps):
                 history.apply(event)
-            if not steps:
-                history.forget_steps()
     return history
 
 

@@ -12,10 +12,9 @@ from itertools import pairwise
 from math import log
 from statistics import median
 
-from fundamentallm.config.advice import advise_not_finite
 from fundamentallm.config.config import Config
 from fundamentallm.config.format import format_norm, format_rate
-from fundamentallm.run.events import Evaluated, Failed
+from fundamentallm.run.events import NOT_FINITE, Evaluated, Failed
 from fundamentallm.run.history import RunHistory
 
 # Times the loss of blind guessing. Who knows only how frequent each letter is gets about 0.75, of pairs of letters 0.6.
@@ -105,7 +104,7 @@ def find_divergence(view: View) -> str:
     A validation loss alone may get there by overfitting; then the training loss is low.
     """
     loss = view.loss_now
-    if view.failed is not None and view.failed.advice == advise_not_finite(view.config):
+    if view.failed is not None and view.failed.cause == NOT_FINITE:
         return view.failed.error
     if loss is None:
         return ""
@@ -118,8 +117,7 @@ def find_divergence(view: View) -> str:
 
 
 def find_failure(view: View) -> str:
-    failed = view.failed
-    return "" if failed is None else failed.error + (f"; try {failed.advice}" if failed.advice else "")
+    return view.failed.error if view.failed is not None else ""
 
 
 def find_overfitting(view: View) -> str:

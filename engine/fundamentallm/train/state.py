@@ -30,7 +30,7 @@ from fundamentallm.model.transformer import Transformer
 from fundamentallm.paths import user_path
 from fundamentallm.run.events import Intervention
 from fundamentallm.run.folder import check_writable
-from fundamentallm.run.history import RunHistory, read_history
+from fundamentallm.run.history import RECENT_STEPS, RunHistory, read_history
 from fundamentallm.run.spec import RunSpec, explain_origin, find_input, stay_inside
 from fundamentallm.train.checkpoint import Checkpoint, Counters, latest_valid_checkpoint, load
 from fundamentallm.train.device import (
@@ -84,7 +84,7 @@ class TrainState:
     compiled: bool = False
 
     # what happened before
-    history: RunHistory = field(default_factory=lambda: RunHistory(steps=False))
+    history: RunHistory = field(default_factory=lambda: RunHistory(RECENT_STEPS))
     origin: Origin = field(default_factory=Origin)
 
     @property
@@ -202,7 +202,7 @@ def build_state(spec: RunSpec) -> TrainState:
         source, problems = spec.resume_from, []
         saved = None if source is None else load(source)
     history = read_history(spec.folder)  # with its steps: the verdict on the run needs the last ones
-    history.keep_recent_steps()
+    history.keep = RECENT_STEPS
     origin = Origin(checkpoint=source, notices=[*problems])
     config, changed = spec.config, dict[str, Any]()
     if saved is not None:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from fundamentallm import __version__
-from fundamentallm.config.advice import advise_not_finite, advise_out_of_memory
+from fundamentallm.config.advice import advise, advise_out_of_memory
 from fundamentallm.config.config import to_dict
 from fundamentallm.config.estimate import count_parameters
 from fundamentallm.config.files import to_yaml
@@ -99,17 +99,18 @@ class Trainer:
                 self.control.obey()
             return self._finish(reason)
         except NotFinite as error:
-            advice = advise_not_finite(self.state.config)
-            return self.fail(f"step {self.state.step + 1} was refused: {error}", advice)
+            advice = advise("diverged", self.state.config)
+            return self.fail(f"step {self.state.step + 1} was refused: {error}", events.NOT_FINITE, advice)
         except OSError as error:
-            return self.fail(f"{self.spec.folder}: {describe_error(error)}", "")
+            return self.fail(f"{self.spec.folder}: {describe_error(error)}", events.DISK)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
             self._take_step.discard_gradients()
             state = self.state
             free, text = state.available_memory, state.text_memory
-            return self.fail("out of memory", advise_out_of_memory(state.config, len(state.tokenizer), free, text))
+            advice = advise_out_of_memory(state.config, len(state.tokenizer), free, text)
+            return self.fail("out of memory", events.OUT_OF_MEMORY, advice)
 
     def stop(self) -> None:
         """Make `run` finish the step under way, save, and return. Safe to call from a signal handler."""
@@ -268,8 +269,8 @@ class Trainer:
         self.emit(finished)
         return finished
 
-    def fail(self, error: str, advice: str) -> events.Failed:
-        """Save the last good state and emit what happened."""
+    def fail(self, error: str, cause: str, advice: str = "") -> events.Failed:
+        """Save the last good state and emit what happened; `cause` is one of those of `events.Failed`."""
         valid = not self._take_step.updating  # a half-finished update left weights that are neither old nor new
         try:
             self.report()
@@ -281,7 +282,7 @@ class Trainer:
             self._count_seconds()
             self.checkpoints.save([LAST])
         saved = LAST if (self.spec.folder / LAST).is_file() else None
-        failed = events.Failed(step=self.state.step, error=error, advice=advice, saved=saved)
+        failed = events.Failed(step=self.state.step, error=error, advice=advice, saved=saved, cause=cause)
         self.emit(failed)
         return failed
 

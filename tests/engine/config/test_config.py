@@ -73,6 +73,13 @@ def test_a_wrong_value_is_answered_with_what_would_be_right(values: dict[str, An
     assert words in str(caught.value) and len(caught.value.problems) == 1
 
 
+def test_a_value_is_written_as_the_flag_that_gives_it() -> None:
+    values = {"learning_rate": 5e-05, "stride": None, "wandb": False, "include": ("*.rst", "a b"), "project": "-x"}
+    assert [SETTINGS[name].as_flag(value) for name, value in values.items()] == [
+        "--learning-rate 5e-05", "--stride auto", "--no-wandb", "--include '*.rst' --include 'a b'", "--project=-x",
+    ]  # fmt: skip
+
+
 def test_every_setting_says_what_it_is_and_its_default_is_valid() -> None:
     for row in SETTINGS.values():
         assert row.help and row.help.endswith(".") and row.group, row.name

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from fundamentallm.config.advice import advise_not_finite
+from fundamentallm.config.advice import advise
 from fundamentallm.config.config import Config, to_dict
-from fundamentallm.run.events import Evaluated, Event, Failed, Progress, decode
+from fundamentallm.run.events import NOT_FINITE, Evaluated, Event, Failed, Progress, decode
 from fundamentallm.run.health import RULES, Rule, assess, assess_epoch, assess_run
-from fundamentallm.run.history import RunHistory
+from fundamentallm.run.history import RECENT_STEPS, RunHistory
 from fundamentallm.run.symptoms import View
 from tests.engine.run.conftest import evaluated, finished, saved, started
 
@@ -22,7 +22,7 @@ Losses = Sequence[tuple[float, float]]
 
 def verdicts(losses: Losses, epoch_ended: bool = True, **changes: Any) -> list[list[str]]:
     """What is announced after each epoch of these training and validation losses."""
-    history, found = RunHistory(steps=False), []
+    history, found = RunHistory(RECENT_STEPS), []
     known = assess_epoch(history, Config(**changes), VOCAB_SIZE).kind
     other = {"perplexity": 1.0, "epoch_ended": epoch_ended, "best": False}
     for epoch, (train_loss, val_loss) in enumerate(losses, 1):
@@ -113,7 +113,7 @@ def test_a_diverged_loss_comes_with_that_of_guessing_and_a_lower_rate() -> None:
 
 
 def test_the_state_that_best_pt_keeps_may_be_of_the_middle_of_an_epoch() -> None:
-    history = RunHistory(steps=False)
+    history = RunHistory(RECENT_STEPS)
     for step, loss in ((10, 1.9), (15, 1.7), (20, 1.8), (30, 1.95), (40, 2.0)):
         losses = {"train_loss": 2 - step / 100, "val_loss": loss}
         history.apply(evaluated(step, epoch=-(-step // 10), epoch_ended=step % 10 == 0, **losses))
@@ -143,8 +143,8 @@ def recorded(name: str) -> list[Event]:
     return [event for line in path.read_text().splitlines() if (event := decode(line)) is not None]
 
 
-def history_of(events: Iterable[Event], steps: bool = True) -> RunHistory:
-    history = RunHistory(steps)
+def history_of(events: Iterable[Event], keep: int | None = None) -> RunHistory:
+    history = RunHistory(keep)
     for event in events:
         history.apply(event)
     return history
@@ -177,7 +177,7 @@ def test_no_rule_holds_in_a_healthy_run(rule: Rule) -> None:
 def test_whoever_watched_the_run_judges_alike(name: str) -> None:
     """The trainer and the console keep the last steps only; a resumed run did some of them again."""
     events = recorded(name)
-    whole, live = history_of(events), history_of([], steps=False)
+    whole, live = history_of(events), history_of([], RECENT_STEPS)
     for place, event in enumerate(events, 1):
         live.apply(event)
         if isinstance(event, Evaluated):
@@ -185,7 +185,7 @@ def test_whoever_watched_the_run_judges_alike(name: str) -> None:
     reports = [event for event in events if isinstance(event, Progress)]
     assert whole.started is not None
     again = history_of([*events[:-1], replace(whole.started, step=reports[-1].step[0] - 1, resumed_from="last.pt")])
-    again.keep_recent_steps()
+    again.keep = RECENT_STEPS
     for event in events[events.index(reports[-1]) :]:
         again.apply(event)
     assert assess_run(again) == assess_run(whole)
@@ -269,15 +269,20 @@ def test_a_lower_loss_in_the_middle_of_an_epoch_is_the_best() -> None:
 def test_a_run_that_failed_with_a_loss_that_is_no_number_has_diverged() -> None:
     config = Config(learning_rate=0.1)
     error = "step 61 was refused: the loss is nan"
-    failed = [steps_of([2.0] * 60), Failed(step=60, error=error, advice=advise_not_finite(config))]
+    failed = [steps_of([2.0] * 60), Failed(step=60, error=error, advice="anything", cause=NOT_FINITE)]
     history = history_of([started(config=to_dict(config)), *failed])
     verdict = assess_run(history)
     assert verdict is not None and (verdict.kind, verdict.level, verdict.evidence) == ("diverged", "bad", error)
+    assert (
+        verdict.advice == advise("diverged", config) == "--learning-rate 0.01, or clip harder with --gradient-clip 0.5"
+    )
 
 
 def test_the_verdict_of_a_failed_run_is_its_failure() -> None:
     failed = Failed(step=10, error="out of memory", advice="--batch-size 8")
-    assert kind_and_evidence(evaluated(10, 2.0), failed) == ("failed", "out of memory; try --batch-size 8")
+    assert kind_and_evidence(evaluated(10, 2.0), failed) == ("failed", "out of memory")
+    verdict = assess_run(history_of([started(), evaluated(10, 2.0), failed]))
+    assert verdict is not None and verdict.sentence == "failed: out of memory; try --batch-size 8"
     assert kind_and_evidence(evaluated(10, 2.0), failed, started(10, resumed_from="last.pt"))[0] != "failed"
     assert kind_and_evidence(finished(10))[1] == "the run ended before its first epoch did"
 

@@ -184,7 +184,7 @@ def test_the_history_is_the_same_without_its_steps(write: Write) -> None:
 
 
 def test_a_history_without_all_steps_keeps_the_last_ones(write: Write) -> None:
-    whole, last = RunHistory(), RunHistory(steps=False)
+    whole, last = RunHistory(), RunHistory(RECENT_STEPS)
     for first in range(1, 5 * RECENT_STEPS, 1000):
         for history in (whole, last):
             history.apply(replace(progress(first, first + 999), time=5.0 * first))
@@ -194,7 +194,7 @@ def test_a_history_without_all_steps_keeps_the_last_ones(write: Write) -> None:
         assert getattr(last, column) == getattr(whole, column)[-count:]
     assert len(whole.speeds) == min(RECENT_SPEEDS, 5 * RECENT_STEPS // 1000 + 1)
     resumed = read_history(write("runs/a", started(), progress(1, 30), started(10)))
-    resumed.keep_recent_steps()
+    resumed.keep = RECENT_STEPS
     assert list(resumed.steps) == list(range(1, 11)) and not resumed.speeds
 
 

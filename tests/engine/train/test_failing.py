@@ -36,6 +36,7 @@ def test_a_loss_that_turns_nan_fails_the_run_and_leaves_finite_weights(train: Tr
     ran = train()
     assert ran.of(events.Failed) == ran.events[-1:] and isinstance(ran.result, events.Failed)
     assert ran.result.step == 10 and "step 11 was refused" in ran.result.error and ran.result.saved == "last.pt"
+    assert ran.result.cause == events.NOT_FINITE
     assert "--learning-rate 0.0003" in ran.result.advice and "--gradient-clip 0.5" in ran.result.advice
     assert not ran.warnings
     saved = load(ran.last)
@@ -103,17 +104,17 @@ def test_a_run_that_lost_its_gpu_still_says_so(train: Train, breaks: Breaks, mon
         if running.state.step == 5:
             running.step()  # and its result is not read yet
             monkeypatch.setattr(Metrics, "read", lose)
-            caught.append(running.fail("a fault", ""))
+            caught.append(running.fail("a fault", events.FAULT))
             return [Stop()]
         return []
 
     with pytest.raises(RuntimeError, match="launch failure"):
         train(script=script)
-    assert [(failed.error, failed.saved) for failed in caught] == [("a fault", "last.pt")]
+    assert [(failed.error, failed.saved, failed.cause) for failed in caught] == [("a fault", "last.pt", events.FAULT)]
 
 
 @pytest.mark.parametrize("times", [7, 10**9])
-@pytest.mark.parametrize("line", ['"event":"finished"', '"path":"final_model.pt"'])
+@pytest.mark.parametrize("line", [f'"event":"{events.NAMES[events.Finished]}"', '"path":"final_model.pt"'])
 def test_a_run_whose_end_its_journal_does_not_take_tries_again_and_then_says_so(
     times: int, line: str, small: Small, tmp_path: Path, monkeypatch: MonkeyPatch, capfd: Any
 ) -> None:

@@ -69,7 +69,9 @@ def test_a_run_fails_with_advice_and_resumes_to_the_same_end(
     ran = train(save_every=5)
     failed = ran.result
     assert isinstance(failed, events.Failed) and ran.of(events.Failed) == ran.events[-1:] and not ran.warnings
-    assert failed.error == "out of memory" and ADVICE.fullmatch(failed.advice), failed
+    assert (
+        failed.error == "out of memory" and failed.cause == events.OUT_OF_MEMORY and ADVICE.fullmatch(failed.advice)
+    ), failed
     assert failed.saved == "last.pt" and ran.step_of("last.pt") == saved
     assert load(ran.last).progress().seconds > 0  # the time since the last save included
     assert not (ran.folder / "final_model.pt").exists()
