@@ -11,7 +11,7 @@ from fundamentallm.config.files import Preset, preset_layer
 from fundamentallm.data.download import KNOWN_TEXTS, KnownText, find_known_text
 from fundamentallm.errors import UserError
 from fundamentallm.run.events import JOURNAL
-from fundamentallm.run.folder import BEST, LAST, choose_folder
+from fundamentallm.run.folder import BEST, LAST, choose_folder, free_name
 from fundamentallm.run.health import RESUME_BEST, STOP, Action
 from fundamentallm.run.spec import RunSpec, find_input, stay_inside
 from fundamentallm.run.summary import LIVE_STATES, RunSummary
@@ -205,11 +205,7 @@ def sampled_checkpoint(store: Store) -> Path | None:
 
 def free_folder(folder: Path) -> Path:
     """Return `folder`, or the first free `<folder>-<n>` if it holds a run."""
-    n, free = 2, folder
-    while (free / JOURNAL).exists():
-        free = folder.with_name(f"{folder.name}-{n}")
-        n += 1
-    return free
+    return free_name(folder, "-", first=2) if (folder / JOURNAL).exists() else folder
 
 
 def messages_by_setting(error: UserError, default: str) -> dict[str, str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fundamentallm.run.events import NAMES, Intervention
 from tests.torture.interventions import Changes, changed, changing, refused
 from tests.torture.workbench import (
     KILLED,
@@ -211,7 +212,7 @@ def refused_changes(bench: Bench, short: bool) -> Row:
     """A change that cannot be recorded is refused; a process that resumes the run must not make it either."""
     scene = scenes(bench)[0]
     names = scene.calls(bench)
-    recorded = [n for n, name in enumerate(names, 1) if '"event":"intervention"' in name]
+    recorded = [n for n, name in enumerate(names, 1) if f'"event":"{NAMES[Intervention]}"' in name]
     found = [
         (f"{count} calls from {n}, {names[n - 1][:60]}", (n, count))
         for first in recorded

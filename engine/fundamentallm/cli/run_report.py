@@ -4,7 +4,6 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,12 +12,12 @@ from fundamentallm.cli.terminal import one_line
 from fundamentallm.config.config import SETTINGS, SHAPE
 from fundamentallm.config.format import format_count, format_digits, format_duration, format_time, format_value
 from fundamentallm.errors import UserError, system_errors
-from fundamentallm.paths import quoted, quoted_path
+from fundamentallm.paths import quoted_path
 from fundamentallm.run.events import Finished, RunStarted, Sampled
 from fundamentallm.run.folder import free_name, write_atomic
 from fundamentallm.run.health import assess_run
 from fundamentallm.run.history import RunHistory
-from fundamentallm.run.journal import journal_reader
+from fundamentallm.run.journal import read_journal
 from fundamentallm.run.summary import RunSummary, changed_from_defaults, summarize
 from fundamentallm.untrusted import open_regular_file, printable
 
@@ -37,9 +36,8 @@ def write_report(folder: Path, target: Path, draw: Callable[[RunHistory], str]) 
     for path in (target, picture):
         if os.path.lexists(path) and not _is_report(target):
             raise UserError(f"{path}: is there already and is no report of a run; name another file with --output")
-    summary = summarize(folder)
     history, resumes, samples = _read(folder)
-    text = "\n".join(_markdown(summary, history, resumes, list(samples.values()), picture.name))
+    text = "\n".join(_markdown(summarize(folder, history), history, resumes, list(samples.values()), picture.name))
     with system_errors(f"{target}: cannot be written"):
         write_atomic(target, text)
         write_atomic(picture, draw(history))
@@ -54,7 +52,7 @@ def _is_report(path: Path) -> bool:
 def _read(folder: Path) -> tuple[RunHistory, list[str], dict[str, Sampled]]:
     """Read a journal: the run's history, when it was resumed, and its samples by their ids, each whole."""
     history, resumes, samples = RunHistory(), list[str](), dict[str, Sampled]()
-    for event in chain.from_iterable(iter(journal_reader(folder).read_some, [])):
+    for event in read_journal(folder):
         if isinstance(event, Sampled):
             _add_piece(samples, event)
             continue
@@ -140,19 +138,10 @@ def _repeat(folder: Path, history: RunHistory, changed: dict[str, Any]) -> Itera
     yield from map(quoted_path, data if isinstance(data, list) else [])
     for name, value in changed.items():
         if name in SETTINGS and name not in own:
-            yield from _flag(name, value)
+            yield SETTINGS[name].as_flag(value)
     beside = folder.resolve().parent if folder.name in ("", "..") else folder.parent
     again = free_name(beside / folder.resolve().name, "-again-")
     yield f"--output-dir {quoted_path(again)}"
-
-
-def _flag(name: str, value: object) -> Iterator[str]:
-    flag = SETTINGS[name].flag
-    if isinstance(value, bool):
-        yield flag if value else f"--no-{flag[2:]}"
-    else:
-        for item in value if isinstance(value, list) else [value]:
-            yield f"{flag}={quoted('auto' if item is None else str(item))}"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

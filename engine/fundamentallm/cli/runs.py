@@ -65,8 +65,8 @@ def list_(folder: str | None, as_json: bool) -> None:
 def show(run: str) -> None:
     """Show one run: its settings, evaluations and files."""
     folder = find_run(run)
-    summary, history = summarize(folder), read_history(folder)
-    evaluations = history.evaluations
+    history = read_history(folder)
+    summary, evaluations = summarize(folder, history), history.evaluations
     rows = [
         ("state", summary.state_text + (f": {summary.why}" if summary.why else "")),
         ("started", f"{format_time(summary.started)}, {format_age(summary.started)}"),
@@ -219,6 +219,7 @@ def _values(run: RunSummary) -> dict[str, Any]:
     return {
         **vars(run),
         "folder": str(run.folder),
+        "last_heard": run.last_event,  # as scripts know it
         "best": None if best is None else {"val_loss": best.val_loss, "epoch": best.epoch, "step": best.step},
     }
 

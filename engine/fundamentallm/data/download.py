@@ -34,6 +34,8 @@ class TextFile:
 
 @dataclass(frozen=True)
 class KnownText:
+    """A text that `fundamentallm data get` knows by its name, and the files that it becomes."""
+
     name: str
     description: str
     folder: str  # relative to the current folder, with slashes

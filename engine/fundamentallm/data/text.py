@@ -98,8 +98,8 @@ def read_data(
         rest = [f"and {format_count(more, 'more file')} with problems"] if more > 0 else []
         raise UserError("\n".join([*problems[:MAX_PROBLEMS], *rest]))
     if not texts.files:
-        are = f"{empty[0]}: is empty" if len(empty) == 1 else f"{', '.join(paths)}: all {len(empty)} files are empty"
-        are = "-: standard input is empty" if empty == ["-"] else are
+        one = "-: standard input is empty" if empty == [STDIN] else f"{empty[0]}: is empty"
+        are = one if len(empty) == 1 else f"{', '.join(paths)}: all {len(empty)} files are empty"
         raise UserError(f"{are}; it needs at least {needs}")
     if len(chosen.files) > 1 or chosen.left_out:
         texts.notices = _describe(texts, empty, chosen.left_out)

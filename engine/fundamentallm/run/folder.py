@@ -27,17 +27,12 @@ DELETED = ".deleted"  # in there: the names of the runs that were deleted or ren
 def choose_folder(config: Config, label: str = "") -> Path:
     """Choose a run's folder: `config.output_dir`, or the first free `runs/<label or data>-<n>`.
 
-    The name of a run that was deleted or renamed is not given again: notes and logs elsewhere may still mean that run.
     A UserError says that there can be no such path.
     """
     if config.output_dir is not None:
         return user_path(config.output_dir)
     name = label or (Path(*stored_input(config.data, Path())[:1]).stem or "run")
-    user_path(str(Path("runs", name)))
-    n, deleted = 1, _deleted_names(RUNS)
-    while (RUNS / f"{name}-{n}").exists() or f"{name}-{n}" in deleted:
-        n += 1
-    return RUNS / f"{name}-{n}"
+    return free_name(user_path(str(RUNS / name)), "-")
 
 
 def find_checkpoint(path: str, name: str) -> Path:
@@ -88,10 +83,14 @@ def move_aside(folder: Path) -> Path | None:
         return folder.rename(free_name(folder))
 
 
-def free_name(path: Path, ending: str = ".old-") -> Path:
-    """Return the first of <path>.old-1, <path>.old-2, ... that does not exist."""
-    numbered = (path.with_name(f"{path.name}{ending}{n}") for n in count(1))
-    return next(free for free in numbered if not free.exists())
+def free_name(path: Path, ending: str = ".old-", first: int = 1) -> Path:
+    """Return the first of <path>.old-1, <path>.old-2, ... that does not exist.
+
+    The name of a run that was deleted or renamed is not given again: notes and logs elsewhere may still mean that run.
+    """
+    deleted = _deleted_names(path.parent)
+    numbered = (path.with_name(f"{path.name}{ending}{n}") for n in count(first))
+    return next(free for free in numbered if not free.exists() and free.name not in deleted)
 
 
 def delete_run(folder: Path) -> list[str]:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -150,7 +150,7 @@ class Reader(Generic[T]):
 
     def read(self) -> list[T]:
         """Return what is new since the last call; lines that cannot be decoded are skipped."""
-        return list(self._new())
+        return [*chain.from_iterable(iter(self.read_some, []))]
 
     def read_some(self) -> list[T]:
         """Return a part of what `read` returns, empty where nothing is new: a long journal never is in memory whole."""
@@ -198,7 +198,7 @@ def size_of_journal(folder: Path) -> int:
 
 def read_journal(folder: Path) -> Iterator[Event]:
     """Yield every event of a run so far."""
-    yield from journal_reader(folder).read()
+    return chain.from_iterable(iter(journal_reader(folder).read_some, []))
 
 
 def _is_truncated(file: int) -> bool:

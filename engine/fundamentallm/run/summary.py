@@ -69,9 +69,12 @@ class RunSummary:
         return ", ".join(_file_names(self))
 
 
-def summarize(folder: Path) -> RunSummary:
-    """How the run in a folder stands; a UserError if the folder holds no run, or its journal cannot be read."""
-    history = read_history(folder, steps=False)
+def summarize(folder: Path, history: RunHistory | None = None) -> RunSummary:
+    """How the run in a folder stands; a UserError if the folder holds no run, or its journal cannot be read.
+
+    `history` is the run's, if it was read already.
+    """
+    history = history or read_history(folder, steps=False)
     start, end = history.started, history.end
     evaluated = history.evaluations[-1] if history.evaluations else None
     if start is None:

@@ -10,7 +10,7 @@ from fundamentallm.config.config import Config
 from fundamentallm.errors import UserError
 from fundamentallm.run.commands import COMMANDS, Stop
 from fundamentallm.run.events import JOURNAL
-from fundamentallm.run.folder import check_folder, choose_folder, delete_run, move_aside, write_atomic
+from fundamentallm.run.folder import check_folder, choose_folder, delete_run, free_name, move_aside, write_atomic
 from fundamentallm.run.journal import Journal, send_command
 from fundamentallm.run.locks import LOCK, RunLock
 from tests.conftest import file_contents
@@ -34,6 +34,7 @@ def test_the_name_of_a_deleted_run_is_not_given_again(tmp_path: Path, monkeypatc
         (Path(name) / JOURNAL).touch()
     assert delete_run(Path("runs/poems-2")) == [] and delete_run(tmp_path / "elsewhere" / "poems-3") == []
     assert choose_folder(Config(("poems.txt",))) == Path("runs/poems-3")
+    assert free_name(Path("runs/poems"), "-", first=2) == Path("runs/poems-3")
     delete_run(tmp_path / "runs" / "poems-1")
     assert choose_folder(Config(("poems.txt",))) == Path("runs/poems-3")
     assert Path("runs/.deleted").read_text() == "poems-2\npoems-1\n"
