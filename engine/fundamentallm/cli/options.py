@@ -17,7 +17,7 @@ from fundamentallm.paths import user_path
 Function = Callable[..., Any]
 Completion = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 FLAGS = {name: row for name, row in SETTINGS.items() if name != "data"}  # which is an argument
-METAVARS: dict[type, str] = {int: "N", float: "X", str: "TEXT", tuple: "GLOB"}
+METAVARS: dict[type, str] = {int: "N", float: "X", str: "TEXT", tuple: "TEXT"}
 
 
 def options(rows: Iterable[Setting]) -> Callable[[Function], Function]:

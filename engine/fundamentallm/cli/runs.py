@@ -14,10 +14,18 @@ import click
 
 from fundamentallm.cli.options import Group, files, output_path, write_output
 from fundamentallm.cli.terminal import columns, complain, fit, is_screen, is_unicode, one_line, width
-from fundamentallm.config.format import format_age, format_digits, format_size, format_time, format_value
+from fundamentallm.config.format import (
+    format_age,
+    format_count,
+    format_digits,
+    format_duration,
+    format_size,
+    format_time,
+    format_value,
+)
 from fundamentallm.errors import UserError
 from fundamentallm.paths import quoted_path, resume_command, user_path
-from fundamentallm.run.events import to_line
+from fundamentallm.run.events import encode, to_line
 from fundamentallm.run.folder import LAST, REPORT, RUNS
 from fundamentallm.run.health import assess_run
 from fundamentallm.run.history import RunHistory, read_history
@@ -30,6 +38,7 @@ from fundamentallm.run.summary import (
     summarize,
     why_incomparable,
 )
+from fundamentallm.untrusted import printable
 
 EXPORTED = ("step", "epoch", "train_loss", "learning_rate", "grad_norm", "val_loss", "perplexity")
 
@@ -180,6 +189,26 @@ def export(run: str, target: str) -> None:
         print(buffer.getvalue(), end="")
     else:
         write_output("--csv", path, buffer.getvalue())
+
+
+@command.command()
+@click.argument("run", shell_complete=files)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: one array with an object an answer.")
+def samples(run: str, as_json: bool) -> None:
+    """Show what a run answered to its pinned prompts, by prompt and step."""
+    folder = find_run(run)
+    history = read_history(folder)
+    if as_json:
+        print("[" + ",\n ".join(map(encode, history.pinned)) + "]")
+    elif not history.pinned:
+        complain(f"{folder}: has answered no pinned prompts; fundamentallm train --pin TEXT makes a run answer one")
+    else:
+        seconds = sum(answer.seconds for answer in history.pinned)
+        for prompt in dict.fromkeys(answer.prompt for answer in history.pinned):
+            for answer in history.pinned:
+                if answer.prompt == prompt:
+                    print(f"--- step {answer.step:,}\n{printable(prompt + answer.text)}")
+        complain(f"{format_count(len(history.pinned), 'answer')} took {format_duration(seconds)} of the run's time")
 
 
 @command.command()

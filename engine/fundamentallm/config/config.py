@@ -14,6 +14,7 @@ from fundamentallm.errors import UserError
 
 DATA, MODEL, TRAINING, RUN, TRACKING = "Data", "Model", "Training", "Run", "Tracking"
 VARIATIONS = ("casing", "punctuation", "whitespace")
+MAX_PINS = 8
 VARIATION_PROBABILITY = 0.05  # where the user gives none
 
 
@@ -150,6 +151,17 @@ class Config:
     keep_checkpoints: int = setting(
         0, group=RUN, at_least=0, live=True, help="How many checkpoint_epoch_N.pt to keep, the newest; 0: all."
     )
+    pin: tuple[str, ...] = setting(
+        (), group=RUN, live=True, typical="one to eight short prompts",
+        help="Prompts that the model answers as it learns, with the same seed each time; training is not touched.",
+    )  # fmt: skip
+    pin_every: int = setting(
+        0, group=RUN, at_least=0, live=True, help="Steps between answers to pinned prompts; 0: at each evaluation."
+    )
+    pin_tokens: int = setting(
+        100, group=RUN, at_least=1, at_most=2000, live=True, typical="50 to 200",
+        help="How many tokens each answer to a pinned prompt has.", too_high="training waits for the answers",
+    )  # fmt: skip
     on_console_loss: str = setting(
         "continue", group=RUN, choices=("continue", "stop"), live=True,
         help="What to do if the console is closed or killed. "
@@ -196,6 +208,7 @@ class Config:
 
 
 SETTINGS = table(Config)
+LISTS = tuple(name for name, row in SETTINGS.items() if row.kind is tuple)
 SHAPE = ("model_dim", "num_layers", "num_heads", "ff_dim")  # what the shapes of all weights but the embedding follow
 
 
@@ -270,7 +283,7 @@ def origins(*layers: Layer) -> dict[str, str]:
 
 def to_dict(config: Config) -> dict[str, Any]:
     """Convert to plain values, as YAML files and checkpoints hold them."""
-    return {**asdict(config), "data": list(config.data), "include": list(config.include)}
+    return {**asdict(config), **{name: list(getattr(config, name)) for name in LISTS}}
 
 
 def changed_while_running(config: Config, name: str, raw: Any) -> Config:
@@ -352,6 +365,8 @@ def _conflicts(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
     if config.stride is not None and config.stride > config.max_seq_len:
         text = f"{config.stride} is more than max_seq_len {config.max_seq_len}; text would be skipped"
         yield ("stride", "max_seq_len"), text
+    if len(config.pin) > MAX_PINS:
+        yield ("pin",), f"{len(config.pin)} prompts; {MAX_PINS} are the most"
     try:
         config.augmentations  # noqa: B018
     except UserError as error:

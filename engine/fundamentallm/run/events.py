@@ -142,6 +142,17 @@ class Sampled(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pinned(Event):
+    """The answer to a pinned prompt: `text` continues it. `seconds`: what it took, while the run took no step."""
+
+    step: int
+    prompt: str
+    text: str
+    probabilities: tuple[float, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Intervention(Event):
     """The user `who` changed a live setting; it holds from the next step on."""
 

@@ -44,6 +44,7 @@ class RunHistory:
         self.best: events.Evaluated | None = None
         self.saved: dict[str, events.CheckpointSaved] = {}  # by name: the last checkpoint of the run as it is now
         self._best_saved: events.CheckpointSaved | None = None
+        self.pinned: list[events.Pinned] = []  # the answers, where the history keeps the rows of all steps
         self.progress: events.Progress | None = None  # the last report; None where the run went back to before it
         self.step = 0  # how many are done
         self.began = self.last_event = 0.0  # times of events, UTC in seconds since 1970
@@ -78,6 +79,8 @@ class RunHistory:
                 last = self.evaluations[-1] if self.evaluations else None
                 if event.path == BEST and last and last.step == event.step and isfinite(last.val_loss):
                     self.best, self._best_saved = last, event
+            case events.Pinned() if self._keeps_steps:
+                self.pinned.append(event)
             case events.Phase():
                 self.phase = event.phase
             case Intervention():
@@ -225,6 +228,7 @@ class RunHistory:
             del column[kept:]
         while self.evaluations and self.evaluations[-1].step > step:
             self.evaluations.pop()
+        self.pinned = [event for event in self.pinned if event.step <= step]
         if self.progress is not None and events.last_step(self.progress) > step:
             self.progress = None
         self.saved = {name: saved for name, saved in self.saved.items() if saved.step <= step}
@@ -287,7 +291,7 @@ def _read(path: Path, steps: bool) -> Iterator[events.Event]:
             if line.startswith(b'{"event":"progress"') and line.endswith(b"}"):  # one that a kill truncated does not
                 skipped = line
                 continue
-            if line.startswith(b'{"event":"sample"'):
+            if line.startswith((b'{"event":"sample"', b'{"event":"pinned"')):
                 continue
         for raw in (skipped, line):
             if raw and (event := events.decode(raw)) is not None:

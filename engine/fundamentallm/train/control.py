@@ -135,6 +135,7 @@ class Control(SampleControl):
                 return f"epochs: epoch {state.epoch} is under way; {state.epoch} is the smallest total"
             if command.setting == "max_steps" and config.max_steps is not None and config.max_steps <= state.step:
                 return f"max_steps: step {state.step} is done; {state.step + 1} is the smallest total"
+            state.check_pinned(config.pin)
             self._change(command.setting, getattr(config, command.setting), command.who)
         except UserError as error:
             return str(error)

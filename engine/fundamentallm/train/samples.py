@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from fundamentallm.config.sampling import SamplingOptions
 from fundamentallm.data.text import normalize_prompt
 from fundamentallm.data.tokenizer import Tokenizer
 from fundamentallm.errors import UserError, describe_error
 from fundamentallm.model.generate import stream
 from fundamentallm.model.transformer import Transformer
 from fundamentallm.run.commands import NAMES, CancelSample, Command, Sample, Stop
-from fundamentallm.run.events import Answered, Event, Sampled
+from fundamentallm.run.events import Answered, Event, Pinned, Sampled
 from fundamentallm.train.checkpoint import Checkpoint, load
 from fundamentallm.train.device import is_out_of_memory
 
@@ -48,6 +49,20 @@ def load_model(path: Path, device: torch.device) -> tuple[Transformer, Checkpoin
     model = Transformer(checkpoint.settings(), len(checkpoint.vocabulary))
     model.load_state_dict(checkpoint.model)
     return model.to(device).eval(), checkpoint
+
+
+def answer_pinned(state: "TrainState", prompt: str) -> Pinned:
+    """Continue a pinned prompt with the model as it is now; the same weights give the same text.
+
+    A UserError names a character that the model has never seen.
+    """
+    began, options = time.monotonic(), SamplingOptions(max_tokens=state.config.pin_tokens, seed=state.config.seed)
+    pairs = list(stream(state.model, state.tokenizer.encode_prompt(normalize_prompt(prompt)), options))
+    return Pinned(
+        step=state.step, prompt=prompt, text=state.tokenizer.decode(token for token, _ in pairs),
+        probabilities=tuple(round(probability, 4) for _, probability in pairs),
+        seconds=round(time.monotonic() - began, 3),
+    )  # fmt: skip
 
 
 class SampleControl:

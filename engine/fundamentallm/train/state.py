@@ -22,7 +22,7 @@ from fundamentallm.config.estimate import Estimate, count_state_memory, count_st
 from fundamentallm.config.format import format_count, format_times
 from fundamentallm.config.schedule import configured_rate, warmup
 from fundamentallm.data.corpus import Corpus, fingerprint
-from fundamentallm.data.text import read_data, select_before_include
+from fundamentallm.data.text import normalize_prompt, read_data, select_before_include
 from fundamentallm.data.text_stats import validation_warnings
 from fundamentallm.data.tokenizer import Tokenizer
 from fundamentallm.errors import NothingToDo, UserError
@@ -123,6 +123,12 @@ class TrainState:
         return self.epoch_ended or self.step >= self.total_steps or (every > 0 and self.step % every == 0)
 
     @property
+    def pinned_due(self) -> bool:
+        """Whether the run answers its pinned prompts after the step that was just taken."""
+        every = self.config.pin_every
+        return bool(self.config.pin) and (self.step % every == 0 if every else self.evaluation_due)
+
+    @property
     def evaluation_missing(self) -> bool:
         """Whether the last step is due an evaluation that it did not get: the process ended first, or in the middle."""
         if self.epoch_ended:
@@ -144,6 +150,11 @@ class TrainState:
     def change(self, setting: str, value: Any) -> None:
         """Set a setting for the steps to come. The value is valid: `changed_while_running` has checked it."""
         self.config = replace(self.config, **{setting: value})
+
+    def check_pinned(self, prompts: Sequence[str]) -> None:
+        """Raise a UserError if the model cannot read one of the prompts."""
+        for prompt in prompts:
+            self.tokenizer.encode(normalize_prompt(prompt), name=f"pin: {prompt[:40]!r}")
 
     def count_steps(self, steps: "Sequence[StepMetrics]") -> None:
         """Add the losses and tokens of steps to the counters."""
@@ -273,6 +284,7 @@ def build_state(spec: RunSpec) -> TrainState:
     state.memory_before, state.text_memory = memory_before, size.text_memory
     state.compiled = config.compile == "always"  # "auto" means never, for now: nobody has measured where it pays
     state.history, state.origin = history, origin
+    state.check_pinned(config.pin)
     if size.memory + size.text_memory > (free := state.available_memory):
         advice = advise_out_of_memory(config, len(tokenizer), free, size.text_memory)
         origin.warnings.append(f"memory may run out; try {advice}")

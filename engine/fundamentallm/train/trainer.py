@@ -38,6 +38,7 @@ from fundamentallm.train.control import Control
 from fundamentallm.train.device import is_out_of_memory, memory_in_use
 from fundamentallm.train.evaluate import evaluate
 from fundamentallm.train.metrics import Metrics
+from fundamentallm.train.samples import answer_pinned
 from fundamentallm.train.state import NOT_SAME_BITS, build_state
 from fundamentallm.train.step import NotFinite, TrainStep
 
@@ -92,6 +93,8 @@ class Trainer:
                 self.step()
                 if self.metrics.full or time.monotonic() >= self._next_report:
                     self.report()
+                if self.state.pinned_due:  # before the save: a run that is resumed from it has the answers
+                    self.answer_pinned()
                 if self.state.evaluation_due:
                     self.evaluate()
                 elif self.checkpoints.due:
@@ -210,6 +213,18 @@ class Trainer:
                 self._notice(self._verdict.sentence, "warning")
         if names := self.checkpoints.names_after_evaluation(best=best):
             self.save(names)
+
+    def answer_pinned(self) -> None:
+        """Emit the answers to the pinned prompts. One that cannot be given is reported, and training goes on."""
+        self.report()
+        with self.phase("sampling", recurring=True):
+            for prompt in self.state.config.pin:
+                if self.stopping:
+                    return
+                try:
+                    self.emit(answer_pinned(self.state, prompt))
+                except (MemoryError, RuntimeError) as error:  # such as no memory for the cache
+                    self._notice(f"pinned prompt {prompt[:40]!r}: {describe_error(error)}", "warning")
 
     def save(self, names: list[str], *, recurring: bool = True) -> bool:
         """Save the state under `names`; returns whether all were saved. `recurring` is explained at `phase`."""

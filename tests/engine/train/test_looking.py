@@ -21,6 +21,7 @@ LOOKS: dict[str, tuple[dict[str, Any], dict[int, list[Command]]]] = {
     "evaluated by hand": ({}, {step: [Evaluate()] for step in (1, 5, 17, 30)}),
     "saved by hand": ({"keep_checkpoints": 1}, {step: [Save(), Save()] for step in (1, 2, 18, 35)}),
     "paused and resumed": ({}, {step: [Pause(), Save(), *SAMPLES, Resume()] for step in (1, 6, 18, 33)}),
+    "answering pinned prompts": ({"pin": ["the sea", ""], "pin_every": 3, "pin_tokens": 9}, {}),
     "shown on TensorBoard": ({"tensorboard": True}, {4: list(SAMPLES)}),
 }
 
