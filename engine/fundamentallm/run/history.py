@@ -44,7 +44,7 @@ class RunHistory:
         self.best: events.Evaluated | None = None
         self.saved: dict[str, events.CheckpointSaved] = {}  # by name: the last checkpoint of the run as it is now
         self._best_saved: events.CheckpointSaved | None = None
-        self.pinned: list[events.Pinned] = []  # the answers, where the history keeps the rows of all steps
+        self.pinned: list[events.Pinned] = []  # the answers, where all rows are kept
         self.progress: events.Progress | None = None  # the last report; None where the run went back to before it
         self.step = 0  # how many are done
         self.began = self.last_event = 0.0  # times of events, UTC in seconds since 1970
@@ -79,7 +79,7 @@ class RunHistory:
                 last = self.evaluations[-1] if self.evaluations else None
                 if event.path == BEST and last and last.step == event.step and isfinite(last.val_loss):
                     self.best, self._best_saved = last, event
-            case events.Pinned() if self._keeps_steps:
+            case events.Pinned() if self.keep is None:
                 self.pinned.append(event)
             case events.Phase():
                 self.phase = event.phase

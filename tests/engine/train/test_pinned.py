@@ -39,17 +39,8 @@ def test_prompts_are_answered_at_each_evaluation_by_the_model_of_that_step(train
 def test_prompts_may_be_answered_every_few_steps_and_changed_while_the_run_trains(train: Train) -> None:
     script = {10: [Set(setting="pin", value=["and", "crew"])], 20: [Set(setting="pin", value=[])]}
     ran = train(pin=PINS[:1], pin_every=4, pin_tokens=1, script=script)
-    expected = [
-        (4, "the sea"),
-        (8, "the sea"),
-        (12, "and"),
-        (12, "crew"),
-        (16, "and"),
-        (16, "crew"),
-        (20, "and"),
-        (20, "crew"),
-    ]
-    assert steps_of(ran.of(events.Pinned)) == expected
+    later = [(step, prompt) for step in (12, 16, 20) for prompt in ("and", "crew")]
+    assert steps_of(ran.of(events.Pinned)) == [(4, "the sea"), (8, "the sea"), *later]
     assert len(steps_in(ran.folder)) == 2 * EPOCH
 
 
