@@ -1,8 +1,11 @@
 """The widget that shows a `Chart`, drawn once for each chart, size and theme."""
 
 import time
+from collections.abc import Callable
 
-from textual.geometry import Size
+from rich.segment import Segment
+from rich.style import Style
+from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -11,17 +14,18 @@ from fundamentallm_tui.theme import Styles
 
 
 class ChartView(Widget):
-    """Shows a `Chart`; give it the next one with `show`."""
+    """Shows a `Chart`; `make` returns the one to show now."""
 
     DEFAULT_CSS = "ChartView { width: 1fr; height: 1fr; }"
     ALLOW_SELECT = False
 
-    def __init__(self, chart: Chart, *, id: str | None = None, classes: str | None = None) -> None:
+    def __init__(self, make: Callable[[], Chart], *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self.cost = 0.0  # seconds that the last drawing took
-        self._chart = chart
-        self._drawn: list[Strip] = []
-        self._drawn_for: Size | None = None
+        self._make = make
+        self._chart = Chart()
+        self._rows: list[list[Segment]] = []
+        self._drawn_for: Size | None = None  # None: the chart may be another now
         self._styles = Styles(self)
 
     @property
@@ -34,29 +38,44 @@ class ChartView(Widget):
         """Where the curves lie; None while there are none."""
         return lay_out(self._chart, self.size.width, self.size.height)
 
-    def show(self, chart: Chart) -> None:
-        """Show this chart from now on; one that equals the last costs nothing."""
-        if chart != self._chart:
-            self._chart = chart
-            self._redraw()
+    def redraw(self) -> None:
+        """Show what `make` returns now. What did not change is not written to the terminal again."""
+        before, drawn_for = self._rows, self._drawn_for
+        self._draw()
+        if drawn_for == self.size:
+            pairs = enumerate(zip(before, self._rows, strict=True))
+            changed = [Region(0, y, self.size.width, 1) for y, (old, new) in pairs if old != new]
+        else:
+            changed = [self.size.region]
+        if changed:
+            self.refresh(*changed)
 
     def on_mount(self) -> None:
-        self.app.theme_changed_signal.subscribe(self, self._redraw)
+        self.app.theme_changed_signal.subscribe(self, self._change_theme)
 
-    def _redraw(self, _theme: object = None) -> None:
+    def _change_theme(self, _theme: object) -> None:
         self._drawn_for = None
         self.refresh()
 
-    def render_line(self, y: int) -> Strip:
+    def on_hide(self) -> None:
+        self._drawn_for = None  # nothing is drawn until it is shown again
+
+    def _draw(self) -> None:
         start = time.perf_counter()
-        # Textual asks only for rows on the screen, so a chart on a hidden tab is never drawn
+        chart, size = self._make(), self.size
+        if chart != self._chart or size != self._drawn_for:
+            self._chart, self._drawn_for = chart, size
+            paper = self.rich_style  # without which, under the cells, light themes would show dark boxes
+
+            def ink(colour: str, strength: float = 1.0) -> Style:
+                return paper + self._styles(colour, strength)
+
+            self._rows = draw(chart, size.width, size.height, ink, paper)
+        self.cost = time.perf_counter() - start
+
+    def render_line(self, y: int) -> Strip:
         if self._drawn_for != self.size:
-            self._drawn_for = self.size
-            rows = draw(self._chart, self.size.width, self.size.height, self._styles)
-            # without a base style under the cells, light themes would show dark boxes
-            style = self.rich_style
-            self._drawn = [Strip(row, self.size.width).simplify().apply_style(style) for row in rows]
-        strip = self._drawn[y] if y < len(self._drawn) else Strip.blank(self.size.width, self.rich_style)
-        seconds = time.perf_counter() - start
-        self.cost = seconds if y == 0 else self.cost + seconds  # the first row asked for draws all of them
-        return strip
+            self._draw()
+        if y >= len(self._rows):
+            return Strip.blank(self.size.width, self.rich_style)
+        return Strip(self._rows[y], self.size.width)

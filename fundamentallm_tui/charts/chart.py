@@ -1,15 +1,16 @@
-"""Charts as rows of text: plotext sets the braille dots, this module lays out everything around them.
+"""Charts as rows of text: plotext holds the cells, this module lays out everything in them.
 
 - Serves the console and `fundamentallm runs plot`; needs rich, but not Textual.
-- The only module that imports plotext, and only in `_braille`: another renderer would fit there.
+- The only module that imports plotext, and only in `draw`: another renderer would fit there.
 - Draws any numbers: a value that cannot be drawn is a gap, and without data there is a line of text.
 - Knows nothing of runs: it is given points.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from itertools import pairwise
 from math import floor, isfinite, log10, nan
+from typing import Any
 
 from rich.color import ColorSystem
 from rich.segment import Segment
@@ -29,12 +30,12 @@ ASCII = str.maketrans("─│└┤┬▁•★↑↓┊▴▲◆●" + MARKS, "
     code: "." for code in range(0x2800, 0x2900)
 }
 
-LEFT_DOTS = 0x2847  # the left one of the two columns of dots in a cell, which is all that a dotted line has
+# A cell's character by its dots: four bits for the left ones from the bottom, then four for the right ones.
+DOTS = (0x40, 0x04, 0x02, 0x01, 0x80, 0x20, 0x10, 0x08)
+BRAILLE = [chr(0x2800 + sum(dot for n, dot in enumerate(DOTS) if code >> n & 1)) for code in range(256)]
 
 Ink = Callable[..., Style]  # name of a colour, strength (0 to 1) -> style
-_Grid = list[list[Segment]]  # one cell each, from the top
-Point = tuple[float, float]
-Points = list[Point]
+Points = list[tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -135,23 +136,33 @@ def lay_out(chart: Chart, width: int, height: int, curves: list[Points] | None =
     return Plot(left, columns, rows, x, y, x_labels, y_labels)
 
 
-def draw(chart: Chart, width: int, height: int, ink: Ink) -> list[list[Segment]]:
-    """Draw a chart in cells; returns `height` rows of `width` columns.
+def draw(chart: Chart, width: int, height: int, ink: Ink, paper: Style | None = None) -> list[list[Segment]]:
+    """Draw a chart; returns `height` rows of `width` columns, whose neighbouring cells of one style share a segment.
 
-    It costs in proportion to the points, so reduce long lines first (`Series.reduced`).
+    Empty cells have the style `paper`. It costs in proportion to the points: reduce long lines first.
     """
-    grid = [[Segment(" ")] * width for _ in range(height)]
+    import plotext  # here, because it takes 30 ms, which a console that opens without a run can save
+
+    # plotext's matrix holds the cells. Its own lines would cost 30 ms a chart, most of it for the dots of a dense line.
+    canvas = type(plotext.main().monitor.matrix)()
+    canvas.set_size(width, height)
+    canvas.set_matrices()
     curves = drawable(chart)
     plot = lay_out(chart, width, height, curves)
     if plot is not None:
-        _draw_axes(grid, chart, plot, ink)
-        _draw_curves(grid, chart, plot, curves, ink)
+        _draw_axes(canvas, chart, plot, ink)
+        _draw_curves(canvas, chart, plot, curves, ink)
     elif not any(isfinite(y) for curve in curves for _, y in curve):
         hidden = chart.log and any(-MAX_DRAWN < y <= 0 for line in chart.lines for y in line.y)
         text = "no value above 0 for a log scale" if hidden else chart.empty
         text = text if len(text) <= width else text[: width - 1] + "…"
-        _write(grid, height // 2, (width - len(text)) // 2, text, ink("foreground", 0.6))
-    return grid
+        _write(canvas, height // 2, (width - len(text)) // 2, text, ink("foreground", 0.6))
+    rows = []
+    for markers, styles in zip(canvas.marker, canvas.fullground, strict=True):
+        ends = [at for at in range(1, width) if styles[at] is not styles[at - 1]]
+        row = [(markers[start:end], styles[start]) for start, end in pairwise([0, *ends, width])]
+        rows.append([Segment("".join(text), style if isinstance(style, Style) else paper) for text, style in row])
+    return rows
 
 
 def text_lines(chart: Chart, width: int, height: int, *, colour: bool, ascii: bool) -> list[str]:
@@ -170,8 +181,7 @@ def text_lines(chart: Chart, width: int, height: int, *, colour: bool, ascii: bo
     if not any(isfinite(y) for curve in drawable(chart) for _, y in curve):
         return []
     lines = []
-    for row in draw(chart, width, height, _terminal_style if colour else lambda *_: Style.null()):
-        pieces = Segment.simplify(row)
+    for pieces in draw(chart, width, height, _terminal_style if colour else lambda *_: Style.null()):
         system = ColorSystem.EIGHT_BIT if colour else None
         text = "".join(style.render(text, color_system=system) if style else text for text, style, _ in pieces)
         lines.append((text.translate(ASCII) if ascii else text).rstrip())
@@ -195,31 +205,29 @@ def _ends(values: Sequence[float]) -> tuple[float, float] | None:
     return (min(values), max(values)) if values else None
 
 
-def _write(grid: _Grid, row: int, column: int, text: str, style: Style) -> None:
-    """Set the cells from here on; text beyond the grid is left out."""
-    for at, character in enumerate(text, column):
-        if 0 <= row < len(grid) and 0 <= at < len(grid[row]):
-            grid[row][at] = Segment(character, style)
+def _write(canvas: Any, row: int, column: int, text: str, style: Style) -> None:
+    """Set the cells from here on; text beyond the canvas is left out."""
+    canvas.add_horizontal_string(column, row, text, style)
 
 
-def _draw_axes(grid: _Grid, chart: Chart, plot: Plot, ink: Ink) -> None:
+def _draw_axes(canvas: Any, chart: Chart, plot: Plot, ink: Ink) -> None:
     """Write the axes with their labels, and the rules behind the curves."""
-    height, left = len(grid), plot.left
+    height, left = canvas.rows, plot.left
     shared = height < LOW_CHART
     thin, quiet, faint = (ink("foreground", strength) for strength in (0.3, 0.6, 0.2))
     # a shared axis lies at the foot of its row, where the lowest dots are
     corner, edge, tick = "│▁▁" if shared else "└─┬"
     base = faint if shared else thin
-    _write(grid, height - 2, left - 1, corner + edge * plot.columns, base)
+    _write(canvas, height - 2, left - 1, corner + edge * plot.columns, base)
     for row in range(plot.rows):
         label = plot.y_labels.get(plot.rows - 1 - row, "")
-        _write(grid, row, left - 1 - len(label), label, quiet)
-        _write(grid, row, left - 1, "┤" if label else "│", thin)
+        _write(canvas, row, left - 1 - len(label), label, quiet)
+        _write(canvas, row, left - 1, "┤" if label else "│", thin)
     for value, start, label in plot.x_labels:
-        _write(grid, height - 1, left + start, label, quiet)
-        _write(grid, height - 2, left + plot.x.cell(value, plot.columns), tick, base)
+        _write(canvas, height - 1, left + start, label, quiet)
+        _write(canvas, height - 2, left + plot.x.cell(value, plot.columns), tick, base)
     if len(chart.x_label) < left:
-        _write(grid, height - 1, left - 1 - len(chart.x_label), chart.x_label, quiet)
+        _write(canvas, height - 1, left - 1 - len(chart.x_label), chart.x_label, quiet)
 
     shown = list(chart.rules)
     if chart.crosshair is not None:
@@ -227,82 +235,79 @@ def _draw_axes(grid: _Grid, chart: Chart, plot: Plot, ink: Ink) -> None:
     for rule in shown:
         column = left + plot.x.cell(rule.x, plot.columns)
         if 0 <= plot.x.share(rule.x) <= 1:
-            for row in range(plot.rows - shared) if rule.line else ():
-                _write(grid, row, column, rule.line, ink(rule.colour, rule.strength))
+            if rule.line:
+                style = ink(rule.colour, rule.strength)
+                canvas.add_vertical_string(column, 0, rule.line * (plot.rows - shared), style)
             if rule.mark:
-                _write(grid, height - 2, column, rule.mark, ink(rule.colour, max(rule.strength, 0.6)))
+                _write(canvas, height - 2, column, rule.mark, ink(rule.colour, max(rule.strength, 0.6)))
 
 
-def _draw_curves(grid: _Grid, chart: Chart, plot: Plot, curves: list[Points], ink: Ink) -> None:
+def _draw_curves(canvas: Any, chart: Chart, plot: Plot, curves: list[Points], ink: Ink) -> None:
     styles = [ink(line.colour, line.strength) for line in chart.lines]
     places = [plot.shares(curve) for curve in curves]
-    dots_of = [
-        _dots(points, plot) if line.joined and len(points) > 1 else ()
-        for line, points in zip(chart.lines, places, strict=True)
-    ]
-    for row, column, dots, index in _braille(tuple(dots_of), plot.columns, plot.rows):
-        bits = ord(dots) & LEFT_DOTS if chart.lines[index].dotted else ord(dots)
-        if bits > 0x2800:
-            grid[row][plot.left + column] = Segment(chr(bits), styles[index])
+    for line, points, style in zip(chart.lines, places, styles, strict=True):
+        if line.joined and len(points) > 1:
+            dots = _dots(points, 2 * plot.columns, 4 * plot.rows)
+            if line.dotted:  # every second dot of a flat stretch, and of a steep one
+                even = ((1 << 4 * plot.rows) - 1) // 3
+                dots = [run & even if run & (run - 1) else 0 if n % 2 else run for n, run in enumerate(dots)]
+            for column, (left, right) in enumerate(zip(dots[::2], dots[1::2], strict=True), plot.left):
+                row = plot.rows - 1
+                while left or right:
+                    if code := left & 15 | (right & 15) << 4:
+                        canvas.set_marker(column, row, BRAILLE[code])
+                        canvas.set_fullground(column, row, style)
+                    row, left, right = row - 1, left >> 4, right >> 4
     for line, points, style in zip(chart.lines, places, styles, strict=True):
         seen = [(x, y) for x, y in points if 0 <= x <= 1 and 0 <= y <= 1]
         # four dots apart, from the newest; a single dot would hardly be seen
         marked = seen[:: min(-4 * len(seen) // (2 * plot.columns - 1), -1)] if line.mark or len(seen) == 1 else []
         at = [(plot.rows - 1 - _cell(y, plot.rows), plot.left + _cell(x, plot.columns)) for x, y in marked]
         for row, column in at:
-            _write(grid, row, column, line.mark or "•", style)
+            _write(canvas, row, column, line.mark or "•", style)
         if line.label and at:
             (row, column), length = at[0], len(line.label)
             beside = [(row, column + 2), (row, column - 1 - length)]
             beside += [(row + by, column - length // 2) for by in (1, -1, 2, -2)]
-            _write_where_free(grid, plot, line.label, beside, style)
-    _draw_outside(grid, chart, plot, curves, ink)
+            _write_where_free(canvas, plot, line.label, beside, style)
+    _draw_outside(canvas, chart, plot, curves, ink)
     if chart.log and any(isfinite(y) and y <= 0 for line in chart.lines for y in line.y):
         text = "0 and less have no place on a log scale"
         right = plot.left + plot.columns - len(text)
         _write_where_free(
-            grid, plot, text, [(0, right), (plot.rows - 1, right), (0, plot.left)], ink("foreground", 0.6)
+            canvas, plot, text, [(0, right), (plot.rows - 1, right), (0, plot.left)], ink("foreground", 0.6)
         )
 
 
-@lru_cache(maxsize=4)  # a crosshair that walks over two charts moves no line
-def _braille(lines: tuple[tuple[Point, ...], ...], columns: int, rows: int) -> list[tuple[int, int, str, int]]:
-    """Join the dots of lines in braille.
+def _dots(points: Points, columns: int, rows: int) -> list[int]:
+    """Join points, which are shares of width and height from the lower left, by dots.
 
     Returns:
-        Row from the top, column, character, and the index of the line: in each cell the last one.
+        A number for each column of dots, whose lowest bit is the lowest dot.
     """
-    import plotext  # here, because it takes 60 ms, which a console that opens without a run can save
-
-    figure = type(plotext.main())()  # a figure of its own: plotext's functions all share one
-    figure._limit_size(False, False)  # or the terminal's size would cut it
-    figure.plot_size(columns, rows)
-    figure.frame(False)
-    figure.xfrequency(0)
-    figure.yfrequency(0)
-    figure.xlim(0, 2 * columns - 1)
-    figure.ylim(0, 4 * rows - 1)
-    for index, dots in enumerate(lines):
-        # the colour is only a number that comes back with the cell
-        figure.plot([x for x, _ in dots], [y for _, y in dots], marker="braille", color=index)
-    figure.build()
-    cells = figure.monitor.matrix
-    return [
-        (rows - 1 - row, column, character, cells.fullground[row][column])
-        for row in range(rows)
-        for column, character in enumerate(cells.marker[row])
-        if character != " "
-    ]
+    dots, x0, y0 = [0] * columns, 0, -1
+    for x, y in clipped(points):
+        if not isfinite(y):
+            y0 = -1
+            continue
+        x1, y1 = _cell(x, columns), _cell(y, rows)
+        slope = (y1 - y0) / (x1 - x0) if x1 > x0 else 0.0
+        for at in range(x0, x1) if y0 >= 0 else ():  # from a dot to that in the next column, not included
+            start, end = y0 + slope * (at - x0), y0 + slope * (at + 1 - x0)
+            dots[at] |= _run(round(start), round(end) - (slope > 1) + (slope < -1) if abs(slope) > 1 else round(start))
+        dots[x1] |= _run(y0 if x1 == x0 and y0 >= 0 else y1, y1)
+        x0, y0 = x1, y1
+    return dots
 
 
-def _dots(points: Points, plot: Plot) -> tuple[Point, ...]:
-    """The dots of points that are shares of width and height, from the lower left."""
-    columns, rows = 2 * plot.columns, 4 * plot.rows
-    return tuple((_cell(x, columns), _cell(y, rows) if isfinite(y) else nan) for x, y in clipped(points))
+def _run(start: int, end: int) -> int:
+    """The bits from one to another."""
+    low, high = min(start, end), max(start, end)
+    return (2 << high) - (1 << low)
 
 
 def clipped(points: Points) -> Points:
-    """The stretches of a line within the picture, after a gap each: plotext would count every dot on a way outside."""
+    """The stretches of a line within the picture, after a gap each."""
     within: Points = []
     x0 = y0 = nan
     for x1, y1 in points:
@@ -324,7 +329,7 @@ def clipped(points: Points) -> Points:
     return within
 
 
-def _draw_outside(grid: _Grid, chart: Chart, plot: Plot, curves: list[Points], ink: Ink) -> None:
+def _draw_outside(canvas: Any, chart: Chart, plot: Plot, curves: list[Points], ink: Ink) -> None:
     """Indicate at the edges what lies beyond them: an arrow, and where there is room the farthest value."""
     for row, arrow, sign in ((0, "↑", 1), (plot.rows - 1, "↓", -1)):
         beyond = sorted(
@@ -342,8 +347,8 @@ def _draw_outside(grid: _Grid, chart: Chart, plot: Plot, curves: list[Points], i
             text = arrow + three_digits(sign * size)
             at = min(column, plot.columns - len(text))
             at, text = (at, text) if at >= free else (column, arrow)
-            _write(grid, row, plot.left + at, arrow, ink(colour))
-            _write(grid, row, plot.left + at + 1, text[1:], ink("foreground", 0.6))
+            _write(canvas, row, plot.left + at, arrow, ink(colour))
+            _write(canvas, row, plot.left + at + 1, text[1:], ink("foreground", 0.6))
             free = max(group[-1][0] + 1, at + len(text) + 1)
 
 
@@ -357,14 +362,14 @@ def _cell(share: float, cells: int) -> int:
     return min(int(share * cells), cells - 1)
 
 
-def _write_where_free(grid: _Grid, plot: Plot, text: str, places: list[tuple[int, int]], style: Style) -> None:
+def _write_where_free(canvas: Any, plot: Plot, text: str, places: list[tuple[int, int]], style: Style) -> None:
     """Write a text at the first of these places with the fewest cells in use, row and column, where it fits."""
 
     def cells_in_use(place: tuple[int, int]) -> int:
         row, at = place
-        return sum(cell.text not in " │┊" for cell in grid[row][at - 1 : at + len(text) + 1])
+        return sum(marker not in " │┊" for marker in canvas.marker[row][at - 1 : at + len(text) + 1])
 
     last = plot.left + plot.columns - len(text)
     fits = [(row, at) for row, at in places if 0 <= row < plot.rows and plot.left <= at <= last]
     if fits:
-        _write(grid, *min(fits, key=cells_in_use), text, style)
+        _write(canvas, *min(fits, key=cells_in_use), text, style)

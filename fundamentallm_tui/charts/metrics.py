@@ -12,7 +12,7 @@ from textual.message import Message
 from fundamentallm.config.format import format_loss, format_memory, format_norm, format_rate
 from fundamentallm.config.schedule import configured_rate
 from fundamentallm_tui import keys
-from fundamentallm_tui.charts.chart import Line
+from fundamentallm_tui.charts.chart import Chart, Line
 from fundamentallm_tui.charts.legend import Legend
 from fundamentallm_tui.charts.palette import RunStyle
 from fundamentallm_tui.charts.panes import ChartPane, Curve
@@ -92,11 +92,22 @@ class LossChart(ChartPane):
                 ]
         return curves
 
+    def on_resize(self) -> None:
+        self._show_legend()
+
+    def on_show(self) -> None:
+        self._show_legend()
+
     def _draw(self) -> float:
         self._show_legend()
-        self._read_newest()
-        self.post_message(self.Drawn())
         return super()._draw()
+
+    def _make(self) -> Chart:
+        before = self._newest
+        self._read_newest()
+        if self._newest != before:
+            self.post_message(self.Drawn())
+        return super()._make()
 
     def _show_legend(self) -> None:
         self.set_class(bool(self.beside()), "-overlaid")

@@ -1,17 +1,18 @@
 """A pane with a chart of curves: what keys and mouse do to it, what its title says, and when it is redrawn."""
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil, inf
 from pathlib import Path
+from typing import Self
 
 from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
 from textual.events import MouseDown, MouseMove, MouseScrollDown, MouseScrollUp, MouseUp
+from textual.geometry import Region
 from textual.message import Message
 
 from fundamentallm.config.format import format_loss
@@ -80,6 +81,7 @@ class ChartPane(Vertical, can_focus=True):
 
     BINDINGS = keys.bindings(keys.CHART)
     commands: tuple[keys.Command, ...] = keys.CHART
+    _titling = False  # whether only the title changes
 
     def __init__(self, store: Store, heading: str, *, id: str) -> None:
         super().__init__(id=id, classes="pane")
@@ -89,20 +91,22 @@ class ChartPane(Vertical, can_focus=True):
         self.view = View()
         self.linked: tuple[ChartPane, ...] = ()
         self.border_title = heading
-        self.canvas = ChartView(Chart(empty="no steps yet"))
+        self.canvas = ChartView(self._make)
         self.throttle = RedrawThrottle(
             self, self._draw, min_interval=MIN_INTERVAL, cpu_share=CPU_SHARE, slow_interval=SLOW_INTERVAL
         )
+        self._titles = Content(heading), ""
         self._grabbed: tuple[int, View] | None = None  # the column where the mouse went down, and the view at that time
 
     def compose(self) -> ComposeResult:
         yield self.canvas
 
-    def on_resize(self) -> None:
-        self.throttle.request(now=True)
-
-    def on_show(self) -> None:
-        self.throttle.request(now=True)
+    def refresh(self, *regions: Region, repaint: bool = True, layout: bool = False, recompose: bool = False) -> Self:
+        """As Textual does, but another title changes only the frame's first and last row, not what is within."""
+        if self._titling:
+            width, height = self.content_size
+            regions = tuple(Region(-2, y, width + 4, 1) for y in (-1, height))
+        return super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
 
     def show_view(self, view: View) -> None:
         """Show the curves so from now on; linked panes keep only their own height."""
@@ -219,10 +223,17 @@ class ChartPane(Vertical, can_focus=True):
         return rules + [Rule(ruler.x(step), "text-warning", 0.6, "◆", "┊") for step in at]
 
     def _draw(self) -> float:
-        start = time.perf_counter()
-        self.border_title, self.border_subtitle = self._title(), self._subtitle()
-        self.canvas.show(self.chart())
-        return self.canvas.cost + time.perf_counter() - start
+        self.canvas.redraw()
+        return self.canvas.cost
+
+    def _make(self) -> Chart:
+        """Return what is to be drawn now, and write its title."""
+        titles = self._title(), self._subtitle()
+        if titles != self._titles:
+            self._titles, self._titling = titles, True
+            self.border_title, self.border_subtitle = titles
+            self._titling = False
+        return self.chart()
 
     def _title(self) -> Content:
         """The newest values, or those at the crosshair; the last are left out where there is no room."""

@@ -53,6 +53,7 @@ class MainScreen(RunScreen):
     ) -> None:
         super().__init__(options, config, start, sample)
         self._controls: object = None  # what the footer and the form were last adapted to
+        self._styled_for: object = None  # the classes that the styles were last computed for
         self.loss = LossChart(self.store, self.overlays, id="loss")
         self.metric = MetricChart(self.store, id="metric")
         self.charts = (self.loss, self.metric)
@@ -184,9 +185,12 @@ class MainScreen(RunScreen):
         run, at_form = self.store.folder is not None, self.tabs.active == "config"
         whole = not run or (at_form and (self.maximized_pane or not self.store.under_way))
         shape = shape_of(*self.size, run=run, maximized=self.maximized_pane)
-        classes = {"run": run, "idle": not run, "unfolded": run and whole}
-        for name, true in {**classes, **{name: name == shape for name in SHAPES}}.items():
-            self.set_class(true, f"-{name}")
+        classes = {"-run": run, "-idle": not run, "-unfolded": run and whole}
+        classes |= {f"-{name}": name == shape for name in SHAPES}
+        self.update_classes(classes, update=False)
+        if self.classes != self._styled_for:
+            self._styled_for = self.classes
+            self.update_node_styles()
         self.form.fold(not whole)
 
     @on(Form.Changed)

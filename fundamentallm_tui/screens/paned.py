@@ -60,9 +60,10 @@ class PanedScreen(Screen[None]):
 
     def _activate(self, name: str) -> None:
         self.tabs.show(name)
-        for pane in self.query(".pane"):
-            pane.set_class(pane.id == name, "-active")
-            self.set_class(pane.id == name, f"-at-{pane.id}")
+        for pane, _ in keys.PANES:
+            self.get_widget_by_id(pane).set_class(pane == name, "-active", update=False)
+        # the styles of all panes depend on the screen's classes: computed once, not for each of the classes
+        self.update_classes({f"-at-{pane}": pane == name for pane, _ in keys.PANES}, update=False)
         self.pane_shown()
 
 

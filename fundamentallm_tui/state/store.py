@@ -9,6 +9,7 @@
 import time
 from array import array
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -18,7 +19,7 @@ from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, re
 from fundamentallm.run import events
 from fundamentallm.run.commands import Set
 from fundamentallm.run.describe import BAD, FAINT, PLAIN, WARN
-from fundamentallm.run.events import Event, Progress
+from fundamentallm.run.events import Event, Progress, RunStarted
 from fundamentallm.run.folder import LAST
 from fundamentallm.run.history import RECENT_STEPS, RunHistory
 from fundamentallm_tui.charts.series import SMOOTHING, Series, Smoothed
@@ -103,6 +104,7 @@ class Store:
         self.unanswered.clear()
         self.refused.clear()
         self._planned: Config | None = None
+        self._resolved: tuple[RunStarted | None, Config | None] = None, None  # the start, and the settings since then
         self._progress: Progress | None = None
         self._phase_before, self._phase_since = IDLE, 0.0
         self._eta: float | None = None  # seconds, as it was at `_eta_at`
@@ -158,11 +160,13 @@ class Store:
         """The settings as they are now, live changes included; None where they are not known."""
         if self.history.started is None:
             return self._planned
-        known = {name: value for name, value in self.history.config.items() if name in SETTINGS}
-        try:
-            return resolve(Layer(known))
-        except ConfigError:  # another version's journal, or someone else's
-            return self._planned
+        if self.history.started is not self._resolved[0]:  # another one after each change
+            known = {name: value for name, value in self.history.config.items() if name in SETTINGS}
+            config = None
+            with suppress(ConfigError):  # another version's journal, or someone else's
+                config = resolve(Layer(known))
+            self._resolved = self.history.started, config
+        return self._resolved[1] or self._planned
 
     @property
     def expected(self) -> dict[str, Any]:

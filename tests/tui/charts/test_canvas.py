@@ -2,16 +2,18 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from textual.app import App, ComposeResult
 from textual.color import Color
+from textual.geometry import Region
 from textual.pilot import Pilot
 
 from fundamentallm_tui.charts import canvas
 from fundamentallm_tui.charts.canvas import ChartView
-from fundamentallm_tui.charts.chart import Chart, Line, draw
+from fundamentallm_tui.charts.chart import Chart, Line, Rule, draw
 
 
 def named(name: str) -> Chart:
@@ -23,7 +25,12 @@ class Gallery(App[None]):
 
     def __init__(self, chart: Chart) -> None:
         super().__init__()
-        self.view = ChartView(chart)
+        self.chart = chart
+        self.view = ChartView(lambda: self.chart)
+
+    def show(self, chart: Chart) -> None:
+        self.chart = chart
+        self.view.redraw()
 
     def compose(self) -> ComposeResult:
         yield self.view
@@ -47,11 +54,11 @@ async def test_it_is_drawn_once_for_each_chart_size_and_theme_and_not_while_it_i
 
     monkeypatch.setattr(canvas, "draw", counted)
     async with shown(named("first")) as (app, pilot):
-        app.view.show(named("first"))
+        app.show(named("first"))
         app.view.refresh()
         await pilot.pause()
         assert drawings == ["first"], "an equal chart is not drawn again"
-        app.view.show(named("second"))
+        app.show(named("second"))
         await pilot.pause()
         assert drawings == ["first", "second"]
         app.view.styles.width = 40
@@ -63,13 +70,27 @@ async def test_it_is_drawn_once_for_each_chart_size_and_theme_and_not_while_it_i
         app.view.display = False
         await pilot.pause()
         drawings.clear()
-        for number in range(5):
-            app.view.show(named(f"hidden {number}"))
-            await pilot.pause()
+        app.chart = named("hidden")
+        app.view.refresh()
+        await pilot.pause()
         assert drawings == []
         app.view.display = True
         await pilot.pause()
-        assert drawings == ["hidden 4"]
+        assert drawings == ["hidden"], "the chart of now, in the first frame"
+
+
+async def test_only_the_rows_that_changed_are_written_to_the_terminal_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    refreshed: list[Region] = []
+    async with shown(named("step")) as (app, pilot):
+        await pilot.pause()
+        monkeypatch.setattr(app.view, "refresh", lambda *regions: refreshed.extend(regions))
+        app.show(named("step"))
+        assert refreshed == []
+        app.show(named("loss"))
+        assert refreshed == [Region(0, 11, 58, 1)], "the row with the name of x"
+        refreshed.clear()
+        app.show(replace(named("loss"), rules=[Rule(50, mark="◆", line="")]))
+        assert refreshed == [Region(0, 10, 58, 1)]
 
 
 @pytest.mark.parametrize("theme", ["textual-dark", "textual-light", "solarized-light", "nord", "ansi-dark"])

@@ -25,7 +25,8 @@ AWKWARD = [nan, inf, -inf, 0.0, -0.0, -1.0, 5e-324, 1e-320, 1e99, -1e99, 3.4e38,
 def cells(chart: Chart, width: int = 58, height: int = 12) -> list[list[Segment]]:
     rows = draw(chart, width, height, lambda colour, strength=1.0: Style(meta={"ink": (colour, strength)}))
     assert [Segment.get_line_length(row) for row in rows] == [width] * height
-    return rows
+    assert all(before.style is not after.style for row in rows for before, after in pairwise(row))
+    return [[Segment(cell, style) for text, style, _ in row for cell in text] for row in rows]
 
 
 def drawn(chart: Chart, width: int = 58, height: int = 12) -> list[str]:
