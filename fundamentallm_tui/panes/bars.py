@@ -1,6 +1,7 @@
 """The two narrow bars: the tabs of a small terminal, and the footer with the commands."""
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from textual.binding import ActiveBinding
@@ -129,5 +130,8 @@ class Footer(Widget):
             await self.app.run_action(found.binding.action, found.node)
 
 
+_parse = lru_cache(256)(Content.from_markup)  # a bar is drawn at most keys, with mostly the same items
+
+
 def _join(items: Iterable[tuple[str, bool]]) -> Content:
-    return Content.from_markup(GAP.join(text for text, _ in items))
+    return Content(GAP).join(_parse(text) for text, _ in items)
