@@ -16,6 +16,7 @@ import torch
 from peer import arguments, compare, gpt2
 
 from fundamentallm.config.config import Config, flags_layer, resolve
+from fundamentallm.config.estimate import TextSize, estimate_size
 from fundamentallm.config.files import load_preset
 from fundamentallm.data.corpus import Corpus
 from fundamentallm.data.tokenizer import Tokenizer
@@ -40,7 +41,8 @@ class Ours:
     def __init__(self, config: Config, corpus: Corpus, tokenizer: Tokenizer) -> None:
         model, device = Transformer(config, len(tokenizer)), torch.device("cpu")
         optimizer, precision = Optimizer(model, config.optimizer), Precision(device, False)
-        state = TrainState(config, Counters(), tokenizer, "", corpus, model, optimizer, device, precision)
+        size = estimate_size(config, TextSize((100_000,), len(tokenizer)))
+        state = TrainState(config, Counters(), tokenizer, "", size, corpus, model, optimizer, device, precision)
         self.step = TrainStep(state)
 
     def __call__(self, step: int) -> None:

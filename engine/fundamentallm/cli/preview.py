@@ -1,15 +1,15 @@
-"""`fundamentallm train --dry-run`: what a run would do. Times a few steps of a copy, and writes nothing."""
+"""`fundamentallm train --dry-run`: what a run would do. Times a few steps, and writes nothing."""
 
 import time
 from dataclasses import replace
 
-from fundamentallm.config.estimate import PROGRAM_MEMORY, estimate_size, measure_texts
+from fundamentallm.config.estimate import PROGRAM_MEMORY
 from fundamentallm.config.format import format_count, format_estimate, format_memory
 from fundamentallm.data.corpus import Corpus
 from fundamentallm.data.text import read_texts
 from fundamentallm.run.folder import check_folder
 from fundamentallm.run.spec import RunSpec
-from fundamentallm.train.state import build_state
+from fundamentallm.train.state import TrainState, build_state
 from fundamentallm.train.step import TrainStep
 from fundamentallm.untrusted import printable
 
@@ -20,27 +20,22 @@ def preview(spec: RunSpec, *, overwrite: bool) -> str:
     """Describe what a run would do; a UserError if it cannot start."""
     check_folder(spec.folder, may_hold_run=overwrite or spec.continues)
     state = build_state(spec)
-    config = state.config
-    texts = measure_texts(read_texts(config.data, config.include), state.tokenizer.vocabulary)
-    size = estimate_size(config, texts)
-    left = state.total_steps - state.counters.step
+    config, size = state.config, state.size
+    left = state.total_steps - state.step
     seconds = "not measured: too little memory is free"
-    if size.memory + size.text_memory < state.available_memory:
-        seconds = f"{format_estimate(seconds_per_step(spec) * left)}, judging by a few small steps here"
+    if state.fits:
+        seconds = f"{format_estimate(seconds_per_step(state) * left)}, judging by a few small steps here"
     text = f"{size.train_tokens:,} training and {size.val_tokens:,} validation characters, {size.vocab_size} different"
-    epoch = f"{format_count(size.steps_per_epoch, 'step')} of {format_count(config.effective_batch, 'window')}"
     rest = f", {left:,} left" if left < state.total_steps else ""
     whole = state.total_steps % size.steps_per_epoch == 0  # otherwise max_steps ends it
     epochs = f"{format_count(state.epochs, 'epoch')}, " if whole else ""
     sizes = size.memory, size.text_memory, size.loading_memory, PROGRAM_MEMORY
     training, corpus, loading, program = (format_memory(max(2**20, count)) for count in sizes)
     memory = f"{training} for training and {corpus} for the text ({loading} while it is read)"
-    windows = format_count(size.windows, "window")
     lines = [
         f"would write to  {spec.folder}",
         f"data            {', '.join(config.data)}: {text}",
         f"model           {size.parameters:,} parameters on {state.device}",
-        f"an epoch        {windows} of {config.max_seq_len} tokens, {size.stride} apart: {epoch}",
         f"the run         {epochs}{format_count(state.total_steps, 'step')}{rest}",
         f"memory          about {memory}, beside {program} for the program itself",
         f"time            {seconds}",
@@ -48,9 +43,8 @@ def preview(spec: RunSpec, *, overwrite: bool) -> str:
     return "\n".join(printable(line) for line in [*lines, *state.origin.notices, *state.origin.warnings])
 
 
-def seconds_per_step(spec: RunSpec) -> float:
-    """Estimate the time of a step from a few small ones; the model that takes them is thrown away."""
-    state = build_state(spec)
+def seconds_per_step(state: TrainState) -> float:
+    """Estimate the time of a step from a few small ones, which change the optimizer's state but no weight."""
     batch_size = min(TIMED_BATCH, state.config.batch_size)
     config = replace(state.config, batch_size=batch_size, accumulation_steps=1, learning_rate=0.0)
     corpus = Corpus(read_texts(config.data, config.include), state.tokenizer, config, state.device)

@@ -150,8 +150,9 @@ class WorkerRun(_Worker):
             prepare_folder(spec)
         self.folder = spec.folder
         self._journal = journal_reader(spec.folder)
-        earlier = self._journal.read()  # of an earlier process
-        self._seen = earlier[-1].seq if earlier else 0
+        self._seen = 0
+        for earlier in iter(self._journal.read_some, []):  # of another process
+            self._seen = earlier[-1].seq
         self._ours = False  # the lines of the journal that come next are the worker's; before and after, another's
         self._ended = False  # the run has; its worker may still answer, with numbers that the journal lacks
         self._watching: ConsoleLock | None = None
@@ -193,7 +194,7 @@ class WorkerRun(_Worker):
         for event in self._journal.read():
             if isinstance(event, RunStarted):
                 self._ours = event.pid == self.pid
-            if self._ours and event.seq > self._seen:
+            if self._ours:
                 written.append(event)
                 if isinstance(event, (Finished, Failed)):
                     break

@@ -72,6 +72,7 @@ class TrainState:
     # what is trained, on what text
     tokenizer: Tokenizer
     fingerprint: str  # of the text
+    size: Estimate  # of the run
     corpus: Corpus
     model: Transformer
     optimizer: Optimizer
@@ -80,7 +81,6 @@ class TrainState:
     device: torch.device
     precision: Precision
     memory_before: int = 0  # bytes that this process held before it built the state
-    text_memory: int = 0  # bytes that the text takes, whatever the model
     compiled: bool = False
 
     # what happened before
@@ -96,6 +96,15 @@ class TrainState:
     def available_memory(self) -> float:
         """The bytes that this run may take, those that it holds included; infinite where the system does not say."""
         return available_memory(self.device, self.memory_before)
+
+    @property
+    def fits(self) -> bool:
+        """Whether the run will need no more memory than it may take."""
+        return self.size.memory + self.size.text_memory <= self.available_memory
+
+    def advise_out_of_memory(self) -> str:
+        """Return what to try when memory runs out."""
+        return advise_out_of_memory(self.config, len(self.tokenizer), self.available_memory, self.size.text_memory)
 
     @property
     def total_steps(self) -> int:
@@ -280,14 +289,14 @@ def build_state(spec: RunSpec) -> TrainState:
         origin.weights = spec.init_from
         origin.notices.append(_take_weights(model, tokenizer, init, spec.init_from))
     precision = Precision(device, config.mixed_precision)
-    state = TrainState(config, Counters(), tokenizer, text_hash, corpus, model, optimizer, device, precision)
-    state.memory_before, state.text_memory = memory_before, size.text_memory
-    state.compiled = config.compile == "always"  # "auto" means never, for now: nobody has measured where it pays
-    state.history, state.origin = history, origin
+    state = TrainState(
+        config, Counters(), tokenizer, text_hash, size, corpus, model, optimizer, device, precision, memory_before,
+        compiled=config.compile == "always",  # "auto" means never, for now: nobody has measured where it pays
+        history=history, origin=origin,
+    )  # fmt: skip
     state.check_pinned(config.pin)
-    if size.memory + size.text_memory > (free := state.available_memory):
-        advice = advise_out_of_memory(config, len(tokenizer), free, size.text_memory)
-        origin.warnings.append(f"memory may run out; try {advice}")
+    if not state.fits:
+        origin.warnings.append(f"memory may run out; try {state.advise_out_of_memory()}")
 
     # The checkpoint's weights and counters.
     if saved is not None and source is not None:
@@ -312,7 +321,7 @@ def build_state(spec: RunSpec) -> TrainState:
             change for change in history.interventions_from(state.step)
             if change.setting not in origin.changes and (change.step, change.setting, change.new) not in planned
         ]  # fmt: skip
-    origin.notices += _describe_size(state, size, [len(text) for text in documents])
+    origin.notices += _describe_size(state, [len(text) for text in documents])
     return state
 
 
@@ -372,16 +381,15 @@ def _check_unfinished(state: TrainState, source: Path) -> None:
         raise NothingToDo(f"{source}: {what}; give a larger --patience, or resume from best.pt")
 
 
-def _describe_size(state: TrainState, size: Estimate, lengths: list[int]) -> list[str]:
+def _describe_size(state: TrainState, lengths: list[int]) -> list[str]:
     """Notices about what the settings amount to. `lengths`: characters of each document."""
-    config, corpus = state.config, state.corpus
+    config, size = state.config, state.size
     notices = [
-        f"{format_count(corpus.windows, 'window')} of {config.max_seq_len} tokens, {corpus.stride} apart: "
-        f"an epoch is {format_count(corpus.steps_per_epoch, 'step')} and reads the text {format_times(size.passes)}"
+        f"{format_count(size.windows, 'window')} of {config.max_seq_len} tokens, {size.stride} apart: "
+        f"an epoch is {format_count(size.steps_per_epoch, 'step')} and reads the text {format_times(size.passes)}"
     ]
-    train_tokens = len(corpus.train)
-    begun = sum(end - length < train_tokens for length, end in zip(lengths, accumulate(lengths), strict=True))
-    if too_short := begun - len(spans(lengths, train_tokens, config.max_seq_len)):
+    begun = sum(end - length < size.train_tokens for length, end in zip(lengths, accumulate(lengths), strict=True))
+    if too_short := begun - len(spans(lengths, size.train_tokens, config.max_seq_len)):
         verb = "is" if too_short == 1 else "are"
         window = f"a window of {config.max_seq_len} + 1 characters"
         notices.append(f"{too_short} of the {begun} training texts {verb} left out: shorter than {window}")

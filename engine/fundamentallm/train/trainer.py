@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from fundamentallm import __version__
-from fundamentallm.config.advice import advise, advise_out_of_memory
+from fundamentallm.config.advice import advise
 from fundamentallm.config.config import to_dict
 from fundamentallm.config.estimate import count_parameters
 from fundamentallm.config.files import to_yaml
@@ -110,10 +110,7 @@ class Trainer:
             if not is_out_of_memory(error):
                 raise
             self._take_step.discard_gradients()
-            state = self.state
-            free, text = state.available_memory, state.text_memory
-            advice = advise_out_of_memory(state.config, len(state.tokenizer), free, text)
-            return self.fail("out of memory", events.OUT_OF_MEMORY, advice)
+            return self.fail("out of memory", events.OUT_OF_MEMORY, self.state.advise_out_of_memory())
 
     def stop(self) -> None:
         """Make `run` finish the step under way, save, and return. Safe to call from a signal handler."""
