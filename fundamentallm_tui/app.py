@@ -20,7 +20,7 @@ from textual.screen import ModalScreen, Screen
 
 from fundamentallm.config.config import Config
 from fundamentallm.process.session import SamplerRun, WorkerRun
-from fundamentallm.run.events import JOURNAL
+from fundamentallm.run.folder import holds_run
 from fundamentallm_tui import keys
 from fundamentallm_tui.format import clean
 from fundamentallm_tui.keymap import load_keymap
@@ -214,7 +214,7 @@ class Console(App[int]):
         """A dialog leaves only its own keys active."""
         if action == "report":
             folder: Path | None = getattr(self.screen, "run_folder", None)
-            return (folder is not None and (folder / JOURNAL).is_file()) or None
+            return (folder is not None and holds_run(folder)) or None
         return not (action == "quit" and isinstance(self.screen, ModalScreen))
 
     @work(thread=True)

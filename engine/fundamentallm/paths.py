@@ -9,6 +9,8 @@ from pathlib import Path
 from fundamentallm.errors import UserError, describe_error
 from fundamentallm.untrusted import UNSAFE
 
+NOT_ON_A_LINE = re.compile(f"[\n\t]|{UNSAFE.pattern}")  # characters that would break a line, or steer a terminal
+
 
 def shipped(folder: str) -> Path:
     """Find a folder that is installed with the program ("presets", "data"); in a checkout, the checkout's."""
@@ -41,10 +43,10 @@ def quoted(text: str) -> str:
 
     Newlines and characters that could steer a terminal become escapes of `printf`, which every shell has.
     """
-    if not _NOT_ON_A_LINE.search(text):
+    if not NOT_ON_A_LINE.search(text):
         return shlex.quote(text)
     body = text.rstrip("\n")
-    word = f"\"$(printf '{_NOT_PLAIN.sub(_escape, body)}')\"" if _NOT_ON_A_LINE.search(body) else shlex.quote(body)
+    word = f"\"$(printf '{_NOT_PLAIN.sub(_escape, body)}')\"" if NOT_ON_A_LINE.search(body) else shlex.quote(body)
     ends = "\n" * (len(text) - len(body))  # which $(...) would drop
     return f"{word}'{ends}'" if ends else word
 
@@ -64,7 +66,6 @@ def resume_command(folder: Path) -> str:
     return f"fundamentallm train --resume auto --output-dir {quoted_path(folder)}"
 
 
-_NOT_ON_A_LINE = re.compile(f"[\n\t]|{UNSAFE.pattern}")
 _NOT_PLAIN = re.compile(f"^-|[^\\w /.,:=+@-]|{UNSAFE.pattern}")  # in the format of printf
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fundamentallm.config.format import format_loss
+from fundamentallm.run.folder import named
 from fundamentallm.run.history import RunHistory
 from fundamentallm.run.summary import differing_settings, why_incomparable
 from fundamentallm_tui.charts.chart import Chart, Line
@@ -50,7 +51,7 @@ def run_entry(folder: Path, style: RunStyle, run: RunHistory, beside: RunHistory
         for name, (_, value) in differing_settings([beside.config, run.config])
         if name not in NOT_NAMED
     )
-    name, why = shorten(clean(folder.name), MAX_NAME), clean(f"does not compare: {why}" if why else "")
+    name, why = shorten(clean(named(folder).name), MAX_NAME), clean(f"does not compare: {why}" if why else "")
     return Entry(style, name, f"val {format_loss(val)}", best, why, changes)
 
 

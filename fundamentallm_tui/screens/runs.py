@@ -15,8 +15,7 @@ from textual.worker import get_current_worker
 
 from fundamentallm.config.format import format_count, format_loss, format_parameters, format_time, format_value, wrap
 from fundamentallm.errors import UserError
-from fundamentallm.run.folder import delete_run
-from fundamentallm.run.notes import Notes, parse_tags, rename_run, renamed_to, write_notes
+from fundamentallm.run.notes import Notes, delete_run, parse_tags, rename_run, renamed_to, write_notes
 from fundamentallm.run.summary import LIVE_STATES, RunSummary, changed_from_defaults, why_incomparable
 from fundamentallm_tui import keys
 from fundamentallm_tui.format import clean, truncate

@@ -10,8 +10,7 @@ from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, ch
 from fundamentallm.config.files import Preset, preset_layer
 from fundamentallm.data.download import KNOWN_TEXTS, KnownText, find_known_text
 from fundamentallm.errors import UserError
-from fundamentallm.run.events import JOURNAL
-from fundamentallm.run.folder import BEST, LAST, choose_folder, free_name
+from fundamentallm.run.folder import BEST, LAST, choose_folder, free_name, holds_run
 from fundamentallm.run.health import RESUME_BEST, STOP, Action
 from fundamentallm.run.spec import RunSpec, find_input, stay_inside
 from fundamentallm.run.summary import LIVE_STATES, RunSummary
@@ -191,7 +190,7 @@ def occupied_folder(store: Store, config: Config) -> Path | None:
         return None
     try:
         folder = choose_folder(config)
-        return folder if (folder / JOURNAL).exists() else None
+        return folder if holds_run(folder) else None
     except (UserError, OSError):
         return None  # not a possible path; `next_spec` says why
 
@@ -205,7 +204,7 @@ def sampled_checkpoint(store: Store) -> Path | None:
 
 def free_folder(folder: Path) -> Path:
     """Return `folder`, or the first free `<folder>-<n>` if it holds a run."""
-    return free_name(folder, "-", first=2) if (folder / JOURNAL).exists() else folder
+    return free_name(folder, "-", first=2) if holds_run(folder) else folder
 
 
 def messages_by_setting(error: UserError, default: str) -> dict[str, str]:

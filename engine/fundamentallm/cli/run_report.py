@@ -14,7 +14,7 @@ from fundamentallm.config.format import format_count, format_digits, format_dura
 from fundamentallm.errors import UserError, system_errors
 from fundamentallm.paths import quoted_path
 from fundamentallm.run.events import Finished, RunStarted, Sampled
-from fundamentallm.run.folder import free_name, write_atomic
+from fundamentallm.run.folder import free_name, named, write_atomic
 from fundamentallm.run.health import assess_run
 from fundamentallm.run.history import RunHistory
 from fundamentallm.run.journal import read_journal
@@ -90,7 +90,7 @@ def _markdown(
     }
     changed = changed_from_defaults(history.requested)
     settings = [(name, format_value(value)) for name, value in changed.items() if name not in ("data", "output_dir")]
-    yield from (MARK, "", f"# {_cell(run.folder.resolve().name)}", "")
+    yield from (MARK, "", f"# {_cell(named(run.folder).name)}", "")
     if run.note:
         yield from (_cell(run.note), "")
     yield from _table(("", ""), [(name, text) for name, text in about.items() if text])
@@ -139,9 +139,7 @@ def _repeat(folder: Path, history: RunHistory, changed: dict[str, Any]) -> Itera
     for name, value in changed.items():
         if name in SETTINGS and name not in own:
             yield SETTINGS[name].as_flag(value)
-    beside = folder.resolve().parent if folder.name in ("", "..") else folder.parent
-    again = free_name(beside / folder.resolve().name, "-again-")
-    yield f"--output-dir {quoted_path(again)}"
+    yield f"--output-dir {quoted_path(free_name(folder, '-again-'))}"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

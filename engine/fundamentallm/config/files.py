@@ -4,6 +4,7 @@ A preset is a configuration file with two more keys, `description` and `expected
 the platform's configuration folder and replace shipped ones of the same name.
 """
 
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -39,7 +40,9 @@ def preset_folders() -> tuple[Path, Path]:
 
 def preset_names() -> list[str]:
     """List the presets: shipped ones from tiny to large, then the user's own by name."""
-    own, ours = (sorted(path.stem for path in folder.glob("*.yaml") if path.is_file()) for folder in preset_folders())
+    own, ours = (
+        sorted(path.stem for path in folder.glob("*.yaml") if os.path.isfile(path)) for folder in preset_folders()
+    )
     known = ["tiny", "small", "medium", "large"]
     ours.sort(key=lambda name: known.index(name) if name in known else len(known))
     return ours + [name for name in own if name not in ours]

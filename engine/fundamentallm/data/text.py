@@ -1,5 +1,6 @@
 """Finding and reading the text files that a model learns from. Imports no torch."""
 
+import os
 import re
 import sys
 from dataclasses import dataclass, field
@@ -142,7 +143,7 @@ def select(paths: tuple[str, ...], include: tuple[str, ...] = ()) -> Selection:
             continue
         before = len(chosen.files)
         for entry in inside:
-            hidden, is_folder = entry.name.startswith("."), entry.is_dir()
+            hidden, is_folder = entry.name.startswith("."), os.path.isdir(entry)
             named = entry.suffix.lower() in SUFFIXES or any(fnmatchcase(entry.name, glob) for glob in include)
             wanted = named and not is_folder
             if wanted and not hidden:

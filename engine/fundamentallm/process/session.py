@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Protocol
 from fundamentallm.errors import UserError
 from fundamentallm.process.prepare import prepare_folder
 from fundamentallm.run.commands import Command
-from fundamentallm.run.events import JOURNAL, Event, Failed, Finished, RunStarted
-from fundamentallm.run.folder import ENGINE_LOG
+from fundamentallm.run.events import Event, Failed, Finished, RunStarted
+from fundamentallm.run.folder import ENGINE_LOG, holds_run
 from fundamentallm.run.journal import journal_reader, send_command
 from fundamentallm.run.locks import ConsoleLock, is_held
 from fundamentallm.run.spec import RunSpec
@@ -235,7 +235,7 @@ class AttachedRun(RunHandle):
 
         `stays`: this is a console, which keeps watching; a paused run whose last console disconnects ends.
         """
-        if not (folder / JOURNAL).is_file():
+        if not holds_run(folder):
             raise UserError(f"{folder}: holds no run")
         self.folder = folder
         self._journal = journal_reader(folder)
@@ -260,7 +260,7 @@ class AttachedRun(RunHandle):
     def exit_reason(self) -> str:
         if self.alive:
             return ""
-        return "its process is gone" if (self.folder / JOURNAL).exists() else "its folder is gone or has another name"
+        return "its process is gone" if holds_run(self.folder) else "its folder is gone or has another name"
 
     def close(self) -> None:
         if self._watching is not None:

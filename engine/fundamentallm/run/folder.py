@@ -1,4 +1,4 @@
-"""A run's folder: its files, which folder a run may use, moving and deleting a run, and writing a file atomically."""
+"""A run's folder: its files, which folder a run may use, moving a run aside, and writing a file atomically."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from fundamentallm.config.config import Config
-from fundamentallm.errors import UserError, system_errors
+from fundamentallm.errors import UserError
 from fundamentallm.paths import quoted_path, user_path
 from fundamentallm.run.commands import COMMANDS
 from fundamentallm.run.events import JOURNAL
@@ -18,10 +18,24 @@ from fundamentallm.untrusted import MAX_CONFIG_BYTES, open_for_writing, open_reg
 CONFIG, ENGINE_LOG, TOKENIZER = "config.yaml", "engine.log", "tokenizer.json"
 NOTES, REPORT = "notes.json", "report.md"
 LAST, BEST, FINAL = "last.pt", "best.pt", "final_model.pt"
-TEMPORARY = ".*.*.tmp"
+TEMPORARY = ".*.[0-9]*.tmp"
+OWN = (  # patterns of what a run writes, but for its notes; the lock is the last, for until it is gone no run can start
+    LAST, BEST, FINAL, "checkpoint_epoch_[0-9]*.pt", "checkpoint_step_[0-9]*.pt", TEMPORARY,
+    CONFIG, COMMANDS, ENGINE_LOG, TOKENIZER, JOURNAL, LOCK,
+)  # fmt: skip
 STDIN, INPUT = "-", "input.txt"  # as a path of data: standard input; and the file of the run's folder that keeps it
 RUNS = Path("runs")  # where runs get their folders, if the user names none
 DELETED = ".deleted"  # in there: the names of the runs that were deleted or renamed, one a line
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a run was started in a folder; False also where that cannot be looked up."""
+    return os.path.isfile(folder / JOURNAL)
+
+
+def named(folder: Path) -> Path:
+    """Return the path of a folder that ends in its name, which "." and ".." do not. A link keeps the name it has."""
+    return folder.resolve() if folder.name in ("", "..") else folder
 
 
 def choose_folder(config: Config, label: str = "") -> Path:
@@ -32,7 +46,7 @@ def choose_folder(config: Config, label: str = "") -> Path:
     if config.output_dir is not None:
         return user_path(config.output_dir)
     name = label or (Path(*stored_input(config.data, Path())[:1]).stem or "run")
-    return free_name(user_path(str(RUNS / name)), "-")
+    return user_path(str(free_name(RUNS / name, "-")))
 
 
 def find_checkpoint(path: str, name: str) -> Path:
@@ -55,7 +69,7 @@ def check_folder(folder: Path, *, may_hold_run: bool) -> None:
         if path.is_symlink() or (path.exists() and not path.is_file() and path.name != "wandb"):
             why = "is a link or not a regular file, and a run writes only into files of its own"
             raise UserError(f"{path}: {why}; move it away")
-    if not may_hold_run and (folder / JOURNAL).exists():
+    if not may_hold_run and holds_run(folder):
         others = "name another folder, or move the old run aside with --overwrite"
         raise UserError(f"{option}: holds a run already; resume it with --resume auto, {others}")
     foreign = next((name for name in (CONFIG, TOKENIZER, LAST, BEST, FINAL) if (folder / name).exists()), None)
@@ -74,11 +88,11 @@ def check_writable(folder: Path, option: str) -> None:
 
 def move_aside(folder: Path) -> Path | None:
     """Rename a folder that holds a run to `<folder>.old-<n>`; returns None where there was no run."""
-    if not (folder / JOURNAL).exists():
+    if not holds_run(folder):
         return None
-    if folder.name in ("", ".."):  # afterwards such a path would still mean the old run
-        path = quoted_path(folder.resolve())
-        raise UserError(f"--output-dir {folder}: cannot be moved aside under this name; write --output-dir {path}")
+    if (path := named(folder)) != folder:  # afterwards such a path would still mean the old run
+        why = f"cannot be moved aside under this name; write --output-dir {quoted_path(path)}"
+        raise UserError(f"--output-dir {folder}: {why}")
     with RunLock(folder):
         return folder.rename(free_name(folder))
 
@@ -88,32 +102,10 @@ def free_name(path: Path, ending: str = ".old-", first: int = 1) -> Path:
 
     The name of a run that was deleted or renamed is not given again: notes and logs elsewhere may still mean that run.
     """
+    path = named(path)
     deleted = _deleted_names(path.parent)
     numbered = (path.with_name(f"{path.name}{ending}{n}") for n in count(first))
-    return next(free for free in numbered if not free.exists() and free.name not in deleted)
-
-
-def delete_run(folder: Path) -> list[str]:
-    """Delete the files that a run writes, and its folder if nothing else is in it.
-
-    Returns the names of what no run has written, which stays. A UserError says that a process is writing the run, or
-    that the system refuses.
-    """
-    if not (folder / JOURNAL).is_file():
-        raise UserError(f"{folder}: holds no run")
-    if folder.is_symlink():
-        raise UserError(f"{folder}: is a link to {folder.resolve()}; remove the link by hand, or delete the run there")
-    # The lock last: until then no run can start here.
-    names = (CONFIG, COMMANDS, ENGINE_LOG, TOKENIZER, NOTES, JOURNAL, LOCK)
-    with system_errors(f"{folder}: could not be deleted"):
-        with RunLock(folder):
-            for path in (*folder.glob("*.pt"), *folder.glob(TEMPORARY), *(folder / name for name in names)):
-                path.unlink(missing_ok=True)
-        left = sorted(path.name for path in folder.iterdir())
-        if not left and folder.resolve() != Path.cwd():
-            folder.rmdir()
-        retire_name(folder)
-    return left
+    return next(free for free in numbered if not os.path.lexists(free) and free.name not in deleted)
 
 
 def retire_name(folder: Path) -> None:

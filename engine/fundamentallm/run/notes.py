@@ -1,4 +1,4 @@
-"""What a user says about a run: its name, which is that of its folder, a note and tags. No torch.
+"""What a user says about a run and does with it: its name, which is its folder's, a note, tags, its end. No torch.
 
 The note, the tags and the names that the run had before are in one small file of its folder.
 """
@@ -7,17 +7,19 @@ import json
 import os
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from fundamentallm.errors import UserError, system_errors
-from fundamentallm.run.events import JOURNAL
-from fundamentallm.run.folder import NOTES, retire_name, write_atomic
+from fundamentallm.paths import NOT_ON_A_LINE
+from fundamentallm.run.folder import NOTES, OWN, holds_run, named, retire_name, write_atomic
 from fundamentallm.run.locks import RunLock
-from fundamentallm.untrusted import MAX_NAME_CHARS, UNSAFE, from_values, open_regular_file
+from fundamentallm.untrusted import MAX_NAME_CHARS, from_values, open_regular_file
 
 MAX_NOTE_CHARS, MAX_TAGS, MAX_TAG_CHARS, MAX_FORMER_NAMES = 1000, 20, 40, 100
-MAX_NOTES_BYTES = 1 << 16  # all of these in any alphabet
+MAX_NOTES_BYTES = 1 << 18  # all of these in any alphabet
+MAX_NAME_BYTES = 255  # of a file, in most file systems
 
 
 @dataclass(frozen=True)
@@ -30,22 +32,31 @@ class Notes:
 
 
 def read_notes(folder: Path) -> Notes:
-    """Read the notes on a run; there are none where the file is missing, or is not one that this program writes."""
+    """Read the notes on a run; there are none where the file is missing, or another program's."""
+    return _read(folder) or Notes()
+
+
+def write_notes(folder: Path, **changes: Any) -> Notes:
+    """Change some of the notes on a run; returns all of them. A UserError says that they cannot be written."""
+    notes, path = _read(folder), folder / NOTES
+    if notes is None and os.path.lexists(path):
+        raise UserError(f"{path}: was not written by this program and is in the way; give it another name")
+    notes = _bounded(replace(notes or Notes(), **changes))
+    with system_errors(f"{path}: cannot be written"):
+        write_atomic(path, json.dumps(vars(notes), indent=1) + "\n")
+    return notes
+
+
+def _read(folder: Path) -> Notes | None:
+    """The notes on a run; None where there is no file, or one that this program cannot have written."""
     try:
         with open_regular_file(folder / NOTES) as file:
             values = json.loads(file.read(MAX_NOTES_BYTES))
     except (OSError, ValueError, RecursionError):
-        return Notes()
-    notes = from_values(Notes, values) if isinstance(values, dict) else None
-    return _bounded(notes or Notes())
-
-
-def write_notes(folder: Path, **changes: Any) -> Notes:
-    """Change some of the notes on a run; returns all of them."""
-    notes = _bounded(replace(read_notes(folder), **changes))
-    with system_errors(f"{folder / NOTES}: cannot be written"):
-        write_atomic(folder / NOTES, json.dumps(vars(notes), indent=1) + "\n")
-    return notes
+        return None
+    ours = isinstance(values, dict) and values.keys() == vars(Notes()).keys()
+    notes = from_values(Notes, values) if ours else None
+    return None if notes is None else _bounded(notes)
 
 
 def parse_tags(text: str) -> tuple[str, ...]:
@@ -63,9 +74,11 @@ def rename_run(folder: Path, name: str) -> Path:
 
     A UserError says that a folder cannot have such a name, or has it already, or that a process writes the run.
     """
-    target = folder.with_name(name) if _is_name(name) and folder.name else None
-    if target is None:
-        raise UserError(f"{name[:MAX_NAME_CHARS]!r}: is no name for a run; letters, digits, - _ and . can be in one")
+    folder = named(folder)
+    if not _is_name(name):
+        can = "letters, digits, spaces, - _ and . can be in one"
+        raise UserError(f"{name[:MAX_NAME_CHARS]!r}: is no name for a run; {can}")
+    target = folder.with_name(name)
     if os.path.lexists(target):
         raise UserError(f"{target}: there is one already; choose another name")
     if folder.is_symlink():
@@ -80,15 +93,39 @@ def rename_run(folder: Path, name: str) -> Path:
 
 def _is_name(name: str) -> bool:
     """Whether a folder can have the name, and commands can name it without quotes at its beginning."""
-    return 0 < len(name) <= MAX_NAME_CHARS and name[0] not in ".-~ " and "/" not in name and not UNSAFE.search(name)
+    if not name or name != name.strip() or name[0] in ".-~" or "/" in name or NOT_ON_A_LINE.search(name):
+        return False
+    return len(name) <= MAX_NAME_CHARS and len(os.fsencode(name)) <= MAX_NAME_BYTES
+
+
+def delete_run(folder: Path) -> list[str]:
+    """Delete the files that a run writes, and its folder if nothing else is in it.
+
+    Returns the names of what no run has written, which stays. A UserError says that a process is writing the run, or
+    that the system refuses.
+    """
+    if not holds_run(folder):
+        raise UserError(f"{folder}: holds no run")
+    if folder.is_symlink():
+        raise UserError(f"{folder}: is a link to {folder.resolve()}; remove the link by hand, or delete the run there")
+    notes = () if _read(folder) is None else (NOTES,)
+    with system_errors(f"{folder}: could not be deleted"):
+        with RunLock(folder):
+            for path in chain.from_iterable(map(folder.glob, (*notes, *OWN))):
+                path.unlink(missing_ok=True)
+        left = sorted(path.name for path in folder.iterdir())
+        if not left and folder.resolve() != Path.cwd():
+            folder.rmdir()
+        retire_name(folder)
+    return left
 
 
 def renamed_to(folder: Path) -> Path | None:
     """Find the run beside a missing folder that had its name once; None where there is none."""
-    if not folder.exists():
-        with suppress(OSError):
+    with suppress(OSError):
+        if not os.path.lexists(folder):
             for beside in sorted(folder.parent.iterdir()):
-                if (beside / JOURNAL).is_file() and folder.name in read_notes(beside).former_names:
+                if holds_run(beside) and folder.name in read_notes(beside).former_names:
                     return beside
     return None
 

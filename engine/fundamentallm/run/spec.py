@@ -1,5 +1,6 @@
 """What a run is to do: its configuration, its folder, and what it resumes from. No torch."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -81,8 +82,8 @@ def stay_inside(saved: Config, spec: RunSpec) -> tuple[Config, list[str]]:
 def find_input(config: Config, folder: Path) -> Config:
     """Take the text that came by standard input from the run's folder, where it is if the folder was moved."""
     moved = folder / INPUT
-    lost = [path for path in config.data if Path(path).name == INPUT and not Path(path).exists()]
-    if not lost or not moved.is_file():
+    lost = [path for path in config.data if Path(path).name == INPUT and not os.path.exists(path)]
+    if not lost or not os.path.isfile(moved):
         return config
     return replace(config, data=tuple(str(moved) if path in lost else path for path in config.data))
 

@@ -12,8 +12,8 @@ from fundamentallm.config.format import format_value
 from fundamentallm.config.settings import closest
 from fundamentallm.errors import UserError
 from fundamentallm.paths import user_path
-from fundamentallm.run.events import JOURNAL, Evaluated, Failed, RunStarted
-from fundamentallm.run.folder import RUNS
+from fundamentallm.run.events import Evaluated, Failed, RunStarted
+from fundamentallm.run.folder import RUNS, holds_run
 from fundamentallm.run.history import RunHistory, read_history
 from fundamentallm.run.locks import is_held
 from fundamentallm.run.notes import read_notes, renamed_to
@@ -100,7 +100,7 @@ def summarize(folder: Path, history: RunHistory | None = None) -> RunSummary:
         vocab_size=start.vocab_size,
         fingerprint=start.fingerprint,
         val_losses=tuple(event.val_loss for event in history.evaluations),
-        parent=_parent(history.starts[0], (folder.name, *notes.former_names)),
+        parent=_parent(history.starts[0], (folder.name, folder.resolve().name, *notes.former_names)),
         note=notes.note,
         tags=notes.tags,
     )
@@ -164,7 +164,7 @@ def find_run(name: str) -> Path:
     with suppress(OSError, UserError):
         given = user_path(name)
         for folder in (given, given.parent if given.is_file() else given, RUNS / given):
-            if (folder / JOURNAL).is_file():
+            if holds_run(folder):
                 return folder
         renamed = renamed_to(given) or renamed_to(RUNS / given)
     known = {path.name: path for path in _known_folders()}
@@ -181,7 +181,7 @@ def _known_folders() -> list[Path]:
 
 def _run_folders(top: Path, depth: int) -> Iterator[Path]:
     """Folders with a journal, `top` included. Neither a run's own folder nor a hidden one is searched."""
-    if os.path.isfile(top / JOURNAL):
+    if holds_run(top):
         yield top
         return
     if depth == 0:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from fundamentallm.data.text import read_standard_input
-from fundamentallm.run.folder import delete_run
 from fundamentallm.run.history import read_history
+from fundamentallm.run.notes import delete_run
 from tests.conftest import file_contents
 from tests.engine.cli.conftest import TEXT, TINY, Run
 

@@ -1,5 +1,6 @@
 """A run's folder: which one a run may use, and what moving, deleting and writing leave behind."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,14 @@ from fundamentallm.config.config import Config
 from fundamentallm.errors import UserError
 from fundamentallm.run.commands import COMMANDS, Stop
 from fundamentallm.run.events import JOURNAL
-from fundamentallm.run.folder import check_folder, choose_folder, delete_run, free_name, move_aside, write_atomic
+from fundamentallm.run.folder import check_folder, choose_folder, free_name, move_aside, write_atomic
 from fundamentallm.run.journal import Journal, send_command
 from fundamentallm.run.locks import LOCK, RunLock
+from fundamentallm.run.notes import delete_run, rename_run, renamed_to
+from fundamentallm.run.spec import find_input
+from fundamentallm.run.summary import find_run
 from tests.conftest import file_contents
-from tests.engine.run.conftest import full
+from tests.engine.run.conftest import full, started, write_journal
 
 
 def test_folders_are_numbered_by_what_they_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,8 +27,9 @@ def test_folders_are_numbered_by_what_they_train(tmp_path: Path, monkeypatch: py
     Path("runs/tiny-1").mkdir(parents=True)
     assert choose_folder(poems) == Path("runs/poems-1") and choose_folder(poems, "tiny") == Path("runs/tiny-2")
     assert choose_folder(Config(output_dir="here"), "tiny") == Path("here")
-    with pytest.raises(UserError, match="cannot be looked up: embedded null byte"):
-        choose_folder(Config(data=("a\0b",)))
+    for name, why in {"a\0b": "embedded null byte", "x" * 254: "File name too long"}.items():
+        with pytest.raises(UserError, match=f"cannot be looked up: {why}$"):
+            choose_folder(Config(data=(name,)))
 
 
 def test_the_name_of_a_deleted_run_is_not_given_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,18 +105,48 @@ def test_the_current_folder_is_not_moved_aside_under_a_name_that_would_still_mea
 
 
 def test_deleting_a_run_takes_its_own_files_only_and_never_while_it_is_written(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
+    folder, mine = tmp_path / "run", [".draft.old.tmp", "checkpoint_of_mine.pt", "embedding.pt", "mine.txt"]
     folder.mkdir()
     with pytest.raises(UserError, match="holds no run"):
         delete_run(folder)
-    for name in ("journal.jsonl", "last.pt", ".last.pt.7.tmp", "config.yaml", "mine.txt"):
+    for name in ("journal.jsonl", "last.pt", "checkpoint_epoch_12.pt", ".last.pt.7.tmp", "config.yaml", *mine):
         (folder / name).write_text("x")
     with RunLock(folder), pytest.raises(UserError, match="is being written"):
         delete_run(folder)
-    assert delete_run(folder) == ["mine.txt"] and [path.name for path in folder.iterdir()] == ["mine.txt"]
-    (folder / "mine.txt").unlink()
+    assert delete_run(folder) == mine == sorted(path.name for path in folder.iterdir())
+    for name in mine:
+        (folder / name).unlink()
     (folder / "journal.jsonl").touch()
     assert delete_run(folder) == [] and not folder.exists()
+
+
+def locked(folder: Path) -> Path:
+    """A folder that nobody may look into; skips the test where this user may all the same."""
+    folder.mkdir(mode=0)
+    if os.access(folder, os.X_OK):
+        pytest.skip("this user may look into every folder")
+    return folder
+
+
+def test_a_kept_text_is_found_in_the_folder_whatever_is_where_it_was(tmp_path: Path) -> None:
+    before = "x" * 300 + "/input.txt"
+    assert find_input(Config((before,)), tmp_path).data == (before,)
+    (tmp_path / "input.txt").write_text("the sea")
+    assert find_input(Config((before,)), tmp_path).data == (str(tmp_path / "input.txt"),)
+    before = str(locked(tmp_path / "locked") / "input.txt")
+    assert find_input(Config((before,)), tmp_path).data == (str(tmp_path / "input.txt"),)
+
+
+def test_a_folder_that_may_not_be_looked_into_does_not_hide_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_journal(tmp_path / "runs" / "prose", started())
+    night = rename_run(tmp_path / "runs" / "prose", "prose at night")
+    locked(tmp_path / "runs" / "a")
+    locked(tmp_path / "prose at night")
+    assert renamed_to(tmp_path / "runs" / "prose") == night and renamed_to(tmp_path / "runs" / "a" / "x") is None
+    assert find_run("prose at night") == Path("runs/prose at night")
 
 
 def test_a_file_is_written_completely_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,18 @@ from fundamentallm.cli import main
 from fundamentallm.config.config import Config
 from fundamentallm.errors import UserError
 from fundamentallm.process.prepare import prepare_folder
-from fundamentallm.run.folder import NOTES, choose_folder, delete_run
+from fundamentallm.run.folder import NOTES, choose_folder
 from fundamentallm.run.locks import RunLock
-from fundamentallm.run.notes import MAX_TAGS, Notes, parse_tags, read_notes, rename_run, renamed_to, write_notes
+from fundamentallm.run.notes import (
+    MAX_TAGS,
+    Notes,
+    delete_run,
+    parse_tags,
+    read_notes,
+    rename_run,
+    renamed_to,
+    write_notes,
+)
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.run.summary import find_run, find_runs, summarize
 from fundamentallm.train.checkpoint import load
@@ -40,29 +49,45 @@ def test_notes_are_kept_shown_by_list_and_show_and_deleted_with_the_run(capsys: 
     assert delete_run(folder) == [] and not folder.exists()
 
 
-BROKEN: list[bytes] = [
-    b"", b"{", b"[]", b"null", b"\xff", b'{"note": 7}', b'{"tags": ["a", 1]}', b"[" * 30_000,
-    b"{" + b" " * (1 << 17) + b"}",
+OURS = '"tags": ["a"], "former_names": []'
+FOREIGN: list[bytes] = [
+    b"", b"{", b"{}", b"[]", b"null", b"\xff", b'{"note": "mine"}', b'{"chapters": []}', b"[" * 30_000,
+    b"{" + b" " * (1 << 19) + b"}", f'{{"note": 7, {OURS}}}'.encode(), f'{{"note": "x", "by": "me", {OURS}}}'.encode(),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("text", BROKEN)
-def test_notes_of_someone_else_break_nothing(runs: Path, text: bytes) -> None:
-    (runs / "prose-1" / NOTES).write_bytes(text)
-    assert read_notes(runs / "prose-1") == Notes() and len(find_runs()) == 2
+@pytest.mark.parametrize("text", FOREIGN)
+def test_notes_of_another_program_break_nothing_and_are_neither_replaced_nor_deleted(runs: Path, text: bytes) -> None:
+    folder = runs / "prose-1"
+    path = folder / NOTES
+    path.write_bytes(text)
+    assert read_notes(folder) == Notes() and len(find_runs()) == 2
+    before = file_contents(folder)
+    way = r"^runs/prose-1/notes.json: was not written by this program and is in the way; give it another name$"
+    for change in (lambda: write_notes(folder, note="x"), lambda: rename_run(folder, "night")):
+        with pytest.raises(UserError, match=way):
+            change()
+    assert {name: data for name, data in file_contents(folder).items() if name != "lock"} == before
+    assert delete_run(folder) == [NOTES] and file_contents(folder) == {NOTES: text}
+
+
+def test_the_longest_notes_are_read_back(runs: Path) -> None:
+    notes = Notes("\U0001f600" * 1000, tuple(f"{n:040}" for n in range(20)), ("\U0001f600" * 100,) * 100)
+    assert write_notes(runs / "prose-1", **vars(notes)) == notes == read_notes(runs / "prose-1")
 
 
 def test_notes_are_bounded_and_never_written_through_a_link(runs: Path, tmp_path: Path) -> None:
     folder, other = runs / "prose-1", tmp_path / "other"
     other.write_text("mine")
     (folder / NOTES).symlink_to(other)
+    with pytest.raises(UserError, match="was not written by this program and is in the way; give it another name$"):
+        write_notes(folder, note="x")
+    assert other.read_text() == "mine" and delete_run(folder) == [NOTES]
+    write_journal(folder, started())
+    (folder / NOTES).unlink()
     notes = write_notes(folder, note="x" * 9000, tags=tuple(f"{n}" * 90 for n in range(50)))
     assert len(notes.note) == 1000 and len(notes.tags) == MAX_TAGS and {len(tag) for tag in notes.tags[:9]} == {40}
-    assert other.read_text() == "mine" and read_notes(folder) == notes
-    (folder / NOTES).unlink()
-    (folder / NOTES).mkdir()
-    with pytest.raises(UserError, match=r"^runs/prose-1/notes.json: cannot be written: Is a directory$"):
-        write_notes(folder, note="x")
+    assert read_notes(folder) == notes
 
 
 def test_a_renamed_run_is_whole_and_who_names_the_old_folder_is_told_the_new_one(runs: Path) -> None:
@@ -86,8 +111,10 @@ def test_a_renamed_run_is_whole_and_who_names_the_old_folder_is_told_the_new_one
 
 REFUSED = {
     "": "is no name for a run", "a/b": "is no name", "..": "is no name", "-x": "is no name",
-    "a\x1bb": "'a\\x1bb': is no name",
-    "x" * 101: "is no name", "prose-2": "there is one already; choose another name", "prose-1": "there is one already",
+    "a\x1bb": "'a\\x1bb': is no name", "a\nb": "'a\\nb': is no name", "a\tb": "is no name", "a\n": "is no name",
+    "a ": "is no name", " a": "is no name", "a\u3000": "is no name", "a\udce9": "is no name", "~a": "is no name",
+    "x" * 101: "is no name", "\U0001f600" * 64: "is no name", "\0": "is no name",
+    "prose-2": "there is one already; choose another name", "prose-1": "there is one already",
 }  # fmt: skip
 
 
@@ -121,3 +148,33 @@ def test_the_parent_of_a_run_is_where_its_first_start_came_from(begun: dict[str,
     folder = Path("runs/child")
     write_journal(folder, started(**begun), progress(1, 3), started(3, resumed_from="runs/child/last.pt"))
     assert summarize(folder).parent == parent
+
+
+def test_a_run_is_not_its_own_parent_however_its_folder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_journal(Path("runs/child"), started(3, resumed_from="runs/child/last.pt"), progress(4, 5))
+    Path("best").symlink_to("runs/child")
+    monkeypatch.chdir("runs/child")
+    assert [summarize(Path(name)).parent for name in (".", "../child", "../../best")] == ["", "", ""]
+
+
+def test_a_link_to_a_run_keeps_its_own_name_in_a_report_and_the_current_folder_has_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_journal(Path("runs/child"), started(), progress(1, 3))
+    Path("best").symlink_to("runs/child")
+    assert main(["runs", "report", "best", "--output", "page.md"]) == 0
+    page = Path("page.md").read_text()
+    assert (
+        "\n# best\n" in page
+        and "--output-dir best-again-1\n" in page
+        and "Loss of best" in Path("page.svg").read_text()
+    )
+    monkeypatch.chdir("runs/child")
+    assert main(["runs", "report", "."]) == 0
+    assert "\n# child\n" in Path("report.md").read_text() and "Loss of child" in Path("report.svg").read_text()
+
+
+def test_the_current_folder_is_renamed_by_its_name(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(runs / "prose-1")
+    night = rename_run(Path(), "night")
+    assert night == Path.cwd() and night.name == "night" and read_notes(night).former_names == ("prose-1",)

@@ -16,8 +16,8 @@ from fundamentallm.config.format import format_clock, format_time, wrap
 from fundamentallm.errors import UserError
 from fundamentallm.run import events
 from fundamentallm.run.events import JOURNAL, CheckpointSaved, Failed, Notice, Phase
-from fundamentallm.run.folder import delete_run
 from fundamentallm.run.journal import journal_reader
+from fundamentallm.run.notes import delete_run
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.run.summary import differing_settings, summarize, why_incomparable
 from fundamentallm_tui.charts import chart
