@@ -16,15 +16,20 @@ by: the default, a preset, a configuration file, a flag. `fundamentallm config s
 comes from.
 
 If the default is "auto", the program chooses the value; you can also set `auto` yourself. A value out of bounds is
-refused before anything is written. A setting that "stays on resume" belongs to the saved state and cannot change when a
-run is resumed.
+refused before anything is written.
+
+{live}
+
+They change in the console's form, with `fundamentallm set RUN NAME=VALUE`, or through the run's `commands.jsonl`, and
+hold from the next step on. A setting that "stays on resume" belongs to the saved state and cannot change when a run is resumed.
 
 `make docs` makes this page from the program's table of settings."""
 
 
 def page() -> str:
     """Return the text of the page."""
-    blocks = [INTRODUCTION]
+    live = ", ".join(f"`{row.name}`" for row in SETTINGS.values() if row.live)
+    blocks = [INTRODUCTION.replace("{live}", fill(f"While a run trains, these can change: {live}.", 120))]
     group = ""
     for row in SETTINGS.values():
         if row.group != group:
@@ -57,6 +62,8 @@ def _facts(row: Setting) -> Iterator[str]:
         yield f"too high: {row.too_high}"
     if row.too_low:
         yield f"too low: {row.too_low}"
+    if row.live:
+        yield "can change while the run trains"
     if row.fixed:
         yield "stays on resume"
 

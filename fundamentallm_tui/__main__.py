@@ -66,16 +66,21 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
     parser = _Parser(prog="fllm-tui", description="Train small transformer language models and watch them learn.")
     parser.add_argument("--preset", metavar="NAME", help="start from a preset: tiny, small, medium, large, or your own")
-    parser.add_argument("--config", metavar="FILE", help="start from a configuration file")
-    parser.add_argument("--data", metavar="PATH", help="the text to learn from (default: the last one)")
-    parser.add_argument("--output-dir", metavar="DIR", help="the folder of the run")
+    parser.add_argument("--config", metavar="FILE", help="start from a YAML file, such as a run's config.yaml")
+    usual = "that of the preset or the configuration; without these options, the one chosen for the last run"
+    parser.add_argument("--data", metavar="PATH", help=f"a text file or folder to train on (default: {usual})")
+    usual = "runs/<preset or data>-<n>"
+    parser.add_argument("--output-dir", metavar="DIR", help=f"the folder of the run (default: {usual})")
     parser.add_argument("--start", action="store_true", help="start training at once")
-    parser.add_argument("--low-bandwidth", action="store_true", help="redraw seldom, for a slow line")
+    slow = "redraw every two seconds, charts every ten: for a slow line"
+    parser.add_argument("--low-bandwidth", action="store_true", help=slow)
     parser.add_argument("--version", action="version", version=f"fllm-tui {__version__}")
-    parser.add_argument("--speed", type=_speed, default=20.0, metavar="N", help="of replay (default: 20 times as fast)")
+    fast = "how many times as fast replay is (default: 20)"
+    parser.add_argument("--speed", type=_speed, default=20.0, metavar="N", help=fast)
     attach = "attach: watch and control a run of another process, or view an old one; replay: play a run back"
     parser.add_argument("command", nargs="?", metavar="attach | replay", help=f"{attach}; left out before RUN: attach")
-    parser.add_argument("run", nargs="?", metavar="RUN", help="its folder or name; the only one under way if left out")
+    run = "its folder, or its name below runs; left out: the only one under way, else the list"
+    parser.add_argument("run", nargs="?", metavar="RUN", help=run)
     flags = parser.parse_intermixed_args(arguments)
     if flags.command not in (None, *COMMANDS) and flags.run is None:
         flags.command, flags.run = "attach", flags.command

@@ -54,9 +54,9 @@ class Command:
 
 
 MAIN = (
-    Command("start", "f5", "Start; resume after PAUSED, STOPPED or FAILED", "start", "r", "Start"),
-    Command("pause", "f6", "Pause after the current step; press again to resume", "pause", "p", "Pause or resume"),
-    Command("save", "f7", "Save a checkpoint now; it is never deleted", "save", "s", "Save"),
+    Command("start", "f5", "Start; continue after a pause; resume what ended early", "start", "r", "Start"),
+    Command("pause", "f6", "Pause after the current step; again: continue", "pause", "p", "Pause or resume"),
+    Command("save", "f7", "Save checkpoint_step_N.pt now, which stays", "save", "s", "Save"),
     Command(
         "stop", "f8", "Finish the step, save, end the run; x asks first", "stop", "x", "Stop", letter_action="ask_stop"
     ),
@@ -86,9 +86,9 @@ MAIN = (
     Command("app.quit", "ctrl+q", "Quit; asks first while a run is under way", "quit", title="Quit", id="quit"),
     *(Command(f"pane('{name}')", str(n), id=f"pane.{name}") for n, (name, _) in enumerate(PANES, 1)),
     Command("", f"1 … {len(PANES)}", f"Go to a pane: {', '.join(title.lower() for _, title in PANES)}"),
-    Command("enter_pane", "enter", "Write into the form or the prompt that a number key has marked", id="pane.enter"),
+    Command("enter_pane", "enter", "Write into the form or the prompt after its number key", id="pane.enter"),
     Command("maximize_pane", "z", "Show the pane alone; again: all of them", id="pane.maximize"),
-    Command("next_metric", "m", "Show another metric: gradient norm, tokens a second, perplexity, memory"),
+    Command("next_metric", "m", "Show another metric: learning rate, gradient norm, speed, perplexity, memory"),
     Command("next_pane(-1)", "ctrl+left", id="pane.before"),
     Command("next_pane(1)", "ctrl+right", id="pane.after"),
     Command("", "ctrl+← ctrl+→", "Go to the previous or next pane"),
@@ -116,12 +116,12 @@ LIST = (
 
 LOG = (
     Command("search", "slash", "Search", "search", id="log.search"),
-    Command("find(1)", "n", "Go to what is found next", id="log.next"),
-    Command("find(-1)", "N", "Go to what was found before", id="log.before"),
+    Command("find(1)", "n", "Go to the next match", id="log.next"),
+    Command("find(-1)", "N", "Go to the match before", id="log.before"),
     Command("level", "l", "Show all, no details, or problems only", "level", id="log.level"),
     Command("file", "t", "Show engine.log, or the events", "engine.log", id="log.file"),
     Command("copy", "y", "Copy the line, or all that are found", "copy", id="log.copy"),
-    Command("leave", "escape", id="log.leave"),
+    Command("leave", "escape", "End the search; then leave the log", id="log.leave"),
     *LIST,
 )
 
@@ -131,13 +131,13 @@ CHART = (
     Command("walk(-1)", "left", "Show earlier steps; with the crosshair on, read off the one before", id="chart.left"),
     Command("walk(1)", "right", "Show later steps; with the crosshair on, read off the next point", id="chart.right"),
     Command("crosshair", "c", "Read off every curve at one step", "crosshair", id="chart.crosshair"),
-    Command("hide_crosshair", "escape", id="leave"),
+    Command("hide_crosshair", "escape", "Hide the crosshair; then leave the chart", id="leave"),
     Command("follow", "f", "Stay where it is, or follow the newest step", "follow", id="chart.follow"),
     Command("reset", "0", "Show the whole run", "reset", id="chart.reset"),
     Command("log_scale", "l", "Show y on a logarithmic or a linear scale", "log", id="chart.log"),
     Command("x_axis", "t", "Count x in steps, epochs, tokens or time", "x axis", id="chart.x"),
     Command("export", "d", "Export what is seen: SVG, CSV and text in the run's folder", "export", id="chart.export"),
-    Command("fit", "a", "Show all heights, or leave out the first steep fall", "all", id="chart.fit"),
+    Command("fit", "a", "Show all heights, or leave out the first fall and spikes", "all", id="chart.fit"),
     Command("smooth(1)", "right_square_bracket", "Smooth the training loss more", "smooth", id="chart.smoother"),
     Command("smooth(-1)", "left_square_bracket", "Smooth the training loss less", id="chart.rougher"),
 )  # fmt: skip
@@ -151,7 +151,7 @@ LOSS = (
 
 RUNS = (
     Command("open", "enter", "Attach to a run under way; view any other", "open", id="run.open"),
-    Command("resume", "r", "Resume a stopped, failed or interrupted run", "resume", id="run.resume"),
+    Command("resume", "r", "Resume a run that ended early", "resume", id="run.resume"),
     Command("mark", "space", "Mark up to eight runs: they lie over the loss chart", "overlay", id="run.mark"),
     Command("compare", "c", "Compare the marked runs", "compare", id="run.compare"),
     Command("filter", "slash", "Filter by words, tag:word, state:word, learning_rate>0.001", "filter", id="run.filter"),

@@ -1,6 +1,7 @@
 """README and docs are true: their commands run, their links lead somewhere, their tables are complete."""
 
 import io
+import json
 import re
 import shlex
 import sys
@@ -206,4 +207,13 @@ def test_every_file_of_a_run_is_described(here: Path) -> None:
     written = {re.sub(r"\d+", "N", path.name) for path in Path("run").iterdir()}
     assert written <= set(described)
     others = {"checkpoint_step_N.pt", "commands.jsonl", "engine.log", "input.txt", "notes.json", "wandb"}
-    assert set(described) - written == others
+    assert set(described) - written == others | {"events.out.tfevents.*", ".NAME.PID.tmp"}
+
+
+def test_every_field_of_the_list_of_runs_is_described(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = [part for pair in SMALLER.items() for part in pair]
+    assert main(["train", "my_book.txt", "--output-dir", "run", *small]) == 0
+    capsys.readouterr()
+    assert main(["runs", "list", "--json"]) == 0
+    [run] = json.loads(capsys.readouterr().out)
+    assert tables(parts_of_runs()["The list as JSON"])[""] == [*run]
