@@ -167,6 +167,15 @@ def test_the_command_reference_is_complete() -> None:
         assert not missing
 
 
+def test_the_reference_has_every_option_of_the_console(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        console.main(["--help"])
+    flags = set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) - {"--help"}
+    text = (HOME / "docs" / "commands.md").read_text(encoding="utf-8")
+    [section] = re.findall(r"^## fllm-tui\n(.*?)^## ", text, re.MULTILINE | re.DOTALL)
+    assert set(re.findall(r"^\| `(--[a-z-]+)", section, re.MULTILINE)) == flags
+
+
 # ---- the page about runs ----
 
 
