@@ -21,7 +21,8 @@ refused before anything is written.
 {live}
 
 They change in the console's form, with `fundamentallm set RUN NAME=VALUE`, or through the run's `commands.jsonl`, and
-hold from the next step on. A setting that "stays on resume" belongs to the saved state and cannot change when a run is resumed.
+hold from the next step on. A setting that "stays on resume" belongs to the saved state and cannot change when a run is
+resumed.
 
 `make docs` makes this page from the program's table of settings."""
 
