@@ -64,6 +64,28 @@ class Sample(Command, SamplingOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Explain(Command):
+    """Say how the model as it is now predicts each token of `text`. Characters that it does not know are left out."""
+
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attend(Command):
+    """Say what each token of `text` attends to in the heads of a layer, from 0."""
+
+    text: str
+    layer: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neighbours(Command):
+    """Say which tokens have the embeddings nearest to that of `text`, which is one token."""
+
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class CancelSample(Command):
     """End the sample whose command has the id `sample`."""
 

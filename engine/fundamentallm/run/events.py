@@ -153,6 +153,52 @@ class Pinned(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Explained(Event):
+    """How the model predicted a text, for the command `id`: an entry for each token but the first.
+
+    `probability` of the token that came; its `rank` among all, from 1; `entropy` of the prediction in nats; the
+    `likeliest` tokens and their probabilities in `likeliest_probability`. `tokens`: the text, `left_out` what was not
+    known.
+    """
+
+    step: int
+    id: str
+    tokens: tuple[str, ...]
+    probability: tuple[float, ...]
+    rank: tuple[int, ...]
+    entropy: tuple[float, ...]
+    likeliest: tuple[tuple[str, ...], ...]
+    likeliest_probability: tuple[tuple[float, ...], ...]
+    left_out: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attended(Event):
+    """What tokens attend to in a layer, for the command `id`: by head, a row for each token, by the tokens before it.
+
+    A row has an entry for the token itself and for each before it, and sums to 1. There are `layers` layers.
+    """
+
+    step: int
+    id: str
+    tokens: tuple[str, ...]
+    layer: int
+    layers: int
+    heads: tuple[tuple[tuple[float, ...], ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nearest(Event):
+    """The tokens with the embeddings nearest to that of a token, for the command `id`, and the cosines to it."""
+
+    step: int
+    id: str
+    token: str
+    tokens: tuple[str, ...]
+    cosine: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Intervention(Event):
     """The user `who` changed a live setting; it holds from the next step on."""
 

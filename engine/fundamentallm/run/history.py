@@ -23,6 +23,7 @@ from fundamentallm.run.folder import BEST
 from fundamentallm.run.journal import Tail
 from fundamentallm.untrusted import MAX_EVENT_BYTES
 
+SKIPPED = tuple(b'{"event":"' + name for name in (b"sample", b"pinned", b"explained", b"attended", b"nearest"))
 RECENT_STEPS = 2**13  # that a watched run keeps for the verdict: 32 bytes each
 RECENT_SPEEDS = 2**8
 SPEED_INTERVAL = 5.0  # seconds between two speeds that are kept: each report's is the mean of so many
@@ -291,7 +292,7 @@ def _read(path: Path, steps: bool) -> Iterator[events.Event]:
             if line.startswith(b'{"event":"progress"') and line.endswith(b"}"):  # one that a kill truncated does not
                 skipped = line
                 continue
-            if line.startswith((b'{"event":"sample"', b'{"event":"pinned"')):
+            if line.startswith(SKIPPED):
                 continue
         for raw in (skipped, line):
             if raw and (event := events.decode(raw)) is not None:

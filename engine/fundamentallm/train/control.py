@@ -15,7 +15,20 @@ from typing import Any, Protocol
 
 from fundamentallm.config.config import changed_while_running
 from fundamentallm.errors import UserError, describe_error
-from fundamentallm.run.commands import CancelSample, Command, Evaluate, Pause, Resume, Sample, Save, Set, Stop
+from fundamentallm.run.commands import (
+    Attend,
+    CancelSample,
+    Command,
+    Evaluate,
+    Explain,
+    Neighbours,
+    Pause,
+    Resume,
+    Sample,
+    Save,
+    Set,
+    Stop,
+)
 from fundamentallm.run.events import Event, Intervention
 from fundamentallm.run.journal import Journal, inbox_reader
 from fundamentallm.run.locks import ConsoleMonitor
@@ -91,9 +104,9 @@ class Control(SampleControl):
         """Obey a command; returns why it was refused or failed, empty if it was obeyed."""
         trainer, why = self._trainer, ""
         match command:
-            case Sample():
+            case Sample() | Explain() | Attend() | Neighbours():
                 with nullcontext() if self.ended else trainer.phase("sampling"):
-                    why = self._sample(command)
+                    why = self._show(command)
             case _ if self.ended:
                 why = RUN_ENDED
             case Pause():

@@ -23,6 +23,7 @@ from fundamentallm.run.commands import NAMES, CancelSample, Command, Sample, Sto
 from fundamentallm.run.events import Answered, Event, Pinned, Sampled
 from fundamentallm.train.checkpoint import Checkpoint, load
 from fundamentallm.train.device import is_out_of_memory
+from fundamentallm.train.look import LOOKS
 
 if TYPE_CHECKING:
     from fundamentallm.train.state import TrainState
@@ -66,7 +67,7 @@ def answer_pinned(state: "TrainState", prompt: str) -> Pinned:
 
 
 class SampleControl:
-    """Writes samples and cancels them; refuses every other command, as after the end of a run.
+    """Writes samples, cancels them, and explains texts; refuses every other command, as after the end of a run.
 
     `read_commands` returns the commands that arrived since the last call; it must not wait.
     """
@@ -89,7 +90,7 @@ class SampleControl:
             self._obey(self._queue.popleft())
 
     def _obey(self, command: Command) -> None:
-        self._answer(command, self._sample(command) if isinstance(command, Sample) else RUN_ENDED)
+        self._answer(command, self._show(command) if isinstance(command, (Sample, *LOOKS)) else RUN_ENDED)
 
     def _answer(self, command: Command, why: str = "") -> None:
         """`why` it was refused or failed; empty if it was obeyed."""
@@ -117,15 +118,22 @@ class SampleControl:
                 return command
         return None
 
-    def _sample(self, command: Sample) -> str:
-        """Emit a sample piece by piece, to its end, a cancel or a stop. Returns why it failed; empty if it did not."""
-        self._sampling, self._cancelled = command, False
+    def _show(self, command: Command) -> str:
+        """Emit a sample piece by piece, to its end, a cancel or a stop; or what the model does with a text.
+
+        Returns why that failed; empty if it did not.
+        """
         try:
-            self._stream(replace(command, prompt=normalize_prompt(command.prompt)))
+            if isinstance(command, Sample):
+                self._sampling, self._cancelled = command, False
+                self._stream(replace(command, prompt=normalize_prompt(command.prompt)))
+            else:
+                self._emit(LOOKS[type(command)](self._state, command))
         except UserError as error:
             return str(error)
         except (RuntimeError, MemoryError) as error:  # such as no memory for the cache: the run continues
-            return f"the sample broke off: {'out of memory' if is_out_of_memory(error) else describe_error(error)}"
+            why = "out of memory" if is_out_of_memory(error) else describe_error(error)
+            return f"the {NAMES[type(command)]} broke off: {why}"
         finally:
             self._sampling = None
         return ""

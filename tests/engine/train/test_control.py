@@ -17,9 +17,12 @@ from fundamentallm.run import commands, events
 from fundamentallm.run.commands import (
     COMMANDS,
     NAMES,
+    Attend,
     CancelSample,
     Command,
     Evaluate,
+    Explain,
+    Neighbours,
     Pause,
     Resume,
     Sample,
@@ -62,11 +65,16 @@ def token_by_token(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_command_is_answered_exactly_once(train: Train) -> None:
+    looks: list[Command] = [
+        Explain(id="y", text="the"),
+        Attend(id="z", text="the", layer=0),
+        Neighbours(id="n", text="t"),
+    ]
     ran = train(
         script={
             3: [Pause(id="p"), Save(id="s"), Resume(id="r")],
             4: [Evaluate(id="e"), Evaluate(id="f")],
-            5: [Sample(id="a", prompt="the", max_tokens=5)],
+            5: [Sample(id="a", prompt="the", max_tokens=5), *looks],
             6: [CancelSample(id="c", sample="a"), Sample(id="b", prompt="é☃", max_tokens=5), Resume(id="again")],
             7: [Set(id="l", setting="learning_rate", value=0.01), Set(id="m", setting="model_dim", value=8)],
             8: [Stop(id="x")],
@@ -76,7 +84,7 @@ def test_every_command_is_answered_exactly_once(train: Train) -> None:
         "p": ("pause", True), "s": ("save", True), "r": ("resume", True), "a": ("sample", True),
         "c": ("cancel_sample", False), "b": ("sample", False), "again": ("resume", True), "l": ("set", True),
         "m": ("set", False), "x": ("stop", True), "e": ("evaluate", True),
-        "f": ("evaluate", False),
+        "f": ("evaluate", False), "y": ("explain", True), "z": ("attend", True), "n": ("neighbours", True),
     }  # fmt: skip
     assert {answer.command for answer in answers(ran).values()} == set(NAMES.values())
     assert "'é', '☃'" in answers(ran)["b"].why

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from fundamentallm.run import events
-from fundamentallm.run.commands import Command, Evaluate, Pause, Resume, Sample, Save
+from fundamentallm.run.commands import Attend, Command, Evaluate, Explain, Neighbours, Pause, Resume, Sample, Save
 from tests.engine.conftest import assert_same_end
 from tests.engine.train.conftest import Train, Trained
 
@@ -18,6 +18,13 @@ LOOKS: dict[str, tuple[dict[str, Any], dict[int, list[Command]]]] = {
     "saved at every step": ({"save_every": 1}, {}),
     "saved and evaluated at every step": ({"save_every": 1, "eval_every": 1}, {}),
     "asked for samples": ({}, {step: list(SAMPLES) for step in (1, 5, 17, 18, 19, 30)}),
+    "asked what it does with a text": (
+        {},
+        {
+            step: [Explain(text="the sea"), Attend(text="the sea", layer=0), Neighbours(text="e")]
+            for step in (1, 17, 18, 30)
+        },
+    ),
     "evaluated by hand": ({}, {step: [Evaluate()] for step in (1, 5, 17, 30)}),
     "saved by hand": ({"keep_checkpoints": 1}, {step: [Save(), Save()] for step in (1, 2, 18, 35)}),
     "paused and resumed": ({}, {step: [Pause(), Save(), *SAMPLES, Resume()] for step in (1, 6, 18, 33)}),

@@ -1,0 +1,70 @@
+"""What the model of a run, or of a checkpoint, does with a text: the answers to the commands that ask for it."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fundamentallm.data.text import normalize_prompt
+from fundamentallm.errors import UserError
+from fundamentallm.model.inspect import attention, neighbours, surprise
+from fundamentallm.run.commands import Attend, Explain, Neighbours
+from fundamentallm.run.events import Attended, Event, Explained, Nearest
+
+if TYPE_CHECKING:
+    from fundamentallm.train.samples import LoadedModel
+    from fundamentallm.train.state import TrainState
+
+LIKELIEST = 10
+MAX_EXPLAINED, MAX_ATTENDED = 2048, 96  # tokens: a line of the journal stays far below MAX_EVENT_BYTES
+NEAREST = 12
+
+
+def explain(state: "TrainState | LoadedModel", command: Explain) -> Explained:
+    """Answer how the model predicts a text; a UserError says that the text is too long or too short."""
+    text = normalize_prompt(command.text, "the text")
+    known, left_out = state.tokenizer.leave_out_unknown(text)
+    if not 2 <= len(known) <= MAX_EXPLAINED:
+        raise UserError(f"the text has {len(known):,} known characters; 2 to {MAX_EXPLAINED:,} can be explained")
+    vocabulary = state.tokenizer.vocabulary
+    found = surprise(state.model, _tokens(state, known), LIKELIEST)
+    return Explained(
+        step=state.step, id=command.id, tokens=tuple(known), probability=_rounded(found.probability),
+        rank=tuple(found.rank.tolist()), entropy=_rounded(found.entropy),
+        likeliest=tuple(tuple(vocabulary[token] for token in row) for row in found.likeliest.tolist()),
+        likeliest_probability=tuple(map(_rounded, found.likeliest_probability)), left_out=left_out.total(),
+    )  # fmt: skip
+
+
+def attend(state: "TrainState | LoadedModel", command: Attend) -> Attended:
+    """Answer what the last tokens of a text attend to; a UserError says that there is no such layer or token."""
+    layers, longest = len(state.model.blocks), min(MAX_ATTENDED, len(state.model.freqs))
+    if not 0 <= command.layer < layers:
+        raise UserError(f"layer {command.layer}: there are layers 0 to {layers - 1}")
+    text = normalize_prompt(command.text, "the text")[-longest:]
+    tokens = torch.tensor(state.tokenizer.encode_prompt(text), device=state.model.embedding.weight.device)
+    heads = attention(state.model, tokens, command.layer)
+    rows = tuple(tuple(_rounded(row[: i + 1]) for i, row in enumerate(head)) for head in heads)
+    shown = tuple(state.tokenizer.vocabulary[token] for token in tokens.tolist())
+    return Attended(step=state.step, id=command.id, tokens=shown, layer=command.layer, layers=layers, heads=rows)
+
+
+def nearest(state: "TrainState | LoadedModel", command: Neighbours) -> Nearest:
+    """Answer which tokens are nearest to one in the embedding; a UserError says that it is not one token."""
+    tokens = state.tokenizer.encode(command.text)
+    if len(tokens) != 1:
+        raise UserError(f"{command.text[:40]!r} is not one token")
+    found, cosines = neighbours(state.model, tokens[0], NEAREST)
+    names = tuple(state.tokenizer.vocabulary[token] for token in found.tolist())
+    return Nearest(step=state.step, id=command.id, token=command.text, tokens=names, cosine=_rounded(cosines))
+
+
+LOOKS: dict[type, Callable[..., Event]] = {Explain: explain, Attend: attend, Neighbours: nearest}
+
+
+def _tokens(state: "TrainState | LoadedModel", text: str) -> torch.Tensor:
+    return torch.tensor(state.tokenizer.encode(text), device=state.model.embedding.weight.device)
+
+
+def _rounded(values: Any) -> tuple[float, ...]:
+    return tuple(round(value, 6) for value in values.tolist())
