@@ -21,6 +21,7 @@ tests: $(VENV)/.test
 
 docs: $(VENV)/.run
 	$(BIN)/python docs/settings.py
+	$(BIN)/python docs/keys.py
 
 torture: $(VENV)/.test
 	$(BIN)/python -m tests.torture

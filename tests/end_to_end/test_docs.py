@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import runpy
 import shlex
 import sys
 from dataclasses import fields
@@ -11,11 +12,14 @@ from typing import Any
 
 import click
 import pytest
+import yaml
 
 from fundamentallm.cli import main, root
 from fundamentallm.config.config import SETTINGS
 from fundamentallm.run import commands, events
 from fundamentallm_tui import __main__ as console
+from fundamentallm_tui.keymap import checked_keymap
+from fundamentallm_tui.keys import TABLES
 
 HOME = Path(__file__).parents[2]
 PAGES = [HOME / "README.md", *sorted((HOME / "docs").glob("*.md"))]
@@ -174,6 +178,15 @@ def test_the_reference_has_every_option_of_the_console(capsys: pytest.CaptureFix
     text = (HOME / "docs" / "commands.md").read_text(encoding="utf-8")
     [section] = re.findall(r"^## fllm-tui\n(.*?)^## ", text, re.MULTILINE | re.DOTALL)
     assert set(re.findall(r"^\| `(--[a-z-]+)", section, re.MULTILINE)) == flags
+
+
+def test_the_page_of_keys_is_what_its_script_makes_and_has_every_name() -> None:
+    text = (HOME / "docs" / "keys.md").read_text(encoding="utf-8")
+    assert text == runpy.run_path(str(HOME / "docs" / "keys.py"))["page"](), "run `make docs`"
+    names = {binding.id for table in TABLES for command in table for binding in command.bindings()}
+    assert names == set(re.findall(r"\| `([^`|]+)` \|$", text, re.MULTILINE))
+    example = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)[0])
+    assert checked_keymap(example) == (example, [])
 
 
 # ---- the page about runs ----

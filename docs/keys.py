@@ -1,0 +1,55 @@
+"""Write keys.md from the console's table of commands: `make docs`."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from fundamentallm_tui.keys import CHART, HEALTH, LIST, LOG, LOSS, MAIN, RUNS, Command
+
+INTRODUCTION = """\
+# Keys
+
+The keys of the console, and the names by which `keys.yaml` gives commands others: a file that you write yourself, in
+the configuration folder (`~/.config/fundamentallm` on Linux). Keys are called there as here, or by the character that
+they write; commas separate several.
+
+```yaml
+pause: f9
+start.letter: b
+chart.crosshair: k
+```
+
+A key that cannot be is refused in the log, with the reason: text fields need it, another command has it, or terminals
+do not send it. Single characters act outside text fields only.
+
+`make docs` makes this page from the program's table of keys."""
+
+TABLES = {  # by what has to have the focus
+    "Everywhere": MAIN,
+    "The charts": CHART,
+    "The loss chart": LOSS[len(CHART) :],
+    "The log": LOG[: -len(LIST)],
+    "The verdict": HEALTH,
+    "The list of runs": RUNS,
+    "The log and the list of runs": LIST,
+}
+
+
+def page() -> str:
+    """Return the text of the page."""
+    blocks = [INTRODUCTION]
+    for heading, commands in TABLES.items():
+        rows = ["| key | what it does | name |", "|---|---|---|", *_rows(commands)]
+        blocks += [f"## {heading}", "\n".join(rows)]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _rows(commands: Iterable[Command]) -> Iterator[str]:
+    for command in commands:
+        for binding in command.bindings():
+            name = binding.id or ""
+            does = command.help or name.replace(".", " ").replace("_", " ").capitalize()
+            yield f"| `{binding.key.replace(',', '`, `')}` | {does} | `{name}` |"
+
+
+if __name__ == "__main__":
+    Path(__file__).with_name("keys.md").write_text(page(), encoding="utf-8")
