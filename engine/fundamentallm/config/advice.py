@@ -16,40 +16,25 @@ Changes = dict[str, Any]  # of settings, by name
 WAYS = (("batch_size", "accumulation_steps"), ("max_seq_len", "stride"), ("model_dim", "ff_dim"))
 
 
-def _rate(factor: float) -> Callable[[Config], Changes]:
-    return lambda config: {"learning_rate": min(1.0, float(f"{config.learning_rate * factor:.1g}"))}
-
-
-def _other_rate(config: Config) -> Changes:
-    return _rate(3 if config.learning_rate < 1e-3 else 1 / 3)(config)
-
-
-def _more_dropout(config: Config) -> Changes:
-    """More dropout; no change where too little would be left to learn with."""
-    dropout = round(max(0.1, config.dropout) + 0.1, 2)
-    return {"dropout": dropout} if dropout <= 0.5 else {}
-
-
-def _no_dropout(config: Config) -> Changes:
-    return {"dropout": 0.0} if config.dropout else {}
-
-
-# What helps against each kind of verdict: changes of settings, the best first, and what else the command line has.
-REMEDIES: dict[str, tuple[tuple[Callable[[Config], Changes], ...], str]] = {
-    "diverged": ((_rate(0.1),), "or clip harder with --gradient-clip {clip:g}"),
-    "overfitting": ((_more_dropout,), "--epochs {best_epoch}, or more text"),
-    "rate_too_high": ((_rate(1 / 3),), ""),
-    "rate_too_low": ((_rate(10), _rate(3)), ""),
-    "flat": ((_other_rate,), "or a larger model (--model-dim {model_dim})"),
-    "underfitting": ((_rate(3), _no_dropout), "or a larger model (--model-dim {model_dim})"),
-    "plateau": ((_rate(1 / 3),), ""),
-    "small_text": ((_more_dropout,), ""),
-}
-
-
 def find_changes(kind: str, config: Config) -> list[Changes]:
     """Return the changes of settings, the best first, that help against a verdict."""
-    return [changes for change in REMEDIES.get(kind, ((), ""))[0] if (changes := change(config))]
+
+    def rate(factor: float) -> Changes:
+        return {"learning_rate": min(1.0, float(f"{config.learning_rate * factor:.1g}"))}
+
+    more = round(max(0.1, config.dropout) + 0.1, 2)
+    dropout: list[Changes] = [{"dropout": more}] if more <= 0.5 else []  # with more, too little is left to learn with
+    changes = {
+        "diverged": [rate(0.1)],
+        "overfitting": dropout,
+        "rate_too_high": [rate(1 / 3)],
+        "rate_too_low": [rate(10), rate(3)],
+        "flat": [rate(3 if config.learning_rate < 1e-3 else 1 / 3)],
+        "underfitting": [rate(3), *([{"dropout": 0.0}] if config.dropout else [])],
+        "plateau": [rate(1 / 3)],
+        "small_text": dropout,
+    }
+    return changes.get(kind, [])
 
 
 def advise(kind: str, config: Config, best_epoch: int = 0) -> str:
@@ -58,12 +43,16 @@ def advise(kind: str, config: Config, best_epoch: int = 0) -> str:
     `best_epoch` is the one with the lowest validation loss.
     """
     ways = [
-        SETTINGS[name].as_flag(value) for change in find_changes(kind, config)[:1] for name, value in change.items()
+        SETTINGS[name].as_flag(value) for changes in find_changes(kind, config)[:1] for name, value in changes.items()
     ]
-    if more := REMEDIES.get(kind, ((), ""))[1]:
-        clip = config.gradient_clip / 2 or 1
-        ways.append(more.format(best_epoch=best_epoch, model_dim=2 * config.model_dim, clip=clip))
-    return ", ".join(ways)
+    larger = f"or a larger model (--model-dim {2 * config.model_dim})"
+    further = {
+        "diverged": f"or clip harder with --gradient-clip {config.gradient_clip / 2 or 1:g}",
+        "overfitting": f"--epochs {best_epoch}, or more text",
+        "flat": larger,
+        "underfitting": larger,
+    }
+    return ", ".join([*ways, *([further[kind]] if kind in further else [])])
 
 
 def advise_out_of_memory(config: Config, vocab_size: int, free: float, text: int) -> str:

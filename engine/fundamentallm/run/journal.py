@@ -16,9 +16,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from fundamentallm.errors import describe_error
-from fundamentallm.run.commands import COMMANDS, Command
-from fundamentallm.run.commands import decode as decode_command
-from fundamentallm.run.commands import encode as encode_command
+from fundamentallm.run import commands
 from fundamentallm.run.events import JOURNAL, Event, decode, encode
 from fundamentallm.untrusted import MAX_COMMAND_BYTES, MAX_EVENT_BYTES, open_for_writing, open_regular_file
 
@@ -170,20 +168,20 @@ def journal_reader(folder: Path) -> Reader[Event]:
     return Reader(Tail(folder / JOURNAL, MAX_EVENT_BYTES), decode)
 
 
-def inbox_reader(folder: Path) -> Reader[Command]:
+def inbox_reader(folder: Path) -> Reader[commands.Command]:
     """Make a reader of the commands that reach a run through its folder: those that are sent from now on."""
-    return Reader(Tail(folder / COMMANDS, MAX_COMMAND_BYTES, from_end=True), decode_command)
+    return Reader(Tail(folder / commands.COMMANDS, MAX_COMMAND_BYTES, from_end=True), commands.decode)
 
 
-def send_command(folder: Path, command: Command) -> None:
+def send_command(folder: Path, command: commands.Command) -> None:
     """Append a command to the inbox of the run in `folder`; an OSError if that cannot be written to."""
-    line = encode_command(command).encode() + b"\n"
-    file = open_for_writing(folder / COMMANDS, os.O_APPEND)
+    line, path = commands.encode(command).encode() + b"\n", folder / commands.COMMANDS
+    file = open_for_writing(path, os.O_APPEND)
     try:
         if _is_truncated(file):
             line = b"\n" + line
         if os.write(file, line) < len(line):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / COMMANDS))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     finally:
         os.close(file)
 
