@@ -29,8 +29,10 @@ from torch import Tensor
 from fundamentallm import __version__
 from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, resolve
 from fundamentallm.config.estimate import parameter_shapes
+from fundamentallm.config.format import format_count
 from fundamentallm.data.tokenizer import Tokenizer
 from fundamentallm.errors import UserError, describe_error
+from fundamentallm.model.transformer import Transformer
 from fundamentallm.run.folder import LAST, sync_folder, synced_file, temporary_path
 from fundamentallm.run.history import read_history
 from fundamentallm.run.notes import renamed_hint
@@ -187,6 +189,22 @@ def latest_valid_checkpoint(folder: Path) -> tuple[Path | None, Checkpoint | Non
             continue
         return path, checkpoint, [f"{error}; {path.name} is used" for error in damaged]
     return None, None, [*damaged, "no checkpoint is valid: the run begins anew"] if damaged else []
+
+
+def take_weights(model: Transformer, tokenizer: Tokenizer, source: Checkpoint, path: Path) -> str:
+    """Give a new model a checkpoint's weights, the embedding's by character; returns a sentence about it.
+
+    Characters that the checkpoint lacks keep their first weights.
+    """
+    weights = dict(source.model)
+    rows = torch.tensor(tokenizer.encode(source.vocabulary), device=model.embedding.weight.device)
+    with torch.no_grad():
+        model.embedding.weight[rows] = weights.pop("embedding.weight").to(rows.device)
+    model.load_state_dict(weights, strict=False)
+    new = [character for character in tokenizer.vocabulary if character not in source.vocabulary]
+    shown = " ".join(repr(character) for character in new[:12]) + (" …" if len(new) > 12 else "")
+    text = f"the model begins with the weights of {path}, which has done {format_count(source.progress().step, 'step')}"
+    return f"{text}; new characters, {len(new)}: {shown}" if new else text
 
 
 def _checked(path: Path, content: Any, size: int) -> Checkpoint:

@@ -32,7 +32,7 @@ from fundamentallm.run.events import Intervention
 from fundamentallm.run.folder import check_writable
 from fundamentallm.run.history import RECENT_STEPS, RunHistory, read_history
 from fundamentallm.run.spec import RunSpec, explain_origin, find_input, stay_inside
-from fundamentallm.train.checkpoint import Checkpoint, Counters, latest_valid_checkpoint, load
+from fundamentallm.train.checkpoint import Checkpoint, Counters, latest_valid_checkpoint, load, take_weights
 from fundamentallm.train.device import (
     Precision,
     available_memory,
@@ -287,7 +287,7 @@ def build_state(spec: RunSpec) -> TrainState:
         raise UserError(f"out of memory; try {advice}") from None
     if init is not None and spec.init_from is not None:
         origin.weights = spec.init_from
-        origin.notices.append(_take_weights(model, tokenizer, init, spec.init_from))
+        origin.notices.append(take_weights(model, tokenizer, init, spec.init_from))
     precision = Precision(device, config.mixed_precision)
     state = TrainState(
         config, Counters(), tokenizer, text_hash, size, corpus, model, optimizer, device, precision, memory_before,
@@ -304,14 +304,11 @@ def build_state(spec: RunSpec) -> TrainState:
             state.compiled = saved.compiled  # compiled code computes other bits
         _restore(state, saved)
         if config.epochs < state.epoch:
-            raise UserError(
-                f"--epochs {config.epochs}: {source} is in epoch {state.epoch} already; that is the smallest total"
-            )
+            done = f"{source} is in epoch {state.epoch} already; that is the smallest total"
+            raise UserError(f"--epochs {config.epochs}: {done}")
         if config.max_steps is not None and config.max_steps < state.step:
-            raise UserError(
-                f"--max-steps {config.max_steps}: {source} is at step {state.step} already; "
-                f"{state.step + 1} is the smallest total"
-            )
+            done = f"{source} is at step {state.step} already; {state.step + 1} is the smallest total"
+            raise UserError(f"--max-steps {config.max_steps}: {done}")
         if not spec.auto or history.completed:  # a process that was killed at the end has not said how it ended
             _check_unfinished(state, source)
     origin.planned = _planned(spec, history, state.step)
@@ -332,22 +329,6 @@ def _planned(spec: RunSpec, history: RunHistory, step: int) -> list[Intervention
         values = (from_values(Intervention, {"old": None, **change}) for change in history.started.planned)
         planned = [change for change in values if change is not None]
     return [change for change in planned if change.step >= step]
-
-
-def _take_weights(model: Transformer, tokenizer: Tokenizer, source: Checkpoint, path: Path) -> str:
-    """Give a new model a checkpoint's weights, the embedding's by character; returns a sentence about it.
-
-    Characters that the checkpoint lacks keep their first weights.
-    """
-    weights = dict(source.model)
-    rows = torch.tensor(tokenizer.encode(source.vocabulary), device=model.embedding.weight.device)
-    with torch.no_grad():
-        model.embedding.weight[rows] = weights.pop("embedding.weight").to(rows.device)
-    model.load_state_dict(weights, strict=False)
-    new = [character for character in tokenizer.vocabulary if character not in source.vocabulary]
-    shown = " ".join(repr(character) for character in new[:12]) + (" …" if len(new) > 12 else "")
-    text = f"the model begins with the weights of {path}, which has done {format_count(source.progress().step, 'step')}"
-    return f"{text}; new characters, {len(new)}: {shown}" if new else text
 
 
 def _restore(state: TrainState, saved: Checkpoint) -> None:
@@ -398,8 +379,9 @@ def _describe_size(state: TrainState, lengths: list[int]) -> list[str]:
         notices.append(f"effective batch size: {product}")
     steps = warmup(state.total_steps, config.warmup_steps)
     if config.warmup_steps is not None and steps < config.warmup_steps:
-        shortened = f"from {config.warmup_steps} to {format_count(steps, 'step')}"
-        notices.append(f"warm-up shortened {shortened}, a tenth of the run")
+        notices.append(
+            f"warm-up shortened from {config.warmup_steps} to {format_count(steps, 'step')}, a tenth of the run"
+        )
     if state.precision.why_not:
         notices.append(state.precision.why_not)
     return notices
