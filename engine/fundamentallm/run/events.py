@@ -271,6 +271,11 @@ NAMES = {**names_in_json(Event), Sampled: "sample"}
 KINDS = {name: kind for kind, name in NAMES.items()}
 
 
+def beginnings(*kinds: type[Event]) -> tuple[bytes, ...]:
+    """Return how the lines of these events begin."""
+    return tuple(f'{{"event":"{NAMES[kind]}"'.encode() for kind in kinds)
+
+
 def last_step(event: Any) -> int:
     """Return how many steps were done at an event."""
     step = event.step

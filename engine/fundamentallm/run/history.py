@@ -23,7 +23,8 @@ from fundamentallm.run.folder import BEST
 from fundamentallm.run.journal import Tail
 from fundamentallm.untrusted import MAX_EVENT_BYTES
 
-SKIPPED = tuple(b'{"event":"' + name for name in (b"sample", b"pinned", b"explained", b"attended", b"nearest"))
+SKIPPED = events.beginnings(events.Sampled, events.Pinned, events.Explained, events.Attended, events.Nearest)
+PROGRESS = events.beginnings(events.Progress)
 RECENT_STEPS = 2**13  # that a watched run keeps for the verdict: 32 bytes each
 RECENT_SPEEDS = 2**8
 SPEED_INTERVAL = 5.0  # seconds between two speeds that are kept: each report's is the mean of so many
@@ -289,7 +290,7 @@ def _read(path: Path, steps: bool) -> Iterator[events.Event]:
     skipped = b""
     for line in chain(Tail(path, MAX_EVENT_BYTES).read(), [b""]):
         if not steps:
-            if line.startswith(b'{"event":"progress"') and line.endswith(b"}"):  # one that a kill truncated does not
+            if line.startswith(PROGRESS) and line.endswith(b"}"):  # one that a kill truncated does not
                 skipped = line
                 continue
             if line.startswith(SKIPPED):

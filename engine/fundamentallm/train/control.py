@@ -15,20 +15,8 @@ from typing import Any, Protocol
 
 from fundamentallm.config.config import changed_while_running
 from fundamentallm.errors import UserError, describe_error
-from fundamentallm.run.commands import (
-    Attend,
-    CancelSample,
-    Command,
-    Evaluate,
-    Explain,
-    Neighbours,
-    Pause,
-    Resume,
-    Sample,
-    Save,
-    Set,
-    Stop,
-)
+from fundamentallm.run import commands
+from fundamentallm.run.commands import Command, Set
 from fundamentallm.run.events import Event, Intervention
 from fundamentallm.run.journal import Journal, inbox_reader
 from fundamentallm.run.locks import ConsoleMonitor
@@ -78,7 +66,7 @@ class Control(SampleControl):
                 time.sleep(POLL_INTERVAL)
                 self.obey_commands(self._read())
                 if self._consoles.lost():
-                    self._obey(Stop(who="its lost console"))
+                    self._obey(commands.Stop(who="its lost console"))
 
     def repeat_interventions(self) -> None:
         """Make the changes of another run, and those that users made before this run was killed, each at its step."""
@@ -104,32 +92,32 @@ class Control(SampleControl):
         """Obey a command; returns why it was refused or failed, empty if it was obeyed."""
         trainer, why = self._trainer, ""
         match command:
-            case Sample() | Explain() | Attend() | Neighbours():
+            case commands.Sample() | commands.Explain() | commands.Attend() | commands.Neighbours():
                 with nullcontext() if self.ended else trainer.phase("sampling"):
                     why = self._show(command)
             case _ if self.ended:
                 why = RUN_ENDED
-            case Pause():
+            case commands.Pause():
                 self.paused = True
                 self._consoles.begin_pause(command.stays)
-            case Resume():
+            case commands.Resume():
                 self.paused = False
-            case Save():
+            case commands.Save():
                 trainer.save([MANUAL.format(trainer.state.step)], recurring=False)
                 why = trainer.checkpoints.why_unsaved
-            case Evaluate():
+            case commands.Evaluate():
                 trainer.report()
                 counters = trainer.state.counters
                 if counters.epoch_tokens and counters.evaluated != trainer.state.step:
                     trainer.evaluate(recurring=False)
                 else:
                     why = "nothing was trained since the last evaluation"
-            case Stop():
+            case commands.Stop():
                 trainer.stop()
                 trainer.enter_phase("stopping")
             case Set():
                 why = self._set(command)
-            case CancelSample():
+            case commands.CancelSample():
                 why = NO_SUCH_SAMPLE
         return why
 
