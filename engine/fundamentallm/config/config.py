@@ -162,6 +162,11 @@ class Config:
         100, group=RUN, at_least=1, at_most=2000, live=True, typical="50 to 200",
         help="How many tokens each answer to a pinned prompt has.", too_high="training waits for the answers",
     )  # fmt: skip
+    inspect_every: int = setting(
+        0, group=RUN, at_least=0, live=True,
+        help="Steps between measurements of each layer's gradient, weights and update; 0: none.",
+        too_low="training waits for the measurements",
+    )  # fmt: skip
     on_console_loss: str = setting(
         "continue", group=RUN, choices=("continue", "stop"), live=True,
         help="What to do if the console is closed or killed. "

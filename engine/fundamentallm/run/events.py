@@ -153,6 +153,22 @@ class Pinned(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Inspected(Event):
+    """How each layer learnt at a step, every `inspect_every` steps: an entry for each of `layers`.
+
+    `grad_norm` before clipping; `weight_norm` before the update; `update_ratio`: the norm of what was added to the
+    weights as a share of theirs. `seconds`: what measuring took.
+    """
+
+    step: int
+    layers: tuple[str, ...]
+    grad_norm: tuple[float, ...]
+    weight_norm: tuple[float, ...]
+    update_ratio: tuple[float, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Explained(Event):
     """How the model predicted a text, for the command `id`: an entry for each token but the first.
 

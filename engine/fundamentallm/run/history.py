@@ -23,7 +23,9 @@ from fundamentallm.run.folder import BEST
 from fundamentallm.run.journal import Tail
 from fundamentallm.untrusted import MAX_EVENT_BYTES
 
-SKIPPED = events.beginnings(events.Sampled, events.Pinned, events.Explained, events.Attended, events.Nearest)
+SKIPPED = events.beginnings(
+    events.Sampled, events.Pinned, events.Inspected, events.Explained, events.Attended, events.Nearest
+)
 PROGRESS = events.beginnings(events.Progress)
 RECENT_STEPS = 2**13  # that a watched run keeps for the verdict: 32 bytes each
 RECENT_SPEEDS = 2**8
@@ -47,6 +49,7 @@ class RunHistory:
         self.saved: dict[str, events.CheckpointSaved] = {}  # by name: the last checkpoint of the run as it is now
         self._best_saved: events.CheckpointSaved | None = None
         self.pinned: list[events.Pinned] = []  # the answers, where all rows are kept
+        self.inspected: list[events.Inspected] = []  # where all rows are kept
         self.progress: events.Progress | None = None  # the last report; None where the run went back to before it
         self.step = 0  # how many are done
         self.began = self.last_event = 0.0  # times of events, UTC in seconds since 1970
@@ -83,6 +86,8 @@ class RunHistory:
                     self.best, self._best_saved = last, event
             case events.Pinned() if self.keep is None:
                 self.pinned.append(event)
+            case events.Inspected() if self.keep is None:
+                self.inspected.append(event)
             case events.Phase():
                 self.phase = event.phase
             case Intervention():
@@ -231,6 +236,7 @@ class RunHistory:
         while self.evaluations and self.evaluations[-1].step > step:
             self.evaluations.pop()
         self.pinned = [event for event in self.pinned if event.step <= step]
+        self.inspected = [event for event in self.inspected if event.step <= step]
         if self.progress is not None and events.last_step(self.progress) > step:
             self.progress = None
         self.saved = {name: saved for name, saved in self.saved.items() if saved.step <= step}

@@ -137,6 +137,10 @@ class TrainState:
         every = self.config.pin_every
         return bool(self.config.pin) and (self.step % every == 0 if every else self.evaluation_due)
 
+    def inspection_due(self, step: int) -> bool:
+        """Whether step number `step` (0, 1, ...) measures each layer."""
+        return self.config.inspect_every > 0 and (step + 1) % self.config.inspect_every == 0
+
     @property
     def evaluation_missing(self) -> bool:
         """Whether the last step is due an evaluation that it did not get: the process ended first, or in the middle."""

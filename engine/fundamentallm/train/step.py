@@ -16,7 +16,9 @@ from fundamentallm.data.corpus import IGNORED
 from fundamentallm.errors import describe_error
 from fundamentallm.model.dropout import DropoutMasks, fold_in
 from fundamentallm.model.transformer import Transformer
+from fundamentallm.run.events import Inspected
 from fundamentallm.train.device import is_out_of_memory
+from fundamentallm.train.layers import LayerProbe
 from fundamentallm.train.metrics import StepResult
 from fundamentallm.train.state import TrainState
 
@@ -34,6 +36,7 @@ class TrainStep:
         self._state = state
         self._parameters = list(state.model.parameters())
         self._loss = loss_sum
+        self.inspected: Inspected | None = None  # what the last step did to each layer, where that was due
         self.updating = False  # while the optimizer moves the weights: they are neither old nor new
         # 1 until a step was not finite and 0 from then on. A tensor on a GPU, so that the host need not wait for it.
         self._ok = 1.0 if state.device.type == "cpu" else torch.ones((), device=state.device)
@@ -59,6 +62,8 @@ class TrainStep:
             self.discard_gradients()
             raise NotFinite(f"the loss is {loss.item():g} and the norm of its gradient {norm.item():g}")
 
+        probe = LayerProbe(state.model) if state.inspection_due(step) else None
+
         # Clip: if the gradient is longer than allowed, shorten it; its direction stays.
         if config.gradient_clip:
             torch.nn.utils.clip_grads_with_norm_(self._parameters, config.gradient_clip, norm)
@@ -67,6 +72,7 @@ class TrainStep:
         self.updating = True
         state.optimizer.step(learning_rate, config.weight_decay, self._ok)
         self.updating = False
+        self.inspected = None if probe is None else probe.measure(step + 1)
         return StepResult(loss, norm, learning_rate, state.corpus.real_rows(step) * config.max_seq_len)
 
     def backward(self, step: int) -> Tensor:

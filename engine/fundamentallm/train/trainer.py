@@ -166,6 +166,9 @@ class Trainer:
         result = self._take_step(self.state.step)
         self.state.counters.step += 1
         self.metrics.add(self.state.step, result)
+        if self._take_step.inspected is not None:
+            self.report()
+            self.emit(self._take_step.inspected)
 
     def report(self) -> None:
         """Emit the losses of the steps since the last report.

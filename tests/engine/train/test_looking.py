@@ -25,6 +25,7 @@ LOOKS: dict[str, tuple[dict[str, Any], dict[int, list[Command]]]] = {
             for step in (1, 17, 18, 30)
         },
     ),
+    "inspected layer by layer": ({"inspect_every": 1}, {}),
     "evaluated by hand": ({}, {step: [Evaluate()] for step in (1, 5, 17, 30)}),
     "saved by hand": ({"keep_checkpoints": 1}, {step: [Save(), Save()] for step in (1, 2, 18, 35)}),
     "paused and resumed": ({}, {step: [Pause(), Save(), *SAMPLES, Resume()] for step in (1, 6, 18, 33)}),
