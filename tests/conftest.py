@@ -1,5 +1,6 @@
 """What the tests of all rooms share: waiting for other processes, and reading what a run wrote."""
 
+import inspect
 import os
 import shutil
 import signal
@@ -28,15 +29,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-snapshots", action="store_true", help=text)
 
 
-PATIENCE = 120.0  # seconds until a test gives up on another process
+PATIENCE = 60.0  # seconds until a test gives up on what it waits for
 T = TypeVar("T")
 
 
-def until(condition: Callable[[], T], timeout: float = PATIENCE) -> T:
-    """Wait until the condition holds, and return its value."""
+def source_of(condition: Callable[..., object]) -> str:
+    """The source of a condition: a wait that ends in vain says with it what it waited for."""
+    try:
+        return " ".join(inspect.getsource(condition).split())
+    except (OSError, TypeError):
+        return repr(condition)
+
+
+def until(condition: Callable[[], T], timeout: float = PATIENCE, what: Callable[[], object] | None = None) -> T:
+    """Wait until the condition holds, and return its value; what is said to be missing otherwise is `what` of it."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"waited {timeout:g} seconds in vain"
+        assert time.monotonic() < deadline, f"waited {timeout:g} seconds in vain: {source_of(what or condition)}"
         time.sleep(0.05)  # conditions read files, which takes time from what they wait for
     return value
 
@@ -74,7 +83,7 @@ class Listener:
             alive = self.run.alive
             self.received += self.run.events(0.2)
             assert alive or self._seen < len(self.received), f"the run ended: {self.run.log_tail()}"
-        raise AssertionError(f"no such event; the last ones: {self.received[-3:]}")
+        raise AssertionError(f"no such event: {source_of(matches)}; the last ones: {self.received[-3:]}")
 
     def until_type(self, kind: type[Event]) -> Any:
         return self.until(lambda event: isinstance(event, kind))
@@ -93,6 +102,32 @@ class Listener:
         found = self.until(lambda event: isinstance(event, Answered) and event.id == command.id)
         assert isinstance(found, Answered)
         return found
+
+
+# A console in which one key meets a fault of the program.
+FAULTY_CONSOLE = """
+if __name__ == "__main__":
+    from fundamentallm_tui.__main__ import main
+    from fundamentallm_tui.screens.main import MainScreen
+    MainScreen.action_save = lambda self: 1 / 0
+    main()
+"""
+
+
+@pytest.fixture
+def screen() -> Iterator[Callable[..., Any]]:
+    """Starts a program in a terminal; whatever still runs at the end of the test, also of a failed one, is killed."""
+    from tests.benchmarks.terminal import Terminal
+
+    started: list[Terminal] = []
+
+    def start(*command: str, columns: int = 120, rows: int = 36) -> Terminal:
+        started.append(Terminal(command, columns, rows))
+        return started[-1]
+
+    yield start
+    for program in started:
+        program.end()
 
 
 @pytest.fixture

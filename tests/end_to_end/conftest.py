@@ -33,20 +33,6 @@ KEYS = {"F5": "\x1b[15~", "F6": "\x1b[17~", "F7": "\x1b[18~", "F8": "\x1b[19~", 
 # ---- in a terminal ----
 
 
-@pytest.fixture
-def screen() -> Iterator[Callable[..., Terminal]]:
-    """Starts a program in a terminal; whatever still runs at the end of the test is killed."""
-    started: list[Terminal] = []
-
-    def start(*command: str, columns: int = 120, rows: int = 36) -> Terminal:
-        started.append(Terminal(command, columns, rows))
-        return started[-1]
-
-    yield start
-    for program in started:
-        program.end()
-
-
 def step_of(seen: Terminal) -> int:
     """The step that a console shows."""
     found = re.search(r"step +(\d+)/", seen.screen)
@@ -100,7 +86,7 @@ class Program:
 
     def until(self, condition: Callable[[], Any]) -> None:
         """Wait until something holds that this program brings about."""
-        until(lambda: condition() or self.has_ended())
+        until(lambda: condition() or self.has_ended(), what=condition)
         assert condition(), f"ended with {self.status}: {self.err}"
 
     def until_printed(self, text: str) -> None:

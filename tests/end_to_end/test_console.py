@@ -19,7 +19,7 @@ from fundamentallm.run.journal import send_command
 from fundamentallm.run.locks import RunLock, is_held
 from fundamentallm.train.checkpoint import load
 from tests.benchmarks.terminal import Terminal
-from tests.conftest import file_contents, journal_events, until
+from tests.conftest import FAULTY_CONSOLE, file_contents, journal_events, until
 from tests.end_to_end.conftest import CONSOLE, KEYS, step_of
 
 LEAVES_THE_OTHER_SCREEN = b"\x1b[?1049l"
@@ -291,20 +291,11 @@ def test_escape_and_a_digit_that_arrive_together_leave_the_prompt_and_type_nothi
     assert seen.status() == 0
 
 
-FAULT = """
-from fundamentallm_tui.__main__ import main
-if __name__ == "__main__":
-    from fundamentallm_tui.screens.main import MainScreen
-    MainScreen.action_save = lambda self: 1 / 0
-    main()
-"""
-
-
 def test_a_console_that_ends_by_an_error_restores_the_terminal_and_says_what_becomes_of_the_run(
     screen: Screen, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    seen = screen(sys.executable, "-c", FAULT, *OPEN[len(CONSOLE) :], "--start")
+    seen = screen(sys.executable, "-c", FAULTY_CONSOLE, *OPEN[len(CONSOLE) :], "--start")
     seen.see(lambda _: step_of(seen) > 5)
     seen.press(KEYS["F7"])
     assert seen.status() == 1

@@ -1,7 +1,8 @@
 """A fake run that a test controls, and a console around it."""
 
 import threading
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,9 +21,11 @@ from fundamentallm.run.journal import Journal
 from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.app import Console
 from fundamentallm_tui.panes.cells import Cell
+from fundamentallm_tui.screens import run_table
 from fundamentallm_tui.screens.main import MainScreen
 from fundamentallm_tui.screens.runs import Runs
 from fundamentallm_tui.state.launch import Options
+from tests.conftest import PATIENCE, source_of, until
 
 
 class FakeRun:
@@ -53,6 +56,7 @@ class FakeRun:
 
     def close(self) -> None:
         self.left = True
+        self._news.set()
 
     # What a test makes it do
 
@@ -159,10 +163,10 @@ class Watched:
 
     async def see(self, text: str) -> None:
         """Wait until a text is on the screen."""
-        await self.until(lambda: text in self.screen)
+        await self.until(lambda: text in self.screen, text)
 
     async def status_is(self, word: str) -> None:
-        await self.until(lambda: word in self.status)
+        await self.until(lambda: word in self.status, word)
 
     async def type(self, **values: str) -> None:
         """Choose and type values in the form, and wait until the text was read."""
@@ -170,8 +174,8 @@ class Watched:
         for name, value in values.items():
             fields.enter(name)
             await self.pilot.pause()
-            while self.cells[name].choices and self.cells[name].value != value:
-                await self.press("right")
+            if self.cells[name].choices:
+                await self.press_until("right", lambda name=name, value=value: self.cells[name].value == value)
             if not self.cells[name].choices:
                 await self.press("ctrl+u")
                 self.app.screen.post_message(Paste(value))
@@ -202,13 +206,24 @@ class Watched:
         await self.status_is("PAUSED")
         return run
 
-    async def until(self, what: Callable[[], object]) -> None:
-        """Wait for something that other threads bring about."""
-        for _ in range(500):
+    async def until(self, what: Callable[[], object], name: str = "") -> None:
+        """Wait for something that other threads bring about; `name` says what, where the condition does not."""
+        deadline = time.monotonic() + PATIENCE
+        await self.pilot.pause(0.01)
+        while not what():
+            if time.monotonic() > deadline:
+                found = f"status: {self.status}\nlog:\n{self.log}\nscreen:\n{self.screen}"
+                raise AssertionError(f"waited {PATIENCE:g} seconds in vain: {name or source_of(what)}; {found}")
             await self.pilot.pause(0.01)
-            if what():
-                return
-        raise AssertionError(f"never came about; status: {self.status}\nlog:\n{self.main.log_view.text}")
+
+    async def press_until(self, key: str, what: Callable[[], object]) -> None:
+        """Press a key as often as it takes until something holds."""
+        deadline = time.monotonic() + PATIENCE
+        while not what():
+            assert time.monotonic() < deadline, (
+                f"{key}, pressed for {PATIENCE:g} seconds, brings not: {source_of(what)}"
+            )
+            await self.press(key)
 
     async def started(self, total: int = 400, epochs: int = 5) -> FakeRun:
         """Press F5 and wait until the run trains."""
@@ -259,14 +274,26 @@ class Workshop:
 
         layer = flags_layer({"data": [str(self.text)], **flags})
         app = Console(Options(preset=load_preset("tiny"), flags=layer), start=start_and_keep, sample=sample)
-        async with app.run_test(size=size, notifications=toasts) as pilot:
-            await pilot.pause()
-            yield Watched(app, pilot, runs, samplers)
+        try:
+            async with app.run_test(size=size, notifications=toasts) as pilot:
+                await pilot.pause()
+                yield Watched(app, pilot, runs, samplers)
+        finally:
+            app.main.close_run()  # or its reader would go on reading beside all tests that follow
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_thread_is_left() -> Iterator[None]:
+    """Every thread that reads a run ends with the console that began it."""
+    yield
+    until(lambda: not [thread for thread in threading.enumerate() if thread.name in ("run reader", "overlay reader")])
 
 
 @pytest.fixture
 def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(run_table, "_known", {})  # by relative folders, which are others in each test
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / ".config"))  # the theme is kept there
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
     return Workshop(tmp_path)

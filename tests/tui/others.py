@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from fundamentallm.run.commands import COMMANDS, decode
-from fundamentallm.run.events import Evaluated
 from fundamentallm.run.journal import Journal
 from fundamentallm.run.locks import RunLock
 from fundamentallm_tui.screens.runs import Runs
@@ -33,17 +32,10 @@ def commands_sent(folder: Path) -> list[Any]:
     return [decode(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def evaluated(step: int, loss: float) -> Evaluated:
-    return Evaluated(
-        step=step, epoch=1, train_loss=loss, val_loss=loss, perplexity=2.0, epoch_ended=True, best=True
-    )  # fmt: skip
-
-
 async def to(seen: Any, runs: Runs, name: str) -> None:
     """Move the cursor of the list to a run."""
     await seen.press("home")
-    while runs.list.current is not None and runs.list.current.folder.name != name:
-        await seen.press("down")
+    await seen.press_until("down", lambda: runs.list.current is None or runs.list.current.folder.name == name)
 
 
 async def overlay(seen: Any, *names: str, shown: str = "shown") -> None:

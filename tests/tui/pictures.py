@@ -10,6 +10,7 @@ cells by row
 2-3 a80
 """
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby, zip_longest
@@ -19,6 +20,8 @@ from typing import Any
 
 from rich.cells import cell_len
 from rich.segment import Segment
+
+from tests.conftest import PATIENCE
 
 HEAD, BODY = "colours: ink on paper in", "cells by row"
 ATTRIBUTES = ("bold", "italic", "underline", "strike", "reverse")
@@ -82,7 +85,8 @@ async def take(seen: Any, name: str, themes: tuple[str, ...]) -> Picture:
 async def still(seen: Any) -> list[list[Segment]]:
     """Wait until the screen no longer changes; return its rows."""
     before: list[list[Segment]] = []
-    for _ in range(500):
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
         await seen.pilot.pause(0.03)
         if any(worker.is_running and worker.name != ENDLESS for worker in seen.app.workers):
             continue

@@ -15,7 +15,7 @@ from textual.theme import Theme
 import fundamentallm_tui
 from fundamentallm.run.events import CheckpointFailed, Failed, Notice
 from fundamentallm_tui.theme import CALM, FAINT, INKS, THEMES
-from tests.tui.others import evaluated
+from tests.events import evaluated
 
 LEAST = 4.5
 NO_TEXT = r"(border|scrollbar[a-z-]*|background): [^;]*;"  # in a style sheet

@@ -3,6 +3,7 @@
 import math
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from fundamentallm.config.config import Config
 from fundamentallm.run.events import Event, Phase, encode
 from fundamentallm.run.spec import RunSpec
 from tests.benchmarks.terminal import CONSOLE, Terminal
-from tests.tui.others import alive, evaluated
+from tests.conftest import FAULTY_CONSOLE
+from tests.events import evaluated
+from tests.tui.others import alive
 
 SECONDS = 15
 
@@ -35,43 +38,29 @@ def recorded(make: Any, workshop: Any) -> Path:
     return Path(folder)
 
 
-def played(folder: Path, *flags: str) -> Terminal:
-    return Terminal([CONSOLE, *flags, "replay", str(folder), "--speed", "1"])
-
-
 def bytes_at(terminal: Terminal, step: int) -> int:
     """How much the console has written when it shows this step or a later one."""
     terminal.see(lambda screen: any(int(found) >= step for found in re.findall(r"step +(\d+)/", screen)))
     return len(terminal.bytes)
 
 
-def test_a_slow_line_gets_a_fraction_of_the_bytes(recorded: Path) -> None:
-    terminals = [played(recorded), played(recorded, "--low-bandwidth")]
+def test_a_slow_line_gets_a_fraction_of_the_bytes(recorded: Path, screen: Callable[..., Terminal]) -> None:
+    replay = ("replay", str(recorded), "--speed", "1")
+    terminals = [screen(CONSOLE, *replay), screen(CONSOLE, "--low-bandwidth", *replay)]
     first, last = ([bytes_at(terminal, step) for terminal in terminals] for step in (30, 270))
-    for terminal in terminals:
-        terminal.end()
     fast, slow = (end - begin for begin, end in zip(first, last, strict=True))
     assert fast > 4 * slow > 0, (fast, slow)
 
 
-FAULT = """
-if __name__ == "__main__":
-    from fundamentallm_tui.__main__ import main
-    from fundamentallm_tui.screens.main import MainScreen
-    MainScreen.action_save = lambda self: 1 / 0
-    main()
-"""
-
-
 @pytest.mark.parametrize("end", ["\x11", "\x1b[18~"], ids=["quit", "fault"])
 def test_title_and_notification_reach_a_real_terminal_and_the_title_is_given_back(
-    make: Any, workshop: Any, monkeypatch: pytest.MonkeyPatch, end: str
+    make: Any, workshop: Any, screen: Callable[..., Terminal], monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
     monkeypatch.delenv("VTE_VERSION", raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(workshop.folder))
     folder = make("prose")
     with alive(workshop.folder / folder) as journal:
-        terminal = Terminal([sys.executable, "-c", FAULT, "attach", str(folder)])
+        terminal = screen(sys.executable, "-c", FAULTY_CONSOLE, "attach", str(folder))
         terminal.see("TRAINING")
         terminal.press("\x1b[O")  # the terminal says that it is not in front any more
         for step, loss, seen in ((40, 2.0, "best 2.000"), (50, 1.5, "New best")):

@@ -15,6 +15,7 @@ import pytest
 from fundamentallm.cli import main
 from fundamentallm.config.sampling import SAMPLING
 from fundamentallm.train.checkpoint import load
+from tests.conftest import PATIENCE, source_of
 
 Talk = Callable[..., tuple[str, str]]
 NAMES = ", ".join(SAMPLING)
@@ -151,15 +152,19 @@ class Terminal:
 
     def wait_for(self, word: bytes, since: int = 0) -> int:
         """The place behind `word`, at `since` or later."""
-        limit = time.monotonic() + 60
-        while (place := self.seen.find(word, since)) < 0:
-            assert time.monotonic() < limit, self.seen[-500:]
+        self.wait_until(lambda: self.seen.find(word, since) >= 0)
+        return self.seen.find(word, since) + len(word)
+
+    def wait_until(self, holds: Callable[[], bool]) -> None:
+        """Read what is written until something holds."""
+        limit = time.monotonic() + PATIENCE
+        while not holds():
+            assert time.monotonic() < limit, f"{source_of(holds)}: not in a minute: {self.seen[-500:]!r}"
             if select.select([self._end], [], [], 1)[0]:
                 try:
                     self.seen += os.read(self._end, 65536)
                 except OSError:
                     raise AssertionError(f"it has ended: {self.seen[-500:]!r}") from None
-        return place + len(word)
 
     def close(self) -> None:
         if self.process.poll() is None:
@@ -182,9 +187,7 @@ def test_ctrl_c_stops_the_sample_and_not_the_program_and_ctrl_d_leaves(trained: 
         at = terminal.wait_for(b"> ")
         terminal.type(b"the sea\r")
         at = terminal.wait_for(b"the sea", terminal.wait_for(b"the sea", at))  # the echo, then the answer
-        while len(terminal.seen) < at + 200:  # it writes
-            terminal.wait_for(b"", at)
-            terminal.seen += os.read(terminal._end, 65536)
+        terminal.wait_until(lambda: len(terminal.seen) >= at + 200)  # it writes
         terminal.type(b"\x03")
         at = terminal.wait_for(b"\n> ", at)
         time.sleep(1)  # a signal between the prompt and readline's wait is noticed with the next key only

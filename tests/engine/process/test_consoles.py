@@ -57,8 +57,12 @@ def ended(folder: Path) -> bool:
 
 def events_to_the_end(run: Any) -> list[events.Event]:
     received: list[events.Event] = []
-    while not (received and isinstance(received[-1], events.Finished)):
-        received += run.events(0.1)
+
+    def has_finished() -> bool:
+        received.extend(run.events(0.1))
+        return bool(received) and isinstance(received[-1], events.Finished)
+
+    until(has_finished)
     return received
 
 
@@ -112,7 +116,7 @@ LONG = 200_000  # epochs: it ends only when it is stopped
 
 # A console that executes the lines on its standard input, and prints when it is done.
 CONSOLE = """
-import json, sys
+import json, sys, time
 from pathlib import Path
 from fundamentallm.run import events
 from fundamentallm.run.commands import Pause, Set
@@ -120,16 +124,19 @@ from fundamentallm.config.config import Layer, resolve
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.process.session import WorkerRun
 
+def wait_for(matches):
+    deadline = time.monotonic() + 60
+    while not any(map(matches, session.events(1.0))):
+        assert time.monotonic() < deadline, f"waited a minute in vain; {session.exit_reason} {session.log_tail()}"
+
 def ask(command):
     session.send(command)
-    while not any(isinstance(e, events.Answered) and e.id == command.id and e.ok for e in session.events(1.0)):
-        pass
+    wait_for(lambda event: isinstance(event, events.Answered) and event.id == command.id and event.ok)
 
 if __name__ == "__main__":
     import textual, fundamentallm_tui
     session = WorkerRun(RunSpec(resolve(Layer(json.loads(sys.argv[2]))), Path(sys.argv[1])))
-    while not any(isinstance(event, events.Progress) for event in session.events(1.0)):
-        pass
+    wait_for(lambda event: isinstance(event, events.Progress))
     for line in sys.stdin:
         exec(line)
         print("done", flush=True)
@@ -143,9 +150,10 @@ class Console:
         script = folder.with_name("console.py")
         script.write_text(CONSOLE)
         command = [sys.executable, script, folder, json.dumps(values)]
-        pipe, null = subprocess.PIPE, subprocess.DEVNULL
-        self.folder = folder
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=null, text=True)
+        self.folder, self._errors = folder, folder.with_name("console.err")
+        pipe = subprocess.PIPE
+        with self._errors.open("w") as errors:
+            self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, text=True)
         self.do("pass")
         self.worker: int = self.events(events.RunStarted)[0].pid
 
@@ -153,7 +161,7 @@ class Console:
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
-        assert self._process.stdout.readline() == "done\n"
+        assert self._process.stdout.readline() == "done\n", self._errors.read_text()
 
     def kill(self) -> None:
         self._process.kill()

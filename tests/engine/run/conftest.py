@@ -7,6 +7,7 @@ from typing import Any
 from fundamentallm.config.config import Config, to_dict
 from fundamentallm.run.events import JOURNAL, CheckpointSaved, Evaluated, Event, Finished, Progress, RunStarted
 from fundamentallm.run.journal import Journal
+from tests import events
 
 CONFIG = to_dict(Config(data=("texts/sea.txt",), epochs=4, learning_rate=0.002))
 
@@ -30,8 +31,8 @@ def progress(first: int, last: int, loss: float = 0.0) -> Progress:
 
 
 def evaluated(step: int, val_loss: float, **changes: Any) -> Evaluated:
-    values = {"epoch": -(-step // 10), "train_loss": 1.0, "perplexity": 2.0, "epoch_ended": True, "best": False}
-    return Evaluated(step=step, val_loss=val_loss, **{**values, **changes})
+    """An epoch of ten steps ends, with a training loss of 1."""
+    return events.evaluated(step, val_loss, **{"epoch": -(-step // 10), "train_loss": 1.0, "best": False, **changes})
 
 
 def saved(step: int, path: str = "best.pt") -> CheckpointSaved:

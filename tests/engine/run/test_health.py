@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import tests.events
 from fundamentallm.config.advice import advise
 from fundamentallm.config.config import Config, to_dict
 from fundamentallm.run.events import NOT_FINITE, Evaluated, Event, Failed, Progress, decode
@@ -35,7 +36,7 @@ def verdicts(losses: Losses, epoch_ended: bool = True, **changes: Any) -> list[l
     return found
 
 
-OVERFITTING = [(2.0, 2.0), (1.5, 1.8), (1.2, 1.9), (1.0, 2.1), (0.9, 2.2), (0.8, 2.3)]
+OVERFITTING = [*tests.events.OVERFITTING, (0.9, 2.2), (0.8, 2.3)]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The journal and the inbox: what is appended is read once, in order, whatever else their files hold."""
 
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from fundamentallm.run.commands import encode as encode_command
 from fundamentallm.run.events import JOURNAL, Intervention, Notice, Sampled, encode
 from fundamentallm.run.journal import Journal, Tail, inbox_reader, journal_reader, read_journal, send_command
 from fundamentallm.untrusted import MAX_COMMAND_BYTES
+from tests.conftest import PATIENCE
 from tests.engine.run.conftest import full, write_journal
 
 
@@ -226,7 +228,9 @@ def test_every_command_of_two_writers_at_once_arrives(tmp_path: Path) -> None:
     inbox, ids = inbox_reader(tmp_path), list[str]()
     with ThreadPoolExecutor() as pool:
         writers = [pool.submit(send, writer) for writer in "ab"]
-        while not all(writer.done() for writer in writers):
+        deadline = time.monotonic() + PATIENCE
+        while not all(writer.done() for writer in writers):  # without a pause: it meets lines that are being written
+            assert time.monotonic() < deadline, f"the writers do not end; {len(ids)} commands came"
             ids += [command.id for command in inbox.read()]
     ids += [command.id for command in inbox.read()]
     for writer in "ab":

@@ -17,7 +17,7 @@ from fundamentallm_tui import keys
 from fundamentallm_tui.charts.chart import Chart
 from fundamentallm_tui.charts.panes import ChartPane
 from fundamentallm_tui.charts.view import View
-from tests.tui.others import evaluated
+from tests.events import evaluated
 
 STEPS, TOTAL, EPOCH = 200, 400, 80
 
@@ -95,8 +95,7 @@ async def test_the_title_has_the_newest_values_or_those_at_the_crosshair_on_both
         assert title(loss) == "Loss  train 3.000  val 3.500  smoothing 0  best 3.500"
         assert seen.screen.count("train 3.000 ") == 2
         await seen.press("right_square_bracket", "c")
-        while seen.main.loss.view.crosshair > 80:
-            await seen.press("left")
+        await seen.press_until("left", lambda: loss.view.crosshair <= 80)
         assert loss.view.crosshair == 80, "it stops at points of validation"
         assert title(loss) == "Loss  step 80  mean ~3.645  val 3.700  train 3.600"
         assert metric.view.crosshair == 80

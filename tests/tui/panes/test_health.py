@@ -3,28 +3,20 @@
 import pytest
 
 from fundamentallm.config.config import Config
-from fundamentallm.run.events import Evaluated, Failed
+from fundamentallm.run.events import Failed
 from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.panes.health import current_verdict, health_line, health_text
 from fundamentallm_tui.state.store import Store
-from tests.tui.conftest import saved, started
+from tests.events import OVERFITTING, epochs
+from tests.tui.conftest import started
 
 
 def store_of(*losses: tuple[float, float], **settings: object) -> Store:
     """A store whose run has these training and validation losses, epoch by epoch."""
     store = Store()
     store.apply([started(RunSpec(Config(**settings), Store().folder), total=400, epochs=5)])  # type: ignore[arg-type]
-    for epoch, (train_loss, val_loss) in enumerate(losses, 1):
-        best = val_loss == min(loss for _, loss in losses[:epoch])
-        event = Evaluated(
-            step=80 * epoch, epoch=epoch, train_loss=train_loss, val_loss=val_loss, perplexity=1.0, epoch_ended=True,
-            best=best,
-        )  # fmt: skip
-        store.apply([event, *([saved(80 * epoch, "best.pt", "best")] if best else [])])
+    store.apply([*epochs(losses)])
     return store
-
-
-OVERFITTING = [(2.0, 2.0), (1.5, 1.8), (1.2, 1.9), (1.0, 2.1)]
 
 
 @pytest.mark.parametrize(

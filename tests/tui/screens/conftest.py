@@ -9,7 +9,8 @@ import pytest
 from fundamentallm.config.config import Config
 from fundamentallm.run.events import JOURNAL, Event, Progress, encode
 from fundamentallm.run.spec import RunSpec
-from tests.tui.others import Write, evaluated
+from tests.events import evaluated
+from tests.tui.others import Write
 
 
 @pytest.fixture

@@ -17,8 +17,9 @@ from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.screens.dialogs import Question
 from fundamentallm_tui.state import replay
 from tests.conftest import file_contents
+from tests.events import evaluated
 from tests.tui.conftest import FakeRun
-from tests.tui.others import alive, both_sizes, commands_sent, evaluated
+from tests.tui.others import alive, both_sizes, commands_sent
 
 
 @asynccontextmanager

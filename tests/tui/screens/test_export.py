@@ -31,8 +31,8 @@ async def test_one_key_writes_picture_numbers_and_text_of_what_is_seen(workshop:
     write("third", 10)
     async with workshop.console((80, 24)) as seen:
         await overlay(seen, "other", "third")
-        while "third" in " ".join(entry.name for entry in seen.main.loss.entries()):
-            await seen.press("i")
+        loss = seen.main.loss
+        await seen.press_until("i", lambda: "third" not in " ".join(entry.name for entry in loss.entries()))
         hidden = {run.folder.name for run, _ in seen.main.loss.beside() if run.hidden}
         await seen.press("d")
         await seen.until(lambda: (folder / "loss.txt").exists() and "Exported runs/shown/loss.svg" in seen.log)

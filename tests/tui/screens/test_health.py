@@ -7,18 +7,9 @@ import pytest
 from textual.widgets import OptionList
 
 from fundamentallm.run.commands import Set, Stop
-from fundamentallm.run.events import Evaluated
 from fundamentallm_tui.throttle import RedrawThrottle
+from tests.events import OVERFITTING, epochs
 from tests.tui.conftest import FakeRun, Watched
-
-OVERFITTING = [(2.0, 2.0), (1.5, 1.8), (1.2, 1.9), (1.0, 2.1)]
-
-
-def evaluated(*losses: tuple[float, float]) -> list[Evaluated]:
-    """Training and validation losses at the ends of epochs of 80 steps."""
-    values: dict[str, Any] = {"perplexity": 1.0, "epoch_ended": True, "best": False}
-    numbered = enumerate(losses, 1)
-    return [Evaluated(step=80 * n, epoch=n, train_loss=train, val_loss=val, **values) for n, (train, val) in numbered]
 
 
 async def overfitting(watched: Watched, workshop: Any) -> FakeRun:
@@ -26,8 +17,7 @@ async def overfitting(watched: Watched, workshop: Any) -> FakeRun:
     run = await watched.started()
     run.folder.mkdir(parents=True)
     (run.folder / "best.pt").touch()
-    events = evaluated(*OVERFITTING)
-    run.say(*events[:2], workshop.saved(160, "best.pt", "best"), *events[2:])
+    run.say(*epochs(OVERFITTING))
     await watched.until(lambda: len(watched.main.store.history.evaluations) == 4)
     await watched.press("h")
     await watched.see("Health: overfitting")

@@ -9,7 +9,7 @@ from fundamentallm_tui.format import cell_len
 from fundamentallm_tui.panes.status import layout
 from fundamentallm_tui.screens.main import shape_of
 from fundamentallm_tui.state.store import Store
-from tests.tui.others import evaluated
+from tests.events import evaluated
 
 SIZES = [(60, 20), (80, 24), (80, 50), (109, 30), (110, 29), (120, 36), (160, 46), (200, 60), (250, 70)]
 every_size = pytest.mark.parametrize("size", SIZES, ids=[f"{width}x{height}" for width, height in SIZES])

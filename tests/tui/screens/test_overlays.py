@@ -8,7 +8,8 @@ import pytest
 
 from fundamentallm.run.journal import Journal
 from fundamentallm_tui.charts.palette import run_styles
-from tests.tui.others import Write, alive, both_sizes, evaluated, overlay, to
+from tests.events import evaluated
+from tests.tui.others import Write, alive, both_sizes, overlay, to
 
 
 def row(seen: Any, name: str) -> str:

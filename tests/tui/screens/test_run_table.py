@@ -9,7 +9,7 @@ from fundamentallm.config.config import Config, to_dict
 from fundamentallm.errors import UserError
 from fundamentallm.run.summary import RunSummary
 from fundamentallm_tui.screens.run_table import arrange, check_order
-from tests.tui.others import evaluated
+from tests.events import evaluated
 
 
 def run(name: str, state: str = "finished", best: float | None = None, **settings: Any) -> RunSummary:

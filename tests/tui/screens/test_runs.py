@@ -17,7 +17,8 @@ from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.screens.dialogs import TextDialog
 from fundamentallm_tui.screens.run_table import all_runs, sparkline
 from fundamentallm_tui.screens.runs import Runs
-from tests.tui.others import alive, both_sizes, commands_sent, evaluated
+from tests.events import evaluated
+from tests.tui.others import alive, both_sizes, commands_sent
 
 
 @both_sizes

@@ -6,7 +6,8 @@ import pytest
 
 from fundamentallm.run.events import Evaluated, Phase
 from fundamentallm_tui.format import cell_len, clean
-from tests.tui.others import both_sizes, evaluated
+from tests.events import evaluated
+from tests.tui.others import both_sizes
 
 
 @both_sizes

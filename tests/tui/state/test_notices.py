@@ -12,7 +12,8 @@ from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.state import notices
 from fundamentallm_tui.state.notices import Notice, Notices, desktop_notification, window_title
 from fundamentallm_tui.state.store import Store
-from tests.tui.others import alive, evaluated
+from tests.events import evaluated
+from tests.tui.others import alive
 
 
 class Announced:

@@ -16,7 +16,7 @@ from fundamentallm_tui.charts.palette import run_styles
 from fundamentallm_tui.charts.series import MAX_POINTS
 from fundamentallm_tui.state import overlays
 from fundamentallm_tui.state.overlays import OverlayRead, Overlays
-from tests.tui.others import evaluated
+from tests.events import evaluated
 
 
 @dataclass

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from fundamentallm.config.config import Config
-from fundamentallm.run.events import Answered, Evaluated, Event, Failed, Intervention, Phase, RunStarted, Sampled
+from fundamentallm.run.events import Answered, Event, Failed, Intervention, Phase, RunStarted, Sampled
 from fundamentallm.run.history import RunHistory
 from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.state.store import Store
+from tests.events import evaluated
 
 FOLDER = Path("runs/x-1")
 CONFIG = Config(data=("text.txt",))
@@ -29,12 +30,6 @@ def store(workshop: Any) -> Store:
 def resumed(workshop: Any, step: int, **changes: Any) -> RunStarted:
     start: RunStarted = workshop.started(RunSpec(CONFIG, FOLDER, Path("last.pt")), step)
     return replace(start, **changes)
-
-
-def evaluated(step: int, loss: float = 2.0) -> Evaluated:
-    return Evaluated(
-        step=step, epoch=1, train_loss=2.0, val_loss=loss, perplexity=7.4, epoch_ended=True, best=True
-    )  # fmt: skip
 
 
 def logged(store: Store, *events: Event) -> list[str]:
@@ -69,12 +64,12 @@ def test_the_time_left_stands_still_while_nothing_is_trained(store: Store, works
 
 
 def test_a_resumed_run_takes_the_curves_back_to_its_step(store: Store, workshop: Any) -> None:
-    store.apply([workshop.progress(1, 100), evaluated(50), evaluated(100)], now=1.0)
+    store.apply([workshop.progress(1, 100), evaluated(50, 2.0), evaluated(100, 2.0)], now=1.0)
     assert store.train.last == (100.0, 3.5)
     store.begin(FOLDER, "x", CONFIG, resumes=True)
     store.apply([resumed(workshop, 60)], now=2.0)
     assert (store.train.last, store.rate.last, store.val.last) == ((60.0, 3.7), (60.0, 1e-3), (50.0, 2.0))
-    store.apply([workshop.progress(61, 70), evaluated(70), evaluated(70, 1.9)], now=3.0)
+    store.apply([workshop.progress(61, 70), evaluated(70, 2.0), evaluated(70, 1.9)], now=3.0)
     assert (store.step, len(store.train), store.val.last, len(store.val)) == (70, 70, (70.0, 1.9), 2)
 
 
@@ -103,7 +98,13 @@ def test_a_step_that_is_reported_twice_is_taken_once(store: Store, workshop: Any
 
 def test_many_reports_at_once_are_as_one_by_one(workshop: Any) -> None:
     start = workshop.started(RunSpec(CONFIG, FOLDER))
-    events = [start, workshop.progress(1, 5), workshop.progress(6, 9), evaluated(9), workshop.progress(10, 12, epoch=2)]
+    events = [
+        start,
+        workshop.progress(1, 5),
+        workshop.progress(6, 9),
+        evaluated(9, 2.0),
+        workshop.progress(10, 12, epoch=2),
+    ]
     events += [workshop.progress(8, 14), workshop.progress(15, 15, eta=9.0)]  # the journal lacks a start
     one, many = Store(), Store()
     for store in (one, many):
@@ -140,7 +141,7 @@ def test_every_metric_is_a_curve_and_time_counts_only_while_training(store: Stor
 
 
 def test_a_new_run_starts_with_empty_curves(store: Store, workshop: Any) -> None:
-    store.apply([workshop.progress(1, 10), evaluated(10)], now=1.0)
+    store.apply([workshop.progress(1, 10), evaluated(10, 2.0)], now=1.0)
     store.begin(Path("runs/x-2"), "x", CONFIG, resumes=False)
     assert (len(store.train), len(store.val), len(store.rate), store.step, store.epoch) == (0, 0, 0, 0, 0)
 

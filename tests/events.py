@@ -1,0 +1,27 @@
+"""Events as runs write them, for the tests of the engine and of the console."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from fundamentallm.run.events import CheckpointSaved, Evaluated
+
+# Training and validation loss, epoch by epoch, of a run that overfits since its second epoch.
+OVERFITTING = [(2.0, 2.0), (1.5, 1.8), (1.2, 1.9), (1.0, 2.1)]
+
+
+def evaluated(step: int, val_loss: float, **changes: Any) -> Evaluated:
+    """The end of an epoch whose losses are equal and the best so far, unless `changes` say otherwise."""
+    values = {"epoch": 1, "train_loss": val_loss, "perplexity": 2.0, "epoch_ended": True, "best": True}
+    return Evaluated(step=step, val_loss=val_loss, **{**values, **changes})
+
+
+def epochs(losses: Iterable[tuple[float, float]], steps: int = 80) -> list[Evaluated | CheckpointSaved]:
+    """What a run reports at the ends of its epochs; after each best one it saves best.pt."""
+    found: list[Evaluated | CheckpointSaved] = []
+    lowest = float("inf")
+    for epoch, (train_loss, val_loss) in enumerate(losses, 1):
+        best, lowest = val_loss < lowest, min(val_loss, lowest)
+        found.append(evaluated(steps * epoch, val_loss, epoch=epoch, train_loss=train_loss, best=best))
+        if best:
+            found.append(CheckpointSaved(step=steps * epoch, path="best.pt", kind="best", bytes=1000, seconds=0.1))
+    return found
