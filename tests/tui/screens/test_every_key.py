@@ -1,33 +1,45 @@
-"""Every key and a click on every pane, in every state: none may end the console."""
+"""Every key of the tables and a click on every pane, in every state: none may end the console."""
 
+import asyncio
+import subprocess
+import time
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
-from textual.events import Key, Paste
+from textual.events import Key, MouseDown, MouseMove, MouseUp, Paste
+from textual.keys import key_to_character
 
 from fundamentallm.run.events import Failed, Phase
-from fundamentallm_tui import keys
+from fundamentallm_tui import app, keys
+from fundamentallm_tui.panes.bars import takes_text
+from fundamentallm_tui.screens.runs import Runs
+from tests.conftest import PATIENCE
 
-PRESSED = (
-    "tab", "shift+tab", "up", "down", "left", "right", "home", "end", "backspace", "delete", "enter", "space", "escape",
-    "pageup", "pagedown", "ctrl+a", "ctrl+e", "ctrl+k", "ctrl+u", "ctrl+left", "ctrl+right", "j", "k", "7", "é",
-    *(str(n) for n in range(1, len(keys.PANES) + 1)), "f1", "escape", "question_mark", "escape", "g", "escape",
-    "ctrl+o", "escape", "3", *(key for command in keys.LOSS for key in command.key.split(",") if key), "m", "4", "plus",
+TYPED = (  # into text fields, beside the keys of the tables
+    "tab", "shift+tab", "backspace", "delete", "space", "ctrl+a", "ctrl+e", "ctrl+k", "ctrl+u", "ctrl+r", "7", "é",
 )  # fmt: skip
 STATES = ("idle", "loading", "training", "paused", "stopping", "stopped", "finished", "failed", "attached", "replayed")
-PANES = ("#config", "#fields", "#log", "#loss", "#metric", "#sample", "#options", "#output", "#status", "#keys")
+QUIT = "ctrl+q"
 
 
-async def bring_about(seen: Any, make: Any, state: str) -> None:
-    """Put the console into a state."""
+def bound(commands: Iterable[keys.Command]) -> list[str]:
+    """The keys of commands, without the one that quits."""
+    bindings = (binding for command in commands for binding in command.bindings())
+    return [key for key in dict.fromkeys(key for binding in bindings for key in binding.key.split(",")) if key != QUIT]
+
+
+async def bring_about(seen: Any, old: Path, state: str) -> None:
+    """Put the console into a state; `old` is a run that was interrupted."""
     if state in ("attached", "replayed"):
-        seen.main.open_run(make("old"), speed=100.0 if state == "replayed" else 0.0)
-        return await seen.until(lambda: seen.main.store.loaded)
+        seen.main.open_run(old, speed=1000.0 if state == "replayed" else 0.0)
+        return await seen.until(lambda: seen.main.store.loaded and not seen.main.store.under_way)
     if state == "idle":
         return
     if state == "loading":
         await seen.press("f5")
-        return await seen.status_is("LOADING")
+        return await seen.until(lambda: "LOADING" in seen.status and seen.main.reader)
     run = await seen.started()
     if state in ("paused", "stopping"):
         run.say(Phase(step=1, phase=state))
@@ -38,33 +50,131 @@ async def bring_about(seen: Any, make: Any, state: str) -> None:
     await seen.status_is(state.upper())
 
 
-async def press(seen: Any, *keys: str) -> None:
-    """Press keys; shorter than the pilot, which waits after each until the whole process has been idle for 40 ms."""
-    for key in keys:
-        seen.app.post_message(Key(key, key if len(key) == 1 else None))
-        await seen.pilot.pause(0.01)
-        assert seen.app.is_running, key
-    await seen.pilot.pause()
+class Hands:
+    """Presses keys and clicks in a console that is in a state; brings the state about again after a key that ends it.
+
+    Quicker than the pilot, which waits after each key until the whole process has been idle for 40 ms.
+    """
+
+    def __init__(self, seen: Any, old: Path, state: str) -> None:
+        self.seen, self.old, self.state = seen, old, state
+        self.pressed: set[str] = set()
+        self.form = seen.main.form.config, seen.main.form.preset_name
+        self._as_it_was = self._now()
+
+    def _now(self) -> tuple[object, ...]:
+        store = self.seen.main.store
+        return store.phase, store.wanted, store.folder, store.under_way, store.replayed
+
+    async def settle(self) -> None:
+        """Wait until what was posted has gone its way: to the application, to what has the focus, and up again."""
+        await self._taken_in(self.seen.app)
+        for node in (self.seen.app.focused or self.seen.app.screen).ancestors_with_self:
+            await self._taken_in(node)
+
+    async def _taken_in(self, node: Any) -> None:
+        done, deadline = asyncio.Event(), time.monotonic() + PATIENCE
+        node.call_later(done.set)
+        while not done.is_set() and node.is_running and not self.seen.app.return_code:
+            assert time.monotonic() < deadline, f"{node} takes nothing in"
+            await asyncio.sleep(0)
+        assert self.seen.app.is_running and self.seen.app.return_code is None
+
+    async def press(self, *names: str) -> None:
+        for name in names:
+            self.seen.app.post_message(Key(name, key_to_character(name)))
+            await self.settle()
+            self.pressed.add(name)
+
+    async def back(self, pane: str = "") -> None:
+        """Close what is open, and go to a pane in the state as it was."""
+        for _ in range(3):  # a dialog over a dialog over a screen
+            if self.seen.app.screen is not self.seen.main:
+                await self.press("escape")
+        assert self.seen.app.screen is self.seen.main
+        if self._now() != self._as_it_was:
+            self.seen.main.action_new_run()
+            self.seen.main.form.fill(*self.form)
+            await bring_about(self.seen, self.old, self.state)
+            self._as_it_was = self._now()
+        if pane:
+            self.seen.main.action_pane(pane)
+            await self.settle()
+
+    async def press_in_panes(self) -> None:
+        for pane, _ in keys.PANES:
+            await self.back(pane)
+            table = getattr(self.seen.main.focused or self.seen.main.query_one(f"#{pane}"), "commands", ())
+            for name in bound(table) if pane != "config" else bound(keys.MAIN):
+                await self.back(pane)
+                await self.press(name)
+
+    async def press_in_text(self) -> None:
+        for enter in (self.seen.main.form.fields.enter, self.seen.main.action_prompt):
+            for name in (*TYPED, *bound(keys.MAIN)):
+                if self.seen.app.screen is not self.seen.main or not takes_text(self.seen.app.focused):
+                    await self.back()
+                    enter()
+                await self.press(name)
+            await self.back()
+            enter()
+            self.seen.app.screen.post_message(Paste("pasted\x1b[2J\n"))
+            await self.settle()
+
+    async def press_in_list(self) -> None:
+        for name in bound([*keys.RUNS, *keys.LIST]):
+            if not isinstance(self.seen.app.screen, Runs):
+                await self.back()
+                self.seen.main.action_runs()
+            runs = self.seen.app.screen
+            await self.seen.until(lambda runs=runs: runs.list.current is not None)
+            await self.press(name)
+            if self.seen.app.screen is not runs and self.seen.app.screen is not self.seen.main:
+                await self.press("escape")
+            if runs.filter.has_focus:
+                await self.press("escape")
+
+    async def click_everything(self) -> None:
+        """Click into the middle and on the frame of everything that can be seen, pane by pane."""
+        clicked = set()
+        for pane, _ in keys.PANES:
+            await self.back(pane)
+            await self.seen.pilot.pause()
+            for widget in [widget for widget in self.seen.main.walk_children() if widget.id and widget.region.area]:
+                region = widget.region.intersection(self.seen.main.region)
+                for x, y in (region.offset, (region.x + region.width // 2, region.y + region.height // 2)):
+                    if region.area and (widget, x - region.x) not in clicked:
+                        clicked.add((widget, x - region.x))
+                        await self.back()
+                        for kind in (MouseMove, MouseDown, MouseUp):
+                            self.seen.app.post_message(kind(None, x, y, 0, 0, 1, False, False, False, x, y))
+                        await self.settle()
+        assert {pane for pane, _ in keys.PANES} <= {widget.id for widget, _ in clicked}
 
 
 @pytest.mark.parametrize("state", STATES)
-async def test_no_key_and_no_click_ends_the_console(workshop: Any, make: Any, state: str) -> None:
+async def test_no_key_and_no_click_ends_the_console(
+    workshop: Any, make: Any, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    monkeypatch.setenv("VISUAL", "false")  # an editor that fails
+    done = subprocess.CompletedProcess([], 0, "report.md", "")
+    monkeypatch.setattr(app.subprocess, "run", lambda *_, **how: done)  # a report, which is a process of its own
     async with workshop.console((80, 24) if state == "paused" else (120, 36)) as seen:
-        await bring_about(seen, make, state)
-        await press(seen, *PRESSED)
-        for pane in PANES:
-            if seen.main.query_one(pane).region.area and seen.app.screen is seen.main:
-                await seen.pilot.click(pane, offset=(2, 1) if pane not in ("#status", "#keys") else (40, 0))
-                await press(seen, "tab", "up", "shift+tab")
-                seen.app.screen.post_message(Paste("pasted"))
-                await seen.pilot.pause()
-                assert seen.app.is_running, pane
+        await bring_about(seen, old := make("old"), state)
+        hands = Hands(seen, old, state)
+        for work in (hands.press_in_panes, hands.press_in_text, hands.press_in_list, hands.click_everything):
+            await work()
+        missing = {key for table in keys.TABLES for key in bound(table)} - hands.pressed
+        assert not missing, f"never pressed: {missing}"
+        await hands.back("loss")
+        seen.app.post_message(Key(QUIT, None))  # the key that may end it: at once, or after a question
+        await seen.until(lambda: seen.app.return_code == 0 or seen.app.screen is not seen.main)
 
 
 @pytest.mark.parametrize("state", ["loading", "stopping"])
 async def test_a_locked_form_does_not_take_the_focus(workshop: Any, make: Any, state: str) -> None:
     async with workshop.console() as seen:
-        await bring_about(seen, make, state)
+        await bring_about(seen, make("old"), state)
         await seen.pilot.click("#fields", offset=(20, 3))
         assert not seen.main.form.fields.entered
         for _ in range(6):
