@@ -56,7 +56,7 @@ class FakeRun:
 
     def close(self) -> None:
         self.left = True
-        self._news.set()
+        self._arrived.set()
 
     # What a test makes it do
 
