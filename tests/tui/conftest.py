@@ -286,7 +286,7 @@ class Workshop:
 def no_thread_is_left() -> Iterator[None]:
     """Every thread that reads a run ends with the console that began it."""
     yield
-    until(lambda: not [thread for thread in threading.enumerate() if thread.name in ("run reader", "overlay reader")])
+    until(lambda: not {"run reader", "overlay reader"} & {thread.name for thread in threading.enumerate()})
 
 
 @pytest.fixture

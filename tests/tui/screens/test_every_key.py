@@ -93,6 +93,7 @@ class Hands:
                 await self.press("escape")
         assert self.seen.app.screen is self.seen.main
         if self._now() != self._as_it_was:
+            await self.seen.until(lambda: self.seen.main.reader or not self.seen.main.store.under_way)
             self.seen.main.action_new_run()
             self.seen.main.form.fill(*self.form)
             await bring_about(self.seen, self.old, self.state)
@@ -139,7 +140,8 @@ class Hands:
         clicked = set()
         for pane, _ in keys.PANES:
             await self.back(pane)
-            await self.seen.pilot.pause()
+            shown = self.seen.main.query_one(f"#{pane}")
+            await self.seen.until(lambda shown=shown: shown.region.area)
             for widget in [widget for widget in self.seen.main.walk_children() if widget.id and widget.region.area]:
                 region = widget.region.intersection(self.seen.main.region)
                 for x, y in (region.offset, (region.x + region.width // 2, region.y + region.height // 2)):
