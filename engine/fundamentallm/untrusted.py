@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
+NOT_REGULAR = "it is not a regular file"
 
 MAX_CONFIG_BYTES = 1 << 20  # a configuration is one page
 MAX_CONFIG_ENTRIES = 200
@@ -51,13 +52,21 @@ def open_regular_file(path: Path) -> BufferedReader:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(mode):
-        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        raise OSError(errno.EINVAL, NOT_REGULAR, str(path))
     return path.open("rb")
 
 
-def open_for_writing(path: Path, flags: int) -> int:
-    """Open a file of a run, or make it: not through a link to somewhere else, and without waiting for a pipe."""
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | flags, 0o644)
+def open_for_writing(path: Path, flags: int, *, make: bool = True) -> int:
+    """Open a file of a run, and make it if there is none and it may: not through a link, nor one that is not regular.
+
+    An OSError says why not; a pipe is not waited for.
+    """
+    flags |= os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | (os.O_CREAT if make else 0)
+    file = os.open(path, flags, 0o666)
+    if stat.S_ISREG(os.fstat(file).st_mode):
+        return file
+    os.close(file)
+    raise OSError(errno.EINVAL, NOT_REGULAR, str(path))
 
 
 def from_line(line: str | bytes, key: str, kinds: Mapping[str, type[T]]) -> T | None:

@@ -34,13 +34,14 @@ def write_report(folder: Path, target: Path, draw: Callable[[RunHistory], str]) 
     if picture == target:
         raise UserError(f"--output {target}: is the name of the picture; name a file for the text, such as report.md")
     for path in (target, picture):
-        if os.path.lexists(path) and not _is_report(target):
+        if os.path.lexists(path) and not _is_report(path):
             raise UserError(f"{path}: is there already and is no report of a run; name another file with --output")
     history, resumes, samples = _read(folder)
     text = "\n".join(_markdown(summarize(folder, history), history, resumes, list(samples.values()), picture.name))
+    drawing = f"{MARK}\n{draw(history)}"
     with system_errors(f"{target}: cannot be written"):
+        write_atomic(picture, drawing)
         write_atomic(target, text)
-        write_atomic(picture, draw(history))
 
 
 def _is_report(path: Path) -> bool:

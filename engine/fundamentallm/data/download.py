@@ -7,7 +7,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from io import BufferedIOBase
@@ -122,9 +122,9 @@ def download(
 
 
 def _is_correct(path: Path, file: TextFile) -> bool:
-    with suppress(OSError):
-        if path.is_file() and path.stat().st_size == file.size:
-            return hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256
+    with suppress(OSError), open_regular_file(path) as found:
+        same_size = os.fstat(found.fileno()).st_size == file.size
+        return same_size and hashlib.file_digest(found, "sha256").hexdigest() == file.sha256
     return False
 
 
@@ -185,10 +185,10 @@ def _explain(error: Exception) -> str:
 
 
 def _write(folder: Path, contents: dict[str, bytes]) -> Downloaded:
-    """Write all files into a temporary folder, then move them to `folder`: a full disk changes nothing."""
+    """Write all files into a temporary folder, then move them to `folder`; after an error nothing has changed."""
     paths = [folder / name for name in contents]
     created = [parent for parent in (folder, *folder.parents) if not parent.exists()]
-    aside: list[Path] = []
+    old: list[tuple[Path, Path]] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path in paths:
@@ -198,17 +198,28 @@ def _write(folder: Path, contents: dict[str, bytes]) -> Downloaded:
             for name, raw in contents.items():
                 with synced_file(Path(temporary, name)) as file:
                     file.write(raw)
-            for path in paths:
-                if path.exists():
-                    aside.append(path.rename(free_name(path)))  # not *.txt: it is not trained on
-            for path in paths:
-                Path(temporary, path.name).replace(path)
+            old = [(path, free_name(path)) for path in paths if os.path.lexists(path)]  # not *.txt: not trained on
+            _move_all([*old, *((Path(temporary, path.name), path) for path in paths)])
     except BaseException as error:
         for parent in created:
             with suppress(OSError):  # it was never created, or is no longer empty
                 parent.rmdir()
         if isinstance(error, OSError):
-            done = f"the old files are now {', '.join(map(str, aside))}" if aside else "nothing was written"
+            aside = [str(path) for _, path in old if os.path.lexists(path)]
+            done = f"the old files are now {', '.join(aside)}" if aside else "nothing was written"
             raise UserError(f"{folder}: cannot be written to: {describe_error(error)}; {done}") from None
         raise
-    return Downloaded(tuple(paths), tuple(aside))
+    return Downloaded(tuple(paths), tuple(path for _, path in old))
+
+
+def _move_all(moves: Sequence[tuple[Path, Path]]) -> None:
+    """Rename all of these files, or none, as far as the system lets them be renamed back."""
+    try:
+        for source, target in moves:
+            os.rename(source, target)
+    except BaseException:
+        for source, target in reversed(moves):
+            if not os.path.lexists(source):
+                with suppress(OSError):
+                    os.rename(target, source)
+        raise

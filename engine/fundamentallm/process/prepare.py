@@ -1,5 +1,6 @@
 """The folder of a run: prepared before a start, and taken back after a start that failed."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -13,6 +14,7 @@ from fundamentallm.run.folder import ENGINE_LOG, INPUT, STDIN, check_folder, mov
 from fundamentallm.run.locks import LOCK, RunLock, holder, is_held
 from fundamentallm.run.notes import renamed_hint
 from fundamentallm.run.spec import RunSpec, explain_origin
+from fundamentallm.untrusted import open_regular_file
 
 
 def prepare_folder(spec: RunSpec, *, overwrite: bool = False) -> Path | None:
@@ -75,9 +77,11 @@ def keep_standard_input(spec: RunSpec) -> RunSpec:
     path, raw = spec.folder / INPUT, read_standard_input()
     read_standard_input.cache_clear()  # a large text would stay in memory
     with system_errors(str(path)):
-        if not path.exists():
+        if not os.path.lexists(path):
             write_atomic(path, raw)
-        elif path.read_bytes() != raw:
+        with open_regular_file(path) as file:
+            kept = file.read()
+        if kept != raw:
             raise UserError(f"{path}: is another text than the one from standard input; name another --output-dir")
     config = replace(spec.config, data=stored_input(spec.config.data, spec.folder))
     changes = {**spec.changes, "data": stored_input(given, spec.folder)} if given else spec.changes

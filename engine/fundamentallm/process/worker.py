@@ -17,13 +17,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fundamentallm.errors import NothingToDo, UserError, describe_fault
+from fundamentallm.errors import NothingToDo, UserError, describe_error, describe_fault
 from fundamentallm.process.prepare import take_back
 from fundamentallm.process.system import obeyed
 from fundamentallm.run.commands import Command, Stop
 from fundamentallm.run.events import FAULT, Event, Failed
 from fundamentallm.run.folder import ENGINE_LOG
 from fundamentallm.run.spec import RunSpec
+from fundamentallm.untrusted import open_for_writing
 
 if TYPE_CHECKING:
     from multiprocessing.queues import Queue
@@ -37,13 +38,19 @@ BUG = "this is a fault of the program; engine.log has the details"
 
 def main(spec: RunSpec, events: "Queue[Event]", commands: "Queue[Command | None]") -> None:
     """Train a run, then answer questions while the console stays. Exits with a status as `fundamentallm train` does."""
-    _detach(spec.folder / ENGINE_LOG)
     events.cancel_join_thread()  # the exit of this process does not wait until somebody reads them
-    from fundamentallm.train.trainer import Trainer  # which may print what it likes from here on
 
     def emit(event: Event) -> None:
         with suppress(queue.Full):  # the reader sees the gap in `seq` and reads the journal
             events.put_nowait(event)
+
+    try:
+        _detach(open_for_writing(spec.folder / ENGINE_LOG, os.O_APPEND))
+    except OSError as error:
+        _detach(os.open(os.devnull, os.O_WRONLY))
+        emit(Failed(time=time.time(), step=0, error=f"{spec.folder / ENGINE_LOG}: {describe_error(error)}"))
+        return _exit(1)
+    from fundamentallm.train.trainer import Trainer  # which may print what it likes from here on
 
     inbox = CommandQueue(commands)
     try:
@@ -72,7 +79,7 @@ def main(spec: RunSpec, events: "Queue[Event]", commands: "Queue[Command | None]
 
 def write_samples(checkpoint: Path, events: "Queue[Event]", commands: "Queue[Command | None]") -> None:
     """Write samples with the model of a checkpoint while the console stays that asks for them. Writes no file."""
-    _detach(Path(os.devnull))
+    _detach(os.open(os.devnull, os.O_WRONLY))
     events.cancel_join_thread()
     from fundamentallm.train.device import choose_device
     from fundamentallm.train.samples import LoadedModel, SampleControl, load_model
@@ -130,9 +137,8 @@ class CommandQueue:
         return received
 
 
-def _detach(log_file: Path) -> None:
-    """Leave the console's screen, keyboard, signals and share of the processor; print into `log_file`."""
-    log = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+def _detach(log: int) -> None:
+    """Leave the console's screen, keyboard, signals and share of the processor; print into the open file `log`."""
     null = os.open(os.devnull, os.O_RDONLY)
     for target, source in ((0, null), (1, log), (2, log)):
         os.dup2(source, target)

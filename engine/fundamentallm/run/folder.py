@@ -147,7 +147,7 @@ def temporary_path(path: Path) -> Path:
 @contextmanager
 def synced_file(path: Path) -> Iterator[BinaryIO]:
     """Open a new file for writing; when the block ends without an error, its bytes are on the disk."""
-    with path.open("wb") as file:
+    with open(open_for_writing(path, os.O_TRUNC), "wb") as file:
         yield file
         file.flush()
         os.fsync(file.fileno())

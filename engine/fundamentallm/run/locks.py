@@ -10,6 +10,7 @@ import os
 import socket
 import time
 from contextlib import suppress
+from io import BufferedReader
 from pathlib import Path
 
 from fundamentallm.errors import UserError, describe_error, system_errors
@@ -116,22 +117,22 @@ class ConsoleLock:
     """Shows that a console watches a run, until `close` or the end of the process: a shared lock on the journal."""
 
     def __init__(self, folder: Path) -> None:
-        self._path, self._file = folder / JOURNAL, -1
+        self._path = folder / JOURNAL
+        self._file: BufferedReader | None = None
         self.renew()
 
     def renew(self) -> None:
         """Watch the run that is in the folder now: its journal may have been moved, or made again."""
-        before, self._file = self._file, -1
+        before, self._file = self._file, None
         with suppress(OSError):
-            self._file = os.open(self._path, os.O_RDONLY)
-            _lock(self._file, fcntl.LOCK_SH)
-        if before >= 0:
-            os.close(before)
+            self._file = open_regular_file(self._path)
+            _lock(self._file.fileno(), fcntl.LOCK_SH)
+        if before is not None:
+            before.close()
 
     def close(self) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        if self._file is not None:
+            self._file.close()
 
 
 class ConsoleMonitor:
@@ -160,7 +161,7 @@ class ConsoleMonitor:
     def _is_watched(self) -> bool:
         """Whether a console holds its lock; True also where that cannot be found out."""
         try:
-            file = os.open(self._path, os.O_RDWR)
+            file = open_for_writing(self._path, 0, make=False)
         except OSError:
             return True
         try:

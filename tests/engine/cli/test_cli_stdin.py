@@ -1,6 +1,7 @@
 """`fundamentallm train -`: the text comes by a pipe once, and the run's folder keeps it."""
 
 import io
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -73,6 +74,11 @@ def test_a_file_of_that_name_is_neither_overwritten_nor_deleted(piped: Piped, ru
     line = "mine/input.txt: is another text than the one from standard input; name another --output-dir\n"
     assert piped(TEXT, "-", *TINY, "--output-dir=mine") == (2, "", line)
     assert Path("mine/input.txt").read_text() == "my book"
+    Path("mine/input.txt").unlink()
+    os.mkfifo("mine/input.txt")
+    line = "mine/input.txt: it is not a regular file\n"
+    assert piped(TEXT, "-", *TINY, "--output-dir=mine") == (2, "", line), "a pipe is not waited for"
+    Path("mine/input.txt").unlink()
     Path("mine/input.txt").write_text(TEXT)
     assert run("train", "mine/input.txt", *TINY, "--epochs=1", "--output-dir=mine", "--quiet")[0] == 0
     assert delete_run(Path("mine")) == ["input.txt"] and Path("mine/input.txt").read_text() == TEXT

@@ -3,6 +3,7 @@
 import re
 import shlex
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -87,7 +88,7 @@ def test_a_report_has_numbers_settings_changes_rewinds_and_samples(run: Run, tmp
     assert section(report, "Samples") == "After step 10:\n\n````\nThe sea\n```\ufffd\n````"
     assert re.search(r"\n\*\*[a-z ]+\*\*: .*2\.750", report), "how the run stands, with its evidence"
     assert "![Losses of each step and of each evaluation](page.svg)" in report
-    assert Path("page.svg").read_text().startswith("<svg ") and not (folder / "report.md").exists()
+    assert ElementTree.parse("page.svg").getroot().tag.endswith("svg") and not (folder / "report.md").exists()
 
 
 def test_a_change_that_holds_is_in_the_report(run: Run) -> None:
@@ -105,12 +106,19 @@ def test_an_older_report_is_replaced_and_nothing_else(run: Run, tmp_path: Path) 
     mine.write_text("mine")
     assert run("runs", "report", "x")[0] == run("runs", "report", "x")[0] == 0
     (folder / "report.svg").unlink()
+    assert run("runs", "report", "x")[0] == 0 and Path(folder, "report.svg").is_file(), "made again"
+    (folder / "report.svg").unlink()
     (folder / "report.svg").symlink_to(mine)
-    assert run("runs", "report", "x")[0] == 0 and mine.read_text() == "mine", "never through a link"
+    way = "is there already and is no report of a run; name another file with --output\n"
+    assert run("runs", "report", "x") == (2, "", f"runs/x/report.svg: {way}") and mine.read_text() == "mine"
+    (folder / "report.svg").unlink()
+    (folder / "report.svg").write_text("<svg>mine</svg>")
+    before = file_contents(tmp_path)
+    assert run("runs", "report", "x") == (2, "", f"runs/x/report.svg: {way}"), "the picture may be the user's own"
+    assert file_contents(tmp_path) == before
     (folder / "report.md").write_text("# My thoughts\n")
     (tmp_path / "b.svg").write_text("<svg/>")
     before = file_contents(tmp_path)
-    way = "is there already and is no report of a run; name another file with --output\n"
     assert run("runs", "report", "x") == (2, "", f"runs/x/report.md: {way}")
     assert run("runs", "report", "x", "--output", "b.md") == (2, "", f"b.svg: {way}")
     assert run("runs", "report", "x", "--output", "b.svg")[2].startswith("--output b.svg: is the name of the picture;")

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import os
 import shutil
 import socket
 import threading
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from itertools import count
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -144,10 +146,39 @@ def test_a_server_that_does_not_answer_is_given_up(known: KnownText, monkeypatch
 
 
 def test_an_error_says_where_the_old_files_are(known: KnownText, mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Path, "replace", Mock(side_effect=OSError(errno.EIO, "Input/output error")))
+    real, calls = os.rename, count()
+
+    def rename(source: Path, target: Path) -> None:
+        if next(calls):
+            raise OSError(errno.EIO, "Input/output error")
+        real(source, target)
+
+    monkeypatch.setattr(os, "rename", rename)
     with pytest.raises(UserError, match=r": Input/output error; the old files are now data/raw/x/a\.txt\.old-1$"):
         download(known)
     assert mine.with_name("a.txt.old-1").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()])
+@pytest.mark.parametrize("failing", range(5))
+def test_a_rename_that_fails_leaves_everything_as_it_was(
+    known: KnownText, mine: Path, monkeypatch: pytest.MonkeyPatch, failing: int, error: BaseException
+) -> None:
+    mine.with_name("b.txt").symlink_to("nowhere")
+    real, calls = os.rename, count()
+
+    def rename(source: Path, target: Path) -> None:
+        if next(calls) == failing:
+            raise error
+        real(source, target)
+
+    monkeypatch.setattr(os, "rename", rename)
+    with pytest.raises((UserError, KeyboardInterrupt)) as caught:
+        download(known)
+    assert file_contents(Path()) == {str(mine): b"mine"} and sorted(os.listdir(mine.parent)) == ["a.txt", "b.txt"]
+    assert os.readlink(mine.with_name("b.txt")) == "nowhere"
+    if isinstance(error, OSError):
+        assert str(caught.value) == "data/raw/x: cannot be written to: Input/output error; nothing was written"
 
 
 def test_a_cancelled_download_writes_nothing(known: KnownText) -> None:

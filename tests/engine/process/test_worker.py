@@ -249,6 +249,17 @@ def test_a_checkpoint_that_cannot_be_sampled_says_why(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["best.pt"]
 
 
+def test_a_worker_that_cannot_open_its_log_says_so_in_one_line(
+    small: Callable[..., Config], folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder.mkdir()
+    os.mkfifo(folder / "engine.log")
+    worker = Watch(WorkerRun(RunSpec(small(), folder), prepared=True))
+    assert worker.until_type(events.Failed).error == f"{folder}/engine.log: it is not a regular file"
+    assert worker.run.wait(PATIENCE) and worker.run.status == 1 and capfd.readouterr() == ("", "")
+    assert os.listdir(folder) == ["engine.log"]
+
+
 def test_a_console_still_pauses_a_run_whose_folder_was_deleted_and_made_again(
     start: Callable[..., Watch], folder: Path
 ) -> None:

@@ -11,7 +11,15 @@ from fundamentallm.config.config import Config
 from fundamentallm.errors import UserError
 from fundamentallm.run.commands import COMMANDS, Stop
 from fundamentallm.run.events import JOURNAL
-from fundamentallm.run.folder import check_folder, choose_folder, free_name, move_aside, write_atomic
+from fundamentallm.run.folder import (
+    check_folder,
+    choose_folder,
+    free_name,
+    move_aside,
+    retire_name,
+    temporary_path,
+    write_atomic,
+)
 from fundamentallm.run.journal import Journal, send_command
 from fundamentallm.run.locks import LOCK, RunLock
 from fundamentallm.run.notes import delete_run, rename_run, renamed_to
@@ -67,16 +75,23 @@ def test_a_folder_that_holds_a_run_or_files_that_a_run_would_replace_is_refused(
     assert file_contents(tmp_path) == before
 
 
-def test_the_files_that_grow_with_a_run_are_written_through_no_link(tmp_path: Path) -> None:
+def test_the_files_of_a_run_are_written_through_no_link_and_into_no_pipe(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("mine")
     writers: dict[str, Callable[[], Any]] = {
         LOCK: lambda: RunLock(tmp_path),
         JOURNAL: lambda: Journal(tmp_path),
         COMMANDS: lambda: send_command(tmp_path, Stop()),
+        temporary_path(tmp_path / "config.yaml").name: lambda: write_atomic(tmp_path / "config.yaml", "x"),
+        "runs/.deleted": lambda: retire_name(tmp_path / "runs" / "x"),
     }
+    (tmp_path / "runs").mkdir()
     for name, write in writers.items():
         (tmp_path / name).symlink_to(tmp_path / "precious")
-        with pytest.raises((UserError, OSError), match="cannot be opened|symbolic link"):
+        with pytest.raises((UserError, OSError), match="symbolic link"):
+            write()
+        (tmp_path / name).unlink(missing_ok=True)
+        os.mkfifo(tmp_path / name)
+        with pytest.raises((UserError, OSError), match="it is not a regular file"):
             write()
     assert (tmp_path / "precious").read_text() == "mine"
 

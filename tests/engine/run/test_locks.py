@@ -92,6 +92,7 @@ def test_a_paused_run_is_lost_when_its_last_console_disconnects(tmp_path: Path) 
     consoles = ConsoleMonitor(tmp_path)
     consoles.begin_pause(True)
     assert not consoles.lost()  # no journal, as on a mount that is gone: it counts as watched
+    assert list(tmp_path.iterdir()) == []
     write_journal(tmp_path)
     consoles.begin_pause(False)
     assert not consoles.lost()  # a shell paused it: it may stay paused for ever
@@ -107,6 +108,15 @@ def test_a_paused_run_is_lost_when_its_last_console_disconnects(tmp_path: Path) 
     assert not consoles.lost()
     consoles.begin_pause(True)  # by a console that died at once
     assert consoles.lost()
+
+
+def test_a_console_neither_waits_for_a_pipe_in_place_of_the_journal_nor_locks_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "journal.jsonl")
+    pipe = os.open(tmp_path / "journal.jsonl", os.O_RDWR)
+    console = ConsoleLock(tmp_path)
+    fcntl.flock(pipe, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    console.close()
+    os.close(pipe)
 
 
 def test_a_console_watches_the_run_that_is_in_the_folder_now(tmp_path: Path) -> None:
