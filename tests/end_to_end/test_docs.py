@@ -57,6 +57,8 @@ def shorter(words: list[str]) -> list[str]:
     """A training with fewer epochs, and, where it begins anew, a small model."""
     words = [FEWER[word] if before == "--epochs" else word for before, word in zip(["", *words], words, strict=False)]
     words = [str(10**9) if before == "--at-step" else word for before, word in zip(["", *words], words, strict=False)]
+    if words[0] == "find-lr":
+        words += ["--steps", "50"]
     if "--resume-from" not in words and words[0] != "branch":
         words += [part for flag, value in SMALLER.items() if flag not in words for part in (flag, value)]
     return words
@@ -99,7 +101,9 @@ def test_every_command_of_a_page_runs(page: Path, here: Path, monkeypatch: pytes
                 assert "--data" not in arguments or config.data == (typed_values["--data"],), line
             else:
                 assert program == "fundamentallm", line
-                assert main(shorter(arguments) if arguments[0] in ("train", "branch") else arguments) == 0, line
+                assert main(shorter(arguments) if arguments[0] in ("train", "branch", "find-lr") else arguments) == 0, (
+                    line
+                )
 
 
 def test_what_pages_say_comes_about(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -165,7 +169,9 @@ def test_the_command_reference_is_complete() -> None:
         below = list(command.commands.values()) if isinstance(command, click.Group) else []
         assert all(f"fundamentallm {name} {one.name}" in section for one in below)
         flags = {flag for one in (command, *below) for parameter in one.params for flag in parameter.opts}
-        settings = {row.flag for row in SETTINGS.values()} if name in ("train", "branch", "config") else set()
+        settings = (
+            {row.flag for row in SETTINGS.values()} if name in ("train", "branch", "find-lr", "config") else set()
+        )
         taken = {"--preset", "--config"} if name == "config" else set()
         missing = {flag for flag in flags - settings - taken if flag.startswith("--") and flag not in section}
         assert not missing

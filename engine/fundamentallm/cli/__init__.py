@@ -19,7 +19,19 @@ from fundamentallm.process.system import open_missing_streams
 
 CONTROL = ("pause", "resume", "save", "stop", "set", "sample", "watch")
 ELSEWHERE = {**dict.fromkeys(CONTROL, "control"), "branch": "train"}  # the modules of commands that differ little
-COMMANDS = ("train", "branch", "generate", "evaluate", "score", "presets", "data", "runs", "config", *CONTROL)
+COMMANDS = (
+    "train",
+    "branch",
+    "generate",
+    "evaluate",
+    "score",
+    "find-lr",
+    "presets",
+    "data",
+    "runs",
+    "config",
+    *CONTROL,
+)
 
 
 class Commands(Group):
@@ -31,7 +43,7 @@ class Commands(Group):
     def find(self, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        module = import_module(f"fundamentallm.cli.{ELSEWHERE.get(name, name)}")
+        module = import_module(f"fundamentallm.cli.{ELSEWHERE.get(name, name).replace('-', '_')}")
         command = module.COMMANDS[name] if name in ELSEWHERE else module.command
         assert isinstance(command, click.Command)
         return command

@@ -1,0 +1,76 @@
+"""`fundamentallm find-lr`: a learning rate for a text and a model."""
+
+import os
+import sys
+from collections.abc import Sequence
+from math import log10
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fundamentallm.cli.options import FLAGS, GroupedCommand, config_layers, config_sources, options, typed
+from fundamentallm.cli.terminal import is_screen, is_unicode, width
+from fundamentallm.config.config import flags_layer, resolve
+from fundamentallm.errors import UserError
+from fundamentallm.run.events import to_line
+from fundamentallm.run.spec import RunSpec
+
+if TYPE_CHECKING:
+    from fundamentallm.train.find_rate import Point
+
+HEIGHT = 16  # lines of the chart
+
+
+@click.command(cls=GroupedCommand, rows=FLAGS)
+@config_sources
+@click.option(
+    "--steps", type=click.IntRange(50, 10_000), default=200, metavar="N", help="How many steps. [default: 200]"
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON in place of the table.")
+@options(FLAGS.values())
+def command(preset: str | None, config_file: str | None, steps: int, as_json: bool, **values: Any) -> None:
+    """Suggest a learning rate for training a new model on DATA, by a short training at a rate that rises step by step.
+
+    Where the rate is too low, the loss hardly moves; then it falls; at last it diverges. The suggestion keeps a margin
+    to that. The model is thrown away, and nothing is written.
+    """
+    flags = typed(values)
+    config = resolve(*config_layers(preset, config_file, flags), flags_layer(flags))
+    if not config.data:
+        raise UserError("DATA: name a text file to learn from, or use --preset or --config")
+    from fundamentallm.train.find_rate import MARGIN, range_test, suggest  # imports torch
+    from fundamentallm.train.state import build_state
+
+    state = build_state(RunSpec(config, Path("a run that is not written")))
+    points: list[Point] = []
+    for point in range_test(state, steps):
+        points.append(point)
+        _progress(f"step {len(points)}/{steps}, learning rate {point.learning_rate:.1e}, loss {point.loss:.3f}")
+    _progress("")
+    found = suggest(points)
+    if as_json:
+        return print(to_line({"suggestion": found.learning_rate, "points": list(map(vars, points))}))
+    _draw(points)
+    print(f"the loss fell most steeply at {found.steepest:.1e}, and was lowest at {found.lowest:.1e}")
+    print(
+        f"suggested: --learning-rate {found.learning_rate:g}, which keeps a margin of {MARGIN:g} to where it was lowest"
+    )
+
+
+def _progress(text: str) -> None:
+    """Show how far the test is, in place of what was shown before."""
+    if is_screen(sys.stderr):
+        sys.stderr.write(f"\r{text}\x1b[K")
+        sys.stderr.flush()
+
+
+def _draw(points: "Sequence[Point]") -> None:
+    """Print the loss by the learning rate's logarithm: faint as measured, and smoothed."""
+    from fundamentallm_tui.charts.chart import Chart, Line, text_lines
+
+    x = [log10(point.learning_rate) for point in points]
+    lines = [Line(x, [p.loss for p in points], "foreground", 0.45), Line(x, [p.smoothed for p in points], "green")]
+    chart = Chart(lines, x_label="log10 of the learning rate")
+    colour = is_screen(sys.stdout) and not os.environ.get("NO_COLOR")
+    print("\n".join(text_lines(chart, width(), HEIGHT, colour=colour, ascii=not is_unicode(sys.stdout))))
