@@ -102,7 +102,6 @@ def _send(run: str, command: Command, done: str) -> int:
         if isinstance(command, commands.Sample) and files:
             why += f"; fundamentallm generate {quoted_path(files[0])} samples it"
         raise UserError(f"{run}: {why}")
-    session.events(0)  # skip what happened before
     session.send(command)
     deadline, begun = time.monotonic() + ANSWER_SECONDS, False
     for fresh in _follow(session):

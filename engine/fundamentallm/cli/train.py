@@ -227,7 +227,9 @@ def _start(spec: RunSpec, overwrite: bool) -> int:
 def _wait_until_training(session: WorkerRun) -> None:
     """Wait until a worker trains; a UserError if it failed to start."""
     received: list[Event] = []
-    while session.alive and not any(isinstance(event, (Phase, Failed)) for event in received):
+    gone = False
+    while not gone and not any(isinstance(event, (Phase, Failed)) for event in received):
+        gone = not session.alive  # before reading, so that its last events are not missed
         received += session.events(0.2)
     failed = next((event for event in received if isinstance(event, Failed)), None)
     if failed is None and session.alive:

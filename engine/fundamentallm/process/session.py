@@ -49,7 +49,11 @@ class RunHandle(Protocol):
         """Send a command to the run, which answers with an `Answered` event."""
 
     def events(self, timeout: float) -> list[Event]:
-        """Return what happened since the last call, in order; waits up to `timeout` seconds for the first event."""
+        """Return the next events, in order and each once; an empty list if none came within `timeout` seconds.
+
+        Returns as soon as there is one, and at once when no process writes the run and everything was read. A list may
+        be a part of what there is: a long journal comes in many.
+        """
 
     def log_tail(self) -> list[str]:
         """Return the last lines that the process printed."""

@@ -24,6 +24,7 @@ from fundamentallm.run.spec import RunSpec
 from fundamentallm.train.checkpoint import load
 from tests.conftest import PATIENCE, journal_events, until
 from tests.engine.conftest import Ran, assert_same_end
+from tests.engine.run.conftest import progress, started, write_journal
 
 Same = Callable[..., None]
 Start = Callable[..., WorkerRun]
@@ -108,6 +109,14 @@ def test_two_consoles_that_sample_save_and_pause_change_nothing(start: Start, sa
     answers = [event for event in received[0] if isinstance(event, events.Answered)]
     assert len(answers) == 1 + 2 * 4 + 1 and all(event.ok for event in answers)
     same(folder)
+
+
+def test_a_long_journal_comes_in_parts_and_after_the_last_nothing_is_waited_for(tmp_path: Path) -> None:
+    write_journal(tmp_path, started(), *(progress(step, step) for step in range(1, 200)))
+    run, parts = AttachedRun(tmp_path), list[list[events.Event]]()
+    while part := run.events(3600):
+        parts.append(part)
+    assert [event for part in parts for event in part] == list(read_journal(tmp_path)) and len(parts) > 1
 
 
 # ---- the console is lost ----
