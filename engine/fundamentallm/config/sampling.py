@@ -27,6 +27,11 @@ class SamplingOptions:
         help="Choose among the likeliest that add up to p; 1: all.",
         too_low="the text repeats itself",
     )  # fmt: skip
+    min_p: float = setting(
+        0.0, at_least=0, at_most=1, typical="0, or 0.02 to 0.2",
+        help="Choose among the tokens that are at least this share as likely as the likeliest; 0: all (Nguyen 2024).",
+        too_high="the text repeats itself",
+    )  # fmt: skip
     repetition_penalty: float = setting(
         1.0, above=0, at_most=10, typical="1 to 1.3",
         help="Above 1, tokens that are in the context become less likely (Keskar et al. 2019); below 1, more likely.",

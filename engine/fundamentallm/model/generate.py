@@ -144,6 +144,11 @@ def sample_token(logits: Tensor, options: SamplingOptions, rng: torch.Generator)
     below = logits - logits.amax(-1, keepdim=True)  # at most 0: nothing overflows, however low the temperature
     probability = (below / max(options.temperature, 1e-30)).softmax(-1)
     top_k = min(options.top_k, logits.shape[-1])
+    if options.min_p > 0:
+        probability = probability.masked_fill(
+            probability < min(options.min_p, 1.0) * probability.amax(-1, keepdim=True), 0
+        )
+        probability /= probability.sum(-1, keepdim=True)
     if not top_k and options.top_p >= 1:
         return gumbel_max(probability, rng)
     ordered, order = probability.sort(descending=True, stable=True)

@@ -73,7 +73,7 @@ def test_status_shows_the_model_and_every_setting(talk: Talk, trained: Path) -> 
     out, _ = talk("/set top_k 7", "/status")
     step = load(trained / "best.pt").progress().step
     assert out.splitlines() == [
-        f"{trained}, step {step}", "max_tokens 20", "temperature 0.8", "top_k 7", "top_p 1.0",
+        f"{trained}, step {step}", "max_tokens 20", "temperature 0.8", "top_k 7", "top_p 1.0", "min_p 0.0",
         "repetition_penalty 1.0", "seed 1", "num_samples 1", "device cpu",
     ]  # fmt: skip
 

@@ -125,9 +125,14 @@ ALL = {0, 1, 2, 3, 4}
         ({"top_k": 3, "top_p": 0.8}, {1, 3}),  # of 0.85, 0.8 is 0.68: two reach it
         ({"top_k": 3, "top_p": 0.9}, {1, 3, 4}),
         ({"top_k": 2, "top_p": 0.99}, {1, 3}),
+        ({"min_p": 1.0}, {1}),
+        ({"min_p": 0.5}, {1, 3}),
+        ({"min_p": 0.01}, ALL),
+        ({"min_p": 0.5, "top_k": 1}, {1}),
+        ({"min_p": 0.5, "top_p": 0.99}, {1, 3}),
     ],
 )
-def test_top_k_and_top_p_keep_the_likeliest_in_proportion(how: dict[str, float], kept: set[int]) -> None:
+def test_top_k_top_p_and_min_p_keep_the_likeliest_in_proportion(how: dict[str, float], kept: set[int]) -> None:
     found = shares(**how)
     assert set(found) == kept
     if "temperature" not in how:
