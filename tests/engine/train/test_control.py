@@ -224,7 +224,8 @@ def test_absurd_commands_are_answered_and_bounded(train: Train, monkeypatch: pyt
     obeyable: list[dict[str, Any]] = [
         {"max_tokens": 10**12, "top_k": 2**53, "temperature": 1e300, "top_p": 1e-300, "seed": -1},
         {"max_tokens": -5, "top_k": -1, "temperature": -1.0, "top_p": -1.0}, {"temperature": math.nan},
-        {"temperature": math.inf}, {"temperature": 1e-300}, {"top_k": 10**9}, {"top_p": math.nan}, {"min_p": 7.0}, {"min_p": math.nan}, {"seed": 10**30},
+        {"temperature": math.inf}, {"temperature": 1e-300}, {"top_k": 10**9}, {"top_p": math.nan}, {"seed": 10**30},
+        {"min_p": 7.0}, {"min_p": math.nan},
         {"seed": -1, "prompt": ""}, {"prompt": "a" * 1000},
     ]  # fmt: skip
     asked = [Sample(**{"id": f"ok {n}", "prompt": "the", "max_tokens": 3, **how}) for n, how in enumerate(obeyable)]
