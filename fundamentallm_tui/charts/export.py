@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -41,7 +42,7 @@ def export(sight: Sight, folder: Path, name: str) -> list[Path]:
     for number in count(1):
         stem = name if number == 1 else f"{name}-{number}"
         paths = [folder / f"{stem}{suffix}" for suffix in files]
-        if not any(path.exists() or path.is_symlink() for path in paths):
+        if not any(map(os.path.lexists, paths)):
             break
     for path, text in zip(paths, files.values(), strict=True):
         with path.open("x", encoding="utf-8", newline="") as file:

@@ -1,5 +1,6 @@
 """The form: every setting as a field, made from the table and checked while the user types."""
 
+import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -234,7 +235,7 @@ class SettingsForm(Vertical):
         for path in split_paths(self.fields.cells["data"].value)[:1]:
             with suppress(UserError):
                 found = find_data(path)
-                return found if found.is_dir() else found.parent
+                return found if os.path.isdir(found) else found.parent
         return Path.cwd()
 
     def take_values(self, values: Mapping[str, Any]) -> None:

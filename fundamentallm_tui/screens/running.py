@@ -345,7 +345,7 @@ class RunScreen(PanedScreen):
             self.show_changes({"sample"})
         if message.reader is not self.reader:
             return
-        if self.store.attached and self.store.folder is not None and not self.store.folder.exists():
+        if self.store.attached and self.store.folder is not None and not os.path.exists(self.store.folder):
             self.store.saved = ""
         self.show_changes(self.store.disconnected(message.exit_reason, message.log_tail))
         self._fill_form()

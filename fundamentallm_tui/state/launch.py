@@ -166,7 +166,7 @@ def next_spec(store: Store, config: Config, label: str, preset: str) -> RunSpec:
 def resume_best_spec(store: Store, changes: dict[str, Any]) -> RunSpec | None:
     """Return what resumes the shown run from best.pt with changed settings; None where that is not possible."""
     folder, config = store.folder, store.config
-    if folder is None or config is None or store.replayed or not (folder / BEST).is_file():
+    if folder is None or config is None or store.replayed or not os.path.isfile(folder / BEST):
         return None
     return RunSpec(config, folder, resume_from=folder / BEST, changes=changes)
 
@@ -199,7 +199,7 @@ def sampled_checkpoint(store: Store) -> Path | None:
     """Return the file that samples are written with where no process has the model: best.pt, else last.pt."""
     if store.folder is None or (store.under_way and not store.replayed):
         return None
-    return next((file for name in (BEST, LAST) if (file := store.folder / name).is_file()), None)
+    return next((file for name in (BEST, LAST) if os.path.isfile(file := store.folder / name)), None)
 
 
 def free_folder(folder: Path) -> Path:

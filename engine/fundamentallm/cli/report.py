@@ -137,13 +137,13 @@ class Report:
                 lines.append(one_line(f"the last good state: {self._folder / Path(event.saved).name}"))
             return "\n".join(lines)
         about = {BEST: "lowest validation loss", FINAL: "after the last epoch", LAST: "newest state"}
-        files = [f"{name} ({what})" for name, what in about.items() if (self._folder / name).is_file()]
+        files = [f"{name} ({what})" for name, what in about.items() if os.path.isfile(self._folder / name)]
         if files:
             older = "; they may be older than the end" if event.unsaved else ""
             lines.append(one_line(f"in {self._folder}: {', '.join(files)}{older}"))
         if event.unsaved:
             lines.append(f"resume with: {resume_command(self._folder)}")
-        elif event.reason == "stopped" and (self._folder / LAST).is_file():
+        elif event.reason == "stopped" and os.path.isfile(self._folder / LAST):
             flags = self._flags_to_repeat()
             lines.append(f"resume with: fundamentallm train --resume-from {quoted_path(self._folder / LAST)}{flags}")
         if event.path is not None:

@@ -5,6 +5,7 @@
 - A truncated or unknown line never makes reading fail.
 """
 
+import os
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -174,7 +175,7 @@ class RunHistory:
 
         Of several of one step, one that the run will not write again.
         """
-        there = [saved for name, saved in self.saved.items() if saved.step <= step and (folder / name).is_file()]
+        there = [saved for name, saved in self.saved.items() if saved.step <= step and os.path.isfile(folder / name)]
         newest = max(there, key=lambda saved: (saved.step, saved.kind not in ("last", "best")), default=None)
         return None if newest is None else folder / newest.path
 

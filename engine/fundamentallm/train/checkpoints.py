@@ -3,6 +3,7 @@
 A save that fails is reported and survived: the next one tries again.
 """
 
+import os
 import re
 import shutil
 import time
@@ -66,7 +67,7 @@ class CheckpointManager:
 
     def has(self, name: str) -> bool:
         """Whether this process saved the present state under `name`, and the file is there."""
-        return self._saved.get(name) == self._state.step and (self._folder / name).is_file()
+        return self._saved.get(name) == self._state.step and os.path.isfile(self._folder / name)
 
     @property
     def due(self) -> bool:
@@ -96,7 +97,7 @@ class CheckpointManager:
         unrecorded = BEST if recorded is None or recorded.step != state.step else ""
         return [
             name for name, path in paths.items()
-            if name == unrecorded or not (path.exists() and path.samefile(source))
+            if name == unrecorded or not (os.path.exists(path) and path.samefile(source))
         ]  # fmt: skip
 
     def names_after_evaluation(self, *, best: bool) -> list[str]:
@@ -156,7 +157,7 @@ class CheckpointManager:
 
     def forget_deleted(self) -> None:
         """Note that best.pt may have been deleted: it is then written at the next evaluation."""
-        if not (self._folder / BEST).is_file():
+        if not os.path.isfile(self._folder / BEST):
             self._best_loss = None
             self._state.history.forget_best()
 

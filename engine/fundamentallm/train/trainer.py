@@ -273,7 +273,7 @@ class Trainer:
         except OSError as error:
             unsaved = unsaved or str(error)
         best = state.history.best
-        path = next((name for name in (BEST, LAST) if (folder / name).is_file()), None)
+        path = next((name for name in (BEST, LAST) if os.path.isfile(folder / name)), None)
         finished = events.Finished(
             step=state.step, reason=reason, epoch=state.epoch, train_loss=counters.train_loss,
             val_loss=counters.val_loss, best_val_loss=best.val_loss if best else None,
@@ -296,7 +296,7 @@ class Trainer:
         if valid and self.state.step and not self.checkpoints.has(LAST):
             self._count_seconds()
             self.checkpoints.save([LAST])
-        saved = LAST if (self.spec.folder / LAST).is_file() else None
+        saved = LAST if os.path.isfile(self.spec.folder / LAST) else None
         failed = events.Failed(step=self.state.step, error=error, advice=advice, saved=saved, cause=cause)
         self.emit(failed)
         return failed

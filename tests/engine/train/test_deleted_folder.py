@@ -1,5 +1,6 @@
 """The folder of a run is deleted while it trains: the next save makes it again."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -98,3 +99,20 @@ def test_another_run_that_took_the_place_is_left_alone(train: Train, small: Smal
     ran = train(small(), script=deleting(replace))
     assert file_contents(ran.folder) == file_contents(other)
     assert isinstance(ran.result, events.Finished) and "holds a run already" in ran.result.unsaved
+
+
+def test_a_folder_that_may_no_longer_be_looked_into_is_a_reason_why_the_end_is_not_saved(
+    train: Train, small: Small
+) -> None:
+    def lock(run: Trainer) -> list[Command]:
+        if run.state.step == AT:
+            run.spec.folder.chmod(0)
+            if os.access(run.spec.folder, os.X_OK):
+                pytest.skip("this user may look into every folder")
+        return []
+
+    ran = train(small(), script=lock)
+    ran.folder.chmod(0o755)
+    assert ran.result.reason == "completed" and ran.result.unsaved.endswith("Permission denied")
+    assert ran.step_of("last.pt") == EPOCH
+    assert train(small(), auto=True).result.unsaved == "", "the next process saves it"
