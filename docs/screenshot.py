@@ -25,8 +25,9 @@ async def main() -> None:
             while app.main.store.step < STEPS:
                 await pilot.pause(0.2)
             await pilot.press("ctrl+g", *"Once upon a time", "enter")
-            await pilot.pause(3)
-            await pilot.press("escape")
+            while not app.main.store.sample.done:
+                await pilot.pause(0.2)
+            await pilot.press("escape", "3")
             await pilot.pause(3)
             PICTURE.write_text(app.export_screenshot(title="fllm-tui"))
             await pilot.press("f8")
