@@ -144,7 +144,7 @@ def _run(options: "Options", config: "Config", low_bandwidth: bool) -> NoReturn:
     os.environ.setdefault("ESCDELAY", "25")
     start_resource_tracker()  # before Textual has the terminal
     from fundamentallm_tui.app import Console
-    from fundamentallm_tui.state.farewell import describe_continuing, describe_outcome, record_fault
+    from fundamentallm_tui.state.farewell import describe_outcome, record_fault
     from fundamentallm_tui.throttle import RedrawThrottle
 
     RedrawThrottle.slow_line = low_bandwidth
@@ -158,8 +158,8 @@ def _run(options: "Options", config: "Config", low_bandwidth: bool) -> NoReturn:
         _print_error(f"fllm-tui ended by an error of its own: {record_fault(app.error)}")
         if outcome := describe_outcome(app.main.store):
             _print_error(outcome)
-    elif app.left is not None:
-        print(describe_continuing(app.left))
+    elif app.leaves and (outcome := describe_outcome(app.main.store)):
+        print(outcome)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(1 if app.error is not None else app.return_code or 0)

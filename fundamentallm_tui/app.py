@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from textual import on, work
+from textual import on
 from textual._ansi_sequences import ANSI_SEQUENCES_KEYS
 from textual.app import App, SystemCommand
 from textual.events import Event, InputEvent, Key
@@ -22,12 +22,14 @@ from fundamentallm.config.config import Config
 from fundamentallm.process.session import SamplerRun, WorkerRun
 from fundamentallm.run.folder import holds_run
 from fundamentallm_tui import keys
+from fundamentallm_tui.background import ThreadFailed, in_thread
 from fundamentallm_tui.format import clean
 from fundamentallm_tui.keymap import load_keymap
 from fundamentallm_tui.panes.bars import takes_text
 from fundamentallm_tui.screens.dialogs import TextDialog, quit_question
 from fundamentallm_tui.screens.help import help_text
 from fundamentallm_tui.screens.main import MainScreen
+from fundamentallm_tui.screens.running import ENDED, STARTED
 from fundamentallm_tui.state.launch import Options
 from fundamentallm_tui.state.notices import (
     POP_TITLE,
@@ -39,7 +41,7 @@ from fundamentallm_tui.state.notices import (
     window_title,
 )
 from fundamentallm_tui.state.preferences import load, remember
-from fundamentallm_tui.state.reader import EventsReceived, ReaderFailed, RunDisconnected, Starter
+from fundamentallm_tui.state.reader import EventsReceived, RunDisconnected, Starter
 from fundamentallm_tui.state.sampler import SamplerStarter
 from fundamentallm_tui.theme import CALM, THEMES
 from fundamentallm_tui.throttle import RedrawThrottle
@@ -87,9 +89,10 @@ class Console(App[int]):
         self.keymap, problems = load_keymap()
         self._problems = [problem] * bool(problem) + problems
         self.set_keymap(self.keymap)
+        keys.use(self.keymap)
         self._options = options
         self.error: Exception | None = None  # the fault of the program that ended the console
-        self.left: Path | None = None  # the run that continues after the console has quit
+        self.leaves = False  # the run to itself, after the console has quit
         config = config or options.resolve()
         self.main = MainScreen(options, config, start or WorkerRun, sample or SamplerRun, preferences)
         self._notices = Notices(self.main.store)
@@ -199,8 +202,8 @@ class Console(App[int]):
         if self._driver is not None and understands():
             self._driver.write(sequence)
 
-    @on(ReaderFailed)
-    def _reader_failed(self, message: ReaderFailed) -> None:
+    @on(ThreadFailed)
+    def _thread_failed(self, message: ThreadFailed) -> None:
         raise message.error
 
     def action_help(self) -> None:
@@ -208,22 +211,24 @@ class Console(App[int]):
         if isinstance(self.screen, TextDialog) and self.screen.title == HELP_TITLE:
             self.screen.dismiss()
         else:
-            self.push_screen(TextDialog(HELP_TITLE, help_text(self.screen, self.keymap)))
+            self.push_screen(TextDialog(HELP_TITLE, help_text(self.screen)))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """A dialog leaves only its own keys active."""
         if action == "report":
             folder: Path | None = getattr(self.screen, "run_folder", None)
             return (folder is not None and holds_run(folder)) or None
-        return not (action == "quit" and isinstance(self.screen, ModalScreen))
+        return not (action in ("quit", "command_palette") and isinstance(self.screen, ModalScreen))
 
-    @work(thread=True)
     def action_report(self) -> None:
         """Write a report of the run that the screen is about, in a process: reading a long journal takes seconds."""
         if (folder := getattr(self.screen, "run_folder", None)) is None:
             return
         command = [sys.executable, "-m", "fundamentallm", "runs", "report", "--", str(folder)]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        run = partial(subprocess.run, command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        in_thread(self, run, self._tell_report)
+
+    def _tell_report(self, done: subprocess.CompletedProcess[str]) -> None:
         text = clean(f"The report is in {done.stdout.strip()}" if done.returncode == 0 else done.stderr.strip())
         self.notify(text, severity="error" if done.returncode else "information", markup=False)
 
@@ -232,30 +237,30 @@ class Console(App[int]):
         store = self.main.store
         if not store.under_way or store.replayed:
             self.exit(return_code=0)
-        elif self.main.quit_when_stopped:
-            self.notify("The run is being saved; the console closes after that.")
         else:
-            self.push_screen(quit_question(store.status(), paused=store.paused), self._answer_quit)
+            question = quit_question(store.status(), paused=store.paused, stopping=store.stopping)
+            self.push_screen(question, self._answer_quit)
 
     def _answer_quit(self, answer: str | None) -> None:
-        main, under_way = self.main, self.main.store.under_way
-        if answer == "leave":
-            self.left = main.store.folder if under_way else None
-            if under_way and main.reader is None:
-                main.quit_when_started = True  # its process is just being started
-            else:
-                self.exit(return_code=0)
-        elif answer == "stop" and not under_way:
-            self.exit(return_code=0)
+        main, quit = self.main, partial(self.exit, return_code=0)
+        if answer not in ("leave", "stop"):
+            return
+        self.leaves = answer == "leave"
+        if not main.store.under_way:
+            quit()
         elif answer == "stop":
-            main.quit_when_stopped = True
+            main.then(ENDED, quit)
             if not main.store.stopping:
                 main.action_stop()
+        elif main.reader is None:  # its process is just being started
+            main.then(STARTED, quit)
+        else:
+            quit()
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        """List for the palette what the user can do now."""
+        """List for the palette what the user can do now; on the list of runs, nothing with the run behind it."""
         for command in keys.MAIN:
             name, _, _ = command.action.partition("(")
-            if command.title and (name.startswith("app.") or self.main.check_action(name, ())):
+            if command.title and (name.startswith("app.") or (screen is self.main and screen.check_action(name, ()))):
                 action = partial(self.run_action, command.action, self.main)
-                yield SystemCommand(command.title, command.help, action)
+                yield SystemCommand(command.title, keys.spell(command.help), action)

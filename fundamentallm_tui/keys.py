@@ -1,6 +1,7 @@
 """Every command of the console in one table: bindings, footers, palette and help screen are made from it."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from textual.binding import Binding, BindingType
@@ -57,9 +58,8 @@ MAIN = (
     Command("start", "f5", "Start; continue after a pause; resume what ended early", "start", "r", "Start"),
     Command("pause", "f6", "Pause after the current step; again: continue", "pause", "p", "Pause or resume"),
     Command("save", "f7", "Save checkpoint_step_N.pt now, which stays", "save", "s", "Save"),
-    Command(
-        "stop", "f8", "Finish the step, save, end the run; x asks first", "stop", "x", "Stop", letter_action="ask_stop"
-    ),
+    Command("stop", "f8", "Finish the step, save, end the run; {stop.letter} asks first", "stop", "x", "Stop",
+            letter_action="ask_stop"),
     Command("files", "f2", "Choose text files, and see what is in them", title="Text files"),
     Command("presets", "f3", "Compare presets with the form, load one, save the form as one", title="Presets"),
     Command("edit", "e", "Edit the form as YAML in $EDITOR", title="Edit as YAML"),
@@ -85,13 +85,13 @@ MAIN = (
     Command("app.change_theme", "", "Choose the colours", title="Theme"),
     Command("app.quit", "ctrl+q", "Quit; asks first while a run is under way", "quit", title="Quit", id="quit"),
     *(Command(f"pane('{name}')", str(n), id=f"pane.{name}") for n, (name, _) in enumerate(PANES, 1)),
-    Command("", f"1 … {len(PANES)}", f"Go to a pane: {', '.join(title.lower() for _, title in PANES)}"),
+    Command("", "{pane.config} … {pane.health}", f"Go to a pane: {', '.join(title.lower() for _, title in PANES)}"),
     Command("enter_pane", "enter", "Write into the form or the prompt after its number key", id="pane.enter"),
     Command("maximize_pane", "z", "Show the pane alone; again: all of them", id="pane.maximize"),
     Command("next_metric", "m", "Show another metric: learning rate, gradient norm, speed, perplexity, memory"),
     Command("next_pane(-1)", "ctrl+left", id="pane.before"),
     Command("next_pane(1)", "ctrl+right", id="pane.after"),
-    Command("", "ctrl+← ctrl+→", "Go to the previous or next pane"),
+    Command("", "{pane.before} {pane.after}", "Go to the previous or next pane"),
     Command("", "tab ↑ ↓", "Go to another field; ← → change a choice"),
     Command("", "ctrl+r", "Reset the field to its preset's value; * marks changed fields"),
     Command("blur", "escape", "Leave the field; in a dialog: cancel", id="leave"),
@@ -168,6 +168,7 @@ RUNS = (
 
 
 TABLES = (MAIN, FORM, LOG, LOSS, HEALTH, (*RUNS, *LIST))
+_keys: dict[str, str] = {}  # by the ids of commands
 
 
 # Beside the bindings of the same keys: these act where those cannot, and say why.
@@ -183,9 +184,29 @@ def bindings(commands: Iterable[Command], *, of_app: bool = False) -> list[Bindi
     return [binding for command in chosen for binding in command.bindings()]
 
 
+def use(keymap: Mapping[str, str]) -> None:
+    """Name the keys of this keymap from now on."""
+    usual = [binding for table in TABLES for command in table for binding in command.bindings()]
+    _keys.clear()
+    _keys.update({binding.id: keymap.get(binding.id, binding.key) for binding in usual if binding.id})
+
+
+def named(id: str) -> str:
+    """Return the name of the key that the user has for a command."""
+    return key_name(_keys[id])
+
+
+def spell(text: str) -> str:
+    """Put the names of keys in place of the ids of commands: "{start} starts a run"."""
+    return re.sub(r"\{([a-z_.]+)\}", lambda found: named(found[1]), text)
+
+
 def key_name(key: str) -> str:
     """Write a key as people do: "F5", "^g", "?"."""
     key = key.split(",")[0]  # of several that do the same, the first
-    if key in KEY_NAMES:
-        return KEY_NAMES[key]
-    return key.upper() if key[:1] == "f" and key[1:].isdigit() else key.replace("ctrl+", "^")
+    if key.startswith("ctrl+"):
+        return f"^{key_name(key.removeprefix('ctrl+'))}"
+    return KEY_NAMES.get(key, key.upper() if key[:1] == "f" and key[1:].isdigit() else key)
+
+
+use({})

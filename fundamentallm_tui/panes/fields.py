@@ -49,12 +49,7 @@ class Fields(ScrollView, can_focus=True):
 
     @dataclass
     class Edited(Message):
-        fields: "Fields"
         name: str
-
-        @property
-        def control(self) -> "Fields":
-            return self.fields
 
     @dataclass
     class Entered(Message):
@@ -359,4 +354,4 @@ class Fields(ScrollView, can_focus=True):
         cell.value = value
         self.refresh()
         if changed:
-            self.post_message(self.Edited(self, cell.name))
+            self.post_message(self.Edited(cell.name))

@@ -17,7 +17,7 @@ from fundamentallm_tui.throttle import RedrawThrottle
 
 COLOURS = {GOOD: "$text-success", NOTE: "$text-primary", WARNING: "$text-warning", BAD: "$text-error"}
 NO_RUN = Verdict(
-    "no_run", NOTE, "no run yet", "F5 starts one",
+    "no_run", NOTE, "no run yet", "{start} starts one",
     "Here will stand whether the run goes well, the numbers that show it, and what can be done about it.",
 )  # fmt: skip
 STARTING = replace(NO_RUN, headline="no verdict yet", evidence="the run is starting")
@@ -63,6 +63,8 @@ class HealthPane(Widget, can_focus=True):
 def current_verdict(store: Store) -> Verdict:
     """Judge the run that the store shows. The verdict has only those actions that can be taken now."""
     verdict = assess_run(store.history) or (STARTING if store.under_way else NO_RUN)
+    if verdict is NO_RUN:
+        verdict = replace(verdict, evidence=keys.spell(verdict.evidence))
     if store.phase == FAILED and store.history.started is not None and store.history.end is None:
         verdict = PROCESS_ENDED
     evidence = verdict.evidence
@@ -74,9 +76,8 @@ def current_verdict(store: Store) -> Verdict:
 def health_line(store: Store, width: int) -> Content:
     """Return the verdict in one line: headline, the key where there is something to do, and evidence if it fits."""
     verdict = current_verdict(store)
-    key = next(
-        (key for key in ("  h acts", "  h") if verdict.actions and len(key) < width - len(verdict.headline) - 3), ""
-    )
+    keys_of_it = (f"  {keys.named('health')} acts", f"  {keys.named('health')}")
+    key = next((key for key in keys_of_it if verdict.actions and len(key) < width - len(verdict.headline) - 3), "")
     head = truncate(f"● {verdict.headline}", width - 1 - len(key))
     evidence = f": {clean(verdict.evidence)}"
     room = width - 1 - len(head) - len(key)
@@ -89,7 +90,8 @@ def health_text(verdict: Verdict, width: int, height: int) -> Content:
     """Return the verdict as a block; a low one has less of the explanation, or none."""
     colour = f"bold {COLOURS[verdict.level]}"
     label = wrap(verdict.actions[0].label, max(1, width - 3)) if verdict.actions else []
-    action = [Content.styled(f"{'   ' if n else 'h  '}{row}", "$text-accent") for n, row in enumerate(label)]
+    key = f"{keys.named('health')}  "
+    action = [Content.styled(f"{' ' * len(key) if n else key}{row}", "$text-accent") for n, row in enumerate(label)]
     head = [Content.styled(f"● {verdict.headline}", colour)]
     evidence = [Content(row) for row in wrap(clean(verdict.evidence), width)]
     first = verdict.explanation.split(". ")[0].rstrip(".") + "."

@@ -2,9 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable
 from functools import lru_cache
-from pathlib import Path
 
 from textual.content import Content
 
@@ -17,6 +15,7 @@ from fundamentallm_tui import keys
 from fundamentallm_tui.panes.rows import Rows
 from fundamentallm_tui.screens.dialogs import Entry
 from fundamentallm_tui.state.event_log import MAX_LINES, EventLog, LogLine, to_lines
+from fundamentallm_tui.state.store import Store
 from fundamentallm_tui.theme import FAINT
 
 STYLES = {"good": "$text-success", "warn": "$text-warning", "bad": "bold $text-error", describe.FAINT: FAINT}
@@ -37,10 +36,10 @@ class LogView(Rows):
     commands = keys.LOG
     BINDINGS = keys.bindings(keys.LOG)
 
-    def __init__(self, folder: Callable[[], Path | None], *, id: str) -> None:
-        """`folder` returns that of the run, whose engine.log can be shown."""
+    def __init__(self, store: Store, *, id: str) -> None:
+        """`store`: of the run whose engine.log can be shown."""
         super().__init__(id=id, classes="pane")
-        self._folder = folder
+        self._store = store
         self._visible: list[LogLine] = []  # those that are not filtered out
         self.clear()
 
@@ -183,7 +182,7 @@ class LogView(Rows):
 
     def _read_file(self) -> None:
         """Read what was appended to engine.log since, its last piece at most."""
-        folder = self._folder()
+        folder = self._store.folder
         if self._shown is self._events or folder is None:
             return
         try:

@@ -16,6 +16,7 @@ from fundamentallm.config.sampling import SAMPLING
 from fundamentallm.data.encoding import normalize
 from fundamentallm.errors import UserError
 from fundamentallm.run.commands import Sample
+from fundamentallm_tui import keys
 from fundamentallm_tui.format import clean
 from fundamentallm_tui.panes.cells import Cell, Group
 from fundamentallm_tui.panes.fields import Fields
@@ -23,7 +24,7 @@ from fundamentallm_tui.state.store import SampleText, Store
 from fundamentallm_tui.theme import FAINT
 
 READY = "Write a prompt above; enter lets {} continue it."
-NO_RUN = "No model yet. F5 starts a run; then write a prompt above, and enter lets the model continue it."
+NO_RUN = "No model yet. {start} starts a run; then write a prompt above, and enter lets the model continue it."
 NOT_READY = "The model is not ready yet; it can be sampled as soon as training begins."
 NO_FILE = "This run has left no checkpoint to sample from."
 
@@ -91,7 +92,7 @@ class SamplePane(Vertical):
             default = SAMPLING[name].default
             cells.append(Cell(name, label, "" if default is None else format_value(default), empty="–"))
         self.options = Fields([Group(cells, len(cells))], id="options", submits=True)
-        self.output = Static(NO_RUN, id="written")
+        self.output = Static(keys.spell(NO_RUN), id="written")
         self._ready = ""  # what the user can do; empty: there is no model to sample
         self._problem = ""
 
@@ -143,7 +144,7 @@ class SamplePane(Vertical):
         """Return why there is no model to sample."""
         if self.store.under_way and not self.store.replayed:
             return NOT_READY
-        return NO_FILE if self.store.folder is not None else NO_RUN
+        return NO_FILE if self.store.folder is not None else keys.spell(NO_RUN)
 
     def refuse(self) -> None:
         """Show why the sample that was asked for is not possible."""

@@ -2,20 +2,19 @@
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from rich.cells import cell_len
-from textual import on, work
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
 from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static
-from textual.worker import get_current_worker
 
 from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, resolve, to_dict, unknown
 from fundamentallm.config.files import Preset, load_preset, preset_layer, to_yaml
@@ -23,6 +22,8 @@ from fundamentallm.config.schedule import configured_rate
 from fundamentallm.config.settings import Setting
 from fundamentallm.data.text import find_data
 from fundamentallm.errors import UserError
+from fundamentallm_tui import keys
+from fundamentallm_tui.background import Newest
 from fundamentallm_tui.format import BARS, clean
 from fundamentallm_tui.panes.cells import Cell
 from fundamentallm_tui.panes.fields import Fields
@@ -41,7 +42,7 @@ from fundamentallm_tui.theme import FAINT
 
 EDITED, SENT = "›", "…"  # before a value that a run under way does not have yet
 PENDING = {
-    EDITED: "enter applies it from the next step on, esc takes it back",
+    EDITED: "enter applies it from the next step on, {leave} takes it back",
     SENT: "the run applies it after the step under way",
 }
 TYPING_PAUSE = 0.15  # seconds without a key before a file is read
@@ -74,8 +75,9 @@ class SettingsForm(Vertical):
             self.fields.cells[name].marked = True
         self.fields.cells["learning_rate"].note = ("schedule", self._draw_schedule)
         # The problems by setting, of each source that finds some; of two about one setting, the later is shown.
-        self._found: dict[str, dict[str, str]] = {"run": {}, "text": {}, "values": {}, "preset": {}}
+        self._found: dict[str, dict[str, str]] = {"run": {}, "text": {}, "values": {}, "preset": {}, "start": {}}
         self._config_file = options.config
+        self._measuring = Newest(self)
         self._shown_run: Config | None = None  # whose settings the fields begin with, in place of a preset's
 
     @property
@@ -93,8 +95,10 @@ class SettingsForm(Vertical):
         """What names the run's folder: the preset, while the data is still the preset's."""
         if self.preset is None or self.config is None:
             return ""
-        data = SETTINGS["data"].parse(self.preset.layer.values.get("data") or ())
-        return self.preset.name if data == self.config.data else ""
+        with suppress(UserError):  # the preset's data may be no texts at all
+            data = SETTINGS["data"].parse(self.preset.layer.values.get("data") or ())
+            return self.preset.name if data == self.config.data else ""
+        return ""
 
     def compose(self) -> ComposeResult:
         yield self.fields
@@ -121,16 +125,18 @@ class SettingsForm(Vertical):
         self.fields.show_values({name: as_text(name, value) for name, value in values.items()})
         self._check()
 
-    def show_problems(self, problems: dict[str, str]) -> None:
-        """Show each problem below its field."""
-        self.problems = problems
-        self.fields.set_problems(problems)
-        self.post_message(self.Changed())
+    def refuse(self, problems: Mapping[str, str]) -> None:
+        """Show why a start was refused, until a value changes or the next start."""
+        self._found["start"] = dict(problems)
+        self._show_found()
 
-    def recheck_text(self) -> None:
-        """Check again: a file that was missing is there now."""
-        self._found["text"] = {}
-        self._check()
+    def recheck(self, then: Callable[[], object]) -> None:
+        """Look whether what was refused before is possible now, then call `then`, unless a value changes meanwhile."""
+        self.refuse({})
+        if self._found["text"]:
+            self._measure_text(then)
+        else:
+            then()
 
     def to_problem(self) -> None:
         """Put the cursor into a field with a problem."""
@@ -151,8 +157,9 @@ class SettingsForm(Vertical):
         cell = self.fields.current
         if cell.name == PRESET or cell.disabled:
             return
-        self.mark(cell, reset=True)
+        self._found["run"].pop(cell.name, None)
         self._show_values_below({cell.name})
+        self.mark(cell, reset=True)
         self._check()
 
     def mark(self, cell: Cell, *, reset: bool = False) -> None:
@@ -188,7 +195,7 @@ class SettingsForm(Vertical):
         if self.preset is not None and not self.fields.cells["stride"].marked:
             self._show_values_below({"stride"})  # which depends on the text
         values = {name: as_typed(name, cell.value) for name, cell in self.fields.cells.items() if name != PRESET}
-        self.config, self._found["values"] = None, {}
+        self.config, self._found["values"], self._found["start"] = None, {}, {}
         try:
             config = resolve(Layer(values))
         except ConfigError as error:
@@ -199,7 +206,10 @@ class SettingsForm(Vertical):
         self._measure_text()
 
     def _show_found(self) -> None:
-        self.show_problems({name: text for found in self._found.values() for name, text in found.items()})
+        """Show each problem below its field."""
+        self.problems = {name: text for found in self._found.values() for name, text in found.items()}
+        self.fields.set_problems(self.problems)
+        self.post_message(self.Changed())
 
     def _load_preset(self, name: str) -> None:
         """Show a preset in the fields that the user has not changed; wrong values as well, each with its problem."""
@@ -265,31 +275,30 @@ class SettingsForm(Vertical):
 
     # The size of the run
 
-    @work(thread=True, exclusive=True)
-    def _measure_text(self) -> None:
-        """Read the text and show how large the run will be; a file may be large, so on a thread of its own."""
-        worker, config = get_current_worker(), self.config
-        data = SETTINGS["data"].parse(as_typed("data", self.fields.cells["data"].value))
-        time.sleep(TYPING_PAUSE)
-        if not worker.is_cancelled:
-            size = measure(data, config)
-            if not worker.is_cancelled:
-                self.app.call_from_thread(self._show_size, size)
+    def _measure_text(self, then: Callable[[], object] = lambda: None) -> None:
+        """Read the text, which may be large, in a thread; show how large the run will be, and call `then`."""
+        config, data = self.config, self.fields.cells["data"].value
+
+        def read(wanted: Callable[[], bool]) -> RunSize:
+            time.sleep(TYPING_PAUSE)
+            return measure(data, config) if wanted() else RunSize()
+
+        def show(size: RunSize) -> None:
+            self._show_size(size)
+            then()
+
+        self._measuring.run(read, show)
 
     def _show_size(self, size: RunSize) -> None:
         self.run_size = size
         self.on_resize()
         self._show_hint(self.fields.current.name if self.fields.entered else "")
-        before = self._found["text"]
         self._found["text"] = {field_of(size.problem): size.problem} if size.problem else {}
-        if self._found["text"] != before:
-            self._show_found()
-        else:  # what the start has refused meanwhile stays
-            self.show_problems(self.problems)
+        self._show_found()
 
     def on_resize(self) -> None:
         """Say below the form how large the run is, as much of it as the frame has room for."""
-        words = [word for word in self.run_size.words if not (self.folded and word.startswith("≈"))]
+        words = self.run_size.words(self.folded)
         while words and cell_len(" · ".join(words)) > self.size.width - 2:
             words = words[:-1]
         self.border_subtitle = Content.styled(" · ".join(words), "$text-accent")
@@ -315,7 +324,7 @@ class SettingsForm(Vertical):
 
     def _show_hint(self, name: str) -> None:
         text = Content("")
-        pending = PENDING.get(self.fields.cells[name].pending if name else "", "")
+        pending = keys.spell(PENDING.get(self.fields.cells[name].pending if name else "", ""))
         if name in SETTINGS:
             text = Content.assemble((name, "bold $text-accent"), " ", " ".join(setting_help(SETTINGS[name])))
         elif self.preset:

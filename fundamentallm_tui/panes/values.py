@@ -11,7 +11,7 @@ from fundamentallm.config.files import preset_names
 from fundamentallm.config.format import format_duration, format_estimate, format_memory, format_parameters, format_value
 from fundamentallm.data.text import find_data, read_texts, select
 from fundamentallm.data.text_stats import validation_warnings
-from fundamentallm.errors import UserError
+from fundamentallm.errors import UserError, describe_error
 from fundamentallm.run.folder import STDIN
 from fundamentallm.run.speed import estimate_seconds
 from fundamentallm_tui.panes.cells import Cell, Group
@@ -46,15 +46,24 @@ class RunSize:
 
     steps: int = 0  # 0: not known
     duration: str = ""  # of the training, in words
-    words: tuple[str, ...] = ()  # steps, duration, parameters and memory
+    time: str = ""  # the same, in short
+    parameters: str = ""
+    memory: str = ""
     warnings: tuple[str, ...] = ()  # why its held-out text would measure little
     problem: str = ""  # why its text cannot be used
 
+    def words(self, under_way: bool) -> list[str]:
+        """Return what is said of it; while it is `under_way`, the status line says how long it takes."""
+        if not self.steps:
+            return []
+        return [f"{self.steps} steps", *([] if under_way else [self.time]), self.parameters, self.memory]
 
-def measure(paths: tuple[str, ...], config: Config | None) -> RunSize:
-    """Measure the texts that `paths` stand for, and what `config` would make of them, if it is one."""
+
+def measure(data: str, config: Config | None) -> RunSize:
+    """Measure the texts that a field names, and what `config` would make of them, if it is one."""
     split = config or Config()
     try:
+        paths: tuple[str, ...] = SETTINGS["data"].parse(as_typed("data", data))
         if not paths:
             raise UserError("no data: name a text file to learn from")
         files = [os.stat(find_data(path)) for path in select(paths, split.include).files if path != STDIN]
@@ -65,10 +74,13 @@ def measure(paths: tuple[str, ...], config: Config | None) -> RunSize:
         estimate = estimate_size(config, text)
     except UserError as error:
         return RunSize(problem=str(error))
+    except OSError as error:  # a file that was moved just now
+        return RunSize(problem=f"{error.filename}: {describe_error(error)}")
     seconds, memory = estimate_seconds(config, estimate), format_memory(estimate.memory + estimate.text_memory)
-    parameters = f"{format_parameters(estimate.parameters)} params"
-    words = (f"{estimate.total_steps} steps", f"≈ {format_duration(seconds)}", parameters, memory)
-    return RunSize(estimate.total_steps, format_estimate(seconds), words, warnings)
+    return RunSize(
+        steps=estimate.total_steps, duration=format_estimate(seconds), time=f"≈ {format_duration(seconds)}",
+        parameters=f"{format_parameters(estimate.parameters)} params", memory=memory, warnings=warnings,
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=1)

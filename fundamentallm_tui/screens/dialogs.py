@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical, VerticalScroll
@@ -17,6 +16,8 @@ from fundamentallm.config.format import format_size
 from fundamentallm.data.download import KnownText, download
 from fundamentallm.errors import UserError
 from fundamentallm.run.health import RESUME_BEST, Verdict
+from fundamentallm_tui import keys
+from fundamentallm_tui.background import in_thread
 from fundamentallm_tui.format import clean
 
 BAR_WIDTH = 40
@@ -77,7 +78,7 @@ class Fetch(Question):
         size = f", {format_size(text.size)}" if text.size else ""
         about = f"{text.description}{size}. It will be in {text.folder}."
         super().__init__("The text is not here yet", about, Answer("fetch", "f", "Download it"), CANCEL)
-        self._file, self._downloading, self._cancelled = text, False, False
+        self._file, self._downloading, self._cancelled, self._fetched = text, False, False, False
 
     def action_choose(self, id: str) -> None:
         if id != "fetch":
@@ -85,31 +86,32 @@ class Fetch(Question):
             self.dismiss(id)
         elif not self._downloading:
             self._downloading = True
-            self._download()
+            in_thread(self, self._download, self._end)
 
-    @work(thread=True)
-    def _download(self) -> None:
-        problem = ""
+    def _download(self) -> str:
+        """Return why the text could not be downloaded; empty: it was."""
         try:
             download(self._file, progress=self._progress, cancelled=lambda: self._cancelled)
         except UserError as error:
-            problem = clean(str(error))
-        if not self._cancelled:
-            self.app.call_from_thread(self._end, problem)
+            return clean(str(error))
+        return ""
 
     def _progress(self, done: int, total: int) -> None:
         """Show a bar in place of the hint; called by the thread."""
         share = done / total if total else 0.0
         filled = int(BAR_WIDTH * share)
-        if not self._cancelled:
-            bar = f"{'█' * filled}{'░' * (BAR_WIDTH - filled)} {share:4.0%}"
-            self.app.call_from_thread(self.hint.update, bar)
+        self.call_later(self.hint.update, f"{'█' * filled}{'░' * (BAR_WIDTH - filled)} {share:4.0%}")
 
     def _end(self, problem: str) -> None:
-        self._downloading = False
+        self._downloading, self._fetched = False, not problem
         if problem:
             self.hint.update(problem)
-        else:
+        elif self.is_active:
+            self.dismiss("fetch")
+
+    def on_screen_resume(self) -> None:
+        """What was above this dialog is closed; before, `dismiss` would have closed that."""
+        if self._fetched:
             self.dismiss("fetch")
 
 
@@ -146,17 +148,21 @@ class TextDialog(ModalScreen[None]):
             yield Static(self._text)
 
 
-def quit_question(status: str, *, paused: bool) -> Question:
+def quit_question(status: str, *, paused: bool, stopping: bool) -> Question:
     """Ask what to do with a run that is under way when the user quits."""
-    text = f"Leave it; {IF_PAUSED}" if paused else "Leave it running; fllm-tui attach shows it again"
-    stop = Answer("stop", "s", "Stop and save it, then quit")
+    if stopping:
+        text, then = "Leave it; it saves and ends by itself", "Quit as soon as it is saved"
+    else:
+        text = f"Leave it; {IF_PAUSED}" if paused else "Leave it running; fllm-tui attach shows it again"
+        then = "Stop and save it, then quit"
+    stop = Answer("stop", "s", then)
     return Question("Quit", f"The run is {status}. What should happen to it?", Answer("leave", "l", text), stop, CANCEL)
 
 
 def stop_question() -> Question:
     """Ask before the run is stopped."""
     stop = Answer("stop", "x", "Stop: finish the step, save, end the run")
-    return Question("Stop", "Stop the run? F8 stops without asking.", stop, CANCEL)
+    return Question("Stop", f"Stop the run? {keys.named('stop')} stops without asking.", stop, CANCEL)
 
 
 def health_question(verdict: Verdict) -> Question:

@@ -2,20 +2,20 @@
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
 
 from rich.style import Style
 from rich.text import Text
-from textual import on, work
+from textual import on
 from textual.binding import Binding
 from textual.content import Content
 from textual.widgets import DirectoryTree, Static, Tree
 from textual.widgets.directory_tree import DirEntry
 from textual.widgets.tree import TreeNode
-from textual.worker import get_current_worker
 
+from fundamentallm_tui.background import Newest
 from fundamentallm_tui.format import clean
 from fundamentallm_tui.screens.dialogs import Dialog
 from fundamentallm_tui.state.text_files import MAX_ENTRIES, describe_file
@@ -78,25 +78,24 @@ class FilePicker(Dialog[list[str]]):
     BINDINGS = [Binding("escape,f2", "dismiss", "Cancel")]
 
     def __init__(self, folder: Path) -> None:
-        self._tree = FileTree(folder.absolute())
+        self._tree, self._describing = FileTree(folder.absolute()), Newest(self)
         self._details = Static(id="preview", markup=False)
         hint = "space marks, enter takes it, ← → close and open folders"
         super().__init__("Text files", self._tree, self._details, hint=hint)
 
     def on_tree_node_highlighted(self, event: Tree.NodeHighlighted[DirEntry]) -> None:
         self._details.update("reading")
-        self._describe(_path(event.node))
+        path = _path(event.node)
 
-    @work(thread=True, exclusive=True)
-    def _describe(self, path: Path) -> None:
-        worker = get_current_worker()
-        time.sleep(PAUSE)
-        if worker.is_cancelled:
-            return
-        words, start = describe_file(path, lambda: worker.is_cancelled)
-        if not worker.is_cancelled:
-            text = Content.assemble((words, "$text-accent"), (f"\n{clean(start, newlines=True)}", FAINT))
-            self.app.call_from_thread(self._details.update, text)
+        def describe(wanted: Callable[[], bool]) -> tuple[str, str]:
+            time.sleep(PAUSE)
+            return describe_file(path, lambda: not wanted()) if wanted() else ("", "")
+
+        self._describing.run(describe, self._show)
+
+    def _show(self, description: tuple[str, str]) -> None:
+        words, start = description
+        self._details.update(Content.assemble((words, "$text-accent"), (f"\n{clean(start, newlines=True)}", FAINT)))
 
     @on(DirectoryTree.FileSelected)
     @on(DirectoryTree.DirectorySelected)

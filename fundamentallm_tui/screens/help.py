@@ -1,6 +1,6 @@
 """The text of the help: first what has the focus is explained, then the keys that act on it, then all keys."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from fundamentallm.config.sampling import SAMPLING
 from fundamentallm_tui import keys
 from fundamentallm_tui.charts.metrics import MetricChart
 from fundamentallm_tui.format import clean
-from fundamentallm_tui.keys import Command, key_name
+from fundamentallm_tui.keys import Command
 from fundamentallm_tui.panes.bars import focus_chain, focused_commands
 from fundamentallm_tui.panes.fields import Fields
 from fundamentallm_tui.panes.health import HealthPane, current_verdict
@@ -28,15 +28,15 @@ READING = TOPICS.pop("reading")  # for someone who sees such curves for the firs
 TOPICS["loss"] = f"{READING} {TOPICS['loss']}"
 
 
-def help_text(screen: Screen[Any], keymap: Mapping[str, str]) -> Content:
-    """Return the help on a screen as it is now; a keymap gives the keys in place of the usual ones."""
+def help_text(screen: Screen[Any]) -> Content:
+    """Return the help on a screen as it is now."""
     title, text = _explain(screen)
-    parts: list[tuple[str, str] | str] = [(f"{title}\n", "bold $text-accent"), f"{text}\n"]
+    parts: list[tuple[str, str] | str] = [(f"{title}\n", "bold $text-accent"), f"{keys.spell(text)}\n"]
     tables = {"Its keys": focused_commands(screen), "All keys": keys.MAIN, "In the list of runs": keys.RUNS}
     if screen.query("#list"):
         tables = {"Keys": keys.RUNS, "On the main screen": keys.MAIN}
     for heading, commands in tables.items():
-        if rows := _key_rows(commands, keymap, min(80, screen.size.width * 9 // 10 - 8) - KEYS_WIDTH):
+        if rows := _key_rows(commands, min(80, screen.size.width * 9 // 10 - 8) - KEYS_WIDTH):
             parts += [(f"\n{heading}\n", FAINT), *rows]
     return Content.assemble(*parts, ("\nSingle letters act only outside text fields; escape leaves a field.", FAINT))
 
@@ -60,15 +60,15 @@ def _explain(screen: Screen[Any]) -> tuple[str, str]:
     return "The status line and the curves", f"{TOPICS['status']}\n\n{READING}"
 
 
-def _key_rows(commands: Iterable[Command], keymap: Mapping[str, str], room: int) -> list[tuple[str, str] | str]:
+def _key_rows(commands: Iterable[Command], room: int) -> list[tuple[str, str] | str]:
     """The keys of these commands in a column, and beside it what they do in so many cells."""
     rows: list[tuple[str, str] | str] = []
     for command in commands:
         if command.key and command.help:
             id = command.id or command.action
-            shown = key_name(keymap.get(id, command.key))
+            shown = keys.named(id) if command.action else keys.spell(command.key)
             if command.letter:
-                shown = f"{shown:<9}{key_name(keymap.get(f'{id}.letter', command.letter))}"
-            text = f"\n{' ' * KEYS_WIDTH}".join(wrap(command.help, max(20, room)))
+                shown = f"{shown:<9}{keys.named(f'{id}.letter')}"
+            text = f"\n{' ' * KEYS_WIDTH}".join(wrap(keys.spell(command.help), max(20, room)))
             rows += [(shown.ljust(KEYS_WIDTH), "bold $text-accent"), f"{text}\n"]
     return rows

@@ -1,18 +1,21 @@
 """The main screen: which panes there are, how they are brought up to date, and what the keys change in them."""
 
 import os
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
-from textual import on, work
+from textual import on
 from textual.app import ComposeResult
 from textual.containers import Container
 
-from fundamentallm.config.config import Config
+from fundamentallm.config.config import Config, changed_while_running
 from fundamentallm.errors import UserError
 from fundamentallm.run.commands import Evaluate
 from fundamentallm.run.describe import PLAIN
-from fundamentallm.run.summary import find_runs
+from fundamentallm.run.summary import RunSummary, find_runs
 from fundamentallm_tui import keys
+from fundamentallm_tui.background import in_thread
 from fundamentallm_tui.charts.metrics import METRICS, LossChart, MetricChart
 from fundamentallm_tui.charts.panes import ChartPane, link
 from fundamentallm_tui.charts.view import View
@@ -61,8 +64,7 @@ class MainScreen(RunScreen):
         self.status = StatusLine(self.store, lambda: self.loss.newest, id="status")
         self.numbers = NumbersLine(self.store, lambda: self.loss.newest, id="numbers")
         self._preferences = preferences
-        metric = preferences.layout.get("metric")
-        self.metric.show_metric(next((known for known in METRICS if known.name == metric), METRICS[0]))
+        self.metric.show_metric(next((known for known in METRICS if known.name == preferences.metric), METRICS[0]))
         self.loss.view = self.metric.view = View(smoothing=preferences.smoothing).smoothed(0)
         self.sample = SamplePane(self.store, id="sample")
         self.welcome = Welcome(id="welcome")
@@ -84,13 +86,13 @@ class MainScreen(RunScreen):
         yield self.footer
 
     def on_mount(self) -> None:
-        maximized = str(self._preferences.layout.get("maximized"))
+        maximized = self._preferences.maximized
         self.maximized_pane = maximized in dict(keys.PANES)
         self._run_pane = maximized if self.maximized_pane and maximized != "config" else "loss"
         self._activate("config")
         self._form_changed()
         self.show_changes({"phase"})
-        self._find_other_runs()
+        in_thread(self, find_runs, self._show_other_runs)  # journals may be long
 
     @on(LossChart.Drawn)
     def _loss_drawn(self) -> None:
@@ -103,18 +105,18 @@ class MainScreen(RunScreen):
         self.log_line(message.text, PLAIN)
 
     def on_unmount(self) -> None:
-        layout = {"maximized": self.tabs.active} if self.maximized_pane else {}
-        layout |= {"metric": self.metric.metric.name} if self.metric.metric is not METRICS[0] else {}
-        now = {"layout": layout, "smoothing": self.loss.view.smoothing}
+        now = {
+            "maximized": self.tabs.active if self.maximized_pane else "",
+            "metric": self.metric.metric.name if self.metric.metric is not METRICS[0] else "",
+            "smoothing": self.loss.view.smoothing,
+        }
         remember(**{name: value for name, value in now.items() if value != getattr(self._preferences, name)})
 
-    @work(thread=True)
-    def _find_other_runs(self) -> None:
-        """Show which runs there are; journals may be long, so on a thread of its own."""
-        runs = [run for run in find_runs() if run.folder != self.store.folder]
-        self.app.call_from_thread(self.welcome.show_runs, runs)
+    def _show_other_runs(self, found: list[RunSummary]) -> None:
+        runs = [run for run in found if run.folder != self.store.folder]
+        self.welcome.show_runs(runs)
         if text := launch.describe_live_runs(runs):
-            self.app.call_from_thread(self.log_line, text, "warn")
+            self.log_line(text, "warn")
 
     # What is shown
 
@@ -174,8 +176,6 @@ class MainScreen(RunScreen):
                 chart.throttle.request(now=True)
         if self.store.phase == FAILED and not self.has_class("-full") and not takes_text(self.focused):
             self.action_pane("log")  # which says why
-        if self.quit_when_stopped:
-            self.app.exit(return_code=0)
 
     def on_resize(self) -> None:
         self._adapt_layout()
@@ -240,11 +240,24 @@ class MainScreen(RunScreen):
 
     def action_multiply(self, setting: str, factor: float) -> None:
         """Change a live setting by a factor."""
-        self.change_settings({setting: float(f"{self.store.expected[setting] * factor:.6g}")})
+        self._change_by(setting, lambda value: float(f"{value * factor:.6g}"))
 
     def action_add(self, setting: str, count: int) -> None:
         """Change a live setting by a number."""
-        self.change_settings({setting: self.store.expected[setting] + count})
+        self._change_by(setting, lambda value: value + count)
+
+    def _change_by(self, setting: str, change: Callable[[Any], Any]) -> None:
+        config = self.store.expected
+        if config is None:
+            self.log_line(f"{setting} cannot change: its value is not known.", "warn")
+            return
+        value = change(getattr(config, setting))
+        try:
+            changed_while_running(config, setting, value)
+        except UserError as error:
+            self.log_line(str(error), "warn")
+        else:
+            self.change_settings({setting: value})
 
     def action_evaluate(self) -> None:
         self._request("", Evaluate())
@@ -256,13 +269,15 @@ class MainScreen(RunScreen):
 
     @on(Fields.Refused)
     def _locked_clicked(self) -> None:
-        self.action_refuse("edit")
+        self.action_refuse("")
 
     def action_refuse(self, action: str) -> None:
         """Say why a key or a click does nothing."""
         if action != "undo":
-            new = "N begins a new one" if self.check_action("new_run", ()) else "once it has ended, N begins a new one"
-            self.notify(f"Fixed for this run; {new}.")
+            what, new = keys.named(action) if action else "This field", keys.named("new_run")
+            ended = self.check_action("new_run", ())
+            then = f"press {new} first" if ended else f"press {new} when this one has ended"
+            self.notify(f"{what} is for a new run; {then}.")
         elif launch.possible_actions(self.store)["change"]:
             self.notify("There is nothing to undo.")
         else:

@@ -1,12 +1,13 @@
 """A screen with one run: starts, opens and commands it, and reads what it reports."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from textual import on, work
+from textual import on
+from textual.binding import ActiveBinding
 
 from fundamentallm.config.config import Config
 from fundamentallm.errors import UserError, describe_error
@@ -15,6 +16,7 @@ from fundamentallm.run import health
 from fundamentallm.run.commands import Command, Pause, Resume, Save, Set, Stop
 from fundamentallm.run.locks import is_held
 from fundamentallm.run.spec import RunSpec
+from fundamentallm_tui.background import in_thread
 from fundamentallm_tui.format import clean
 from fundamentallm_tui.panes.form import Form
 from fundamentallm_tui.panes.health import current_verdict
@@ -31,6 +33,8 @@ from fundamentallm_tui.state.replay import Replay
 from fundamentallm_tui.state.sampler import Sampler, SamplerStarter
 from fundamentallm_tui.state.store import Store
 
+STARTED, READ, ENDED = "started", "read", "ended"  # of the run that is shown: its process, its journal, itself
+
 
 class RunScreen(PanedScreen):
     """A run that fills a `Store`, the form that starts the next one, and the log of what happened to both."""
@@ -39,15 +43,14 @@ class RunScreen(PanedScreen):
         super().__init__()
         self.store = Store()
         self.reader: RunReader | None = None
-        self.quit_when_stopped = self.quit_when_started = False
-        self._resume_when_read = False
-        self._resume_best_with: dict[str, Any] | None = None  # these changes, as soon as the run has stopped
+        self._then: tuple[str, Callable[[], object]] | None = None  # when, and what is to be done
+        self._possible: dict[str, bool] | None = None  # while the bindings are gone through, which asks 50 times
         self._start = start
         self._unsent: list[Command] = []  # given while the process was being started
         self.sampler = Sampler(self.store, sample, self._send, self.post_message)
         self.overlays = Overlays(self.post_message)
         self.form = Form(options, config, id="config")
-        self.log_view = LogView(lambda: self.store.folder, id="log")
+        self.log_view = LogView(self.store, id="log")
 
     @property
     def run_folder(self) -> Path | None:
@@ -67,18 +70,41 @@ class RunScreen(PanedScreen):
         self.store.log(text, level)
         self.show_changes({"log"})
 
+    def then(self, when: str, act: Callable[[], object]) -> None:
+        """Call `act` when the run that is shown is STARTED, READ or ENDED; no longer, when another run is shown."""
+        self._then = when, act
+
+    def _reached(self, when: str) -> None:
+        if self._then is not None and self._then[0] == when:
+            (_, act), self._then = self._then, None
+            act()
+
     # Start and stop
+
+    @property
+    def active_bindings(self) -> dict[str, ActiveBinding]:
+        self._possible = launch.possible_actions(self.store)
+        try:
+            return super().active_bindings
+        finally:
+            self._possible = None
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Return None for what cannot be done now: the key does nothing, and the footer dims it."""
-        return launch.possible_actions(self.store).get(action, True) or None
+        return (self._possible or launch.possible_actions(self.store)).get(action, True) or None
 
     def action_start(self) -> None:
         """Resume the run, or start one with the form's settings; ask the user where that is not possible at once."""
-        config, new = self.form.config, launch.resumable_checkpoint(self.store) is None
         if self.store.paused:
             self._request("training", Resume())
-        elif config is not None and new and (text := launch.missing_known_text(config.data)):
+        else:
+            self.form.recheck(self._start_form)
+
+    def _start_form(self) -> None:
+        config, new = self.form.config, launch.resumable_checkpoint(self.store) is None
+        if not self.check_action("start", ()):
+            return
+        if config is not None and new and (text := launch.missing_known_text(config.data)):
             self.app.push_screen(Fetch(text), self._fetched)
         elif config is None or self.form.problems:
             self._show_problem()
@@ -90,7 +116,6 @@ class RunScreen(PanedScreen):
 
     def _fetched(self, answer: str | None) -> None:
         if answer == "fetch":
-            self.form.recheck_text()
             self.action_start()
 
     def _answer_folder(self, folder: Path, config: Config, answer: str | None) -> None:
@@ -117,19 +142,21 @@ class RunScreen(PanedScreen):
         self.show_other_run()
         self._launch(spec)
 
-    @work(thread=True)
     def _launch(self, spec: RunSpec) -> None:
-        """Start the process; that checks the text first, which may be long, so on a thread of its own."""
-        try:
-            run = self._start(spec)
-        except (UserError, OSError) as error:
-            self.app.call_from_thread(self._launch_failed, str(error))
-        else:
-            self.app.call_from_thread(self._watch, run)
+        """Start the process, in a thread: the text, which may be long, is checked first."""
+
+        def start() -> RunHandle | str:
+            try:
+                return self._start(spec)
+            except (UserError, OSError) as error:
+                return str(error)
+
+        in_thread(self, start, lambda run: self._launch_failed(run) if isinstance(run, str) else self._watch(run))
 
     def _launch_failed(self, problem: str) -> None:
         self._unsent.clear()
-        self.store.clear()
+        self._then = None
+        self.store.not_started()
         self.store.log(problem, "bad")
         self.show_changes({"phase", "log"})
         self._show_problem({field_of(problem): problem})
@@ -139,13 +166,12 @@ class RunScreen(PanedScreen):
         for command in self._unsent:
             self._send(command)
         self._unsent.clear()
-        if self.quit_when_started:
-            self.app.exit(return_code=0)
+        self._reached(STARTED)
 
-    def _show_problem(self, problems: dict[str, str] | None = None) -> None:
-        """Put the cursor into a field with a problem; `problems` replaces those that the form has found itself."""
-        if problems is not None:
-            self.form.show_problems(problems)
+    def _show_problem(self, refused: Mapping[str, str] | None = None) -> None:
+        """Put the cursor into a field with a problem; `refused`: those that the start has found."""
+        if refused is not None:
+            self.form.refuse(refused)
         self._activate("config")
         self.form.to_problem()
 
@@ -158,7 +184,7 @@ class RunScreen(PanedScreen):
     def close_run(self) -> None:
         """Leave the run that is shown: one under way continues, but nothing samples its checkpoint any more."""
         self.sampler.close()
-        self._resume_best_with = None
+        self._then = None
         if self.reader is not None:
             self.reader.close()
             self.reader = None
@@ -218,7 +244,10 @@ class RunScreen(PanedScreen):
         notice = launch.describe_left_run(self.store)
         self.close_run()
         self.log_view.clear()
-        self._resume_when_read = resume
+        if resume and run.alive:
+            notice = f"{notice} {folder} is under way: it is shown, not resumed.".strip()
+        elif resume:
+            self.then(READ, self._resume_read)
         self.store.attach(folder, f"REPLAY ×{speed:g}" if speed else "", replayed=bool(speed))
         if notice:
             self.store.log(notice, "warn")
@@ -277,7 +306,7 @@ class RunScreen(PanedScreen):
             return  # closed, or the run ended while the dialog was open
         match action.command:
             case health.RESUME_BEST if self.store.under_way:
-                self._resume_best_with = action.changes
+                self.then(ENDED, partial(self._resume_best, action.changes))
                 self.action_stop()
             case health.RESUME_BEST:
                 self._resume_best(action.changes)
@@ -285,10 +314,6 @@ class RunScreen(PanedScreen):
                 self.action_stop()
             case _:
                 self.change_settings(action.changes)
-
-    def _resume_best_if_stopped(self) -> None:
-        if self._resume_best_with is not None and not self.store.under_way:
-            self._resume_best(self._resume_best_with)
 
     def _resume_best(self, changes: dict[str, Any]) -> None:
         if (spec := launch.resume_best_spec(self.store, changes)) is not None:
@@ -312,6 +337,8 @@ class RunScreen(PanedScreen):
         except OSError as error:  # nothing can be written into the folder of an attached run
             self.store.wanted = ""
             self.store.unanswered.pop(command.id, None)
+            if command.id == self.store.sample.id:
+                self.store.sample_failed(f"it could not be asked for: {describe_error(error)}")
             self.store.log(f"The command was not sent: {describe_error(error)}", "bad")
 
     @property
@@ -336,11 +363,16 @@ class RunScreen(PanedScreen):
         if changed & {"run", "config"}:
             self.follow_run()
         self.show_changes(changed)
-        self._resume_best_if_stopped()
+        if not self.store.under_way:
+            self._reached(ENDED)
+        if self._then is not None and self._then[0] == READ and message.reader.alive:
+            self._then = None  # another process resumed it at this moment
 
     @on(RunDisconnected)
     def _run_disconnected(self, message: RunDisconnected) -> None:
-        if message.reader is self.sampler.reader:
+        if message.reader not in (self.reader, self.sampler.reader):
+            return
+        if (message.reader is self.sampler.reader) == bool(self.store.sample.file):
             self.store.sample_failed(f"the process that wrote this is gone: {message.exit_reason}")
             self.show_changes({"sample"})
         if message.reader is not self.reader:
@@ -349,9 +381,11 @@ class RunScreen(PanedScreen):
             self.store.saved = ""
         self.show_changes(self.store.disconnected(message.exit_reason, message.log_tail))
         self._fill_form()
-        self._resume_best_if_stopped()
-        resume, self._resume_when_read = self._resume_when_read, False
-        if resume and launch.resumable_checkpoint(self.store) is not None:
+        self._reached(ENDED)
+        self._reached(READ)
+
+    def _resume_read(self) -> None:
+        if launch.resumable_checkpoint(self.store) is not None:
             self.action_start()
 
     def _fill_form(self) -> None:

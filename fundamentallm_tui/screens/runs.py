@@ -5,19 +5,19 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from textual import on, work
+from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Input, OptionList, Static
-from textual.worker import get_current_worker
 
 from fundamentallm.config.format import format_count, format_loss, format_parameters, format_time, format_value, wrap
 from fundamentallm.errors import UserError
 from fundamentallm.run.notes import Notes, delete_run, parse_tags, rename_run, renamed_to, write_notes
 from fundamentallm.run.summary import LIVE_STATES, RunSummary, changed_from_defaults, why_incomparable
 from fundamentallm_tui import keys
+from fundamentallm_tui.background import Newest, in_thread
 from fundamentallm_tui.format import clean, truncate
 from fundamentallm_tui.panes.bars import Footer
 from fundamentallm_tui.screens.compare import comparison
@@ -47,9 +47,10 @@ class Runs(Screen[RunChoice]):
         self._runs: list[RunSummary] | None = None  # None: not read yet
         self._order = "newest"
         self._problem = ""  # of the filter
-        self._renamed = False  # the run that the console shows
+        self._changed: RunChoice | None = None  # the run that the console shows was renamed or deleted
+        self._reading, self._deleting = Newest(self), set[Path]()
         self.list = RunList(id="list")
-        self.filter = Input(placeholder="/ filters", compact=True, id="filter")
+        self.filter = Input(placeholder=f"{keys.named('run.filter')} filters", compact=True, id="filter")
         self.footer = Footer(keys.RUNS, id="footer")
 
     def compose(self) -> ComposeResult:
@@ -70,17 +71,14 @@ class Runs(Screen[RunChoice]):
     def on_resize(self) -> None:
         self.call_after_refresh(self._show_runs)
 
-    @work(thread=True, exclusive=True)
     def _read_runs(self) -> None:
-        """Read how the runs stand; journals may be long, so on a thread of its own."""
-        worker, runs = get_current_worker(), all_runs(self._current)
-        if not worker.is_cancelled:
-            self.app.call_from_thread(self._take_runs, runs)
+        """Read how the runs stand, in a thread: journals may be long."""
+        current = self._current
+        self._reading.run(lambda wanted: all_runs(current), self._take_runs)
 
     def _take_runs(self, runs: list[RunSummary]) -> None:
-        self._runs = runs
-        if self.is_attached:
-            self._show_runs()
+        self._runs = [run for run in runs if run.folder not in self._deleting]
+        self._show_runs()
 
     @on(Input.Changed, "#filter")
     def _show_runs(self) -> None:
@@ -220,7 +218,7 @@ class Runs(Screen[RunChoice]):
             return str(error)
         if isinstance(done, Path):
             if self._current is not None and run.folder.resolve() == self._current.resolve():
-                self._current, self._renamed = done, True
+                self._current, self._changed = done, RunChoice("renamed", done)
             self._overlays.choose(done if folder == run.folder else folder for folder in self._overlays.folders)
             self._show_marks()
             changed = replace(run, folder=done)
@@ -240,7 +238,7 @@ class Runs(Screen[RunChoice]):
         self.action_blur() if self.filter.has_focus else self.action_close()
 
     def action_close(self) -> None:
-        self.dismiss(RunChoice("renamed", self._current) if self._renamed and self._current is not None else None)
+        self.dismiss(self._changed)
 
     @on(Input.Submitted, "#filter")
     def action_blur(self) -> None:
@@ -253,20 +251,32 @@ class Runs(Screen[RunChoice]):
     def _answer_delete(self, folder: Path, answer: str | None) -> None:
         if answer != "delete":
             return
-        try:
-            left = delete_run(folder)
-        except UserError as error:
-            self.notify(clean(str(error)), severity="error", markup=False)
-            return
-        if left:
-            self.notify(f"Kept, because no run wrote it: {clean(', '.join(left))}", markup=False)
-        self._runs = [run for run in self._runs or [] if run.folder != folder]
-        if folder in self._overlays.folders:
-            self._overlays.toggle(folder)
-        self._show_marks()
-        self._show_runs()
+        self._deleting.add(folder)
+        before = self._changed
         if self._current is not None and folder.resolve() == self._current.resolve():
-            self.dismiss(RunChoice("deleted", folder))
+            self._changed = RunChoice("deleted", folder)
+        self._take_runs(self._runs or [])
+
+        def delete() -> list[str] | UserError:
+            try:
+                return delete_run(folder)
+            except UserError as error:
+                return error
+
+        in_thread(self.app, delete, partial(self._deleted, folder, before))
+
+    def _deleted(self, folder: Path, before: RunChoice | None, left: list[str] | UserError) -> None:
+        self._deleting.discard(folder)
+        if isinstance(left, UserError):
+            self._changed = before
+            self.notify(clean(str(left)), severity="error", markup=False)
+        elif left:
+            self.notify(f"Kept, because no run wrote it: {clean(', '.join(left))}", markup=False)
+        if not isinstance(left, UserError) and folder in self._overlays.folders:
+            self._overlays.toggle(folder)
+        if self.is_attached:
+            self._show_marks()
+            self._read_runs()
 
 
 def _details(run: RunSummary, width: int, incomparable: Collection[str]) -> Content:
@@ -279,9 +289,10 @@ def _details(run: RunSummary, width: int, incomparable: Collection[str]) -> Cont
     changed = changed_from_defaults(run.config)
     names = [name for name in changed if name not in ("data", "output_dir")]
     settings = ", ".join(f"{name} {format_value(changed[name])}" for name in names)
-    why = f"{run.state_text}; r resumes it from its last checkpoint." if run.unsaved else run.why
+    resume = f"{keys.named('run.resume')} resumes it from its last checkpoint."
+    why = f"{run.state_text}; {resume}" if run.unsaved else run.why
     if run.state == "interrupted":
-        why = "Its process is gone; r resumes it from its last checkpoint."
+        why = f"Its process is gone; {resume}"
     differs = f"≠ marks losses that do not compare with this run's: {', '.join(sorted(incomparable))}"
     parts = (
         (f"{run.folder}  {size}{best}, began {format_time(run.started)}{_parent(run)}", "", 2),

@@ -7,6 +7,7 @@ from fundamentallm.run.describe import FAINT, describe
 from fundamentallm.run.events import Answered, CheckpointFailed, CheckpointSaved, Evaluated, Event, Failed, Finished
 from fundamentallm.run.folder import LAST
 from fundamentallm_tui.format import clean
+from fundamentallm_tui.keys import named
 
 MAX_LINES, MAX_LINE_CHARS, MAX_EVENT_LINES = 5000, 2000, 50
 LONG_ROW = 52  # cells of an evaluation with all its columns
@@ -137,11 +138,12 @@ def _next_step(event: Event) -> str:
     """Another line: the file that a start resumes, or that holds the trained model."""
     match event:
         case Failed() if event.saved:
-            return f"\nF5 resumes {event.saved}"
+            return f"\n{named('start')} resumes {event.saved}"
         case Finished() if event.unsaved:
-            return f"\n{event.path} holds an older state; F5 resumes the newest" if event.path else ""
+            older = f"\n{event.path} holds an older state; {named('start')} resumes the newest"
+            return older if event.path else ""
         case Finished(reason="stopped"):
-            return f"\nF5 resumes {LAST}"
+            return f"\n{named('start')} resumes {LAST}"
         case Finished() if event.path:
             return f"\nthe model is in {event.path}"
     return ""

@@ -2,18 +2,12 @@
 
 import time
 import traceback
-from pathlib import Path
 
 from platformdirs import user_log_path
 
 from fundamentallm.errors import describe_error, describe_fault
 from fundamentallm.paths import quoted_path
 from fundamentallm_tui.state.store import Store
-
-
-def describe_continuing(folder: Path) -> str:
-    """Return the sentence about a run that the console leaves behind."""
-    return f"The run continues; fllm-tui attach {quoted_path(folder)} shows it again."
 
 
 def describe_outcome(store: Store) -> str:
@@ -29,7 +23,9 @@ def describe_outcome(store: Store) -> str:
         )
     if store.paused:
         return f"The run is paused, and ends saved if this console paused it; fllm-tui {folder} shows it again."
-    return describe_continuing(store.folder)
+    if store.stopping:
+        return f"The run saves and ends; fllm-tui {folder} shows it again."
+    return f"The run continues; fllm-tui attach {folder} shows it again."
 
 
 def record_fault(error: Exception) -> str:

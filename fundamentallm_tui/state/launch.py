@@ -14,6 +14,7 @@ from fundamentallm.run.folder import BEST, LAST, choose_folder, free_name, holds
 from fundamentallm.run.health import RESUME_BEST, STOP, Action
 from fundamentallm.run.spec import RunSpec, find_input, stay_inside
 from fundamentallm.run.summary import LIVE_STATES, RunSummary
+from fundamentallm_tui.keys import named
 from fundamentallm_tui.state.store import FAILED, FINISHED, STOPPED, Store
 
 KEPT_ON_RESUME = ("data", "output_dir")  # a resumed run keeps its text and its folder
@@ -101,8 +102,10 @@ def start_label(store: Store) -> str:
 def describe_live_runs(runs: list[RunSummary]) -> str:
     """Return a sentence about those of these runs that are under way; empty where none is."""
     live = [str(run.folder) for run in runs if run.state in LIVE_STATES]
+    if not live:
+        return ""
     are = "is" if len(live) == 1 else "are"
-    return f"{', '.join(live)} {are} under way; ctrl+o lists the runs, enter attaches." if live else ""
+    return f"{', '.join(live)} {are} under way; {named('runs')} lists the runs, {named('run.open')} attaches."
 
 
 def describe_left_run(store: Store) -> str:

@@ -34,7 +34,6 @@ class Notices:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._history = store.history
         self._start(-1e9)
 
     def _start(self, now: float) -> None:

@@ -9,8 +9,8 @@ from textual.message import Message
 
 from fundamentallm.run.events import Event
 from fundamentallm.run.journal import journal_reader
+from fundamentallm_tui.background import ThreadFailed
 from fundamentallm_tui.charts.palette import COLOURS, RunStyle, run_styles
-from fundamentallm_tui.state.reader import ReaderFailed
 from fundamentallm_tui.state.store import Store
 
 MAX_OVERLAYS = len(COLOURS)
@@ -112,7 +112,7 @@ class Overlays:
                 started = set(runs)
                 self._changed.wait(READ_INTERVAL)
         except Exception as error:
-            self._post(ReaderFailed(error))
+            self._post(ThreadFailed(error))
 
     def _read(self, run: Overlay, first: bool) -> None:
         while events := run.journal.read_some():

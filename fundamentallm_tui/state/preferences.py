@@ -5,7 +5,7 @@ The console writes the first and only reads the second.
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,15 @@ class Preferences:
 
     Attributes:
         theme: its name; empty: the usual one.
-        layout: "maximized": the pane that was shown alone, "metric": the metric that was shown.
+        maximized: the pane that was shown alone; empty: none was.
+        metric: the name of the one that was shown; empty: the first.
         smoothing: of the training loss, as a `View` has it.
         last_data: the texts of the last run, where the user had chosen them.
     """
 
     theme: str = ""
-    layout: dict[str, Any] = field(default_factory=dict)
+    maximized: str = ""
+    metric: str = ""
     smoothing: float = 0.9
     last_data: tuple[str, ...] = ()
 

@@ -11,6 +11,7 @@ from fundamentallm.process.session import RunHandle
 from fundamentallm.run.events import Event
 from fundamentallm.run.journal import BATCH
 from fundamentallm.run.spec import RunSpec
+from fundamentallm_tui.background import ThreadFailed
 
 READ_TIMEOUT = 0.1  # seconds that one read waits for events
 BATCH_PAUSE = 0.08  # seconds between two batches: one message carries all that came in between
@@ -35,13 +36,6 @@ class RunDisconnected(Message):
     reader: "RunReader"
     exit_reason: str
     log_tail: list[str]
-
-
-@dataclass
-class ReaderFailed(Message):
-    """The reader met a fault of this program; the screen raises it where the console can report it."""
-
-    error: Exception
 
 
 class RunReader:
@@ -69,7 +63,7 @@ class RunReader:
         try:
             self._read()
         except Exception as error:
-            self._post(ReaderFailed(error))
+            self._post(ThreadFailed(error))
 
     def _read(self) -> None:
         while not self._closed.is_set():

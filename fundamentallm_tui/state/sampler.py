@@ -53,9 +53,8 @@ class Sampler:
         return True
 
     def close(self) -> None:
-        """End the checkpoint's process, and the sample that it writes."""
-        if self._store.sample.file:
-            self._store.sample.done = True
+        """End the checkpoint's process; the sample that is being written, by that or by the run, will not be read."""
+        self._store.sample.done = True
         self._close_reader()
 
     def _load(self, file: Path) -> None:

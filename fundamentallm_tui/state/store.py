@@ -10,7 +10,7 @@ import time
 from array import array
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from fundamentallm.run.events import Event, Progress, RunStarted
 from fundamentallm.run.folder import LAST
 from fundamentallm.run.history import RECENT_STEPS, RunHistory
 from fundamentallm_tui.charts.series import SMOOTHING, Series, Smoothed
+from fundamentallm_tui.keys import named
 from fundamentallm_tui.state.event_log import LogLine, log_lines, to_lines
 
 IDLE, STOPPED, FINISHED, FAILED = "idle", "stopped", "finished", "failed"
@@ -120,10 +121,18 @@ class Store:
         """This console starts a run; `resumes`: it is the one that is shown."""
         if not resumes:
             self._forget_history()
+        self._resumed_from = self.phase if resumes else IDLE
         self.folder, self.name, self._planned = folder, name, config
         self.phase, self.wanted, self.epochs = "loading", "", config.epochs
         self.loaded = self.attached = self.replayed = False
         self._eta = self._progress = None
+
+    def not_started(self) -> None:
+        """There is no process after `begin`: a run that it would have resumed is as before, another is forgotten."""
+        if self._resumed_from == IDLE:
+            self.clear()
+        self.phase, self.wanted = self._resumed_from, ""
+        self._update_length()
 
     def attach(self, folder: Path, name: str, *, replayed: bool = False) -> None:
         """Show a run that another process started."""
@@ -169,9 +178,10 @@ class Store:
         return self._resolved[1] or self._planned
 
     @property
-    def expected(self) -> dict[str, Any]:
+    def expected(self) -> Config | None:
         """The settings as they are when the run has made the changes that this console has sent."""
-        return self.history.config | {command.setting: command.value for command in self.unanswered.values()}
+        changes = {command.setting: command.value for command in self.unanswered.values()}
+        return replace(self.config, **changes) if self.config is not None else None
 
     @property
     def preset(self) -> str:
@@ -270,7 +280,7 @@ class Store:
         for line in log_tail:
             self.log(f"  {line}", FAINT)
         if self.saved and not self.replayed:
-            self.log(f"F5 resumes {self.saved}.", WARN)
+            self.log(f"{named('start')} resumes {self.saved}.", WARN)
         return {"phase", "log"}
 
     def _apply_to_history(self, event: Event) -> None:

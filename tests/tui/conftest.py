@@ -19,6 +19,7 @@ from fundamentallm.run.commands import Command
 from fundamentallm.run.events import Answered, CheckpointSaved, Evaluated, Event, Finished, Phase, Progress, RunStarted
 from fundamentallm.run.journal import Journal
 from fundamentallm.run.spec import RunSpec
+from fundamentallm_tui import keys
 from fundamentallm_tui.app import Console
 from fundamentallm_tui.panes.cells import Cell
 from fundamentallm_tui.screens import run_table
@@ -290,13 +291,14 @@ def no_thread_is_left() -> Iterator[None]:
 
 
 @pytest.fixture
-def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
+def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workshop]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setattr(run_table, "_known", {})  # by relative folders, which are others in each test
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / ".config"))  # the theme is kept there
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
-    return Workshop(tmp_path)
+    yield Workshop(tmp_path)
+    keys.use({})  # a console may have had a keymap
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ cells by row
 2-3 a80
 """
 
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from typing import Any
 from rich.cells import cell_len
 from rich.segment import Segment
 
+from fundamentallm_tui.background import THREAD
 from tests.conftest import PATIENCE
 
 HEAD, BODY = "colours: ink on paper in", "cells by row"
@@ -88,7 +90,9 @@ async def still(seen: Any) -> list[list[Segment]]:
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         await seen.pilot.pause(0.03)
-        if any(worker.is_running and worker.name != ENDLESS for worker in seen.app.workers):
+        if any(worker.is_running and worker.name != ENDLESS for worker in seen.app.workers) or any(
+            thread.name == THREAD for thread in threading.enumerate()
+        ):
             continue
         now = [list(strip) for strip in seen.app.screen._compositor.render_strips()]
         if now == before:

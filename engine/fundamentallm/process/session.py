@@ -159,12 +159,11 @@ class WorkerRun(_Worker):
             self._seen = earlier[-1].seq
         self._ours = False  # the lines of the journal that come next are the worker's; before and after, another's
         self._ended = False  # the run has; its worker may still answer, with numbers that the journal lacks
-        self._watching: ConsoleLock | None = None
         self._start(main, spec)
+        self._watching, self._has_journal = ConsoleLock(spec.folder), False
 
     def send(self, command: Command) -> None:
-        if self._watching is not None:
-            self._watching.renew()
+        self._watching.renew()
         super().send(command)
 
     def events(self, timeout: float) -> list[Event]:
@@ -183,14 +182,14 @@ class WorkerRun(_Worker):
         for event in fresh:
             self._seen = max(self._seen, event.seq)
             self._ended |= isinstance(event, (Finished, Failed))
-        if fresh and self._watching is None:  # now there is a journal
-            self._watching = ConsoleLock(self.folder)
+        if fresh and not self._has_journal:
+            self._has_journal = True
+            self._watching.renew()
         return fresh
 
     def close(self) -> None:
         super().close()
-        if self._watching is not None:
-            self._watching.close()
+        self._watching.close()
 
     def _read_journal(self) -> list[Event]:
         """What the worker added to the journal since it was last read, up to the end of the run."""

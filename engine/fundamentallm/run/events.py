@@ -17,6 +17,9 @@ from fundamentallm.untrusted import MAX_INTEGER, MAX_TIME, from_line, names_in_j
 
 JOURNAL = "journal.jsonl"  # the file of a run
 NOT_FINITE, OUT_OF_MEMORY, DISK, FAULT = "not_finite", "out_of_memory", "disk", "fault"  # causes of a failure
+PHASES = (
+    "loading", "compiling", "training", "evaluating", "saving", "sampling", "pausing", "paused", "stopping",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +70,7 @@ class RunStarted(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Phase(Event):
-    """What the run is doing from now on."""
+    """What the run is doing from now on: one of PHASES."""
 
     step: int
     phase: str
@@ -310,7 +313,7 @@ def decode(line: str | bytes) -> Event | None:
 
 
 def _is_possible(event: Event) -> bool:
-    """Whether a run can have written it: a real time and step, and columns of one length by increasing step."""
+    """Whether a run can have written it: a real time, step and phase, and columns of one length by increasing step."""
     if isinstance(event, Progress):
         step, columns = event.step, (event.train_loss, event.learning_rate, event.grad_norm)
         if not step or any(len(c) != len(step) for c in columns) or not all(map(lt, step, islice(step, 1, None))):
@@ -320,6 +323,8 @@ def _is_possible(event: Event) -> bool:
         least = last_step(event)
     if isinstance(event, RunStarted):
         least = min(least, event.steps_per_epoch - 1, event.total_steps, event.parameters, event.train_tokens)
+    if isinstance(event, Phase) and event.phase not in PHASES:
+        return False
     return least >= 0 and event.seq >= 0 and 0 <= event.time <= MAX_TIME
 
 

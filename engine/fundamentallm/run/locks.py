@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import socket
+import threading
 import time
 from contextlib import suppress
 from io import BufferedReader
@@ -119,20 +120,23 @@ class ConsoleLock:
     def __init__(self, folder: Path) -> None:
         self._path = folder / JOURNAL
         self._file: BufferedReader | None = None
+        self._changing, self._closed = threading.Lock(), False  # one thread reads the run, another sends commands
         self.renew()
 
     def renew(self) -> None:
         """Watch the run that is in the folder now: its journal may have been moved, or made again."""
-        before, self._file = self._file, None
-        with suppress(OSError):
-            self._file = open_regular_file(self._path)
-            _lock(self._file.fileno(), fcntl.LOCK_SH)
-        if before is not None:
-            before.close()
+        with self._changing:
+            before, self._file = self._file, None
+            with suppress(OSError):
+                if not self._closed:
+                    self._file = open_regular_file(self._path)
+                    _lock(self._file.fileno(), fcntl.LOCK_SH)
+            if before is not None:
+                before.close()
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
+        self._closed = True
+        self.renew()
 
 
 class ConsoleMonitor:

@@ -119,6 +119,16 @@ def test_a_console_neither_waits_for_a_pipe_in_place_of_the_journal_nor_locks_it
     os.close(pipe)
 
 
+def test_a_console_that_is_gone_watches_nothing_whatever_its_other_thread_still_does(tmp_path: Path) -> None:
+    write_journal(tmp_path)
+    consoles, console = ConsoleMonitor(tmp_path), ConsoleLock(tmp_path)
+    consoles.begin_pause(False)
+    console.close()
+    console.renew()  # a command, or the first event of a run, at the same moment
+    console.close()
+    assert consoles.lost()
+
+
 def test_a_console_watches_the_run_that_is_in_the_folder_now(tmp_path: Path) -> None:
     """Otherwise a run that replaced the one it attached to would end when that console pauses it."""
     folder = tmp_path / "run"

@@ -145,6 +145,38 @@ async def test_a_run_that_cannot_start_shows_why_beside_the_field(
         assert "IDLE" in seen.status and "holds a run already" in seen.log
 
 
+LONG = ["x" * 5000, "x" * 3000, "a/" * 2000, "y, " * 2000, "'" + "z" * 9000]
+
+
+@pytest.mark.parametrize("text", LONG, ids=range(len(LONG)))
+async def test_a_text_of_any_length_that_is_pasted_is_refused_below_its_field(workshop: Any, text: str) -> None:
+    async with workshop.console() as seen:
+        await seen.type(data=text, output_dir=text)
+        await seen.until(lambda: "data" in seen.main.form.problems)
+        await seen.press("escape", "f5")
+        await seen.pilot.pause(0.3)
+        assert seen.app.is_running and seen.runs == []
+
+
+ODD_DATA = ["5", "{a: 1}", "[1, 2]", "[[a]]", "true", "''", "[]", '"a\\nb"', f"[{'x' * 5000}]"]
+
+
+@pytest.mark.parametrize("data", ODD_DATA, ids=range(len(ODD_DATA)))
+async def test_a_preset_whose_data_is_wrong_is_shown_with_its_problem(workshop: Any, own: Path, data: str) -> None:
+    (own / "odd.yaml").write_text(f"description: [1]\nexpected_time: {{}}\ndata: {data}\nepochs: 3\n")
+    async with workshop.console((120, 36)) as seen:
+        seen.main.form.fields.enter("data")
+        await seen.press("ctrl+r")
+        await seen.press("escape", "f3")
+        await seen.until(lambda: len(seen.app.screen_stack) == 2)
+        await seen.press("end", *["up"] * 9)
+        await seen.press("escape")
+        await seen.type(preset="odd")
+        await seen.press("escape", "f5")
+        await seen.pilot.pause(0.3)
+        assert seen.app.is_running and seen.cells["epochs"].value == "3"
+
+
 async def test_an_impossible_folder_is_refused_beside_its_field(workshop: Any) -> None:
     async with workshop.console(output_dir="~nobody-at-all/x") as seen:
         await seen.press("f5")

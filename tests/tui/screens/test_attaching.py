@@ -142,7 +142,7 @@ async def test_a_run_can_be_left_running(workshop: Any) -> None:
         run = await seen.started()
         await seen.press("ctrl+q", "l")
         await seen.until(lambda: seen.app.return_code == 0)
-        assert run.sent == [] and seen.app.left == run.folder
+        assert run.sent == [] and seen.app.leaves
 
 
 class SlowStart:

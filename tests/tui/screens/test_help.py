@@ -67,7 +67,7 @@ async def test_f1_explains_what_has_the_focus_without_scrolling_at_80x24(
 async def test_the_help_lists_every_key_and_those_of_the_focus_first(workshop: Any) -> None:
     async with workshop.console() as seen:
         await seen.press("3")
-        text = " ".join(str(help_text(seen.main, {})).split())
+        text = " ".join(str(help_text(seen.main)).split())
         for command in (*keys.LOSS, *keys.MAIN, *keys.RUNS):
             if command.key and command.help:
                 assert f"{keys.key_name(command.key)} " in text and command.help in text

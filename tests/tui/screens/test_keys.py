@@ -346,11 +346,10 @@ async def test_a_paused_run_has_one_key_to_resume_it_in_the_footer(workshop: Any
 
 
 async def test_after_a_stop_what_is_fixed_says_so_and_a_new_run_has_a_key(workshop: Any) -> None:
-    fixed = "Fixed for this run; N begins a new one."
     async with workshop.console(toasts=True, epochs=5) as seen:
         await seen.started()
         await seen.press("f2")
-        await seen.see("Fixed for this run; once it has ended, N begins a")
+        await seen.see("F2 is for a new run; press N when this one has")
         assert "new run" not in seen.keys
         await seen.press("N")
         assert "TRAINING" in seen.status
@@ -361,8 +360,7 @@ async def test_after_a_stop_what_is_fixed_says_so_and_a_new_run_has_a_key(worksh
         await seen.status_is("STOPPED")
         await seen.press("1")
         assert "F5 resume" in seen.keys and "N new run" in seen.keys
-        for key in ("f2", "f3", "e", ""):
-            await seen.until(lambda: fixed not in seen.screen)
+        for key, what in (("f2", "F2"), ("f3", "F3"), ("e", "e"), ("", "This field")):
             if key:
                 await seen.press(key)
             else:
@@ -372,7 +370,7 @@ async def test_after_a_stop_what_is_fixed_says_so_and_a_new_run_has_a_key(worksh
                 await seen.pilot.click(fields, offset=(20, row - fields.scroll_offset.y))
                 await seen.press("7")
                 assert not fields.entered and seen.cells["epochs"].value == "5"
-            await seen.see(fixed)
+            await seen.see(f"{what} is for a new run; press N first.")
             assert seen.app.screen is seen.main
             seen.app.clear_notifications()
         await seen.press("N")

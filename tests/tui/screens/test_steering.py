@@ -3,6 +3,7 @@
 from typing import Any
 
 from fundamentallm.config.config import SETTINGS
+from fundamentallm.config.files import load_preset
 from fundamentallm.run.commands import Evaluate, Set, decode
 from fundamentallm.run.events import Answered, Intervention
 from fundamentallm.run.locks import RunLock
@@ -125,6 +126,24 @@ async def test_live_settings_are_edited_in_the_form_and_enter_applies_them(
         await seen.until(lambda: not seen.cells["learning_rate"].marked)
         await seen.press("escape")
         assert not fields.entered
+
+
+async def test_ctrl_r_in_a_live_field_is_an_edit_that_enter_applies(workshop: Any) -> None:
+    async with workshop.console(epochs=8) as seen:
+        run = await seen.started()
+        preset = load_preset("tiny").layer.values["epochs"]
+        assert preset != 8
+        await edit(seen, "epochs", *"0", "ctrl+r")
+        assert seen.cells["epochs"].value == str(preset) and pending(seen) == {"epochs": "›"}
+        assert seen.main.form.problems == {} and sent(run) == []
+        await seen.press("escape")
+        assert seen.cells["epochs"].value == "8" and pending(seen) == {}
+        await seen.press("ctrl+r", "enter")
+        await seen.until(lambda: sent(run) == [("epochs", preset)])
+        run.answer(ok=False, why="epochs: no")
+        await seen.until(lambda: "epochs" in seen.main.form.problems)
+        await seen.press("ctrl+r")
+        assert seen.main.form.problems == {}, "what was refused is gone from the field"
 
 
 async def test_a_refused_change_is_said_at_its_field_which_shows_the_true_value(workshop: Any) -> None:

@@ -1,6 +1,7 @@
 """What is remembered from one session to the next, and a damaged file of it that does no harm."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from fundamentallm_tui.__main__ import main
 from fundamentallm_tui.keymap import checked_keymap
+from fundamentallm_tui.screens.help import help_text
 from fundamentallm_tui.state.preferences import (
     HEADER,
     Preferences,
@@ -17,6 +19,7 @@ from fundamentallm_tui.state.preferences import (
     preferences_file,
     remember,
 )
+from tests.tui.others import alive
 
 
 @pytest.fixture
@@ -52,7 +55,7 @@ async def test_the_theme_is_kept_and_repaints_every_pane(workshop: Any) -> None:
 async def test_smoothing_metric_and_the_maximized_pane_are_kept(workshop: Any) -> None:
     async with workshop.console() as seen:
         await seen.press("3", "right_square_bracket", "m", "z")
-    assert load() == (Preferences(layout={"maximized": "loss", "metric": "Gradient norm"}, smoothing=0.99), "")
+    assert load() == (Preferences(maximized="loss", metric="Gradient norm", smoothing=0.99), "")
     async with workshop.console() as seen:
         assert seen.main.query_one("#config").region.width > 100, "without a run the form is what is shown"
         await seen.started()
@@ -61,7 +64,7 @@ async def test_smoothing_metric_and_the_maximized_pane_are_kept(workshop: Any) -
         await seen.press("4")
         await seen.see("Gradient norm")
         await seen.press("z", "m", "m", "m", "m", "3", "left_square_bracket")
-    assert (load()[0].layout, load()[0].smoothing) == ({}, 0.9)
+    assert replace(load()[0], last_data=()) == Preferences()
 
 
 async def test_a_session_that_changes_nothing_writes_nothing(workshop: Any) -> None:
@@ -129,7 +132,7 @@ async def test_what_is_wrong_in_a_file_is_said_in_a_line_and_left_alone(
 
 
 def test_a_value_that_is_none_is_left_out(file: Path) -> None:
-    file.write_text("theme: [a]\nlayouts: {}\nsmoothing: 0.5\nlayout:\n")
+    file.write_text("theme: [a]\nlayouts: {}\nsmoothing: 0.5\nmetric:\n")
     assert load() == (Preferences(smoothing=0.5), "")
 
 
@@ -168,6 +171,41 @@ async def test_a_changed_key_acts_and_is_shown_by_footer_and_help(workshop: Any,
         await seen.until(lambda: seen.runs)
         await seen.press("ctrl+y")
         await seen.see("Health:")
+
+
+async def test_every_sentence_names_the_keys_that_the_user_has(workshop: Any, make: Any, file: Path) -> None:
+    changed = "{start: f9, stop: ctrl+y, stop.letter: X, health: H, new_run: M, runs: f10, help: f12, run.open: O}"
+    keys_file().write_text(changed.replace("}", ", pane.config: C, files: f4, leave: ctrl+b, run.resume: R}") + "\n")
+    with alive(make("far")):
+        async with workshop.console((120, 36), toasts=True) as seen:
+            await seen.until(lambda: "F10 lists the runs, O attaches." in seen.log)
+            await seen.press("6")
+            await seen.see("F9 starts one")
+            await seen.press("5")
+            assert "No model yet. F9 starts a run" in " ".join(seen.screen.replace("│", " ").split())
+            await seen.press("C", "f12")
+            await seen.see("All keys")
+            await seen.press("escape")
+            text = " ".join(str(help_text(seen.main)).split())
+            assert all(
+                part in text for part in ("F12 explains it", "M begins a new", "X asks first", "C … 6 Go to a pane")
+            )
+            await seen.press("f9")
+            await seen.until(lambda: seen.main.reader is not None)
+            run = seen.run
+            run.begin()
+            await seen.status_is("TRAINING")
+            await seen.press("X")
+            await seen.see("^y stops without asking.")
+            await seen.press("escape", "f4")
+            await seen.see("F4 is for a new run; press M when")
+            seen.main.form.fields.enter("epochs")
+            await seen.press("7")
+            await seen.see("^b takes it back")
+            run.folder.mkdir(parents=True)
+            (run.folder / "last.pt").touch()
+            run.finish(10, "stopped")
+            await seen.until(lambda: "F9 resumes last.pt" in seen.log)
 
 
 def test_the_form_begins_with_the_last_text_where_none_is_named(

@@ -1,0 +1,58 @@
+"""Work that takes long, in threads that nobody waits for.
+
+Textual's thread workers keep the program until their function has returned; a disk or a server may take minutes.
+"""
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TypeVar
+
+from textual.message import Message
+from textual.message_pump import MessagePump
+
+T = TypeVar("T")
+
+THREAD = "background work"  # the name of such threads
+
+
+@dataclass
+class ThreadFailed(Message):
+    """A thread met a fault of this program; the application raises it where the console can report it."""
+
+    error: Exception
+
+
+def in_thread(owner: MessagePump, work: Callable[[], T], then: Callable[[T], object]) -> None:
+    """Call `work` in a thread, and `then` with its result in the event loop, if `owner` is still there."""
+    app = owner.app
+
+    def run() -> None:
+        with suppress(RuntimeError):  # of the last two lines: the event loop has ended
+            try:
+                result = work()
+            except Exception as error:
+                app.post_message(ThreadFailed(error))
+            else:
+                owner.call_later(then, result)
+
+    threading.Thread(target=run, name=THREAD, daemon=True).start()
+
+
+class Newest:
+    """Work of which only the newest counts: the results of what was begun before it are dropped."""
+
+    def __init__(self, owner: MessagePump) -> None:
+        self._owner, self._number = owner, 0
+
+    def run(self, work: Callable[[Callable[[], bool]], T], then: Callable[[T], object]) -> None:
+        """Do as `in_thread`; `work` is given a function that returns whether its result is still wanted."""
+        self._number += 1
+        number = self._number
+
+        def deliver(result: T) -> None:
+            if number == self._number:
+                then(result)
+
+        in_thread(self._owner, lambda: work(lambda: number == self._number), deliver)

@@ -1,0 +1,319 @@
+"""What a start, a stop or a resume leads to happens once, for the run that was meant, and never by surprise."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fundamentallm.errors import UserError
+from fundamentallm.run.commands import Sample, Stop
+from fundamentallm.run.events import JOURNAL, Answered
+from fundamentallm.run.spec import RunSpec
+from fundamentallm_tui.screens.dialogs import Fetch, Question, TextDialog
+from fundamentallm_tui.screens.runs import Runs
+from tests.tui.conftest import FakeRun
+from tests.tui.others import alive
+
+REFUSED = "--output-dir runs/text-1: holds a run already"
+
+
+class Starts:
+    """Starts runs when the test allows it, and refuses so many of them."""
+
+    def __init__(self, refused: int = 0) -> None:
+        self.refused, self.ready = refused, threading.Event()
+        self.ready.set()
+
+    def __call__(self, job: RunSpec) -> FakeRun:
+        assert self.ready.wait(60)
+        if self.refused > 0:
+            self.refused -= 1
+            raise UserError(REFUSED)
+        return FakeRun(job)
+
+
+@pytest.mark.parametrize("answer", ["l", "s"])
+async def test_a_start_that_failed_lets_no_later_one_quit_the_console(workshop: Any, answer: str) -> None:
+    start = Starts(refused=1)
+    start.ready.clear()
+    async with workshop.console(start=start) as seen:
+        await seen.press("f5", "ctrl+q", answer)
+        start.ready.set()
+        await seen.until(lambda: "output_dir" in seen.main.form.problems)
+        assert seen.app.is_running and "IDLE" in seen.status, "the user has to see why"
+        await seen.press("escape")
+        run = await seen.started()
+        run.finish(10)
+        await seen.status_is("FINISHED")
+        assert seen.app.return_code is None
+
+
+async def test_f5_tries_again_what_was_refused(workshop: Any) -> None:
+    async with workshop.console(start=Starts(refused=2)) as seen:
+        for _ in range(2):
+            await seen.press("f5")
+            await seen.until(lambda: "output_dir" in seen.main.form.problems)
+        await seen.press("escape")
+        await seen.started()
+        assert seen.main.form.problems == {}
+
+
+async def test_f5_looks_again_for_a_text_that_was_missing(workshop: Any) -> None:
+    text = workshop.folder / "late.txt"
+    async with workshop.console() as seen:
+        await seen.type(data="late.txt")
+        await seen.until(lambda: "data" in seen.main.form.problems)
+        await seen.press("f5")
+        await seen.until(lambda: seen.main.form.fields.current.name == "data")
+        assert seen.runs == [] and "IDLE" in seen.status
+        text.write_text(workshop.text.read_text())
+        await seen.press("escape", "f5")
+        await seen.until(lambda: seen.runs)
+        assert seen.run.job.config.data == ("late.txt",)
+
+
+async def test_what_a_run_refused_does_not_keep_the_next_start(workshop: Any) -> None:
+    async with workshop.console(epochs=5) as seen:
+        run = await seen.started()
+        seen.main.form.fields.enter("epochs")
+        await seen.press(*"2", "enter")
+        await seen.until(lambda: run.sent)
+        run.answer(ok=False, why="epochs: epoch 3 is under way; 3 is the smallest total")
+        await seen.until(lambda: "epochs" in seen.main.form.problems)
+        run.folder.mkdir(parents=True)
+        (run.folder / "last.pt").touch()
+        run.finish(10, "stopped")
+        await seen.status_is("STOPPED")
+        assert seen.main.form.problems == {}
+        await seen.press("escape")
+        second = await seen.started()
+        assert second.job.folder == run.folder
+
+
+async def test_a_resume_that_failed_can_be_tried_again(workshop: Any) -> None:
+    start = Starts()
+    async with workshop.console(start=start) as seen:
+        run = await seen.stopped()
+        start.refused = 1
+        await seen.press("f5")
+        await seen.until(lambda: REFUSED in seen.log)
+        assert "STOPPED" in seen.status and seen.main.store.folder == run.folder and seen.main.store.step == 10
+        await seen.press("escape")
+        assert "F5 resume" in seen.keys
+        again = await seen.started()
+        assert (again.job.folder, again.job.auto) == (run.folder, True)
+
+
+async def test_a_run_that_is_being_saved_can_be_left_to_itself(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        run = await seen.started()
+        await seen.press("ctrl+q", "s")
+        await seen.until(lambda: run.sent)
+        for key in ("escape", "s"):
+            await seen.press("ctrl+q")
+            assert isinstance(seen.app.screen, Question) and "it saves and ends by itself" in seen.screen
+            await seen.press(key)
+            assert seen.app.screen is seen.main
+        assert [type(command) for command in run.sent] == [Stop], "it is asked once"
+        await seen.press("ctrl+q", "l")
+        await seen.until(lambda: seen.app.return_code == 0)
+        assert seen.app.leaves
+
+
+async def test_a_stop_that_was_refused_can_be_asked_for_again(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        run = await seen.started()
+        await seen.press("ctrl+q", "s")
+        await seen.until(lambda: run.sent)
+        run.answer(ok=False, why="no")
+        await seen.status_is("TRAINING")
+        await seen.press("ctrl+q", "s")
+        await seen.until(lambda: len(run.sent) == 2)
+        run.finish(3, "stopped")
+        await seen.until(lambda: seen.app.return_code == 0)
+
+
+async def test_a_run_that_someone_resumed_first_is_not_resumed_when_it_ends(workshop: Any, make: Any) -> None:
+    folder = make("old", workshop.finished(40, "stopped"))
+    async with workshop.console() as seen:
+        runs = await seen.open_list(1)
+        with alive(folder) as journal:
+            assert runs.list.current.state == "stopped", "the list does not know yet"
+            journal.append(workshop.started(RunSpec(seen.main.form.config, folder), step=40))
+            await seen.press("r")
+            await seen.until(lambda: "is under way: it is shown, not resumed." in seen.log)
+            await seen.until(lambda: seen.main.store.under_way and seen.main.store.loaded)
+            journal.append(workshop.finished(41, "stopped"))
+            await seen.status_is("STOPPED")
+        await seen.until(lambda: not seen.main.reader.alive)
+        await seen.pilot.pause(0.5)
+        assert seen.runs == []
+
+
+async def test_a_text_that_arrives_below_the_help_starts_the_run_when_that_is_closed(
+    workshop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, arrived = threading.Event(), threading.Event()
+
+    def download(text: Any, **_: Any) -> None:
+        begun.set()
+        assert arrived.wait(60)
+        Path(text.folder).mkdir(parents=True)
+        (Path(text.folder) / "shakespeare25k.txt").write_text(workshop.text.read_text())
+
+    monkeypatch.setattr("fundamentallm_tui.screens.dialogs.download", download)
+    async with workshop.console() as seen:
+        await seen.type(data="data/raw/shakespeare/shakespeare25k.txt")
+        await seen.press("f5")
+        await seen.until(lambda: isinstance(seen.app.screen, Fetch))
+        await seen.press("f")
+        await seen.until(begun.is_set)
+        await seen.press("f1")
+        assert isinstance(seen.app.screen, TextDialog)
+        arrived.set()
+        await seen.until(lambda: seen.app.screen_stack[-2]._fetched)
+        assert isinstance(seen.app.screen, TextDialog) and seen.runs == []
+        await seen.press("escape")
+        await seen.until(lambda: seen.runs)
+        assert seen.app.screen is seen.main
+
+
+async def ask(seen: Any, run: FakeRun) -> None:
+    await seen.press("ctrl+g", "H", "enter")
+    await seen.until(lambda: any(isinstance(command, Sample) for command in run.sent))
+    await seen.see("writing")
+
+
+@pytest.mark.parametrize("end", ["dies", "ends", "is left"])
+async def test_a_sample_ends_with_the_process_that_writes_it(workshop: Any, make: Any, end: str) -> None:
+    make("other", workshop.finished(40))
+    async with workshop.console() as seen:
+        run = await seen.started()
+        await ask(seen, run)
+        if end == "is left":
+            await seen.press("escape")
+            await seen.open_list(1)
+            await seen.press("enter")
+        else:
+            if end == "ends":
+                run.finish(10)
+                await seen.status_is("FINISHED")
+            run.die("killed by SIGKILL")
+        await seen.until(lambda: "writing" not in seen.screen and seen.app.screen is seen.main)
+        if end != "is left":
+            await seen.see("the process that wrote this is gone")
+
+
+async def test_a_sample_that_cannot_be_asked_for_says_so(workshop: Any, make: Any) -> None:
+    folder = make("far")
+    (folder / "commands.jsonl").mkdir()
+    with alive(folder):
+        async with workshop.console() as seen:
+            seen.main.open_run(folder)
+            await seen.status_is("TRAINING")
+            await seen.press("ctrl+g", "H", "enter")
+            await seen.see("it could not be asked for")
+
+
+async def test_the_palette_does_not_act_through_what_lies_over_the_run(workshop: Any, make: Any) -> None:
+    make("old")
+    async with workshop.console() as seen:
+        await seen.started()
+        await seen.press("x")
+        question = seen.app.screen
+        assert isinstance(question, Question)
+        await seen.press("ctrl+p")
+        assert seen.app.screen is question
+        await seen.press("escape")
+        titles = {command.title for command in seen.app.get_system_commands(seen.app.screen)}
+        assert {"Stop", "Save", "Theme"} <= titles
+        runs = await seen.open_list(1)
+        assert isinstance(runs, Runs)
+        titles = {command.title for command in seen.app.get_system_commands(runs)}
+        assert "Theme" in titles and not {"Start", "Stop", "Save", "Pause or resume"} & titles
+
+
+async def test_a_large_run_is_deleted_while_the_list_takes_keys(
+    workshop: Any, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fundamentallm_tui.screens import runs as module
+
+    old, may_end = make("old", workshop.finished(40)), threading.Event()
+    make("other")
+    delete = module.delete_run
+
+    def slowly(folder: Path) -> list[str]:
+        assert may_end.wait(60)
+        return delete(folder)
+
+    monkeypatch.setattr(module, "delete_run", slowly)
+    async with workshop.console() as seen:
+        seen.main.open_run(old)
+        await seen.status_is("FINISHED")
+        runs = await seen.open_list(2)
+        while runs.list.current.folder.name != "old":
+            await seen.press("down")
+        await seen.press("d", "d")
+        await seen.until(lambda: len(runs.list.runs) == 1)
+        await seen.press("t", "t")
+        assert "by best loss" in seen.screen and (old / JOURNAL).exists()
+        may_end.set()
+        await seen.until(lambda: not old.exists())
+        await seen.press("escape")
+        await seen.status_is("IDLE")
+
+
+async def test_a_deletion_that_is_refused_brings_the_run_back(workshop: Any, make: Any) -> None:
+    folder = make("old")
+    async with workshop.console(toasts=True) as seen:
+        runs = await seen.open_list(1)
+        await seen.press("d")
+        with alive(folder):
+            await seen.press("d")
+            await seen.see("is being written by")
+            await seen.until(lambda: len(runs.list.runs) == 1)
+            await seen.press("escape")
+            assert "IDLE" in seen.status
+
+
+async def test_what_can_be_done_is_found_out_once_for_all_keys(workshop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fundamentallm_tui.state import launch
+
+    asked: list[int] = []
+    possible = launch.possible_actions
+    async with workshop.console() as seen:
+        await seen.started()
+        monkeypatch.setattr(launch, "possible_actions", lambda store: asked.append(1) or possible(store))
+        assert len(seen.main.active_bindings) > 40
+        assert len(asked) == 1
+
+
+async def test_a_factor_of_a_setting_that_is_not_known_or_too_far_is_said(workshop: Any) -> None:
+    async with workshop.console(epochs=1, learning_rate=0.001) as seen:
+        run = await seen.started()
+        await seen.main.run_action("add('epochs', -1)")
+        assert "epochs: 0 is out of bounds" in seen.log
+        for _ in range(400):
+            await seen.main.run_action("multiply('learning_rate', 10.0)")
+        assert seen.app.is_running and len(run.sent) < 400
+        run.say(Answered(step=1, id="x", command="stop", ok=True))
+
+
+async def test_a_journal_without_the_setting_lets_the_palette_say_so(workshop: Any, make: Any) -> None:
+    folder = make("far")
+    lines = (
+        (folder / JOURNAL)
+        .read_text()
+        .replace('"epochs":10', '"epochs":"many"')
+        .replace('"patience":5', '"patience":[]')
+    )
+    (folder / JOURNAL).write_text(lines)
+    with alive(folder):
+        async with workshop.console() as seen:
+            seen.main.open_run(folder)
+            await seen.until(lambda: seen.main.store.loaded)
+            assert seen.main.store.config is None
+            for action in ("add('epochs', 1)", "add('patience', 1)", "multiply('learning_rate', 2.0)"):
+                await seen.main.run_action(action)
+            await seen.until(lambda: "learning_rate cannot change: its value is not known." in seen.log)
