@@ -12,6 +12,8 @@ from typing import TypeVar
 from textual.message import Message
 from textual.message_pump import MessagePump
 
+from fundamentallm.errors import UserError
+
 T = TypeVar("T")
 
 THREAD = "background work"  # the name of such threads
@@ -24,16 +26,28 @@ class ThreadFailed(Message):
     error: Exception
 
 
-def in_thread(owner: MessagePump, work: Callable[[], T], then: Callable[[T], object]) -> None:
-    """Call `work` in a thread, and `then` with its result in the event loop, if `owner` is still there."""
+def in_thread(
+    owner: MessagePump,
+    work: Callable[[], T],
+    then: Callable[[T], object],
+    refused: Callable[[UserError | OSError], object] | None = None,
+) -> None:
+    """Call `work` in a thread, and `then` with its result in the event loop, if `owner` is still there.
+
+    Args:
+        refused: is called instead where `work` raises what the user can put right; left out, that is a fault, too.
+    """
     app = owner.app
 
     def run() -> None:
-        with suppress(RuntimeError):  # of the last two lines: the event loop has ended
+        with suppress(RuntimeError):  # of what hands over the result: the event loop has ended
             try:
                 result = work()
             except Exception as error:
-                app.post_message(ThreadFailed(error))
+                if refused is not None and isinstance(error, (UserError, OSError)):
+                    owner.call_later(refused, error)
+                else:
+                    app.post_message(ThreadFailed(error))
             else:
                 owner.call_later(then, result)
 

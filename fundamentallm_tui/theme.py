@@ -45,10 +45,10 @@ class Styles:
 
     def __init__(self, widget: Widget) -> None:
         self._widget = widget
-        self._styles: dict[tuple[str, float, str, bool], Style] = {}
+        self._styles: dict[tuple[str, float, str], Style] = {}
         self._subscribed = False
 
-    def __call__(self, colour: str, strength: float = 1.0, paper: str = "", *, bold: bool = False) -> Style:
+    def __call__(self, colour: str, strength: float = 1.0, paper: str = "") -> Style:
         """Return the style of text.
 
         Args:
@@ -59,12 +59,12 @@ class Styles:
         if not self._subscribed:
             self._subscribed = True
             self._widget.app.theme_changed_signal.subscribe(self._widget, lambda _: self._styles.clear())
-        key = (colour, strength, paper, bold)
+        key = (colour, strength, paper)
         if key not in self._styles:
             self._styles[key] = self._make(*key)
         return self._styles[key]
 
-    def _make(self, name: str, strength: float, paper: str, bold: bool) -> Style:
+    def _make(self, name: str, strength: float, paper: str) -> Style:
         theme = self._widget.app.theme_variables
         background = Color.parse(theme[paper]) if paper else self._widget.background_colors[1]
         try:
@@ -74,4 +74,4 @@ class Styles:
         dim = colour.ansi is not None and strength < 0.7  # the terminal's own colours cannot be blended
         ink = colour if colour.ansi is not None else background.blend(colour, strength)
         behind = background.rich_color if paper else None
-        return Style(color=ink.rich_color, bgcolor=behind, dim=dim or None, bold=bold or None)
+        return Style(color=ink.rich_color, bgcolor=behind, dim=dim or None)

@@ -29,7 +29,7 @@ class RedrawThrottle:
         draw: Callable[[], float],
         *,
         min_interval: float,
-        cpu_share: float,
+        cpu_share: float = 1.0,
         slow_interval: float = SLOW_INTERVAL,
     ) -> None:
         """

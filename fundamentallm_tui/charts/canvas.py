@@ -19,8 +19,8 @@ class ChartView(Widget):
     DEFAULT_CSS = "ChartView { width: 1fr; height: 1fr; }"
     ALLOW_SELECT = False
 
-    def __init__(self, make: Callable[[], Chart], *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes)
+    def __init__(self, make: Callable[[], Chart]) -> None:
+        super().__init__()
         self.cost = 0.0  # seconds that the last drawing took
         self._make = make
         self._chart = Chart()

@@ -47,8 +47,7 @@ class Line:
         colour: the name of a colour: of the theme in the console, of the terminal in `text_lines`.
         strength: how much of the colour is left over the background, 0 to 1.
         mark: the character that marks the points; of many points so many that the marks stay apart, and the newest.
-        joined: whether braille joins the points.
-        dotted: whether the joining is dotted.
+        dotted: whether the line that joins the points is dotted.
         label: a text beside the newest point.
     """
 
@@ -57,7 +56,6 @@ class Line:
     colour: str = "foreground"
     strength: float = 1.0
     mark: str = ""
-    joined: bool = True
     dotted: bool = False
     label: str = ""
 
@@ -246,7 +244,7 @@ def _draw_curves(canvas: Any, chart: Chart, plot: Plot, curves: list[Points], in
     styles = [ink(line.colour, line.strength) for line in chart.lines]
     places = [plot.shares(curve) for curve in curves]
     for line, points, style in zip(chart.lines, places, styles, strict=True):
-        if line.joined and len(points) > 1:
+        if len(points) > 1:
             dots = _dots(points, 2 * plot.columns, 4 * plot.rows)
             if line.dotted:  # every second dot of a flat stretch, and of a steep one
                 even = ((1 << 4 * plot.rows) - 1) // 3

@@ -10,9 +10,7 @@ from pathlib import Path
 
 from fundamentallm_tui.charts.chart import Chart, text_lines
 from fundamentallm_tui.charts.runs import Entry, aligned
-from fundamentallm_tui.charts.svg import POINTS, to_svg
-
-__all__ = ["POINTS", "Sight", "export"]
+from fundamentallm_tui.charts.svg import to_svg
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from math import ceil, inf
 from pathlib import Path
 from typing import Self
 
-from textual import on, work
+from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
@@ -18,6 +18,7 @@ from textual.message import Message
 from fundamentallm.config.format import format_loss
 from fundamentallm.errors import describe_error
 from fundamentallm_tui import keys
+from fundamentallm_tui.background import in_thread
 from fundamentallm_tui.charts.canvas import ChartView
 from fundamentallm_tui.charts.chart import Chart, Line, Rule
 from fundamentallm_tui.charts.palette import RunStyle
@@ -332,26 +333,24 @@ class ChartPane(Vertical, can_focus=True):
         if self.store.folder is None or not len(self.store.train):
             self.notify("There is nothing to export yet.", severity="warning")
             return
-        from fundamentallm_tui.charts.export import POINTS, Sight, export  # here: the first picture does not need it
+        from fundamentallm_tui.charts.export import Sight, export  # here: the first picture does not need it
+        from fundamentallm_tui.charts.svg import POINTS
 
         at = "" if self.view.crosshair is None else f", step {self.view.crosshair:.0f}"
         size = self.canvas.size.width, self.canvas.size.height
         title = f"{self.heading} of {self._run}{at}"
         sight = Sight(title, self.chart(POINTS), self.entries(), size, list(self._numbers()))
-        self._write(partial(export, sight, self.store.folder, self.heading.lower().replace(" ", "-")))
+        write = partial(export, sight, self.store.folder, self.heading.lower().replace(" ", "-"))
+        in_thread(self, write, self._exported, self._not_exported)  # a long run has many numbers
 
-    @work(thread=True)
-    def _write(self, export: Callable[[], list[Path]]) -> None:
-        """Write the files; a long run has many numbers, so on a thread of its own."""
-        try:
-            paths = export()
-        except OSError as error:
-            text = clean(f"{self.store.folder}: the chart could not be exported: {describe_error(error)}")
-            self.app.call_from_thread(self.notify, text, severity="error", markup=False)
-        else:
-            text = clean(f"Exported {paths[0]}, and the same as {' and '.join(path.suffix for path in paths[1:])}")
-            self.app.call_from_thread(self.notify, text, markup=False)
-            self.post_message(self.Exported(text))
+    def _exported(self, paths: list[Path]) -> None:
+        text = clean(f"Exported {paths[0]}, and the same as {' and '.join(path.suffix for path in paths[1:])}")
+        self.notify(text, markup=False)
+        self.post_message(self.Exported(text))
+
+    def _not_exported(self, error: Exception) -> None:
+        text = clean(f"{self.store.folder}: the chart could not be exported: {describe_error(error)}")
+        self.notify(text, severity="error", markup=False)
 
     def _numbers(self) -> Iterator[tuple[str, str, float, float, float]]:
         """Every point that is kept of what is seen: run, curve, step, x, value."""

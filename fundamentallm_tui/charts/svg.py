@@ -99,7 +99,7 @@ def _line(line: Line, points: Points) -> Iterator[str]:
     stretches = [
         list(stretch) for known, stretch in groupby(clipped(points), lambda point: isfinite(point[1])) if known
     ]
-    for stretch in stretches if line.joined else ():
+    for stretch in stretches:
         if len(stretch) > 1:
             dashes = ' stroke-dasharray="2 4"' if line.dotted else ""
             path = "L".join(f"{_x(x):.1f},{_y(y):.1f}" for x, y in stretch)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -14,7 +15,6 @@ from textual.widgets.option_list import Option
 
 from fundamentallm.config.format import format_size
 from fundamentallm.data.download import KnownText, download
-from fundamentallm.errors import UserError
 from fundamentallm.run.health import RESUME_BEST, Verdict
 from fundamentallm_tui import keys
 from fundamentallm_tui.background import in_thread
@@ -86,15 +86,8 @@ class Fetch(Question):
             self.dismiss(id)
         elif not self._downloading:
             self._downloading = True
-            in_thread(self, self._download, self._end)
-
-    def _download(self) -> str:
-        """Return why the text could not be downloaded; empty: it was."""
-        try:
-            download(self._file, progress=self._progress, cancelled=lambda: self._cancelled)
-        except UserError as error:
-            return clean(str(error))
-        return ""
+            work = partial(download, self._file, progress=self._progress, cancelled=lambda: self._cancelled)
+            in_thread(self, work, self._downloaded, self._not_downloaded)
 
     def _progress(self, done: int, total: int) -> None:
         """Show a bar in place of the hint; called by the thread."""
@@ -102,11 +95,13 @@ class Fetch(Question):
         filled = int(BAR_WIDTH * share)
         self.call_later(self.hint.update, f"{'█' * filled}{'░' * (BAR_WIDTH - filled)} {share:4.0%}")
 
-    def _end(self, problem: str) -> None:
-        self._downloading, self._fetched = False, not problem
-        if problem:
-            self.hint.update(problem)
-        elif self.is_active:
+    def _not_downloaded(self, error: Exception) -> None:
+        self._downloading = False
+        self.hint.update(clean(str(error)))
+
+    def _downloaded(self, _files: object) -> None:
+        self._fetched = True
+        if self.is_active:
             self.dismiss("fetch")
 
     def on_screen_resume(self) -> None:

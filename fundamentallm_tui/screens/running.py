@@ -144,16 +144,10 @@ class RunScreen(PanedScreen):
 
     def _launch(self, spec: RunSpec) -> None:
         """Start the process, in a thread: the text, which may be long, is checked first."""
+        in_thread(self, partial(self._start, spec), self._watch, self._launch_failed)
 
-        def start() -> RunHandle | str:
-            try:
-                return self._start(spec)
-            except (UserError, OSError) as error:
-                return str(error)
-
-        in_thread(self, start, lambda run: self._launch_failed(run) if isinstance(run, str) else self._watch(run))
-
-    def _launch_failed(self, problem: str) -> None:
+    def _launch_failed(self, error: Exception) -> None:
+        problem = str(error)
         self._unsent.clear()
         self._then = None
         self.store.not_started()

@@ -256,24 +256,23 @@ class Runs(Screen[RunChoice]):
         if self._current is not None and folder.resolve() == self._current.resolve():
             self._changed = RunChoice("deleted", folder)
         self._take_runs(self._runs or [])
+        deleted, refused = partial(self._deleted, folder), partial(self._not_deleted, folder, before)
+        in_thread(self.app, partial(delete_run, folder), deleted, refused)  # which stays when the list is closed
 
-        def delete() -> list[str] | UserError:
-            try:
-                return delete_run(folder)
-            except UserError as error:
-                return error
+    def _not_deleted(self, folder: Path, before: RunChoice | None, error: Exception) -> None:
+        self._changed = before
+        self.notify(clean(str(error)), severity="error", markup=False)
+        self._deletion_ended(folder)
 
-        in_thread(self.app, delete, partial(self._deleted, folder, before))
-
-    def _deleted(self, folder: Path, before: RunChoice | None, left: list[str] | UserError) -> None:
-        self._deleting.discard(folder)
-        if isinstance(left, UserError):
-            self._changed = before
-            self.notify(clean(str(left)), severity="error", markup=False)
-        elif left:
+    def _deleted(self, folder: Path, left: list[str]) -> None:
+        if left:
             self.notify(f"Kept, because no run wrote it: {clean(', '.join(left))}", markup=False)
-        if not isinstance(left, UserError) and folder in self._overlays.folders:
+        if folder in self._overlays.folders:
             self._overlays.toggle(folder)
+        self._deletion_ended(folder)
+
+    def _deletion_ended(self, folder: Path) -> None:
+        self._deleting.discard(folder)
         if self.is_attached:
             self._show_marks()
             self._read_runs()

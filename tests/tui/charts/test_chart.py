@@ -197,16 +197,15 @@ def test_without_data_there_is_one_dim_centred_line_and_no_text_to_print() -> No
 
 
 @pytest.mark.parametrize(("count", "marks"), [(1, 1), (10, 10), (24, 24), (25, 13), (1000, 25)])
-@pytest.mark.parametrize("joined", [True, False])
-def test_points_are_marked_over_all_lines_and_the_newest_always(count: int, marks: int, joined: bool) -> None:
+def test_points_are_marked_over_all_lines_and_the_newest_always(count: int, marks: int) -> None:
     steps = [100 * (k + 1) / count for k in range(count)]
-    val = Line(steps, [2.0] * count, "accent", mark="■", joined=joined)
+    val = Line(steps, [2.0] * count, "accent", mark="■")
     rows = drawn(Chart([val, FALLING]), 58)
     found = dotted(rows, {"■"})
     assert len(found) == marks
     assert found[-1][1] == 58 - GUTTER - 2
     assert all(b - a >= 2 for (_, a), (_, b) in pairwise(found))
-    assert (inks(Chart([val]), "".join(BRAILLE)) != set()) == (joined and count > 1)
+    assert (inks(Chart([val]), "".join(BRAILLE)) != set()) == (count > 1)
 
 
 def test_a_single_point_is_seen_a_constant_is_one_line_a_gap_is_empty_and_a_later_line_lies_over() -> None:

@@ -78,7 +78,7 @@ def test_a_range_is_kept_and_what_lies_beyond_is_named_at_the_edge() -> None:
 
 
 def test_marks_stay_apart_from_the_newest_on() -> None:
-    line = Line(range(1000), [1.0 + n % 7 for n in range(1000)], "#123456", mark="●", joined=False)
+    line = Line(range(1000), [1.0 + n % 7 for n in range(1000)], "#123456", mark="●")
     marks = Picture(Chart([line])).marks("#123456")
     assert marks[0][0] == LEFT + ACROSS and len(marks) > 80
     assert all(a[0] - b[0] >= 9 for a, b in pairwise(marks))

@@ -8,10 +8,11 @@ import pytest
 
 from fundamentallm.errors import UserError
 from fundamentallm.run.commands import Sample, Stop
-from fundamentallm.run.events import JOURNAL, Answered
+from fundamentallm.run.events import JOURNAL, Answered, Phase
 from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.screens.dialogs import Fetch, Question, TextDialog
 from fundamentallm_tui.screens.runs import Runs
+from fundamentallm_tui.state.farewell import describe_outcome
 from tests.tui.conftest import FakeRun
 from tests.tui.others import alive
 
@@ -317,3 +318,17 @@ async def test_a_journal_without_the_setting_lets_the_palette_say_so(workshop: A
             for action in ("add('epochs', 1)", "add('patience', 1)", "multiply('learning_rate', 2.0)"):
                 await seen.main.run_action(action)
             await seen.until(lambda: "learning_rate cannot change: its value is not known." in seen.log)
+
+
+@pytest.mark.parametrize(
+    ("state", "said"), [("paused", "is paused, and ends saved"), ("stopping", "saves and ends"), ("", "continues")]
+)
+async def test_what_is_said_of_a_run_that_is_left_is_what_becomes_of_it(workshop: Any, state: str, said: str) -> None:
+    async with workshop.console() as seen:
+        run = await seen.started()
+        if state:
+            run.say(Phase(step=1, phase=state))
+            await seen.status_is(state.upper())
+        await seen.press("ctrl+q", "l")
+        await seen.until(lambda: seen.app.return_code == 0)
+        assert seen.app.leaves and f"The run {said}" in describe_outcome(seen.main.store)
