@@ -184,6 +184,8 @@ class Console(App[int]):
     @on(RunDisconnected)
     def _show_notices(self) -> None:
         """Show what has happened; so do the title and, behind other windows, a notification."""
+        if not self.screen_stack:
+            return  # events came while the console closes
         typing = takes_text(self.focused) and time.monotonic() - RedrawThrottle.last_input < TYPING_SECONDS
         for notice in self._notices.take(typing=typing):
             self.notify(notice.text, title=notice.title, severity=notice.severity, markup=False)

@@ -59,14 +59,16 @@ class Newest:
 
     def __init__(self, owner: MessagePump) -> None:
         self._owner, self._number = owner, 0
+        self.busy = False
 
     def run(self, work: Callable[[Callable[[], bool]], T], then: Callable[[T], object]) -> None:
         """Do as `in_thread`; `work` is given a function that returns whether its result is still wanted."""
         self._number += 1
-        number = self._number
+        number, self.busy = self._number, True
 
         def deliver(result: T) -> None:
             if number == self._number:
+                self.busy = False
                 then(result)
 
         in_thread(self._owner, lambda: work(lambda: number == self._number), deliver)

@@ -57,10 +57,11 @@ class Form(SettingsForm):
                 cell.marked = self.differs(name, running)
             cell.pending = SENT if name in sent else ""
         self._run_config = running
-        if running is None and self._found["run"]:  # a new start may do what the run has refused
+        if running is not None:
+            self._found["run"] |= refused
+        elif self._found["run"]:  # the next start may do what the run has refused
             self._found["run"] = {}
             self._show_found()
-        self._found["run"] |= refused
         self.fields.set_disabled({*locked, PRESET} if locked else locked)
         self.fields.submits = running is not None
         if refused or any(cells[name].value != value for name, value in values.items()):

@@ -248,10 +248,11 @@ class MainScreen(RunScreen):
 
     def _change_by(self, setting: str, change: Callable[[Any], Any]) -> None:
         config = self.store.expected
-        if config is None:
+        before = getattr(config, setting, None)
+        if config is None or not isinstance(before, (int, float)):  # the journal may be someone else's
             self.log_line(f"{setting} cannot change: its value is not known.", "warn")
             return
-        value = change(getattr(config, setting))
+        value = change(before)
         try:
             changed_while_running(config, setting, value)
         except UserError as error:

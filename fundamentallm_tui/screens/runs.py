@@ -65,7 +65,7 @@ class Runs(Screen[RunChoice]):
     def on_mount(self) -> None:
         self._show_marks()
         self._read_runs()
-        self.set_interval(REFRESH_INTERVAL, self._read_runs)
+        self.set_interval(REFRESH_INTERVAL, self._read_again)
         self._show_runs()
 
     def on_resize(self) -> None:
@@ -75,6 +75,10 @@ class Runs(Screen[RunChoice]):
         """Read how the runs stand, in a thread: journals may be long."""
         current = self._current
         self._reading.run(lambda wanted: all_runs(current), self._take_runs)
+
+    def _read_again(self) -> None:
+        if not self._reading.busy:  # or very many runs would never be shown
+            self._read_runs()
 
     def _take_runs(self, runs: list[RunSummary]) -> None:
         self._runs = [run for run in runs if run.folder not in self._deleting]

@@ -112,7 +112,7 @@ def describe_left_run(store: Store) -> str:
     """Return what becomes of this console's own run when another one is shown; empty where there is none."""
     if not store.under_way or store.attached:
         return ""
-    return f"{store.folder} {'ends' if store.paused else 'runs on by itself'}."
+    return f"{store.folder} {'ends' if store.paused or store.stopping else 'runs on by itself'}."
 
 
 # What the next start would do

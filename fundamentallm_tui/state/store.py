@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, resolve
 from fundamentallm.run import events

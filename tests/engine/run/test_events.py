@@ -41,6 +41,8 @@ def _messages(kind: type) -> st.SearchStrategy[Any]:
     hints = get_type_hints(kind)
     drawn = {f.name: _of(hints[f.name]) for f in fields(kind)}
     drawn["time"] = st.floats(0, MAX_TIME)
+    if kind is events.Phase:
+        drawn["phase"] = st.sampled_from(events.PHASES)
     if kind is events.Progress:  # columns of one length, steps that increase
         drawn["step"] = st.sets(st.integers(0, MAX_INTEGER), min_size=3, max_size=3).map(lambda s: tuple(sorted(s)))
         numbers = st.lists(st.floats(allow_infinity=False), min_size=3, max_size=3).map(tuple)
@@ -115,10 +117,10 @@ def test_an_unknown_or_malformed_line_is_no_message_and_no_error() -> None:
         assert commands.decode(line.replace(b"event", b"command").replace(b"phase", b"sample")) is None, line[:60]
 
 
-PHASE, STARTED, PROGRESS, FINISHED = events.Phase(step=1, phase="x"), started(), progress(1, 3), finished(3)
+PHASE, STARTED, PROGRESS, FINISHED = events.Phase(step=1, phase="saving"), started(), progress(1, 3), finished(3)
 IMPOSSIBLE: list[tuple[events.Event, dict[str, Any]]] = [
     (PHASE, {"step": "one"}), (PHASE, {"step": 1.5}), (PHASE, {"seq": True}), (PHASE, {"time": []}),
-    (PHASE, {"time": 10**400}),
+    (PHASE, {"time": 10**400}), (PHASE, {"phase": "x"}), (PHASE, {"phase": "saving\x1b[2J"}), (PHASE, {"phase": ""}),
     (PROGRESS, {"train_loss": [1.0, 2.0]}), (PROGRESS, {"grad_norm": []}), (PROGRESS, {"step": [1, 2]}),
     (PROGRESS, {"step": [], "train_loss": [], "learning_rate": [], "grad_norm": []}), (PROGRESS, {"step": [3, 2, 1]}),
     (PROGRESS, {"step": [1, 1, 2]}), (PROGRESS, {"step": [-1, 1, 2]}), (PROGRESS, {"step": [1, 2, 2**63]}),

@@ -228,7 +228,7 @@ def test_no_number_is_too_odd_and_no_size_too_small_to_draw() -> None:
     for trial in range(150):
         ys = [rng.choice((*AWKWARD, rng.gauss(2, 1))) for _ in range(rng.choice((1, 2, 30)))]
         xs = [rng.choice((0, 500, 1e6, 1e17)) + 1000 * k for k in range(len(ys))]
-        line = Line(sorted(xs), ys, mark=rng.choice(("", "●")), joined=rng.random() < 0.8)
+        line = Line(sorted(xs), ys, mark=rng.choice(("", "●")))
         chart = Chart([line, *nothing], log=trial % 2 == 1)
         rows = drawn(chart)
         said = any(text in "".join(rows) for text in ("nothing to draw yet", "no value above 0"))
@@ -254,7 +254,7 @@ def test_a_long_series_is_drawn_from_few_points_with_all_of_its_peaks() -> None:
 
 
 def test_lines_of_text_are_the_same_picture_in_colours_without_and_in_ascii() -> None:
-    chart = Chart([FALLING, Line([50, 100], [2.3, 1.3], "dark_orange", mark="■", joined=False)], x_label="step")
+    chart = Chart([FALLING, Line([50, 100], [2.3, 1.3], "dark_orange", mark="■")], x_label="step")
     plain = text_lines(chart, 58, 12, colour=False, ascii=False)
     assert plain == [row.rstrip() for row in drawn(chart)]
     coloured = text_lines(chart, 58, 12, colour=True, ascii=False)

@@ -8,7 +8,7 @@ import pytest
 
 from fundamentallm.errors import UserError
 from fundamentallm.run.commands import Sample, Stop
-from fundamentallm.run.events import JOURNAL, Answered, Phase
+from fundamentallm.run.events import JOURNAL, Phase
 from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.screens.dialogs import Fetch, Question, TextDialog
 from fundamentallm_tui.screens.runs import Runs
@@ -298,7 +298,12 @@ async def test_a_factor_of_a_setting_that_is_not_known_or_too_far_is_said(worksh
         for _ in range(400):
             await seen.main.run_action("multiply('learning_rate', 10.0)")
         assert seen.app.is_running and len(run.sent) < 400
-        run.say(Answered(step=1, id="x", command="stop", ok=True))
+
+
+async def test_events_that_come_while_the_console_closes_do_no_harm(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        run = await seen.started()
+        run.say(workshop.progress(1, 5))
 
 
 async def test_a_journal_without_the_setting_lets_the_palette_say_so(workshop: Any, make: Any) -> None:

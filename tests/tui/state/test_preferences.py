@@ -96,7 +96,9 @@ def test_the_keys_that_the_user_wrote_are_never_written_and_a_link_stays_one(fil
     file.symlink_to(collection)
     remember(theme="paper", last_data=("/é x",))
     remember(smoothing=0.99)
-    assert load() == (Preferences("paper", {}, 0.99, ("/é x",)), "") and keys_file().read_text() == by_hand
+    assert (
+        load() == (Preferences("paper", smoothing=0.99, last_data=("/é x",)), "") and keys_file().read_text() == by_hand
+    )
     assert file.is_symlink() and collection.read_text().startswith(HEADER)
     file.unlink()
     file.mkdir()
