@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from fundamentallm_tui.keys import CHART, HEALTH, LIST, LOG, LOSS, MAIN, RUNS, Command
+from fundamentallm_tui.keys import CHART, HEALTH, LIST, LOG, LOSS, MAIN, RUNS, Command, spell
 
 INTRODUCTION = """\
 # Keys
@@ -47,7 +47,7 @@ def _rows(commands: Iterable[Command]) -> Iterator[str]:
     for command in commands:
         for binding in command.bindings():
             name = binding.id or ""
-            does = command.help or name.replace(".", " ").replace("_", " ").capitalize()
+            does = spell(command.help) or name.replace(".", " ").replace("_", " ").capitalize()
             yield f"| `{binding.key.replace(',', '`, `')}` | {does} | `{name}` |"
 
 
