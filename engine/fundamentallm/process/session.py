@@ -167,11 +167,7 @@ class WorkerRun(_Worker):
         super().send(command)
 
     def events(self, timeout: float) -> list[Event]:
-        """Return what happened since the last call, in order and without gaps.
-
-        Waits up to `timeout` seconds for the first event. After the process has ended and everything was read, returns
-        [] at once.
-        """
+        """Return what happened since the last call, without gaps; [] at once where the process has ended."""
         gone = not self.alive
         received = self._receive(0.0 if gone else timeout)
         missing = any(after > before + 1 for before, after in pairwise([self._seen, *(e.seq for e in received)]))
