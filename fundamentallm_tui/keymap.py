@@ -1,4 +1,4 @@
-"""The keys that the user gives to commands: which of them can be, and what is said about the others."""
+"""The keys that the user gives to commands: which of them can be, and what is wrong with the others."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -18,11 +18,11 @@ NEEDED = ("enter", "tab", "shift+tab", "escape", "backspace", "delete", "up", "d
 
 
 def load_keymap() -> tuple[dict[str, str], list[str]]:
-    """Read the user's keys, for Textual's `set_keymap`, and say in lines what is wrong with them."""
+    """Read the user's keys, for Textual's `set_keymap`; returns them, and a line about what is wrong with them."""
     wanted, problem = read_mapping(keys_file())
     keymap, problems = checked_keymap(wanted)
-    said = f"{keys_file()}: {'; '.join(problems)}" if problems else problem
-    return keymap, [said] * bool(said)
+    line = f"{keys_file()}: {'; '.join(problems)}" if problems else problem
+    return keymap, [line] * bool(line)
 
 
 def checked_keymap(wanted: Mapping[Any, Any]) -> tuple[dict[str, str], list[str]]:

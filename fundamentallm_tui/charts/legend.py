@@ -53,9 +53,9 @@ class Legend(Static):
         if len(lines) + bool(hidden) > rows:
             del lines[rows - 1 :]
         if rest := [*entries[len(lines) :], *hidden]:
-            said = (f"and {len(rest)} more" if len(lines) < len(entries) else "hidden", FAINT)
+            label = (f"and {len(rest)} more" if len(lines) < len(entries) else "hidden", FAINT)
             names = (_marked(entry, entry.name) for entry in rest)
-            lines.append(Content("  ").join([Content.assemble(said), *names]))
+            lines.append(Content("  ").join([Content.assemble(label), *names]))
         self.update(Content("\n").join(lines))
 
     def on_click(self, event: Click) -> None:

@@ -250,13 +250,13 @@ class ChartPane(Vertical, can_focus=True):
         return Content.assemble(self.heading, *((f"  {text}", style) for text, style in pieces))
 
     def _subtitle(self) -> str:
-        """What is seen otherwise than at first."""
+        """How the view differs from that of a new chart."""
         view, (low, high) = self.view, self.window
-        said = [f"steps {low:.0f} to {high:.0f}"] if view.span is not None else []
-        said += ["staying"] if view.end is not None else []
-        said += ["log"] if view.log else []
-        said += ["all heights"] if self.fits and not view.fit else []
-        return " · ".join(said)
+        parts = [f"steps {low:.0f} to {high:.0f}"] if view.span is not None else []
+        parts += ["staying"] if view.end is not None else []
+        parts += ["log"] if view.log else []
+        parts += ["all heights"] if self.fits and not view.fit else []
+        return " · ".join(parts)
 
     # Keys
 

@@ -65,7 +65,7 @@ def possible_actions(store: Store) -> dict[str, bool]:
 def undo(store: Store) -> tuple[str, Any] | None:
     """Return the setting that undoing the last live change sets, and its old value; None where nothing can be undone.
 
-    A change that takes back the one before it counts as its undoing, so that undoing again goes on to earlier changes.
+    A change that takes back the one before it counts as its undoing, so that undoing again reaches earlier changes.
     So does a change that the run has not answered yet. What a resume changed meanwhile is not undone.
     """
     changes = [(change.setting, change.old, change.new) for change in store.history.interventions_from(0)]

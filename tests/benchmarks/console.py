@@ -2,7 +2,7 @@
 
     python tests/benchmarks/console.py [--size 120x36] [--steps 1000000] [--seconds 60] [--keys 230] [--rounds 5]
 
-A synthetic journal is written into a temporary folder; this process goes on writing it, as a run does, and the console
+A synthetic journal is written into a temporary folder, which this process continues as a run does; the console
 is attached to it in a pseudo-terminal. Key press to frame: until the console has written all that it writes next.
 First paint: compared with an empty Textual app; F5 to the first step trains the tiny preset. Both without other load.
 """

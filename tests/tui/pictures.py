@@ -1,4 +1,4 @@
-"""Pictures of a screen as text files: the rows as a person sees them, then the colours of their cells in two themes.
+"""Pictures of a screen as text files: the rows as they are seen, then the colours of their cells in two themes.
 
 training-80x24
 ...24 rows of text...

@@ -65,7 +65,7 @@ class RunHandle(Protocol):
             return []
 
     def close(self) -> None:
-        """Stop watching. A running run goes on; the process of an ended one exits."""
+        """Stop watching. A run that trains continues; the process of an ended one exits."""
 
 
 class _Worker(RunHandle):
