@@ -24,6 +24,7 @@ COMMANDS = (
     "branch",
     "generate",
     "evaluate",
+    "export",
     "score",
     "find-lr",
     "presets",

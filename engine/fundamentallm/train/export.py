@@ -1,0 +1,165 @@
+"""A model for other programs: as a folder that Hugging Face's transformers opens, or as a file of named tensors.
+
+- transformers has the same block under the name Qwen3: RMSNorm before each sublayer and on queries and keys, rotary
+  positions, no biases. The gains that it has are 1 here, and its gated activation relu(gate) * up is the squared ReLU
+  where gate and up are the same matrix.
+- What is written appears whole or not at all, and nothing is overwritten.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fundamentallm import __version__
+from fundamentallm.config.estimate import count_parameters
+from fundamentallm.config.format import format_count
+from fundamentallm.errors import UserError, system_errors
+from fundamentallm.model.ops import EPSILON, rms_norm
+from fundamentallm.run.folder import temporary_path, write_atomic
+from fundamentallm.train.checkpoint import Checkpoint
+
+ROPE_BASE = 10000.0
+
+
+def export_hf(checkpoint: Checkpoint, folder: Path) -> None:
+    """Write a folder for `AutoModelForCausalLM` and `AutoTokenizer`. A UserError says that there is something already.
+
+    The logits are those of the model, up to rounding.
+    """
+    from safetensors.torch import save
+
+    config = checkpoint.settings()
+    D, V = config.model_dim, len(checkpoint.vocabulary)
+    described = {
+        "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_act": "relu", "hidden_size": D,
+        "intermediate_size": config.ff_width, "num_hidden_layers": config.num_layers,
+        "num_attention_heads": config.num_heads, "num_key_value_heads": config.num_heads,
+        "head_dim": D // config.num_heads, "max_position_embeddings": config.max_seq_len, "rms_norm_eps": EPSILON,
+        "rope_theta": ROPE_BASE, "rope_parameters": {"rope_type": "default", "rope_theta": ROPE_BASE},
+        "tie_word_embeddings": False, "vocab_size": V, "attention_bias": False, "dtype": "float32",
+        "bos_token_id": None, "eos_token_id": None, "pad_token_id": None,
+    }  # fmt: skip
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": config.max_seq_len,
+                "clean_up_tokenization_spaces": False}  # fmt: skip
+    if os.path.lexists(folder):
+        raise UserError(f"{folder}: exists already; name another folder")
+    with system_errors(f"{folder}: cannot be written"):
+        unfinished = temporary_path(folder)
+        unfinished.mkdir()
+        try:
+            written = save(hf_weights(checkpoint), metadata={"format": "pt"})
+            (unfinished / "model.safetensors").write_bytes(written)
+            for name, content in (
+                ("config.json", described), ("tokenizer_config.json", settings),
+                ("tokenizer.json", hf_tokenizer(checkpoint.vocabulary)),
+                ("generation_config.json", {"do_sample": True}),
+            ):  # fmt: skip
+                (unfinished / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+            (unfinished / "README.md").write_text(_card(checkpoint, folder.name), encoding="utf-8")
+            unfinished.rename(folder)
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+
+
+def export_safetensors(checkpoint: Checkpoint, path: Path) -> None:
+    """Write the weights under our names, with the configuration and the vocabulary as metadata.
+
+    A UserError says that there is such a file already.
+    """
+    from safetensors.torch import save
+
+    if os.path.lexists(path):
+        raise UserError(f"{path}: exists already; name another file")
+    metadata = {"config": json.dumps(checkpoint.config), "vocabulary": checkpoint.vocabulary, "version": __version__}
+    with system_errors(f"{path}: cannot be written"):
+        write_atomic(path, save(checkpoint.model, metadata=metadata))
+
+
+def hf_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """Return the weights under the names of Qwen3, float32.
+
+    Its rotary positions turn channel i with channel i + K / 2, ours channels 2 i and 2 i + 1: the rows of queries and
+    keys change places. It does not normalise the embedding, so that is done here, and the output has its own matrix.
+    """
+    config, ours = checkpoint.settings(), checkpoint.model
+    D, H = config.model_dim, config.num_heads
+    K = D // H
+    embedding = ours["embedding.weight"].float()
+    weights = {
+        "model.embed_tokens.weight": rms_norm(embedding),
+        "lm_head.weight": embedding,
+        "model.norm.weight": torch.ones(D),
+    }
+    for n in range(config.num_layers):
+        block, theirs = f"blocks.{n}.", f"model.layers.{n}."
+        q, k, v = ours[block + "attention.qkv.weight"].view(3, H, K, D)
+        up = ours[block + "feed_forward.up.weight"]
+        layer = {
+            "input_layernorm": torch.ones(D), "post_attention_layernorm": torch.ones(D),
+            "self_attn.q_norm": torch.ones(K), "self_attn.k_norm": torch.ones(K),
+            "self_attn.q_proj": _halves(q), "self_attn.k_proj": _halves(k),
+            "self_attn.v_proj": v.flatten(0, 1).contiguous(),
+            "self_attn.o_proj": ours[block + "attention.out.weight"],
+            "mlp.gate_proj": up, "mlp.up_proj": up.clone(), "mlp.down_proj": ours[block + "feed_forward.down.weight"],
+        }  # fmt: skip
+        weights |= {f"{theirs}{name}.weight": tensor for name, tensor in layer.items()}
+    return weights
+
+
+def _halves(rows: Tensor) -> Tensor:
+    """Put the even rows of each head before the odd ones; (H, K, D) -> (H K, D)."""
+    return torch.cat((rows[:, 0::2], rows[:, 1::2]), 1).flatten(0, 1)
+
+
+def hf_tokenizer(vocabulary: str) -> dict[str, Any]:
+    """Describe the tokenizer as Hugging Face's `tokenizers` reads it: each character is a token, others are refused."""
+    return {
+        "version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None,
+        "pre_tokenizer": {"type": "Split", "pattern": {"Regex": r"[\s\S]"}, "behavior": "Isolated", "invert": False},
+        "post_processor": None, "decoder": {"type": "Fuse"},
+        "model": {"type": "WordLevel", "vocab": {c: token for token, c in enumerate(vocabulary)}, "unk_token": "<unk>"},
+    }  # fmt: skip
+
+
+def _card(checkpoint: Checkpoint, name: str) -> str:
+    """The model card: what the model is, and how it is opened."""
+    config, progress = checkpoint.settings(), checkpoint.progress()
+    texts = ", ".join(f"`{Path(path).name}`" for path in config.data)
+    loss = f"{progress.val_loss:.4f} nats a character" if progress.val_loss is not None else "not measured"
+    size = count_parameters(config, len(checkpoint.vocabulary))
+    return f"""---
+library_name: transformers
+pipeline_tag: text-generation
+---
+
+# {name}
+
+A small language model that reads and writes single characters, trained with fundamentallm {__version__}.
+
+| | |
+|---|---|
+| text | {texts} |
+| parameters | {size:,} |
+| layers, heads, width | {config.num_layers}, {config.num_heads}, {config.model_dim} |
+| context | {format_count(config.max_seq_len, "character")} |
+| vocabulary | {format_count(len(checkpoint.vocabulary), "character")}; others are refused |
+| trained | {format_count(progress.step, "step")} |
+| validation loss | {loss} |
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer, model = AutoTokenizer.from_pretrained("."), AutoModelForCausalLM.from_pretrained(".")
+tokens = tokenizer("The ", return_tensors="pt", return_token_type_ids=False)
+print(tokenizer.decode(model.generate(**tokens, max_new_tokens=100)[0]))
+```
+
+The weights are those of the model under the names of Qwen3, whose block it shares: the gains of all norms are 1, and
+gate and up projections are the same, which makes their product the squared ReLU.
+"""
