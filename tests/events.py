@@ -1,9 +1,10 @@
 """Events as runs write them, for the tests of the engine and of the console."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
-from fundamentallm.run.events import CheckpointSaved, Evaluated
+from fundamentallm.run.events import CheckpointSaved, Evaluated, Event, decode, last_step
 
 # Training and validation loss, epoch by epoch, of a run that overfits since its second epoch.
 OVERFITTING = [(2.0, 2.0), (1.5, 1.8), (1.2, 1.9), (1.0, 2.1)]
@@ -25,3 +26,9 @@ def epochs(losses: Iterable[tuple[float, float]], steps: int = 80) -> list[Evalu
         if best:
             found.append(CheckpointSaved(step=steps * epoch, path="best.pt", kind="best", bytes=1000, seconds=0.1))
     return found
+
+
+def recorded(name: str, last: int = 1_000_000) -> list[Event]:
+    """The events of a real run, made by tests/fixtures/health/record.py, up to a step."""
+    lines = (Path(__file__).parent / "fixtures" / "health" / f"{name}.jsonl").read_text().splitlines()
+    return [event for event in map(decode, lines) if event is not None and last_step(event) <= last]

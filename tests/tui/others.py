@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.geometry import Region
 
 from fundamentallm.run.commands import COMMANDS, decode
+from fundamentallm.run.events import Failed, Phase
 from fundamentallm.run.journal import Journal
 from fundamentallm.run.locks import RunLock
 from fundamentallm_tui.screens.runs import Runs
@@ -48,3 +50,33 @@ async def overlay(seen: Any, *names: str, shown: str = "shown") -> None:
         lambda: seen.main.store.folder == Path("runs", shown) and len(seen.main.loss.beside()) == len(names)
     )
     await seen.press("3")
+
+
+def palette(seen: Any) -> dict[str, Any]:
+    """What the palette offers now, and what each entry does."""
+    return {command.title: command.callback for command in seen.app.get_system_commands(seen.app.screen)}
+
+
+def panes(seen: Any) -> dict[str, Region]:
+    """The panes that can be seen, by name."""
+    return {pane.id: pane.region for pane in seen.main.query(".pane") if pane.region.area}
+
+
+async def bring_about(seen: Any, old: Path, state: str) -> None:
+    """Put the console into a state; `old` is a run that was interrupted."""
+    if state in ("attached", "replayed"):
+        seen.main.open_run(old, speed=1000.0 if state == "replayed" else 0.0)
+        return await seen.until(lambda: seen.main.store.loaded and not seen.main.store.under_way)
+    if state == "idle":
+        return
+    if state == "loading":
+        await seen.press("f5")
+        return await seen.until(lambda: "LOADING" in seen.status and seen.main.reader)
+    run = await seen.started()
+    if state in ("paused", "stopping"):
+        run.say(Phase(step=1, phase=state))
+    elif state == "failed":
+        run.say(Failed(step=1, error="out of memory"))
+    elif state in ("stopped", "finished"):
+        run.finish(4, "stopped" if state == "stopped" else "completed")
+    await seen.status_is(state.upper())

@@ -11,6 +11,7 @@ import pytest
 from rich.segment import Segment
 from textual.color import Color
 from textual.theme import Theme
+from textual.widgets import OptionList
 
 import fundamentallm_tui
 from fundamentallm.run.events import CheckpointFailed, Failed, Notice
@@ -57,21 +58,19 @@ def faint_texts(seen: Any) -> Iterator[str]:
 
 
 async def screens(seen: Any, workshop: Any) -> Any:
-    """Bring about every screen and every kind of text; yield a name for each."""
-    yield "idle"
+    """Bring about every screen and every kind of text; yield for each a text that is seen on it only."""
+    yield "IDLE"
     seen.main.form.fields.enter("learning_rate")
     await seen.press("x")
-    yield "a form with a problem"
+    yield "learning_rate: "
     await seen.press("ctrl+r", "down")
-    yield "a choice"
+    yield "lr_schedule"
     await seen.press("escape", "f2")
-    await seen.pilot.pause(0.1)
-    yield "files"
+    yield "text.txt"
     await seen.press("escape", "f3")
-    await seen.pilot.pause(0.1)
-    yield "presets"
+    yield "Presets"
     await seen.press("escape", "f1")
-    yield "help"
+    yield "Help"
     await seen.press("escape")
     run = await seen.started()
     steep = workshop.progress(1, 200)
@@ -85,39 +84,36 @@ async def screens(seen: Any, workshop: Any) -> Any:
     run.say(CheckpointFailed(step=200, path="last.pt", kind="last", why="no space"))
     await seen.until(lambda: seen.main.store.step == 200)
     await seen.press("3", "c")
-    await seen.pilot.pause(0.1)
-    yield "training"
+    yield "step 200"
     seen.main.form.fields.enter("learning_rate")
     await seen.press("2")
-    yield "an edit that the run does not have"
-    await seen.press("escape", "2", "up")
-    yield "the log"
+    yield "›"
+    await seen.press("escape", "escape", "2", "up")
+    assert seen.main.focused is seen.main.log_view
+    yield "a remark"
     await seen.press("g", *"To be")
-    yield "a prompt"
+    assert seen.main.sample.prompt.text == "To be"
+    yield "To be"
     await seen.press("escape", "h")
-    yield "health"
+    yield "Health: "
     await seen.press("escape", "x")
-    yield "a question"
+    yield "Stop the run"
     await seen.press("escape")
     seen.app.notify("a toast", title="with a title", severity="warning")
-    await seen.see("with a title")
-    yield "a toast"
+    yield "with a title"
     await seen.press("ctrl+p")
-    await seen.pilot.pause(0.3)
-    yield "the palette"
+    yield "Make it +10 from the next step on"
     await seen.press("escape")
     run.say(Failed(step=200, error="out of memory"))
     await seen.status_is("FAILED")
-    yield "failed"
+    yield "out of memory"
     await seen.press("ctrl+o")
-    await seen.pilot.pause(0.3)
-    yield "the list of runs"
+    yield "runs/old"
     await seen.press("space", "slash", *"tag:a")
-    yield "a filter"
-    await seen.press("escape", "escape", "escape", "3", "left")
-    await seen.pilot.pause(0.3)
-    assert "old" in seen.screen
-    yield "another run over this one"
+    yield "No run fits the filter."
+    await seen.press("escape", "escape", "3", "left")
+    assert seen.app.screen is seen.main
+    yield "old "
 
 
 @pytest.mark.parametrize(
@@ -129,7 +125,11 @@ async def test_every_text_on_every_screen_can_be_read(
     make("old", evaluated(40, 2.0))
     async with workshop.console(size, toasts=True) as seen:
         seen.app.theme = theme.name
-        faint = [f"{name}: {text}" async for name in screens(seen, workshop) for text in faint_texts(seen)]
+        faint = []
+        async for text in screens(seen, workshop):
+            await seen.see(text)
+            await seen.pilot.pause()
+            faint += [f"{text}: {found}" for found in faint_texts(seen)]
     assert not faint, "\n".join(dict.fromkeys(faint))
 
 
@@ -157,9 +157,11 @@ def test_every_ink_and_every_strength_in_the_source_can_be_read_on_every_paper(t
 async def test_the_palette_offers_the_themes(workshop: Any) -> None:
     async with workshop.console() as seen:
         await seen.app.run_action("app.change_theme")
-        for theme in THEMES:
-            await seen.press(*theme.name)
-            await seen.see(theme.name)
-            await seen.press(*["backspace"] * len(theme.name))
+
+        def offered() -> set[str]:
+            """Not what was typed into the palette, but what it lists."""
+            return {str(option.prompt).strip() for option in seen.app.screen.query_one(OptionList).options}
+
+        await seen.until(lambda: offered() == {theme.name for theme in THEMES})
         await seen.press(*"paper", "enter")
         await seen.until(lambda: seen.app.theme == "paper")

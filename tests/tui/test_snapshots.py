@@ -13,11 +13,12 @@ from textual.widgets import Input
 
 from fundamentallm.paths import shipped
 from fundamentallm.run.commands import Sample
-from fundamentallm.run.events import Event, Failed, Phase, RunStarted, Sampled, decode, last_step
+from fundamentallm.run.events import Event, Failed, Phase, RunStarted, Sampled
 from fundamentallm.run.notes import write_notes
 from fundamentallm_tui.state import store
 from fundamentallm_tui.theme import THEMES
 from fundamentallm_tui.throttle import RedrawThrottle
+from tests import events
 from tests.tui import pictures
 from tests.tui.others import overlay, to
 
@@ -46,14 +47,9 @@ def fixed_world(workshop: Any) -> Iterator[None]:
 
 
 def recorded(name: str, last: int = 1_000_000) -> list[Event]:
-    """The events of a recorded run up to a step."""
-    events = []
-    for event in map(decode, (RECORDED / f"{name}.jsonl").read_text().splitlines()):
-        if isinstance(event, RunStarted):
-            event = replace(event, preset="tiny")
-        if last_step(event) <= last:
-            events.append(event)
-    return events
+    """The events of a recorded run, of the tiny preset, up to a step."""
+    found = events.recorded(name, last)
+    return [replace(event, preset="tiny") if isinstance(event, RunStarted) else event for event in found]
 
 
 def copy_runs(workshop: Any, *names: str) -> None:

@@ -11,11 +11,11 @@ import pytest
 from textual.events import Key, MouseDown, MouseMove, MouseUp, Paste
 from textual.keys import key_to_character
 
-from fundamentallm.run.events import Failed, Phase
 from fundamentallm_tui import app, keys
 from fundamentallm_tui.panes.bars import takes_text
 from fundamentallm_tui.screens.runs import Runs
 from tests.conftest import PATIENCE
+from tests.tui.others import bring_about
 
 TYPED = (  # into text fields, beside the keys of the tables
     "tab", "shift+tab", "backspace", "delete", "space", "ctrl+a", "ctrl+e", "ctrl+k", "ctrl+u", "ctrl+r", "7", "é",
@@ -28,26 +28,6 @@ def bound(commands: Iterable[keys.Command]) -> list[str]:
     """The keys of commands, without the one that quits."""
     bindings = (binding for command in commands for binding in command.bindings())
     return [key for key in dict.fromkeys(key for binding in bindings for key in binding.key.split(",")) if key != QUIT]
-
-
-async def bring_about(seen: Any, old: Path, state: str) -> None:
-    """Put the console into a state; `old` is a run that was interrupted."""
-    if state in ("attached", "replayed"):
-        seen.main.open_run(old, speed=1000.0 if state == "replayed" else 0.0)
-        return await seen.until(lambda: seen.main.store.loaded and not seen.main.store.under_way)
-    if state == "idle":
-        return
-    if state == "loading":
-        await seen.press("f5")
-        return await seen.until(lambda: "LOADING" in seen.status and seen.main.reader)
-    run = await seen.started()
-    if state in ("paused", "stopping"):
-        run.say(Phase(step=1, phase=state))
-    elif state == "failed":
-        run.say(Failed(step=1, error="out of memory"))
-    elif state in ("stopped", "finished"):
-        run.finish(4, "stopped" if state == "stopped" else "completed")
-    await seen.status_is(state.upper())
 
 
 class Hands:

@@ -30,17 +30,18 @@ async def test_one_key_writes_picture_numbers_and_text_of_what_is_seen(workshop:
     write("other", 100, top=4.0, epoch=20, seed=7)
     write("third", 10)
     async with workshop.console((80, 24)) as seen:
-        await overlay(seen, "other", "third")
-        loss = seen.main.loss
-        await seen.press_until("i", lambda: "third" not in " ".join(entry.name for entry in loss.entries()))
-        hidden = {run.folder.name for run, _ in seen.main.loss.beside() if run.hidden}
+        await overlay(seen, "third", "other")
+        await seen.press("i")
+        assert [(run.folder.name, run.hidden) for run, _ in seen.main.loss.beside()] == [
+            ("third", True), ("other", False)
+        ]  # fmt: skip
         await seen.press("d")
         await seen.until(lambda: (folder / "loss.txt").exists() and "Exported runs/shown/loss.svg" in seen.log)
         assert toasts(seen)[-1].startswith("Exported runs/shown/loss.svg")
         found = numbers(folder / "loss.csv")
-        shown = {"shown", *({"other"} - hidden)}
         curves = ("train_loss_smoothed", "val_loss")
-        assert set(found) == {("shown", "train_loss"), *((run, curve) for run in shown for curve in curves)}
+        assert set(found) == {("shown", "train_loss"), *((run, c) for run in ("shown", "other") for c in curves)}
+        assert found["other", "val_loss"] == [(100, 4.0)] and len(found["other", "train_loss_smoothed"]) == 100
         assert found["shown", "train_loss"] == [(step, 5.0 - step / 100) for step in range(1, 41)]
         assert found["shown", "val_loss"] == [(40, 5.0)]
         assert found["shown", "train_loss_smoothed"][1][1] == pytest.approx((0.9 * 4.99 + 4.98) / 1.9)

@@ -1,5 +1,6 @@
 """The health dialog: `h` shows how the run stands, and enter does something about it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,10 @@ import pytest
 from textual.widgets import OptionList
 
 from fundamentallm.run.commands import Set, Stop
+from fundamentallm.run.events import Event, Progress, last_step
+from fundamentallm_tui.panes.health import current_verdict
 from fundamentallm_tui.throttle import RedrawThrottle
-from tests.events import OVERFITTING, epochs
+from tests.events import OVERFITTING, epochs, evaluated, recorded
 from tests.tui.conftest import FakeRun, Watched
 
 
@@ -22,6 +25,97 @@ async def overfitting(watched: Watched, workshop: Any) -> FakeRun:
     await watched.press("h")
     await watched.see("Health: overfitting")
     return run
+
+
+# A recorded run as it was after a step: its verdict's numbers, and what its actions are called and do.
+SMALL_TEXT = (
+    "37.5 parameters for each of its 2,700 characters; gap 35 %: train 1.828, val 2.475, the best was 2.420 in epoch 1"
+)
+SETS, STOPS, RESUMES = "set", "stop", "resume"
+ACTIONS: list[tuple[str, int, str, list[tuple[str, str, dict[str, float]]]]] = [
+    ("diverged", 16, "the training loss is 21.161, far above that of blind guessing, 4.060", [
+        ("Lower the learning rate to 0.01", SETS, {"learning_rate": 0.01}),
+    ]),
+    ("overfitting", 84, SMALL_TEXT, [
+        ("Raise the dropout to 0.2", SETS, {"dropout": 0.2}),
+    ]),
+    ("rate_too_high", 124, "the training loss rose from 2.105 to 2.558 in 32 steps", [
+        ("Lower the learning rate to 0.02", SETS, {"learning_rate": 0.02}),
+        ("Resume from best.pt (epoch 1) with learning rate 0.02", RESUMES, {"learning_rate": 0.02}),
+    ]),
+    ("rate_too_low", 99, "after 99 steps the training loss is 3.569; blind guessing gives 4.060", [
+        ("Raise the learning rate to 0.0001", SETS, {"learning_rate": 0.0001}),
+        ("Raise the learning rate to 3e-05", SETS, {"learning_rate": 3e-05}),
+    ]),
+    ("flat", 70, "3.427, then 3.395 (blind guessing is 3.401)", [
+        ("Lower the learning rate to 0.0003", SETS, {"learning_rate": 0.0003}),
+    ]),
+    ("underfitting", 352, "train 2.729 and val 2.624 are high, and train fell by 1.3 % in the last epoch", [
+        ("Raise the learning rate to 0.003", SETS, {"learning_rate": 0.003}),
+        ("Lower the dropout to 0", SETS, {"dropout": 0.0}),
+    ]),
+    ("plateau", 583, "in 4 epochs train from 0.721 to 0.716, best val from 0.704 to 0.700", [
+        ("Lower the learning rate to 0.0003", SETS, {"learning_rate": 0.0003}),
+        ("Stop, and keep best.pt (epoch 10)", STOPS, {}),
+    ]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "step", "evidence", "actions"), ACTIONS, ids=[name for name, *_ in ACTIONS])
+async def test_h_gives_the_numbers_of_a_verdict_and_each_action_does_what_it_says(
+    workshop: Any, name: str, step: int, evidence: str, actions: list[tuple[str, str, dict[str, float]]]
+) -> None:
+    async with workshop.console(size=(200, 60)) as watched:
+        run = await watched.started()
+        run.folder.mkdir(parents=True)
+        (run.folder / "best.pt").touch()
+        run.say(*up_to(step, recorded(name)))
+        await watched.until(lambda: watched.main.store.step == step)
+        numbered = [(n, *action) for n, action in enumerate(actions, 1)]
+        for n, label, effect, changes in sorted(numbered, key=lambda action: action[2] != SETS):  # stopping comes last
+            await watched.press("h")
+            await watched.see("Health: ")
+            offered = [str(option.prompt) for option in watched.app.screen.query_one(OptionList).options]
+            assert offered == [*(f"{n}  {label}" for n, (label, *_) in enumerate(actions, 1)), "c  Close"]
+            assert current_verdict(watched.main.store).evidence == evidence and evidence[:30] in watched.screen
+            await watched.press(str(n))
+            if effect == SETS:
+                await watched.until(lambda: isinstance(run.sent[-1], Set))
+                assert {run.sent[-1].setting: run.sent[-1].value} == changes
+                continue
+            await watched.until(lambda: isinstance(run.sent[-1], Stop))
+            run.finish(step, "stopped")
+            await watched.status_is("STOPPED" if effect == STOPS else "LOADING")
+            if effect == RESUMES:
+                await watched.until(lambda: len(watched.runs) == 2)
+                spec = watched.run.job
+                assert (spec.folder, spec.resume_from, spec.changes) == (run.folder, run.folder / "best.pt", changes)
+
+
+async def test_a_run_with_nothing_to_learn_is_stopped(workshop: Any) -> None:
+    async with workshop.console() as watched:
+        run = await watched.started()
+        run.say(replace(workshop.started(run.job), vocab_size=1), evaluated(80, 0.0))
+        await watched.until(lambda: watched.main.store.history.evaluations)
+        await watched.press("h")
+        await watched.see("Health: nothing to learn")
+        assert "1  Stop" in watched.screen
+        await watched.press("1")
+        await watched.until(lambda: run.sent and isinstance(run.sent[-1], Stop))
+
+
+def up_to(step: int, events: list[Event]) -> list[Event]:
+    """The events up to a step, which may lie in the middle of a report."""
+    found: list[Event] = []
+    for event in events:
+        if isinstance(event, Progress) and event.step[-1] > step >= event.step[0]:
+            count = event.step.index(step) + 1
+            rows = {name: getattr(event, name)[:count] for name in ("step", "train_loss", "learning_rate", "grad_norm")}
+            return [*found, replace(event, **rows)]
+        if last_step(event) > step:
+            return found
+        found.append(event)
+    return found
 
 
 async def test_enter_takes_the_first_action_and_a_digit_its_own(workshop: Any) -> None:

@@ -228,7 +228,7 @@ async def test_an_attached_run_of_someone_else_steers_neither_screen_nor_console
         assert (values["wandb"], values["log_dir"], values["tensorboard"]) == ("off", "runs", "on")
         await seen.press("ctrl+o")
         await seen.until(lambda: "pipe" in seen.screen)
-        for key in ("home", "m", "down", "m", "c"):
+        for key in ("home", "space", "down", "space", "c"):
             await seen.press(key)
             assert not STEERS & set(seen.screen)
         await seen.press("escape", "home", "d")

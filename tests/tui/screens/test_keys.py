@@ -11,7 +11,7 @@ from fundamentallm.run.events import Notice, Phase
 from fundamentallm_tui import keys
 from fundamentallm_tui.format import cell_len
 from fundamentallm_tui.screens.dialogs import Question
-from tests.tui.others import both_sizes
+from tests.tui.others import both_sizes, palette, panes
 
 TITLES = dict(keys.PANES)
 TAKE_TEXT = ("config", "sample")
@@ -77,19 +77,15 @@ async def test_a_stopped_run_is_resumed_and_after_a_finished_one_a_new_run_gets_
 
 async def test_the_palette_offers_what_can_be_done_and_lets_go_of_a_stopped_run(workshop: Any) -> None:
     async with workshop.console() as seen:
-
-        def offered() -> dict[str, Any]:
-            return {command.title: command.callback for command in seen.app.get_system_commands(seen.app.screen)}
-
         always = {"Health", "Sample", "Runs", "Report", "Help", "Theme", "Quit"}
-        assert set(offered()) == {"Start", "Text files", "Presets", "Edit as YAML", *always}
+        assert set(palette(seen)) == {"Start", "Text files", "Presets", "Edit as YAML", *always}
         first = await seen.stopped()
-        assert set(offered()) == {"Start", "New run", *always}
-        await offered()["New run"]()
+        assert set(palette(seen)) == {"Start", "New run", *always}
+        await palette(seen)["New run"]()
         assert "IDLE" in seen.status
         second = await seen.started()
         assert not second.job.auto and second.job.folder != first.folder
-        assert {title for title in offered() if title[-1] not in "012"} == {
+        assert {title for title in palette(seen) if title[-1] not in "012"} == {
             "Pause or resume", "Save", "Evaluate", "Stop", *always
         }  # fmt: skip
 
@@ -181,7 +177,9 @@ async def test_number_keys_and_ctrl_arrows_reach_every_pane(workshop: Any, size:
 
 
 async def test_every_binding_has_an_id_so_that_it_can_be_remapped(workshop: Any) -> None:
-    assert all(binding.id for command in (*keys.MAIN, *keys.RUNS) for binding in command.bindings())
+    for table in keys.TABLES:
+        bindings = [binding for command in table for binding in command.bindings()]
+        assert all(binding.id for binding in bindings)
     async with workshop.console() as seen:
         seen.app.set_keymap({"start": "f9"})
         await seen.press("f5")
@@ -213,9 +211,14 @@ async def test_enter_goes_into_the_highlighted_pane(workshop: Any) -> None:
             "6": main.health,
         }
         for key, widget in inside.items():
-            await seen.press(key, "enter")
-            assert main.focused is widget
+            await seen.press(key)
+            assert (main.focused is widget) == (key not in "15"), "those take text, and so wait for enter"
+            await seen.press("enter")
+            assert seen.app.screen is not main if key == "6" else main.focused is widget
             await seen.press("escape")
+            assert seen.app.screen is main
+        await seen.press("5", "enter", *"12", "escape", "1", "enter", "down", "7")
+        assert main.sample.prompt.text == "12" and main.form.fields.current.value == "7"
 
 
 async def test_entering_a_pane_in_another_way_highlights_it(workshop: Any) -> None:
@@ -300,24 +303,21 @@ async def test_a_click_in_the_footer_does_what_the_key_does_in_the_pane_that_has
 
 
 async def test_a_pane_is_maximized_and_comes_back(workshop: Any) -> None:
-    def panes() -> dict[str | None, Any]:
-        return {pane.id: pane.region for pane in seen.main.query(".pane") if pane.region.area}
-
     async with workshop.console() as seen:
         await seen.started()
         await seen.press("2")
-        before = panes()
+        before = panes(seen)
         for key, name in zip("123456", TITLES, strict=True):
             await seen.press(key, "z")
             await seen.pilot.pause()
-            assert {name: (120, 32)} == {name: region.size for name, region in panes().items()}
+            assert {name: (120, 32)} == {name: region.size for name, region in panes(seen).items()}
             assert name in TAKE_TEXT or seen.main.focused is seen.main.query_one(f"#{name}")
             await seen.press("z", "2")
             await seen.pilot.pause()
-            assert panes() == before
+            assert panes(seen) == before
         await seen.press("3", "z", "2")
         await seen.pilot.pause()
-        assert list(panes()) == ["log"], "a number key goes to another pane, which is alone, too"
+        assert list(panes(seen)) == ["log"], "a number key goes to another pane, which is alone, too"
 
 
 async def test_a_highlighted_pane_that_takes_text_after_enter_is_framed_and_spoken_of(workshop: Any) -> None:

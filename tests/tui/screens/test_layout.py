@@ -3,21 +3,16 @@
 from typing import Any
 
 import pytest
-from textual.geometry import Region
 
 from fundamentallm_tui.format import cell_len
 from fundamentallm_tui.panes.status import layout
 from fundamentallm_tui.screens.main import shape_of
 from fundamentallm_tui.state.store import Store
 from tests.events import evaluated
+from tests.tui.others import bring_about, panes
 
 SIZES = [(60, 20), (80, 24), (80, 50), (109, 30), (110, 29), (120, 36), (160, 46), (200, 60), (250, 70)]
 every_size = pytest.mark.parametrize("size", SIZES, ids=[f"{width}x{height}" for width, height in SIZES])
-
-
-def panes(seen: Any) -> dict[str, Region]:
-    """The panes that can be seen, by name."""
-    return {pane.id: pane.region for pane in seen.main.query(".pane") if pane.region.area}
 
 
 def check_whole(seen: Any) -> None:
@@ -190,3 +185,44 @@ async def test_a_click_on_any_part_of_a_pane_goes_to_it(workshop: Any) -> None:
             await seen.pilot.click(f"#{name}", offset=(8, 0))  # its frame
             assert seen.main.tabs.active == name
             assert seen.main.focused is (None if name in ("config", "sample") else seen.main.query_one(f"#{name}"))
+
+
+ENDS = ("stopped", "finished", "failed", "attached", "replayed")
+
+
+@pytest.mark.parametrize("state", ENDS)
+async def test_the_loss_stays_the_largest_pane_after_the_end_of_a_run(workshop: Any, make: Any, state: str) -> None:
+    old = make("old", evaluated(40, 2.5))
+    for size in ((120, 36), (200, 60)):
+        async with workshop.console(size) as seen:
+            await bring_about(seen, old, state)
+            await seen.pilot.pause()
+            check_whole(seen)
+            assert max(panes(seen).items(), key=lambda item: item[1].area)[0] == "loss"
+            if state in ("attached", "replayed"):
+                await seen.see("val 2.500")
+
+
+DIALOGS = ("f1", "f2", "f3", "h", "ctrl+o d", "ctrl+o n")
+
+
+@pytest.mark.parametrize("keys", DIALOGS)
+async def test_a_window_can_be_resized_while_a_dialog_is_open(workshop: Any, make: Any, keys: str) -> None:
+    make("old")
+    async with workshop.console() as seen:
+        first, *more = keys.split()
+        await seen.press(first)
+        await seen.until(lambda: seen.app.screen is not seen.main)
+        if more:
+            await seen.see("runs/old")
+            await seen.press(*more)
+        dialog = seen.app.screen
+        for size in (*SIZES, *reversed(SIZES)):
+            await seen.pilot.resize_terminal(*size)
+            await seen.pilot.pause()
+            assert seen.app.screen is dialog and len(seen.screen.splitlines()) == size[1]
+            box = dialog.children[0].region
+            assert box.area and dialog.region.size == size and dialog.region.contains_region(box)
+        await seen.press("escape", *["escape"] * len(more))
+        assert seen.app.screen is seen.main
+        check_whole(seen)

@@ -88,9 +88,10 @@ async def test_the_crosshair_reads_every_run_at_the_same_step_epoch_token_or_sec
         assert "val – " in row(seen, "other"), "its only evaluation came later"
         assert "val –  train –" in row(seen, "short"), "it did not get there"
         assert f"{unit} 0" in seen.screen
-        line = seen.main.loss.chart().lines[-1]
         at = {"step": 40, "epoch": 0.5, "tokens": 40_000, "time": 40}[unit]
-        assert seen.main.loss.chart().crosshair == pytest.approx(at) and line is not None
+        chart = seen.main.loss.chart()
+        assert chart.crosshair == pytest.approx(at)
+        assert [line.x for line in chart.lines[-3:]] == [[pytest.approx(at)]] * 3, "the points that are read off"
 
 
 async def test_where_there_is_no_room_for_a_legend_the_crosshair_line_reads_the_runs(

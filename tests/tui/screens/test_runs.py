@@ -311,6 +311,7 @@ async def test_w_writes_a_report_of_the_run(workshop: Any, make: Any, monkeypatc
         notified: list[str] = []
         monkeypatch.setattr(seen.app, "notify", lambda text, **_: notified.append(text))
         await seen.press("w")
+        await seen.app.workers.wait_for_complete()
         assert notified == [] and not (folder / "report.md").exists(), "there is no run yet"
         if where == "main":
             seen.main.open_run(folder)

@@ -1,11 +1,13 @@
 """The main screen as a whole: nothing is cut, charts show what they should, every theme can be drawn."""
 
+import re
 from typing import Any
 
 import pytest
 
 from fundamentallm.run.events import Evaluated, Phase
-from fundamentallm_tui.format import cell_len, clean
+from fundamentallm_tui import keys
+from fundamentallm_tui.format import clean
 from tests.events import evaluated
 from tests.tui.others import both_sizes
 
@@ -17,8 +19,13 @@ async def test_the_status_line_and_the_footer_are_never_cut(workshop: Any, size:
         run.say(workshop.progress(1, 312, epoch=15, eta=72.0))
         await seen.see("312/1120")
         lines = seen.screen.splitlines()
-        assert cell_len(lines[0].rstrip()) <= size[0] and "TRAINING" in lines[0] and "ETA   1:12" in lines[0]
-        assert lines[-1].rstrip().endswith("^q quit")
+        whole = "text-1 TRAINING ━╸─── 28% step 312/1120 epoch 6/20 ETA 1:12"
+        assert " ".join(lines[0].split()) == whole + (" train ~2.485 val – best –" if size[0] > 80 else "")
+        labels = {
+            f"{keys.key_name(key)} {c.label}" for c in (*keys.MAIN, *keys.LOSS) for key in (c.key, c.letter) if key
+        }
+        shown = re.split(" {2,}", lines[-1].strip())
+        assert set(shown) <= labels and shown[-2:] == ["F1 help", "^q quit"]
 
 
 @both_sizes

@@ -8,7 +8,7 @@ from fundamentallm.run.commands import Evaluate, Set, decode
 from fundamentallm.run.events import Answered, Intervention
 from fundamentallm.run.locks import RunLock
 from fundamentallm_tui.state.launch import undo
-from tests.tui.others import both_sizes
+from tests.tui.others import both_sizes, palette
 
 
 def sent(run: Any) -> list[tuple[str, Any]]:
@@ -68,10 +68,6 @@ async def test_the_palette_multiplies_the_learning_rate_and_adds_epochs_and_pati
         await seen.until(lambda: sent(run) == [*expected, ("patience", 6)])
         await seen.press("u", "u", "u")
         await seen.until(lambda: sent(run)[5:] == [("patience", 5), ("epochs", 15), ("epochs", 5)])
-
-
-def palette(seen: Any) -> dict[str, Any]:
-    return {command.title: command.callback for command in seen.app.get_system_commands(seen.app.screen)}
 
 
 async def test_v_evaluates(workshop: Any) -> None:

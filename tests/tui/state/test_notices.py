@@ -12,7 +12,7 @@ from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.state import notices
 from fundamentallm_tui.state.notices import Notice, Notices, desktop_notification, window_title
 from fundamentallm_tui.state.store import Store
-from tests.events import evaluated
+from tests.events import OVERFITTING, epochs, evaluated
 from tests.tui.others import alive
 
 
@@ -89,6 +89,29 @@ def test_a_verdict_is_announced_when_it_changes_and_not_again_and_again(
     monkeypatch.setattr(notices, "assess_run", lambda history: bad)
     assert announced.say(typing=True) == []
     assert announced.say() == [Notice("Overfitting", "prose: validation rose by 0.2", "warning")]
+
+
+async def test_a_real_verdict_and_a_failure_are_shown_with_their_numbers(
+    workshop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notices, "VERDICT_INTERVAL", 0.0)
+    async with workshop.console((200, 60), toasts=True) as seen:
+        run = await seen.started()
+        *before, last = epochs(OVERFITTING)
+        run.say(*before)
+        await seen.until(lambda: seen.main.store.step == 240)
+        run.say(last)
+
+        def toast(title: str) -> str:
+            return next((found.message for found in seen.app._notifications if found.title == title), "")
+
+        await seen.until(lambda: toast("Overfitting"))
+        numbers = "since epoch 2 the validation loss rose from 1.800 to 2.100 while the training loss fell to 1.000"
+        assert toast("Overfitting").startswith(f"{run.folder.name}: {numbers}")
+        run.say(Failed(step=330, error="out of memory", advice="--batch-size 8"))
+        await seen.until(lambda: toast("Failed"))
+        assert toast("Failed") == f"{run.folder.name}: out of memory"
+        await seen.see("Failed")
 
 
 async def test_the_past_of_a_run_that_is_attached_to_is_not_announced(workshop: Any, make: Any) -> None:

@@ -1,0 +1,80 @@
+"""Each entry of the palette does what its name says."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from fundamentallm.run.commands import Command, Evaluate, Pause, Save, Set, Stop
+from fundamentallm_tui import keys
+from fundamentallm_tui.screens.dialogs import Question, TextDialog
+from fundamentallm_tui.screens.runs import Runs
+from tests.tui.others import palette
+
+Holds = Callable[[Any], object]
+
+
+def is_open(title: str) -> Holds:
+    return lambda seen: seen.app.screen is not seen.main and title in seen.screen
+
+
+def sent(kind: type[Command]) -> Holds:
+    return lambda seen: [type(command) for command in seen.run.sent] == [kind]
+
+
+def changed(setting: str, value: float) -> Holds:
+    return lambda seen: [(c.setting, c.value) for c in seen.run.sent if isinstance(c, Set)] == [(setting, value)]
+
+
+BEFORE_A_RUN: dict[str, Holds] = {
+    "Text files": is_open("text.txt"),
+    "Presets": is_open("Presets"),
+    "Edit as YAML": lambda seen: "Set EDITOR to your editor" in seen.log,
+    "Sample": lambda seen: seen.main.focused is seen.main.sample.prompt,
+    "Start": lambda seen: len(seen.runs) == 1,
+}
+IN_A_RUN: dict[str, Holds] = {  # learning_rate 0.001, 5 epochs, patience 5
+    "Pause or resume": sent(Pause),
+    "Save": sent(Save),
+    "Stop": sent(Stop),
+    "Evaluate": sent(Evaluate),
+    "Learning rate ×2": changed("learning_rate", 0.002),
+    "Learning rate ÷2": changed("learning_rate", 0.0005),
+    "Learning rate ×10": changed("learning_rate", 0.01),
+    "Learning rate ÷10": changed("learning_rate", 0.0001),
+    "Epochs +1": changed("epochs", 6),
+    "Epochs +10": changed("epochs", 15),
+    "Epochs −1": changed("epochs", 4),
+    "Patience +1": changed("patience", 6),
+    "Patience +10": changed("patience", 15),
+    "Patience −1": changed("patience", 4),
+    "Health": is_open("Health: too early to tell"),
+    "Runs": lambda seen: isinstance(seen.app.screen, Runs),
+    "Help": lambda seen: isinstance(seen.app.screen, TextDialog) and seen.app.screen.title == "Help",
+    "Theme": is_open("paper"),
+    "Quit": lambda seen: isinstance(seen.app.screen, Question),
+}
+ELSEWHERE = {"Undo the change", "New run", "Report"}  # test_steering, test_keys, test_runs
+
+
+def test_every_entry_is_tried() -> None:
+    titles = [command.title for command in keys.MAIN if command.title]
+    assert sorted({*BEFORE_A_RUN, *IN_A_RUN} | ELSEWHERE) == sorted(titles)
+
+
+@pytest.mark.parametrize("entries", [BEFORE_A_RUN, IN_A_RUN], ids=["before a run", "in a run"])
+async def test_an_entry_does_what_its_name_says(
+    workshop: Any, monkeypatch: pytest.MonkeyPatch, entries: dict[str, Holds]
+) -> None:
+    monkeypatch.delenv("EDITOR", raising=False)
+    monkeypatch.delenv("VISUAL", raising=False)
+    async with workshop.console(learning_rate=0.001, epochs=5, patience=5) as seen:
+        for title, holds in entries.items():
+            if entries is IN_A_RUN:
+                seen.main.action_new_run()
+                await seen.started()
+            await palette(seen)[title]()
+            await seen.until(lambda holds=holds: holds(seen), title)
+            if seen.app.screen is not seen.main or seen.main.focused is seen.main.sample.prompt:
+                await seen.press("escape")
+            assert seen.app.screen is seen.main
