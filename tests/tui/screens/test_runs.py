@@ -14,6 +14,7 @@ from fundamentallm.run.events import JOURNAL, encode
 from fundamentallm.run.history import read_history
 from fundamentallm.run.notes import read_notes, rename_run, write_notes
 from fundamentallm.run.spec import RunSpec
+from fundamentallm_tui import keys
 from fundamentallm_tui.screens.dialogs import TextDialog
 from fundamentallm_tui.screens.run_table import all_runs, sparkline
 from fundamentallm_tui.screens.runs import Runs
@@ -88,6 +89,24 @@ async def test_sorting_goes_through_the_orders(workshop: Any, make: Any) -> None
             orders.append("".join(run.folder.name for run in runs.list.runs))
             await seen.press("t")
         assert orders[1:] == ["ab", "ab", "ba"]
+
+
+async def test_the_keys_of_the_list_move_its_cursor(workshop: Any, make: Any) -> None:
+    for n in range(40):
+        make(f"run-{n:02}", steps=1)
+    moves = [("end", 39), ("up", 38), ("k", 37), ("home", 0), ("down", 1), ("j", 2)]
+    async with workshop.console() as seen:
+        runs = await seen.open_list(40)
+        await seen.press("t")
+        for key, place in moves:
+            await seen.press(key)
+            assert runs.list.highlighted == place and runs.list.current.folder.name == f"run-{place:02}"
+        await seen.press("pagedown")
+        assert runs.list.highlighted - 2 > 10, "a page"
+        await seen.press("pageup")
+        assert runs.list.highlighted <= 2
+    bound = {key for command in keys.LIST for key in command.key.split(",")}
+    assert bound == {*(key for key, _ in moves), "pagedown", "pageup"}
 
 
 async def test_enter_attaches_to_a_live_run_and_shows_another(workshop: Any, make: Any) -> None:
