@@ -17,27 +17,16 @@ import fundamentallm_tui
 from fundamentallm.run.events import CheckpointFailed, Failed, Notice
 from fundamentallm_tui.theme import CALM, FAINT, INKS, THEMES
 from tests.events import evaluated
+from tests.tui.colours import contrast
 
 LEAST = 4.5
 NO_TEXT = r"(border|scrollbar[a-z-]*|background): [^;]*;"  # in a style sheet
 
 
-def luminance(colour: tuple[int, int, int]) -> float:
-    parts = [part / 255 for part in colour]
-    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
-def ratio(ink: tuple[int, int, int], paper: tuple[int, int, int]) -> float:
-    """The contrast of two colours, 1 to 21."""
-    dark, light = sorted((luminance(ink), luminance(paper)))
-    return (light + 0.05) / (dark + 0.05)
-
-
-def contrast(segment: Segment) -> float:
+def contrast_of(segment: Segment) -> float:
     style = segment.style
     assert style is not None and style.color is not None and style.bgcolor is not None, segment
-    return ratio(style.color.get_truecolor(), style.bgcolor.get_truecolor())
+    return contrast(style.color.get_truecolor().normalized, style.bgcolor.get_truecolor().normalized)
 
 
 def is_text(segment: Segment) -> bool:
@@ -53,7 +42,7 @@ def faint_texts(seen: Any) -> Iterator[str]:
     for region in regions:
         for strip in strips[region.y : region.bottom]:
             for segment in strip.crop(region.x, region.right):
-                if is_text(segment) and (found := contrast(segment)) < LEAST:
+                if is_text(segment) and (found := contrast_of(segment)) < LEAST:
                     yield f"{segment.text.strip()[:40]!r} {found:.2f} {segment.style}"
 
 
@@ -147,9 +136,9 @@ def test_every_ink_and_every_strength_in_the_source_can_be_read_on_every_paper(t
         for ink, strength in used:
             behind = Color.parse(colours[paper])
             ink_colour = behind.blend(Color.parse(colours[ink.removeprefix("$")]), float(strength[:-1]) / 100)
-            found[paper, ink, strength] = ratio(ink_colour.rgb, behind.rgb)
-    found["accent", "$background", "100%"] = ratio(
-        Color.parse(colours["background"]).rgb, Color.parse(colours["accent"]).rgb
+            found[paper, ink, strength] = contrast(ink_colour.normalized, behind.normalized)
+    found["accent", "$background", "100%"] = contrast(
+        Color.parse(colours["background"]).normalized, Color.parse(colours["accent"]).normalized
     )
     assert len(found) > 20 and min(found.values()) >= LEAST, sorted(found.items(), key=lambda item: item[1])[:5]
 

@@ -8,6 +8,7 @@ import pytest
 
 from fundamentallm_tui.charts.palette import COLOURS, MARKS, run_styles
 from fundamentallm_tui.theme import THEMES
+from tests.tui.colours import contrast, linear
 
 Triple = tuple[float, float, float]
 # Machado, Oliveira and Fernandes 2009: what is left of linear RGB where one kind of cone is missing
@@ -35,9 +36,8 @@ def times(matrix: tuple[Triple, ...], values: Triple) -> Triple:
     return first, second, third
 
 
-def linear(colour: str) -> Triple:
-    shares = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
-    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in shares)
+def shares(colour: str) -> Triple:
+    red, green, blue = (int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5))
     return red, green, blue
 
 
@@ -47,23 +47,16 @@ def oklab(rgb: Triple) -> Triple:
     return times(OKLAB, (long, middle, short))
 
 
-def contrast(one: str, other: str) -> float:
-    low, high = sorted(
-        sum(a * b for a, b in zip((0.2126, 0.7152, 0.0722), linear(c), strict=True)) for c in (one, other)
-    )
-    return (high + 0.05) / (low + 0.05)
-
-
 @pytest.mark.parametrize("eyes", EYES)
 def test_any_two_colours_stay_apart_for_every_eye(eyes: str) -> None:
-    seen = [oklab(times(EYES[eyes], linear(colour))) for colour in COLOURS]
+    seen = [oklab(times(EYES[eyes], linear(shares(colour)))) for colour in COLOURS]
     apart = min(100 * sum((a - b) ** 2 for a, b in zip(*pair, strict=True)) ** 0.5 for pair in combinations(seen, 2))
     assert apart >= 7, f"{apart:.1f}"
 
 
 def test_no_run_looks_like_a_curve_of_the_run_that_is_shown_and_no_two_look_alike() -> None:
     own = [colour for theme in THEMES for colour in (theme.primary, theme.accent) if colour]
-    seen, curves = ([oklab(linear(colour)) for colour in colours] for colours in (COLOURS, own))
+    seen, curves = ([oklab(linear(shares(colour))) for colour in colours] for colours in (COLOURS, own))
     assert min(100 * dist(a, b) for a in seen for b in curves) >= 8
     assert min(100 * dist(a, b) for a, b in combinations(seen, 2)) >= 10
     assert not set(MARKS) & set("▲▴◆★●•┊↑↓"), "saves, changes, the best, the crosshair, validation, what lies beyond"
@@ -72,7 +65,7 @@ def test_no_run_looks_like_a_curve_of_the_run_that_is_shown_and_no_two_look_alik
 def test_every_colour_is_seen_on_white_paper_and_on_every_panel_of_the_themes() -> None:
     panels = [panel for theme in THEMES for panel in (theme.background, theme.surface, theme.panel) if panel]
     assert len(panels) == 9
-    assert min(contrast(colour, panel) for colour in COLOURS for panel in ("#ffffff", *panels)) >= 3
+    assert min(contrast(shares(colour), shares(panel)) for colour in COLOURS for panel in ("#ffffff", *panels)) >= 3
 
 
 def test_a_run_has_the_same_colour_and_mark_in_any_order_and_place_and_shares_them_with_no_other_of_eight() -> None:

@@ -11,7 +11,8 @@ from fundamentallm_tui.charts.chart import Chart, Line, Rule
 from fundamentallm_tui.charts.palette import RunStyle
 from fundamentallm_tui.charts.runs import Entry
 from fundamentallm_tui.charts.svg import ACROSS, CHARACTER, DOWN, INKS, LEFT, TOP, WIDTH, to_svg
-from tests.tui.charts.test_palette import contrast
+from tests.tui.charts.test_palette import shares
+from tests.tui.colours import contrast
 
 NUMBER = r"-?\d+(?:\.\d+)?"
 
@@ -109,4 +110,4 @@ def test_a_legend_has_a_row_a_run_and_text_from_outside_is_only_text() -> None:
 
 
 def test_its_colours_are_read_on_white() -> None:
-    assert min(contrast(ink, "#ffffff") for ink in INKS.values()) >= 4.5
+    assert min(contrast(shares(ink), shares("#ffffff")) for ink in INKS.values()) >= 4.5
