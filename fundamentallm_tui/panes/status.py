@@ -37,7 +37,7 @@ class StoreLine(Widget):
         """`train` returns the training loss as the chart has it."""
         super().__init__(id=id)
         self._store, self._train = store, train
-        self._throttle = RedrawThrottle(self, self._draw, min_interval=0.5)
+        self._throttle = RedrawThrottle(self, self._draw, min_interval=1.0)
 
     def show(self, *, now: bool = False) -> None:
         """Show the numbers when the throttle allows it, or at once."""

@@ -46,7 +46,9 @@ class Terminal:
         if self.pid == 0:
             # COLUMNS and LINES: if readline was imported, it has set them to the size of another terminal
             environment = {
-                name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")
+                name: value
+                for name, value in os.environ.items()
+                if name not in ("COLUMNS", "LINES", "NO_COLOR", "PYTHONDONTWRITEBYTECODE")
             }
             environment.update(TERM="xterm-256color", COLORTERM="truecolor")
             fcntl.ioctl(

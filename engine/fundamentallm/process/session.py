@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from multiprocessing.queues import Queue
 
 QUEUE_SIZE = 1000  # events that wait in the worker until the console takes them
+POLL_INTERVAL = 0.1  # seconds between two looks at a journal
 LOG_TAIL_LINES, LOG_TAIL_BYTES = 10, 64 * 1024
 
 
@@ -248,7 +249,7 @@ class AttachedRun(RunHandle):
     def events(self, timeout: float) -> list[Event]:
         deadline = time.monotonic() + timeout
         while not (fresh := self._journal.read_some()) and time.monotonic() < deadline and self.alive:
-            time.sleep(min(0.05, timeout))
+            time.sleep(min(POLL_INTERVAL, timeout))
         return fresh
 
     @property
