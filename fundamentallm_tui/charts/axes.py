@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 from math import ceil, floor, isfinite, log10
 
 TINY = 1e-100  # no training run has a smaller difference, and larger ones keep every calculation here finite
 LOG_STEPS = (log10(2), log10(4), 1, 2, 5, 10, 50, 200, 500)  # exponents of ten between two labels of a log axis
-FINE_LOG_STEPS = (log10(2) / 4, log10(2) / 2)  # for less than a decade
+FINE_LABEL_ROWS = 2  # at least between two labels of less than a decade
 SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 864_000)
 
 
@@ -44,9 +44,9 @@ def y_axis(low: float, high: float, log: bool, rows: int) -> tuple[Axis, dict[in
     if high - low <= max(TINY, 1e-9 * max(abs(low), abs(high))):
         margin = 0.1 if log else abs(low) / 2 if abs(low) > TINY else 1.0
         low, high = low - margin, high + margin
-    steps = list(_round_steps((high - low) / rows))
-    if log:
-        steps = [*(FINE_LOG_STEPS if high - low < 1 else ()), *LOG_STEPS]
+    if log and high - low < 1:
+        return _fine_log_axis(low, high, rows)
+    steps = LOG_STEPS if log else [*_round_steps((high - low) / rows)]
     closest = 4 if rows >= 16 else 2 if rows >= 6 else 1  # at least three labels, and in a high chart no two close ones
     farthest = max(closest, (rows - 1) // 2 if log else min(6, (rows - 1) // 2))
     unit, step, first = min(
@@ -63,6 +63,21 @@ def y_axis(low: float, high: float, log: bool, rows: int) -> tuple[Axis, dict[in
         if (first + row) % distance == 0:
             tick = (first + row) // distance * step
             labels[row] = _log_label(10**tick, step) if log else tick_label(float(f"{tick:.15g}"), step)
+    return axis, labels
+
+
+def _fine_log_axis(low: float, high: float, rows: int) -> tuple[Axis, dict[int, str]]:
+    """A logarithmic axis of less than a decade: labels as on a linear one, in the rows that their values lie in."""
+    margin = (high - low) / (2 * rows)
+    axis = Axis(low - margin, high + margin, log=True)
+    labels: dict[int, str] = {}
+    for distance, step in product((FINE_LABEL_ROWS, 1, 0), _round_steps((10**high - 10**low) / rows)):
+        first, last = ceil(10**axis.low / step), floor(10**axis.high / step)
+        ticks = [float(f"{n * step:.15g}") for n in range(first, last + 1)]
+        places = [axis.cell(tick, rows) for tick in ticks]
+        labels = {place: tick_label(tick, step) for place, tick in zip(places, ticks, strict=True)}
+        if len(labels) >= min(3, rows) and all(above - below >= distance for below, above in pairwise(places)):
+            break
     return axis, labels
 
 

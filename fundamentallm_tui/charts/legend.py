@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich.cells import cell_len
 from textual.content import Content
 from textual.events import Click
 from textual.message import Message
@@ -72,6 +73,6 @@ def _differences(entry: Entry, room: int) -> str:
     parts = [*([entry.note] if entry.note else []), *entry.changes]
     for count in range(len(parts), 0, -1):
         text = ", ".join(parts[:count]) + (f" +{len(parts) - count}" if count < len(parts) else "")
-        if len(text) <= room:
+        if cell_len(text) <= room:
             return text
     return truncate(parts[0], room) if parts else ""

@@ -147,7 +147,8 @@ class LossChart(ChartPane):
     @on(Legend.Chosen)
     def _legend_chosen(self, event: Legend.Chosen) -> None:
         runs = sorted((run for run, _ in self.beside()), key=lambda run: run.hidden)  # as they stand in the legend
-        runs[event.row].hidden = not runs[event.row].hidden
+        for run in runs[event.row : event.row + 1]:  # none where a run is no longer overlaid
+            run.hidden = not run.hidden
         self.throttle.request(now=True)
 
     def remarks(self) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
-from textual.events import MouseDown, MouseMove, MouseScrollDown, MouseScrollUp, MouseUp
+from textual.events import MouseDown, MouseEvent, MouseMove, MouseScrollDown, MouseScrollUp, MouseUp
 from textual.geometry import Region
 from textual.message import Message
 
@@ -363,10 +363,10 @@ class ChartPane(Vertical, can_focus=True):
 
     # Mouse
 
-    def _step_at(self, column: int) -> float | None:
-        """The step under a column of the screen; None beside the curves."""
-        plot, column = self.canvas.plot, column - self.canvas.region.x
-        if plot is None or not plot.left <= column < plot.left + plot.columns:
+    def _step_at(self, event: MouseEvent) -> float | None:
+        """The step under the mouse; None beside the curves."""
+        plot, (column, row) = self.canvas.plot, event.screen_offset - self.canvas.region.offset
+        if plot is None or not (plot.left <= column < plot.left + plot.columns and 0 <= row < self.canvas.size.height):
             return None
         return self.ruler().step(plot.x_at(column))
 
@@ -374,10 +374,10 @@ class ChartPane(Vertical, can_focus=True):
     @on(MouseScrollDown)
     def _scrolled(self, event: MouseScrollUp | MouseScrollDown) -> None:
         event.stop()
-        self.action_zoom(0.5 if isinstance(event, MouseScrollUp) else 2.0, self._step_at(event.screen_x))
+        self.action_zoom(0.5 if isinstance(event, MouseScrollUp) else 2.0, self._step_at(event))
 
     def on_mouse_down(self, event: MouseDown) -> None:
-        if self._step_at(event.screen_x) is not None:
+        if self._step_at(event) is not None:
             self._grabbed = event.screen_x, self.view
             self.capture_mouse()
 
@@ -389,7 +389,7 @@ class ChartPane(Vertical, can_focus=True):
         if self._grabbed is not None:
             self.release_mouse()
             column, self._grabbed = self._grabbed[0], None
-            if event.screen_x == column and (step := self._step_at(column)) is not None:
+            if event.screen_x == column and (step := self._step_at(event)) is not None:
                 self._point_at(round(step))
 
 

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.cells import cell_len
+
 from fundamentallm.config.format import format_loss
 from fundamentallm.run.folder import named
 from fundamentallm.run.history import RunHistory
@@ -82,7 +84,7 @@ def losses_of_runs(runs: Sequence[tuple[Path, RunHistory]], points: int, log: bo
 
 def widths(entries: Iterable[Entry]) -> list[int]:
     """Return the widths of the columns: names, last and best losses, notes."""
-    return [max(map(len, column)) for column in zip(*(entry.cells for entry in entries), strict=True)]
+    return [max(map(cell_len, column)) for column in zip(*(entry.cells for entry in entries), strict=True)]
 
 
 def aligned(entries: Sequence[Entry]) -> list[str]:

@@ -1,4 +1,4 @@
-"""A chart as SVG: one file that every browser shows, with text as text. Written by hand; knows nothing of runs."""
+"""A chart as SVG: one file that every browser shows, with text as text. Of runs it knows the legend."""
 
 import re
 from collections.abc import Iterator, Sequence

@@ -65,10 +65,11 @@ class LogView(Rows):
         self._add(self._events, lines)
 
     def _add(self, log: EventLog, lines: list[LogLine]) -> None:
-        changed = log.add(lines)
+        changed, before = log.add(lines), len(self._visible)
         if log is self._shown and lines:
-            self._unseen += 0 if self._follows else len(lines)
             self._arrange(changed=changed)
+            self._unseen += max(0, len(self._visible) - before)
+            self._follow(self._follows)
 
     def _arrange(self, *, changed: bool = True) -> None:
         """Draw the lines that are not filtered out, with the cursor on its line, or on the newest."""

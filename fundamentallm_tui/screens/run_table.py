@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from math import isfinite, nan
+from math import isfinite, isnan, nan
 from pathlib import Path
 
 from fundamentallm.config.config import SETTINGS, unknown
@@ -75,10 +75,11 @@ def arrange(runs: Sequence[RunSummary], expression: str, order: str) -> list[Run
     Raises:
         UserError: the expression is wrong.
     """
-    tests, key = [_parse(term) for term in expression.split()], ORDERS.get(order, order)
-    name = key.removeprefix("-")
+    tests, plain = [_parse(term) for term in expression.split()], order.removeprefix("-")
+    key = ORDERS.get(plain, plain)
+    name, falls = key.removeprefix("-"), key.startswith("-") != order.startswith("-")
     found = [run for run in runs if all(test(run) for test in tests)]
-    found.sort(key=lambda run: _sort_key(value_of(run, name)), reverse=key.startswith("-"))
+    found.sort(key=lambda run: _sort_key(value_of(run, name)), reverse=falls)
     return sorted(found, key=lambda run: (run.state not in LIVE_STATES, value_of(run, name) is None))
 
 
@@ -95,8 +96,13 @@ def text_of(run: RunSummary, name: str) -> str:
 
 def check_order(name: str) -> str:
     """Return what is wrong with an order; empty: nothing."""
-    names, name = [*VALUES, *SETTINGS], name.removeprefix("-")
-    return "" if name in names or name in ORDERS else f"{name}: {unknown('setting', name, names)}"
+    name = name.removeprefix("-")
+    return "" if name in ORDERS else _check_name(name)
+
+
+def _check_name(name: str) -> str:
+    names = [*VALUES, *SETTINGS]
+    return "" if name in names else f"{name}: {unknown('setting', name, names)}"
 
 
 def _sort_key(value: object) -> tuple[bool, float, str]:
@@ -106,17 +112,21 @@ def _sort_key(value: object) -> tuple[bool, float, str]:
 
 def _parse(term: str) -> Callable[[RunSummary], bool]:
     """Return the test that a word of a filter stands for."""
-    word, found = term.lower(), re.fullmatch(r"(\w+)(<=|>=|=|<|>)(.*)", term)
+    word, found = term.lower(), re.fullmatch(r"(\w+)(<=|>=|=|<|>)(?![<>=])(.*)", term)
+    if found is None and re.search("[<>=]", term):
+        raise UserError(f"{term}: write a name, one of < > <= >= =, and a value, without spaces between them")
     if found is None:
         kind, colon, rest = word.partition(":")
         if colon and kind == "tag":
             return lambda run: any(rest in tag.lower() for tag in run.tags)
         return (lambda run: rest in run.state) if colon and kind == "state" else lambda run: word in _searched_text(run)
     name, sign, wanted = found.groups()
-    if problem := check_order(name):
+    if problem := _check_name(name):
         raise UserError(problem)
     with suppress(ValueError):
         limit, compare = float(wanted), SIGNS.get(sign, operator.eq)
+        if isnan(limit):
+            raise UserError(f"{term}: nothing compares with {wanted}")
         return lambda run: isinstance(value := value_of(run, name), (int, float)) and bool(compare(value, limit))
     if sign != "=" or not wanted:
         raise UserError(f"{term}: {'a number' if sign != '=' else 'a value'} must follow {sign}")

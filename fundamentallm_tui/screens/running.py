@@ -201,6 +201,7 @@ class RunScreen(PanedScreen):
         self.app.push_screen(Runs(self.store.folder, self.overlays), self._run_chosen)
 
     def _run_chosen(self, choice: RunChoice | None) -> None:
+        self.show_changes({"curves"})  # other runs may be overlaid now
         if choice is None:
             return
         if choice.action == "deleted":
@@ -345,13 +346,13 @@ class RunScreen(PanedScreen):
 
     @on(EventsReceived)
     def _events_received(self, message: EventsReceived) -> None:
+        message.taken.set()
         if message.reader is self.sampler.reader:
             self.store.apply_sampler(message.events)
             self.show_changes({"sample"})
         if message.reader is not self.reader:
             return
         changed = self.store.apply(message.events)
-        message.taken.set()
         if "run" in changed:
             self._fill_form()
         if changed & {"run", "config"}:

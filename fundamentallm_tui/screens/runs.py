@@ -163,8 +163,7 @@ class Runs(Screen[RunChoice]):
         self._show_keys()
 
     def _show_marks(self) -> None:
-        styles = self._overlays.styles
-        self.list.marks = {folder: styles[folder.resolve()] for folder in self._overlays.folders}
+        self.list.marks = self._overlays.marks
         self.list.draw(len(self.list.runs))
 
     def _show_keys(self) -> None:

@@ -56,6 +56,11 @@ class Overlays:
         self._thread: threading.Thread | None = None
 
     @property
+    def marks(self) -> dict[Path, RunStyle]:
+        """The styles by the folders as they were given."""
+        return {run.folder: self.styles[key] for key, run in self._runs.items()}
+
+    @property
     def folders(self) -> list[Path]:
         return [run.folder for run in self._runs.values()]
 

@@ -74,7 +74,8 @@ class RunReader:
                 if len(events) < BATCH:  # there is no more
                     time.sleep(BATCH_PAUSE)
                 else:  # or all of a long journal would wait in memory
-                    message.taken.wait(BATCH_PAUSE)
+                    while not (message.taken.wait(BATCH_PAUSE) or self._closed.is_set()):
+                        pass
             elif ended:
                 self._post(RunDisconnected(self, self.handle.exit_reason, self.handle.log_tail()))
                 if not self.handle.may_return:

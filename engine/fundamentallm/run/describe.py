@@ -50,7 +50,8 @@ def describe(event: events.Event, *, by: str = "") -> Description | None:
             where = f"epoch {event.epoch}" if event.epoch_ended else f"step {event.step}"
             losses = f"train {format_loss(event.train_loss)}  val {format_loss(event.val_loss)}"
             best = "  best" if event.best else ""
-            return Description(PLAIN, f"{where}  {losses}  ppl {format_digits(event.perplexity, 3)}{best}")
+            ppl = format_loss(event.perplexity) if event.perplexity < 999.95 else format_digits(event.perplexity, 3)
+            return Description(PLAIN, f"{where}  {losses}  ppl {ppl}{best}")
         case events.CheckpointSaved():
             level = GOOD if event.kind in ("hand", "final") else FAINT
             return Description(level, f"saved {event.path} ({format_size(event.bytes)})")

@@ -40,7 +40,7 @@ ROWS = {
     (80, 24): "epoch {n:<3}  train {train:<5}  val {val:<5}  ppl {ppl:<5}  {best:<4} ✓",
     (60, 20): "epoch {n:<3}  train {train:<5}  val {val:<5}  {best:<4} ✓",
 }
-LOSSES = {1: ("12.00", "25.00", "1,024"), 12: ("1.000", "2.083", "85.4"), 100: ("0.120", "0.250", "10.2")}
+LOSSES = {1: ("12.00", "25.00", "1,024"), 12: ("1.000", "2.083", "85.37"), 100: ("0.120", "0.250", "10.24")}
 
 
 @pytest.mark.parametrize("size", ROWS)
@@ -160,6 +160,16 @@ async def test_levels_are_hidden_and_the_frame_says_how_many_lines(workshop: Any
         assert "beware" in seen.screen and "broken" in seen.screen and "calm" not in seen.screen
         await seen.press("l")
         assert frame(seen) == "" and "saved last.pt" in seen.screen
+
+
+async def test_only_new_lines_that_are_shown_are_counted_as_new(workshop: Any) -> None:
+    async with workshop.console((80, 24)) as seen:
+        lines = [(level, f"line {n}") for n in range(30) for level in ("info", "warning")]
+        run = await with_lines(seen, *lines)
+        await seen.press("l", "l", "home")
+        run.say(*(Notice(step=1, level=level, text=text) for level, text in (("info", "more"), ("warning", "beware"))))
+        await seen.until(lambda: " new" in frame(seen))
+        assert frame(seen) == "problems, 32 hidden · 1 new, end follows"
 
 
 async def test_engine_log_is_read_from_its_end_in_pieces_and_followed(workshop: Any) -> None:

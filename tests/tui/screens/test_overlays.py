@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from fundamentallm.run.journal import Journal
+from fundamentallm_tui.charts.legend import Legend
 from fundamentallm_tui.charts.palette import run_styles
 from tests.events import evaluated
 from tests.tui.others import Write, alive, both_sizes, overlay, to
@@ -52,6 +53,27 @@ async def test_marked_runs_lie_over_the_one_that_is_shown_with_a_legend_and_are_
         await to(seen, runs, "b")
         await seen.press("n", "end", "x", "enter")
         assert [folder.name for folder in runs.list.marks] == ["bx"], "it stays marked under its new name"
+
+
+async def test_a_click_anywhere_in_a_row_of_the_legend_hides_its_run_and_one_that_is_unmarked_goes(
+    workshop: Any, write: Write
+) -> None:
+    write("shown", 40), write("a", 60, seed=7), write("b", 60, seed=8)
+    async with workshop.console((80, 24)) as seen:
+        await overlay(seen, "a", "b")
+        loss = seen.main.loss
+        await seen.see("seed 8")
+        for place, hidden in (((30, 0), [True, False]), ((30, 1), [False, False])):
+            assert await seen.pilot.click(loss.legend, offset=place)
+            assert [run.hidden for run, _ in loss.beside()] == hidden
+            await seen.see("hidden" if any(hidden) else "seed 7")
+        runs = await seen.open_list(3)
+        await to(seen, runs, "b")
+        await seen.press("space", "escape")
+        await seen.until(lambda: "seed 7" in seen.screen and "seed 8" not in seen.screen)
+        loss.post_message(Legend.Chosen(1))  # a click on a row that is gone since
+        await seen.pilot.pause()
+        assert [run.hidden for run, _ in loss.beside()] == [False]
 
 
 async def test_the_legend_leaves_the_chart_its_rows_and_tells_first_what_tells_the_runs_apart(

@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from fundamentallm.run.history import read_history
 from fundamentallm.run.notes import read_notes, rename_run, write_notes
 from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui import keys
+from fundamentallm_tui.screens import runs as runs_screen
 from fundamentallm_tui.screens.dialogs import TextDialog
 from fundamentallm_tui.screens.run_table import all_runs, sparkline
 from fundamentallm_tui.screens.runs import Runs
@@ -77,6 +79,28 @@ async def test_of_two_hundred_runs_only_a_journal_that_has_grown_is_read_again(
         assert sorted(read) == sorted([folders[7], folders[9]])
         assert (runs[folders[7]].state, runs[folders[7]].steps, runs[folders[9]].note) == ("training", 9, "new")
     assert [run.state for run in all_runs(None)] == ["interrupted"] * 200
+
+
+async def test_runs_whose_reading_takes_longer_than_the_interval_are_listed(
+    workshop: Any, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make("old")
+    read, waiting = Event(), list[str]()
+
+    def slow(current: Path | None) -> Any:
+        waiting.append("reads")
+        assert read.wait(60)
+        return all_runs(current)
+
+    monkeypatch.setattr(runs_screen, "all_runs", slow)
+    monkeypatch.setattr(runs_screen, "REFRESH_INTERVAL", 0.01)
+    async with workshop.console() as seen:
+        await seen.press("o")
+        await seen.see("looking for runs")
+        await seen.pilot.pause(0.2)
+        assert waiting == ["reads"]
+        read.set()
+        await seen.see("1 run, 0 under way")
 
 
 async def test_sorting_goes_through_the_orders(workshop: Any, make: Any) -> None:

@@ -3,6 +3,7 @@
 import queue
 from typing import Any
 
+import pytest
 from textual.message import Message
 
 from fundamentallm.process.session import AttachedRun
@@ -33,4 +34,17 @@ def test_a_long_journal_arrives_in_pieces_and_what_follows_at_once(make: Any, wo
         take(405)
     assert [event.seq for event in found] == list(range(1, 406))
     assert isinstance(posted.get(timeout=20), RunDisconnected), "its process is gone"
+    reader.close()
+
+
+def test_of_a_long_journal_the_next_piece_waits_until_the_last_is_taken(make: Any, workshop: Any) -> None:
+    folder = make("long", *(workshop.progress(step, step) for step in range(41, 41 + 3 * BATCH)))
+    posted: queue.Queue[Message] = queue.Queue()
+    reader = RunReader(AttachedRun(folder), posted.put)
+    first = posted.get(timeout=60)
+    assert isinstance(first, EventsReceived)
+    with pytest.raises(queue.Empty):
+        posted.get(timeout=0.5)
+    first.taken.set()
+    assert isinstance(posted.get(timeout=60), EventsReceived)
     reader.close()
