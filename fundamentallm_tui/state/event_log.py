@@ -3,7 +3,7 @@
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 
-from fundamentallm.run.describe import FAINT, describe
+from fundamentallm.run.describe import FAINT, describe, evaluation_columns
 from fundamentallm.run.events import Answered, CheckpointFailed, CheckpointSaved, Evaluated, Event, Failed, Finished
 from fundamentallm.run.folder import LAST
 from fundamentallm_tui.format import clean
@@ -117,21 +117,15 @@ def log_lines(events: list[Event], sample: str, sent_ids: Container[str] = ()) -
             repeats = isinstance(event, CheckpointFailed) or (isinstance(event, CheckpointSaved) and level == FAINT)
             lines = to_lines(text, level, event.time, repeats)
             if isinstance(event, Evaluated):
-                columns = text.split("  ")
-                short = _in_columns([column for column in columns if not column.startswith("ppl")])
-                lines = [replace(lines[0], text=_in_columns(columns), short=short, step=event.step)]
+                *short, ppl = map(str.ljust, evaluation_columns(event), EVALUATION_WIDTHS)
+                best = "best" if event.best else "    "
+                text, short_text = "  ".join([*short, ppl, best]), "  ".join([*short, best])
+                lines = [replace(lines[0], text=text, short=short_text, step=event.step)]
             elif isinstance(event, CheckpointSaved):
                 by_hand = [name for name in event.path.split(", ") if name.startswith(BY_HAND)]
                 lines = [replace(lines[0], step=event.step, tick=clean(" ".join([TICK, *by_hand])[:60]))]
             logged += lines
     return logged
-
-
-def _in_columns(columns: list[str]) -> str:
-    """Return the parts of an evaluation's sentence below those of other evaluations."""
-    marked = columns[-1] == "best"
-    cells = [column.ljust(width) for column, width in zip(columns, EVALUATION_WIDTHS, strict=False)]
-    return "  ".join(cells[: len(columns) - marked]) + ("  best" if marked else "      ")
 
 
 def _next_step(event: Event) -> str:

@@ -47,11 +47,7 @@ def describe(event: events.Event, *, by: str = "") -> Description | None:
         case events.Phase(phase="compiling"):
             return Description(FAINT, "compiling the model for this machine")
         case events.Evaluated():
-            where = f"epoch {event.epoch}" if event.epoch_ended else f"step {event.step}"
-            losses = f"train {format_loss(event.train_loss)}  val {format_loss(event.val_loss)}"
-            best = "  best" if event.best else ""
-            ppl = format_loss(event.perplexity) if event.perplexity < 999.95 else format_digits(event.perplexity, 3)
-            return Description(PLAIN, f"{where}  {losses}  ppl {ppl}{best}")
+            return Description(PLAIN, "  ".join([*evaluation_columns(event), *(["best"] if event.best else [])]))
         case events.CheckpointSaved():
             level = GOOD if event.kind in ("hand", "final") else FAINT
             return Description(level, f"saved {event.path} ({format_size(event.bytes)})")
@@ -76,6 +72,13 @@ def describe(event: events.Event, *, by: str = "") -> Description | None:
             why = describe_failure(event, "\n")
             return Description(BAD, f"failed at step {event.step}: {why}")
     return None
+
+
+def evaluation_columns(event: events.Evaluated) -> tuple[str, str, str, str]:
+    """Return where an evaluation was made, both losses and the perplexity."""
+    where = f"epoch {event.epoch}" if event.epoch_ended else f"step {event.step}"
+    ppl = format_loss(event.perplexity) if event.perplexity < 999.95 else format_digits(event.perplexity, 3)
+    return where, f"train {format_loss(event.train_loss)}", f"val {format_loss(event.val_loss)}", f"ppl {ppl}"
 
 
 def describe_failure(event: events.Failed, separator: str = "; ") -> str:
