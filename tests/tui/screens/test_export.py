@@ -1,12 +1,15 @@
 """What a chart shows is written into files by one key, and no file is overwritten."""
 
 import csv
+import re
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
+from fundamentallm.cli import main
+from fundamentallm_tui.charts.palette import run_styles
 from tests.conftest import delete_folder
 from tests.tui.others import Write, overlay
 
@@ -81,3 +84,28 @@ async def test_nothing_is_exported_without_a_run_and_a_refusal_is_said(workshop:
         delete_folder(folder)
         await seen.press("d")
         await seen.until(lambda: "runs/shown: the chart could not be exported: " in toasts(seen)[-1])
+
+
+async def test_a_run_over_another_is_drawn_as_runs_plot_draws_it(workshop: Any, write: Write) -> None:
+    """The two pictures are not the same: the console marks what happened to the run that it shows."""
+    folder = write("shown", 40, top=5.0)
+    write("other", 100, top=4.0, seed=7)
+    async with workshop.console() as seen:
+        await overlay(seen, "other")
+        await seen.press("d")
+        await seen.until(lambda: (folder / "loss.txt").exists())
+    assert main(["runs", "plot", "shown", "other", "--svg", "plotted.svg"]) == 0
+    colour = run_styles([Path("runs/shown"), Path("runs/other")])[Path("runs/other")].colour
+    exported, plotted = (ElementTree.parse(path).getroot() for path in (folder / "loss.svg", "plotted.svg"))
+
+    def curves(root: ElementTree.Element) -> list[str]:
+        return [
+            path.get("d", "") for path in root.iter() if path.get("stroke") == colour and path.get("fill") == "none"
+        ]
+
+    def numbers_of_axes(root: ElementTree.Element) -> list[float]:
+        return [float(text.text) for text in root.iter() if text.text and re.fullmatch(r"[\d.]+", text.text)]
+
+    assert curves(exported) == curves(plotted) != []
+    axes = numbers_of_axes(plotted)
+    assert numbers_of_axes(exported)[: len(axes)] == axes
