@@ -2,6 +2,8 @@
 
 import math
 import os
+import platform
+import re
 import resource
 import sys
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -39,12 +41,29 @@ def choose_device(name: str) -> torch.device:
 
 
 def hardware(device: torch.device) -> str:
-    """Name what computes, as far as the bits of a result depend on it: "cpu AVX512", "cuda NVIDIA H200", "mps"."""
+    """Name what computes, as far as the bits of a result depend on it.
+
+    Such as "cpu AVX512 AuthenticAMD", "cuda NVIDIA H200" or "mps". The maker of a processor counts: matrix products are
+    summed up in another order on Intel's than on AMD's. Checkpoints of 0.1.0 lack it.
+    """
     if device.type == "cuda":
         return f"cuda {torch.cuda.get_device_name(device)}"
     if device.type == "cpu":
-        return f"cpu {torch.backends.cpu.get_cpu_capability()}"
+        return f"cpu {torch.backends.cpu.get_cpu_capability()} {_processor_maker()}"
     return device.type
+
+
+def same_hardware(then: str, now: str) -> bool:
+    """Whether two names of hardware are the same, as far as both say it."""
+    return now == then or now.startswith(f"{then} ")
+
+
+def _processor_maker() -> str:
+    with suppress(OSError):
+        found = re.search(r"^(?:vendor_id|CPU implementer)\s*: (\S+)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        if found:
+            return found[1]
+    return platform.machine()
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -40,6 +40,7 @@ from fundamentallm.train.device import (
     hardware,
     is_out_of_memory,
     memory_in_use,
+    same_hardware,
 )
 from fundamentallm.train.metrics import StepMetrics
 from fundamentallm.train.optimizer import Optimizer
@@ -344,9 +345,10 @@ def _restore(state: TrainState, saved: Checkpoint) -> None:
         torch.set_num_threads(saved.threads)  # the number of threads changes the bits of a matrix product
     now = state.checkpoint()
     differences = [
-        f"{name} {getattr(saved, name)} then, {getattr(now, name)} now"
+        f"{name} {then} then, {getattr(now, name)} now"
         for name in ("torch", "device", "threads", "compiled")
-        if getattr(saved, name) != getattr(now, name)
+        if (then := getattr(saved, name)) != getattr(now, name)
+        and not (name == "device" and same_hardware(then, now.device))
     ]
     if differences:
         state.origin.warnings.append(f"{NOT_SAME_BITS}: {'; '.join(differences)}")

@@ -287,10 +287,12 @@ def test_a_new_run_is_refused_where_another_process_writes(train: Train, tmp_pat
 OTHER_BITS = "the run resumes, but not to the same bits"
 TORCH = f"torch 2.5.0+cu121 then, {torch.__version__} now"
 DEVICE = f"device cuda then, {hardware(torch.device('cpu'))} now"
+HERE = f"cpu {torch.backends.cpu.get_cpu_capability()}"  # without the maker of the processor, as 0.1.0 wrote it
 THREADS = "threads 4711 then, 1 now"
 ELSEWHERE: list[tuple[dict[str, Any], str]] = [
     ({"torch": "2.5.0+cu121"}, TORCH),
     ({"device": "cuda"}, DEVICE),
+    ({"device": f"{HERE} Zilog"}, f"device {HERE} Zilog then, {hardware(torch.device('cpu'))} now"),
     ({"threads": 4711}, THREADS),
     ({"torch": "2.5.0+cu121", "device": "cuda", "threads": 4711}, f"{TORCH}; {DEVICE}; {THREADS}"),
 ]
@@ -317,6 +319,11 @@ def test_what_differs_where_it_is_resumed_is_said_once(
     kinds = [type(event) for event in ran.events]
     assert kinds.index(events.Notice) < kinds.index(events.Progress) and sorted(ran.losses) == [6, 7, 8, 9]
     assert about_bits(train(resume_from=last)) == []  # its checkpoint is of here now
+
+
+def test_an_older_checkpoint_does_not_say_whose_processor_it_was_and_differs_in_nothing(train: Train) -> None:
+    last = as_written_elsewhere(train(script={5: [Stop()]}).last, device=HERE)
+    assert about_bits(train(resume_from=last)) == []
 
 
 def test_threads_are_restored_where_there_are_enough_cores(train: Train, monkeypatch: MonkeyPatch) -> None:
