@@ -28,7 +28,7 @@ from fundamentallm_tui.panes.sample import SamplePane
 from fundamentallm_tui.panes.status import NumbersLine, StatusLine
 from fundamentallm_tui.panes.welcome import Welcome
 from fundamentallm_tui.screens.dialogs import yaml_question
-from fundamentallm_tui.screens.running import RunScreen
+from fundamentallm_tui.screens.live import LiveScreen
 from fundamentallm_tui.state import launch
 from fundamentallm_tui.state.preferences import Preferences, remember
 from fundamentallm_tui.state.reader import Starter
@@ -38,7 +38,7 @@ from fundamentallm_tui.state.store import FAILED, IDLE
 SHAPES = ("single", "stacked", "beside", "full")  # how many panes there are at once; app.tcss places them
 
 
-class MainScreen(RunScreen):
+class MainScreen(LiveScreen):
     """The panes around a run."""
 
     BINDINGS = [*keys.bindings(keys.MAIN), *keys.REFUSALS]

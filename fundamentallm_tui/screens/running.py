@@ -347,6 +347,7 @@ class RunScreen(PanedScreen):
     @on(EventsReceived)
     def _events_received(self, message: EventsReceived) -> None:
         message.taken.set()
+        self.sampler.take(message.events)
         if message.reader is self.sampler.reader:
             self.store.apply_sampler(message.events)
             self.show_changes({"sample"})
@@ -367,6 +368,7 @@ class RunScreen(PanedScreen):
     def _run_disconnected(self, message: RunDisconnected) -> None:
         if message.reader not in (self.reader, self.sampler.reader):
             return
+        self.sampler.refuse(message.exit_reason)
         if (message.reader is self.sampler.reader) == bool(self.store.sample.file):
             self.store.sample_failed(f"the process that wrote this is gone: {message.exit_reason}")
             self.show_changes({"sample"})

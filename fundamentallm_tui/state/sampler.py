@@ -7,12 +7,14 @@ from textual.message import Message
 
 from fundamentallm.errors import describe_error
 from fundamentallm.process.session import RunHandle
-from fundamentallm.run.commands import CancelSample, Command, Sample
+from fundamentallm.run.commands import Attend, CancelSample, Command, Explain, Neighbours, Sample
+from fundamentallm.run.events import Answered, Attended, Event, Explained, Failed, Nearest
 from fundamentallm_tui.state.launch import sampled_checkpoint
 from fundamentallm_tui.state.reader import RunReader
 from fundamentallm_tui.state.store import Store
 
 SamplerStarter = Callable[[Path], RunHandle]
+Question = Explain | Attend | Neighbours
 
 
 class Sampler:
@@ -28,11 +30,15 @@ class Sampler:
         self, store: Store, start: SamplerStarter, send: Callable[[Command], None], post: Callable[[Message], object]
     ) -> None:
         self._store, self._start, self._send, self._post = store, start, send, post
+        self._questions: dict[str, Callable[[Event], None]] = {}  # by the command's id: who gets the answer
+        self.chosen: Path | None = None  # the checkpoint that the user wants to answer; None: the newest state there is
         self._loaded: tuple[Path, int] | None = None  # the checkpoint, and when it was written: best.pt changes
         self.reader: RunReader | None = None  # of the checkpoint's process
 
     def file(self, has_model: bool) -> Path | None:
-        """Return the checkpoint that answers where the run does not; None where there is none."""
+        """Return the checkpoint that answers: the chosen one, or where the run does not; None where there is none."""
+        if self.chosen is not None and self.chosen.is_file():
+            return self.chosen
         return None if has_model else sampled_checkpoint(self._store)
 
     def ask(self, command: Sample, has_model: bool) -> bool:
@@ -52,9 +58,43 @@ class Sampler:
             self._store.sample_failed(f"{file}: {describe_error(error)}")
         return True
 
+    def question(self, command: Question, has_model: bool, answer: Callable[[Event], None]) -> bool:
+        """Ask what the model does with a text; returns whether anyone can say it.
+
+        `answer` gets the event that answers, or an `Answered` that says why there is none.
+        """
+        file = self.file(has_model)
+        if file is None and not has_model:
+            return False
+        self._questions[command.id] = answer
+        self._store.sent_ids.add(command.id)
+        try:
+            if file is not None:
+                self._load(file)
+            self._send_to(file.name if file else "", command)
+        except OSError as error:
+            self.refuse(f"{file}: {describe_error(error)}")
+        return True
+
+    def take(self, reported: list[Event]) -> None:
+        """Hand answers to those who asked."""
+        for event in reported:
+            if isinstance(event, (Explained, Attended, Nearest)) or (isinstance(event, Answered) and not event.ok):
+                if (answer := self._questions.pop(event.id, None)) is not None:
+                    answer(event)
+            elif isinstance(event, Failed):
+                self.refuse(event.error)
+
+    def refuse(self, why: str) -> None:
+        """Tell all who still wait for an answer that none will come."""
+        waiting, self._questions = self._questions, {}
+        for id, answer in waiting.items():
+            answer(Answered(step=0, id=id, command="", ok=False, why=why))
+
     def close(self) -> None:
         """End the checkpoint's process; the sample that is being written, by that or by the run, will not be read."""
         self._store.sample.done = True
+        self.refuse("the run was left")
         self._close_reader()
 
     def _load(self, file: Path) -> None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from itertools import chain
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fundamentallm.config.config import SETTINGS, Config, changed_while_running
 from fundamentallm.config.estimate import count_steps
@@ -30,6 +30,8 @@ SKIPPED = events.beginnings(
 PROGRESS = events.beginnings(events.Progress)
 RECENT_STEPS = 2**13  # that a watched run keeps for the verdict: 32 bytes each
 RECENT_SPEEDS = 2**8
+RECENT_LOOKS = 2**11  # some kilobytes each
+Look = TypeVar("Look", events.Pinned, events.Inspected)
 SPEED_INTERVAL = 5.0  # seconds between two speeds that are kept: each report's is the mean of so many
 
 
@@ -49,8 +51,8 @@ class RunHistory:
         self.best: events.Evaluated | None = None
         self.saved: dict[str, events.CheckpointSaved] = {}  # by name: the last checkpoint of the run as it is now
         self._best_saved: events.CheckpointSaved | None = None
-        self.pinned: list[events.Pinned] = []  # the answers, where all rows are kept
-        self.inspected: list[events.Inspected] = []  # where all rows are kept
+        self.pinned: list[events.Pinned] = []  # the answers: all where all rows are kept, else the last ones
+        self.inspected: list[events.Inspected] = []  # likewise
         self.progress: events.Progress | None = None  # the last report; None where the run went back to before it
         self.step = 0  # how many are done
         self.began = self.last_event = 0.0  # times of events, UTC in seconds since 1970
@@ -85,10 +87,10 @@ class RunHistory:
                 last = self.evaluations[-1] if self.evaluations else None
                 if event.path == BEST and last and last.step == event.step and isfinite(last.val_loss):
                     self.best, self._best_saved = last, event
-            case events.Pinned() if self.keep is None:
-                self.pinned.append(event)
-            case events.Inspected() if self.keep is None:
-                self.inspected.append(event)
+            case events.Pinned():
+                self._keep_look(self.pinned, event)
+            case events.Inspected():
+                self._keep_look(self.inspected, event)
             case events.Phase():
                 self.phase = event.phase
             case Intervention():
@@ -228,6 +230,11 @@ class RunHistory:
         else:  # a user gave a command, which will be answered
             self._unanswered, self._before_change = change, before
         self._changes.append(repeated or change)
+
+    def _keep_look(self, looks: list[Look], look: Look) -> None:
+        looks.append(look)
+        if self.keep is not None:
+            del looks[:-RECENT_LOOKS]
 
     def _go_back(self, step: int) -> None:
         """Forget what came after `step`."""
