@@ -1,10 +1,19 @@
 """Events as lines of the log: sentences from `describe`, what the user can do next, and control characters replaced."""
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from fundamentallm.run.describe import FAINT, describe, evaluation_columns
-from fundamentallm.run.events import Answered, CheckpointFailed, CheckpointSaved, Evaluated, Event, Failed, Finished
+from fundamentallm.run.events import (
+    Answered,
+    CheckpointFailed,
+    CheckpointSaved,
+    Evaluated,
+    Event,
+    Failed,
+    Finished,
+    Progress,
+)
 from fundamentallm.run.folder import LAST
 from fundamentallm_tui.format import clean
 from fundamentallm_tui.keys import named
@@ -157,3 +166,21 @@ def _join_files(events: list[Event]) -> list[Event]:
             case _:
                 joined.append(event)
     return joined
+
+
+def join_progress(reported: list[Event]) -> Iterator[Event | list[Progress]]:
+    """The same events, but the Progress events in a row in one list, where their steps increase.
+
+    Attaching to a run of a hundred thousand steps then extends each line once, not twenty thousand times.
+    """
+    batch: list[Progress] = []
+    for event in reported:
+        if batch and not (isinstance(event, Progress) and event.step[0] > batch[-1].step[-1]):
+            yield batch
+            batch = []
+        if isinstance(event, Progress):
+            batch.append(event)
+        else:
+            yield event
+    if batch:
+        yield batch

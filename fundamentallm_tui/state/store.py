@@ -8,7 +8,6 @@
 
 import time
 from array import array
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -23,7 +22,7 @@ from fundamentallm.run.folder import LAST
 from fundamentallm.run.history import RECENT_STEPS, RunHistory
 from fundamentallm_tui.charts.series import SMOOTHING, Series, Smoothed
 from fundamentallm_tui.keys import named
-from fundamentallm_tui.state.event_log import LogLine, log_lines, to_lines
+from fundamentallm_tui.state.event_log import LogLine, join_progress, log_lines, to_lines
 
 IDLE, STOPPED, FINISHED, FAILED = "idle", "stopped", "finished", "failed"
 ENDED = (IDLE, STOPPED, FINISHED, FAILED)
@@ -238,7 +237,7 @@ class Store:
         """Take events in; returns what changed: run, config, phase, step, curves, sample, log."""
         now = time.monotonic() if now is None else now
         changed: set[str] = set()
-        for part in _join_progress(reported):
+        for part in join_progress(reported):
             changed |= self._apply_progress(part, now) if isinstance(part, list) else self._apply(part, now)
         lines = log_lines(reported, self.sample.id, self.sent_ids)
         self._lines += lines
@@ -392,21 +391,3 @@ class Store:
         """Remember the time left as it is, before its clock starts or stops."""
         if self._eta is not None:
             self._eta, self._eta_at = self.eta(now), now
-
-
-def _join_progress(reported: list[Event]) -> Iterator[Event | list[Progress]]:
-    """The same events, but the Progress events in a row in one list, where their steps increase.
-
-    Attaching to a run of a hundred thousand steps then extends each line once, not twenty thousand times.
-    """
-    batch: list[Progress] = []
-    for event in reported:
-        if batch and not (isinstance(event, Progress) and event.step[0] > batch[-1].step[-1]):
-            yield batch
-            batch = []
-        if isinstance(event, Progress):
-            batch.append(event)
-        else:
-            yield event
-    if batch:
-        yield batch

@@ -77,3 +77,15 @@ def test_title_and_notification_reach_a_real_terminal_and_the_title_is_given_bac
         terminal.bytes.find(text) for text in (b"\x1b[22;0t\x1b]2;TRAINING", b"\x1b]9;New best: prose", b"\x1b[23;0t")
     )
     assert 0 < pushed < notified < popped
+
+
+def test_what_becomes_of_a_paused_run_is_said_on_the_terminal(make: Any, workshop: Any, screen: Any) -> None:
+    folder = make("prose", Phase(step=40, phase="paused"))
+    with alive(workshop.folder / folder):
+        terminal = screen(CONSOLE, "attach", str(folder))
+        terminal.see("PAUSED")
+        terminal.press("\x11")
+        terminal.see("What should happen to it?")
+        terminal.press("l")
+        assert terminal.status() == 0
+    terminal.see(lambda _: b"The run is paused, and ends saved if this console paused it" in terminal.bytes)
