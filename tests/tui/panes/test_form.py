@@ -163,7 +163,7 @@ ODD_DATA = ["5", "{a: 1}", "[1, 2]", "[[a]]", "true", "''", "[]", '"a\\nb"', f"[
 
 @pytest.mark.parametrize("data", ODD_DATA, ids=range(len(ODD_DATA)))
 async def test_a_preset_whose_data_is_wrong_is_shown_with_its_problem(workshop: Any, own: Path, data: str) -> None:
-    (own / "odd.yaml").write_text(f"description: [1]\nexpected_time: {{}}\ndata: {data}\nepochs: 3\n")
+    (own / "odd.yaml").write_text(f"data: {data}\nepochs: 3\n")
     async with workshop.console((120, 36)) as seen:
         seen.main.form.fields.enter("data")
         await seen.press("ctrl+r")
@@ -175,6 +175,10 @@ async def test_a_preset_whose_data_is_wrong_is_shown_with_its_problem(workshop: 
         await seen.press("escape", "f5")
         await seen.pilot.pause(0.3)
         assert seen.app.is_running and seen.cells["epochs"].value == "3"
+        assert seen.runs == []
+        await seen.type(data=str(workshop.text))
+        await seen.press("escape", "f5")
+        await seen.until(lambda: seen.runs or "preset" in seen.main.form.problems)
 
 
 async def test_an_impossible_folder_is_refused_beside_its_field(workshop: Any) -> None:
