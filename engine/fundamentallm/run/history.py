@@ -15,7 +15,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fundamentallm.config.config import SETTINGS, Config, changed_while_running
+from fundamentallm.config.config import SETTINGS, Config, changed_while_running, to_dict
 from fundamentallm.config.estimate import count_steps
 from fundamentallm.errors import UserError, system_errors
 from fundamentallm.run import events
@@ -272,7 +272,7 @@ class RunHistory:
 def _is_possible(change: Intervention) -> bool:
     """Whether a run can have made the change: the journal may be someone else's."""
     try:
-        value = getattr(changed_while_running(Config(), change.setting, change.new), change.setting)
+        value = to_dict(changed_while_running(Config(), change.setting, change.new))[change.setting]
     except UserError:
         return False
     return type(value) is type(change.new) and bool(value == change.new)

@@ -13,7 +13,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, Protocol
 
-from fundamentallm.config.config import changed_while_running
+from fundamentallm.config.config import changed_while_running, to_dict
 from fundamentallm.errors import UserError, describe_error
 from fundamentallm.run import commands
 from fundamentallm.run.commands import Command, Set
@@ -154,8 +154,8 @@ class Control(SampleControl):
         trainer.report()
         if not repeated:
             trainer.journal.sync()  # a full disk refuses here, before any user sees a change
-        old = getattr(state.config, setting)
-        trainer.emit(Intervention(step=state.step, setting=setting, old=old, new=value, who=who))
+        old, new = (to_dict(config)[setting] for config in (state.config, state.changed(setting, value)))
+        trainer.emit(Intervention(step=state.step, setting=setting, old=old, new=new, who=who))
         if not repeated:
             trainer.journal.sync()
         state.change(setting, value)

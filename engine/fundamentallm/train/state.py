@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from fundamentallm.config.advice import advise_out_of_memory
-from fundamentallm.config.config import Config, changed_when_resuming, shaped_like, to_dict
+from fundamentallm.config.config import SETTINGS, Config, changed_when_resuming, shaped_like, to_dict
 from fundamentallm.config.estimate import Estimate, count_state_memory, count_steps, estimate_size, measure_texts, spans
 from fundamentallm.config.format import format_count, format_times
 from fundamentallm.config.schedule import configured_rate, warmup
@@ -161,9 +161,13 @@ class TrainState:
         """Return the learning rate of step number `step` (0, 1, ...) under the settings as they are now."""
         return configured_rate(self.config, self.total_steps, step)
 
+    def changed(self, setting: str, value: Any) -> Config:
+        """Return the settings with another value of one, which may be as a journal has it."""
+        return replace(self.config, **{setting: SETTINGS[setting].parse(value)})
+
     def change(self, setting: str, value: Any) -> None:
         """Set a setting for the steps to come. The value is valid: `changed_while_running` has checked it."""
-        self.config = replace(self.config, **{setting: value})
+        self.config = self.changed(setting, value)
 
     def check_pinned(self, prompts: Sequence[str]) -> None:
         """Raise a UserError if the model cannot read one of the prompts."""

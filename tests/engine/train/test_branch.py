@@ -1,12 +1,13 @@
 """A branch ends in its parent's bits, and a run that repeats another's changes in that run's."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fundamentallm.cli import main
 from fundamentallm.run import events
-from fundamentallm.run.commands import Command, Save, Set, Stop
+from fundamentallm.run.commands import Attend, Command, Save, Set, Stop
 from fundamentallm.run.history import read_history
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.train.checkpoint import load
@@ -153,3 +154,32 @@ def test_a_change_that_this_run_cannot_make_is_said_and_the_run_goes_on(
     assert [event.why.split(";")[0] for event in refused] == ["optimizer: cannot change during a run"]
     assert ran.result.step == 3 * EPOCH
     assert main(["train", "--apply-interventions", str(tmp_path / "nowhere"), str(tmp_path / "text.txt")]) == 2
+
+
+def test_a_run_with_ten_changes_pinned_prompts_a_view_and_two_rewinds_ends_as_its_replay(
+    train: Train, small: Small, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    settings: dict[str, Any] = {"pin": ["the sea", "old", "boat "], "pin_every": 4, "pin_tokens": 5, "inspect_every": 6}
+    rates, dropouts = (0.02, 0.001, 0.006), (0.3, 0.0, 0.2)
+    script: dict[int, list[Command]] = {
+        step: [changing("learning_rate", rate), changing("dropout", dropout)]
+        for step, rate, dropout in zip((2, 6, 11), rates, dropouts, strict=True)
+    }
+    train(small(**settings), script={**script, 9: [Save(), Attend(text="the sea", layer=0)], 15: [Stop()]})
+    later: dict[int, list[Command]] = {12: [changing("weight_decay", 0.5)], 16: [Save()], 20: [Stop()]}
+    train(resume_from=folder / "checkpoint_step_9.pt", gradient_clip=0.3, script=later)
+    last: dict[int, list[Command]] = {
+        18: [changing("learning_rate", 0.004), changing("pin_every", 3)], 25: [changing("epochs", 3)],
+        30: [changing("epochs", 2), changing("pin", ["crew"])],
+    }  # fmt: skip
+    train(resume_from=folder / "checkpoint_step_16.pt", script=last)
+    planned = read_history(folder, steps=False).changes_made()
+    assert len(planned) == 4 + 1 + 1 + 5  # those of step 11 were left behind
+    replay = run_here(RunSpec(small(**settings), tmp_path / "replay", planned=tuple(planned)))
+    assert_same_end(replay.folder, folder)
+    ours, theirs = (read_history(path) for path in (replay.folder, folder))
+    assert [(a.step, a.prompt, a.text) for a in ours.pinned] == [(a.step, a.prompt, a.text) for a in theirs.pinned]
+    assert len(ours.pinned) == 3 * 4 + 3 * 4 + 2 and [i.step for i in ours.inspected] == list(
+        range(6, 2 * EPOCH + 1, 6)
+    )

@@ -12,6 +12,7 @@ from fundamentallm.model.generate import stream
 from fundamentallm.run import events
 from fundamentallm.run.commands import Save, Set, Stop
 from fundamentallm.run.history import read_history
+from fundamentallm.train.checkpoint import load
 from tests.conftest import journal_events
 from tests.engine.conftest import EPOCH, files, steps_in
 from tests.engine.train.conftest import Small, Train
@@ -42,6 +43,9 @@ def test_prompts_may_be_answered_every_few_steps_and_changed_while_the_run_train
     later = [(step, prompt) for step in (12, 16, 20) for prompt in ("and", "crew")]
     assert steps_of(ran.of(events.Pinned)) == [(4, "the sea"), (8, "the sea"), *later]
     assert len(steps_in(ran.folder)) == 2 * EPOCH
+    changes = [(change.old, change.new) for change in read_history(ran.folder).interventions_from(0)]
+    assert changes == [(["the sea"], ["and", "crew"]), (["and", "crew"], [])]
+    assert read_history(ran.folder).config["pin"] == [] == load(ran.last).config["pin"]
 
 
 def test_a_prompt_that_the_model_cannot_read_is_refused(train: Train, small: Small, tmp_path: Path) -> None:
