@@ -39,17 +39,11 @@ def command(
     device_name = parse(ROWS, values)["device"]
     target = output_path("--output", output)
     texts = read_data(data, include, needs="two characters")
-    from fundamentallm.cli.model import class_table, keep_known, load_model  # imports torch
-    from fundamentallm.data.corpus import encode
-    from fundamentallm.train.device import Precision
-    from fundamentallm.train.evaluate import CLASS_COLUMNS, by_class, evaluate
+    from fundamentallm.cli.model import class_table, predict  # imports torch
+    from fundamentallm.train.evaluate import CLASS_COLUMNS, by_class, tally
 
-    model, saved, device = load_model(checkpoint, device_name)
-    tokenizer = saved.tokenizer()
-    known = keep_known(texts, tokenizer, strict)
-    tokens = encode(known, tokenizer).to(device)
-    config = saved.settings()
-    result = evaluate(model, tokens, config.max_seq_len, Precision(device, config.mixed_precision))
+    saved, known, pieces = predict(checkpoint, texts, device_name, strict)
+    result = tally(pieces, len(saved.vocabulary))
     classes = by_class(saved.vocabulary, result.by_token.tolist())
     numbers = {
         "loss": result.loss,

@@ -1,14 +1,16 @@
 """A model from its checkpoint, and text from the model, for the commands that read one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from fundamentallm.cli.terminal import columns, complain
 from fundamentallm.config.format import format_count, format_names
 from fundamentallm.config.sampling import SamplingOptions
+from fundamentallm.data.corpus import encode
 from fundamentallm.data.text import Texts
 from fundamentallm.data.tokenizer import SHOWN_CHARACTERS, Tokenizer
 from fundamentallm.errors import UserError
@@ -19,8 +21,8 @@ from fundamentallm.run.folder import BEST, find_checkpoint
 from fundamentallm.run.history import read_history
 from fundamentallm.train import samples
 from fundamentallm.train.checkpoint import Checkpoint
-from fundamentallm.train.device import choose_device
-from fundamentallm.train.evaluate import CLASS_COLUMNS
+from fundamentallm.train.device import Precision, choose_device
+from fundamentallm.train.evaluate import CLASS_COLUMNS, predictions
 
 
 def load_model(path: str, device_name: str) -> tuple[Transformer, Checkpoint, torch.device]:
@@ -37,7 +39,21 @@ def load_model(path: str, device_name: str) -> tuple[Transformer, Checkpoint, to
     return model, checkpoint, device
 
 
-def keep_known(texts: Texts, tokenizer: Tokenizer, strict: bool) -> str:
+def predict(
+    path: str, texts: Texts, device_name: str, strict: bool = False
+) -> tuple[Checkpoint, str, Iterator[tuple[Tensor, Tensor, Tensor]]]:
+    """Predict documents, as one text, with the model of a checkpoint.
+
+    Returns the checkpoint, the characters of the text that the model knows, and their `predictions`.
+    """
+    model, saved, device = load_model(path, device_name)
+    tokenizer, config = saved.tokenizer(), saved.settings()
+    known = _keep_known(texts, tokenizer, strict)
+    tokens, precision = encode(known, tokenizer).to(device), Precision(device, config.mixed_precision)
+    return saved, known, predictions(model, tokens, config.max_seq_len, precision)
+
+
+def _keep_known(texts: Texts, tokenizer: Tokenizer, strict: bool) -> str:
     """Return the documents as one text, without the characters that the model has never seen, which are reported.
 
     A UserError says where the first of those is, if `strict`, or that fewer than two characters are left.

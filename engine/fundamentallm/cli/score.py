@@ -34,23 +34,18 @@ def command(checkpoint: str, file: str, worst: int, as_json: bool, **values: Any
     text = "".join(texts.documents)
     import torch
 
-    from fundamentallm.cli.model import class_table, keep_known, load_model
-    from fundamentallm.data.corpus import encode
-    from fundamentallm.train.device import Precision
-    from fundamentallm.train.evaluate import CLASS_COLUMNS, by_class, predictions, tally
+    from fundamentallm.cli.model import class_table, predict
+    from fundamentallm.train.evaluate import CLASS_COLUMNS, by_class, tally
 
-    model, saved, device = load_model(checkpoint, device_name)
-    tokenizer, config = saved.tokenizer(), saved.settings()
-    known = keep_known(texts, tokenizer, strict=False)
-    tokens, precision = encode(known, tokenizer).to(device), Precision(device, config.mixed_precision)
-    pieces = list(predictions(model, tokens, config.max_seq_len, precision))
-    result = tally(pieces, len(tokenizer))
+    saved, _, predicted = predict(checkpoint, texts, device_name)
+    pieces, length = list(predicted), saved.settings().max_seq_len
+    result = tally(pieces, len(saved.vocabulary))
     classes = by_class(saved.vocabulary, result.by_token.tolist())
 
     # The place of a character in the file: those that the model has never seen were left out.
-    losses, vocabulary = torch.cat([losses for _, losses, _ in pieces]), set(tokenizer.vocabulary)
+    losses, vocabulary = torch.cat([losses for _, losses, _ in pieces]), set(saved.vocabulary)
     offsets = [offset for offset, character in enumerate(text) if character in vocabulary][1:]
-    starved = torch.arange(len(losses)) % config.max_seq_len < config.max_seq_len // MIN_CONTEXT
+    starved = torch.arange(len(losses)) % length < length // MIN_CONTEXT
     ranked = losses if starved.all() else losses.masked_fill(starved, -1)
     worst_first = ranked.argsort(descending=True, stable=True)[: min(worst, int((ranked >= 0).sum()))].tolist()
     places = [(offsets[i], losses[i].item()) for i in worst_first]
