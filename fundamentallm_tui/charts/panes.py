@@ -29,7 +29,7 @@ from fundamentallm_tui.format import clean
 from fundamentallm_tui.state.store import Store
 from fundamentallm_tui.throttle import RedrawThrottle
 
-CPU_SHARE = 0.003  # of one core, for each chart; showing the cells costs as much again as drawing them
+CPU_SHARE = 0.001  # of one core, for each chart; showing the cells costs twice as much again as drawing them
 MIN_INTERVAL, SLOW_INTERVAL = 0.5, 10.0  # seconds between two drawings; on a slow line, where one has kilobytes
 EPOCH_DISTANCE = 5  # columns at least between two rules of epochs
 MOST_CHANGES = 100  # markers of live changes, the newest of those in sight
