@@ -14,7 +14,7 @@ from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.background import ThreadFailed
 
 READ_TIMEOUT = 0.3  # seconds that one read waits for events
-BATCH_PAUSE = 0.08  # seconds between two batches: one message carries all that came in between
+BATCH_PAUSE = 0.2  # seconds between two batches: one message carries all that came in between
 RESUME_CHECK_INTERVAL = 0.5  # seconds between two checks whether another process resumed a run that had ended
 
 Starter = Callable[[RunSpec], RunHandle]
