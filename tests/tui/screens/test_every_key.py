@@ -122,15 +122,18 @@ class Hands:
             await self.back(pane)
             shown = self.seen.main.query_one(f"#{pane}")
             await self.seen.until(lambda shown=shown: shown.region.area)
-            for widget in [widget for widget in self.seen.main.walk_children() if widget.id and widget.region.area]:
+            places = []  # now: a click may show another pane
+            for widget in [widget for widget in self.seen.main.walk_children() if widget.id]:
                 region = widget.region.intersection(self.seen.main.region)
-                for x, y in (region.offset, (region.x + region.width // 2, region.y + region.height // 2)):
-                    if region.area and (widget, x - region.x) not in clicked:
-                        clicked.add((widget, x - region.x))
-                        await self.back()
-                        for kind in (MouseMove, MouseDown, MouseUp):
-                            self.seen.app.post_message(kind(None, x, y, 0, 0, 1, False, False, False, x, y))
-                        await self.settle()
+                for share in (0, 2) if region.area else ():
+                    if (widget, share) not in clicked:
+                        clicked.add((widget, share))
+                        places.append((region.x + region.width * share // 4, region.y + region.height * share // 4))
+            for x, y in places:
+                await self.back(pane)
+                for kind in (MouseMove, MouseDown, MouseUp):
+                    self.seen.app.post_message(kind(None, x, y, 0, 0, 1, False, False, False, x, y))
+                await self.settle()
         assert {pane for pane, _ in keys.PANES} <= {widget.id for widget, _ in clicked}
 
 
