@@ -118,6 +118,8 @@ class Hands:
     async def click_everything(self) -> None:
         """Click into the middle and on the frame of everything that can be seen, pane by pane."""
         clicked = set()
+        if self.seen.main.maximized_pane:  # the last z was one too many
+            self.seen.main.action_maximize_pane()
         for pane, _ in keys.PANES:
             await self.back(pane)
             shown = self.seen.main.query_one(f"#{pane}")
