@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fundamentallm.cli.terminal import SEPARATOR
 from fundamentallm.process.session import AttachedRun
 from fundamentallm.run import events
 from fundamentallm.run.commands import CancelSample, Pause, Resume, Sample, Save, Set, Stop
@@ -108,6 +109,8 @@ def test_a_shell_has_every_control(training: Any, launch: Run, run: Run, folder:
     first = printed(run("sample", "far", "--prompt", "owl", "--max-tokens=30", "--seed=1"))
     assert first.startswith("owl") and len(first) == 3 + 30 + 1
     assert first == printed(run("sample", "far", "--prompt=owl", "--max-tokens=30", "--seed=1"))
+    two = printed(run("sample", "far", "--prompt=owl", "--max-tokens=30", "--seed=1", "--num-samples=2"))
+    assert two.startswith(first.removesuffix("\n") + SEPARATOR + "owl") and len(two.split(SEPARATOR)) == 2
     greedy = printed(run("sample", "far", "--prompt=owl", "--max-tokens=30", "--temperature=0"))
     assert greedy == printed(run("sample", "far", "--prompt=owl", "--max-tokens=30", "--top-k=1")) != first
 

@@ -8,7 +8,7 @@ import click
 
 from fundamentallm.cli.options import options, parse, read_prompt
 from fundamentallm.cli.report import Report
-from fundamentallm.cli.terminal import complain, one_line, write_text
+from fundamentallm.cli.terminal import SEPARATOR, complain, one_line, write_text
 from fundamentallm.config.sampling import SAMPLING
 from fundamentallm.errors import UserError
 from fundamentallm.paths import quoted_path, resume_command
@@ -22,7 +22,6 @@ from fundamentallm.run.summary import find_run, summarize
 
 ANSWER_SECONDS = 60.0  # to wait for an answer: a step of a large model takes its time
 RUN = click.argument("run")
-ROWS = {name: row for name, row in SAMPLING.items() if name != "num_samples"}  # a run writes one text at a time
 
 
 def _simple(kind: type[Command], done: str, help: str) -> click.Command:
@@ -52,10 +51,10 @@ def set_(run: str, change: str) -> int:
 @click.command
 @RUN
 @click.option("--prompt", metavar="TEXT", default="", help="How the text begins; - reads it from standard input.")
-@options(ROWS.values())
+@options(SAMPLING.values())
 def sample(run: str, prompt: str, **values: Any) -> int:
     """Write text with the model of a run as it is now."""
-    command = commands.Sample(prompt=read_prompt(prompt), **parse(ROWS, values))
+    command = commands.Sample(prompt=read_prompt(prompt), **parse(SAMPLING, values))
     try:
         status = _send(run, command, "")
     except KeyboardInterrupt:  # or the run would finish the text before it trains again
@@ -103,12 +102,14 @@ def _send(run: str, command: Command, done: str) -> int:
             why += f"; fundamentallm generate {quoted_path(files[0])} samples it"
         raise UserError(f"{run}: {why}")
     session.send(command)
-    deadline, begun = time.monotonic() + ANSWER_SECONDS, False
+    deadline, number = time.monotonic() + ANSWER_SECONDS, -1  # of the sample that is written
     for fresh in _follow(session):
         for event in fresh:
             if isinstance(event, Sampled) and event.id == command.id:
-                write_text(event.text if begun else event.prompt + event.text)
-                begun = True
+                if event.number != number:
+                    write_text(SEPARATOR * (number >= 0) + event.prompt)
+                    number = event.number
+                write_text(event.text)
                 deadline = time.monotonic() + ANSWER_SECONDS
             if isinstance(event, Answered) and event.id == command.id:
                 if not event.ok:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fundamentallm.cli.options import files, options, output_path, parse, read_prompt, write_output
-from fundamentallm.cli.terminal import write_text
+from fundamentallm.cli.terminal import SEPARATOR, write_text
 from fundamentallm.config.config import SETTINGS
 from fundamentallm.config.sampling import SAMPLING, SamplingOptions
 from fundamentallm.data.text import normalize_prompt
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from fundamentallm.cli.model import Writer
 
 ROWS = {**SAMPLING, "device": SETTINGS["device"]}
-SEPARATOR = f"\n{'-' * 40}\n"  # between samples
 
 
 @click.command

@@ -37,7 +37,7 @@ def write_report(folder: Path, target: Path, draw: Callable[[RunHistory], str]) 
         if os.path.lexists(path) and not _is_report(path):
             raise UserError(f"{path}: is there already and is no report of a run; name another file with --output")
     history, resumes, samples = _read(folder)
-    text = "\n".join(_markdown(summarize(folder, history), history, resumes, list(samples.values()), picture.name))
+    text = "\n".join(_markdown(summarize(folder, history), history, resumes, samples, picture.name))
     drawing = f"{MARK}\n{draw(history)}"
     with system_errors(f"{target}: cannot be written"):
         write_atomic(picture, drawing)
@@ -50,9 +50,9 @@ def _is_report(path: Path) -> bool:
     return False
 
 
-def _read(folder: Path) -> tuple[RunHistory, list[str], dict[str, Sampled]]:
-    """Read a journal: the run's history, when it was resumed, and its samples by their ids, each whole."""
-    history, resumes, samples = RunHistory(), list[str](), dict[str, Sampled]()
+def _read(folder: Path) -> tuple[RunHistory, list[str], list[Sampled]]:
+    """Read a journal: the run's history, when it was resumed, and its samples, each whole."""
+    history, resumes, samples = RunHistory(), list[str](), dict[tuple[str, int], Sampled]()
     for event in read_journal(folder):
         if isinstance(event, Sampled):
             _add_piece(samples, event)
@@ -63,13 +63,13 @@ def _read(folder: Path) -> tuple[RunHistory, list[str], dict[str, Sampled]]:
             went_back = f", back from step {reached:,}" if back is not None else ""
             source = event.resumed_from or "its newest checkpoint"
             resumes.append(f"step {event.step:,}: resumed from {source}{went_back}")
-    return history, resumes, samples
+    return history, resumes, list(samples.values())
 
 
-def _add_piece(samples: dict[str, Sampled], piece: Sampled) -> None:
-    before = samples.pop(piece.id, None)
+def _add_piece(samples: dict[tuple[str, int], Sampled], piece: Sampled) -> None:
+    before = samples.pop(key := (piece.id, piece.number), None)
     text = (before.text if before is not None else "") + piece.text
-    samples[piece.id] = Sampled(step=piece.step, id=piece.id, prompt=piece.prompt, text=text[:MAX_SAMPLE_CHARS])
+    samples[key] = Sampled(step=piece.step, id=piece.id, prompt=piece.prompt, text=text[:MAX_SAMPLE_CHARS])
     if len(samples) > MAX_SAMPLES:
         del samples[next(iter(samples))]
 

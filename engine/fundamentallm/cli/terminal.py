@@ -10,6 +10,7 @@ from typing import TextIO
 from fundamentallm.untrusted import printable
 
 MAX_CELL_CHARS = 500
+SEPARATOR = f"\n{'-' * 40}\n"  # between samples
 
 
 def one_line(text: object) -> str:

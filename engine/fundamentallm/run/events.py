@@ -134,7 +134,10 @@ class CheckpointFailed(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Sampled(Event):
-    """A piece of a sample: `text` continues the earlier pieces of the same `id`. `probabilities`: one each token."""
+    """A piece of a sample: `text` continues the earlier pieces of the same `id` and `number`.
+
+    `probabilities`: one each token. `number`: which of the samples that the command asked for, from 0.
+    """
 
     step: int
     id: str
@@ -142,6 +145,7 @@ class Sampled(Event):
     text: str
     probabilities: tuple[float, ...] = ()
     done: bool = False
+    number: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -119,14 +119,19 @@ class SampleControl:
         return None
 
     def _show(self, command: Command) -> str:
-        """Emit a sample piece by piece, to its end, a cancel or a stop; or what the model does with a text.
+        """Emit samples piece by piece, to their end, a cancel or a stop; or what the model does with a text.
 
         Returns why that failed; empty if it did not.
         """
         try:
             if isinstance(command, Sample):
                 self._sampling, self._cancelled = command, False
-                self._stream(replace(command, prompt=normalize_prompt(command.prompt)))
+                command = replace(command, prompt=normalize_prompt(command.prompt))
+                for number in range(command.num_samples):
+                    self._stream(command, number)
+                    self._receive(self._read_commands())
+                    if self._cancelled or self._stop_requested:
+                        break
             else:
                 self._emit(LOOKS[type(command)](self._state, command))
         except UserError as error:
@@ -138,32 +143,37 @@ class SampleControl:
             self._sampling = None
         return ""
 
-    def _stream(self, command: Sample) -> None:
+    def _stream(self, command: Sample, number: int) -> None:
         if len(command.prompt) > MAX_PROMPT_CHARS:
             raise UserError(f"the prompt has {len(command.prompt):,} characters; {MAX_PROMPT_CHARS:,} are the most")
         tokenizer = self._state.tokenizer
         prompt = tokenizer.encode_prompt(command.prompt)
         max_tokens, temperature = min(command.max_tokens, MAX_SAMPLE_TOKENS), max(0.0, command.temperature)
         top_k = max(0, command.top_k)
-        options = replace(command, max_tokens=max_tokens, temperature=temperature, top_k=top_k, num_samples=1)
+        options = replace(command, max_tokens=max_tokens, temperature=temperature, top_k=top_k)
         text, probabilities, piece_began = "", [], time.monotonic()
-        for token, probability in stream(self._state.model, prompt, options):
+        for token, probability in stream(self._state.model, prompt, options, number):
             text += tokenizer.decode([token])
             probabilities.append(round(probability, 4))
             if time.monotonic() - piece_began < PIECE_SECONDS:
                 continue
-            self._emit_piece(command, text, probabilities)
+            self._emit_piece(command, text, probabilities, number=number)
             text, probabilities, piece_began = "", [], time.monotonic()
             self._receive(self._read_commands())
             if self._cancelled or self._stop_requested:
                 break
-        self._emit_piece(command, text, probabilities, done=True)
+        self._emit_piece(command, text, probabilities, number=number, done=True)
 
     @property
     def _stop_requested(self) -> bool:
         """Whether a stop waits in the queue: samples end for it."""
         return any(isinstance(command, Stop) for command in self._queue)
 
-    def _emit_piece(self, sample: Sample, text: str, probabilities: list[float], done: bool = False) -> None:
-        step, columns = self._state.step, tuple(probabilities)
-        self._emit(Sampled(step=step, id=sample.id, prompt=sample.prompt, text=text, probabilities=columns, done=done))
+    def _emit_piece(
+        self, sample: Sample, text: str, probabilities: list[float], *, number: int = 0, done: bool = False
+    ) -> None:
+        piece = Sampled(
+            step=self._state.step, id=sample.id, prompt=sample.prompt, text=text,
+            probabilities=tuple(probabilities), done=done, number=number,
+        )  # fmt: skip
+        self._emit(piece)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from fundamentallm.cli.generate import SEPARATOR
 from fundamentallm.cli.model import Writer
+from fundamentallm.cli.terminal import SEPARATOR
 from fundamentallm.config.sampling import SamplingOptions
 from fundamentallm.data.tokenizer import Tokenizer
 from tests.engine.cli.conftest import Run

@@ -68,6 +68,7 @@ def test_a_report_has_numbers_settings_changes_rewinds_and_samples(run: Run, tmp
         progress(1, 10), evaluated(10, 2.5, train_loss=2.25, perplexity=12.18), saved(10),
         Sampled(step=10, id="a", prompt="The ", text="se"),
         Sampled(step=10, id="a", prompt="The ", text="a\n```\x1b", done=True),
+        Sampled(step=10, id="a", prompt="The ", text="owl", done=True, number=1),
         Intervention(step=10, setting="dropout", old=0.1, new=0.2, who="ada"),
         Answered(step=10, id="q", command="set", ok=True),
         progress(11, 19), started(10, config={"data": ["a.txt"], "epochs": 4}, resumed_from="runs/night/best.pt"),
@@ -85,7 +86,10 @@ def test_a_report_has_numbers_settings_changes_rewinds_and_samples(run: Run, tmp
     assert rows["training took"] == "1:01, 4,000 tokens"
     assert "| learning_rate | 0.002 |" in report and "data" not in rows
     assert section(report, "Resumed") == "- step 10: resumed from runs/night/best.pt, back from step 19"
-    assert section(report, "Samples") == "After step 10:\n\n````\nThe sea\n```\ufffd\n````"
+    assert (
+        section(report, "Samples")
+        == "After step 10:\n\n````\nThe sea\n```\ufffd\n````\n\nAfter step 10:\n\n```\nThe owl\n```"
+    )
     assert re.search(r"\n\*\*[a-z ]+\*\*: .*2\.750", report), "how the run stands, with its evidence"
     assert "![Losses of each step and of each evaluation](page.svg)" in report
     assert ElementTree.parse("page.svg").getroot().tag.endswith("svg") and not (folder / "report.md").exists()

@@ -4,6 +4,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fundamentallm.config.config import SETTINGS, to_dict
+from fundamentallm.model.generate import stream
 from fundamentallm.process.session import AttachedRun
 from fundamentallm.run import commands, events
 from fundamentallm.run.commands import (
@@ -142,6 +144,28 @@ def test_the_pieces_of_a_sample_make_its_text(train: Train, token_by_token: None
     assert {(piece.id, piece.prompt, piece.step) for piece in pieces} == {("a", "the ", 4)}
     probabilities = [p for piece in pieces for p in piece.probabilities]
     assert len(sampled(ran)) == len(probabilities) == 40 and all(0 <= p <= 1 for p in probabilities)
+
+
+def test_several_samples_are_those_of_one_seed_and_end_with_a_cancel(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(samples, "PIECE_SECONDS", math.inf)  # commands are read between samples only
+    asked = Sample(id="a", prompt="the ", max_tokens=20, seed=7, temperature=1.5, num_samples=3)
+    endless = replace(asked, id="b", max_tokens=1, num_samples=1_000_000)
+    end = [CancelSample(id="c", sample="b"), Stop(id="s")]
+    ran = train(script=one_at_a_time([[asked, endless], [], [], [], [], end]))
+    texts = ["".join(p.text for p in ran.of(events.Sampled) if (p.id, p.number) == ("a", n)) for n in range(3)]
+    state = ran.trainer.state
+    prompt, decode = state.tokenizer.encode("the "), state.tokenizer.decode
+    assert texts == [decode(token for token, _ in stream(state.model, prompt, asked, n)) for n in range(3)]
+    assert len(set(texts)) == 3 and obeyed(ran) == {"a": True, "b": True, "c": True, "s": True}
+    assert [(p.id, p.number) for p in ran.of(events.Sampled) if p.done] == [
+        ("a", 0),
+        ("a", 1),
+        ("a", 2),
+        ("b", 0),
+        ("b", 1),
+    ]
 
 
 @pytest.mark.parametrize("arrives", ["later", "with it"])
