@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from fundamentallm_tui.keys import CHART, HEALTH, LIST, LOG, LOSS, MAIN, RUNS, Command, spell
+from fundamentallm_tui.keys import CHART, HEALTH, LIST, LOG, LOOK, LOSS, MAIN, RUNS, Command, spell
 
 INTRODUCTION = """\
 # Keys
@@ -31,6 +31,7 @@ TABLES = {  # by what has to have the focus
     "The verdict": HEALTH,
     "The list of runs": RUNS,
     "The log and the list of runs": LIST,
+    "The text token by token": LOOK,
 }
 
 

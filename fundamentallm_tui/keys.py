@@ -77,6 +77,8 @@ MAIN = (
         for sign, count in (("+1", 1), ("+10", 10), ("−1", -1))
     ),
     Command("prompt", "ctrl+g", "Go to the prompt: enter samples, ctrl+j starts a line", "sample", "g", "Sample"),
+    Command("look", "f4", "Look at the sample token by token: what the model expected", title="Look at the text"),
+    Command("score", "", "How well the model predicts a text, and where worst", title="Score a text"),
     Command("app.report", "w", "Write a report of the run: report.md in its folder", title="Report", id="report"),
     Command("new_run", "N", "Close the run that has ended: the next start makes a new one", "new run", title="New run"),
     Command("runs", "ctrl+o", "List all runs: attach, view, resume, compare", "runs", "o", "Runs"),
@@ -104,6 +106,8 @@ FORM = (  # bound by the screen: these keys act everywhere
     Command("presets", "f3", label="presets"),
     Command("edit", "e", label="YAML"),
 )
+
+SAMPLE = (Command("look", "f4", label="look"),)
 
 LIST = (
     Command("cursor_up", "up,k", id="list.up"),
@@ -166,8 +170,25 @@ RUNS = (
     Command("close", "ctrl+o,o", id="run.close"),
 )
 
+LOOK = (
+    Command("choose", "enter", "Go to what the model expected; let it continue the text with that", "continue",
+            id="look.choose"),
+    Command("worst", "w", "Go to the token that surprised the model most, then to the next", "worst", id="look.worst"),
+    Command("score", "s", "Score a text that is pasted, or a file", "score", id="look.score"),
+    Command("text(1)", "b", "Go to the next text: branches are kept, sixteen at most", "next", id="look.next"),
+    Command("text(-1)", "B", "Go to the text before", id="look.before"),
+    Command("rename", "r", "Name the text; what has a name is kept longest", "name", id="look.name"),
+    Command("move(-1)", "left", "Go to the token before", id="look.left"),
+    Command("move(1)", "right", "Go to the next token", id="look.right"),
+    Command("line(-1)", "up", "Go to the row above; in the list to the likelier token", id="look.up"),
+    Command("line(1)", "down", "Go to the row below; in the list to the less likely token", id="look.down"),
+    Command("line(-9999)", "home", "Go to the first row", id="look.first"),
+    Command("line(9999)", "end", "Go to the last row", id="look.last"),
+    Command("", "tab", "Go from the text to the list, and back"),
+    Command("back", "escape", "Close", "close", id="look.back"),
+)  # fmt: skip
 
-TABLES = (MAIN, FORM, LOG, LOSS, HEALTH, (*RUNS, *LIST))
+TABLES = (MAIN, FORM, SAMPLE, LOG, LOSS, HEALTH, (*RUNS, *LIST), LOOK)
 _keys: dict[str, str] = {}  # by the ids of commands
 
 

@@ -78,6 +78,8 @@ class Prompt(TextArea):
 class SamplePane(Vertical):
     """Posts `Asked` when the user wants a sample; shows the store's sample."""
 
+    commands = keys.SAMPLE
+
     @dataclass
     class Asked(Message):
         command: Sample
@@ -107,7 +109,7 @@ class SamplePane(Vertical):
     def ask(self, event: Message) -> None:
         """Ask for a sample after enter in the prompt or in an option."""
         event.stop()
-        options = self._read_options()
+        options = self.read_options()
         if options is None:
             self._show()
             return
@@ -119,10 +121,10 @@ class SamplePane(Vertical):
     def check(self, event: Fields.Edited) -> None:
         """Show what is wrong with an option while it is typed."""
         event.stop()
-        self._read_options()
+        self.read_options()
         self._show()
 
-    def _read_options(self) -> dict[str, Any] | None:
+    def read_options(self) -> dict[str, Any] | None:
         """Return the options as typed, or None and note the problem."""
         values: dict[str, Any] = {}
         self._problem = ""

@@ -33,8 +33,8 @@ def help_text(screen: Screen[Any]) -> Content:
     title, text = _explain(screen)
     parts: list[tuple[str, str] | str] = [(f"{title}\n", "bold $text-accent"), f"{keys.spell(text)}\n"]
     tables = {"Its keys": focused_commands(screen), "All keys": keys.MAIN, "In the list of runs": keys.RUNS}
-    if screen.query("#list"):
-        tables = {"Keys": keys.RUNS, "On the main screen": keys.MAIN}
+    if own := getattr(screen, "table", None):
+        tables = {"Keys": own, "On the main screen": keys.MAIN}
     for heading, commands in tables.items():
         if rows := _key_rows(commands, min(80, screen.size.width * 9 // 10 - 8) - KEYS_WIDTH):
             parts += [(f"\n{heading}\n", FAINT), *rows]

@@ -1,15 +1,49 @@
 """A screen with one run whose model can be looked into."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from fundamentallm.run.events import Event
+from fundamentallm_tui.panes.sample import SamplePane
 from fundamentallm_tui.screens.running import RunScreen
+from fundamentallm_tui.state.looked import LookedTexts
 from fundamentallm_tui.state.sampler import Question
 
 
 class LiveScreen(RunScreen):
     """A run, and what its model does with a text: asked of the run while it has the model, else of a checkpoint."""
 
+    sample: SamplePane
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.looked = LookedTexts(self.ask, lambda: self.model_name)
+        self._looked_at: tuple[Path | None, str] = None, ""  # the run, and the id of its sample that was looked at
+
     def ask(self, question: Question, answer: Callable[[Event], None]) -> bool:
         """Ask the model that answers samples; returns whether anyone can say it. See `Sampler.question`."""
         return self.sampler.question(question, self.has_model, answer)
+
+    @property
+    def model_name(self) -> str:
+        """Who answers: "the model" of the run, or the name of a checkpoint; empty: nobody."""
+        file = self.sampler.file(self.has_model)
+        return file.name if file is not None else "the model" if self.has_model else ""
+
+    def action_look(self, score: bool = False) -> None:
+        """Look at the last sample, or at what was looked at last where there is no new one; `score`: ask for a text."""
+        from fundamentallm_tui.screens.look import Look  # here, because the first picture does not need it
+
+        sample, (folder, id) = self.store.sample, self._looked_at
+        if folder != self.store.folder:
+            self.looked.clear()
+        if sample.text and (folder, id) != (self.store.folder, sample.id) and self.model_name and not score:
+            self.looked.look_at(sample.prompt + sample.text)
+            id = sample.id if sample.done else ""
+        self._looked_at = self.store.folder, id
+        why = self.sample.why_no_model()
+        self.app.push_screen(Look(self.looked, self.sample.read_options, why, score=score))
+
+    def action_score(self) -> None:
+        self.action_look(score=True)

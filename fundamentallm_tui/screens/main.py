@@ -146,8 +146,7 @@ class MainScreen(LiveScreen):
             self.status.show(now=bool(self.store.sample.file))  # which is not the run's own doing
 
     def _show_sample(self) -> None:
-        file = self.sampler.file(self.has_model)
-        self.sample.show("the model" if self.has_model else file.name if file else "")
+        self.sample.show(self.model_name)
 
     def _show_phase(self) -> None:
         store = self.store

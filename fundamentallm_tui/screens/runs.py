@@ -35,6 +35,7 @@ class Runs(Screen[RunChoice]):
 
     BINDINGS = keys.bindings(keys.RUNS)
     AUTO_FOCUS = "#list"
+    table = keys.RUNS
 
     def __init__(self, current: Path | None, overlays: Overlays) -> None:
         """

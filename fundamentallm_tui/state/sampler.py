@@ -8,13 +8,13 @@ from textual.message import Message
 from fundamentallm.errors import describe_error
 from fundamentallm.process.session import RunHandle
 from fundamentallm.run.commands import Attend, CancelSample, Command, Explain, Neighbours, Sample
-from fundamentallm.run.events import Answered, Attended, Event, Explained, Failed, Nearest
+from fundamentallm.run.events import Answered, Attended, Event, Explained, Failed, Nearest, Sampled
 from fundamentallm_tui.state.launch import sampled_checkpoint
 from fundamentallm_tui.state.reader import RunReader
 from fundamentallm_tui.state.store import Store
 
 SamplerStarter = Callable[[Path], RunHandle]
-Question = Explain | Attend | Neighbours
+Question = Explain | Attend | Neighbours | Sample
 
 
 class Sampler:
@@ -59,9 +59,9 @@ class Sampler:
         return True
 
     def question(self, command: Question, has_model: bool, answer: Callable[[Event], None]) -> bool:
-        """Ask what the model does with a text; returns whether anyone can say it.
+        """Ask what the model does with a text, or for a sample beside the store's; returns whether anyone can say it.
 
-        `answer` gets the event that answers, or an `Answered` that says why there is none.
+        `answer` gets the event that answers, of a sample each piece; or an `Answered` that says why there is none.
         """
         file = self.file(has_model)
         if file is None and not has_model:
@@ -79,11 +79,15 @@ class Sampler:
     def take(self, reported: list[Event]) -> None:
         """Hand answers to those who asked."""
         for event in reported:
-            if isinstance(event, (Explained, Attended, Nearest)) or (isinstance(event, Answered) and not event.ok):
-                if (answer := self._questions.pop(event.id, None)) is not None:
-                    answer(event)
-            elif isinstance(event, Failed):
-                self.refuse(event.error)
+            match event:
+                case Failed():
+                    self.refuse(event.error)
+                case Sampled(done=False):
+                    if (answer := self._questions.get(event.id)) is not None:
+                        answer(event)
+                case Explained() | Attended() | Nearest() | Sampled() | Answered(ok=False):
+                    if (answer := self._questions.pop(event.id, None)) is not None:
+                        answer(event)
 
     def refuse(self, why: str) -> None:
         """Tell all who still wait for an answer that none will come."""

@@ -11,6 +11,7 @@ from fundamentallm.run.events import to_line
 from fundamentallm.untrusted import MAX_NAME_CHARS, from_line, names_in_json
 
 COMMANDS = "commands.jsonl"  # the file of a run
+MAX_EXPLAINED = 2048  # tokens: a line of the journal stays far below MAX_EVENT_BYTES
 
 
 def _user() -> str:

@@ -8,7 +8,7 @@ import torch
 from fundamentallm.data.text import normalize_prompt
 from fundamentallm.errors import UserError
 from fundamentallm.model.inspect import attention, neighbours, surprise
-from fundamentallm.run.commands import Attend, Explain, Neighbours
+from fundamentallm.run.commands import MAX_EXPLAINED, Attend, Explain, Neighbours
 from fundamentallm.run.events import Attended, Event, Explained, Nearest
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fundamentallm.train.state import TrainState
 
 LIKELIEST = 10
-MAX_EXPLAINED, MAX_ATTENDED = 2048, 96  # tokens: a line of the journal stays far below MAX_EVENT_BYTES
+MAX_ATTENDED = 96  # tokens, as MAX_EXPLAINED
 NEAREST = 12
 
 
@@ -67,4 +67,4 @@ def _tokens(state: "TrainState | LoadedModel", text: str) -> torch.Tensor:
 
 
 def _rounded(values: Any) -> tuple[float, ...]:
-    return tuple(round(value, 6) for value in values.tolist())
+    return tuple(float(f"{value:.6g}") for value in values.tolist())  # a loss needs the digits of small ones

@@ -13,6 +13,7 @@ from textual.keys import key_to_character
 
 from fundamentallm_tui import app, keys
 from fundamentallm_tui.panes.bars import takes_text
+from fundamentallm_tui.screens.look import Look
 from fundamentallm_tui.screens.runs import Runs
 from tests.conftest import PATIENCE
 from tests.tui.others import bring_about
@@ -115,6 +116,16 @@ class Hands:
             if runs.filter.has_focus:
                 await self.press("escape")
 
+    async def press_in_look(self) -> None:
+        for name in bound(keys.LOOK):
+            if not isinstance(self.seen.app.screen, Look):
+                await self.back()
+                self.seen.main.action_look()
+                await self.settle()
+            if not isinstance(self.seen.app.screen, Look):
+                await self.press("escape")  # it asks for a text, where there is a model
+            await self.press(name)
+
     async def click_everything(self) -> None:
         """Click into the middle and on the frame of everything that can be seen, pane by pane."""
         clicked = set()
@@ -149,7 +160,13 @@ async def test_no_key_and_no_click_ends_the_console(
     async with workshop.console((80, 24) if state == "paused" else (120, 36)) as seen:
         await bring_about(seen, old := make("old"), state)
         hands = Hands(seen, old, state)
-        for work in (hands.press_in_panes, hands.press_in_text, hands.press_in_list, hands.click_everything):
+        for work in (
+            hands.press_in_panes,
+            hands.press_in_text,
+            hands.press_in_list,
+            hands.press_in_look,
+            hands.click_everything,
+        ):
             await work()
         missing = {key for table in keys.TABLES for key in bound(table)} - hands.pressed
         assert not missing, f"never pressed: {missing}"

@@ -77,7 +77,7 @@ async def test_a_stopped_run_is_resumed_and_after_a_finished_one_a_new_run_gets_
 
 async def test_the_palette_offers_what_can_be_done_and_lets_go_of_a_stopped_run(workshop: Any) -> None:
     async with workshop.console() as seen:
-        always = {"Health", "Sample", "Runs", "Report", "Help", "Theme", "Quit"}
+        always = {"Health", "Sample", "Look at the text", "Score a text", "Runs", "Report", "Help", "Theme", "Quit"}
         assert set(palette(seen)) == {"Start", "Text files", "Presets", "Edit as YAML", *always}
         first = await seen.stopped()
         assert set(palette(seen)) == {"Start", "New run", *always}
@@ -326,7 +326,7 @@ async def test_a_highlighted_pane_that_takes_text_after_enter_is_framed_and_spok
         focused = seen.main.loss.styles.border_top
         for key, pane, footer, title in (
             ("1", seen.main.form, " enter edit  F2 files  F3 presets  e YAML  F5 start  ", "Config"),
-            ("5", seen.main.sample, " enter edit  F5 start  ", "Sample"),
+            ("5", seen.main.sample, " enter edit  F4 look  F5 start  ", "Sample"),
         ):
             await seen.press(key)
             assert pane.styles.border_top == focused != seen.main.loss.styles.border_top

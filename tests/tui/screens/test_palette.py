@@ -8,6 +8,7 @@ import pytest
 from fundamentallm.run.commands import Command, Evaluate, Pause, Save, Set, Stop
 from fundamentallm_tui import keys
 from fundamentallm_tui.screens.dialogs import Question, TextDialog
+from fundamentallm_tui.screens.look import Look
 from fundamentallm_tui.screens.runs import Runs
 from tests.tui.others import palette
 
@@ -31,6 +32,8 @@ BEFORE_A_RUN: dict[str, Holds] = {
     "Presets": is_open("Presets"),
     "Edit as YAML": lambda seen: "Set EDITOR to your editor" in seen.log,
     "Sample": lambda seen: seen.main.focused is seen.main.sample.prompt,
+    "Look at the text": lambda seen: isinstance(seen.app.screen, Look),
+    "Score a text": lambda seen: isinstance(seen.app.screen, Look),
     "Start": lambda seen: len(seen.runs) == 1,
 }
 IN_A_RUN: dict[str, Holds] = {  # learning_rate 0.001, 5 epochs, patience 5

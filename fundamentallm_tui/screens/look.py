@@ -1,0 +1,238 @@
+"""A text token by token: how the model predicted each, what it expected instead, and branches that go on from there."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Container, Vertical
+from textual.content import Content
+from textual.screen import Screen
+from textual.widgets import Static, TextArea
+
+from fundamentallm.data.text import read_texts
+from fundamentallm.errors import UserError
+from fundamentallm.paths import user_path
+from fundamentallm_tui import keys
+from fundamentallm_tui.background import in_thread
+from fundamentallm_tui.format import clean
+from fundamentallm_tui.panes.bars import Footer
+from fundamentallm_tui.panes.paths import split_paths
+from fundamentallm_tui.panes.sample import Prompt
+from fundamentallm_tui.panes.tokens import Alternatives, TokenText, glyph_alone, legend, style_of
+from fundamentallm_tui.screens.dialogs import Dialog, Entry
+from fundamentallm_tui.state.looked import LookedText, LookedTexts, loss
+from fundamentallm_tui.theme import FAINT
+
+HINT = (
+    "The redder a token, the less the model expected it. The bars show what it expected most: choose one, and enter "
+    "lets the text go on with that."
+)
+BEGINS = "The text begins here: there is nothing to predict its first token from."
+
+
+class Look(Screen[None]):
+    """Shows the current one of the texts; an answer that comes later is shown when it comes."""
+
+    BINDINGS = keys.bindings(keys.LOOK)
+    AUTO_FOCUS = "#tokens"
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (23, "-tall")]
+    table = keys.LOOK
+
+    def __init__(
+        self,
+        texts: LookedTexts,
+        options: Callable[[], dict[str, Any] | None],
+        why: str,
+        *,
+        score: bool,
+    ) -> None:
+        """
+        Args:
+            options: returns those of the sample pane; None: they cannot be read.
+            why: there is no model.
+            score: whether to ask for a text at once, as where there is none.
+        """
+        super().__init__(id="look")
+        self._texts, self._options, self._why, self._asks = texts, options, why, score
+        self._worst = 0  # how many of the worst places were gone to, one after the other
+        self.text, self.alternatives = TokenText(id="tokens"), Alternatives(id="alternatives")
+        self.details = Vertical(self.alternatives, id="details")
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="about")
+        with Container(id="looked"):
+            yield self.text
+            yield self.details
+        yield Static(HINT, id="reading")
+        yield Footer(keys.LOOK, id="footer")
+
+    def on_mount(self) -> None:
+        self.text.border_subtitle = legend()
+        self._texts.changed = self.show_text
+        self.show_text()
+        if (self._asks or self._texts.current is None) and self._texts.model():
+            self.action_score()
+
+    def on_unmount(self) -> None:
+        self._texts.changed = lambda: None
+
+    @property
+    def _current(self) -> LookedText:
+        return self._texts.current or LookedText(0, "", "")
+
+    def show_text(self) -> None:
+        """Show the current text, and what is known of it."""
+        text, self._worst = self._current, 0
+        if text.number:
+            about, style = text.describe(), "$text-warning" if text.problem else ""
+        else:
+            about, style = (
+                (f"No text yet: {keys.named('look.score')} scores one." if self._texts.model() else self._why),
+                "",
+            )
+        self.query_one("#about", Static).update(Content.styled(clean(about), style))
+        self.text.border_title = self._names()
+        self.text.show(text.tokens, [style_of(text.probability(n)) for n in range(len(text.tokens))], text.place)
+        self._point(text.place)
+        self.refresh_bindings()
+
+    def on_resize(self) -> None:
+        self.text.border_title = self._names()
+
+    def _names(self) -> Content:
+        """The names of the texts, as many as there is room for; the current one is among them."""
+        kept, current = self._texts.kept, self._texts.current
+        shown = kept[: kept.index(current) + 1] if current is not None else []
+        room = (self.size.width if self.has_class("-narrow") else self.size.width // 2) - 8
+        while len(shown) > 1 and len("  ".join(text.title for text in shown)) > room:
+            shown = shown[1:]
+        shown += kept[len(kept) - kept[::-1].index(shown[-1]) :] if shown else []
+        style = {True: "bold $background on $accent", False: ""}
+        return Content(" ").join([Content.styled(f" {text.title} ", style[text is current]) for text in shown])
+
+    def _point(self, place: int) -> None:
+        """Put the cursor on a token, and show how it was predicted."""
+        text = self._current
+        text.place = place
+        self.text.point(place)
+        self.alternatives.show(text.alternatives(place), text.tokens[place] if text.tokens else "")
+        title, subtitle = "", ""
+        if text.explained is not None and place:
+            found, n = text.explained, place - 1
+            probability = found.probability[n]
+            title = f"“{glyph_alone(text.tokens[place])}” probability {100 * probability:.2f} %, rank {found.rank[n]:,}"
+            title += f", entropy {found.entropy[n]:.2f} nats"
+            worst = f"worst {self._worst}: " if self._worst else ""
+            subtitle = f"{worst}loss {loss(probability):.2f} nats, token {place + 1:,} of {len(text.tokens):,}"
+        elif text.explained is not None:
+            title = BEGINS
+        self.details.border_title, self.details.border_subtitle = Content(title), Content(subtitle)
+
+    @on(TokenText.Clicked)
+    def _clicked(self, event: TokenText.Clicked) -> None:
+        self._go(event.place)
+
+    # What the keys do
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        match action:
+            case "worst" | "choose":
+                return self._current.explained is not None or None
+            case "rename":
+                return self._texts.current is not None or None
+            case "text":
+                return len(self._texts.kept) > 1 or None
+            case "score":
+                return bool(self._texts.model()) or None
+        return True
+
+    def _go(self, place: int) -> None:
+        self._worst = 0
+        if self._current.tokens:
+            self._point(min(max(place, 0), len(self._current.tokens) - 1))
+
+    def action_move(self, by: int) -> None:
+        self._go(self._current.place + by)
+
+    def action_line(self, by: int) -> None:
+        self._go(self.text.above(self._current.place, by))
+
+    def action_worst(self) -> None:
+        """Go to the most surprising token, then to the next one."""
+        places = self._current.worst()
+        self._worst = self._worst % len(places) + 1
+        self._point(places[self._worst - 1])
+
+    def action_choose(self) -> None:
+        """Go to the alternatives, and from there continue the text with one of them."""
+        chosen, text = self.alternatives.highlighted, self._current
+        if self.focused is not self.alternatives:
+            self.set_focus(self.alternatives)
+        elif chosen is None:
+            return
+        elif (options := self._options()) is None:
+            self.notify("An option in the sample pane is wrong; correct it first.", severity="warning")
+        else:
+            self._texts.continue_from(text.place, self.alternatives.tokens[chosen][0], {**options, "num_samples": 1})
+            self.set_focus(self.text)
+            self.show_text()
+
+    def action_text(self, by: int) -> None:
+        self._texts.go(by)
+        self.show_text()
+
+    def action_back(self) -> None:
+        self.dismiss()
+
+    def action_rename(self) -> None:
+        self.app.push_screen(Entry("Name the text", self._current.name), partial(self._renamed, self._current))
+
+    def _renamed(self, text: LookedText, name: str | None) -> None:
+        if name is not None:
+            text.name = " ".join(name.split())[:40]
+            self.text.border_title = self._names()
+
+    def action_score(self) -> None:
+        self.app.push_screen(ScoreDialog(), self._score)
+
+    def _score(self, text: str | None) -> None:
+        if text:
+            self._texts.look_at(text)
+            self.show_text()
+
+
+class ScoreDialog(Dialog[str]):
+    """Asks for a text, or the path of a file; ends with the text."""
+
+    def __init__(self) -> None:
+        self._prompt = Prompt()
+        self._prompt.placeholder = "paste or write a text, or the path of a file"
+        super().__init__("Score a text", self._prompt, hint="")
+        self.box.border_subtitle = "enter takes it, escape cancels"
+
+    @on(TextArea.Changed)
+    def _changed(self) -> None:
+        text, path = self._prompt.text, self._path()
+        found = f"the file {path}" if path else f"a text of {len(text):,} characters"
+        self.hint.update(Content.styled(clean(found if text.strip() else "How well does the model predict it?"), FAINT))
+
+    def _path(self) -> str:
+        """The path that was typed or dropped; empty: it is a text."""
+        paths = split_paths(self._prompt.text) if "\n" not in self._prompt.text.strip() else []
+        try:
+            return paths[0] if len(paths) == 1 and user_path(paths[0]).is_file() else ""
+        except (UserError, OSError):  # it cannot be a path
+            return ""
+
+    @on(Prompt.Submitted)
+    def _submitted(self) -> None:
+        if path := self._path():
+            in_thread(self, lambda: "".join(read_texts((path,))), self.dismiss, self._refused)
+        elif self._prompt.text.strip():
+            self.dismiss(self._prompt.text)
+
+    def _refused(self, error: Exception) -> None:
+        self.hint.update(Content.styled(clean(str(error)), "$text-error"))
