@@ -107,7 +107,7 @@ def _options(flags: argparse.Namespace) -> "Options":
     from fundamentallm.config.files import load_config, load_preset
     from fundamentallm.paths import user_path
     from fundamentallm_tui.state.launch import Options
-    from fundamentallm_tui.state.preferences import last_data
+    from fundamentallm_tui.state.preferences import is_first_session, last_data
 
     attach = _find_run(flags)
     preset = flags.preset or (None if flags.config else "tiny")
@@ -121,6 +121,7 @@ def _options(flags: argparse.Namespace) -> "Options":
         attach=attach,
         speed=flags.speed if flags.command == "replay" else 0.0,
         list_runs=flags.command is not None and attach is None,
+        tour=flags == _parse([]) and is_first_session(),  # someone who gives options knows what they want
     )
 
 

@@ -26,6 +26,7 @@ from fundamentallm_tui.panes.form import Form
 from fundamentallm_tui.panes.health import HealthPane
 from fundamentallm_tui.panes.sample import SamplePane
 from fundamentallm_tui.panes.status import NumbersLine, StatusLine
+from fundamentallm_tui.panes.tour import Tour
 from fundamentallm_tui.panes.welcome import Welcome
 from fundamentallm_tui.screens.dialogs import yaml_question
 from fundamentallm_tui.screens.live import LiveScreen
@@ -69,10 +70,12 @@ class MainScreen(LiveScreen):
         self.sample = SamplePane(self.store, id="sample")
         self.welcome = Welcome(id="welcome")
         self.health = HealthPane(self.store, id="health")
+        self.tour, self._begins_with_tour = Tour(self.store, id="tour"), options.tour
         self.tabs, self.footer = TabBar(id="tabs"), Footer(keys.MAIN, id="keys")
 
     def compose(self) -> ComposeResult:
         yield self.status
+        yield self.tour
         yield self.tabs
         with Container(id="panes"):
             yield self.form
@@ -115,6 +118,8 @@ class MainScreen(LiveScreen):
     def _show_other_runs(self, found: list[RunSummary]) -> None:
         runs = [run for run in found if run.folder != self.store.folder]
         self.welcome.show_runs(runs)
+        if self._begins_with_tour and not found:
+            self.tour.begin()
         if text := launch.describe_live_runs(runs):
             self.log_line(text, "warn")
 
@@ -208,6 +213,18 @@ class MainScreen(LiveScreen):
         self.metric.throttle.request(now=True)
 
     # Panes
+
+    def action_tour(self) -> None:
+        """Begin the tour, or begin it anew."""
+        self.tour.begin()
+
+    def on_screen_suspend(self) -> None:
+        self.tour.look()  # at the screen that was opened: it may be closed again in a moment
+
+    def action_blur(self) -> None:
+        """Leave a text field; elsewhere end the tour, and if there is none leave the pane."""
+        if takes_text(self.focused) or not self.tour.end():
+            super().action_blur()
 
     def action_next_metric(self) -> None:
         self.metric.show_metric(METRICS[(METRICS.index(self.metric.metric) + 1) % len(METRICS)])

@@ -29,6 +29,7 @@ class Preferences:
         metric: the name of the one that was shown; empty: the first.
         smoothing: of the training loss, as a `View` has it.
         last_data: the texts of the last run, where the user had chosen them.
+        toured: whether the tour was shown.
     """
 
     theme: str = ""
@@ -36,11 +37,17 @@ class Preferences:
     metric: str = ""
     smoothing: float = 0.9
     last_data: tuple[str, ...] = ()
+    toured: bool = False
 
 
 def preferences_file() -> Path:
     """Return the file of the preferences; there need not be one."""
     return user_config_path("fundamentallm") / "console.yaml"
+
+
+def is_first_session() -> bool:
+    """Return whether nothing was ever remembered."""
+    return not os.path.lexists(preferences_file())
 
 
 def keys_file() -> Path:

@@ -252,6 +252,7 @@ class Workshop:
         size: tuple[int, int] = (120, 36),
         start: Callable[[RunSpec], FakeRun] = FakeRun,
         toasts: bool = False,
+        tour: bool = False,
         **flags: Any,
     ) -> AsyncIterator[Watched]:
         """A console at this size.
@@ -259,6 +260,7 @@ class Workshop:
         Args:
             start: starts its runs.
             toasts: whether it shows them.
+            tour: whether it begins with the tour, as the first start of all does.
             flags: settings as typed on the command line.
         """
         runs: list[FakeRun] = []
@@ -274,7 +276,7 @@ class Workshop:
             return run
 
         layer = flags_layer({"data": [str(self.text)], **flags})
-        app = Console(Options(preset=load_preset("tiny"), flags=layer), start=start_and_keep, sample=sample)
+        app = Console(Options(preset=load_preset("tiny"), flags=layer, tour=tour), start=start_and_keep, sample=sample)
         try:
             async with app.run_test(size=size, notifications=toasts) as pilot:
                 await pilot.pause()

@@ -49,6 +49,9 @@ def faint_texts(seen: Any) -> Iterator[str]:
 async def screens(seen: Any, workshop: Any) -> Any:
     """Bring about every screen and every kind of text; yield for each a text that is seen on it only."""
     yield "IDLE"
+    seen.main.action_tour()
+    yield "tour 1/"
+    await seen.press("escape")
     seen.main.form.fields.enter("learning_rate")
     await seen.press("x")
     yield "learning_rate: "

@@ -87,6 +87,12 @@ async def idle(seen: Any, workshop: Any) -> None:
     await seen.see("No run yet." if seen.app.size.width > 80 else "IDLE")
 
 
+async def tour(seen: Any, workshop: Any) -> None:
+    await idle(seen, workshop)
+    seen.main.action_tour()
+    await seen.see("tour 1/")
+
+
 async def problem(seen: Any, workshop: Any) -> None:
     await seen.type(num_heads="7")
     await seen.see("does not divide")
@@ -166,7 +172,7 @@ async def quit(seen: Any, workshop: Any) -> None:
 
 
 SCENES: dict[Callable[[Any, Any], Awaitable[None]], tuple[str, int]] = {  # the recorded run, characters of its text
-    **dict.fromkeys((idle, problem, files, presets), ("", 100_000)),
+    **dict.fromkeys((idle, tour, problem, files, presets), ("", 100_000)),
     **dict.fromkeys((training, paused, finished, edit, runs, compare, help, quit), ("healthy", 25_000)),
     failed: ("rate_too_high", 25_000),
     health: ("overfitting", 3_000),

@@ -18,7 +18,7 @@ every_size = pytest.mark.parametrize("size", SIZES, ids=[f"{width}x{height}" for
 def check_whole(seen: Any) -> None:
     """Every cell of the window belongs to one pane or bar, nothing is cut, and the way out is always shown."""
     width, height = seen.app.size
-    bars = [seen.main.query_one(f"#{name}").region for name in ("status", "tabs", "numbers", "keys")]
+    bars = [seen.main.query_one(f"#{name}").region for name in ("status", "tour", "tabs", "numbers", "keys")]
     regions = [region for region in (*bars, *panes(seen).values()) if region.area]
     assert sum(region.area for region in regions) == width * height
     assert all(seen.app.screen.region.contains_region(region) for region in regions)

@@ -34,6 +34,7 @@ BEFORE_A_RUN: dict[str, Holds] = {
     "Sample": lambda seen: seen.main.focused is seen.main.sample.prompt,
     "Look at the text": lambda seen: isinstance(seen.app.screen, Look),
     "Score a text": lambda seen: isinstance(seen.app.screen, Look),
+    "Tour": lambda seen: "tour 1/" in seen.screen,
     "Start": lambda seen: len(seen.runs) == 1,
 }
 IN_A_RUN: dict[str, Holds] = {  # learning_rate 0.001, 5 epochs, patience 5
