@@ -18,7 +18,6 @@ from fundamentallm.config.format import (
     format_age,
     format_count,
     format_digits,
-    format_duration,
     format_size,
     format_time,
     format_value,
@@ -208,7 +207,9 @@ def samples(run: str, as_json: bool) -> None:
             for answer in history.pinned:
                 if answer.prompt == prompt:
                     print(f"--- step {answer.step:,}\n{printable(prompt + answer.text)}")
-        complain(f"{format_count(len(history.pinned), 'answer')} took {format_duration(seconds)} of the run's time")
+        complain(
+            f"{format_count(len(history.pinned), 'answer')} took {format_digits(seconds, 2)} seconds of the run's time"
+        )
 
 
 @command.command()

@@ -77,7 +77,8 @@ def test_a_run_that_went_back_has_the_answers_of_its_steps_once(
     ]
     assert main(["runs", "samples", str(folder)]) == 0
     shown = "".join(f"--- step {a.step}\n{prompt}{a.text}\n" for prompt in PINS for a in answers if a.prompt == prompt)
-    assert capsys.readouterr().out == shown
+    took = sum(a.seconds for a in answers)
+    assert capsys.readouterr() == (shown, f"{len(answers)} answers took {took:.2g} seconds of the run's time\n")
     train(name="other")
     assert main(["runs", "samples", str(tmp_path / "other")]) == 0
     assert capsys.readouterr().err.startswith(f"{tmp_path / 'other'}: has answered no pinned prompts; ")
