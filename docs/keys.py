@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from fundamentallm_tui.keys import CHART, HEALTH, LIST, LOG, LOOK, LOSS, MAIN, RUNS, Command, spell
+from fundamentallm_tui.keys import CHART, HEALTH, LIST, LOG, LOOK, LOSS, MAIN, RUNS, WRITTEN, Command, spell
 
 INTRODUCTION = """\
 # Keys
@@ -29,6 +29,7 @@ TABLES = {  # by what has to have the focus
     "The loss chart": LOSS[len(CHART) :],
     "The log": LOG[: -len(LIST)],
     "The verdict": HEALTH,
+    "The written text": WRITTEN,
     "The list of runs": RUNS,
     "The log and the list of runs": LIST,
     "The text token by token": LOOK,

@@ -109,6 +109,14 @@ FORM = (  # bound by the screen: these keys act everywhere
 )
 
 SAMPLE = (Command("look", "f4", label="look"),)
+WRITTEN = (
+    Command("act('continue')", "c", "Let the model continue the text by as many tokens", "continue",
+            id="written.continue"),
+    Command("act('again')", "a", "Write from the same prompt with another seed", "another", id="written.again"),
+    Command("act('edit')", "t", "Make the text the prompt, to edit it and continue", "edit", id="written.edit"),
+    Command("choose(-1)", "left", "Go to the sample before", id="written.before"),
+    Command("choose(1)", "right", "Go to the next sample", "next", id="written.next"),
+)  # fmt: skip
 
 LIST = (
     Command("cursor_up", "up,k", id="list.up"),
@@ -189,7 +197,7 @@ LOOK = (
     Command("back", "escape", "Close", "close", id="look.back"),
 )  # fmt: skip
 
-TABLES = (MAIN, FORM, SAMPLE, LOG, LOSS, HEALTH, (*RUNS, *LIST), LOOK)
+TABLES = (MAIN, FORM, SAMPLE, WRITTEN, LOG, LOSS, HEALTH, (*RUNS, *LIST), LOOK)
 _keys: dict[str, str] = {}  # by the ids of commands
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fundamentallm.config.format import wrap
 from fundamentallm_tui.format import fit
 
+SHORT_VALUE_WIDTH = 3  # of a value beside a label that is as wide as its text
 MIN_VALUE_WIDTH = 9  # labels are abbreviated until this much is left for the value
 
 
@@ -33,6 +34,11 @@ class Cell:
     problem: str = ""
     note: tuple[str, Callable[[int], str]] | None = None
 
+    @property
+    def short_width(self) -> int:
+        """How many columns it has at least where its label is as wide as its text, with a gap."""
+        return len(self.label) + SHORT_VALUE_WIDTH + 2
+
     def problem_lines(self, width: int) -> list[str]:
         """Return what is wrong with the value in lines of a width, beginning with the cell's name."""
         if not self.problem:
@@ -43,7 +49,7 @@ class Cell:
 
 @dataclass
 class Row:
-    """Cells that share a line in `columns` equal parts."""
+    """Cells that share a line in `columns` parts, equal ones where the labels are equally wide."""
 
     cells: list[Cell]
     columns: int
@@ -53,11 +59,11 @@ class Row:
         """Return each cell with the columns where it starts, where its value starts, and where it ends."""
         spans = []
         narrowest, widest = self.label_widths
+        shares = [1] * self.columns if widest else [cell.short_width for cell in self.cells]
         label = min(widest, max(narrowest, width // 2 - MIN_VALUE_WIDTH))  # the same in every row, so that they align
         for n, cell in enumerate(self.cells):
-            start = n * width // self.columns
-            end = (n + 1) * width // self.columns
-            if n + 1 < self.columns:
+            start, end = (sum(shares[:to]) * width // sum(shares) for to in (n, n + 1))
+            if n + 1 < len(shares):
                 end -= 1  # the gap before the next cell
             spans.append((cell, start, start + (label or len(cell.label) + 1), end))
         return spans
@@ -83,9 +89,12 @@ class Group:
 
     def lines(self, shown: Collection[str], width: int) -> list[Row | Line]:
         """Return what is shown of the cells named `shown`, in lines of a width; the heading stands over all of them."""
-        narrowest = self.label_widths[0] + MIN_VALUE_WIDTH if self.label_widths[0] else 1
-        columns = max(1, min(self.columns, (width + 1) // narrowest))
         widths = self.label_widths
+        if widths[0]:
+            columns = max(1, min(self.columns, (width + 1) // (widths[0] + MIN_VALUE_WIDTH)))
+        else:
+            rows_needed = -(-sum(cell.short_width for cell in self.cells) // max(1, width))
+            columns = max(1, -(-self.columns // rows_needed))
         if columns < self.columns:  # beside each value there is room for the whole name
             widths = (max(widths[0], min(widths[1], width - MIN_VALUE_WIDTH)), widths[1])
         rows: list[Row] = []

@@ -165,6 +165,8 @@ class Fields(ScrollView, can_focus=True):
     def arrange_lines(self) -> None:
         """Lay out the rows again: other cells are shown, or what is below them has changed."""
         self._lines = [line for group in self._groups for line in group.lines(self._shown, self.room)]
+        if len(self._lines) != self.virtual_size.height:
+            self.refresh(layout=True)  # it may be as high as its lines
         self.virtual_size = Size(self.room, len(self._lines))
         self._place_input()
         self.refresh()

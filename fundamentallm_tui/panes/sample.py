@@ -1,6 +1,8 @@
-"""The sample pane: a prompt, the sampling options, and the text that the model writes."""
+"""The sample pane: a prompt, the sampling options, and the texts that the model writes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from textual import on
@@ -20,7 +22,8 @@ from fundamentallm_tui import keys
 from fundamentallm_tui.format import clean
 from fundamentallm_tui.panes.cells import Cell, Group
 from fundamentallm_tui.panes.fields import Fields
-from fundamentallm_tui.state.store import SampleText, Store
+from fundamentallm_tui.state.store import Store
+from fundamentallm_tui.state.written import SampleText
 from fundamentallm_tui.theme import FAINT
 
 READY = "Write a prompt above; enter lets {} continue it."
@@ -28,8 +31,11 @@ NO_RUN = "No model yet. {start} starts a run; then write a prompt above, and ent
 NOT_READY = "The model is not ready yet; it can be sampled as soon as training begins."
 NO_FILE = "This run has left no checkpoint to sample from."
 
-# The options that have a field here, with the labels that a line has room for.
-LABELS = {"max_tokens": "tokens", "temperature": "T", "top_k": "top-k", "top_p": "top-p", "seed": "seed"}
+# Labels that a line has room for, where the name is longer.
+LABELS = {"max_tokens": "tokens", "temperature": "T", "repetition_penalty": "rep", "num_samples": "n"}
+MAX_SAMPLES = 8  # that can be told apart beside one another
+CHECKPOINT = "checkpoint"  # the cell that chooses one
+NARROWEST, GAP = 30, 2  # columns of a text beside another, and between them
 
 
 class Prompt(TextArea):
@@ -40,10 +46,14 @@ class Prompt(TextArea):
         Binding("ctrl+j", "new_line", "Start a line", show=False),
         Binding("up", "recall(-1)", "Earlier prompt", show=False),
         Binding("down", "recall(1)", "Later prompt", show=False),
+        Binding("escape", "leave", "Leave the prompt", id="leave", show=False),
     ]
 
     class Submitted(Message):
         """The user pressed enter."""
+
+    class Left(Message):
+        """The user pressed escape."""
 
     def __init__(self) -> None:
         super().__init__(placeholder="prompt", compact=True, id="prompt", highlight_cursor_line=False)
@@ -60,6 +70,9 @@ class Prompt(TextArea):
     def action_submit(self) -> None:
         self.post_message(self.Submitted())
 
+    def action_leave(self) -> None:
+        self.post_message(self.Left())
+
     def action_new_line(self) -> None:
         self.insert("\n")
 
@@ -75,8 +88,37 @@ class Prompt(TextArea):
             self.move_cursor(self.document.end)
 
 
+class Written(VerticalScroll, can_focus=True):
+    """The texts. While it has the focus, keys continue them, ask for others, and make one the prompt."""
+
+    commands = keys.WRITTEN
+    BINDINGS = keys.bindings(keys.WRITTEN)
+
+    @dataclass
+    class Acted(Message):
+        what: str  # continue, again or edit
+
+    def __init__(self, store: Store, text: Static) -> None:
+        super().__init__(text, id="output")
+        self._store = store
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Return None for what cannot be done: there is no text, or no other one."""
+        sample = self._store.sample
+        return {"act": bool(sample.id), "choose": len(sample.texts) > 1}.get(action, True) or None
+
+    def action_act(self, what: str) -> None:
+        self.post_message(self.Acted(what))
+
+    def action_choose(self, by: int) -> None:
+        """Look at the next text, or at the one before."""
+        sample = self._store.sample
+        sample.chosen = (sample.chosen + by) % len(sample.texts)
+        self.post_message(self.Acted(""))
+
+
 class SamplePane(Vertical):
-    """Posts `Asked` when the user wants a sample; shows the store's sample."""
+    """Posts `Asked` when the user wants a sample, and `Chosen` with the checkpoint to write it; shows the store's."""
 
     commands = keys.SAMPLE
 
@@ -84,43 +126,59 @@ class SamplePane(Vertical):
     class Asked(Message):
         command: Sample
 
+    @dataclass
+    class Chosen(Message):
+        file: Path | None  # None: the model as it is
+
     def __init__(self, store: Store, *, id: str) -> None:
         super().__init__(id=id, classes="pane")
         self.store = store
         self.border_title = "Sample"
         self.prompt = Prompt()
         cells = []
-        for name, label in LABELS.items():
-            default = SAMPLING[name].default
-            cells.append(Cell(name, label, "" if default is None else format_value(default), empty="–"))
-        self.options = Fields([Group(cells, len(cells))], id="options", submits=True)
+        for name, row in SAMPLING.items():
+            value = "" if row.default is None else format_value(row.default)
+            cells.append(Cell(name, LABELS.get(name, name.replace("_", "-")), value, empty="–"))
+        groups = [Group(cells, len(cells)), Group([Cell(CHECKPOINT, CHECKPOINT, "", ("",))])]
+        self.options = Fields(groups, id="options", submits=True)
+        self.options.show_only(SAMPLING)
+        self._choices: Mapping[str, Path | None] = {}  # of the checkpoint
         self.output = Static(keys.spell(NO_RUN), id="written")
+        self.written = Written(store, self.output)
+        self._offered: tuple[set[str], tuple[str, ...], str] | None = None
         self._ready = ""  # what the user can do; empty: there is no model to sample
         self._problem = ""
+        self._acts = False  # whether there is a text that the keys act on
 
     def compose(self) -> ComposeResult:
         yield self.prompt
         yield self.options
-        with VerticalScroll(id="output", can_focus=True):
-            yield self.output
+        yield self.written
 
     @on(Prompt.Submitted)
     @on(Fields.Submitted)
     def ask(self, event: Message) -> None:
-        """Ask for a sample after enter in the prompt or in an option."""
+        """Ask for samples after enter in the prompt or in an option."""
         event.stop()
+        prompt = normalize(self.prompt.text)
+        if self._ask(prompt):
+            self.prompt.remember(prompt)
+
+    def _ask(self, prompt: str, **changes: Any) -> bool:
+        """Ask for samples with the options as typed, but for `changes`; returns whether the options are possible."""
         options = self.read_options()
         if options is None:
             self._show()
-            return
-        prompt = normalize(self.prompt.text)
-        self.prompt.remember(prompt)
-        self.post_message(self.Asked(Sample(prompt=prompt, **options)))
+            return False
+        self.post_message(self.Asked(Sample(prompt=prompt, **{**options, **changes})))
+        return True
 
     @on(Fields.Edited)
     def check(self, event: Fields.Edited) -> None:
-        """Show what is wrong with an option while it is typed."""
+        """Show what is wrong with an option while it is typed; tell who is to write, where another was chosen."""
         event.stop()
+        if event.name == CHECKPOINT:
+            self.post_message(self.Chosen(self._choices.get(self.options.cells[CHECKPOINT].value)))
         self.read_options()
         self._show()
 
@@ -128,19 +186,51 @@ class SamplePane(Vertical):
         """Return the options as typed, or None and note the problem."""
         values: dict[str, Any] = {}
         self._problem = ""
-        for name in LABELS:
-            try:
+        try:
+            for name in SAMPLING:
                 values[name] = SAMPLING[name].parse(self.options.cells[name].value)
-            except UserError as error:
-                self._problem = f"{name}: {error}"
-                return None
+                if name == "num_samples" and values[name] > MAX_SAMPLES:
+                    raise UserError(f"{values[name]} is out of bounds; {MAX_SAMPLES} are the most here")
+        except UserError as error:
+            self._problem = f"{name}: {error}"
+            return None
         return values
+
+    # What is done with a text
+
+    @on(Prompt.Left)
+    def leave_prompt(self, event: Prompt.Left) -> None:
+        """Go to the text that was written, where its keys act; else out of the pane."""
+        event.stop()
+        self.screen.set_focus(self.written if self.store.sample.id else None)
+
+    @on(Written.Acted)
+    def act(self, event: Written.Acted) -> None:
+        """Continue the text, ask for another one, or make it the prompt."""
+        event.stop()
+        sample = self.store.sample
+        whole = sample.prompt + sample.text
+        match event.what:
+            case "continue":
+                self._ask(whole, num_samples=1)
+            case "again":
+                options = self.read_options()
+                if options is not None and options["seed"] is not None:  # without one, each time is another
+                    self.options.show_values({"seed": str((options["seed"] + 1) % 2**31)})
+                self._ask(sample.prompt)
+            case "edit":
+                self.prompt.text = whole
+                self.prompt.move_cursor(self.prompt.document.end)
+                self.screen.set_focus(self.prompt)
+            case _:
+                self._show()
 
     @on(Fields.Entered)
     def explain(self, event: Fields.Entered) -> None:
         """Show below the frame what the option in focus does."""
         event.stop()
-        self.border_subtitle = SAMPLING[event.name].help if event.name else ""
+        help = "Which state of the model writes; ← → choose." if event.name == CHECKPOINT else ""
+        self.border_subtitle = SAMPLING[event.name].help if event.name in SAMPLING else help
 
     def why_no_model(self) -> str:
         """Return why there is no model to sample."""
@@ -158,6 +248,21 @@ class SamplePane(Vertical):
         self._ready = READY.format(model) if model else ""
         self._show()
 
+    def offer(self, choices: Mapping[str, Path | None], file: Path | None) -> None:
+        """Let the user choose who writes, while the run does not train; `file`: the checkpoint that does now."""
+        self._choices = {clean(text): choice for text, choice in choices.items()}
+        resting = bool(choices) and (self.store.paused or not self.store.under_way)
+        shown = {*SAMPLING, CHECKPOINT} if resting or file is not None else {*SAMPLING}
+        now = next((text for text, choice in self._choices.items() if choice == file), file.name if file else "")
+        cell, before = self.options.cells[CHECKPOINT], self._offered
+        self._offered = shown, tuple(self._choices) or ("",), now
+        if self._offered != before:
+            cell.choices, cell.value = self._offered[1:]
+            self.options.show_only(shown)
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self._show)
+
     def _show(self) -> None:
         sample = self.store.sample
         if self._problem:
@@ -170,11 +275,38 @@ class SamplePane(Vertical):
                 if sample.problem
                 else ("" if sample.done else "▌", FAINT)
             )
-            prompt, text = clean(sample.prompt, newlines=True), clean(sample.text, newlines=True)
-            self.output.update(Content.assemble((prompt, "bold $text-accent"), text, end))
+            self.output.update(_draw(sample, end, self.written.scrollable_content_region.width))
             if not sample.done:
-                self.query_one("#output").scroll_end(animate=False)
+                self.written.scroll_end(animate=False)
+        if bool(sample.id) != self._acts:
+            self._acts = bool(sample.id)
+            self.refresh_bindings()
         self.border_title = Content.assemble("Sample", (_state(sample), FAINT))
+
+
+def _draw(sample: SampleText, end: tuple[str, str], width: int) -> Content:
+    """Draw the samples: several side by side where there is room for two columns, else below one another."""
+    count = len(sample.texts)
+    prompt = clean(sample.prompt, newlines=True), "bold $text-accent"
+    if count == 1:
+        return Content.assemble(prompt, clean(sample.text, newlines=True), end)
+    rows = -(-count // max(1, (width + GAP) // (NARROWEST + GAP)))
+    in_row = -(-count // rows)
+    column = max(1, (width + GAP) // in_row - GAP)
+    blocks, lines = [], list[Content]()
+    for number, text in enumerate(sample.texts):
+        mark, style = ("▸", "bold $text-accent") if number == sample.chosen else (" ", FAINT)
+        begun = number <= sample.writing
+        whole = Content.assemble(prompt, clean(text, newlines=True), end if number == sample.writing else "")
+        head = Content.styled(f"{mark} {number + 1} of {count}", style)
+        blocks.append([head, *(whole.wrap(column) if begun else [])])
+    for first in range(0, count, in_row):
+        beside = blocks[first : first + in_row]
+        for y in range(max(map(len, beside))):
+            cells = [block[y] if y < len(block) else Content("") for block in beside]
+            lines.append(Content(" " * GAP).join(cell.pad_right(column - cell.cell_length) for cell in cells))
+        lines.append(Content(""))
+    return Content("\n").join(lines[:-1])
 
 
 def _state(sample: SampleText) -> str:
@@ -184,6 +316,7 @@ def _state(sample: SampleText) -> str:
     file = f"  {sample.file}" if sample.file else ""
     if sample.done:
         return f"{file}{',' if file else ' '} at step {sample.step}"
+    count = f" {sample.writing + 1} of {len(sample.texts)}" if len(sample.texts) > 1 else ""
     if file:
-        return f"{file}, at step {sample.step}, writing" if sample.text else f"{file}, loading"
-    return "  writing"
+        return f"{file}, at step {sample.step}, writing{count}" if sample.texts[0] else f"{file}, loading"
+    return f"  writing{count}"

@@ -152,6 +152,7 @@ class MainScreen(LiveScreen):
 
     def _show_sample(self) -> None:
         self.sample.show(self.model_name)
+        self.sample.offer(self.sampler.choices(self.has_model), self.sampler.file(self.has_model))
 
     def _show_phase(self) -> None:
         store = self.store
@@ -251,6 +252,11 @@ class MainScreen(LiveScreen):
             self.show_changes({"sample"})
         else:
             self.sample.refuse()
+
+    @on(SamplePane.Chosen)
+    def _checkpoint_chosen(self, event: SamplePane.Chosen) -> None:
+        self.sampler.chosen = event.file
+        self._show_sample()
 
     # Live settings of the run
 

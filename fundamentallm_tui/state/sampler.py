@@ -9,6 +9,7 @@ from fundamentallm.errors import describe_error
 from fundamentallm.process.session import RunHandle
 from fundamentallm.run.commands import Attend, CancelSample, Command, Explain, Neighbours, Sample
 from fundamentallm.run.events import Answered, Attended, Event, Explained, Failed, Nearest, Sampled
+from fundamentallm.run.folder import BEST, LAST
 from fundamentallm_tui.state.launch import sampled_checkpoint
 from fundamentallm_tui.state.reader import RunReader
 from fundamentallm_tui.state.store import Store
@@ -41,14 +42,24 @@ class Sampler:
             return self.chosen
         return None if has_model else sampled_checkpoint(self._store)
 
+    def choices(self, has_model: bool) -> dict[str, Path | None]:
+        """Return what the user can choose to answer: the model as it is, and the run's checkpoints that are there."""
+        folder, saved = self._store.folder, self._store.history.saved
+        if folder is None:
+            return {}
+        order = sorted(saved.values(), key=lambda saved: (saved.path != LAST, saved.path != BEST, saved.step))
+        there = [saved for saved in order if saved.path == Path(saved.path).name and (folder / saved.path).is_file()]
+        files: dict[str, Path | None] = {f"{saved.path}, step {saved.step:,}": folder / saved.path for saved in there}
+        return {"the model as it is": None, **files} if has_model else files
+
     def ask(self, command: Sample, has_model: bool) -> bool:
-        """Ask for a sample, in place of one that is being written; returns whether anyone can write it."""
+        """Ask for samples, in place of one that is being written; returns whether anyone can write it."""
         file, before = self.file(has_model), self._store.sample
         if file is None and not has_model:
             return False
         if not before.done:
             self._send_to(before.file, CancelSample(sample=before.id))
-        self._store.request_sample(command.id, command.prompt, file.name if file else "")
+        self._store.request_sample(command.id, command.prompt, file.name if file else "", command.num_samples)
         self._store.sent_ids.add(command.id)
         try:
             if file is not None:
@@ -97,7 +108,7 @@ class Sampler:
 
     def close(self) -> None:
         """End the checkpoint's process; the sample that is being written, by that or by the run, will not be read."""
-        self._store.sample.done = True
+        self._store.sample.done, self.chosen = True, None
         self.refuse("the run was left")
         self._close_reader()
 

@@ -9,7 +9,7 @@
 import time
 from array import array
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from fundamentallm.run.history import RECENT_STEPS, RunHistory
 from fundamentallm_tui.charts.series import SMOOTHING, Series, Smoothed
 from fundamentallm_tui.keys import named
 from fundamentallm_tui.state.event_log import LogLine, join_progress, log_lines, to_lines
+from fundamentallm_tui.state.written import SampleText
 
 IDLE, STOPPED, FINISHED, FAILED = "idle", "stopped", "finished", "failed"
 ENDED = (IDLE, STOPPED, FINISHED, FAILED)
@@ -31,19 +32,6 @@ BRIEF_SECONDS = 0.3  # a brief phase that is shorter is not shown
 
 # What the user asked for, and the phases in which the run does it.
 REACHED_IN = {"pausing": ("pausing", "paused"), "stopping": ("stopping",), "training": ("training", "compiling")}
-
-
-@dataclass
-class SampleText:
-    """The sample that was asked for last, as far as it has come."""
-
-    id: str = ""
-    prompt: str = ""
-    text: str = ""
-    step: int = 0
-    done: bool = True
-    problem: str = ""
-    file: str = ""  # the checkpoint that it is written with; empty: the process of the run writes it
 
 
 class Store:
@@ -143,9 +131,10 @@ class Store:
         self._hold_eta(time.monotonic() if now is None else now)
         self.wanted = phase
 
-    def request_sample(self, id: str, prompt: str, file: str = "") -> None:
-        """The user asked for a sample; `file`: the checkpoint that answers, where that is not the run's process."""
-        self.sample = SampleText(id=id, prompt=prompt, step=0 if file else self.step, done=False, file=file)
+    def request_sample(self, id: str, prompt: str, file: str = "", count: int = 1) -> None:
+        """The user asked for samples; `file`: the checkpoint that answers, where that is not the run's process."""
+        step = 0 if file else self.step
+        self.sample = SampleText(id=id, prompt=prompt, texts=[""] * count, step=step, done=False, file=file)
 
     # What panes read
 
@@ -367,17 +356,16 @@ class Store:
     def _apply_sample(self, event: events.Sampled) -> set[str]:
         if not event.id or event.id != self.sample.id:
             return set()
-        self.sample.text += event.text
-        self.sample.step, self.sample.done = event.step, event.done
+        self.sample.take(event)
         return {"sample"}
 
     def _apply_answer(self, event: events.Answered) -> set[str]:
         change = self.unanswered.pop(event.id, None)
-        if event.ok:
-            return {"config"} if change is not None else set()
         if event.id == self.sample.id:
             self.sample.problem, self.sample.done = event.why, True
             return {"sample"}
+        if event.ok:
+            return {"config"} if change is not None else set()
         if event.command in ("pause", "resume", "stop"):
             self.wanted = ""
         if event.command == "set":  # a change that was answered with an error never took effect

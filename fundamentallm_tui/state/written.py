@@ -1,0 +1,39 @@
+"""The samples that the user asked for last, as far as they have come."""
+
+from dataclasses import dataclass, field
+
+from fundamentallm.run.events import Sampled
+
+
+@dataclass
+class SampleText:
+    """The samples of one command, which are written one after the other.
+
+    Attributes:
+        texts: what the model has added to the prompt, of each sample.
+        chosen: the number of the sample that is looked at.
+        writing: the number of the sample that is written, or was written last.
+        file: the checkpoint that they are written with; empty: the process of the run writes them.
+    """
+
+    id: str = ""
+    prompt: str = ""
+    texts: list[str] = field(default_factory=lambda: [""])
+    chosen: int = 0
+    writing: int = 0
+    step: int = 0
+    done: bool = True
+    problem: str = ""
+    file: str = ""
+
+    @property
+    def text(self) -> str:
+        """The sample that is looked at."""
+        return self.texts[self.chosen]
+
+    def take(self, piece: Sampled) -> None:
+        """Take in a piece that belongs to these samples."""
+        if 0 <= piece.number < len(self.texts):
+            self.texts[piece.number] += piece.text
+            self.writing, self.step = piece.number, piece.step
+            self.done = piece.done and piece.number + 1 == len(self.texts)
