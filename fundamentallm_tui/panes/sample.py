@@ -91,7 +91,7 @@ class Prompt(TextArea):
 class Written(VerticalScroll, can_focus=True):
     """The texts. While it has the focus, keys continue them, ask for others, and make one the prompt."""
 
-    commands = keys.WRITTEN
+    commands = (*keys.WRITTEN, *keys.SAMPLE)
     BINDINGS = keys.bindings(keys.WRITTEN)
 
     @dataclass

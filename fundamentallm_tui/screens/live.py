@@ -19,7 +19,7 @@ class LiveScreen(RunScreen):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.looked = LookedTexts(self.ask, lambda: self.model_name)
-        self._looked_at: tuple[Path | None, str] = None, ""  # the run, and the id of its sample that was looked at
+        self._looked_at: tuple[Path | None, str] = None, ""  # the run, and which sample of it was looked at
 
     def ask(self, question: Question, answer: Callable[[Event], None]) -> bool:
         """Ask the model that answers samples; returns whether anyone can say it. See `Sampler.question`."""
@@ -36,11 +36,12 @@ class LiveScreen(RunScreen):
         from fundamentallm_tui.screens.look import Look  # here, because the first picture does not need it
 
         sample, (folder, id) = self.store.sample, self._looked_at
+        shown = f"{sample.id} {sample.chosen}"
         if folder != self.store.folder:
             self.looked.clear()
-        if sample.text and (folder, id) != (self.store.folder, sample.id) and self.model_name and not score:
+        if sample.text and (folder, id) != (self.store.folder, shown) and self.model_name and not score:
             self.looked.look_at(sample.prompt + sample.text)
-            id = sample.id if sample.done else ""
+            id = shown if sample.done else ""
         self._looked_at = self.store.folder, id
         why = self.sample.why_no_model()
         self.app.push_screen(Look(self.looked, self.sample.read_options, why, score=score))

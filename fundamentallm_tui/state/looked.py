@@ -125,7 +125,7 @@ class LookedTexts:
         prompt = text.before + "".join(text.tokens[:place]) + token
         self.current = branch = self._keep(prompt, f"…{' '.join(prompt[-LABEL_CHARS + 1 :].split())}")
         branch.doing, branch.place = "continues the text", len(prompt) - 1
-        self._question(branch, Sample(prompt=prompt, **options))
+        self._question(branch, Sample(prompt=prompt, **{**options, "num_samples": 1}))
 
     def go(self, by: int) -> None:
         """Go to the next text (1), or to the one before (-1)."""

@@ -253,6 +253,7 @@ class Workshop:
         start: Callable[[RunSpec], FakeRun] = FakeRun,
         toasts: bool = False,
         tour: bool = False,
+        real: bool = False,
         **flags: Any,
     ) -> AsyncIterator[Watched]:
         """A console at this size.
@@ -261,6 +262,7 @@ class Workshop:
             start: starts its runs.
             toasts: whether it shows them.
             tour: whether it begins with the tour, as the first start of all does.
+            real: whether checkpoints are sampled by processes that do so.
             flags: settings as typed on the command line.
         """
         runs: list[FakeRun] = []
@@ -276,7 +278,8 @@ class Workshop:
             return run
 
         layer = flags_layer({"data": [str(self.text)], **flags})
-        app = Console(Options(preset=load_preset("tiny"), flags=layer, tour=tour), start=start_and_keep, sample=sample)
+        options = Options(preset=load_preset("tiny"), flags=layer, tour=tour)
+        app = Console(options, start=start_and_keep, sample=None if real else sample)
         try:
             async with app.run_test(size=size, notifications=toasts) as pilot:
                 await pilot.pause()

@@ -8,15 +8,33 @@ from typing import Any
 import pytest
 from textual.geometry import Region
 
+from fundamentallm.config.config import Layer, resolve
 from fundamentallm.run.commands import COMMANDS, decode
-from fundamentallm.run.events import Failed, Phase
+from fundamentallm.run.events import Failed, Finished, Phase
 from fundamentallm.run.journal import Journal
 from fundamentallm.run.locks import RunLock
+from fundamentallm.run.spec import RunSpec
+from fundamentallm.train.trainer import Trainer
 from fundamentallm_tui.screens.runs import Runs
 
 both_sizes = pytest.mark.parametrize("size", [(80, 24), (120, 36)], ids=["80x24", "120x36"])
 
 Write = Callable[..., Path]  # the fixture `write`
+
+
+def train(workshop: Any, name: str = "real", **settings: Any) -> Path:
+    """Train a real run, in a second; returns its folder."""
+    small: dict[str, Any] = {
+        "model_dim": 16, "num_layers": 1, "num_heads": 2, "max_seq_len": 16, "stride": 16, "batch_size": 8,
+        "eval_every": 10, "max_steps": 30, "device": "cpu",
+    }  # fmt: skip
+    folder = workshop.folder / "runs" / name
+    folder.mkdir(parents=True)
+    spec = RunSpec(resolve(Layer({**small, "data": str(workshop.text), **settings})), folder)
+    trainer = Trainer(spec, lambda event: None, lambda: [])
+    assert isinstance(trainer.run(), Finished)
+    trainer.close()
+    return Path("runs", name)
 
 
 @contextmanager

@@ -102,6 +102,10 @@ class Hands:
             enter()
             self.seen.app.screen.post_message(Paste("pasted\x1b[2J\n"))
             await self.settle()
+        for name in bound(keys.WRITTEN):
+            await self.back()
+            self.seen.main.set_focus(self.seen.main.sample.written)
+            await self.press(name)
 
     async def press_in_list(self) -> None:
         for name in bound([*keys.RUNS, *keys.LIST]):

@@ -1,13 +1,18 @@
-"""A run whose process is gone is sampled from its checkpoint."""
+"""Samples: one or several, from the run or from any of its checkpoints, and what the keys do with a text."""
 
 from typing import Any
 
 import pytest
+import torch
 
-from fundamentallm.run.commands import CancelSample
-from fundamentallm.run.events import Failed, Sampled
+from fundamentallm.config.sampling import SAMPLING, SamplingOptions
+from fundamentallm.model.generate import stream
+from fundamentallm.process.system import start_resource_tracker
+from fundamentallm.run.commands import CancelSample, Sample
+from fundamentallm.run.events import Answered, Failed, Sampled
+from fundamentallm.train.samples import load_model
 from tests.conftest import file_contents
-from tests.tui.others import both_sizes
+from tests.tui.others import both_sizes, train
 
 
 async def ask(seen: Any, prompt: str) -> Any:
@@ -75,3 +80,156 @@ async def test_a_file_that_cannot_be_sampled_says_why(workshop: Any, make: Any) 
         assert len(seen.samplers) == 2
         seen.samplers[-1].die("killed by SIGKILL")
         await seen.until(lambda: "is gone: killed by SIGKILL" in str(seen.main.sample.output.render()))
+
+
+async def set_option(seen: Any, name: str, value: str) -> None:
+    seen.main.sample.options.enter(name)
+    await seen.press("ctrl+u", *value)
+
+
+def row_of(seen: Any, text: str) -> int:
+    return next(n for n, row in enumerate(seen.screen.splitlines()) if text in row)
+
+
+@pytest.mark.parametrize("size", [(60, 20), (80, 24), (120, 36), (200, 60)])
+async def test_every_option_of_the_table_has_a_field_in_sight(workshop: Any, size: tuple[int, int]) -> None:
+    async with workshop.console(size) as seen:
+        run = await seen.started()
+        values = ("33", "1.5", "7", "0.9", "0.1", "1.1", "5", "2")
+        for name, value in zip(SAMPLING, values, strict=True):
+            await set_option(seen, name, value)
+        labels = ("tokens 33", "T 1.5", "top-k 7", "top-p 0.9", "min-p 0.1", "rep 1.1", "seed 5", "n 2")
+        assert all(label in seen.screen for label in labels) and "checkpoint " not in seen.screen
+        await seen.press("enter")
+        [asked] = run.sent
+        assert {name: getattr(asked, name) for name in SAMPLING} == {
+            name: SAMPLING[name].parse(value) for name, value in zip(SAMPLING, values, strict=True)
+        }
+        await set_option(seen, "num_samples", "9")
+        await seen.press("enter")
+        await seen.see("num_samples: 9 is out of bounds; 8 are the most here")
+        assert run.sent == [asked]
+
+
+@pytest.mark.parametrize(("size", "beside"), [((60, 20), 1), ((80, 24), 2), ((120, 36), 1), ((200, 60), 3)])
+async def test_several_samples_stand_side_by_side_where_there_is_room(
+    workshop: Any, size: tuple[int, int], beside: int
+) -> None:
+    async with workshop.console(size) as seen:
+        run = await seen.started()
+        await set_option(seen, "num_samples", "3")
+        await seen.press("ctrl+g", *"Ho", "enter")
+        [asked] = run.sent
+        for number, text in enumerate(("ratio", "tel", "pe")):
+            assert "SAMPLING" not in seen.status and not seen.main.store.sample.done
+            run.say(Sampled(step=3, id=asked.id, prompt="Ho", text=text, done=True, number=number))
+            await seen.until(lambda number=number: seen.main.store.sample.writing == number)
+        await seen.until(lambda: seen.main.store.sample.done)
+        await seen.press("escape")
+        assert seen.main.focused is seen.main.sample.written
+        await seen.press("home")
+        await seen.see("Horatio")
+        first = row_of(seen, "1 of 3")
+        assert seen.screen.splitlines()[first].count(" of 3") == beside
+        assert seen.screen.splitlines()[first + 1].count("Ho") == beside
+        await seen.press("left", "c")
+        await seen.until(lambda: len(run.sent) > 1)
+        assert (run.sent[-1].prompt, run.sent[-1].num_samples) == ("Hope", 1), "the third is chosen, and continued"
+
+
+async def test_a_text_is_continued_repeated_with_another_seed_and_made_the_prompt(workshop: Any) -> None:
+    async with workshop.console((80, 24)) as seen:
+        run = await seen.started()
+        await set_option(seen, "seed", "41")
+        await seen.press("ctrl+g", *"Ho", "escape")
+        assert seen.main.focused is None, "there is no text to go to"
+        await seen.press("g", "enter")
+        run.say(Sampled(step=3, id=run.sent[-1].id, prompt="Ho", text="ratio\n", done=True))
+        await seen.until(lambda: seen.main.store.sample.done)
+        await seen.press("escape")
+        assert seen.keys.startswith(" c continue  a another  t edit  ")
+        await seen.press("a")
+        await seen.until(lambda: len(run.sent) == 2)
+        assert (run.sent[-1].prompt, run.sent[-1].seed) == ("Ho", 42)
+        run.say(Sampled(step=4, id=run.sent[-1].id, prompt="Ho", text="tel", done=True))
+        await seen.see("Hotel")
+        await seen.press("c")
+        await seen.until(lambda: len(run.sent) == 3)
+        assert (run.sent[-1].prompt, run.sent[-1].max_tokens) == ("Hotel", 200)
+        run.say(Sampled(step=5, id=run.sent[-1].id, prompt="Hotel", text=" room", done=True))
+        await seen.see("Hotel room")
+        await seen.press("t", "s", "enter")
+        await seen.until(lambda: len(run.sent) == 4)
+        assert run.sent[-1].prompt == "Hotel rooms"
+        run.say(Answered(step=5, id=run.sent[-1].id, command="sample", ok=True))  # as after a stop: no last piece
+        await seen.until(lambda: seen.main.store.sample.done)
+
+
+@both_sizes
+async def test_every_checkpoint_of_a_run_that_rests_can_be_chosen(
+    workshop: Any, make: Any, size: tuple[int, int]
+) -> None:
+    names = {"checkpoint_epoch_1.pt": 10, "checkpoint_step_20.pt": 20, "../elsewhere.pt": 30, "gone.pt": 35}
+    folder = make("old", *(workshop.saved(step, name, "epoch") for name, step in names.items()), workshop.finished(40))
+    for name in ("checkpoint_epoch_1.pt", "checkpoint_step_20.pt", "../elsewhere.pt"):
+        (folder / name).write_bytes(b"weights")
+    async with workshop.console(size) as seen:
+        seen.main.open_run(folder)
+        await seen.status_is("FINISHED")
+        seen.main.sample.options.enter("checkpoint")
+        cell = seen.main.sample.options.cells["checkpoint"]
+        assert cell.choices == ("last.pt, step 40", "checkpoint_epoch_1.pt, step 10", "checkpoint_step_20.pt, step 20")
+        assert cell.value == "last.pt, step 40"
+        await seen.press("right")
+        await seen.see("checkpoint checkpoint_epoch_1.pt, step 10")
+        await seen.press("enter")
+        await seen.until(lambda: seen.samplers and seen.samplers[-1].sent)
+        sampler = seen.samplers[-1]
+        assert sampler.checkpoint == folder / "checkpoint_epoch_1.pt" and "SAMPLING" in seen.status
+        await seen.see("Sample  checkpoint_epoch_1.pt, loading")
+        await seen.press("ctrl+o", "escape")
+        seen.main.open_run(folder)
+        await seen.status_is("FINISHED")
+        assert sampler.left and (await ask(seen, "a")).checkpoint == folder / "last.pt", "the choice was the old run's"
+
+
+async def test_a_paused_run_answers_itself_until_a_checkpoint_is_chosen(workshop: Any) -> None:
+    async with workshop.console((80, 24)) as seen:
+        run = await seen.paused()
+        run.folder.mkdir(parents=True)
+        (run.folder / "best.pt").write_bytes(b"weights")
+        run.say(workshop.saved(1, "best.pt", "best"))
+        await seen.until(lambda: seen.main.store.history.saved)
+        await seen.press("ctrl+g", "enter")
+        assert isinstance(run.sent[-1], Sample) and seen.samplers == []
+        seen.main.sample.options.enter("checkpoint")
+        await seen.press("right")
+        await seen.see("checkpoint best.pt, step 1")
+        await seen.press("enter")
+        await seen.until(lambda: seen.samplers and seen.samplers[-1].sent)
+        assert isinstance(run.sent[-1], CancelSample) and seen.samplers[-1].checkpoint.name == "best.pt"
+        seen.main.sample.options.enter("checkpoint")
+        await seen.press("left", "enter")
+        await seen.until(lambda: isinstance(run.sent[-1], Sample))
+
+
+async def test_what_is_on_the_screen_is_what_the_chosen_checkpoint_writes(workshop: Any) -> None:
+    start_resource_tracker()  # before Textual has the terminal, as the program does
+    folder = train(workshop, epochs=3, max_steps=None)
+    async with workshop.console((80, 24), real=True) as seen:
+        seen.main.open_run(folder)
+        await seen.status_is("FINISHED")
+        for name, value in (("max_tokens", "20"), ("seed", "3"), ("num_samples", "2"), ("temperature", "1.5")):
+            await set_option(seen, name, value)
+        seen.main.sample.options.enter("checkpoint")
+        await seen.press_until("right", lambda: "epoch_1" in seen.main.sample.options.cells["checkpoint"].value)
+        await seen.press("ctrl+g", *"To be", "enter")
+        await seen.until(lambda: seen.main.store.sample.id and seen.main.store.sample.done)
+        shown, written = seen.main.store.sample.texts, []
+        model, saved = load_model(folder / "checkpoint_epoch_1.pt", torch.device("cpu"))
+        tokenizer, options = saved.tokenizer(), SamplingOptions(max_tokens=20, seed=3, temperature=1.5)
+        for number in range(2):
+            tokens = [token for token, _ in stream(model, tokenizer.encode("To be"), options, number)]
+            written.append(tokenizer.decode(tokens))
+        assert shown == written and written[0] != written[1]
+        await seen.see(f"checkpoint_epoch_1.pt, at step {saved.progress().step}")
