@@ -29,6 +29,7 @@ HINT = (
     "The redder a token, the less the model expected it. The bars show what it expected most: choose one, and enter "
     "lets the text go on with that."
 )
+QUESTION = "How well does the model predict it?"
 BEGINS = "The text begins here: there is nothing to predict its first token from."
 
 
@@ -210,14 +211,14 @@ class ScoreDialog(Dialog[str]):
     def __init__(self) -> None:
         self._prompt = Prompt()
         self._prompt.placeholder = "paste or write a text, or the path of a file"
-        super().__init__("Score a text", self._prompt, hint="")
+        super().__init__("Score a text", self._prompt, hint=QUESTION)
         self.box.border_subtitle = "enter takes it, escape cancels"
 
     @on(TextArea.Changed)
     def _changed(self) -> None:
         text, path = self._prompt.text, self._path()
         found = f"the file {path}" if path else f"a text of {len(text):,} characters"
-        self.hint.update(Content.styled(clean(found if text.strip() else "How well does the model predict it?"), FAINT))
+        self.hint.update(Content.styled(clean(found if text.strip() else QUESTION), FAINT))
 
     def _path(self) -> str:
         """The path that was typed or dropped; empty: it is a text."""
