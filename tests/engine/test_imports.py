@@ -1,9 +1,12 @@
 """What may be imported without torch, and what the engine never imports."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 import fundamentallm
 
@@ -37,3 +40,18 @@ def test_the_engine_never_imports_the_console_nor_torchs_slow_parts() -> None:
     assert "torch" in found
     slow = {"torch._dynamo", "torch._inductor", "tensorboard", "wandb"}
     assert not found & {"textual", "plotext", "fundamentallm_tui", *slow}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, ("8000", None)), ({"GOMP_SPINCOUNT": "5"}, ("5", None)), ({"OMP_WAIT_POLICY": "active"}, (None, "active")),
+    ],
+)  # fmt: skip
+def test_threads_wait_as_the_user_says_or_a_short_time(given: dict[str, str], expected: tuple[str | None, ...]) -> None:
+    names = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    environment = {name: value for name, value in os.environ.items() if name not in names} | given
+    for module in ("fundamentallm.cli", "fundamentallm_tui.app"):
+        code = f"import os, {module}; print([os.environ.get(name) for name in {names}])"
+        done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
+        assert done.stdout.strip() == str(list(expected))
