@@ -8,7 +8,7 @@ from textual.binding import Binding, BindingType
 
 KEY_NAMES = {
     "question_mark": "?", "slash": "/", "escape": "esc", "plus": "+", "minus": "-",
-    "left": "←", "right": "→", "left_square_bracket": "[", "right_square_bracket": "]",
+    "left": "←", "right": "→", "up": "↑", "down": "↓", "left_square_bracket": "[", "right_square_bracket": "]",
 }  # fmt: skip
 PANES = (
     ("config", "Config"), ("log", "Log"), ("loss", "Loss"), ("metric", "Metric"), ("sample", "Sample"),

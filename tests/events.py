@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from fundamentallm.run.events import CheckpointSaved, Evaluated, Event, decode, last_step
+from fundamentallm.run.commands import Explain
+from fundamentallm.run.events import CheckpointSaved, Evaluated, Event, Explained, decode, last_step
 
 # Training and validation loss, epoch by epoch, of a run that overfits since its second epoch.
 OVERFITTING = [(2.0, 2.0), (1.5, 1.8), (1.2, 1.9), (1.0, 2.1)]
@@ -32,3 +33,16 @@ def recorded(name: str, last: int = 1_000_000) -> list[Event]:
     """The events of a real run, made by tests/fixtures/health/record.py, up to a step."""
     lines = (Path(__file__).parent / "fixtures" / "health" / f"{name}.jsonl").read_text().splitlines()
     return [event for event in map(decode, lines) if event is not None and last_step(event) <= last]
+
+
+def explained(command: Explain, **changes: Any) -> Explained:
+    """How a model might predict a text: at every third token likely, then less and less."""
+    n = max(1, len(command.text) - 1)
+    chances = tuple(0.9 / (1 + n % 11) ** 2 for n in range(n))
+    rows = tuple(tuple(dict.fromkeys(command.text[i + 1 :: -1] + "etaoinshrdlu"))[:10] for i in range(n))
+    shares = tuple(tuple(chances[i] * 0.6**k for k in range(len(rows[i]))) for i in range(n))
+    values = {
+        "tokens": tuple(command.text), "probability": chances, "rank": (2,) * n, "entropy": (1.5,) * n,
+        "likeliest": rows, "likeliest_probability": shares,
+    }  # fmt: skip
+    return Explained(step=7, id=command.id, **{**values, **changes})

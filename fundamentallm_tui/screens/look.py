@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from rich.cells import cell_len
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Container, Vertical
@@ -11,6 +12,7 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Static, TextArea
 
+from fundamentallm.config.format import format_size
 from fundamentallm.data.text import read_texts
 from fundamentallm.errors import UserError
 from fundamentallm.paths import user_path
@@ -23,6 +25,7 @@ from fundamentallm_tui.panes.sample import Prompt
 from fundamentallm_tui.panes.tokens import Alternatives, TokenText, glyph_alone, legend, style_of
 from fundamentallm_tui.screens.dialogs import Dialog, Entry
 from fundamentallm_tui.state.looked import LookedText, LookedTexts, loss
+from fundamentallm_tui.state.text_files import MAX_BYTES
 from fundamentallm_tui.theme import FAINT
 
 HINT = (
@@ -39,7 +42,7 @@ class Look(Screen[None]):
     BINDINGS = keys.bindings(keys.LOOK)
     AUTO_FOCUS = "#tokens"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]
-    VERTICAL_BREAKPOINTS = [(0, "-low"), (23, "-tall")]
+    VERTICAL_BREAKPOINTS = [(23, "-tall")]
     table = keys.LOOK
 
     def __init__(
@@ -60,13 +63,13 @@ class Look(Screen[None]):
         self._texts, self._options, self._why, self._asks = texts, options, why, score
         self._worst = 0  # how many of the worst places were gone to, one after the other
         self.text, self.alternatives = TokenText(id="tokens"), Alternatives(id="alternatives")
-        self.details = Vertical(self.alternatives, id="details")
+        self.expected = Vertical(self.alternatives, id="expected")
 
     def compose(self) -> ComposeResult:
         yield Static(id="about")
         with Container(id="looked"):
             yield self.text
-            yield self.details
+            yield self.expected
         yield Static(HINT, id="reading")
         yield Footer(keys.LOOK, id="footer")
 
@@ -108,7 +111,7 @@ class Look(Screen[None]):
         kept, current = self._texts.kept, self._texts.current
         shown = kept[: kept.index(current) + 1] if current is not None else []
         room = (self.size.width if self.has_class("-narrow") else self.size.width // 2) - 8
-        while len(shown) > 1 and len("  ".join(text.title for text in shown)) > room:
+        while len(shown) > 1 and sum(cell_len(text.title) + 3 for text in shown) > room:
             shown = shown[1:]
         shown += kept[len(kept) - kept[::-1].index(shown[-1]) :] if shown else []
         style = {True: "bold $background on $accent", False: ""}
@@ -117,7 +120,7 @@ class Look(Screen[None]):
     def _point(self, place: int) -> None:
         """Put the cursor on a token, and show how it was predicted."""
         text = self._current
-        text.place = place
+        text.place = place = max(0, min(place, len(text.tokens) - 1))
         self.text.point(place)
         self.alternatives.show(text.alternatives(place), text.tokens[place] if text.tokens else "")
         title, subtitle = "", ""
@@ -130,7 +133,7 @@ class Look(Screen[None]):
             subtitle = f"{worst}loss {loss(probability):.2f} nats, token {place + 1:,} of {len(text.tokens):,}"
         elif text.explained is not None:
             title = BEGINS
-        self.details.border_title, self.details.border_subtitle = Content(title), Content(subtitle)
+        self.expected.border_title, self.expected.border_subtitle = Content(title), Content(subtitle)
 
     @on(TokenText.Clicked)
     def _clicked(self, event: TokenText.Clicked) -> None:
@@ -152,8 +155,7 @@ class Look(Screen[None]):
 
     def _go(self, place: int) -> None:
         self._worst = 0
-        if self._current.tokens:
-            self._point(min(max(place, 0), len(self._current.tokens) - 1))
+        self._point(place)
 
     def action_move(self, by: int) -> None:
         self._go(self._current.place + by)
@@ -212,7 +214,7 @@ class ScoreDialog(Dialog[str]):
         self._prompt = Prompt()
         self._prompt.placeholder = "paste or write a text, or the path of a file"
         super().__init__("Score a text", self._prompt, hint=QUESTION)
-        self.box.border_subtitle = "enter takes it, escape cancels"
+        self.id, self.box.border_subtitle = "score", "enter takes it, escape cancels"
 
     @on(TextArea.Changed)
     def _changed(self) -> None:
@@ -231,9 +233,20 @@ class ScoreDialog(Dialog[str]):
     @on(Prompt.Submitted)
     def _submitted(self) -> None:
         if path := self._path():
-            in_thread(self, lambda: "".join(read_texts((path,))), self.dismiss, self._refused)
+            in_thread(self, partial(read_text, path), self._read, self._refused)
         elif self._prompt.text.strip():
             self.dismiss(self._prompt.text)
 
+    def _read(self, text: str) -> None:
+        if self.is_active:  # no help is above it
+            self.dismiss(text)
+
     def _refused(self, error: Exception) -> None:
         self.hint.update(Content.styled(clean(str(error)), "$text-error"))
+
+
+def read_text(path: str) -> str:
+    """Read a file; a UserError says why it is no text, or too long for a look."""
+    if user_path(path).stat().st_size > MAX_BYTES:
+        raise UserError(f"{path}: is larger than {format_size(MAX_BYTES)}; `fundamentallm score` reads it")
+    return "".join(read_texts((path,)))

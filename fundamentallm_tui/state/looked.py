@@ -9,7 +9,7 @@ from typing import Any
 
 from fundamentallm.config.format import format_count
 from fundamentallm.data.encoding import normalize
-from fundamentallm.run.commands import MAX_EXPLAINED, Explain, Sample
+from fundamentallm.run.commands import MAX_EXPLAINED, CancelSample, Explain, Sample
 from fundamentallm.run.events import Answered, Event, Explained, Sampled
 from fundamentallm_tui.format import clean, truncate
 from fundamentallm_tui.state.sampler import Question
@@ -84,7 +84,7 @@ class LookedText:
             text += f" {format_count(found.left_out, 'character')} left out, which the model does not know."
         if self.length > MAX_EXPLAINED:
             first, last = len(self.before) + 1, len(self.before) + len(self.tokens) + found.left_out
-            text += f" Of {self.length:,} characters these are {first:,} to {last:,}: more cannot be explained at once."
+            text += f" Of {self.length:,} characters these are {first:,} to {last:,}: `fundamentallm score` reads all."
         return text
 
 
@@ -107,6 +107,7 @@ class LookedTexts:
         self.current: LookedText | None = None
         self.changed: Callable[[], None] = lambda: None  # is called when an answer has come
         self._count = 0
+        self._writing = ""  # the id of the sample that continues a branch now
 
     def clear(self) -> None:
         """Forget all texts: another run is shown."""
@@ -149,12 +150,17 @@ class LookedTexts:
         self._question(text, Explain(text=text.text))
 
     def _question(self, text: LookedText, command: Question) -> None:
+        if self._writing:  # or all else would have to wait for its end
+            self._ask(CancelSample(sample=self._writing), lambda answer: None)
+        self._writing = command.id if isinstance(command, Sample) else ""
         text.model = self.model()
         if not self._ask(command, partial(self._take, text)):
             text.problem = "there is no model to ask"
 
     def _take(self, text: LookedText, event: Event) -> None:
         """Take in a piece of a branch, how a text is predicted, or why there is no answer."""
+        if isinstance(event, Answered) or getattr(event, "done", False):
+            self._writing = ""
         match event:
             case Sampled():
                 text.text += event.text

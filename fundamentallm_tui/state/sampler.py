@@ -15,7 +15,7 @@ from fundamentallm_tui.state.reader import RunReader
 from fundamentallm_tui.state.store import Store
 
 SamplerStarter = Callable[[Path], RunHandle]
-Question = Explain | Attend | Neighbours | Sample
+Question = Explain | Attend | Neighbours | Sample | CancelSample
 
 
 class Sampler:
@@ -93,10 +93,12 @@ class Sampler:
             match event:
                 case Failed():
                     self.refuse(event.error)
+                case Answered(ok=True):
+                    self._questions.pop(event.id, None)  # what there was to say was said before
                 case Sampled(done=False):
                     if (answer := self._questions.get(event.id)) is not None:
                         answer(event)
-                case Explained() | Attended() | Nearest() | Sampled() | Answered(ok=False):
+                case Explained() | Attended() | Nearest() | Sampled() | Answered():
                     if (answer := self._questions.pop(event.id, None)) is not None:
                         answer(event)
 

@@ -251,6 +251,7 @@ class Workshop:
         self,
         size: tuple[int, int] = (120, 36),
         start: Callable[[RunSpec], FakeRun] = FakeRun,
+        sample: Callable[[Path], FakeSampler] = FakeSampler,
         toasts: bool = False,
         tour: bool = False,
         real: bool = False,
@@ -260,6 +261,7 @@ class Workshop:
 
         Args:
             start: starts its runs.
+            sample: starts what samples a checkpoint.
             toasts: whether it shows them.
             tour: whether it begins with the tour, as the first start of all does.
             real: whether checkpoints are sampled by processes that do so.
@@ -268,8 +270,8 @@ class Workshop:
         runs: list[FakeRun] = []
         samplers: list[FakeSampler] = []
 
-        def sample(checkpoint: Path) -> FakeSampler:
-            samplers.append(FakeSampler(checkpoint))
+        def sample_and_keep(checkpoint: Path) -> FakeSampler:
+            samplers.append(sample(checkpoint))
             return samplers[-1]
 
         def start_and_keep(job: RunSpec) -> FakeRun:
@@ -279,7 +281,7 @@ class Workshop:
 
         layer = flags_layer({"data": [str(self.text)], **flags})
         options = Options(preset=load_preset("tiny"), flags=layer, tour=tour)
-        app = Console(options, start=start_and_keep, sample=None if real else sample)
+        app = Console(options, start=start_and_keep, sample=None if real else sample_and_keep)
         try:
             async with app.run_test(size=size, notifications=toasts) as pilot:
                 await pilot.pause()

@@ -14,9 +14,10 @@ from textual.theme import Theme
 from textual.widgets import OptionList
 
 import fundamentallm_tui
+from fundamentallm.run.commands import Explain
 from fundamentallm.run.events import CheckpointFailed, Failed, Notice
 from fundamentallm_tui.theme import CALM, FAINT, INKS, THEMES
-from tests.events import evaluated
+from tests.events import evaluated, explained
 from tests.tui.colours import contrast
 
 LEAST = 4.5
@@ -86,6 +87,12 @@ async def screens(seen: Any, workshop: Any) -> Any:
     await seen.press("g", *"To be")
     assert seen.main.sample.prompt.text == "To be"
     yield "To be"
+    await seen.press("escape", "f4")
+    yield "Score a text"
+    await seen.press(*"the sea and the old boat", "enter")
+    await seen.until(lambda: isinstance(run.sent[-1], Explain))
+    run.say(explained(run.sent[-1]))
+    yield "nats a token"
     await seen.press("escape", "h")
     yield "Health: "
     await seen.press("escape", "x")

@@ -12,7 +12,7 @@ import pytest
 from textual.widgets import Input
 
 from fundamentallm.paths import shipped
-from fundamentallm.run.commands import Sample
+from fundamentallm.run.commands import Explain, Sample
 from fundamentallm.run.events import Event, Failed, Phase, RunStarted, Sampled
 from fundamentallm.run.notes import write_notes
 from fundamentallm_tui.state import store
@@ -150,6 +150,15 @@ async def help(seen: Any, workshop: Any) -> None:
     await seen.press("f1")
 
 
+async def look(seen: Any, workshop: Any) -> None:
+    run = await train(seen)
+    await seen.press("f4")
+    await seen.until(lambda: isinstance(run.sent[-1], Explain))
+    run.say(events.explained(run.sent[-1]))
+    await seen.see("nats a token")
+    await seen.press("w", "right", "right", "tab")
+
+
 async def files(seen: Any, workshop: Any) -> None:
     folder = workshop.folder / "texts"
     (folder / "letters").mkdir(parents=True)
@@ -173,7 +182,7 @@ async def quit(seen: Any, workshop: Any) -> None:
 
 SCENES: dict[Callable[[Any, Any], Awaitable[None]], tuple[str, int]] = {  # the recorded run, characters of its text
     **dict.fromkeys((idle, tour, problem, files, presets), ("", 100_000)),
-    **dict.fromkeys((training, paused, finished, edit, runs, compare, help, quit), ("healthy", 25_000)),
+    **dict.fromkeys((training, paused, finished, edit, runs, compare, help, quit, look), ("healthy", 25_000)),
     failed: ("rate_too_high", 25_000),
     health: ("overfitting", 3_000),
 }

@@ -46,6 +46,7 @@ async def finished(seen: Any) -> None:
         (None, ["g", "tab", "tab"], "temperature", ["Too low: the text repeats itself."]),
         (None, ["6"], "Health: no run yet", ["Here will stand whether the run goes well"]),
         (finished, ["6"], "Health: too early to tell", ["the run ended before its first epoch did"]),
+        (None, ["f4"], "Look", [TOPICS["look"]]),
         (None, ["ctrl+o"], "The list of runs", [TOPICS["list"]]),
     ],
 )  # fmt: skip

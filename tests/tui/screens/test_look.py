@@ -1,0 +1,290 @@
+"""A text token by token: what is shown is what the model computes, and a branch begins with the chosen token."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from textual.events import Paste
+
+from fundamentallm.config.config import Layer, resolve
+from fundamentallm.run.commands import MAX_EXPLAINED, CancelSample, Command, Explain, Sample
+from fundamentallm.run.events import Answered, Event, Sampled
+from fundamentallm.run.spec import RunSpec
+from fundamentallm.train.samples import LoadedModel, SampleControl, load_model
+from fundamentallm_tui.screens.look import Look, ScoreDialog
+from fundamentallm_tui.state.looked import MAX_KEPT, NO_NUMBERS
+from tests.engine.conftest import SMALL, run_here
+from tests.events import explained
+from tests.tui.conftest import FakeSampler
+from tests.tui.others import both_sizes
+
+TEXT = "the sea, the boat"  # as long as the context, and the token that is predicted from all of it
+EVIL = "\x1b[2J\u202e\x9b"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run with a model of 16 tokens of context."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "text.txt").write_text("the sea, the old boat and her crew went out at dawn; why?\n" * 40)
+    torch.set_num_threads(1)
+    run_here(RunSpec(resolve(Layer({**SMALL, "data": str(folder / "text.txt")})), folder / "run"))
+    return folder / "run"
+
+
+class RealModel(FakeSampler):
+    """Answers as the process of a checkpoint does, in this one."""
+
+    def __init__(self, checkpoint: Path) -> None:
+        super().__init__(checkpoint)
+        model, saved = load_model(checkpoint, torch.device("cpu"))
+        self.model = LoadedModel(model, saved.tokenizer(), saved.progress().step)
+        self._control = SampleControl(self.model, self.say, list)
+
+    def send(self, command: Command) -> None:
+        super().send(command)
+        self._control.obey_commands([command])
+
+
+def answers(run: Any, command: Command) -> list[Event]:
+    """What a run of these tests answers."""
+    if isinstance(command, Explain):
+        return [explained(command)]
+    if isinstance(command, Sample):
+        pieces = [Sampled(step=7, id=command.id, prompt=command.prompt, text=text) for text in (" and", " so on")]
+        return [pieces[0], replace(pieces[1], done=True)]
+    return []
+
+
+async def look(seen: Any, text: str) -> Look:
+    """Score a text, and wait until the screen shows that it was asked for."""
+    if not isinstance(seen.app.screen, Look):
+        await seen.press("f4")
+        assert isinstance(seen.app.screen, ScoreDialog), "without a sample, it asks for a text"
+    else:
+        await seen.press("s")
+    seen.app.screen.post_message(Paste(text))
+    await seen.pilot.pause()
+    await seen.press("enter")
+    await seen.until(lambda: isinstance(seen.app.screen, Look))
+    return seen.app.screen
+
+
+async def answered(seen: Any, run: Any, text: str) -> Look:
+    """Score a text, and let the run answer."""
+    before = len(run.sent)
+    screen = await look(seen, text)
+    await seen.until(lambda: len(run.sent) > before)
+    run.say(*answers(run, run.sent[-1]))
+    await seen.until(lambda: seen.main.looked.current.explained)
+    return screen
+
+
+async def on(seen: Any, trained: Path) -> None:
+    """Show a trained run."""
+    seen.main.open_run(trained)
+    await seen.until(lambda: "FINISHED" in seen.status)
+
+
+@both_sizes
+async def test_what_is_shown_equals_softmax_of_a_forward_pass(
+    workshop: Any, trained: Path, size: tuple[int, int]
+) -> None:
+    async with workshop.console(size, sample=RealModel) as seen:
+        await on(seen, trained)
+        screen = await look(seen, TEXT)
+        await seen.until(lambda: seen.main.looked.current.explained)
+        model = seen.samplers[-1].model
+        tokens = torch.tensor(model.tokenizer.encode(TEXT))
+        losses = []
+        await seen.press("home")
+        for place in range(1, len(TEXT)):
+            await seen.press("right") if place > 1 or seen.main.looked.current.place == 0 else None
+            with torch.inference_mode():
+                p = model.model(tokens[None, :place])[0, -1].double().softmax(-1)
+            chance, text = p[tokens[place]].item(), seen.main.looked.current
+            assert text.place == place and text.probability(place) == pytest.approx(chance, abs=1e-5)
+            likeliest = p.topk(10)
+            shown = screen.alternatives.tokens
+            assert [token for token, _ in shown[:10]] == [
+                model.tokenizer.vocabulary[n] for n in likeliest.indices.tolist()
+            ]
+            assert [share for _, share in shown[:10]] == pytest.approx(likeliest.values.tolist(), abs=1e-5)
+            rank = 1 + int((p > chance).sum())
+            entropy = -(p * p.log()).sum().item()
+            title = f"probability {100 * chance:.2f} %, rank {rank}, entropy {entropy:.2f} nats"
+            assert title in str(screen.expected.border_title) and TEXT[place] in dict(shown)
+            losses.append(-math.log(chance))
+        await seen.see(f"a loss of {sum(losses) / len(losses):.2f} nats a token, over 16 tokens.")
+
+
+@both_sizes
+async def test_a_chosen_alternative_is_the_next_token_of_a_branch_that_is_explained(
+    workshop: Any, trained: Path, size: tuple[int, int]
+) -> None:
+    async with workshop.console(size, sample=RealModel) as seen:
+        await on(seen, trained)
+        await seen.press("g", *"the sea", "enter")
+        await seen.until(lambda: seen.main.store.sample.done and seen.main.store.sample.text)
+        sample = seen.main.store.sample
+        seen.main.sample.options.cells["max_tokens"].value = "9"
+        await seen.press("f4")
+        await seen.until(lambda: seen.main.looked.current.explained)
+        first = seen.main.looked.current
+        assert "".join(first.tokens) == sample.prompt + sample.text and seen.main.store.sample is sample
+        await seen.press(*["right"] * 9, "tab", "down", "down")
+        token = seen.app.screen.alternatives.tokens[seen.app.screen.alternatives.highlighted][0]
+        assert token != first.tokens[10]
+        await seen.press("enter")
+        await seen.until(lambda: seen.main.looked.current is not first and seen.main.looked.current.explained)
+        branch = seen.main.looked.current
+        asked = [command for command in seen.samplers[-1].sent if isinstance(command, Sample)][-1]
+        assert asked.prompt == "".join(first.tokens[:10]) + token and asked.max_tokens == 9
+        assert "".join(branch.tokens[: 10 + 1]) == asked.prompt and len(branch.tokens) == 11 + 9
+        assert branch.place == 10 and branch.tokens[branch.place] == token
+        assert branch.probability(10) == pytest.approx(dict(first.alternatives(10))[token], abs=1e-6)
+        assert f"2: …{asked.prompt[-7:].strip()}" in seen.screen
+        await seen.press("b")
+        assert seen.main.looked.current is first
+        await seen.press("B", "escape")
+        assert seen.app.screen is seen.main
+        await seen.press("f4")
+        assert seen.main.looked.current is branch, "the texts are kept; a sample is looked at once"
+
+
+async def test_sixteen_texts_are_kept_and_the_oldest_without_a_name_goes_first(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        run = await seen.started()
+        await answered(seen, run, "first one")
+        await seen.press("r", *"mine", "enter")
+        await answered(seen, run, "second one")
+        texts = seen.main.looked
+        for n in range(3, MAX_KEPT + 2):
+            await seen.press("tab", "enter")
+            run.say(*answers(run, run.sent[-1]))
+            await seen.until(lambda n=n: isinstance(run.sent[-1], Explain) and texts.current.number == n)
+            run.say(*answers(run, run.sent[-1]))
+            await seen.until(lambda: texts.current.explained)
+        assert [text.number for text in texts.kept] == [1, *range(3, MAX_KEPT + 2)]
+        assert "17: …" in seen.screen and texts.kept[0].title == "1: mine"
+        await seen.press("b")
+        assert texts.current.name == "mine" and "1: mine" in seen.screen
+
+
+async def test_a_scored_text_says_its_loss_what_is_left_out_and_where_it_is_worst(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        run = await seen.started()
+        text = await look(seen, "s\u00e9a sea")
+        await seen.until(lambda: run.sent)
+        run.say(explained(replace(run.sent[-1], text="sa sea"), probability=(0.5, 0.01, 0.2, 0.004, 0.9), left_out=1))
+        mean = sum(map(math.log, (0.5, 0.01, 0.2, 0.004, 0.9))) / -5
+        await seen.see(f"the model, step 7: a loss of {mean:.2f} nats a token, over 5 tokens.")
+        assert "1 character left out, which the model does not know." in " ".join(seen.screen.split())
+        places = []
+        for n in (1, 2, 3, 4, 5, 1):
+            await seen.press("w")
+            assert f"worst {n}: loss" in str(text.expected.border_subtitle)
+            places.append(seen.main.looked.current.place)
+        assert places == [4, 2, 3, 1, 5, 4]
+
+
+async def test_a_file_is_scored_and_one_that_is_too_long_as_far_as_it_can_be(workshop: Any) -> None:
+    (workshop.folder / "long.txt").write_text("0123456789" * 300)
+    (workshop.folder / "book.pdf").write_bytes(b"%PDF-1.4 \xff")
+    async with workshop.console() as seen:
+        run = await seen.started()
+        await seen.press("f4", *"book.pdf")
+        await seen.see("the file book.pdf")
+        await seen.press("enter")
+        await seen.see("is a PDF, not plain text")
+        await seen.press("ctrl+u", "escape")
+        await answered(seen, run, "long.txt")
+        assert run.sent[-1].text == ("0123456789" * 300)[:MAX_EXPLAINED]
+        await seen.see("Of 3,000 characters these are 1 to 2,048")
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (lambda asked: Answered(step=1, id=asked.id, command="explain", ok=False, why="it is short"), "It is short."),
+        (lambda asked: explained(asked, probability=(float("nan"),) * 8), f"T{NO_NUMBERS[1:]}."),
+        (lambda asked: explained(asked, probability=(0.5,)), f"T{NO_NUMBERS[1:]}."),
+        (lambda asked: explained(asked, entropy=(float("inf"),) * 8), f"T{NO_NUMBERS[1:]}."),
+        (lambda asked: explained(asked, likeliest=((),) * 8), f"T{NO_NUMBERS[1:]}."),
+        (lambda asked: explained(asked, tokens=()), f"T{NO_NUMBERS[1:]}."),
+    ],
+)  # fmt: skip
+async def test_an_answer_without_numbers_is_a_sentence(workshop: Any, answer: Any, sentence: str) -> None:
+    async with workshop.console() as seen:
+        run = await seen.started()
+        await look(seen, "a text...")
+        await seen.until(lambda: run.sent)
+        run.say(answer(run.sent[-1]))
+        await seen.see(sentence)
+        await seen.press("right", "w", "tab", "enter", "escape")
+        assert seen.app.screen is seen.main
+
+
+async def test_what_a_model_says_steers_nothing(workshop: Any) -> None:
+    async with workshop.console((60, 20)) as seen:
+        run = await seen.started()
+        await look(seen, "a text...")
+        await seen.until(lambda: run.sent)
+        tokens = (EVIL, "\n", "\t", " ", "\u0301", "漢", "[b]", "", "word" * 99)
+        likeliest = ((EVIL, "[/b]"),) * 8
+        run.say(explained(run.sent[-1], tokens=tokens, likeliest=likeliest, likeliest_probability=((0.5, 0.25),) * 8))
+        await seen.until(lambda: seen.main.looked.current.explained)
+        for key in ("home", *["right"] * 9, "up", "end", "w", "tab", "down", "enter"):
+            await seen.press(key)
+            assert not set(EVIL[:1] + EVIL[4:]) & set(seen.screen)
+
+
+async def test_who_waits_for_an_answer_is_told_that_none_comes(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        await seen.press("f4")
+        await seen.see("No model yet.")
+        await seen.press("escape")
+        run = await seen.started()
+        await look(seen, "a text")
+        await seen.see("the model predicts the text…")
+        run.die()
+        await seen.see("Killed by SIGKILL.")
+
+
+async def test_a_branch_that_is_being_written_ends_for_the_next_question(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        run = await seen.started()
+        await answered(seen, run, "a text")
+        await seen.press("tab", "enter")
+        await seen.see("the model continues the text…")
+        sample = run.sent[-1]
+        assert isinstance(sample, Sample) and sample.prompt == "aa"
+        run.say(Sampled(step=7, id=sample.id, prompt="aa", text="yz"))
+        await seen.see("aayz")
+        await look(seen, "another text")
+        await seen.until(lambda: isinstance(run.sent[-1], Explain))
+        cancel = run.sent[-2]
+        assert isinstance(cancel, CancelSample) and cancel.sample == sample.id
+        run.say(Sampled(step=7, id=sample.id, prompt="aa", text="", done=True))
+        await seen.until(lambda: isinstance(run.sent[-1], Explain) and run.sent[-1].text == "aayz")
+
+
+async def test_the_cursor_moves_by_tokens_rows_and_clicks(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        run = await seen.started()
+        screen = await answered(seen, run, "one\ntwo three\nfour")
+        text = seen.main.looked.current
+
+        async def after(*pressed: str) -> int:
+            await seen.press(*pressed)
+            return text.place
+
+        assert [await after(key) for key in ("right", "down", "down", "down", "up", "left", "left")] == [
+            2, 6, 16, 16, 6, 5, 4,
+        ]  # fmt: skip
+        assert [await after(key) for key in ("left", "home", "left", "left", "end")] == [3, 3, 2, 1, 15]
+        await seen.pilot.click(screen.text, offset=(2 + 5, 2))
+        assert text.place == 4 + 5
