@@ -77,13 +77,14 @@ class Sampler:
         file = self.file(has_model)
         if file is None and not has_model:
             return False
-        self._questions[command.id] = answer
         self._store.sent_ids.add(command.id)
         try:
             if file is not None:
                 self._load(file)
+            self._questions[command.id] = answer
             self._send_to(file.name if file else "", command)
         except OSError as error:
+            self._questions[command.id] = answer
             self.refuse(f"{file}: {describe_error(error)}")
         return True
 
@@ -117,6 +118,8 @@ class Sampler:
     def _load(self, file: Path) -> None:
         wanted = file, file.stat().st_mtime_ns
         if self.reader is None or not self.reader.alive or wanted != self._loaded:
+            if self.reader is not None:
+                self.refuse("another checkpoint was chosen or written meanwhile")
             self._close_reader()
             self._loaded, self.reader = wanted, RunReader(self._start(file), self._post)
 

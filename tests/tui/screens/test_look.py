@@ -254,6 +254,22 @@ async def test_who_waits_for_an_answer_is_told_that_none_comes(workshop: Any) ->
         await seen.see("Killed by SIGKILL.")
 
 
+async def test_a_question_to_a_checkpoint_that_another_one_replaces_is_answered_by_a_sentence(
+    workshop: Any, make: Any
+) -> None:
+    folder = make("old", workshop.finished(40))
+    async with workshop.console() as seen:
+        await on(seen, folder)
+        await look(seen, "a text")
+        await seen.until(lambda: seen.samplers and seen.samplers[-1].sent)
+        seen.main.sampler.chosen = folder / "other.pt"
+        seen.main.sampler.chosen.write_bytes(b"weights")
+        await look(seen, "another text")
+        await seen.see("other.pt predicts the text…")
+        await seen.press("b")
+        await seen.see("Another checkpoint was chosen or written meanwhile.")
+
+
 async def test_a_branch_that_is_being_written_ends_for_the_next_question(workshop: Any) -> None:
     async with workshop.console() as seen:
         run = await seen.started()
