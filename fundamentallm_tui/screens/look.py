@@ -13,7 +13,7 @@ from textual.screen import Screen
 from textual.widgets import Static, TextArea
 
 from fundamentallm.config.format import format_size
-from fundamentallm.data.text import read_texts
+from fundamentallm.data.text import read_data
 from fundamentallm.errors import UserError
 from fundamentallm.paths import user_path
 from fundamentallm_tui import keys
@@ -230,6 +230,10 @@ class ScoreDialog(Dialog[str]):
         except (UserError, OSError):  # it cannot be a path
             return ""
 
+    @on(Prompt.Left)
+    def _left(self) -> None:
+        self.dismiss()
+
     @on(Prompt.Submitted)
     def _submitted(self) -> None:
         if path := self._path():
@@ -249,4 +253,4 @@ def read_text(path: str) -> str:
     """Read a file; a UserError says why it is no text, or too long for a look."""
     if user_path(path).stat().st_size > MAX_BYTES:
         raise UserError(f"{path}: is larger than {format_size(MAX_BYTES)}; `fundamentallm score` reads it")
-    return "".join(read_texts((path,)))
+    return "".join(read_data((path,), needs="two characters").documents)
