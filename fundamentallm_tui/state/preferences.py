@@ -16,7 +16,7 @@ from fundamentallm.errors import describe_error
 from fundamentallm.run.folder import write_atomic
 from fundamentallm.untrusted import MAX_CONFIG_BYTES, from_values, open_regular_file
 
-HEADER = "# Written by fllm-tui. Your own keys belong into keys.yaml beside it, such as  pause: f9\n"
+HEADER = "# Written by fllm-tui. Your own keys belong into keys.yaml beside it, such as  pause: f10\n"
 
 
 @dataclass(frozen=True)

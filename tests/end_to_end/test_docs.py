@@ -191,6 +191,11 @@ def test_the_page_of_keys_is_what_its_script_makes_and_has_every_name() -> None:
     assert text == runpy.run_path(str(HOME / "docs" / "keys.py"))["page"](), "run `make docs`"
     names = {binding.id for table in TABLES for command in table for binding in command.bindings()}
     assert names == set(re.findall(r"\| `([^`|]+)` \|$", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/keys.md"])
+def test_the_keys_that_a_page_gives_to_commands_can_be_theirs(page: str) -> None:
+    text = (HOME / page).read_text(encoding="utf-8")
     example = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)[0])
     assert checked_keymap(example) == (example, [])
 
