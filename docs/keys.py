@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from fundamentallm_tui.keys import CHART, HEALTH, LIST, LOG, LOOK, LOSS, MAIN, RUNS, WRITTEN, Command, spell
+from fundamentallm_tui.keys import CHART, HEALTH, LIST, LOG, LOOK, LOSS, MAIN, PINS, RUNS, WRITTEN, Command, spell
 
 INTRODUCTION = """\
 # Keys
@@ -13,7 +13,7 @@ the configuration folder (`~/.config/fundamentallm` on Linux). Keys are called t
 they write; commas separate several.
 
 ```yaml
-pause: f9
+pause: f10
 start.letter: b
 chart.crosshair: k
 ```
@@ -33,6 +33,7 @@ TABLES = {  # by what has to have the focus
     "The list of runs": RUNS,
     "The log and the list of runs": LIST,
     "The text token by token": LOOK,
+    "The pinned prompts": PINS,
 }
 
 

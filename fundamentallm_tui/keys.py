@@ -79,6 +79,7 @@ MAIN = (
     Command("prompt", "ctrl+g", "Go to the prompt: enter samples, ctrl+j starts a line", "sample", "g", "Sample"),
     Command("look", "f4", "Look at the sample token by token: what the model expected", title="Look at the text"),
     Command("score", "", "How well the model predicts a text, and where worst", title="Score a text"),
+    Command("pins", "f9", "Pinned prompts, and what the model answered as it learnt", title="Pinned prompts"),
     Command("app.report", "w", "Write a report of the run: report.md in its folder", title="Report", id="report"),
     Command("new_run", "N", "Close the run that has ended: the next start makes a new one", "new run", title="New run"),
     Command("runs", "ctrl+o", "List all runs: attach, view, resume, compare", "runs", "o", "Runs"),
@@ -196,8 +197,22 @@ LOOK = (
     Command("", "tab", "Go from the text to the list, and back"),
     Command("back", "escape", "Close", "close", id="look.back"),
 )  # fmt: skip
+PINS = (
+    Command("walk(-1)", "left", "Show the answers of the step before", "step", id="pins.left"),
+    Command("walk(1)", "right", "Show the answers of the next step", id="pins.right"),
+    Command("walk(-9999)", "home", "Show the first answers", id="pins.first"),
+    Command("walk(9999)", "end", "Show the newest answers, and follow them", id="pins.last"),
+    Command("beside", "c", "Set another step beside this one; again: show one", "compare", id="pins.beside"),
+    Command("move(-1)", "up", "Go to the prompt before", id="pins.up"),
+    Command("move(1)", "down", "Go to the next prompt", id="pins.down"),
+    Command("add", "a", "Pin a prompt, eight at most", "add", id="pins.add"),
+    Command("edit", "e", "Change the prompt", "edit", id="pins.edit"),
+    Command("remove", "d", "Pin the prompt no longer", "remove", id="pins.remove"),
+    Command("back", "escape", "Close", "close", id="pins.back"),
+    Command("close", "f9", id="pins.close"),
+)  # fmt: skip
 
-TABLES = (MAIN, FORM, SAMPLE, WRITTEN, LOG, LOSS, HEALTH, (*RUNS, *LIST), LOOK)
+TABLES = (MAIN, FORM, SAMPLE, WRITTEN, LOG, LOSS, HEALTH, (*RUNS, *LIST), LOOK, PINS)
 _keys: dict[str, str] = {}  # by the ids of commands
 
 

@@ -46,14 +46,10 @@ class Prompt(TextArea):
         Binding("ctrl+j", "new_line", "Start a line", show=False),
         Binding("up", "recall(-1)", "Earlier prompt", show=False),
         Binding("down", "recall(1)", "Later prompt", show=False),
-        Binding("escape", "leave", "Leave the prompt", id="leave", show=False),
     ]
 
     class Submitted(Message):
         """The user pressed enter."""
-
-    class Left(Message):
-        """The user pressed escape."""
 
     def __init__(self) -> None:
         super().__init__(placeholder="prompt", compact=True, id="prompt", highlight_cursor_line=False)
@@ -69,9 +65,6 @@ class Prompt(TextArea):
 
     def action_submit(self) -> None:
         self.post_message(self.Submitted())
-
-    def action_leave(self) -> None:
-        self.post_message(self.Left())
 
     def action_new_line(self) -> None:
         self.insert("\n")
@@ -121,6 +114,7 @@ class SamplePane(Vertical):
     """Posts `Asked` when the user wants a sample, and `Chosen` with the checkpoint to write it; shows the store's."""
 
     commands = keys.SAMPLE
+    BINDINGS = [Binding("escape", "to_text", "Go to the text", id="leave", show=False)]
 
     @dataclass
     class Asked(Message):
@@ -198,11 +192,12 @@ class SamplePane(Vertical):
 
     # What is done with a text
 
-    @on(Prompt.Left)
-    def leave_prompt(self, event: Prompt.Left) -> None:
-        """Go to the text that was written, where its keys act; else out of the pane."""
-        event.stop()
-        self.screen.set_focus(self.written if self.store.sample.id else None)
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """From the prompt, escape goes to the text; where there is none, and from elsewhere, out of the pane."""
+        return action != "to_text" or (self.prompt.has_focus and bool(self.store.sample.id))
+
+    def action_to_text(self) -> None:
+        self.written.focus()
 
     @on(Written.Acted)
     def act(self, event: Written.Acted) -> None:

@@ -4,9 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fundamentallm.config.config import changed_while_running
+from fundamentallm.errors import UserError
 from fundamentallm.run.events import Event
 from fundamentallm_tui.panes.sample import SamplePane
 from fundamentallm_tui.screens.running import RunScreen
+from fundamentallm_tui.state.launch import read_only_settings
 from fundamentallm_tui.state.looked import LookedTexts
 from fundamentallm_tui.state.sampler import Question
 
@@ -45,6 +48,26 @@ class LiveScreen(RunScreen):
         self._looked_at = self.store.folder, id
         why = self.sample.why_no_model()
         self.app.push_screen(Look(self.looked, self.sample.read_options, why, score=score))
+
+    def action_pins(self) -> None:
+        """Show the pinned prompts of the run, or of the form, and the answers."""
+        from fundamentallm_tui.screens.pins import Pins
+
+        self.app.push_screen(Pins(self.store, self.form, self._pin))
+
+    def _pin(self, prompts: tuple[str, ...]) -> str:
+        """Pin these prompts, in the run under way or for the next start; returns why that is not possible."""
+        if "pin" in read_only_settings(self.store):
+            return "the run takes no changes now"
+        if (config := self.store.expected) is not None and self.store.under_way:
+            try:
+                changed_while_running(config, "pin", prompts)
+            except UserError as error:
+                return str(error)
+            self.change_settings({"pin": prompts})
+        else:
+            self.form.take_values({"pin": prompts})
+        return ""
 
     def action_score(self) -> None:
         self.action_look(score=True)

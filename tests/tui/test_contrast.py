@@ -15,7 +15,7 @@ from textual.widgets import OptionList
 
 import fundamentallm_tui
 from fundamentallm.run.commands import Explain
-from fundamentallm.run.events import CheckpointFailed, Failed, Notice
+from fundamentallm.run.events import CheckpointFailed, Failed, Notice, Pinned
 from fundamentallm_tui.theme import CALM, FAINT, INKS, THEMES
 from tests.events import evaluated, explained
 from tests.tui.colours import contrast
@@ -93,6 +93,10 @@ async def screens(seen: Any, workshop: Any) -> Any:
     await seen.until(lambda: isinstance(run.sent[-1], Explain))
     run.say(explained(run.sent[-1]))
     yield "nats a token"
+    for step, text in ((100, " or not to be"), (200, " and not to be")):
+        run.say(Pinned(step=step, prompt="To be", text=text, probabilities=(), seconds=0.1))
+    await seen.press("escape", "f9", "c", "left")
+    yield "To be or not"
     await seen.press("escape", "h")
     yield "Health: "
     await seen.press("escape", "x")

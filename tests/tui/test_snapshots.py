@@ -13,7 +13,7 @@ from textual.widgets import Input
 
 from fundamentallm.paths import shipped
 from fundamentallm.run.commands import Explain, Sample
-from fundamentallm.run.events import Event, Failed, Phase, RunStarted, Sampled
+from fundamentallm.run.events import Event, Failed, Phase, Pinned, RunStarted, Sampled
 from fundamentallm.run.notes import write_notes
 from fundamentallm_tui.state import store
 from fundamentallm_tui.theme import THEMES
@@ -175,6 +175,17 @@ async def presets(seen: Any, workshop: Any) -> None:
     await seen.press("f3", "up")
 
 
+async def pins(seen: Any, workshop: Any) -> None:
+    run = await train(seen)
+    lines = {"To be": ", or not to be: that is the sea", "The old crew": " went out at dawn.\nNobody asked"}
+    for step, end in ((88, " thir an"), (176, " the sat"), (264, " and why.")):
+        for prompt, text in lines.items():
+            run.say(Pinned(step=step, prompt=prompt, text=text + end, probabilities=(), seconds=0.05))
+    await seen.press("f9")
+    await seen.see("step 264, 3 of 3")
+    await seen.press("c", "left")
+
+
 async def quit(seen: Any, workshop: Any) -> None:
     await train(seen)
     await seen.press("ctrl+q")
@@ -182,7 +193,7 @@ async def quit(seen: Any, workshop: Any) -> None:
 
 SCENES: dict[Callable[[Any, Any], Awaitable[None]], tuple[str, int]] = {  # the recorded run, characters of its text
     **dict.fromkeys((idle, tour, problem, files, presets), ("", 100_000)),
-    **dict.fromkeys((training, paused, finished, edit, runs, compare, help, quit, look), ("healthy", 25_000)),
+    **dict.fromkeys((training, paused, finished, edit, runs, compare, help, look, pins, quit), ("healthy", 25_000)),
     failed: ("rate_too_high", 25_000),
     health: ("overfitting", 3_000),
 }

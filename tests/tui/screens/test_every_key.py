@@ -14,6 +14,7 @@ from textual.keys import key_to_character
 from fundamentallm_tui import app, keys
 from fundamentallm_tui.panes.bars import takes_text
 from fundamentallm_tui.screens.look import Look
+from fundamentallm_tui.screens.pins import Pins
 from fundamentallm_tui.screens.runs import Runs
 from tests.conftest import PATIENCE
 from tests.tui.others import bring_about
@@ -130,6 +131,16 @@ class Hands:
                 await self.press("escape")  # it asks for a text, where there is a model
             await self.press(name)
 
+    async def press_in_pins(self) -> None:
+        for name in bound(keys.PINS):
+            if not isinstance(self.seen.app.screen, Pins):
+                await self.back()
+                self.seen.main.action_pins()
+                await self.settle()
+            await self.press(name)
+            if self.seen.app.screen is not self.seen.main and not isinstance(self.seen.app.screen, Pins):
+                await self.press("x", "enter", "escape")
+
     async def click_everything(self) -> None:
         """Click into the middle and on the frame of everything that can be seen, pane by pane."""
         clicked = set()
@@ -169,6 +180,7 @@ async def test_no_key_and_no_click_ends_the_console(
             hands.press_in_text,
             hands.press_in_list,
             hands.press_in_look,
+            hands.press_in_pins,
             hands.click_everything,
         ):
             await work()

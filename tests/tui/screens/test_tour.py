@@ -127,7 +127,7 @@ async def test_escape_ends_it_outside_text_fields(workshop: Any, keys: list[str]
 async def test_it_names_the_users_own_keys(workshop: Any) -> None:
     keys_file = preferences_file().with_name("keys.yaml")
     keys_file.parent.mkdir(parents=True)
-    keys_file.write_text("start: f9\nleave: f10\n")
+    keys_file.write_text("start: f11\nleave: f10\n")
     async with workshop.console() as seen:
         seen.main.action_tour()
         await seen.see("F9 starts")

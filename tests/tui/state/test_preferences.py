@@ -89,7 +89,7 @@ async def test_the_text_that_was_chosen_is_the_next_sessions_and_the_presets_own
 
 
 def test_the_keys_that_the_user_wrote_are_never_written_and_a_link_stays_one(file: Path, tmp_path: Path) -> None:
-    by_hand = "# mine\npause: f9  # as in another program\n"
+    by_hand = "# mine\npause: f11  # as in another program\n"
     keys_file().write_text(by_hand)
     collection = tmp_path / "dotfiles.yaml"
     collection.write_text("theme: calm\nsmoothing: much\n")
@@ -118,7 +118,7 @@ def test_the_keys_that_the_user_wrote_are_never_written_and_a_link_stays_one(fil
         ("console.yaml", b"\xff\xfe", "it is damaged"),
         ("console.yaml", b"- a", "it is damaged"),
         ("keys.yaml", b"f5", "keys.yaml is not used: it is damaged"),
-        ("keys.yaml", b"{puase: f9, save: F9}", "puase: no such command; did you mean pause?; save: F9 is no key"),
+        ("keys.yaml", b"{puase: f11, save: F9}", "puase: no such command; did you mean pause?; save: F9 is no key"),
     ],
 )
 async def test_what_is_wrong_in_a_file_is_said_in_a_line_and_left_alone(
@@ -141,14 +141,14 @@ def test_a_value_that_is_none_is_left_out(file: Path) -> None:
 @pytest.mark.parametrize(
     ("wanted", "problem"),
     [
-        ({"pause": "f9", "chart.log": "[", "chart.rougher": "l", "quit": "ctrl+x,f12", "undo": "c"}, ""),
+        ({"pause": "f11", "chart.log": "[", "chart.rougher": "l", "quit": "ctrl+x,f12", "undo": "c"}, ""),
         ({"start": "f6", "pause": "f5"}, ""),
         ({"pause": "f5"}, "f5 is the key of start"),
         ({"pause.letter": "?"}, "? is the key of help.letter"),
         ({"chart.log": "plus"}, "plus is the key of chart.in"),
         ({"chart.log": "f5"}, "f5 is the key of start"),
         ({"pause": "a"}, "a is needed in text fields; a function key, or one with ctrl, is not"),
-        ({"pause": "f9,enter"}, "enter is needed in text fields"),
+        ({"pause": "f11,enter"}, "enter is needed in text fields"),
         ({"log.search": "ctrl+i"}, "terminals send ctrl+i as tab"),
         ({"undo": "ctrl+banana"}, "ctrl+banana is no key"),
         ({"undo": None}, "None is no key"),
@@ -162,7 +162,7 @@ def test_a_key_that_cannot_be_is_refused_with_the_reason(wanted: dict[str, Any],
 
 
 async def test_a_changed_key_acts_and_is_shown_by_footer_and_help(workshop: Any, file: Path) -> None:
-    keys_file().write_text("{start: f9, start.letter: b, quit: f10, health: ctrl+y}\n")
+    keys_file().write_text("{start: f11, start.letter: b, quit: f10, health: ctrl+y}\n")
     async with workshop.console() as seen:
         assert "F9 start" in seen.keys and "F10 quit" in seen.keys and "F5" not in seen.keys
         await seen.press("f5", "r", "ctrl+q")
@@ -176,7 +176,7 @@ async def test_a_changed_key_acts_and_is_shown_by_footer_and_help(workshop: Any,
 
 
 async def test_every_sentence_names_the_keys_that_the_user_has(workshop: Any, make: Any, file: Path) -> None:
-    changed = "{start: f9, stop: ctrl+y, stop.letter: X, health: H, new_run: M, runs: f10, help: f12, run.open: O}"
+    changed = "{start: f11, stop: ctrl+y, stop.letter: X, health: H, new_run: M, runs: f10, help: f12, run.open: O}"
     keys_file().write_text(changed.replace("}", ", pane.config: C, files: f4, leave: ctrl+b, run.resume: R}") + "\n")
     with alive(make("far")):
         async with workshop.console((120, 36), toasts=True) as seen:
@@ -192,7 +192,7 @@ async def test_every_sentence_names_the_keys_that_the_user_has(workshop: Any, ma
             assert all(
                 part in text for part in ("F12 explains it", "M begins a new", "X asks first", "C … 6 Go to a pane")
             )
-            await seen.press("f9")
+            await seen.press("f11")
             await seen.until(lambda: seen.main.reader is not None)
             run = seen.run
             run.begin()
