@@ -54,7 +54,7 @@ class Pins(Screen[None]):
         super().__init__()
         self._store, self._form, self._pin = store, form, pin
         self._step: int | None = None  # whose answers are shown; None: the newest
-        self._beside: int | None = None  # shown left of them
+        self._beside: int | None = None  # the step whose answers are shown, too
         self._cursor = 0  # the place of a prompt
         self._problem = ""
         self._shown: object = None
@@ -184,11 +184,11 @@ class Pins(Screen[None]):
             if self._editable:
                 text += f" {keys.named('pins.add')} pins one, such as Once upon a time."
             return [Content.styled(text, FAINT)], []
-        steps = [step for step in (self._beside, self._at) if step is not None]
+        steps = sorted(step for step in (self._beside, self._at) if step is not None)
         column = (width - GAP * (len(steps) - 1)) // max(1, len(steps))
         lines, places = list[Content](), list[int]()
         if self._beside is not None:
-            heads = [f"{mark} step {step:,}" for mark, step in zip((BESIDE, HERE), steps, strict=True)]
+            heads = [f"{BESIDE if step == self._beside else HERE} step {step:,}" for step in steps]
             lines.append(Content.styled("  " + (" " * GAP).join(fit(head, column) for head in heads), FAINT))
         for place, prompt in enumerate(prompts):
             places.append(len(lines))

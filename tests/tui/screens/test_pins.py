@@ -83,7 +83,7 @@ async def test_what_differs_between_two_steps_is_marked(workshop: Any) -> None:
         await seen.see("◆ step 20")
         content = seen.app.screen.answers.content
         marked = [content.plain[span.start : span.end] for span in content.spans if str(span.style) == CHANGED]
-        assert marked == ["and", "me·", "or", "be"], "of each side, row by row"
+        assert marked == ["or", "be", "and", "me·"], "of each side, row by row"
 
 
 async def test_the_newest_answers_are_followed_until_the_user_goes_elsewhere(workshop: Any) -> None:

@@ -130,7 +130,7 @@ async def test_it_names_the_users_own_keys(workshop: Any) -> None:
     keys_file.write_text("start: f11\nleave: f10\n")
     async with workshop.console() as seen:
         seen.main.action_tour()
-        await seen.see("F9 starts")
+        await seen.see("F11 starts")
         assert "F10 ends it" in seen.screen
         await seen.press("f10")
         await seen.until(lambda: "tour" not in seen.screen)

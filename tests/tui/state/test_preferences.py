@@ -164,11 +164,11 @@ def test_a_key_that_cannot_be_is_refused_with_the_reason(wanted: dict[str, Any],
 async def test_a_changed_key_acts_and_is_shown_by_footer_and_help(workshop: Any, file: Path) -> None:
     keys_file().write_text("{start: f11, start.letter: b, quit: f10, health: ctrl+y}\n")
     async with workshop.console() as seen:
-        assert "F9 start" in seen.keys and "F10 quit" in seen.keys and "F5" not in seen.keys
+        assert "F11 start" in seen.keys and "F10 quit" in seen.keys and "F5" not in seen.keys
         await seen.press("f5", "r", "ctrl+q")
         assert not seen.runs and seen.app.is_running
         await seen.press("f1")
-        await seen.see("F9       b")
+        await seen.see("F11      b")
         await seen.press("escape", "b")
         await seen.until(lambda: seen.runs)
         await seen.press("ctrl+y")
@@ -177,14 +177,14 @@ async def test_a_changed_key_acts_and_is_shown_by_footer_and_help(workshop: Any,
 
 async def test_every_sentence_names_the_keys_that_the_user_has(workshop: Any, make: Any, file: Path) -> None:
     changed = "{start: f11, stop: ctrl+y, stop.letter: X, health: H, new_run: M, runs: f10, help: f12, run.open: O}"
-    keys_file().write_text(changed.replace("}", ", pane.config: C, files: f4, leave: ctrl+b, run.resume: R}") + "\n")
+    keys_file().write_text(changed.replace("}", ", pane.config: C, files: ctrl+x, leave: ctrl+b, run.resume: R}") + "\n")
     with alive(make("far")):
         async with workshop.console((120, 36), toasts=True) as seen:
             await seen.until(lambda: "F10 lists the runs, O attaches." in seen.log)
             await seen.press("6")
-            await seen.see("F9 starts one")
+            await seen.see("F11 starts one")
             await seen.press("5")
-            assert "No model yet. F9 starts a run" in " ".join(seen.screen.replace("│", " ").split())
+            assert "No model yet. F11 starts a run" in " ".join(seen.screen.replace("│", " ").split())
             await seen.press("C", "f12")
             await seen.see("All keys")
             await seen.press("escape")
@@ -199,15 +199,15 @@ async def test_every_sentence_names_the_keys_that_the_user_has(workshop: Any, ma
             await seen.status_is("TRAINING")
             await seen.press("X")
             await seen.see("^y stops without asking.")
-            await seen.press("escape", "f4")
-            await seen.see("F4 is for a new run; press M when")
+            await seen.press("escape", "ctrl+x")
+            await seen.see("^x is for a new run; press M when")
             seen.main.form.fields.enter("epochs")
             await seen.press("7")
             await seen.see("^b takes it back")
             run.folder.mkdir(parents=True)
             (run.folder / "last.pt").touch()
             run.finish(10, "stopped")
-            await seen.until(lambda: "F9 resumes last.pt" in seen.log)
+            await seen.until(lambda: "F11 resumes last.pt" in seen.log)
 
 
 def test_the_form_begins_with_the_last_text_where_none_is_named(
