@@ -177,7 +177,9 @@ async def test_a_changed_key_acts_and_is_shown_by_footer_and_help(workshop: Any,
 
 async def test_every_sentence_names_the_keys_that_the_user_has(workshop: Any, make: Any, file: Path) -> None:
     changed = "{start: f11, stop: ctrl+y, stop.letter: X, health: H, new_run: M, runs: f10, help: f12, run.open: O}"
-    keys_file().write_text(changed.replace("}", ", pane.config: C, files: ctrl+x, leave: ctrl+b, run.resume: R}") + "\n")
+    keys_file().write_text(
+        changed.replace("}", ", pane.config: C, files: ctrl+x, leave: ctrl+b, run.resume: R}") + "\n"
+    )
     with alive(make("far")):
         async with workshop.console((120, 36), toasts=True) as seen:
             await seen.until(lambda: "F10 lists the runs, O attaches." in seen.log)
