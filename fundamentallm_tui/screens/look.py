@@ -230,10 +230,6 @@ class ScoreDialog(Dialog[str]):
         except (UserError, OSError):  # it cannot be a path
             return ""
 
-    @on(Prompt.Left)
-    def _left(self) -> None:
-        self.dismiss()
-
     @on(Prompt.Submitted)
     def _submitted(self) -> None:
         if path := self._path():
