@@ -3,7 +3,21 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from fundamentallm_tui.keys import CHART, HEALTH, LIST, LOG, LOOK, LOSS, MAIN, PINS, RUNS, WRITTEN, Command, spell
+from fundamentallm_tui.keys import (
+    ATTENTION,
+    CHART,
+    HEALTH,
+    LIST,
+    LOG,
+    LOOK,
+    LOSS,
+    MAIN,
+    PINS,
+    RUNS,
+    WRITTEN,
+    Command,
+    spell,
+)
 
 INTRODUCTION = """\
 # Keys
@@ -34,6 +48,7 @@ TABLES = {  # by what has to have the focus
     "The log and the list of runs": LIST,
     "The text token by token": LOOK,
     "The pinned prompts": PINS,
+    "Attention": ATTENTION,
 }
 
 

@@ -31,6 +31,12 @@ def shorten(name: str, width: int) -> str:
     return f"{head}…{tail}"
 
 
+def bar(share: float, width: int) -> str:
+    """Draw a share of 1 as a bar of at most `width` cells, to an eighth of one; nothing for what is no share."""
+    eighths = round(min(share, 1.0) * width * 8) if share > 0 else 0
+    return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
+
+
 def fit(text: str, width: int) -> str:
     """Cut or pad a text to exactly `width` cells."""
     return set_cell_size(truncate(text, width), width)

@@ -9,6 +9,7 @@ from textual.binding import Binding, BindingType
 KEY_NAMES = {
     "question_mark": "?", "slash": "/", "escape": "esc", "plus": "+", "minus": "-",
     "left": "←", "right": "→", "up": "↑", "down": "↓", "left_square_bracket": "[", "right_square_bracket": "]",
+    "comma": ",", "full_stop": ".",
 }  # fmt: skip
 PANES = (
     ("config", "Config"), ("log", "Log"), ("loss", "Loss"), ("metric", "Metric"), ("sample", "Sample"),
@@ -80,6 +81,8 @@ MAIN = (
     Command("look", "f4", "Look at the sample token by token: what the model expected", title="Look at the text"),
     Command("score", "", "How well the model predicts a text, and where worst", title="Score a text"),
     Command("pins", "f9", "Pinned prompts, and what the model answered as it learnt", title="Pinned prompts"),
+    Command("attention", "", "Show what each token of a text attends to", title="Attention"),
+    Command("nearest", "", "Show which tokens have embeddings near to one another's", title="Nearest tokens"),
     Command("app.report", "w", "Write a report of the run: report.md in its folder", title="Report", id="report"),
     Command("new_run", "N", "Close the run that has ended: the next start makes a new one", "new run", title="New run"),
     Command("runs", "ctrl+o", "List all runs: attach, view, resume, compare", "runs", "o", "Runs"),
@@ -92,7 +95,7 @@ MAIN = (
     Command("", "{pane.config} … {pane.health}", f"Go to a pane: {', '.join(title.lower() for _, title in PANES)}"),
     Command("enter_pane", "enter", "Write into the form or the prompt after its number key", id="pane.enter"),
     Command("maximize_pane", "z", "Show the pane alone; again: all of them", id="pane.maximize"),
-    Command("next_metric", "m", "Show another metric: learning rate, gradient norm, speed, perplexity, memory"),
+    Command("next_metric", "m", "Show another metric: learning rate, gradient norm, speed, perplexity, memory, layers"),
     Command("next_pane(-1)", "ctrl+left", id="pane.before"),
     Command("next_pane(1)", "ctrl+right", id="pane.after"),
     Command("", "{pane.before} {pane.after}", "Go to the previous or next pane"),
@@ -187,6 +190,8 @@ LOOK = (
     Command("score", "s", "Score a text that is pasted, or a file", "score", id="look.score"),
     Command("text(1)", "b", "Go to the next text: branches are kept, sixteen at most", "next", id="look.next"),
     Command("text(-1)", "B", "Go to the text before", id="look.before"),
+    Command("attention", "a", "Show what the tokens so far attend to", "attention", id="look.attention"),
+    Command("attention(True)", "n", "Show which tokens are nearest to this one", "nearest", id="look.nearest"),
     Command("rename", "r", "Name the text; what has a name is kept longest", "name", id="look.name"),
     Command("move(-1)", "left", "Go to the token before", id="look.left"),
     Command("move(1)", "right", "Go to the next token", id="look.right"),
@@ -212,7 +217,25 @@ PINS = (
     Command("close", "f9", id="pins.close"),
 )  # fmt: skip
 
-TABLES = (MAIN, FORM, SAMPLE, WRITTEN, LOG, LOSS, HEALTH, (*RUNS, *LIST), LOOK, PINS)
+ATTENTION = (  # opened from the palette, and by a and n of LOOK
+    Command("layer(1)", "right_square_bracket", "Show the next layer", "layer", id="attention.layer"),
+    Command("layer(-1)", "left_square_bracket", "Show the layer before", id="attention.layer_before"),
+    Command("head(1)", "full_stop", "Show the next head", "head", id="attention.head"),
+    Command("head(-1)", "comma", "Show the head before", id="attention.head_before"),
+    Command("mean", "0", "Show the mean of all heads", "mean", id="attention.mean"),
+    Command("nearest", "n", "Show the tokens nearest to that of the row; again: what it attends to", "nearest",
+            id="attention.nearest"),
+    Command("type_text", "slash,enter", "Type another text", "text", id="attention.text"),
+    Command("ask_again", "r", "Ask again: the model may have trained on", "again", id="attention.again"),
+    Command("move(-1, 0)", "up", "Go to the token before, whose row is read off", id="attention.up"),
+    Command("move(1, 0)", "down", "Go to the token after", id="attention.down"),
+    Command("move(0, -1)", "left", "Read off the token before in the row", id="attention.left"),
+    Command("move(0, 1)", "right", "Read off the token after in the row", id="attention.right"),
+    Command("back", "escape", "Close", "close", id="attention.back"),
+)  # fmt: skip
+
+
+TABLES = (MAIN, FORM, SAMPLE, WRITTEN, LOG, LOSS, HEALTH, (*RUNS, *LIST), LOOK, PINS, ATTENTION)
 _keys: dict[str, str] = {}  # by the ids of commands
 
 

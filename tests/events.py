@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fundamentallm.run.commands import Explain
-from fundamentallm.run.events import CheckpointSaved, Evaluated, Event, Explained, decode, last_step
+from fundamentallm.run.events import CheckpointSaved, Evaluated, Event, Explained, Inspected, decode, last_step
 
 # Training and validation loss, epoch by epoch, of a run that overfits since its second epoch.
 OVERFITTING = [(2.0, 2.0), (1.5, 1.8), (1.2, 1.9), (1.0, 2.1)]
@@ -15,6 +15,16 @@ def evaluated(step: int, val_loss: float, **changes: Any) -> Evaluated:
     """The end of an epoch whose losses are equal and the best so far, unless `changes` say otherwise."""
     values = {"epoch": 1, "train_loss": val_loss, "perplexity": 2.0, "epoch_ended": True, "best": True}
     return Evaluated(step=step, val_loss=val_loss, **{**values, **changes})
+
+
+def layers_inspected(step: int, blocks: int = 2, seconds: float = 0.002) -> Inspected:
+    """A measurement of the layers: the gradient of the n-th part is n tenths of a step's share of 1."""
+    layers = ["embedding", *(f"blocks.{n}.{part}" for n in range(blocks) for part in ("attention", "feed_forward"))]
+    norms = tuple((n + 1) / 10 / step for n in range(len(layers)))
+    return Inspected(
+        step=step, layers=tuple(layers), grad_norm=norms, weight_norm=tuple(10 + n * 2.0 for n in range(len(layers))),
+        update_ratio=tuple(norm / 100 for norm in norms), seconds=seconds,
+    )  # fmt: skip
 
 
 def epochs(losses: Iterable[tuple[float, float]], steps: int = 80) -> list[Evaluated | CheckpointSaved]:

@@ -3,16 +3,20 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from math import exp, isfinite
 
 from textual import on
 from textual.app import ComposeResult
+from textual.content import Content
 from textual.message import Message
+from textual.widgets import Static
 
-from fundamentallm.config.format import format_loss, format_memory, format_norm, format_rate
+from fundamentallm.config.format import format_digits, format_loss, format_memory, format_norm, format_rate
 from fundamentallm.config.schedule import configured_rate
 from fundamentallm_tui import keys
 from fundamentallm_tui.charts.chart import Chart, Line
+from fundamentallm_tui.charts.layers import inspection_cost, layer_curves, layer_legend, mark_of
 from fundamentallm_tui.charts.legend import Legend
 from fundamentallm_tui.charts.palette import RunStyle
 from fundamentallm_tui.charts.panes import ChartPane, Curve
@@ -184,13 +188,17 @@ def loss_curves(store: Store, view: View, scale: Callable[[float], float] | None
 
 @dataclass(frozen=True)
 class Metric:
-    """What the metric chart can show: its name, the store's series, the name in files, and how a value is written."""
+    """What the metric chart can show: its name, the store's series, the name in files, and how a value is written.
+
+    `by_layer`: `column` is one of the events that inspect the layers.
+    """
 
     name: str
     series: str
     column: str
     format: Callable[[float], str]
     fits: bool = True
+    by_layer: bool = False
 
 
 METRICS = (
@@ -199,7 +207,11 @@ METRICS = (
     Metric("Tokens a second", "speed", "tokens_per_second", format_rate),
     Metric("Perplexity", "", "", format_loss),
     Metric("Memory", "memory", "memory_bytes", format_memory, fits=False),
+    Metric("Gradient norm by layer", "", "grad_norm", partial(format_digits, digits=2), by_layer=True),
+    Metric("Weight norm by layer", "", "weight_norm", format_norm, by_layer=True),
+    Metric("Update-to-weight ratio", "", "update_ratio", "{:.1e}".format, by_layer=True),
 )
+TO_INSPECT = "set inspect_every: then each layer is measured"
 
 
 class MetricChart(ChartPane):
@@ -208,11 +220,25 @@ class MetricChart(ChartPane):
     def __init__(self, store: Store, *, id: str) -> None:
         super().__init__(store, METRICS[0].name, id=id)
         self.metric = METRICS[0]
+        self.legend = Static(classes="layers")
+        self.legend.display = False
+        self._layers: tuple[object, list[Curve]] = None, []  # what for, and the curves
+        self._legend_of: object = None
+
+    def compose(self) -> ComposeResult:
+        yield self.canvas
+        yield self.legend
 
     def show_metric(self, metric: Metric) -> None:
         """Show this one from now on."""
         self.metric, self.heading, self.fits = metric, metric.name, metric.fits
         self.throttle.request(now=True)
+
+    def show_next_metric(self) -> None:
+        """Show the next metric; those of the layers only where they were measured."""
+        offered = [known for known in METRICS if self.store.history.inspected or not known.by_layer]
+        place = offered.index(self.metric) if self.metric in offered else -1
+        self.show_metric(offered[(place + 1) % len(offered)])
 
     @property
     def window(self) -> tuple[float, float]:
@@ -230,6 +256,12 @@ class MetricChart(ChartPane):
         return self.metric.format(value)
 
     def curves(self) -> list[Curve]:
+        if self.metric.by_layer:
+            inspected = self.store.history.inspected
+            of = self.metric, len(inspected), *(event.seq for event in (*inspected[:1], *inspected[-1:]))
+            if of != self._layers[0]:
+                self._layers = of, layer_curves(inspected, self.metric.column)
+            return self._layers[1]
         if not self.metric.series:
             return loss_curves(self.store, self.view, _perplexity)
         return [Curve("", getattr(self.store, self.metric.series), "text-primary", column=self.metric.column)]
@@ -243,6 +275,44 @@ class MetricChart(ChartPane):
             rates = [configured_rate(config, last, max(0, round(step) - 1)) for step in steps]
             lines.append(Line([ruler.x(step) for step in steps], rates, "text-primary", dotted=True))
         return lines
+
+    # The layers have a legend, and below stands what measuring them costs
+
+    def _draw(self) -> float:
+        read = reversed(self.readings()) if self.metric.by_layer else ()
+        entries = [(curve, curve.reading(point, self.format)) for curve, point in read]
+        width, height = self.content_size
+        if (entries, width, height) != self._legend_of:
+            self._legend_of = entries, width, height
+            self.legend.display = bool(entries)
+            self.legend.update(layer_legend(entries, width, height // 3 + 1))
+        return super()._draw()
+
+    def _title(self) -> Content:
+        if not self.metric.by_layer:
+            return super()._title()
+        step = self.view.crosshair
+        return Content(self.heading if step is None else f"{self.heading}  step {step:.0f}")
+
+    def _subtitle(self) -> str:
+        seconds = Ruler(*self.store.seconds.points)
+        cost = inspection_cost(self.store.history.inspected, seconds) if self.metric.by_layer else ""
+        return " · ".join(filter(None, (super()._subtitle(), cost)))
+
+    def chart(self, count: int | None = None) -> Chart:
+        chart = super().chart(count)
+        return replace(chart, empty=TO_INSPECT) if self.metric.by_layer else chart
+
+    def points(self, ruler: Ruler) -> list[Line]:
+        curves = self.curves() if self.metric.by_layer else []
+        ends = [(curve, curve.series.last) for curve in curves]
+        return [Line([ruler.x(end[0])], [end[1]], curve.colour, mark=mark_of(curve)) for curve, end in ends if end]
+
+    def entries(self) -> list[Entry]:
+        entries = super().entries()
+        if not self.metric.by_layer:
+            return entries
+        return [replace(entry, style=replace(entry.style, mark=mark_of(entry.style))) for entry in entries]
 
 
 def _perplexity(loss: float) -> float:

@@ -13,7 +13,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.visual import Visual
 
-from fundamentallm_tui.format import clean, fit, truncate
+from fundamentallm_tui.format import bar, clean, fit, truncate
 from fundamentallm_tui.panes.rows import Rows
 from fundamentallm_tui.theme import FAINT
 
@@ -26,7 +26,6 @@ LEVELS = (  # the least probability, the colours of tokens that have it, and how
 )
 CURSOR = "bold $background on $foreground"
 SIGNS = {"\n": "↵", "\t": "⇥"}
-EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 def glyph(token: str) -> str:
@@ -150,12 +149,9 @@ class Alternatives(Rows):
     def row(self, place: int, width: int) -> Content:
         token, probability = self.tokens[place]
         came = token == self._came
-        room = max(0, width - 20) * 8  # eighths of a cell
-        whole, part = divmod(round(room * probability), 8)
-        bar = "█" * whole + (EIGHTHS[part] if part else "")
         return Content.assemble(
             (f" {fit(glyph_alone(token), 3)}", "bold $text-accent" if came else "bold"),
             f"{100 * probability:6.2f} %  ",
-            (bar, "$text-accent" if came else "$text-primary"),
+            (bar(probability, width - 20), "$text-accent" if came else "$text-primary"),
             (" came", FAINT) if came else "",
         )

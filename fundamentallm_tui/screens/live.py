@@ -71,3 +71,13 @@ class LiveScreen(RunScreen):
 
     def action_score(self) -> None:
         self.action_look(score=True)
+
+    def action_attention(self, *, nearest: bool = False) -> None:
+        """Show what the tokens of the last sample attend to, or which tokens are nearest to its last one."""
+        from fundamentallm_tui.screens.attention import AttentionScreen  # here: the first picture does not need it
+
+        sample = self.store.sample
+        self.app.push_screen(AttentionScreen(self.ask, sample.prompt + sample.text, nearest=nearest))
+
+    def action_nearest(self) -> None:
+        self.action_attention(nearest=True)

@@ -145,7 +145,7 @@ class Look(Screen[None]):
         match action:
             case "worst" | "choose":
                 return self._current.explained is not None or None
-            case "rename":
+            case "rename" | "attention":
                 return self._texts.current is not None or None
             case "text":
                 return len(self._texts.kept) > 1 or None
@@ -182,6 +182,13 @@ class Look(Screen[None]):
             self._texts.continue_from(text.place, self.alternatives.tokens[chosen][0], {**options, "num_samples": 1})
             self.set_focus(self.text)
             self.show_text()
+
+    def action_attention(self, nearest: bool = False) -> None:
+        """Show what the tokens so far attend to, or which are `nearest` to the one under the cursor."""
+        from fundamentallm_tui.screens.attention import AttentionScreen
+
+        text = self._current.before + "".join(self._current.tokens[: self._current.place + 1])
+        self.app.push_screen(AttentionScreen(self._texts.ask, text, nearest=nearest))
 
     def action_text(self, by: int) -> None:
         self._texts.go(by)

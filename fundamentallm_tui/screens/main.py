@@ -228,7 +228,7 @@ class MainScreen(LiveScreen):
             super().action_blur()
 
     def action_next_metric(self) -> None:
-        self.metric.show_metric(METRICS[(METRICS.index(self.metric.metric) + 1) % len(METRICS)])
+        self.metric.show_next_metric()
 
     def action_prompt(self) -> None:
         self._activate("sample")

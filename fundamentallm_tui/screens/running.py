@@ -332,6 +332,7 @@ class RunScreen(PanedScreen):
         except OSError as error:  # nothing can be written into the folder of an attached run
             self.store.wanted = ""
             self.store.unanswered.pop(command.id, None)
+            self.sampler.refuse(describe_error(error))
             if command.id == self.store.sample.id:
                 self.store.sample_failed(f"it could not be asked for: {describe_error(error)}")
             self.store.log(f"The command was not sent: {describe_error(error)}", "bad")

@@ -102,7 +102,7 @@ class LookedTexts:
     """
 
     def __init__(self, ask: Callable[[Question, Callable[[Event], None]], bool], model: Callable[[], str]) -> None:
-        self._ask, self.model = ask, model
+        self.ask, self.model = ask, model
         self.kept: list[LookedText] = []
         self.current: LookedText | None = None
         self.changed: Callable[[], None] = lambda: None  # is called when an answer has come
@@ -151,10 +151,10 @@ class LookedTexts:
 
     def _question(self, text: LookedText, command: Question) -> None:
         if self._writing:  # or all else would have to wait for its end
-            self._ask(CancelSample(sample=self._writing), lambda answer: None)
+            self.ask(CancelSample(sample=self._writing), lambda answer: None)
         self._writing = command.id if isinstance(command, Sample) else ""
         text.model = self.model()
-        if not self._ask(command, partial(self._take, text)):
+        if not self.ask(command, partial(self._take, text)):
             text.problem = "there is no model to ask"
 
     def _take(self, text: LookedText, event: Event) -> None:

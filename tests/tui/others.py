@@ -3,14 +3,15 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 import pytest
 from textual.geometry import Region
 
 from fundamentallm.config.config import Layer, resolve
-from fundamentallm.run.commands import COMMANDS, decode
-from fundamentallm.run.events import Failed, Finished, Phase
+from fundamentallm.run.commands import COMMANDS, Attend, Neighbours, decode
+from fundamentallm.run.events import Attended, Failed, Finished, Nearest, Phase
 from fundamentallm.run.journal import Journal
 from fundamentallm.run.locks import RunLock
 from fundamentallm.run.spec import RunSpec
@@ -98,3 +99,22 @@ async def bring_about(seen: Any, old: Path, state: str) -> None:
     elif state in ("stopped", "finished"):
         run.finish(4, "stopped" if state == "stopped" else "completed")
     await seen.status_is(state.upper())
+
+
+def attended(asked: Attend, *, step: int = 0, layers: int = 2, heads: int = 2) -> Attended:
+    """An answer whose weights are others in each head and layer."""
+
+    def row(head: int, i: int) -> tuple[float, ...]:
+        raw = [1 / (1 + (3 * j + (head + 2 * asked.layer + 2) * i) % 7) ** 2 for j in range(i + 1)]
+        return tuple(round(value / sum(raw), 6) for value in raw)
+
+    tokens = tuple(asked.text[-96:])
+    rows = tuple(tuple(row(head, i) for i in range(len(tokens))) for head in range(heads))
+    return Attended(step=step, id=asked.id, tokens=tokens, layer=asked.layer, layers=layers, heads=rows)
+
+
+def nearest(asked: Neighbours, *, step: int = 0) -> Nearest:
+    """An answer in which the letters come in the order of the alphabet."""
+    names = tuple(letter for letter in ascii_lowercase if letter != asked.text)[:12]
+    cosines = tuple(round(0.9 - 0.1 * n, 6) for n in range(12))
+    return Nearest(step=step, id=asked.id, token=asked.text, tokens=names, cosine=cosines)

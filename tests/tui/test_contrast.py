@@ -14,11 +14,12 @@ from textual.theme import Theme
 from textual.widgets import OptionList
 
 import fundamentallm_tui
-from fundamentallm.run.commands import Explain
+from fundamentallm.run.commands import Attend, Explain, Neighbours
 from fundamentallm.run.events import CheckpointFailed, Failed, Notice, Pinned
 from fundamentallm_tui.theme import CALM, FAINT, INKS, THEMES
-from tests.events import evaluated, explained
+from tests.events import evaluated, explained, layers_inspected
 from tests.tui.colours import contrast
+from tests.tui.others import attended, nearest
 
 LEAST = 4.5
 NO_TEXT = r"(border|scrollbar[a-z-]*|background): [^;]*;"  # in a style sheet
@@ -97,7 +98,27 @@ async def screens(seen: Any, workshop: Any) -> Any:
         run.say(Pinned(step=step, prompt="To be", text=text, probabilities=(), seconds=0.1))
     await seen.press("escape", "f9", "c", "left")
     yield "To be or not"
-    await seen.press("escape", "h")
+    await seen.press("escape")
+    seen.main.action_attention()
+    yield "Attention over a text"
+    await seen.press(*"be", "enter")
+    yield "is asked"
+    run.say(attended(next(command for command in run.sent if isinstance(command, Attend))))
+    yield "attends to"
+    await seen.press("n")
+    await seen.until(lambda: isinstance(run.sent[-1], Neighbours))
+    run.say(nearest(run.sent[-1]))
+    yield "0.90"
+    await seen.press("n", "right_square_bracket")
+    await seen.until(lambda: isinstance(run.sent[-1], Attend))
+    run.answer(False, "no such layer")
+    yield "no such layer"
+    await seen.press("escape")
+    run.say(*(layers_inspected(step) for step in (100, 200)))
+    await seen.until(lambda: seen.main.store.history.inspected)
+    await seen.press("4", "z", *"mmmmm")
+    yield "feed-forward 2"
+    await seen.press("z", "h")
     yield "Health: "
     await seen.press("escape", "x")
     yield "Stop the run"

@@ -12,15 +12,16 @@ import pytest
 from textual.widgets import Input
 
 from fundamentallm.paths import shipped
-from fundamentallm.run.commands import Explain, Sample
+from fundamentallm.run.commands import Attend, Explain, Neighbours, Sample
 from fundamentallm.run.events import Event, Failed, Phase, Pinned, RunStarted, Sampled
 from fundamentallm.run.notes import write_notes
 from fundamentallm_tui.state import store
 from fundamentallm_tui.theme import THEMES
 from fundamentallm_tui.throttle import RedrawThrottle
 from tests import events
+from tests.events import layers_inspected
 from tests.tui import pictures
-from tests.tui.others import overlay, to
+from tests.tui.others import attended, nearest, overlay, to
 
 FOLDER = Path(__file__).parent / "snapshots"
 RECORDED = Path(__file__).parents[1] / "fixtures" / "health"
@@ -145,6 +146,32 @@ async def compare(seen: Any, workshop: Any) -> None:
     await seen.press("c")
 
 
+async def layers(seen: Any, workshop: Any) -> None:
+    run = await train(seen)
+    run.say(*(layers_inspected(step, 12) for step in range(8, 265, 8)))
+    await seen.until(lambda: len(seen.main.store.history.inspected) == 33)
+    await seen.press("4", *"mmmmm")
+
+
+async def attention(seen: Any, workshop: Any) -> None:
+    run = await train(seen)
+    seen.main.action_attention()
+    await seen.until(lambda: isinstance(run.sent[-1], Attend))
+    run.say(attended(run.sent[-1], step=264))
+    await seen.see("attends to")
+    await seen.press("up", "up", "full_stop")
+
+
+async def neighbours(seen: Any, workshop: Any) -> None:
+    run = await train(seen)
+    seen.main.action_nearest()
+    await seen.until(lambda: isinstance(run.sent[-1], Attend))
+    run.say(attended(replace(run.sent[-1], text="the sea"), step=264))
+    await seen.until(lambda: isinstance(run.sent[-1], Neighbours))
+    run.say(nearest(run.sent[-1], step=264))
+    await seen.see("0.90")
+
+
 async def help(seen: Any, workshop: Any) -> None:
     await train(seen)
     await seen.press("f1")
@@ -193,7 +220,10 @@ async def quit(seen: Any, workshop: Any) -> None:
 
 SCENES: dict[Callable[[Any, Any], Awaitable[None]], tuple[str, int]] = {  # the recorded run, characters of its text
     **dict.fromkeys((idle, tour, problem, files, presets), ("", 100_000)),
-    **dict.fromkeys((training, paused, finished, edit, runs, compare, help, look, pins, quit), ("healthy", 25_000)),
+    **dict.fromkeys(
+        (training, paused, finished, edit, runs, compare, layers, attention, neighbours, help, quit, look, pins),
+        ("healthy", 25_000),
+    ),
     failed: ("rate_too_high", 25_000),
     health: ("overfitting", 3_000),
 }

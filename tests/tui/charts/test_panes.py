@@ -15,9 +15,11 @@ from fundamentallm.config.schedule import configured_rate
 from fundamentallm.run.events import Answered, Intervention, Phase
 from fundamentallm_tui import keys
 from fundamentallm_tui.charts.chart import Chart
+from fundamentallm_tui.charts.layers import layer_curves, shown_layers
+from fundamentallm_tui.charts.palette import COLOURS
 from fundamentallm_tui.charts.panes import ChartPane
 from fundamentallm_tui.charts.view import View
-from tests.events import evaluated
+from tests.events import evaluated, layers_inspected
 
 STEPS, TOTAL, EPOCH = 200, 400, 80
 
@@ -172,6 +174,63 @@ async def test_the_metric_chart_goes_through_all_metrics_and_dots_the_schedule_t
         seen.run.finish(STEPS)
         await seen.status_is("FINISHED")
         assert metric.chart().x_range == (0, STEPS) and len(metric.chart().lines) == 1, "nothing is to come"
+
+
+async def test_the_layers_are_offered_once_they_were_measured_with_what_that_costs(workshop: Any) -> None:
+    async with charts(workshop) as seen:
+        metric, run = seen.main.metric, seen.run
+        await seen.press("4", "z")
+        run.say(*(layers_inspected(step) for step in range(10, STEPS + 1, 10)))
+        await seen.until(lambda: len(seen.main.store.history.inspected) == 20)
+        await seen.press(*"mmmmm")
+        assert metric.metric.name == "Gradient norm by layer"
+        lines = metric.chart().lines
+        assert [len(line.x) for line in lines] == [20] * 5 + [1] * 5, "a line for each part, and a mark at its end"
+        assert lines[2].x == list(range(10, STEPS + 1, 10)) and lines[2].y == [0.3 / step for step in lines[2].x]
+        assert len({line.colour for line in lines}) == len({line.mark for line in lines[5:]}) == 5
+        steps, seconds = metric.store.seconds.points
+        per_step = (seconds[-1] - seconds[-2]) / (steps[-1] - steps[-2])
+        assert metric.border_subtitle == f"costs 2.0 ms, {0.002 / (10 * per_step):.1%} of the time"
+        await seen.see("■ embedding 0.0005")
+        await seen.press("z")
+        await seen.see("■ emb 0.0005")
+        await seen.press("z")
+        await seen.press("m")
+        for name, value in zip(NAMES, ("10.0", "12.0", "14.0", "16.0", "18.0"), strict=True):
+            await seen.see(f"{name} {value}")
+        await seen.press("m")
+        assert title(metric).startswith("Update-to-weight ratio")
+        await seen.press("c")
+        await seen.press_until("left", lambda: metric.view.crosshair < 101)
+        await seen.see("feed-forward 2 5.0e-05")
+        assert title(metric) == f"Update-to-weight ratio  step {metric.view.crosshair:.0f}"
+        await seen.press("m")
+        assert metric.metric.name == "Learning rate" and not metric.legend.display
+
+
+NAMES = ("embedding", "attention 1", "feed-forward 1", "attention 2", "feed-forward 2")
+
+
+async def test_layers_that_were_not_measured_say_how_they_are(workshop: Any) -> None:
+    async with charts(workshop) as seen:
+        seen.run.say(layers_inspected(5))
+        await seen.until(lambda: seen.main.store.history.inspected)
+        await seen.press("4", "z", *"mmmmm")
+        await seen.see("costs 2.0 ms")
+        seen.run.say(replace(seen.main.store.history.starts[0], step=4, resumed_from="last.pt"))
+        await seen.see("set inspect_every: then each layer is measured")
+        assert not seen.main.metric.legend.display
+
+
+def test_of_many_layers_the_first_the_middle_and_the_last_are_shown() -> None:
+    assert list(shown_layers(layers_inspected(1, 12).layers).values()) == [
+        "embedding", "attention 1", "feed-forward 1", "attention 7", "feed-forward 7", "attention 12", "feed-forward 12"
+    ]  # fmt: skip
+    odd = ("blocks.x.attention", "\x1b[2J", "blocks.1.a b", *(f"blocks.{n}.attention" for n in range(9)), *"abcdefghi")
+    shown = shown_layers(odd)
+    assert len(shown) == len(COLOURS) and not any("\x1b" in name for name in shown.values())
+    ragged = [replace(layers_inspected(step), layers=odd, grad_norm=(float("nan"), 1e308)) for step in (3, 3, 1)]
+    assert [curve.series.points[0].tolist() for curve in layer_curves(ragged, "grad_norm")][:2] == [[1, 3]] * 2
 
 
 async def test_the_mouse_zooms_at_its_place_sets_the_crosshair_and_drags(workshop: Any) -> None:

@@ -13,11 +13,12 @@ from textual.keys import key_to_character
 
 from fundamentallm_tui import app, keys
 from fundamentallm_tui.panes.bars import takes_text
+from fundamentallm_tui.screens.dialogs import Entry
 from fundamentallm_tui.screens.look import Look
 from fundamentallm_tui.screens.pins import Pins
 from fundamentallm_tui.screens.runs import Runs
 from tests.conftest import PATIENCE
-from tests.tui.others import bring_about
+from tests.tui.others import attended, bring_about
 
 TYPED = (  # into text fields, beside the keys of the tables
     "tab", "shift+tab", "backspace", "delete", "space", "ctrl+a", "ctrl+e", "ctrl+k", "ctrl+u", "ctrl+r", "7", "é",
@@ -141,6 +142,20 @@ class Hands:
             if self.seen.app.screen is not self.seen.main and not isinstance(self.seen.app.screen, Pins):
                 await self.press("x", "enter", "escape")
 
+    async def press_in_attention(self) -> None:
+        for name in bound(keys.ATTENTION):
+            if not self.seen.app.screen.query("#attention"):
+                await self.back()
+                self.seen.main.action_attention()
+                await self.seen.until(lambda: isinstance(self.seen.app.screen, Entry))
+                await self.press("a", "b", "enter")
+                await self.seen.until(lambda: self.seen.app.screen.query("#attention"))
+                if (asked := self.seen.app.screen.asked) is not None:
+                    self.seen.main.sampler.take([attended(asked)])
+            await self.press(name)
+            if isinstance(self.seen.app.screen, Entry):
+                await self.press("escape")
+
     async def click_everything(self) -> None:
         """Click into the middle and on the frame of everything that can be seen, pane by pane."""
         clicked = set()
@@ -181,6 +196,7 @@ async def test_no_key_and_no_click_ends_the_console(
             hands.press_in_list,
             hands.press_in_look,
             hands.press_in_pins,
+            hands.press_in_attention,
             hands.click_everything,
         ):
             await work()

@@ -9,6 +9,8 @@ from fundamentallm_tui import keys
 from fundamentallm_tui.format import BARS
 from fundamentallm_tui.screens.dialogs import TextDialog
 from fundamentallm_tui.screens.help import READING, TOPICS, help_text
+from tests.events import layers_inspected
+from tests.tui.others import palette
 
 RATE = SETTINGS["learning_rate"]
 
@@ -28,6 +30,18 @@ async def finished(seen: Any) -> None:
     await seen.status_is("FINISHED")
 
 
+async def inspected(seen: Any) -> None:
+    run = await seen.started()
+    run.say(layers_inspected(1))
+    await seen.until(lambda: seen.main.store.history.inspected)
+
+
+async def attention(seen: Any) -> None:
+    await palette(seen)["Attention"]()
+    await seen.see("Attention over a text")
+    await seen.press("a", "enter")
+
+
 @pytest.mark.parametrize(
     ("before", "press", "title", "explanation"),
     [
@@ -41,6 +55,10 @@ async def finished(seen: Any) -> None:
         (None, ["m", "m", "4"], "Tokens a second", [TOPICS["Tokens a second"]]),
         (None, ["m", "m", "m", "4"], "Perplexity", [TOPICS["Perplexity"]]),
         (None, ["m", "m", "m", "m", "4"], "Memory", [TOPICS["Memory"]]),
+        (inspected, ["m"] * 5 + ["4"], "Gradient norm by layer", [TOPICS["Gradient norm by layer"]]),
+        (inspected, ["m"] * 6 + ["4"], "Weight norm by layer", [TOPICS["Weight norm by layer"]]),
+        (inspected, ["m"] * 7 + ["4"], "Update-to-weight ratio", [TOPICS["Update-to-weight ratio"]]),
+        (attention, [], "Attention", [TOPICS["attention"]]),
         (None, ["2"], "Log", [TOPICS["log"]]),
         (None, ["g"], "Sample", [TOPICS["sample"]]),
         (None, ["g", "tab", "tab"], "temperature", ["Too low: the text repeats itself."]),

@@ -35,6 +35,8 @@ BEFORE_A_RUN: dict[str, Holds] = {
     "Look at the text": lambda seen: isinstance(seen.app.screen, Look),
     "Score a text": lambda seen: isinstance(seen.app.screen, Look),
     "Tour": lambda seen: "tour 1/" in seen.screen,
+    "Attention": is_open("Attention over a text"),
+    "Nearest tokens": is_open("Attention over a text"),
     "Start": lambda seen: len(seen.runs) == 1,
 }
 IN_A_RUN: dict[str, Holds] = {  # learning_rate 0.001, 5 epochs, patience 5
