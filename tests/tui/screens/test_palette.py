@@ -9,6 +9,7 @@ from fundamentallm.run.commands import Command, Evaluate, Pause, Save, Set, Stop
 from fundamentallm_tui import keys
 from fundamentallm_tui.screens.dialogs import Question, TextDialog
 from fundamentallm_tui.screens.look import Look
+from fundamentallm_tui.screens.pins import Pins
 from fundamentallm_tui.screens.runs import Runs
 from tests.tui.others import palette
 
@@ -35,6 +36,7 @@ BEFORE_A_RUN: dict[str, Holds] = {
     "Look at the text": lambda seen: isinstance(seen.app.screen, Look),
     "Score a text": lambda seen: isinstance(seen.app.screen, Look),
     "Tour": lambda seen: "tour 1/" in seen.screen,
+    "Pinned prompts": lambda seen: isinstance(seen.app.screen, Pins),
     "Attention": is_open("Attention over a text"),
     "Nearest tokens": is_open("Attention over a text"),
     "Start": lambda seen: len(seen.runs) == 1,
