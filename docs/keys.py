@@ -6,6 +6,7 @@ from pathlib import Path
 from fundamentallm_tui.keys import (
     ATTENTION,
     CHART,
+    FIND_RATE,
     HEALTH,
     LIST,
     LOG,
@@ -40,7 +41,7 @@ do not send it. Single characters act outside text fields only.
 TABLES = {  # by what has to have the focus
     "Everywhere": MAIN,
     "The charts": CHART,
-    "The loss chart": LOSS[len(CHART) :],
+    "The loss chart": tuple(command for command in LOSS if command not in CHART),
     "The log": LOG[: -len(LIST)],
     "The verdict": HEALTH,
     "The written text": WRITTEN,
@@ -49,6 +50,7 @@ TABLES = {  # by what has to have the focus
     "The text token by token": LOOK,
     "The pinned prompts": PINS,
     "Attention": ATTENTION,
+    "Find the learning rate": FIND_RATE,
 }
 
 

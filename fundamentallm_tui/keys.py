@@ -66,6 +66,8 @@ MAIN = (
     Command("edit", "e", "Edit the form as YAML in $EDITOR", title="Edit as YAML"),
     Command("evaluate", "v", "Measure the validation loss now", title="Evaluate"),
     Command("undo", "u", "Undo the last change of a setting; again: the one before", title="Undo the change"),
+    Command("find_rate", "ctrl+l", "Find a learning rate for the form: a short test at a rate that rises",
+            title="Find the learning rate"),
     Command("health", "h", "How the run stands, and what to do about it", title="Health"),
     *(
         Command(f"multiply('learning_rate', {factor})", "", f"Make it {sign} from the next step on",
@@ -162,13 +164,16 @@ CHART = (
 HEALTH = (Command("act", "enter", "Show what can be done about it", "what to do", id="health.act"),)
 
 LOSS = (
+    Command("rewind", "enter", "At the crosshair: sample, resume or branch from the checkpoint before it", "rewind",
+            id="chart.rewind"),
     *CHART,
     Command("hide", "i", "Hide one more of the runs over this one; after the last, show all", "hide", id="chart.hide"),
-)
+)  # fmt: skip
 
 RUNS = (
     Command("open", "enter", "Attach to a run under way; view any other", "open", id="run.open"),
     Command("resume", "r", "Resume a run that ended early", "resume", id="run.resume"),
+    Command("branch", "b", "Start a new run from one of its checkpoints", "branch", id="run.branch"),
     Command("mark", "space", "Mark up to eight runs: they lie over the loss chart", "overlay", id="run.mark"),
     Command("compare", "c", "Compare the marked runs", "compare", id="run.compare"),
     Command("filter", "slash", "Filter by words, tag:word, state:word, learning_rate>0.001", "filter", id="run.filter"),
@@ -234,15 +239,19 @@ ATTENTION = (  # opened from the palette, and by a and n of LOOK
     Command("back", "escape", "Close", "close", id="attention.back"),
 )  # fmt: skip
 
+FIND_RATE = (
+    Command("take", "enter", "Take the suggestion over into the form", "take it over", id="rate.take"),
+    Command("back", "escape", "End the test; close", "close", id="rate.back"),
+)
 
-TABLES = (MAIN, FORM, SAMPLE, WRITTEN, LOG, LOSS, HEALTH, (*RUNS, *LIST), LOOK, PINS, ATTENTION)
+TABLES = (MAIN, FORM, SAMPLE, WRITTEN, LOG, LOSS, HEALTH, (*RUNS, *LIST), LOOK, PINS, ATTENTION, FIND_RATE)
 _keys: dict[str, str] = {}  # by the ids of commands
 
 
 # Beside the bindings of the same keys: these act where those cannot, and say why.
 REFUSALS = [
     Binding(command.key, f"refuse('{command.action}')", id=command.action, show=False)
-    for command in MAIN if command.action in ("files", "presets", "edit", "undo")
+    for command in MAIN if command.action in ("files", "presets", "edit", "find_rate", "undo")
 ]  # fmt: skip
 
 

@@ -47,6 +47,12 @@ class LossChart(ChartPane):
     class Drawn(Message):
         """The title has newer values."""
 
+    @dataclass
+    class Rewind(Message):
+        """The user wants to go back to about this step."""
+
+        step: int
+
     @property
     def newest(self) -> str:
         """The newest training loss as the title writes it, which changes only when the chart is drawn."""
@@ -68,12 +74,14 @@ class LossChart(ChartPane):
 
     @property
     def extent(self) -> tuple[float, float]:
-        """As far as the longest run goes, but while it follows a part of this one, as far as this one does."""
+        """From where the first run begins, and as far as the longest goes; a part that follows, as far as this one."""
         first, last = super().extent
         if self.view.span is None or self.view.end is not None:
             own = self.ruler()
             stores = [run.store for run, _ in self.beside() if not run.hidden and len(run.store.train)]
             last = max([last, *(own.step(self.ruler(store).x(store.train.end)) for store in stores)])
+            first = min([first, *(own.step(self.ruler(store).x(store.train.start)) for store in stores)])
+            first = 0.0 if first <= last / 10 else first
         return first, last
 
     def curves(self) -> list[Curve]:
@@ -141,8 +149,20 @@ class LossChart(ChartPane):
         return own + [self._entry(run, style) for run, style in self.beside() if not run.hidden]
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Return None while there is nothing to hide: the footer dims the key."""
-        return None if action == "hide" and not self.beside() else super().check_action(action, parameters)
+        """Return None for what cannot be done now: the footer dims the key."""
+        impossible = action == "hide" and not self.beside()
+        impossible |= action == "rewind" and (self.view.crosshair is None or self.store.folder is None)
+        return None if impossible else super().check_action(action, parameters)
+
+    def show_view(self, view: View) -> None:
+        crosshair = self.view.crosshair is None
+        super().show_view(view)
+        if crosshair != (view.crosshair is None):
+            self.refresh_bindings()  # with a crosshair, the footer offers to rewind
+
+    def action_rewind(self) -> None:
+        if self.view.crosshair is not None:
+            self.post_message(self.Rewind(round(self.view.crosshair)))
 
     def action_hide(self) -> None:
         self._overlays.hide_next(self.store.folder)

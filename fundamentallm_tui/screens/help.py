@@ -24,6 +24,7 @@ KEYS_WIDTH = 14
 # What help.md says, by the id of what has the focus, or the name of a metric: what it is, how to read it, what to do.
 PARTS = Path(__file__).with_suffix(".md").read_text(encoding="utf-8").split("# ")[1:]
 TOPICS = {name: " ".join(text.split()) for name, _, text in (part.partition("\n") for part in PARTS)}
+TITLES = {"list": "The list of runs", "find_rate": "Find the learning rate"}
 READING = TOPICS.pop("reading")  # for someone who sees such curves for the first time
 TOPICS["loss"] = f"{READING} {TOPICS['loss']}"
 
@@ -43,7 +44,7 @@ def help_text(screen: Screen[Any]) -> Content:
 
 def _explain(screen: Screen[Any]) -> tuple[str, str]:
     """Return the name of what the user looks at, and what is said about it; else of the status line."""
-    for node in focus_chain(screen):
+    for node in (*focus_chain(screen), screen):
         match node:
             case Fields() if node.current.name in TOPICS:
                 return node.current.name, TOPICS[node.current.name]
@@ -56,7 +57,7 @@ def _explain(screen: Screen[Any]) -> tuple[str, str]:
             case MetricChart():
                 return node.metric.name, TOPICS[node.metric.name]
         if node.id in TOPICS:
-            return "The list of runs" if node.id == "list" else node.id.capitalize(), TOPICS[node.id]
+            return TITLES.get(node.id, node.id.capitalize()), TOPICS[node.id]
     return "The status line and the curves", f"{TOPICS['status']}\n\n{READING}"
 
 

@@ -8,13 +8,13 @@ from fundamentallm.config.config import changed_while_running
 from fundamentallm.errors import UserError
 from fundamentallm.run.events import Event
 from fundamentallm_tui.panes.sample import SamplePane
-from fundamentallm_tui.screens.running import RunScreen
+from fundamentallm_tui.screens.rewind import RewindScreen
 from fundamentallm_tui.state.launch import read_only_settings
 from fundamentallm_tui.state.looked import LookedTexts
 from fundamentallm_tui.state.sampler import Question
 
 
-class LiveScreen(RunScreen):
+class LiveScreen(RewindScreen):
     """A run, and what its model does with a text: asked of the run while it has the model, else of a checkpoint."""
 
     sample: SamplePane
@@ -81,3 +81,20 @@ class LiveScreen(RunScreen):
 
     def action_nearest(self) -> None:
         self.action_attention(nearest=True)
+
+    def action_find_rate(self) -> None:
+        """Find a learning rate for the settings in the form."""
+        self.form.recheck(self._find_rate)
+
+    def _find_rate(self) -> None:
+        from fundamentallm_tui.screens.find_rate import FindRate  # here, because the first picture does not need it
+
+        config = self.form.config
+        if config is None or self.form.problems:
+            self._show_problem()
+        elif self.check_action("find_rate", ()):
+            self.app.push_screen(FindRate(config), self._take_rate)
+
+    def _take_rate(self, rate: float | None) -> None:
+        if rate is not None:
+            self.form.take_values({"learning_rate": rate})

@@ -26,6 +26,7 @@ COLOURS = {
 }
 WIDTHS = {"state": 11, "age": 6, "preset": 8, "steps": 12, "best": 6}  # between the name and the curve
 DROPPED = ("preset", "age")  # where the terminal is narrow
+MOST_INDENTED = 4  # of branches of branches
 NARROWEST, WIDEST_CURVE = 24, 40  # the name and the curve together; the curve
 
 
@@ -38,6 +39,7 @@ class RunList(Rows):
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id, compact=True)
         self.runs: list[RunSummary] = []
+        self.depths: dict[Path, int] = {}  # of the branches, below the runs that they came from
         self.marks: dict[Path, RunStyle] = {}  # of the runs that are marked
         self.column = ""  # the setting or number that has a column instead of the preset's name
 
@@ -46,13 +48,13 @@ class RunList(Rows):
         """The run under the cursor."""
         return self.runs[self.highlighted] if self.runs and self.highlighted is not None else None
 
-    def show(self, runs: list[RunSummary]) -> None:
-        """Show these runs; the cursor stays on its run, or where that was."""
+    def show(self, runs: list[RunSummary], depths: dict[Path, int]) -> None:
+        """Show these runs, indented by their depths; the cursor stays on its run, or where that was."""
         folders, before = [run.folder for run in runs], self.current
         place = self.highlighted or 0
         if before is not None and before.folder in folders:
             place = folders.index(before.folder)
-        self.runs = runs
+        self.runs, self.depths = runs, depths
         with self.prevent(OptionList.OptionHighlighted):
             self.draw(len(runs))
             self.highlighted = place if runs else None
@@ -88,7 +90,10 @@ class RunList(Rows):
         if run.best and self.current is not None and why_incomparable(self.current, run):
             best = f"≠{best[0]}", FAINT
         tags = "".join(f" #{tag}" for tag in run.tags)
-        name = str(run.folder) if cell_len(f"{run.folder}{tags}") <= columns["run"] else run.folder.name
+        depth = min(self.depths.get(run.folder, 0), MOST_INDENTED)
+        branch = f"{'  ' * (depth - 1)}└ " if depth else ""
+        whole = cell_len(f"{branch}{run.folder}{tags}") <= columns["run"]
+        name = branch + (str(run.folder) if whole else run.folder.name)
         cells = {
             "run": (shorten(clean(name + tags), columns["run"]), ""),
             "state": ("NOT SAVED" if run.unsaved else run.state, COLOURS["failed" if run.unsaved else run.state]),

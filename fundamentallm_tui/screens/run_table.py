@@ -17,6 +17,7 @@ from fundamentallm.run.folder import NOTES
 from fundamentallm.run.locks import is_held
 from fundamentallm.run.summary import LIVE_STATES, RunSummary, find_runs, summarize
 from fundamentallm_tui.format import BARS
+from fundamentallm_tui.state.branch import BranchPoint
 
 VALUES: dict[str, Callable[[RunSummary], float | str | None]] = {  # beside the settings, which have other names
     "name": lambda run: str(run.folder).lower(),
@@ -38,10 +39,11 @@ _known: dict[Path, tuple[object, RunSummary]] = {}  # what was found out, and th
 
 @dataclass(frozen=True)
 class RunChoice:
-    """What the user chose in the list: `action` is "open", "resume", "deleted" or "renamed"."""
+    """What the user chose in the list: `action` is "open", "resume", "branch", "deleted" or "renamed"."""
 
     action: str
     folder: Path
+    point: BranchPoint | None = None  # where to branch
 
 
 def all_runs(current: Path | None) -> list[RunSummary]:
@@ -81,6 +83,29 @@ def arrange(runs: Sequence[RunSummary], expression: str, order: str) -> list[Run
     found = [run for run in runs if all(test(run) for test in tests)]
     found.sort(key=lambda run: _sort_key(value_of(run, name)), reverse=falls)
     return sorted(found, key=lambda run: (run.state not in LIVE_STATES, value_of(run, name) is None))
+
+
+def as_tree(runs: Sequence[RunSummary]) -> dict[Path, int]:
+    """Return the folders of runs with each branch below the run that it came from, and how deep each stands."""
+    known = {os.path.abspath(run.folder): run.folder for run in runs}
+    parents = {run.folder: known.get(os.path.dirname(os.path.abspath(run.parent))) for run in runs if run.parent}
+    children: dict[Path, list[Path]] = {}
+    for run in runs:
+        if (parent := parents.get(run.folder)) is not None:
+            children.setdefault(parent, []).append(run.folder)
+    depths: dict[Path, int] = {}
+    for run in runs:
+        top, seen = run.folder, set[Path]()
+        while top not in depths and top not in seen and (parent := parents.get(top)) is not None:
+            seen.add(top)  # journals may name each other
+            top = parent
+        waiting = [(top, 0)]
+        while waiting:
+            folder, depth = waiting.pop()
+            if folder not in depths:
+                depths[folder] = depth
+                waiting += [(child, depth + 1) for child in reversed(children.get(folder, []))]
+    return depths
 
 
 def value_of(run: RunSummary, name: str) -> object:

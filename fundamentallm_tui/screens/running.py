@@ -12,17 +12,15 @@ from textual.binding import ActiveBinding
 from fundamentallm.config.config import Config
 from fundamentallm.errors import UserError, describe_error
 from fundamentallm.process.session import AttachedRun, RunHandle
-from fundamentallm.run import health
 from fundamentallm.run.commands import Command, Pause, Resume, Save, Set, Stop
 from fundamentallm.run.locks import is_held
 from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.background import in_thread
 from fundamentallm_tui.format import clean
 from fundamentallm_tui.panes.form import Form
-from fundamentallm_tui.panes.health import current_verdict
 from fundamentallm_tui.panes.log import LogView
 from fundamentallm_tui.panes.values import field_of
-from fundamentallm_tui.screens.dialogs import Fetch, folder_question, health_question, leave_question, stop_question
+from fundamentallm_tui.screens.dialogs import Fetch, folder_question, leave_question, stop_question
 from fundamentallm_tui.screens.paned import PanedScreen
 from fundamentallm_tui.screens.run_table import RunChoice
 from fundamentallm_tui.state import launch
@@ -133,7 +131,7 @@ class RunScreen(PanedScreen):
             self._begin(spec)
 
     def _begin(self, spec: RunSpec) -> None:
-        if not spec.continues:
+        if not spec.continues and spec.resume_from is None:
             chosen = self.form.fields.cells["data"].marked
             remember(last_data=tuple(os.path.abspath(path) for path in spec.config.data) if chosen else ())
         self.close_run()
@@ -202,7 +200,7 @@ class RunScreen(PanedScreen):
 
     def _run_chosen(self, choice: RunChoice | None) -> None:
         self.show_changes({"curves"})  # other runs may be overlaid now
-        if choice is None:
+        if choice is None or choice.action == "branch":
             return
         if choice.action == "deleted":
             self.action_new_run()
@@ -213,21 +211,26 @@ class RunScreen(PanedScreen):
         store, resume = self.store, choice.action == "resume"
         if self._shows(choice.folder) and (store.under_way or not resume):
             return
+        self.leave_run(partial(self.open_run, choice.folder, resume=resume))
+
+    def leave_run(self, then: Callable[[], object]) -> None:
+        """Call `then`, which shows another run; ask first where that ends the run that is shown."""
+        store = self.store
         if store.under_way and self.reader is None:  # its unsent commands must not reach another run
             self.log_line(f"{store.folder} is being started; choose again in a moment.", "warn")
         elif store.under_way and store.paused and not store.replayed:
             question = leave_question(clean(str(store.folder)))
-            self.app.push_screen(question, partial(self._answer_leave, choice.folder, resume))
+            self.app.push_screen(question, partial(self._answer_leave, then))
         else:
-            self.open_run(choice.folder, resume=resume)
+            then()
+
+    def _answer_leave(self, then: Callable[[], object], answer: str | None) -> None:
+        if answer == "leave":
+            then()
 
     def _shows(self, folder: Path) -> bool:
         shown = self.store.folder
         return shown is not None and not self.store.replayed and shown.resolve() == folder.resolve()
-
-    def _answer_leave(self, folder: Path, resume: bool, answer: str | None) -> None:
-        if answer == "leave":
-            self.open_run(folder, resume=resume)
 
     def open_run(self, folder: Path, *, resume: bool = False, speed: float = 0.0) -> None:
         """Attach to the run in a folder; with `resume`, then resume it; with a `speed`, replay its journal instead."""
@@ -289,30 +292,6 @@ class RunScreen(PanedScreen):
     @on(Form.Applied)
     def _form_applied(self, event: Form.Applied) -> None:
         self.change_settings(event.values)
-
-    def action_health(self) -> None:
-        """Show how the run stands, and offer what can be done about it."""
-        verdict = current_verdict(self.store)
-        self.app.push_screen(health_question(verdict), partial(self._answer_health, verdict.actions))
-
-    def _answer_health(self, actions: tuple[health.Action, ...], answer: str | None) -> None:
-        action = next((action for n, action in enumerate(actions, 1) if str(n) == answer), None)
-        if action is None or action not in launch.possible_health_actions(self.store, [action]):
-            return  # closed, or the run ended while the dialog was open
-        match action.command:
-            case health.RESUME_BEST if self.store.under_way:
-                self.then(ENDED, partial(self._resume_best, action.changes))
-                self.action_stop()
-            case health.RESUME_BEST:
-                self._resume_best(action.changes)
-            case health.STOP:
-                self.action_stop()
-            case _:
-                self.change_settings(action.changes)
-
-    def _resume_best(self, changes: dict[str, Any]) -> None:
-        if (spec := launch.resume_best_spec(self.store, changes)) is not None:
-            self._begin(spec)
 
     def _request(self, phase: str, command: Command) -> None:
         """Send a command, or keep it until there is a process; show at once the phase that it leads to."""

@@ -14,6 +14,7 @@ from textual.widgets import Input, OptionList, Static
 
 from fundamentallm.config.format import format_count, format_loss, format_parameters, format_time, format_value, wrap
 from fundamentallm.errors import UserError
+from fundamentallm.run.history import RunHistory, read_history
 from fundamentallm.run.notes import Notes, delete_run, parse_tags, rename_run, renamed_to, write_notes
 from fundamentallm.run.summary import LIVE_STATES, RunSummary, changed_from_defaults, why_incomparable
 from fundamentallm_tui import keys
@@ -23,7 +24,8 @@ from fundamentallm_tui.panes.bars import Footer
 from fundamentallm_tui.screens.compare import comparison
 from fundamentallm_tui.screens.dialogs import Entry, TextDialog, delete_question
 from fundamentallm_tui.screens.run_list import RunList
-from fundamentallm_tui.screens.run_table import ORDERS, RunChoice, all_runs, arrange, check_order
+from fundamentallm_tui.screens.run_table import ORDERS, RunChoice, all_runs, arrange, as_tree, check_order
+from fundamentallm_tui.state.branch import BranchPoint, find_branch_point
 from fundamentallm_tui.state.overlays import Overlays
 from fundamentallm_tui.theme import FAINT
 
@@ -92,7 +94,11 @@ class Runs(Screen[RunChoice]):
             shown = arrange(runs, self.filter.value, self._order)
         except UserError as error:
             shown, self._problem = [], str(error)
-        self.list.show(shown)
+        if self._order.removeprefix("-") in ("newest", "name"):
+            depths, by_folder = as_tree(shown), {run.folder: run for run in shown}
+            self.list.show([by_folder[folder] for folder in depths], depths)
+        else:
+            self.list.show(shown, {})
         if self._runs is None:
             summary = "looking for runs"
         else:
@@ -133,7 +139,7 @@ class Runs(Screen[RunChoice]):
         run = self.list.current
         state = run.state if run is not None else ""
         possible = {
-            **dict.fromkeys(("open", "mark", "note", "tag"), bool(state)),
+            **dict.fromkeys(("open", "branch", "mark", "note", "tag"), bool(state)),
             "resume": run is not None and run.resumable,
             **dict.fromkeys(("delete", "rename"), bool(state) and state not in LIVE_STATES),
             "compare": len(self._marked()) > 1,
@@ -157,6 +163,30 @@ class Runs(Screen[RunChoice]):
 
     def action_resume(self) -> None:
         self.dismiss(RunChoice("resume", self._run.folder))
+
+    def action_branch(self) -> None:
+        """Ask for a step to branch at; the newest checkpoint's stands there already."""
+        read = partial(read_history, self._run.folder, steps=False)
+        in_thread(self, read, partial(self._ask_step, self._run), self._notify)  # journals may be long
+
+    def _ask_step(self, run: RunSummary, history: RunHistory) -> None:
+        lasting = run.state in LIVE_STATES
+        find = partial(find_branch_point, history, run.folder, lasting=lasting)
+        try:
+            newest = find(None)
+        except UserError as error:
+            return self._notify(error)
+        if self.is_current:  # not closed, and nothing else asked for meanwhile
+            steps = sorted({saved.step for saved in history.checkpoints(run.folder, lasting=lasting)})
+            last = ", ".join(map(str, steps[-6:]))
+            hint = f"It begins with the newest checkpoint of this step or before; there are those of {last}."
+            dialog = Entry(f"Branch {clean(run.folder.name)} at step", str(newest.step), hint, partial(_misses, find))
+            self.app.push_screen(dialog, partial(self._branch_at, find))
+
+    def _branch_at(self, find: Callable[[int], BranchPoint], step: str | None) -> None:
+        if step is not None:
+            point = find(int(step))
+            self.dismiss(replace(self._changed or RunChoice("branch", point.folder), point=point))
 
     def action_mark(self) -> None:
         self._overlays.toggle(self._run.folder)
@@ -265,8 +295,11 @@ class Runs(Screen[RunChoice]):
 
     def _not_deleted(self, folder: Path, before: RunChoice | None, error: Exception) -> None:
         self._changed = before
-        self.notify(clean(str(error)), severity="error", markup=False)
+        self._notify(error)
         self._deletion_ended(folder)
+
+    def _notify(self, error: Exception) -> None:
+        self.notify(clean(str(error)), severity="error", markup=False)
 
     def _deleted(self, folder: Path, left: list[str]) -> None:
         if left:
@@ -280,6 +313,17 @@ class Runs(Screen[RunChoice]):
         if self.is_attached:
             self._show_marks()
             self._read_runs()
+
+
+def _misses(find: Callable[[int], BranchPoint], step: str) -> str:
+    """Return why there is nothing to branch at a step; empty: there is."""
+    try:
+        find(int(step))
+    except ValueError:
+        return "write a number of steps"
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def _details(run: RunSummary, width: int, incomparable: Collection[str]) -> Content:

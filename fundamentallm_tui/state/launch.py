@@ -58,7 +58,7 @@ def possible_actions(store: Store) -> dict[str, bool]:
         "undo": obeys and not store.replayed and undo(store) is not None,
         "stop": store.under_way and not store.stopping and not store.replayed,
         "ask_stop": store.under_way and not store.stopping and not store.replayed,
-        **dict.fromkeys(("files", "presets", "edit"), fresh),
+        **dict.fromkeys(("files", "presets", "edit", "find_rate"), fresh),
         "new_run": not store.under_way and store.folder is not None,
     }
 
@@ -167,17 +167,22 @@ def next_spec(store: Store, config: Config, label: str, preset: str) -> RunSpec:
     return RunSpec(config, folder if store.folder is None else free_folder(folder), preset=preset)
 
 
-def resume_best_spec(store: Store, changes: dict[str, Any]) -> RunSpec | None:
-    """Return what resumes the shown run from best.pt with changed settings; None where that is not possible."""
+def resume_spec(store: Store, name: str, changes: dict[str, Any]) -> RunSpec | None:
+    """Return what resumes the shown run from one of its checkpoints with changed settings; None: it is not possible."""
     folder, config = store.folder, store.config
-    if folder is None or config is None or store.replayed or not os.path.isfile(folder / BEST):
+    if folder is None or config is None or store.replayed or not os.path.isfile(folder / name):
         return None
-    return RunSpec(config, folder, resume_from=folder / BEST, changes=changes)
+    return RunSpec(config, folder, resume_from=folder / name, changes=changes)
+
+
+def possible_rewinds(store: Store) -> set[str]:
+    """Return what can be done with a checkpoint of the shown run: sample, resume, branch."""
+    return {"sample", "branch"} | (set() if store.replayed or store.stopping else {"resume"})
 
 
 def possible_health_actions(store: Store, actions: Iterable[Action]) -> list[Action]:
     """Return those of the actions that can be taken now."""
-    possible, best = possible_actions(store), resume_best_spec(store, {})
+    possible, best = possible_actions(store), resume_spec(store, BEST, {})
     commands = {STOP: possible["stop"], RESUME_BEST: best is not None and not store.stopping}
     return [action for action in actions if commands.get(action.command, possible["change"])]
 

@@ -8,12 +8,11 @@
 
 import time
 from array import array
-from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
-from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, resolve
+from fundamentallm.config.config import Config
 from fundamentallm.run import events
 from fundamentallm.run.commands import Set
 from fundamentallm.run.describe import BAD, FAINT, PLAIN, WARN
@@ -22,6 +21,7 @@ from fundamentallm.run.folder import LAST
 from fundamentallm.run.history import RECENT_STEPS, RunHistory
 from fundamentallm_tui.charts.series import SMOOTHING, Series, Smoothed
 from fundamentallm_tui.keys import named
+from fundamentallm_tui.state.branch import known_settings
 from fundamentallm_tui.state.event_log import LogLine, join_progress, log_lines, to_lines
 from fundamentallm_tui.state.written import SampleText
 
@@ -157,11 +157,7 @@ class Store:
         if self.history.started is None:
             return self._planned
         if self.history.started is not self._resolved[0]:  # another one after each change
-            known = {name: value for name, value in self.history.config.items() if name in SETTINGS}
-            config = None
-            with suppress(ConfigError):  # another version's journal, or someone else's
-                config = resolve(Layer(known))
-            self._resolved = self.history.started, config
+            self._resolved = self.history.started, known_settings(self.history.config)
         return self._resolved[1] or self._planned
 
     @property

@@ -16,13 +16,24 @@ from fundamentallm.config.config import Config, flags_layer, to_dict
 from fundamentallm.config.files import load_preset
 from fundamentallm.run import commands
 from fundamentallm.run.commands import Command
-from fundamentallm.run.events import Answered, CheckpointSaved, Evaluated, Event, Finished, Phase, Progress, RunStarted
+from fundamentallm.run.events import (
+    Answered,
+    CheckpointSaved,
+    Evaluated,
+    Event,
+    Failed,
+    Finished,
+    Phase,
+    Progress,
+    RunStarted,
+)
 from fundamentallm.run.journal import Journal
+from fundamentallm.run.range_test import Point, Suggestion
 from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui import keys
 from fundamentallm_tui.app import Console
 from fundamentallm_tui.panes.cells import Cell
-from fundamentallm_tui.screens import run_table
+from fundamentallm_tui.screens import find_rate, run_table
 from fundamentallm_tui.screens.main import MainScreen
 from fundamentallm_tui.screens.runs import Runs
 from fundamentallm_tui.state.launch import Options
@@ -91,6 +102,28 @@ class FakeSampler(FakeRun):
     def __init__(self, checkpoint: Path) -> None:
         super().__init__(RunSpec(Config(), checkpoint.parent))
         self.checkpoint = checkpoint
+
+
+class FakeRateTest:
+    """Has RateTest's interface; reports what `say` was given."""
+
+    made: list["FakeRateTest"] = []
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.alive, self.exit_reason = True, ""
+        self._said: list[Point | Suggestion | Failed] = []
+        self.made.append(self)
+
+    def say(self, *said: Point | Suggestion | Failed) -> None:
+        self._said += said
+
+    def read(self) -> list[Point | Suggestion | Failed]:
+        said, self._said = self._said, []
+        return said
+
+    def close(self) -> None:
+        self.alive = False
 
 
 def started(job: RunSpec, step: int = 0, total: int = 400, epochs: int = 5) -> RunStarted:
@@ -301,6 +334,8 @@ def no_thread_is_left() -> Iterator[None]:
 def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workshop]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(find_rate, "RateTest", FakeRateTest)
+    monkeypatch.setattr(FakeRateTest, "made", [])
     monkeypatch.setattr(run_table, "_known", {})  # by relative folders, which are others in each test
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / ".config"))  # the theme is kept there
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))

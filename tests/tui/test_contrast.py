@@ -16,9 +16,11 @@ from textual.widgets import OptionList
 import fundamentallm_tui
 from fundamentallm.run.commands import Attend, Explain, Neighbours
 from fundamentallm.run.events import CheckpointFailed, Failed, Notice, Pinned
+from fundamentallm.run.range_test import Point
 from fundamentallm_tui.theme import CALM, FAINT, INKS, THEMES
 from tests.events import evaluated, explained, layers_inspected
 from tests.tui.colours import contrast
+from tests.tui.conftest import FakeRateTest
 from tests.tui.others import attended, nearest
 
 LEAST = 4.5
@@ -63,6 +65,10 @@ async def screens(seen: Any, workshop: Any) -> Any:
     yield "text.txt"
     await seen.press("escape", "f3")
     yield "Presets"
+    await seen.press("escape", "ctrl+l")
+    await seen.until(lambda: FakeRateTest.made)
+    FakeRateTest.made[0].say(Point(0.001, 3.0, 3.0), Failed(step=0, error="it cannot be"))
+    yield "it cannot be"
     await seen.press("escape", "f1")
     yield "Help"
     await seen.press("escape")
@@ -79,6 +85,9 @@ async def screens(seen: Any, workshop: Any) -> Any:
     await seen.until(lambda: seen.main.store.step == 200)
     await seen.press("3", "c")
     yield "step 200"
+    await seen.press("enter")
+    yield "No checkpoint to go back to"
+    await seen.press("escape")
     seen.main.form.fields.enter("learning_rate")
     await seen.press("2")
     yield "›"

@@ -15,12 +15,14 @@ from fundamentallm.paths import shipped
 from fundamentallm.run.commands import Attend, Explain, Neighbours, Sample
 from fundamentallm.run.events import Event, Failed, Phase, Pinned, RunStarted, Sampled
 from fundamentallm.run.notes import write_notes
+from fundamentallm.run.range_test import Point, Suggestion
 from fundamentallm_tui.state import store
 from fundamentallm_tui.theme import THEMES
 from fundamentallm_tui.throttle import RedrawThrottle
 from tests import events
 from tests.events import layers_inspected
 from tests.tui import pictures
+from tests.tui.conftest import FakeRateTest
 from tests.tui.others import attended, nearest, overlay, to
 
 FOLDER = Path(__file__).parent / "snapshots"
@@ -213,13 +215,23 @@ async def pins(seen: Any, workshop: Any) -> None:
     await seen.press("c", "left")
 
 
+async def find_rate(seen: Any, workshop: Any) -> None:
+    await seen.press("ctrl+l")
+    await seen.until(lambda: FakeRateTest.made)
+    [test], rates = FakeRateTest.made, [1e-5 * 1.05**n for n in range(190)]
+    falls = [4 - 2 / (1 + (0.002 / rate) ** 1.5) + (rate / 0.06) ** 3 for rate in rates]
+    losses = [loss + 0.1 * ((n * 37 % 100) / 100 - 0.5) for n, loss in enumerate(falls)]
+    test.say(*map(Point, rates, losses, falls), Suggestion(steepest=0.0011, lowest=0.02, learning_rate=0.005))
+    await seen.see("0.005 is suggested")
+
+
 async def quit(seen: Any, workshop: Any) -> None:
     await train(seen)
     await seen.press("ctrl+q")
 
 
 SCENES: dict[Callable[[Any, Any], Awaitable[None]], tuple[str, int]] = {  # the recorded run, characters of its text
-    **dict.fromkeys((idle, tour, problem, files, presets), ("", 100_000)),
+    **dict.fromkeys((idle, tour, problem, files, presets, find_rate), ("", 100_000)),
     **dict.fromkeys(
         (training, paused, finished, edit, runs, compare, layers, attention, neighbours, help, quit, look, pins),
         ("healthy", 25_000),

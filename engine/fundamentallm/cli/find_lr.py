@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from math import log10
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -14,10 +14,8 @@ from fundamentallm.cli.terminal import is_screen, is_unicode, width
 from fundamentallm.config.config import flags_layer, resolve
 from fundamentallm.errors import UserError
 from fundamentallm.run.events import to_line
+from fundamentallm.run.range_test import MARGIN, STEPS, Point, suggest
 from fundamentallm.run.spec import RunSpec
-
-if TYPE_CHECKING:
-    from fundamentallm.train.find_rate import Point
 
 HEIGHT = 16  # lines of the chart
 
@@ -25,7 +23,7 @@ HEIGHT = 16  # lines of the chart
 @click.command(cls=GroupedCommand, rows=FLAGS)
 @config_sources
 @click.option(
-    "--steps", type=click.IntRange(50, 10_000), default=200, metavar="N", help="How many steps. [default: 200]"
+    "--steps", type=click.IntRange(50, 10_000), default=STEPS, metavar="N", help=f"How many steps. [default: {STEPS}]"
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON in place of the table.")
 @options(FLAGS.values())
@@ -39,12 +37,11 @@ def command(preset: str | None, config_file: str | None, steps: int, as_json: bo
     config = resolve(*config_layers(preset, config_file, flags), flags_layer(flags))
     if not config.data:
         raise UserError("DATA: name a text file to learn from, or use --preset or --config")
-    from fundamentallm.train.find_rate import MARGIN, range_test, suggest  # imports torch
+    from fundamentallm.train.find_rate import range_test  # imports torch
     from fundamentallm.train.state import build_state
 
-    state = build_state(RunSpec(config, Path("a run that is not written")))
     points: list[Point] = []
-    for point in range_test(state, steps):
+    for point in range_test(build_state(RunSpec(config, Path("a run that is not written"))), steps):
         points.append(point)
         _progress(f"step {len(points)}/{steps}, learning rate {point.learning_rate:.1e}, loss {point.loss:.3f}")
     _progress("")
@@ -65,7 +62,7 @@ def _progress(text: str) -> None:
         sys.stderr.flush()
 
 
-def _draw(points: "Sequence[Point]") -> None:
+def _draw(points: Sequence[Point]) -> None:
     """Print the loss by the learning rate's logarithm: faint as measured, and smoothed."""
     from fundamentallm_tui.charts.chart import Chart, Line, text_lines
 

@@ -128,10 +128,8 @@ def branch(run: str, at_step: int, **values: Any) -> int:
     history = read_history(parent, steps=False)
     checkpoint = history.checkpoint_at(parent, at_step)
     if checkpoint is None:
-        earliest = min(
-            (saved.step for saved in history.saved.values() if (parent / saved.path).is_file()), default=None
-        )
-        first = "it has none at all" if earliest is None else f"its first is of step {earliest}"
+        there = history.checkpoints(parent)
+        first = f"its first is of step {there[0].step}" if there else "it has none at all"
         raise UserError(f"--at-step {at_step}: {parent} has no checkpoint of that step or before; {first}")
     folder = choose_folder(resolve(flags_layer(flags)), parent.resolve().name)
     return _run(RunSpec(Config(), folder, checkpoint, flags), [], **how)

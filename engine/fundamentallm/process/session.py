@@ -12,8 +12,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from fundamentallm.config.config import Config
 from fundamentallm.errors import UserError
 from fundamentallm.process.prepare import prepare_folder
 from fundamentallm.run.commands import Command
@@ -21,6 +22,7 @@ from fundamentallm.run.events import Event, Failed, Finished, RunStarted
 from fundamentallm.run.folder import ENGINE_LOG, holds_run
 from fundamentallm.run.journal import journal_reader, send_command
 from fundamentallm.run.locks import ConsoleLock, is_held
+from fundamentallm.run.range_test import Point, Suggestion
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.untrusted import open_regular_file
 
@@ -69,12 +71,12 @@ class RunHandle(Protocol):
         """Stop watching. A run that trains continues; the process of an ended one exits."""
 
 
-class _Worker(RunHandle):
+class _Worker:
     """A process that this one started: commands go to it over one queue, events come back over another."""
 
     may_return = False
     _commands: "Queue[Command | None]"
-    _events: "Queue[Event]"
+    _events: "Queue[Any]"
 
     def _start(self, target: Callable[..., None], what: object) -> None:
         """Start `target(what, events, commands)` in a process of its own, and return at once."""
@@ -128,9 +130,9 @@ class _Worker(RunHandle):
         self._process.kill()
         self._process.join()
 
-    def _receive(self, timeout: float) -> list[Event]:
+    def _receive(self, timeout: float) -> list[Any]:
         """Everything in the queue; waits up to `timeout` seconds for the first event."""
-        received: list[Event] = []
+        received: list[Any] = []
         with suppress(queue.Empty, EOFError, OSError):  # the last two: the worker has ended, perhaps while it wrote
             received.append(self._events.get(timeout=timeout))
             while True:
@@ -138,7 +140,7 @@ class _Worker(RunHandle):
         return received
 
 
-class WorkerRun(_Worker):
+class WorkerRun(_Worker, RunHandle):
     """A run whose worker this process started.
 
     - Events come over a bounded queue, for which the run never waits. What did not fit is missing there;
@@ -201,8 +203,16 @@ class WorkerRun(_Worker):
         return written
 
 
-class SamplerRun(_Worker):
-    """A process that writes samples with the model of a checkpoint. It writes no file, and is killed when it is closed.
+class _Assistant(_Worker):
+    """A process that is no run. It writes no file, and is killed when it is closed."""
+
+    def close(self) -> None:
+        self._process.kill()  # it saves nothing; one that has just started would print that its queues are gone
+        super().close()
+
+
+class SamplerRun(_Assistant, RunHandle):
+    """A process that writes samples with the model of a checkpoint.
 
     Its events are `Sampled` and `Answered`, as those of a run, and `Failed` where the checkpoint cannot be used.
     """
@@ -217,12 +227,22 @@ class SamplerRun(_Worker):
     def events(self, timeout: float) -> list[Event]:
         return self._receive(timeout if self.alive else 0.0)
 
-    def close(self) -> None:
-        self._process.kill()  # it saves nothing; one that has just started would print that its queues are gone
-        super().close()
-
     def log_tail(self) -> list[str]:
         return []  # what the process prints goes nowhere: the log in the folder is the run's
+
+
+class RateTest(_Assistant):
+    """A process that makes a range test, for a learning rate of a new model with these settings."""
+
+    def __init__(self, config: Config) -> None:
+        """Start the process, and return at once."""
+        from fundamentallm.process.worker import find_rate
+
+        self._start(find_rate, config)
+
+    def read(self) -> list[Point | Suggestion | Failed]:
+        """Return what came since the last call: the steps, and at the end what they suggest or why they do not."""
+        return self._receive(0.0)
 
 
 class AttachedRun(RunHandle):

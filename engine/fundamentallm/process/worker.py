@@ -13,16 +13,19 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from fundamentallm.config.config import Config
 from fundamentallm.errors import NothingToDo, UserError, describe_error, describe_fault
 from fundamentallm.process.prepare import take_back
 from fundamentallm.process.system import obeyed
 from fundamentallm.run.commands import Command, Stop
 from fundamentallm.run.events import FAULT, Event, Failed
 from fundamentallm.run.folder import ENGINE_LOG
+from fundamentallm.run.range_test import STEPS, Point, Suggestion, suggest
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.untrusted import open_for_writing
 
@@ -79,27 +82,58 @@ def main(spec: RunSpec, events: "Queue[Event]", commands: "Queue[Command | None]
 
 def write_samples(checkpoint: Path, events: "Queue[Event]", commands: "Queue[Command | None]") -> None:
     """Write samples with the model of a checkpoint while the console stays that asks for them. Writes no file."""
+
+    def prepare(emit: Callable[[object], None], inbox: CommandQueue) -> Callable[[list[Command]], None]:
+        from fundamentallm.train.device import choose_device
+        from fundamentallm.train.samples import LoadedModel, SampleControl, load_model
+
+        model, saved = load_model(checkpoint, choose_device("auto"))
+        loaded = LoadedModel(model, saved.tokenizer(), saved.progress().step)
+        return SampleControl(loaded, emit, inbox.poll).obey_commands
+
+    _assist(prepare, events, commands)
+
+
+def find_rate(config: Config, points: "Queue[Point | Suggestion | Failed]", commands: "Queue[Command | None]") -> None:
+    """Make a range test of a new model for the console that asked for it, and report each step. Writes no file."""
+
+    def prepare(emit: Callable[[object], None], inbox: CommandQueue) -> Callable[[list[Command]], None]:
+        from fundamentallm.train.find_rate import range_test
+        from fundamentallm.train.state import build_state
+
+        found = []
+        for point in range_test(build_state(RunSpec(config, Path("a run that is not written"))), STEPS):
+            found.append(point)
+            emit(point)
+        emit(suggest(found))
+        return lambda _: None
+
+    _assist(prepare, points, commands)
+
+
+def _assist(
+    prepare: Callable[[Callable[[object], None], "CommandQueue"], Callable[[list[Command]], None]],
+    events: "Queue[Any]",
+    commands: "Queue[Command | None]",
+) -> None:
+    """Do what is no run: `prepare` it, then let what that returns obey commands while the console stays."""
     _detach(os.open(os.devnull, os.O_WRONLY))
     events.cancel_join_thread()
-    from fundamentallm.train.device import choose_device
-    from fundamentallm.train.samples import LoadedModel, SampleControl, load_model
-
     inbox = CommandQueue(commands)
 
-    def emit(event: Event) -> None:
+    def emit(event: object) -> None:
         while inbox.open:  # no journal could fill a gap, so an event waits for the console to take those before it
             with suppress(queue.Full):
                 return events.put(event, timeout=0.25)
+        _exit(0)  # nobody wants it any more
 
     try:
-        model, saved = load_model(checkpoint, choose_device("auto"))
-        loaded = LoadedModel(model, saved.tokenizer(), saved.progress().step)
-        control = SampleControl(loaded, emit, inbox.poll)
+        obey = prepare(emit, inbox)
     except Exception as error:
         emit(Failed(step=0, error=str(error) if isinstance(error, UserError) else describe_fault(error)))
         return _exit(1)
     while inbox.open:
-        control.obey_commands(inbox.poll(timeout=0.25))
+        obey(inbox.poll(timeout=0.25))
     _exit(0)
 
 

@@ -172,14 +172,19 @@ class RunHistory:
         ]
         return sorted([*self.interventions_from(0), *resumed], key=lambda change: (change.step, change.seq))
 
-    def checkpoint_at(self, folder: Path, step: int) -> Path | None:
-        """Find the newest checkpoint in the run's folder whose state is that of `step` or before; None: there is none.
+    def checkpoints(self, folder: Path, *, lasting: bool = False) -> list[events.CheckpointSaved]:
+        """Return the checkpoints of the run that are in its folder, by step.
 
-        Of several of one step, one that the run will not write again.
+        Of several of one step, the last is one that the run will not write again; `lasting`: only such.
         """
-        there = [saved for name, saved in self.saved.items() if saved.step <= step and os.path.isfile(folder / name)]
-        newest = max(there, key=lambda saved: (saved.step, saved.kind not in ("last", "best")), default=None)
-        return None if newest is None else folder / newest.path
+        there = [saved for name, saved in self.saved.items() if os.path.isfile(folder / name)]
+        kept = [saved for saved in there if not (lasting and saved.kind in ("last", "best"))]
+        return sorted(kept, key=lambda saved: (saved.step, saved.kind not in ("last", "best")))
+
+    def checkpoint_at(self, folder: Path, step: int) -> Path | None:
+        """Find the newest checkpoint in the run's folder that is of `step` or before; None where there is none."""
+        before = [saved for saved in self.checkpoints(folder) if saved.step <= step]
+        return folder / before[-1].path if before else None
 
     def to_events(self) -> list[events.Event]:
         """What a new journal needs so that it is read as this history: all but the steps before the last report."""

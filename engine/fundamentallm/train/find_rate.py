@@ -4,28 +4,16 @@
 - The model that is trained is thrown away. Nothing is written.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from math import inf, isfinite
 
-from fundamentallm.errors import UserError
+from fundamentallm.run.range_test import HIGHEST, LOWEST, Point
 from fundamentallm.train.state import TrainState
 from fundamentallm.train.step import NotFinite, TrainStep
 
-LOWEST, HIGHEST = 1e-5, 0.3  # rates
 SMOOTHING = 0.95  # of the running mean's weight that each step keeps
-SLOPE = 8  # steps over which a fall is measured
-MARGIN = 4.0  # between the rate with the lowest loss, from which on it diverges, and the one to take
 DIVERGED = 0.5  # nats above the lowest smoothed loss, after which higher rates are not tried
-
-
-@dataclass(frozen=True)
-class Point:
-    """A step of the test: its learning rate, its loss and the smoothed loss (nats)."""
-
-    learning_rate: float
-    loss: float
-    smoothed: float
 
 
 def range_test(state: TrainState, steps: int) -> Iterator[Point]:
@@ -49,29 +37,3 @@ def range_test(state: TrainState, steps: int) -> Iterator[Point]:
         yield Point(rate, loss, mean / weight)
         if mean / weight > lowest + DIVERGED:
             return
-
-
-@dataclass(frozen=True)
-class Suggestion:
-    """Learning rates: where the loss fell most steeply, where it was lowest, and the one to take."""
-
-    steepest: float
-    lowest: float
-    learning_rate: float
-
-
-def suggest(points: Sequence[Point]) -> Suggestion:
-    """Choose a learning rate: `MARGIN` times below that of the lowest loss, but not below that of the steepest fall.
-
-    A UserError says that the loss diverged before it could fall.
-    """
-    lowest = min(range(len(points)), key=lambda i: points[i].smoothed, default=0)
-    if lowest < SLOPE:
-        raise UserError(
-            f"the loss did not fall at any learning rate from {LOWEST:g} on; look at the text and the model"
-        )
-    falls = [points[i].smoothed - points[i + SLOPE].smoothed for i in range(lowest - SLOPE + 1)]
-    steepest = points[falls.index(max(falls)) + SLOPE // 2].learning_rate
-    bottom = points[lowest].learning_rate
-    rate = max(steepest, bottom / MARGIN)
-    return Suggestion(steepest, bottom, float(f"{rate:.2g}"))

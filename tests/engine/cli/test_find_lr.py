@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from fundamentallm.errors import UserError
-from fundamentallm.train.find_rate import HIGHEST, LOWEST, MARGIN, Point, range_test, suggest
+from fundamentallm.run.range_test import HIGHEST, LOWEST, MARGIN, Point, suggest
+from fundamentallm.train.find_rate import range_test
 from fundamentallm.train.state import TrainState
 from fundamentallm.train.step import TrainStep
 from tests.engine.cli.conftest import TEXT, TINY, Run

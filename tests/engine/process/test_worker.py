@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from fundamentallm.config.config import Config
 from fundamentallm.errors import UserError
 from fundamentallm.process import session
-from fundamentallm.process.session import SamplerRun, WorkerRun
+from fundamentallm.process.session import RateTest, SamplerRun, WorkerRun
 from fundamentallm.run import events
 from fundamentallm.run.commands import CancelSample, Pause, Resume, Sample, Save, Stop
 from fundamentallm.run.journal import Journal, read_journal
@@ -247,6 +248,16 @@ def test_a_checkpoint_that_cannot_be_sampled_says_why(tmp_path: Path) -> None:
     assert str(path) in sampler.until_type(events.Failed).error
     assert sampler.run.wait(PATIENCE) and sampler.run.status == 1
     assert os.listdir(tmp_path) == ["best.pt"]
+
+
+def test_a_range_test_that_cannot_begin_says_why(small: Callable[..., Config], tmp_path: Path) -> None:
+    test = RateTest(replace(small(), data=(str(tmp_path / "nowhere.txt"),)))
+    received: list[object] = []
+    until(lambda: received.extend(test.read()) or received)
+    [failed] = received
+    assert isinstance(failed, events.Failed) and failed.error.startswith(f"{tmp_path}/nowhere.txt: ")
+    assert test.wait(PATIENCE) and test.status == 1
+    test.close()
 
 
 def test_a_worker_that_cannot_open_its_log_says_so_in_one_line(

@@ -7,10 +7,17 @@ from typing import Any
 import pytest
 
 from fundamentallm.config.config import Config
+from fundamentallm.process.system import start_resource_tracker
 from fundamentallm.run.events import JOURNAL, Event, Progress, encode
 from fundamentallm.run.spec import RunSpec
 from tests.events import evaluated
 from tests.tui.others import Write
+
+
+@pytest.fixture
+def processes() -> None:
+    """A console may start real processes, as its command lets it: before Textual takes the standard streams."""
+    start_resource_tracker()
 
 
 @pytest.fixture

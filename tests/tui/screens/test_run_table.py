@@ -1,6 +1,7 @@
 """Which runs a filter finds, and their order."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from fundamentallm.config.config import Config, to_dict
 from fundamentallm.errors import UserError
 from fundamentallm.run.summary import RunSummary
-from fundamentallm_tui.screens.run_table import arrange, check_order
+from fundamentallm_tui.screens.run_table import arrange, as_tree, check_order
 from tests.events import evaluated
 
 
@@ -95,3 +96,23 @@ def test_runs_are_sorted_by_any_setting_or_number_live_ones_first_and_unknown_va
 def test_a_name_that_nothing_can_be_sorted_by_is_said() -> None:
     assert check_order("-best") == check_order("dropout") == ""
     assert check_order("droput") == "droput: no such setting; did you mean dropout?"
+
+
+def branch(name: str, parent: str) -> RunSummary:
+    return replace(run(name), parent=f"runs/{parent}/last.pt" if parent else "")
+
+
+@pytest.mark.parametrize(
+    ("runs", "tree"),
+    [
+        ([("b", "a"), ("c", ""), ("a", "")], ["a", " b", "c"]),
+        ([("d", "b"), ("c", "a"), ("b", "a"), ("a", "")], ["a", " c", " b", "  d"]),
+        ([("b", "gone"), ("a", "")], ["b", "a"]),
+        ([("a", "b"), ("b", "a"), ("c", "c")], ["a", " b", "c"]),  # journals that nobody can have written
+    ],
+)
+def test_a_branch_stands_below_the_run_that_it_came_from(runs: list[tuple[str, str]], tree: list[str]) -> None:
+    depths = as_tree([branch(name, parent) for name, parent in runs])
+    assert [" " * depth + folder.name for folder, depth in depths.items()] == tree
+    deep = as_tree([branch(f"n{n}", f"n{n - 1}") for n in range(3000)])
+    assert [*deep.values()] == [*range(3000)]

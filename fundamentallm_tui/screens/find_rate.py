@@ -1,0 +1,146 @@
+"""A learning rate for the form, by a range test in a process of its own: its curve as it is measured, and what it says.
+
+The test trains a new model with the form's settings at a rate that rises; nothing of it is kept.
+"""
+
+from math import log10
+
+from textual.app import ComposeResult
+from textual.content import Content
+from textual.screen import Screen
+from textual.widgets import Static
+
+from fundamentallm.config.config import Config
+from fundamentallm.errors import describe_error
+from fundamentallm.process.session import RateTest
+from fundamentallm.run.events import Failed
+from fundamentallm.run.range_test import HIGHEST, LOWEST, MARGIN, STEPS, Point, Suggestion
+from fundamentallm_tui import keys
+from fundamentallm_tui.charts.canvas import ChartView
+from fundamentallm_tui.charts.chart import Chart, Line, Rule
+from fundamentallm_tui.format import clean
+from fundamentallm_tui.panes.bars import Footer
+from fundamentallm_tui.theme import FAINT
+
+READ_INTERVAL = 0.25  # seconds between two looks at what the test reports
+LEAST_HEIGHT = 0.5  # nats: the first steps hardly differ
+ABOUT = (
+    "The model trains for a moment while its learning rate rises: first it is too low, and the loss hardly moves; then "
+    "the loss falls; at last it diverges. Nothing of this is kept, and the rate to take is below the one that diverges."
+)
+FOUND = (
+    "The loss fell fastest at {:.1e}, the steepest descent, where a step gains most; it was lowest at {:.1e}, beyond "
+    "which it diverges. The suggestion, {:g}, keeps a margin of {:g} to that: at the edge, a long run breaks off."
+)
+
+
+class FindRate(Screen[float]):
+    """Ends with the rate that the user took over, or None."""
+
+    table = keys.FIND_RATE
+    BINDINGS = keys.bindings(keys.FIND_RATE)
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(id="find_rate")
+        self._config = config
+        self._points: list[Point] = []
+        self._suggestion: Suggestion | None = None
+        self._problem = ""
+        self._test: RateTest | None = None
+        self.canvas = ChartView(self._chart)
+        self.footer = Footer(keys.FIND_RATE, id="footer")
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="state")
+        yield self.canvas
+        yield Static(id="about")
+        yield self.footer
+
+    def on_mount(self) -> None:
+        try:
+            self._test = RateTest(self._config)
+        except OSError as error:
+            self._problem = f"the test did not start: {describe_error(error)}"
+        self.set_interval(READ_INTERVAL, self._read)
+        self._show()
+
+    def on_unmount(self) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        """Kill the test's process."""
+        if self._test is not None:
+            self._test.close()
+            self._test = None
+
+    def _read(self) -> None:
+        """Take in what the test has reported, and show it."""
+        if self._test is None:
+            return
+        alive, received = self._test.alive, self._test.read()
+        for what in received:
+            match what:
+                case Point():
+                    self._points.append(what)
+                case Suggestion():
+                    self._suggestion = what
+                case Failed():
+                    self._problem = what.error
+        if not (alive or received):
+            self._problem = f"the process of the test is gone: {self._test.exit_reason}"
+        if self._suggestion is not None or self._problem:
+            self._end()
+        if received or self._problem:
+            self._show()
+
+    def _show(self) -> None:
+        found, last = self._suggestion, self._points[-1] if self._points else None
+        names = ", ".join(path.rpartition("/")[2] for path in self._config.data)
+        about = f"{self._config.optimizer} on {clean(names)}"
+        if found is not None:
+            state = f"{found.learning_rate:g} is suggested for {about}"
+        elif self._problem:
+            state = "no suggestion"
+        elif last is None:
+            state = f"loading {about}"
+        else:
+            state = f"step {len(self._points)} of {STEPS}, rate {last.learning_rate:.1e}, loss {last.smoothed:.3f}"
+        self.query_one("#state", Static).update(
+            Content.assemble((" Learning rate  ", "bold"), (state, FAINT if found is None else "$text-success"))
+        )
+        text = ABOUT if found is None else FOUND.format(found.steepest, found.lowest, found.learning_rate, MARGIN)
+        content = Content.styled(text, FAINT)
+        if self._problem:
+            content = Content.styled(f"{clean(self._problem)}.\n", "$text-error") + content
+        self.query_one("#about", Static).update(content)
+        self.canvas.redraw()
+        self.refresh_bindings()
+
+    def _chart(self) -> Chart:
+        """The loss as measured and smoothed, over the logarithm of the rate, with a rule at the suggestion."""
+        x, smoothed = [log10(point.learning_rate) for point in self._points], [p.smoothed for p in self._points]
+        lines = [
+            Line(x, [point.loss for point in self._points], "foreground", 0.45),
+            Line(x, smoothed, "text-primary"),
+        ]
+        rules = [] if self._suggestion is None else [
+            Rule(log10(self._suggestion.steepest), strength=0.6, mark="▴", line="┊"),
+            Rule(log10(self._suggestion.learning_rate), "text-success", 1.0, "▲"),
+        ]  # fmt: skip
+        lowest = min(smoothed, default=0.0)
+        heights = lowest, max(lowest + LEAST_HEIGHT, max(smoothed, default=0.0))
+        span = log10(LOWEST), log10(HIGHEST)
+        return Chart(lines, False, span, heights, rules, None, "log10", "the model is being made")
+
+    # What the keys do
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Return None while there is nothing to take over: the footer dims the key."""
+        return None if action == "take" and self._suggestion is None else True
+
+    def action_take(self) -> None:
+        if self._suggestion is not None:
+            self.dismiss(self._suggestion.learning_rate)
+
+    def action_back(self) -> None:
+        self.dismiss(None)
