@@ -134,7 +134,8 @@ class AttentionScreen(Screen[None]):
         if event is not None:
             heads = len(event.heads)
             head = f"head {self._head} of {heads}" if self._head else f"mean of {heads} heads"
-            parts = [f"layer {event.layer + 1} of {event.layers}", head, f"step {event.step:,}"]
+            where = [] if self._nearest else [f"layer {event.layer + 1} of {event.layers}", head]
+            parts = [*where, f"step {event.step:,}"]
             if self.map.shown < len(self.map.rows):
                 parts.append(f"last {self.map.shown} of {len(self.map.rows)} characters")
             parts += ["asking …"] if self.asked is not None else []

@@ -33,6 +33,7 @@ HINT = (
     "lets the text go on with that."
 )
 QUESTION = "How well does the model predict it?"
+LEAST = 32  # tokens whose attention is shown where the cursor stands before: a map of two would say nothing
 BEGINS = "The text begins here: there is nothing to predict its first token from."
 
 
@@ -187,7 +188,8 @@ class Look(Screen[None]):
         """Show what the tokens so far attend to, or which are `nearest` to the one under the cursor."""
         from fundamentallm_tui.screens.attention import AttentionScreen
 
-        text = self._current.before + "".join(self._current.tokens[: self._current.place + 1])
+        shown = self._current.place + 1 if nearest else max(self._current.place + 1, LEAST)
+        text = self._current.before + "".join(self._current.tokens[:shown])
         self.app.push_screen(AttentionScreen(self._texts.ask, text, nearest=nearest))
 
     def action_text(self, by: int) -> None:

@@ -105,7 +105,9 @@ async def screens(seen: Any, workshop: Any) -> Any:
     yield "nats a token"
     for step, text in ((100, " or not to be"), (200, " and not to be")):
         run.say(Pinned(step=step, prompt="To be", text=text, probabilities=(), seconds=0.1))
-    await seen.press("escape", "f9", "c", "left")
+    await seen.press("escape", "f9")
+    await seen.until(lambda: "2 of 2" in seen.screen)
+    await seen.press("c", "left")
     yield "To be or not"
     await seen.press("escape")
     seen.main.action_attention()

@@ -303,7 +303,7 @@ def test_an_offline_run_can_be_read_back_and_leaves_no_process_behind(tmp_path: 
         "import os, sys; from fundamentallm.cli import main; status = main(sys.argv[1:])\n"
         "left = os.path.exists(f'/proc/{os.getpid()}/task') and"
         " open(f'/proc/{os.getpid()}/task/{os.getpid()}/children').read().split()\n"
-        "print('children', left or 0); os._exit(status)"
+        "print('children', left or 0, flush=True); os._exit(status)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=120,

@@ -147,8 +147,10 @@ class Hands:
             if not self.seen.app.screen.query("#attention"):
                 await self.back()
                 self.seen.main.action_attention()
-                await self.seen.until(lambda: isinstance(self.seen.app.screen, Entry))
-                await self.press("a", "b", "enter")
+                await self.seen.until(lambda: self.seen.app.screen is not self.seen.main)
+                await self.settle()
+                if isinstance(self.seen.app.screen, Entry):  # there is no sample to look at
+                    await self.press("a", "b", "enter")
                 await self.seen.until(lambda: self.seen.app.screen.query("#attention"))
                 if (asked := self.seen.app.screen.asked) is not None:
                     self.seen.main.sampler.take([attended(asked)])

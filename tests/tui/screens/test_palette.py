@@ -62,7 +62,9 @@ IN_A_RUN: dict[str, Holds] = {  # learning_rate 0.001, 5 epochs, patience 5
     "Theme": is_open("paper"),
     "Quit": lambda seen: isinstance(seen.app.screen, Question),
 }
-ELSEWHERE = {"Undo the change", "New run", "Report"}  # test_steering, test_keys, test_runs
+ELSEWHERE = {  # test_steering, test_keys, test_runs, test_find_rate
+    "Undo the change", "New run", "Report", "Find the learning rate",
+}  # fmt: skip
 
 
 def test_every_entry_is_tried() -> None:
