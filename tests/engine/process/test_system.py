@@ -9,11 +9,11 @@ import pytest
 from fundamentallm.process.system import obeyed
 
 SCRIPT = """
-import signal, sys, time
+import os, signal, sys, time
 from fundamentallm.process.system import obeyed
 asked = []
 names = [getattr(signal, name) for name in sys.argv[2:]]
-with obeyed(lambda number: (asked.append(number), print("asked", flush=True)), *names) as received:
+with obeyed(lambda number: (asked.append(number), os.write(1, b"asked\\n")), *names) as received:
     print("ready", flush=True)
     while sys.argv[1] == "deaf" or not asked:
         time.sleep(0.01)
