@@ -85,7 +85,8 @@ def write_samples(checkpoint: Path, events: "Queue[Event]", commands: "Queue[Com
 
     def prepare(emit: Callable[[object], None], inbox: CommandQueue) -> Callable[[list[Command]], None]:
         from fundamentallm.train.device import choose_device
-        from fundamentallm.train.samples import LoadedModel, SampleControl, load_model
+        from fundamentallm.train.look import LoadedModel
+        from fundamentallm.train.samples import SampleControl, load_model
 
         model, saved = load_model(checkpoint, choose_device("auto"))
         loaded = LoadedModel(model, saved.tokenizer(), saved.progress().step)

@@ -1,23 +1,34 @@
 """What the model of a run, or of a checkpoint, does with a text: the answers to the commands that ask for it."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from fundamentallm.data.text import normalize_prompt
+from fundamentallm.data.tokenizer import Tokenizer
 from fundamentallm.errors import UserError
 from fundamentallm.model.inspect import attention, neighbours, surprise
+from fundamentallm.model.transformer import Transformer
 from fundamentallm.run.commands import MAX_EXPLAINED, Attend, Explain, Neighbours
 from fundamentallm.run.events import Attended, Event, Explained, Nearest
 
 if TYPE_CHECKING:
-    from fundamentallm.train.samples import LoadedModel
     from fundamentallm.train.state import TrainState
 
 LIKELIEST = 10
 MAX_ATTENDED = 96  # tokens, as MAX_EXPLAINED
 NEAREST = 12
+
+
+@dataclass
+class LoadedModel:
+    """A model from a checkpoint, as it was at `step`."""
+
+    model: Transformer
+    tokenizer: Tokenizer
+    step: int
 
 
 def explain(state: "TrainState | LoadedModel", command: Explain) -> Explained:

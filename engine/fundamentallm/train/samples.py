@@ -7,7 +7,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,6 @@ import torch
 
 from fundamentallm.config.sampling import SamplingOptions
 from fundamentallm.data.text import normalize_prompt
-from fundamentallm.data.tokenizer import Tokenizer
 from fundamentallm.errors import UserError, describe_error
 from fundamentallm.model.generate import stream
 from fundamentallm.model.transformer import Transformer
@@ -23,7 +22,7 @@ from fundamentallm.run.commands import NAMES, CancelSample, Command, Sample, Sto
 from fundamentallm.run.events import Answered, Event, Pinned, Sampled
 from fundamentallm.train.checkpoint import Checkpoint, load
 from fundamentallm.train.device import is_out_of_memory
-from fundamentallm.train.look import LOOKS
+from fundamentallm.train.look import LOOKS, LoadedModel
 
 if TYPE_CHECKING:
     from fundamentallm.train.state import TrainState
@@ -33,15 +32,6 @@ MAX_SAMPLE_TOKENS = 100_000
 MAX_PROMPT_CHARS = 65_536  # no context is longer
 RUN_ENDED = "the run has ended"
 NO_SUCH_SAMPLE = "there is no such sample under way"
-
-
-@dataclass
-class LoadedModel:
-    """A model from a checkpoint, as it was at `step`."""
-
-    model: Transformer
-    tokenizer: Tokenizer
-    step: int
 
 
 def load_model(path: Path, device: torch.device) -> tuple[Transformer, Checkpoint]:

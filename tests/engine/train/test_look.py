@@ -10,7 +10,8 @@ import torch
 from fundamentallm.run import events
 from fundamentallm.run.commands import Attend, Command, Explain, Neighbours
 from fundamentallm.run.history import read_history
-from fundamentallm.train.samples import LoadedModel, SampleControl, load_model
+from fundamentallm.train.look import LoadedModel
+from fundamentallm.train.samples import SampleControl, load_model
 from tests.conftest import journal_events
 from tests.engine.conftest import EPOCH, Ran
 from tests.engine.train.conftest import Train, Trained

@@ -14,7 +14,8 @@ from fundamentallm.model.ops import apply_rope, rms_norm
 from fundamentallm.model.transformer import Transformer
 from fundamentallm.run.commands import Attend, Command, Explain, Neighbours
 from fundamentallm.run.events import Attended, Event, Nearest, Sampled
-from fundamentallm.train.samples import LoadedModel, SampleControl
+from fundamentallm.train.look import LoadedModel
+from fundamentallm.train.samples import SampleControl
 from fundamentallm_tui.panes.heat_map import GUTTER
 from fundamentallm_tui.screens.attention import NO_ANSWER, NO_MODEL
 from tests.tui.conftest import FakeRun

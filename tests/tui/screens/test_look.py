@@ -13,7 +13,8 @@ from fundamentallm.config.config import Layer, resolve
 from fundamentallm.run.commands import MAX_EXPLAINED, CancelSample, Command, Explain, Sample
 from fundamentallm.run.events import Answered, Event, Sampled
 from fundamentallm.run.spec import RunSpec
-from fundamentallm.train.samples import LoadedModel, SampleControl, load_model
+from fundamentallm.train.look import LoadedModel
+from fundamentallm.train.samples import SampleControl, load_model
 from fundamentallm_tui.screens.look import Look, ScoreDialog
 from fundamentallm_tui.state.looked import MAX_KEPT, NO_NUMBERS
 from tests.engine.conftest import SMALL, run_here
