@@ -32,6 +32,7 @@ from fundamentallm.run.describe import describe_failure
 from fundamentallm.run.events import FAULT, JOURNAL, Event, Failed, Phase
 from fundamentallm.run.folder import BEST, CONFIG, LAST, choose_folder, find_checkpoint
 from fundamentallm.run.history import read_history
+from fundamentallm.run.locks import is_held
 from fundamentallm.run.spec import RunSpec, changed_flags, find_input, overridden, stay_inside
 from fundamentallm.run.summary import find_run
 
@@ -126,13 +127,13 @@ def branch(run: str, at_step: int, **values: Any) -> int:
     how, flags = _split(values)
     parent = find_run(run)
     history = read_history(parent, steps=False)
-    checkpoint = history.checkpoint_at(parent, at_step)
-    if checkpoint is None:
-        there = history.checkpoints(parent)
+    there = history.checkpoints(parent, lasting=is_held(parent))  # a run under way writes the others again meanwhile
+    before = [saved for saved in there if saved.step <= at_step]
+    if not before:
         first = f"its first is of step {there[0].step}" if there else "it has none at all"
         raise UserError(f"--at-step {at_step}: {parent} has no checkpoint of that step or before; {first}")
     folder = choose_folder(resolve(flags_layer(flags)), parent.resolve().name)
-    return _run(RunSpec(Config(), folder, checkpoint, flags), [], **how)
+    return _run(RunSpec(Config(), folder, parent / before[-1].path, flags), [], **how)
 
 
 def _split(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

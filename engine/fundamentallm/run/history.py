@@ -181,11 +181,6 @@ class RunHistory:
         kept = [saved for saved in there if not (lasting and saved.kind in ("last", "best"))]
         return sorted(kept, key=lambda saved: (saved.step, saved.kind not in ("last", "best")))
 
-    def checkpoint_at(self, folder: Path, step: int) -> Path | None:
-        """Find the newest checkpoint in the run's folder that is of `step` or before; None where there is none."""
-        before = [saved for saved in self.checkpoints(folder) if saved.step <= step]
-        return folder / before[-1].path if before else None
-
     def to_events(self) -> list[events.Event]:
         """What a new journal needs so that it is read as this history: all but the steps before the last report."""
         changes = self.interventions_from(0)

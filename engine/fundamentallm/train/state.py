@@ -332,12 +332,13 @@ def build_state(spec: RunSpec) -> TrainState:
 
 
 def _planned(spec: RunSpec, history: RunHistory, step: int) -> list[Intervention]:
-    """The changes of another run that are still to be made at `step`: those of this start, or of an earlier one."""
+    """The changes of another run that are still to be made at `step`: those of this start, or of all earlier ones."""
     planned = list(spec.planned)
-    if not planned and spec.continues and history.started is not None:
-        values = (from_values(Intervention, {"old": None, **change}) for change in history.started.planned)
-        planned = [change for change in values if change is not None]
-    return [change for change in planned if change.step >= step]
+    if not planned and spec.continues:
+        values = [{"old": None, **change} for start in history.starts for change in start.planned]
+        found = [from_values(Intervention, change) for change in values]
+        planned = [change for i, change in enumerate(found) if change is not None and change not in found[:i]]
+    return sorted((change for change in planned if change.step >= step), key=lambda change: change.step)
 
 
 def _restore(state: TrainState, saved: Checkpoint) -> None:

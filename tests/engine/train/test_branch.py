@@ -9,6 +9,7 @@ from fundamentallm.cli import main
 from fundamentallm.run import events
 from fundamentallm.run.commands import Attend, Command, Save, Set, Stop
 from fundamentallm.run.history import read_history
+from fundamentallm.run.locks import RunLock
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.train.checkpoint import load
 from tests.conftest import journal_events
@@ -91,9 +92,12 @@ def test_a_branch_takes_other_settings_and_the_first_free_name(
 def test_a_checkpoint_that_the_run_left_behind_is_no_place_to_branch_at(train: Train, tmp_path: Path) -> None:
     train(script={7: [Save()], 12: [Save()], 13: [Stop()]})
     train(resume_from=tmp_path / "run" / "checkpoint_step_7.pt", script={9: [Stop()]})
-    history = read_history(tmp_path / "run", steps=False)
-    assert history.checkpoint_at(tmp_path / "run", 12) == tmp_path / "run" / "last.pt"  # of step 9
-    assert history.checkpoint_at(tmp_path / "run", 8) == tmp_path / "run" / "checkpoint_step_7.pt"
+    for step, expected in ((12, 9), (8, 7)):
+        assert branch(tmp_path / "run", tmp_path / f"branch {step}", step) == 0
+        assert journal_events(tmp_path / f"branch {step}", events.RunStarted)[0].step == expected
+    with RunLock(tmp_path / "run"):  # while a process writes the run, its last.pt of step 9 is soon another state
+        assert branch(tmp_path / "run", tmp_path / "third", 12) == 0
+    assert journal_events(tmp_path / "third", events.RunStarted)[0].step == 7
 
 
 def test_a_run_that_repeats_the_changes_of_another_ends_in_its_bits(
@@ -119,6 +123,17 @@ def test_a_replay_that_was_stopped_makes_the_remaining_changes(
     folder = tmp_path / "replay"
     run_here(RunSpec(small(), folder, planned=planned), script={at: [Stop()]})
     run_here(RunSpec(small(), folder, None if auto else folder / "last.pt", auto=auto))
+    assert_same_end(folder, original.folder)
+
+
+def test_a_replay_that_goes_back_makes_the_changes_after_that_step_again(
+    train: Train, small: Small, tmp_path: Path
+) -> None:
+    original, folder = train(name="original", script=dict(CHANGES)), tmp_path / "replay"
+    planned = tuple(read_history(original.folder, steps=False).changes_made())
+    run_here(RunSpec(small(), folder, planned=planned), script={2: [Save()], 12: [Stop()]})
+    run_here(RunSpec(small(), folder, folder / "last.pt"), script={14: [Stop()]})  # of step 12: what remains is less
+    run_here(RunSpec(small(), folder, folder / "checkpoint_step_2.pt"))
     assert_same_end(folder, original.folder)
 
 
