@@ -263,3 +263,17 @@ async def test_saves_in_a_row_share_a_line_and_so_do_failures(workshop: Any) -> 
         await seen.press("2", "z")
         await seen.pilot.pause()
         assert seen.screen.count("saved last.pt") == 3, "what was replaced is gone from the screen, too"
+
+
+async def test_a_page_key_before_the_lines_are_laid_out_ends_nothing(workshop: Any) -> None:
+    async with workshop.console((80, 24)) as seen:
+        await with_lines(seen, *(("info", f"remark {n}") for n in range(40)))
+        view = seen.main.log_view
+        view.styles.display = "none"  # without a size Textual's list has items and none of their lines
+        view.draw(view.option_count)
+        await seen.pilot.pause()
+        view.highlighted = 0
+        for name in ("pageup", "pagedown"):
+            await seen.pilot.press(name)
+            getattr(view, f"action_{name.replace('page', 'page_')}")()
+        assert seen.app.is_running

@@ -318,3 +318,21 @@ async def test_a_and_n_go_on_from_the_token_that_is_looked_at(workshop: Any) -> 
             await seen.press("escape")
         await seen.until(lambda: run.asked() == [("layer", 0), ("layer", 0), ("token", "seabed"[place])])
         await seen.see("seabed")
+
+
+class Unwritable(FakeRun):
+    """Takes no question, as a run whose folder cannot be written to."""
+
+    def send(self, command: Command) -> None:
+        if isinstance(command, Attend):
+            raise OSError(30, "Read-only file system")
+        super().send(command)
+
+
+async def test_a_question_that_cannot_be_sent_is_answered_by_the_reason(workshop: Any) -> None:
+    async with workshop.console((80, 24), Unwritable) as seen:
+        await seen.started()
+        await look(seen)
+        await seen.see("Read-only file system")
+        await seen.press("escape")
+        assert "The command was not sent: Read-only file system" in seen.log
