@@ -314,7 +314,7 @@ class RunScreen(PanedScreen):
             self.sampler.refuse(describe_error(error))
             if command.id == self.store.sample.id:
                 self.store.sample_failed(f"it could not be asked for: {describe_error(error)}")
-            self.store.log(f"The command was not sent: {describe_error(error)}", "bad")
+            self.log_line(f"The command was not sent: {describe_error(error)}", "bad")
 
     @property
     def has_model(self) -> bool:
