@@ -9,7 +9,7 @@ import os
 __version__ = "0.1.0"
 
 # How long a thread of GNU OpenMP, which torch for Linux uses, spins before it sleeps while it waits for others; read
-# when torch is imported. As it comes, threads spin so long that beside another busy program a step takes two to nine
-# times as long as with this. On idle cores this costs 10 % at tiny and 3 % at small (tests/benchmarks/RESULTS.md).
+# when torch is imported. As it comes, threads spin so long that with one of two cores busy elsewhere training takes two
+# to three times as long. On idle cores this costs 5 % at tiny and 1 % at small (tests/benchmarks/RESULTS.md).
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "8000")
