@@ -189,7 +189,8 @@ class Runs(Screen[RunChoice]):
             self.dismiss(replace(self._changed or RunChoice("branch", point.folder), point=point))
 
     def action_mark(self) -> None:
-        self._overlays.toggle(self._run.folder)
+        if (gone := self._overlays.toggle(self._run.folder)) is not None:
+            self.notify(clean(f"Eight runs at most lie over the chart: {gone.name} no longer does."))
         self._show_marks()
         self._show_keys()
 

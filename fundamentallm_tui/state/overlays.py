@@ -64,11 +64,12 @@ class Overlays:
     def folders(self) -> list[Path]:
         return [run.folder for run in self._runs.values()]
 
-    def toggle(self, folder: Path) -> None:
-        """Overlay the run in a folder, or no longer; one more than there may be takes the place of the oldest."""
+    def toggle(self, folder: Path) -> Path | None:
+        """Overlay the run in a folder, or no longer; returns the oldest if this one, beyond eight, takes its place."""
         others = [run.folder for key, run in self._runs.items() if key != folder.resolve()]
         added = [folder] if len(others) == len(self._runs) else []
         self.choose([*others, *added][-MAX_OVERLAYS:])
+        return others[0] if len(others) + len(added) > MAX_OVERLAYS else None
 
     def choose(self, folders: Iterable[Path]) -> None:
         """Overlay the runs in these folders; those that were overlaid before keep what was read."""

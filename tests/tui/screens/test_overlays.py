@@ -76,6 +76,20 @@ async def test_a_click_anywhere_in_a_row_of_the_legend_hides_its_run_and_one_tha
         assert [run.hidden for run, _ in loss.beside()] == [False]
 
 
+async def test_a_ninth_run_takes_the_place_of_the_oldest_and_the_list_says_so(workshop: Any, write: Write) -> None:
+    names = [f"run-{n}" for n in range(9)]
+    for n, name in enumerate(names):
+        write(name, 20, seed=n)
+    async with workshop.console(toasts=True) as seen:
+        runs = await seen.open_list(9)
+        for name in names:
+            await to(seen, runs, name)
+            await seen.press("space")
+        assert [folder.name for folder in runs.list.marks] == names[1:]
+        messages = [toast.message for toast in seen.app._notifications]
+        assert messages == ["Eight runs at most lie over the chart: run-0 no longer does."]
+
+
 async def test_the_legend_leaves_the_chart_its_rows_and_tells_first_what_tells_the_runs_apart(
     workshop: Any, write: Write
 ) -> None:
