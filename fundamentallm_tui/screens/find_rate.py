@@ -16,10 +16,10 @@ from fundamentallm.process.session import RateTest
 from fundamentallm.run.events import Failed
 from fundamentallm.run.range_test import HIGHEST, LOWEST, MARGIN, STEPS, Point, Suggestion
 from fundamentallm_tui import keys
-from fundamentallm_tui.charts.canvas import ChartView
 from fundamentallm_tui.charts.chart import Chart, Line, Rule
 from fundamentallm_tui.format import clean
 from fundamentallm_tui.panes.bars import Footer
+from fundamentallm_tui.panes.chart_view import ChartView
 from fundamentallm_tui.theme import FAINT
 
 READ_INTERVAL = 0.25  # seconds between two looks at what the test reports

@@ -11,12 +11,12 @@ from fundamentallm.config.config import SETTINGS
 from fundamentallm.config.format import wrap
 from fundamentallm.config.sampling import SAMPLING
 from fundamentallm_tui import keys
-from fundamentallm_tui.charts.metrics import MetricChart
 from fundamentallm_tui.format import clean
 from fundamentallm_tui.keys import Command
 from fundamentallm_tui.panes.bars import focus_chain, focused_commands
 from fundamentallm_tui.panes.fields import Fields
 from fundamentallm_tui.panes.health import HealthPane, current_verdict
+from fundamentallm_tui.panes.metrics import MetricChart
 from fundamentallm_tui.panes.settings_form import setting_help
 from fundamentallm_tui.theme import FAINT
 

@@ -16,14 +16,14 @@ from fundamentallm.run.describe import PLAIN
 from fundamentallm.run.summary import RunSummary, find_runs
 from fundamentallm_tui import keys
 from fundamentallm_tui.background import in_thread
-from fundamentallm_tui.charts.metrics import METRICS, LossChart, MetricChart
-from fundamentallm_tui.charts.panes import ChartPane, link
 from fundamentallm_tui.charts.view import View
 from fundamentallm_tui.format import clean
 from fundamentallm_tui.panes.bars import Footer, TabBar, takes_text
+from fundamentallm_tui.panes.chart import ChartPane, link
 from fundamentallm_tui.panes.fields import Fields
 from fundamentallm_tui.panes.form import Form
 from fundamentallm_tui.panes.health import HealthPane
+from fundamentallm_tui.panes.metrics import METRICS, LossChart, MetricChart
 from fundamentallm_tui.panes.sample import SamplePane
 from fundamentallm_tui.panes.status import NumbersLine, StatusLine
 from fundamentallm_tui.panes.tour import Tour

@@ -7,9 +7,9 @@ from textual import on
 from fundamentallm.errors import UserError
 from fundamentallm.run import health
 from fundamentallm.run.folder import BEST
-from fundamentallm_tui.charts.metrics import LossChart
 from fundamentallm_tui.format import clean
 from fundamentallm_tui.panes.health import current_verdict
+from fundamentallm_tui.panes.metrics import LossChart
 from fundamentallm_tui.screens.dialogs import CANCEL, Answer, Entry, Question, health_question
 from fundamentallm_tui.screens.run_table import RunChoice
 from fundamentallm_tui.screens.running import ENDED, RunScreen

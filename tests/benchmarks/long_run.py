@@ -20,7 +20,7 @@ from fundamentallm.run.events import Progress, decode, last_step
 from fundamentallm.run.history import read_history
 from fundamentallm.run.summary import summarize
 from fundamentallm_tui.app import Console
-from fundamentallm_tui.charts.panes import ChartPane
+from fundamentallm_tui.panes.chart import ChartPane
 from fundamentallm_tui.state.launch import Options
 
 TOY = (

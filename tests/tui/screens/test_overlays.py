@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from fundamentallm.run.journal import Journal
-from fundamentallm_tui.charts.legend import Legend
 from fundamentallm_tui.charts.palette import run_styles
+from fundamentallm_tui.panes.legend import Legend
 from tests.events import evaluated
 from tests.tui.others import Write, alive, both_sizes, overlay, to
 

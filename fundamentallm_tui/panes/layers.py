@@ -10,10 +10,10 @@ from textual.content import Content
 
 from fundamentallm.run.events import Inspected
 from fundamentallm_tui.charts.palette import COLOURS, MARKS, RunStyle
-from fundamentallm_tui.charts.panes import Curve
 from fundamentallm_tui.charts.series import Series
 from fundamentallm_tui.charts.view import Ruler
 from fundamentallm_tui.format import clean
+from fundamentallm_tui.panes.chart import Curve
 
 MOST_LAYERS = 3
 GAP = 2  # columns between two entries of the legend

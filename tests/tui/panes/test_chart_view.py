@@ -11,9 +11,9 @@ from textual.color import Color
 from textual.geometry import Region
 from textual.pilot import Pilot
 
-from fundamentallm_tui.charts import canvas
-from fundamentallm_tui.charts.canvas import ChartView
 from fundamentallm_tui.charts.chart import Chart, Line, Rule, draw
+from fundamentallm_tui.panes import chart_view
+from fundamentallm_tui.panes.chart_view import ChartView
 
 
 def named(name: str) -> Chart:
@@ -52,7 +52,7 @@ async def test_it_is_drawn_once_for_each_chart_size_and_theme_and_not_while_it_i
         drawings.append(chart.x_label)
         return draw(chart, *others)
 
-    monkeypatch.setattr(canvas, "draw", counted)
+    monkeypatch.setattr(chart_view, "draw", counted)
     async with shown(named("first")) as (app, pilot):
         app.show(named("first"))
         app.view.refresh()

@@ -19,13 +19,13 @@ from fundamentallm.config.format import format_loss
 from fundamentallm.errors import describe_error
 from fundamentallm_tui import keys
 from fundamentallm_tui.background import in_thread
-from fundamentallm_tui.charts.canvas import ChartView
 from fundamentallm_tui.charts.chart import Chart, Line, Rule
 from fundamentallm_tui.charts.palette import RunStyle
 from fundamentallm_tui.charts.runs import Entry
 from fundamentallm_tui.charts.series import MAX_POINTS, Series, Smoothed
 from fundamentallm_tui.charts.view import SETTLED, Ruler, View, fitting_height
 from fundamentallm_tui.format import clean
+from fundamentallm_tui.panes.chart_view import ChartView
 from fundamentallm_tui.state.store import Store
 from fundamentallm_tui.throttle import RedrawThrottle
 

@@ -16,13 +16,13 @@ from fundamentallm.config.format import format_digits, format_loss, format_memor
 from fundamentallm.config.schedule import configured_rate
 from fundamentallm_tui import keys
 from fundamentallm_tui.charts.chart import Chart, Line
-from fundamentallm_tui.charts.layers import inspection_cost, layer_curves, layer_legend, mark_of
-from fundamentallm_tui.charts.legend import Legend
 from fundamentallm_tui.charts.palette import RunStyle
-from fundamentallm_tui.charts.panes import ChartPane, Curve
 from fundamentallm_tui.charts.runs import Entry, run_entry
 from fundamentallm_tui.charts.view import Ruler, View
 from fundamentallm_tui.format import clean
+from fundamentallm_tui.panes.chart import ChartPane, Curve
+from fundamentallm_tui.panes.layers import inspection_cost, layer_curves, layer_legend, mark_of
+from fundamentallm_tui.panes.legend import Legend
 from fundamentallm_tui.state.overlays import Overlay, Overlays
 from fundamentallm_tui.state.store import FINISHED, Store
 from fundamentallm_tui.theme import FAINT
