@@ -291,10 +291,10 @@ def _draw(sample: SampleText, end: tuple[str, str], width: int) -> Content:
     blocks, lines = [], list[Content]()
     for number, text in enumerate(sample.texts):
         mark, style = ("▸", "bold $text-accent") if number == sample.chosen else (" ", FAINT)
-        begun = number <= sample.writing
-        whole = Content.assemble(prompt, clean(text, newlines=True), end if number == sample.writing else "")
+        ends = number == sample.chosen if sample.problem else number not in sample.finished
+        whole = Content.assemble(prompt, clean(text, newlines=True), end if ends else "")
         head = Content.styled(f"{mark} {number + 1} of {count}", style)
-        blocks.append([head, *(whole.wrap(column) if begun else [])])
+        blocks.append([head, *whole.wrap(column)])
     for first in range(0, count, in_row):
         beside = blocks[first : first + in_row]
         for y in range(max(map(len, beside))):
@@ -311,7 +311,6 @@ def _state(sample: SampleText) -> str:
     file = f"  {sample.file}" if sample.file else ""
     if sample.done:
         return f"{file}{',' if file else ' '} at step {sample.step}"
-    count = f" {sample.writing + 1} of {len(sample.texts)}" if len(sample.texts) > 1 else ""
     if file:
-        return f"{file}, at step {sample.step}, writing{count}" if sample.texts[0] else f"{file}, loading"
-    return f"  writing{count}"
+        return f"{file}, at step {sample.step}, writing" if sample.texts[0] else f"{file}, loading"
+    return "  writing"

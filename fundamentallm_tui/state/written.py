@@ -7,12 +7,12 @@ from fundamentallm.run.events import Sampled
 
 @dataclass
 class SampleText:
-    """The samples of one command, which are written one after the other.
+    """The samples of one command, which are written together.
 
     Attributes:
         texts: what the model has added to the prompt, of each sample.
         chosen: the number of the sample that is looked at.
-        writing: the number of the sample that is written, or was written last.
+        finished: the numbers of the samples that are whole.
         file: the checkpoint that they are written with; empty: the process of the run writes them.
     """
 
@@ -20,7 +20,7 @@ class SampleText:
     prompt: str = ""
     texts: list[str] = field(default_factory=lambda: [""])
     chosen: int = 0
-    writing: int = 0
+    finished: set[int] = field(default_factory=set)
     step: int = 0
     done: bool = True
     problem: str = ""
@@ -35,5 +35,7 @@ class SampleText:
         """Take in a piece that belongs to these samples."""
         if 0 <= piece.number < len(self.texts):
             self.texts[piece.number] += piece.text
-            self.writing, self.step = piece.number, piece.step
-            self.done = piece.done and piece.number + 1 == len(self.texts)
+            self.step = piece.step
+            if piece.done:
+                self.finished.add(piece.number)
+            self.done = len(self.finished) == len(self.texts)

@@ -102,26 +102,29 @@ def _send(run: str, command: Command, done: str) -> int:
             why += f"; fundamentallm generate {quoted_path(files[0])} samples it"
         raise UserError(f"{run}: {why}")
     session.send(command)
-    deadline, number = time.monotonic() + ANSWER_SECONDS, -1  # of the sample that is written
-    for fresh in _follow(session):
-        for event in fresh:
-            if isinstance(event, Sampled) and event.id == command.id:
-                if event.number != number:
-                    write_text(SEPARATOR * (number >= 0) + event.prompt)
-                    number = event.number
-                write_text(event.text)
-                deadline = time.monotonic() + ANSWER_SECONDS
-            if isinstance(event, Answered) and event.id == command.id:
-                if not event.ok:
-                    raise UserError(f"{run}: {event.why}")
-                if done:
-                    print(one_line(f"{folder}: {done}"))
-                return 0
-        if time.monotonic() >= deadline:
-            who = f"{holder(folder) or 'its process'} is busy with a long step"
-            complain(f"{run}: no answer in {ANSWER_SECONDS:.0f} s: {who}, or its folder was renamed while it ran")
-            return 1
-    raise UserError(f"{run}: ended before it answered")
+    deadline = time.monotonic() + ANSWER_SECONDS
+    texts = dict[int, str]()  # of each sample: all grow at once, the first is shown while it does
+    try:
+        for fresh in _follow(session):
+            for event in fresh:
+                if isinstance(event, Sampled) and event.id == command.id:
+                    if event.number == 0:
+                        write_text(event.text if texts else event.prompt + event.text)
+                    texts[event.number] = texts.get(event.number, event.prompt) + event.text
+                    deadline = time.monotonic() + ANSWER_SECONDS
+                if isinstance(event, Answered) and event.id == command.id:
+                    if not event.ok:
+                        raise UserError(f"{run}: {event.why}")
+                    if done:
+                        print(one_line(f"{folder}: {done}"))
+                    return 0
+            if time.monotonic() >= deadline:
+                who = f"{holder(folder) or 'its process'} is busy with a long step"
+                complain(f"{run}: no answer in {ANSWER_SECONDS:.0f} s: {who}, or its folder was renamed while it ran")
+                return 1
+        raise UserError(f"{run}: ended before it answered")
+    finally:
+        write_text("".join(SEPARATOR + text for number, text in sorted(texts.items()) if number))
 
 
 COMMANDS = {command.name: command for command in (pause, resume, save, stop, set_, sample, watch)}

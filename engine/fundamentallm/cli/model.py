@@ -106,7 +106,7 @@ class Writer:
         that the model has never seen.
         """
         text, ended, shown = "", False, 0
-        for token, _ in stream(self.model, self.tokenizer.encode_prompt(prompt), self.options, sample):
+        for [(token, _)] in stream(self.model, self.tokenizer.encode_prompt(prompt), self.options, [sample]):
             text, ended = self._cut(text + self.tokenizer.vocabulary[token])
             sure = len(text) - (0 if ended else self._begun_stop(text))
             show(text[shown:sure])

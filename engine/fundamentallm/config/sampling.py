@@ -42,7 +42,7 @@ class SamplingOptions:
         help="The same seed gives the same text.",
     )  # fmt: skip
     num_samples: int = setting(
-        1, at_least=1, at_most=1024, help="How many texts to write; each is the same however many there are."
+        1, at_least=1, at_most=1024, help="How many texts to write, each with random numbers of its own."
     )
 
 

@@ -1,6 +1,7 @@
 """Samples that a console asks for: of a run in training, or of a model that was loaded from a checkpoint.
 
-- Samples are written one after the other, in the order in which they were asked for; a cancel overtakes the others.
+- Commands are obeyed in the order in which they came; a cancel overtakes the others.
+- The samples of a command are one batch, or batches of MAX_BATCH.
 - Sampling changes nothing: neither the model nor anyone else's randomness.
 """
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from fundamentallm.train.state import TrainState
 
 PIECE_SECONDS = 0.05  # of text in one event of a sample
+MAX_BATCH = 8  # samples: the cache of each takes 38 MB in a large model
 MAX_SAMPLE_TOKENS = 100_000
 MAX_PROMPT_CHARS = 65_536  # no context is longer
 RUN_ENDED = "the run has ended"
@@ -48,7 +50,8 @@ def answer_pinned(state: "TrainState", prompt: str) -> Pinned:
     A UserError names a character that the model has never seen.
     """
     began, options = time.monotonic(), SamplingOptions(max_tokens=state.config.pin_tokens, seed=state.config.seed)
-    pairs = list(stream(state.model, state.tokenizer.encode_prompt(normalize_prompt(prompt)), options))
+    prompt_tokens = state.tokenizer.encode_prompt(normalize_prompt(prompt))
+    pairs = [pair for [pair] in stream(state.model, prompt_tokens, options)]
     return Pinned(
         step=state.step, prompt=prompt, text=state.tokenizer.decode(token for token, _ in pairs),
         probabilities=tuple(round(probability, 4) for _, probability in pairs),
@@ -117,8 +120,8 @@ class SampleControl:
             if isinstance(command, Sample):
                 self._sampling, self._cancelled = command, False
                 command = replace(command, prompt=normalize_prompt(command.prompt))
-                for number in range(command.num_samples):
-                    self._stream(command, number)
+                for first in range(0, command.num_samples, MAX_BATCH):
+                    self._stream(command, range(first, min(first + MAX_BATCH, command.num_samples)))
                     self._receive(self._read_commands())
                     if self._cancelled or self._stop_requested:
                         break
@@ -133,7 +136,7 @@ class SampleControl:
             self._sampling = None
         return ""
 
-    def _stream(self, command: Sample, number: int) -> None:
+    def _stream(self, command: Sample, numbers: range) -> None:
         if len(command.prompt) > MAX_PROMPT_CHARS:
             raise UserError(f"the prompt has {len(command.prompt):,} characters; {MAX_PROMPT_CHARS:,} are the most")
         tokenizer = self._state.tokenizer
@@ -141,18 +144,25 @@ class SampleControl:
         max_tokens, temperature = min(command.max_tokens, MAX_SAMPLE_TOKENS), max(0.0, command.temperature)
         top_k = max(0, command.top_k)
         options = replace(command, max_tokens=max_tokens, temperature=temperature, top_k=top_k)
-        text, probabilities, piece_began = "", [], time.monotonic()
-        for token, probability in stream(self._state.model, prompt, options, number):
-            text += tokenizer.decode([token])
-            probabilities.append(round(probability, 4))
+        written: list[list[tuple[int, float]]] = []  # since the last piece: a row for each token of each sample
+
+        def emit_pieces(done: bool) -> None:
+            for i, number in enumerate(numbers):
+                text = tokenizer.decode(row[i][0] for row in written)
+                self._emit_piece(command, text, [round(row[i][1], 4) for row in written], number=number, done=done)
+            written.clear()
+
+        piece_began = time.monotonic()
+        for row in stream(self._state.model, prompt, options, numbers):
+            written.append(row)
             if time.monotonic() - piece_began < PIECE_SECONDS:
                 continue
-            self._emit_piece(command, text, probabilities, number=number)
-            text, probabilities, piece_began = "", [], time.monotonic()
+            emit_pieces(done=False)
+            piece_began = time.monotonic()
             self._receive(self._read_commands())
             if self._cancelled or self._stop_requested:
                 break
-        self._emit_piece(command, text, probabilities, number=number, done=True)
+        emit_pieces(done=True)
 
     @property
     def _stop_requested(self) -> bool:

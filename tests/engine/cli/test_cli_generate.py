@@ -19,9 +19,9 @@ from tests.engine.cli.conftest import Run
 def says(monkeypatch: pytest.MonkeyPatch, *texts: str) -> None:
     """Make the model say these, a character at a time."""
 
-    def fake(model: Any, prompt: Any, options: SamplingOptions, sample: int) -> Any:
-        for character in texts[sample][: options.max_tokens]:
-            yield ALPHABET.vocabulary.index(character), 1.0
+    def fake(model: Any, prompt: Any, options: SamplingOptions, samples: list[int]) -> Any:
+        for character in texts[samples[0]][: options.max_tokens]:
+            yield [(ALPHABET.vocabulary.index(character), 1.0)]
 
     monkeypatch.setattr("fundamentallm.cli.model.stream", fake)
 

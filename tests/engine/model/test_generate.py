@@ -24,7 +24,7 @@ def model() -> Transformer:
 
 
 def tokens_of(model: Transformer, prompt: list[int], n: int, sample: int = 0, **how: Any) -> list[int]:
-    return [token for token, _ in stream(model, prompt, SamplingOptions(max_tokens=n, **how), sample)]
+    return [token for [(token, _)] in stream(model, prompt, SamplingOptions(max_tokens=n, **how), [sample])]
 
 
 @torch.no_grad()
@@ -53,7 +53,7 @@ def test_the_cached_decode_is_the_full_forward(model: Transformer, first: int) -
 @pytest.mark.parametrize("prompt", [[1], [1, 2, 3], list(range(V)) * 4])
 def test_text_continues_past_the_context_and_only_a_prompts_end_counts(model: Transformer, prompt: list[int]) -> None:
     expected, probabilities = naive(model, prompt, 60)
-    found = list(stream(model, prompt, SamplingOptions(max_tokens=60, temperature=0)))
+    found = [pair for [pair] in stream(model, prompt, SamplingOptions(max_tokens=60, temperature=0))]
     assert [token for token, _ in found] == expected
     assert [probability for _, probability in found] == pytest.approx(probabilities, abs=1e-4)
     assert tokens_of(model, prompt, 20, seed=1) == tokens_of(model, prompt[-16:], 20, seed=1)
@@ -82,16 +82,18 @@ def test_as_many_tokens_come_as_were_asked_for(model: Transformer) -> None:
     assert [len(tokens_of(model, [1], n)) for n in (0, 1, 2)] == [0, 1, 2]
 
 
-def test_a_sample_depends_on_its_seed_and_number_only(model: Transformer) -> None:
-    def sample(number: int, how_many: int, seed: int | None = 2) -> list[tuple[int, float]]:
-        options = SamplingOptions(max_tokens=40, temperature=1.0, seed=seed, num_samples=how_many)
-        return list(stream(model, [1, 2], options, number))
+def test_a_sample_of_a_batch_is_the_one_that_is_computed_alone(model: Transformer) -> None:
+    def batch(*numbers: int, seed: int | None = 2) -> list[list[tuple[int, float]]]:
+        options = SamplingOptions(max_tokens=40, temperature=1.0, seed=seed)  # past the context of 16
+        return [list(column) for column in zip(*stream(model, [1, 2], options, numbers), strict=True)]
 
-    alone = sample(0, 1)
-    several = [sample(number, 5) for number in (4, 0, 3, 1, 2)]  # in any order
-    assert several[1] == alone and [sample(number, 1024) for number in (4, 0, 3, 1, 2)] == several
-    assert len({tuple(found) for found in several}) == 5
-    assert sample(1, 5, seed=3) not in several and sample(1, 5, seed=None) != sample(1, 5, seed=None)
+    together = batch(4, 0, 3, 1, 2)
+    for number, sample in zip((4, 0, 3, 1, 2), together, strict=True):
+        [alone] = batch(number)
+        assert [token for token, _ in sample] == [token for token, _ in alone]
+        assert [p for _, p in sample] == pytest.approx([p for _, p in alone], abs=1e-5)
+    assert batch(4, 0, 3, 1, 2) == together and len({tuple(sample) for sample in together}) == 5
+    assert batch(1, seed=3)[0] not in together and batch(1, seed=None) != batch(1, seed=None)
 
 
 PROBABILITY = torch.tensor([0.05, 0.4, 0.1, 0.3, 0.15])
@@ -100,7 +102,9 @@ PROBABILITY = torch.tensor([0.05, 0.4, 0.1, 0.3, 0.15])
 def shares(n: int = 4000, **how: Any) -> dict[int, float]:
     """How often each token is sampled."""
     options = SamplingOptions(**{"temperature": 1.0, **how})
-    sampled = sample_token(PROBABILITY.log().expand(n, 5), options, torch.Generator().manual_seed(0))
+    sampled = sample_token(
+        PROBABILITY.log().expand(n, 5), options, [torch.Generator().manual_seed(i) for i in range(n)]
+    )
     values, counts = sampled.unique(return_counts=True)
     return {int(value): int(count) / n for value, count in zip(values, counts, strict=True)}
 
@@ -151,7 +155,7 @@ def test_temperature_flattens_and_sharpens() -> None:
 def test_the_probability_is_the_models_own_however_it_is_sampled(model: Transformer, how: dict[str, Any]) -> None:
     with torch.no_grad():
         expected = model(torch.tensor([[1, 2]]))[0, -1].softmax(-1)
-    ((token, probability),) = stream(model, [1, 2], SamplingOptions(max_tokens=1, seed=1, **how))
+    [[(token, probability)]] = stream(model, [1, 2], SamplingOptions(max_tokens=1, seed=1, **how))
     assert probability == pytest.approx(expected[token].item(), abs=1e-4)
 
 

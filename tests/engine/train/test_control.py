@@ -149,7 +149,7 @@ def test_the_pieces_of_a_sample_make_its_text(train: Train, token_by_token: None
 def test_several_samples_are_those_of_one_seed_and_end_with_a_cancel(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(samples, "PIECE_SECONDS", math.inf)  # commands are read between samples only
+    monkeypatch.setattr(samples, "PIECE_SECONDS", math.inf)  # commands are read between batches only
     asked = Sample(id="a", prompt="the ", max_tokens=20, seed=7, temperature=1.5, num_samples=3)
     endless = replace(asked, id="b", max_tokens=1, num_samples=1_000_000)
     end = [CancelSample(id="c", sample="b"), Stop(id="s")]
@@ -157,14 +157,12 @@ def test_several_samples_are_those_of_one_seed_and_end_with_a_cancel(
     texts = ["".join(p.text for p in ran.of(events.Sampled) if (p.id, p.number) == ("a", n)) for n in range(3)]
     state = ran.trainer.state
     prompt, decode = state.tokenizer.encode("the "), state.tokenizer.decode
-    assert texts == [decode(token for token, _ in stream(state.model, prompt, asked, n)) for n in range(3)]
+    tokens = [[token for token, _ in row] for row in stream(state.model, prompt, asked, range(3))]
+    assert texts == list(map(decode, zip(*tokens, strict=True)))
     assert len(set(texts)) == 3 and obeyed(ran) == {"a": True, "b": True, "c": True, "s": True}
     assert [(p.id, p.number) for p in ran.of(events.Sampled) if p.done] == [
-        ("a", 0),
-        ("a", 1),
-        ("a", 2),
-        ("b", 0),
-        ("b", 1),
+        *(("a", number) for number in range(3)),
+        *(("b", number) for number in range(32)),  # four batches
     ]
 
 

@@ -42,7 +42,7 @@ def test_transformers_opens_the_folder_and_gives_our_logits_and_text(
         batch = torch.tensor([tokens])
         torch.testing.assert_close(theirs(batch).logits, model(batch), atol=1e-4, rtol=0)
     prompt = saved.tokenizer().encode("the ")
-    greedy = [token for token, _ in stream(model, prompt, SamplingOptions(max_tokens=12, temperature=0))]
+    greedy = [token for [(token, _)] in stream(model, prompt, SamplingOptions(max_tokens=12, temperature=0))]
     written = theirs.generate(torch.tensor([prompt]), max_new_tokens=12, do_sample=False)[0].tolist()
     assert written == prompt + greedy
     with pytest.raises(Exception, match="UNK"):  # not silently another character

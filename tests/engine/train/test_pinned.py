@@ -31,7 +31,7 @@ def test_prompts_are_answered_at_each_evaluation_by_the_model_of_that_step(train
     state = ran.trainer.state
     for answer in answers[2:]:
         tokens = stream(state.model, state.tokenizer.encode(answer.prompt), SamplingOptions(max_tokens=12, seed=0))
-        text, probabilities = zip(*((state.tokenizer.vocabulary[token], p) for token, p in tokens), strict=True)
+        text, probabilities = zip(*((state.tokenizer.vocabulary[token], p) for [(token, p)] in tokens), strict=True)
         assert answer.text == "".join(text) and answer.probabilities == pytest.approx(probabilities, abs=1e-4)
         assert 0 < answer.seconds < 60
     assert answers[0].text != answers[2].text  # it has learnt something between

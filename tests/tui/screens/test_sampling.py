@@ -120,10 +120,13 @@ async def test_several_samples_stand_side_by_side_where_there_is_room(
         await set_option(seen, "num_samples", "3")
         await seen.press("ctrl+g", *"Ho", "enter")
         [asked] = run.sent
+        assert "SAMPLING" not in seen.status
         for number, text in enumerate(("ratio", "tel", "pe")):
-            assert "SAMPLING" not in seen.status and not seen.main.store.sample.done
-            run.say(Sampled(step=3, id=asked.id, prompt="Ho", text=text, done=True, number=number))
-            await seen.until(lambda number=number: seen.main.store.sample.writing == number)
+            run.say(Sampled(step=3, id=asked.id, prompt="Ho", text=text[:2], number=number))
+        await seen.until(lambda: seen.main.store.sample.texts == ["ra", "te", "pe"])
+        assert not seen.main.store.sample.done
+        for number, text in enumerate(("ratio", "tel", "pe")):
+            run.say(Sampled(step=3, id=asked.id, prompt="Ho", text=text[2:], done=True, number=number))
         await seen.until(lambda: seen.main.store.sample.done)
         await seen.press("escape")
         assert seen.main.focused is seen.main.sample.written
@@ -225,11 +228,10 @@ async def test_what_is_on_the_screen_is_what_the_chosen_checkpoint_writes(worksh
         await seen.press_until("right", lambda: "epoch_1" in seen.main.sample.options.cells["checkpoint"].value)
         await seen.press("ctrl+g", *"To be", "enter")
         await seen.until(lambda: seen.main.store.sample.id and seen.main.store.sample.done)
-        shown, written = seen.main.store.sample.texts, []
+        shown = seen.main.store.sample.texts
         model, saved = load_model(folder / "checkpoint_epoch_1.pt", torch.device("cpu"))
         tokenizer, options = saved.tokenizer(), SamplingOptions(max_tokens=20, seed=3, temperature=1.5)
-        for number in range(2):
-            tokens = [token for token, _ in stream(model, tokenizer.encode("To be"), options, number)]
-            written.append(tokenizer.decode(tokens))
+        rows = stream(model, tokenizer.encode("To be"), options, range(2))
+        written = [tokenizer.decode(token for token, _ in sample) for sample in zip(*rows, strict=True)]
         assert shown == written and written[0] != written[1]
         await seen.see(f"checkpoint_epoch_1.pt, at step {saved.progress().step}")
