@@ -15,6 +15,7 @@ from fundamentallm.errors import UserError
 from fundamentallm.run.events import JOURNAL
 from fundamentallm.run.folder import NOTES
 from fundamentallm.run.locks import is_held
+from fundamentallm.run.notes import renamed_to
 from fundamentallm.run.summary import LIVE_STATES, RunSummary, find_runs, summarize
 from fundamentallm_tui.format import BARS
 from fundamentallm_tui.state.branch import BranchPoint
@@ -88,7 +89,8 @@ def arrange(runs: Sequence[RunSummary], expression: str, order: str) -> list[Run
 def as_tree(runs: Sequence[RunSummary]) -> dict[Path, int]:
     """Return the folders of runs with each branch below the run that it came from, and how deep each stands."""
     known = {os.path.abspath(run.folder): run.folder for run in runs}
-    parents = {run.folder: known.get(os.path.dirname(os.path.abspath(run.parent))) for run in runs if run.parent}
+    sources = {run.folder: Path(os.path.abspath(run.parent)).parent for run in runs if run.parent}
+    parents = {run: known.get(str(renamed_to(source) or source)) for run, source in sources.items()}
     children: dict[Path, list[Path]] = {}
     for run in runs:
         if (parent := parents.get(run.folder)) is not None:
