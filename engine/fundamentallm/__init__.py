@@ -1,12 +1,40 @@
 """Train small transformer language models and understand what happens while they learn.
 
-`import fundamentallm` costs nothing: torch is imported by the modules that compute (`trainer`, `generate`, ...), never
-by those that describe (`config`, `events`, `run`, `session`), so that a console can use the latter alone.
+`import fundamentallm` costs nothing: what it offers is imported when it is asked for, and torch by what computes. The
+names in `__all__` are stable; docs/library.md shows them.
 """
 
 import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fundamentallm.config.sampling import SamplingOptions
+    from fundamentallm.errors import UserError
+    from fundamentallm.library import read_run, train_model
+    from fundamentallm.run.history import RunHistory
+    from fundamentallm.run.summary import RunSummary
+    from fundamentallm.train.evaluate import Evaluation
+    from fundamentallm.train.loaded import Model, Score, load
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Evaluation", "Model", "RunHistory", "RunSummary", "SamplingOptions", "Score", "UserError", "__version__", "load",
+    "read_run", "train_model",
+]  # fmt: skip
+_MODULES = {
+    "Evaluation": "train.evaluate", "Model": "train.loaded", "RunHistory": "run.history", "RunSummary": "run.summary",
+    "SamplingOptions": "config.sampling", "Score": "train.loaded", "UserError": "errors", "load": "train.loaded",
+    "read_run": "library", "train_model": "library",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"fundamentallm.{_MODULES[name]}"), name)
+
 
 # How long a thread of GNU OpenMP, which torch for Linux uses, spins before it sleeps while it waits for others; read
 # when torch is imported. As it comes, threads spin so long that with one of two cores busy elsewhere training takes two

@@ -6,12 +6,13 @@ from typing import Any
 
 import click
 
-from fundamentallm.cli.options import FLAGS, Group, GroupedCommand, config_layers, config_sources, options, typed
+from fundamentallm.cli.options import FLAGS, Group, GroupedCommand, config_sources, options, typed
 from fundamentallm.cli.terminal import columns, width
 from fundamentallm.config.config import SETTINGS, Config, flags_layer, origins, resolve, to_dict
 from fundamentallm.config.files import to_yaml
 from fundamentallm.config.format import format_value
 from fundamentallm.errors import UserError
+from fundamentallm.process.start import config_layers
 from fundamentallm.run.events import to_line
 from fundamentallm.untrusted import printable
 

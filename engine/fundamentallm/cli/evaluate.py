@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from fundamentallm.cli.options import files, options, output_path, parse, write_output
+from fundamentallm.cli.terminal import class_table, complain
 from fundamentallm.config.config import SETTINGS
 from fundamentallm.config.format import format_digits
 from fundamentallm.data.text import read_data
@@ -39,12 +40,13 @@ def command(
     device_name = parse(ROWS, values)["device"]
     target = output_path("--output", output)
     texts = read_data(data, include, needs="two characters")
-    from fundamentallm.cli.model import class_table, predict  # imports torch
-    from fundamentallm.train.evaluate import CLASS_COLUMNS, by_class, tally
+    from fundamentallm.train.evaluate import CLASS_COLUMNS, by_class, tally  # imports torch
+    from fundamentallm.train.loaded import load
 
-    saved, known, pieces = predict(checkpoint, texts, device_name, strict)
-    result = tally(pieces, len(saved.vocabulary))
-    classes = by_class(saved.vocabulary, result.by_token.tolist())
+    model = load(checkpoint, device=device_name, warn=complain)
+    known, pieces = model.predict(texts, strict, complain)
+    result = tally(pieces, len(model.tokenizer))
+    classes = by_class(model.tokenizer.vocabulary, result.by_token.tolist())
     numbers = {
         "loss": result.loss,
         "perplexity": result.perplexity,

@@ -9,10 +9,11 @@ from typing import Any
 
 import click
 
-from fundamentallm.cli.options import FLAGS, GroupedCommand, config_layers, config_sources, options, typed
+from fundamentallm.cli.options import FLAGS, GroupedCommand, config_sources, options, typed
 from fundamentallm.cli.terminal import is_screen, is_unicode, width
 from fundamentallm.config.config import flags_layer, resolve
 from fundamentallm.errors import UserError
+from fundamentallm.process.start import config_layers
 from fundamentallm.run.events import to_line
 from fundamentallm.run.range_test import MARGIN, STEPS, Point, suggest
 from fundamentallm.run.spec import RunSpec

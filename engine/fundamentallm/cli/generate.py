@@ -1,19 +1,15 @@
 """`fundamentallm generate`: the prompt and its continuation, on standard output."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from fundamentallm.cli.options import files, options, output_path, parse, read_prompt, write_output
-from fundamentallm.cli.terminal import SEPARATOR, write_text
+from fundamentallm.cli.terminal import SEPARATOR, complain, write_text
 from fundamentallm.config.config import SETTINGS
 from fundamentallm.config.sampling import SAMPLING, SamplingOptions
 from fundamentallm.data.text import normalize_prompt
 from fundamentallm.errors import UserError
-
-if TYPE_CHECKING:
-    from fundamentallm.cli.model import Writer
 
 ROWS = {**SAMPLING, "device": SETTINGS["device"]}
 
@@ -38,26 +34,20 @@ def command(
         raise UserError(f"{'--prompt' if prompt else '--output-file'}: not with --interactive, which asks for prompts")
     prompt = read_prompt(prompt)
     stops = tuple(normalize_prompt(text, "--stop") for text in stop if text)
-    from fundamentallm.cli.model import Writer, load_model  # imports torch
+    from fundamentallm.train.loaded import load  # imports torch
 
     device_name = chosen.pop("device")
-    model, saved, _ = load_model(checkpoint, device_name)
-    writer = Writer(model, saved.tokenizer(), SamplingOptions(**chosen), stops)
+    model, sampling = load(checkpoint, device=device_name, warn=complain), SamplingOptions(**chosen)
     if interactive:
         from fundamentallm.cli.talk import Talk
 
-        return Talk(writer, f"{checkpoint}, step {saved.progress().step}", device_name).run()
-    _write(writer, prompt, target)
-
-
-def _write(writer: "Writer", prompt: str, target: Path | None) -> None:
-    """Print the samples as they grow, and write them into a file if there is a `target`."""
+        return Talk(model, sampling, stops, f"{checkpoint}, step {model.step}", device_name).run()
     texts: list[str] = []
-    writer.tokenizer.encode(prompt, name="the prompt")  # complains before anything is printed
+    model.tokenizer.encode(prompt, name="the prompt")  # complains before anything is printed
     try:
-        for sample in range(writer.options.num_samples):
+        for sample in range(sampling.num_samples):
             write_text(SEPARATOR * bool(sample) + prompt)
-            texts.append(writer.write(prompt, write_text, sample))
+            texts.append(model.generate(prompt, sampling, stop=stops, show=write_text, sample=sample))
     finally:
         write_text("\n")  # also after Ctrl+C
     if target is not None:

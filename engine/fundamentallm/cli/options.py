@@ -8,7 +8,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from fundamentallm.config.config import SETTINGS, Layer, unknown
+from fundamentallm.config.config import SETTINGS, unknown
 from fundamentallm.config.format import format_value
 from fundamentallm.config.settings import Setting
 from fundamentallm.errors import UserError, system_errors
@@ -42,14 +42,6 @@ def config_sources(function: Function) -> Function:
         help="Start from a preset; `fundamentallm presets` lists them.",
     )  # fmt: skip
     return click.argument("data", nargs=-1, shell_complete=files)(preset(config(function)))
-
-
-def config_layers(preset: str | None, config_file: str | None, flags: Mapping[str, Any]) -> list[Layer]:
-    """Read the layers below the flags; the later wins."""
-    from fundamentallm.config.files import load_config, load_preset, preset_layer
-
-    layers = [load_config(user_path(config_file))] if config_file is not None else []
-    return [preset_layer(load_preset(preset), *layers, Layer(flags)), *layers] if preset is not None else layers
 
 
 def typed(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,14 +5,13 @@ from typing import Any
 import click
 
 from fundamentallm.cli.options import files, options, parse
-from fundamentallm.cli.terminal import columns
+from fundamentallm.cli.terminal import class_table, columns, complain
 from fundamentallm.config.config import SETTINGS
 from fundamentallm.data.text import read_data
 from fundamentallm.run.events import to_line
 
 ROWS = {"device": SETTINGS["device"]}
 BEFORE, AFTER = 32, 8  # characters that are shown around a place
-MIN_CONTEXT = 4  # a place is looked for where the model has read at least one part in so many of its context
 
 
 @click.command
@@ -31,24 +30,14 @@ def command(checkpoint: str, file: str, worst: int, as_json: bool, **values: Any
     """
     device_name = parse(ROWS, values)["device"]
     texts = read_data((file,), needs="two characters")
-    text = "".join(texts.documents)
-    import torch
+    [name], [text] = texts.files, texts.documents
+    from fundamentallm.train.evaluate import CLASS_COLUMNS, by_class  # imports torch
+    from fundamentallm.train.loaded import load
 
-    from fundamentallm.cli.model import class_table, predict
-    from fundamentallm.train.evaluate import CLASS_COLUMNS, by_class, tally
-
-    saved, _, predicted = predict(checkpoint, texts, device_name)
-    pieces, length = list(predicted), saved.settings().max_seq_len
-    result = tally(pieces, len(saved.vocabulary))
-    classes = by_class(saved.vocabulary, result.by_token.tolist())
-
-    # The place of a character in the file: those that the model has never seen were left out.
-    losses, vocabulary = torch.cat([losses for _, losses, _ in pieces]), set(saved.vocabulary)
-    offsets = [offset for offset, character in enumerate(text) if character in vocabulary][1:]
-    starved = torch.arange(len(losses)) % length < length // MIN_CONTEXT
-    ranked = losses if starved.all() else losses.masked_fill(starved, -1)
-    worst_first = ranked.argsort(descending=True, stable=True)[: min(worst, int((ranked >= 0).sum()))].tolist()
-    places = [(offsets[i], losses[i].item()) for i in worst_first]
+    model = load(checkpoint, device=device_name, warn=complain)
+    score = model.score(text, name=name, warn=complain)
+    result, places = score.evaluation, score.worst(worst)
+    classes = by_class(model.tokenizer.vocabulary, result.by_token.tolist())
     if as_json:
         named = {name: dict(zip(CLASS_COLUMNS, row, strict=True)) for name, row in classes.items()}
         found = [{"offset": at, "text": text[max(0, at - BEFORE) : at + AFTER], "loss": loss} for at, loss in places]

@@ -4,18 +4,18 @@ Ctrl+C stops the sample, not the program; Ctrl+D or the end of the input leaves.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from fundamentallm.cli.model import Writer
 from fundamentallm.cli.options import write_output
 from fundamentallm.cli.terminal import complain, write_text
 from fundamentallm.config.config import unknown
-from fundamentallm.config.sampling import SAMPLING
+from fundamentallm.config.sampling import SAMPLING, SamplingOptions
 from fundamentallm.data.text import normalize_prompt
 from fundamentallm.errors import UserError
 from fundamentallm.paths import user_path
+from fundamentallm.train.loaded import Model
 from fundamentallm.untrusted import printable
 
 HELP = """Type a prompt and press enter; the model continues it.
@@ -30,8 +30,11 @@ HELP = """Type a prompt and press enter; the model continues it.
 class Talk:
     """A conversation with one model, which `about` and `device_name` describe."""
 
-    def __init__(self, writer: Writer, about: str, device_name: str) -> None:
-        self._writer, self._about, self._device_name = writer, about, device_name
+    def __init__(
+        self, model: Model, options: SamplingOptions, stops: Sequence[str], about: str, device_name: str
+    ) -> None:
+        self._model, self._options, self._stops = model, options, stops
+        self._about, self._device_name = about, device_name
         self._written: list[str] = []
         self._commands: dict[str, Callable[[str], None]] = {
             "set": self._set,
@@ -73,20 +76,20 @@ class Talk:
 
     def _continue(self, prompt: str) -> None:
         prompt = normalize_prompt(prompt)
-        self._writer.tokenizer.encode(prompt, name="the prompt")
+        self._model.tokenizer.encode(prompt, name="the prompt")
         written = [prompt]
 
         def show(text: str) -> None:
             written.append(text)
             write_text(text)
 
-        count = self._writer.options.num_samples
+        count = self._options.num_samples
         write_text(prompt)
         with suppress(KeyboardInterrupt):  # stops the samples
             for sample in range(count):
                 if count > 1:
                     show(f"\n{sample + 1}: {prompt}")
-                self._writer.write(prompt, show, sample)
+                self._model.generate(prompt, self._options, stop=self._stops, show=show, sample=sample)
         write_text("\n")
         self._written.append("".join(written))
 
@@ -98,14 +101,13 @@ class Talk:
         try:
             if name not in SAMPLING:
                 raise UserError(unknown("setting", name, tuple(SAMPLING)))
-            options = replace(self._writer.options, **{name: SAMPLING[name].parse(value.strip())})
+            self._options = replace(self._options, **{name: SAMPLING[name].parse(value.strip())})
         except UserError as error:
             raise UserError(f"/set {name}: {error}") from None
-        self._writer = replace(self._writer, options=options)
 
     def _status(self, _: str) -> None:
         print(printable(self._about))
-        for name, value in vars(self._writer.options).items():
+        for name, value in vars(self._options).items():
             print(f"{name} {SAMPLING[name].auto if value is None else value}")
         print(f"device {self._device_name}")
 

@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TextIO
 
@@ -33,6 +33,12 @@ def columns(rows: Iterable[Sequence[str]], right: Collection[int] = ()) -> list[
             parts.append(gap + cell if place in right else cell + gap)
         lines.append("  ".join(parts).rstrip())
     return lines
+
+
+def class_table(classes: Mapping[str, tuple[int, float, float]]) -> str:
+    """Lay out what `by_class` returns."""
+    rows = [(name, f"{n:,}", f"{loss:.4f}", f"{hits:.2%}") for name, (n, loss, hits) in classes.items()]
+    return "\n".join(columns([("characters", "tokens", "loss", "accuracy"), *rows], right=(1, 2, 3)))
 
 
 def bar(done: int, total: int, cells: int, stream: TextIO) -> str:

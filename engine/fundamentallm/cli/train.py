@@ -4,7 +4,6 @@ import os
 import signal
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import click
@@ -13,7 +12,6 @@ from fundamentallm.cli.options import (
     FLAGS,
     Function,
     GroupedCommand,
-    config_layers,
     config_sources,
     files,
     options,
@@ -21,19 +19,19 @@ from fundamentallm.cli.options import (
 )
 from fundamentallm.cli.report import JsonLines, Quiet, Report
 from fundamentallm.cli.terminal import complain, one_line
-from fundamentallm.config.config import SETTINGS, SHAPE, Config, Layer, flags_layer, resolve
-from fundamentallm.config.files import load_config
+from fundamentallm.config.config import SETTINGS, Config, flags_layer, resolve
 from fundamentallm.errors import NothingToDo, UserError, describe_fault
 from fundamentallm.paths import quoted_path, resume_command, user_path
 from fundamentallm.process.prepare import keep_standard_input, prepared_folder
 from fundamentallm.process.session import WorkerRun
+from fundamentallm.process.start import config_layers, described_spec, initialised_spec
 from fundamentallm.process.system import obeyed, start_resource_tracker
 from fundamentallm.run.describe import describe_failure
 from fundamentallm.run.events import FAULT, JOURNAL, Event, Failed, Phase
-from fundamentallm.run.folder import BEST, CONFIG, LAST, choose_folder, find_checkpoint
+from fundamentallm.run.folder import BEST, LAST, choose_folder, find_checkpoint
 from fundamentallm.run.history import read_history
 from fundamentallm.run.locks import is_held
-from fundamentallm.run.spec import RunSpec, changed_flags, find_input, overridden, stay_inside
+from fundamentallm.run.spec import RunSpec
 from fundamentallm.run.summary import find_run
 
 EXIT_SECONDS = 5.0  # to wait for the exit of a worker that failed to start
@@ -104,9 +102,9 @@ def command(
         folder = user_path(flags["output_dir"]) if "output_dir" in flags else checkpoint.parent
         spec = RunSpec(Config(), folder, checkpoint, flags)
     elif init_from is not None:
-        spec = _initialised_spec(layers, flags, find_checkpoint(init_from, BEST), preset or "")
+        spec = initialised_spec(layers, flags, find_checkpoint(init_from, BEST), preset or "", complain)
     else:
-        spec, notes = _described_spec(layers, flags, auto, preset or "")
+        spec, notes = described_spec(layers, flags, auto, preset or "", complain)
     if not spec.config.data and resume_from is None:
         raise UserError("DATA: name a text file to learn from, or use --preset or --config")
     return _run(spec, notes, **how)
@@ -165,43 +163,6 @@ def _run(
             raise
         complain(str(error))
         return 0
-
-
-def _described_spec(layers: list[Layer], flags: dict[str, Any], auto: bool, preset: str) -> tuple[RunSpec, list[str]]:
-    """Make the spec that layers and flags describe, and what the user should know about it."""
-    notes: list[str] = []
-    described = bool(layers)
-    source: Path | None = None
-    own = user_path(flags["output_dir"]) / CONFIG if auto else None
-    if own is not None and not described and not flags.get("data") and own.is_file():
-        layer = load_config(own)  # of someone else's run, perhaps: only this command decides where it reports to
-        spec = RunSpec(Config(), own.parent, changes=flags)
-        inside, notes = stay_inside(resolve(layer, flags_layer(flags)), spec)
-        source = own
-        layers = [replace(layer, values={**layer.values, "wandb": inside.wandb, "log_dir": inside.log_dir})]
-    config = resolve(*layers, flags_layer(flags))
-    folder = choose_folder(config, preset)
-    config = find_input(config, folder)
-    if auto and described and (others := overridden(folder, config, flags)):
-        complain(f"{folder} keeps its own {', '.join(others)}, whatever --preset or --config say")
-    if any(folder.glob("*.pt")):  # the trainer says the same of the checkpoint's settings
-        notes = []
-    changes = changed_flags(folder, flags) if auto else {}
-    return RunSpec(config, folder, changes=changes, auto=auto, settings_from=source, preset=preset), notes
-
-
-def _initialised_spec(layers: list[Layer], flags: dict[str, Any], weights: Path, preset: str) -> RunSpec:
-    """Make the spec of a new run whose model has the shape of the one in `weights`, which is read later."""
-    taken = (*SHAPE, "max_seq_len")
-    if named := [name for name in taken if any(name in layer.values for layer in layers)]:
-        complain(f"{weights} brings its own {', '.join(named)}, whatever --preset or --config say")
-    layers = [
-        replace(layer, values={name: value for name, value in layer.values.items() if name not in taken})
-        for layer in layers
-    ]
-    longest = Layer({"max_seq_len": SETTINGS["max_seq_len"].at_most})  # so that no stride seems too long for now
-    config = resolve(longest, *layers, flags_layer({name: flags[name] for name in flags if name not in SHAPE}))
-    return RunSpec(config, choose_folder(config, preset), changes=flags, init_from=weights, preset=preset)
 
 
 def _start(spec: RunSpec, overwrite: bool) -> int:

@@ -84,13 +84,10 @@ def write_samples(checkpoint: Path, events: "Queue[Event]", commands: "Queue[Com
     """Write samples with the model of a checkpoint while the console stays that asks for them. Writes no file."""
 
     def prepare(emit: Callable[[object], None], inbox: CommandQueue) -> Callable[[list[Command]], None]:
-        from fundamentallm.train.device import choose_device
-        from fundamentallm.train.look import LoadedModel
-        from fundamentallm.train.samples import SampleControl, load_model
+        from fundamentallm.train.loaded import load
+        from fundamentallm.train.samples import SampleControl
 
-        model, saved = load_model(checkpoint, choose_device("auto"))
-        loaded = LoadedModel(model, saved.tokenizer(), saved.progress().step)
-        return SampleControl(loaded, emit, inbox.poll).obey_commands
+        return SampleControl(load(checkpoint), emit, inbox.poll).obey_commands
 
     _assist(prepare, events, commands)
 

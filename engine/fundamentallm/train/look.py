@@ -1,20 +1,18 @@
 """What the model of a run, or of a checkpoint, does with a text: the answers to the commands that ask for it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from fundamentallm.data.text import normalize_prompt
-from fundamentallm.data.tokenizer import Tokenizer
 from fundamentallm.errors import UserError
 from fundamentallm.model.inspect import attention, neighbours, surprise
-from fundamentallm.model.transformer import Transformer
 from fundamentallm.run.commands import MAX_EXPLAINED, Attend, Explain, Neighbours
 from fundamentallm.run.events import Attended, Event, Explained, Nearest
 
 if TYPE_CHECKING:
+    from fundamentallm.train.loaded import Model
     from fundamentallm.train.state import TrainState
 
 LIKELIEST = 10
@@ -22,16 +20,7 @@ MAX_ATTENDED = 96  # tokens, as MAX_EXPLAINED
 NEAREST = 12
 
 
-@dataclass
-class LoadedModel:
-    """A model from a checkpoint, as it was at `step`."""
-
-    model: Transformer
-    tokenizer: Tokenizer
-    step: int
-
-
-def explain(state: "TrainState | LoadedModel", command: Explain) -> Explained:
+def explain(state: "TrainState | Model", command: Explain) -> Explained:
     """Answer how the model predicts a text; a UserError says that the text is too long or too short."""
     text = normalize_prompt(command.text, "the text")
     known, left_out = state.tokenizer.leave_out_unknown(text)
@@ -47,7 +36,7 @@ def explain(state: "TrainState | LoadedModel", command: Explain) -> Explained:
     )  # fmt: skip
 
 
-def attend(state: "TrainState | LoadedModel", command: Attend) -> Attended:
+def attend(state: "TrainState | Model", command: Attend) -> Attended:
     """Answer what the last tokens of a text attend to; a UserError says that there is no such layer or token."""
     layers, longest = len(state.model.blocks), min(MAX_ATTENDED, len(state.model.freqs))
     if not 0 <= command.layer < layers:
@@ -60,7 +49,7 @@ def attend(state: "TrainState | LoadedModel", command: Attend) -> Attended:
     return Attended(step=state.step, id=command.id, tokens=shown, layer=command.layer, layers=layers, heads=rows)
 
 
-def nearest(state: "TrainState | LoadedModel", command: Neighbours) -> Nearest:
+def nearest(state: "TrainState | Model", command: Neighbours) -> Nearest:
     """Answer which tokens are nearest to one in the embedding; a UserError says that it is not one token."""
     tokens = state.tokenizer.encode(command.text)
     if len(tokens) != 1:
@@ -73,7 +62,7 @@ def nearest(state: "TrainState | LoadedModel", command: Neighbours) -> Nearest:
 LOOKS: dict[type, Callable[..., Event]] = {Explain: explain, Attend: attend, Neighbours: nearest}
 
 
-def _tokens(state: "TrainState | LoadedModel", text: str) -> torch.Tensor:
+def _tokens(state: "TrainState | Model", text: str) -> torch.Tensor:
     return torch.tensor(state.tokenizer.encode(text), device=state.model.embedding.weight.device)
 
 

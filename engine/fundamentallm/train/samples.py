@@ -9,23 +9,19 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-import torch
 
 from fundamentallm.config.sampling import SamplingOptions
 from fundamentallm.data.text import normalize_prompt
 from fundamentallm.errors import UserError, describe_error
 from fundamentallm.model.generate import stream
-from fundamentallm.model.transformer import Transformer
 from fundamentallm.run.commands import NAMES, CancelSample, Command, Sample, Stop
 from fundamentallm.run.events import Answered, Event, Pinned, Sampled
-from fundamentallm.train.checkpoint import Checkpoint, load
 from fundamentallm.train.device import is_out_of_memory
-from fundamentallm.train.look import LOOKS, LoadedModel
+from fundamentallm.train.look import LOOKS
 
 if TYPE_CHECKING:
+    from fundamentallm.train.loaded import Model
     from fundamentallm.train.state import TrainState
 
 PIECE_SECONDS = 0.05  # of text in one event of a sample
@@ -34,14 +30,6 @@ MAX_SAMPLE_TOKENS = 100_000
 MAX_PROMPT_CHARS = 65_536  # no context is longer
 RUN_ENDED = "the run has ended"
 NO_SUCH_SAMPLE = "there is no such sample under way"
-
-
-def load_model(path: Path, device: torch.device) -> tuple[Transformer, Checkpoint]:
-    """Load the model of a checkpoint onto a device, to be sampled or evaluated."""
-    checkpoint = load(path)
-    model = Transformer(checkpoint.settings(), len(checkpoint.vocabulary))
-    model.load_state_dict(checkpoint.model)
-    return model.to(device).eval(), checkpoint
 
 
 def answer_pinned(state: "TrainState", prompt: str) -> Pinned:
@@ -67,7 +55,7 @@ class SampleControl:
 
     def __init__(
         self,
-        state: "TrainState | LoadedModel",
+        state: "TrainState | Model",
         emit: Callable[[Event], None],
         read_commands: Callable[[], Sequence[Command]],
     ) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from fundamentallm.cli.model import Writer
 from fundamentallm.cli.terminal import SEPARATOR
+from fundamentallm.config.config import Config
 from fundamentallm.config.sampling import SamplingOptions
 from fundamentallm.data.tokenizer import Tokenizer
+from fundamentallm.train.loaded import Model
 from tests.engine.cli.conftest import Run
 
 
@@ -23,7 +24,7 @@ def says(monkeypatch: pytest.MonkeyPatch, *texts: str) -> None:
         for character in texts[samples[0]][: options.max_tokens]:
             yield [(ALPHABET.vocabulary.index(character), 1.0)]
 
-    monkeypatch.setattr("fundamentallm.cli.model.stream", fake)
+    monkeypatch.setattr("fundamentallm.train.loaded.stream", fake)
 
 
 ALPHABET = Tokenizer.fit("abcdefgh .\n")
@@ -32,8 +33,8 @@ ALPHABET = Tokenizer.fit("abcdefgh .\n")
 def written(*stops: str, sample: int = 0, max_tokens: int = 99) -> str:
     """A text, which was shown in pieces."""
     shown: list[str] = []
-    writer = Writer(None, ALPHABET, SamplingOptions(max_tokens=max_tokens), stops)  # type: ignore[arg-type]
-    text = writer.write("a", shown.append, sample)
+    model = Model(None, ALPHABET, 0, Config())  # type: ignore[arg-type]
+    text = model.generate("a", SamplingOptions(max_tokens=max_tokens), stop=stops, show=shown.append, sample=sample)
     assert "".join(shown) == text
     return text
 

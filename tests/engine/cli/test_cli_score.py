@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fundamentallm.cli.model import load_model
+from fundamentallm.train.loaded import load
 from tests.engine.cli.conftest import Run
 
 # characters that the model has never seen stand before, between and after those that it knows
@@ -15,8 +15,8 @@ TEXT = "\u00e9the sea\u6f22 was old,\nand q dawn came so early\u00e9\n" * 5 + "e
 
 def losses_of(trained: Path, known: str) -> list[float]:
     """The loss of each character of a text but the first, each by a forward pass of its own."""
-    model, saved, _ = load_model(str(trained), "cpu")
-    tokens, length = saved.tokenizer().encode(known), saved.settings().max_seq_len
+    loaded = load(trained, device="cpu")
+    model, tokens, length = loaded.model, loaded.tokenizer.encode(known), loaded.config.max_seq_len
     losses = []
     for i in range(1, len(tokens)):
         start = (i - 1) // length * length
@@ -33,7 +33,7 @@ def test_the_worst_places_are_those_with_the_highest_loss_where_the_model_has_re
     status, out, err = run("score", str(trained), "text.txt", "--json", "--worst", "7", "--device=cpu")
     numbers = json.loads(out)
     assert status == 0 and err.startswith("left out 20 of ")
-    vocabulary = set(load_model(str(trained), "cpu")[1].vocabulary)
+    vocabulary = set(load(trained, device="cpu").tokenizer.vocabulary)
     places = [i for i, character in enumerate(TEXT) if character in vocabulary]
     losses = losses_of(trained, "".join(TEXT[i] for i in places))
     assert numbers["tokens"] == len(losses) == len(places) - 1

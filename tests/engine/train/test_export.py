@@ -12,7 +12,7 @@ from fundamentallm.cli import main
 from fundamentallm.config.sampling import SamplingOptions
 from fundamentallm.model.generate import stream
 from fundamentallm.train.checkpoint import load
-from fundamentallm.train.samples import load_model
+from fundamentallm.train.loaded import load_model
 from tests.conftest import file_contents
 from tests.engine.train.conftest import Trained
 

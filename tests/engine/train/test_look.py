@@ -10,8 +10,8 @@ import torch
 from fundamentallm.run import events
 from fundamentallm.run.commands import Attend, Command, Explain, Neighbours
 from fundamentallm.run.history import read_history
-from fundamentallm.train.look import LoadedModel
-from fundamentallm.train.samples import SampleControl, load_model
+from fundamentallm.train.loaded import load
+from fundamentallm.train.samples import SampleControl
 from tests.conftest import journal_events
 from tests.engine.conftest import EPOCH, Ran
 from tests.engine.train.conftest import Train, Trained
@@ -21,9 +21,8 @@ TEXT = "the sea, the old boat"
 
 def asked(trained: Ran, *commands: Command) -> list[Any]:
     """What the model of a finished run answers."""
-    model, saved = load_model(trained.folder / "final_model.pt", torch.device("cpu"))
     emitted: list[Any] = []
-    loaded = LoadedModel(model, saved.tokenizer(), saved.progress().step)
+    loaded = load(trained.folder / "final_model.pt", device="cpu")
     SampleControl(loaded, emitted.append, list).obey_commands(commands)
     return emitted
 

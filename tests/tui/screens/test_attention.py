@@ -14,7 +14,7 @@ from fundamentallm.model.ops import apply_rope, rms_norm
 from fundamentallm.model.transformer import Transformer
 from fundamentallm.run.commands import Attend, Command, Explain, Neighbours
 from fundamentallm.run.events import Attended, Event, Nearest, Sampled
-from fundamentallm.train.look import LoadedModel
+from fundamentallm.train.loaded import Model
 from fundamentallm.train.samples import SampleControl
 from fundamentallm_tui.panes.heat_map import GUTTER
 from fundamentallm_tui.screens.attention import NO_ANSWER, NO_MODEL
@@ -27,7 +27,7 @@ TEXT = "to be or not to be"
 class Answering(FakeRun):
     """Answers what is asked about a text; with `model`, as that one does."""
 
-    model: LoadedModel | None = None
+    model: Model | None = None
 
     def send(self, command: Command) -> None:
         super().send(command)
@@ -103,7 +103,7 @@ async def test_the_map_and_what_is_read_off_are_what_the_model_computes(workshop
 
     def start(job: Any) -> Answering:
         run = Answering(job)
-        run.model = LoadedModel(model, vocabulary, 7)
+        run.model = Model(model, vocabulary, 7, config)
         return run
 
     with torch.inference_mode():

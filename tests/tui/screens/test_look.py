@@ -13,8 +13,8 @@ from fundamentallm.config.config import Layer, resolve
 from fundamentallm.run.commands import MAX_EXPLAINED, CancelSample, Command, Explain, Sample
 from fundamentallm.run.events import Answered, Event, Sampled
 from fundamentallm.run.spec import RunSpec
-from fundamentallm.train.look import LoadedModel
-from fundamentallm.train.samples import SampleControl, load_model
+from fundamentallm.train.loaded import load
+from fundamentallm.train.samples import SampleControl
 from fundamentallm_tui.screens.look import Look, ScoreDialog
 from fundamentallm_tui.state.looked import MAX_KEPT, NO_NUMBERS
 from tests.engine.conftest import SMALL, run_here
@@ -41,8 +41,7 @@ class RealModel(FakeSampler):
 
     def __init__(self, checkpoint: Path) -> None:
         super().__init__(checkpoint)
-        model, saved = load_model(checkpoint, torch.device("cpu"))
-        self.model = LoadedModel(model, saved.tokenizer(), saved.progress().step)
+        self.model = load(checkpoint, device="cpu")
         self._control = SampleControl(self.model, self.say, list)
 
     def send(self, command: Command) -> None:

@@ -10,7 +10,7 @@ from fundamentallm.model.generate import stream
 from fundamentallm.process.system import start_resource_tracker
 from fundamentallm.run.commands import CancelSample, Sample
 from fundamentallm.run.events import Answered, Failed, Sampled
-from fundamentallm.train.samples import load_model
+from fundamentallm.train.loaded import load_model
 from tests.conftest import file_contents
 from tests.tui.others import both_sizes, train
 

@@ -1,0 +1,62 @@
+"""What a run is to be, made of a preset, a file and typed settings: for the command line and for Python. No torch."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fundamentallm.config.config import SETTINGS, SHAPE, Config, Layer, flags_layer, resolve
+from fundamentallm.config.files import load_config, load_preset, preset_layer
+from fundamentallm.paths import user_path
+from fundamentallm.run.folder import CONFIG, choose_folder
+from fundamentallm.run.spec import RunSpec, changed_flags, find_input, overridden, stay_inside
+
+
+def config_layers(preset: str | None, config_file: str | None, flags: Mapping[str, Any]) -> list[Layer]:
+    """Read the layers below the flags; the later wins."""
+    layers = [load_config(user_path(config_file))] if config_file is not None else []
+    return [preset_layer(load_preset(preset), *layers, Layer(flags)), *layers] if preset is not None else layers
+
+
+def described_spec(
+    layers: list[Layer], flags: dict[str, Any], auto: bool, preset: str, warn: Callable[[str], object]
+) -> tuple[RunSpec, list[str]]:
+    """Make the spec that layers and flags describe, and what the user should know about it.
+
+    `auto`: a run that is in the folder is resumed, with its own settings.
+    """
+    notes: list[str] = []
+    described = bool(layers)
+    source: Path | None = None
+    own = user_path(flags["output_dir"]) / CONFIG if auto else None
+    if own is not None and not described and not flags.get("data") and own.is_file():
+        layer = load_config(own)  # of someone else's run, perhaps: only this command decides where it reports to
+        spec = RunSpec(Config(), own.parent, changes=flags)
+        inside, notes = stay_inside(resolve(layer, flags_layer(flags)), spec)
+        source = own
+        layers = [replace(layer, values={**layer.values, "wandb": inside.wandb, "log_dir": inside.log_dir})]
+    config = resolve(*layers, flags_layer(flags))
+    folder = choose_folder(config, preset)
+    config = find_input(config, folder)
+    if auto and described and (others := overridden(folder, config, flags)):
+        warn(f"{folder} keeps its own {', '.join(others)}, whatever --preset or --config say")
+    if any(folder.glob("*.pt")):  # the trainer says the same of the checkpoint's settings
+        notes = []
+    changes = changed_flags(folder, flags) if auto else {}
+    return RunSpec(config, folder, changes=changes, auto=auto, settings_from=source, preset=preset), notes
+
+
+def initialised_spec(
+    layers: list[Layer], flags: dict[str, Any], weights: Path, preset: str, warn: Callable[[str], object]
+) -> RunSpec:
+    """Make the spec of a new run whose model has the shape of the one in `weights`, which is read later."""
+    taken = (*SHAPE, "max_seq_len")
+    if named := [name for name in taken if any(name in layer.values for layer in layers)]:
+        warn(f"{weights} brings its own {', '.join(named)}, whatever --preset or --config say")
+    layers = [
+        replace(layer, values={name: value for name, value in layer.values.items() if name not in taken})
+        for layer in layers
+    ]
+    longest = Layer({"max_seq_len": SETTINGS["max_seq_len"].at_most})  # so that no stride seems too long for now
+    config = resolve(longest, *layers, flags_layer({name: flags[name] for name in flags if name not in SHAPE}))
+    return RunSpec(config, choose_folder(config, preset), changes=flags, init_from=weights, preset=preset)

@@ -1,0 +1,206 @@
+"""A trained model from its checkpoint: it writes texts, and predicts them. Changes no file."""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fundamentallm.config.config import Config
+from fundamentallm.config.format import format_count, format_names
+from fundamentallm.config.sampling import SamplingOptions
+from fundamentallm.data.corpus import encode
+from fundamentallm.data.text import Texts, normalize_prompt, read_data
+from fundamentallm.data.tokenizer import SHOWN_CHARACTERS, Tokenizer
+from fundamentallm.errors import UserError
+from fundamentallm.model.generate import stream
+from fundamentallm.model.transformer import Transformer
+from fundamentallm.paths import user_path
+from fundamentallm.run.folder import BEST, find_checkpoint
+from fundamentallm.run.history import read_history
+from fundamentallm.train.checkpoint import Checkpoint
+from fundamentallm.train.checkpoint import load as load_checkpoint
+from fundamentallm.train.device import Precision, choose_device
+from fundamentallm.train.evaluate import Evaluation, predictions, tally
+
+MIN_CONTEXT = 4  # the worst places are looked for where at least one part in so many of the context was read
+NEEDED = "two characters"  # what an empty text lacks
+Warn = Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well a model predicted a text, character by character.
+
+    Attributes:
+        evaluation: of the whole text.
+        offsets: the place in the text of each character that was predicted, from 0: the first is not, nor are those
+            that the model has never seen.
+        losses: their losses, in nats; as many.
+        context: how many characters the model reads at most.
+    """
+
+    evaluation: Evaluation
+    offsets: list[int]
+    losses: list[float]
+    context: int
+
+    def worst(self, count: int) -> list[tuple[int, float]]:
+        """Return the offsets and losses of the characters that were predicted worst, the worst first.
+
+        They are looked for where the model had read a quarter of its context at least: with less, all surprises it.
+        """
+        least = self.context // MIN_CONTEXT
+        fed = [i for i in range(len(self.losses)) if i % self.context >= least] or range(len(self.losses))
+        return [(self.offsets[i], self.losses[i]) for i in sorted(fed, key=lambda i: -self.losses[i])[:count]]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model as it was after `step` steps; `model` computes, on its device and without dropout."""
+
+    model: Transformer
+    tokenizer: Tokenizer
+    step: int
+    config: Config
+
+    def generate(
+        self,
+        prompt: str = "",
+        options: SamplingOptions = SamplingOptions(),  # noqa: B008  # it is immutable
+        *,
+        stop: Sequence[str] = (),
+        show: Callable[[str], object] = lambda _: None,
+        sample: int = 0,
+    ) -> str:
+        """Continue `prompt` and return what was added.
+
+        Args:
+            stop: the text ends before the first of these.
+            show: is given the text piece by piece, as it grows.
+            sample: the number of this text among those of the seed, from 0.
+
+        Raises:
+            UserError: names a character of the prompt that the model has never seen.
+        """
+        text, ended, shown = "", False, 0
+        tokens = self.tokenizer.encode_prompt(normalize_prompt(prompt))
+        for [(token, _)] in stream(self.model, tokens, options, [sample]):
+            text, ended = _cut(text + self.tokenizer.vocabulary[token], stop)
+            sure = len(text) - (0 if ended else _begun_stop(text, stop))
+            show(text[shown:sure])
+            shown = max(shown, sure)
+            if ended:
+                break
+        show(text[shown:])
+        return text
+
+    def evaluate(
+        self, data: str | Path | Sequence[str | Path], *, strict: bool = False, warn: Warn = warnings.warn
+    ) -> Evaluation:
+        """Measure how well the model predicts text files, which are one text, as `fundamentallm evaluate` does.
+
+        Args:
+            data: files, or folders of .txt and .md files.
+            strict: refuse a text with characters that the model has never seen; otherwise they are left out.
+            warn: is told what was left out.
+
+        Raises:
+            UserError: a text cannot be read, or has too little that the model knows.
+        """
+        paths = (data,) if isinstance(data, (str, Path)) else data
+        _, pieces = self.predict(read_data(tuple(map(str, paths)), needs=NEEDED), strict, warn)
+        return tally(pieces, len(self.tokenizer))
+
+    def score(self, text: str, *, name: str = "the text", warn: Warn = warnings.warn) -> Score:
+        """Predict a text and return the loss of each character; `name` is what a UserError calls the text."""
+        _, predicted = self.predict(Texts([name], [text], []), warn=warn)
+        pieces, known = list(predicted), set(self.tokenizer.vocabulary)
+        offsets = [offset for offset, character in enumerate(text) if character in known][1:]
+        losses = torch.cat([losses for _, losses, _ in pieces]).tolist()
+        return Score(tally(pieces, len(self.tokenizer)), offsets, losses, self.config.max_seq_len)
+
+    def predict(
+        self, texts: Texts, strict: bool = False, warn: Warn = warnings.warn
+    ) -> tuple[str, Iterator[tuple[Tensor, Tensor, Tensor]]]:
+        """Predict documents as one text: return the characters that the model knows, and their `predictions`."""
+        known = _keep_known(texts, self.tokenizer, strict, warn)
+        device = self.model.embedding.weight.device
+        precision = Precision(device, self.config.mixed_precision)
+        tokens = encode(known, self.tokenizer).to(device)
+        return known, predictions(self.model, tokens, self.config.max_seq_len, precision)
+
+
+def load(path: str | Path, *, device: str = "auto", warn: Warn = warnings.warn) -> Model:
+    """Load the model of a checkpoint, or of the best.pt in a run's folder.
+
+    Args:
+        device: cpu, cuda, cuda:1, mps, or auto: the fastest there is.
+        warn: is told that the end of the run could not be saved, so that the model is older than it.
+
+    Raises:
+        UserError: there is no such checkpoint, it is damaged, or there is no such device.
+    """
+    computes, file = choose_device(device), find_checkpoint(str(path), BEST)
+    model, checkpoint = load_model(file, computes)
+    unsaved, step = "", checkpoint.progress().step
+    if user_path(str(path)).is_dir():
+        with suppress(UserError):  # a journal that cannot be read does not matter to the model
+            unsaved = read_history(file.parent, steps=False).unsaved
+    if unsaved:
+        warn(f"{path}: the end of that run was NOT saved: {unsaved}; this is {file.name}, of step {step}")
+    return Model(model, checkpoint.tokenizer(), step, checkpoint.settings())
+
+
+def load_model(path: Path, device: torch.device) -> tuple[Transformer, Checkpoint]:
+    """Load the model of a checkpoint onto a device, to be sampled or evaluated."""
+    checkpoint = load_checkpoint(path)
+    model = Transformer(checkpoint.settings(), len(checkpoint.vocabulary))
+    model.load_state_dict(checkpoint.model)
+    return model.to(device).eval(), checkpoint
+
+
+def _keep_known(texts: Texts, tokenizer: Tokenizer, strict: bool, warn: Warn) -> str:
+    """Return the documents as one text, without the characters that the model has never seen, which `warn` is told.
+
+    A UserError says where the first of those is, if `strict`, or that fewer than two characters are left.
+    """
+    text, name = "".join(texts.documents), ", ".join(texts.files)
+    if len(text) < 2:
+        raise UserError(f"{name}: one character leaves nothing to predict; 2 are needed")
+    if strict:
+        for path, document in zip(texts.files, texts.documents, strict=True):
+            _refuse_unknown(path, document, tokenizer)
+    known, left_out = tokenizer.leave_out_unknown(text)
+    for notice in texts.notices:
+        warn(notice)
+    if left_out:
+        counts = [f"{character!r} {count:,} x" for character, count in left_out.most_common()]
+        share = f"{left_out.total():,} of {format_count(len(text), 'character')} ({left_out.total() / len(text):.2%})"
+        warn(f"left out {share} that the model has never seen: {format_names(counts, SHOWN_CHARACTERS)}")
+    if len(known) < 2:
+        raise UserError(f"{name}: the model knows {len(known)} of its characters, and 2 are needed")
+    return known
+
+
+def _refuse_unknown(path: str, text: str, tokenizer: Tokenizer) -> None:
+    first = min((text.index(character) for character in set(text) - set(tokenizer.vocabulary)), default=None)
+    if first is not None:
+        line, column = text.count("\n", 0, first) + 1, first - text.rfind("\n", 0, first)
+        why = tokenizer.describe_unknown(text, f"{path}, line {line:,}, column {column:,}: the text")
+        raise UserError(f"{why}; without --strict they are left out")
+
+
+def _cut(text: str, stops: Sequence[str]) -> tuple[str, bool]:
+    """`text` up to the first stop in it, and whether there is one."""
+    places = [place for stop in stops if (place := text.find(stop)) >= 0]
+    return (text[: min(places)], True) if places else (text, False)
+
+
+def _begun_stop(text: str, stops: Sequence[str]) -> int:
+    """How many characters at the end may be the beginning of a stop, and cannot be shown yet."""
+    lengths = (n for stop in stops for n in range(1, len(stop)) if text.endswith(stop[:n]))
+    return max(lengths, default=0)
