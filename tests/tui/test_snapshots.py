@@ -225,6 +225,15 @@ async def find_rate(seen: Any, workshop: Any) -> None:
     await seen.see("0.005 is suggested")
 
 
+async def rewind(seen: Any, workshop: Any) -> None:
+    run = await train(seen)
+    run.say(workshop.saved(264, "checkpoint_step_264.pt", "hand"))
+    (run.folder / "checkpoint_step_264.pt").touch()
+    await seen.until(lambda: "checkpoint_step_264.pt" in seen.main.store.history.saved)
+    await seen.press("c", "enter")
+    await seen.see("Back to step")
+
+
 async def quit(seen: Any, workshop: Any) -> None:
     await train(seen)
     await seen.press("ctrl+q")
@@ -233,7 +242,22 @@ async def quit(seen: Any, workshop: Any) -> None:
 SCENES: dict[Callable[[Any, Any], Awaitable[None]], tuple[str, int]] = {  # the recorded run, characters of its text
     **dict.fromkeys((idle, tour, problem, files, presets, find_rate), ("", 100_000)),
     **dict.fromkeys(
-        (training, paused, finished, edit, runs, compare, layers, attention, neighbours, help, quit, look, pins),
+        (
+            training,
+            paused,
+            finished,
+            edit,
+            runs,
+            compare,
+            layers,
+            attention,
+            neighbours,
+            help,
+            quit,
+            look,
+            pins,
+            rewind,
+        ),
         ("healthy", 25_000),
     ),
     failed: ("rate_too_high", 25_000),
