@@ -34,8 +34,7 @@ def in_thread(
 ) -> None:
     """Call `work` in a thread, and `then` with its result in the event loop, if `owner` is still there.
 
-    Args:
-        refused: is called instead where `work` raises what the user can put right; left out, that is a fault, too.
+    `refused` is called instead where `work` raises what the user can put right; left out, that is a fault, too.
     """
     app = owner.app
 

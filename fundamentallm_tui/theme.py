@@ -49,12 +49,10 @@ class Styles:
         self._subscribed = False
 
     def __call__(self, colour: str, strength: float = 1.0, paper: str = "") -> Style:
-        """Return the style of text.
+        """Return the style of text in a theme colour, such as "text-error", over the `paper` of another one.
 
-        Args:
-            colour: the name of a theme colour, such as "text-error".
-            strength: how much of the colour is left over the background, 0 to 1.
-            paper: the name of the background's colour; empty: the widget's own background, left unpainted.
+        Without paper, the widget's own background is left unpainted. `strength`: how much of the colour is left over
+        the background, 0 to 1.
         """
         if not self._subscribed:
             self._subscribed = True

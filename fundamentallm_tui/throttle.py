@@ -32,12 +32,9 @@ class RedrawThrottle:
         cpu_share: float = 1.0,
         slow_interval: float = SLOW_INTERVAL,
     ) -> None:
-        """
-        Args:
-            draw: draws, and returns what the last drawing cost, in seconds.
-            min_interval: between two drawings, in seconds.
-            cpu_share: of one core that drawing may take, 0 to 1.
-            slow_interval: between two drawings on a slow line, in seconds.
+        """`draw` draws, and returns what that cost. Between two drawings pass the intervals at least.
+
+        Times are in seconds; `slow_interval` is for a slow line; `cpu_share`, 0 to 1, of one core drawing may take.
         """
         self._slow_interval = slow_interval
         self._widget, self._draw, self._min_interval, self._cpu_share = widget, draw, min_interval, cpu_share

@@ -130,10 +130,8 @@ def time_label(seconds: float) -> str:
 def tick_label(value: float, step: float) -> str:
     """Return a short label for a tick: `1.5`, `0.001`, `1e-05`, `12k`.
 
-    Args:
-        value: the tick.
-        step: the distance of the axis's ticks. It sets the unit and the decimals, the same for all of
-            them; on a log axis every tick has its own: pass the value itself.
+    The distance of the axis's ticks, `step`, sets the unit and the decimals, the same for all of them. On a log axis
+    every tick has its own: pass the value itself.
     """
     if not (value and isfinite(value) and isfinite(step)):
         return f"{value:.{_decimals(abs(step))}f}" if 1e-4 <= abs(step) < 1e3 else f"{value:g}"

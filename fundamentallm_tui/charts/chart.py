@@ -40,24 +40,15 @@ Points = list[tuple[float, float]]
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a chart.
-
-    Attributes:
-        x, y: the points, by increasing x. A y of nan, infinity or, on a log axis, zero or less is a gap.
-        colour: the name of a colour: of the theme in the console, of the terminal in `text_lines`.
-        strength: how much of the colour is left over the background, 0 to 1.
-        mark: the character that marks the points; of many points so many that the marks stay apart, and the newest.
-        dotted: whether the line that joins the points is dotted.
-        label: a text beside the newest point.
-    """
+    """One line of a chart: points by increasing x, which it joins."""
 
     x: Sequence[float]
-    y: Sequence[float]
-    colour: str = "foreground"
-    strength: float = 1.0
-    mark: str = ""
+    y: Sequence[float]  # nan, infinity or, on a log axis, zero or less is a gap
+    colour: str = "foreground"  # the name of one: of the theme in the console, of the terminal in `text_lines`
+    strength: float = 1.0  # how much of the colour is left over the background, 0 to 1
+    mark: str = ""  # the character that marks the points; of many so many that they stay apart, and the newest
     dotted: bool = False
-    label: str = ""
+    label: str = ""  # a text beside the newest point
 
 
 @dataclass(frozen=True)
@@ -73,31 +64,21 @@ class Rule:
 
 @dataclass(frozen=True)
 class Chart:
-    """What to draw.
+    """What to draw."""
 
-    Attributes:
-        lines: later ones lie over earlier ones; marks lie over all.
-        log: whether y is logarithmic; values of 0 and less are then left out, which the chart says.
-        x_range, y_range: what to show; None: all. What lies above or below is indicated by an arrow and its value.
-        rules: later ones over earlier ones.
-        crosshair: an x that a vertical line marks.
-        x_label: what x counts, left of its labels, where it fits; "time": seconds.
-        empty: what to write while there is nothing to draw.
-    """
-
-    lines: Sequence[Line] = ()
-    log: bool = False
-    x_range: tuple[float, float] | None = None
-    y_range: tuple[float, float] | None = None
-    rules: Sequence[Rule] = ()
-    crosshair: float | None = None
-    x_label: str = ""
-    empty: str = "nothing to draw yet"
+    lines: Sequence[Line] = ()  # later ones lie over earlier ones; marks lie over all
+    log: bool = False  # whether y is logarithmic; values of 0 and less are then left out, which the chart says
+    x_range: tuple[float, float] | None = None  # what to show; None: all
+    y_range: tuple[float, float] | None = None  # likewise; an arrow and its value indicate what lies beyond
+    rules: Sequence[Rule] = ()  # later ones over earlier ones
+    crosshair: float | None = None  # an x that a vertical line marks
+    x_label: str = ""  # what x counts, left of its labels, where it fits; "time": seconds
+    empty: str = "nothing to draw yet"  # what to write while there is nothing to draw
 
 
 @dataclass(frozen=True)
 class Plot:
-    """Where a chart's curves lie: `columns` and `rows` of cells, right of the `left` ones that label y."""
+    """Where everything lies: the curves in `columns` and `rows` of cells, right of the `left` ones that label y."""
 
     left: int
     columns: int
@@ -106,19 +87,18 @@ class Plot:
     y: Axis
     x_labels: Sequence[tuple[float, int, str]]  # value, column where the text starts, text
     y_labels: dict[int, str]  # by row from the bottom
+    curves: list[Points]  # of each line: the points that can be drawn; a y that cannot is nan
+    places: list[Points]  # the same as shares of width and height from the lower left, 0 to 1 within the picture
+    rules: list[tuple[float, Rule]]  # those in sight, at their share of the width; the crosshair over the others
 
     def x_at(self, column: int) -> float:
         """The x in the middle of a column of the picture."""
         return self.x.value((column - self.left + 0.5) / self.columns)
 
-    def shares(self, points: Points) -> Points:
-        """Where points lie: from 0 to 1 within the picture, from the lower left."""
-        return [(self.x.share(x), self.y.share(y) if isfinite(y) else nan) for x, y in points]
 
-
-def lay_out(chart: Chart, width: int, height: int, curves: list[Points] | None = None) -> Plot | None:
-    """Find the axes for these points of the chart's lines; None where there is nothing to draw or no room for it."""
-    curves = drawable(chart) if curves is None else curves
+def lay_out(chart: Chart, width: int, height: int) -> Plot | None:
+    """Find a chart's axes, and where everything lies; None where there is nothing to draw or no room for it."""
+    curves = _drawable(chart)
     xs = chart.x_range or _ends([x for curve in curves for x, _ in curve])
     within = [y for curve in curves for x, y in curve if isfinite(y) and (not xs or xs[0] <= x <= xs[1])]
     ys = _ends(within or [y for curve in curves for _, y in curve if isfinite(y)])
@@ -131,7 +111,10 @@ def lay_out(chart: Chart, width: int, height: int, curves: list[Points] | None =
     left = 1 + max(GUTTER, *map(len, y_labels.values()))
     columns = max(1, width - left)
     x, x_labels = x_axis(*xs, columns, chart.x_label == "time")
-    return Plot(left, columns, rows, x, y, x_labels, y_labels)
+    places = [[(x.share(at), y.share(value) if isfinite(value) else nan) for at, value in curve] for curve in curves]
+    crosshair = [] if chart.crosshair is None else [Rule(chart.crosshair, strength=0.6)]
+    rules = [(share, rule) for rule in (*chart.rules, *crosshair) if 0 <= (share := x.share(rule.x)) <= 1]
+    return Plot(left, columns, rows, x, y, x_labels, y_labels, curves, places, rules)
 
 
 def draw(chart: Chart, width: int, height: int, ink: Ink, paper: Style | None = None) -> list[list[Segment]]:
@@ -145,12 +128,11 @@ def draw(chart: Chart, width: int, height: int, ink: Ink, paper: Style | None = 
     canvas = type(plotext.main().monitor.matrix)()
     canvas.set_size(width, height)
     canvas.set_matrices()
-    curves = drawable(chart)
-    plot = lay_out(chart, width, height, curves)
+    plot = lay_out(chart, width, height)
     if plot is not None:
         _draw_axes(canvas, chart, plot, ink)
-        _draw_curves(canvas, chart, plot, curves, ink)
-    elif not any(isfinite(y) for curve in curves for _, y in curve):
+        _draw_curves(canvas, chart, plot, ink)
+    elif _is_empty(chart):
         hidden = chart.log and any(-MAX_DRAWN < y <= 0 for line in chart.lines for y in line.y)
         text = "no value above 0 for a log scale" if hidden else chart.empty
         text = text if len(text) <= width else text[: width - 1] + "…"
@@ -164,19 +146,16 @@ def draw(chart: Chart, width: int, height: int, ink: Ink, paper: Style | None = 
 
 
 def text_lines(chart: Chart, width: int, height: int, *, colour: bool, ascii: bool) -> list[str]:
-    """Draw a chart as lines of text without spaces at their ends; returns [] where there is nothing to draw.
+    """Draw a chart as so many lines of text without spaces at their ends; returns [] where there is nothing to draw.
 
-    Args:
-        width, height: in columns and lines.
-        colour: write ANSI colours.
-        ascii: write letters, dashes and dots only.
+    `colour`: write ANSI colours. `ascii`: write letters, dashes and dots only.
     """
     reduced = []
     for line in chart.lines:
         x, y = reduce(line.x, line.y, width)
         reduced.append(replace(line, x=x, y=y))
     chart = replace(chart, lines=reduced)
-    if not any(isfinite(y) for curve in drawable(chart) for _, y in curve):
+    if _is_empty(chart):
         return []
     lines = []
     for pieces in draw(chart, width, height, _terminal_style if colour else lambda *_: Style.null()):
@@ -190,7 +169,11 @@ def _terminal_style(colour: str, strength: float = 1.0) -> Style:
     return Style(color=None if colour == "foreground" else colour, dim=strength < 0.7)
 
 
-def drawable(chart: Chart) -> list[Points]:
+def _is_empty(chart: Chart) -> bool:
+    return not any(isfinite(y) for curve in _drawable(chart) for _, y in curve)
+
+
+def _drawable(chart: Chart) -> list[Points]:
     """The points of each line whose x can be drawn; a y that cannot be drawn becomes nan."""
     lowest = 1 / MAX_DRAWN if chart.log else -MAX_DRAWN
     return [
@@ -227,23 +210,18 @@ def _draw_axes(canvas: Any, chart: Chart, plot: Plot, ink: Ink) -> None:
     if len(chart.x_label) < left:
         _write(canvas, height - 1, left - 1 - len(chart.x_label), chart.x_label, quiet)
 
-    shown = list(chart.rules)
-    if chart.crosshair is not None:
-        shown.append(Rule(chart.crosshair, strength=0.6))
-    for rule in shown:
-        column = left + plot.x.cell(rule.x, plot.columns)
-        if 0 <= plot.x.share(rule.x) <= 1:
-            if rule.line:
-                style = ink(rule.colour, rule.strength)
-                canvas.add_vertical_string(column, 0, rule.line * (plot.rows - shared), style)
-            if rule.mark:
-                _write(canvas, height - 2, column, rule.mark, ink(rule.colour, max(rule.strength, 0.6)))
+    for share, rule in plot.rules:
+        column = left + _cell(share, plot.columns)
+        if rule.line:
+            style = ink(rule.colour, rule.strength)
+            canvas.add_vertical_string(column, 0, rule.line * (plot.rows - shared), style)
+        if rule.mark:
+            _write(canvas, height - 2, column, rule.mark, ink(rule.colour, max(rule.strength, 0.6)))
 
 
-def _draw_curves(canvas: Any, chart: Chart, plot: Plot, curves: list[Points], ink: Ink) -> None:
+def _draw_curves(canvas: Any, chart: Chart, plot: Plot, ink: Ink) -> None:
     styles = [ink(line.colour, line.strength) for line in chart.lines]
-    places = [plot.shares(curve) for curve in curves]
-    for line, points, style in zip(chart.lines, places, styles, strict=True):
+    for line, points, style in zip(chart.lines, plot.places, styles, strict=True):
         if len(points) > 1:
             dots = _dots(points, 2 * plot.columns, 4 * plot.rows)
             if line.dotted:  # every second dot of a flat stretch, and of a steep one
@@ -256,7 +234,7 @@ def _draw_curves(canvas: Any, chart: Chart, plot: Plot, curves: list[Points], in
                         canvas.set_marker(column, row, BRAILLE[code])
                         canvas.set_fullground(column, row, style)
                     row, left, right = row - 1, left >> 4, right >> 4
-    for line, points, style in zip(chart.lines, places, styles, strict=True):
+    for line, points, style in zip(chart.lines, plot.places, styles, strict=True):
         seen = [(x, y) for x, y in points if 0 <= x <= 1 and 0 <= y <= 1]
         # four dots apart, from the newest; a single dot would hardly be seen
         marked = seen[:: min(-4 * len(seen) // (2 * plot.columns - 1), -1)] if line.mark or len(seen) == 1 else []
@@ -268,7 +246,7 @@ def _draw_curves(canvas: Any, chart: Chart, plot: Plot, curves: list[Points], in
             beside = [(row, column + 2), (row, column - 1 - length)]
             beside += [(row + by, column - length // 2) for by in (1, -1, 2, -2)]
             _write_where_free(canvas, plot, line.label, beside, style)
-    _draw_outside(canvas, chart, plot, curves, ink)
+    _draw_outside(canvas, chart, plot, ink)
     if chart.log and any(isfinite(y) and y <= 0 for line in chart.lines for y in line.y):
         text = "0 and less have no place on a log scale"
         right = plot.left + plot.columns - len(text)
@@ -278,11 +256,7 @@ def _draw_curves(canvas: Any, chart: Chart, plot: Plot, curves: list[Points], in
 
 
 def _dots(points: Points, columns: int, rows: int) -> list[int]:
-    """Join points, which are shares of width and height from the lower left, by dots.
-
-    Returns:
-        A number for each column of dots, whose lowest bit is the lowest dot.
-    """
+    """Join points, as shares of the picture, by dots: a number for each column, whose lowest bit is its lowest dot."""
     dots, x0, y0 = [0] * columns, 0, -1
     for x, y in clipped(points):
         if not isfinite(y):
@@ -327,14 +301,14 @@ def clipped(points: Points) -> Points:
     return within
 
 
-def _draw_outside(canvas: Any, chart: Chart, plot: Plot, curves: list[Points], ink: Ink) -> None:
+def _draw_outside(canvas: Any, chart: Chart, plot: Plot, ink: Ink) -> None:
     """Indicate at the edges what lies beyond them: an arrow, and where there is room the farthest value."""
     for row, arrow, sign in ((0, "↑", 1), (plot.rows - 1, "↓", -1)):
         beyond = sorted(
-            (plot.x.cell(x, plot.columns), sign * y, line.colour)
-            for line, curve in zip(chart.lines, curves, strict=True)
-            for x, y in curve
-            if isfinite(y) and 0 <= plot.x.share(x) <= 1 and (plot.y.share(y) > 1 if sign > 0 else plot.y.share(y) < 0)
+            (_cell(x, plot.columns), sign * value, line.colour)
+            for line, curve, places in zip(chart.lines, plot.curves, plot.places, strict=True)
+            for (_, value), (x, y) in zip(curve, places, strict=True)
+            if 0 <= x <= 1 and (y > 1 if sign > 0 else y < 0)
         )
         free = 0
         while beyond:

@@ -22,19 +22,14 @@ NOT_NAMED = ("data", "include")  # settings whose difference shows as another te
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of a legend, of text that can be shown.
-
-    Attributes:
-        note: why its losses and those of the run beside it do not compare; empty where they do.
-        changes: how its settings differ from those of that run.
-    """
+    """A row of a legend, of text that can be shown."""
 
     style: RunStyle
     name: str
     last: str
     best: str = ""
-    note: str = ""
-    changes: tuple[str, ...] = ()
+    note: str = ""  # why its losses and those of the run beside it do not compare; empty where they do
+    changes: tuple[str, ...] = ()  # how its settings differ from those of that run
 
     @property
     def cells(self) -> tuple[str, str, str, str]:
@@ -61,10 +56,7 @@ def losses_of_runs(runs: Sequence[tuple[Path, RunHistory]], points: int, log: bo
     """Return a chart of the losses of runs, and its legend, which says how each differs from the first.
 
     Training is a line, smoothed as the console does it at first, and for a single run also as it was measured. The
-    height leaves out the first steep fall, unless it is logarithmic.
-
-    Args:
-        points: to which the lines are reduced.
+    height leaves out the first steep fall, unless it is logarithmic. The lines are reduced to so many `points`.
     """
     styles = run_styles(folder for folder, _ in runs)
     trained, evaluated, entries = [], [], []

@@ -54,8 +54,7 @@ class Series:
     def extend(self, xs: Iterable[float], ys: Iterable[float]) -> None:
         """Add points at the end; there are as many ys as xs.
 
-        Raises:
-            ValueError: x does not increase; nothing was added. Call `truncate_after` first if a run went back.
+        Where x does not increase, a ValueError, and nothing is added: call `truncate_after` first if a run went back.
         """
         new_x, new_y = array("d", xs), array("d", ys)
         if not new_x:
@@ -161,17 +160,10 @@ class Smoothed(Series):
 def reduce(
     xs: Sequence[float], ys: Sequence[float], count: int, start: int = 0, stop: int | None = None
 ) -> tuple[list[float], list[float]]:
-    """Return all points of a line; where they are too many, the extremes of each column.
+    """Return the xs and ys of a line; where they are more than 2 x `count`, the extremes of so many columns.
 
-    A column is a stretch of equally many points. It gives its lowest and its highest point in the
-    order in which they occurred, or one gap (nan) where it has no finite y.
-
-    Args:
-        count: columns to fill; at most 2 x count points come back.
-        start, stop: indices between which points are wanted; a column that begins before is whole.
-
-    Returns:
-        The xs and the ys.
+    A column is a stretch of equally many points. It gives its lowest and its highest point in the order in which they
+    occurred, or one gap (nan) where it has no finite y. A column that begins before the index `start` is whole.
     """
     stop = len(xs) if stop is None else stop
     size = stop - start

@@ -3,10 +3,10 @@
 import re
 from collections.abc import Iterator, Sequence
 from html import escape
-from itertools import groupby
+from itertools import chain, groupby
 from math import inf, isfinite
 
-from fundamentallm_tui.charts.chart import Chart, Line, Plot, Points, Rule, clipped, drawable, lay_out, three_digits
+from fundamentallm_tui.charts.chart import Chart, Line, Plot, Points, Rule, clipped, lay_out, three_digits
 from fundamentallm_tui.charts.runs import Entry, aligned
 from fundamentallm_tui.format import truncate
 
@@ -58,10 +58,8 @@ def _plot(chart: Chart, plot: Plot) -> Iterator[str]:
     for row in plot.y_labels:
         yield f'<path d="M{LEFT},{_y((row + 0.5) / plot.rows):.1f}h{ACROSS}"/>'
     yield "</g>"
-    crosshair = [] if chart.crosshair is None else [Rule(chart.crosshair, strength=0.6)]
-    for rule in (*chart.rules, *crosshair):
-        if 0 <= plot.x.share(rule.x) <= 1:
-            yield from _rule(rule, _x(plot.x.share(rule.x)))
+    for share, rule in plot.rules:
+        yield from _rule(rule, _x(share))
     yield f'<path d="M{LEFT},{TOP}v{DOWN}h{ACROSS}" fill="none" stroke="#8a929c" class="axes"/>'
     for row, label in plot.y_labels.items():
         yield _text(LEFT - 8, _y((row + 0.5) / plot.rows) + 4, label, "end")
@@ -69,20 +67,19 @@ def _plot(chart: Chart, plot: Plot) -> Iterator[str]:
         yield f'<path d="M{_x(plot.x.share(value)):.1f},{TOP + DOWN}v5" stroke="#8a929c"/>'
         yield _text(_x(plot.x.share(value)), TOP + DOWN + 20, label, "middle")
     yield _text(LEFT + ACROSS, TOP + DOWN + 38, chart.x_label, "end")
-    curves = drawable(chart)
-    for line, curve in zip(chart.lines, curves, strict=True):
-        yield from _line(line, plot.shares(curve))
-    yield from _outside(curves, plot)
+    for line, points in zip(chart.lines, plot.places, strict=True):
+        yield from _line(line, points)
+    yield from _outside(plot)
 
 
-def _outside(curves: Sequence[Points], plot: Plot) -> Iterator[str]:
+def _outside(plot: Plot) -> Iterator[str]:
     """The farthest value above and below what is shown, at its place."""
-    seen = [(y, x) for curve in curves for x, y in curve if isfinite(y) and 0 <= plot.x.share(x) <= 1]
-    for arrow, top, (y, x) in (("↑", 1, max(seen)), ("↓", 0, min(seen))) if seen else ():
-        share = plot.y.share(y)
-        if share > 1 if top else share < 0:
-            left = min(_x(plot.x.share(x)) + 6, LEFT + ACROSS - 50)
-            yield _text(left, _y(top) + (4 if top else -6), f"{arrow} {three_digits(y)}")
+    every = zip(chain(*plot.curves), chain(*plot.places), strict=True)
+    seen = [(value, x, y) for (_, value), (x, y) in every if isfinite(y) and 0 <= x <= 1]
+    for arrow, top, (value, x, y) in (("↑", 1, max(seen)), ("↓", 0, min(seen))) if seen else ():
+        if y > 1 if top else y < 0:
+            left = min(_x(x) + 6, LEFT + ACROSS - 50)
+            yield _text(left, _y(top) + (4 if top else -6), f"{arrow} {three_digits(value)}")
 
 
 def _rule(rule: Rule, x: float) -> Iterator[str]:

@@ -17,25 +17,15 @@ MIN_SPAN = 4.0  # steps
 
 @dataclass(frozen=True)
 class View:
-    """One look at the curves.
+    """One look at the curves."""
 
-    Attributes:
-        span: how many steps are shown; None: all.
-        end: the last step that is shown; None follows the newest.
-        x_by: what x counts, one of X_AXES.
-        log: whether y is logarithmic.
-        fit: whether the height leaves out the first steep fall and lone spikes.
-        smoothing: one of SMOOTHING.
-        crosshair: the step that is read off; None: none is.
-    """
-
-    span: float | None = None
-    end: float | None = None
-    x_by: str = "step"
-    log: bool = False
-    fit: bool = True
-    smoothing: float = 0.9
-    crosshair: float | None = None
+    span: float | None = None  # how many steps are shown; None: all
+    end: float | None = None  # the last step that is shown; None follows the newest
+    x_by: str = "step"  # what x counts, one of X_AXES
+    log: bool = False  # whether y is logarithmic
+    fit: bool = True  # whether the height leaves out the first steep fall and lone spikes
+    smoothing: float = 0.9  # one of SMOOTHING
+    crosshair: float | None = None  # the step that is read off; None: none is
 
     def window(self, first: float, last: float) -> tuple[float, float]:
         """Return the first and the last step that are shown, of a run that has these."""

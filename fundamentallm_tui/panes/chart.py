@@ -1,9 +1,9 @@
 """A pane with a chart of curves: what keys and mouse do to it, what its title says, and when it is redrawn."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from math import ceil, inf
+from math import ceil
 from pathlib import Path
 from typing import Self
 
@@ -14,15 +14,17 @@ from textual.content import Content
 from textual.events import MouseDown, MouseEvent, MouseMove, MouseScrollDown, MouseScrollUp, MouseUp
 from textual.geometry import Region
 from textual.message import Message
+from textual.widgets import Static
 
 from fundamentallm.config.format import format_loss
 from fundamentallm.errors import describe_error
 from fundamentallm_tui import keys
 from fundamentallm_tui.background import in_thread
 from fundamentallm_tui.charts.chart import Chart, Line, Rule
+from fundamentallm_tui.charts.curves import Curve
 from fundamentallm_tui.charts.palette import RunStyle
 from fundamentallm_tui.charts.runs import Entry
-from fundamentallm_tui.charts.series import MAX_POINTS, Series, Smoothed
+from fundamentallm_tui.charts.series import MAX_POINTS
 from fundamentallm_tui.charts.view import SETTLED, Ruler, View, fitting_height
 from fundamentallm_tui.format import clean
 from fundamentallm_tui.panes.chart_view import ChartView
@@ -35,53 +37,15 @@ EPOCH_DISTANCE = 5  # columns at least between two rules of epochs
 MOST_CHANGES = 100  # markers of live changes, the newest of those in sight
 
 
-@dataclass(frozen=True)
-class Curve:
-    """A series, and how it is drawn and read off.
-
-    Attributes:
-        name: as the title calls its values, which may need no name; None: it does not show them.
-        colour, strength, mark: as those of a `Line`.
-        scale: what is drawn of each value, itself if None; it increases.
-        ruler: of the steps of another run than the one that is shown.
-        end: the last step of its run.
-        column, run: as a file of its values calls it and that run; no file has it where `column` is empty.
-    """
-
-    name: str | None
-    series: Series
-    colour: str
-    strength: float = 1.0
-    mark: str = ""
-    scale: Callable[[float], float] | None = None
-    ruler: Ruler | None = None
-    column: str = ""
-    run: str = ""
-    end: float = inf
-
-    def scaled(self, y: float) -> float:
-        return y if self.scale is None else self.scale(y)
-
-    def at(self, step: float) -> tuple[float, float] | None:
-        """The point that is read off at a step: of marked ones the newest so far; None where the run has none."""
-        if self.mark:
-            return self.series.until(step) if step < self.end + 1 else None
-        return self.series.at(step) if self.series.start - 1 <= step < self.series.end + 1 else None
-
-    def reading(self, point: tuple[float, float] | None, format: Callable[[float], str]) -> str:
-        """Write a point with the curve's name; of a smoothed curve with "~"."""
-        sign = "~" if isinstance(self.series, Smoothed) else ""
-        return f"{self.name} {sign + format(self.scaled(point[1])) if point is not None else '–'}".strip()
-
-
 class ChartPane(Vertical, can_focus=True):
     """A frame with a chart in it; its title carries the last values. Keys and mouse replace its `view`.
 
-    Panes that are linked show the same steps and have one crosshair.
+    A pane that is linked to another shows the same steps and has the same crosshair.
     """
 
     BINDINGS = keys.bindings(keys.CHART)
     commands: tuple[keys.Command, ...] = keys.CHART
+    legend: Static  # below the chart
     _titling = False  # whether only the title changes
 
     def __init__(self, store: Store, heading: str, *, id: str) -> None:
@@ -89,8 +53,9 @@ class ChartPane(Vertical, can_focus=True):
         self.store = store
         self.heading = heading  # which the title begins with
         self.fits = True  # whether the height may leave something out
+        self.empty = "no steps yet"  # what it says without curves
         self.view = View()
-        self.linked: tuple[ChartPane, ...] = ()
+        self.linked: ChartPane | None = None
         self.border_title = heading
         self.canvas = ChartView(self._make)
         self.throttle = RedrawThrottle(
@@ -101,6 +66,7 @@ class ChartPane(Vertical, can_focus=True):
 
     def compose(self) -> ComposeResult:
         yield self.canvas
+        yield self.legend
 
     def refresh(self, *regions: Region, repaint: bool = True, layout: bool = False, recompose: bool = False) -> Self:
         """As Textual does, but another title changes only the frame's first and last row, not what is within."""
@@ -110,10 +76,12 @@ class ChartPane(Vertical, can_focus=True):
         return super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
 
     def show_view(self, view: View) -> None:
-        """Show the curves so from now on; linked panes keep only their own height."""
-        for pane in (self, *self.linked):
-            pane.view = view if pane is self else replace(view, log=pane.view.log, fit=pane.view.fit)
-            pane.throttle.request(now=True)
+        """Show the curves so from now on; a linked pane keeps only its own height."""
+        self.view = view
+        self.throttle.request(now=True)
+        if (other := self.linked) is not None:
+            other.view = replace(view, log=other.view.log, fit=other.view.fit)
+            other.throttle.request(now=True)
 
     # What is drawn
 
@@ -146,7 +114,7 @@ class ChartPane(Vertical, can_focus=True):
         for curve in self.curves():
             ruler, low, high = self._range(curve)
             steps, ys = curve.series.reduced(count, low, high)
-            ys = [curve.scaled(y) for y in ys]
+            ys = [curve.scale(y) for y in ys]
             lines.append(Line([ruler.x(step) for step in steps], ys, curve.colour, curve.strength, curve.mark))
         return lines
 
@@ -184,15 +152,16 @@ class ChartPane(Vertical, can_focus=True):
             for curve, point in reversed(self.readings()):
                 if point is not None:
                     x = (curve.ruler or ruler).x(point[0])
-                    lines.append(Line([x], [curve.scaled(point[1])], curve.colour, mark="●"))
+                    lines.append(Line([x], [curve.scale(point[1])], curve.colour, mark="●"))
         return Chart(
             [*lines, *self.points(ruler)], view.log, (low, high), y_range, self._rules(ruler),
-            None if view.crosshair is None else ruler.x(view.crosshair), view.x_by, "no steps yet",
+            None if view.crosshair is None else ruler.x(view.crosshair), view.x_by, self.empty,
         )  # fmt: skip
 
     def points(self, ruler: Ruler) -> list[Line]:
         """Return single points to mark over all curves."""
-        return []
+        ends = [(curve, curve.series.last) for curve in self.curves() if curve.sign]
+        return [Line([ruler.x(end[0])], [end[1]], curve.colour, mark=curve.sign) for curve, end in ends if end]
 
     def readings(self) -> list[tuple[Curve, tuple[float, float] | None]]:
         """Return the curves with a name, the uppermost first: with the point at the crosshair, or the newest."""
@@ -223,7 +192,12 @@ class ChartPane(Vertical, can_focus=True):
         at = [start.step for start in resumed] + [change.step for change in changes]
         return rules + [Rule(ruler.x(step), "text-warning", 0.6, "◆", "┊") for step in at]
 
+    def _show_legend(self) -> None:
+        """Bring the legend up to date."""
+        raise NotImplementedError
+
     def _draw(self) -> float:
+        self._show_legend()
         self.canvas.redraw()
         return self.canvas.cost
 
@@ -241,6 +215,8 @@ class ChartPane(Vertical, can_focus=True):
         step = self.view.crosshair
         pieces = [] if step is None else [(f"step {step:.0f}", "$foreground")]
         for curve, point in self.readings():
+            if curve.sign:
+                continue
             style = "$foreground" if curve.ruler is not None else f"${curve.colour}"  # other runs' are weak for text
             pieces.append((curve.reading(point, self.format), style))
         pieces += self.remarks() if step is None else []
@@ -320,7 +296,7 @@ class ChartPane(Vertical, can_focus=True):
     def entries(self) -> list[Entry]:
         """Return the legend of a picture: the curves of this run that the title names."""
         return [
-            Entry(RunStyle(curve.colour, curve.mark), self._run, curve.reading(point, self.format))
+            Entry(RunStyle(curve.colour, curve.sign or curve.mark), self._run, curve.reading(point, self.format))
             for curve, point in self.readings() if curve.ruler is None
         ]  # fmt: skip
 
@@ -333,14 +309,14 @@ class ChartPane(Vertical, can_focus=True):
         if self.store.folder is None or not len(self.store.train):
             self.notify("There is nothing to export yet.", severity="warning")
             return
-        from fundamentallm_tui.charts.export import Sight, export  # here: the first picture does not need it
+        from fundamentallm_tui.charts.export import export  # here: the first picture does not need it
         from fundamentallm_tui.charts.svg import POINTS
 
         at = "" if self.view.crosshair is None else f", step {self.view.crosshair:.0f}"
-        size = self.canvas.size.width, self.canvas.size.height
+        path = self.store.folder / self.heading.lower().replace(" ", "-")
         title = f"{self.heading} of {self._run}{at}"
-        sight = Sight(title, self.chart(POINTS), self.entries(), size, list(self._numbers()))
-        write = partial(export, sight, self.store.folder, self.heading.lower().replace(" ", "-"))
+        numbers = list(self._numbers())
+        write = partial(export, path, title, self.chart(POINTS), self.entries(), self.canvas.size, numbers)
         in_thread(self, write, self._exported, self._not_exported)  # a long run has many numbers
 
     def _exported(self, paths: list[Path]) -> None:
@@ -359,7 +335,7 @@ class ChartPane(Vertical, can_focus=True):
                 ruler, low, high = self._range(curve)
                 for step, y in zip(*curve.series.reduced(MAX_POINTS, low, high), strict=True):
                     if low <= step <= high:
-                        yield curve.run or self._run, curve.column, step, ruler.x(step), curve.scaled(y)
+                        yield curve.run or self._run, curve.column, step, ruler.x(step), curve.scale(y)
 
     # Mouse
 
@@ -391,9 +367,3 @@ class ChartPane(Vertical, can_focus=True):
             column, self._grabbed = self._grabbed[0], None
             if event.screen_x == column and (step := self._step_at(event)) is not None:
                 self._point_at(round(step))
-
-
-def link(*panes: ChartPane) -> None:
-    """Let these panes show the same steps."""
-    for pane in panes:
-        pane.linked = tuple(other for other in panes if other is not pane)

@@ -1,4 +1,4 @@
-"""The legend of the runs that lie over another one: a row for each, under the chart."""
+"""The legends under a chart: of the runs that lie over another one, a row for each, and of the layers of a model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,11 +9,13 @@ from textual.events import Click
 from textual.message import Message
 from textual.widgets import Static
 
+from fundamentallm_tui.charts.curves import Curve
 from fundamentallm_tui.charts.runs import Entry, widths
 from fundamentallm_tui.format import fit, truncate
 from fundamentallm_tui.theme import FAINT
 
 MIN_NOTE = 40  # columns that the longest note should have
+GAP = 2  # columns between two layers
 BEST = "best 1.234"  # what stays of the best where it is narrow
 
 
@@ -76,3 +78,23 @@ def _differences(entry: Entry, room: int) -> str:
         if cell_len(text) <= room:
             return text
     return truncate(parts[0], room) if parts else ""
+
+
+def layer_legend(entries: Sequence[tuple[Curve, str]], width: int, height: int) -> Content:
+    """Return the curves with their readings in columns, with short names where the whole ones take too many rows."""
+    for short in (False, True):
+        items = [
+            Content.assemble((f"{curve.sign} ", curve.colour), _shortened(text) if short else text)
+            for curve, text in entries
+        ]
+        column = max((item.cell_length for item in items), default=0) + GAP
+        beside = max(1, (width + GAP) // column)
+        padded = [item.pad_right(column - item.cell_length) for item in items]
+        rows = [Content("").join(padded[at : at + beside]).rstrip() for at in range(0, len(items), beside)]
+        if len(rows) <= height:
+            break
+    return Content("\n").join(rows[:height])
+
+
+def _shortened(text: str) -> str:
+    return text.replace("embedding", "emb").replace("attention", "att").replace("feed-forward", "ff")

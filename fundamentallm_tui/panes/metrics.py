@@ -7,8 +7,6 @@ from functools import partial
 from math import exp, isfinite
 
 from textual import on
-from textual.app import ComposeResult
-from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static
 
@@ -16,13 +14,12 @@ from fundamentallm.config.format import format_digits, format_loss, format_memor
 from fundamentallm.config.schedule import configured_rate
 from fundamentallm_tui import keys
 from fundamentallm_tui.charts.chart import Chart, Line
-from fundamentallm_tui.charts.palette import RunStyle
+from fundamentallm_tui.charts.curves import Curve, inspection_cost, layer_curves
 from fundamentallm_tui.charts.runs import Entry, run_entry
 from fundamentallm_tui.charts.view import Ruler, View
 from fundamentallm_tui.format import clean
-from fundamentallm_tui.panes.chart import ChartPane, Curve
-from fundamentallm_tui.panes.layers import inspection_cost, layer_curves, layer_legend, mark_of
-from fundamentallm_tui.panes.legend import Legend
+from fundamentallm_tui.panes.chart import ChartPane
+from fundamentallm_tui.panes.legend import Legend, layer_legend
 from fundamentallm_tui.state.overlays import Overlay, Overlays
 from fundamentallm_tui.state.store import FINISHED, Store
 from fundamentallm_tui.theme import FAINT
@@ -36,6 +33,7 @@ class LossChart(ChartPane):
 
     BINDINGS = keys.bindings(keys.LOSS)
     commands = keys.LOSS
+    legend: Legend
 
     def __init__(self, store: Store, overlays: Overlays, *, id: str) -> None:
         super().__init__(store, "Loss", id=id)
@@ -64,11 +62,7 @@ class LossChart(ChartPane):
         curve = loss_curves(self.store, replace(self.view, crosshair=None))[-1]
         self._newest = curve.reading(curve.series.last, format_loss)
 
-    def compose(self) -> ComposeResult:
-        yield self.canvas
-        yield self.legend
-
-    def beside(self) -> list[tuple[Overlay, RunStyle]]:
+    def beside(self) -> list[Overlay]:
         """Return the runs that lie over this one, hidden ones included."""
         return self._overlays.beside(self.store.folder)
 
@@ -78,7 +72,7 @@ class LossChart(ChartPane):
         first, last = super().extent
         if self.view.span is None or self.view.end is not None:
             own = self.ruler()
-            stores = [run.store for run, _ in self.beside() if not run.hidden and len(run.store.train)]
+            stores = [run.store for run in self.beside() if not run.hidden and len(run.store.train)]
             last = max([last, *(own.step(self.ruler(store).x(store.train.end)) for store in stores)])
             first = min([first, *(own.step(self.ruler(store).x(store.train.start)) for store in stores)])
             first = 0.0 if first <= last / 10 else first
@@ -92,15 +86,15 @@ class LossChart(ChartPane):
         """Training, smoothed, and validation of the other runs; the title reads it off where there is no legend."""
         curves = []
         read = self.view.crosshair is not None and not self.legend.display
-        for run, style in reversed(self.beside()):
+        for run in reversed(self.beside()):
             if not run.hidden:
-                store, ruler, end = run.store, self.ruler(run.store), run.store.train.end
+                style, store, ruler, end = run.style, run.store, self.ruler(run.store), run.store.train.end
                 smoothed = store.smoothed.get(self.view.smoothing, store.train)
                 name, run_name = style.mark if read else None, clean(run.folder.name)
                 column = "train_loss" if smoothed is store.train else "train_loss_smoothed"
                 curves += [
                     Curve(None, smoothed, style.colour, ruler=ruler, column=column, run=run_name),
-                    Curve(name, store.val, style.colour, 1.0, style.mark, None, ruler, "val_loss", run_name, end),
+                    Curve(name, store.val, style.colour, 1.0, style.mark, float, ruler, "val_loss", run_name, end),
                 ]
         return curves
 
@@ -109,10 +103,6 @@ class LossChart(ChartPane):
 
     def on_show(self) -> None:
         self._show_legend()
-
-    def _draw(self) -> float:
-        self._show_legend()
-        return super()._draw()
 
     def _make(self) -> Chart:
         before = self._newest
@@ -123,7 +113,7 @@ class LossChart(ChartPane):
 
     def _show_legend(self) -> None:
         self.set_class(bool(self.beside()), "-overlaid")
-        entries = {run: self._entry(run, style) for run, style in self.beside()}
+        entries = {run: self._entry(run) for run in self.beside()}
         shared = Counter(change for entry in entries.values() for change in entry.changes)
         for run, entry in entries.items():  # what tells a run from the others comes first
             entries[run] = replace(entry, changes=tuple(sorted(entry.changes, key=shared.__getitem__)))
@@ -131,22 +121,24 @@ class LossChart(ChartPane):
         width, height = self.content_size
         self.legend.show(seen, hidden, width, min(height // 4, height - LEAST_HEIGHT))
 
-    def _entry(self, run: Overlay, style: RunStyle) -> Entry:
+    def _entry(self, run: Overlay) -> Entry:
         """The row of another run, which reads it off at the crosshair if there is one.
 
         It says how the run differs from the one that is shown, or without one, from the first of them.
         """
-        shown = self.store if self.store.history.started is not None else self.beside()[0][0].store
-        entry, step = run_entry(run.folder, style, run.store.history, shown.history), self.view.crosshair
+        shown = self.store if self.store.history.started is not None else self.beside()[0].store
+        entry, step = run_entry(run.folder, run.style, run.store.history, shown.history), self.view.crosshair
         if step is None:
             return entry
-        return replace(entry, last=_reading(run.store, self.view, self.ruler(run.store).step(self.ruler().x(step))))
+        step = self.ruler(run.store).step(self.ruler().x(step))
+        curves = [curve for curve in loss_curves(run.store, replace(self.view, crosshair=None)) if curve.name]
+        return replace(entry, last="  ".join(curve.reading(curve.at(step), format_loss) for curve in curves))
 
     def entries(self) -> list[Entry]:
         best = self.store.history.best
         text = f"best {format_loss(best.val_loss)} in epoch {best.epoch}" if best is not None else ""
         own = [replace(entry, best=text if entry.style.mark else "") for entry in super().entries()]
-        return own + [self._entry(run, style) for run, style in self.beside() if not run.hidden]
+        return own + [self._entry(run) for run in self.beside() if not run.hidden]
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Return None for what cannot be done now: the footer dims the key."""
@@ -170,7 +162,7 @@ class LossChart(ChartPane):
 
     @on(Legend.Chosen)
     def _legend_chosen(self, event: Legend.Chosen) -> None:
-        runs = sorted((run for run, _ in self.beside()), key=lambda run: run.hidden)  # as they stand in the legend
+        runs = sorted(self.beside(), key=lambda run: run.hidden)  # as they stand in the legend
         for run in runs[event.row : event.row + 1]:  # none where a run is no longer overlaid
             run.hidden = not run.hidden
         self.throttle.request(now=True)
@@ -187,15 +179,8 @@ class LossChart(ChartPane):
         return [Line([ruler.x(best.step)], [best.val_loss], "text-success", mark="★", label=format_loss(best.val_loss))]
 
 
-def _reading(store: Store, view: View, step: float) -> str:
-    """The losses of a run at one of its steps."""
-    curves = [curve for curve in loss_curves(store, replace(view, crosshair=None)) if curve.name is not None]
-    return "  ".join(curve.reading(curve.at(step), format_loss) for curve in curves)
-
-
-def loss_curves(store: Store, view: View, scale: Callable[[float], float] | None = None) -> list[Curve]:
-    """Return the losses of a run; later ones lie over earlier ones, and marks over all."""
-    unit = "loss" if scale is None else "perplexity"
+def loss_curves(store: Store, view: View, unit: str = "loss", scale: Callable[[float], float] = float) -> list[Curve]:
+    """Return the losses of a run, scaled to a unit; later ones lie over earlier ones, and marks over all."""
     val = Curve("val", store.val, "text-accent", mark="•", scale=scale, column=f"val_{unit}", end=store.train.end)
     smoothed = store.smoothed.get(view.smoothing)
     if smoothed is None:
@@ -245,13 +230,10 @@ class MetricChart(ChartPane):
         self._layers: tuple[object, list[Curve]] = None, []  # what for, and the curves
         self._legend_of: object = None
 
-    def compose(self) -> ComposeResult:
-        yield self.canvas
-        yield self.legend
-
     def show_metric(self, metric: Metric) -> None:
         """Show this one from now on."""
         self.metric, self.heading, self.fits = metric, metric.name, metric.fits
+        self.empty = TO_INSPECT if metric.by_layer else "no steps yet"
         self.throttle.request(now=True)
 
     def show_next_metric(self) -> None:
@@ -283,7 +265,7 @@ class MetricChart(ChartPane):
                 self._layers = of, layer_curves(inspected, self.metric.column)
             return self._layers[1]
         if not self.metric.series:
-            return loss_curves(self.store, self.view, _perplexity)
+            return loss_curves(self.store, self.view, "perplexity", _perplexity)
         return [Curve("", getattr(self.store, self.metric.series), "text-primary", column=self.metric.column)]
 
     def lines(self, count: int) -> list[Line]:
@@ -298,7 +280,7 @@ class MetricChart(ChartPane):
 
     # The layers have a legend, and below stands what measuring them costs
 
-    def _draw(self) -> float:
+    def _show_legend(self) -> None:
         read = reversed(self.readings()) if self.metric.by_layer else ()
         entries = [(curve, curve.reading(point, self.format)) for curve, point in read]
         width, height = self.content_size
@@ -306,33 +288,11 @@ class MetricChart(ChartPane):
             self._legend_of = entries, width, height
             self.legend.display = bool(entries)
             self.legend.update(layer_legend(entries, width, height // 3 + 1))
-        return super()._draw()
-
-    def _title(self) -> Content:
-        if not self.metric.by_layer:
-            return super()._title()
-        step = self.view.crosshair
-        return Content(self.heading if step is None else f"{self.heading}  step {step:.0f}")
 
     def _subtitle(self) -> str:
         seconds = Ruler(*self.store.seconds.points)
         cost = inspection_cost(self.store.history.inspected, seconds) if self.metric.by_layer else ""
         return " · ".join(filter(None, (super()._subtitle(), cost)))
-
-    def chart(self, count: int | None = None) -> Chart:
-        chart = super().chart(count)
-        return replace(chart, empty=TO_INSPECT) if self.metric.by_layer else chart
-
-    def points(self, ruler: Ruler) -> list[Line]:
-        curves = self.curves() if self.metric.by_layer else []
-        ends = [(curve, curve.series.last) for curve in curves]
-        return [Line([ruler.x(end[0])], [end[1]], curve.colour, mark=mark_of(curve)) for curve, end in ends if end]
-
-    def entries(self) -> list[Entry]:
-        entries = super().entries()
-        if not self.metric.by_layer:
-            return entries
-        return [replace(entry, style=replace(entry.style, mark=mark_of(entry.style))) for entry in entries]
 
 
 def _perplexity(loss: float) -> float:

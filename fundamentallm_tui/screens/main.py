@@ -19,7 +19,7 @@ from fundamentallm_tui.background import in_thread
 from fundamentallm_tui.charts.view import View
 from fundamentallm_tui.format import clean
 from fundamentallm_tui.panes.bars import Footer, TabBar, takes_text
-from fundamentallm_tui.panes.chart import ChartPane, link
+from fundamentallm_tui.panes.chart import ChartPane
 from fundamentallm_tui.panes.fields import Fields
 from fundamentallm_tui.panes.form import Form
 from fundamentallm_tui.panes.health import HealthPane
@@ -61,7 +61,7 @@ class MainScreen(LiveScreen):
         self.loss = LossChart(self.store, self.overlays, id="loss")
         self.metric = MetricChart(self.store, id="metric")
         self.charts = (self.loss, self.metric)
-        link(*self.charts)
+        self.loss.linked, self.metric.linked = self.metric, self.loss
         self.status = StatusLine(self.store, lambda: self.loss.newest, id="status")
         self.numbers = NumbersLine(self.store, lambda: self.loss.newest, id="numbers")
         self._preferences = preferences

@@ -1,12 +1,11 @@
 """A branch: a new run that begins with a checkpoint of another one. Knows no screen."""
 
 import shlex
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, changed_when_resuming, resolve, unknown
+from fundamentallm.config.config import SETTINGS, Config, changed_when_resuming, unknown
 from fundamentallm.errors import UserError
 from fundamentallm.run.folder import choose_folder
 from fundamentallm.run.history import RunHistory
@@ -31,25 +30,22 @@ class BranchPoint:
 
 
 def find_branch_point(history: RunHistory, folder: Path, step: int | None, *, lasting: bool) -> BranchPoint:
-    """Find the newest checkpoint of a step or before, or of all; `lasting`: one that the run will not write again.
+    """Find the newest checkpoint of a step or before, or of all; a UserError if there is none.
 
-    Raises:
-        UserError: there is none.
+    `lasting`: one that the run will not write again.
     """
     there = history.checkpoints(folder, lasting=lasting)
     before = [saved for saved in there if step is None or saved.step <= step]
     if not before or history.started is None:
         first = f"of step {step} or before; its first is of step {there[0].step}" if there else "to go back to yet"
         raise UserError(f"{folder} has no checkpoint {first}. Each epoch leaves one, and so does {named('save')}.")
-    config, preset = known_settings(history.config), history.started.preset
-    return BranchPoint(folder, before[-1].path, before[-1].step, config, preset)
+    return BranchPoint(folder, before[-1].path, before[-1].step, history.settings, history.started.preset)
 
 
 def branch_spec(point: BranchPoint, text: str) -> RunSpec:
     """Return what starts a branch; `text`: the settings in which it differs, as `learning_rate=0.0005 dropout=0.2`.
 
-    Raises:
-        UserError: a setting is wrong, or cannot change.
+    A UserError says that a setting is wrong, or cannot change.
     """
     changes: dict[str, Any] = {}
     try:
@@ -69,10 +65,3 @@ def branch_spec(point: BranchPoint, text: str) -> RunSpec:
     source = RunSpec(Config(), folder, point.folder / point.checkpoint, changes, preset=point.preset)
     inside, _ = stay_inside(find_input(config, point.folder), source)
     return RunSpec(inside, folder, source.resume_from, changes, preset=point.preset)
-
-
-def known_settings(values: dict[str, Any]) -> Config | None:
-    """Return the settings that a journal has; None where they cannot be: it is another version's or someone else's."""
-    with suppress(ConfigError):
-        return resolve(Layer({name: value for name, value in values.items() if name in SETTINGS}))
-    return None

@@ -27,27 +27,17 @@ BY_HAND = "checkpoint_step_"  # the file of a save that the user asked for
 
 @dataclass(frozen=True)
 class LogLine:
-    """A line of the log, without control characters.
+    """A line of the log, without control characters."""
 
-    Attributes:
-        time: UTC in seconds since 1970; 0: not known, as in engine.log.
-        level: of `describe`.
-        short: the text for a log in which the whole does not fit into a row; empty: the text is wrapped.
-        repeats: of equal lines in a row the log keeps the last, and shows how many `times` it came.
-        step: of an evaluation or a save, which share a line; -1: of anything else.
-        tick: what a save adds to the line of its evaluation; empty: this is no save.
-        saved: the tick of the saves at the step of this evaluation.
-    """
-
-    time: float
-    level: str
+    time: float  # UTC in seconds since 1970; 0: not known, as in engine.log
+    level: str  # of `describe`
     text: str
-    short: str = ""
-    repeats: bool = False
-    times: int = 1
-    step: int = -1
-    tick: str = ""
-    saved: str = ""
+    short: str = ""  # for a log in which the whole does not fit into a row; empty: the text is wrapped
+    repeats: bool = False  # of equal lines in a row the log keeps the last
+    times: int = 1  # how often it came
+    step: int = -1  # of an evaluation or a save, which share a line; -1: of anything else
+    tick: str = ""  # what a save adds to the line of its evaluation; empty: this is no save
+    saved: str = ""  # the tick of the saves at the step of this evaluation
 
     def shown(self, room: int = LONG_ROW) -> str:
         """Return the text for rows of so many cells."""
@@ -63,10 +53,9 @@ class EventLog:
         self.lines: list[LogLine] = []
 
     def add(self, lines: Iterable[LogLine]) -> bool:
-        """Add lines; a save joins the line of its evaluation, and one that repeats the last line replaces it.
+        """Add lines; return whether some changed that were there before.
 
-        Returns:
-            Whether lines changed that were there before.
+        A save joins the line of its evaluation, and a line that repeats the last one replaces it.
         """
         unchanged = before = len(self.lines)
         for line in lines:
@@ -109,11 +98,9 @@ def to_lines(text: str, level: str, time: float, repeats: bool = False) -> list[
 
 
 def log_lines(events: list[Event], sample: str, sent_ids: Container[str] = ()) -> list[LogLine]:
-    """Return the lines of a batch of events.
+    """Return the lines of a batch of events; `sample`: the id of the sample that is shown elsewhere.
 
-    Args:
-        sample: the id of the sample that is shown elsewhere.
-        sent_ids: the ids of the commands of this console; of other commands the log says who gave them.
+    `sent_ids` are the commands of this console; of other commands the log says who gave them.
     """
     logged: list[LogLine] = []
     for event in _join_files(events):

@@ -34,11 +34,7 @@ class Options:
     tour: bool = False  # begin with the tour, if there are no runs
 
     def resolve(self) -> Config:
-        """Return the configuration that the form begins with.
-
-        Raises:
-            ConfigError: with every problem there is.
-        """
+        """Return the configuration that the form begins with, or raise a ConfigError with every problem there is."""
         preset = [preset_layer(self.preset, self.config, self.flags)] if self.preset else []
         return resolve(*preset, self.config, self.flags)
 
@@ -147,15 +143,10 @@ def attached_config(store: Store) -> Config | None:
 
 
 def next_spec(store: Store, config: Config, label: str, preset: str) -> RunSpec:
-    """Return what the next start would do.
+    """Return what the next start would do; `label` names the folder, or where it is empty the data does.
 
-    Args:
-        label: names the folder; empty: the data does.
-        preset: the name of the preset that the configuration comes from, if it does.
-
-    Raises:
-        ConfigError: the run cannot be resumed with this configuration.
-        UserError: the folder is not a possible path.
+    A ConfigError says that the run cannot be resumed with this configuration, another UserError that the folder is not
+    a possible path.
     """
     if resumable_checkpoint(store) is not None and store.folder is not None and store.config is not None:
         saved, typed = to_dict(store.config), to_dict(config)

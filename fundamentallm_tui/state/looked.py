@@ -21,26 +21,17 @@ NO_NUMBERS = "the model's probabilities are no numbers: it has diverged, or its 
 
 @dataclass
 class LookedText:
-    """A text, and how the model predicts it.
-
-    Attributes:
-        before: what is left out at the beginning of a text that is too long to be explained as a whole.
-        text: the rest; once it is explained, what the model knows of it.
-        place: the token under the cursor.
-        length: of the whole text, in characters.
-        name: what the user calls it; empty: `label` has to do.
-        model, doing: who was asked last, and what that does.
-    """
+    """A text, and how the model predicts it."""
 
     number: int
-    text: str
+    text: str  # after `before`; once it is explained, what the model knows of it
     label: str
-    before: str = ""
-    place: int = 1
-    length: int = 0
-    name: str = ""
-    model: str = ""
-    doing: str = ""
+    before: str = ""  # what is left out at the beginning of a text that is too long to be explained as a whole
+    place: int = 1  # the token under the cursor
+    length: int = 0  # of the whole text, in characters
+    name: str = ""  # what the user calls it; empty: `label` has to do
+    model: str = ""  # who was asked last
+    doing: str = ""  # what that does
     problem: str = ""
     explained: Explained | None = None
 
@@ -94,14 +85,10 @@ def loss(probability: float) -> float:
 
 
 class LookedTexts:
-    """Asks the model about texts, and keeps the last MAX_KEPT of them; those that have a name stay longest.
-
-    Args:
-        ask: asks the model, and returns whether there is one; see `Sampler.question`.
-        model: returns the name of who answers; empty: nobody.
-    """
+    """Asks the model about texts, and keeps the last MAX_KEPT of them; those that have a name stay longest."""
 
     def __init__(self, ask: Callable[[Question, Callable[[Event], None]], bool], model: Callable[[], str]) -> None:
+        """`ask` is as `Sampler.question`; `model` returns the name of who answers, empty: nobody."""
         self.ask, self.model = ask, model
         self.kept: list[LookedText] = []
         self.current: LookedText | None = None

@@ -34,24 +34,23 @@ class Notices:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._start(-1e9)
+        self._start()
 
-    def _start(self, now: float) -> None:
+    def _start(self) -> None:
         store = self._store
         self._history, self._since = store.history, time.time() if store.attached else 0.0
         self._phase, self._best_step = store.phase, -1
-        self._best_shown_at, self._verdict_seen = -1e9, now
+        self._best_shown_at, self._verdict_seen = -1e9, time.monotonic()
         self._verdict = GOOD
         self._shown_at: dict[str, float] = {}  # when each verdict was shown last
 
-    def take(self, *, typing: bool = False, now: float | None = None) -> list[Notice]:
+    def take(self, *, typing: bool = False) -> list[Notice]:
         """Return what has happened since the last call; while the user is typing, only how the run ended."""
-        now = time.monotonic() if now is None else now
         store = self._store
         if store.history is not self._history:
-            self._start(now)
+            self._start()
         past = store.replayed or store.history.last_event < self._since
-        found = [self._end(), self._best(typing or past, now), *([] if typing or past else [self._health(now)])]
+        found = [self._end(), self._best(typing or past), *([] if typing or past else [self._health()])]
         return [] if past else [notice for notice in found if notice is not None]
 
     def _end(self) -> Notice | None:
@@ -66,9 +65,9 @@ class Notices:
         loss = format_loss(best.val_loss if best else None)
         return Notice("Finished", _one_line(f"{_name(store)}: best validation loss {loss}"))
 
-    def _best(self, silent: bool, now: float) -> Notice | None:
+    def _best(self, silent: bool) -> Notice | None:
         """A new best loss; the first does not count, because there is always one."""
-        best, before = self._store.history.best, self._best_step
+        best, before, now = self._store.history.best, self._best_step, time.monotonic()
         if best is None or best.step == before:
             return None
         self._best_step = best.step
@@ -77,8 +76,9 @@ class Notices:
         self._best_shown_at = now
         return Notice("New best", _one_line(f"{_name(self._store)}: validation loss {format_loss(best.val_loss)}"))
 
-    def _health(self, now: float) -> Notice | None:
+    def _health(self) -> Notice | None:
         """A verdict that got bad, or good again."""
+        now = time.monotonic()
         if now - self._verdict_seen < VERDICT_INTERVAL or not self._store.under_way:
             return None
         self._verdict_seen = now

@@ -18,15 +18,13 @@ READ_INTERVAL = 1.0  # seconds between two looks at the journals
 
 
 class Overlay:
-    """A run whose curves lie over those of another.
+    """A run whose curves lie over those of another."""
 
-    Attributes:
-        store: what its journal says so far. The thread fills it until it is `read`; from then on the screen does.
-    """
+    style: RunStyle  # tells its curves from those of other runs
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.store = Store()
+        self.store = Store()  # what its journal says: the thread fills it until it is read, and then the screen does
         self.store.attach(folder, "")
         self.journal = journal_reader(folder)
         self.is_read = self.hidden = False
@@ -51,14 +49,13 @@ class Overlays:
         """`post` gets the messages, in the reading thread."""
         self._post = post
         self._runs: dict[Path, Overlay] = {}
-        self.styles: dict[Path, RunStyle] = {}  # by the resolved folders
         self._changed, self._closed = threading.Event(), False
         self._thread: threading.Thread | None = None
 
     @property
     def marks(self) -> dict[Path, RunStyle]:
         """The styles by the folders as they were given."""
-        return {run.folder: self.styles[key] for key, run in self._runs.items()}
+        return {run.folder: run.style for run in self._runs.values()}
 
     @property
     def folders(self) -> list[Path]:
@@ -74,22 +71,24 @@ class Overlays:
     def choose(self, folders: Iterable[Path]) -> None:
         """Overlay the runs in these folders; those that were overlaid before keep what was read."""
         keys = {folder.resolve(): folder for folder in list(folders)[:MAX_OVERLAYS]}
+        styles = run_styles(keys, {key: run.style for key, run in self._runs.items()})
         # a new dictionary, because the thread may be going through the old one
         self._runs = {key: self._runs.get(key) or Overlay(folder) for key, folder in keys.items()}
-        self.styles = run_styles(self._runs, self.styles)
+        for key, run in self._runs.items():
+            run.style = styles[key]
         self._changed.set()
         if self._runs and self._thread is None:
             self._thread = threading.Thread(target=self._run, name="overlay reader", daemon=True)
             self._thread.start()
 
-    def beside(self, shown: Path | None) -> list[tuple[Overlay, RunStyle]]:
-        """Return the runs that were read, with their styles, without the one that is shown itself."""
+    def beside(self, shown: Path | None) -> list[Overlay]:
+        """Return the runs that were read, without the one that is shown itself."""
         own = shown.resolve() if shown is not None else None
-        return [(run, self.styles[key]) for key, run in self._runs.items() if run.is_read and key != own]
+        return [run for key, run in self._runs.items() if run.is_read and key != own]
 
     def hide_next(self, shown: Path | None) -> None:
         """Hide one more of the runs beside the one that is shown; once all are hidden, show all again."""
-        runs = [run for run, _ in self.beside(shown)]
+        runs = self.beside(shown)
         visible = [run for run in runs if not run.hidden]
         for run in visible[:1] or runs:
             run.hidden = not run.hidden

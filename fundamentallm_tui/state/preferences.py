@@ -21,23 +21,14 @@ HEADER = "# Written by fllm-tui. Your own keys belong into keys.yaml beside it, 
 
 @dataclass(frozen=True)
 class Preferences:
-    """What is remembered.
+    """What is remembered."""
 
-    Attributes:
-        theme: its name; empty: the usual one.
-        maximized: the pane that was shown alone; empty: none was.
-        metric: the name of the one that was shown; empty: the first.
-        smoothing: of the training loss, as a `View` has it.
-        last_data: the texts of the last run, where the user had chosen them.
-        toured: whether the tour was shown.
-    """
-
-    theme: str = ""
-    maximized: str = ""
-    metric: str = ""
-    smoothing: float = 0.9
-    last_data: tuple[str, ...] = ()
-    toured: bool = False
+    theme: str = ""  # its name; empty: the usual one
+    maximized: str = ""  # the pane that was shown alone; empty: none was
+    metric: str = ""  # the name of the one that was shown; empty: the first
+    smoothing: float = 0.9  # of the training loss, as a `View` has it
+    last_data: tuple[str, ...] = ()  # the texts of the last run, where the user had chosen them
+    toured: bool = False  # whether the tour was shown
 
 
 def preferences_file() -> Path:

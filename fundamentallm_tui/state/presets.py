@@ -32,8 +32,7 @@ def name_problem(name: str) -> str:
 def save_preset(name: str, config: Config, expected_time: str) -> Path:
     """Write a configuration as the user's own preset, which every way in then finds by its name.
 
-    Raises:
-        UserError: the file cannot be written.
+    A UserError says that the file cannot be written.
     """
     path = preset_folders()[0] / f"{name}.yaml"
     data = list(config.data)
@@ -50,16 +49,10 @@ def save_preset(name: str, config: Config, expected_time: str) -> Path:
 
 
 def edit_yaml(text: str, suspend: Callable[[], AbstractContextManager[None]]) -> tuple[str, Layer, str]:
-    """Let the user edit a configuration file in their editor.
+    """Let the user edit a configuration file in their editor, to which `suspend` gives the terminal.
 
-    Args:
-        suspend: gives the terminal to the editor.
-
-    Returns:
-        The text as it is then, its values, and why it cannot be read; empty if it can.
-
-    Raises:
-        UserError: there is no editor, or it failed.
+    Returns the text as it is then, its values, and why it cannot be read; empty if it can. A UserError says that there
+    is no editor, or that it failed.
     """
     command = os.environ.get("VISUAL") or os.environ.get("EDITOR") or ""
     if not command.strip():

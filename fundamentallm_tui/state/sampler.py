@@ -19,17 +19,12 @@ Question = Explain | Attend | Neighbours | Sample | CancelSample
 
 
 class Sampler:
-    """Sends samples to the run while it has the model, else to a process for its checkpoint.
-
-    Args:
-        start: starts the process for a checkpoint; tests pass their own.
-        send: sends a command to the run.
-        post: gets the messages of the checkpoint's process, in a thread.
-    """
+    """Sends samples to the run while it has the model, else to a process for its checkpoint."""
 
     def __init__(
         self, store: Store, start: SamplerStarter, send: Callable[[Command], None], post: Callable[[Message], object]
     ) -> None:
+        """`start` starts the process; `send` sends to the run; `post` gets the process's messages, in a thread."""
         self._store, self._start, self._send, self._post = store, start, send, post
         self._questions: dict[str, Callable[[Event], None]] = {}  # by the command's id: who gets the answer
         self.chosen: Path | None = None  # the checkpoint that the user wants to answer; None: the newest state there is

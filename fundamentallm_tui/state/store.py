@@ -21,7 +21,6 @@ from fundamentallm.run.folder import LAST
 from fundamentallm.run.history import RECENT_STEPS, RunHistory
 from fundamentallm_tui.charts.series import SMOOTHING, Series, Smoothed
 from fundamentallm_tui.keys import named
-from fundamentallm_tui.state.branch import known_settings
 from fundamentallm_tui.state.event_log import LogLine, join_progress, log_lines, to_lines
 from fundamentallm_tui.state.written import SampleText
 
@@ -35,58 +34,43 @@ REACHED_IN = {"pausing": ("pausing", "paused"), "stopping": ("stopping",), "trai
 
 
 class Store:
-    """Everything that the panes show.
-
-    Attributes:
-        history: what the run's events mean.
-        train, val, rate, norm, speed, memory: by step the training and the validation loss, the learning rate, the
-            norm of the gradient, tokens a second, and bytes.
-        smoothed: the training loss smoothed, by how much.
-        tokens, seconds: by step how many were trained on since the run began, and how long that took.
-        saves: by step the checkpoints that stay: 1 for one that the user asked for, else 0.
-        phase: one of ENDED, or what the run is doing.
-        wanted: the phase that the user asked for, until the run reports it; else empty.
-        folder: of the run; None where none is shown.
-        name: the preset's name, or how fast a replay is.
-        loaded: whether the run's process has started it, and takes commands.
-        epochs, total_steps: how far the run goes; before it starts, as the form plans it.
-        attached, replayed: whether another process started the run, and whether its journal is only played back.
-        saved: the newest checkpoint; of several at one step, last.pt.
-        sent_ids: of the commands that this console sent.
-        unanswered: the changes of settings among them that the run has not answered, by their ids.
-        refused: why the run refused a change, by setting, until the form has shown it.
-    """
+    """Everything that the panes show. Each `Series` is by step."""
 
     def __init__(self) -> None:
-        self.train, self.val, self.rate, self.norm = Series(), Series(), Series(), Series()
-        self.speed, self.memory, self.tokens, self.seconds = Series(), Series(), Series(), Series()
-        self.saves = Series()
-        self.smoothed = {factor: Smoothed(factor) for factor in SMOOTHING if factor}
+        self.train, self.val = Series(), Series()  # the losses
+        self.rate, self.norm = Series(), Series()  # the learning rate, and the norm of the gradient
+        self.speed, self.memory = Series(), Series()  # tokens a second, and bytes
+        self.tokens, self.seconds = Series(), Series()  # trained on since the run began, and how long that took
+        self.saves = Series()  # the checkpoints that stay: 1 for one that the user asked for, else 0
+        self.smoothed = {factor: Smoothed(factor) for factor in SMOOTHING if factor}  # the training loss, by how much
         self._series = (
             self.train, self.val, self.rate, self.norm, self.speed, self.memory, self.tokens, self.seconds, self.saves,
             *self.smoothed.values(),
         )  # fmt: skip
-        self.sent_ids: set[str] = set()
-        self.unanswered: dict[str, Set] = {}
-        self.refused: dict[str, str] = {}
+        self.sent_ids: set[str] = set()  # of the commands that this console sent
+        self.unanswered: dict[str, Set] = {}  # the changes among them that the run has not answered, by their ids
+        self.refused: dict[str, str] = {}  # why the run refused a change, by setting, until the form has shown it
         self._lines: list[LogLine] = []
         self.clear()
 
     def _forget_history(self) -> None:
-        self.history = RunHistory(RECENT_STEPS)
+        self.history = RunHistory(RECENT_STEPS)  # what the run's events mean
         for series in self._series:
             series.truncate_after(float("-inf"))
-        self.saved, self._saved_at = "", -1
+        self.saved, self._saved_at = "", -1  # the newest checkpoint, of several at one step last.pt; and its step
         self._trains_since = 0.0
-        self.total_steps = self.epochs = 0
+        self.total_steps = self.epochs = 0  # how far the run goes; before it starts, as the form plans it
 
     # What the user does
 
     def clear(self) -> None:
         """Forget the run that has ended: the next start makes a new one."""
-        self.phase, self.wanted, self.name = IDLE, "", ""
-        self.folder: Path | None = None
-        self.loaded = self.attached = self.replayed = False
+        self.phase = IDLE  # one of ENDED, or what the run is doing
+        self.wanted = ""  # the phase that the user asked for, until the run reports it
+        self.name = ""  # the preset's, or how fast a replay is
+        self.folder: Path | None = None  # of the run; None where none is shown
+        self.loaded = False  # whether the run's process has started it, and takes commands
+        self.attached = self.replayed = False  # another process started it; its journal is only played back
         self.sample = SampleText()
         self.unanswered.clear()
         self.refused.clear()
@@ -126,9 +110,9 @@ class Store:
         self.folder, self.name, self.phase = folder, name, "loading"
         self.attached, self.replayed = True, replayed
 
-    def request(self, phase: str, now: float | None = None) -> None:
+    def request(self, phase: str) -> None:
         """The user asked for a phase: show it until the run reports more."""
-        self._hold_eta(time.monotonic() if now is None else now)
+        self._hold_eta()
         self.wanted = phase
 
     def request_sample(self, id: str, prompt: str, file: str = "", count: int = 1) -> None:
@@ -157,7 +141,7 @@ class Store:
         if self.history.started is None:
             return self._planned
         if self.history.started is not self._resolved[0]:  # another one after each change
-            self._resolved = self.history.started, known_settings(self.history.config)
+            self._resolved = self.history.started, self.history.settings
         return self._resolved[1] or self._planned
 
     @property
@@ -188,24 +172,23 @@ class Store:
     def grad_norm(self) -> float | None:
         return self._progress.grad_norm[-1] if self._progress is not None else None
 
-    def status(self, now: float | None = None) -> str:
+    def status(self) -> str:
         """Return what the run does, in one word in capitals."""
-        now = time.monotonic() if now is None else now
         if self.sample.file and not self.sample.done:
             return "SAMPLING"
         if self.wanted:
             return self.wanted.upper()
         if self.phase in ENDED and self.history.unsaved:
             return "NOT SAVED"
-        hidden = self.phase in BRIEF_PHASES and now - self._phase_since < BRIEF_SECONDS
+        hidden = self.phase in BRIEF_PHASES and time.monotonic() - self._phase_since < BRIEF_SECONDS
         return (self._phase_before if hidden else self.phase).upper()
 
-    def eta(self, now: float | None = None) -> float | None:
+    def eta(self) -> float | None:
         """Return the seconds that training still takes; they stand still while nothing is trained."""
-        now = time.monotonic() if now is None else now
         if self._eta is None or not self.under_way:
             return None
-        return self._eta if self.paused or self.phase in BRIEF_PHASES else max(0.0, self._eta - (now - self._eta_at))
+        passed = 0.0 if self.paused or self.phase in BRIEF_PHASES else time.monotonic() - self._eta_at
+        return max(0.0, self._eta - passed)
 
     def take_lines(self) -> list[LogLine]:
         """Return the lines for the log since the last call."""
@@ -218,12 +201,11 @@ class Store:
 
     # What the run reports
 
-    def apply(self, reported: list[Event], now: float | None = None) -> set[str]:
+    def apply(self, reported: list[Event]) -> set[str]:
         """Take events in; returns what changed: run, config, phase, step, curves, sample, log."""
-        now = time.monotonic() if now is None else now
         changed: set[str] = set()
         for part in join_progress(reported):
-            changed |= self._apply_progress(part, now) if isinstance(part, list) else self._apply(part, now)
+            changed |= self._apply_progress(part) if isinstance(part, list) else self._apply(part)
         lines = log_lines(reported, self.sample.id, self.sent_ids)
         self._lines += lines
         return changed | {"log"} if lines else changed
@@ -272,7 +254,7 @@ class Store:
             for series in self._series:
                 series.truncate_after(back)
 
-    def _apply_progress(self, reports: list[Progress], now: float) -> set[str]:
+    def _apply_progress(self, reports: list[Progress]) -> set[str]:
         for report in reports:
             self._apply_to_history(report)
         steps = array("d", chain.from_iterable(report.step for report in reports))
@@ -289,10 +271,10 @@ class Store:
         since = self._trains_since or reports[0].time
         self.seconds.extend(ends, [before + max(0.0, report.time - since) for report in reports])
         self._trains_since = reports[-1].time
-        self._progress, self._eta, self._eta_at = reports[-1], reports[-1].eta_seconds, now
+        self._progress, self._eta, self._eta_at = reports[-1], reports[-1].eta_seconds, time.monotonic()
         return {"step", "curves"}
 
-    def _apply(self, event: Event, now: float) -> set[str]:
+    def _apply(self, event: Event) -> set[str]:
         self._apply_to_history(event)
         match event:
             case events.RunStarted():
@@ -305,7 +287,7 @@ class Store:
                 self._update_length()
                 return {"config"}
             case events.Phase() if self.under_way:
-                return self._apply_phase(event.phase, event.time, now)
+                return self._apply_phase(event)
             case events.Evaluated():
                 self.val.truncate_after(event.step - 1)  # a resumed run may evaluate a step again
                 self.val.append(event.step, event.val_loss)
@@ -338,14 +320,14 @@ class Store:
         if self.history.started is not None:
             self.epochs, self.total_steps = self.history.epochs, self.history.started.total_steps
 
-    def _apply_phase(self, phase: str, time: float, now: float) -> set[str]:
-        if phase == "training":
-            self._trains_since = time
-        if phase != self.phase:
-            self._phase_before = self.status(now).lower()
-            self._hold_eta(now)
-            self.phase, self._phase_since = phase, now
-        if phase in REACHED_IN.get(self.wanted, ()):
+    def _apply_phase(self, event: events.Phase) -> set[str]:
+        if event.phase == "training":
+            self._trains_since = event.time
+        if event.phase != self.phase:
+            self._phase_before = self.status().lower()
+            self._hold_eta()
+            self.phase, self._phase_since = event.phase, time.monotonic()
+        if event.phase in REACHED_IN.get(self.wanted, ()):
             self.wanted = ""
         return {"phase"}
 
@@ -371,7 +353,7 @@ class Store:
             return {"config"}
         return {"phase"}
 
-    def _hold_eta(self, now: float) -> None:
+    def _hold_eta(self) -> None:
         """Remember the time left as it is, before its clock starts or stops."""
         if self._eta is not None:
-            self._eta, self._eta_at = self.eta(now), now
+            self._eta, self._eta_at = self.eta(), time.monotonic()

@@ -7,24 +7,17 @@ from fundamentallm.run.events import Sampled
 
 @dataclass
 class SampleText:
-    """The samples of one command, which are written together.
-
-    Attributes:
-        texts: what the model has added to the prompt, of each sample.
-        chosen: the number of the sample that is looked at.
-        finished: the numbers of the samples that are whole.
-        file: the checkpoint that they are written with; empty: the process of the run writes them.
-    """
+    """The samples of one command, which are written together."""
 
     id: str = ""
     prompt: str = ""
-    texts: list[str] = field(default_factory=lambda: [""])
-    chosen: int = 0
-    finished: set[int] = field(default_factory=set)
+    texts: list[str] = field(default_factory=lambda: [""])  # what the model has added to the prompt, of each sample
+    chosen: int = 0  # the number of the sample that is looked at
+    finished: set[int] = field(default_factory=set)  # the numbers of the samples that are whole
     step: int = 0
     done: bool = True
     problem: str = ""
-    file: str = ""
+    file: str = ""  # the checkpoint that they are written with; empty: the process of the run writes them
 
     @property
     def text(self) -> str:

@@ -112,7 +112,7 @@ def test_the_consoles_curves_however_many_events_come_at_once(rewound: Rewound, 
         journal += some
     store.attach(rewound.folder, "run")
     for start in range(0, len(journal), batch):
-        store.apply(journal[start : start + batch], now=1.0)
+        store.apply(journal[start : start + batch])
     for series, wanted in ((store.train, rewound.loss), (store.rate, rewound.rate), (store.val, rewound.val)):
         xs, ys = series.reduced(1000)
         assert list(map(int, xs)) == sorted(wanted)

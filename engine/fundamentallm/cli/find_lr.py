@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from fundamentallm.cli.options import FLAGS, GroupedCommand, config_sources, options, typed
-from fundamentallm.cli.terminal import is_screen, is_unicode, width
+from fundamentallm.cli.terminal import Footer, is_screen, is_unicode, width
 from fundamentallm.config.config import flags_layer, resolve
 from fundamentallm.errors import UserError
 from fundamentallm.process.start import config_layers
@@ -41,11 +41,12 @@ def command(preset: str | None, config_file: str | None, steps: int, as_json: bo
     from fundamentallm.train.find_rate import range_test  # imports torch
     from fundamentallm.train.state import build_state
 
-    points: list[Point] = []
+    points, footer = list[Point](), Footer(sys.stderr)
     for point in range_test(build_state(RunSpec(config, Path("a run that is not written"))), steps):
         points.append(point)
-        _progress(f"step {len(points)}/{steps}, learning rate {point.learning_rate:.1e}, loss {point.loss:.3f}")
-    _progress("")
+        if is_screen(sys.stderr):
+            footer.draw([f"step {len(points)}/{steps}, learning rate {point.learning_rate:.1e}, loss {point.loss:.3f}"])
+    footer.clear()
     found = suggest(points)
     if as_json:
         return print(to_line({"suggestion": found.learning_rate, "points": list(map(vars, points))}))
@@ -54,13 +55,6 @@ def command(preset: str | None, config_file: str | None, steps: int, as_json: bo
     print(
         f"suggested: --learning-rate {found.learning_rate:g}, which keeps a margin of {MARGIN:g} to where it was lowest"
     )
-
-
-def _progress(text: str) -> None:
-    """Show how far the test is, in place of what was shown before."""
-    if is_screen(sys.stderr):
-        sys.stderr.write(f"\r{text}\x1b[K")
-        sys.stderr.flush()
 
 
 def _draw(points: Sequence[Point]) -> None:

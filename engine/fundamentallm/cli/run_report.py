@@ -1,8 +1,8 @@
-"""The report of a run: what it was, how it ended and how to repeat it, as Markdown. Draws no picture itself."""
+"""The report of a run: what it was, how it ended and how to repeat it, as Markdown and with a picture."""
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,15 @@ from fundamentallm.run.history import RunHistory
 from fundamentallm.run.journal import read_journal
 from fundamentallm.run.summary import RunSummary, changed_from_defaults, summarize
 from fundamentallm.untrusted import open_regular_file, printable
+from fundamentallm_tui.charts.runs import losses_of_runs
+from fundamentallm_tui.charts.svg import POINTS, to_svg
 
 MARK = "<!-- written by fundamentallm runs report, which may replace this file -->"
 MAX_SAMPLES, MAX_SAMPLE_CHARS = 10, 2000  # the newest samples; of each the beginning
 
 
-def write_report(folder: Path, target: Path, draw: Callable[[RunHistory], str]) -> None:
-    """Write the report of a run, and beside it a picture of its curves, which `draw` makes as SVG.
+def write_report(folder: Path, target: Path) -> None:
+    """Write the report of a run, and beside it a picture of its curves as SVG.
 
     A UserError says that the folder holds no run, or that a file is in the way which is not an older report.
     """
@@ -38,7 +40,8 @@ def write_report(folder: Path, target: Path, draw: Callable[[RunHistory], str]) 
             raise UserError(f"{path}: is there already and is no report of a run; name another file with --output")
     history, resumes, samples = _read(folder)
     text = "\n".join(_markdown(summarize(folder, history), history, resumes, samples, picture.name))
-    drawing = f"{MARK}\n{draw(history)}"
+    chart, legend = losses_of_runs([(folder, history)], POINTS, False)
+    drawing = f"{MARK}\n{to_svg(chart, f'Loss of {legend[0].name}', legend)}"
     with system_errors(f"{target}: cannot be written"):
         write_atomic(picture, drawing)
         write_atomic(target, text)

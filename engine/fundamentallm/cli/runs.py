@@ -27,7 +27,7 @@ from fundamentallm.paths import quoted_path, resume_command, user_path
 from fundamentallm.run.events import encode, to_line
 from fundamentallm.run.folder import LAST, REPORT, RUNS
 from fundamentallm.run.health import assess_run
-from fundamentallm.run.history import RunHistory, read_history
+from fundamentallm.run.history import read_history
 from fundamentallm.run.summary import (
     RunSummary,
     changed_from_defaults,
@@ -221,16 +221,10 @@ def report(run: str, output: str | None) -> None:
     It has the numbers, the settings and how to repeat the run, what was changed while it ran, and the samples.
     """
     from fundamentallm.cli.run_report import write_report
-    from fundamentallm_tui.charts.runs import losses_of_runs
-    from fundamentallm_tui.charts.svg import POINTS, to_svg
-
-    def draw(history: RunHistory) -> str:
-        chart, legend = losses_of_runs([(folder, history)], POINTS, False)
-        return to_svg(chart, f"Loss of {legend[0].name}", legend)
 
     folder = find_run(run)
     target = output_path("--output", output) or folder / REPORT
-    write_report(folder, target, draw)
+    write_report(folder, target)
     print(one_line(target))
 
 

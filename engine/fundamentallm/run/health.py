@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fundamentallm.config.advice import Changes, advise, find_changes
-from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, resolve
+from fundamentallm.config.config import Config
 from fundamentallm.run import symptoms
 from fundamentallm.run.history import RunHistory
 from fundamentallm.run.symptoms import View, name_epoch
@@ -88,13 +88,8 @@ def assess_epoch(history: RunHistory, config: Config, vocab_size: int) -> Verdic
 
 def assess_run(history: RunHistory) -> Verdict | None:
     """Judge a run by its journal alone; None where that has no start, or one with settings that no run can have."""
-    if history.started is None:
-        return None
-    try:
-        config = resolve(Layer({name: value for name, value in history.config.items() if name in SETTINGS}))
-    except ConfigError:  # another version's journal, or someone else's
-        return None
-    return assess(history, config, history.started.vocab_size)
+    config, started = history.settings, history.started
+    return assess(history, config, started.vocab_size) if config is not None and started is not None else None
 
 
 def _offer(view: View, command: str, changes: Changes) -> Action | None:

@@ -9,13 +9,14 @@ import os
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
 from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fundamentallm.config.config import SETTINGS, Config, changed_while_running, to_dict
+from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, changed_while_running, resolve, to_dict
 from fundamentallm.config.estimate import count_steps
 from fundamentallm.errors import UserError, system_errors
 from fundamentallm.run import events
@@ -111,6 +112,14 @@ class RunHistory:
     def config(self) -> dict[str, Any]:
         """The settings as they are now, as plain values; empty before the first start."""
         return self.started.config if self.started is not None else {}
+
+    @property
+    def settings(self) -> Config | None:
+        """The same as a configuration; None before the first start, and where no run of this version can have them."""
+        with suppress(ConfigError):
+            if self.started is not None:
+                return resolve(Layer({name: value for name, value in self.config.items() if name in SETTINGS}))
+        return None
 
     @property
     def epochs(self) -> int:

@@ -28,8 +28,11 @@ def flops_per_token(config: Config, parameters: int) -> float:
 
 def estimate_seconds(config: Config, estimate: Estimate) -> float:
     """Estimate how long a run trains on this machine, in seconds."""
-    tokens = estimate.total_steps * config.effective_batch * config.max_seq_len
-    return tokens * flops_per_token(config, estimate.parameters) / _speed(config.device, estimate.parameters)
+    tokens, size = estimate.total_steps * config.effective_batch * config.max_seq_len, estimate.parameters
+    known, speed = _read().get(config.device, {}), CORE_FLOPS * (os.cpu_count() or 1)
+    if known:  # that of the nearest size, for small models are slower
+        speed = known[min(known, key=lambda other: abs(math.log(int(other)) - math.log(max(1, size))))]
+    return tokens * flops_per_token(config, size) / speed
 
 
 def remember_speed(config: Config, parameters: int, tokens_per_second: float) -> None:
@@ -43,14 +46,6 @@ def remember_speed(config: Config, parameters: int, tokens_per_second: float) ->
     with suppress(OSError):
         _path().parent.mkdir(parents=True, exist_ok=True)
         write_atomic(_path(), json.dumps(speeds))
-
-
-def _speed(device: str, parameters: int) -> float:
-    """Floating-point operations a second: of the measured model that is nearest in size, for small ones are slower."""
-    sizes = _read().get(device, {})
-    if not sizes:
-        return CORE_FLOPS * (os.cpu_count() or 1)
-    return sizes[min(sizes, key=lambda size: abs(math.log(int(size)) - math.log(max(1, parameters))))]
 
 
 def _read() -> dict[str, dict[str, float]]:

@@ -15,10 +15,10 @@ from fundamentallm.config.schedule import configured_rate
 from fundamentallm.run.events import Answered, Intervention, Phase
 from fundamentallm_tui import keys
 from fundamentallm_tui.charts.chart import Chart
+from fundamentallm_tui.charts.curves import layer_curves, shown_layers
 from fundamentallm_tui.charts.palette import COLOURS
 from fundamentallm_tui.charts.view import View
 from fundamentallm_tui.panes.chart import ChartPane
-from fundamentallm_tui.panes.layers import layer_curves, shown_layers
 from tests.events import evaluated, layers_inspected
 
 STEPS, TOTAL, EPOCH = 200, 400, 80

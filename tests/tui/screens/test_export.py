@@ -35,7 +35,7 @@ async def test_one_key_writes_picture_numbers_and_text_of_what_is_seen(workshop:
     async with workshop.console((80, 24)) as seen:
         await overlay(seen, "third", "other")
         await seen.press("i")
-        assert [(run.folder.name, run.hidden) for run, _ in seen.main.loss.beside()] == [
+        assert [(run.folder.name, run.hidden) for run in seen.main.loss.beside()] == [
             ("third", True), ("other", False)
         ]  # fmt: skip
         await seen.press("d")

@@ -42,7 +42,7 @@ async def test_marked_runs_lie_over_the_one_that_is_shown_with_a_legend_and_are_
             assert {name for name in "ab" if marks[name] not in drawn} == set(hidden)
             assert all(("hidden" in row(seen, name)) == (name in hidden) for name in "ab")
         assert await seen.pilot.click(seen.main.loss.legend, offset=(3, 1))
-        assert [run.hidden for run, _ in seen.main.loss.beside()] == [False, True]
+        assert [run.hidden for run in seen.main.loss.beside()] == [False, True]
         runs = await seen.open_list(3)
         assert {folder.name: style.mark for folder, style in runs.list.marks.items()} == marks
         assert all(f"{marks[name]} runs/{name}" in seen.screen for name in "ab")
@@ -65,7 +65,7 @@ async def test_a_click_anywhere_in_a_row_of_the_legend_hides_its_run_and_one_tha
         await seen.see("seed 8")
         for place, hidden in (((30, 0), [True, False]), ((30, 1), [False, False])):
             assert await seen.pilot.click(loss.legend, offset=place)
-            assert [run.hidden for run, _ in loss.beside()] == hidden
+            assert [run.hidden for run in loss.beside()] == hidden
             await seen.see("hidden" if any(hidden) else "seed 7")
         runs = await seen.open_list(3)
         await to(seen, runs, "b")
@@ -73,7 +73,7 @@ async def test_a_click_anywhere_in_a_row_of_the_legend_hides_its_run_and_one_tha
         await seen.until(lambda: "seed 7" in seen.screen and "seed 8" not in seen.screen)
         loss.post_message(Legend.Chosen(1))  # a click on a row that is gone since
         await seen.pilot.pause()
-        assert [run.hidden for run, _ in loss.beside()] == [False]
+        assert [run.hidden for run in loss.beside()] == [False]
 
 
 async def test_a_ninth_run_takes_the_place_of_the_oldest_and_the_list_says_so(workshop: Any, write: Write) -> None:
@@ -99,7 +99,7 @@ async def test_the_legend_leaves_the_chart_its_rows_and_tells_first_what_tells_t
         write(name, 40, batch_size=99, seed=n + 1, dropout=0.3, learning_rate=0.002, weight_decay=0.2, epochs=7)
     async with workshop.console((80, 24)) as seen:
         await overlay(seen, *names)
-        loss, marks = seen.main.loss, [style.mark for _, style in seen.main.loss.beside()]
+        loss, marks = seen.main.loss, [run.style.mark for run in seen.main.loss.beside()]
         await seen.see("and 3 more")
         assert [line.strip("│ ")[0] for line in seen.screen.splitlines() if " seed " in line] == marks[:3]
         assert "  seed 1, " in seen.screen and re.search(r" \+\d", seen.screen) and "riment-0  val" in seen.screen
@@ -152,7 +152,7 @@ async def test_a_live_run_grows_while_it_lies_over_another(workshop: Any, make: 
     with alive(live):
         async with workshop.console((80, 24)) as seen:
             await overlay(seen, "live")
-            ((run, _),) = seen.main.loss.beside()
+            (run,) = seen.main.loss.beside()
             assert run.store.train.last == (40, 3.8)
             writer = Journal(live)
             writer.append(workshop.progress(41, 60))

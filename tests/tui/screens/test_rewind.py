@@ -75,7 +75,7 @@ async def test_a_branch_without_other_settings_ends_in_its_parents_bits(workshop
         for one, other in ((ours.model, theirs.model), (ours.optimizer, theirs.optimizer)):
             assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
         assert file_contents(parent) == before
-        await seen.until(lambda: [run.folder for run, _ in seen.main.loss.beside()] == [parent])
+        await seen.until(lambda: [run.folder for run in seen.main.loss.beside()] == [parent])
         assert seen.main.loss.extent == (0.0, 2 * epoch), "all of its parent's curve"
         assert seen.main.store.train.start == epoch + 1, "its own from where it parts"
         runs = await seen.open_list(2)

@@ -1,5 +1,6 @@
 """What happens while the user looks elsewhere is announced once, at the right moment; never of the past or a replay."""
 
+import time
 from typing import Any
 
 import pytest
@@ -30,15 +31,16 @@ class Announced:
 
     def say(self, *events: Event, typing: bool = False) -> list[Notice]:
         self.store.apply(list(events))
-        return self.notices.take(typing=typing, now=self.clock)
+        return self.notices.take(typing=typing)
 
     def best(self, step: int, loss: float, **flags: Any) -> list[Notice]:
         return self.say(evaluated(step, loss), self.workshop.saved(step, "best.pt", "best"), **flags)
 
 
 @pytest.fixture
-def announced(workshop: Any) -> Announced:
+def announced(workshop: Any, monkeypatch: pytest.MonkeyPatch) -> Announced:
     announced = Announced(workshop)
+    monkeypatch.setattr(time, "monotonic", lambda: announced.clock)
     announced.begin()
     return announced
 

@@ -46,7 +46,7 @@ def test_runs_are_read_in_the_background_and_grow(make: Any, workshop: Any, watc
     a, b = make("a", evaluated(40, 2.5)), make("b")
     watch.overlays.choose([a, b])
     watch.take(2)
-    first, second = (run for run, _ in watch.overlays.beside(None))
+    first, second = watch.overlays.beside(None)
     assert (first.folder, first.store.train.last, first.store.val.last) == (a, (40, 3.8), (40, 2.5))
     assert (second.store.train.last, second.store.val.last) == ((40, 3.8), None)
     ready = threading.active_count()
@@ -71,7 +71,7 @@ def test_a_long_journal_is_read_in_pieces_into_bounded_series(
     )
     watch.overlays.choose([long])
     watch.take(1)
-    ((run, _),) = watch.overlays.beside(None)
+    (run,) = watch.overlays.beside(None)
     assert run.store.train.end == 30_040 and len(run.store.train) <= MAX_POINTS
     assert max(sizes) == 50 and sum(sizes) >= 300
     assert run.store.take_lines() == []
@@ -85,8 +85,8 @@ def test_the_run_that_is_shown_is_not_laid_over_itself(
     watch.take(2)
     styles = run_styles(folder.resolve() for folder in folders[1:])
     for shown in (folders[0], folders[0].resolve()):
-        assert [style for _, style in watch.overlays.beside(shown)] == [styles[f.resolve()] for f in folders[1:]]
-    assert [run.folder for run, _ in watch.overlays.beside(folders[1])] == [folders[2]]
+        assert [run.style for run in watch.overlays.beside(shown)] == [styles[f.resolve()] for f in folders[1:]]
+    assert [run.folder for run in watch.overlays.beside(folders[1])] == [folders[2]]
 
 
 def test_a_run_keeps_its_sign_whichever_others_come_and_go(make: Any, watch: Watch) -> None:
@@ -95,10 +95,10 @@ def test_a_run_keeps_its_sign_whichever_others_come_and_go(make: Any, watch: Wat
     first, rival = next((a, b) for a in folders for b in folders if a != b and signs[a] == signs[b])
     for chosen in ([first], [first, rival], folders, [rival, first], [first]):
         watch.overlays.choose(chosen)
-        assert watch.overlays.styles[first.resolve()].mark == signs[first]
-        assert len({style.mark for style in watch.overlays.styles.values()}) == len(chosen)
+        assert watch.overlays.marks[first].mark == signs[first]
+        assert len({style.mark for style in watch.overlays.marks.values()}) == len(chosen)
     watch.overlays.choose([rival])
-    assert watch.overlays.styles[rival.resolve()].mark == signs[rival], "its own as soon as it is free"
+    assert watch.overlays.marks[rival].mark == signs[rival], "its own as soon as it is free"
 
 
 def test_they_are_hidden_one_by_one_and_come_back(make: Any, watch: Watch) -> None:
@@ -108,7 +108,7 @@ def test_they_are_hidden_one_by_one_and_come_back(make: Any, watch: Watch) -> No
     seen = []
     for _ in range(5):
         watch.overlays.hide_next(folders[1])
-        seen.append("".join(run.folder.name for run, _ in watch.overlays.beside(folders[1]) if not run.hidden))
+        seen.append("".join(run.folder.name for run in watch.overlays.beside(folders[1]) if not run.hidden))
     assert seen == ["c", "", "ac", "c", ""]
 
 
@@ -116,10 +116,10 @@ def test_at_most_eight_are_read_and_one_that_was_kept_is_not_read_again(make: An
     folders = [make(f"r{n}") for n in range(9)]
     watch.overlays.choose(folders)
     watch.take(8)
-    before = [run for run, _ in watch.overlays.beside(None)]
+    before = watch.overlays.beside(None)
     assert [run.folder for run in before] == folders[:8]
     watch.overlays.choose([folders[8], *folders[:2]])
     watch.take(1)
-    assert [run for run, _ in watch.overlays.beside(None)][1:] == before[:2]
+    assert watch.overlays.beside(None)[1:] == before[:2]
     watch.overlays.choose([])
     assert watch.overlays.beside(None) == [] and not watch.overlays.take(OverlayRead(before[0], []))

@@ -1,5 +1,7 @@
 """The store follows a run: phases, numbers, resumes, and what the user asked for."""
 
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +19,29 @@ FOLDER = Path("runs/x-1")
 CONFIG = Config(data=("text.txt",))
 
 
+class Clock:
+    """The store's time, which tests set."""
+
+    now = 0.0
+
+    def at(self, now: float, read: Callable[[], Any]) -> Any:
+        self.now = now
+        return read()
+
+
 @pytest.fixture
-def store(workshop: Any) -> Store:
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(time, "monotonic", lambda: clock.now)
+    return clock
+
+
+@pytest.fixture
+def store(workshop: Any, clock: Clock) -> Store:
     """Of a run that trains."""
     store = Store()
     store.begin(FOLDER, "x", CONFIG, resumes=False)
-    store.apply([workshop.started(RunSpec(CONFIG, FOLDER)), Phase(step=0, phase="training")], now=0.0)
+    store.apply([workshop.started(RunSpec(CONFIG, FOLDER)), Phase(step=0, phase="training")])
     store.take_lines()
     return store
 
@@ -33,43 +52,47 @@ def resumed(workshop: Any, step: int, **changes: Any) -> RunStarted:
 
 
 def logged(store: Store, *events: Event) -> list[str]:
-    store.apply(list(events), now=1.0)
+    store.apply(list(events))
     return [line.text for line in store.take_lines()]
 
 
-def test_a_brief_phase_is_shown_only_when_it_lasts(store: Store) -> None:
-    store.apply([Phase(step=1, phase="saving")], now=10.0)
-    assert store.status(10.29) == "TRAINING"
-    assert store.status(10.31) == "SAVING"
-    store.apply([Phase(step=1, phase="evaluating")], now=11.0)
-    assert store.status(11.1) == "SAVING", "one brief phase after another does not flicker"
-    store.apply([Phase(step=1, phase="training")], now=11.2)
-    assert store.status(11.2) == "TRAINING"
+def test_a_brief_phase_is_shown_only_when_it_lasts(store: Store, clock: Clock) -> None:
+    clock.now = 10.0
+    store.apply([Phase(step=1, phase="saving")])
+    assert [clock.at(now, store.status) for now in (10.29, 10.31)] == ["TRAINING", "SAVING"]
+    clock.now = 11.0
+    store.apply([Phase(step=1, phase="evaluating")])
+    assert clock.at(11.1, store.status) == "SAVING", "one brief phase after another does not flicker"
+    store.apply([Phase(step=1, phase="training")])
+    assert store.status() == "TRAINING"
 
 
-def test_the_time_left_stands_still_while_nothing_is_trained(store: Store, workshop: Any) -> None:
-    store.apply([workshop.progress(1, 10, eta=60.0)], now=100.0)
-    assert store.eta(110.0) == 50.0
-    store.request("pausing", now=110.0)
-    store.apply([Phase(step=10, phase="paused")], now=115.0)
-    assert store.eta(5000.0) == 50.0
-    store.request("training", now=5000.0)
-    assert store.eta(5010.0) == 40.0
-    store.apply([Phase(step=10, phase="training")], now=5010.0)
-    assert store.eta(5020.0) == 30.0
-    store.apply([Phase(step=10, phase="sampling")], now=5020.0)
-    assert store.eta(5080.0) == 30.0
-    store.apply([Phase(step=10, phase="training")], now=5110.0)
-    assert store.eta(5120.0) == 20.0
+def test_the_time_left_stands_still_while_nothing_is_trained(store: Store, clock: Clock, workshop: Any) -> None:
+    clock.now = 100.0
+    store.apply([workshop.progress(1, 10, eta=60.0)])
+    assert clock.at(110.0, store.eta) == 50.0
+    store.request("pausing")
+    clock.now = 115.0
+    store.apply([Phase(step=10, phase="paused")])
+    assert clock.at(5000.0, store.eta) == 50.0
+    store.request("training")
+    assert clock.at(5010.0, store.eta) == 40.0
+    store.apply([Phase(step=10, phase="training")])
+    assert clock.at(5020.0, store.eta) == 30.0
+    store.apply([Phase(step=10, phase="sampling")])
+    assert clock.at(5080.0, store.eta) == 30.0
+    clock.now = 5110.0
+    store.apply([Phase(step=10, phase="training")])
+    assert clock.at(5120.0, store.eta) == 20.0
 
 
 def test_a_resumed_run_takes_the_curves_back_to_its_step(store: Store, workshop: Any) -> None:
-    store.apply([workshop.progress(1, 100), evaluated(50, 2.0), evaluated(100, 2.0)], now=1.0)
+    store.apply([workshop.progress(1, 100), evaluated(50, 2.0), evaluated(100, 2.0)])
     assert store.train.last == (100.0, 3.5)
     store.begin(FOLDER, "x", CONFIG, resumes=True)
-    store.apply([resumed(workshop, 60)], now=2.0)
+    store.apply([resumed(workshop, 60)])
     assert (store.train.last, store.rate.last, store.val.last) == ((60.0, 3.7), (60.0, 1e-3), (50.0, 2.0))
-    store.apply([workshop.progress(61, 70), evaluated(70, 2.0), evaluated(70, 1.9)], now=3.0)
+    store.apply([workshop.progress(61, 70), evaluated(70, 2.0), evaluated(70, 1.9)])
     assert (store.step, len(store.train), store.val.last, len(store.val)) == (70, 70, (70.0, 1.9), 2)
 
 
@@ -92,11 +115,11 @@ def test_changes_while_it_runs_reach_what_the_next_start_compares_with(store: St
 
 
 def test_a_step_that_is_reported_twice_is_taken_once(store: Store, workshop: Any) -> None:
-    store.apply([workshop.progress(1, 10), workshop.progress(8, 12), workshop.progress(10, 12)], now=1.0)
+    store.apply([workshop.progress(1, 10), workshop.progress(8, 12), workshop.progress(10, 12)])
     assert (len(store.train), store.step) == (12, 12)
 
 
-def test_many_reports_at_once_are_as_one_by_one(workshop: Any) -> None:
+def test_many_reports_at_once_are_as_one_by_one(clock: Clock, workshop: Any) -> None:
     start = workshop.started(RunSpec(CONFIG, FOLDER))
     events = [
         start,
@@ -110,10 +133,10 @@ def test_many_reports_at_once_are_as_one_by_one(workshop: Any) -> None:
     for store in (one, many):
         store.begin(FOLDER, "x", CONFIG, resumes=False)
     for event in events:
-        one.apply([event], now=1.0)
-    many.apply(events, now=1.0)
+        one.apply([event])
+    many.apply(events)
     for store in (one, many):
-        assert (len(store.train), store.step, store.epoch, store.grad_norm, store.eta(1.0)) == (15, 15, 1, 0.41, 9.0)
+        assert (len(store.train), store.step, store.epoch, store.grad_norm, store.eta()) == (15, 15, 1, 0.41, 9.0)
         assert (store.train.last, store.rate.last, store.val.last) == ((15.0, 3.925), (15.0, 1e-3), None)
 
 
@@ -141,7 +164,7 @@ def test_every_metric_is_a_curve_and_time_counts_only_while_training(store: Stor
 
 
 def test_a_new_run_starts_with_empty_curves(store: Store, workshop: Any) -> None:
-    store.apply([workshop.progress(1, 10), evaluated(10, 2.0)], now=1.0)
+    store.apply([workshop.progress(1, 10), evaluated(10, 2.0)])
     store.begin(Path("runs/x-2"), "x", CONFIG, resumes=False)
     assert (len(store.train), len(store.val), len(store.rate), store.step, store.epoch) == (0, 0, 0, 0, 0)
 
@@ -160,7 +183,7 @@ def test_a_sample_takes_only_its_own_pieces_and_says_itself_why_it_was_refused(s
 
 
 def test_an_engine_that_dies_leaves_the_reason_and_the_end_of_its_log(store: Store, workshop: Any) -> None:
-    store.apply([workshop.saved(5, "last.pt", "last")], now=1.0)
+    store.apply([workshop.saved(5, "last.pt", "last")])
     store.disconnected("killed by SIGKILL", ["Traceback", "MemoryError \x1b[31m"])
     text = "\n".join(line.text for line in store.take_lines())
     assert store.status() == "FAILED"
@@ -168,15 +191,15 @@ def test_an_engine_that_dies_leaves_the_reason_and_the_end_of_its_log(store: Sto
 
 
 def test_a_process_that_ends_after_its_run_changes_nothing(store: Store, workshop: Any) -> None:
-    store.apply([workshop.finished(400)], now=1.0)
+    store.apply([workshop.finished(400)])
     assert (store.disconnected("ended with status 0", []), store.status()) == ({"phase"}, "FINISHED")
 
 
 def test_a_start_resumes_the_newest_checkpoint_and_of_equal_ones_last_pt(store: Store, workshop: Any) -> None:
     names = [("last.pt", "last"), ("checkpoint_epoch_2.pt", "epoch"), ("best.pt", "best")]
-    store.apply([workshop.saved(80, *name) for name in names], now=1.0)
+    store.apply([workshop.saved(80, *name) for name in names])
     assert store.saved == "last.pt"
-    store.apply([workshop.saved(90, "checkpoint_step_90.pt", "hand")], now=1.0)
+    store.apply([workshop.saved(90, "checkpoint_step_90.pt", "hand")])
     store.disconnected("killed by SIGKILL", [])
     assert store.take_lines()[-1].text == "F5 resumes checkpoint_step_90.pt."
 

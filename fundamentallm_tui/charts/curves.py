@@ -1,22 +1,48 @@
-"""How each layer learns, as curves: the norms of gradients and weights, and how much of the weights each step changes.
+"""The curves of a run: how each is drawn and read off, and those that show how each layer learns.
 
 Of a model with many layers, the first, the middle and the last are shown.
 """
 
 import re
-from collections.abc import Sequence
-
-from textual.content import Content
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import inf
 
 from fundamentallm.run.events import Inspected
-from fundamentallm_tui.charts.palette import COLOURS, MARKS, RunStyle
-from fundamentallm_tui.charts.series import Series
+from fundamentallm_tui.charts.palette import COLOURS, MARKS
+from fundamentallm_tui.charts.series import Series, Smoothed
 from fundamentallm_tui.charts.view import Ruler
 from fundamentallm_tui.format import clean
-from fundamentallm_tui.panes.chart import Curve
 
 MOST_LAYERS = 3
-GAP = 2  # columns between two entries of the legend
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A series, and how it is drawn and read off."""
+
+    name: str | None  # as the title calls its values, which may need no name; None: it does not show them
+    series: Series
+    colour: str  # as that of a `Line`, and so the next two
+    strength: float = 1.0
+    mark: str = ""
+    scale: Callable[[float], float] = float  # what is drawn of each value; it increases
+    ruler: Ruler | None = None  # of the steps of another run than the one that is shown
+    column: str = ""  # as a file of its values calls it; no file has it where this is empty
+    run: str = ""  # as the file calls its run
+    end: float = inf  # the last step of its run
+    sign: str = ""  # marks its newest point, and names it in a legend, where its readings are instead of in the title
+
+    def at(self, step: float) -> tuple[float, float] | None:
+        """The point that is read off at a step: of marked ones the newest so far; None where the run has none."""
+        if self.mark:
+            return self.series.until(step) if step < self.end + 1 else None
+        return self.series.at(step) if self.series.start - 1 <= step < self.series.end + 1 else None
+
+    def reading(self, point: tuple[float, float] | None, format: Callable[[float], str]) -> str:
+        """Write a point with the curve's name; of a smoothed curve with "~"."""
+        about = "~" if isinstance(self.series, Smoothed) else ""
+        return f"{self.name} {about + format(self.scale(point[1])) if point is not None else '–'}".strip()
 
 
 def shown_layers(names: Sequence[str]) -> dict[str, str]:
@@ -42,37 +68,12 @@ def layer_curves(inspected: Sequence[Inspected], column: str) -> list[Curve]:
         for name, value in zip(event.layers, getattr(event, column), strict=False):
             if name in points:
                 points[name][event.step] = value
-    for (name, label), colour in zip(shown.items(), COLOURS, strict=False):
+    for (name, label), colour, sign in zip(shown.items(), COLOURS, MARKS, strict=False):
         series = Series()
         steps = sorted(points[name])
         series.extend(steps, [points[name][step] for step in steps])
-        curves.append(Curve(label, series, colour, column=f"{column} {label}"))
+        curves.append(Curve(label, series, colour, column=f"{column} {label}", sign=sign))
     return curves
-
-
-def mark_of(curve: Curve | RunStyle) -> str:
-    """Return the mark by which a legend names the curve of a layer."""
-    return MARKS[COLOURS.index(curve.colour)]
-
-
-def layer_legend(entries: Sequence[tuple[Curve, str]], width: int, height: int) -> Content:
-    """Return the curves with their readings in columns, with short names where the whole ones take too many rows."""
-    for short in (False, True):
-        items = [
-            Content.assemble((f"{mark_of(curve)} ", curve.colour), _shortened(text) if short else text)
-            for curve, text in entries
-        ]
-        column = max((item.cell_length for item in items), default=0) + GAP
-        beside = max(1, (width + GAP) // column)
-        padded = [item.pad_right(column - item.cell_length) for item in items]
-        rows = [Content("").join(padded[at : at + beside]).rstrip() for at in range(0, len(items), beside)]
-        if len(rows) <= height:
-            break
-    return Content("\n").join(rows[:height])
-
-
-def _shortened(text: str) -> str:
-    return text.replace("embedding", "emb").replace("attention", "att").replace("feed-forward", "ff")
 
 
 def inspection_cost(inspected: Sequence[Inspected], seconds: Ruler) -> str:
