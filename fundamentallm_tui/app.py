@@ -23,23 +23,15 @@ from fundamentallm.process.session import SamplerRun, WorkerRun
 from fundamentallm.run.folder import holds_run
 from fundamentallm_tui import keys
 from fundamentallm_tui.background import ThreadFailed, in_thread
+from fundamentallm_tui.dialogs import CANCEL, Answer, Question, TextDialog
 from fundamentallm_tui.format import clean
 from fundamentallm_tui.keymap import load_keymap
 from fundamentallm_tui.panes.bars import takes_text
-from fundamentallm_tui.screens.dialogs import TextDialog, quit_question
 from fundamentallm_tui.screens.help import help_text
 from fundamentallm_tui.screens.main import MainScreen
-from fundamentallm_tui.screens.running import ENDED, STARTED
+from fundamentallm_tui.screens.running import ENDED, IF_PAUSED, STARTED
+from fundamentallm_tui.state import notices
 from fundamentallm_tui.state.launch import Options
-from fundamentallm_tui.state.notices import (
-    POP_TITLE,
-    PUSH_TITLE,
-    Notices,
-    desktop_notification,
-    set_title,
-    understands,
-    window_title,
-)
 from fundamentallm_tui.state.preferences import load, remember
 from fundamentallm_tui.state.reader import EventsReceived, RunDisconnected, Starter
 from fundamentallm_tui.state.sampler import SamplerStarter
@@ -95,7 +87,7 @@ class Console(App[int]):
         self.leaves = False  # the run to itself, after the console has quit
         config = config or options.resolve()
         self.main = MainScreen(options, config, start or WorkerRun, sample or SamplerRun, preferences)
-        self._notices = Notices(self.main.store)
+        self._notices = notices.Notices(self.main.store)
         self._window_title = ""  # the terminal's; empty: it has still its own
 
     def get_default_screen(self) -> Screen[Any]:
@@ -190,18 +182,18 @@ class Console(App[int]):
         for notice in self._notices.take(typing=typing):
             self.notify(notice.text, title=notice.title, severity=notice.severity, markup=False)
             if not self.app_focus:
-                self._write(desktop_notification(notice))
-        title = window_title(self.main.store)
+                self._write(notices.desktop_notification(notice))
+        title = notices.window_title(self.main.store)
         if title and title != self._window_title:
-            self._write(("" if self._window_title else PUSH_TITLE) + set_title(title))
+            self._write(("" if self._window_title else notices.PUSH_TITLE) + notices.set_title(title))
             self._window_title = title
 
     def on_unmount(self) -> None:
         if self._window_title:
-            self._write(POP_TITLE)
+            self._write(notices.POP_TITLE)
 
     def _write(self, sequence: str) -> None:
-        if self._driver is not None and understands():
+        if self._driver is not None and notices.understands():
             self._driver.write(sequence)
 
     @on(ThreadFailed)
@@ -209,7 +201,6 @@ class Console(App[int]):
         raise message.error
 
     def action_help(self) -> None:
-        """Show the help, or close it."""
         if isinstance(self.screen, TextDialog) and self.screen.title == HELP_TITLE:
             self.screen.dismiss()
         else:
@@ -228,11 +219,12 @@ class Console(App[int]):
             return
         command = [sys.executable, "-m", "fundamentallm", "runs", "report", "--", str(folder)]
         run = partial(subprocess.run, command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-        in_thread(self, run, self._tell_report)
 
-    def _tell_report(self, done: subprocess.CompletedProcess[str]) -> None:
-        text = clean(f"The report is in {done.stdout.strip()}" if done.returncode == 0 else done.stderr.strip())
-        self.notify(text, severity="error" if done.returncode else "information", markup=False)
+        def tell(done: subprocess.CompletedProcess[str]) -> None:
+            text = clean(done.stderr.strip() if done.returncode else f"The report is in {done.stdout.strip()}")
+            self.notify(text, severity="error" if done.returncode else "information", markup=False)
+
+        in_thread(self, run, tell)
 
     async def action_quit(self) -> None:
         """Quit; while a run is active, ask first."""
@@ -240,24 +232,27 @@ class Console(App[int]):
         if not store.under_way or store.replayed:
             self.exit(return_code=0)
         else:
-            question = quit_question(store.status(), paused=store.paused, stopping=store.stopping)
-            self.push_screen(question, self._answer_quit)
+            left = f"Leave it; {IF_PAUSED}" if store.paused else "Leave it running; fllm-tui attach shows it again"
+            stopped = "Stop and save it, then quit"
+            if store.stopping:
+                left, stopped = "Leave it; it saves and ends by itself", "Quit as soon as it is saved"
+            leave = Answer("l", left, partial(self._quit, leave=True))
+            stop = Answer("s", stopped, partial(self._quit, leave=False))
+            about = f"The run is {store.status()}. What should happen to it?"
+            self.push_screen(Question("Quit", about, leave, stop, CANCEL))
 
-    def _answer_quit(self, answer: str | None) -> None:
+    def _quit(self, *, leave: bool) -> None:
+        """Quit when the run is left to itself, or has stopped."""
         main, quit = self.main, partial(self.exit, return_code=0)
-        if answer not in ("leave", "stop"):
-            return
-        self.leaves = answer == "leave"
-        if not main.store.under_way:
+        self.leaves = leave
+        if not main.store.under_way or (leave and main.reader is not None):
             quit()
-        elif answer == "stop":
+        elif leave:  # its process is just being started
+            main.then(STARTED, quit)
+        else:
             main.then(ENDED, quit)
             if not main.store.stopping:
                 main.action_stop()
-        elif main.reader is None:  # its process is just being started
-            main.then(STARTED, quit)
-        else:
-            quit()
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """List for the palette what the user can do now; on the list of runs, nothing with the run behind it."""

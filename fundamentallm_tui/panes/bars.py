@@ -7,6 +7,7 @@ from typing import Any
 from textual.binding import ActiveBinding
 from textual.content import Content
 from textual.dom import DOMNode
+from textual.reactive import reactive
 from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Input, TextArea
@@ -45,17 +46,10 @@ def takes_text(widget: Widget | None) -> bool:
 
 
 class TabBar(Widget):
-    """Names the panes by their keys; a click shows one."""
+    """Names the panes by their keys, and marks the active one; a click shows one."""
 
-    def __init__(self, *, id: str) -> None:
-        super().__init__(id=id)
-        self.auto_links = False  # the tabs have colours of their own
-        self.active = PANES[0][0]
-
-    def show(self, name: str) -> None:
-        """Mark a pane as the active one."""
-        self.active = name
-        self.refresh()
+    auto_links = reactive(False)  # the tabs have colours of their own
+    active = reactive(PANES[0][0])
 
     def render(self) -> Content:
         tabs = []
@@ -70,21 +64,20 @@ class Footer(Widget):
 
     A pane names its commands as `commands`. In a text field the footer begins with how to leave that. Where not
     everything fits, what cannot be done now is left out, not dimmed, and the pane has half of the room.
+
+    Attributes:
+        labels: words in place of the usual ones, by action.
     """
+
+    auto_links = reactive(False)  # the keys have colours of their own
+    labels: reactive[dict[str, str]] = reactive(dict)
 
     def __init__(self, commands: tuple[Command, ...], *, id: str) -> None:
         super().__init__(id=id)
-        self.auto_links = False  # the keys have colours of their own
         self._commands = commands
-        self._labels: Mapping[str, str] = {}
 
     def on_mount(self) -> None:
         self.screen.bindings_updated_signal.subscribe(self, lambda _: self.refresh())
-
-    def show(self, labels: Mapping[str, str]) -> None:
-        """Show what can be done now; `labels` replaces the usual words of actions."""
-        self._labels = labels
-        self.refresh()
 
     def render(self) -> Content:
         active = bound(self.screen)
@@ -108,13 +101,13 @@ class Footer(Widget):
         first = [LEAVE] if takes_text(focused) and "back" not in every else first
         return (
             [*first, *(command for command in focused_commands(self.screen) if command.label)],
-            [c for c in self._commands if self._labels.get(c.action, c.label) and c not in pinned],
+            [c for c in self._commands if self.labels.get(c.action, c.label) and c not in pinned],
             pinned,
         )
 
     def _item(self, command: Command, active: Mapping[str, ActiveBinding]) -> tuple[str, bool]:
         """Return a command's key and word, and whether it is possible now."""
-        id, label = command.id or command.action, self._labels.get(command.action, command.label)
+        id, label = command.id or command.action, self.labels.get(command.action, command.label)
         found, of_app = active.get(id), command.action.startswith("app.")
         key = key_name(found.binding.key if found is not None else command.key).replace("[", "\\[")
         if not (found.enabled if found is not None else of_app or not command.action):

@@ -56,10 +56,6 @@ class Fields(ScrollView, can_focus=True):
         name: str  # empty: no cell has the focus
 
     @dataclass
-    class Refused(Message):
-        """The user clicked on a cell that is read-only."""
-
-    @dataclass
     class Submitted(Message):
         """The user pressed enter where it has nothing else to do."""
 
@@ -252,12 +248,6 @@ class Fields(ScrollView, can_focus=True):
             self.screen.set_focus(None)
 
     def on_blur(self) -> None:
-        self._left()
-
-    def on_descendant_blur(self) -> None:
-        self._left()
-
-    def _left(self) -> None:
         """The focus has gone elsewhere, or to another cell."""
         if self.screen.focused is not self.input:
             self.input.display = False
@@ -265,6 +255,8 @@ class Fields(ScrollView, can_focus=True):
         if not self.entered:
             self.post_message(self.Entered(""))
         self.refresh()
+
+    on_descendant_blur = on_blur
 
     def action_step(self, by: int) -> None:
         """Move to the next or previous cell, beyond the last and the first out of the form."""
@@ -290,7 +282,7 @@ class Fields(ScrollView, can_focus=True):
         spans = [span for span in rows[place + by].spans(self.room) if span[0] in enabled]
         self._move_to(min(spans, key=lambda span: abs(span[1] + span[3] - middle))[0])
 
-    def on_click(self, event: Click) -> None:
+    async def on_click(self, event: Click) -> None:
         inside = self.input.display and self.input.region.contains_point(event.screen_offset)
         x, y = event.screen_offset - self.content_region.offset
         if inside or not self.content_region.contains_point(event.screen_offset):
@@ -299,7 +291,7 @@ class Fields(ScrollView, can_focus=True):
         for cell, start, _, end in line.spans(self.room) if isinstance(line, Row) else ():
             if start <= x < end and cell.disabled:
                 self.screen.set_focus(None)  # or what is typed would go into another cell
-                self.post_message(self.Refused())
+                await self.run_action("screen.refuse('')")
             elif start <= x < end:
                 again = self.has_focus and cell is self.current
                 self._move_to(cell)
@@ -337,7 +329,6 @@ class Fields(ScrollView, can_focus=True):
         event.stop()
 
     def action_choose(self, by: int) -> None:
-        """Choose the next or previous of a cell's choices."""
         cell = self.current
         if cell.choices:
             place = cell.choices.index(cell.value) if cell.value in cell.choices else 0

@@ -1,6 +1,6 @@
 """Attention as a map of cells: a row for each token, and a column for each that it can look back at."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import sqrt
 
 from rich.cells import cell_len
@@ -9,7 +9,6 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.events import Click
 from textual.geometry import Size
-from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -45,12 +44,14 @@ class HeatMap(Widget, can_focus=True):
     DEFAULT_CSS = "HeatMap { width: auto; height: 1fr; }"
     ALLOW_SELECT = False
 
-    class Moved(Message):
-        """The cursor was put somewhere else by a click."""
-
-    def __init__(self, *, beside: int, id: str) -> None:
-        """`beside`: the columns that are left free at the right."""
+    def __init__(self, moved: Callable[[], None], *, beside: int, id: str) -> None:
+        """
+        Args:
+            moved: is called after a click has put the cursor somewhere else.
+            beside: the columns that are left free at the right.
+        """
         super().__init__(id=id)
+        self._moved = moved
         self.tokens: Sequence[str] = ()
         self.rows: list[list[float]] = []
         self.cursor = 0, 0  # row and column, as tokens
@@ -104,7 +105,7 @@ class HeatMap(Widget, can_focus=True):
         if 0 <= column <= row < count:
             self.cursor = first + row, first + column
             self.refresh()
-            self.post_message(self.Moved())
+            self._moved()
 
     # What is drawn
 

@@ -12,8 +12,8 @@ from fundamentallm.run import describe
 from fundamentallm.run.folder import ENGINE_LOG
 from fundamentallm.untrusted import open_regular_file
 from fundamentallm_tui import keys
+from fundamentallm_tui.dialogs import Entry
 from fundamentallm_tui.panes.rows import Rows
-from fundamentallm_tui.screens.dialogs import Entry
 from fundamentallm_tui.state.event_log import MAX_LINES, EventLog, LogLine, to_lines
 from fundamentallm_tui.state.store import Store
 from fundamentallm_tui.theme import FAINT
@@ -140,13 +140,12 @@ class LogView(Rows):
         return action != "level" or self._shown is self._events or None
 
     def action_search(self) -> None:
-        self.app.push_screen(Entry("Search the log", self._words), self._search)
+        self.app.push_screen(Entry("Search the log", self._words, take=self._search))
 
-    def _search(self, words: str | None) -> None:
-        if words is not None:
-            self._words = words.strip()
-            self._arrange()
-            self.action_find(0)
+    def _search(self, words: str) -> None:
+        self._words = words.strip()
+        self._arrange()
+        self.action_find(0)
 
     def action_find(self, by: int) -> None:
         """Go to what is found next (1), before (-1), or nearest above the cursor (0)."""
@@ -156,14 +155,12 @@ class LogView(Rows):
             self.highlighted = self._found[place % len(self._found)]
 
     def action_leave(self) -> None:
-        """End the search, then leave the log."""
         if self._words:
             self._search("")
         else:
             self.screen.set_focus(None)
 
     def action_level(self) -> None:
-        """Show fewer levels, or again all."""
         self._filter = (self._filter + 1) % len(FILTERS)
         self._arrange()
 
@@ -174,7 +171,6 @@ class LogView(Rows):
         self.notify(f"Copied {format_count(len(lines), 'line')}.")
 
     def action_file(self) -> None:
-        """Show engine.log, or again the events."""
         self._shown = self._file if self._shown is self._events else self._events
         self._follows = True
         self._read_file()

@@ -1,6 +1,8 @@
 """A list with a cursor whose items are drawn when they come into sight: thousands cost no more than a screenful."""
 
+from collections.abc import Sequence
 from contextlib import suppress
+from itertools import zip_longest
 
 from textual.content import Content
 from textual.css.styles import RulesMap
@@ -26,6 +28,12 @@ class Row(Visual):
 
     def render_strips(self, width: int, height: int | None, style: Style, options: RenderOptions) -> list[Strip]:
         return self._rows.row(self._place, width).render_strips(width, height, style, options)
+
+
+def side_by_side(blocks: Sequence[Sequence[Content]], width: int, gap: int) -> list[Content]:
+    """Return blocks of lines beside one another, each in so many cells."""
+    rows = zip_longest(*blocks, fillvalue=Content(""))
+    return [Content(" " * gap).join(line.pad_right(width - line.cell_length) for line in row) for row in rows]
 
 
 class Rows(OptionList, inherit_bindings=False):

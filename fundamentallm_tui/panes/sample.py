@@ -1,7 +1,6 @@
 """The sample pane: a prompt, the sampling options, and the texts that the model writes."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from fundamentallm_tui import keys
 from fundamentallm_tui.format import clean
 from fundamentallm_tui.panes.cells import Cell, Group
 from fundamentallm_tui.panes.fields import Fields
+from fundamentallm_tui.panes.rows import side_by_side
 from fundamentallm_tui.state.store import Store
 from fundamentallm_tui.state.written import SampleText
 from fundamentallm_tui.theme import FAINT
@@ -87,46 +87,38 @@ class Written(VerticalScroll, can_focus=True):
     commands = (*keys.WRITTEN, *keys.SAMPLE)
     BINDINGS = keys.bindings(keys.WRITTEN)
 
-    @dataclass
-    class Acted(Message):
-        what: str  # continue, again or edit
-
-    def __init__(self, store: Store, text: Static) -> None:
+    def __init__(self, store: Store, text: Static, act: Callable[[str], None]) -> None:
+        """`act` is called with "continue", "again" or "edit", or with "" after another text was chosen."""
         super().__init__(text, id="output")
-        self._store = store
+        self._store, self.action_act = store, act
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Return None for what cannot be done: there is no text, or no other one."""
         sample = self._store.sample
         return {"act": bool(sample.id), "choose": len(sample.texts) > 1}.get(action, True) or None
 
-    def action_act(self, what: str) -> None:
-        self.post_message(self.Acted(what))
-
     def action_choose(self, by: int) -> None:
-        """Look at the next text, or at the one before."""
         sample = self._store.sample
         sample.chosen = (sample.chosen + by) % len(sample.texts)
-        self.post_message(self.Acted(""))
+        self.action_act("")
 
 
 class SamplePane(Vertical):
-    """Posts `Asked` when the user wants a sample, and `Chosen` with the checkpoint to write it; shows the store's."""
+    """Shows the store's sample, and asks for others."""
 
     commands = keys.SAMPLE
     BINDINGS = [Binding("escape", "to_text", "Go to the text", id="leave", show=False)]
 
-    @dataclass
-    class Asked(Message):
-        command: Sample
-
-    @dataclass
-    class Chosen(Message):
-        file: Path | None  # None: the model as it is
-
-    def __init__(self, store: Store, *, id: str) -> None:
+    def __init__(
+        self, store: Store, order: Callable[[Sample], object], choose: Callable[[Path | None], object], *, id: str
+    ) -> None:
+        """
+        Args:
+            order: asks the model for samples.
+            choose: is called with the checkpoint that is to write them; None: the model as it is.
+        """
         super().__init__(id=id, classes="pane")
-        self.store = store
+        self.store, self._order, self._choose = store, order, choose
         self.border_title = "Sample"
         self.prompt = Prompt()
         cells = []
@@ -138,7 +130,7 @@ class SamplePane(Vertical):
         self.options.show_only(SAMPLING)
         self._choices: Mapping[str, Path | None] = {}  # of the checkpoint
         self.output = Static(keys.spell(NO_RUN), id="written")
-        self.written = Written(store, self.output)
+        self.written = Written(store, self.output, self._act)
         self._offered: tuple[set[str], tuple[str, ...], str] | None = None
         self._ready = ""  # what the user can do; empty: there is no model to sample
         self._problem = ""
@@ -164,7 +156,7 @@ class SamplePane(Vertical):
         if options is None:
             self._show()
             return False
-        self.post_message(self.Asked(Sample(prompt=prompt, **{**options, **changes})))
+        self._order(Sample(prompt=prompt, **{**options, **changes}))
         return True
 
     @on(Fields.Edited)
@@ -172,7 +164,7 @@ class SamplePane(Vertical):
         """Show what is wrong with an option while it is typed; tell who is to write, where another was chosen."""
         event.stop()
         if event.name == CHECKPOINT:
-            self.post_message(self.Chosen(self._choices.get(self.options.cells[CHECKPOINT].value)))
+            self._choose(self._choices.get(self.options.cells[CHECKPOINT].value))
         self.read_options()
         self._show()
 
@@ -199,13 +191,10 @@ class SamplePane(Vertical):
     def action_to_text(self) -> None:
         self.written.focus()
 
-    @on(Written.Acted)
-    def act(self, event: Written.Acted) -> None:
-        """Continue the text, ask for another one, or make it the prompt."""
-        event.stop()
+    def _act(self, what: str) -> None:
         sample = self.store.sample
         whole = sample.prompt + sample.text
-        match event.what:
+        match what:
             case "continue":
                 self._ask(whole, num_samples=1)
             case "again":
@@ -296,11 +285,7 @@ def _draw(sample: SampleText, end: tuple[str, str], width: int) -> Content:
         head = Content.styled(f"{mark} {number + 1} of {count}", style)
         blocks.append([head, *whole.wrap(column)])
     for first in range(0, count, in_row):
-        beside = blocks[first : first + in_row]
-        for y in range(max(map(len, beside))):
-            cells = [block[y] if y < len(block) else Content("") for block in beside]
-            lines.append(Content(" " * GAP).join(cell.pad_right(column - cell.cell_length) for cell in cells))
-        lines.append(Content(""))
+        lines += [*side_by_side(blocks[first : first + in_row], column, GAP), Content("")]
     return Content("\n").join(lines[:-1])
 
 

@@ -1,14 +1,12 @@
 """A text token by token: coloured by how likely the model held each one, and what it expected at a place."""
 
 from bisect import bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 from rich.cells import cell_len
 from textual.content import Content
 from textual.events import Click
 from textual.geometry import Region, Size
-from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.visual import Visual
@@ -54,12 +52,10 @@ def legend() -> Content:
 class TokenText(ScrollView, can_focus=True, inherit_bindings=False):
     """Shows tokens in rows, with a cursor on one of them."""
 
-    @dataclass
-    class Clicked(Message):
-        place: int
-
-    def __init__(self, *, id: str) -> None:
+    def __init__(self, go: Callable[[int], None], *, id: str) -> None:
+        """`go` is called with the token that the user clicked on."""
         super().__init__(id=id)
+        self._go = go
         self._glyphs: list[str] = []
         self._styles: Sequence[str] = ()
         self._tokens: Sequence[str] = ()
@@ -110,8 +106,7 @@ class TokenText(ScrollView, can_focus=True, inherit_bindings=False):
         for place in self._places(offset.y + round(self.scroll_offset.y)):
             cells += cell_len(self._glyphs[place])
             if cells > offset.x:
-                self.post_message(self.Clicked(place))
-                return
+                return self._go(place)
 
 
 def row_starts(tokens: Sequence[str], room: int) -> list[int]:

@@ -5,15 +5,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 
-from fundamentallm.config.config import SETTINGS, Config, to_dict
+from fundamentallm.config.config import SETTINGS, Config, Layer, to_dict, unknown
 from fundamentallm.config.estimate import TextSize, estimate_size, measure_texts
 from fundamentallm.config.files import preset_names
 from fundamentallm.config.format import format_duration, format_estimate, format_memory, format_parameters, format_value
+from fundamentallm.config.schedule import configured_rate
+from fundamentallm.config.settings import Setting
 from fundamentallm.data.text import find_data, read_texts, select
 from fundamentallm.data.text_stats import validation_warnings
 from fundamentallm.errors import UserError, describe_error
 from fundamentallm.run.folder import STDIN
 from fundamentallm.run.speed import estimate_seconds
+from fundamentallm_tui.format import BARS
 from fundamentallm_tui.panes.cells import Cell, Group
 from fundamentallm_tui.panes.paths import join_paths, split_paths
 
@@ -108,3 +111,28 @@ def as_typed(name: str, text: str) -> object:
     if name in ("output_dir", "log_dir") and len(paths := split_paths(text)) == 1:
         return paths[0]
     return text
+
+
+def draw_schedule(config: Config | None, steps: int, width: int) -> str:
+    """Draw the learning rate over the steps of the run as bars, with the last one in numbers."""
+    if config is None or not steps:
+        return ""
+    end = f" {configured_rate(config, steps, steps - 1):.3g}"
+    if width > 40:
+        end += f" at step {steps}"
+    count = max(2, width - len(end))
+    rates = [configured_rate(config, steps, n * (steps - 1) // (count - 1)) for n in range(count)]
+    return "".join(BARS[round(rate / config.learning_rate * 7)] for rate in rates) + end
+
+
+def setting_help(row: Setting) -> list[str]:
+    """Return what is said about a setting, a sentence each."""
+    notes = {"Typical ": row.typical, "auto: ": row.auto, "Too high: ": row.too_high, "Too low: ": row.too_low}
+    return [row.help, *(f"{label}{note}." for label, note in notes.items() if note)]
+
+
+def without_field(layer: Layer) -> list[str]:
+    """Return what is wrong with a configuration file and belongs to no field."""
+    keys = layer.values.keys() - SETTINGS.keys()
+    unknowns = [f"{key}: {unknown('setting', key, tuple(SETTINGS))} ({layer.places.get(key, '')})" for key in keys]
+    return [*map(str, layer.problems), *unknowns]

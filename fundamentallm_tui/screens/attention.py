@@ -4,21 +4,19 @@ from collections.abc import Callable
 from functools import partial
 
 from rich.cells import cell_len
-from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.content import Content
-from textual.screen import Screen
 from textual.widgets import Static
 
 from fundamentallm.run.commands import Attend, Neighbours
 from fundamentallm.run.events import Attended, Event, Nearest
 from fundamentallm_tui import keys
+from fundamentallm_tui.dialogs import Entry
 from fundamentallm_tui.format import bar, clean, fit
-from fundamentallm_tui.panes.bars import Footer
 from fundamentallm_tui.panes.heat_map import HeatMap, weights
 from fundamentallm_tui.panes.tokens import glyph_alone
-from fundamentallm_tui.screens.dialogs import Entry
+from fundamentallm_tui.screens.base import Page
 from fundamentallm_tui.state.sampler import Question
 from fundamentallm_tui.theme import FAINT
 
@@ -38,7 +36,7 @@ EMBEDDING = (
 )
 
 
-class AttentionScreen(Screen[None]):
+class AttentionScreen(Page[None]):
     """Shows the attention over a text in one head of one layer, or beside it the tokens nearest to one of the text."""
 
     BINDINGS = keys.bindings(keys.ATTENTION)
@@ -62,26 +60,21 @@ class AttentionScreen(Screen[None]):
         self._shown: Attended | None = None
         self.asked: Attend | Neighbours | None = None  # and not answered yet
         self._problem = ""
-        self.map = HeatMap(beside=READING + 2, id="attention")
+        self.map = HeatMap(self._moved, beside=READING + 2, id="attention")
         self.reading = Static(id="reading")
 
-    def compose(self) -> ComposeResult:
-        yield Static(id="status")
+    def compose_body(self) -> ComposeResult:
         with Horizontal(id="inside"):
             yield self.map
             yield self.reading
-        yield Static(id="explanation")
-        yield Footer(keys.ATTENTION, id="keys")
+        yield self.explanation
 
     def on_mount(self) -> None:
         if self._text:
             self._ask_next()
         else:
             self.action_type_text()
-        self._show()
-
-    def on_resize(self) -> None:
-        self.call_after_refresh(self._show)
+        self.show()
 
     # Questions, one at a time: whoever holds a key down is answered for where it ends
 
@@ -125,11 +118,11 @@ class AttentionScreen(Screen[None]):
             self.map.show(event.tokens, weights(event, self._head))
         if not self._problem:
             self._ask_next()
-        self._show()
+        self.show()
 
     # What is seen
 
-    def _show(self) -> None:
+    def show(self) -> None:
         event, parts = self._shown, []
         if event is not None:
             heads = len(event.heads)
@@ -139,11 +132,8 @@ class AttentionScreen(Screen[None]):
             if self.map.shown < len(self.map.rows):
                 parts.append(f"last {self.map.shown} of {len(self.map.rows)} characters")
             parts += ["asking …"] if self.asked is not None else []
-        title = "Nearest tokens" if self._nearest else "Attention"
-        state = Content.assemble((f" {title}  ", "bold"), (" · ".join(parts), FAINT))
-        self.query_one("#status", Static).update(state)
-        text = EMBEDDING if self._nearest else ATTENTION
-        self.query_one("#explanation", Static).update(Content.styled(text, FAINT))
+        self.show_head("Nearest tokens" if self._nearest else "Attention", " · ".join(parts))
+        self.explanation.update(Content.styled(EMBEDDING if self._nearest else ATTENTION, FAINT))
         self.reading.update(self._reading())
 
     def _reading(self) -> Content:
@@ -190,7 +180,6 @@ class AttentionScreen(Screen[None]):
         self.map.move(rows, columns)
         self._moved()
 
-    @on(HeatMap.Moved)
     def _moved(self) -> None:
         self._problem = ""
         self._update()
@@ -210,7 +199,6 @@ class AttentionScreen(Screen[None]):
         self._moved()
 
     def action_nearest(self) -> None:
-        """Show the nearest tokens, or again what the token attends to."""
         self._nearest = not self._nearest
         self._moved()
 
@@ -226,14 +214,10 @@ class AttentionScreen(Screen[None]):
             self.dismiss()
 
     def action_ask_again(self) -> None:
-        """Ask about the model as it is now."""
         self._attended.clear()
         self._neighbours.clear()
         self.asked = None
         self._moved()
-
-    def action_back(self) -> None:
-        self.dismiss()
 
 
 def _quoted(token: str) -> Content:

@@ -16,8 +16,8 @@ from textual.widgets.directory_tree import DirEntry
 from textual.widgets.tree import TreeNode
 
 from fundamentallm_tui.background import Newest
+from fundamentallm_tui.dialogs import Dialog
 from fundamentallm_tui.format import clean
-from fundamentallm_tui.screens.dialogs import Dialog
 from fundamentallm_tui.state.text_files import MAX_ENTRIES, describe_file
 from fundamentallm_tui.theme import FAINT
 
@@ -51,7 +51,6 @@ class FileTree(DirectoryTree):
         return Text(f"{mark}{clean(name)}{'/' if node.allow_expand else ''}", style)
 
     def action_mark(self) -> None:
-        """Mark the entry, or take its mark away."""
         if (node := self.cursor_node) is not None:
             path = _path(node)
             self.marked.remove(path) if path in self.marked else self.marked.append(path)
@@ -72,13 +71,14 @@ class FileTree(DirectoryTree):
             self.action_cursor_parent()
 
 
-class FilePicker(Dialog[list[str]]):
-    """Ends with the chosen paths, relative to the current folder where they are in it; escape: None."""
+class FilePicker(Dialog[None]):
+    """Takes over the chosen paths, relative to the current folder where they are in it."""
 
     BINDINGS = [Binding("escape,f2", "dismiss", "Cancel")]
 
-    def __init__(self, folder: Path) -> None:
-        self._tree, self._describing = FileTree(folder.absolute()), Newest(self)
+    def __init__(self, folder: Path, take: Callable[[dict[str, list[str]]], None]) -> None:
+        """`take` takes over the setting."""
+        self._tree, self._describing, self._take = FileTree(folder.absolute()), Newest(self), take
         self._details = Static(id="preview", markup=False)
         hint = "space marks, enter takes it, ← → close and open folders"
         super().__init__("Text files", self._tree, self._details, hint=hint)
@@ -91,20 +91,20 @@ class FilePicker(Dialog[list[str]]):
             time.sleep(PAUSE)
             return describe_file(path, lambda: not wanted()) if wanted() else ("", "")
 
-        self._describing.run(describe, self._show)
+        def show(description: tuple[str, str]) -> None:
+            words, start = description[0], clean(description[1], newlines=True)
+            self._details.update(Content.assemble((words, "$text-accent"), (f"\n{start}", FAINT)))
 
-    def _show(self, description: tuple[str, str]) -> None:
-        words, start = description
-        self._details.update(Content.assemble((words, "$text-accent"), (f"\n{clean(start, newlines=True)}", FAINT)))
+        self._describing.run(describe, show)
 
     @on(DirectoryTree.FileSelected)
     @on(DirectoryTree.DirectorySelected)
     def _selected(self, event: DirectoryTree.FileSelected | DirectoryTree.DirectorySelected) -> None:
         """Take what is marked, or the file under the cursor; the tree opens a folder by itself."""
-        if self._tree.marked:
-            self.dismiss(list(map(shown_path, self._tree.marked)))
-        elif isinstance(event, DirectoryTree.FileSelected):
-            self.dismiss([shown_path(event.path)])
+        chosen = self._tree.marked or [event.path] * isinstance(event, DirectoryTree.FileSelected)
+        if chosen:
+            self.dismiss()
+            self._take({"data": list(map(shown_path, chosen))})
 
 
 def _path(node: TreeNode[DirEntry]) -> Path:

@@ -3,12 +3,11 @@
 The test trains a new model with the form's settings at a rate that rises; nothing of it is kept.
 """
 
+from collections.abc import Callable
 from math import log10
 
 from textual.app import ComposeResult
 from textual.content import Content
-from textual.screen import Screen
-from textual.widgets import Static
 
 from fundamentallm.config.config import Config
 from fundamentallm.errors import describe_error
@@ -18,8 +17,8 @@ from fundamentallm.run.range_test import HIGHEST, LOWEST, MARGIN, STEPS, Point, 
 from fundamentallm_tui import keys
 from fundamentallm_tui.charts.chart import Chart, Line, Rule
 from fundamentallm_tui.format import clean
-from fundamentallm_tui.panes.bars import Footer
 from fundamentallm_tui.panes.chart_view import ChartView
+from fundamentallm_tui.screens.base import Page
 from fundamentallm_tui.theme import FAINT
 
 READ_INTERVAL = 0.25  # seconds between two looks at what the test reports
@@ -34,27 +33,25 @@ FOUND = (
 )
 
 
-class FindRate(Screen[float]):
-    """Ends with the rate that the user took over, or None."""
+class FindRate(Page[None]):
+    """Finds a rate for a configuration."""
 
     table = keys.FIND_RATE
     BINDINGS = keys.bindings(keys.FIND_RATE)
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, take: Callable[[dict[str, float]], None]) -> None:
+        """`take` takes over the setting."""
         super().__init__(id="find_rate")
-        self._config = config
+        self._config, self._take = config, take
         self._points: list[Point] = []
         self._suggestion: Suggestion | None = None
         self._problem = ""
         self._test: RateTest | None = None
         self.canvas = ChartView(self._chart)
-        self.footer = Footer(keys.FIND_RATE, id="footer")
 
-    def compose(self) -> ComposeResult:
-        yield Static(id="state")
+    def compose_body(self) -> ComposeResult:
         yield self.canvas
-        yield Static(id="about")
-        yield self.footer
+        yield self.explanation
 
     def on_mount(self) -> None:
         try:
@@ -62,7 +59,7 @@ class FindRate(Screen[float]):
         except OSError as error:
             self._problem = f"the test did not start: {describe_error(error)}"
         self.set_interval(READ_INTERVAL, self._read)
-        self._show()
+        self.show()
 
     def on_unmount(self) -> None:
         self._end()
@@ -91,9 +88,9 @@ class FindRate(Screen[float]):
         if self._suggestion is not None or self._problem:
             self._end()
         if received or self._problem:
-            self._show()
+            self.show()
 
-    def _show(self) -> None:
+    def show(self) -> None:
         found, last = self._suggestion, self._points[-1] if self._points else None
         names = ", ".join(path.rpartition("/")[2] for path in self._config.data)
         about = f"{self._config.optimizer} on {clean(names)}"
@@ -105,14 +102,12 @@ class FindRate(Screen[float]):
             state = f"loading {about}"
         else:
             state = f"step {len(self._points)} of {STEPS}, rate {last.learning_rate:.1e}, loss {last.smoothed:.3f}"
-        self.query_one("#state", Static).update(
-            Content.assemble((" Learning rate  ", "bold"), (state, FAINT if found is None else "$text-success"))
-        )
+        self.show_head("Learning rate", state, FAINT if found is None else "$text-success")
         text = ABOUT if found is None else FOUND.format(found.steepest, found.lowest, found.learning_rate, MARGIN)
         content = Content.styled(text, FAINT)
         if self._problem:
             content = Content.styled(f"{clean(self._problem)}.\n", "$text-error") + content
-        self.query_one("#about", Static).update(content)
+        self.explanation.update(content)
         self.canvas.redraw()
         self.refresh_bindings()
 
@@ -134,13 +129,10 @@ class FindRate(Screen[float]):
 
     # What the keys do
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Return None while there is nothing to take over: the footer dims the key."""
-        return None if action == "take" and self._suggestion is None else True
+    def possible(self) -> dict[str, object]:
+        return {"take": self._suggestion}
 
     def action_take(self) -> None:
         if self._suggestion is not None:
-            self.dismiss(self._suggestion.learning_rate)
-
-    def action_back(self) -> None:
-        self.dismiss(None)
+            self.dismiss()
+            self._take({"learning_rate": self._suggestion.learning_rate})

@@ -17,7 +17,7 @@ from fundamentallm_tui.panes.bars import focus_chain, focused_commands
 from fundamentallm_tui.panes.fields import Fields
 from fundamentallm_tui.panes.health import HealthPane, current_verdict
 from fundamentallm_tui.panes.metrics import MetricChart
-from fundamentallm_tui.panes.settings_form import setting_help
+from fundamentallm_tui.panes.values import setting_help
 from fundamentallm_tui.theme import FAINT
 
 KEYS_WIDTH = 14

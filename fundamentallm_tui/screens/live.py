@@ -1,21 +1,34 @@
-"""A screen with one run whose model can be looked into."""
+"""What is done with the model of the run that is shown: looking into it, and going back to a checkpoint."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from textual import on
+
 from fundamentallm.config.config import changed_while_running
 from fundamentallm.errors import UserError
+from fundamentallm.run import health
 from fundamentallm.run.events import Event
+from fundamentallm.run.folder import BEST
+from fundamentallm.run.spec import RunSpec
+from fundamentallm_tui.dialogs import CANCEL, CLOSE, Answer, Entry, Question
+from fundamentallm_tui.format import clean
+from fundamentallm_tui.panes.health import current_verdict
+from fundamentallm_tui.panes.metrics import LossChart
 from fundamentallm_tui.panes.sample import SamplePane
-from fundamentallm_tui.screens.rewind import RewindScreen
-from fundamentallm_tui.state.launch import read_only_settings
+from fundamentallm_tui.screens.run_table import RunChoice
+from fundamentallm_tui.screens.running import ENDED, RunScreen
+from fundamentallm_tui.state import launch
+from fundamentallm_tui.state.branch import BranchPoint, branch_spec, find_branch_point
 from fundamentallm_tui.state.looked import LookedTexts
-from fundamentallm_tui.state.sampler import Question
+from fundamentallm_tui.state.sampler import Question as ModelQuestion
+from fundamentallm_tui.state.written import SampleText
 
 
-class LiveScreen(RewindScreen):
-    """A run, and what its model does with a text: asked of the run while it has the model, else of a checkpoint."""
+class LiveScreen(RunScreen):
+    """A run whose model can be asked, of the run while it has the model, else of a checkpoint; and that can go back."""
 
     sample: SamplePane
 
@@ -24,7 +37,7 @@ class LiveScreen(RewindScreen):
         self.looked = LookedTexts(self.ask, lambda: self.model_name)
         self._looked_at: tuple[Path | None, str] = None, ""  # the run, and which sample of it was looked at
 
-    def ask(self, question: Question, answer: Callable[[Event], None]) -> bool:
+    def ask(self, question: ModelQuestion, answer: Callable[[Event], None]) -> bool:
         """Ask the model that answers samples; returns whether anyone can say it. See `Sampler.question`."""
         return self.sampler.question(question, self.has_model, answer)
 
@@ -55,19 +68,15 @@ class LiveScreen(RewindScreen):
 
         self.app.push_screen(Pins(self.store, self.form, self._pin))
 
-    def _pin(self, prompts: tuple[str, ...]) -> str:
-        """Pin these prompts, in the run under way or for the next start; returns why that is not possible."""
-        if "pin" in read_only_settings(self.store):
-            return "the run takes no changes now"
+    def _pin(self, prompts: tuple[str, ...]) -> None:
+        """Pin these prompts, in the run under way or for the next start; a UserError says why that is not possible."""
+        if "pin" in launch.read_only_settings(self.store):
+            raise UserError("the run takes no changes now")
         if (config := self.store.expected) is not None and self.store.under_way:
-            try:
-                changed_while_running(config, "pin", prompts)
-            except UserError as error:
-                return str(error)
+            changed_while_running(config, "pin", prompts)
             self.change_settings({"pin": prompts})
         else:
             self.form.take_values({"pin": prompts})
-        return ""
 
     def action_score(self) -> None:
         self.action_look(score=True)
@@ -83,7 +92,6 @@ class LiveScreen(RewindScreen):
         self.action_attention(nearest=True)
 
     def action_find_rate(self) -> None:
-        """Find a learning rate for the settings in the form."""
         self.form.recheck(self._find_rate)
 
     def _find_rate(self) -> None:
@@ -93,8 +101,117 @@ class LiveScreen(RewindScreen):
         if config is None or self.form.problems:
             self._show_problem()
         elif self.check_action("find_rate", ()):
-            self.app.push_screen(FindRate(config), self._take_rate)
+            self.app.push_screen(FindRate(config, self.form.take_values))
 
-    def _take_rate(self, rate: float | None) -> None:
-        if rate is not None:
-            self.form.take_values({"learning_rate": rate})
+    # Back to a checkpoint: where the verdict says so, and to where the crosshair is
+
+    def action_health(self) -> None:
+        """Show how the run stands, and offer what can be done about it."""
+        verdict = current_verdict(self.store)
+        act = self._act_on_health
+        answers = [Answer(str(n), action.label, partial(act, action)) for n, action in enumerate(verdict.actions, 1)]
+        text = clean(f"{verdict.evidence}\n\n{verdict.explanation}", newlines=True)
+        if any(action.command == health.RESUME_BEST for action in verdict.actions):
+            text += "\n\nResuming from best.pt leaves behind what the run did after it."
+        self.app.push_screen(Question(f"Health: {verdict.headline}", text, *answers, CLOSE))
+
+    def _act_on_health(self, action: health.Action) -> None:
+        if action not in launch.possible_health_actions(self.store, [action]):
+            return  # the run ended while the dialog was open
+        match action.command:
+            case health.RESUME_BEST:
+                self._resume_from(BEST, action.changes)
+            case health.STOP:
+                self.action_stop()
+            case _:
+                self.change_settings(action.changes)
+
+    def _resume_from(self, name: str, changes: dict[str, object]) -> None:
+        """Resume the run from one of its checkpoints; one that is under way is stopped and saved first."""
+        if self.store.under_way:
+            self.then(ENDED, partial(self._resume_from, name, changes))
+            self.action_stop()
+        elif (spec := launch.resume_spec(self.store, name, changes)) is not None:
+            self._begin(spec)
+        else:
+            self.log_line(f"{name} is gone: the run was not resumed.", "warn")
+
+    @on(LossChart.Rewind)
+    def _rewind(self, message: LossChart.Rewind) -> None:
+        """Offer what can be done with the checkpoint before a step."""
+        store = self.store
+        if store.folder is None:
+            return
+        try:
+            lasting = store.under_way and not store.replayed
+            point = find_branch_point(store.history, store.folder, message.step, lasting=lasting)
+        except UserError as error:
+            self.app.push_screen(Question("No checkpoint to go back to", clean(str(error)), CLOSE))
+            return
+        stops = "Stop and save the run, then resume from it" if store.under_way else "Resume this run from it"
+        branch = f"Branch: start a new run from it, {clean(str(point.new_folder))}"
+        texts, possible = (
+            {"sample": "Sample from it", "resume": stops, "branch": branch},
+            launch.possible_rewinds(store),
+        )
+        offered = [what for what in texts if what in possible]
+        answers = [Answer(what[0], texts[what], partial(self._go_back, point, what)) for what in offered]
+        name = clean(point.checkpoint)
+        text = (
+            f"The nearest checkpoint at or before step {message.step} is {name}, of step {point.step}.\n\n"
+            "Resuming goes back: what the run did after that step is superseded. "
+            "A branch is another run from there, with other settings if you like, and this one stays as it is."
+        )
+        self.app.push_screen(Question(f"Back to step {point.step}", text, *answers, CANCEL))
+
+    def _go_back(self, point: BranchPoint, what: str) -> None:
+        if point.folder != self.store.folder or what not in launch.possible_rewinds(self.store):
+            return  # another run is shown, or it has ended, while the dialog was open
+        if what == "sample":
+            self.sampler.chosen = point.folder / point.checkpoint
+            if self.store.sample.done:
+                self.store.sample = SampleText()
+            self.action_pane("sample")
+            self.enter_pane("sample")
+            self.show_changes({"sample"})
+        elif what == "resume":
+            self._resume_from(point.checkpoint, {})
+        else:
+            self._ask_branch(point)
+
+    def _run_chosen(self, choice: RunChoice | None) -> None:
+        super()._run_chosen(choice)
+        if choice is not None and choice.point is not None:
+            self._ask_branch(choice.point)
+
+    def _ask_branch(self, point: BranchPoint) -> None:
+        """Ask for the settings in which a branch is to differ, and start it."""
+
+        def take(text: str) -> RunSpec:
+            try:
+                return branch_spec(point, text)
+            except UserError as error:
+                problems = launch.messages_by_setting(error, "").items()
+                problem = "; ".join(f"{name}: {problem}".removeprefix(": ") for name, problem in problems)
+                raise UserError(problem) from None
+
+        title = f"Branch {clean(point.folder.name)} at step {point.step}"
+        hint = (
+            f"It starts {clean(str(point.new_folder))} from {clean(point.checkpoint)}. Write other settings above, "
+            "such as learning_rate=0.0005 dropout=0.2; without any it takes the steps that the run took."
+        )
+        start = partial(self._start_branch, point)
+        self.app.push_screen(Entry(title, "", hint, take, lambda spec: self.leave_run(partial(start, spec))))
+
+    def _start_branch(self, point: BranchPoint, spec: RunSpec) -> None:
+        """Start a branch in place of the run that is shown, over the curve of the run that it comes from."""
+        notice = launch.describe_left_run(self.store)
+        self.close_run()
+        self.log_view.clear()
+        self.store.clear()
+        if point.folder.resolve() not in {folder.resolve() for folder in self.overlays.folders}:
+            self.overlays.toggle(point.folder)
+        self.form.fill(spec.config, point.preset)
+        self._begin(spec)
+        if notice:
+            self.log_line(notice, "warn")

@@ -9,8 +9,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.containers import Container, Vertical
 from textual.content import Content
-from textual.screen import Screen
-from textual.widgets import Static, TextArea
+from textual.widgets import TextArea
 
 from fundamentallm.config.format import format_size
 from fundamentallm.data.text import read_data
@@ -18,12 +17,12 @@ from fundamentallm.errors import UserError
 from fundamentallm.paths import user_path
 from fundamentallm_tui import keys
 from fundamentallm_tui.background import in_thread
+from fundamentallm_tui.dialogs import Dialog, Entry
 from fundamentallm_tui.format import clean
-from fundamentallm_tui.panes.bars import Footer
 from fundamentallm_tui.panes.paths import split_paths
 from fundamentallm_tui.panes.sample import Prompt
 from fundamentallm_tui.panes.tokens import Alternatives, TokenText, glyph_alone, legend, style_of
-from fundamentallm_tui.screens.dialogs import Dialog, Entry
+from fundamentallm_tui.screens.base import Page
 from fundamentallm_tui.state.looked import LookedText, LookedTexts, loss
 from fundamentallm_tui.state.text_files import MAX_BYTES
 from fundamentallm_tui.theme import FAINT
@@ -37,7 +36,7 @@ LEAST = 32  # tokens whose attention is shown where the cursor stands before: a 
 BEGINS = "The text begins here: there is nothing to predict its first token from."
 
 
-class Look(Screen[None]):
+class Look(Page[None]):
     """Shows the current one of the texts; an answer that comes later is shown when it comes."""
 
     BINDINGS = keys.bindings(keys.LOOK)
@@ -63,21 +62,20 @@ class Look(Screen[None]):
         super().__init__(id="look")
         self._texts, self._options, self._why, self._asks = texts, options, why, score
         self._worst = 0  # how many of the worst places were gone to, one after the other
-        self.text, self.alternatives = TokenText(id="tokens"), Alternatives(id="alternatives")
+        self.text, self.alternatives = TokenText(self._go, id="tokens"), Alternatives(id="alternatives")
         self.expected = Vertical(self.alternatives, id="expected")
 
-    def compose(self) -> ComposeResult:
-        yield Static(id="about")
+    def compose_body(self) -> ComposeResult:
         with Container(id="looked"):
             yield self.text
             yield self.expected
-        yield Static(HINT, id="reading")
-        yield Footer(keys.LOOK, id="footer")
+        yield self.explanation
 
     def on_mount(self) -> None:
+        self.explanation.update(HINT)
         self.text.border_subtitle = legend()
-        self._texts.changed = self.show_text
-        self.show_text()
+        self._texts.changed = self.show
+        self.show()
         if (self._asks or self._texts.current is None) and self._texts.model():
             self.action_score()
 
@@ -88,17 +86,12 @@ class Look(Screen[None]):
     def _current(self) -> LookedText:
         return self._texts.current or LookedText(0, "", "")
 
-    def show_text(self) -> None:
-        """Show the current text, and what is known of it."""
+    def show(self) -> None:
         text, self._worst = self._current, 0
+        about = f"No text yet: {keys.named('look.score')} scores one." if self._texts.model() else self._why
         if text.number:
-            about, style = text.describe(), "$text-warning" if text.problem else ""
-        else:
-            about, style = (
-                (f"No text yet: {keys.named('look.score')} scores one." if self._texts.model() else self._why),
-                "",
-            )
-        self.query_one("#about", Static).update(Content.styled(clean(about), style))
+            about = text.describe()
+        self.head.update(Content.styled(clean(about), "$text-warning" if text.problem else ""))
         self.text.border_title = self._names()
         self.text.show(text.tokens, [style_of(text.probability(n)) for n in range(len(text.tokens))], text.place)
         self._point(text.place)
@@ -136,23 +129,15 @@ class Look(Screen[None]):
             title = BEGINS
         self.expected.border_title, self.expected.border_subtitle = Content(title), Content(subtitle)
 
-    @on(TokenText.Clicked)
-    def _clicked(self, event: TokenText.Clicked) -> None:
-        self._go(event.place)
-
     # What the keys do
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        match action:
-            case "worst" | "choose":
-                return self._current.explained is not None or None
-            case "rename" | "attention":
-                return self._texts.current is not None or None
-            case "text":
-                return len(self._texts.kept) > 1 or None
-            case "score":
-                return bool(self._texts.model()) or None
-        return True
+    def possible(self) -> dict[str, object]:
+        return {
+            **dict.fromkeys(("worst", "choose"), self._current.explained),
+            **dict.fromkeys(("rename", "attention"), self._texts.current),
+            "text": len(self._texts.kept) > 1,
+            "score": self._texts.model(),
+        }
 
     def _go(self, place: int) -> None:
         self._worst = 0
@@ -165,7 +150,6 @@ class Look(Screen[None]):
         self._go(self.text.above(self._current.place, by))
 
     def action_worst(self) -> None:
-        """Go to the most surprising token, then to the next one."""
         places = self._current.worst()
         self._worst = self._worst % len(places) + 1
         self._point(places[self._worst - 1])
@@ -182,7 +166,7 @@ class Look(Screen[None]):
         else:
             self._texts.continue_from(text.place, self.alternatives.tokens[chosen][0], {**options, "num_samples": 1})
             self.set_focus(self.text)
-            self.show_text()
+            self.show()
 
     def action_attention(self, nearest: bool = False) -> None:
         """Show what the tokens so far attend to, or which are `nearest` to the one under the cursor."""
@@ -194,18 +178,15 @@ class Look(Screen[None]):
 
     def action_text(self, by: int) -> None:
         self._texts.go(by)
-        self.show_text()
-
-    def action_back(self) -> None:
-        self.dismiss()
+        self.show()
 
     def action_rename(self) -> None:
-        self.app.push_screen(Entry("Name the text", self._current.name), partial(self._renamed, self._current))
+        take = partial(self._rename, self._current)
+        self.app.push_screen(Entry("Name the text", self._current.name, take=take))
 
-    def _renamed(self, text: LookedText, name: str | None) -> None:
-        if name is not None:
-            text.name = " ".join(name.split())[:40]
-            self.text.border_title = self._names()
+    def _rename(self, text: LookedText, name: str) -> None:
+        text.name = " ".join(name.split())[:40]
+        self.text.border_title = self._names()
 
     def action_score(self) -> None:
         self.app.push_screen(ScoreDialog(), self._score)
@@ -213,7 +194,7 @@ class Look(Screen[None]):
     def _score(self, text: str | None) -> None:
         if text:
             self._texts.look_at(text)
-            self.show_text()
+            self.show()
 
 
 class ScoreDialog(Dialog[str]):

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from textual import on
@@ -11,24 +12,25 @@ from textual.containers import Container
 
 from fundamentallm.config.config import Config, changed_while_running
 from fundamentallm.errors import UserError
-from fundamentallm.run.commands import Evaluate
+from fundamentallm.run.commands import Evaluate, Sample
 from fundamentallm.run.describe import PLAIN
 from fundamentallm.run.summary import RunSummary, find_runs
 from fundamentallm_tui import keys
 from fundamentallm_tui.background import in_thread
 from fundamentallm_tui.charts.view import View
+from fundamentallm_tui.dialogs import Answer, Question
 from fundamentallm_tui.format import clean
 from fundamentallm_tui.panes.bars import Footer, TabBar, takes_text
 from fundamentallm_tui.panes.chart import ChartPane
-from fundamentallm_tui.panes.fields import Fields
 from fundamentallm_tui.panes.form import Form
 from fundamentallm_tui.panes.health import HealthPane
 from fundamentallm_tui.panes.metrics import METRICS, LossChart, MetricChart
 from fundamentallm_tui.panes.sample import SamplePane
 from fundamentallm_tui.panes.status import NumbersLine, StatusLine
 from fundamentallm_tui.panes.tour import Tour
+from fundamentallm_tui.panes.values import without_field
 from fundamentallm_tui.panes.welcome import Welcome
-from fundamentallm_tui.screens.dialogs import yaml_question
+from fundamentallm_tui.screens.help import READING
 from fundamentallm_tui.screens.live import LiveScreen
 from fundamentallm_tui.state import launch
 from fundamentallm_tui.state.preferences import Preferences, remember
@@ -67,8 +69,8 @@ class MainScreen(LiveScreen):
         self._preferences = preferences
         self.metric.show_metric(next((known for known in METRICS if known.name == preferences.metric), METRICS[0]))
         self.loss.view = self.metric.view = View(smoothing=preferences.smoothing).smoothed(0)
-        self.sample = SamplePane(self.store, id="sample")
-        self.welcome = Welcome(id="welcome")
+        self.sample = SamplePane(self.store, self._ask_sample, self._choose_checkpoint, id="sample")
+        self.welcome = Welcome(READING, id="welcome")
         self.health = HealthPane(self.store, id="health")
         self.tour, self._begins_with_tour = Tour(self.store, id="tour"), options.tour
         self.tabs, self.footer = TabBar(id="tabs"), Footer(keys.MAIN, id="keys")
@@ -117,7 +119,7 @@ class MainScreen(LiveScreen):
 
     def _show_other_runs(self, found: list[RunSummary]) -> None:
         runs = [run for run in found if run.folder != self.store.folder]
-        self.welcome.show_runs(runs)
+        self.welcome.runs = runs
         if self._begins_with_tour and not found:
             self.tour.begin()
         if text := launch.describe_live_runs(runs):
@@ -170,7 +172,7 @@ class MainScreen(LiveScreen):
         labels = {"start": launch.start_label(self.store)}
         labels["pause"] = "" if self.store.paused else "pause"  # F5 resumes, too
         labels["new_run"] = "new run" if labels["start"] != "new run" and self.check_action("new_run", ()) else ""
-        self.footer.show(labels)
+        self.footer.labels = labels
         self.refresh_bindings()
         self._show_sample()
         self.health.show(now=True)  # a run that was resumed may have left behind what the verdict was about
@@ -206,17 +208,16 @@ class MainScreen(LiveScreen):
             return
         start = ""
         if config is not None:
-            store.plan(form.preset_name, config, form.total_steps)
+            store.plan(form.preset_name, config, form.run_size.steps)
             names = ", ".join(os.path.basename(path) or path for path in config.data)
             start = "" if form.problems else f"{form.preset_name or 'a model'} on {names}"
-        self.welcome.show_start(start)
+        self.welcome.start = start
         self.status.show(now=True)
         self.metric.throttle.request(now=True)
 
     # Panes
 
     def action_tour(self) -> None:
-        """Begin the tour, or begin it anew."""
         self.tour.begin()
 
     def on_screen_suspend(self) -> None:
@@ -246,26 +247,22 @@ class MainScreen(LiveScreen):
         for chart in self.charts:
             self.call_after_refresh(chart.throttle.request, now=True)
 
-    @on(SamplePane.Asked)
-    def _sample_asked(self, event: SamplePane.Asked) -> None:
-        if self.sampler.ask(event.command, self.has_model):
+    def _ask_sample(self, command: Sample) -> None:
+        if self.sampler.ask(command, self.has_model):
             self.show_changes({"sample"})
         else:
             self.sample.refuse()
 
-    @on(SamplePane.Chosen)
-    def _checkpoint_chosen(self, event: SamplePane.Chosen) -> None:
-        self.sampler.chosen = event.file
+    def _choose_checkpoint(self, file: Path | None) -> None:
+        self.sampler.chosen = file
         self._show_sample()
 
     # Live settings of the run
 
     def action_multiply(self, setting: str, factor: float) -> None:
-        """Change a live setting by a factor."""
         self._change_by(setting, lambda value: float(f"{value * factor:.6g}"))
 
     def action_add(self, setting: str, count: int) -> None:
-        """Change a live setting by a number."""
         self._change_by(setting, lambda value: value + count)
 
     def _change_by(self, setting: str, change: Callable[[Any], Any]) -> None:
@@ -290,10 +287,6 @@ class MainScreen(LiveScreen):
         if (change := launch.undo(self.store)) is not None:
             self.change_settings(dict([change]))
 
-    @on(Fields.Refused)
-    def _locked_clicked(self) -> None:
-        self.action_refuse("")
-
     def action_refuse(self, action: str) -> None:
         """Say why a key or a click does nothing."""
         if action != "undo":
@@ -312,11 +305,7 @@ class MainScreen(LiveScreen):
         """Choose text files for the form, beginning in the folder of those that it has."""
         from fundamentallm_tui.screens.file_picker import FilePicker  # here, because the first picture needs none
 
-        self.app.push_screen(FilePicker(self.form.data_folder), self._files_chosen)
-
-    def _files_chosen(self, paths: list[str] | None) -> None:
-        if paths:
-            self.form.take_values({"data": paths})
+        self.app.push_screen(FilePicker(self.form.data_folder, self.form.take_values))
 
     def action_presets(self) -> None:
         from fundamentallm_tui.screens.presets import Presets
@@ -334,13 +323,13 @@ class MainScreen(LiveScreen):
             self.log_line(str(error), "warn")
             return
         self.app.refresh(layout=True)
-        problem = "\n".join([problem] if problem else self.form.take_yaml(layer))
+        if not problem:
+            self.form.take_values(layer.values)
+            problem = "\n".join(without_field(layer))
         if problem:
-            self.app.push_screen(yaml_question(clean(problem, newlines=True)), partial(self._answer_edit, text))
-
-    def _answer_edit(self, text: str, answer: str | None) -> None:
-        if answer == "edit":
-            self.action_edit(text)
+            again = Answer("e", "Edit it again", partial(self.action_edit, text))
+            leave = Answer("c", "Leave it; the form keeps the rest")
+            self.app.push_screen(Question("The settings as YAML", clean(problem, newlines=True), again, leave))
 
 
 def shape_of(width: int, height: int, *, run: bool, maximized: bool) -> str:

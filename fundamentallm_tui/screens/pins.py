@@ -11,7 +11,6 @@ from textual.binding import Binding
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.geometry import Region
-from textual.screen import Screen
 from textual.widgets import Static
 
 from fundamentallm.config.config import MAX_PINS, SETTINGS
@@ -20,11 +19,12 @@ from fundamentallm.data.encoding import normalize
 from fundamentallm.errors import UserError
 from fundamentallm.run.events import Pinned
 from fundamentallm_tui import keys
+from fundamentallm_tui.dialogs import Entry
 from fundamentallm_tui.format import clean, fit
-from fundamentallm_tui.panes.bars import Footer
 from fundamentallm_tui.panes.form import Form
+from fundamentallm_tui.panes.rows import side_by_side
 from fundamentallm_tui.panes.values import as_typed
-from fundamentallm_tui.screens.dialogs import Entry
+from fundamentallm_tui.screens.base import Page
 from fundamentallm_tui.state.launch import read_only_settings
 from fundamentallm_tui.state.store import Store
 from fundamentallm_tui.theme import FAINT
@@ -42,15 +42,15 @@ class Texts(VerticalScroll, can_focus=True, inherit_bindings=False):
     BINDINGS = [Binding("pageup", "page_up", show=False), Binding("pagedown", "page_down", show=False)]
 
 
-class Pins(Screen[None]):
+class Pins(Page[None]):
     """Shows the answers of one step, the newest until the user goes to another, or of two beside one another."""
 
     BINDINGS = keys.bindings(keys.PINS)
     AUTO_FOCUS = "#pinned"
     table = keys.PINS
 
-    def __init__(self, store: Store, form: Form, pin: Callable[[tuple[str, ...]], str]) -> None:
-        """`pin` pins these prompts and no others, and returns why that is not possible."""
+    def __init__(self, store: Store, form: Form, pin: Callable[[tuple[str, ...]], None]) -> None:
+        """`pin` pins these prompts and no others; a UserError says why that is not possible."""
         super().__init__()
         self._store, self._form, self._pin = store, form, pin
         self._step: int | None = None  # whose answers are shown; None: the newest
@@ -59,27 +59,23 @@ class Pins(Screen[None]):
         self._problem = ""
         self._shown: object = None
         self._steps: dict[int, dict[str, Pinned]] = {}  # by step and prompt
+        self.scrubber, self.problem = Static(id="scrubber"), Static(id="problem")
         self.answers = Static(id="answers")
         self.body = Texts(self.answers, id="pinned")
 
-    def compose(self) -> ComposeResult:
-        for id in ("about", "reading", "scrubber"):
-            yield Static(id=id)
+    def compose_body(self) -> ComposeResult:
+        yield self.explanation
+        yield self.scrubber
         yield self.body
-        yield Static(id="problem")
-        yield Footer(keys.PINS, id="footer")
+        yield self.problem
 
     def on_mount(self) -> None:
         self.set_interval(REFRESH_INTERVAL, self._look)
-        self.call_after_refresh(self._show)
-
-    def on_resize(self) -> None:
-        self.call_after_refresh(self._show)
 
     def _look(self) -> None:
         """Show what has come since the last look."""
         if self._now != self._shown:
-            self._show()
+            self.show()
 
     # What there is
 
@@ -122,7 +118,7 @@ class Pins(Screen[None]):
 
     # What is shown
 
-    def _show(self) -> None:
+    def show(self) -> None:
         self._shown, self._steps = self._now, {}
         for answer in self._store.history.pinned:
             self._steps.setdefault(answer.step, {})[answer.prompt] = answer
@@ -133,17 +129,16 @@ class Pins(Screen[None]):
         pins, prompts = self._pins, self._prompts
         self._cursor = max(0, min(self._cursor, len(prompts) - 1))
         count = f"{len(pins)} of {MAX_PINS}, answered at {format_count(len(self._steps), 'step')}"
-        about = Content.assemble((" Pinned prompts  ", "bold"), (count, FAINT))
-        self.query_one("#about", Static).update(about)
-        self.query_one("#reading", Static).update(self._reading())
-        self.query_one("#scrubber", Static).update(self._scrubber())
+        self.show_head("Pinned prompts", count)
+        self.explanation.update(self._reading())
+        self.scrubber.update(self._scrubber())
         lines, places = self._draw(prompts)
         self.answers.update(Content("\n").join(lines))
         if places:
             top = places[self._cursor] if self._cursor else 0
             self.body.scroll_to_region(Region(0, top, 1, 2), animate=False)
         problem = self._problem or self._form.problems.get("pin", "")
-        self.query_one("#problem", Static).update(Content(clean(problem)))
+        self.problem.update(Content(clean(problem)))
         self.refresh_bindings()
 
     def _reading(self) -> str:
@@ -197,9 +192,7 @@ class Pins(Screen[None]):
             if self._pending and prompt in self._pins and prompt not in self._store.history.config.get("pin", ()):
                 note = "  the run pins it after the step under way"
             mark = ("▸ ", PROMPT) if place == self._cursor else "  "
-            for y in range(max(map(len, blocks))):
-                cells = [block[y] if y < len(block) else Content("") for block in blocks]
-                row = Content(" " * GAP).join(cell.pad_right(column - cell.cell_length) for cell in cells)
+            for y, row in enumerate(side_by_side(blocks, column, GAP)):
                 lines.append(Content.assemble(mark if y == 0 else "  ", row))
             lines += [Content.styled(note, FAINT)] if note else []
             lines.append(Content(""))
@@ -223,33 +216,31 @@ class Pins(Screen[None]):
 
     # What the keys do
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Return None for what cannot be done now."""
+    def possible(self) -> dict[str, object]:
         prompts = self._prompts
         pinned = bool(prompts) and prompts[min(self._cursor, len(prompts) - 1)] in self._pins
-        possible = {
+        return {
             "add": self._editable and len(self._pins) < MAX_PINS,
             **dict.fromkeys(("edit", "remove"), self._editable and pinned),
             **dict.fromkeys(("walk", "beside"), len(self._steps) > 1),
             "move": len(prompts) > 1,
         }
-        return possible.get(action, True) or None
 
     def action_walk(self, by: int) -> None:
         """Show the answers of another step; those of the newest are followed."""
         steps = sorted(self._steps)
         place = max(0, min(steps.index(self._at or 0) + by, len(steps) - 1))
         self._step = steps[place] if place + 1 < len(steps) else None
-        self._show()
+        self.show()
 
     def action_beside(self) -> None:
         """Keep the step that is shown beside the one that the user goes to next."""
         self._beside = self._at if self._beside is None else None
-        self._show()
+        self.show()
 
     def action_move(self, by: int) -> None:
         self._cursor = max(0, min(self._cursor + by, len(self._prompts) - 1))
-        self._show()
+        self.show()
 
     def action_add(self) -> None:
         self._ask("Pin a prompt", "", lambda prompt: (*self._pins, prompt))
@@ -260,29 +251,30 @@ class Pins(Screen[None]):
 
     def action_remove(self) -> None:
         old = self._prompts[self._cursor]
-        self._problem = self._pin(tuple(pin for pin in self._pins if pin != old))
-        self._show()
+        try:
+            self._pin(tuple(pin for pin in self._pins if pin != old))
+            self._problem = ""
+        except UserError as error:
+            self._problem = str(error)
+        self.show()
 
     def _ask(self, title: str, value: str, change: Callable[[str], tuple[str, ...]]) -> None:
         hint = "How a text begins. \\n starts a line."
         self.app.push_screen(Entry(title, value.replace("\n", "\\n"), hint, partial(self._take, change)))
 
-    def _take(self, change: Callable[[str], tuple[str, ...]], typed: str) -> str:
-        """Pin what was typed; returns why that is not possible."""
+    def _take(self, change: Callable[[str], tuple[str, ...]], typed: str) -> None:
+        """Pin what was typed."""
         prompt = normalize(typed.replace("\\n", "\n"))
         if not prompt.strip():
-            return "Write how a text begins."
+            raise UserError("Write how a text begins.")
         pins = change(prompt)
         if len(set(pins)) < len(pins):
-            return "It is pinned already."
-        self._problem = self._pin(pins)
-        self._show()
-        return self._problem
+            raise UserError("It is pinned already.")
+        self._pin(pins)
+        self._problem = ""
+        self.show()
 
-    def action_back(self) -> None:
-        self.dismiss()
-
-    action_close = action_back
+    action_close = Page.action_back
 
 
 def _mark_differences(old: str, new: str) -> tuple[Content, Content]:

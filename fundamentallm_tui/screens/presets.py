@@ -10,10 +10,10 @@ from textual.widgets import OptionList, Static
 from fundamentallm.config.config import SETTINGS
 from fundamentallm.config.files import load_preset, preset_names
 from fundamentallm.errors import UserError
+from fundamentallm_tui.dialogs import CANCEL, Answer, Dialog, Entry, Question
 from fundamentallm_tui.format import clean, fit, truncate
-from fundamentallm_tui.panes.settings_form import SettingsForm
-from fundamentallm_tui.screens.dialogs import CANCEL, Answer, Dialog, Entry, Question
-from fundamentallm_tui.state.presets import name_problem, save_preset
+from fundamentallm_tui.panes.form import Form
+from fundamentallm_tui.state.presets import check_name, save_preset
 from fundamentallm_tui.theme import FAINT
 
 NAME_WIDTH = 2 + max(map(len, SETTINGS))
@@ -27,7 +27,7 @@ class Presets(Dialog[None]):
         Binding("s", "save", "Save the form"),
     ]
 
-    def __init__(self, form: SettingsForm) -> None:
+    def __init__(self, form: Form) -> None:
         self._form = form
         self._names = preset_names()
         self._list = OptionList(*map(clean, self._names), compact=True, markup=False)
@@ -71,19 +71,18 @@ class Presets(Dialog[None]):
             self._details.update(Content.styled("Correct what is wrong in the form first.", "$text-error"))
         else:
             hint = "fundamentallm train --preset NAME finds it, too."
-            self.app.push_screen(Entry("Save the form as a preset", "", hint, name_problem), self._named)
+            self.app.push_screen(Entry("Save the form as a preset", "", hint, check_name, self._named))
 
-    def _named(self, name: str | None) -> None:
+    def _named(self, name: str) -> None:
         if name in self._names:
-            replace = Answer("replace", "r", "Replace it for you; a preset that is shipped stays as a file")
-            question = Question("The name is taken", f"There is a preset {name}.", CANCEL, replace)
-            self.app.push_screen(question, partial(self._save, name))
-        elif name:
+            replace = "Replace it for you; a preset that is shipped stays as a file"
+            answer = Answer("r", replace, partial(self._save, name))
+            self.app.push_screen(Question("The name is taken", f"There is a preset {name}.", CANCEL, answer))
+        else:
             self._save(name)
 
-    def _save(self, name: str, answer: str | None = "replace") -> None:
-        if answer != "replace" or self._form.config is None:
-            return
+    def _save(self, name: str) -> None:
+        assert self._form.config is not None  # or its name was not asked for
         try:
             path = save_preset(name, self._form.config, self._form.run_size.duration)
         except UserError as error:

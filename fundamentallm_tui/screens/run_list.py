@@ -1,11 +1,11 @@
 """The rows of the list of runs."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.cells import cell_len
 from textual.content import Content
 from textual.events import Click
-from textual.message import Message
 from textual.widgets import OptionList
 
 from fundamentallm.config.format import format_loss, format_rate
@@ -33,11 +33,10 @@ NARROWEST, WIDEST_CURVE = 24, 40  # the name and the curve together; the curve
 class RunList(Rows):
     """Shows runs; `OptionHighlighted` says that the cursor has moved."""
 
-    class Opened(Message):
-        """The run under the cursor was clicked twice."""
-
-    def __init__(self, *, id: str) -> None:
+    def __init__(self, open: Callable[[], None], *, id: str) -> None:
+        """`open` is called when the run under the cursor was clicked twice."""
         super().__init__(id=id, compact=True)
+        self._open = open
         self.runs: list[RunSummary] = []
         self.depths: dict[Path, int] = {}  # of the branches, below the runs that they came from
         self.marks: dict[Path, RunStyle] = {}  # of the runs that are marked
@@ -65,7 +64,7 @@ class RunList(Rows):
 
     def on_click(self, event: Click) -> None:
         if event.chain == 2:
-            self.post_message(self.Opened())
+            self._open()
 
     def head(self) -> str:
         """Return the columns' names, each above its column."""

@@ -121,15 +121,15 @@ def text_of(run: RunSummary, name: str) -> str:
     return format_loss(value) if isinstance(value, float) and name in VALUES else format_value(value)
 
 
-def check_order(name: str) -> str:
-    """Return what is wrong with an order; empty: nothing."""
-    name = name.removeprefix("-")
-    return "" if name in ORDERS else _check_name(name)
+def check_order(order: str) -> None:
+    """Raise a UserError for what is no order."""
+    if (name := order.removeprefix("-")) not in ORDERS:
+        _check_name(name)
 
 
-def _check_name(name: str) -> str:
-    names = [*VALUES, *SETTINGS]
-    return "" if name in names else f"{name}: {unknown('setting', name, names)}"
+def _check_name(name: str) -> None:
+    if name not in (names := [*VALUES, *SETTINGS]):
+        raise UserError(f"{name}: {unknown('setting', name, names)}")
 
 
 def _sort_key(value: object) -> tuple[bool, float, str]:
@@ -148,8 +148,7 @@ def _parse(term: str) -> Callable[[RunSummary], bool]:
             return lambda run: any(rest in tag.lower() for tag in run.tags)
         return (lambda run: rest in run.state) if colon and kind == "state" else lambda run: word in _searched_text(run)
     name, sign, wanted = found.groups()
-    if problem := _check_name(name):
-        raise UserError(problem)
+    _check_name(name)
     with suppress(ValueError):
         limit, compare = float(wanted), SIGNS.get(sign, operator.eq)
         if isnan(limit):

@@ -15,13 +15,14 @@ from fundamentallm.process.session import AttachedRun, RunHandle
 from fundamentallm.run.commands import Command, Pause, Resume, Save, Set, Stop
 from fundamentallm.run.locks import is_held
 from fundamentallm.run.spec import RunSpec
+from fundamentallm_tui import keys
 from fundamentallm_tui.background import in_thread
+from fundamentallm_tui.dialogs import CANCEL, Answer, Fetch, Question
 from fundamentallm_tui.format import clean
 from fundamentallm_tui.panes.form import Form
 from fundamentallm_tui.panes.log import LogView
 from fundamentallm_tui.panes.values import field_of
-from fundamentallm_tui.screens.dialogs import Fetch, folder_question, leave_question, stop_question
-from fundamentallm_tui.screens.paned import PanedScreen
+from fundamentallm_tui.screens.base import PanedScreen
 from fundamentallm_tui.screens.run_table import RunChoice
 from fundamentallm_tui.state import launch
 from fundamentallm_tui.state.overlays import OverlayRead, Overlays
@@ -31,6 +32,7 @@ from fundamentallm_tui.state.replay import Replay
 from fundamentallm_tui.state.sampler import Sampler, SamplerStarter
 from fundamentallm_tui.state.store import Store
 
+IF_PAUSED = "if it was paused from a console, it saves and exits"
 STARTED, READ, ENDED = "started", "read", "ended"  # of the run that is shown: its process, its journal, itself
 
 
@@ -47,7 +49,7 @@ class RunScreen(PanedScreen):
         self._unsent: list[Command] = []  # given while the process was being started
         self.sampler = Sampler(self.store, sample, self._send, self.post_message)
         self.overlays = Overlays(self.post_message)
-        self.form = Form(options, config, id="config")
+        self.form = Form(options, config, self.change_settings, id="config")
         self.log_view = LogView(self.store, id="log")
 
     @property
@@ -103,24 +105,25 @@ class RunScreen(PanedScreen):
         if not self.check_action("start", ()):
             return
         if config is not None and new and (text := launch.missing_known_text(config.data)):
-            self.app.push_screen(Fetch(text), self._fetched)
+            self.app.push_screen(Fetch(text, self.action_start))
         elif config is None or self.form.problems:
             self._show_problem()
         elif (folder := launch.occupied_folder(self.store, config)) is not None:
-            question = folder_question(clean(str(folder)), is_held(folder))
-            self.app.push_screen(question, partial(self._answer_folder, folder, config))
+            self._ask_about(folder, config)
         else:
             self._start_next(config)
 
-    def _fetched(self, answer: str | None) -> None:
-        if answer == "fetch":
-            self.action_start()
-
-    def _answer_folder(self, folder: Path, config: Config, answer: str | None) -> None:
-        if answer in ("open", "resume"):
-            self.open_run(folder, resume=answer == "resume")
-        elif answer == "new":
-            self._begin(RunSpec(config, launch.free_folder(folder), preset=self.form.preset_name))
+    def _ask_about(self, folder: Path, config: Config) -> None:
+        """Ask what to do when the folder for a new run has a run in it."""
+        if is_held(folder):
+            text = "holds a run that another process trains"
+            first = Answer("a", "Attach: watch and control it", partial(self.open_run, folder))
+        else:
+            text = "holds a run already"
+            first = Answer("g", "Resume that run", partial(self.open_run, folder, resume=True))
+        spec = RunSpec(config, launch.free_folder(folder), preset=self.form.preset_name)
+        beside = Answer("n", "Start a new run in a folder beside it", partial(self._begin, spec))
+        self.app.push_screen(Question("The folder is taken", f"{clean(str(folder))} {text}.", first, beside, CANCEL))
 
     def _start_next(self, config: Config) -> None:
         try:
@@ -136,13 +139,9 @@ class RunScreen(PanedScreen):
             remember(last_data=tuple(os.path.abspath(path) for path in spec.config.data) if chosen else ())
         self.close_run()
         self.store.begin(spec.folder, self.form.preset_name, spec.config, resumes=spec.continues)
-        self.store.total_steps = self.form.total_steps or self.store.total_steps
+        self.store.total_steps = self.form.run_size.steps or self.store.total_steps
         self.show_other_run()
-        self._launch(spec)
-
-    def _launch(self, spec: RunSpec) -> None:
-        """Start the process, in a thread: the text, which may be long, is checked first."""
-        in_thread(self, partial(self._start, spec), self._watch, self._launch_failed)
+        in_thread(self, partial(self._start, spec), self._watch, self._launch_failed)  # the text may be long
 
     def _launch_failed(self, error: Exception) -> None:
         problem = str(error)
@@ -193,25 +192,22 @@ class RunScreen(PanedScreen):
         self.overlays.close()
 
     def action_runs(self) -> None:
-        """Show the list of runs."""
         from fundamentallm_tui.screens.runs import Runs  # here, because the first picture does not need it
 
         self.app.push_screen(Runs(self.store.folder, self.overlays), self._run_chosen)
 
     def _run_chosen(self, choice: RunChoice | None) -> None:
         self.show_changes({"curves"})  # other runs may be overlaid now
-        if choice is None or choice.action == "branch":
-            return
-        if choice.action == "deleted":
-            self.action_new_run()
-            return
-        if choice.action == "renamed":
-            self.open_run(choice.folder)
-            return
-        store, resume = self.store, choice.action == "resume"
-        if self._shows(choice.folder) and (store.under_way or not resume):
-            return
-        self.leave_run(partial(self.open_run, choice.folder, resume=resume))
+        match choice:
+            case RunChoice("open" | "resume" as action, folder):
+                store, resume = self.store, action == "resume"
+                shown = store.folder is not None and not store.replayed and store.folder.resolve() == folder.resolve()
+                if not shown or (resume and not store.under_way):
+                    self.leave_run(partial(self.open_run, folder, resume=resume))
+            case RunChoice("deleted"):
+                self.action_new_run()
+            case RunChoice("renamed", folder):
+                self.open_run(folder)
 
     def leave_run(self, then: Callable[[], object]) -> None:
         """Call `then`, which shows another run; ask first where that ends the run that is shown."""
@@ -219,18 +215,11 @@ class RunScreen(PanedScreen):
         if store.under_way and self.reader is None:  # its unsent commands must not reach another run
             self.log_line(f"{store.folder} is being started; choose again in a moment.", "warn")
         elif store.under_way and store.paused and not store.replayed:
-            question = leave_question(clean(str(store.folder)))
-            self.app.push_screen(question, partial(self._answer_leave, then))
+            text = f"{clean(str(store.folder))} is paused; {IF_PAUSED}."
+            leave = Answer("l", "Leave it, and open the other run", then)
+            self.app.push_screen(Question("Leave", text, CANCEL, leave))
         else:
             then()
-
-    def _answer_leave(self, then: Callable[[], object], answer: str | None) -> None:
-        if answer == "leave":
-            then()
-
-    def _shows(self, folder: Path) -> bool:
-        shown = self.store.folder
-        return shown is not None and not self.store.replayed and shown.resolve() == folder.resolve()
 
     def open_run(self, folder: Path, *, resume: bool = False, speed: float = 0.0) -> None:
         """Attach to the run in a folder; with `resume`, then resume it; with a `speed`, replay its journal instead."""
@@ -268,11 +257,9 @@ class RunScreen(PanedScreen):
 
     def action_ask_stop(self) -> None:
         """Ask first: a single letter may have been meant for a text field."""
-        self.app.push_screen(stop_question(), self._answer_stop)
-
-    def _answer_stop(self, answer: str | None) -> None:
-        if answer == "stop" and self.check_action("stop", ()):
-            self.action_stop()
+        text = f"Stop the run? {keys.named('stop')} stops without asking."
+        stop = Answer("x", "Stop: finish the step, save, end the run", partial(self.run_action, "stop"))
+        self.app.push_screen(Question("Stop", text, stop, CANCEL))
 
     def change_settings(self, values: Mapping[str, Any]) -> None:
         """Change live settings of the run from its next step on; the journal records each as an intervention.
@@ -288,10 +275,6 @@ class RunScreen(PanedScreen):
             self.store.unanswered[command.id] = command
             self._request("", command)
         self.follow_run()
-
-    @on(Form.Applied)
-    def _form_applied(self, event: Form.Applied) -> None:
-        self.change_settings(event.values)
 
     def _request(self, phase: str, command: Command) -> None:
         """Send a command, or keep it until there is a process; show at once the phase that it leads to."""

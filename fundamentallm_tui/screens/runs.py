@@ -9,7 +9,6 @@ from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.content import Content
-from textual.screen import Screen
 from textual.widgets import Input, OptionList, Static
 
 from fundamentallm.config.format import format_count, format_loss, format_parameters, format_time, format_value, wrap
@@ -19,10 +18,10 @@ from fundamentallm.run.notes import Notes, delete_run, parse_tags, rename_run, r
 from fundamentallm.run.summary import LIVE_STATES, RunSummary, changed_from_defaults, why_incomparable
 from fundamentallm_tui import keys
 from fundamentallm_tui.background import Newest, in_thread
+from fundamentallm_tui.dialogs import CANCEL, Answer, Entry, Question, TextDialog
 from fundamentallm_tui.format import clean, truncate
-from fundamentallm_tui.panes.bars import Footer
+from fundamentallm_tui.screens.base import Page
 from fundamentallm_tui.screens.compare import comparison
-from fundamentallm_tui.screens.dialogs import Entry, TextDialog, delete_question
 from fundamentallm_tui.screens.run_list import RunList
 from fundamentallm_tui.screens.run_table import ORDERS, RunChoice, all_runs, arrange, as_tree, check_order
 from fundamentallm_tui.state.branch import BranchPoint, find_branch_point
@@ -32,7 +31,7 @@ from fundamentallm_tui.theme import FAINT
 REFRESH_INTERVAL = 3.0  # seconds between two readings of the journals
 
 
-class Runs(Screen[RunChoice]):
+class Runs(Page[RunChoice]):
     """Lists the runs of this folder, with details of the one under the cursor."""
 
     BINDINGS = keys.bindings(keys.RUNS)
@@ -52,27 +51,24 @@ class Runs(Screen[RunChoice]):
         self._problem = ""  # of the filter
         self._changed: RunChoice | None = None  # the run that the console shows was renamed or deleted
         self._reading, self._deleting = Newest(self), set[Path]()
-        self.list = RunList(id="list")
+        self.list = RunList(self.action_open, id="list")
         self.filter = Input(placeholder=f"{keys.named('run.filter')} filters", compact=True, id="filter")
-        self.footer = Footer(keys.RUNS, id="footer")
+        self.columns, self.details = Static(id="columns"), Static(id="details")
 
     def compose(self) -> ComposeResult:
         with Horizontal(id="search"):
-            yield Static(id="summary")
+            yield self.head
             yield self.filter
-        yield Static(id="head")
+        yield self.columns
         yield self.list
-        yield Static(id="details")
+        yield self.details
         yield self.footer
 
     def on_mount(self) -> None:
         self._show_marks()
         self._read_runs()
         self.set_interval(REFRESH_INTERVAL, self._read_again)
-        self._show_runs()
-
-    def on_resize(self) -> None:
-        self.call_after_refresh(self._show_runs)
+        self.show()
 
     def _read_runs(self) -> None:
         """Read how the runs stand, in a thread: journals may be long."""
@@ -85,10 +81,10 @@ class Runs(Screen[RunChoice]):
 
     def _take_runs(self, runs: list[RunSummary]) -> None:
         self._runs = [run for run in runs if run.folder not in self._deleting]
-        self._show_runs()
+        self.show()
 
     @on(Input.Changed, "#filter")
-    def _show_runs(self) -> None:
+    def show(self) -> None:
         runs, self._problem = self._runs or [], ""
         try:
             shown = arrange(runs, self.filter.value, self._order)
@@ -108,8 +104,8 @@ class Runs(Screen[RunChoice]):
             found = f"{len(shown)} of {whole}" if self.filter.value.strip() else whole
             # padded, so that the filter stays in its place
             summary = f"{found}, {live} under way, {order}{' ' * (len(f'{len(runs)} of {whole}') - len(found))}"
-        self.query_one("#summary", Static).update(Content.assemble((" Runs  ", "bold"), (summary, FAINT)))
-        self.query_one("#head", Static).update(Content.styled(self.list.head(), FAINT))
+        self.show_head("Runs", summary)
+        self.columns.update(Content.styled(self.list.head(), FAINT))
         self._show_details()
 
     @on(OptionList.OptionHighlighted)
@@ -124,7 +120,7 @@ class Runs(Screen[RunChoice]):
             text = self._problem or ("No run fits the filter." if self._runs else "There are no runs here yet.")
             rows = _rows(text, max(20, self.size.width - 2))
             details = Content.styled("\n".join(rows), "$text-error" if self._problem else FAINT)
-        self.query_one("#details", Static).update(details)
+        self.details.update(details)
         self._show_keys()
 
     @property
@@ -134,17 +130,15 @@ class Runs(Screen[RunChoice]):
 
     # What the keys do
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Return None for what cannot be done with the run under the cursor."""
+    def possible(self) -> dict[str, object]:
         run = self.list.current
         state = run.state if run is not None else ""
-        possible = {
+        return {
             **dict.fromkeys(("open", "branch", "mark", "note", "tag"), bool(state)),
             "resume": run is not None and run.resumable,
             **dict.fromkeys(("delete", "rename"), bool(state) and state not in LIVE_STATES),
             "compare": len(self._marked()) > 1,
         }
-        return possible.get(action, True) or None
 
     def _marked(self) -> list[RunSummary]:
         """In the order in which they were marked."""
@@ -153,11 +147,10 @@ class Runs(Screen[RunChoice]):
 
     @property
     def _run(self) -> RunSummary:
-        """The run under the cursor; `check_action` lets nothing happen without one."""
+        """The run under the cursor; `possible` lets nothing happen without one."""
         assert self.list.current is not None
         return self.list.current
 
-    @on(RunList.Opened)
     def action_open(self) -> None:
         self.dismiss(RunChoice("open", self._run.folder))
 
@@ -171,22 +164,25 @@ class Runs(Screen[RunChoice]):
 
     def _ask_step(self, run: RunSummary, history: RunHistory) -> None:
         lasting = run.state in LIVE_STATES
-        find = partial(find_branch_point, history, run.folder, lasting=lasting)
+
+        def find(step: str) -> BranchPoint:
+            if not step.strip().isdecimal():
+                raise UserError("write a number of steps")
+            return find_branch_point(history, run.folder, int(step), lasting=lasting)
+
         try:
-            newest = find(None)
+            newest = find_branch_point(history, run.folder, None, lasting=lasting)
         except UserError as error:
             return self._notify(error)
         if self.is_current:  # not closed, and nothing else asked for meanwhile
             steps = sorted({saved.step for saved in history.checkpoints(run.folder, lasting=lasting)})
             last = ", ".join(map(str, steps[-6:]))
             hint = f"It begins with the newest checkpoint of this step or before; there are those of {last}."
-            dialog = Entry(f"Branch {clean(run.folder.name)} at step", str(newest.step), hint, partial(_misses, find))
-            self.app.push_screen(dialog, partial(self._branch_at, find))
+            title = f"Branch {clean(run.folder.name)} at step"
+            self.app.push_screen(Entry(title, str(newest.step), hint, find, self._branch_at))
 
-    def _branch_at(self, find: Callable[[int], BranchPoint], step: str | None) -> None:
-        if step is not None:
-            point = find(int(step))
-            self.dismiss(replace(self._changed or RunChoice("branch", point.folder), point=point))
+    def _branch_at(self, point: BranchPoint) -> None:
+        self.dismiss(replace(self._changed or RunChoice("branch", point.folder), point=point))
 
     def action_mark(self) -> None:
         if (gone := self._overlays.toggle(self._run.folder)) is not None:
@@ -199,7 +195,8 @@ class Runs(Screen[RunChoice]):
         self.list.draw(len(self.list.runs))
 
     def _show_keys(self) -> None:
-        self.footer.show({"back": "leave" if self.filter.has_focus else "close"})
+        self.footer.labels = {"back": "leave" if self.filter.has_focus else "close"}
+        self.refresh_bindings()
 
     on_descendant_focus = on_descendant_blur = _show_keys
 
@@ -212,19 +209,16 @@ class Runs(Screen[RunChoice]):
         self._sort_by(orders[(orders.index(self._order) + 1) % len(orders) if self._order in ORDERS else 0])
 
     def action_sort_by(self) -> None:
-        """Sort by a setting or number that the user names."""
         hint = "A setting, or best, val_loss, train_loss, steps, epoch, parameters; - in front turns it round"
         self.app.push_screen(Entry("Sort by", "" if self._order in ORDERS else self._order, hint, self._sort_by))
 
-    def _sort_by(self, order: str) -> str:
+    def _sort_by(self, order: str) -> None:
         order = order.strip() or next(iter(ORDERS))  # an empty box: as at first
-        problem = check_order(order)
-        if not problem:
-            name = order.removeprefix("-")
-            has_column = order in ORDERS or name in ("name", "last_event", "best", "steps")
-            self._order, self.list.column = order, "" if has_column else name
-            self._show_runs()
-        return problem
+        check_order(order)
+        name = order.removeprefix("-")
+        has_column = order in ORDERS or name in ("name", "last_event", "best", "steps")
+        self._order, self.list.column = order, "" if has_column else name
+        self.show()
 
     # What the user says about a run
 
@@ -245,12 +239,9 @@ class Runs(Screen[RunChoice]):
     def _ask(self, title: str, value: str, hint: str, change: Callable[[str], Path | Notes]) -> None:
         self.app.push_screen(Entry(title, value, hint, partial(self._change, self._run, change)))
 
-    def _change(self, run: RunSummary, change: Callable[[str], Path | Notes], text: str) -> str:
-        """Change what the user says about a run, and show it; returns why that was not possible."""
-        try:
-            done = change(text)
-        except UserError as error:
-            return str(error)
+    def _change(self, run: RunSummary, change: Callable[[str], Path | Notes], text: str) -> None:
+        """Change what the user says about a run, and show it."""
+        done = change(text)
         if isinstance(done, Path):
             if self._current is not None and run.folder.resolve() == self._current.resolve():
                 self._current, self._changed = done, RunChoice("renamed", done)
@@ -262,14 +253,12 @@ class Runs(Screen[RunChoice]):
         self._read_runs()  # one that is under way may have seen the run as it was
         for runs in (self._runs or [], self.list.runs):  # in the list, too: the cursor stays on it
             runs[:] = [changed if other.folder == run.folder else other for other in runs]
-        self._show_runs()
-        return ""
+        self.show()
 
     def action_filter(self) -> None:
         self.filter.focus()
 
     def action_back(self) -> None:
-        """Leave the filter, then the screen."""
         self.action_blur() if self.filter.has_focus else self.action_close()
 
     def action_close(self) -> None:
@@ -281,11 +270,11 @@ class Runs(Screen[RunChoice]):
 
     def action_delete(self) -> None:
         folder = self._run.folder
-        self.app.push_screen(delete_question(clean(str(folder))), partial(self._answer_delete, folder))
+        text = f"Delete {clean(str(folder))} with all of its checkpoints? This cannot be undone."
+        delete = Answer("d", "Delete it", partial(self._delete, folder))
+        self.app.push_screen(Question("Delete", text, CANCEL, delete))
 
-    def _answer_delete(self, folder: Path, answer: str | None) -> None:
-        if answer != "delete":
-            return
+    def _delete(self, folder: Path) -> None:
         self._deleting.add(folder)
         before = self._changed
         if self._current is not None and folder.resolve() == self._current.resolve():
@@ -314,17 +303,6 @@ class Runs(Screen[RunChoice]):
         if self.is_attached:
             self._show_marks()
             self._read_runs()
-
-
-def _misses(find: Callable[[int], BranchPoint], step: str) -> str:
-    """Return why there is nothing to branch at a step; empty: there is."""
-    try:
-        find(int(step))
-    except ValueError:
-        return "write a number of steps"
-    except UserError as error:
-        return str(error)
-    return ""
 
 
 def _details(run: RunSummary, width: int, incomparable: Collection[str]) -> Content:

@@ -22,11 +22,11 @@ from fundamentallm.run.folder import write_atomic
 NAME = re.compile(r"[^\W_][\w-]{0,39}")
 
 
-def name_problem(name: str) -> str:
-    """Return why a preset cannot have this name; empty where it can."""
+def check_name(name: str) -> str:
+    """Return a name that a preset can have; a UserError says why one cannot."""
     if NAME.fullmatch(name):
-        return ""
-    return "A name has 1 to 40 letters, digits, - and _, and begins with a letter or a digit."
+        return name
+    raise UserError("A name has 1 to 40 letters, digits, - and _, and begins with a letter or a digit.")
 
 
 def save_preset(name: str, config: Config, expected_time: str) -> Path:

@@ -322,6 +322,12 @@ class Workshop:
         finally:
             app.main.close_run()  # or its reader would go on reading beside all tests that follow
 
+    @asynccontextmanager
+    async def training(self, *args: Any, **how: Any) -> AsyncIterator[tuple[Watched, FakeRun]]:
+        """A console as `console` makes it, and a run that trains in it."""
+        async with self.console(*args, **how) as seen:
+            yield seen, await seen.started()
+
 
 @pytest.fixture(scope="session", autouse=True)
 def no_thread_is_left() -> Iterator[None]:

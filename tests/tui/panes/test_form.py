@@ -64,7 +64,7 @@ async def test_the_form_names_a_missing_file_and_a_text_that_is_too_short(worksh
     (workshop.folder / "short.txt").write_text("too short " * 12)
     async with workshop.console() as seen:
         form = seen.main.form
-        await seen.until(lambda: form.total_steps)
+        await seen.until(lambda: form.run_size.steps)
         await seen.type(data="nowhere.txt")
         await seen.until(lambda: form.problems == {"data": str(missing.value)})
         await seen.type(data="short.txt")
@@ -83,7 +83,7 @@ async def test_a_missing_text_and_wrong_values_are_shown_together(workshop: Any)
 
 async def test_the_form_shows_the_size_of_the_run(workshop: Any) -> None:
     async with workshop.console() as seen:
-        await seen.until(lambda: seen.main.form.total_steps)
+        await seen.until(lambda: seen.main.form.run_size.steps)
         steps = estimate(seen.main.form.config, [workshop.text.read_text()]).total_steps
         await seen.see(f"{steps} steps")
         await seen.until(lambda: f"step {0:>{STEPS}}/{steps}" in seen.status)
@@ -259,8 +259,7 @@ async def test_a_preset_s_stride_holds_for_its_own_text_only(workshop: Any) -> N
 
 
 async def test_a_run_keeps_its_preset_s_name_with_another_text(workshop: Any) -> None:
-    async with workshop.console((140, 36)) as seen:
-        run = await seen.started()
+    async with workshop.training((140, 36)) as (seen, run):
         assert (run.job.preset, run.job.folder.name) == ("tiny", "text-1")
         assert seen.status.startswith(" tiny · runs/text-1 ")
 
@@ -294,10 +293,11 @@ async def test_the_form_says_why_the_held_out_text_would_measure_little(workshop
         "".join(f"Line {n} is told but once, and {n * n} too.\n" for n in range(900))
     )
     async with workshop.console() as seen:
+        form = seen.main.form
         await seen.until(lambda: "only 1,720 characters are held out" in hint(seen))
         assert "(and 1 more in the log at the start)" in hint(seen)
         await seen.type(data="once.txt")
-        await seen.until(lambda: seen.main.form.total_steps and "held out" not in hint(seen).partition("val_split")[0])
+        await seen.until(lambda: form.run_size.steps and "held out" not in hint(seen).partition("val_split")[0])
         await seen.type(val_split="0.01")
         await seen.until(lambda: "characters are held out (--val-split 0.01 of" in hint(seen))
 
@@ -305,7 +305,7 @@ async def test_the_form_says_why_the_held_out_text_would_measure_little(workshop
 async def test_the_schedule_is_drawn_below_the_learning_rate_while_it_is_edited(workshop: Any) -> None:
     async with workshop.console((80, 24)) as seen:
         form = seen.main.form
-        await seen.until(lambda: form.total_steps)
+        await seen.until(lambda: form.run_size.steps)
 
         async def drawn(last: str, end: str) -> None:
             form.fields.enter("learning_rate")
@@ -316,18 +316,18 @@ async def test_the_schedule_is_drawn_below_the_learning_rate_while_it_is_edited(
                 bars[0] in "▁▂" and "█" in bars and bars[-1] == last and sorted(bars[9:], reverse=True) == [*bars[9:]]
             )
 
-        await drawn("▂", f"0.0001 at step {form.total_steps}")
+        await drawn("▂", f"0.0001 at step {form.run_size.steps}")
         await seen.type(learning_rate="5e-4", lr_schedule="constant")
-        await drawn("█", f"0.0005 at step {form.total_steps}")
+        await drawn("█", f"0.0005 at step {form.run_size.steps}")
 
 
 async def test_the_size_below_the_form_is_never_cut(workshop: Any) -> None:
     async with workshop.console((60, 20)) as seen:
         form = seen.main.form
-        await seen.until(lambda: form.total_steps)
+        await seen.until(lambda: form.run_size.steps)
         assert " steps · ≈ " in seen.screen and " MiB" in seen.screen and " params · " in seen.screen
         await seen.type(epochs="1000000", model_dim="16384")
-        await seen.until(lambda: form.total_steps > 1_000_000)
+        await seen.until(lambda: form.run_size.steps > 1_000_000)
         await seen.until(lambda: "steps · ≈ " in str(form.border_subtitle))
         assert "…" not in seen.screen.splitlines()[-2] and "params" in str(form.border_subtitle)
 

@@ -47,8 +47,7 @@ LOSSES = {1: ("12.00", "25.00", "1,024"), 12: ("1.000", "2.083", "85.37"), 100: 
 async def test_an_epoch_takes_one_row_with_its_numbers_in_columns_and_a_tick_once_it_is_saved(
     workshop: Any, size: tuple[int, int]
 ) -> None:
-    async with workshop.console(size) as seen:
-        run = await seen.started()
+    async with workshop.training(size) as (seen, run):
         await seen.press("2")
         for epoch in LOSSES:
             run.say(evaluation(epoch, best=epoch != 12), Notice(step=1, level="info", text="advice"))
@@ -65,16 +64,14 @@ async def test_an_epoch_takes_one_row_with_its_numbers_in_columns_and_a_tick_onc
 
 
 async def test_a_save_by_hand_at_an_epochs_end_is_named_behind_the_tick(workshop: Any) -> None:
-    async with workshop.console((80, 24)) as seen:
-        run = await seen.started()
+    async with workshop.training((80, 24)) as (seen, run):
         run.say(evaluation(1), workshop.saved(100, "last.pt", "last"))
         run.say(workshop.saved(100, "checkpoint_step_100.pt", "hand"))
         await seen.until(lambda: "best ✓ checkpoint_step_100.pt" in seen.log)
 
 
 async def test_between_evaluations_only_a_save_by_hand_takes_a_row_or_one_after_a_failure(workshop: Any) -> None:
-    async with workshop.console((80, 24)) as seen:
-        run = await seen.started()
+    async with workshop.training((80, 24)) as (seen, run):
         run.say(workshop.saved(0, "last.pt", "last"), evaluation(1), workshop.saved(100, "last.pt", "last"))
         run.say(*(workshop.saved(step, "last.pt", "last") for step in (120, 140)))
         run.say(workshop.saved(150, "checkpoint_step_150.pt", "hand"), evaluation(2))
@@ -219,8 +216,7 @@ async def test_an_empty_engine_log_is_said_to_be_empty_until_it_grows(workshop: 
 
 
 async def test_the_log_makes_text_from_outside_harmless(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        run = await seen.started()
+    async with workshop.training() as (seen, run):
         run.say(Notice(step=1, level="warning", text="[red]file[/] \x1b[2J\x9b31m\u202eevil\ttab"))
         await seen.until(lambda: "evil" in seen.log)
         assert "[red]file[/] ·[2J·31m·evil    tab" in seen.log
@@ -228,8 +224,7 @@ async def test_the_log_makes_text_from_outside_harmless(workshop: Any) -> None:
 
 
 async def test_the_log_stays_where_the_user_scrolled_and_follows_again_at_the_end(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        run = await seen.started()
+    async with workshop.training() as (seen, run):
         run.say(*(Notice(step=1, level="info", text=f"line {n}") for n in range(50)))
         await seen.see("line 49")
         await seen.press("2", "enter", "home")
@@ -242,8 +237,7 @@ async def test_the_log_stays_where_the_user_scrolled_and_follows_again_at_the_en
 
 
 async def test_saves_in_a_row_share_a_line_and_so_do_failures(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        run = await seen.started()
+    async with workshop.training() as (seen, run):
         for step in range(1, 31):
             run.say(workshop.saved(step, "last.pt", "last"), Phase(step=step, phase="training"))
             if step == 10:

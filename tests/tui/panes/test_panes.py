@@ -84,8 +84,7 @@ async def test_a_sample_streams_in_behind_its_prompt(workshop: Any, size: tuple[
 
 
 async def test_a_wrong_sampling_option_is_named_and_nothing_is_sent(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        run = await seen.started()
+    async with workshop.training() as (seen, run):
         seen.main.sample.options.enter("top_p")
         await seen.press("2", "enter")
         assert "top_p: 2 is out of bounds; it must be above 0" in seen.screen
@@ -93,8 +92,7 @@ async def test_a_wrong_sampling_option_is_named_and_nothing_is_sent(workshop: An
 
 
 async def test_enter_samples_with_the_tables_defaults_and_up_recalls(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        run = await seen.started()
+    async with workshop.training() as (seen, run):
         await seen.press("ctrl+g", "H", "i", "enter")
         [sample] = run.sent
         assert sample == Sample(id=sample.id, time=sample.time, prompt="Hi")
@@ -105,8 +103,7 @@ async def test_enter_samples_with_the_tables_defaults_and_up_recalls(workshop: A
 
 
 async def test_a_prompt_of_several_lines_is_sent_as_it_was_pasted_and_typed(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        run = await seen.started()
+    async with workshop.training() as (seen, run):
         await seen.press("ctrl+g")
         seen.app.screen.post_message(Paste("\ufeffone\r\ntwo\rthree"))
         await seen.until(lambda: "three" in seen.main.sample.prompt.text)
@@ -119,8 +116,7 @@ async def test_a_prompt_of_several_lines_is_sent_as_it_was_pasted_and_typed(work
 
 
 async def test_the_model_can_be_sampled_after_the_end_until_the_worker_exits(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        run = await seen.started()
+    async with workshop.training() as (seen, run):
         run.finish(400)
         await seen.status_is("FINISHED")
         await seen.press("ctrl+g", "a", "enter")

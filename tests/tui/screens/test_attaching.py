@@ -14,7 +14,7 @@ from fundamentallm.run.commands import COMMANDS, Pause, Resume, Sample, Stop
 from fundamentallm.run.events import JOURNAL, Answered, Intervention, Phase
 from fundamentallm.run.journal import Journal
 from fundamentallm.run.spec import RunSpec
-from fundamentallm_tui.screens.dialogs import Question
+from fundamentallm_tui.dialogs import Question
 from fundamentallm_tui.state import replay
 from tests.conftest import file_contents
 from tests.events import evaluated
@@ -138,8 +138,7 @@ async def test_the_console_says_which_runs_are_under_way(workshop: Any, make: An
 
 
 async def test_a_run_can_be_left_running(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        run = await seen.started()
+    async with workshop.training() as (seen, run):
         await seen.press("ctrl+q", "l")
         await seen.until(lambda: seen.app.return_code == 0)
         assert run.sent == [] and seen.app.leaves

@@ -108,8 +108,7 @@ async def test_the_map_and_what_is_read_off_are_what_the_model_computes(workshop
 
     with torch.inference_mode():
         expected = [weights_of(model, tokens, layer) for layer in (0, 1)]
-    async with workshop.console((80, 24), start) as seen:
-        await seen.started()
+    async with workshop.training((80, 24), start) as (seen, _):
         screen = await look(seen)
         await seen.press("right_square_bracket", "full_stop")  # the second layer, the second head
         await seen.see("layer 2 of 2 · head 2 of 4 · step 7")
@@ -141,8 +140,7 @@ async def test_the_map_and_what_is_read_off_are_what_the_model_computes(workshop
 
 
 async def test_keys_go_through_layers_and_heads_and_ask_for_each_layer_once(workshop: Any) -> None:
-    async with workshop.console((80, 24), Answering) as seen:
-        run = await seen.started()
+    async with workshop.training((80, 24), Answering) as (seen, run):
         screen = await look(seen)
         for key, layer, head in (
             ("full_stop", 0, 1), ("full_stop", 0, None), ("full_stop", 0, 0), ("comma", 0, None), ("comma", 0, 1),
@@ -164,8 +162,7 @@ async def test_keys_go_through_layers_and_heads_and_ask_for_each_layer_once(work
 
 
 async def test_the_last_sample_is_looked_at_and_of_a_long_text_the_end_is_seen(workshop: Any) -> None:
-    async with workshop.console((80, 24), Answering) as seen:
-        run = await seen.started()
+    async with workshop.training((80, 24), Answering) as (seen, run):
         await seen.press("g", *"To", "enter")
         await seen.until(lambda: run.sent)
         text = " be\nor " * 10
@@ -189,8 +186,7 @@ async def test_the_last_sample_is_looked_at_and_of_a_long_text_the_end_is_seen(w
 
 
 async def test_a_click_reads_off_a_cell(workshop: Any) -> None:
-    async with workshop.console((80, 24), Answering) as seen:
-        await seen.started()
+    async with workshop.training((80, 24), Answering) as (seen, _):
         screen = await look(seen, "abcd")
         size = (screen.map.size.width - GUTTER) // 4
         for row, column, cursor in ((2, 1, (2, 1)), (0, 3, (2, 1)), (3, 3, (3, 3))):
@@ -200,8 +196,7 @@ async def test_a_click_reads_off_a_cell(workshop: Any) -> None:
 
 
 async def test_the_nearest_tokens_are_asked_for_once_and_follow_the_row(workshop: Any) -> None:
-    async with workshop.console((80, 24), Answering) as seen:
-        run = await seen.started()
+    async with workshop.training((80, 24), Answering) as (seen, run):
         await look(seen, "beebe", "Nearest tokens")
         await seen.until(lambda: 'nearest to "e"' in seen.screen and re.search(r"a +0\.90 █+", seen.screen))
         bars = re.findall(r"([a-z]) +(-?\d\.\d\d) (█*)", seen.screen)
@@ -238,8 +233,7 @@ async def test_without_a_model_a_sentence_says_so(workshop: Any) -> None:
 async def test_a_question_without_an_answer_ends_in_a_sentence(
     workshop: Any, end: Callable[[Any], object], said: str
 ) -> None:
-    async with workshop.console((120, 36)) as seen:
-        run = await seen.started()
+    async with workshop.training((120, 36)) as (seen, run):
         await palette(seen)["Attention"]()
         await seen.see("Attention over a text")
         await seen.press(*TEXT, "enter")
@@ -252,8 +246,7 @@ async def test_a_question_without_an_answer_ends_in_a_sentence(
 
 
 async def test_an_answer_to_a_screen_that_was_left_is_let_go(workshop: Any) -> None:
-    async with workshop.console((80, 24)) as seen:
-        run = await seen.started()
+    async with workshop.training((80, 24)) as (seen, run):
         await palette(seen)["Attention"]()
         await seen.see("Attention over a text")
         await seen.press(*TEXT, "enter")
@@ -287,8 +280,7 @@ async def test_no_answer_ends_the_console_or_steers_the_terminal(workshop: Any, 
             elif isinstance(command, (Attend, Neighbours)):
                 self.say(replace(answer, id=command.id))
 
-    async with workshop.console((60, 20), Odd) as seen:
-        await seen.started()
+    async with workshop.training((60, 20), Odd) as (seen, _):
         screen = await look(seen)
         for key in (
             "right_square_bracket", "full_stop", "0", "comma", "up", "left", "down", "right", "n", "up", "n", "r"
@@ -300,8 +292,7 @@ async def test_no_answer_ends_the_console_or_steers_the_terminal(workshop: Any, 
 
 
 async def test_a_and_n_go_on_from_the_token_that_is_looked_at(workshop: Any) -> None:
-    async with workshop.console((80, 24), Answering) as seen:
-        run = await seen.started()
+    async with workshop.training((80, 24), Answering) as (seen, run):
         await palette(seen)["Score a text"]()
         await seen.see("escape cancels")
         await seen.press(*"seabed", "enter")
@@ -330,8 +321,7 @@ class Unwritable(FakeRun):
 
 
 async def test_a_question_that_cannot_be_sent_is_answered_by_the_reason(workshop: Any) -> None:
-    async with workshop.console((80, 24), Unwritable) as seen:
-        await seen.started()
+    async with workshop.training((80, 24), Unwritable) as (seen, _):
         await look(seen)
         await seen.see("Read-only file system")
         await seen.press("escape")

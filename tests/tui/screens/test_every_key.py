@@ -12,8 +12,8 @@ from textual.events import Key, MouseDown, MouseMove, MouseUp, Paste
 from textual.keys import key_to_character
 
 from fundamentallm_tui import app, keys
+from fundamentallm_tui.dialogs import Entry
 from fundamentallm_tui.panes.bars import takes_text
-from fundamentallm_tui.screens.dialogs import Entry
 from fundamentallm_tui.screens.look import Look
 from fundamentallm_tui.screens.pins import Pins
 from fundamentallm_tui.screens.runs import Runs

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fundamentallm.data.download import KNOWN_TEXTS, TINY_SHAKESPEARE, TextFile
-from fundamentallm_tui.screens.dialogs import Fetch
+from fundamentallm_tui.dialogs import Fetch
 from fundamentallm_tui.state.launch import missing_known_text
 
 NAME = "data/raw/shakespeare/shakespeare25k.txt"

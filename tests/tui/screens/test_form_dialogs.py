@@ -201,7 +201,6 @@ async def test_yaml_that_cannot_be_read_can_be_edited_again(workshop: Any, edito
 
 
 async def test_while_a_run_is_under_way_the_form_s_files_are_locked(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        await seen.started()
+    async with workshop.training() as (seen, _):
         await seen.press("f2", "f3", "e")
         assert isinstance(seen.app.screen, MainScreen)

@@ -164,7 +164,7 @@ async def test_only_what_is_possible_is_offered(workshop: Any) -> None:
         await watched.press("h")
         await watched.see("1  Resume from best.pt (epoch 2) with dropout 0.2")
         assert "Resuming from best.pt leaves behind" in watched.screen
-        assert [option.id for option in watched.app.screen.query_one(OptionList).options] == ["1", "cancel"]
+        assert [str(option.prompt)[0] for option in watched.app.screen.query_one(OptionList).options] == ["1", "c"]
         Path(run.folder, "best.pt").unlink()
         await watched.press("1")
         await watched.pilot.pause()

@@ -6,8 +6,8 @@ import pytest
 
 from fundamentallm.config.config import SETTINGS
 from fundamentallm_tui import keys
+from fundamentallm_tui.dialogs import TextDialog
 from fundamentallm_tui.format import BARS
-from fundamentallm_tui.screens.dialogs import TextDialog
 from fundamentallm_tui.screens.help import READING, TOPICS, help_text
 from tests.events import layers_inspected
 from tests.tui.others import palette

@@ -9,8 +9,8 @@ from textual.events import Key
 from fundamentallm.run.commands import Pause, Resume, Save, Stop
 from fundamentallm.run.events import Notice, Phase
 from fundamentallm_tui import keys
+from fundamentallm_tui.dialogs import Question
 from fundamentallm_tui.format import cell_len
-from fundamentallm_tui.screens.dialogs import Question
 from tests.tui.others import both_sizes, palette, panes
 
 TITLES = dict(keys.PANES)
@@ -55,8 +55,7 @@ async def test_start_key_resumes_a_paused_run(workshop: Any) -> None:
 
 
 async def test_a_refused_pause_is_taken_back(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        run = await seen.started()
+    async with workshop.training() as (seen, run):
         await seen.press("f6")
         run.answer(ok=False, why="it is compiling")
         await seen.status_is("TRAINING")
@@ -113,8 +112,7 @@ async def test_what_was_changed_after_a_stop_reaches_the_resumed_run(workshop: A
 
 
 async def test_letters_are_text_in_the_prompt_function_keys_act_and_escape_leaves_it(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        run = await seen.started()
+    async with workshop.training() as (seen, run):
         await seen.press("ctrl+g", "p", "x", "1")
         assert seen.main.sample.prompt.text == "px1" and run.sent == []
         await seen.press("f6", "f7", "escape", "s")
@@ -137,8 +135,7 @@ async def test_the_footer_and_the_keys_agree_on_what_can_be_done(workshop: Any, 
 
 
 async def test_quit_asks_while_a_run_is_under_way_and_cancel_changes_nothing(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        run = await seen.started()
+    async with workshop.training() as (seen, run):
         for key in ("escape", "c"):
             await seen.press("ctrl+q")
             assert isinstance(seen.app.screen, Question)
@@ -150,8 +147,7 @@ async def test_quit_asks_while_a_run_is_under_way_and_cancel_changes_nothing(wor
 
 
 async def test_quit_with_stop_waits_for_the_end_of_the_run(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        run = await seen.started()
+    async with workshop.training() as (seen, run):
         await seen.press("ctrl+q", "s")
         assert "STOPPING" in seen.status and [type(command) for command in run.sent] == [Stop]
         assert seen.app.is_running and seen.app.return_code is None
@@ -230,8 +226,7 @@ async def test_entering_a_pane_in_another_way_highlights_it(workshop: Any) -> No
 
 
 async def test_escape_and_a_quick_key_act_as_the_two_of_them_and_type_nothing(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        run = await seen.started()
+    async with workshop.training() as (seen, run):
         await seen.press("ctrl+g", "a")
         seen.app.post_message(Key("alt+p", "p"))
         await seen.until(lambda: run.sent)
@@ -247,8 +242,7 @@ def test_escape_and_a_digit_are_no_character() -> None:
 
 
 async def test_x_asks_before_it_stops_and_escape_lets_the_run_go_on(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        run = await seen.started()
+    async with workshop.training() as (seen, run):
         await seen.press("x")
         assert isinstance(seen.app.screen, Question)
         await seen.press("escape")
@@ -283,8 +277,7 @@ async def test_the_footer_says_how_to_leave_a_field(workshop: Any, size: tuple[i
 
 @pytest.mark.parametrize("width", [60, 80, 120, 250])
 async def test_help_and_quit_stay_at_the_footers_right_end_whatever_has_the_focus(workshop: Any, width: int) -> None:
-    async with workshop.console((width, 24)) as seen:
-        await seen.started()
+    async with workshop.training((width, 24)) as (seen, _):
         for key in ("1", "2", "3", "4", "5", "enter", "f1", "escape", "ctrl+o"):
             await seen.press(key)
             line = seen.screen.splitlines()[-1]
@@ -293,8 +286,7 @@ async def test_help_and_quit_stay_at_the_footers_right_end_whatever_has_the_focu
 
 
 async def test_a_click_in_the_footer_does_what_the_key_does_in_the_pane_that_has_the_focus(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        run = await seen.started()
+    async with workshop.training() as (seen, run):
         run.say(*(Notice(step=1, level="info", text=f"line {n}") for n in range(50)))
         await seen.see("line 49")
         await seen.press("2")
@@ -305,8 +297,7 @@ async def test_a_click_in_the_footer_does_what_the_key_does_in_the_pane_that_has
 
 
 async def test_a_pane_is_maximized_and_comes_back(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        await seen.started()
+    async with workshop.training() as (seen, _):
         await seen.press("2")
         before = panes(seen)
         for key, name in zip("123456", TITLES, strict=True):
@@ -348,8 +339,7 @@ async def test_a_paused_run_has_one_key_to_resume_it_in_the_footer(workshop: Any
 
 
 async def test_after_a_stop_what_is_fixed_says_so_and_a_new_run_has_a_key(workshop: Any) -> None:
-    async with workshop.console(toasts=True, epochs=5) as seen:
-        await seen.started()
+    async with workshop.training(toasts=True, epochs=5) as (seen, _):
         await seen.press("f2")
         await seen.see("F2 is for a new run; press N when this one has")
         assert "new run" not in seen.keys

@@ -178,8 +178,7 @@ async def test_the_log_has_a_place_before_a_run_only_when_it_says_something(work
 
 
 async def test_a_click_on_any_part_of_a_pane_goes_to_it(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        await seen.started()
+    async with workshop.training() as (seen, _):
         await seen.pilot.pause()
         for name in ("config", "log", "loss", "metric", "sample", "health"):
             await seen.pilot.click(f"#{name}", offset=(8, 0))  # its frame

@@ -159,8 +159,7 @@ async def test_a_chosen_alternative_is_the_next_token_of_a_branch_that_is_explai
 
 
 async def test_sixteen_texts_are_kept_and_the_oldest_without_a_name_goes_first(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        run = await seen.started()
+    async with workshop.training() as (seen, run):
         await answered(seen, run, "first one")
         await seen.press("r", *"mine", "enter")
         await answered(seen, run, "second one")
@@ -178,8 +177,7 @@ async def test_sixteen_texts_are_kept_and_the_oldest_without_a_name_goes_first(w
 
 
 async def test_a_scored_text_says_its_loss_what_is_left_out_and_where_it_is_worst(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        run = await seen.started()
+    async with workshop.training() as (seen, run):
         text = await look(seen, "s\u00e9a sea")
         await seen.until(lambda: run.sent)
         run.say(explained(replace(run.sent[-1], text="sa sea"), probability=(0.5, 0.01, 0.2, 0.004, 0.9), left_out=1))
@@ -198,8 +196,7 @@ async def test_a_file_is_scored_and_one_that_is_too_long_as_far_as_it_can_be(wor
     (workshop.folder / "long.txt").write_text("0123456789" * 300)
     (workshop.folder / "empty.txt").touch()
     (workshop.folder / "book.pdf").write_bytes(b"%PDF-1.4 \xff")
-    async with workshop.console() as seen:
-        run = await seen.started()
+    async with workshop.training() as (seen, run):
         await seen.press("f4", *"book.pdf")
         await seen.see("the file book.pdf")
         await seen.press("enter")
@@ -224,8 +221,7 @@ async def test_a_file_is_scored_and_one_that_is_too_long_as_far_as_it_can_be(wor
     ],
 )  # fmt: skip
 async def test_an_answer_without_numbers_is_a_sentence(workshop: Any, answer: Any, sentence: str) -> None:
-    async with workshop.console() as seen:
-        run = await seen.started()
+    async with workshop.training() as (seen, run):
         await look(seen, "a text...")
         await seen.until(lambda: run.sent)
         run.say(answer(run.sent[-1]))
@@ -235,8 +231,7 @@ async def test_an_answer_without_numbers_is_a_sentence(workshop: Any, answer: An
 
 
 async def test_what_a_model_says_steers_nothing(workshop: Any) -> None:
-    async with workshop.console((60, 20)) as seen:
-        run = await seen.started()
+    async with workshop.training((60, 20)) as (seen, run):
         await look(seen, "a text...")
         await seen.until(lambda: run.sent)
         tokens = (EVIL, "\n", "\t", " ", "\u0301", "漢", "[b]", "", "word" * 99)
@@ -277,8 +272,7 @@ async def test_a_question_to_a_checkpoint_that_another_one_replaces_is_answered_
 
 
 async def test_a_branch_that_is_being_written_ends_for_the_next_question(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        run = await seen.started()
+    async with workshop.training() as (seen, run):
         await answered(seen, run, "a text")
         await seen.press("tab", "enter")
         await seen.see("the model continues the text…")
@@ -295,8 +289,7 @@ async def test_a_branch_that_is_being_written_ends_for_the_next_question(worksho
 
 
 async def test_the_cursor_moves_by_tokens_rows_and_clicks(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        run = await seen.started()
+    async with workshop.training() as (seen, run):
         screen = await answered(seen, run, "one\ntwo three\nfour")
         text = seen.main.looked.current
 

@@ -7,7 +7,7 @@ import pytest
 
 from fundamentallm.run.commands import Command, Evaluate, Pause, Save, Set, Stop
 from fundamentallm_tui import keys
-from fundamentallm_tui.screens.dialogs import Question, TextDialog
+from fundamentallm_tui.dialogs import Question, TextDialog
 from fundamentallm_tui.screens.look import Look
 from fundamentallm_tui.screens.pins import Pins
 from fundamentallm_tui.screens.runs import Runs

@@ -74,8 +74,7 @@ async def test_the_answers_of_each_step_are_those_of_the_journal(workshop: Any, 
 
 
 async def test_what_differs_between_two_steps_is_marked(workshop: Any) -> None:
-    async with workshop.console((80, 24)) as seen:
-        run = await seen.started()
+    async with workshop.training((80, 24)) as (seen, run):
         await opened(seen)
         run.say(pinned(10, "To", " be or not to be"), pinned(20, "To", " be and not to me\x1b"))
         await seen.see("step 20, 2 of 2")
@@ -87,8 +86,7 @@ async def test_what_differs_between_two_steps_is_marked(workshop: Any) -> None:
 
 
 async def test_the_newest_answers_are_followed_until_the_user_goes_elsewhere(workshop: Any) -> None:
-    async with workshop.console((80, 24)) as seen:
-        run = await seen.started()
+    async with workshop.training((80, 24)) as (seen, run):
         await opened(seen)
         await seen.see("No answers yet.")
         for step in (10, 20):
@@ -108,8 +106,7 @@ async def test_the_newest_answers_are_followed_until_the_user_goes_elsewhere(wor
 
 
 async def test_a_run_under_way_pins_what_the_user_writes_and_says_why_not(workshop: Any) -> None:
-    async with workshop.console((80, 24), pin=["Once"]) as seen:
-        run = await seen.started()
+    async with workshop.training((80, 24), pin=["Once"]) as (seen, run):
         await opened(seen)
         await seen.see("▸ Once  not answered yet")
         await typed(seen, "a", "")

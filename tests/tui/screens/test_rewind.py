@@ -12,7 +12,7 @@ from fundamentallm.run.commands import Stop
 from fundamentallm.run.events import Finished, RunStarted
 from fundamentallm.run.summary import summarize
 from fundamentallm.train.checkpoint import load
-from fundamentallm_tui.screens.dialogs import Entry, Question
+from fundamentallm_tui.dialogs import Entry, Question
 from tests.conftest import file_contents, journal_events
 from tests.tui.others import alive, both_sizes, to
 

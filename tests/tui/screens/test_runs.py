@@ -16,8 +16,8 @@ from fundamentallm.run.history import read_history
 from fundamentallm.run.notes import read_notes, rename_run, write_notes
 from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui import keys
+from fundamentallm_tui.dialogs import TextDialog
 from fundamentallm_tui.screens import runs as runs_screen
-from fundamentallm_tui.screens.dialogs import TextDialog
 from fundamentallm_tui.screens.run_table import all_runs, sparkline
 from fundamentallm_tui.screens.runs import Runs
 from tests.events import evaluated

@@ -93,8 +93,7 @@ def row_of(seen: Any, text: str) -> int:
 
 @pytest.mark.parametrize("size", [(60, 20), (80, 24), (120, 36), (200, 60)])
 async def test_every_option_of_the_table_has_a_field_in_sight(workshop: Any, size: tuple[int, int]) -> None:
-    async with workshop.console(size) as seen:
-        run = await seen.started()
+    async with workshop.training(size) as (seen, run):
         values = ("33", "1.5", "7", "0.9", "0.1", "1.1", "5", "2")
         for name, value in zip(SAMPLING, values, strict=True):
             await set_option(seen, name, value)
@@ -115,8 +114,7 @@ async def test_every_option_of_the_table_has_a_field_in_sight(workshop: Any, siz
 async def test_several_samples_stand_side_by_side_where_there_is_room(
     workshop: Any, size: tuple[int, int], beside: int
 ) -> None:
-    async with workshop.console(size) as seen:
-        run = await seen.started()
+    async with workshop.training(size) as (seen, run):
         await set_option(seen, "num_samples", "3")
         await seen.press("ctrl+g", *"Ho", "enter")
         [asked] = run.sent
@@ -141,8 +139,7 @@ async def test_several_samples_stand_side_by_side_where_there_is_room(
 
 
 async def test_a_text_is_continued_repeated_with_another_seed_and_made_the_prompt(workshop: Any) -> None:
-    async with workshop.console((80, 24)) as seen:
-        run = await seen.started()
+    async with workshop.training((80, 24)) as (seen, run):
         await set_option(seen, "seed", "41")
         await seen.press("ctrl+g", *"Ho", "escape")
         assert seen.main.focused is None, "there is no text to go to"

@@ -30,8 +30,7 @@ async def test_the_status_line_and_the_footer_are_never_cut(workshop: Any, size:
 
 @both_sizes
 async def test_the_charts_titles_hold_the_last_values(workshop: Any, size: tuple[int, int]) -> None:
-    async with workshop.console(size) as seen:
-        run = await seen.started()
+    async with workshop.training(size) as (seen, run):
         run.say(workshop.progress(1, 80), evaluated(80, 2.01))
         await seen.until(lambda: seen.main.store.val.last)
         await seen.press("3")
@@ -41,8 +40,7 @@ async def test_the_charts_titles_hold_the_last_values(workshop: Any, size: tuple
 
 
 async def test_training_dots_are_seen_where_validation_crosses_them_and_its_points_lie_over_them(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        run = await seen.started()
+    async with workshop.training() as (seen, run):
         losses = [
             Evaluated(
                 step=step, epoch=1, train_loss=1.0, val_loss=4.0 - step / 200, perplexity=2.0, epoch_ended=False,
@@ -65,8 +63,7 @@ async def test_training_dots_are_seen_where_validation_crosses_them_and_its_poin
 
 async def test_every_theme_and_no_colour_at_all_can_be_drawn(workshop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
-    async with workshop.console() as seen:
-        run = await seen.started()
+    async with workshop.training() as (seen, run):
         run.say(workshop.progress(1, 80), Phase(step=80, phase="training"))
         await seen.until(lambda: seen.main.store.step == 80)
         assert sorted(seen.app.available_themes) == ["calm", "high contrast", "paper"]
@@ -77,8 +74,7 @@ async def test_every_theme_and_no_colour_at_all_can_be_drawn(workshop: Any, monk
 
 
 async def test_resizing_keeps_everything(workshop: Any) -> None:
-    async with workshop.console((120, 36)) as seen:
-        run = await seen.started()
+    async with workshop.training((120, 36)) as (seen, run):
         run.say(workshop.progress(1, 50))
         await seen.press("ctrl+g", "a", "b")
         await seen.until(lambda: seen.main.store.step == 50)
@@ -96,8 +92,7 @@ async def test_resizing_keeps_everything(workshop: Any) -> None:
 
 @both_sizes
 async def test_a_dead_worker_leaves_a_living_console_that_says_why(workshop: Any, size: tuple[int, int]) -> None:
-    async with workshop.console(size) as seen:
-        run = await seen.started()
+    async with workshop.training(size) as (seen, run):
         run.tail = ["RuntimeError: boom"]
         run.die("killed by SIGKILL")
         await seen.status_is("FAILED")

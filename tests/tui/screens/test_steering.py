@@ -29,8 +29,7 @@ def change(run: Any, setting: str, old: Any, new: Any, who: str = "another", id:
 
 
 async def test_a_change_is_sent_and_u_undoes_the_last_ones_in_order_whoever_made_them(workshop: Any) -> None:
-    async with workshop.console(dropout=0.1, learning_rate=0.001, toasts=True) as seen:
-        run = await seen.started()
+    async with workshop.training(dropout=0.1, learning_rate=0.001, toasts=True) as (seen, run):
         await seen.press("u")
         await seen.see("There is nothing to undo.")
         assert sent(run) == []
@@ -71,8 +70,7 @@ async def test_the_palette_multiplies_the_learning_rate_and_adds_epochs_and_pati
 
 
 async def test_v_evaluates(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        run = await seen.started()
+    async with workshop.training() as (seen, run):
         await seen.press("v")
         await seen.until(lambda: run.sent)
         assert isinstance(run.sent[0], Evaluate)
@@ -125,8 +123,7 @@ async def test_live_settings_are_edited_in_the_form_and_enter_applies_them(
 
 
 async def test_ctrl_r_in_a_live_field_is_an_edit_that_enter_applies(workshop: Any) -> None:
-    async with workshop.console(epochs=8) as seen:
-        run = await seen.started()
+    async with workshop.training(epochs=8) as (seen, run):
         preset = load_preset("tiny").layer.values["epochs"]
         assert preset != 8
         await edit(seen, "epochs", *"0", "ctrl+r")
@@ -143,8 +140,7 @@ async def test_ctrl_r_in_a_live_field_is_an_edit_that_enter_applies(workshop: An
 
 
 async def test_a_refused_change_is_said_at_its_field_which_shows_the_true_value(workshop: Any) -> None:
-    async with workshop.console(epochs=5) as seen:
-        run = await seen.started()
+    async with workshop.training(epochs=5) as (seen, run):
         await edit(seen, "epochs", *"0", "enter")
         assert sent(run) == [] and "out of bounds" in seen.main.form.problems["epochs"], "not even sent"
         await edit(seen, "epochs", *"2", "enter")

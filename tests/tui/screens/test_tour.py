@@ -101,8 +101,7 @@ async def test_it_goes_on_when_the_thing_has_happened_and_not_before(workshop: A
 async def test_what_has_happened_already_is_passed_over(workshop: Any, make: Any) -> None:
     """A run that has ended cannot be paused; its best.pt can be sampled."""
     folder = make("old", evaluated(40, 2.0), workshop.finished(40))
-    async with workshop.console() as seen:
-        run = await seen.started()
+    async with workshop.training() as (seen, run):
         seen.main.action_tour()
         run.say(workshop.progress(1, 80))
         await seen.see(f"tour 2/{ALL}")

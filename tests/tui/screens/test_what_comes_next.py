@@ -10,7 +10,7 @@ from fundamentallm.errors import UserError
 from fundamentallm.run.commands import Sample, Stop
 from fundamentallm.run.events import JOURNAL, Phase
 from fundamentallm.run.spec import RunSpec
-from fundamentallm_tui.screens.dialogs import Fetch, Question, TextDialog
+from fundamentallm_tui.dialogs import Fetch, Question, TextDialog
 from fundamentallm_tui.screens.runs import Runs
 from fundamentallm_tui.state.farewell import describe_outcome
 from tests.tui.conftest import FakeRun
@@ -75,8 +75,7 @@ async def test_f5_looks_again_for_a_text_that_was_missing(workshop: Any) -> None
 
 
 async def test_what_a_run_refused_does_not_keep_the_next_start(workshop: Any) -> None:
-    async with workshop.console(epochs=5) as seen:
-        run = await seen.started()
+    async with workshop.training(epochs=5) as (seen, run):
         seen.main.form.fields.enter("epochs")
         await seen.press(*"2", "enter")
         await seen.until(lambda: run.sent)
@@ -107,8 +106,7 @@ async def test_a_resume_that_failed_can_be_tried_again(workshop: Any) -> None:
 
 
 async def test_a_run_that_is_being_saved_can_be_left_to_itself(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        run = await seen.started()
+    async with workshop.training() as (seen, run):
         await seen.press("ctrl+q", "s")
         await seen.until(lambda: run.sent)
         for key in ("escape", "s"):
@@ -123,8 +121,7 @@ async def test_a_run_that_is_being_saved_can_be_left_to_itself(workshop: Any) ->
 
 
 async def test_a_stop_that_was_refused_can_be_asked_for_again(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        run = await seen.started()
+    async with workshop.training() as (seen, run):
         await seen.press("ctrl+q", "s")
         await seen.until(lambda: run.sent)
         run.answer(ok=False, why="no")
@@ -163,7 +160,7 @@ async def test_a_text_that_arrives_below_the_help_starts_the_run_when_that_is_cl
         Path(text.folder).mkdir(parents=True)
         (Path(text.folder) / "shakespeare25k.txt").write_text(workshop.text.read_text())
 
-    monkeypatch.setattr("fundamentallm_tui.screens.dialogs.download", download)
+    monkeypatch.setattr("fundamentallm_tui.dialogs.download", download)
     async with workshop.console() as seen:
         await seen.type(data="data/raw/shakespeare/shakespeare25k.txt")
         await seen.press("f5")
@@ -189,8 +186,7 @@ async def ask(seen: Any, run: FakeRun) -> None:
 @pytest.mark.parametrize("end", ["dies", "ends", "is left"])
 async def test_a_sample_ends_with_the_process_that_writes_it(workshop: Any, make: Any, end: str) -> None:
     make("other", workshop.finished(40))
-    async with workshop.console() as seen:
-        run = await seen.started()
+    async with workshop.training() as (seen, run):
         await ask(seen, run)
         if end == "is left":
             await seen.press("escape")
@@ -219,8 +215,7 @@ async def test_a_sample_that_cannot_be_asked_for_says_so(workshop: Any, make: An
 
 async def test_the_palette_does_not_act_through_what_lies_over_the_run(workshop: Any, make: Any) -> None:
     make("old")
-    async with workshop.console() as seen:
-        await seen.started()
+    async with workshop.training() as (seen, _):
         await seen.press("x")
         question = seen.app.screen
         assert isinstance(question, Question)
@@ -283,16 +278,14 @@ async def test_what_can_be_done_is_found_out_once_for_all_keys(workshop: Any, mo
 
     asked: list[int] = []
     possible = launch.possible_actions
-    async with workshop.console() as seen:
-        await seen.started()
+    async with workshop.training() as (seen, _):
         monkeypatch.setattr(launch, "possible_actions", lambda store: asked.append(1) or possible(store))
         assert len(seen.main.active_bindings) > 40
         assert len(asked) == 1
 
 
 async def test_a_factor_of_a_setting_that_is_not_known_or_too_far_is_said(workshop: Any) -> None:
-    async with workshop.console(epochs=1, learning_rate=0.001) as seen:
-        run = await seen.started()
+    async with workshop.training(epochs=1, learning_rate=0.001) as (seen, run):
         await seen.main.run_action("add('epochs', -1)")
         assert "epochs: 0 is out of bounds" in seen.log
         for _ in range(400):
@@ -301,8 +294,7 @@ async def test_a_factor_of_a_setting_that_is_not_known_or_too_far_is_said(worksh
 
 
 async def test_events_that_come_while_the_console_closes_do_no_harm(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        run = await seen.started()
+    async with workshop.training() as (seen, run):
         run.say(workshop.progress(1, 5))
 
 
@@ -329,8 +321,7 @@ async def test_a_journal_without_the_setting_lets_the_palette_say_so(workshop: A
     ("state", "said"), [("paused", "is paused, and ends saved"), ("stopping", "saves and ends"), ("", "continues")]
 )
 async def test_what_is_said_of_a_run_that_is_left_is_what_becomes_of_it(workshop: Any, state: str, said: str) -> None:
-    async with workshop.console() as seen:
-        run = await seen.started()
+    async with workshop.training() as (seen, run):
         if state:
             run.say(Phase(step=1, phase=state))
             await seen.status_is(state.upper())

@@ -97,8 +97,7 @@ async def test_a_real_verdict_and_a_failure_are_shown_with_their_numbers(
     workshop: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(notices, "VERDICT_INTERVAL", 0.0)
-    async with workshop.console((200, 60), toasts=True) as seen:
-        run = await seen.started()
+    async with workshop.training((200, 60), toasts=True) as (seen, run):
         *before, last = epochs(OVERFITTING)
         run.say(*before)
         await seen.until(lambda: seen.main.store.step == 240)

@@ -74,8 +74,8 @@ async def test_a_session_that_changes_nothing_writes_nothing(workshop: Any) -> N
 
 
 async def test_the_text_that_was_chosen_is_the_next_sessions_and_the_presets_own_is_not(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        await seen.started()
+    async with workshop.training():
+        pass
     assert load()[0].last_data == (str(workshop.text),)
     assert last_data() == (workshop.text.name,)  # by the short path
     workshop.text.rename(workshop.text.with_name("elsewhere.txt"))

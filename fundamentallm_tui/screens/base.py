@@ -1,19 +1,27 @@
-"""Panes that the user moves between: number keys show and highlight one, enter goes into it, escape leaves it."""
+"""What the screens have in common: panes that the user moves between, and pages that lie over the main screen."""
 
+from collections.abc import Mapping
+
+from textual.app import ComposeResult
+from textual.content import Content
 from textual.dom import DOMNode
 from textual.events import Click, DescendantFocus
-from textual.screen import Screen
+from textual.screen import Screen, ScreenResultType
 from textual.widget import Widget
+from textual.widgets import Static
 
 from fundamentallm_tui import keys
+from fundamentallm_tui.keys import Command
 from fundamentallm_tui.panes.bars import Footer, TabBar
+from fundamentallm_tui.theme import FAINT
 
 
 class PanedScreen(Screen[None]):
     """A screen with panes (class "pane"), and one active pane, whose id is also a class of the screen ("-at-log").
 
-    A small terminal shows only the active pane, and so does a large one while that is maximized. A key that shows a
-    pane never puts the cursor into one of its fields: the next key would change what is in there.
+    Number keys show and highlight a pane, enter goes into it, escape leaves it. A small terminal shows only the active
+    pane, and so does a large one while that is maximized. A key that shows a pane never puts the cursor into one of its
+    fields: the next key would change what is in there.
     """
 
     tabs: TabBar
@@ -38,11 +46,9 @@ class PanedScreen(Screen[None]):
         self.action_pane(names[(names.index(self.tabs.active) + by) % len(names)])
 
     def action_enter_pane(self) -> None:
-        """Go into the highlighted pane."""
         self.enter_pane(self.tabs.active)
 
     def action_maximize_pane(self) -> None:
-        """Show the highlighted pane alone, or all of them again."""
         self.maximized_pane = not self.maximized_pane
         self.pane_shown()
 
@@ -59,7 +65,7 @@ class PanedScreen(Screen[None]):
             self.action_pane(pane.id or "")
 
     def _activate(self, name: str) -> None:
-        self.tabs.show(name)
+        self.tabs.active = name
         for pane, _ in keys.PANES:
             self.get_widget_by_id(pane).set_class(pane == name, "-active", update=False)
         # the styles of all panes depend on the screen's classes: computed once, not for each of the classes
@@ -70,3 +76,44 @@ class PanedScreen(Screen[None]):
 def _pane_of(widget: Widget) -> DOMNode | None:
     """Return the pane that holds a widget."""
     return next((node for node in widget.ancestors_with_self if node.has_class("pane")), None)
+
+
+class Page(Screen[ScreenResultType]):
+    """A screen over the main one: how what it shows stands above, its keys in the footer."""
+
+    table: tuple[Command, ...]
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.head = Static(id="head")
+        self.explanation = Static(id="explanation")
+        self.footer = Footer(self.table, id="footer")
+
+    def compose(self) -> ComposeResult:
+        yield self.head
+        yield from self.compose_body()
+        yield self.footer
+
+    def compose_body(self) -> ComposeResult:
+        """Return the widgets between head and footer."""
+        raise NotImplementedError
+
+    def show(self) -> None:
+        """Show what there is now."""
+        raise NotImplementedError
+
+    def possible(self) -> Mapping[str, object]:
+        """Return by action whether it can be done now; what is left out always can."""
+        return {}
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return bool(self.possible().get(action, True)) or None  # None dims the key in the footer
+
+    def show_head(self, title: str, state: str, style: str = FAINT) -> None:
+        self.head.update(Content.assemble((f" {title}  ", "bold"), (state, style)))
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self.show)
+
+    def action_back(self) -> None:
+        self.dismiss(None)
