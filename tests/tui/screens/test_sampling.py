@@ -98,7 +98,8 @@ async def test_every_option_of_the_table_has_a_field_in_sight(workshop: Any, siz
         for name, value in zip(SAMPLING, values, strict=True):
             await set_option(seen, name, value)
         labels = ("tokens 33", "T 1.5", "top-k 7", "top-p 0.9", "min-p 0.1", "rep 1.1", "seed 5", "n 2")
-        assert all(label in seen.screen for label in labels) and "checkpoint " not in seen.screen
+        await seen.until(lambda: all(label in seen.screen for label in labels))
+        assert "checkpoint " not in seen.screen
         await seen.press("enter")
         [asked] = run.sent
         assert {name: getattr(asked, name) for name in SAMPLING} == {
