@@ -14,7 +14,7 @@ from fundamentallm.process.system import obeyed
 from fundamentallm.run.describe import describe_failure
 from fundamentallm.run.events import FAULT, Event, Failed
 from fundamentallm.run.folder import BEST, find_checkpoint
-from fundamentallm.run.history import RunHistory, read_history
+from fundamentallm.run.history import RunHistory, read_started
 from fundamentallm.run.summary import RunSummary, find_run, summarize
 
 
@@ -84,4 +84,4 @@ def read_run(run: str | Path) -> RunHistory:
 
     A UserError says that there is no such run, or that its journal cannot be read.
     """
-    return read_history(find_run(str(run)))
+    return read_started(find_run(str(run)))

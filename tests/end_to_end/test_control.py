@@ -106,6 +106,12 @@ def test_a_shell_has_every_control(training: Any, launch: Run, run: Run, folder:
     ]
     assert changes == [(at, "learning_rate", 0.005, 0.0007), (at, "epochs", 200_000, 100_000)]
 
+    two = ("pin=owl", "pin=low")
+    assert printed(run("set", "runs/far", *two)) == "runs/far: pin=owl pin=low from now on\n"
+    assert printed(run("set", "runs/far", "pin=")) == "runs/far: pin= from now on\n"
+    pins = [event.new for event in journal_events(folder, events.Intervention)[2:]]
+    assert pins == [["owl", "low"], []]
+
     first = printed(run("sample", "far", "--prompt", "owl", "--max-tokens=30", "--seed=1"))
     assert first.startswith("owl") and len(first) == 3 + 30 + 1
     assert first == printed(run("sample", "far", "--prompt=owl", "--max-tokens=30", "--seed=1"))
@@ -142,6 +148,9 @@ def test_a_wrong_command_is_refused_in_one_line(training: Any, run: Run, folder:
         ("set", "far", "learning_rate=-1"): "far: learning_rate: -1 is out of bounds; ",
         ("set", "far", "model_dim=32"): "far: model_dim: cannot change during a run; ",
         ("set", "far", "epochs="): "far: epochs: ",
+        ("set", "far", "epochs=3", "dropout=0"): "epochs=3 dropout=0: change one setting at a time",
+        ("set", "far", "epochs=3", "epochs=4"): "epochs=3 epochs=4: change one setting at a time",
+        ("set", "far", "pin=owl", "pin= "): "far: pin: an empty prompt; write how a text begins",
         ("sample", "far", "--prompt", "owl é"): "far: ",
         ("sample", "far", "--max-tokens=0"): "",
         ("pause",): "Missing argument 'RUN'; see fundamentallm pause --help",

@@ -9,6 +9,7 @@ import click
 from fundamentallm.cli.options import options, parse, read_prompt
 from fundamentallm.cli.report import Report
 from fundamentallm.cli.terminal import SEPARATOR, complain, one_line, write_text
+from fundamentallm.config.config import SETTINGS
 from fundamentallm.config.sampling import SAMPLING
 from fundamentallm.errors import UserError
 from fundamentallm.paths import quoted_path, resume_command
@@ -38,14 +39,25 @@ stop = _simple(commands.Stop, "stopping; it saves first", "Stop a run after the 
 
 @click.command("set")
 @RUN
-@click.argument("change", metavar="SETTING=VALUE")
-def set_(run: str, change: str) -> int:
-    """Change a setting of a running run, such as learning_rate=0.0005."""
-    name, equals, value = change.partition("=")
-    if not equals:
-        raise UserError(f"{change}: write SETTING=VALUE, as in learning_rate=0.0005")
-    command = commands.Set(setting=name.strip().replace("-", "_"), value=value.strip())
-    return _send(run, command, f"{change} from now on")
+@click.argument("changes", metavar="SETTING=VALUE...", nargs=-1, required=True)
+def set_(run: str, changes: tuple[str, ...]) -> int:
+    """Change a setting of a running run, such as learning_rate=0.0005.
+
+    A list takes several values, as in pin="The sea" pin="A ship", and none in pin=.
+    """
+    names, values = set[str](), list[str]()
+    for change in changes:
+        name, equals, value = change.partition("=")
+        if not equals:
+            raise UserError(f"{change}: write SETTING=VALUE, as in learning_rate=0.0005")
+        names.add(name.strip().replace("-", "_"))
+        values.append(value.strip())
+    [name] = names if len(names) == 1 else [""]
+    is_list = name in SETTINGS and SETTINGS[name].kind is tuple
+    if len(values) > 1 and not is_list:
+        raise UserError(f"{' '.join(changes)}: change one setting at a time")
+    new = ([] if values == [""] else values) if is_list else values[0]
+    return _send(run, commands.Set(setting=name, value=new), f"{' '.join(changes)} from now on")
 
 
 @click.command

@@ -27,7 +27,7 @@ from fundamentallm.paths import quoted_path, resume_command, user_path
 from fundamentallm.run.events import encode, to_line
 from fundamentallm.run.folder import LAST, REPORT, RUNS
 from fundamentallm.run.health import assess_run
-from fundamentallm.run.history import read_history
+from fundamentallm.run.history import read_history, read_started
 from fundamentallm.run.summary import (
     RunSummary,
     changed_from_defaults,
@@ -196,7 +196,7 @@ def export(run: str, target: str) -> None:
 def samples(run: str, as_json: bool) -> None:
     """Show what a run answered to its pinned prompts, by prompt and step."""
     folder = find_run(run)
-    history = read_history(folder)
+    history = read_started(folder)
     if as_json:
         print("[" + ",\n ".join(map(encode, history.pinned)) + "]")
     elif not history.pinned:

@@ -29,7 +29,7 @@ from fundamentallm.process.system import obeyed, start_resource_tracker
 from fundamentallm.run.describe import describe_failure
 from fundamentallm.run.events import FAULT, JOURNAL, Event, Failed, Phase
 from fundamentallm.run.folder import BEST, LAST, choose_folder, find_checkpoint
-from fundamentallm.run.history import read_history
+from fundamentallm.run.history import read_started
 from fundamentallm.run.locks import is_held
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.run.summary import find_run
@@ -124,7 +124,7 @@ def branch(run: str, at_step: int, **values: Any) -> int:
     """
     how, flags = _split(values)
     parent = find_run(run)
-    history = read_history(parent, steps=False)
+    history = read_started(parent, steps=False)
     there = history.checkpoints(parent, lasting=is_held(parent))  # a run under way writes the others again meanwhile
     before = [saved for saved in there if saved.step <= at_step]
     if not before:
@@ -146,7 +146,7 @@ def _run(
 ) -> int:  # fmt: skip
     """Do what a spec says, or describe it; returns the exit status. `notes` are shown first."""
     if apply_interventions is not None:
-        changes = read_history(find_run(apply_interventions), steps=False).changes_made()
+        changes = read_started(find_run(apply_interventions), steps=False).changes_made()
         spec = replace(spec, planned=tuple(changes))
     report = (JsonLines if as_json else Quiet if quiet else Report)(spec.folder)
     for note in notes:

@@ -370,6 +370,8 @@ def _conflicts(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
         yield ("stride", "max_seq_len"), text
     if len(config.pin) > MAX_PINS:
         yield ("pin",), f"{len(config.pin)} prompts; {MAX_PINS} are the most"
+    if not all(config.pin):
+        yield ("pin",), "an empty prompt; write how a text begins"
     try:
         config.augmentations  # noqa: B018
     except UserError as error:

@@ -308,6 +308,14 @@ def read_history(folder: Path, steps: bool = True) -> RunHistory:
     return history
 
 
+def read_started(folder: Path, steps: bool = True) -> RunHistory:
+    """The history of a run, as `read_history` reads it; a UserError also where the folder holds none."""
+    history = read_history(folder, steps)
+    if history.started is None:
+        raise UserError(f"{folder}: holds no run")
+    return history
+
+
 def _read(path: Path, steps: bool) -> Iterator[events.Event]:
     """The events of a journal. Without `steps` no samples, and of Progress events in a row only the last."""
     skipped = b""

@@ -160,13 +160,16 @@ def find_run(name: str) -> Path:
 
     Where there is no such run, a UserError names the nearest.
     """
-    renamed = None
+    renamed, is_file = None, False
     with suppress(OSError, UserError):
         given = user_path(name)
-        for folder in (given, given.parent if given.is_file() else given, RUNS / given):
+        is_file = given.is_file()
+        for folder in (given, given.parent if is_file else given, RUNS / given):
             if holds_run(folder):
                 return folder
         renamed = renamed_to(given) or renamed_to(RUNS / given)
+    if is_file:
+        raise UserError(f"{name[:200]}: is a file in no run's folder; name a run, its folder or a file in it")
     known = {path.name: path for path in _known_folders()}
     near = closest(name.rstrip("/").rpartition("/")[2], list(known))
     if renamed is not None:

@@ -245,7 +245,11 @@ def find_what_it_waits_for(view: View) -> str:
         return describe_losses(view)
     if end is not None and end.step <= view.step:
         return "the run ended before its first epoch did"
-    return "the validation loss comes after epoch 1" + (f", at step {started.steps_per_epoch:,}" if started else "")
+    if started is None:
+        return "the validation loss comes after epoch 1"
+    if started.total_steps < started.steps_per_epoch:
+        return f"the validation loss comes at the end, at step {started.total_steps:,}"
+    return f"the validation loss comes after epoch 1, at step {started.steps_per_epoch:,}"
 
 
 def describe_losses(view: View) -> str:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fundamentallm.config.format import format_count
 from fundamentallm.data.text import normalize_prompt
 from fundamentallm.errors import UserError
 from fundamentallm.model.inspect import attention, neighbours, surprise
@@ -25,7 +26,9 @@ def explain(state: "TrainState | Model", command: Explain) -> Explained:
     text = normalize_prompt(command.text, "the text")
     known, left_out = state.tokenizer.leave_out_unknown(text)
     if not 2 <= len(known) <= MAX_EXPLAINED:
-        raise UserError(f"the text has {len(known):,} known characters; 2 to {MAX_EXPLAINED:,} can be explained")
+        raise UserError(
+            f"the text has {format_count(len(known), 'known character')}; 2 to {MAX_EXPLAINED:,} can be explained"
+        )
     vocabulary = state.tokenizer.vocabulary
     found = surprise(state.model, _tokens(state, known), LIKELIEST)
     return Explained(

@@ -220,6 +220,11 @@ def test_three_jumps_of_the_loss_are_a_rate_that_is_too_high(jumps: Sequence[int
     assert kind_and_evidence(steps_of(losses)) == found
 
 
+def test_a_run_that_ends_before_its_first_epoch_waits_for_its_end() -> None:
+    verdict = assess_run(history_of([started(vocab_size=VOCAB_SIZE, total_steps=7, steps_per_epoch=10)]))
+    assert verdict is not None and verdict.evidence == "the validation loss comes at the end, at step 7"
+
+
 GROWN = "the norm of the gradient grew from 0.40 to 2.00 in 256 steps, in which the loss did not fall"
 
 

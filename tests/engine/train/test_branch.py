@@ -159,7 +159,7 @@ def test_the_changes_of_a_run_that_went_back_and_was_resumed_with_other_settings
 
 
 def test_a_change_that_this_run_cannot_make_is_said_and_the_run_goes_on(
-    small: Small, train: Train, tmp_path: Path
+    small: Small, train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train(name="original", script={EPOCH + 2: [changing("epochs", 3)]})
     planned = tuple(read_history(tmp_path / "original", steps=False).changes_made())
@@ -168,7 +168,12 @@ def test_a_change_that_this_run_cannot_make_is_said_and_the_run_goes_on(
     refused = [event for event in ran.of(events.Answered) if not event.ok]
     assert [event.why.split(";")[0] for event in refused] == ["optimizer: cannot change during a run"]
     assert ran.result.step == 3 * EPOCH
-    assert main(["train", "--apply-interventions", str(tmp_path / "nowhere"), str(tmp_path / "text.txt")]) == 2
+    text = tmp_path / "text.txt"
+    text.write_text("the sea")
+    for journal, why in ((tmp_path / "nowhere", "no such run"), (text, "is a file in no run's folder; name a run")):
+        capsys.readouterr()
+        assert main(["train", "--apply-interventions", str(journal), str(text)]) == 2
+        assert capsys.readouterr().err.startswith(f"{journal}: {why}")
 
 
 def test_a_run_with_ten_changes_pinned_prompts_a_view_and_two_rewinds_ends_as_its_replay(

@@ -68,7 +68,7 @@ def test_attention_and_neighbours_are_answered(trained: Trained) -> None:
 @pytest.mark.parametrize(
     ("command", "why"),
     [
-        (Explain(text="e"), "the text has 1 known characters; 2 to 2,048 can be explained"),
+        (Explain(text="e"), "the text has 1 known character; 2 to 2,048 can be explained"),
         (Explain(text="e" * 2049), "the text has 2,049 known characters; 2 to 2,048 can be explained"),
         (Attend(text="the", layer=1), "layer 1: there are layers 0 to 0"),
         (Attend(text="the", layer=-1), "layer -1: there are layers 0 to 0"),
