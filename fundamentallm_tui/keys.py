@@ -15,6 +15,9 @@ PANES = (
     ("config", "Config"), ("log", "Log"), ("loss", "Loss"), ("metric", "Metric"), ("sample", "Sample"),
     ("health", "Health"),
 )  # fmt: skip
+# What a setting is multiplied by, and what is added then.
+FACTORS = {"×2": (2.0, 0), "÷2": (0.5, 0), "×10": (10.0, 0), "÷10": (0.1, 0)}
+COUNTS = {"+1": (1, 1), "+10": (1, 10), "−1": (1, -1)}
 PINNED = ("back", "app.help", "app.quit")  # at the footer's right end, at any width
 
 
@@ -70,21 +73,18 @@ MAIN = (
             title="Find the learning rate"),
     Command("health", "h", "How the run stands, and what to do about it", title="Health"),
     *(
-        Command(f"multiply('learning_rate', {factor})", "", f"Make it {sign} from the next step on",
-                title=f"Learning rate {sign}")
-        for sign, factor in (("×2", 2.0), ("÷2", 0.5), ("×10", 10.0), ("÷10", 0.1))
-    ),
-    *(
-        Command(f"add('{name}', {count})", "", f"Make it {sign} from the next step on", title=f"{title} {sign}")
-        for name, title in (("epochs", "Epochs"), ("patience", "Patience"))
-        for sign, count in (("+1", 1), ("+10", 10), ("−1", -1))
+        Command(f"change('{name}', {factor}, {count})", "", f"Make it {sign} from the next step on",
+                title=f"{title} {sign}")
+        for name, title, signs in (("learning_rate", "Learning rate", FACTORS), ("epochs", "Epochs", COUNTS),
+                                   ("patience", "Patience", COUNTS))
+        for sign, (factor, count) in signs.items()
     ),
     Command("prompt", "ctrl+g", "Go to the prompt: enter samples, ctrl+j starts a line", "sample", "g", "Sample"),
     Command("look", "f4", "Look at the sample token by token: what the model expected", title="Look at the text"),
-    Command("score", "", "How well the model predicts a text, and where worst", title="Score a text"),
+    Command("look(True)", "", "How well the model predicts a text, and where worst", title="Score a text"),
     Command("pins", "f9", "Pinned prompts, and what the model answered as it learnt", title="Pinned prompts"),
     Command("attention", "", "Show what each token of a text attends to", title="Attention"),
-    Command("nearest", "", "Show which tokens have embeddings near to one another's", title="Nearest tokens"),
+    Command("attention(True)", "", "Show which tokens have embeddings near to one another's", title="Nearest tokens"),
     Command("app.report", "w", "Write a report of the run: report.md in its folder", title="Report", id="report"),
     Command("new_run", "N", "Close the run that has ended: the next start makes a new one", "new run", title="New run"),
     Command("runs", "ctrl+o", "List all runs: attach, view, resume, compare", "runs", "o", "Runs"),

@@ -78,18 +78,12 @@ class LiveScreen(RunScreen):
         else:
             self.form.take_values({"pin": prompts})
 
-    def action_score(self) -> None:
-        self.action_look(score=True)
-
-    def action_attention(self, *, nearest: bool = False) -> None:
+    def action_attention(self, nearest: bool = False) -> None:
         """Show what the tokens of the last sample attend to, or which tokens are nearest to its last one."""
         from fundamentallm_tui.screens.attention import AttentionScreen  # here: the first picture does not need it
 
         sample = self.store.sample
         self.app.push_screen(AttentionScreen(self.ask, sample.prompt + sample.text, nearest=nearest))
-
-    def action_nearest(self) -> None:
-        self.action_attention(nearest=True)
 
     def action_find_rate(self) -> None:
         self.form.recheck(self._find_rate)

@@ -1,10 +1,8 @@
 """The main screen: which panes there are, how they are brought up to date, and what the keys change in them."""
 
 import os
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from textual import on
 from textual.app import ComposeResult
@@ -259,20 +257,16 @@ class MainScreen(LiveScreen):
 
     # Live settings of the run
 
-    def action_multiply(self, setting: str, factor: float) -> None:
-        self._change_by(setting, lambda value: float(f"{value * factor:.6g}"))
-
-    def action_add(self, setting: str, count: int) -> None:
-        self._change_by(setting, lambda value: value + count)
-
-    def _change_by(self, setting: str, change: Callable[[Any], Any]) -> None:
+    def action_change(self, setting: str, factor: float, count: int) -> None:
+        """Multiply a setting, and add to it."""
         config = self.store.expected
         before = getattr(config, setting, None)
         if config is None or not isinstance(before, (int, float)):  # the journal may be someone else's
             self.log_line(f"{setting} cannot change: its value is not known.", "warn")
             return
-        value = change(before)
+        value = before * factor + count
         try:
+            value = float(f"{value:.6g}") if isinstance(value, float) else value
             changed_while_running(config, setting, value)
         except UserError as error:
             self.log_line(str(error), "warn")

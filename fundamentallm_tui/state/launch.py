@@ -50,7 +50,7 @@ def possible_actions(store: Store) -> dict[str, bool]:
         "start": store.paused or not (store.under_way or store.replayed),
         "pause": obeys,
         "save": obeys and not store.replayed,
-        **dict.fromkeys(("change", "multiply", "add", "evaluate"), obeys and not store.replayed),
+        **dict.fromkeys(("change", "evaluate"), obeys and not store.replayed),
         "undo": obeys and not store.replayed and undo(store) is not None,
         "stop": store.under_way and not store.stopping and not store.replayed,
         "ask_stop": store.under_way and not store.stopping and not store.replayed,

@@ -166,7 +166,7 @@ async def attention(seen: Any, workshop: Any) -> None:
 
 async def neighbours(seen: Any, workshop: Any) -> None:
     run = await train(seen)
-    seen.main.action_nearest()
+    seen.main.action_attention(nearest=True)
     await seen.until(lambda: isinstance(run.sent[-1], Attend))
     run.say(attended(replace(run.sent[-1], text="the sea"), step=264))
     await seen.until(lambda: isinstance(run.sent[-1], Neighbours))

@@ -286,10 +286,10 @@ async def test_what_can_be_done_is_found_out_once_for_all_keys(workshop: Any, mo
 
 async def test_a_factor_of_a_setting_that_is_not_known_or_too_far_is_said(workshop: Any) -> None:
     async with workshop.training(epochs=1, learning_rate=0.001) as (seen, run):
-        await seen.main.run_action("add('epochs', -1)")
+        await seen.main.run_action("change('epochs', 1, -1)")
         assert "epochs: 0 is out of bounds" in seen.log
         for _ in range(400):
-            await seen.main.run_action("multiply('learning_rate', 10.0)")
+            await seen.main.run_action("change('learning_rate', 10.0, 0)")
         assert seen.app.is_running and len(run.sent) < 400
 
 
@@ -312,7 +312,7 @@ async def test_a_journal_without_the_setting_lets_the_palette_say_so(workshop: A
             seen.main.open_run(folder)
             await seen.until(lambda: seen.main.store.loaded)
             assert seen.main.store.config is None
-            for action in ("add('epochs', 1)", "add('patience', 1)", "multiply('learning_rate', 2.0)"):
+            for action in ("change('epochs', 1, 1)", "change('patience', 1, 1)", "change('learning_rate', 2.0, 0)"):
                 await seen.main.run_action(action)
             await seen.until(lambda: "learning_rate cannot change: its value is not known." in seen.log)
 
