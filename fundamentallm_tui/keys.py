@@ -161,7 +161,7 @@ CHART = (
     Command("smooth(-1)", "left_square_bracket", "Smooth the training loss less", id="chart.rougher"),
 )  # fmt: skip
 
-HEALTH = (Command("act", "enter", "Show what can be done about it", "what to do", id="health.act"),)
+HEALTH = (Command("screen.health", "enter", "Show what can be done about it", "what to do", id="health.act"),)
 
 LOSS = (
     Command("rewind", "enter", "At the crosshair: sample, resume or branch from the checkpoint before it", "rewind",

@@ -45,10 +45,6 @@ class HealthPane(Widget, can_focus=True):
         """Show the verdict when the throttle allows it, or at once."""
         self.throttle.request(now=now)
 
-    async def action_act(self) -> None:
-        """Open the dialog that does something about it, as its key does everywhere."""
-        await self.run_action("screen.health")
-
     def _draw(self) -> float:
         self.refresh()
         return self._cost
