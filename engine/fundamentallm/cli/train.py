@@ -3,6 +3,8 @@
 import os
 import signal
 import sys
+import threading
+import traceback
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +27,7 @@ from fundamentallm.paths import quoted_path, resume_command, user_path
 from fundamentallm.process.prepare import keep_standard_input, prepared_folder
 from fundamentallm.process.session import WorkerRun
 from fundamentallm.process.start import config_layers, described_spec, initialised_spec
-from fundamentallm.process.system import obeyed, start_resource_tracker
+from fundamentallm.process.system import agent_rank, agent_restarted, obeyed, start_resource_tracker
 from fundamentallm.run.describe import describe_failure
 from fundamentallm.run.events import FAULT, JOURNAL, Event, Failed, Phase
 from fundamentallm.run.folder import BEST, LAST, choose_folder, find_checkpoint
@@ -35,6 +37,8 @@ from fundamentallm.run.spec import RunSpec
 from fundamentallm.run.summary import find_run
 
 EXIT_SECONDS = 5.0  # to wait for the exit of a worker that failed to start
+RETURN_SECONDS = 2.0  # for the agent to take what a process returned
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 HOW = (  # how a run is started and what is printed
@@ -43,6 +47,11 @@ HOW = (  # how a run is started and what is printed
     click.option("--dry-run", is_flag=True, help="Show what would happen; train nothing and write nothing."),
     click.option("--quiet", is_flag=True, help="Print only what went wrong."),
     click.option("--json", "as_json", is_flag=True, help="Print events as lines of JSON, as the journal has them."),
+    click.option("--processes", metavar="N", type=click.IntRange(1), default=1, help="Train in N processes here."),
+    click.option(
+        "--max-restarts", metavar="N", type=click.IntRange(0), default=3, show_default=True,
+        help="How often all of --processes start again, from the newest checkpoint, when one is lost.",
+    ),
     click.option(
         "--apply-interventions", metavar="JOURNAL", shell_complete=files,
         help="Make the changes that users made to another run, named by its journal or folder, at the same steps.",
@@ -88,6 +97,8 @@ def command(
     Flags win over --config, --config over --preset. Ctrl+C finishes the step, saves and exits.
     """
     how, flags = _split(values)
+    if agent_rank():
+        return 0 if how["dry_run"] else _follow()
     auto = resume is not None
     if auto and (how["overwrite"] or resume_from is not None or "output_dir" not in flags):
         raise UserError("--resume auto: needs --output-dir, and neither --resume-from nor --overwrite")
@@ -123,6 +134,8 @@ def branch(run: str, at_step: int, **values: Any) -> int:
     the model's shape, cannot change.
     """
     how, flags = _split(values)
+    if agent_rank():
+        return 0 if how["dry_run"] else _follow()
     parent = find_run(run)
     history = read_started(parent, steps=False)
     there = history.checkpoints(parent, lasting=is_held(parent))  # a run under way writes the others again meanwhile
@@ -142,13 +155,22 @@ def _split(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _run(
     spec: RunSpec, notes: list[str], *, detach: bool, overwrite: bool, dry_run: bool, quiet: bool, as_json: bool,
-    apply_interventions: str | None,
+    apply_interventions: str | None, processes: int, max_restarts: int,
 ) -> int:  # fmt: skip
     """Do what a spec says, or describe it; returns the exit status. `notes` are shown first."""
+    if detach and (processes > 1 or agent_rank() is not None):
+        raise UserError("--detach: starts one process; for several, leave it out and start the command with nohup")
+    if processes > 1 and agent_rank() is not None:
+        raise UserError("--processes: torchrun has started several processes already; leave it out")
+    if agent_rank() is not None and spec.resume_from is None and spec.config.output_dir is None:
+        raise UserError("--output-dir: name the run's folder: after a restart, torchrun must find it again")
+    if agent_restarted():
+        spec, overwrite = spec.again(), False
     if apply_interventions is not None:
         changes = read_started(find_run(apply_interventions), steps=False).changes_made()
         spec = replace(spec, planned=tuple(changes))
-    report = (JsonLines if as_json else Quiet if quiet else Report)(spec.folder)
+    kind = JsonLines if as_json else Quiet if quiet else Report
+    report = kind(spec.folder)
     for note in notes:
         report.show(note)
     try:
@@ -157,6 +179,10 @@ def _run(
 
             print(preview(spec, overwrite=overwrite))
             return 0
+        if processes > 1:
+            return _launch(spec, kind, overwrite, processes, max_restarts)
+        if agent_rank() is not None:
+            return _lead(spec, report, overwrite)
         return _start(spec, overwrite) if detach else _train(spec, report, overwrite)
     except NothingToDo as error:
         if not spec.auto:
@@ -217,7 +243,7 @@ def _train(spec: RunSpec, report: Report, overwrite: bool) -> int:
         trainer.stop()
         report.show_interrupt()
 
-    with obeyed(stop, signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as received:
+    with obeyed(stop, *SIGNALS) as received:
         try:
             end = trainer.run()
         except Exception as error:
@@ -230,7 +256,72 @@ def _train(spec: RunSpec, report: Report, overwrite: bool) -> int:
         complain(f"{spec.folder / JOURNAL}: its last lines could not be written; {again} completes it")
     if isinstance(end, Failed) or end.unsaved or not complete:
         return 1
-    return 128 + received[0] if received else 0
+    return 128 + received[0] if received and agent_rank() is None else 0  # the agent has a status of its own
+
+
+def _launch(spec: RunSpec, kind: type[Report], overwrite: bool, processes: int, max_restarts: int) -> int:
+    """Train a run in several processes of this machine; returns the exit status."""
+    with prepared_folder(spec, overwrite, complain) as aside:
+        from fundamentallm.train import distributed
+
+        if aside:
+            kind(spec.folder).show(f"the old run is in {aside} now")
+        spec = keep_standard_input(spec)
+        try:
+            status = distributed.launch(_work, spec, kind, processes=processes, max_restarts=max_restarts)
+        except ChildProcessError as error:
+            complain(f"{error}; resume with: {resume_command(spec.folder)} --processes {processes}")
+            return 1
+        if status == 2:  # rank 0 has said why; the folder is taken back
+            sys.exit(status)
+    return status
+
+
+def _work(spec: RunSpec, kind: type[Report]) -> int:
+    """Be one of the processes that `_launch` starts; returns the exit status."""
+    os.setsid()  # ctrl+C reaches the agent alone, which passes it on
+    if agent_restarted():
+        spec = spec.again()
+    try:
+        status = _follow() if agent_rank() else _lead(spec, kind(spec.folder), overwrite=False)
+    except UserError as error:
+        complain(str(error))
+        status = 0 if spec.auto and isinstance(error, NothingToDo) else 2
+    except Exception:  # the same would happen again: not a reason for the agent to start all processes anew
+        traceback.print_exc()
+        status = 1
+    sys.stdout.flush()
+    # The agent lets its processes wait until all have returned; one that ends all of them after a signal, forever.
+    leave = threading.Timer(RETURN_SECONDS, os._exit, [0])
+    leave.daemon = True
+    leave.start()
+    return status
+
+
+def _lead(spec: RunSpec, report: Report, overwrite: bool) -> int:
+    """Train a run as rank 0 of several processes; returns the exit status."""
+    from fundamentallm.train import distributed
+
+    with distributed.joined():
+        return _train(spec, report, overwrite)
+
+
+def _follow() -> int:
+    """Train a run as another of several processes; returns the exit status. Rank 0 decides, writes and prints."""
+    from fundamentallm.train import distributed
+    from fundamentallm.train.step import follow
+
+    with obeyed(lambda _: None, *SIGNALS) as received:
+        try:
+            with distributed.joined():
+                follow(lambda: bool(received))
+        except UserError:  # rank 0 says it
+            return 2
+        except RuntimeError as error:
+            if not distributed.is_lost(error):
+                raise
+            return 1
+    return 0
 
 
 COMMANDS = {"branch": branch}

@@ -86,19 +86,23 @@ class Corpus:
         """Count the windows of a step's batch that are real; the rest of an epoch's last batch is masked."""
         return min(self._rows, self.windows - (step % self.steps_per_epoch) * self._rows)
 
-    def batch(self, step: int, micro_batch: int = 0) -> tuple[Tensor, Tensor]:
-        """Return inputs and targets of one of a step's micro-batches (0, 1, ...), each int64 (B, T)."""
+    def batch(self, step: int, micro_batch: int = 0, size: int | None = None) -> tuple[Tensor, Tensor]:
+        """Return inputs and targets of one of a step's micro-batches (0, 1, ...), each int64 (B, T).
+
+        `size` is how many windows a micro-batch has; without it `batch_size`.
+        """
+        B = size or self._batch
         epoch, place = divmod(step, self.steps_per_epoch)
-        first = place * self._rows + micro_batch * self._batch
-        starts = self.starts(epoch)[first : first + self._batch]
-        missing = self._batch - len(starts)
+        first = place * self._rows + micro_batch * B
+        starts = self.starts(epoch)[first : first + B]
+        missing = B - len(starts)
         if missing:  # fill up with any window: all batches have one shape, and what is filled up is masked below
             starts = torch.cat([starts, starts.new_zeros(missing)])
         windows = self._text(epoch)[starts[:, None] + self._positions].long()  # (B, T + 1)
         inputs, targets = windows[:, :-1], windows[:, 1:]
         if missing:
             targets = targets.clone()
-            targets[self._batch - missing :] = IGNORED
+            targets[B - missing :] = IGNORED
         return inputs, targets
 
     def _draw_starts(self, epoch: int) -> Tensor:

@@ -24,6 +24,20 @@ def open_missing_streams() -> None:
             setattr(sys, f"__{name}__", stream)
 
 
+def agent_rank() -> int | None:
+    """The number of this process among those that torch's elastic agent (torchrun) started for one run.
+
+    None where no agent started it, or it alone.
+    """
+    agent = "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ["WORLD_SIZE"]) > 1
+    return int(os.environ["RANK"]) if agent else None
+
+
+def agent_restarted() -> bool:
+    """Whether torch's elastic agent has started this process because an earlier one was lost."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+
+
 def start_resource_tracker() -> None:
     """Start multiprocessing's resource tracker, a process, with none of our streams.
 

@@ -97,7 +97,8 @@ def _start(event: events.RunStarted) -> str:
         epochs = f"{format_count(event.epochs, 'epoch')} of {event.steps_per_epoch}"
     counts = {"parameter": event.parameters, "character": event.vocab_size, "step": event.total_steps}
     size = ", ".join(format_count(n, noun) for noun, n in counts.items())
-    return f"{resumed}{size} ({epochs}) on {event.device}, {format_count(event.threads, 'thread')}"
+    processes = f"{event.processes} processes, each with " if event.processes > 1 else ""
+    return f"{resumed}{size} ({epochs}) on {event.device}, {processes}{format_count(event.threads, 'thread')}"
 
 
 def _end(event: events.Finished) -> str:

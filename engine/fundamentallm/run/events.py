@@ -16,7 +16,8 @@ from typing import Any
 from fundamentallm.untrusted import MAX_INTEGER, MAX_TIME, from_line, names_in_json
 
 JOURNAL = "journal.jsonl"  # the file of a run
-NOT_FINITE, OUT_OF_MEMORY, DISK, FAULT = "not_finite", "out_of_memory", "disk", "fault"  # causes of a failure
+# causes of a failure
+NOT_FINITE, OUT_OF_MEMORY, DISK, FAULT, PROCESS = "not_finite", "out_of_memory", "disk", "fault", "process"
 PHASES = (
     "loading", "compiling", "training", "evaluating", "saving", "sampling", "pausing", "paused", "stopping",
 )  # fmt: skip
@@ -39,6 +40,7 @@ class RunStarted(Event):
     began with. `fingerprint` is the SHA-256 of the text; a journal of an older engine has none.
     `train_tokens` counts the tokens that are trained on; 0 in a journal of an older engine. `planned` are the changes
     of another run that are still to be made, each with its `step`, `setting`, `new` value and `who` made it.
+    `processes` train the run together, each with so many `threads`; `pid` and `host` are those of the one that writes.
     """
 
     step: int
@@ -61,6 +63,7 @@ class RunStarted(Event):
     fingerprint: str = ""
     train_tokens: int = 0
     planned: tuple[dict[str, Any], ...] = ()
+    processes: int = 1
 
     @property
     def epochs(self) -> int:
@@ -280,7 +283,8 @@ class Finished(Event):
 class Failed(Event):
     """The run broke off. `saved` names the checkpoint to resume from; engine.log has the traceback.
 
-    `cause` is NOT_FINITE, OUT_OF_MEMORY, DISK or FAULT; empty where the run did not start, and in an older journal.
+    `cause` is NOT_FINITE, OUT_OF_MEMORY, DISK, FAULT, or PROCESS, which is that another process of the run has ended;
+    empty where the run did not start, and in an older journal.
     """
 
     step: int

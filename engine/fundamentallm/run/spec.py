@@ -44,6 +44,14 @@ class RunSpec:
             return True
         return self.resume_from is not None and self.resume_from.resolve().parent == self.folder.resolve()
 
+    def again(self) -> "RunSpec":
+        """Return what the same command does after its process was killed: it resumes from the newest checkpoint."""
+        if not any(self.folder.glob("*.pt")) and (self.resume_from or self.init_from):
+            return self  # it had not begun
+        config = replace(self.config, data=stored_input(self.config.data, self.folder))
+        allowed = {name: value for name, value in self.changes.items() if name in ("wandb", "log_dir")}
+        return replace(self, config=config, auto=True, resume_from=None, init_from=None, changes=allowed)
+
 
 @contextmanager
 def explain_origin(source: Path | None, name: str) -> Iterator[None]:

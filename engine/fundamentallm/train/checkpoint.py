@@ -36,6 +36,7 @@ from fundamentallm.model.transformer import Transformer
 from fundamentallm.run.folder import LAST, sync_folder, synced_file, temporary_path
 from fundamentallm.run.history import read_history
 from fundamentallm.run.notes import renamed_hint
+from fundamentallm.train.device import same_hardware
 from fundamentallm.train.optimizer import state_shapes
 from fundamentallm.untrusted import MAX_INTEGER, from_values
 
@@ -67,7 +68,7 @@ class Counters:
 class Checkpoint:
     """What a file holds. `fingerprint` is the SHA-256 of the corpus; `device` names the hardware, not the setting.
 
-    The last four decide only whether a resumed run can reach the same bits. Each has a default, for files without it.
+    The last five decide only whether a resumed run can reach the same bits. Each has a default, for files without it.
     """
 
     model: dict[str, Tensor]
@@ -80,6 +81,7 @@ class Checkpoint:
     torch: str = "unknown"
     device: str = "unknown"
     compiled: bool = False
+    processes: int = 1
 
     def settings(self) -> Config:
         return resolve(Layer(self.config))
@@ -89,6 +91,15 @@ class Checkpoint:
 
     def progress(self) -> Counters:
         return Counters(**self.counters)
+
+    def differences(self, now: "Checkpoint") -> list[str]:
+        """Say what the process that saved this had otherwise than `now`, as far as the bits of a step depend on it."""
+        return [
+            f"{name} {then} then, {getattr(now, name)} now"
+            for name in ("torch", "device", "threads", "processes", "compiled")
+            if (then := getattr(self, name)) != getattr(now, name)
+            and not (name == "device" and same_hardware(then, now.device))
+        ]
 
 
 PARTS: dict[str, type] = {name: get_origin(hint) or hint for name, hint in get_type_hints(Checkpoint).items()}
@@ -225,6 +236,8 @@ def _checked(path: Path, content: Any, size: int) -> Checkpoint:
     machine = (checkpoint.fingerprint, checkpoint.torch, checkpoint.device)
     if not 1 <= checkpoint.threads <= MAX_INTEGER:
         wrong = "its number of threads is not possible"
+    elif not 1 <= checkpoint.processes <= MAX_INTEGER:
+        wrong = "its number of processes is not possible"
     elif max(map(len, machine)) > MAX_MACHINE_CHARS:
         wrong = "its fingerprint, or what it says of torch or the device, is too long"
     elif not _is_vocabulary(checkpoint.vocabulary):

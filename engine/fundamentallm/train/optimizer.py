@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fundamentallm.train.distributed import shared_out
+
 BETAS, EPSILON = (0.9, 0.95), 1e-8
 MOMENTUM = 0.95
 # With Muon, how much longer the steps of matrices and embedding are than the learning rate says: measured, so that 1e-3
@@ -67,7 +69,8 @@ class Optimizer:
 
     def _step_muon(self, learning_rate: float, weight_decay: float, ok: Tensor | float) -> None:
         """Take a step of Muon (Jordan et al. 2024): momentum, made orthogonal, so that all directions move alike."""
-        # Matrices of one shape are made orthogonal in one batch: fewer and larger products.
+        # Matrices of one shape are made orthogonal in one batch: fewer and larger products. Of several processes, each
+        # does a share of them.
         alike: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
         for name, p in self._muon.items():
             assert p.grad is not None
@@ -80,7 +83,7 @@ class Optimizer:
                 alike[weight.shape[0], weight.shape[1]].append((piece, weight))
             p.grad = None
         for (rows, columns), pairs in alike.items():
-            steps = orthogonalise(torch.stack([piece for piece, _ in pairs]))
+            steps = shared_out(orthogonalise, torch.stack([piece for piece, _ in pairs]))
             # The rows of a tall orthogonal matrix are root(columns / rows) long, those of a square or wide one 1. The
             # step is scaled so that they are 1 in both: every output of the layer moves alike.
             length = -learning_rate * MUON_FACTOR * max(1, rows / columns) ** 0.5

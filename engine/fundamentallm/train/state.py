@@ -32,6 +32,7 @@ from fundamentallm.run.events import Intervention
 from fundamentallm.run.folder import check_writable
 from fundamentallm.run.history import RECENT_STEPS, RunHistory, read_history
 from fundamentallm.run.spec import RunSpec, explain_origin, find_input, stay_inside
+from fundamentallm.train import distributed
 from fundamentallm.train.checkpoint import Checkpoint, Counters, latest_valid_checkpoint, load, take_weights
 from fundamentallm.train.device import (
     Precision,
@@ -40,7 +41,6 @@ from fundamentallm.train.device import (
     hardware,
     is_out_of_memory,
     memory_in_use,
-    same_hardware,
 )
 from fundamentallm.train.metrics import StepMetrics
 from fundamentallm.train.optimizer import Optimizer
@@ -212,11 +212,14 @@ class TrainState:
             torch=str(torch.__version__),
             device=hardware(self.device),
             compiled=self.compiled,
+            processes=distributed.size(),
         )
 
 
-def build_state(spec: RunSpec) -> TrainState:
+def build_state(spec: RunSpec, described: Checkpoint | None = None) -> TrainState:
     """Make the state with which a run starts: a new model, one with a checkpoint's weights, or a checkpoint's state.
+
+    `described` is what rank 0 begins with, where this is another process of the same run; its tensors come later.
 
     A resumed run takes the steps that it would have taken without the stop: weights, optimizer state and counters are
     the checkpoint's, random numbers depend on the seed and on the step or its epoch only, and what users changed after
@@ -229,7 +232,7 @@ def build_state(spec: RunSpec) -> TrainState:
         source, saved, problems = latest_valid_checkpoint(spec.folder)
     else:
         source, problems = spec.resume_from, []
-        saved = None if source is None else load(source)
+        saved = described if source is None else load(source)
     history = read_history(spec.folder)  # with its steps: the verdict on the run needs the last ones
     history.keep = RECENT_STEPS
     origin = Origin(checkpoint=source, notices=[*problems])
@@ -249,6 +252,7 @@ def build_state(spec: RunSpec) -> TrainState:
     if init is not None:
         config = shaped_like(init.settings(), config, spec.changes)
     config = replace(config, output_dir=str(spec.folder))
+    distributed.rows_of(config)  # or the batch cannot be shared
 
     # The text, and what the run will need.
     before = None if saved is None else saved.settings()
@@ -257,7 +261,7 @@ def build_state(spec: RunSpec) -> TrainState:
         for name in ("device", "log_dir", "data")
     }
     with explain_origin(inherited["device"], "device"):
-        device = choose_device(config.device)
+        device = distributed.own_device(choose_device(config.device))
     memory_before = memory_in_use(device)
     if config.tensorboard:
         with explain_origin(inherited["log_dir"], "log_dir"):
@@ -274,7 +278,7 @@ def build_state(spec: RunSpec) -> TrainState:
     if saved is None:
         origin.warnings += validation_warnings(documents, config)
     elif saved.fingerprint != text_hash:
-        what = f"is not the text that {source} was trained on"
+        what = f"is not the text that {source} was trained on" if source else "is not the text that process 0 reads"
         raise UserError(f"{', '.join(config.data)}: {what}; restore the text, or start a new run")
     tokenizer = saved.tokenizer() if saved is not None else Tokenizer.fit(*documents)
     if init is not None:
@@ -346,15 +350,9 @@ def _restore(state: TrainState, saved: Checkpoint) -> None:
     state.model.load_state_dict(saved.model)
     state.optimizer.load_state_dict(saved.optimizer)
     state.counters = saved.progress()
-    if saved.threads <= (os.cpu_count() or 1):
+    if saved.threads <= (os.cpu_count() or 1) and saved.processes == distributed.size():
         torch.set_num_threads(saved.threads)  # the number of threads changes the bits of a matrix product
-    now = state.checkpoint()
-    differences = [
-        f"{name} {then} then, {getattr(now, name)} now"
-        for name in ("torch", "device", "threads", "compiled")
-        if (then := getattr(saved, name)) != getattr(now, name)
-        and not (name == "device" and same_hardware(then, now.device))
-    ]
+    differences = saved.differences(state.checkpoint())
     if differences:
         state.origin.warnings.append(f"{NOT_SAME_BITS}: {'; '.join(differences)}")
 

@@ -7,25 +7,30 @@
 """
 
 import warnings
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from fundamentallm.config.config import Layer, resolve
 from fundamentallm.data.corpus import IGNORED
-from fundamentallm.errors import describe_error
+from fundamentallm.errors import UserError, describe_error
 from fundamentallm.model.dropout import DropoutMasks, fold_in
-from fundamentallm.model.transformer import Transformer
 from fundamentallm.run.events import Inspected
+from fundamentallm.run.spec import RunSpec
+from fundamentallm.train import distributed
 from fundamentallm.train.device import is_out_of_memory
 from fundamentallm.train.layers import LayerProbe
 from fundamentallm.train.metrics import StepResult
-from fundamentallm.train.state import TrainState
+from fundamentallm.train.state import TrainState, build_state
 
 COMPILED_TOLERANCE = 0.01  # relative difference between a compiled loss and the plain one; 16-bit formats need it
 
 
-class NotFinite(Exception):
+class NotFinite(ArithmeticError):
     """The loss or the gradient of a step is infinite or NaN. The weights are as they were before the step."""
 
 
@@ -35,6 +40,7 @@ class TrainStep:
     def __init__(self, state: TrainState) -> None:
         self._state = state
         self._parameters = list(state.model.parameters())
+        self._model = distributed.share_state(state)
         self._loss = loss_sum
         self.inspected: Inspected | None = None  # what the last step did to each layer, where that was due
         self.updating = False  # while the optimizer moves the weights: they are neither old nor new
@@ -80,6 +86,7 @@ class TrainStep:
 
         The batch is computed in micro-batches of `batch_size` windows, which is all that has to fit into memory;
         gradients add up. Each loss is divided by the tokens of the whole batch, so the sum is the gradient of the mean.
+        Of several processes, each computes its share of the batch's windows; their gradients and losses add up, too.
 
         Returns:
             The mean loss over the real tokens of the whole batch, in nats; a scalar on the device.
@@ -92,26 +99,33 @@ class TrainStep:
         scale = tokens if state.precision.dtype == torch.float16 else 1
         total = torch.zeros((), device=state.device)
         key, sites = fold_in(config.seed, step), state.model.num_dropout_sites  # a mask: of (seed, step, site, row)
-        for number in range(-(-rows // config.batch_size)):  # those that hold no real window are left out
+        first, count, size = distributed.rows_of(config)  # all rows, and `batch_size`, where one process trains
+        mine = range(first // size, (first + count) // size)
+        # Those that hold no real window are left out; a process that has no other takes part with one of them.
+        numbers = [number for number in mine if number * size < rows] or mine[:1]
+        for number in numbers:
             # contiguous: the last batch of an epoch has another memory layout, and would be compiled a second time
-            inputs, targets = (tensor.contiguous() for tensor in state.corpus.batch(step, number))  # (B, T) each
-            first_row = number * config.batch_size
-            masks = DropoutMasks(key, sites, first_row, len(inputs), config.dropout, state.device)
-            with state.precision.forward():
-                loss = self._loss(state.model, inputs, targets, masks)
-            (loss * (scale / tokens)).backward()  # type: ignore[no-untyped-call]
+            inputs, targets = (part.contiguous() for part in state.corpus.batch(step, number, size))  # (B, T) each
+            masks = DropoutMasks(key, sites, number * size, len(inputs), config.dropout, state.device)
+            alone = number != numbers[-1]
+            with state.precision.forward(), distributed.gradients_stay(self._model) if alone else nullcontext():
+                loss = self._loss(self._model, inputs, targets, masks)
+            # DistributedDataParallel divides the sum over the processes by their number.
+            (loss * (scale * distributed.size() / tokens)).backward()  # type: ignore[no-untyped-call]
             total += loss.detach() / tokens
         if scale != 1:
             for p in self._parameters:
                 assert p.grad is not None
                 p.grad /= scale
-        return total
+        return distributed.add_up(total)
 
     def compile(self, step: int) -> str:
         """Compute the loss by compiled code from now on, if that gives the right loss for this step. Moves no weight.
 
         Returns why the model stays uncompiled, in one line; empty if it is compiled now.
         """
+        if distributed.size() > 1:
+            return "several processes train it"
         plain = self.backward(step)
         self.discard_gradients()
         try:
@@ -137,7 +151,7 @@ class TrainStep:
             p.grad = None
 
 
-def loss_sum(model: Transformer, inputs: Tensor, targets: Tensor, masks: DropoutMasks) -> Tensor:
+def loss_sum(model: nn.Module, inputs: Tensor, targets: Tensor, masks: DropoutMasks) -> Tensor:
     """Compute the loss of predicting each token from those before it.
 
     Args:
@@ -149,3 +163,27 @@ def loss_sum(model: Transformer, inputs: Tensor, targets: Tensor, masks: Dropout
     """
     logits = model(inputs, masks)  # (B, T, V)
     return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction="sum")
+
+
+def follow(is_stopping: Callable[[], bool]) -> None:
+    """Take the steps that rank 0 announces, until there is none, in a process that is not rank 0.
+
+    `is_stopping`: whether this process was asked to stop; rank 0 gets to know it and stops the run. A UserError that
+    says why this process cannot take part is raised in all of them.
+    """
+    described = distributed.receive_state()
+    if described is None:
+        return
+    try:
+        config = resolve(Layer(described.config))
+        state = build_state(RunSpec(config, Path("written by rank 0")), described)
+    except UserError as error:
+        return distributed.report(str(error))
+    take_step = TrainStep(state)
+    while True:
+        step, config_now = distributed.next_step(is_stopping())
+        if step == distributed.END:
+            return
+        state.config = config_now or state.config
+        with suppress(NotFinite):  # rank 0 meets it, too, and ends the run
+            take_step(step)

@@ -32,7 +32,7 @@ from fundamentallm.run.journal import Journal, size_of_journal
 from fundamentallm.run.locks import RunLock
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.run.speed import remember_speed
-from fundamentallm.train import trackers
+from fundamentallm.train import distributed, trackers
 from fundamentallm.train.checkpoints import CheckpointManager
 from fundamentallm.train.control import Control
 from fundamentallm.train.device import is_out_of_memory, memory_in_use
@@ -107,6 +107,9 @@ class Trainer:
         except OSError as error:
             return self.fail(f"{self.spec.folder}: {describe_error(error)}", events.DISK)
         except (MemoryError, RuntimeError) as error:
+            if distributed.is_lost(error):
+                lost = "another process of the run has ended"
+                return self.fail(f"{lost} ({describe_error(error)[:200]})", events.PROCESS)
             if not is_out_of_memory(error):
                 raise
             self._take_step.discard_gradients()
@@ -163,7 +166,9 @@ class Trainer:
 
     def step(self) -> None:
         """Take the next optimizer step."""
-        result = self._take_step(self.state.step)
+        with distributed.leading(self.state.step, self.state.config) as asked_to_stop:
+            result = self._take_step(self.state.step)
+        self.stopping |= asked_to_stop
         self.state.counters.step += 1
         self.metrics.add(self.state.step, result)
         if self._take_step.inspected is not None:
@@ -368,6 +373,7 @@ class Trainer:
             changes=origin.changes, preset=self._preset(),
             initialised_from=str(origin.weights) if origin.weights else None, fingerprint=state.fingerprint,
             train_tokens=len(state.corpus.train), planned=tuple(map(_to_plan, origin.planned)),
+            processes=distributed.size(),
         ))  # fmt: skip
 
 

@@ -1,0 +1,267 @@
+"""Several processes that train one run: torch's process group, and all that goes over it.
+
+- Rank 0 runs the trainer: it decides, writes and answers. The others take the steps that rank 0 announces, with the
+  settings that it announces, and do nothing else. What stops, pauses or changes a run thus meets all at the same step.
+- Each process computes its own rows of a step's batch. DistributedDataParallel adds up their gradients, so that a step
+  is the same for any number of processes, but for the order in which numbers are added up.
+- Which process is which, and what happens when one dies, is the business of torch's elastic agent (torchrun, `launch`).
+- One process joins no group, sends nothing and pays nothing.
+"""
+
+import logging
+import os
+import signal
+import socket
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from fundamentallm.config.config import Config
+from fundamentallm.errors import UserError
+
+if TYPE_CHECKING:
+    from fundamentallm.train.checkpoint import Checkpoint
+    from fundamentallm.train.state import TrainState
+
+FOREVER = timedelta(days=3650)  # a run may be paused for long; a process that dies ends the wait of the others at once
+END = -1  # in place of a step: there is no other
+LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "gloo", "NCCL")
+
+
+@dataclass
+class _Group:
+    """The group that this process has joined. Announcements go over connections of their own, between CPUs."""
+
+    announcements: dist.ProcessGroup
+    # What the other processes wait for: the state, a step, or nothing: they compute, or are about to leave.
+    awaited: str = "state"
+    config: Config | None = None  # as it was announced last
+
+
+_group: _Group | None = None
+
+
+def rank() -> int:
+    """The number of this process; 0 is the one that decides."""
+    return dist.get_rank() if _group else 0
+
+
+def size() -> int:
+    """How many processes train the run."""
+    return dist.get_world_size() if _group else 1
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """Within: this process is one of the group that an agent started. When rank 0 leaves, it lets the others end."""
+    global _group
+    dist.init_process_group()
+    _group = _Group(dist.new_group(backend="gloo", timeout=FOREVER))
+    try:
+        yield
+    finally:
+        if rank() == 0:
+            with suppress(RuntimeError):  # one of them is gone already
+                _dismiss(_group)
+        _group = None
+        dist.destroy_process_group()
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether an error says that another process of the group is gone."""
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in LOST)
+
+
+# ---- the state ----
+
+
+def own_device(device: torch.device) -> torch.device:
+    """Return the device of this process: of the GPUs of a machine, each process has its own."""
+    return device if size() == 1 or device.type == "cpu" else torch.device(device.type, int(os.environ["LOCAL_RANK"]))
+
+
+def receive_state() -> "Checkpoint | None":
+    """Wait for what rank 0 begins with, its tensors left out; None if it does not begin, and has said why."""
+    assert _group is not None
+    received: list[Any] = [None]
+    dist.broadcast_object_list(received, 0, group=_group.announcements)
+    found: Checkpoint | None = received[0]
+    return found
+
+
+def share_state(state: "TrainState") -> nn.Module:
+    """Bring all processes to the state of rank 0. Returns the model to train with, whose gradients are added up.
+
+    A UserError says why a process cannot take part.
+    """
+    if _group is None:
+        return state.model
+    if rank() == 0:
+        kept = {**state.checkpoint().config, "tensorboard": False, "wandb": False}  # only rank 0 writes
+        described = replace(state.checkpoint(), model={}, optimizer={}, config=kept)
+        dist.broadcast_object_list([described], 0, group=_group.announcements)
+    _group.awaited = ""
+    report("")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch 2.13 has another name for the option, which 2.6 does not know
+        model = DistributedDataParallel(state.model, broadcast_buffers=False)  # takes the weights of rank 0
+    for tensor in state.optimizer.state_dict().values():
+        dist.broadcast(tensor, 0)
+    _group.awaited = "step"
+    return model
+
+
+def report(problem: str) -> None:
+    """Tell the others why this process cannot take part, or "" if it can; a UserError if any cannot."""
+    assert _group is not None
+    problems: list[Any] = [None] * size()
+    where = f"process {rank()} on {socket.gethostname()}: {problem}" if problem else ""
+    dist.all_gather_object(problems, where, group=_group.announcements)
+    if found := next(filter(None, problems), None):
+        raise UserError(found)
+
+
+# ---- a step ----
+
+
+def rows_of(config: Config) -> tuple[int, int, int]:
+    """Return which rows of a step's batch this process computes: the first, how many, and how many at once.
+
+    A UserError says that the batch cannot be shared over the processes.
+    """
+    if config.effective_batch % size():
+        what = f"a step's {config.effective_batch} windows cannot be shared over {size()} processes"
+        rule = f"batch size x accumulation steps must be a multiple of {size()}"
+        raise UserError(f"--batch-size {config.batch_size}: {what}; {rule}")
+    share = config.effective_batch // size()
+    at_once = next(n for n in range(min(config.batch_size, share), 0, -1) if share % n == 0)
+    return rank() * share, share, at_once
+
+
+def gradients_stay(model: nn.Module) -> AbstractContextManager[None]:
+    """Return the context of a forward pass whose gradients are kept here, to be sent with those of a later one."""
+    return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
+
+
+def add_up(number: Tensor) -> Tensor:
+    """Add up, in place, the numbers of all processes."""
+    if _group is not None:
+        dist.all_reduce(number)
+    return number
+
+
+def shared_out(function: Callable[[Tensor], Tensor], items: Tensor) -> Tensor:
+    """Return `function(items)`, (N, ...) to (N, ...), where each process computes a share of the N and sends it."""
+    if _group is None:
+        return function(items)
+    each = -(-len(items) // size())
+    mine = items[rank() * each : (rank() + 1) * each]
+    sent, received = items.new_zeros(each, *items.shape[1:]), items.new_empty(size() * each, *items.shape[1:])
+    if len(mine):  # the last processes may have none
+        sent[: len(mine)] = function(mine)
+    dist.all_gather(list(received.chunk(size())), sent)
+    return received[: len(items)]
+
+
+# ---- which step is next ----
+
+
+@contextmanager
+def leading(step: int, config: Config) -> Iterator[bool]:
+    """Within, in rank 0: all processes take step number `step` (0, 1, ...) with these settings.
+
+    Yields whether one of the others was asked to stop.
+    """
+    if _group is None:
+        yield False
+        return
+    changed = config is not _group.config
+    _, _, stop = _announce(step, changed, False)
+    if changed:
+        dist.broadcast_object_list([config], 0, group=_group.announcements)
+        _group.config = config
+    _group.awaited = ""
+    try:
+        yield bool(stop)
+    except ArithmeticError:  # all processes meet it, after the same sums; after another they may wait for each other
+        _group.awaited = "step"
+        raise
+    _group.awaited = "step"
+
+
+def next_step(stop: bool) -> tuple[int, Config | None]:
+    """Wait, in the other processes, for the next step (`END`: no other) and the settings if they are not as before.
+
+    `stop`: this process was asked to.
+    """
+    assert _group is not None
+    step, changed, _ = _announce(END, False, stop)
+    received: list[Any] = [None]
+    if changed:
+        dist.broadcast_object_list(received, 0, group=_group.announcements)
+    return step, received[0]
+
+
+def _announce(step: int, changed: bool, stop: bool) -> tuple[int, int, int]:
+    """Exchange what rank 0 announces, the step and whether settings changed, and whether any process shall stop."""
+    assert _group is not None
+    numbers = torch.tensor([step, changed, stop])
+    dist.all_reduce(numbers, dist.ReduceOp.MAX, group=_group.announcements)
+    step, changed, stop = numbers.tolist()
+    return step, changed, stop
+
+
+def _dismiss(group: _Group) -> None:
+    """Let the other processes end, if they wait for rank 0."""
+    if group.awaited == "state":
+        dist.broadcast_object_list([None], 0, group=group.announcements)
+    elif group.awaited == "step":
+        _announce(END, False, False)
+
+
+# ---- the agent ----
+
+
+def launch(entry: Callable[..., int], *arguments: object, processes: int, max_restarts: int) -> int:
+    """Run `entry(*arguments)` in so many processes of this machine, under torch's elastic agent.
+
+    If one of them is killed or fails, the agent ends the others and starts all again, up to `max_restarts` times.
+
+    Returns:
+        What `entry` returned in rank 0; 128 and the signal's number after a signal, which is passed on to all.
+
+    Raises:
+        ChildProcessError: a process was lost once more than it may be.
+    """
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "600")  # seconds for the step under way and the save
+    logging.disable(logging.ERROR)  # the agent's tracebacks of processes that were killed
+    config = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=processes, max_restarts=max_restarts, run_id=f"run-{os.getpid()}",
+        rdzv_backend="c10d", rdzv_endpoint="localhost:0", local_addr="localhost",
+    )  # fmt: skip
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # nohup
+        config.signals_to_handle = "SIGTERM,SIGINT,SIGQUIT"
+    try:
+        returned: dict[int, int] = elastic_launch(config, entry)(*arguments)
+    except SignalException as error:
+        return 128 + error.sigval
+    except ChildFailedError as error:
+        number, failure = error.get_first_failure()
+        how = f"was killed by signal {-failure.exitcode}" if failure.exitcode < 0 else "failed"
+        raise ChildProcessError(
+            f"process {number} {how}; --max-restarts {max_restarts} allows no other start"
+        ) from None
+    return returned[0]
