@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 COMMANDS = ("attach", "replay")
+SSH = "ssh://"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -32,6 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
     from fundamentallm.errors import UserError
 
     flags = _parse(arguments)
+    if flags.command == "attach" and (flags.run or "").startswith(SSH):
+        return _attach_over_ssh(flags.run, flags.low_bandwidth)
     try:
         options = _options(flags)
         config = options.resolve()
@@ -47,6 +50,23 @@ def main(arguments: list[str] | None = None) -> int:
         _print_error(f"fllm-tui: the console draws with UTF-8, and this terminal has {encoding}; {advice}")
         return 2
     _run(options, config, flags.low_bandwidth)
+
+
+def _attach_over_ssh(address: str, low_bandwidth: bool) -> int:
+    """Become the system's ssh, which opens the console on the machine that has the run; returns if that cannot be."""
+    from fundamentallm.paths import quoted
+
+    host, _, path = address.removeprefix(SSH).partition("/")
+    if not host or not path:
+        _print_error(f"{address}: is no address of a run; write {SSH}HOST/PATH or {SSH}USER@HOST:PORT/PATH")
+        return 2
+    path = path if path.startswith("~") else f"/{path}"
+    there = f"fllm-tui attach {quoted(path)}{' --low-bandwidth' * low_bandwidth}"
+    try:
+        os.execvp("ssh", ["ssh", "-t", SSH + host, there])
+    except OSError as error:
+        _print_error(f"ssh: cannot be started ({error.strerror}); OpenSSH's client is needed for {address}")
+    return 2
 
 
 def _terminal_encoding() -> str:
@@ -80,7 +100,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--speed", type=_speed, default=20.0, metavar="N", help=fast)
     attach = "attach: watch and control a run of another process, or view an old one; replay: play a run back"
     parser.add_argument("command", nargs="?", metavar="attach | replay", help=f"{attach}; left out before RUN: attach")
-    run = "its folder, or its name below runs; left out: the only one under way, else the list"
+    run = f"its folder, its name below runs, or {SSH}HOST/PATH; left out: the only one under way, else the list"
     parser.add_argument("run", nargs="?", metavar="RUN", help=run)
     flags = parser.parse_intermixed_args(arguments)
     if flags.command not in (None, *COMMANDS) and flags.run is None:

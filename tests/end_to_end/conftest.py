@@ -98,8 +98,13 @@ class Program:
 
 @pytest.fixture(scope="session")
 def fork_server() -> Iterator[Ask]:
-    script = str(Path(__file__).with_name("fork_server.py"))
-    process = subprocess.Popen([sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    yield from serve()
+
+
+def serve(*modules: str) -> Iterator[Ask]:
+    """Start a fork server that imports these modules, too."""
+    command = [sys.executable, str(Path(__file__).with_name("fork_server.py")), *modules]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None and process.stdout is not None
     orders, answers = process.stdin, process.stdout
 

@@ -6,7 +6,7 @@ after its imports. Orders come as JSON lines on standard input, answers go out o
 - {"arguments", "folder", "prepare", "out", "err"}: fork; `prepare` is Python that the child runs first. The pid.
 - {"wait": pid, "seconds": s}: the exit status, negative for a signal; null where it still runs.
 
-When standard input ends, children that still run are killed.
+Modules that its arguments name are imported, too. When standard input ends, children that still run are killed.
 """
 
 import json
@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 import fundamentallm.cli.control
@@ -68,4 +69,6 @@ def serve() -> None:
 
 
 if __name__ == "__main__":
+    for module in sys.argv[1:]:
+        import_module(module)
     serve()

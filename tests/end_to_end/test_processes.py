@@ -1,0 +1,279 @@
+"""Several processes that train one run: the curve of one process, one that decides, and one that dies comes back."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fundamentallm.process.session import AttachedRun
+from fundamentallm.run import commands, events
+from fundamentallm.run.locks import is_held
+from fundamentallm.train.checkpoint import load
+from tests.conftest import Listener, file_contents, journal_events, until
+from tests.end_to_end.conftest import Ask, serve
+from tests.engine.conftest import steps_in
+
+Group = Callable[..., list[Any]]
+# A step has 24 windows in micro-batches of 6, but the last of an epoch 6: others than the first process have none then.
+SETTINGS = [
+    "train", "text.txt", "--model-dim=16", "--num-layers=2", "--max-seq-len=16", "--stride=16", "--batch-size=6",
+    "--accumulation-steps=4", "--dropout=0.2", "--augment=casing,punctuation", "--device=cpu", "--epochs=1000",
+]  # fmt: skip
+EPOCH, EPOCH_WINDOWS = 8, 7 * 24 + 6
+TOLERANCE = 1e-4
+PATIENCE = 300.0  # seconds
+
+
+@pytest.fixture(scope="module")
+def fork_server() -> Iterator[Ask]:
+    yield from serve("torch._dynamo")  # which DistributedDataParallel imports
+
+
+@pytest.fixture(autouse=True)
+def text(tmp_path: Path, tiny: list[str]) -> None:
+    """The text of `tiny`, in the current folder of every program here."""
+
+
+@pytest.fixture
+def group(launch: Callable[..., Any]) -> Group:
+    """Start a command in so many processes, as an agent does; `prepare` is Python for all or one text for each."""
+
+    def start(number: int, *arguments: object, prepare: str | list[str] = "") -> list[Any]:
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            port = free.getsockname()[1]
+        shared = {"WORLD_SIZE": number, "MASTER_ADDR": "localhost", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test"}
+        members = []
+        for rank in range(number):
+            variables = {name: str(value) for name, value in {**shared, "RANK": rank, "LOCAL_RANK": rank}.items()}
+            hook = prepare if isinstance(prepare, str) else prepare[rank]
+            members.append(launch(*arguments, prepare=f"import os\nos.environ.update({variables})\n{hook}"))
+        return members
+
+    return start
+
+
+def wait(*members: Any) -> list[int]:
+    """The exit statuses of processes, which on busy cores take ten times as long as alone."""
+    until(lambda: all(member.has_ended() for member in members), timeout=PATIENCE)
+    return [member.status for member in members]
+
+
+@pytest.fixture
+def run(launch: Callable[..., Any]) -> Callable[..., Any]:
+    def start(*arguments: object) -> Any:
+        program = launch(*arguments)
+        wait(program)
+        return program
+
+    return start
+
+
+def assert_ended(members: list[Any], *statuses: int) -> None:
+    """Assert that all processes have ended with these statuses, and that only rank 0 has printed anything."""
+    assert wait(*members) == list(statuses), [member.err for member in members]
+    assert not any(member.out + member.err for member in members[1:]), [member.err for member in members]
+
+
+def assert_same_curve(folder: Path, reference: Path, steps: int) -> None:
+    ours, theirs = steps_in(folder), steps_in(reference)
+    assert list(ours) == list(theirs) == list(range(1, steps + 1))
+    worst = max(abs(ours[step] - theirs[step]) for step in ours)
+    assert worst < TOLERANCE, worst
+    for mine, other in zip(*(journal_events(each, events.Evaluated) for each in (folder, reference)), strict=True):
+        assert abs(mine.val_loss - other.val_loss) < TOLERANCE and abs(mine.train_loss - other.train_loss) < TOLERANCE
+
+
+def test_one_two_and_four_processes_have_the_same_curve(run: Any, group: Group, tmp_path: Path) -> None:
+    settings = [*SETTINGS, "--max-steps=200"]
+    assert run(*settings, "--output-dir=run1").status == 0
+    assert load(tmp_path / "run1/last.pt").progress().tokens == 200 / EPOCH * EPOCH_WINDOWS * 16
+    for number in (2, 4):
+        folder = tmp_path / f"run{number}"
+        assert_ended(group(number, *settings, f"--output-dir={folder.name}"), *[0] * number)
+        assert_same_curve(folder, tmp_path / "run1", 200)
+        (started,) = journal_events(folder, events.RunStarted)
+        assert started.processes == load(folder / "last.pt").processes == number
+        assert {*file_contents(folder)} == {*file_contents(tmp_path / "run1")}
+
+
+COUNTED = """
+import atexit, os
+from fundamentallm.train import optimizer
+real, done = optimizer.orthogonalise, []
+def counted(matrices):
+    done.extend(tuple(matrix.shape) for matrix in matrices)
+    return real(matrices)
+optimizer.orthogonalise = counted
+atexit.register(lambda: open(f"done.{os.environ['RANK']}", "w").write(repr(done)))
+"""
+
+
+def test_each_matrix_is_made_orthogonal_by_one_process(group: Group, tmp_path: Path) -> None:
+    members = group(3, *SETTINGS, "--max-steps=2", "--output-dir=run", prepare=COUNTED)
+    assert_ended(members, 0, 0, 0)
+    done = [eval((tmp_path / f"done.{rank}").read_text()) for rank in range(3)]
+    # each layer: queries, keys, values and the output, 16 x 16; the feed-forward's, 64 x 16 and 16 x 64
+    assert sorted(sum(done, [])) == sorted(2 * 2 * [*4 * [(16, 16)], (64, 16), (16, 64)])
+    assert [shapes.count((16, 16)) for shapes in done] == [6, 6, 4]
+
+
+def test_a_console_controls_all_processes_at_the_same_step(run: Any, group: Group, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    members = group(2, *SETTINGS, "--output-dir=run", "--lr-schedule=constant", "--warmup-steps=0", "--pin=the owl")
+    members[0].until(lambda: is_held(folder) and journal_events(folder, events.Progress))
+    attached = AttachedRun(folder)
+    console = Listener(attached)
+    assert console.answer(commands.Set(setting="dropout", value=0.5)).ok
+    assert console.answer(commands.Set(setting="learning_rate", value=0.004)).ok
+    paused = console.answer(commands.Pause())
+    assert paused.ok and console.answer(commands.Save()).ok
+    assert console.answer(commands.Evaluate()).step == paused.step
+    assert console.answer(commands.Sample(prompt="Once", max_tokens=5)).ok
+    assert steps_in(folder) and max(steps_in(folder)) == paused.step
+    assert console.answer(commands.Resume()).ok
+    console.until(lambda event: isinstance(event, events.Progress) and event.step[-1] > paused.step + 5)
+    assert console.answer(commands.Stop()).ok
+    assert_ended(members, 0, 0)
+    (end,) = journal_events(folder, events.Finished)
+    assert end.reason == "stopped" and load(folder / "last.pt").progress().step == end.step
+    assert load(folder / f"checkpoint_step_{paused.step}.pt").settings().dropout == 0.5
+    # Only if all processes change what they compute at the same step is the curve that of one process.
+    repeat = [
+        f"--max-steps={end.step}",
+        "--lr-schedule=constant",
+        "--warmup-steps=0",
+        "--apply-interventions=run",
+        "--output-dir=alone",
+    ]
+    assert run(*SETTINGS, *repeat).status == 0
+    assert len(journal_events(tmp_path / "alone", events.Intervention)) == 2
+    ours, alone = steps_in(folder), steps_in(tmp_path / "alone")
+    assert list(ours) == list(alone) and max(abs(ours[step] - alone[step]) for step in ours) < TOLERANCE
+
+
+def test_a_signal_to_any_process_stops_all(group: Group, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    members = group(2, *SETTINGS, "--output-dir=run")
+    members[0].until(lambda: is_held(folder) and journal_events(folder, events.Progress))
+    members[1].signal(signal.SIGTERM)
+    assert_ended(members, 0, 0)
+    (end,) = journal_events(folder, events.Finished)
+    assert end.reason == "stopped" and load(folder / "last.pt").progress().step == end.step == max(steps_in(folder))
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(group: Group, tmp_path: Path) -> None:
+    members = group(2, *SETTINGS, "--batch-size=9", "--accumulation-steps=3", "--output-dir=run")
+    assert_ended(members, 2, 0)
+    what = "a step's 27 windows cannot be shared over 2 processes"
+    rule = "batch size x accumulation steps must be a multiple of 2"
+    assert members[0].err == f"--batch-size 9: {what}; {rule}\n"
+    assert not (tmp_path / "run").exists()
+
+
+def test_processes_that_see_different_text_are_refused(group: Group, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "text.txt").write_text((tmp_path / "text.txt").read_text().replace("owl", "cat"))
+    members = group(2, *SETTINGS, "--output-dir=run", prepare=["", "os.chdir('other')"])
+    assert_ended(members, 2, 2)
+    where = f"process 1 on {socket.gethostname()}: text.txt"
+    expected = f"{where}: is not the text that process 0 reads; restore the text, or start a new run\n"
+    assert members[0].err == expected and not (tmp_path / "run").exists()
+
+
+NOT_A_NUMBER = """
+from fundamentallm.train import step
+real = step.loss_sum
+count = [0]
+def broken(*arguments):
+    count[0] += 1
+    return real(*arguments) * (float("nan") if count[0] > 12 else 1.0)
+step.loss_sum = broken
+"""
+
+
+def test_a_loss_that_is_not_finite_ends_all_in_good_order(group: Group, tmp_path: Path) -> None:
+    members = group(2, *SETTINGS, "--output-dir=run", prepare=["", NOT_A_NUMBER])  # in one process alone
+    assert_ended(members, 1, 0)
+    (failed,) = journal_events(tmp_path / "run", events.Failed)
+    assert failed.cause == events.NOT_FINITE and load(tmp_path / "run/last.pt").progress().step == failed.step
+
+
+def test_a_fault_of_rank_0_ends_the_others(group: Group, tmp_path: Path) -> None:
+    fault = "from fundamentallm.train import trainer\ntrainer.evaluate = lambda *_: 1 / 0"
+    members = group(2, *SETTINGS, "--output-dir=run", prepare=[fault, ""])
+    assert wait(*members) == [1, 0]
+    (failed,) = journal_events(tmp_path / "run", events.Failed)
+    assert failed.cause == events.FAULT and "ZeroDivisionError" in members[0].err
+
+
+def test_what_cannot_be_with_several_processes(group: Group, run: Any) -> None:
+    for options, line in (
+        (["--output-dir=run", "--detach"], "--detach: starts one process"),
+        (["--output-dir=run", "--processes=2"], "--processes: torchrun has started"),
+        ([], "--output-dir: name the run's folder"),
+    ):
+        members = group(2, *SETTINGS, *options)
+        assert wait(members[0]) == [2] and members[0].err.startswith(line) and members[0].err.count("\n") == 1
+        members[1].signal(signal.SIGKILL)  # as an agent would
+    assert run(*SETTINGS, "--output-dir=run", "--processes=2", "--detach").err.startswith("--detach: ")
+
+
+# ---- with torch's agent ----
+
+
+def pids_of(parent: int) -> list[int]:
+    """The processes that a process has started and that run ours, oldest first."""
+    listed = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(parent)], capture_output=True, text=True).stdout
+    return [int(line.split()[0]) for line in listed.splitlines() if "resource_tracker" not in line]
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes by /proc")
+def test_a_killed_process_comes_back_and_another_number_resumes(launch: Any, run: Any, tmp_path: Path) -> None:
+    folder, settings = tmp_path / "run", [*SETTINGS, "--output-dir=run", "--max-steps=3000"]
+    program = launch(*settings, "--processes=2", "--max-restarts=1")
+    program.until(lambda: len(journal_events(folder, events.Progress)) > 2)
+    first, *_ = journal_events(folder, events.RunStarted)
+    follower = next(pid for pid in pids_of(program.pid) if pid != first.pid)
+    os.kill(follower, signal.SIGKILL)
+    program.until(lambda: len(journal_events(folder, events.RunStarted)) == 2)
+    (failed,) = journal_events(folder, events.Failed)
+    assert failed.cause == events.PROCESS and failed.saved == "last.pt"
+    again = journal_events(folder, events.RunStarted)[1]
+    assert again.step == failed.step > 0 and again.processes == 2 and again.recovered  # not a step is lost
+    program.until(lambda: max(steps_in(folder)) > again.step)
+    os.kill(again.pid, signal.SIGKILL)
+    assert wait(program) == [1]
+    last = program.err.splitlines()[-1]
+    resume = "resume with: fundamentallm train --resume auto --output-dir run --processes 2"
+    assert last == f"process 0 was killed by signal 9; --max-restarts 1 allows no other start; {resume}"
+    until(lambda: not is_held(folder))
+    resumed = run("train", "--resume=auto", "--output-dir=run", f"--max-steps={max(steps_in(folder)) + 20}")
+    assert resumed.status == 0, resumed.err
+    assert "the run resumes, but not to the same bits: processes 2 then, 1 now" in resumed.err
+    notices = [event.text for event in journal_events(folder, events.Notice)]
+    assert any(text.endswith("processes 2 then, 1 now") for text in notices)
+    assert run(*SETTINGS, f"--max-steps={max(steps_in(folder))}", "--output-dir=plain").status == 0
+    ours, plain = steps_in(folder), steps_in(tmp_path / "plain")
+    assert all(abs(ours[step] - plain[step]) < TOLERANCE for step in range(1, again.step + 1))
+
+
+def test_torchrun_starts_it_and_passes_signals_on(tmp_path: Path, kill_leftovers: None) -> None:
+    folder = tmp_path / "run"
+    agent = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "fundamentallm"]
+    with open(tmp_path / "err", "w") as err:
+        program = subprocess.Popen([*agent, *SETTINGS, "--output-dir=run"], cwd=tmp_path, stdout=err, stderr=err)
+    until(lambda: journal_events(folder, events.Progress) or program.poll() is not None, timeout=PATIENCE)
+    assert program.poll() is None, (tmp_path / "err").read_text()
+    program.send_signal(signal.SIGINT)
+    program.wait(timeout=PATIENCE)
+    (end,) = journal_events(folder, events.Finished)
+    assert end.reason == "stopped" and load(folder / "last.pt").progress().step == end.step
+    assert journal_events(folder, events.RunStarted)[0].processes == 2 and not is_held(folder)
