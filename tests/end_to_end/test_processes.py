@@ -65,6 +65,12 @@ def wait(*members: Any) -> list[int]:
     return [member.status for member in members]
 
 
+def reach(program: Any, condition: Callable[[], Any]) -> None:
+    """Wait until something holds that this program brings about."""
+    until(lambda: condition() or program.has_ended(), timeout=PATIENCE)
+    assert condition(), program.err
+
+
 @pytest.fixture
 def run(launch: Callable[..., Any]) -> Callable[..., Any]:
     def start(*arguments: object) -> Any:
@@ -127,7 +133,7 @@ def test_each_matrix_is_made_orthogonal_by_one_process(group: Group, tmp_path: P
 def test_a_console_controls_all_processes_at_the_same_step(run: Any, group: Group, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     members = group(2, *SETTINGS, "--output-dir=run", "--lr-schedule=constant", "--warmup-steps=0", "--pin=the owl")
-    members[0].until(lambda: is_held(folder) and journal_events(folder, events.Progress))
+    reach(members[0], lambda: is_held(folder) and journal_events(folder, events.Progress))
     attached = AttachedRun(folder)
     console = Listener(attached)
     assert console.answer(commands.Set(setting="dropout", value=0.5)).ok
@@ -161,7 +167,7 @@ def test_a_console_controls_all_processes_at_the_same_step(run: Any, group: Grou
 def test_a_signal_to_any_process_stops_all(group: Group, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     members = group(2, *SETTINGS, "--output-dir=run")
-    members[0].until(lambda: is_held(folder) and journal_events(folder, events.Progress))
+    reach(members[0], lambda: is_held(folder) and journal_events(folder, events.Progress))
     members[1].signal(signal.SIGTERM)
     assert_ended(members, 0, 0)
     (end,) = journal_events(folder, events.Finished)
@@ -237,18 +243,18 @@ def pids_of(parent: int) -> list[int]:
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes by /proc")
 def test_a_killed_process_comes_back_and_another_number_resumes(launch: Any, run: Any, tmp_path: Path) -> None:
-    folder, settings = tmp_path / "run", [*SETTINGS, "--output-dir=run", "--max-steps=3000"]
-    program = launch(*settings, "--processes=2", "--max-restarts=1")
-    program.until(lambda: len(journal_events(folder, events.Progress)) > 2)
+    folder, settings = tmp_path / "run", [*SETTINGS, "--lr-schedule=constant", "--warmup-steps=0"]
+    program = launch(*settings, "--output-dir=run", "--processes=2", "--max-restarts=1")
+    reach(program, lambda: len(journal_events(folder, events.Progress)) > 2)
     first, *_ = journal_events(folder, events.RunStarted)
     follower = next(pid for pid in pids_of(program.pid) if pid != first.pid)
     os.kill(follower, signal.SIGKILL)
-    program.until(lambda: len(journal_events(folder, events.RunStarted)) == 2)
+    reach(program, lambda: len(journal_events(folder, events.RunStarted)) == 2)
     (failed,) = journal_events(folder, events.Failed)
     assert failed.cause == events.PROCESS and failed.saved == "last.pt"
     again = journal_events(folder, events.RunStarted)[1]
     assert again.step == failed.step > 0 and again.processes == 2 and again.recovered  # not a step is lost
-    program.until(lambda: max(steps_in(folder)) > again.step)
+    reach(program, lambda: max(steps_in(folder)) > again.step)
     os.kill(again.pid, signal.SIGKILL)
     assert wait(program) == [1]
     last = program.err.splitlines()[-1]
@@ -260,9 +266,9 @@ def test_a_killed_process_comes_back_and_another_number_resumes(launch: Any, run
     assert "the run resumes, but not to the same bits: processes 2 then, 1 now" in resumed.err
     notices = [event.text for event in journal_events(folder, events.Notice)]
     assert any(text.endswith("processes 2 then, 1 now") for text in notices)
-    assert run(*SETTINGS, f"--max-steps={max(steps_in(folder))}", "--output-dir=plain").status == 0
+    assert run(*settings, f"--max-steps={max(steps_in(folder))}", "--output-dir=plain").status == 0
     ours, plain = steps_in(folder), steps_in(tmp_path / "plain")
-    assert all(abs(ours[step] - plain[step]) < TOLERANCE for step in range(1, again.step + 1))
+    assert list(ours) == list(plain) and max(abs(ours[step] - plain[step]) for step in ours) < TOLERANCE
 
 
 def test_torchrun_starts_it_and_passes_signals_on(tmp_path: Path, kill_leftovers: None) -> None:
@@ -277,3 +283,37 @@ def test_torchrun_starts_it_and_passes_signals_on(tmp_path: Path, kill_leftovers
     (end,) = journal_events(folder, events.Finished)
     assert end.reason == "stopped" and load(folder / "last.pt").progress().step == end.step
     assert journal_events(folder, events.RunStarted)[0].processes == 2 and not is_held(folder)
+
+
+# ---- with Slurm ----
+
+HOME = Path(__file__).parents[2]
+FAKES = {
+    "scontrol": 'test "$*" = "show hostnames node[1-2]" && printf "localhost\\nlocalhost2\\n"\n',
+    "srun": 'printf "%s\\n" "$@" > srun.asked\nshift\nexec "$@"\n',
+    "torchrun": f'exec "{sys.executable}" -m torch.distributed.run "$@"\n',
+}
+
+
+def test_the_slurm_script_trains(tmp_path: Path, kill_leftovers: None) -> None:
+    """A dry run: commands of Slurm that say what they were asked, and do it here."""
+    script = HOME / "docs" / "train.slurm"
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    for name, lines in FAKES.items():
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{lines}")
+        (tmp_path / "bin" / name).chmod(0o755)
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    slurm = {"JOB_NODELIST": "node[1-2]", "JOB_NUM_NODES": "1", "JOB_ID": "42", "GPUS_ON_NODE": "2"}
+    slurm = {f"SLURM_{name}": value for name, value in slurm.items()}
+    environment = {**os.environ, **slurm, "PORT": str(port), "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    command = ["bash", str(script), "run", *SETTINGS[1:], "--max-steps=3"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 0, done.stderr
+    asked = (tmp_path / "srun.asked").read_text().split("\n")
+    assert asked[:6] == ["--kill-on-bad-exit=0", "torchrun", "--nnodes", "1:1", "--nproc-per-node", "2"]
+    assert f"localhost:{port}" in asked and "--resume" in asked
+    assert journal_events(tmp_path / "run", events.RunStarted)[0].processes == 2
+    assert journal_events(tmp_path / "run", events.Finished)[0].step == 3

@@ -61,7 +61,8 @@ def start(number: int, folder: Path, *options: str) -> subprocess.Popen[bytes]:
     """Start the agent of a node, which starts one process."""
     agent = [
         "--nnodes=1:2", "--nproc-per-node=1", "--max-restarts=3", "--rdzv-backend=c10d", "--rdzv-id=7",
-        f"--rdzv-endpoint={ADDRESSES[0]}:29400", f"--rdzv-conf={QUICK}", f"--local-addr={ADDRESSES[number]}",
+        f"--rdzv-endpoint={ADDRESSES[0]}:29400", f"--rdzv-conf={QUICK},is_host={1 - number}",
+        f"--local-addr={ADDRESSES[number]}",
     ]  # fmt: skip
     command = [sys.executable, "-m", "torch.distributed.run", *agent, "-m", "fundamentallm", *SETTINGS, *options]
     with open(folder / f"node{number}", "w") as log:
