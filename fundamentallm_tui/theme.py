@@ -58,18 +58,16 @@ class Styles:
             self._subscribed = True
             self._widget.app.theme_changed_signal.subscribe(self._widget, lambda _: self._styles.clear())
         key = (colour, strength, paper)
-        if key not in self._styles:
-            self._styles[key] = self._make(*key)
-        return self._styles[key]
-
-    def _make(self, name: str, strength: float, paper: str) -> Style:
+        if key in self._styles:
+            return self._styles[key]
         theme = self._widget.app.theme_variables
         background = Color.parse(theme[paper]) if paper else self._widget.background_colors[1]
         try:
-            colour = Color.parse(theme.get(name, name))
+            ink = Color.parse(theme.get(colour, colour))
         except ColorParseError:  # a text colour such as "auto 60%", or no colour at all
-            colour = Color.parse(theme["foreground"])
-        dim = colour.ansi is not None and strength < 0.7  # the terminal's own colours cannot be blended
-        ink = colour if colour.ansi is not None else background.blend(colour, strength)
+            ink = Color.parse(theme["foreground"])
+        dim = ink.ansi is not None and strength < 0.7  # the terminal's own colours cannot be blended
+        ink = ink if ink.ansi is not None else background.blend(ink, strength)
         behind = background.rich_color if paper else None
-        return Style(color=ink.rich_color, bgcolor=behind, dim=dim or None)
+        style = self._styles[key] = Style(color=ink.rich_color, bgcolor=behind, dim=dim or None)
+        return style

@@ -23,10 +23,6 @@ class Axis:
         """Where on the axis a value lies: from 0 to 1, beyond that outside."""
         return ((log10(value) if self.log else value) - self.low) / (self.high - self.low)
 
-    def value(self, share: float) -> float:
-        at = self.low + share * (self.high - self.low)
-        return 10**at if self.log else at
-
     def cell(self, value: float, cells: int) -> int:
         """Which of so many cells along the axis a value lies in."""
         return min(floor(self.share(value) * cells), cells - 1)

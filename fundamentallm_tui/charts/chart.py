@@ -93,7 +93,7 @@ class Plot:
 
     def x_at(self, column: int) -> float:
         """The x in the middle of a column of the picture."""
-        return self.x.value((column - self.left + 0.5) / self.columns)
+        return self.x.low + (column - self.left + 0.5) / self.columns * (self.x.high - self.x.low)
 
 
 def lay_out(chart: Chart, width: int, height: int) -> Plot | None:

@@ -6,7 +6,7 @@ from html import escape
 from itertools import chain, groupby
 from math import inf, isfinite
 
-from fundamentallm_tui.charts.chart import Chart, Line, Plot, Points, Rule, clipped, lay_out, three_digits
+from fundamentallm_tui.charts.chart import Chart, Line, Plot, Points, clipped, lay_out, three_digits
 from fundamentallm_tui.charts.runs import Entry, aligned
 from fundamentallm_tui.format import truncate
 
@@ -59,7 +59,11 @@ def _plot(chart: Chart, plot: Plot) -> Iterator[str]:
         yield f'<path d="M{LEFT},{_y((row + 0.5) / plot.rows):.1f}h{ACROSS}"/>'
     yield "</g>"
     for share, rule in plot.rules:
-        yield from _rule(rule, _x(share))
+        x, ink = _x(share), _ink(rule.colour)
+        if rule.line:
+            yield f'<path d="M{x:.1f},{TOP}v{DOWN}" stroke="{ink}" stroke-opacity="{rule.strength:g}"/>'
+        if rule.mark:
+            yield _text(x, TOP + DOWN - 3, rule.mark, "middle", ink)
     yield f'<path d="M{LEFT},{TOP}v{DOWN}h{ACROSS}" fill="none" stroke="#8a929c" class="axes"/>'
     for row, label in plot.y_labels.items():
         yield _text(LEFT - 8, _y((row + 0.5) / plot.rows) + 4, label, "end")
@@ -80,14 +84,6 @@ def _outside(plot: Plot) -> Iterator[str]:
         if y > 1 if top else y < 0:
             left = min(_x(x) + 6, LEFT + ACROSS - 50)
             yield _text(left, _y(top) + (4 if top else -6), f"{arrow} {three_digits(value)}")
-
-
-def _rule(rule: Rule, x: float) -> Iterator[str]:
-    ink = _ink(rule.colour)
-    if rule.line:
-        yield f'<path d="M{x:.1f},{TOP}v{DOWN}" stroke="{ink}" stroke-opacity="{rule.strength:g}"/>'
-    if rule.mark:
-        yield _text(x, TOP + DOWN - 3, rule.mark, "middle", ink)
 
 
 def _line(line: Line, points: Points) -> Iterator[str]:

@@ -62,10 +62,6 @@ class View:
         nearest = min(range(len(SMOOTHING)), key=lambda at: abs(SMOOTHING[at] - self.smoothing))
         return replace(self, smoothing=SMOOTHING[min(max(nearest + by, 0), len(SMOOTHING) - 1)])
 
-    def by_next_axis(self) -> "View":
-        """Let x count the next of X_AXES."""
-        return replace(self, x_by=X_AXES[(X_AXES.index(self.x_by) + 1) % len(X_AXES)])
-
     def _ending(self, end: float, span: float, first: float, last: float) -> "View":
         """Show so many steps up to this one, and no step that the run does not have."""
         end = max(end, first + span)

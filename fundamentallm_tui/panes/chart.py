@@ -1,6 +1,6 @@
 """A pane with a chart of curves: what keys and mouse do to it, what its title says, and when it is redrawn."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil
@@ -25,7 +25,7 @@ from fundamentallm_tui.charts.curves import Curve
 from fundamentallm_tui.charts.palette import RunStyle
 from fundamentallm_tui.charts.runs import Entry
 from fundamentallm_tui.charts.series import MAX_POINTS
-from fundamentallm_tui.charts.view import SETTLED, Ruler, View, fitting_height
+from fundamentallm_tui.charts.view import SETTLED, X_AXES, Ruler, View, fitting_height
 from fundamentallm_tui.format import clean
 from fundamentallm_tui.panes.chart_view import ChartView
 from fundamentallm_tui.state.store import Store
@@ -34,6 +34,7 @@ from fundamentallm_tui.throttle import RedrawThrottle
 CPU_SHARE = 0.001  # of one core, for each chart; showing the cells costs twice as much again as drawing them
 MIN_INTERVAL, SLOW_INTERVAL = 0.5, 10.0  # seconds between two drawings; on a slow line, where one has kilobytes
 EPOCH_DISTANCE = 5  # columns at least between two rules of epochs
+EMPTY = "no steps yet"  # what it says without curves
 MOST_CHANGES = 100  # markers of live changes, the newest of those in sight
 
 
@@ -53,7 +54,8 @@ class ChartPane(Vertical, can_focus=True):
         self.store = store
         self.heading = heading  # which the title begins with
         self.fits = True  # whether the height may leave something out
-        self.empty = "no steps yet"  # what it says without curves
+        self.format: Callable[[float], str] = format_loss  # writes a value
+        self.empty = EMPTY
         self.view = View()
         self.linked: ChartPane | None = None
         self.border_title = heading
@@ -99,10 +101,6 @@ class ChartPane(Vertical, can_focus=True):
     def curves(self) -> list[Curve]:
         """Return what is drawn, later ones over earlier ones."""
         raise NotImplementedError
-
-    def format(self, value: float) -> str:
-        """Write a value for the title."""
-        return format_loss(value)
 
     def remarks(self) -> list[tuple[str, str]]:
         """Return what the title adds to the newest values, with styles."""
@@ -277,7 +275,8 @@ class ChartPane(Vertical, can_focus=True):
         self.show_view(replace(self.view, log=not self.view.log))
 
     def action_x_axis(self) -> None:
-        self.show_view(self.view.by_next_axis())
+        following = X_AXES.index(self.view.x_by) + 1
+        self.show_view(replace(self.view, x_by=X_AXES[following % len(X_AXES)]))
 
     def action_fit(self) -> None:
         self.show_view(replace(self.view, fit=not self.view.fit))

@@ -18,7 +18,7 @@ from fundamentallm_tui.charts.curves import Curve, inspection_cost, layer_curves
 from fundamentallm_tui.charts.runs import Entry, run_entry
 from fundamentallm_tui.charts.view import Ruler, View
 from fundamentallm_tui.format import clean
-from fundamentallm_tui.panes.chart import ChartPane
+from fundamentallm_tui.panes.chart import EMPTY, ChartPane
 from fundamentallm_tui.panes.legend import Legend, layer_legend
 from fundamentallm_tui.state.overlays import Overlay, Overlays
 from fundamentallm_tui.state.store import FINISHED, Store
@@ -224,16 +224,16 @@ class MetricChart(ChartPane):
 
     def __init__(self, store: Store, *, id: str) -> None:
         super().__init__(store, METRICS[0].name, id=id)
-        self.metric = METRICS[0]
         self.legend = Static(classes="layers")
         self.legend.display = False
         self._layers: tuple[object, list[Curve]] = None, []  # what for, and the curves
         self._legend_of: object = None
+        self.show_metric(METRICS[0])
 
     def show_metric(self, metric: Metric) -> None:
         """Show this one from now on."""
         self.metric, self.heading, self.fits = metric, metric.name, metric.fits
-        self.empty = TO_INSPECT if metric.by_layer else "no steps yet"
+        self.format, self.empty = metric.format, TO_INSPECT if metric.by_layer else EMPTY
         self.throttle.request(now=True)
 
     def show_next_metric(self) -> None:
@@ -253,9 +253,6 @@ class MetricChart(ChartPane):
         store = self.store
         shown = self.metric.series == "rate" and store.config is not None and store.phase != FINISHED
         return store.total_steps if shown else 0
-
-    def format(self, value: float) -> str:
-        return self.metric.format(value)
 
     def curves(self) -> list[Curve]:
         if self.metric.by_layer:

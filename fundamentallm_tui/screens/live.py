@@ -21,7 +21,7 @@ from fundamentallm_tui.panes.sample import SamplePane
 from fundamentallm_tui.screens.run_table import RunChoice
 from fundamentallm_tui.screens.running import ENDED, RunScreen
 from fundamentallm_tui.state import launch
-from fundamentallm_tui.state.branch import BranchPoint, branch_spec, find_branch_point
+from fundamentallm_tui.state.launch import BranchPoint, branch_spec, find_branch_point
 from fundamentallm_tui.state.looked import LookedTexts
 from fundamentallm_tui.state.sampler import Question as ModelQuestion
 from fundamentallm_tui.state.written import SampleText

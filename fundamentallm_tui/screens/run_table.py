@@ -18,7 +18,7 @@ from fundamentallm.run.locks import is_held
 from fundamentallm.run.notes import renamed_to
 from fundamentallm.run.summary import LIVE_STATES, RunSummary, find_runs, summarize
 from fundamentallm_tui.format import BARS
-from fundamentallm_tui.state.branch import BranchPoint
+from fundamentallm_tui.state.launch import BranchPoint
 
 VALUES: dict[str, Callable[[RunSummary], float | str | None]] = {  # beside the settings, which have other names
     "name": lambda run: str(run.folder).lower(),

@@ -13,6 +13,7 @@ from fundamentallm.run.folder import BEST, LAST
 from fundamentallm_tui.state.launch import sampled_checkpoint
 from fundamentallm_tui.state.reader import RunReader
 from fundamentallm_tui.state.store import Store
+from fundamentallm_tui.state.written import SampleText
 
 SamplerStarter = Callable[[Path], RunHandle]
 Question = Explain | Attend | Neighbours | Sample | CancelSample
@@ -54,7 +55,9 @@ class Sampler:
             return False
         if not before.done:
             self._send_to(before.file, CancelSample(sample=before.id))
-        self._store.request_sample(command.id, command.prompt, file.name if file else "", command.num_samples)
+        step, name = (0, file.name) if file is not None else (self._store.step, "")
+        texts = [""] * command.num_samples
+        self._store.sample = SampleText(command.id, command.prompt, texts, step=step, done=False, file=name)
         self._store.sent_ids.add(command.id)
         try:
             if file is not None:

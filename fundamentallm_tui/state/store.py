@@ -115,11 +115,6 @@ class Store:
         self._hold_eta()
         self.wanted = phase
 
-    def request_sample(self, id: str, prompt: str, file: str = "", count: int = 1) -> None:
-        """The user asked for samples; `file`: the checkpoint that answers, where that is not the run's process."""
-        step = 0 if file else self.step
-        self.sample = SampleText(id=id, prompt=prompt, texts=[""] * count, step=step, done=False, file=file)
-
     # What panes read
 
     @property
@@ -295,8 +290,10 @@ class Store:
             case events.CheckpointSaved():
                 if event.path == LAST or event.step != self._saved_at:
                     self.saved, self._saved_at = event.path, event.step
-                if event.kind != "last":
-                    self._mark_save(event.step, by_hand=event.kind == "hand")
+                if event.kind != "last":  # several files may be saved at one step
+                    by_hand = event.kind == "hand" or self.saves.last == (event.step, 1.0)
+                    self.saves.truncate_after(event.step - 1)
+                    self.saves.append(event.step, float(by_hand))
             case events.Sampled():
                 return self._apply_sample(event)
             case events.Answered():
@@ -309,12 +306,6 @@ class Store:
                 self.phase, self.wanted = FAILED, ""
                 return {"phase", "step"}
         return set()
-
-    def _mark_save(self, step: int, by_hand: bool) -> None:
-        """Several files may be saved at one step."""
-        by_hand |= self.saves.last == (step, 1.0)
-        self.saves.truncate_after(step - 1)
-        self.saves.append(step, float(by_hand))
 
     def _update_length(self) -> None:
         if self.history.started is not None:

@@ -1,7 +1,5 @@
 """What is seen of a run: ranges that keys change, what x counts, and a height that shows what is being learnt."""
 
-from dataclasses import replace
-
 import pytest
 
 from fundamentallm_tui.charts.chart import Line
@@ -66,7 +64,7 @@ def test_staying_keeps_the_range_while_the_run_goes_on() -> None:
     assert View().toggled_following(*RUN).window(0, 2000) == RUN
 
 
-def test_smoothing_goes_from_none_to_much_and_x_through_all_that_it_can_count() -> None:
+def test_smoothing_goes_from_none_to_much() -> None:
     view, factors = View(smoothing=0.0), []
     for _ in range(5):
         factors.append(view.smoothing)
@@ -74,10 +72,6 @@ def test_smoothing_goes_from_none_to_much_and_x_through_all_that_it_can_count() 
     assert factors == [*SMOOTHING, SMOOTHING[-1]]
     assert View(smoothing=0.0).smoothed(-1).smoothing == 0.0
     assert View(smoothing=0.93).smoothed(1).smoothing == 0.99, "one that a settings file has counts as the nearest"
-    names = [view := replace(view, x_by="step")]
-    for _ in range(4):
-        names.append(names[-1].by_next_axis())
-    assert [name.x_by for name in names] == ["step", "epoch", "tokens", "time", "step"]
 
 
 def test_a_ruler_leads_from_steps_to_x_and_back_and_beyond_what_is_known() -> None:

@@ -13,6 +13,7 @@ from fundamentallm.run.events import Answered, Event, Failed, Intervention, Phas
 from fundamentallm.run.history import RunHistory
 from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.state.store import Store
+from fundamentallm_tui.state.written import SampleText
 from tests.events import evaluated
 
 FOLDER = Path("runs/x-1")
@@ -170,12 +171,12 @@ def test_a_new_run_starts_with_empty_curves(store: Store, workshop: Any) -> None
 
 
 def test_a_sample_takes_only_its_own_pieces_and_says_itself_why_it_was_refused(store: Store) -> None:
-    store.request_sample("mine", "Once")
+    store.sample = SampleText("mine", "Once", done=False)
     pieces = [("mine", " upon", False), ("other", "!!!", False), ("mine", " a time", False), ("mine", "", True)]
     events = [Sampled(step=7, id=id, prompt="Once", text=text, done=done) for id, text, done in pieces]
     assert logged(store, *events) == []
     assert (store.sample.text, store.sample.step, store.sample.done) == (" upon a time", 7, True)
-    store.request_sample("next", "Ω")
+    store.sample = SampleText("next", "Ω", done=False)
     late = Answered(step=1, id="x", command="cancel_sample", ok=False, why="there is no such sample under way")
     refused = Answered(step=1, id="next", command="sample", ok=False, why="'Ω' is not in the text")
     assert logged(store, late, refused) == []
