@@ -296,7 +296,7 @@ class RunScreen(PanedScreen):
             self.store.unanswered.pop(command.id, None)
             self.sampler.refuse(describe_error(error))
             if command.id == self.store.sample.id:
-                self.store.sample_failed(f"it could not be asked for: {describe_error(error)}")
+                self.store.sample.fail(f"it could not be asked for: {describe_error(error)}")
             self.log_line(f"The command was not sent: {describe_error(error)}", "bad")
 
     @property
@@ -310,9 +310,7 @@ class RunScreen(PanedScreen):
     @on(EventsReceived)
     def _events_received(self, message: EventsReceived) -> None:
         message.taken.set()
-        self.sampler.take(message.events)
-        if message.reader is self.sampler.reader:
-            self.store.apply_sampler(message.events)
+        if self.sampler.take(message.reader, message.events):
             self.show_changes({"sample"})
         if message.reader is not self.reader:
             return
@@ -333,7 +331,7 @@ class RunScreen(PanedScreen):
             return
         self.sampler.refuse(message.exit_reason)
         if (message.reader is self.sampler.reader) == bool(self.store.sample.file):
-            self.store.sample_failed(f"the process that wrote this is gone: {message.exit_reason}")
+            self.store.sample.fail(f"the process that wrote this is gone: {message.exit_reason}")
             self.show_changes({"sample"})
         if message.reader is not self.reader:
             return

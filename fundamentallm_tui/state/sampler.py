@@ -64,7 +64,7 @@ class Sampler:
                 self._load(file)
             self._send_to(self._store.sample.file, command)
         except OSError as error:
-            self._store.sample_failed(f"{file}: {describe_error(error)}")
+            self._store.sample.fail(f"{file}: {describe_error(error)}")
         return True
 
     def question(self, command: Question, has_model: bool, answer: Callable[[Event], None]) -> bool:
@@ -86,12 +86,19 @@ class Sampler:
             self.refuse(f"{file}: {describe_error(error)}")
         return True
 
-    def take(self, reported: list[Event]) -> None:
-        """Hand answers to those who asked."""
+    def take(self, reader: RunReader, reported: list[Event]) -> bool:
+        """Hand answers to those who asked; returns whether the store's sample has changed."""
+        sample, changed = self._store.sample, False
         for event in reported:
+            if isinstance(event, (Sampled, Answered)) and event.id and event.id == sample.id:
+                sample.take(event)
+                changed = True
             match event:
                 case Failed():
                     self.refuse(event.error)
+                    if reader is self.reader:
+                        sample.fail(event.error)
+                        changed = True
                 case Answered(ok=True):
                     self._questions.pop(event.id, None)  # what there was to say was said before
                 case Sampled(done=False):
@@ -100,6 +107,7 @@ class Sampler:
                 case Explained() | Attended() | Nearest() | Sampled() | Answered():
                     if (answer := self._questions.pop(event.id, None)) is not None:
                         answer(event)
+        return changed
 
     def refuse(self, why: str) -> None:
         """Tell all who still wait for an answer that none will come."""

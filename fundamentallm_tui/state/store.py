@@ -197,29 +197,13 @@ class Store:
     # What the run reports
 
     def apply(self, reported: list[Event]) -> set[str]:
-        """Take events in; returns what changed: run, config, phase, step, curves, sample, log."""
+        """Take events in, but for samples; returns what changed: run, config, phase, step, curves, log."""
         changed: set[str] = set()
         for part in join_progress(reported):
             changed |= self._apply_progress(part) if isinstance(part, list) else self._apply(part)
         lines = log_lines(reported, self.sample.id, self.sent_ids)
         self._lines += lines
         return changed | {"log"} if lines else changed
-
-    def apply_sampler(self, reported: list[Event]) -> None:
-        """Take in what the process that samples a checkpoint reports, which is no part of the run's history."""
-        for event in reported:
-            match event:
-                case events.Sampled():
-                    self._apply_sample(event)
-                case events.Answered() if event.id == self.sample.id:
-                    self._apply_answer(event)
-                case events.Failed():
-                    self.sample_failed(event.error)
-
-    def sample_failed(self, problem: str) -> None:
-        """The sample that is under way comes to no end."""
-        if not self.sample.done:
-            self.sample.problem, self.sample.done = problem, True
 
     def disconnected(self, exit_reason: str, log_tail: list[str]) -> set[str]:
         """The run's process is gone; returns what changed."""
@@ -294,8 +278,6 @@ class Store:
                     by_hand = event.kind == "hand" or self.saves.last == (event.step, 1.0)
                     self.saves.truncate_after(event.step - 1)
                     self.saves.append(event.step, float(by_hand))
-            case events.Sampled():
-                return self._apply_sample(event)
             case events.Answered():
                 return self._apply_answer(event)
             case events.Finished():
@@ -322,17 +304,8 @@ class Store:
             self.wanted = ""
         return {"phase"}
 
-    def _apply_sample(self, event: events.Sampled) -> set[str]:
-        if not event.id or event.id != self.sample.id:
-            return set()
-        self.sample.take(event)
-        return {"sample"}
-
     def _apply_answer(self, event: events.Answered) -> set[str]:
         change = self.unanswered.pop(event.id, None)
-        if event.id == self.sample.id:
-            self.sample.problem, self.sample.done = event.why, True
-            return {"sample"}
         if event.ok:
             return {"config"} if change is not None else set()
         if event.command in ("pause", "resume", "stop"):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from fundamentallm.run.events import Sampled
+from fundamentallm.run.events import Answered, Sampled
 
 
 @dataclass
@@ -24,9 +24,16 @@ class SampleText:
         """The sample that is looked at."""
         return self.texts[self.chosen]
 
-    def take(self, piece: Sampled) -> None:
-        """Take in a piece that belongs to these samples."""
-        if 0 <= piece.number < len(self.texts):
+    def fail(self, problem: str) -> None:
+        """The samples come to no end, if they have not yet."""
+        if not self.done:
+            self.problem, self.done = problem, True
+
+    def take(self, piece: Sampled | Answered) -> None:
+        """Take in a piece that belongs to these samples, or the answer to the command, after which none comes."""
+        if isinstance(piece, Answered):
+            self.problem, self.done = piece.why, True
+        elif 0 <= piece.number < len(self.texts):
             self.texts[piece.number] += piece.text
             self.step = piece.step
             if piece.done:

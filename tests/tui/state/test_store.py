@@ -12,6 +12,7 @@ from fundamentallm.config.config import Config
 from fundamentallm.run.events import Answered, Event, Failed, Intervention, Phase, RunStarted, Sampled
 from fundamentallm.run.history import RunHistory
 from fundamentallm.run.spec import RunSpec
+from fundamentallm_tui.state.sampler import Sampler
 from fundamentallm_tui.state.store import Store
 from fundamentallm_tui.state.written import SampleText
 from tests.events import evaluated
@@ -20,25 +21,19 @@ FOLDER = Path("runs/x-1")
 CONFIG = Config(data=("text.txt",))
 
 
-class Clock:
-    """The store's time, which tests set."""
+@pytest.fixture
+def at(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Sets the time."""
 
-    now = 0.0
+    def at(now: float) -> None:
+        monkeypatch.setattr(time, "monotonic", lambda: now)
 
-    def at(self, now: float, read: Callable[[], Any]) -> Any:
-        self.now = now
-        return read()
+    at(0.0)
+    return at
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(time, "monotonic", lambda: clock.now)
-    return clock
-
-
-@pytest.fixture
-def store(workshop: Any, clock: Clock) -> Store:
+def store(workshop: Any, at: Any) -> Store:
     """Of a run that trains."""
     store = Store()
     store.begin(FOLDER, "x", CONFIG, resumes=False)
@@ -57,34 +52,28 @@ def logged(store: Store, *events: Event) -> list[str]:
     return [line.text for line in store.take_lines()]
 
 
-def test_a_brief_phase_is_shown_only_when_it_lasts(store: Store, clock: Clock) -> None:
-    clock.now = 10.0
-    store.apply([Phase(step=1, phase="saving")])
-    assert [clock.at(now, store.status) for now in (10.29, 10.31)] == ["TRAINING", "SAVING"]
-    clock.now = 11.0
-    store.apply([Phase(step=1, phase="evaluating")])
-    assert clock.at(11.1, store.status) == "SAVING", "one brief phase after another does not flicker"
-    store.apply([Phase(step=1, phase="training")])
-    assert store.status() == "TRAINING"
+def test_a_brief_phase_is_shown_only_when_it_lasts(store: Store, at: Any) -> None:
+    for now, phase, shown in (
+        (10.0, "saving", "TRAINING"), (10.29, "", "TRAINING"), (10.31, "", "SAVING"),
+        (11.0, "evaluating", "SAVING"), (11.1, "", "SAVING"),  # one brief phase after another does not flicker
+        (11.2, "training", "TRAINING"),
+    ):  # fmt: skip
+        at(now)
+        store.apply([Phase(step=1, phase=phase)] if phase else [])
+        assert store.status() == shown
 
 
-def test_the_time_left_stands_still_while_nothing_is_trained(store: Store, clock: Clock, workshop: Any) -> None:
-    clock.now = 100.0
-    store.apply([workshop.progress(1, 10, eta=60.0)])
-    assert clock.at(110.0, store.eta) == 50.0
-    store.request("pausing")
-    clock.now = 115.0
-    store.apply([Phase(step=10, phase="paused")])
-    assert clock.at(5000.0, store.eta) == 50.0
-    store.request("training")
-    assert clock.at(5010.0, store.eta) == 40.0
-    store.apply([Phase(step=10, phase="training")])
-    assert clock.at(5020.0, store.eta) == 30.0
-    store.apply([Phase(step=10, phase="sampling")])
-    assert clock.at(5080.0, store.eta) == 30.0
-    clock.now = 5110.0
-    store.apply([Phase(step=10, phase="training")])
-    assert clock.at(5120.0, store.eta) == 20.0
+def test_the_time_left_stands_still_while_nothing_is_trained(store: Store, at: Any, workshop: Any) -> None:
+    for now, happens, left in (
+        (100.0, workshop.progress(1, 10, eta=60.0), 60.0), (110.0, "pausing", 50.0),
+        (115.0, Phase(step=10, phase="paused"), 50.0), (5000.0, "training", 50.0),
+        (5010.0, Phase(step=10, phase="training"), 40.0), (5020.0, Phase(step=10, phase="sampling"), 30.0),
+        (5110.0, Phase(step=10, phase="training"), 30.0), (5120.0, Phase(step=10, phase="training"), 20.0),
+    ):  # fmt: skip
+        at(now)
+        assert store.eta() == (None if now == 100.0 else left)
+        store.request(happens) if isinstance(happens, str) else store.apply([happens])
+        assert store.eta() == left
 
 
 def test_a_resumed_run_takes_the_curves_back_to_its_step(store: Store, workshop: Any) -> None:
@@ -120,7 +109,7 @@ def test_a_step_that_is_reported_twice_is_taken_once(store: Store, workshop: Any
     assert (len(store.train), store.step) == (12, 12)
 
 
-def test_many_reports_at_once_are_as_one_by_one(clock: Clock, workshop: Any) -> None:
+def test_many_reports_at_once_are_as_one_by_one(at: Any, workshop: Any) -> None:
     start = workshop.started(RunSpec(CONFIG, FOLDER))
     events = [
         start,
@@ -171,15 +160,20 @@ def test_a_new_run_starts_with_empty_curves(store: Store, workshop: Any) -> None
 
 
 def test_a_sample_takes_only_its_own_pieces_and_says_itself_why_it_was_refused(store: Store) -> None:
+    def taken(*events: Event) -> list[str]:
+        assert sampler.take(sampler.reader, list(events))
+        return logged(store, *events)
+
+    sampler: Any = Sampler(store, *[lambda *_: None] * 3)
     store.sample = SampleText("mine", "Once", done=False)
     pieces = [("mine", " upon", False), ("other", "!!!", False), ("mine", " a time", False), ("mine", "", True)]
     events = [Sampled(step=7, id=id, prompt="Once", text=text, done=done) for id, text, done in pieces]
-    assert logged(store, *events) == []
+    assert taken(*events) == []
     assert (store.sample.text, store.sample.step, store.sample.done) == (" upon a time", 7, True)
     store.sample = SampleText("next", "Ω", done=False)
     late = Answered(step=1, id="x", command="cancel_sample", ok=False, why="there is no such sample under way")
     refused = Answered(step=1, id="next", command="sample", ok=False, why="'Ω' is not in the text")
-    assert logged(store, late, refused) == []
+    assert taken(late, refused) == []
     assert store.sample.problem == "'Ω' is not in the text"
 
 
