@@ -20,7 +20,7 @@ from textual.screen import ModalScreen, Screen
 
 from fundamentallm.config.config import Config
 from fundamentallm.process.session import SamplerRun, WorkerRun
-from fundamentallm.run.folder import holds_run
+from fundamentallm.run.folder import holds_run, named
 from fundamentallm_tui import keys
 from fundamentallm_tui.background import ThreadFailed, in_thread
 from fundamentallm_tui.dialogs import CANCEL, Answer, Question, TextDialog
@@ -208,22 +208,30 @@ class Console(App[int]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """A dialog leaves only its own keys active."""
-        if action == "report":
+        if action in ("report", "export_model"):
             folder: Path | None = getattr(self.screen, "run_folder", None)
             return (folder is not None and holds_run(folder)) or None
         return not (action in ("quit", "command_palette") and isinstance(self.screen, ModalScreen))
 
     def action_report(self) -> None:
         """Write a report of the run that the screen is about, in a process: reading a long journal takes seconds."""
-        if (folder := getattr(self.screen, "run_folder", None)) is None:
-            return
-        command = [sys.executable, "-m", "fundamentallm", "runs", "report", "--", str(folder)]
-        run = partial(subprocess.run, command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        if (folder := getattr(self.screen, "run_folder", None)) is not None:
+            self._run_command("The report is in", "runs", "report", "--", str(folder))
+
+    def action_export_model(self) -> None:
+        """Export the model of the run that the screen is about, its best.pt, in a process: this one has no torch."""
+        if (folder := getattr(self.screen, "run_folder", None)) is not None:
+            self._run_command("The model is in", "export", "--", str(folder), f"{named(folder)}-hf")
+
+    def _run_command(self, where: str, *words: str) -> None:
+        """Run a command that prints the path of what it wrote, and tell `where` that is, or what is wrong."""
+        command = [sys.executable, "-m", "fundamentallm", *words]
 
         def tell(done: subprocess.CompletedProcess[str]) -> None:
-            text = clean(done.stderr.strip() if done.returncode else f"The report is in {done.stdout.strip()}")
+            text = clean(f"{where} {done.stdout.strip()}" if done.returncode == 0 else done.stderr.strip())
             self.notify(text, severity="error" if done.returncode else "information", markup=False)
 
+        run = partial(subprocess.run, command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         in_thread(self, run, tell)
 
     async def action_quit(self) -> None:

@@ -14,6 +14,7 @@ import click
 import pytest
 import yaml
 
+import fundamentallm
 from fundamentallm.cli import main, root
 from fundamentallm.config.config import SETTINGS
 from fundamentallm.run import commands, events
@@ -22,15 +23,16 @@ from fundamentallm_tui.keymap import checked_keymap
 from fundamentallm_tui.keys import TABLES
 
 HOME = Path(__file__).parents[2]
-PAGES = [HOME / "README.md", *sorted((HOME / "docs").glob("*.md"))]
+PAGES = [HOME / "README.md", HOME / "CONTRIBUTING.md", HOME / "SECURITY.md", *sorted((HOME / "docs").glob("*.md"))]
 SAMPLE = HOME / "data" / "samples" / "sample_data.txt"
+PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 BLOCK = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 FEWER = {"5": "1", "10": "2", "20": "1", "30": "2", "40": "3", "50": "2"}  # epochs
 SMALLER = {"--model-dim": "32", "--num-layers": "1", "--max-seq-len": "32", "--stride": "32", "--epochs": "1"}
 # What is not run: it needs a network or stays open in a browser.
 EXCEPTED = {"fundamentallm data get shakespeare", "pip install wandb", "tensorboard --logdir runs/"}
-COMPLETION = 'eval "$(_FUNDAMENTALLM_COMPLETE=bash_source fundamentallm)"'
+COMPLETION = 'eval "$(fundamentallm completion bash)"'
 
 
 def commands_of(page: Path) -> list[str]:
@@ -120,18 +122,17 @@ def test_what_pages_say_comes_about(here: Path, capsys: pytest.CaptureFixture[st
     assert Path("texts.txt").read_text() == capsys.readouterr().out
 
 
-def test_completion_is_switched_on_by_the_documented_command(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_completion_is_switched_on_by_the_documented_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert COMPLETION in commands_of(HOME / "docs" / "commands.md")
     for shell in ("bash", "zsh", "fish"):
-        monkeypatch.setenv("_FUNDAMENTALLM_COMPLETE", f"{shell}_source")
-        assert main([]) == 0
+        assert main(["completion", shell]) == 0
         assert "_FUNDAMENTALLM_COMPLETE" in capsys.readouterr().out
 
 
 COMPLETED = {
     "r": ["plain,runs", "plain,resume"],
+    "tr": ["plain,train"],
+    "completion z": ["plain,zsh"],
     "runs pl": ["plain,plot"],
     "train --model": ["plain,--model-dim"],
     "train --lr-schedule c": ["plain,cosine", "plain,constant"],
@@ -150,6 +151,20 @@ def test_a_shell_completes(begun: str, monkeypatch: pytest.MonkeyPatch, capsys: 
     monkeypatch.setenv("COMP_CWORD", str(len(begun.split())))
     assert main([]) == 0
     assert capsys.readouterr().out.splitlines() == COMPLETED[begun]
+
+
+def test_every_example_of_the_page_about_python_runs_in_order_and_has_five_lines_at_most(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (HOME / "docs" / "library.md").read_text(encoding="utf-8")
+    examples = PYTHON.findall(text)
+    assert len(examples) == 6
+    for example in examples:
+        assert len([line for line in example.splitlines() if line]) <= 5
+        capsys.readouterr()
+        exec(compile(example, "library.md", "exec"), {"__name__": "example"})
+        assert capsys.readouterr().out
+    assert not {name for name in fundamentallm.__all__ if name not in text} - {"__version__"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -239,7 +254,7 @@ def test_every_file_of_a_run_is_described(here: Path) -> None:
     assert main(["train", "my_book.txt", "--output-dir", "run", *small]) == 0
     written = {re.sub(r"\d+", "N", path.name) for path in Path("run").iterdir()}
     assert written <= set(described)
-    others = {"checkpoint_step_N.pt", "commands.jsonl", "engine.log", "input.txt", "notes.json", "wandb"}
+    others = {"checkpoint_step_N.pt", "commands.jsonl", "engine.log", "input.txt", "notes.json", "trace.json", "wandb"}
     assert set(described) - written == others | {"events.out.tfevents.*", ".NAME.PID.tmp"}
 
 

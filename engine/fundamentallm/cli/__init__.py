@@ -18,7 +18,11 @@ from fundamentallm.errors import UserError, describe_error
 from fundamentallm.process.system import open_missing_streams
 
 CONTROL = ("pause", "resume", "save", "stop", "set", "sample", "watch")
-ELSEWHERE = {**dict.fromkeys(CONTROL, "control"), "branch": "train"}  # the modules of commands that differ little
+ELSEWHERE = {
+    **dict.fromkeys(CONTROL, "control"),
+    "branch": "train",
+    "bench": "doctor",
+}  # the modules of commands that differ little
 COMMANDS = (
     "train",
     "branch",
@@ -31,6 +35,9 @@ COMMANDS = (
     "data",
     "runs",
     "config",
+    "doctor",
+    "bench",
+    "completion",
     *CONTROL,
 )
 

@@ -1,19 +1,12 @@
 """`fundamentallm train --dry-run`: what a run would do. Times a few steps, and writes nothing."""
 
-import time
-from dataclasses import replace
-
 from fundamentallm.config.estimate import PROGRAM_MEMORY
 from fundamentallm.config.format import format_count, format_estimate, format_memory
-from fundamentallm.data.corpus import Corpus
-from fundamentallm.data.text import read_texts
 from fundamentallm.run.folder import check_folder
 from fundamentallm.run.spec import RunSpec
-from fundamentallm.train.state import TrainState, build_state
-from fundamentallm.train.step import TrainStep
+from fundamentallm.train.bench import seconds_per_step
+from fundamentallm.train.state import build_state
 from fundamentallm.untrusted import printable
-
-TIMED_BATCH = 4  # windows of a timed step
 
 
 def preview(spec: RunSpec, *, overwrite: bool) -> str:
@@ -41,17 +34,3 @@ def preview(spec: RunSpec, *, overwrite: bool) -> str:
         f"time            {seconds}",
     ]
     return "\n".join(printable(line) for line in [*lines, *state.origin.notices, *state.origin.warnings])
-
-
-def seconds_per_step(state: TrainState) -> float:
-    """Estimate the time of a step from a few small ones, which change the optimizer's state but no weight."""
-    batch_size = min(TIMED_BATCH, state.config.batch_size)
-    config = replace(state.config, batch_size=batch_size, accumulation_steps=1, learning_rate=0.0)
-    corpus = Corpus(read_texts(config.data, config.include), state.tokenizer, config, state.device)
-    step = TrainStep(replace(state, config=config, corpus=corpus))
-    times = []
-    for i in range(4):  # the first one warms up
-        started = time.perf_counter()
-        step(i % corpus.steps_per_epoch).loss.item()
-        times.append(time.perf_counter() - started)
-    return min(times) * state.config.effective_batch / batch_size

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from fundamentallm.cli.terminal import Footer, bar, complain, drop_output, fit, is_screen, one_line, width
+from fundamentallm.config.config import SETTINGS
 from fundamentallm.config.format import format_duration
 from fundamentallm.data.text import read_texts
 from fundamentallm.errors import UserError, describe_error
@@ -155,7 +156,8 @@ class Report:
         """The flags for settings that are not taken from a checkpoint, because they reach out of the run."""
         config = self._history.config if self._ours else {}
         far = config.get("tensorboard") and not is_near(config["log_dir"], self._folder)
-        return " --wandb" * bool(config.get("wandb")) + (f" --log-dir {quoted_path(config['log_dir'])}" if far else "")
+        flags = [f" {SETTINGS[name].as_flag(config[name])}" for name in ("wandb", "track") if config.get(name)]
+        return "".join(flags) + (f" --log-dir {quoted_path(config['log_dir'])}" if far else "")
 
     def _prompt(self) -> str:
         """A prompt whose every character the model knows."""

@@ -5,8 +5,9 @@ import signal
 import sys
 import threading
 import traceback
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -36,6 +37,9 @@ from fundamentallm.run.locks import is_held
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.run.summary import find_run
 
+if TYPE_CHECKING:
+    from fundamentallm.train.trainer import Trainer
+
 EXIT_SECONDS = 5.0  # to wait for the exit of a worker that failed to start
 RETURN_SECONDS = 2.0  # for the agent to take what a process returned
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -51,6 +55,10 @@ HOW = (  # how a run is started and what is printed
     click.option(
         "--max-restarts", metavar="N", type=click.IntRange(0), default=3, show_default=True,
         help="How often all of --processes start again, from the newest checkpoint, when one is lost.",
+    ),
+    click.option(
+        "--profile", metavar="N", type=click.IntRange(1, 1000),
+        help="Record N steps: trace.json in the run's folder, and a table of where a step's time goes.",
     ),
     click.option(
         "--apply-interventions", metavar="JOURNAL", shell_complete=files,
@@ -155,9 +163,11 @@ def _split(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _run(
     spec: RunSpec, notes: list[str], *, detach: bool, overwrite: bool, dry_run: bool, quiet: bool, as_json: bool,
-    apply_interventions: str | None, processes: int, max_restarts: int,
+    profile: int | None, apply_interventions: str | None, processes: int, max_restarts: int,
 ) -> int:  # fmt: skip
     """Do what a spec says, or describe it; returns the exit status. `notes` are shown first."""
+    if profile is not None and (detach or processes > 1 or agent_rank() is not None):
+        raise UserError("--profile: prints a table of one process; leave out --detach and --processes")
     if detach and (processes > 1 or agent_rank() is not None):
         raise UserError("--detach: starts one process; for several, leave it out and start the command with nohup")
     if processes > 1 and agent_rank() is not None:
@@ -183,7 +193,7 @@ def _run(
             return _launch(spec, kind, overwrite, processes, max_restarts)
         if agent_rank() is not None:
             return _lead(spec, report, overwrite)
-        return _start(spec, overwrite) if detach else _train(spec, report, overwrite)
+        return _start(spec, overwrite) if detach else _train(spec, report, overwrite, profile)
     except NothingToDo as error:
         if not spec.auto:
             raise
@@ -228,7 +238,7 @@ def _wait_until_training(session: WorkerRun) -> None:
     raise NothingToDo(text) if session.status == 0 else UserError(text)
 
 
-def _train(spec: RunSpec, report: Report, overwrite: bool) -> int:
+def _train(spec: RunSpec, report: Report, overwrite: bool, profile: int | None = None) -> int:
     """Train a run in this process and report on it; returns the exit status. A UserError leaves no trace of a start."""
     ended = obeyed(lambda number: sys.exit(128 + number), signal.SIGTERM, signal.SIGHUP)
     with ended, prepared_folder(spec, overwrite, complain) as aside:
@@ -245,7 +255,8 @@ def _train(spec: RunSpec, report: Report, overwrite: bool) -> int:
 
     with obeyed(stop, *SIGNALS) as received:
         try:
-            end = trainer.run()
+            with _profiled(trainer, profile, report):
+                end = trainer.run()
         except Exception as error:
             trainer.fail(f"{describe_fault(error)}; this is a fault of the program", FAULT)
             raise
@@ -322,6 +333,14 @@ def _follow() -> int:
                 raise
             return 1
     return 0
+
+
+def _profiled(trainer: "Trainer", steps: int | None, report: Report) -> AbstractContextManager[object]:
+    if steps is None:
+        return nullcontext()
+    from fundamentallm.train.profile import profiled
+
+    return profiled(trainer, steps, report.show if type(report) is Report else complain)
 
 
 COMMANDS = {"branch": branch}

@@ -178,7 +178,13 @@ class Config:
     wandb: bool = setting(
         False, group=TRACKING, help="Track with Weights & Biases, if installed; WANDB_MODE=offline keeps the data here."
     )
-    project: str = setting("fundamentallm", group=TRACKING, help="Name of the project at Weights & Biases.")
+    track: tuple[str, ...] = setting(
+        (), group=TRACKING, typical="mlflow, trackio",
+        help="Other trackers, by name: mlflow, trackio, or what an installed package offers.",
+    )  # fmt: skip
+    project: str = setting(
+        "fundamentallm", group=TRACKING, help="Name of the project at Weights & Biases and other trackers."
+    )
 
     @property
     def augmentations(self) -> dict[str, float]:

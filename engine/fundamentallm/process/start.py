@@ -11,6 +11,8 @@ from fundamentallm.paths import user_path
 from fundamentallm.run.folder import CONFIG, choose_folder
 from fundamentallm.run.spec import RunSpec, changed_flags, find_input, overridden, stay_inside
 
+REACHING = ("wandb", "track", "log_dir")  # what may reach out of a run's folder
+
 
 def config_layers(preset: str | None, config_file: str | None, flags: Mapping[str, Any]) -> list[Layer]:
     """Read the layers below the flags; the later wins."""
@@ -34,7 +36,7 @@ def described_spec(
         spec = RunSpec(Config(), own.parent, changes=flags)
         inside, notes = stay_inside(resolve(layer, flags_layer(flags)), spec)
         source = own
-        layers = [replace(layer, values={**layer.values, "wandb": inside.wandb, "log_dir": inside.log_dir})]
+        layers = [replace(layer, values={**layer.values, **{name: getattr(inside, name) for name in REACHING}})]
     config = resolve(*layers, flags_layer(flags))
     folder = choose_folder(config, preset)
     config = find_input(config, folder)

@@ -79,6 +79,9 @@ def stay_inside(saved: Config, spec: RunSpec) -> tuple[Config, list[str]]:
     if saved.wandb and not (spec.config.wandb or "wandb" in spec.changes):
         saved = replace(saved, wandb=False)
         notices.append("Weights & Biases is off: the run had it on, but this command does not; --wandb turns it on")
+    if saved.track and not (spec.config.track or "track" in spec.changes):
+        notices.append(f"not tracked by {', '.join(saved.track)} as the run was: this command does not say --track")
+        saved = replace(saved, track=())
     requested = saved.log_dir == spec.config.log_dir or "log_dir" in spec.changes
     if saved.tensorboard and not requested and not is_near(saved.log_dir, spec.folder):
         why = f"the run had {saved.log_dir}, which is outside of this folder and must be named with --log-dir"

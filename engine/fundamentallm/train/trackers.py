@@ -1,28 +1,48 @@
-"""Trackers, other programs to watch a run with: TensorBoard, Weights & Biases. They see events and change nothing.
+"""Trackers, other programs to watch a run with. They see events and change nothing.
 
-A tracker that fails is dropped with a notice; training continues.
+- A tracker is made from a configuration, the folder of the run and the step after which it continues, gets every event,
+  and is closed at the end. A package offers one of its own as an entry point of the group `GROUP`.
+- One that fails is dropped with a notice; training continues.
 """
 
+import io
 from collections.abc import Callable
+from contextlib import redirect_stdout
+from importlib.metadata import entry_points
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from fundamentallm.config.config import Config, to_dict
-from fundamentallm.errors import UserError, describe_error
+from fundamentallm.config.config import Config, to_dict, unknown
+from fundamentallm.errors import UserError, system_errors
 from fundamentallm.paths import user_path
 from fundamentallm.run.events import Evaluated, Event, Failed, Finished, Intervention, Progress, RunStarted, Sampled
+
+GROUP = "fundamentallm.trackers"  # of entry points
+
+
+class Tracker(Protocol):
+    """What a run calls. `on_event` gets what docs/runs.md lists; the run waits for it."""
+
+    def on_event(self, event: Event) -> None: ...
+
+    def close(self) -> None: ...
+
+
+Factory = Callable[[Config, Path, int], Tracker]
 
 
 class TensorBoard:
     """Event files under `<log_dir>/<run name>`; a resumed run continues its curves."""
 
-    def __init__(self, log_dir: Path, name: str, first_step: int) -> None:
+    def __init__(self, config: Config, folder: Path, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter  # half a second, only for those who ask
 
-        (log_dir / name).mkdir(parents=True, exist_ok=True)
-        # TensorBoard then hides later steps that earlier event files of this run hold: the run went back to this one.
-        self._writer = SummaryWriter(str(log_dir / name), purge_step=first_step + 1 if first_step else 0)
+        target = user_path(config.log_dir) / folder.resolve().name
+        with system_errors(config.log_dir):
+            target.mkdir(parents=True, exist_ok=True)
+            # TensorBoard then hides later steps that earlier event files of this run hold: the run went back to `step`.
+            self._writer = SummaryWriter(str(target), purge_step=step + 1 if step else 0)
         self._config: dict[str, Any] = {}
         self._samples: dict[str, str] = {}  # by id, the text so far
 
@@ -64,7 +84,7 @@ class TensorBoard:
 class WeightsAndBiases:
     """A run of Weights & Biases; `WANDB_MODE=offline` keeps it on this machine. It asks nothing and prints nothing."""
 
-    def __init__(self, project: str, folder: Path, config: dict[str, Any]) -> None:
+    def __init__(self, config: Config, folder: Path, step: int) -> None:
         import wandb
 
         quiet = wandb.Settings(silent=True, console="off")
@@ -73,7 +93,9 @@ class WeightsAndBiases:
         try:
             if wandb.setup(settings=quiet).settings.mode == "online" and not _logged_in(wandb):
                 raise UserError("nobody is logged in; run `wandb login`, or set WANDB_MODE=offline")
-            self._run = wandb.init(project=project, name=name, dir=folder, config=config, settings=quiet)
+            self._run = wandb.init(
+                project=config.project, name=name, dir=folder, config=to_dict(config), settings=quiet
+            )
         except BaseException:
             self._end()
             raise
@@ -91,7 +113,71 @@ class WeightsAndBiases:
         self._end()  # ends the process of wandb, which its exit handler would do; a worker leaves without exit handlers
 
 
-Tracker = TensorBoard | WeightsAndBiases
+class MLflow:
+    """A run of MLflow, in the experiment `project`, where MLFLOW_TRACKING_URI says; by default on this machine."""
+
+    def __init__(self, config: Config, folder: Path, step: int) -> None:
+        import mlflow
+
+        self._client, self._metric = mlflow.MlflowClient(), mlflow.entities.Metric
+        experiment = self._client.get_experiment_by_name(config.project)
+        id = experiment.experiment_id if experiment else self._client.create_experiment(config.project)
+        self._run = self._client.create_run(id, run_name=folder.resolve().name).info.run_id
+        for name, value in to_dict(config).items():
+            self._client.log_param(self._run, name, value)
+        self._status = "KILLED"  # where no end comes
+
+    def on_event(self, event: Event) -> None:
+        time = int(event.time * 1000)
+        metrics = [self._metric(n, value, time, step) for step, row in scalars(event) for n, value in row.items()]
+        for start in range(0, len(metrics), MLFLOW_BATCH):
+            self._client.log_batch(self._run, metrics[start : start + MLFLOW_BATCH])
+        if isinstance(event, Intervention):  # a parameter cannot change
+            self._client.set_tag(self._run, f"{event.setting} after step {event.step}", event.new)
+        if isinstance(event, (Finished, Failed)):
+            self._status = "FAILED" if isinstance(event, Failed) else "FINISHED"
+            self._client.set_tag(self._run, "outcome", event.error if isinstance(event, Failed) else event.reason)
+
+    def close(self) -> None:
+        self._client.set_terminated(self._run, self._status)
+
+
+class Trackio:
+    """A run of Trackio in the project `project`, on this machine. It prints nothing."""
+
+    def __init__(self, config: Config, folder: Path, step: int) -> None:
+        import trackio
+
+        with redirect_stdout(io.StringIO()):
+            self._run = trackio.init(project=config.project, name=folder.resolve().name, config=to_dict(config))
+
+    def on_event(self, event: Event) -> None:
+        for step, row in scalars(event):
+            self._run.log(row, step=step)
+
+    def close(self) -> None:
+        with redirect_stdout(io.StringIO()):
+            self._run.finish()
+
+
+MLFLOW_BATCH = 1000  # metrics in one call, at most
+TRACKERS: dict[str, tuple[str, Factory]] = {  # by name: what messages call it
+    "tensorboard": ("TensorBoard", TensorBoard), "wandb": ("Weights & Biases", WeightsAndBiases),
+    "mlflow": ("MLflow", MLflow), "trackio": ("Trackio", Trackio),
+}  # fmt: skip
+
+
+def check(names: tuple[str, ...]) -> None:
+    """Raise a UserError if one of `names` is no tracker, neither ours nor of a package that is installed."""
+    known = (*TRACKERS, *(point.name for point in entry_points(group=GROUP)))
+    for name in names:
+        if name not in known:
+            raise UserError(f"--track {name}: {unknown('tracker', name, known)}")
+
+
+def title(tracker: Tracker) -> str:
+    """What messages call a tracker."""
+    return next((title for title, kind in TRACKERS.values() if kind is type(tracker)), type(tracker).__name__)
 
 
 def start(config: Config, folder: Path, step: int, notice: Callable[[str], None]) -> list[Tracker]:
@@ -100,19 +186,17 @@ def start(config: Config, folder: Path, step: int, notice: Callable[[str], None]
     One that fails is left out, and `notice` gets a sentence about it.
     """
     trackers: list[Tracker] = []
-    name = folder.resolve().name
-    if config.tensorboard:
+    flags = [name for name in ("tensorboard", "wandb") if getattr(config, name)]
+    for name in dict.fromkeys((*flags, *config.track)):
+        title = TRACKERS[name][0] if name in TRACKERS else name
         try:
-            trackers.append(TensorBoard(user_path(config.log_dir), name, step))
-        except OSError as error:
-            notice(f"TensorBoard is off, training continues: {config.log_dir}: {describe_error(error)}")
-    if config.wandb:
-        try:
-            trackers.append(WeightsAndBiases(config.project, folder, to_dict(config)))
-        except ImportError:
-            notice("wandb is not installed (pip install wandb); training continues without it")
+            factory = TRACKERS[name][1] if name in TRACKERS else entry_points(group=GROUP)[name].load()
+            trackers.append(factory(config, folder, step))
+        except ImportError as error:
+            missing = error.name or name
+            notice(f"{missing} is not installed (pip install {missing}); training continues without it")
         except Exception as error:  # its own kinds: no login, no network, a bad project
-            notice(f"Weights & Biases is off, training continues: {' '.join(str(error).split())[:300]}")
+            notice(f"{title} is off, training continues: {' '.join(str(error).split())[:300]}")
     return trackers
 
 
@@ -123,7 +207,7 @@ def _logged_in(wandb: Any) -> bool:
 
 
 def scalars(event: Event) -> list[tuple[int, dict[str, float]]]:
-    """Return the numbers of an event, a row for each step, under the names that both trackers show."""
+    """Return the numbers of an event, a row for each step, under the names that all trackers show."""
     if isinstance(event, Progress):
         columns = zip(event.step, event.train_loss, event.learning_rate, event.grad_norm, strict=True)
         rows = [

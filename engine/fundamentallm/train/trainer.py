@@ -62,6 +62,7 @@ class Trainer:
         self.stopping = False
         journal_size = size_of_journal(spec.folder)
         self.state = build_state(spec)
+        trackers.check(self.state.config.track)
         self._lock = RunLock(spec.folder)
         try:
             check_folder(spec.folder, may_hold_run=spec.continues)  # again: it may have changed since the first check
@@ -343,7 +344,7 @@ class Trainer:
                 tracker.on_event(stamped)
             except Exception as error:  # another program: its faults must not end the run
                 self._trackers.remove(tracker)
-                self._notice(f"{type(tracker).__name__} is off, training continues: {error}", "warning")
+                self._notice(f"{trackers.title(tracker)} is off, training continues: {error}", "warning")
 
     def _notice(self, text: str, level: str = "info") -> None:
         self.emit(events.Notice(step=self.state.step, level=level, text=text))

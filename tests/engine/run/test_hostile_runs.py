@@ -69,7 +69,9 @@ def notices(folder: Path) -> str:
 def contacted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The projects at Weights & Biases that a run tried to reach; each attempt fails."""
     projects: list[str] = []
-    monkeypatch.setattr(trackers, "WeightsAndBiases", lambda project, *_: projects.append(project) or 1 / 0)
+    for name in ("wandb", "mlflow"):
+        fake = (name, lambda config, *_: projects.append(config.project) or 1 / 0)
+        monkeypatch.setitem(trackers.TRACKERS, name, fake)
     return projects
 
 
@@ -83,12 +85,20 @@ def test_someone_elses_run_writes_below_its_own_folder_only_and_contacts_nobody(
         return {path for path in tmp_path.rglob("*") if "theirs" not in path.parts}
 
     logs, before = str(tmp_path / "logs"), outside()
-    change(theirs, output_dir=str(tmp_path / "out"), log_dir=logs, tensorboard=True, wandb=True, project="../../x")
+    change(
+        theirs,
+        output_dir=str(tmp_path / "out"),
+        log_dir=logs,
+        tensorboard=True,
+        wandb=True,
+        track=["mlflow"],
+        project="../../x",
+    )
     assert main(["train", "--resume-from", str(theirs)]) == 0
     assert outside() - before == {here / "runs"}  # where TensorBoard's files go if nobody names another folder
     assert list(here.glob("runs/theirs/events.out.*")) and contacted == []
     assert f"TensorBoard's files go to runs; the run had {logs}, which" in notices(theirs)
-    assert "--wandb turns it on" in notices(theirs)
+    assert "--wandb turns it on" in notices(theirs) and "not tracked by mlflow as the run was" in notices(theirs)
     start = journal_events(theirs, RunStarted)[-1]
     assert (start.config["output_dir"], start.config["wandb"]) == (str(theirs), False)
 

@@ -1,5 +1,6 @@
-"""What TensorBoard and Weights & Biases get, read back with their own means."""
+"""What trackers get, read back with their own means where they are here."""
 
+import importlib
 import os
 import random
 import struct
@@ -239,6 +240,87 @@ def test_wandb_needs_no_login_where_it_is_offline(train: Train, fake: FakeWandb)
     assert not about_trackers(train(wandb=True, epochs=1)) and len(fake.asked) == 1
 
 
+# ---- MLflow, Trackio, and what a package offers ----
+
+FAKES = {
+    "mlflow": """
+from types import SimpleNamespace as Space
+calls = []
+entities = Space(Metric=lambda name, value, time, step: (name, step, value))
+class MlflowClient:
+    def get_experiment_by_name(self, name): calls.append(("experiment", name))
+    def create_experiment(self, name): return "7"
+    def create_run(self, id, run_name): calls.append(("run", id, run_name)); return Space(info=Space(run_id="r"))
+    def log_param(self, run, name, value): calls.append(("param", name, value))
+    def log_batch(self, run, metrics): assert 0 < len(metrics) <= 1000; calls.extend(("row", *m) for m in metrics)
+    def set_tag(self, run, name, value): calls.append(("tag", name, value))
+    def set_terminated(self, run, status): calls.append(("end", status))
+""",
+    "trackio": """
+calls = []
+class Run:
+    def log(self, row, step): calls.extend(("row", name, step, value) for name, value in row.items())
+    def finish(self): calls.append(("end",))
+def init(project, name, config):
+    print("what it prints")
+    calls.extend([("experiment", project), ("run", name), *(("param", *pair) for pair in config.items())])
+    return Run()
+""",
+    "ours": """
+calls = []
+class Tracker:
+    def __init__(self, config, folder, step): calls.append(("run", config.project, folder.name, step))
+    def on_event(self, event): calls.append(event)
+    def close(self): calls.append(("end",))
+""",
+}
+
+
+@pytest.fixture
+def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, list[Any]]]:
+    """The calls of modules with these names, of which "ours" belongs to a package that offers a tracker."""
+    (about := tmp_path / "site" / "ours-1.dist-info").mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: ours\nVersion: 1\n")
+    (about / "entry_points.txt").write_text(f"[{trackers.GROUP}]\nours = ours:Tracker\n")
+    for name, source in FAKES.items():
+        (tmp_path / "site" / f"{name}.py").write_text(source)
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    yield {name: importlib.import_module(name).calls for name in FAKES}
+    for name in FAKES:
+        sys.modules.pop(name, None)
+
+
+def test_every_tracker_gets_settings_steps_and_the_end(
+    train: Train, trained: Trained, fakes: dict[str, list[Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    change = {9: [Set(setting="learning_rate", value=0.002)]}
+    ran = train(track=["mlflow", "trackio", "ours"], project="mine", script=change)
+    assert not about_trackers(ran) and capsys.readouterr().out == ""
+    for name in ("mlflow", "trackio"):
+        calls = fakes[name]
+        assert ("experiment", "mine") in calls and ("param", "model_dim", 16) in calls and calls[-1][0] == "end"
+        rows = [call[1:] for call in calls if call[0] == "row"]
+        assert {step: value for name, step, value in rows if name == "loss/train"} == ran.losses
+        assert ("loss/val", 36, ran.result.val_loss) in rows
+    assert ("run", "7", "run") in fakes["mlflow"] and ("end", "FINISHED") in fakes["mlflow"]
+    assert {("tag", "learning_rate after step 9", 0.002), ("tag", "outcome", "completed")} <= {
+        call for call in fakes["mlflow"] if call[0] == "tag"
+    }
+    assert fakes["ours"][0] == ("run", "mine", "run", 0) and fakes["ours"][1:-1] == list(read_journal(ran.folder))
+
+
+def test_a_tracker_that_is_not_there_is_an_error_and_one_that_is_not_installed_a_notice(
+    train: Train, fakes: dict[str, list[Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="^--track mlfow: no such tracker; did you mean mlflow\\?$"):
+        train(track=["mlfow"])
+    assert not (tmp_path / "run" / "journal.jsonl").exists()
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    ran = train(track=["mlflow"], epochs=1)
+    assert about_trackers(ran) == ["mlflow is not installed (pip install mlflow); training continues without it"]
+
+
 def fail(*_: Any, **__: Any) -> None:
     raise RuntimeError("the server\n said  no")
 
@@ -250,7 +332,7 @@ def fail(*_: Any, **__: Any) -> None:
         ("login", "Weights & Biases is off, training continues: nobody is logged in; run `wandb login`, or set "
                   "WANDB_MODE=offline", 1),
         ("init", "Weights & Biases is off, training continues: the server said no", 1),
-        ("log", "WeightsAndBiases is off, training continues: the server\n said  no", 0),
+        ("log", "Weights & Biases is off, training continues: the server\n said  no", 0),
         ("TensorBoard", "TensorBoard is off, training continues: the server\n said  no", 1),
     ],
 )  # fmt: skip

@@ -76,7 +76,7 @@ async def test_a_stopped_run_is_resumed_and_after_a_finished_one_a_new_run_gets_
 
 async def test_the_palette_offers_what_can_be_done_and_lets_go_of_a_stopped_run(workshop: Any) -> None:
     async with workshop.console() as seen:
-        always = {"Health", "Sample", "Look at the text", "Score a text", "Runs", "Report"}
+        always = {"Health", "Sample", "Look at the text", "Score a text", "Runs", "Report", "Export the model"}
         always |= {"Help", "Tour", "Theme", "Quit", "Pinned prompts", "Attention", "Nearest tokens"}
         form = {"Text files", "Presets", "Edit as YAML", "Find the learning rate"}
         assert set(palette(seen)) == {"Start", *form, *always}

@@ -63,7 +63,7 @@ IN_A_RUN: dict[str, Holds] = {  # learning_rate 0.001, 5 epochs, patience 5
     "Quit": lambda seen: isinstance(seen.app.screen, Question),
 }
 ELSEWHERE = {  # test_steering, test_keys, test_runs, test_find_rate
-    "Undo the change", "New run", "Report", "Find the learning rate",
+    "Undo the change", "New run", "Report", "Export the model", "Find the learning rate",
 }  # fmt: skip
 
 

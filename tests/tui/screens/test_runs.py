@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from textual.widgets import Input
 
+from fundamentallm import train_model
 from fundamentallm.config.config import Config
 from fundamentallm.run import summary
 from fundamentallm.run.events import JOURNAL, encode
@@ -369,6 +370,31 @@ async def test_w_writes_a_report_of_the_run(workshop: Any, make: Any, monkeypatc
         await seen.press("w")
         await seen.until(lambda: len(notified) == 2)
         assert notified[1].startswith("runs/night/report.md: is there already and is no report of a run")
+
+
+async def test_one_key_exports_the_model_of_the_run(workshop: Any, make: Any, monkeypatch: Any) -> None:
+    folder = make("night", evaluated(40, 2.5), workshop.finished(40))
+    async with workshop.console() as seen:
+        notified: list[str] = []
+        monkeypatch.setattr(seen.app, "notify", lambda text, **_: notified.append(text))
+        await seen.press("E")
+        assert notified == [], "there is no run yet"
+        seen.main.open_run(folder)
+        await seen.status_is("FINISHED")
+        await seen.press("E")
+        await seen.until(lambda: notified)
+        assert notified[0].startswith("runs/night/best.pt: ") and "\n" not in notified[0]
+        train_model(
+            workshop.text, output_dir="runs/real", model_dim=16, num_layers=1, max_seq_len=16, epochs=1, max_steps=2
+        )
+        seen.main.open_run(Path("runs/real"))
+        await seen.status_is("FINISHED")
+        for said in ("The model is in runs/real-hf", "runs/real-hf: exists already; name another folder"):
+            notified.clear()
+            await seen.press("E")
+            await seen.until(lambda: notified)
+            assert notified == [said]
+        assert Path("runs/real-hf/model.safetensors").is_file()
 
 
 async def test_the_parent_of_a_run_is_shown_under_the_name_that_it_has_now(workshop: Any, make: Any) -> None:

@@ -1,0 +1,94 @@
+"""Where the time of a step goes: a trace for a viewer, and a table. Changes no step, and costs nothing unless used."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from torch.profiler import ProfilerActivity, profile, record_function
+
+from fundamentallm.paths import quoted_path
+from fundamentallm.run.folder import free_name
+
+if TYPE_CHECKING:
+    from fundamentallm.train.trainer import Trainer
+
+WARM_UP = 3  # steps before those that are recorded
+TRACE = "trace.json"
+OPERATIONS = 12  # lines of the table of operations
+STEP, BACKWARD = "a step", "loss and gradients"
+
+
+@contextmanager
+def profiled(trainer: "Trainer", steps: int, show: Callable[[str], object]) -> Iterator[None]:
+    """Record `steps` steps of what `trainer` does within, or as many as there are, and show the table.
+
+    The trace, which chrome://tracing and Perfetto open, goes into the run's folder.
+    """
+    state, take = trainer.state, trainer._take_step
+    for owner, name, part in (
+        (trainer, "step", STEP), (take, "backward", BACKWARD), (state.corpus, "batch", "batch"),
+        (take, "_loss", "forward"), (state.optimizer, "step", "optimizer"),
+    ):  # fmt: skip
+        _label(owner, name, part)
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler prints when it starts and stops, also to stdout
+    kinds = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (state.device.type == "cuda")
+    recorder, first, last = profile(activities=kinds), state.step + WARM_UP, state.step + WARM_UP + steps
+    labelled, recording = trainer.step, False
+
+    def end() -> None:
+        nonlocal recording
+        recording = False
+        recorder.stop()
+        path = trainer.spec.folder / TRACE
+        path = free_name(path, "-") if os.path.lexists(path) else path
+        recorder.export_chrome_trace(str(path))
+        show(f"{_table(recorder)}\n\nthe trace is in {quoted_path(path)}")
+
+    def step() -> None:
+        nonlocal recording
+        if state.step == first:
+            recorder.start()
+            recording = True
+        labelled()
+        if recording and state.step == last:
+            end()
+
+    trainer.step = step  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        if recording:
+            end()
+
+
+def _label(owner: Any, name: str, part: str) -> None:
+    """Name what a method does in the trace."""
+    method = getattr(owner, name)
+
+    def labelled(*arguments: Any, **keywords: Any) -> Any:
+        with record_function(part):
+            return method(*arguments, **keywords)
+
+    setattr(owner, name, labelled)
+
+
+def _table(recorder: profile) -> str:
+    """A step's time by part, and by operation."""
+    events = recorder.key_averages()
+    total = {event.key: event.cpu_time_total / 1e3 for event in events}
+    steps = next(event.count for event in events if event.key == STEP)
+    batch, forward, both, optimizer = (total.get(name, 0.0) for name in ("batch", "forward", BACKWARD, "optimizer"))
+    parts = {
+        "batch": batch, "forward": forward, "backward": both - forward - batch, "optimizer": optimizer,
+        "norm, clip, rest": total[STEP] - both - optimizer, STEP: total[STEP],
+    }  # fmt: skip
+    lines = [f"{'':<32}  {'ms':>9}  share", *(_row(name, ms / steps, ms / total[STEP]) for name, ms in parts.items())]
+    own = sorted((e for e in events if e.key not in (*parts, BACKWARD)), key=lambda e: -e.self_cpu_time_total)
+    lines += ["", "the operations that take longest, a step:"]
+    own_ms = [(event.key, event.self_cpu_time_total / 1e3) for event in own[:OPERATIONS]]
+    return "\n".join([*lines, *(_row(name, ms / steps, ms / total[STEP]) for name, ms in own_ms)])
+
+
+def _row(name: str, ms: float, share: float) -> str:
+    return f"{name[:32]:<32}  {ms:9.3f}  {share:5.1%}"
