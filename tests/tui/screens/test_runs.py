@@ -21,6 +21,7 @@ from fundamentallm_tui.dialogs import TextDialog
 from fundamentallm_tui.screens import runs as runs_screen
 from fundamentallm_tui.screens.run_table import all_runs, sparkline
 from fundamentallm_tui.screens.runs import Runs
+from tests.conftest import PATIENCE
 from tests.events import evaluated
 from tests.tui.others import alive, both_sizes, commands_sent
 
@@ -372,8 +373,10 @@ async def test_w_writes_a_report_of_the_run(workshop: Any, make: Any, monkeypatc
         assert notified[1].startswith("runs/night/report.md: is there already and is no report of a run")
 
 
-async def test_one_key_exports_the_model_of_the_run(workshop: Any, make: Any, monkeypatch: Any) -> None:
-    folder = make("night", evaluated(40, 2.5), workshop.finished(40))
+async def test_one_key_exports_the_model_of_the_run(workshop: Any, monkeypatch: Any) -> None:
+    small = {"model_dim": 16, "num_layers": 1, "max_seq_len": 16, "max_steps": 2}
+    folder = train_model(workshop.text, output_dir="runs/night", device="cpu", **small).folder
+    monkeypatch.setattr("tests.tui.conftest.PATIENCE", 5 * PATIENCE)  # PyTorch is loaded, twice
     async with workshop.console() as seen:
         notified: list[str] = []
         monkeypatch.setattr(seen.app, "notify", lambda text, **_: notified.append(text))
@@ -381,20 +384,12 @@ async def test_one_key_exports_the_model_of_the_run(workshop: Any, make: Any, mo
         assert notified == [], "there is no run yet"
         seen.main.open_run(folder)
         await seen.status_is("FINISHED")
-        await seen.press("E")
-        await seen.until(lambda: notified)
-        assert notified[0].startswith("runs/night/best.pt: ") and "\n" not in notified[0]
-        train_model(
-            workshop.text, output_dir="runs/real", model_dim=16, num_layers=1, max_seq_len=16, epochs=1, max_steps=2
-        )
-        seen.main.open_run(Path("runs/real"))
-        await seen.status_is("FINISHED")
-        for said in ("The model is in runs/real-hf", "runs/real-hf: exists already; name another folder"):
+        for said in ("The model is in runs/night-hf", "runs/night-hf: exists already; name another folder"):
             notified.clear()
             await seen.press("E")
             await seen.until(lambda: notified)
             assert notified == [said]
-        assert Path("runs/real-hf/model.safetensors").is_file()
+        assert Path("runs/night-hf/model.safetensors").is_file()
 
 
 async def test_the_parent_of_a_run_is_shown_under_the_name_that_it_has_now(workshop: Any, make: Any) -> None:
