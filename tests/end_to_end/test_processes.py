@@ -220,6 +220,14 @@ def test_a_fault_of_rank_0_ends_the_others(group: Group, tmp_path: Path) -> None
     assert failed.cause == events.FAULT and "ZeroDivisionError" in members[0].err
 
 
+def test_a_fault_of_rank_0_in_the_middle_of_a_step_ends_the_others(group: Group, tmp_path: Path) -> None:
+    fault = "from fundamentallm.train import step\nstep.DropoutMasks = lambda *_: 1 / 0"
+    members = group(2, *SETTINGS, "--output-dir=run", prepare=[fault, ""])  # the other waits for its gradient
+    assert wait(*members) == [1, 1] and not members[1].err
+    (failed,) = journal_events(tmp_path / "run", events.Failed)
+    assert failed.cause == events.FAULT and not is_held(tmp_path / "run")
+
+
 def test_what_cannot_be_with_several_processes(group: Group, run: Any) -> None:
     for options, line in (
         (["--output-dir=run", "--detach"], "--detach: starts one process"),

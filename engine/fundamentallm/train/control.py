@@ -21,9 +21,9 @@ from fundamentallm.run.events import Event, Intervention
 from fundamentallm.run.journal import Journal, inbox_reader
 from fundamentallm.run.locks import ConsoleMonitor
 from fundamentallm.train.checkpoints import MANUAL, CheckpointManager
+from fundamentallm.train.metrics import NotFinite
 from fundamentallm.train.samples import NO_SUCH_SAMPLE, RUN_ENDED, SampleControl
 from fundamentallm.train.state import TrainState
-from fundamentallm.train.step import NotFinite
 
 POLL_INTERVAL = 0.05  # seconds between two looks for commands while a run is paused
 

@@ -26,6 +26,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from fundamentallm.config.config import Config
 from fundamentallm.errors import UserError
+from fundamentallm.train.metrics import NotFinite
 
 if TYPE_CHECKING:
     from fundamentallm.train.checkpoint import Checkpoint
@@ -191,7 +192,7 @@ def leading(step: int, config: Config) -> Iterator[bool]:
     _group.awaited = ""
     try:
         yield bool(stop)
-    except ArithmeticError:  # all processes meet it, after the same sums; after another they may wait for each other
+    except NotFinite:  # all processes meet it, after the same sums; after another they may wait for each other
         _group.awaited = "step"
         raise
     _group.awaited = "step"

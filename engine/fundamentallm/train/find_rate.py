@@ -9,8 +9,9 @@ from dataclasses import replace
 from math import inf, isfinite
 
 from fundamentallm.run.range_test import HIGHEST, LOWEST, Point
+from fundamentallm.train.metrics import NotFinite
 from fundamentallm.train.state import TrainState
-from fundamentallm.train.step import NotFinite, TrainStep
+from fundamentallm.train.step import TrainStep
 
 SMOOTHING = 0.95  # of the running mean's weight that each step keeps
 DIVERGED = 0.5  # nats above the lowest smoothed loss, after which higher rates are not tried

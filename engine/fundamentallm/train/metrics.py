@@ -12,6 +12,10 @@ CAPACITY = 256  # steps between two reports, at most
 SPEED_WINDOW = 5.0  # seconds over which the speed is averaged
 
 
+class NotFinite(Exception):
+    """The loss or the gradient of a step is infinite or NaN. The weights are as they were before the step."""
+
+
 class StepResult(NamedTuple):
     """What a step measured. The two tensors are scalars on the device: reading them waits for the GPU."""
 

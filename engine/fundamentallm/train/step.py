@@ -24,14 +24,10 @@ from fundamentallm.run.spec import RunSpec
 from fundamentallm.train import distributed
 from fundamentallm.train.device import is_out_of_memory
 from fundamentallm.train.layers import LayerProbe
-from fundamentallm.train.metrics import StepResult
+from fundamentallm.train.metrics import NotFinite, StepResult
 from fundamentallm.train.state import TrainState, build_state
 
 COMPILED_TOLERANCE = 0.01  # relative difference between a compiled loss and the plain one; 16-bit formats need it
-
-
-class NotFinite(ArithmeticError):
-    """The loss or the gradient of a step is infinite or NaN. The weights are as they were before the step."""
 
 
 class TrainStep:

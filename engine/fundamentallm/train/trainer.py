@@ -37,10 +37,10 @@ from fundamentallm.train.checkpoints import CheckpointManager
 from fundamentallm.train.control import Control
 from fundamentallm.train.device import is_out_of_memory, memory_in_use
 from fundamentallm.train.evaluate import evaluate
-from fundamentallm.train.metrics import Metrics
+from fundamentallm.train.metrics import Metrics, NotFinite
 from fundamentallm.train.samples import answer_pinned
 from fundamentallm.train.state import NOT_SAME_BITS, build_state
-from fundamentallm.train.step import NotFinite, TrainStep
+from fundamentallm.train.step import TrainStep
 
 MEASURED_SECONDS = 20.0  # of training, after which its speed is kept for estimates
 REPORT_INTERVAL = 0.1  # seconds between two Progress events, at least

@@ -7,7 +7,8 @@ import pytest
 from fundamentallm.run import history
 from fundamentallm.run.commands import Set, Stop
 from fundamentallm.run.events import Failed, Notice
-from fundamentallm.train.step import NotFinite, TrainStep
+from fundamentallm.train.metrics import NotFinite
+from fundamentallm.train.step import TrainStep
 from tests.conftest import journal_events
 from tests.engine.conftest import EPOCH
 from tests.engine.train.conftest import Breaks, Judged, Small, Train, Trained

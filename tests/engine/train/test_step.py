@@ -7,8 +7,9 @@ from torch import Tensor
 
 from fundamentallm.data.corpus import IGNORED
 from fundamentallm.model.dropout import DropoutMasks, fold_in
+from fundamentallm.train.metrics import NotFinite
 from fundamentallm.train.state import TrainState
-from fundamentallm.train.step import NotFinite, TrainStep
+from fundamentallm.train.step import TrainStep
 from tests.engine.conftest import same_tensors
 from tests.engine.train.conftest import Build
 

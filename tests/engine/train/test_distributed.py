@@ -1,0 +1,56 @@
+"""How several processes share a step, and what they do after a restart; tests/end_to_end has the processes."""
+
+from pathlib import Path
+
+import pytest
+
+from fundamentallm.config.config import Config, Layer, resolve
+from fundamentallm.errors import UserError
+from fundamentallm.run.spec import RunSpec
+from fundamentallm.train import distributed
+from tests.engine.train.conftest import Small, Train
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 6, 8])
+@pytest.mark.parametrize(("batch", "accumulation"), [(8, 3), (24, 1), (3, 8), (5, 24), (1, 48)])
+def test_processes_share_all_rows_of_a_step(
+    size: int, batch: int, accumulation: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = resolve(Layer({"batch_size": batch, "accumulation_steps": accumulation}))
+    monkeypatch.setattr(distributed, "size", lambda: size)
+    rows: list[int] = []
+    for rank in range(size):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        first, count, at_once = distributed.rows_of(config)
+        assert first % at_once == count % at_once == 0 and at_once <= batch
+        assert size > 1 or (count, at_once) == (batch * accumulation, batch)
+        rows += range(first, first + count)
+    assert rows == list(range(batch * accumulation))
+
+
+def test_a_batch_that_cannot_be_shared_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "size", lambda: 4)
+    rule = "batch size x accumulation steps must be a multiple of 4"
+    with pytest.raises(UserError, match=f"^--batch-size 5: a step's 10 windows cannot be shared over .*; {rule}$"):
+        distributed.rows_of(resolve(Layer({"batch_size": 5, "accumulation_steps": 2})))
+
+
+def test_a_restarted_process_resumes_what_its_command_began(train: Train, small: Small, tmp_path: Path) -> None:
+    first = train(epochs=1)
+    config, changes = small(epochs=2), {"epochs": 2, "wandb": True}
+    new = RunSpec(config, first.folder).again()
+    assert new.auto and new.continues and new.config == config
+    resumed = RunSpec(Config(), first.folder, resume_from=first.folder / "best.pt", changes=changes).again()
+    # What the command changed is in the journal by now; what reaches out of the folder has to be asked for again.
+    assert resumed.auto and resumed.resume_from is None and resumed.changes == {"wandb": True}
+    elsewhere = tmp_path / "elsewhere"
+    begun = RunSpec(Config(), elsewhere, resume_from=first.folder / "best.pt")
+    assert begun.again() == begun  # killed before it saved anything
+    text = RunSpec(small(data="-"), elsewhere).again()
+    assert text.auto and text.config.data == (str(elsewhere / "input.txt"),)
+
+
+def test_only_lost_processes_are_taken_for_that() -> None:
+    closed = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:1"
+    assert distributed.is_lost(RuntimeError(closed))
+    assert not any(map(distributed.is_lost, (RuntimeError("out of memory"), OSError("Connection reset by peer"))))
