@@ -279,6 +279,17 @@ def test_a_killed_process_comes_back_and_another_number_resumes(launch: Any, run
     assert list(ours) == list(plain) and max(abs(ours[step] - plain[step]) for step in ours) < TOLERANCE
 
 
+def test_a_signal_to_the_command_stops_all_its_processes(launch: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    program = launch(*SETTINGS, "--output-dir=run", "--processes=2")
+    reach(program, lambda: journal_events(folder, events.Progress))
+    program.signal(signal.SIGINT)
+    assert wait(program) == [130], program.err
+    (end,) = journal_events(folder, events.Finished)
+    assert end.reason == "stopped" and load(folder / "last.pt").progress().step == end.step
+    assert "resume with: fundamentallm train --resume-from run/last.pt" in program.err
+
+
 def test_torchrun_starts_it_and_passes_signals_on(tmp_path: Path, kill_leftovers: None) -> None:
     folder = tmp_path / "run"
     agent = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "fundamentallm"]
