@@ -27,7 +27,7 @@ STEPS, EPOCHS = 5, 2  # digits that have room before it is known how many there 
 LOSS = 5  # characters
 LOSSES_FROM = 110  # columns; in a narrower terminal the losses stand below the panes
 LEAST_VERDICT = 26  # columns for the verdict beside them: a headline and a key
-DROPPED = ("grad", "rate", "epoch", "bar", "best", "share")  # the first of them first, where there is no room
+DROPPED = ("bits", "grad", "rate", "epoch", "bar", "best", "share")  # the first of them first, where there is no room
 
 
 class StoreLine(Widget):
@@ -89,12 +89,12 @@ def layout(store: Store, width: int, train: str = "") -> list[tuple[str, str]]:
     """The line's pieces and their styles. Which columns there are depends on the width and the run's length only."""
     columns = _columns(store)
     if width >= LOSSES_FROM and store.folder is not None:
-        columns[-2:-2] = losses_of(store, train)
+        columns[-2:-2] = [*losses_of(store, train), *_bits_of(store)]
     width -= 1  # no text touches the right edge
     whole = max(SMALLEST_NAME, min(LARGEST_NAME, cell_len(_name(store, LARGEST_NAME))))
     gap = 2
     for drop in DROPPED:
-        left = width - 1 - (whole if drop in ("grad", "rate") else SMALLEST_NAME)
+        left = width - 1 - (whole if drop in ("bits", "grad", "rate") else SMALLEST_NAME)
         gap = 2 if _wide(columns, 2) <= left else 1
         if _wide(columns, gap) <= left:
             break
@@ -140,6 +140,13 @@ def losses_of(store: Store, train: str) -> list[tuple[str, str, str]]:
         ("val", f"val {fit(format_loss(val[1] if val else None), LOSS)}", "$text-accent"),
         ("best", f"best {fit(at, LOSS + len(' in epoch ') + max(EPOCHS, len(str(store.epochs))))}", ""),
     ]
+
+
+def _bits_of(store: Store) -> list[tuple[str, str, str]]:
+    """The column of the newest validation loss that compares across tokenizers; older journals have none."""
+    evaluations = store.history.evaluations
+    bits = evaluations[-1].bits_per_byte if evaluations else None
+    return [] if bits is None else [("bits", f"{fit(format_loss(bits), LOSS)} bits/byte", FAINT)]
 
 
 def _colour(store: Store) -> str:

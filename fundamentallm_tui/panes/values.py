@@ -6,12 +6,13 @@ from functools import lru_cache
 from itertools import groupby
 
 from fundamentallm.config.config import SETTINGS, Config, Layer, to_dict, unknown
-from fundamentallm.config.estimate import TextSize, estimate_size, measure_texts
+from fundamentallm.config.estimate import TextSize, estimate_size
 from fundamentallm.config.files import preset_names
 from fundamentallm.config.format import format_duration, format_estimate, format_memory, format_parameters, format_value
 from fundamentallm.config.schedule import configured_rate
 from fundamentallm.config.settings import Setting
-from fundamentallm.data.text import find_data, read_texts, select
+from fundamentallm.data.source import guess_size, is_long, measure_source, read_source
+from fundamentallm.data.text import find_data, select
 from fundamentallm.data.text_stats import validation_warnings
 from fundamentallm.errors import UserError, describe_error
 from fundamentallm.run.folder import STDIN
@@ -70,7 +71,8 @@ def measure(data: str, config: Config | None) -> RunSize:
         if not paths:
             raise UserError("no data: name a text file to learn from")
         files = [os.stat(find_data(path)) for path in select(paths, split.include).files if path != STDIN]
-        split = Config(data=paths, include=split.include, val_split=split.val_split, max_seq_len=split.max_seq_len)
+        kept = ("include", "text_field", "tokenizer", "vocab_size", "val_split", "max_seq_len")
+        split = Config(data=paths, **{name: getattr(split, name) for name in kept})
         text, warnings = _measure(split, tuple((file.st_mtime_ns, file.st_size) for file in files))
         if config is None:
             return RunSize(warnings=warnings)
@@ -88,8 +90,11 @@ def measure(data: str, config: Config | None) -> RunSize:
 
 @lru_cache(maxsize=1)
 def _measure(split: Config, _versions: tuple[tuple[int, int], ...]) -> tuple[TextSize, tuple[str, ...]]:
-    documents = read_texts(split.data, split.include)
-    return measure_texts(documents), tuple(validation_warnings(documents, split))
+    chosen = select(split.data, split.include)
+    if not chosen.problems and is_long(chosen.files):
+        return guess_size(split, chosen.files), ()
+    source = read_source(split)
+    return measure_source(split, source), tuple(validation_warnings(source.documents or (), split))
 
 
 def field_of(problem: str) -> str:
@@ -108,7 +113,7 @@ def as_typed(name: str, text: str) -> object:
     """Return what a field's text means, as a file or a flag would give it."""
     if SETTINGS[name].kind is tuple:
         return split_paths(text)
-    if name in ("output_dir", "log_dir") and len(paths := split_paths(text)) == 1:
+    if name in ("output_dir", "log_dir", "tokenizer") and len(paths := split_paths(text)) == 1:
         return paths[0]
     return text
 

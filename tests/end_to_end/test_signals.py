@@ -117,7 +117,7 @@ def test_while_it_writes_a_sample_the_sample_ends(launch: Run, tiny: list[str], 
 
 # ---- before the first step ----
 
-LOADING = SIGNALLED + "signalled(state, 'read_data', {{1: [{}]}})"  # its folder is made, its model is not
+LOADING = SIGNALLED + "signalled(state, 'read_source', {{1: [{}]}})"  # its folder is made, its model is not
 HOLDING = SIGNALLED + "signalled(trackers, 'start', {{1: [{}]}}, before=False)"  # lock and journal are there
 
 

@@ -44,13 +44,15 @@ def command(
     from fundamentallm.train.loaded import load
 
     model = load(checkpoint, device=device_name, warn=complain)
-    known, pieces = model.predict(texts, strict, complain)
-    result = tally(pieces, len(model.tokenizer))
-    classes = by_class(model.tokenizer.vocabulary, result.by_token.tolist())
+    known, _, pieces = model.predict(texts, strict, complain)
+    result, tokenizer = tally(pieces, len(model.tokenizer)), model.tokenizer
+    classes = by_class(tokenizer.texts, result.by_token.tolist())
+    per_byte, per_character = result.bits_per(tokenizer.sizes), result.bits_per(tokenizer.characters)
     numbers = {
         "loss": result.loss,
         "perplexity": result.perplexity,
-        "bits_per_character": result.bits,
+        "bits_per_character": per_character,
+        "bits_per_byte": per_byte,
         "accuracy": result.accuracy,
         "tokens": result.tokens,
         "left_out": sum(map(len, texts.documents)) - len(known),
@@ -62,7 +64,7 @@ def command(
         print(f"loss        {result.loss:.4f} nats a token")
         print(f"perplexity  {format_digits(result.perplexity, 4)}")
         print(f"accuracy    {result.accuracy:.2%}")
-        print(f"bits        {result.bits:.4f} a character")
+        print(f"bits        {per_character:.4f} a character, {per_byte:.4f} a byte")
         print(f"tokens      {result.tokens:,}\n")
         print(class_table(classes))
     if target is not None:

@@ -35,7 +35,7 @@ def command(name: str | None) -> None:
 def _describe(preset: Preset) -> str:
     config = resolve(preset.layer)
     try:
-        vocabulary, missing = measure_texts(read_texts(config.data, config.include)).vocab_size, ""
+        vocabulary, missing = measure_texts(read_texts(config.data, config.include, config.text_field)).vocab_size, ""
     except UserError:
         vocabulary, missing = USUAL_VOCABULARY, " (not here yet)"
     numbers = [f"{name} {getattr(config, name):g}" for name in SHOWN]

@@ -1,6 +1,7 @@
 """`fundamentallm train --dry-run`: what a run would do. Times a few steps, and writes nothing."""
 
-from fundamentallm.config.estimate import PROGRAM_MEMORY
+from fundamentallm.cli.terminal import complain
+from fundamentallm.config.estimate import PROGRAM_MEMORY, token_noun
 from fundamentallm.config.format import format_count, format_estimate, format_memory
 from fundamentallm.run.folder import check_folder
 from fundamentallm.run.spec import RunSpec
@@ -12,13 +13,14 @@ from fundamentallm.untrusted import printable
 def preview(spec: RunSpec, *, overwrite: bool) -> str:
     """Describe what a run would do; a UserError if it cannot start."""
     check_folder(spec.folder, may_hold_run=overwrite or spec.continues)
-    state = build_state(spec)
+    state = build_state(spec, say=complain)
     config, size = state.config, state.size
     left = state.total_steps - state.step
     seconds = "not measured: too little memory is free"
     if state.fits:
         seconds = f"{format_estimate(seconds_per_step(state) * left)}, judging by a few small steps here"
-    text = f"{size.train_tokens:,} training and {size.val_tokens:,} validation characters, {size.vocab_size} different"
+    noun = f"{token_noun(config)}s"
+    text = f"{size.train_tokens:,} training and {size.val_tokens:,} validation {noun}, {size.vocab_size} different"
     rest = f", {left:,} left" if left < state.total_steps else ""
     whole = state.total_steps % size.steps_per_epoch == 0  # otherwise max_steps ends it
     epochs = f"{format_count(state.epochs, 'epoch')}, " if whole else ""

@@ -11,9 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from fundamentallm.cli.terminal import Footer, bar, complain, drop_output, fit, is_screen, one_line, width
-from fundamentallm.config.config import SETTINGS
+from fundamentallm.config.config import CHAR, SETTINGS
 from fundamentallm.config.format import format_duration
-from fundamentallm.data.text import read_texts
+from fundamentallm.data.text import read_pieces, select
 from fundamentallm.errors import UserError, describe_error
 from fundamentallm.paths import is_near, quoted, quoted_path, resume_command
 from fundamentallm.run import events
@@ -22,6 +22,7 @@ from fundamentallm.run.folder import BEST, FINAL, LAST
 from fundamentallm.run.history import RECENT_STEPS, RunHistory
 
 BAR_CELLS = 10
+BEGINNINGS = 8  # files whose beginnings are looked at for a prompt
 PROMPT = "Once upon a time"
 
 
@@ -164,8 +165,9 @@ class Report:
         config = self._history.config if self._ours else {}
         text = ""
         with suppress(UserError):
-            text = "".join(read_texts(*(tuple(config.get(name, ())) for name in ("data", "include"))))
-        if set(PROMPT) <= set(text):
+            files = select(*(tuple(config.get(name, ())) for name in ("data", "include"))).files
+            text = "".join(next(read_pieces(file, config.get("text_field", "text"))) for file in files[:BEGINNINGS])
+        if set(PROMPT) <= set(text) or config.get("tokenizer", CHAR) != CHAR:
             return f' --prompt "{PROMPT}"'
         words = " ".join(text.strip().split("\n")[0].split(" ")[:3])[:40]
         return f" --prompt {quoted(words)}" if words not in ("", "-") else ""  # "-" is standard input

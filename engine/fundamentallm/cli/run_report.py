@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from fundamentallm.cli.terminal import one_line
-from fundamentallm.config.config import SETTINGS, SHAPE
+from fundamentallm.config.config import CHAR, SETTINGS, SHAPE
 from fundamentallm.config.format import format_count, format_digits, format_duration, format_time, format_value
 from fundamentallm.errors import UserError, system_errors
 from fundamentallm.paths import quoted_path
@@ -81,12 +81,13 @@ def _markdown(
     run: RunSummary, history: RunHistory, resumes: list[str], samples: list[Sampled], picture: str
 ) -> Iterator[str]:
     first, changes = history.starts[0], history.interventions_from(0)
+    noun = "character" if first.config.get("tokenizer", CHAR) == CHAR else "different token"
     about = {
         "state": run.state_text + (f": {run.why}" if run.why else ""),
         "tags": ", ".join(run.tags),
         "preset": run.preset,
         "text": run.data,
-        "model": f"{format_count(run.parameters, 'parameter')}, {format_count(first.vocab_size, 'character')}",
+        "model": f"{format_count(run.parameters, 'parameter')}, {format_count(first.vocab_size, noun)}",
         "parent": run.parent,
         "began": format_time(run.started),
         "version": f"fundamentallm {first.version}, PyTorch {first.torch}",
@@ -122,7 +123,9 @@ def _numbers(run: RunSummary, history: RunHistory) -> Iterator[tuple[str, str]]:
         yield "last train_loss, val_loss", f"{run.train_loss:.4f}, {run.val_loss:.4f}"
     if (best := run.best) is not None:
         perplexity = format_digits(best.perplexity, 4)
-        yield "best val_loss", f"{best.val_loss:.4f}, perplexity {perplexity} (epoch {best.epoch}, step {best.step:,})"
+        bits = f", {best.bits_per_byte:.4f} bits a byte" if best.bits_per_byte is not None else ""
+        at = f"(epoch {best.epoch}, step {best.step:,})"
+        yield "best val_loss", f"{best.val_loss:.4f}, perplexity {perplexity}{bits} {at}"
     if isinstance(history.end, Finished):
         yield "training took", f"{format_duration(history.end.seconds)}, {format_count(history.end.tokens, 'token')}"
 

@@ -98,12 +98,13 @@ def show(run: str) -> None:
     print("\nsettings that differ from the defaults")
     print("\n".join(columns((f"  {name}", format_value(value)) for name, value in changed.items())))
     if evaluations:
-        table = [("  epoch", "step", "train_loss", "val_loss", "perplexity", "")]
+        table = [("  epoch", "step", "train_loss", "val_loss", "perplexity", "bits/byte", "")]
         for event in evaluations:
             losses = _loss(event.train_loss), _loss(event.val_loss), format_digits(event.perplexity, 4)
-            table.append((str(event.epoch), f"{event.step:,}", *losses, "best" if event == summary.best else ""))
+            bits = _loss(event.bits_per_byte)  # a journal of an older engine has none
+            table.append((str(event.epoch), f"{event.step:,}", *losses, bits, "best" * (event == summary.best)))
         print("\nevaluations")
-        print("\n".join(columns(table, right=(0, 1, 2, 3, 4))))
+        print("\n".join(columns(table, right=(0, 1, 2, 3, 4, 5))))
     print("\nfiles")
     print("\n".join(columns(_files(folder), right=(1,))))
     if summary.unsaved:  # last.pt may be older than another checkpoint

@@ -7,6 +7,7 @@ import click
 from fundamentallm.cli.options import files, options, parse
 from fundamentallm.cli.terminal import class_table, columns, complain
 from fundamentallm.config.config import SETTINGS
+from fundamentallm.config.estimate import token_noun
 from fundamentallm.data.text import read_data
 from fundamentallm.run.events import to_line
 
@@ -37,21 +38,25 @@ def command(checkpoint: str, file: str, worst: int, as_json: bool, **values: Any
     model = load(checkpoint, device=device_name, warn=complain)
     score = model.score(text, name=name, warn=complain)
     result, places = score.evaluation, score.worst(worst)
-    classes = by_class(model.tokenizer.vocabulary, result.by_token.tolist())
+    classes = by_class(model.tokenizer.texts, result.by_token.tolist())
+    per_byte = result.bits_per(model.tokenizer.sizes)
     if as_json:
         named = {name: dict(zip(CLASS_COLUMNS, row, strict=True)) for name, row in classes.items()}
         found = [{"offset": at, "text": text[max(0, at - BEFORE) : at + AFTER], "loss": loss} for at, loss in places]
-        return print(to_line({"loss": result.loss, "tokens": result.tokens, "worst": found, "classes": named}))
+        numbers = {"loss": result.loss, "bits_per_byte": per_byte, "tokens": result.tokens}
+        return print(to_line({**numbers, "worst": found, "classes": named}))
     print(f"loss    {result.loss:.4f} nats a token")
+    print(f"bits    {per_byte:.4f} a byte")
     print(f"tokens  {result.tokens:,}\n")
     print(class_table(classes))
     if places:
-        print("\nworst places; the character between the bars has the loss")
-        rows = [("offset", "loss", "text"), *((f"{at:,}", f"{loss:.2f}", _marked(text, at)) for at, loss in places)]
-        print("\n".join(columns(rows, right=(0, 1))))
+        noun, lengths = token_noun(model.config), dict(zip(score.offsets, score.lengths, strict=True))
+        print(f"\nworst places; the {noun} between the bars has the loss")
+        rows = [(f"{at:,}", f"{loss:.2f}", _marked(text, at, lengths[at])) for at, loss in places]
+        print("\n".join(columns([("offset", "loss", "text"), *rows], right=(0, 1))))
 
 
-def _marked(text: str, at: int) -> str:
-    """The surroundings of a character in one line, with the character between bars."""
-    parts = text[max(0, at - BEFORE) : at], text[at], text[at + 1 : at + AFTER]
+def _marked(text: str, at: int, size: int) -> str:
+    """The surroundings of a token of so many characters in one line, with the token between bars."""
+    parts = text[max(0, at - BEFORE) : at], text[at : at + size], text[at + size : at + size - 1 + AFTER]
     return "|".join(part.replace("\n", "\\n").replace("\t", "\\t") for part in parts)

@@ -13,6 +13,7 @@ from fundamentallm.config.settings import Setting, closest, setting, table
 from fundamentallm.errors import UserError
 
 DATA, MODEL, TRAINING, RUN, TRACKING = "Data", "Model", "Training", "Run", "Tracking"
+CHAR, BYTES, BPE = "char", "bytes", "bpe"  # kinds of tokenizers; any other is the path of a tokenizer.json
 VARIATIONS = ("casing", "punctuation", "whitespace")
 MAX_PINS = 8
 VARIATION_PROBABILITY = 0.05  # where the user gives none
@@ -28,6 +29,17 @@ class Config:
     include: tuple[str, ...] = setting(
         (), group=DATA, typical="*.rst",
         help="Patterns of further files to read in folders; by default the .txt and .md files directly in them.",
+    )  # fmt: skip
+    text_field: str = setting("text", group=DATA, help="The field of each line of a .jsonl file that has its text.")
+    tokenizer: str = setting(
+        CHAR, group=DATA, fixed=True, typical="char, bytes, bpe or PATH",
+        help="What a token is: a character; a byte; bpe: a frequent sequence of bytes, which is learnt from the text; "
+        "or what PATH says, a tokenizer.json of Hugging Face.",
+    )  # fmt: skip
+    vocab_size: int = setting(
+        2048, group=DATA, at_least=257, at_most=1_000_000, fixed=True, typical="1024 to 32768",
+        help="How many different tokens bpe learns, the 256 bytes included.",
+        too_high="most tokens are too rare to be learnt", too_low="a context holds little text",
     )  # fmt: skip
     val_split: float = setting(
         0.1, group=DATA, above=0, below=1, fixed=True, typical="0.05 to 0.2",
@@ -338,7 +350,10 @@ def shaped_like(saved: Config, config: Config, flags: Mapping[str, Any]) -> Conf
         if any(getattr(asked, each) != getattr(saved, each) for each in (*SHAPE[:3], "ff_width")):
             value = saved.ff_width if name == "ff_dim" else getattr(saved, name)
             problems.append(Problem(SETTINGS[name].flag, f"the model of --init-from has {value}; leave it out"))
-    taken = SHAPE if "max_seq_len" in flags else (*SHAPE, "max_seq_len")
+    if flags.get("tokenizer", saved.tokenizer) != saved.tokenizer:
+        text = f"the model of --init-from has {saved.tokenizer}; leave it out"
+        problems.append(Problem(SETTINGS["tokenizer"].flag, text))
+    taken = (*SHAPE, "tokenizer", "vocab_size", *(() if "max_seq_len" in flags else ("max_seq_len",)))
     values = {**to_dict(config), **{name: getattr(saved, name) for name in taken}}
     return resolve(Layer(values, problems=tuple(problems)))
 
@@ -374,6 +389,8 @@ def _conflicts(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
     if config.stride is not None and config.stride > config.max_seq_len:
         text = f"{config.stride} is more than max_seq_len {config.max_seq_len}; text would be skipped"
         yield ("stride", "max_seq_len"), text
+    if config.augment is not None and config.tokenizer not in (CHAR, BYTES):
+        yield ("augment", "tokenizer"), f"it varies single characters, which the tokens of {config.tokenizer} are not"
     if len(config.pin) > MAX_PINS:
         yield ("pin",), f"{len(config.pin)} prompts; {MAX_PINS} are the most"
     if not all(config.pin):

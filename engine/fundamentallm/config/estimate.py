@@ -9,14 +9,20 @@ from fractions import Fraction
 from itertools import accumulate
 from math import prod
 
-from fundamentallm.config.config import Config
+from fundamentallm.config.config import BYTES, CHAR, Config
 from fundamentallm.config.format import format_count
 from fundamentallm.errors import UserError
 
 USUAL_SPLIT: float = Config().val_split
 SHORTEST = 2  # tokens of a window
 VARYING_BYTES = 36  # a training character, measured: the random numbers of two kinds of augmentation, and two epochs
+LOADING_MEMORY = 100 * 2**20  # bytes, measured, while a text is encoded that is too long to be kept in memory
 PROGRAM_MEMORY = 230 * 2**20  # bytes of Python and PyTorch on a CPU, measured with the tiny preset
+
+
+def token_noun(config: Config) -> str:
+    """Return what a token of the text is called."""
+    return {CHAR: "character", BYTES: "byte"}.get(config.tokenizer, "token")
 
 
 def split(tokens: int, val_split: float) -> int:
@@ -118,21 +124,28 @@ class Estimate:
 
 @dataclass(frozen=True)
 class TextSize:
-    """What the size of a run depends on: the length of each document, in characters, and their vocabulary.
+    """What the size of a run depends on: the length of each document, in tokens, and how many different ones there are.
 
-    `width`: bytes that Python takes for a character of the widest document: 1, 2 or 4.
+    `width`: bytes that Python takes for a character of the widest document: 1, 2 or 4. `mapped`: the tokens stay in a
+    file, and the text is read in pieces.
     """
 
     lengths: tuple[int, ...]
     vocab_size: int
     width: int = 1
+    mapped: bool = False
 
 
 def measure_texts(documents: Sequence[str], vocabulary: str = "") -> TextSize:
     """Measure the documents of a corpus. `vocabulary`: the model's, where it is known or not the documents' own."""
     vocabulary = vocabulary or "".join(set[str]().union(*documents))
+    return TextSize(tuple(map(len, documents)), len(vocabulary), character_width(vocabulary))
+
+
+def character_width(vocabulary: str) -> int:
+    """Return how many bytes Python takes for each character of a text that has all of these."""
     last = ord(max(vocabulary, default=" "))
-    return TextSize(tuple(map(len, documents)), len(vocabulary), 1 if last < 2**8 else 2 if last < 2**16 else 4)
+    return 1 if last < 2**8 else 2 if last < 2**16 else 4
 
 
 def estimate(config: Config, documents: Sequence[str]) -> Estimate:
@@ -143,9 +156,9 @@ def estimate(config: Config, documents: Sequence[str]) -> Estimate:
 def estimate_size(config: Config, text: TextSize) -> Estimate:
     """Estimate as `estimate` does, from what was measured of the documents."""
     lengths, vocab_size = text.lengths, text.vocab_size
-    characters = sum(lengths)
-    train = split(characters, config.val_split)
-    held_out = characters - train
+    tokens = sum(lengths)
+    train = split(tokens, config.val_split)
+    held_out = tokens - train
     if _longest(lengths, config.val_split) < config.max_seq_len + 1 or held_out < 2:
         raise UserError(_too_short(config, lengths))
     stride = choose_stride(config, lengths, train)
@@ -154,6 +167,7 @@ def estimate_size(config: Config, text: TextSize) -> Estimate:
     passes = windows * config.max_seq_len / train
     token = 1 if vocab_size <= 2**8 else 2 if vocab_size <= 2**15 else 4
     varying = VARYING_BYTES * train if config.augmentations else 0
+    kept = 0 if text.mapped and not varying else tokens * token
     return Estimate(
         parameters=count_parameters(config, vocab_size),
         vocab_size=vocab_size,
@@ -165,13 +179,13 @@ def estimate_size(config: Config, text: TextSize) -> Estimate:
         total_steps=count_steps(config.epochs, config.max_steps, steps),
         passes=passes,
         memory=count_memory(config, vocab_size),
-        text_memory=characters * token + 16 * windows + varying,  # the order of two epochs, 8 bytes a window
-        loading_memory=characters * (2 * text.width + token),
+        text_memory=kept + 16 * windows + varying,  # the order of two epochs, 8 bytes a window
+        loading_memory=LOADING_MEMORY if text.mapped else tokens * (2 * text.width + token),
     )
 
 
 def _longest(lengths: Sequence[int], val_split: float) -> int:
-    """Return how many training characters the document with the most of them has."""
+    """Return how many training tokens the document with the most of them has."""
     train = split(sum(lengths), val_split)
     return max(min(size, train - end + size) for size, end in zip(lengths, accumulate(lengths), strict=True))
 
@@ -179,7 +193,7 @@ def _longest(lengths: Sequence[int], val_split: float) -> int:
 def _too_short(config: Config, lengths: Sequence[int]) -> str:
     """Say what of a text is too short, and which settings would do: the usual split, a shorter window, or both."""
     name, given = ", ".join(config.data) or "the text", f"--val-split {config.val_split:g}"
-    tokens, length = sum(lengths), config.max_seq_len
+    tokens, length, noun = sum(lengths), config.max_seq_len, token_noun(config)
     train, usual = (_longest(lengths, share) for share in (config.val_split, USUAL_SPLIT))
     held_out, usual_held_out = (tokens - split(tokens, share) for share in (config.val_split, USUAL_SPLIT))
     if usual > length and usual_held_out >= 2:
@@ -189,17 +203,17 @@ def _too_short(config: Config, lengths: Sequence[int]) -> str:
     elif usual >= SHORTEST + 1 and usual_held_out >= 2:
         advice = f"--val-split {USUAL_SPLIT:g} {_window_flags(config, usual - 1)} fits"
     else:
-        return f"{name}: {format_count(tokens, 'character')}, too few to train on"
+        return f"{name}: {format_count(tokens, noun)}, too few to train on"
     longest = "" if len(lengths) == 1 else f"the longest of its {len(lengths)} texts"
     window = f"fewer than one window of {length} + 1"
     if train > length:
-        problem = f"{given} of {tokens:,} characters leaves {held_out} to validate on, and it needs 2"
+        problem = f"{given} of {tokens:,} {noun}s leaves {held_out} to validate on, and it needs 2"
     elif config.val_split > USUAL_SPLIT and advice.startswith("--val-split"):
-        problem = f"{given} leaves {max(0, train)} of {longest or f'{tokens:,} characters'} to train on, {window}"
+        problem = f"{given} leaves {max(0, train)} of {longest or f'{tokens:,} {noun}s'} to train on, {window}"
     elif longest:
-        problem = f"{longest} has {train} training characters, {window}"
+        problem = f"{longest} has {train} training {noun}s, {window}"
     else:
-        problem = f"its {train} training characters are {window}"
+        problem = f"its {train} training {noun}s are {window}"
     return f"{name}: {problem}; {advice}"
 
 

@@ -9,7 +9,6 @@
 - Augmentation varies the training text, once an epoch, as a function of (seed, epoch). Validation sees the true text.
 """
 
-import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -18,56 +17,27 @@ from torch import Tensor
 
 from fundamentallm.config.config import Config
 from fundamentallm.config.estimate import choose_stride, count_all_windows, count_windows, spans, split
+from fundamentallm.data.encoded import Encoded
 from fundamentallm.data.tokenizer import Tokenizer
-from fundamentallm.errors import UserError
 from fundamentallm.model.dropout import fold_in, random_bits
 
 IGNORED = -100  # a target that does not count: the default `ignore_index` of torch's cross_entropy
 PUNCTUATION = ".,;:!?-"
-BLOCK = 1 << 20  # characters that are encoded at once; each takes 20 bytes meanwhile
-
-
-def encode(text: str, tokenizer: Tokenizer, name: str = "the text") -> Tensor:
-    """Return a text's tokens in the smallest integer type that holds them, (n,).
-
-    What `Tokenizer.encode` does, six times as fast: in UTF-32 every character is one number.
-    """
-    known = _code_points(tokenizer.vocabulary)
-    small = torch.int16 if len(known) <= 32768 else torch.int32
-    tokens = torch.empty(len(text), dtype=torch.uint8 if len(known) <= 256 else small)
-    for start in range(0, len(text), BLOCK):
-        codes = _code_points(text[start : start + BLOCK])
-        found = torch.searchsorted(known, codes).clamp_(max=len(known) - 1)  # the vocabulary is sorted
-        if not torch.equal(known[found], codes):
-            raise UserError(tokenizer.describe_unknown(text, name))
-        tokens[start : start + BLOCK] = found
-    return tokens
-
-
-def _code_points(text: str) -> Tensor:
-    return torch.frombuffer(bytearray(text.encode("utf-32-le")), dtype=torch.int32)
-
-
-def fingerprint(documents: Sequence[str]) -> str:
-    """Return the SHA-256 of a corpus: the same only for the same texts with the same borders."""
-    sha = hashlib.sha256()
-    for number, text in enumerate(documents):
-        sha.update(b"\0" if number else b"")
-        for start in range(0, len(text), BLOCK):
-            sha.update(text[start : start + BLOCK].encode())
-    return sha.hexdigest()
+RELEASE = 1 << 14  # windows of a mapped text after which the memory that they brought in is given back
 
 
 class Corpus:
-    """Training and validation tokens of one run, on the device that computes: `train` and `val`, each (n,)."""
+    """Training and validation tokens of one run: `train` and `val`, each (n,).
 
-    def __init__(self, documents: Sequence[str], tokenizer: Tokenizer, config: Config, device: torch.device) -> None:
-        name = ", ".join(config.data) or "the text"
-        parts = [encode(text, tokenizer, name) for text in documents]
-        tokens = torch.cat(parts) if len(parts) > 1 else parts[0]
-        del parts
-        lengths = [len(text) for text in documents]
+    They are on the device that computes, but for a mapped text, of which the windows of a batch are brought there.
+    """
+
+    def __init__(self, encoded: Encoded, tokenizer: Tokenizer, config: Config, device: torch.device) -> None:
+        self.encoded, self._device = encoded, device
+        tokens, lengths = encoded.tokens, encoded.lengths
         n = split(len(tokens), config.val_split)
+        if encoded.mapped and not config.augmentations:  # a varied text is made anew each epoch, in memory
+            device = tokens.device
         self.train = tokens[:n].to(device)
         self.val = tokens[n:].to(device)
         self.stride = choose_stride(config, lengths, n)
@@ -75,7 +45,7 @@ class Corpus:
         self._spans = spans(lengths, n, config.max_seq_len)
         self.steps_per_epoch = -(-self.windows // config.effective_batch)
         self._length, self._batch, self._rows = config.max_seq_len, config.batch_size, config.effective_batch
-        self._seed = config.seed
+        self._seed, self._read = config.seed, 0  # windows that were read since the last release
         self._positions = torch.arange(config.max_seq_len + 1, device=device)
         augment = Augmenter(config.augmentations, tokenizer, config.seed, device) if config.augmentations else None
         # Only the epoch under way is kept: steps go forward, and a varied text is as large as the text.
@@ -98,7 +68,11 @@ class Corpus:
         missing = B - len(starts)
         if missing:  # fill up with any window: all batches have one shape, and what is filled up is masked below
             starts = torch.cat([starts, starts.new_zeros(missing)])
-        windows = self._text(epoch)[starts[:, None] + self._positions].long()  # (B, T + 1)
+        windows = self._text(epoch)[starts[:, None] + self._positions].to(self._device).long()  # (B, T + 1)
+        self._read += self._batch
+        if self._read >= RELEASE:
+            self.encoded.release()
+            self._read = 0
         inputs, targets = windows[:, :-1], windows[:, 1:]
         if missing:
             targets = targets.clone()
@@ -132,7 +106,7 @@ class Augmenter:
 
     def __init__(self, recipe: dict[str, float], tokenizer: Tokenizer, seed: int, device: torch.device) -> None:
         self._seed = seed
-        self._kinds = [(p, _alternatives(kind, tokenizer.vocabulary).to(device)) for kind, p in recipe.items()]
+        self._kinds = [(p, _alternatives(kind, tokenizer.texts).to(device)) for kind, p in recipe.items()]
 
     def __call__(self, tokens: Tensor, epoch: int) -> Tensor:
         """Return the tokens of one epoch, like `tokens` (n,)."""
@@ -145,15 +119,16 @@ class Augmenter:
         return varied
 
 
-def _alternatives(kind: str, vocabulary: str) -> Tensor:
+def _alternatives(kind: str, vocabulary: Sequence[str]) -> Tensor:
     """Return what each token may become, itself where nothing fits; int64, (V, number of alternatives)."""
-    rows = [_replacements(kind, character, vocabulary) or [character] for character in vocabulary]
-    width = max(len(row) for row in rows)
     token = {character: i for i, character in enumerate(vocabulary)}
-    return torch.tensor([[token[row[i % len(row)]] for i in range(width)] for row in rows])
+    found = ([token[other] for other in _replacements(kind, character, vocabulary)] for character in vocabulary)
+    rows = [row or [own] for own, row in enumerate(found)]
+    width = max(len(row) for row in rows)
+    return torch.tensor([[row[i % len(row)] for i in range(width)] for row in rows])
 
 
-def _replacements(kind: str, character: str, vocabulary: str) -> list[str]:
+def _replacements(kind: str, character: str, vocabulary: Sequence[str]) -> list[str]:
     if kind == "casing":
         other = character.swapcase()  # of the ligature \ufb06 it is "ST", which is no character
         fits = len(other) == 1 and other != character and other in vocabulary

@@ -1,17 +1,31 @@
-"""Finding and reading the text files that a model learns from. Imports no torch."""
+"""Finding and reading the text files that a model learns from. Imports no torch.
 
+- A file that ends in .gz or .zst is read as what is compressed in it. Of a .jsonl file the text is that of its lines,
+  with an empty line between them.
+- A short file is read as a whole, so that an error can say where and what is wrong; a long one in pieces.
+"""
+
+import codecs
+import gzip
+import json
 import os
 import re
 import sys
+import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache
+from glob import glob, has_magic
+from io import IncrementalNewlineDecoder
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from fundamentallm.config.format import format_count, format_names
 from fundamentallm.data.download import find_known_text
-from fundamentallm.data.encoding import decode, normalize
-from fundamentallm.errors import UserError, system_errors
+from fundamentallm.data.encoding import decode, describe_guess, name_format, normalize, unmark
+from fundamentallm.errors import UserError, describe_error, system_errors
 from fundamentallm.paths import shipped, user_path
 from fundamentallm.run.folder import STDIN
 from fundamentallm.untrusted import open_regular_file
@@ -19,6 +33,10 @@ from fundamentallm.untrusted import open_regular_file
 SUFFIXES = (".txt", ".md")  # of the files that a folder stands for, in lower or upper case
 MAX_PROBLEMS = 100  # lines; a folder of pictures that are called .txt would fill the screen
 SHOWN_NAMES = 5
+GZIP, ZSTD, JSON_LINES = ".gz", ".zst", ".jsonl"
+EXPANDS = 8  # times, about, that a compressed text is larger
+PIECE_BYTES = 1 << 20  # of a long file that are read at once
+WHOLE_BYTES = 1 << 24  # of the longest file that is read as a whole
 NOT_UTF8 = re.compile("[\ud800-\udfff]")  # how Python decodes bytes of arguments and input that are not UTF-8
 
 
@@ -50,10 +68,112 @@ class Texts:
 
 def read_bytes(path: str) -> bytes:
     """Read a file, or standard input where the path is "-"; a UserError if that is not possible."""
+    return read_standard_input() if path == STDIN else b"".join(_blocks(path, -1))
+
+
+def read_pieces(path: str, text_field: str) -> Iterator[str]:
+    """Read the text of a file piece by piece; a UserError says what is wrong with it."""
+    pieces = _pieces(path)
+    return _texts_of_lines(pieces, path, text_field) if _plain(path).endswith(JSON_LINES) else pieces
+
+
+def text_bytes(path: str) -> int:
+    """Return how many bytes of text a file has, about: those of a compressed one are not known before it is read."""
     if path == STDIN:
-        return read_standard_input()
-    with system_errors(f"{path}: cannot be read"), open_regular_file(find_data(path)) as file:
-        return file.read()
+        return len(read_standard_input())
+    with system_errors(f"{path}: cannot be read"):
+        size = find_data(path).stat().st_size
+    return size * (EXPANDS if path.lower().endswith((GZIP, ZSTD)) else 1)
+
+
+def _plain(path: str) -> str:
+    """The name of what a file has in it, in lower case."""
+    return path.lower().removesuffix(GZIP).removesuffix(ZSTD)
+
+
+def _blocks(path: str, size: int) -> Iterator[bytes]:
+    """Read a file in blocks of so many bytes, or as a whole (-1), and unpack it."""
+    try:
+        with open_regular_file(find_data(path)) as file:
+            opened: Any = file
+            if path.lower().endswith(GZIP):
+                opened = gzip.GzipFile(fileobj=file)
+            elif path.lower().endswith(ZSTD):
+                opened = _zstd().open(file)
+            while block := opened.read(size):
+                yield block
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise UserError(f"{path}: cannot be unpacked: {describe_error(error)}") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {describe_error(error)}") from None
+    except Exception as error:
+        if type(error).__name__ != "ZstdError":
+            raise
+        raise UserError(f"{path}: cannot be unpacked: {describe_error(error)}") from None
+
+
+def _zstd() -> Any:
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+    return zstd
+
+
+def _pieces(path: str) -> Iterator[str]:
+    if path == STDIN or text_bytes(path) <= WHOLE_BYTES:
+        yield decode(read_bytes(path), path)
+        return
+    blocks, offset = _blocks(path, PIECE_BYTES), 0
+    first, encoding = unmark(next(blocks, b""))
+    if encoding == "utf-8" and (why := name_format(first, path)):
+        raise UserError(f"{path}: {why}")
+    decoder = IncrementalNewlineDecoder(codecs.getincrementaldecoder(encoding)(), translate=True)
+    try:
+        for block in chain([first], blocks):
+            text = decoder.decode(block)
+            if "\0" in text:
+                raise UserError(f"{path}: is not a text file (a zero byte after offset {offset:,})")
+            yield text if offset else text.removeprefix("\ufeff")
+            offset += len(block)
+        block = b""
+        decoder.decode(block, final=True)
+    except UnicodeDecodeError:
+        name = encoding[:6].upper()
+        raise UserError(f"{path}: is not {name} after offset {offset:,}: {describe_guess(block, path)}") from None
+
+
+def _texts_of_lines(pieces: Iterable[str], path: str, text_field: str) -> Iterator[str]:
+    """Yield the texts in lines of JSON, with an empty line between them."""
+    written, gathered = "", ""
+    for number, line in enumerate(_lines(pieces), 1):
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path}, line {number:,}: is no JSON: {describe_error(error)[:100]}") from None
+        text = values.get(text_field) if isinstance(values, dict) else None
+        if not isinstance(text, str):
+            has = f"it has {format_names(list(values), SHOWN_NAMES)}" if isinstance(values, dict) else "it is no object"
+            why = f'has no text in a field "{text_field}"; {has}; --text-field names another'
+            raise UserError(f"{path}, line {number:,}: {why}")
+        if "\0" in text or NOT_UTF8.search(text):
+            raise UserError(f"{path}, line {number:,}: its text has a zero character, or half of a character")
+        gathered += written + normalize(text)
+        written = "\n\n"
+        if len(gathered) >= PIECE_BYTES:
+            yield gathered
+            gathered = ""
+    yield gathered
+
+
+def _lines(pieces: Iterable[str]) -> Iterator[str]:
+    begun = ""
+    for piece in pieces:
+        *lines, begun = (begun + piece).split("\n")
+        yield from lines
+    yield begun
 
 
 @cache  # a pipe can be read once, and a start reads its text twice
@@ -67,15 +187,18 @@ def read_standard_input() -> bytes:
         return sys.stdin.buffer.read()
 
 
-def read_texts(paths: tuple[str, ...], include: tuple[str, ...] = ()) -> list[str]:
+def read_texts(paths: tuple[str, ...], include: tuple[str, ...] = (), text_field: str = "text") -> list[str]:
     """Read every text that `paths` stand for, as `read_data` does; returns the documents alone."""
-    return read_data(paths, include).documents
+    return read_data(paths, include, text_field=text_field).documents
 
 
 def read_data(
-    paths: tuple[str, ...], include: tuple[str, ...] = (), needs: str = "a few thousand characters of text"
+    paths: tuple[str, ...],
+    include: tuple[str, ...] = (),
+    needs: str = "a few thousand characters of text",
+    text_field: str = "text",
 ) -> Texts:
-    """Read every text that `paths` stand for. Empty files are passed over.
+    """Read every text that `paths` stand for into memory. Empty files are passed over.
 
     A UserError has a line for each problem; `needs` is what it asks for if all files are empty.
     """
@@ -85,7 +208,7 @@ def read_data(
     texts, empty, problems = Texts([], [], []), list[str](), chosen.problems
     for path in chosen.files:
         try:
-            text = decode(read_bytes(path), path)
+            text = "".join(read_pieces(path, text_field))
         except UserError as error:
             problems.append(str(error))
             continue
@@ -94,23 +217,30 @@ def read_data(
             texts.documents.append(text)
         else:
             empty.append(path)
+    refuse_unusable(problems, texts.files, empty, paths, needs)
+    if len(chosen.files) > 1 or chosen.left_out:
+        texts.notices = describe_read(texts.files, sum(map(len, texts.documents)), empty, chosen.left_out)
+    return texts
+
+
+def refuse_unusable(
+    problems: list[str], files: list[str], empty: list[str], paths: tuple[str, ...], needs: str
+) -> None:
+    """Raise a UserError with the `problems` of files, or if all are empty: nothing was read."""
     if problems:
         more = len(problems) - MAX_PROBLEMS
         rest = [f"and {format_count(more, 'more file')} with problems"] if more > 0 else []
         raise UserError("\n".join([*problems[:MAX_PROBLEMS], *rest]))
-    if not texts.files:
+    if not files:
         one = "-: standard input is empty" if empty == [STDIN] else f"{empty[0]}: is empty"
         are = one if len(empty) == 1 else f"{', '.join(paths)}: all {len(empty)} files are empty"
         raise UserError(f"{are}; it needs at least {needs}")
-    if len(chosen.files) > 1 or chosen.left_out:
-        texts.notices = _describe(texts, empty, chosen.left_out)
-    return texts
 
 
-def _describe(texts: Texts, empty: list[str], left_out: list[str]) -> list[str]:
-    characters = sum(map(len, texts.documents))
-    files, length = format_count(len(texts.files), "file"), format_count(characters, "character")
-    notices = [f"read {files} with {length}: {format_names(texts.files, SHOWN_NAMES)}"]
+def describe_read(read: list[str], characters: int, empty: list[str], left_out: list[str]) -> list[str]:
+    """Say which files were read, passed over and left out."""
+    files, length = format_count(len(read), "file"), format_count(characters, "character")
+    notices = [f"read {files} with {length}: {format_names(read, SHOWN_NAMES)}"]
     if empty:
         notices.append(f"passed over, because empty: {format_names(empty, SHOWN_NAMES)}")
     if left_out:
@@ -125,12 +255,16 @@ def describe_left_out(names: list[str]) -> str:
 
 
 def select(paths: tuple[str, ...], include: tuple[str, ...] = ()) -> Selection:
-    """Replace each folder by the .txt and .md files directly in it, sorted by name; other paths stay as they are.
+    """Replace each folder by the .txt and .md files directly in it, and each pattern by what fits it, sorted by name.
 
-    `include` has patterns of further files in folders, such as "*.rst". Hidden files are left out in any case.
+    Other paths stay as they are. `include` has patterns of further files in folders, such as "*.rst". Hidden files are
+    left out in any case.
     """
     chosen = Selection()
     for path in paths:
+        if has_magic(path) and not os.path.lexists(path) and (fitting := glob(str(user_path(path)), recursive=True)):
+            chosen.files += sorted(file for file in fitting if not os.path.isdir(file))
+            continue
         try:
             folder = None if path == STDIN else find_data(path)
             with system_errors(f"{path}: cannot be read"):

@@ -6,8 +6,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from fundamentallm.config.estimate import estimate
-from fundamentallm.data.text import read_standard_input, read_texts
+from fundamentallm.config.config import BPE, BYTES, CHAR
+from fundamentallm.config.estimate import estimate_size
+from fundamentallm.data.source import is_long, measure_source, read_source, read_tokenizer
+from fundamentallm.data.text import read_standard_input, select
 from fundamentallm.errors import UserError, system_errors
 from fundamentallm.run.events import JOURNAL
 from fundamentallm.run.folder import ENGINE_LOG, INPUT, STDIN, check_folder, move_aside, stored_input, write_atomic
@@ -29,9 +31,7 @@ def prepare_folder(spec: RunSpec, *, overwrite: bool = False) -> Path | None:
     check_folder(spec.folder, may_hold_run=overwrite or spec.continues)
     if spec.resume_from is None:
         with explain_origin(spec.settings_from, "data"):
-            documents = read_texts(spec.config.data, spec.config.include)
-        if spec.init_from is None:  # otherwise the checkpoint has the length of a window, and it is not read here
-            estimate(spec.config, documents)
+            _check_text(spec)
     for flag, source in (("--resume-from", spec.resume_from), ("--init-from", spec.init_from)):
         if source is not None and not source.is_file():
             raise UserError(f"{flag} {source}: no such checkpoint{renamed_hint(source.parent)}")
@@ -41,6 +41,20 @@ def prepare_folder(spec: RunSpec, *, overwrite: bool = False) -> Path | None:
     with system_errors(f"--output-dir {spec.folder}: cannot be made"):
         spec.folder.mkdir(parents=True, exist_ok=True)
     return aside
+
+
+def _check_text(spec: RunSpec) -> None:
+    """Raise a UserError if a run cannot start on its text. A long one is read later, once, and is long enough."""
+    config = spec.config
+    if config.tokenizer not in (CHAR, BYTES, BPE):
+        read_tokenizer(config.tokenizer)
+    chosen = select(config.data, config.include)
+    if not chosen.problems and is_long(chosen.files):
+        return
+    source = read_source(config)
+    # The checkpoint to begin with has the length of a window, and what bpe makes of the text is not known yet.
+    if spec.init_from is None and config.tokenizer in (CHAR, BYTES):
+        estimate_size(config, measure_source(config, source))
 
 
 @contextmanager

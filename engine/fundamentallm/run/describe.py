@@ -6,6 +6,7 @@
 
 from dataclasses import dataclass
 
+from fundamentallm.config.config import CHAR
 from fundamentallm.config.format import (
     format_count,
     format_digits,
@@ -95,7 +96,8 @@ def _start(event: events.RunStarted) -> str:
     epochs = f"an epoch has {event.steps_per_epoch}"
     if event.total_steps % event.steps_per_epoch == 0:  # otherwise max_steps ends the run
         epochs = f"{format_count(event.epochs, 'epoch')} of {event.steps_per_epoch}"
-    counts = {"parameter": event.parameters, "character": event.vocab_size, "step": event.total_steps}
+    noun = "character" if event.config.get("tokenizer", CHAR) == CHAR else "different token"
+    counts = {"parameter": event.parameters, noun: event.vocab_size, "step": event.total_steps}
     size = ", ".join(format_count(n, noun) for noun, n in counts.items())
     processes = f"{event.processes} processes, each with " if event.processes > 1 else ""
     return f"{resumed}{size} ({epochs}) on {event.device}, {processes}{format_count(event.threads, 'thread')}"

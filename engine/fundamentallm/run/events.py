@@ -102,7 +102,8 @@ class Progress(Event):
 class Evaluated(Event):
     """The validation loss was measured.
 
-    `train_loss` is the mean over the tokens of this epoch so far; `perplexity` is exp(val_loss).
+    `train_loss` is the mean over the tokens of this epoch so far; `perplexity` is exp(val_loss). `bits_per_byte` is the
+    validation loss in bits for each byte of the text, which compares across tokenizers; None in an older journal.
     """
 
     step: int
@@ -112,6 +113,7 @@ class Evaluated(Event):
     perplexity: float
     epoch_ended: bool
     best: bool
+    bits_per_byte: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fundamentallm.config.config import SETTINGS, Config, to_dict
+from fundamentallm.config.config import CHAR, SETTINGS, Config, to_dict
 from fundamentallm.config.format import format_value
 from fundamentallm.config.settings import closest
 from fundamentallm.errors import UserError
@@ -114,6 +114,7 @@ def why_incomparable(one: RunSummary | RunStarted, other: RunSummary | RunStarte
     known = one.fingerprint and other.fingerprint
     same = {
         "text": one.fingerprint == other.fingerprint if known else _file_names(one) == _file_names(other),
+        "tokenizer": one.config.get("tokenizer", CHAR) == other.config.get("tokenizer", CHAR),
         "vocabulary": one.vocab_size == other.vocab_size,
         "val_split": one.config.get("val_split") == other.config.get("val_split"),
     }

@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from fundamentallm.config.config import Config, Layer, resolve
 from fundamentallm.config.files import load_preset
 from fundamentallm.data.corpus import Corpus
-from fundamentallm.data.text import read_texts
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.run.speed import flops_per_token
 from fundamentallm.train.device import Precision
@@ -89,7 +88,7 @@ def few_windows(state: TrainState) -> tuple[Callable[[], object], int]:
     """Make a step of a few windows that moves no weight, and return it with their number."""
     windows = min(FEW_WINDOWS, state.config.batch_size)
     config = replace(state.config, batch_size=windows, accumulation_steps=1, learning_rate=0.0)
-    corpus = Corpus(read_texts(config.data, config.include), state.tokenizer, config, state.device)
+    corpus = Corpus(state.corpus.encoded, state.tokenizer, config, state.device)
     step = TrainStep(replace(state, config=config, corpus=corpus))
     numbers = cycle(range(corpus.steps_per_epoch))
     return lambda: step(next(numbers)), windows

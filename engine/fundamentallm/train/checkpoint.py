@@ -27,10 +27,10 @@ import torch
 from torch import Tensor
 
 from fundamentallm import __version__
-from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, resolve
+from fundamentallm.config.config import BYTES, CHAR, SETTINGS, Config, ConfigError, Layer, resolve
 from fundamentallm.config.estimate import parameter_shapes
 from fundamentallm.config.format import format_count
-from fundamentallm.data.tokenizer import Tokenizer
+from fundamentallm.data.tokenizer import MAX_FILE_BYTES, Tokenizer, restore
 from fundamentallm.errors import UserError, describe_error
 from fundamentallm.model.transformer import Transformer
 from fundamentallm.run.folder import LAST, sync_folder, synced_file, temporary_path
@@ -68,7 +68,8 @@ class Counters:
 class Checkpoint:
     """What a file holds. `fingerprint` is the SHA-256 of the corpus; `device` names the hardware, not the setting.
 
-    The last five decide only whether a resumed run can reach the same bits. Each has a default, for files without it.
+    `threads` to `processes` decide only whether a resumed run can reach the same bits. They have defaults, as does what
+    comes after them, for files without them.
     """
 
     model: dict[str, Tensor]
@@ -82,12 +83,13 @@ class Checkpoint:
     device: str = "unknown"
     compiled: bool = False
     processes: int = 1
+    tokenizer_json: str = ""  # of a tokenizer that is neither characters nor bytes
 
     def settings(self) -> Config:
         return resolve(Layer(self.config))
 
     def tokenizer(self) -> Tokenizer:
-        return Tokenizer(self.vocabulary)
+        return restore(self.config.get("tokenizer", CHAR), self.vocabulary, self.tokenizer_json)
 
     def progress(self) -> Counters:
         return Counters(**self.counters)
@@ -208,7 +210,8 @@ def take_weights(model: Transformer, tokenizer: Tokenizer, source: Checkpoint, p
     Characters that the checkpoint lacks keep their first weights.
     """
     weights = dict(source.model)
-    rows = torch.tensor(tokenizer.encode(source.vocabulary), device=model.embedding.weight.device)
+    known = tokenizer.encode(source.vocabulary) if source.vocabulary else range(len(tokenizer))
+    rows = torch.tensor(known, device=model.embedding.weight.device)
     with torch.no_grad():
         model.embedding.weight[rows] = weights.pop("embedding.weight").to(rows.device)
     model.load_state_dict(weights, strict=False)
@@ -240,8 +243,8 @@ def _checked(path: Path, content: Any, size: int) -> Checkpoint:
         wrong = "its number of processes is not possible"
     elif max(map(len, machine)) > MAX_MACHINE_CHARS:
         wrong = "its fingerprint, or what it says of torch or the device, is too long"
-    elif not _is_vocabulary(checkpoint.vocabulary):
-        wrong = "its vocabulary is not a sorted list of different characters"
+    elif wrong := _wrong_tokenizer(checkpoint, config.tokenizer):
+        pass
     elif not _are_counters(checkpoint.counters):
         wrong = "its counters are not those of a run"
     elif not _fit(checkpoint, config, size):
@@ -265,6 +268,20 @@ def _refuse_newer(path: Path, content: dict[Any, Any], version: Any) -> None:
         if unknown:
             has = f"has {kind} that this version ({__version__}) does not know: {', '.join(unknown[:3])}"
             raise UserError(f"{path}: {has}; {writer} wrote it, upgrade fundamentallm")
+
+
+def _wrong_tokenizer(checkpoint: Checkpoint, kind: str) -> str:
+    """Say what is wrong with the tokenizer of a checkpoint; empty if nothing is."""
+    vocabulary, file = checkpoint.vocabulary, checkpoint.tokenizer_json
+    if kind == CHAR:
+        return "" if _is_vocabulary(vocabulary) else "its vocabulary is not a sorted list of different characters"
+    if vocabulary or (kind == BYTES and file) or len(file) > MAX_FILE_BYTES:
+        return "its tokenizer is not that of its configuration"
+    try:
+        checkpoint.tokenizer()
+    except UserError as error:
+        return f"its tokenizer cannot be used: {error}"
+    return ""
 
 
 def _is_vocabulary(text: str) -> bool:
@@ -292,7 +309,7 @@ def _fit(checkpoint: Checkpoint, config: Config, size: int) -> bool:
         return False
     if sum(4 * tensor.numel() for tensor in tensors) > size:  # expanded views of less
         return False
-    shapes = parameter_shapes(config, len(checkpoint.vocabulary))
+    shapes = parameter_shapes(config, len(checkpoint.tokenizer()))
     state = state_shapes(shapes, config.optimizer)
     return _shapes(checkpoint.model) == shapes and _shapes(checkpoint.optimizer) == state
 

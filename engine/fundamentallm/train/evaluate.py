@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from math import exp, inf, log
+from math import exp, inf, log, nan
 
 import torch
 import torch.nn.functional as F
@@ -14,13 +14,14 @@ from fundamentallm.train.device import Precision
 
 BATCH_TOKENS = 16384  # in one forward pass; fixed, so that the same text always gives the same bits
 CLASSES: dict[str, Callable[[str], bool]] = {  # the first that holds
+    "parts of characters": lambda text: not text,
     "lower case": str.islower,
     "upper case": str.isupper,
-    "other letters": str.isalpha,
-    "digits": str.isdigit,
-    "spaces": lambda character: character == " ",
-    "line ends": lambda character: character == "\n",
-    "punctuation, other": lambda character: True,
+    "other letters": lambda text: text.strip().isalpha(),
+    "digits": lambda text: text.strip().isdigit(),
+    "spaces": lambda text: not text.strip(" "),
+    "line ends": lambda text: not text.strip("\n"),
+    "punctuation, other": lambda text: True,
 }
 CLASS_COLUMNS = ("tokens", "loss", "accuracy")  # of each class
 
@@ -47,6 +48,11 @@ class Evaluation:
     def perplexity(self) -> float:
         """Among how many equally likely tokens the model is as uncertain; infinite where a float cannot hold it."""
         return exp(self.loss) if self.loss < 700 else inf
+
+    def bits_per(self, sizes: Sequence[int]) -> float:
+        """The loss in bits for each byte or character of what was predicted; each token has so many of `sizes`."""
+        counted = float(self.by_token[:, 0] @ torch.tensor(sizes, dtype=torch.float64))
+        return self.bits * self.tokens / counted if counted else nan
 
 
 def evaluate(model: Transformer, tokens: Tensor, length: int, precision: Precision) -> Evaluation:
@@ -81,14 +87,13 @@ def predictions(
         raise ValueError("nothing to predict: a text needs at least two tokens")
     count = -(-predicted // length)
     padding = count * length - predicted
-    tokens = tokens.long()
-    inputs = F.pad(tokens[:-1], (0, padding)).view(count, length)
-    targets = F.pad(tokens[1:], (0, padding), value=IGNORED).view(count, length)
-    rows = max(1, BATCH_TOKENS // length)
+    rows, device = max(1, BATCH_TOKENS // length), model.embedding.weight.device
     for start in range(0, count, rows):
-        target = targets[start : start + rows].flatten()
+        piece = tokens[start * length : (start + rows) * length + 1].to(device).long()
+        missing = padding if start + rows >= count else 0  # in the last window
+        target = F.pad(piece[1:], (0, missing), value=IGNORED)
         with precision.forward():
-            logits = model(inputs[start : start + rows])
+            logits = model(F.pad(piece[:-1], (0, missing)).view(-1, length))
         logits = logits.flatten(0, 1).float()
         loss = F.cross_entropy(logits, target, ignore_index=IGNORED, reduction="none")
         real = (target != IGNORED).cpu()
@@ -96,13 +101,14 @@ def predictions(
         yield target.cpu()[real], loss.cpu().double()[real], guessed.double()
 
 
-def by_class(vocabulary: str, counts: Sequence[Sequence[float]]) -> dict[str, tuple[int, float, float]]:
-    """Sum up tokens, mean loss (nats) and accuracy for each class of characters that the text has.
+def by_class(texts: Sequence[str], counts: Sequence[Sequence[float]]) -> dict[str, tuple[int, float, float]]:
+    """Sum up tokens, mean loss (nats) and accuracy for each class of tokens that the text has.
 
-    `counts` is the table of an `Evaluation`, `by_token`.
+    `texts` are those of the tokens, empty for a part of a character; `counts` is the table of an `Evaluation`,
+    `by_token`.
     """
     sums = {name: [0.0, 0.0, 0.0] for name in CLASSES}
-    for character, row in zip(vocabulary, counts, strict=True):
-        name = next(name for name, holds in CLASSES.items() if holds(character))
+    for text, row in zip(texts, counts, strict=True):
+        name = next(name for name, holds in CLASSES.items() if holds(text))
         sums[name] = [a + b for a, b in zip(sums[name], row, strict=True)]
     return {name: (int(n), loss / n, hits / n) for name, (n, loss, hits) in sums.items() if n}

@@ -9,18 +9,20 @@
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from fundamentallm import __version__
-from fundamentallm.config.estimate import count_parameters
-from fundamentallm.config.format import format_count
+from fundamentallm.config.config import BYTES, CHAR, DATA, MODEL, SETTINGS, TRAINING
+from fundamentallm.config.estimate import count_parameters, token_noun
+from fundamentallm.config.format import format_count, format_value
 from fundamentallm.errors import UserError, system_errors
 from fundamentallm.model.ops import EPSILON, rms_norm
 from fundamentallm.run.folder import temporary_path, write_atomic
+from fundamentallm.run.summary import changed_from_defaults
 from fundamentallm.train.checkpoint import Checkpoint
 
 ROPE_BASE = 10000.0
@@ -33,8 +35,8 @@ def export_hf(checkpoint: Checkpoint, folder: Path) -> None:
     """
     from safetensors.torch import save
 
-    config = checkpoint.settings()
-    D, V = config.model_dim, len(checkpoint.vocabulary)
+    config, tokenizer = checkpoint.settings(), checkpoint.tokenizer()
+    D, V = config.model_dim, len(tokenizer)
     described = {
         "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_act": "relu", "hidden_size": D,
         "intermediate_size": config.ff_width, "num_hidden_layers": config.num_layers,
@@ -56,7 +58,7 @@ def export_hf(checkpoint: Checkpoint, folder: Path) -> None:
             (unfinished / "model.safetensors").write_bytes(written)
             for name, content in (
                 ("config.json", described), ("tokenizer_config.json", settings),
-                ("tokenizer.json", hf_tokenizer(checkpoint.vocabulary)),
+                ("tokenizer.json", tokenizer.to_hf()),
                 ("generation_config.json", {"do_sample": True}),
             ):  # fmt: skip
                 (unfinished / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -76,7 +78,10 @@ def export_safetensors(checkpoint: Checkpoint, path: Path) -> None:
 
     if os.path.lexists(path):
         raise UserError(f"{path}: exists already; name another file")
-    metadata = {"config": json.dumps(checkpoint.config), "vocabulary": checkpoint.vocabulary, "version": __version__}
+    metadata = {
+        "config": json.dumps(checkpoint.config), "vocabulary": checkpoint.vocabulary,
+        "tokenizer": json.dumps(checkpoint.tokenizer().to_hf()), "version": __version__,
+    }  # fmt: skip
     with system_errors(f"{path}: cannot be written"):
         write_atomic(path, save(checkpoint.model, metadata=metadata))
 
@@ -117,22 +122,29 @@ def _halves(rows: Tensor) -> Tensor:
     return torch.cat((rows[:, 0::2], rows[:, 1::2]), 1).flatten(0, 1)
 
 
-def hf_tokenizer(vocabulary: str) -> dict[str, Any]:
-    """Describe the tokenizer as Hugging Face's `tokenizers` reads it: each character is a token, others are refused."""
-    return {
-        "version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None,
-        "pre_tokenizer": {"type": "Split", "pattern": {"Regex": r"[\s\S]"}, "behavior": "Isolated", "invert": False},
-        "post_processor": None, "decoder": {"type": "Fuse"},
-        "model": {"type": "WordLevel", "vocab": {c: token for token, c in enumerate(vocabulary)}, "unk_token": "<unk>"},
-    }  # fmt: skip
-
-
 def _card(checkpoint: Checkpoint, name: str) -> str:
-    """The model card: what the model is, and how it is opened."""
-    config, progress = checkpoint.settings(), checkpoint.progress()
-    texts = ", ".join(f"`{Path(path).name}`" for path in config.data)
-    loss = f"{progress.val_loss:.4f} nats a character" if progress.val_loss is not None else "not measured"
-    size = count_parameters(config, len(checkpoint.vocabulary))
+    """The model card: what the model is, how it was trained, and how it is opened."""
+    config, progress, tokenizer = checkpoint.settings(), checkpoint.progress(), checkpoint.tokenizer()
+    kind = {CHAR: "characters; others are refused", BYTES: "bytes"}.get(
+        config.tokenizer, "pieces of text, of some bytes"
+    )
+    losses = {
+        "training loss": progress.train_loss, "validation loss": progress.val_loss,
+        "lowest validation loss of the run": progress.best_val_loss,
+    }  # fmt: skip
+    rows = {
+        "text": ", ".join(f"`{Path(path).name}`" for path in config.data),
+        "parameters": f"{count_parameters(config, len(tokenizer)):,}",
+        "layers, heads, width": f"{config.num_layers}, {config.num_heads}, {config.model_dim}",
+        "context": format_count(config.max_seq_len, token_noun(config)),
+        "vocabulary": f"{len(tokenizer):,} {kind}",
+        "trained": f"{format_count(progress.step, 'step')}, {format_count(progress.tokens, 'token')}",
+        **{what: f"{loss:.4f} nats a {token_noun(config)}" for what, loss in losses.items() if loss is not None},
+    }
+    changed = {
+        name: f"`{format_value(value)}`" for name, value in changed_from_defaults(checkpoint.config).items()
+        if SETTINGS[name].group in (DATA, MODEL, TRAINING) and name != "data"
+    }  # fmt: skip
     return f"""---
 library_name: transformers
 pipeline_tag: text-generation
@@ -140,17 +152,9 @@ pipeline_tag: text-generation
 
 # {name}
 
-A small language model that reads and writes single characters, trained with fundamentallm {__version__}.
+A small language model, trained with fundamentallm {__version__}.
 
-| | |
-|---|---|
-| text | {texts} |
-| parameters | {size:,} |
-| layers, heads, width | {config.num_layers}, {config.num_heads}, {config.model_dim} |
-| context | {format_count(config.max_seq_len, "character")} |
-| vocabulary | {format_count(len(checkpoint.vocabulary), "character")}; others are refused |
-| trained | {format_count(progress.step, "step")} |
-| validation loss | {loss} |
+{_table(rows)}
 
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -162,4 +166,12 @@ print(tokenizer.decode(model.generate(**tokens, max_new_tokens=100)[0]))
 
 The weights are those of the model under the names of Qwen3, whose block it shares: the gains of all norms are 1, and
 gate and up projections are the same, which makes their product the squared ReLU.
+
+## Settings that differ from the defaults
+
+{_table(changed)}
 """
+
+
+def _table(rows: Mapping[str, str]) -> str:
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in rows.items())])

@@ -12,7 +12,7 @@ from torch import Tensor
 from fundamentallm.config.config import Config
 from fundamentallm.config.format import format_count, format_names
 from fundamentallm.config.sampling import SamplingOptions
-from fundamentallm.data.corpus import encode
+from fundamentallm.data.encoded import encode
 from fundamentallm.data.text import Texts, normalize_prompt, read_data
 from fundamentallm.data.tokenizer import SHOWN_CHARACTERS, Tokenizer
 from fundamentallm.errors import UserError
@@ -33,23 +33,25 @@ Warn = Callable[[str], object]
 
 @dataclass(frozen=True)
 class Score:
-    """How well a model predicted a text, character by character.
+    """How well a model predicted a text, token by token.
 
     Attributes:
         evaluation: of the whole text.
-        offsets: the place in the text of each character that was predicted, from 0: the first is not, nor are those
-            that the model has never seen.
+        offsets: the place in the text, in characters from 0, of each token that was predicted: the first is not, nor
+            are characters that the model has never seen.
+        lengths: how many characters each of these tokens has; 1 for a part of a character.
         losses: their losses, in nats; as many.
-        context: how many characters the model reads at most.
+        context: how many tokens the model reads at most.
     """
 
     evaluation: Evaluation
     offsets: list[int]
+    lengths: list[int]
     losses: list[float]
     context: int
 
     def worst(self, count: int) -> list[tuple[int, float]]:
-        """Return the offsets and losses of the characters that were predicted worst, the worst first.
+        """Return the offsets and losses of the tokens that were predicted worst, the worst first.
 
         They are looked for where the model had read a quarter of its context at least: with less, all surprises it.
         """
@@ -86,15 +88,16 @@ class Model:
         Raises:
             UserError: names a character of the prompt that the model has never seen.
         """
-        text, ended, shown = "", False, 0
+        text, ended, shown, decode = "", False, 0, self.tokenizer.decoder()
         tokens = self.tokenizer.encode_prompt(normalize_prompt(prompt))
         for [(token, _)] in stream(self.model, tokens, options, [sample]):
-            text, ended = _cut(text + self.tokenizer.vocabulary[token], stop)
+            text, ended = _cut(text + decode(token), stop)
             sure = len(text) - (0 if ended else _begun_stop(text, stop))
             show(text[shown:sure])
             shown = max(shown, sure)
             if ended:
                 break
+        text += "" if ended else decode(end=True)
         show(text[shown:])
         return text
 
@@ -112,26 +115,30 @@ class Model:
             UserError: a text cannot be read, or has too little that the model knows.
         """
         paths = (data,) if isinstance(data, (str, Path)) else data
-        _, pieces = self.predict(read_data(tuple(map(str, paths)), needs=NEEDED), strict, warn)
+        _, _, pieces = self.predict(read_data(tuple(map(str, paths)), needs=NEEDED), strict, warn)
         return tally(pieces, len(self.tokenizer))
 
     def score(self, text: str, *, name: str = "the text", warn: Warn = warnings.warn) -> Score:
-        """Predict a text and return the loss of each character; `name` is what a UserError calls the text."""
-        _, predicted = self.predict(Texts([name], [text], []), warn=warn)
-        pieces, known = list(predicted), set(self.tokenizer.vocabulary)
-        offsets = [offset for offset, character in enumerate(text) if character in known][1:]
+        """Predict a text and return the loss of each token; `name` is what a UserError calls the text."""
+        known, tokens, predicted = self.predict(Texts([name], [text], []), warn=warn)
+        pieces, tokenizer, vocabulary = list(predicted), self.tokenizer, set(self.tokenizer.vocabulary)
+        kept = [at for at, character in enumerate(text) if len(known) == len(text) or character in vocabulary]
+        offsets = [kept[at] for at in tokenizer.offsets(tokens)][1:]
+        lengths = [max(1, tokenizer.characters[token]) for token in tokens][1:]
         losses = torch.cat([losses for _, losses, _ in pieces]).tolist()
-        return Score(tally(pieces, len(self.tokenizer)), offsets, losses, self.config.max_seq_len)
+        return Score(tally(pieces, len(tokenizer)), offsets, lengths, losses, self.config.max_seq_len)
 
     def predict(
         self, texts: Texts, strict: bool = False, warn: Warn = warnings.warn
-    ) -> tuple[str, Iterator[tuple[Tensor, Tensor, Tensor]]]:
-        """Predict documents as one text: return the characters that the model knows, and their `predictions`."""
+    ) -> tuple[str, list[int], Iterator[tuple[Tensor, Tensor, Tensor]]]:
+        """Predict documents as one text: return what of it the model knows, its tokens, and their `predictions`."""
         known = _keep_known(texts, self.tokenizer, strict, warn)
         device = self.model.embedding.weight.device
         precision = Precision(device, self.config.mixed_precision)
-        tokens = encode(known, self.tokenizer).to(device)
-        return known, predictions(self.model, tokens, self.config.max_seq_len, precision)
+        tokens = encode(known, self.tokenizer)
+        if len(tokens) < 2:
+            raise UserError(f"{', '.join(texts.files)}: one token leaves nothing to predict; 2 are needed")
+        return known, tokens.tolist(), predictions(self.model, tokens, self.config.max_seq_len, precision)
 
 
 def load(path: str | Path, *, device: str = "auto", warn: Warn = warnings.warn) -> Model:
@@ -158,7 +165,7 @@ def load(path: str | Path, *, device: str = "auto", warn: Warn = warnings.warn) 
 def load_model(path: Path, device: torch.device) -> tuple[Transformer, Checkpoint]:
     """Load the model of a checkpoint onto a device, to be sampled or evaluated."""
     checkpoint = load_checkpoint(path)
-    model = Transformer(checkpoint.settings(), len(checkpoint.vocabulary))
+    model = Transformer(checkpoint.settings(), len(checkpoint.tokenizer()))
     model.load_state_dict(checkpoint.model)
     return model.to(device).eval(), checkpoint
 
@@ -171,7 +178,7 @@ def _keep_known(texts: Texts, tokenizer: Tokenizer, strict: bool, warn: Warn) ->
     text, name = "".join(texts.documents), ", ".join(texts.files)
     if len(text) < 2:
         raise UserError(f"{name}: one character leaves nothing to predict; 2 are needed")
-    if strict:
+    if strict and tokenizer.vocabulary:
         for path, document in zip(texts.files, texts.documents, strict=True):
             _refuse_unknown(path, document, tokenizer)
     known, left_out = tokenizer.leave_out_unknown(text)

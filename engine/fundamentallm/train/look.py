@@ -25,16 +25,16 @@ def explain(state: "TrainState | Model", command: Explain) -> Explained:
     """Answer how the model predicts a text; a UserError says that the text is too long or too short."""
     text = normalize_prompt(command.text, "the text")
     known, left_out = state.tokenizer.leave_out_unknown(text)
-    if not 2 <= len(known) <= MAX_EXPLAINED:
-        raise UserError(
-            f"the text has {format_count(len(known), 'known character')}; 2 to {MAX_EXPLAINED:,} can be explained"
-        )
-    vocabulary = state.tokenizer.vocabulary
-    found = surprise(state.model, _tokens(state, known), LIKELIEST)
+    tokens = state.tokenizer.encode(known)
+    if not 2 <= len(tokens) <= MAX_EXPLAINED:
+        noun = "known character" if state.tokenizer.vocabulary else "token"
+        raise UserError(f"the text has {format_count(len(tokens), noun)}; 2 to {MAX_EXPLAINED:,} can be explained")
+    texts = state.tokenizer.texts
+    found = surprise(state.model, torch.tensor(tokens, device=state.model.embedding.weight.device), LIKELIEST)
     return Explained(
-        step=state.step, id=command.id, tokens=tuple(known), probability=_rounded(found.probability),
+        step=state.step, id=command.id, tokens=state.tokenizer.pieces(tokens), probability=_rounded(found.probability),
         rank=tuple(found.rank.tolist()), entropy=_rounded(found.entropy),
-        likeliest=tuple(tuple(vocabulary[token] for token in row) for row in found.likeliest.tolist()),
+        likeliest=tuple(tuple(texts[token] for token in row) for row in found.likeliest.tolist()),
         likeliest_probability=tuple(map(_rounded, found.likeliest_probability)), left_out=left_out.total(),
     )  # fmt: skip
 
@@ -44,11 +44,11 @@ def attend(state: "TrainState | Model", command: Attend) -> Attended:
     layers, longest = len(state.model.blocks), min(MAX_ATTENDED, len(state.model.freqs))
     if not 0 <= command.layer < layers:
         raise UserError(f"layer {command.layer}: there are layers 0 to {layers - 1}")
-    text = normalize_prompt(command.text, "the text")[-longest:]
-    tokens = torch.tensor(state.tokenizer.encode_prompt(text), device=state.model.embedding.weight.device)
-    heads = attention(state.model, tokens, command.layer)
+    text = normalize_prompt(command.text, "the text")
+    last = state.tokenizer.encode_prompt(text[-longest:] if state.tokenizer.vocabulary else text)[-longest:]
+    heads = attention(state.model, torch.tensor(last, device=state.model.embedding.weight.device), command.layer)
     rows = tuple(tuple(_rounded(row[: i + 1]) for i, row in enumerate(head)) for head in heads)
-    shown = tuple(state.tokenizer.vocabulary[token] for token in tokens.tolist())
+    shown = state.tokenizer.pieces(last)
     return Attended(step=state.step, id=command.id, tokens=shown, layer=command.layer, layers=layers, heads=rows)
 
 
@@ -58,15 +58,11 @@ def nearest(state: "TrainState | Model", command: Neighbours) -> Nearest:
     if len(tokens) != 1:
         raise UserError(f"{command.text[:40]!r} is not one token")
     found, cosines = neighbours(state.model, tokens[0], NEAREST)
-    names = tuple(state.tokenizer.vocabulary[token] for token in found.tolist())
+    names = tuple(state.tokenizer.texts[token] for token in found.tolist())
     return Nearest(step=state.step, id=command.id, token=command.text, tokens=names, cosine=_rounded(cosines))
 
 
 LOOKS: dict[type, Callable[..., Event]] = {Explain: explain, Attend: attend, Neighbours: nearest}
-
-
-def _tokens(state: "TrainState | Model", text: str) -> torch.Tensor:
-    return torch.tensor(state.tokenizer.encode(text), device=state.model.embedding.weight.device)
 
 
 def _rounded(values: Any) -> tuple[float, ...]:

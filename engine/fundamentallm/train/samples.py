@@ -133,10 +133,11 @@ class SampleControl:
         top_k = max(0, command.top_k)
         options = replace(command, max_tokens=max_tokens, temperature=temperature, top_k=top_k)
         written: list[list[tuple[int, float]]] = []  # since the last piece: a row for each token of each sample
+        decoders = [tokenizer.decoder() for _ in numbers]
 
         def emit_pieces(done: bool) -> None:
             for i, number in enumerate(numbers):
-                text = tokenizer.decode(row[i][0] for row in written)
+                text = decoders[i](*(row[i][0] for row in written), end=done)
                 self._emit_piece(command, text, [round(row[i][1], 4) for row in written], number=number, done=done)
             written.clear()
 

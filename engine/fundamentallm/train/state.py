@@ -7,7 +7,7 @@
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import accumulate
 from math import isfinite
@@ -18,11 +18,13 @@ import torch
 
 from fundamentallm.config.advice import advise_out_of_memory
 from fundamentallm.config.config import SETTINGS, Config, changed_when_resuming, shaped_like, to_dict
-from fundamentallm.config.estimate import Estimate, count_state_memory, count_steps, estimate_size, measure_texts, spans
+from fundamentallm.config.estimate import Estimate, count_state_memory, count_steps, estimate_size, spans, token_noun
 from fundamentallm.config.format import format_count, format_times
 from fundamentallm.config.schedule import configured_rate, warmup
-from fundamentallm.data.corpus import Corpus, fingerprint
-from fundamentallm.data.text import normalize_prompt, read_data, select_before_include
+from fundamentallm.data.corpus import Corpus
+from fundamentallm.data.encoded import encode_source
+from fundamentallm.data.source import make_tokenizer, read_source
+from fundamentallm.data.text import normalize_prompt, select_before_include
 from fundamentallm.data.text_stats import validation_warnings
 from fundamentallm.data.tokenizer import Tokenizer
 from fundamentallm.errors import NothingToDo, UserError
@@ -207,6 +209,7 @@ class TrainState:
             counters=asdict(self.counters),
             config=to_dict(self.config),
             vocabulary=self.tokenizer.vocabulary,
+            tokenizer_json=self.tokenizer.file,
             fingerprint=self.fingerprint,
             threads=torch.get_num_threads(),
             torch=str(torch.__version__),
@@ -216,7 +219,9 @@ class TrainState:
         )
 
 
-def build_state(spec: RunSpec, described: Checkpoint | None = None) -> TrainState:
+def build_state(
+    spec: RunSpec, described: Checkpoint | None = None, say: Callable[[str], None] = lambda text: None
+) -> TrainState:
     """Make the state with which a run starts: a new model, one with a checkpoint's weights, or a checkpoint's state.
 
     `described` is what rank 0 begins with, where this is another process of the same run; its tensors come later.
@@ -225,7 +230,8 @@ def build_state(spec: RunSpec, described: Checkpoint | None = None) -> TrainStat
     the checkpoint's, random numbers depend on the seed and on the step or its epoch only, and what users changed after
     the checkpoint was saved is repeated at the same steps. `train/step.py` says where the bits are the same, too.
 
-    A UserError says that the data, the device or the checkpoint cannot be used; NothingToDo, that the run has ended.
+    `say` is told how far the reading of a long text is. A UserError says that the data, the device or the checkpoint
+    cannot be used; NothingToDo, that the run has ended.
     """
     # Which checkpoint, if any, and which settings.
     if spec.auto:
@@ -267,30 +273,28 @@ def build_state(spec: RunSpec, described: Checkpoint | None = None) -> TrainStat
         with explain_origin(inherited["log_dir"], "log_dir"):
             check_writable(user_path(config.log_dir) / spec.folder.resolve().name, f"--log-dir {config.log_dir}")
     with explain_origin(inherited["data"], "data"):
-        texts = read_data(config.data, config.include)
-    text_hash = fingerprint(texts.documents)
-    if saved is not None and "include" not in saved.config and saved.fingerprint != text_hash:
+        text = read_source(config, say)
+    if saved is not None and "include" not in saved.config and saved.fingerprint != text.facts.fingerprint:
         config = replace(config, data=select_before_include(config.data))  # 0.1.0 read fewer files of a folder
-        texts = read_data(config.data)
-        text_hash = fingerprint(texts.documents)
-    documents = texts.documents
-    origin.notices += texts.notices
-    if saved is None:
-        origin.warnings += validation_warnings(documents, config)
-    elif saved.fingerprint != text_hash:
+        text = read_source(config, say)
+    text_hash = text.facts.fingerprint
+    origin.notices += text.notices
+    if saved is None and text.documents is not None:
+        origin.warnings += validation_warnings(text.documents, config)
+    elif saved is not None and saved.fingerprint != text_hash:
         what = f"is not the text that {source} was trained on" if source else "is not the text that process 0 reads"
         raise UserError(f"{', '.join(config.data)}: {what}; restore the text, or start a new run")
-    tokenizer = saved.tokenizer() if saved is not None else Tokenizer.fit(*documents)
-    if init is not None:
-        tokenizer = Tokenizer.fit(tokenizer.vocabulary, init.vocabulary)
-    size = estimate_size(config, measure_texts(documents, tokenizer.vocabulary))
+    begun = None if init is None else init.tokenizer()
+    tokenizer = saved.tokenizer() if saved is not None else make_tokenizer(config, text, begun, say)
+    encoded = encode_source(text, tokenizer, say)
+    size = estimate_size(config, encoded.size(tokenizer, text))
 
     # The model and its optimizer, new ones at first.
     free = available_memory(device, memory_before)
     try:
         if count_state_memory(config, len(tokenizer)) + size.text_memory > free:
             raise MemoryError  # Linux would grant it, and kill the process once it writes there
-        corpus = Corpus(documents, tokenizer, config, device)
+        corpus = Corpus(encoded, tokenizer, config, device)
         model = Transformer(config, len(tokenizer)).to(device)
         optimizer = Optimizer(model, config.optimizer)
     except (RuntimeError, MemoryError) as error:
@@ -331,7 +335,7 @@ def build_state(spec: RunSpec, described: Checkpoint | None = None) -> TrainStat
             change for change in history.interventions_from(state.step)
             if change.setting not in origin.changes and (change.step, change.setting, change.new) not in planned
         ]  # fmt: skip
-    origin.notices += _describe_size(state, [len(text) for text in documents])
+    origin.notices += _describe_size(state, encoded.lengths)
     return state
 
 
@@ -371,8 +375,8 @@ def _check_unfinished(state: TrainState, source: Path) -> None:
         raise NothingToDo(f"{source}: {what}; give a larger --patience, or resume from best.pt")
 
 
-def _describe_size(state: TrainState, lengths: list[int]) -> list[str]:
-    """Notices about what the settings amount to. `lengths`: characters of each document."""
+def _describe_size(state: TrainState, lengths: Sequence[int]) -> list[str]:
+    """Notices about what the settings amount to. `lengths`: tokens of each document."""
     config, size = state.config, state.size
     notices = [
         f"{format_count(size.windows, 'window')} of {config.max_seq_len} tokens, {size.stride} apart: "
@@ -381,7 +385,7 @@ def _describe_size(state: TrainState, lengths: list[int]) -> list[str]:
     begun = sum(end - length < size.train_tokens for length, end in zip(lengths, accumulate(lengths), strict=True))
     if too_short := begun - len(spans(lengths, size.train_tokens, config.max_seq_len)):
         verb = "is" if too_short == 1 else "are"
-        window = f"a window of {config.max_seq_len} + 1 characters"
+        window = f"a window of {config.max_seq_len} + 1 {token_noun(config)}s"
         notices.append(f"{too_short} of the {begun} training texts {verb} left out: shorter than {window}")
     if config.accumulation_steps > 1:
         product = f"{config.batch_size} x {config.accumulation_steps} = {config.effective_batch}"

@@ -61,7 +61,7 @@ class Trainer:
         self.spec, self._on_event = spec, on_event
         self.stopping = False
         journal_size = size_of_journal(spec.folder)
-        self.state = build_state(spec)
+        self.state = build_state(spec, say=self._say_loading)
         trackers.check(self.state.config.track)
         self._lock = RunLock(spec.folder)
         try:
@@ -212,6 +212,7 @@ class Trainer:
         self.emit(events.Evaluated(
             step=state.step, epoch=state.epoch, train_loss=train_loss, val_loss=result.loss,
             perplexity=result.perplexity, epoch_ended=state.epoch_ended, best=best,
+            bits_per_byte=result.bits_per(state.tokenizer.sizes),
         ))  # fmt: skip
         if state.epoch_ended:
             before, self._verdict = self._verdict, self._judge_epoch()
@@ -348,6 +349,10 @@ class Trainer:
 
     def _notice(self, text: str, level: str = "info") -> None:
         self.emit(events.Notice(step=self.state.step, level=level, text=text))
+
+    def _say_loading(self, text: str) -> None:
+        """Show how far the reading of a long text is; there is no journal yet that could keep it."""
+        self._on_event(events.Notice(time=time.time(), step=0, level="info", text=text))
 
     def _judge_epoch(self) -> Verdict:
         return assess_epoch(self.state.history, self.state.config, len(self.state.tokenizer))

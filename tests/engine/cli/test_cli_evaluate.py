@@ -19,14 +19,15 @@ Measure = Callable[..., tuple[int, dict[str, Any], str]]
 
 def test_classes_of_characters_add_up_to_the_whole() -> None:
     text = "Ab1 c\nÉ\u6f22.\t" * 40
-    vocabulary = "".join(sorted(set(text)))
+    vocabulary = ["", *sorted(set(text)), " the"]  # the first is a part of a character
     counts = [[float(i + 1), 2.0 * i, 1.0] for i in range(len(vocabulary))]
     classes = by_class(vocabulary, counts)
     assert list(classes) == list(CLASSES)
     sizes = {name: n for name, (n, _, _) in classes.items()}
     at = {character: i + 1 for i, character in enumerate(vocabulary)}
     assert sizes == {
-        "lower case": at["b"] + at["c"], "upper case": at["A"] + at["É"], "other letters": at["\u6f22"],
+        "parts of characters": at[""],
+        "lower case": at["b"] + at["c"] + at[" the"], "upper case": at["A"] + at["É"], "other letters": at["\u6f22"],
         "digits": at["1"], "spaces": at[" "], "line ends": at["\n"], "punctuation, other": at["."] + at["\t"],
     }  # fmt: skip
     assert sum(n * loss for n, loss, _ in classes.values()) == pytest.approx(sum(row[1] for row in counts))
@@ -74,7 +75,7 @@ def test_the_table_and_the_file_tell_the_same(
     assert numbers == json.loads(command("evaluate", ran.folder, data, "--json", "--device", "cpu"))
     rows = dict(line.split(maxsplit=1) for line in out.split("\n\n")[0].splitlines())
     assert rows["loss"] == f"{numbers['loss']:.4f} nats a token" and rows["tokens"] == "2,499"
-    assert rows["bits"] == f"{numbers['bits_per_character']:.4f} a character"
+    assert rows["bits"] == f"{numbers['bits_per_character']:.4f} a character, {numbers['bits_per_byte']:.4f} a byte"
     table = out.split("\n\n")[1].splitlines()
     assert table[0].split() == ["characters", "tokens", "loss", "accuracy"]
     assert [line.split("  ")[0] for line in table[1:]] == list(numbers["classes"])

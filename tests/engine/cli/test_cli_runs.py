@@ -112,6 +112,7 @@ def test_compare_shows_only_settings_that_differ(run: Run) -> None:
         ({"fingerprint": "0"}, {}, ""),  # an older engine wrote none
         ({"fingerprint": "0"}, {"fingerprint": "0", "data": ["land.txt"]}, ""),
         ({"fingerprint": "0"}, {"fingerprint": "1", "vocab_size": 31}, "other text, other vocabulary"),
+        ({}, {"tokenizer": "bytes"}, "other tokenizer"),
         ({}, {"vocab_size": 31, "val_split": 0.2}, "other vocabulary, other val_split"),
     ],
 )
@@ -120,8 +121,8 @@ def test_compare_says_whose_losses_do_not_compare(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name, values in ("a", a), ("b", b):
-        settings = {setting: value for setting, value in values.items() if setting in CONFIG}
-        facts = {fact: value for fact, value in values.items() if fact not in CONFIG}
+        facts = {name: value for name, value in values.items() if name in ("fingerprint", "vocab_size")}
+        settings = {name: value for name, value in values.items() if name not in facts}
         start = started(config={**CONFIG, **settings}, **facts)
         write_journal(Path("runs", name), start, evaluated(10, 2.0), saved(10))
     status, out, err = run("runs", "compare", "a", "b")

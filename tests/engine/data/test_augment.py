@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from fundamentallm.config.config import Layer, resolve
-from fundamentallm.data.corpus import PUNCTUATION, Augmenter, encode
+from fundamentallm.data.corpus import PUNCTUATION, Augmenter
+from fundamentallm.data.encoded import encode
 from fundamentallm.data.tokenizer import Tokenizer
 from fundamentallm.train.state import TrainState
 

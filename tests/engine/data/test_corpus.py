@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from fundamentallm.config.config import Config
 from fundamentallm.config.estimate import split
-from fundamentallm.data.corpus import IGNORED, Corpus, fingerprint
+from fundamentallm.data.corpus import IGNORED, Corpus
+from fundamentallm.data.encoded import encode_texts
+from fundamentallm.data.source import fingerprint
 from fundamentallm.data.tokenizer import Tokenizer
 from fundamentallm.train.state import TrainState
 
@@ -25,7 +27,8 @@ def corpus_of(sizes: list[int], length: int, stride: int, **changes: Any) -> Cor
     text = "".join(map(chr, range(0x3400, 0x3400 + sum(sizes))))
     documents = [text[end - size : end] for size, end in zip(sizes, accumulate(sizes), strict=True)]
     config = Config(("t",), max_seq_len=length, stride=stride, **{"batch_size": 3, **changes})
-    return Corpus(documents, Tokenizer.fit(text), config, torch.device("cpu"))
+    tokenizer = Tokenizer.fit(text)
+    return Corpus(encode_texts(documents, tokenizer), tokenizer, config, torch.device("cpu"))
 
 
 def one_text(n: int, length: int, stride: int, **changes: Any) -> Corpus:

@@ -58,7 +58,7 @@ def test_a_file_is_made_of_these_parts_all_tensors_and_plain_types(valid: bytes)
     content = torch.load(io.BytesIO(valid), weights_only=True)
     assert set(content) == {
         "format", "version", "model", "optimizer", "counters", "config", "vocabulary", "fingerprint", "threads",
-        "torch", "device", "compiled", "processes",
+        "torch", "device", "compiled", "processes", "tokenizer_json",
     }  # fmt: skip
     assert (content["format"], content["version"]) == ("fundamentallm checkpoint 1", __version__)
     assert is_plain(content)

@@ -10,6 +10,7 @@ from safetensors import safe_open
 
 from fundamentallm.cli import main
 from fundamentallm.config.sampling import SamplingOptions
+from fundamentallm.data.tokenizer import train_bpe
 from fundamentallm.model.generate import stream
 from fundamentallm.train.checkpoint import load
 from fundamentallm.train.loaded import load_model
@@ -17,6 +18,8 @@ from tests.conftest import file_contents
 from tests.engine.train.conftest import Trained
 
 TEXT = "old crew, the boat\nand her sea"
+PROSE = "the caf\u00e9's sea, na\u00efve boats \u2603 ! and  \u5b57 who went out at dawn; why?\n"
+BYTE_LEVEL = {"add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 MODELS = [{}, {"model_dim": 24, "num_heads": 3, "num_layers": 3, "ff_dim": 40, "max_seq_len": 32}]
 
 
@@ -49,6 +52,44 @@ def test_transformers_opens_the_folder_and_gives_our_logits_and_text(
         tokenizer("\u6f22")
     card = (folder / "README.md").read_text()
     assert f"| validation loss | {saved.progress().val_loss:.4f} nats a character |" in card and "`text.txt`" in card
+
+
+@pytest.mark.parametrize("kind", ["char", "bytes", "bpe", "file"])
+def test_every_tokenizer_is_the_same_in_transformers(
+    trained: Trained, tmp_path_factory: pytest.TempPathFactory, offline: None, text: str, kind: str
+) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("kinds")
+    prose = "".join(PROSE + text[at : at + 100] for at in range(0, 2500, 100))
+    (folder / "prose.txt").write_text(prose)
+    described = {**train_bpe([prose], 290).to_hf(), "post_processor": {"type": "ByteLevel", **BYTE_LEVEL}}
+    (folder / "given.json").write_text(json.dumps(described))
+    tokenizer = str(folder / "given.json") if kind == "file" else kind
+    run = trained(data=str(folder / "prose.txt"), tokenizer=tokenizer, vocab_size=300).folder
+    assert main(["export", str(run), str(folder / "exported")]) == 0
+    model, saved = load_model(run / "best.pt", torch.device("cpu"))
+    theirs = AutoModelForCausalLM.from_pretrained(folder / "exported")
+    opened = AutoTokenizer.from_pretrained(folder / "exported")
+    ours, length = saved.tokenizer(), model.freqs.shape[0]
+    foreign = [] if kind == "char" else ["\u6f22\u5b57 \U0001f600\r\n\tx  y", "e\u0301 <|endoftext|>  ,  ."]
+    for sentence in (prose, "  the sea  ,\n\n the caf\u00e9 !", *foreign):
+        tokens = opened(sentence)["input_ids"]
+        assert tokens == ours.encode(sentence) and opened.decode(tokens) == ours.decode(tokens) == sentence
+        batch = torch.tensor([tokens[:length]])
+        with torch.no_grad():
+            torch.testing.assert_close(theirs(batch).logits, model(batch), atol=1e-4, rtol=0)
+    prompt = ours.encode("the ")[:4]
+    greedy = [token for [(token, _)] in stream(model, prompt, SamplingOptions(max_tokens=12, temperature=0), [0])]
+    written = theirs.generate(torch.tensor([prompt]), max_new_tokens=12, do_sample=False)[0].tolist()
+    assert written == prompt + greedy and opened.decode(written) == ours.decode(written)
+    card, progress = (folder / "exported" / "README.md").read_text(), saved.progress()
+    noun = {"char": "character", "bytes": "byte"}.get(kind, "token")
+    for row in (
+        "| text | `prose.txt` |", f"| training loss | {progress.train_loss:.4f} nats a {noun} |",
+        f"| validation loss | {progress.val_loss:.4f} nats a {noun} |", "| model_dim | `16` |",
+    ):  # fmt: skip
+        assert row in card
 
 
 def test_the_file_of_tensors_has_the_weights_and_what_they_mean(trained: Trained, tmp_path: Path) -> None:

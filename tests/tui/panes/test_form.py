@@ -195,7 +195,7 @@ async def test_text_is_typed_into_an_input_over_the_field_which_moves_with_it(wo
         assert seen.app.focused is fields.input and seen.cells["include"] is fields.current
         await seen.press(*"*.md", "left", "left", "shift+right", "ctrl+c", "end", "ctrl+v")
         assert values(seen, "include") == ("*.mdm",)
-        await seen.press(*["down"] * 13)
+        await seen.press(*["down"] * 14)
         assert fields.scroll_offset.y > 0, "the form scrolls"
         for size in ((80, 24), (120, 36)):
             await seen.pilot.resize_terminal(*size)

@@ -1,0 +1,255 @@
+"""The text of a run, of any size: what it is made of, and its pieces.
+
+- A short text is kept in memory. A long one is read in pieces whenever it is needed; what was found in it the first
+  time is remembered in the user's cache for as long as its files stay as they are.
+- Imports no torch.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from math import log2
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+from fundamentallm.config.config import BPE, BYTES, CHAR, Config
+from fundamentallm.config.estimate import TextSize, character_width
+from fundamentallm.config.format import format_size
+from fundamentallm.data.text import (
+    describe_read,
+    find_data,
+    read_data,
+    read_pieces,
+    refuse_unusable,
+    select,
+    text_bytes,
+)
+from fundamentallm.data.tokenizer import ByteTokenizer, FileTokenizer, Tokenizer, train_bpe
+from fundamentallm.errors import UserError, system_errors
+from fundamentallm.paths import user_path
+from fundamentallm.run.folder import STDIN, write_atomic
+from fundamentallm.untrusted import from_values, open_regular_file
+
+IN_MEMORY = 1 << 23  # bytes of text that are kept in memory: a step reads its windows there as fast as it can
+BLOCK = 1 << 20  # characters that are hashed, measured or encoded at once
+BPE_CHARACTERS = 50_000_000  # that a vocabulary is learnt from; of a longer text it is pieces from all of it
+SAY_SECONDS = 5.0  # between two messages about a long task
+MAX_RECORD_BYTES = 1 << 28
+CACHE_VERSION = 1  # another one where the cache's files change their meaning
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was found in a text. `characters` and `bytes` (of UTF-8) are those of each file, of which some are empty."""
+
+    fingerprint: str
+    vocabulary: str
+    characters: tuple[int, ...]
+    bytes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    """The text of a run: each file is a document. `documents` are in memory; None where they are too long for that."""
+
+    files: tuple[str, ...]
+    facts: Facts
+    text_field: str
+    documents: tuple[str, ...] | None = None
+    notices: list[str] = field(default_factory=list)
+
+    def pieces(self) -> Iterator[Iterator[str]]:
+        """Yield the pieces of each document."""
+        for number, path in enumerate(self.files):
+            yield iter([self.documents[number]]) if self.documents else read_pieces(path, self.text_field)
+
+    @property
+    def bytes(self) -> int:
+        return sum(self.facts.bytes)
+
+
+def fingerprint(documents: Sequence[str]) -> str:
+    """Return the SHA-256 of a corpus: the same only for the same texts with the same borders."""
+    return _examine((iter([text]) for text in documents), lambda done: None).fingerprint
+
+
+def read_source(config: Config, say: Say = lambda text: None) -> Source:
+    """Find and examine the text that a configuration names; a UserError says why it cannot be used.
+
+    `say` is told how far that is, where it takes long.
+    """
+    chosen = select(config.data, config.include)
+    if chosen.problems or not is_long(chosen.files):
+        texts = read_data(config.data, config.include, text_field=config.text_field)
+        documents = tuple(texts.documents)
+        facts = _examine((iter([text]) for text in documents), lambda done: None)
+        return Source(tuple(texts.files), facts, config.text_field, documents, texts.notices)
+    record = _record_path(chosen.files, config.text_field)
+    facts = _read_record(record, len(chosen.files)) or _examine_files(chosen.files, config.text_field, record, say)
+    files = [path for path, size in zip(chosen.files, facts.characters, strict=True) if size]
+    empty = [path for path in chosen.files if path not in files]
+    refuse_unusable([], files, empty, config.data, "a few thousand characters of text")
+    notices = describe_read(files, sum(facts.characters), empty, chosen.left_out)
+    facts = Facts(
+        facts.fingerprint, facts.vocabulary, *(tuple(filter(None, s)) for s in (facts.characters, facts.bytes))
+    )
+    return Source(tuple(files), facts, config.text_field, None, notices if len(chosen.files) > 1 else [])
+
+
+def is_long(files: Sequence[str]) -> bool:
+    """Whether files have more text than is kept in memory; False where one cannot be read, which its reading says."""
+    with suppress(UserError):
+        return sum(map(text_bytes, files)) > IN_MEMORY
+    return False
+
+
+def _examine_files(files: Sequence[str], text_field: str, record: Path, say: Say) -> Facts:
+    tell = Teller(say, "reading the text", sum(map(text_bytes, files)))
+    facts = _examine((read_pieces(path, text_field) for path in files), tell)
+    with suppress(OSError):  # then the text is read again at the next start
+        record.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(record, json.dumps(asdict(facts)))
+    return facts
+
+
+def _examine(documents: Iterator[Iterator[str]], tell: Callable[[int], None]) -> Facts:
+    """Read documents once. A document without text does not count, but for its place in the lists."""
+    sha, known = hashlib.sha256(), set[str]()
+    characters, sizes, begun = list[int](), list[int](), False
+    for pieces in documents:
+        count = size = 0
+        blank = ""  # a document of spaces only is no text
+        for piece in pieces:
+            for start in range(0, len(piece), BLOCK):
+                block = blank + piece[start : start + BLOCK] if not count else piece[start : start + BLOCK]
+                if not count and not block.strip():
+                    blank = block
+                    continue
+                raw = block.encode()
+                if not count and begun:
+                    sha.update(b"\0")
+                sha.update(raw)
+                known.update(raw.translate(None, "".join(c for c in known if c < "\x80").encode()).decode()
+                             if block.isascii() else block)  # fmt: skip
+                count, size, begun = count + len(block), size + len(raw), True
+                tell(len(raw))
+        characters.append(count)
+        sizes.append(size)
+    return Facts(sha.hexdigest(), "".join(sorted(known)), tuple(characters), tuple(sizes))
+
+
+class Teller:
+    """Says from time to time how much of a long task is done; called with the bytes that were done since."""
+
+    def __init__(self, say: Say, what: str, total: int) -> None:
+        self._say, self._what, self._total, self._done = say, what, max(1, total), 0
+        self._next = time.monotonic() + SAY_SECONDS
+
+    def __call__(self, done: int) -> None:
+        self._done += done
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + SAY_SECONDS
+            share = min(1.0, self._done / self._total)
+            self._say(f"{self._what}: {share:.0%} of {format_size(self._total)}")
+
+
+# ---- what is remembered of a long text ----
+
+
+def cache_folder() -> Path:
+    """Return where what was made of long texts is kept; XDG_CACHE_HOME moves it."""
+    return user_cache_path("fundamentallm") / "texts"
+
+
+def _record_path(files: Sequence[str], text_field: str) -> Path:
+    """The record of these files as they are now: another one once a size or a time of change differs."""
+    seen: list[object] = [CACHE_VERSION, text_field]
+    for path in files:
+        with system_errors(f"{path}: cannot be read"):
+            found = find_data(path) if path != STDIN else None
+            state = found.stat() if found is not None else None
+        seen.append(
+            (str(found and found.resolve()), *((state.st_size, state.st_mtime_ns, state.st_ino) if state else ()))
+        )
+    return cache_folder() / f"{hashlib.sha256(json.dumps(seen).encode()).hexdigest()}.json"
+
+
+def _read_record(path: Path, count: int) -> Facts | None:
+    try:
+        with open_regular_file(path) as file:
+            values = json.loads(file.read(MAX_RECORD_BYTES))
+        os.utime(path)
+    except (OSError, ValueError, RecursionError):
+        return None
+    facts = from_values(Facts, values) if isinstance(values, dict) else None
+    return facts if facts is not None and len(facts.characters) == len(facts.bytes) == count else None
+
+
+# ---- its tokenizer, and what is known of its size before it is encoded ----
+
+
+def make_tokenizer(
+    config: Config, source: Source, begun: Tokenizer | None = None, say: Say = lambda text: None
+) -> Tokenizer:
+    """Make the tokenizer of a new run, or enlarge that of the weights it begins with by the text's characters.
+
+    A UserError says that a tokenizer.json does not fit.
+    """
+    if config.tokenizer == CHAR:
+        return Tokenizer.fit(source.facts.vocabulary, begun.vocabulary if begun is not None else "")
+    if begun is not None:
+        return begun
+    if config.tokenizer == BYTES:
+        return ByteTokenizer()
+    return _learn(config, source, say) if config.tokenizer == BPE else read_tokenizer(config.tokenizer)
+
+
+def read_tokenizer(path: str) -> Tokenizer:
+    """Read a tokenizer.json; a UserError says why it cannot be used."""
+    file = user_path(path)
+    if not file.exists():
+        raise UserError(f"--tokenizer {path}: no such file; {CHAR}, {BYTES} and {BPE} need none")
+    with system_errors(f"--tokenizer {path}: cannot be read"), open_regular_file(file) as opened:
+        content = opened.read(MAX_RECORD_BYTES)
+    return FileTokenizer(content.decode("utf-8", "replace"), f"--tokenizer {path}")
+
+
+def _learn(config: Config, source: Source, say: Say) -> Tokenizer:
+    every = -(-sum(source.facts.characters) // BPE_CHARACTERS)
+    say(f"learning a vocabulary of {config.vocab_size:,} tokens")
+    blocks = (
+        piece[at : at + BLOCK] for pieces in source.pieces() for piece in pieces for at in range(0, len(piece), BLOCK)
+    )
+    return train_bpe(islice(blocks, 0, None, every), config.vocab_size)
+
+
+def guess_size(config: Config, files: Sequence[str]) -> TextSize:
+    """Guess what `measure_source` would find in a long text, from its beginning and its size."""
+    beginnings = [next(read_pieces(path, config.text_field), "")[:BLOCK] for path in files[:1]]
+    found = _examine((iter([text]) for text in beginnings), lambda done: None)
+    share = found.characters[0] / max(1, found.bytes[0])
+    sizes = tuple(map(text_bytes, files))
+    facts = Facts("", found.vocabulary, tuple(round(size * share) for size in sizes), sizes)
+    return measure_source(config, Source(tuple(files), facts, config.text_field))
+
+
+def measure_source(config: Config, source: Source) -> TextSize:
+    """Measure a text as the tokenizer of a configuration would cut it; for bpe and a file that is an estimate."""
+    facts = source.facts
+    width, mapped = character_width(facts.vocabulary), source.documents is None
+    if config.tokenizer == CHAR:
+        return TextSize(facts.characters, len(facts.vocabulary), width, mapped)
+    vocab_size = 256 if config.tokenizer == BYTES else config.vocab_size
+    if config.tokenizer not in (BYTES, BPE):
+        vocab_size = len(read_tokenizer(config.tokenizer))
+    shorter = 1 + 0.6 * log2(max(1, vocab_size / 256))  # bytes a token, roughly, of English
+    lengths = tuple(max(1, round(size / shorter)) for size in facts.bytes)
+    return TextSize(lengths, vocab_size, width, mapped)

@@ -1,0 +1,287 @@
+"""Texts of any size: read in pieces, encoded once into the cache, checked, made again where they are damaged."""
+
+import gzip
+import json
+import os
+import shutil
+from collections import namedtuple
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from backports import zstd
+
+from fundamentallm.cli import main
+from fundamentallm.config.config import Config
+from fundamentallm.data import encoded as encoded_module
+from fundamentallm.data import source as source_module
+from fundamentallm.data import text as text_module
+from fundamentallm.data.encoded import encode_source
+from fundamentallm.data.source import cache_folder, guess_size, make_tokenizer, measure_source, read_source
+from fundamentallm.data.text import read_pieces, read_texts, select
+from fundamentallm.errors import UserError
+from fundamentallm.train.checkpoint import load
+from tests.conftest import file_contents
+from tests.engine.conftest import Ran, assert_same_end
+
+LINES = "".join(f"line {n}: the café, ☃ and 漢字\r\n" for n in range(4000))
+Usage = namedtuple("Usage", "total used free")
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+
+@pytest.fixture
+def long(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Treat every text as one that is too long for the memory, in tiny pieces."""
+
+    def make(piece: int = 1000) -> None:
+        monkeypatch.setattr(source_module, "IN_MEMORY", 100)
+        monkeypatch.setattr(text_module, "WHOLE_BYTES", 100)
+        monkeypatch.setattr(text_module, "PIECE_BYTES", piece)
+        for module in (source_module, encoded_module):
+            monkeypatch.setattr(module, "BLOCK", 700)
+
+    return make
+
+
+def texts_of(name: str, **settings: Any) -> tuple[list[int], list[int], str]:
+    """The tokens of a text, those of each document, and what was said."""
+    said: list[str] = []
+    config = Config(data=(name,), **settings)
+    source = read_source(config, said.append)
+    made = encode_source(source, make_tokenizer(config, source, say=said.append), said.append)
+    return made.tokens.tolist(), list(made.lengths), "\n".join(said)
+
+
+@pytest.mark.parametrize("tokenizer", ["char", "bytes", "bpe"])
+@pytest.mark.parametrize("piece", [1, 7, 1000])
+def test_a_long_text_is_the_same_as_a_short_one(long: Callable[..., None], tokenizer: str, piece: int) -> None:
+    text = LINES[: 2000 if piece < 1000 else None]
+    Path("texts").mkdir()
+    for name, content in (("a.txt", text), ("b.txt", "\n \n"), ("c.txt", text[::-1]), ("d.md", text[:50])):
+        Path("texts", name).write_bytes(content.encode())
+    config = Config(data=("texts",), tokenizer=tokenizer, vocab_size=280)
+    short = read_source(config)
+    expected = encode_source(short, make_tokenizer(config, short))
+    assert short.documents is not None and not expected.mapped and not cache_folder().exists()
+    long(piece)
+    source = read_source(config)
+    found = encode_source(source, make_tokenizer(config, source))
+    assert source.documents is None and found.mapped
+    assert source.facts == short.facts and source.notices == short.notices and source.files == short.files
+    if tokenizer != "bpe":  # which learns from pieces
+        assert found.tokens.tolist() == expected.tokens.tolist() and found.lengths == expected.lengths
+        assert found.size(make_tokenizer(config, source), source).lengths == measure_source(config, source).lengths
+    made = make_tokenizer(config, source)
+    assert made.decode(found.tokens.tolist()) == "".join(short.documents)
+
+
+def test_a_text_is_read_and_encoded_once_until_it_changes(
+    long: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("t.txt").write_text(LINES)
+    long()
+    tokens, lengths, said = texts_of("t.txt")
+    assert said.startswith("encoding ") and str(cache_folder()) in said and lengths == [len(tokens)]
+    before = file_contents(cache_folder())
+    with monkeypatch.context() as patch:
+        patch.setattr(source_module, "read_pieces", None)  # a second start does not even open it
+        assert texts_of("t.txt") == (tokens, lengths, "")
+    assert file_contents(cache_folder()) == before and len(before) == 3
+    assert texts_of("t.txt", tokenizer="bytes")[0] == list(Path("t.txt").read_bytes().replace(b"\r\n", b"\n"))
+    Path("t.txt").write_text(LINES.replace("line 7:", "line ☃:"))
+    again, _, said = texts_of("t.txt")
+    assert again != tokens and said.startswith("encoding ")
+
+
+def damage_byte(path: Path) -> None:
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (damage_byte, "is damaged: it is not as it was written; it is made again"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "is damaged: it has another size than it was written"),
+        (lambda path: path.write_bytes(b""), "is damaged: it has another size than it was written with; it is made"),
+        (lambda path: path.with_suffix(".json").write_text("{"), "is damaged: its record cannot be read; it is made"),
+        (lambda path: path.with_suffix(".json").unlink(), "is damaged: its record cannot be read; it is made again"),
+        (lambda path: path.unlink(), "encoding "),
+    ],
+)
+def test_a_damaged_cache_is_made_again_and_that_is_said(
+    long: Callable[..., None], damage: Callable[[Path], object], said: str
+) -> None:
+    Path("t.txt").write_text(LINES)
+    long()
+    tokens, *_ = texts_of("t.txt")
+    (path,) = cache_folder().glob("*.tokens")
+    before = file_contents(cache_folder())
+    damage(path)
+    again, _, words = texts_of("t.txt")
+    assert again == tokens and said in words and file_contents(cache_folder()) == before
+    for record in cache_folder().glob("*.json"):
+        record.write_text("[1]" * 9)
+    assert texts_of("t.txt")[0] == tokens and file_contents(cache_folder()) == before
+
+
+def test_room_on_the_disk_is_checked_first_and_a_failed_write_leaves_nothing(
+    long: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("t.txt").write_text(LINES)
+    long()
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda path: Usage(2**40, 2**40, 2**28))
+        with pytest.raises(UserError, match=r"^t\.txt: its tokens need 268\.6 MB, and 268\.4 MB are free in .*; free"):
+            texts_of("t.txt")
+    assert not list(cache_folder().glob("*.tokens"))
+    with monkeypatch.context() as patch:
+        patch.setattr(encoded_module, "_append", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+        with pytest.raises(UserError, match=r": the tokens of the text cannot be kept there: No space left$"):
+            texts_of("t.txt")
+    assert not [path for path in cache_folder().iterdir() if path.suffix != ".json"]
+
+
+def test_what_nobody_used_for_a_month_is_removed(long: Callable[..., None]) -> None:
+    long()
+    Path("t.txt").write_text(LINES)
+    texts_of("t.txt")
+    old, kept = file_contents(cache_folder()), cache_folder() / "kept.tokens"
+    kept.write_bytes(b"x")
+    for path in cache_folder().iterdir():
+        os.utime(path, (1, 1)) if path != kept else None
+    Path("u.txt").write_text(LINES[:3000])
+    texts_of("u.txt")
+    left = set(file_contents(cache_folder()))
+    assert not left & set(old) and "kept.tokens" in {Path(name).name for name in left}
+
+
+def test_a_run_on_a_long_text_takes_the_same_steps_and_resumes(
+    long: Callable[..., None], train: Callable[..., Ran], tmp_path: Path
+) -> None:
+    short = train(name="short")
+    long()
+    there = train(name="long")
+    assert there.trainer.state.corpus.encoded.mapped and short.losses == there.losses
+    assert_same_end(there.folder, short.folder)
+    stopped = train(name="stopped", script=lambda t: t.stop() or [] if t.state.step == 5 else [])
+    train(name="stopped", resume_from=stopped.last)
+    assert_same_end(stopped.folder, short.folder, gains=False)
+    varied = train(name="varied", augment="casing=0.3", epochs=1)
+    assert varied.result.reason == "completed" and varied.trainer.state.corpus.encoded.mapped
+
+
+def test_the_reading_of_a_long_text_is_announced_to_whoever_watches(
+    long: Callable[..., None], data: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long()
+    small = ["--model-dim", "16", "--num-layers", "1", "--max-seq-len", "16", "--stride", "16", "--max-steps", "2"]
+    assert main(["train", data, *small, "--output-dir", "run"]) == 0
+    error = capsys.readouterr().err
+    assert "encoding 2.5 kB of text once, into " in error
+    assert main(["evaluate", "run", data]) == main(["runs", "show", "run"]) == 0
+    (path,) = cache_folder().glob("*.tokens")
+    damage_byte(path)
+    assert main(["train", "--resume-from", "run/last.pt", "--max-steps", "4"]) == 0
+    assert "is damaged: it is not as it was written; it is made again" in capsys.readouterr().err
+    assert load(Path("run/final_model.pt")).progress().step == 4
+
+
+def test_progress_is_said_again_and_again(long: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("t.txt").write_text(LINES)
+    long()
+    monkeypatch.setattr(source_module, "SAY_SECONDS", 0.0)
+    said = texts_of("t.txt")[2].splitlines()
+    for what in ("reading the text: ", f"encoding the text into {cache_folder()}: "):
+        shares = [int(line.removeprefix(what).split("%")[0]) for line in said if line.startswith(what)]
+        assert shares == sorted(shares) and len(shares) > 10 and shares[-1] >= 95
+
+
+def test_a_long_text_is_measured_without_reading_it(long: Callable[..., None]) -> None:
+    Path("t.txt").write_text("the sea, the boat and the crew\n" * 3000)
+    long()
+    size = guess_size(Config(data=("t.txt",)), ["t.txt"])
+    assert size.mapped and size.lengths == (93_000,) and size.vocab_size == len(set("the sea, the boat and the crew\n"))
+    pieces = guess_size(Config(data=("t.txt",), tokenizer="bpe"), ["t.txt"])
+    assert 20_000 < pieces.lengths[0] < 50_000 and pieces.vocab_size == 2048
+
+
+# ---- what a file may be ----
+
+NO_FIELD = b'{"text": "a"}\n{"body": "b", "n": 1}\n'
+
+
+def packed(name: str, text: str) -> Path:
+    raw = text.encode()
+    pack = {".gz": gzip.compress, ".zst": zstd.compress}.get(Path(name).suffix.lower(), bytes)
+    Path(name).write_bytes(pack(raw))
+    return Path(name)
+
+
+@pytest.mark.parametrize("name", ["t.txt", "t.txt.gz", "t.md.zst", "T.GZ"])
+def test_packed_files_are_read_as_what_is_in_them(long: Callable[..., None], name: str) -> None:
+    packed(name, LINES)
+    expected = LINES.replace("\r\n", "\n")
+    assert read_texts((name,)) == [expected]
+    long()
+    assert "".join(read_pieces(name, "text")) == expected
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
+def test_the_text_of_lines_of_json_has_an_empty_line_between_them(long: Callable[..., None], suffix: str) -> None:
+    lines = [json.dumps({"n": n, "body": f"text {n}\r\nends ☃"}) for n in range(300)]
+    packed(f"t.jsonl{suffix}", "\n".join([*lines[:2], "", *lines[2:]]) + "\n")
+    expected = "\n\n".join(f"text {n}\nends ☃" for n in range(300))
+    assert read_texts((f"t.jsonl{suffix}",), text_field="body") == [expected]
+    long(7)
+    assert "".join(read_pieces(f"t.jsonl{suffix}", "body")) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error"),
+    [
+        ("t.jsonl", NO_FIELD, 't.jsonl, line 2: has no text in a field "text"; it has body, n; --text-field'),
+        ("t.jsonl", b'{"text": "a"}\n\n["text"]\n', 't.jsonl, line 3: has no text in a field "text"; it is no object;'),
+        ("t.jsonl", b'{"text": "a"}\nb\n', "t.jsonl, line 2: is no JSON: Expecting value"),
+        ("t.jsonl", b'{"text": "a\\u0000"}\n', "t.jsonl, line 1: its text has a zero character, or half of a char"),
+        ("t.jsonl", b'{"text": "a\\ud800"}\n', "t.jsonl, line 1: its text has a zero character, or half of a char"),
+        ("t.txt.gz", b"text", "t.txt.gz: cannot be unpacked: Not a gzipped file"),
+        ("t.txt.gz", gzip.compress(b"text" * 999)[:-9], "t.txt.gz: cannot be unpacked: Compressed file ended before"),
+        ("t.txt.zst", b"text", "t.txt.zst: cannot be unpacked: "),
+        ("t.txt.zst", zstd.compress(b"text" * 999)[:-9], "t.txt.zst: cannot be unpacked: "),
+        ("t.txt.gz", gzip.compress(b"a\xe9\xe9b"), "t.txt.gz: is not UTF-8"),
+        ("t.txt", b"a" * 3000 + b"\0", "t.txt: is not a text file (a zero byte"),
+        ("t.txt", b"a" * 3000 + b"\xe9" + b"a" * 3000, "t.txt: is not UTF-8"),
+        ("t.txt", b"%PDF-" + b"a" * 3000, "t.txt: is a PDF, not plain text"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("size", ["short", "long"])
+def test_what_cannot_be_read_gets_one_line(
+    long: Callable[..., None], name: str, content: bytes, error: str, size: str
+) -> None:
+    Path(name).write_bytes(content)
+    if size == "long":
+        long(512)
+        Path("other.txt").write_text(LINES)
+    with pytest.raises(UserError) as caught:
+        read_source(Config(data=(name, *(["other.txt"] if size == "long" else []))))
+    assert str(caught.value).startswith(error) and "\n" not in str(caught.value)
+
+
+def test_a_pattern_stands_for_the_files_that_fit_it() -> None:
+    for name in ("a1.txt", "a2.txt", "b.txt", "deep/er/c.txt", "odd[1].txt"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(name)
+    assert select(("a*.txt",)).files == ["a1.txt", "a2.txt"]
+    assert select(("**/c.txt", "b.txt")).files == ["deep/er/c.txt", "b.txt"]
+    assert select(("odd[1].txt",)).files == ["odd[1].txt"]  # a file of that name comes first
+    assert select(("z*.txt",)).files == [] and select(("z*.txt",)).problems[0].startswith("z*.txt: no such file")
+    assert read_texts(("a*.txt",)) == ["a1.txt", "a2.txt"]
