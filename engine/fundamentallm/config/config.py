@@ -33,8 +33,7 @@ class Config:
     text_field: str = setting("text", group=DATA, help="The field of each line of a .jsonl file that has its text.")
     tokenizer: str = setting(
         CHAR, group=DATA, fixed=True, typical="char, bytes, bpe or PATH",
-        help="What a token is: a character; a byte; bpe: a frequent sequence of bytes, which is learnt from the text; "
-        "or what PATH says, a tokenizer.json of Hugging Face.",
+        help="What a token is: a character; a byte; bpe: a sequence of bytes, learnt from the text; or as PATH says.",
     )  # fmt: skip
     vocab_size: int = setting(
         2048, group=DATA, at_least=257, at_most=1_000_000, fixed=True, typical="1024 to 32768",

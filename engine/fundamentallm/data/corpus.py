@@ -23,7 +23,7 @@ from fundamentallm.model.dropout import fold_in, random_bits
 
 IGNORED = -100  # a target that does not count: the default `ignore_index` of torch's cross_entropy
 PUNCTUATION = ".,;:!?-"
-RELEASE = 1 << 14  # windows of a mapped text after which the memory that they brought in is given back
+RELEASE = 1 << 8  # windows of a mapped text after which the memory is given back: each brought in 64 kB and more
 
 
 class Corpus:
