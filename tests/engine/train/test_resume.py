@@ -262,9 +262,9 @@ def test_a_run_that_another_process_wrote_during_the_start_is_refused(train: Tra
     ran = train(script={9: [Stop()]})
     build = trainer.build_state
 
-    def build_slowly(spec: RunSpec) -> Any:
+    def build_slowly(spec: RunSpec, **named: Any) -> Any:
         monkeypatch.setattr(trainer, "build_state", build)
-        state = build(spec)
+        state = build(spec, **named)
         train(resume_from=ran.last, script={13: [Stop()]})
         return state
 
