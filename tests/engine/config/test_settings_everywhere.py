@@ -74,4 +74,4 @@ def test_the_settings_page_is_what_its_script_makes() -> None:
 
 def test_what_the_form_shows_are_the_defaults() -> None:
     shown = {name: text or None for name, text in in_form().items()}
-    assert to_dict(resolve(Layer(shown | dict.fromkeys(("data", "include", "pin"), ())))) == to_dict(Config())
+    assert to_dict(resolve(Layer(shown | dict.fromkeys(("data", "include", "pin", "track"), ())))) == to_dict(Config())
