@@ -141,7 +141,8 @@ def _options(flags: argparse.Namespace) -> "Options":
         attach=attach,
         speed=flags.speed if flags.command == "replay" else 0.0,
         list_runs=flags.command is not None and attach is None,
-        tour=flags == _parse([]) and is_first_session(),  # someone who gives options knows what they want
+        # someone who names a text or a run knows what they want
+        tour=flags.command is None and not (flags.data or flags.config or flags.output_dir) and is_first_session(),
     )
 
 

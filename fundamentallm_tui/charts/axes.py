@@ -89,10 +89,11 @@ def _log_label(value: float, step: float) -> str:
     return tick_label(value, value if step >= 1 else magnitude / (100 if step < 0.3 else 1))
 
 
-def x_axis(low: float, high: float, columns: int, time: bool = False) -> tuple[Axis, list[tuple[float, int, str]]]:
+def x_axis(low: float, high: float, columns: int, counts: str = "") -> tuple[Axis, list[tuple[float, int, str]]]:
     """Return an axis over these values, and its labels at round values, none overlapping or cut.
 
-    Each label: its value, the column where its text starts, and its text. `time`: the values are seconds.
+    Each label: its value, the column where its text starts, and its text. `counts`: "time" where the values
+    are seconds, "rate" where they are the logarithms of rates.
     """
     low = 0.0 if 0 < low <= high / 10 else low
     if high - low <= 1e-9 * max(abs(low), abs(high)):
@@ -100,14 +101,15 @@ def x_axis(low: float, high: float, columns: int, time: bool = False) -> tuple[A
         low, high = max(0.0, low - margin) if low >= 0 else low - margin, high + margin
     axis = Axis(low, high)
     labels: list[tuple[float, int, str]] = []
-    for step in SECONDS if time and high - low > 2 else _round_steps((high - low) / columns):
+    for step in SECONDS if counts == "time" and high - low > 2 else _round_steps((high - low) / columns):
         first, last = ceil(low / step - 1e-9), floor(high / step + 1e-9)
         whole = float(step).is_integer() or high - low < 2  # there is no half of a step
         if last - first >= max(3, columns // 9) or not whole:
             continue
         labels = []
         for tick in (float(f"{n * step:.15g}") for n in range(first, last + 1)):
-            label, column = time_label(tick) if time else tick_label(tick, step), axis.cell(tick, columns)
+            write = {"time": time_label, "rate": rate_label}.get(counts)
+            label, column = write(tick) if write else tick_label(tick, step), axis.cell(tick, columns)
             labels.append((tick, max(0, min(column - len(label) // 2, columns - len(label))), label))
         if all(a + len(text) < b for (_, a, text), (_, b, _) in pairwise(labels)):
             break
@@ -121,6 +123,11 @@ def time_label(seconds: float) -> str:
             whole, rest = divmod(round(seconds), size)
             return f"{whole}{unit}" + (f"{rest // parts:02}" if rest >= parts else "")
     return f"{seconds:g}s" if seconds else "0"
+
+
+def rate_label(logarithm: float) -> str:
+    """Return a short label for a rate by its logarithm: "1e-05", "0.001"."""
+    return f"{10**logarithm:.2g}"
 
 
 def tick_label(value: float, step: float) -> str:

@@ -72,7 +72,7 @@ class Chart:
     y_range: tuple[float, float] | None = None  # likewise; an arrow and its value indicate what lies beyond
     rules: Sequence[Rule] = ()  # later ones over earlier ones
     crosshair: float | None = None  # an x that a vertical line marks
-    x_label: str = ""  # what x counts, left of its labels, where it fits; "time": seconds
+    x_label: str = ""  # what x counts, left of its labels, where it fits; "time": seconds, "rate": log10
     empty: str = "nothing to draw yet"  # what to write while there is nothing to draw
 
 
@@ -110,7 +110,7 @@ def lay_out(chart: Chart, width: int, height: int) -> Plot | None:
     y, y_labels = y_axis(*ys, chart.log, rows)
     left = 1 + max(GUTTER, *map(len, y_labels.values()))
     columns = max(1, width - left)
-    x, x_labels = x_axis(*xs, columns, chart.x_label == "time")
+    x, x_labels = x_axis(*xs, columns, chart.x_label)
     places = [[(x.share(at), y.share(value) if isfinite(value) else nan) for at, value in curve] for curve in curves]
     crosshair = [] if chart.crosshair is None else [Rule(chart.crosshair, strength=0.6)]
     rules = [(share, rule) for rule in (*chart.rules, *crosshair) if 0 <= (share := x.share(rule.x)) <= 1]

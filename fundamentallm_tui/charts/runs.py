@@ -1,7 +1,8 @@
-"""Several runs in one chart, and what its legend says of each."""
+"""Several runs in one chart, and what its legend says of each; and the chart of a range test."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import log10
 from pathlib import Path
 
 from rich.cells import cell_len
@@ -9,14 +10,16 @@ from rich.cells import cell_len
 from fundamentallm.config.format import format_loss
 from fundamentallm.run.folder import named
 from fundamentallm.run.history import RunHistory
+from fundamentallm.run.range_test import HIGHEST, LOWEST, Point, Suggestion
 from fundamentallm.run.summary import differing_settings, why_incomparable
-from fundamentallm_tui.charts.chart import Chart, Line
+from fundamentallm_tui.charts.chart import Chart, Line, Rule
 from fundamentallm_tui.charts.palette import RunStyle, run_styles
 from fundamentallm_tui.charts.series import Smoothed, reduce
 from fundamentallm_tui.charts.view import SETTLED, View, fitting_height
 from fundamentallm_tui.format import clean, fit, shorten
 
 MAX_NAME = 30  # characters
+LEAST_FALL = 0.5  # nats of a range test that are shown at least: its first steps hardly differ
 NOT_NAMED = ("data", "include")  # settings whose difference shows as another text, if it is one
 
 
@@ -72,6 +75,22 @@ def losses_of_runs(runs: Sequence[tuple[Path, RunHistory]], points: int, log: bo
     lines = [*evaluated, *trained]
     settled = SETTLED * max(run.steps[-1] if run.steps else 0 for _, run in runs)
     return Chart(lines, log=log, y_range=None if log else fitting_height(lines, settled), x_label="step"), entries
+
+
+def range_test_chart(points: Sequence[Point], found: Suggestion | None, colours: tuple[str, str]) -> Chart:
+    """Return the loss over the rate, as measured and smoothed, with rules at the steepest fall and the suggestion.
+
+    `colours`: of the smoothed curve, and of the suggestion.
+    """
+    x, smoothed = [log10(point.learning_rate) for point in points], [point.smoothed for point in points]
+    lines = [Line(x, [point.loss for point in points], "foreground", 0.45), Line(x, smoothed, colours[0])]
+    rules = [] if found is None else [
+        Rule(log10(found.steepest), strength=0.6, mark="▴", line="┊"),
+        Rule(log10(found.learning_rate), colours[1], 1.0, "▲"),
+    ]  # fmt: skip
+    lowest, highest = min((point.loss for point in points), default=0.0), max(smoothed, default=0.0)
+    heights, span = (lowest, max(lowest + LEAST_FALL, highest)), (log10(LOWEST), log10(HIGHEST))
+    return Chart(lines, False, span, heights, rules, None, "rate", "the model is being made")
 
 
 def widths(entries: Iterable[Entry]) -> list[int]:

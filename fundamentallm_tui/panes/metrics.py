@@ -7,6 +7,7 @@ from functools import partial
 from math import exp, isfinite
 
 from textual import on
+from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static
 
@@ -216,7 +217,12 @@ METRICS = (
     Metric("Weight norm by layer", "", "weight_norm", format_norm, by_layer=True),
     Metric("Update-to-weight ratio", "", "update_ratio", "{:.1e}".format, by_layer=True),
 )
-TO_INSPECT = "set inspect_every: then each layer is measured"
+NOT_INSPECTED = "not measured (inspect_every)"
+ABOUT_LAYERS = (
+    "Each curve is a part of the model: how strongly its weights are pulled (gradient), how large they are, and how "
+    "much of them a step changes (update). A part far below the others hardly learns; one far above may soon diverge."
+)
+ROOM_FOR_ABOUT = 14  # rows of the pane
 
 
 class MetricChart(ChartPane):
@@ -233,7 +239,7 @@ class MetricChart(ChartPane):
     def show_metric(self, metric: Metric) -> None:
         """Show this one from now on."""
         self.metric, self.heading, self.fits = metric, metric.name, metric.fits
-        self.format, self.empty = metric.format, TO_INSPECT if metric.by_layer else EMPTY
+        self.format, self.empty = metric.format, NOT_INSPECTED if metric.by_layer else EMPTY
         self.throttle.request(now=True)
 
     def show_next_metric(self) -> None:
@@ -284,7 +290,8 @@ class MetricChart(ChartPane):
         if (entries, width, height) != self._legend_of:
             self._legend_of = entries, width, height
             self.legend.display = bool(entries)
-            self.legend.update(layer_legend(entries, width, height // 3 + 1))
+            about = ("\n" + ABOUT_LAYERS, FAINT) if height >= ROOM_FOR_ABOUT else ""
+            self.legend.update(Content.assemble(layer_legend(entries, width, height // 3 + 1), about))
 
     def _subtitle(self) -> str:
         seconds = Ruler(*self.store.seconds.points)

@@ -1,5 +1,6 @@
 """The sample pane: a prompt, the sampling options, and the texts that the model writes."""
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ NO_FILE = "This run has left no checkpoint to sample from."
 LABELS = {"max_tokens": "tokens", "temperature": "T", "repetition_penalty": "rep", "num_samples": "n"}
 MAX_SAMPLES = 8  # that can be told apart beside one another
 CHECKPOINT = "checkpoint"  # the cell that chooses one
+FRAME = 6  # columns of the pane that what stands in its frame cannot have
 NARROWEST, GAP = 30, 2  # columns of a text beside another, and between them
 
 
@@ -185,8 +187,9 @@ class SamplePane(Vertical):
     # What is done with a text
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """From the prompt, escape goes to the text; where there is none, and from elsewhere, out of the pane."""
-        return action != "to_text" or (self.prompt.has_focus and bool(self.store.sample.id))
+        """Escape goes to the text from the prompt and its options; without a text, and from elsewhere, it leaves."""
+        at_top = self.prompt.has_focus or self.options.has_focus_within
+        return action != "to_text" or (at_top and bool(self.store.sample.id))
 
     def action_to_text(self) -> None:
         self.written.focus()
@@ -214,7 +217,9 @@ class SamplePane(Vertical):
         """Show below the frame what the option in focus does."""
         event.stop()
         help = "Which state of the model writes; ← → choose." if event.name == CHECKPOINT else ""
-        self.border_subtitle = SAMPLING[event.name].help if event.name in SAMPLING else help
+        help = SAMPLING[event.name].help if event.name in SAMPLING else help
+        whole = len(help) <= self.size.width - FRAME
+        self.border_subtitle = help if whole else re.split(r"; | \(", help)[0] + "."
 
     def why_no_model(self) -> str:
         """Return why there is no model to sample."""

@@ -4,7 +4,6 @@ The test trains a new model with the form's settings at a rate that rises; nothi
 """
 
 from collections.abc import Callable
-from math import log10
 
 from textual.app import ComposeResult
 from textual.content import Content
@@ -13,23 +12,24 @@ from fundamentallm.config.config import Config
 from fundamentallm.errors import describe_error
 from fundamentallm.process.session import RateTest
 from fundamentallm.run.events import Failed
-from fundamentallm.run.range_test import HIGHEST, LOWEST, MARGIN, STEPS, Point, Suggestion
+from fundamentallm.run.range_test import STEPS, Point, Suggestion
 from fundamentallm_tui import keys
-from fundamentallm_tui.charts.chart import Chart, Line, Rule
+from fundamentallm_tui.charts.chart import Chart
+from fundamentallm_tui.charts.runs import range_test_chart
 from fundamentallm_tui.format import clean
 from fundamentallm_tui.panes.chart_view import ChartView
 from fundamentallm_tui.screens.base import Page
 from fundamentallm_tui.theme import FAINT
 
 READ_INTERVAL = 0.25  # seconds between two looks at what the test reports
-LEAST_HEIGHT = 0.5  # nats: the first steps hardly differ
 ABOUT = (
     "The model trains for a moment while its learning rate rises: first it is too low, and the loss hardly moves; then "
     "the loss falls; at last it diverges. Nothing of this is kept, and the rate to take is below the one that diverges."
 )
 FOUND = (
-    "The loss fell fastest at {:.1e}, the steepest descent, where a step gains most; it was lowest at {:.1e}, beyond "
-    "which it diverges. The suggestion, {:g}, keeps a margin of {:g} to that: at the edge, a long run breaks off."
+    "The loss (smoothed: bright) fell fastest at {:.2g}, the steepest descent ▴, where a step gains most; it was "
+    "lowest at {:.2g}, beyond which it diverges. The suggestion ▲, {:g}, is {:.2g} times below that: at the edge, a "
+    "long run breaks off."
 )
 
 
@@ -93,7 +93,7 @@ class FindRate(Page[None]):
     def show(self) -> None:
         found, last = self._suggestion, self._points[-1] if self._points else None
         names = ", ".join(path.rpartition("/")[2] for path in self._config.data)
-        about = f"{self._config.optimizer} on {clean(names)}"
+        about = f"{clean(names)} with {self._config.optimizer}"
         if found is not None:
             state = f"{found.learning_rate:g} is suggested for {about}"
         elif self._problem:
@@ -103,7 +103,7 @@ class FindRate(Page[None]):
         else:
             state = f"step {len(self._points)} of {STEPS}, rate {last.learning_rate:.1e}, loss {last.smoothed:.3f}"
         self.show_head("Learning rate", state, FAINT if found is None else "$text-success")
-        text = ABOUT if found is None else FOUND.format(found.steepest, found.lowest, found.learning_rate, MARGIN)
+        text = ABOUT if found is None else FOUND.format(*vars(found).values(), found.margin)
         content = Content.styled(text, FAINT)
         if self._problem:
             content = Content.styled(f"{clean(self._problem)}.\n", "$text-error") + content
@@ -112,20 +112,7 @@ class FindRate(Page[None]):
         self.refresh_bindings()
 
     def _chart(self) -> Chart:
-        """The loss as measured and smoothed, over the logarithm of the rate, with a rule at the suggestion."""
-        x, smoothed = [log10(point.learning_rate) for point in self._points], [p.smoothed for p in self._points]
-        lines = [
-            Line(x, [point.loss for point in self._points], "foreground", 0.45),
-            Line(x, smoothed, "text-primary"),
-        ]
-        rules = [] if self._suggestion is None else [
-            Rule(log10(self._suggestion.steepest), strength=0.6, mark="▴", line="┊"),
-            Rule(log10(self._suggestion.learning_rate), "text-success", 1.0, "▲"),
-        ]  # fmt: skip
-        lowest = min(smoothed, default=0.0)
-        heights = lowest, max(lowest + LEAST_HEIGHT, max(smoothed, default=0.0))
-        span = log10(LOWEST), log10(HIGHEST)
-        return Chart(lines, False, span, heights, rules, None, "log10", "the model is being made")
+        return range_test_chart(self._points, self._suggestion, ("text-primary", "text-success"))
 
     # What the keys do
 

@@ -24,7 +24,7 @@ KEYS_WIDTH = 14
 # What help.md says, by the id of what has the focus, or the name of a metric: what it is, how to read it, what to do.
 PARTS = Path(__file__).with_suffix(".md").read_text(encoding="utf-8").split("# ")[1:]
 TOPICS = {name: " ".join(text.split()) for name, _, text in (part.partition("\n") for part in PARTS)}
-TITLES = {"list": "The list of runs", "find_rate": "Find the learning rate"}
+TITLES = {"rewind": "Going back", "list": "The list of runs", "find_rate": "Find the learning rate"}
 READING = TOPICS.pop("reading")  # for someone who sees such curves for the first time
 TOPICS["loss"] = f"{READING} {TOPICS['loss']}"
 

@@ -156,7 +156,9 @@ class LiveScreen(RunScreen):
             "Resuming goes back: what the run did after that step is superseded. "
             "A branch is another run from there, with other settings if you like, and this one stays as it is."
         )
-        self.app.push_screen(Question(f"Back to step {point.step}", text, *answers, CANCEL))
+        question = Question(f"Back to step {point.step}", text, *answers, CANCEL)
+        question.id = "rewind"
+        self.app.push_screen(question)
 
     def _go_back(self, point: BranchPoint, what: str) -> None:
         if point.folder != self.store.folder or what not in launch.possible_rewinds(self.store):

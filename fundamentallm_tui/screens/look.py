@@ -1,5 +1,6 @@
 """A text token by token: how the model predicted each, what it expected instead, and branches that go on from there."""
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -31,6 +32,7 @@ HINT = (
     "The redder a token, the less the model expected it. The bars show what it expected most: choose one, and enter "
     "lets the text go on with that."
 )
+LIKE_A_PATH = re.compile(r"\S*/\S+|\S+\.\w{1,5}")
 QUESTION = "How well does the model predict it?"
 LEAST = 32  # tokens whose attention is shown where the cursor stands before: a map of two would say nothing
 BEGINS = "The text begins here: there is nothing to predict its first token from."
@@ -210,6 +212,8 @@ class ScoreDialog(Dialog[str]):
     def _changed(self) -> None:
         text, path = self._prompt.text, self._path()
         found = f"the file {path}" if path else f"a text of {len(text):,} characters"
+        if not path and LIKE_A_PATH.fullmatch(text.strip()):
+            found = f"no such file: {found}"
         self.hint.update(Content.styled(clean(found if text.strip() else QUESTION), FAINT))
 
     def _path(self) -> str:

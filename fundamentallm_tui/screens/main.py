@@ -118,7 +118,7 @@ class MainScreen(LiveScreen):
     def _show_other_runs(self, found: list[RunSummary]) -> None:
         runs = [run for run in found if run.folder != self.store.folder]
         self.welcome.runs = runs
-        if self._begins_with_tour and not found:
+        if self._begins_with_tour:
             self.tour.begin()
         if text := launch.describe_live_runs(runs):
             self.log_line(text, "warn")

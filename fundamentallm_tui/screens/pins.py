@@ -145,6 +145,9 @@ class Pins(Page[None]):
         config = self._store.config if self._store.folder is not None else self._form.config
         every = config.pin_every if config is not None else 0
         when = f"every {every:,} steps" if every else "at each evaluation"
+        if self._store.folder is not None and not self._store.under_way:
+            now = "The run has ended: what is pinned now, the next one answers"
+            return f"The run answered its prompts {when}, always with the same seed. {now}."
         same = f"The run answers these prompts {when}, always with the same seed: what changes is what it has learnt. "
         return same + (self._cost() or "Training waits meanwhile, and goes on as if nothing had been asked.")
 
@@ -271,7 +274,7 @@ class Pins(Page[None]):
         if len(set(pins)) < len(pins):
             raise UserError("It is pinned already.")
         self._pin(pins)
-        self._problem = ""
+        self._problem, self._cursor = "", self._prompts.index(prompt)
         self.show()
 
     action_close = Page.action_back

@@ -13,6 +13,7 @@ from fundamentallm.config.config import Config
 from fundamentallm.errors import UserError, describe_error
 from fundamentallm.process.session import AttachedRun, RunHandle
 from fundamentallm.run.commands import Command, Pause, Resume, Save, Set, Stop
+from fundamentallm.run.journal import BATCH
 from fundamentallm.run.locks import is_held
 from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui import keys
@@ -314,6 +315,7 @@ class RunScreen(PanedScreen):
             self.show_changes({"sample"})
         if message.reader is not self.reader:
             return
+        self.store.behind = len(message.events) >= BATCH
         changed = self.store.apply(message.events)
         if "run" in changed:
             self._fill_form()

@@ -45,7 +45,7 @@ class Options:
     attach: Path | None = None  # a run to show
     speed: float = 0.0  # play it back instead, so many times as fast as it was
     list_runs: bool = False  # open the list of runs
-    tour: bool = False  # begin with the tour, if there are no runs
+    tour: bool = False  # begin with the tour
 
     def resolve(self) -> Config:
         """Return the configuration that the form begins with, or raise a ConfigError with every problem there is."""

@@ -69,6 +69,7 @@ class Store:
         self.wanted = ""  # the phase that the user asked for, until the run reports it
         self.name = ""  # the preset's, or how fast a replay is
         self.folder: Path | None = None  # of the run; None where none is shown
+        self.behind = False  # whether the journal has more than was read: the run stands elsewhere than is shown
         self.loaded = False  # whether the run's process has started it, and takes commands
         self.attached = self.replayed = False  # another process started it; its journal is only played back
         self.sample = SampleText()
@@ -175,6 +176,8 @@ class Store:
             return self.wanted.upper()
         if self.phase in ENDED and self.history.unsaved:
             return "NOT SAVED"
+        if self.attached and self.behind and self.under_way:
+            return "LOADING"
         hidden = self.phase in BRIEF_PHASES and time.monotonic() - self._phase_since < BRIEF_SECONDS
         return (self._phase_before if hidden else self.phase).upper()
 

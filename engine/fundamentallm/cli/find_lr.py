@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Sequence
-from math import log10
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from fundamentallm.config.config import flags_layer, resolve
 from fundamentallm.errors import UserError
 from fundamentallm.process.start import config_layers
 from fundamentallm.run.events import to_line
-from fundamentallm.run.range_test import MARGIN, STEPS, Point, suggest
+from fundamentallm.run.range_test import STEPS, Point, Suggestion, suggest
 from fundamentallm.run.spec import RunSpec
 
 HEIGHT = 16  # lines of the chart
@@ -50,19 +49,17 @@ def command(preset: str | None, config_file: str | None, steps: int, as_json: bo
     found = suggest(points)
     if as_json:
         return print(to_line({"suggestion": found.learning_rate, "points": list(map(vars, points))}))
-    _draw(points)
-    print(f"the loss fell most steeply at {found.steepest:.1e}, and was lowest at {found.lowest:.1e}")
-    print(
-        f"suggested: --learning-rate {found.learning_rate:g}, which keeps a margin of {MARGIN:g} to where it was lowest"
-    )
+    _draw(points, found)
+    print("the loss by the learning rate, as measured and smoothed; ▴ fell most steeply, ▲ suggested")
+    print(f"the loss fell most steeply at {found.steepest:.2g}, and was lowest at {found.lowest:.2g}")
+    print(f"suggested: --learning-rate {found.learning_rate:g}, {found.margin:.2g} times below where it was lowest")
 
 
-def _draw(points: Sequence[Point]) -> None:
-    """Print the loss by the learning rate's logarithm: faint as measured, and smoothed."""
-    from fundamentallm_tui.charts.chart import Chart, Line, text_lines
+def _draw(points: Sequence[Point], found: Suggestion) -> None:
+    """Print the loss by the learning rate."""
+    from fundamentallm_tui.charts.chart import text_lines
+    from fundamentallm_tui.charts.runs import range_test_chart
 
-    x = [log10(point.learning_rate) for point in points]
-    lines = [Line(x, [p.loss for p in points], "foreground", 0.45), Line(x, [p.smoothed for p in points], "green")]
-    chart = Chart(lines, x_label="log10 of the learning rate")
+    chart = range_test_chart(points, found, ("green", "yellow"))
     colour = is_screen(sys.stdout) and not os.environ.get("NO_COLOR")
     print("\n".join(text_lines(chart, width(), HEIGHT, colour=colour, ascii=not is_unicode(sys.stdout))))

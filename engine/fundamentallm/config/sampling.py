@@ -29,12 +29,12 @@ class SamplingOptions:
     )  # fmt: skip
     min_p: float = setting(
         0.0, at_least=0, at_most=1, typical="0, or 0.02 to 0.2",
-        help="Choose among the tokens that are at least this share as likely as the likeliest; 0: all (Nguyen 2024).",
+        help="Drop tokens below this share of the likeliest one's; 0: none (Nguyen 2024).",
         too_high="the text repeats itself",
     )  # fmt: skip
     repetition_penalty: float = setting(
         1.0, above=0, at_most=10, typical="1 to 1.3",
-        help="Above 1, tokens that are in the context become less likely (Keskar et al. 2019); below 1, more likely.",
+        help="Above 1, tokens of the context become less likely (Keskar et al. 2019); below 1, more likely.",
         too_high="common letters are avoided", too_low="the text repeats itself",
     )  # fmt: skip
     seed: int | None = setting(
@@ -42,7 +42,7 @@ class SamplingOptions:
         help="The same seed gives the same text.",
     )  # fmt: skip
     num_samples: int = setting(
-        1, at_least=1, at_most=1024, help="How many texts to write, each with random numbers of its own."
+        1, at_least=1, at_most=1024, help="How many texts to write; each draws random numbers of its own."
     )
 
 

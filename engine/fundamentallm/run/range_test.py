@@ -28,6 +28,11 @@ class Suggestion:
     lowest: float
     learning_rate: float
 
+    @property
+    def margin(self) -> float:
+        """How many times the rate to take is below that of the lowest loss."""
+        return self.lowest / self.learning_rate
+
 
 def suggest(points: Sequence[Point]) -> Suggestion:
     """Choose a learning rate: `MARGIN` times below that of the lowest loss, but not below that of the steepest fall.

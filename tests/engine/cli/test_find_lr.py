@@ -57,6 +57,7 @@ def test_the_command_suggests_a_rate_and_leaves_no_trace(run: Run, flags: list[s
     assert again == numbers  # the same seed, the same test
     lines = run(*words)[1].splitlines()
     assert lines[-1].startswith(f"suggested: --learning-rate {numbers['suggestion']:g}, ") and len(lines) > 12
+    assert all(rate in lines[-4] for rate in ("1e-05", "0.0001", "0.001", "0.01", "0.1"))
 
 
 def test_the_first_step_is_that_of_a_new_run(build: Callable[..., TrainState]) -> None:

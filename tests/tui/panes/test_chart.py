@@ -218,7 +218,7 @@ async def test_layers_that_were_not_measured_say_how_they_are(workshop: Any) -> 
         await seen.press("4", "z", *"mmmmm")
         await seen.see("costs 2.0 ms")
         seen.run.say(replace(seen.main.store.history.starts[0], step=4, resumed_from="last.pt"))
-        await seen.see("set inspect_every: then each layer is measured")
+        await seen.see("not measured (inspect_every)")
         assert not seen.main.metric.legend.display
 
 

@@ -26,12 +26,13 @@ def options_of(arguments: list[str], patch: pytest.MonkeyPatch) -> Any:
     return opened[0]
 
 
-def test_only_the_first_start_of_all_without_options_asks_for_it(
+def test_only_the_first_start_of_all_asks_for_it_unless_it_names_a_text_or_a_run(
     workshop: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with capsys.disabled():
         assert options_of([], monkeypatch).tour
-        for arguments in (["--start"], ["--preset", "tiny"], ["--low-bandwidth"], ["attach"], ["--data", "text.txt"]):
+        assert options_of(["--preset", "tiny", "--start"], monkeypatch).tour, "as make run does"
+        for arguments in (["attach"], ["--data", "text.txt"], ["--output-dir", "mine"]):
             assert not options_of(arguments, monkeypatch).tour, arguments
         remember(metric="Memory")
         assert not options_of([], monkeypatch).tour
@@ -41,14 +42,6 @@ async def test_it_begins_by_itself_once(workshop: Any) -> None:
     async with workshop.console(tour=True) as seen:
         await seen.see(f"tour 1/{ALL}")
     assert load()[0].toured and preferences_file().exists()
-
-
-async def test_it_does_not_begin_by_itself_where_there_are_runs(workshop: Any, make: Any) -> None:
-    make("old")
-    async with workshop.console(tour=True) as seen:
-        await seen.see("runs/old" if seen.app.size.width < 80 else "old ")
-        assert "tour" not in seen.screen
-    assert not load()[0].toured
 
 
 @both_sizes
