@@ -6,28 +6,16 @@ names in `__all__` are stable; docs/library.md shows them.
 
 import os
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from fundamentallm.config.sampling import SamplingOptions
-    from fundamentallm.errors import UserError
-    from fundamentallm.library import read_run, train_model
-    from fundamentallm.run.history import RunHistory
-    from fundamentallm.run.summary import RunSummary
-    from fundamentallm.train.evaluate import Evaluation
-    from fundamentallm.train.loaded import Model, Score, load
+from typing import Any
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Evaluation", "Model", "RunHistory", "RunSummary", "SamplingOptions", "Score", "UserError", "__version__", "load",
-    "read_run", "train_model",
-]  # fmt: skip
 _MODULES = {
     "Evaluation": "train.evaluate", "Model": "train.loaded", "RunHistory": "run.history", "RunSummary": "run.summary",
     "SamplingOptions": "config.sampling", "Score": "train.loaded", "UserError": "errors", "load": "train.loaded",
     "read_run": "library", "train_model": "library",
 }  # fmt: skip
+__all__ = ["__version__", *_MODULES]  # their types are in the stub beside this file
 
 
 def __getattr__(name: str) -> Any:

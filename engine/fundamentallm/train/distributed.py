@@ -13,11 +13,11 @@ import os
 import signal
 import socket
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -27,10 +27,6 @@ from torch.nn.parallel import DistributedDataParallel
 from fundamentallm.config.config import Config
 from fundamentallm.errors import UserError
 from fundamentallm.train.metrics import NotFinite
-
-if TYPE_CHECKING:
-    from fundamentallm.train.checkpoint import Checkpoint
-    from fundamentallm.train.state import TrainState
 
 FOREVER = timedelta(days=3650)  # a run may be paused for long; a process that dies ends the wait of the others at once
 END = -1  # in place of a step: there is no other
@@ -89,35 +85,36 @@ def own_device(device: torch.device) -> torch.device:
     return device if size() == 1 or device.type == "cpu" else torch.device(device.type, int(os.environ["LOCAL_RANK"]))
 
 
-def receive_state() -> "Checkpoint | None":
-    """Wait for what rank 0 begins with, its tensors left out; None if it does not begin, and has said why."""
+def receive_description() -> Any:
+    """Wait for what rank 0 says of the state that it begins with; None if it does not begin, and has said why."""
     assert _group is not None
     received: list[Any] = [None]
     dist.broadcast_object_list(received, 0, group=_group.announcements)
-    found: Checkpoint | None = received[0]
-    return found
+    return received[0]
 
 
-def share_state(state: "TrainState") -> nn.Module:
+def share_state(model: nn.Module, tensors: Iterable[Tensor], describe: Callable[[], object]) -> nn.Module:
     """Bring all processes to the state of rank 0. Returns the model to train with, whose gradients are added up.
 
     A UserError says why a process cannot take part.
+
+    Args:
+        tensors: those of the optimizer, which become rank 0's, as the model's weights do.
+        describe: what the other processes need to build theirs.
     """
     if _group is None:
-        return state.model
+        return model
     if rank() == 0:
-        kept = {**state.checkpoint().config, "tensorboard": False, "wandb": False}  # only rank 0 writes
-        described = replace(state.checkpoint(), model={}, optimizer={}, config=kept)
-        dist.broadcast_object_list([described], 0, group=_group.announcements)
+        dist.broadcast_object_list([describe()], 0, group=_group.announcements)
     _group.awaited = ""
     report("")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch 2.13 has another name for the option, which 2.6 does not know
-        model = DistributedDataParallel(state.model, broadcast_buffers=False)  # takes the weights of rank 0
-    for tensor in state.optimizer.state_dict().values():
+        parallel = DistributedDataParallel(model, broadcast_buffers=False)  # takes the weights of rank 0
+    for tensor in tensors:
         dist.broadcast(tensor, 0)
     _group.awaited = "step"
-    return model
+    return parallel
 
 
 def report(problem: str) -> None:

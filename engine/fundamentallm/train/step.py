@@ -9,6 +9,7 @@
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ from fundamentallm.model.dropout import DropoutMasks, fold_in
 from fundamentallm.run.events import Inspected
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.train import distributed
+from fundamentallm.train.checkpoint import Checkpoint
 from fundamentallm.train.device import is_out_of_memory
 from fundamentallm.train.layers import LayerProbe
 from fundamentallm.train.metrics import NotFinite, StepResult
@@ -36,7 +38,8 @@ class TrainStep:
     def __init__(self, state: TrainState) -> None:
         self._state = state
         self._parameters = list(state.model.parameters())
-        self._model = distributed.share_state(state)
+        tensors = state.optimizer.state_dict().values()
+        self._model = distributed.share_state(state.model, tensors, lambda: _described(state))
         self._loss = loss_sum
         self.inspected: Inspected | None = None  # what the last step did to each layer, where that was due
         self.updating = False  # while the optimizer moves the weights: they are neither old nor new
@@ -161,13 +164,20 @@ def loss_sum(model: nn.Module, inputs: Tensor, targets: Tensor, masks: DropoutMa
     return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction="sum")
 
 
+def _described(state: TrainState) -> Checkpoint:
+    """What the other processes of a run build their state from. Its tensors come later; only rank 0 writes."""
+    now = state.checkpoint()
+    silent = {**now.config, "tensorboard": False, "wandb": False, "track": []}
+    return replace(now, model={}, optimizer={}, config=silent)
+
+
 def follow(is_stopping: Callable[[], bool]) -> None:
     """Take the steps that rank 0 announces, until there is none, in a process that is not rank 0.
 
     `is_stopping`: whether this process was asked to stop; rank 0 gets to know it and stops the run. A UserError that
     says why this process cannot take part is raised in all of them.
     """
-    described = distributed.receive_state()
+    described: Checkpoint | None = distributed.receive_description()
     if described is None:
         return
     try:
