@@ -150,7 +150,6 @@ def test_a_wrong_command_is_refused_in_one_line(training: Any, run: Run, folder:
         ("set", "far", "epochs="): "far: epochs: ",
         ("set", "far", "epochs=3", "dropout=0"): "epochs=3 dropout=0: change one setting at a time",
         ("set", "far", "epochs=3", "epochs=4"): "epochs=3 epochs=4: change one setting at a time",
-        ("set", "far", "pin=owl", "pin= "): "far: pin: an empty prompt; write how a text begins",
         ("sample", "far", "--prompt", "owl é"): "far: ",
         ("sample", "far", "--max-tokens=0"): "",
         ("pause",): "Missing argument 'RUN'; see fundamentallm pause --help",

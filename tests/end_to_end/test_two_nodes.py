@@ -67,6 +67,7 @@ def start(number: int, folder: Path, *options: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "torch.distributed.run", *agent, "-m", "fundamentallm", *SETTINGS, *options]
     with open(folder / f"node{number}", "w") as log:
         environment = {**os.environ, "GLOO_SOCKET_IFNAME": LINKS[number], "OMP_NUM_THREADS": "1"}
+        environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # as docs/scale.md says
         node = ["ip", "netns", "exec", NODES[number]]
         return subprocess.Popen([*node, *command], cwd=folder, stdout=log, stderr=log, env=environment)
 

@@ -392,8 +392,6 @@ def _conflicts(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
         yield ("augment", "tokenizer"), f"it varies single characters, which the tokens of {config.tokenizer} are not"
     if len(config.pin) > MAX_PINS:
         yield ("pin",), f"{len(config.pin)} prompts; {MAX_PINS} are the most"
-    if not all(config.pin):
-        yield ("pin",), "an empty prompt; write how a text begins"
     try:
         config.augmentations  # noqa: B018
     except UserError as error:

@@ -60,7 +60,12 @@ def size() -> int:
 def joined() -> Iterator[None]:
     """Within: this process is one of the group that an agent started. When rank 0 leaves, it lets the others end."""
     global _group
-    dist.init_process_group()
+    store, number, count = next(iter(dist.rendezvous("env://")))  # type: ignore[attr-defined]
+    # The agent of torch 2.13 has one store for all its starts, in which gloo finds the addresses of processes that are
+    # gone, and waits half an hour for them. `launch` asks for a store a start; torchrun's user may not have.
+    start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    own = dist.PrefixStore(f"start {start}", store)  # type: ignore[attr-defined]
+    dist.init_process_group(store=own, rank=number, world_size=count)
     _group = _Group(dist.new_group(backend="gloo", timeout=FOREVER))
     try:
         yield
@@ -245,6 +250,7 @@ def launch(entry: Callable[..., int], *arguments: object, processes: int, max_re
 
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "600")  # seconds for the step under way and the save
+    os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")  # one a start: see `joined`
     logging.disable(logging.ERROR)  # the agent's tracebacks of processes that were killed
     config = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=processes, max_restarts=max_restarts, run_id=f"run-{os.getpid()}",

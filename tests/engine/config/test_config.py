@@ -52,7 +52,6 @@ WRONG = [
     ({"learning_rate": 0}, "learning_rate: 0 is out of bounds; it must be above 0, at most 1"),
     ({"optimizer": "adamv"}, "optimizer: adamv is not one of muon, adamw (did you mean adamw?)"),
     ({"early_stopping": "perhaps"}, "early_stopping: perhaps is not true or false"),
-    ({"pin": ["the sea", ""]}, "pin: an empty prompt; write how a text begins"),
     ({"data": 3}, "data: 3 is not a name or a list of names"),
     ({"data": [3]}, "data: such a list is not a name or a list of names"),
     ({"model_dim": 12, "num_heads": 5}, "num_heads: 5 does not divide model_dim 12; 1, 2, 3 or 6 do"),
