@@ -25,6 +25,7 @@ docs: $(VENV)/.run
 
 torture: $(VENV)/.test
 	$(BIN)/python -m tests.torture
+	$(BIN)/pytest -q -m slow
 
 screenshot: $(VENV)/.test
 	$(BIN)/python docs/screenshot.py

@@ -72,6 +72,7 @@ def start(number: int, folder: Path, *options: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen([*node, *command], cwd=folder, stdout=log, stderr=log, env=environment)
 
 
+@pytest.mark.slow
 def test_a_node_that_is_killed_leaves_the_run_to_the_other(
     nodes: None, tiny: list[str], tmp_path: Path, launch: Callable[..., Any]
 ) -> None:

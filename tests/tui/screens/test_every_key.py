@@ -153,7 +153,8 @@ class Hands:
                     await self.press("a", "b", "enter")
                 await self.seen.until(lambda: self.seen.app.screen.query("#attention"))
                 if (asked := self.seen.app.screen.asked) is not None:
-                    self.seen.main.sampler.take([attended(asked)])
+                    sampler = self.seen.main.sampler
+                    sampler.take(sampler.reader, [attended(asked)])
             await self.press(name)
             if isinstance(self.seen.app.screen, Entry):
                 await self.press("escape")
