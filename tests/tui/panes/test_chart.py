@@ -190,7 +190,7 @@ async def test_the_layers_are_offered_once_they_were_measured_with_what_that_cos
         assert len({line.colour for line in lines}) == len({line.mark for line in lines[5:]}) == 5
         steps, seconds = metric.store.seconds.points
         per_step = (seconds[-1] - seconds[-2]) / (steps[-1] - steps[-2])
-        assert metric.border_subtitle == f"costs 2.0 ms, {0.002 / (10 * per_step):.1%} of the time"
+        assert metric.border_subtitle == f"costs 2.0 ms, {0.2 / (10 * per_step):.1f} % of time"
         await seen.see("■ embedding 0.0005")
         await seen.press("z")
         await seen.see("■ emb 0.0005")
