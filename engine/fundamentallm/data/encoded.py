@@ -163,7 +163,8 @@ def _append(file: BinaryIO, pieces: Iterator[str], tokenizer: Tokenizer, name: s
 def _cut(pieces: Iterable[str], size: int = PIECE) -> Iterator[str]:
     """Cut a text into pieces of at most `size` characters, where it can be after a line that another one follows.
 
-    No token goes over such a place: whether the text is cut there makes no difference to its tokens.
+    No token goes over such a place, if the tokenizer splits words first, as most do: whether the text is cut there
+    makes no difference to its tokens.
     """
     text = ""
     for piece in pieces:

@@ -102,14 +102,10 @@ def _blocks(path: str, size: int) -> Iterator[bytes]:
                 opened = _zstd().open(file)
             while block := opened.read(size):
                 yield block
-    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+    except (gzip.BadGzipFile, zlib.error, EOFError, _zstd().ZstdError) as error:
         raise UserError(f"{path}: cannot be unpacked: {describe_error(error)}") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {describe_error(error)}") from None
-    except Exception as error:
-        if type(error).__name__ != "ZstdError":
-            raise
-        raise UserError(f"{path}: cannot be unpacked: {describe_error(error)}") from None
 
 
 def _zstd() -> Any:

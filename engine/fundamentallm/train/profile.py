@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch.profiler import ProfilerActivity, profile, record_function
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 WARM_UP = 3  # steps before those that are recorded
 TRACE = "trace.json"
 OPERATIONS = 12  # lines of the table of operations
-STEP, BACKWARD = "a step", "loss and gradients"
+PARTS = ("batch", "forward", "backward", "optimizer")  # as the step names them
+STEP = "a step"
 
 
 @contextmanager
@@ -25,16 +26,10 @@ def profiled(trainer: "Trainer", steps: int, show: Callable[[str], object]) -> I
 
     The trace, which chrome://tracing and Perfetto open, goes into the run's folder.
     """
-    state, take = trainer.state, trainer._take_step
-    for owner, name, part in (
-        (trainer, "step", STEP), (take, "backward", BACKWARD), (state.corpus, "batch", "batch"),
-        (take, "_loss", "forward"), (state.optimizer, "step", "optimizer"),
-    ):  # fmt: skip
-        _label(owner, name, part)
+    state, take_step, recording = trainer.state, trainer.step, False
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler prints when it starts and stops, also to stdout
     kinds = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (state.device.type == "cuda")
     recorder, first, last = profile(activities=kinds), state.step + WARM_UP, state.step + WARM_UP + steps
-    labelled, recording = trainer.step, False
 
     def end() -> None:
         nonlocal recording
@@ -50,7 +45,8 @@ def profiled(trainer: "Trainer", steps: int, show: Callable[[str], object]) -> I
         if state.step == first:
             recorder.start()
             recording = True
-        labelled()
+        with record_function(STEP):
+            take_step()
         if recording and state.step == last:
             end()
 
@@ -62,29 +58,15 @@ def profiled(trainer: "Trainer", steps: int, show: Callable[[str], object]) -> I
             end()
 
 
-def _label(owner: Any, name: str, part: str) -> None:
-    """Name what a method does in the trace."""
-    method = getattr(owner, name)
-
-    def labelled(*arguments: Any, **keywords: Any) -> Any:
-        with record_function(part):
-            return method(*arguments, **keywords)
-
-    setattr(owner, name, labelled)
-
-
 def _table(recorder: profile) -> str:
     """A step's time by part, and by operation."""
     events = recorder.key_averages()
     total = {event.key: event.cpu_time_total / 1e3 for event in events}
     steps = next(event.count for event in events if event.key == STEP)
-    batch, forward, both, optimizer = (total.get(name, 0.0) for name in ("batch", "forward", BACKWARD, "optimizer"))
-    parts = {
-        "batch": batch, "forward": forward, "backward": both - forward - batch, "optimizer": optimizer,
-        "norm, clip, rest": total[STEP] - both - optimizer, STEP: total[STEP],
-    }  # fmt: skip
+    parts = {name: total.get(name, 0.0) for name in PARTS}
+    parts |= {"norm, clip, rest": total[STEP] - sum(parts.values()), STEP: total[STEP]}
     lines = [f"{'':<32}  {'ms':>9}  share", *(_row(name, ms / steps, ms / total[STEP]) for name, ms in parts.items())]
-    own = sorted((e for e in events if e.key not in (*parts, BACKWARD)), key=lambda e: -e.self_cpu_time_total)
+    own = sorted((e for e in events if e.key not in parts), key=lambda e: -e.self_cpu_time_total)
     lines += ["", "the operations that take longest, a step:"]
     own_ms = [(event.key, event.self_cpu_time_total / 1e3) for event in own[:OPERATIONS]]
     return "\n".join([*lines, *(_row(name, ms / steps, ms / total[STEP]) for name, ms in own_ms)])
