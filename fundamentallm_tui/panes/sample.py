@@ -36,7 +36,7 @@ NO_FILE = "This run has left no checkpoint to sample from."
 LABELS = {"max_tokens": "tokens", "temperature": "T", "repetition_penalty": "rep", "num_samples": "n"}
 MAX_SAMPLES = 8  # that can be told apart beside one another
 CHECKPOINT = "checkpoint"  # the cell that chooses one
-FRAME = 6  # columns of the pane that what stands in its frame cannot have
+FRAME = 2  # columns, inside its padding, that what stands in the frame of the pane cannot have
 NARROWEST, GAP = 30, 2  # columns of a text beside another, and between them
 
 

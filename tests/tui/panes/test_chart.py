@@ -192,8 +192,11 @@ async def test_the_layers_are_offered_once_they_were_measured_with_what_that_cos
         per_step = (seconds[-1] - seconds[-2]) / (steps[-1] - steps[-2])
         assert metric.border_subtitle == f"costs 2.0 ms, {0.2 / (10 * per_step):.1f} % of time"
         await seen.see("■ embedding 0.0005")
+        about = "Each curve is a part of the model: how strongly its weights are pulled"
+        assert about in " ".join(seen.screen.split())
         await seen.press("z")
         await seen.see("■ emb 0.0005")
+        assert about[:26] not in seen.screen
         await seen.press("z")
         await seen.press("m")
         for name, value in zip(NAMES, ("10.0", "12.0", "14.0", "16.0", "18.0"), strict=True):

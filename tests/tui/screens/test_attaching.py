@@ -12,10 +12,11 @@ import pytest
 from fundamentallm.config.config import Config
 from fundamentallm.run.commands import COMMANDS, Pause, Resume, Sample, Stop
 from fundamentallm.run.events import JOURNAL, Answered, Intervention, Phase
-from fundamentallm.run.journal import Journal
+from fundamentallm.run.journal import BATCH, Journal
 from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.dialogs import Question
 from fundamentallm_tui.state import replay
+from fundamentallm_tui.state.reader import EventsReceived
 from tests.conftest import file_contents
 from tests.events import evaluated
 from tests.tui.conftest import FakeRun
@@ -242,6 +243,14 @@ async def test_what_a_shell_changed_in_our_own_run_stays_when_f5_resumes_it(work
         await seen.status_is("FAILED")
         second = await seen.started()
         assert (second.job.auto, second.job.changes, second.job.config.learning_rate) == (True, {}, 5e-4)
+
+
+async def test_a_run_whose_journal_is_still_being_read_is_not_called_training(workshop: Any, make: Any) -> None:
+    async with attached(workshop, make("far")) as (seen, _):
+        many = [workshop.progress(step, step) for step in range(41, 41 + BATCH)]
+        for events, status in (many, "LOADING"), ([workshop.progress(41 + BATCH, 41 + BATCH)], "TRAINING"):
+            seen.main.post_message(EventsReceived(seen.main.reader, events))
+            await seen.status_is(status)
 
 
 async def test_a_run_whose_folder_is_gone_is_not_called_dead_and_offers_nothing(workshop: Any, make: Any) -> None:

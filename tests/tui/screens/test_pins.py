@@ -150,6 +150,22 @@ async def test_without_a_run_the_form_pins_up_to_eight(workshop: Any) -> None:
         assert seen.app.screen is seen.main
 
 
+async def test_of_a_run_that_has_ended_the_next_one_gets_what_is_pinned(workshop: Any) -> None:
+    async with workshop.training((80, 24), pin=["Once"]) as (seen, run):
+        run.finish(80, "stopped")
+        await seen.status_is("STOPPED")
+        await opened(seen)
+        await seen.see("What is pinned now, the next run answers.")
+        await typed(seen, "a", "To be")
+        await seen.see("2 of 8")
+        assert run.sent == [] and seen.main.form.config.pin == ("Once", "To be")
+        await seen.press("escape")
+        await seen.press("f5")
+        await seen.until(lambda: len(seen.runs) == 2)
+        job = seen.runs[-1].job
+        assert {**vars(job.config), **job.changes}["pin"] == ("Once", "To be")
+
+
 async def test_a_foreign_journal_does_not_end_the_screen(workshop: Any, make: Any) -> None:
     folder = make("old")
     events = [

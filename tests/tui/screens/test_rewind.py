@@ -13,6 +13,7 @@ from fundamentallm.run.events import Finished, RunStarted
 from fundamentallm.run.summary import summarize
 from fundamentallm.train.checkpoint import load
 from fundamentallm_tui.dialogs import Entry, Question
+from fundamentallm_tui.screens.help import TOPICS
 from tests.conftest import file_contents, journal_events
 from tests.tui.others import alive, both_sizes, to
 
@@ -140,6 +141,15 @@ async def test_of_a_run_under_way_only_checkpoints_that_stay_are_offered(worksho
         await seen.until(lambda: len(seen.runs) == 2)
         spec = seen.run.job
         assert (spec.folder, spec.resume_from, spec.changes) == (run.folder, run.folder / "last.pt", {})
+
+
+async def test_f1_explains_going_back(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        await with_checkpoints(seen, workshop)
+        await crosshair_before(seen, 150)
+        await seen.press("f1")
+        await reads(seen, "Going back")
+        await reads(seen, TOPICS["rewind"])
 
 
 async def test_without_a_checkpoint_before_the_step_the_first_is_named(workshop: Any) -> None:

@@ -166,6 +166,25 @@ async def test_a_text_is_continued_repeated_with_another_seed_and_made_the_promp
         await seen.until(lambda: seen.main.store.sample.done)
 
 
+async def test_escape_goes_from_the_options_to_the_text_that_was_written(workshop: Any) -> None:
+    async with workshop.training((80, 24)) as (seen, run):
+        await seen.press("g", *"Ho", "enter")
+        run.say(Sampled(step=3, id=run.sent[-1].id, prompt="Ho", text="ratio", done=True))
+        await seen.until(lambda: seen.main.store.sample.done)
+        await seen.press("g", "tab")
+        assert seen.main.focused is seen.main.sample.options
+        await seen.press("escape")
+        assert seen.main.focused is seen.main.sample.written
+
+
+async def test_of_help_that_is_too_long_for_the_frame_its_beginning_is_shown(workshop: Any) -> None:
+    async with workshop.training((120, 36)) as (seen, _):
+        seen.main.sample.options.enter("repetition_penalty")
+        await seen.see("─ Above 1, tokens of the context become less likely. ─")
+        seen.main.sample.options.enter("temperature")
+        await seen.see(f"─ {SAMPLING['temperature'].help} ─")
+
+
 @both_sizes
 async def test_every_checkpoint_of_a_run_that_rests_can_be_chosen(
     workshop: Any, make: Any, size: tuple[int, int]

@@ -47,7 +47,7 @@ async def test_it_begins_by_itself_once(workshop: Any) -> None:
 @both_sizes
 async def test_it_goes_on_when_the_thing_has_happened_and_not_before(workshop: Any, size: tuple[int, int]) -> None:
     async with workshop.console(size) as seen:
-        seen.main.action_tour()
+        await seen.press("T")
 
         async def next_step(text: str) -> None:
             nonlocal place
