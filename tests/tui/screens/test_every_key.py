@@ -1,8 +1,6 @@
 """Every key of the tables and a click on every pane, in every state: none may end the console."""
 
-import asyncio
 import subprocess
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,6 @@ from fundamentallm_tui.panes.bars import takes_text
 from fundamentallm_tui.screens.look import Look
 from fundamentallm_tui.screens.pins import Pins
 from fundamentallm_tui.screens.runs import Runs
-from tests.conftest import PATIENCE
 from tests.tui.others import attended, bring_about
 
 TYPED = (  # into text fields, beside the keys of the tables
@@ -34,10 +31,7 @@ def bound(commands: Iterable[keys.Command]) -> list[str]:
 
 
 class Hands:
-    """Presses keys and clicks in a console that is in a state; brings the state about again after a key that ends it.
-
-    Quicker than the pilot, which waits after each key until the whole process has been idle for 40 ms.
-    """
+    """Presses keys and clicks in a console that is in a state; brings the state about again after a key that ends it."""
 
     def __init__(self, seen: Any, old: Path, state: str) -> None:
         self.seen, self.old, self.state = seen, old, state
@@ -49,24 +43,11 @@ class Hands:
         store = self.seen.main.store
         return store.phase, store.wanted, store.folder, store.under_way, store.replayed
 
-    async def settle(self) -> None:
-        """Wait until what was posted has gone its way: to the application, to what has the focus, and up again."""
-        await self._taken_in(self.seen.app)
-        for node in (self.seen.app.focused or self.seen.app.screen).ancestors_with_self:
-            await self._taken_in(node)
-
-    async def _taken_in(self, node: Any) -> None:
-        done, deadline = asyncio.Event(), time.monotonic() + PATIENCE
-        node.call_later(done.set)
-        while not done.is_set() and node.is_running and not self.seen.app.return_code:
-            assert time.monotonic() < deadline, f"{node} takes nothing in"
-            await asyncio.sleep(0)
-        assert self.seen.app.is_running and self.seen.app.return_code is None
-
     async def press(self, *names: str) -> None:
         for name in names:
             self.seen.app.post_message(Key(name, key_to_character(name)))
-            await self.settle()
+            await self.seen.settle()
+            assert self.seen.app.is_running and self.seen.app.return_code is None, f"{name} ends the console"
             self.pressed.add(name)
 
     async def back(self, pane: str = "") -> None:
@@ -83,7 +64,7 @@ class Hands:
             self._as_it_was = self._now()
         if pane:
             self.seen.main.action_pane(pane)
-            await self.settle()
+            await self.seen.settle()
 
     async def press_in_panes(self) -> None:
         for pane, _ in keys.PANES:
@@ -103,7 +84,7 @@ class Hands:
             await self.back()
             enter()
             self.seen.app.screen.post_message(Paste("pasted\x1b[2J\n"))
-            await self.settle()
+            await self.seen.settle()
         for name in bound(keys.WRITTEN):
             await self.back()
             self.seen.main.set_focus(self.seen.main.sample.written)
@@ -127,7 +108,7 @@ class Hands:
             if not isinstance(self.seen.app.screen, Look):
                 await self.back()
                 self.seen.main.action_look()
-                await self.settle()
+                await self.seen.settle()
             if not isinstance(self.seen.app.screen, Look):
                 await self.press("escape")  # it asks for a text, where there is a model
             await self.press(name)
@@ -137,7 +118,7 @@ class Hands:
             if not isinstance(self.seen.app.screen, Pins):
                 await self.back()
                 self.seen.main.action_pins()
-                await self.settle()
+                await self.seen.settle()
             await self.press(name)
             if self.seen.app.screen is not self.seen.main and not isinstance(self.seen.app.screen, Pins):
                 await self.press("x", "enter", "escape")
@@ -148,7 +129,7 @@ class Hands:
                 await self.back()
                 self.seen.main.action_attention()
                 await self.seen.until(lambda: self.seen.app.screen is not self.seen.main)
-                await self.settle()
+                await self.seen.settle()
                 if isinstance(self.seen.app.screen, Entry):  # there is no sample to look at
                     await self.press("a", "b", "enter")
                 await self.seen.until(lambda: self.seen.app.screen.query("#attention"))
@@ -179,7 +160,7 @@ class Hands:
                 await self.back(pane)
                 for kind in (MouseMove, MouseDown, MouseUp):
                     self.seen.app.post_message(kind(None, x, y, 0, 0, 1, False, False, False, x, y))
-                await self.settle()
+                await self.seen.settle()
         assert {pane for pane, _ in keys.PANES} <= {widget.id for widget, _ in clicked}
 
 
@@ -190,7 +171,7 @@ async def test_no_key_and_no_click_ends_the_console(
     monkeypatch.setenv("VISUAL", "false")  # an editor that fails
     done = subprocess.CompletedProcess([], 0, "report.md", "")
     monkeypatch.setattr(app.subprocess, "run", lambda *_, **how: done)  # a report, which is a process of its own
-    async with workshop.console((80, 24) if state == "paused" else (120, 36)) as seen:
+    async with workshop.console((120, 36) if state in ("training", "finished") else (80, 24)) as seen:
         await bring_about(seen, old := make("old"), state)
         hands = Hands(seen, old, state)
         for work in (
