@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ SETTINGS = [
 ]  # fmt: skip
 EPOCH, EPOCH_WINDOWS = 8, 7 * 24 + 6
 TOLERANCE = 1e-4
-PATIENCE = 300.0  # seconds
+PATIENCE = 120.0  # seconds
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +67,16 @@ def wait(*members: Any) -> list[int]:
 
 
 def reach(program: Any, condition: Callable[[], Any]) -> None:
-    """Wait until something holds that this program brings about."""
-    until(lambda: condition() or program.has_ended(), timeout=PATIENCE)
+    """Wait until something holds that this program brings about; in vain, say what each of its processes does."""
+    try:
+        until(lambda: condition() or program.has_ended(), timeout=PATIENCE)
+    except AssertionError as error:
+        error.add_note(subprocess.run(["ps", "-ww", "-eHo", "pid,ppid,stat,args"], capture_output=True, text=True).stdout)
+        for pid in [*pids_of(program.pid), program.pid]:
+            os.kill(pid, signal.SIGABRT)  # prints its stack, see `stacks`
+        time.sleep(5)
+        error.add_note(program.err)
+        raise
     assert condition(), program.err
 
 
@@ -245,14 +254,17 @@ def test_what_cannot_be_with_several_processes(group: Group, run: Any) -> None:
 
 def pids_of(parent: int) -> list[int]:
     """The processes that a process has started and that run ours, oldest first."""
-    listed = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(parent)], capture_output=True, text=True).stdout
-    return [int(line.split()[0]) for line in listed.splitlines() if "resource_tracker" not in line]
+    # -ww: in 80 columns, which some environments ask for, a long path leaves no room for what is looked for below
+    listing = ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(parent)]
+    listed = subprocess.run(listing, capture_output=True, text=True).stdout
+    return [int(line.split()[0]) for line in listed.splitlines() if "spawn_main" in line]
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes by /proc")
 def test_a_killed_process_comes_back_and_another_number_resumes(launch: Any, run: Any, tmp_path: Path) -> None:
     folder, settings = tmp_path / "run", [*SETTINGS, "--lr-schedule=constant", "--warmup-steps=0"]
-    program = launch(*settings, "--output-dir=run", "--processes=2", "--max-restarts=1")
+    stacks = "import faulthandler, os\nfaulthandler.enable()\nos.environ['PYTHONFAULTHANDLER'] = '1'"
+    program = launch(*settings, "--output-dir=run", "--processes=2", "--max-restarts=1", prepare=stacks)
     reach(program, lambda: len(journal_events(folder, events.Progress)) > 2)
     first, *_ = journal_events(folder, events.RunStarted)
     follower = next(pid for pid in pids_of(program.pid) if pid != first.pid)
@@ -261,7 +273,9 @@ def test_a_killed_process_comes_back_and_another_number_resumes(launch: Any, run
     (failed,) = journal_events(folder, events.Failed)
     assert failed.cause == events.PROCESS and failed.saved == "last.pt"
     again = journal_events(folder, events.RunStarted)[1]
-    assert again.step == failed.step > 0 and again.processes == 2 and again.recovered  # not a step is lost
+    saved = [event for event in journal_events(folder, events.CheckpointSaved) if event.seq < again.seq]
+    # The newest: that of the step before, unless the optimizer was moving the weights when the other was killed.
+    assert again.step == saved[-1].step > 0 and again.processes == 2 and again.recovered
     reach(program, lambda: max(steps_in(folder)) > again.step)
     os.kill(again.pid, signal.SIGKILL)
     assert wait(program) == [1]

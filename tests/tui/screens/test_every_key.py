@@ -31,7 +31,7 @@ def bound(commands: Iterable[keys.Command]) -> list[str]:
 
 
 class Hands:
-    """Presses keys and clicks in a console that is in a state; brings the state about again after a key that ends it."""
+    """Presses keys and clicks in a console that is in a state, which it brings about again after a key that ends it."""
 
     def __init__(self, seen: Any, old: Path, state: str) -> None:
         self.seen, self.old, self.state = seen, old, state
