@@ -17,7 +17,7 @@ check: $(VENV)/.test
 	$(BIN)/lint-imports
 
 tests: $(VENV)/.test
-	$(BIN)/pytest -q -n 2 --dist loadfile
+	$(BIN)/pytest -q -n 3 --dist loadfile  # many tests wait: three at once keep two cores busy
 
 docs: $(VENV)/.run
 	$(BIN)/python docs/settings.py

@@ -71,7 +71,9 @@ def reach(program: Any, condition: Callable[[], Any]) -> None:
     try:
         until(lambda: condition() or program.has_ended(), timeout=PATIENCE)
     except AssertionError as error:
-        error.add_note(subprocess.run(["ps", "-ww", "-eHo", "pid,ppid,stat,args"], capture_output=True, text=True).stdout)
+        error.add_note(
+            subprocess.run(["ps", "-ww", "-eHo", "pid,ppid,stat,args"], capture_output=True, text=True).stdout
+        )
         for pid in [*pids_of(program.pid), program.pid]:
             os.kill(pid, signal.SIGABRT)  # prints its stack, see `stacks`
         time.sleep(5)
