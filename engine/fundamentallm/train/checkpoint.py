@@ -68,7 +68,7 @@ class Counters:
 class Checkpoint:
     """What a file holds. `fingerprint` is the SHA-256 of the corpus; `device` names the hardware, not the setting.
 
-    `threads` to `processes` decide only whether a resumed run can reach the same bits. They have defaults, as does what
+    `threads` to `precision` decide only whether a resumed run can reach the same bits. They have defaults, as does what
     comes after them, for files without them.
     """
 
@@ -83,10 +83,17 @@ class Checkpoint:
     device: str = "unknown"
     compiled: bool = False
     processes: int = 1
+    precision: str = ""  # the number format of the forward pass, such as "bfloat16"; older files do not name it
     tokenizer_json: str = ""  # of a tokenizer that is neither characters nor bytes
 
     def settings(self) -> Config:
         return resolve(Layer(self.config))
+
+    @property
+    def mixed_precision(self) -> bool:
+        """Whether this was computed in 16 bits, or was to be, if the user said that."""
+        asked: bool | None = self.settings().mixed_precision
+        return self.precision not in ("", "float32") if asked is None else asked
 
     def tokenizer(self) -> Tokenizer:
         return restore(self.config.get("tokenizer", CHAR), self.vocabulary, self.tokenizer_json)
@@ -98,8 +105,8 @@ class Checkpoint:
         """Say what the process that saved this had otherwise than `now`, as far as the bits of a step depend on it."""
         return [
             f"{name} {then} then, {getattr(now, name)} now"
-            for name in ("torch", "device", "threads", "processes", "compiled")
-            if (then := getattr(self, name)) != getattr(now, name)
+            for name in ("torch", "device", "threads", "processes", "precision", "compiled")
+            if (then := getattr(self, name)) not in ("", getattr(now, name))
             and not (name == "device" and same_hardware(then, now.device))
         ]
 
@@ -236,13 +243,13 @@ def _checked(path: Path, content: Any, size: int) -> Checkpoint:
         config = checkpoint.settings()
     except ConfigError as error:
         raise UserError(f"{path}: its configuration is not valid: {error.problems[0]}") from None
-    machine = (checkpoint.fingerprint, checkpoint.torch, checkpoint.device)
+    machine = (checkpoint.fingerprint, checkpoint.torch, checkpoint.device, checkpoint.precision)
     if not 1 <= checkpoint.threads <= MAX_INTEGER:
         wrong = "its number of threads is not possible"
     elif not 1 <= checkpoint.processes <= MAX_INTEGER:
         wrong = "its number of processes is not possible"
     elif max(map(len, machine)) > MAX_MACHINE_CHARS:
-        wrong = "its fingerprint, or what it says of torch or the device, is too long"
+        wrong = "its fingerprint, or what it says of torch, device or precision, is too long"
     elif wrong := _wrong_tokenizer(checkpoint, config.tokenizer):
         pass
     elif not _are_counters(checkpoint.counters):

@@ -17,6 +17,10 @@ from fundamentallm.errors import UserError
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 
+# The narrowest model that a processor with 16-bit arithmetic trains faster in it; tests/benchmarks/RESULTS.md.
+MIXED_PRECISION_WIDTH = 128
+
+
 def choose_device(name: str) -> torch.device:
     """Return the device that `name` means; "auto" is the fastest there is. A UserError if there is no such device."""
     if name == "auto" and torch.cuda.is_available():
@@ -76,11 +80,14 @@ def is_out_of_memory(error: BaseException) -> bool:
 class Precision:
     """The number format of the forward pass. Weights and optimizer state are float32 in any case.
 
-    `why_not` says why mixed precision was asked for and is off; empty otherwise.
+    `mixed`: whether it shall have 16 bits; None: if a model so wide is known to train faster with them there, which on
+    a GPU nobody has measured. `why_not` says why mixed precision was asked for and is off; empty otherwise.
     """
 
-    def __init__(self, device: torch.device, mixed: bool) -> None:
+    def __init__(self, device: torch.device, mixed: bool | None, model_dim: int = 0) -> None:
         self._device, self.dtype, self.why_not = device, torch.float32, ""
+        if mixed is None:
+            mixed = device.type == "cpu" and _cpu_has_bf16() and model_dim >= MIXED_PRECISION_WIDTH
         if mixed and device.type == "cpu" and not _cpu_has_bf16():
             why = "this processor has no 16-bit arithmetic"
             self.why_not = f"mixed precision is off: {why}; training continues in float32"

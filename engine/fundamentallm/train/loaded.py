@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -159,7 +159,8 @@ def load(path: str | Path, *, device: str = "auto", warn: Warn = warnings.warn) 
             unsaved = read_history(file.parent, steps=False).unsaved
     if unsaved:
         warn(f"{path}: the end of that run was NOT saved: {unsaved}; this is {file.name}, of step {step}")
-    return Model(model, checkpoint.tokenizer(), step, checkpoint.settings())
+    config = replace(checkpoint.settings(), mixed_precision=checkpoint.mixed_precision)
+    return Model(model, checkpoint.tokenizer(), step, config)
 
 
 def load_model(path: Path, device: torch.device) -> tuple[Transformer, Checkpoint]:

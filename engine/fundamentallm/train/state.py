@@ -216,6 +216,7 @@ class TrainState:
             device=hardware(self.device),
             compiled=self.compiled,
             processes=distributed.size(),
+            precision=str(self.precision.dtype).removeprefix("torch."),
         )
 
 
@@ -277,15 +278,14 @@ def build_state(
     if saved is not None and "include" not in saved.config and saved.fingerprint != text.facts.fingerprint:
         config = replace(config, data=select_before_include(config.data))  # 0.1.0 read fewer files of a folder
         text = read_source(config, say)
-    text_hash = text.facts.fingerprint
     origin.notices += text.notices
     if saved is None and text.documents is not None:
         origin.warnings += validation_warnings(text.documents, config)
-    elif saved is not None and saved.fingerprint != text_hash:
+    elif saved is not None and saved.fingerprint != text.facts.fingerprint:
         what = f"is not the text that {source} was trained on" if source else "is not the text that process 0 reads"
         raise UserError(f"{', '.join(config.data)}: {what}; restore the text, or start a new run")
-    begun = None if init is None else init.tokenizer()
-    tokenizer = saved.tokenizer() if saved is not None else make_tokenizer(config, text, begun, say)
+    known = None if init is None else init.tokenizer()
+    tokenizer = saved.tokenizer() if saved is not None else make_tokenizer(config, text, known, say)
     encoded = encode_source(text, tokenizer, say)
     size = estimate_size(config, encoded.size(tokenizer, text))
 
@@ -305,11 +305,12 @@ def build_state(
     if init is not None and spec.init_from is not None:
         origin.weights = spec.init_from
         origin.notices.append(take_weights(model, tokenizer, init, spec.init_from))
-    precision = Precision(device, config.mixed_precision)
+    begun = saved if "mixed_precision" not in changed else None  # what was decided then stays: it computes other bits
+    precision = Precision(device, (begun or config).mixed_precision, config.model_dim)
     state = TrainState(
-        config, Counters(), tokenizer, text_hash, size, corpus, model, optimizer, device, precision, memory_before,
+        config, Counters(), tokenizer, text.facts.fingerprint, size, corpus, model, optimizer, device, precision,
+        memory_before, history=history, origin=origin,
         compiled=config.compile == "always",  # "auto" means never, for now: nobody has measured where it pays
-        history=history, origin=origin,
     )  # fmt: skip
     state.check_pinned(config.pin)
     if not state.fits:
@@ -395,6 +396,4 @@ def _describe_size(state: TrainState, lengths: Sequence[int]) -> list[str]:
         notices.append(
             f"warm-up shortened from {config.warmup_steps} to {format_count(steps, 'step')}, a tenth of the run"
         )
-    if state.precision.why_not:
-        notices.append(state.precision.why_not)
-    return notices
+    return [*notices, *filter(None, [state.precision.why_not])]

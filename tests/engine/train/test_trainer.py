@@ -171,6 +171,36 @@ def test_one_notice_says_what_a_setting_amounts_to(
         assert ran.losses == plain.losses and same_tensors(ran.weights, plain.weights)
 
 
+@pytest.mark.parametrize(("has_bf16", "width", "chosen"), [(True, 16, True), (True, 17, False), (False, 16, False)])
+def test_16_bits_are_chosen_by_processor_and_width_when_a_run_begins(
+    train: Train, monkeypatch: MonkeyPatch, has_bf16: bool, width: int, chosen: bool
+) -> None:
+    monkeypatch.setattr(device, "_cpu_has_bf16", lambda: True)
+    asked, other = (train(mixed_precision=mixed, name=f"asked-{mixed}") for mixed in (chosen, not chosen))
+    assert asked.losses != other.losses
+    monkeypatch.setattr(device, "_cpu_has_bf16", lambda: has_bf16)
+    monkeypatch.setattr(device, "MIXED_PRECISION_WIDTH", width)
+    first = train(script={25: [Stop()]})
+    assert load(first.last).mixed_precision is chosen and load(first.last).settings().mixed_precision is None
+    monkeypatch.setattr(device, "_cpu_has_bf16", lambda: True)
+    monkeypatch.setattr(device, "MIXED_PRECISION_WIDTH", 17 if chosen else 16)
+    second = train(resume_from=first.last)
+    assert {**first.losses, **second.losses} == asked.losses and same_tensors(second.weights, asked.weights)
+    assert not any("bits" in text for text in notices(second))
+
+
+def test_a_run_that_resumes_where_16_bits_are_missing_says_that_the_bits_differ(
+    train: Train, monkeypatch: MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "MIXED_PRECISION_WIDTH", 16)
+    monkeypatch.setattr(device, "_cpu_has_bf16", lambda: True)
+    first = train(script={25: [Stop()]})
+    monkeypatch.setattr(device, "_cpu_has_bf16", lambda: False)
+    second = train(resume_from=first.last)
+    assert any("precision bfloat16 then, float32 now" in text for text in notices(second))
+    assert NO_BFLOAT16 in notices(second)
+
+
 def test_mixed_precision_trains_and_resumes_exactly(train: Train, trained: Trained, monkeypatch: MonkeyPatch) -> None:
     settings = {"epochs": 4, "learning_rate": 0.01}
     exact = trained(**settings)
