@@ -12,6 +12,7 @@ from fundamentallm.cli.terminal import Footer, bar, columns, complain, is_screen
 from fundamentallm.config.config import SETTINGS, Layer, resolve, unknown
 from fundamentallm.config.estimate import estimate
 from fundamentallm.config.format import format_count, format_names, format_size, format_times, wrap
+from fundamentallm.data import hub
 from fundamentallm.data.download import KNOWN_TEXTS, Downloaded, KnownText, download
 from fundamentallm.data.text import describe_left_out, find_data, read_bytes, select
 from fundamentallm.data.text_stats import TextStats, compute_text_stats, name_character, validation_warnings
@@ -45,16 +46,20 @@ def list_() -> None:
 
 
 @command.command("get")
-@click.argument("name", metavar=f"[{'|'.join(KNOWN_TEXTS)}]", shell_complete=among(KNOWN_TEXTS))
+@click.argument("name", metavar=f"[{'|'.join(KNOWN_TEXTS)}|hf:OWNER/NAME]", shell_complete=among(KNOWN_TEXTS))
 @click.option(
     "--from", "source", metavar="FILE_OR_URL", shell_complete=files, default="",
     help="Read it from here, not from its public address.",
 )  # fmt: skip
 def get_(name: str, source: str) -> None:
-    """Download a known text into data/raw.
+    """Download a known text into data/raw, or a dataset of Hugging Face.
 
     The text is checked, and all of its files are written or none. A different file of the same name is moved aside.
     """
+    if name.startswith(hub.PREFIX):
+        for path, fields in hub.fetch(name).items():
+            print(f"{printable(str(path))}  {format_size(path.stat().st_size)}, {printable(_fields(fields))}")
+        return
     if name not in KNOWN_TEXTS:
         raise UserError(f"{name}: {unknown('known text', name, tuple(KNOWN_TEXTS))}")
     known = KNOWN_TEXTS[name]
@@ -87,6 +92,12 @@ def inspect(files: tuple[str, ...], include: tuple[str, ...]) -> None:
     if len(stats) > 1:
         blocks.append([f"all {len(stats)} files together", *_training(stats, alone=True)])
     print("\n\n".join("\n".join(map(printable, block)) for block in blocks))
+
+
+def _fields(names: list[str]) -> str:
+    """Say what each line of a file has, and which flag chooses what is read."""
+    hint = "" if SETTINGS["text_field"].default in names else "; choose one: --text-field NAME"
+    return f"fields: {format_names(names, SHOWN_NAMES)}{hint}"
 
 
 def _files(paths: list[str]) -> list[str]:

@@ -18,7 +18,7 @@ OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 
 # The narrowest model that a processor with 16-bit arithmetic trains faster in it; tests/benchmarks/RESULTS.md.
-MIXED_PRECISION_WIDTH = 128
+MIXED_PRECISION_WIDTH = 256
 
 
 def choose_device(name: str) -> torch.device:

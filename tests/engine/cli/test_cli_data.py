@@ -1,8 +1,10 @@
 """`fundamentallm data`: known texts, fetched and inspected."""
 
 import hashlib
+import json
 import random
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from fundamentallm.config.config import Config
 from fundamentallm.config.estimate import estimate
 from fundamentallm.data.download import KNOWN_TEXTS, KnownText, TextFile
+from fundamentallm.data.text import read_texts
 from tests.engine.cli.conftest import Run
 
 TEXT = "".join(random.Random(3).choices("abcdefgh \n", k=20_000))
@@ -52,6 +55,40 @@ def test_a_preset_trains_on_what_get_fetched(run: Run, source: str) -> None:
     assert run("presets")[1].count("not here yet") == 0
 
 
+def test_a_dataset_becomes_files_that_are_trained_on(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    rows = [{"story": f"Zoë saw {number} owls.\n{'So it went. ' * 30}", "page": number} for number in range(40)]
+    Path("owls").mkdir()
+    for split, some in ("train", rows[:30]), ("test", rows[30:]):
+        Path(f"owls/{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
+    status, out, err = run("data", "get", "hf:./owls")
+    train, test = Path("data/raw/owls/train.jsonl"), Path("data/raw/owls/test.jsonl")
+    said = "fields: story, page; choose one: --text-field NAME"
+    assert (status, err) == (0, "") and [line.partition(", ")[2] for line in out.splitlines()] == [said] * 2
+    assert [json.loads(line) for line in train.read_text().splitlines()] == rows[:30]
+    assert [json.loads(line) for line in test.read_text().splitlines()] == rows[30:]
+    assert read_texts((str(train),), text_field="story")[0].startswith("Zoë saw 0 owls.")
+    train.write_text("mine")
+    assert run("data", "get", "hf:./owls")[0] == 0 and train.read_text() == "mine"
+    assert not [path for path in train.parent.iterdir() if path not in (train, test)]
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [("hf:", "hf:: names no dataset; write hf:OWNER/NAME"), ("hf:./none", "hf:./none: cannot be fetched: ")],
+)
+def test_what_is_no_dataset_is_refused_in_one_line(run: Run, name: str, line: str) -> None:
+    status, out, err = run("data", "get", name)
+    assert (status, out) == (2, "") and err.startswith(line) and err.count("\n") == 1 and not Path("data").exists()
+
+
+def test_without_the_library_a_line_says_how_to_install_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    install = "hf:a/b: datasets are read by another program; install it: pip install datasets\n"
+    assert run("data", "get", "hf:a/b") == (2, "", install)
+
+
 def test_list_says_what_is_here_and_how_to_get_the_rest(run: Run, source: str) -> None:
     out = run("data", "list")[1]
     assert out.count("not here") == 4 and "data/samples/sample_data.txt  8" in out
@@ -63,7 +100,7 @@ def test_list_says_what_is_here_and_how_to_get_the_rest(run: Run, source: str) -
 
 
 REFUSED = {
-    "data get": "Missing argument '[shakespeare|python-docs]'; see fundamentallm data get --help",
+    "data get": "Missing argument '[shakespeare|python-docs|hf:OWNER/NAME]'; see fundamentallm data get --help",
     "data get shakespear": "shakespear: no such known text; did you mean shakespeare?",
     "data git": "data git: no such command; did you mean get?",
     "data get shakespeare --form x": "--form: no such option; did you mean --from?",
