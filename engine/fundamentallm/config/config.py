@@ -147,9 +147,8 @@ class Config:
         help="Compile the model before the first step: a later start, faster steps. auto: never.",
     )  # fmt: skip
     mixed_precision: bool | None = setting(
-        None, group=TRAINING, auto="where it is known to be faster",
-        help="Compute in 16-bit floating point if the hardware can.",
-    )  # fmt: skip
+        None, group=TRAINING, auto="where it is faster", help="Compute in 16-bit floating point if the hardware can."
+    )
 
     seed: int = setting(0, group=RUN, at_least=0, at_most=2**31 - 1, fixed=True, help="Seed of all randomness.")
     device: str = setting("auto", group=RUN, help="cpu, cuda, cuda:1, mps, or auto: the fastest there is.")
