@@ -253,12 +253,12 @@ def find_branch_point(history: RunHistory, folder: Path, step: int | None, *, la
 
     `lasting`: one that the run will not write again.
     """
-    there = history.checkpoints(folder, lasting=lasting)
-    before = [saved for saved in there if step is None or saved.step <= step]
-    if not before or history.started is None:
-        first = f"of step {step} or before; its first is of step {there[0].step}" if there else "to go back to yet"
-        raise UserError(f"{folder} has no checkpoint {first}. Each epoch leaves one, and so does {named('save')}.")
-    return BranchPoint(folder, before[-1].path, before[-1].step, history.settings, history.started.preset)
+    try:
+        found = history.checkpoint_at(folder, step, lasting=lasting)
+    except UserError as error:
+        raise UserError(f"{error}. Each epoch leaves one, and so does {named('save')}.") from None
+    preset = history.started.preset if history.started is not None else ""
+    return BranchPoint(folder, found.path, found.step, history.settings, preset)
 
 
 def branch_spec(point: BranchPoint, text: str) -> RunSpec:

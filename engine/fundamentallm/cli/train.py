@@ -146,13 +146,10 @@ def branch(run: str, at_step: int, **values: Any) -> int:
         return 0 if how["dry_run"] else _follow()
     parent = find_run(run)
     history = read_started(parent, steps=False)
-    there = history.checkpoints(parent, lasting=is_held(parent))  # a run under way writes the others again meanwhile
-    before = [saved for saved in there if saved.step <= at_step]
-    if not before:
-        first = f"its first is of step {there[0].step}" if there else "it has none at all"
-        raise UserError(f"--at-step {at_step}: {parent} has no checkpoint of that step or before; {first}")
+    # of a run under way one that stays: it writes the others again meanwhile
+    start = history.checkpoint_at(parent, at_step, lasting=is_held(parent))
     folder = choose_folder(resolve(flags_layer(flags)), parent.resolve().name)
-    return _run(RunSpec(Config(), folder, parent / before[-1].path, flags), [], **how)
+    return _run(RunSpec(Config(), folder, parent / start.path, flags), [], **how)
 
 
 def _split(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -190,6 +190,15 @@ class RunHistory:
         kept = [saved for saved in there if not (lasting and saved.kind in ("last", "best"))]
         return sorted(kept, key=lambda saved: (saved.step, saved.kind not in ("last", "best")))
 
+    def checkpoint_at(self, folder: Path, step: int | None, *, lasting: bool) -> events.CheckpointSaved:
+        """Return the newest checkpoint of a step or before, or of all; a UserError if there is none in the folder."""
+        there = self.checkpoints(folder, lasting=lasting)
+        before = [saved for saved in there if step is None or saved.step <= step]
+        if not before:
+            first = f"of step {step} or before; its first is of step {there[0].step}" if there else "to go back to yet"
+            raise UserError(f"{folder} has no checkpoint {first}")
+        return before[-1]
+
     def to_events(self) -> list[events.Event]:
         """What a new journal needs so that it is read as this history: all but the steps before the last report."""
         changes = self.interventions_from(0)

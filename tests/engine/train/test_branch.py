@@ -76,7 +76,7 @@ def test_a_branch_takes_other_settings_and_the_first_free_name(
     )
     assert same_bits(branched.folder, Path("runs/run-1"))
     capsys.readouterr()
-    checkpoint = "--at-step 6: run has no checkpoint of that step or before; its first is of step 7\n"
+    checkpoint = "run has no checkpoint of step 6 or before; its first is of step 7\n"
     shape = "--model-dim: cannot change on resume: the checkpoint has 16; leave it out\n"
     for words, said in (
         (["run", "--at-step=6"], checkpoint), (["run", "--at-step=7", "--model-dim=32"], shape),
