@@ -1,11 +1,11 @@
 """Measure training in tokens per second, against transformers' GPT-2 of the same shape in the same process.
 
-    python tests/benchmarks/throughput.py [tiny|small|medium] [--rounds 10] [--compile]
+    python tests/benchmarks/throughput.py [tiny|small|medium] [--rounds 10] [--compile] [--mixed-precision]
 
 Each round times a few steps of each model on the same random text, one after the other; the ratio is the median over
 the rounds. Ours is the complete step of `fundamentallm` with its default optimizer; theirs is the forward and backward
 pass of `GPT2LMHeadModel` with dropout 0.1, clipping, and PyTorch's fused AdamW. `--compile` measures our compiled step,
-too.
+too, and `--mixed-precision` our step in 16 bits.
 """
 
 import time
@@ -39,9 +39,9 @@ def corpus_of(config: Config) -> tuple[Corpus, Tokenizer]:
 
 
 class Ours:
-    def __init__(self, config: Config, corpus: Corpus, tokenizer: Tokenizer) -> None:
+    def __init__(self, config: Config, corpus: Corpus, tokenizer: Tokenizer, mixed: bool = False) -> None:
         model, device = Transformer(config, len(tokenizer)), torch.device("cpu")
-        optimizer, precision = Optimizer(model, config.optimizer), Precision(device, False)
+        optimizer, precision = Optimizer(model, config.optimizer), Precision(device, mixed)
         size = estimate_size(config, TextSize((100_000,), len(tokenizer)))
         state = TrainState(config, Counters(), tokenizer, "", size, corpus, model, optimizer, device, precision)
         self.step = TrainStep(state)
@@ -71,6 +71,7 @@ def main() -> None:
     parser = arguments(__doc__, "tiny", rounds=10)
     parser.add_argument("--steps", type=int, default=3, help="steps of each model per round")
     parser.add_argument("--compile", action="store_true", help="measure our compiled step, too")
+    parser.add_argument("--mixed-precision", action="store_true", help="measure our step in 16 bits, too")
     options = parser.parse_args()
     config = resolve(load_preset(options.preset).layer, flags_layer({"mixed_precision": False, "dropout": 0.1}))
     corpus, tokenizer = corpus_of(config)
@@ -84,6 +85,8 @@ def main() -> None:
             parser.exit(1, f"cannot compile: {why}\n")
         takes["compiled"] = compiled
         print(f"compiling took {time.perf_counter() - started:.0f} s")
+    if options.mixed_precision:
+        takes["16 bits"] = Ours(config, corpus, tokenizer, mixed=True)
     steps = options.steps
 
     def several(take: Callable[[int], None], turn: int) -> None:
