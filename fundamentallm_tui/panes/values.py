@@ -37,7 +37,8 @@ def setting_groups(preset: str, config: Config) -> list[Group]:
         cells = []
         for row in settings:
             empty = "auto" if row.optional else ""
-            choices = (*filter(None, [empty]), "on", "off") if row.kind is bool else row.choices
+            switch = ("auto", "on", "off") if row.optional else ("on", "off")
+            choices = switch if row.kind is bool else row.choices
             wide = row.name in FULL_WIDTH
             cells.append(Cell(row.name, row.name, as_text(row.name, values[row.name]), choices, empty, wide))
         groups.append(Group(cells, 2, LABEL_WIDTHS, heading))

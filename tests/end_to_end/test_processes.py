@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ SETTINGS = [
 ]  # fmt: skip
 EPOCH, EPOCH_WINDOWS = 8, 7 * 24 + 6
 TOLERANCE = 1e-4
-PATIENCE = 120.0  # seconds
+PATIENCE = 300.0  # seconds
 
 
 @pytest.fixture(scope="module")
@@ -67,18 +66,8 @@ def wait(*members: Any) -> list[int]:
 
 
 def reach(program: Any, condition: Callable[[], Any]) -> None:
-    """Wait until something holds that this program brings about; in vain, say what each of its processes does."""
-    try:
-        until(lambda: condition() or program.has_ended(), timeout=PATIENCE)
-    except AssertionError as error:
-        error.add_note(
-            subprocess.run(["ps", "-ww", "-eHo", "pid,ppid,stat,args"], capture_output=True, text=True).stdout
-        )
-        for pid in [*pids_of(program.pid), program.pid]:
-            os.kill(pid, signal.SIGABRT)  # prints its stack, see `stacks`
-        time.sleep(5)
-        error.add_note(program.err)
-        raise
+    """Wait until something holds that this program brings about."""
+    until(lambda: condition() or program.has_ended(), timeout=PATIENCE)
     assert condition(), program.err
 
 
@@ -265,8 +254,7 @@ def pids_of(parent: int) -> list[int]:
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes by /proc")
 def test_a_killed_process_comes_back_and_another_number_resumes(launch: Any, run: Any, tmp_path: Path) -> None:
     folder, settings = tmp_path / "run", [*SETTINGS, "--lr-schedule=constant", "--warmup-steps=0"]
-    stacks = "import faulthandler, os\nfaulthandler.enable()\nos.environ['PYTHONFAULTHANDLER'] = '1'"
-    program = launch(*settings, "--output-dir=run", "--processes=2", "--max-restarts=1", prepare=stacks)
+    program = launch(*settings, "--output-dir=run", "--processes=2", "--max-restarts=1")
     reach(program, lambda: len(journal_events(folder, events.Progress)) > 2)
     first, *_ = journal_events(folder, events.RunStarted)
     follower = next(pid for pid in pids_of(program.pid) if pid != first.pid)

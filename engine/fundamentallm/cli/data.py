@@ -57,6 +57,8 @@ def get_(name: str, source: str) -> None:
     The text is checked, and all of its files are written or none. A different file of the same name is moved aside.
     """
     if name.startswith(hub.PREFIX):
+        if source:
+            raise UserError(f"--from {source}: only for a known text; of a folder of this machine write hf:FOLDER")
         for path, fields in hub.fetch(name).items():
             print(f"{printable(str(path))}  {format_size(path.stat().st_size)}, {printable(_fields(fields))}")
         return

@@ -55,7 +55,9 @@ def test_a_preset_trains_on_what_get_fetched(run: Run, source: str) -> None:
     assert run("presets")[1].count("not here yet") == 0
 
 
-def test_a_dataset_becomes_files_that_are_trained_on(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dataset_becomes_files_that_are_read_as_texts(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     rows = [{"story": f"Zoë saw {number} owls.\n{'So it went. ' * 30}", "page": number} for number in range(40)]
@@ -70,7 +72,8 @@ def test_a_dataset_becomes_files_that_are_trained_on(run: Run, tmp_path: Path, m
     assert [json.loads(line) for line in test.read_text().splitlines()] == rows[30:]
     assert read_texts((str(train),), text_field="story")[0].startswith("Zoë saw 0 owls.")
     train.write_text("mine")
-    assert run("data", "get", "hf:./owls")[0] == 0 and train.read_text() == "mine"
+    again = f"hf:./owls: is there already: {test}, {train}; to fetch it again, move that away\n"
+    assert run("data", "get", "hf:./owls") == (2, "", again) and train.read_text() == "mine"
     assert not [path for path in train.parent.iterdir() if path not in (train, test)]
 
 
@@ -100,6 +103,7 @@ def test_list_says_what_is_here_and_how_to_get_the_rest(run: Run, source: str) -
 
 
 REFUSED = {
+    "data get hf:a/b --from x": "--from x: only for a known text; of a folder of this machine write hf:FOLDER",
     "data get": "Missing argument '[shakespeare|python-docs|hf:OWNER/NAME]'; see fundamentallm data get --help",
     "data get shakespear": "shakespear: no such known text; did you mean shakespeare?",
     "data git": "data git: no such command; did you mean get?",
