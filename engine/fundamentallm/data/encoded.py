@@ -1,17 +1,20 @@
 """A text as tokens: in memory, or in a file of the user's cache that is mapped into it.
 
 - The file of a long text is made once for each content and tokenizer, beside its place, and renamed when it is whole.
+  An encoding that was interrupted continues after the pieces that are complete.
 - It is checked whenever it is opened: one that is damaged is made again, which is said.
 """
 
+import fcntl
 import hashlib
 import json
 import mmap
 import os
 import shutil
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -21,12 +24,13 @@ import torch
 from torch import Tensor
 
 from fundamentallm.config.estimate import TextSize, character_width
-from fundamentallm.config.format import format_size
+from fundamentallm.config.format import format_count, format_size
 from fundamentallm.data.source import BLOCK, CACHE_VERSION, Say, Source, Teller, cache_folder
 from fundamentallm.data.tokenizer import FileTokenizer, Tokenizer
 from fundamentallm.errors import UserError, system_errors
-from fundamentallm.run.folder import synced_file, temporary_path, write_atomic
-from fundamentallm.untrusted import from_values, open_regular_file
+from fundamentallm.run.folder import write_atomic
+from fundamentallm.run.locks import is_at
+from fundamentallm.untrusted import from_values, open_for_writing, open_regular_file
 
 PIECE = 1 << 15  # characters that a tokenizer.json encodes at once; several of them in parallel
 SPARE_BYTES = 1 << 28  # that stay free on the disk
@@ -116,7 +120,10 @@ def encode_source(source: Source, tokenizer: Tokenizer, say: Say = lambda text: 
         with system_errors(f"{path.parent}: the tokens of the text cannot be kept there"):
             path.parent.mkdir(parents=True, exist_ok=True)
             _remove_old(path.parent)
-            record = _write(path, source, tokenizer, name, say)
+            path.unlink(missing_ok=True)
+            _check_room(path, source, tokenizer, name)
+            with _alone(path.with_suffix(".pieces"), say) as log:  # another process may have made it meanwhile
+                record = _read_record(path) or _write(path, log, source, tokenizer, name, say)
     with open_regular_file(path) as file:
         mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)  # nothing is written, but torch wants it so
     if hasattr(mmap, "MADV_RANDOM"):
@@ -124,38 +131,96 @@ def encode_source(source: Source, tokenizer: Tokenizer, say: Say = lambda text: 
     return Encoded(torch.frombuffer(mapping, dtype=_kind(tokenizer)), record.lengths, mapping)
 
 
-def _write(path: Path, source: Source, tokenizer: Tokenizer, name: str, say: Say) -> _Record:
-    """Encode a text into a file; it and its record appear whole or not at all."""
-    width = _kind(tokenizer).itemsize
+def _check_room(path: Path, source: Source, tokenizer: Tokenizer, name: str) -> None:
+    """Raise a UserError if the disk has no room for the tokens of a text, or for those that are not there yet."""
     count = source.bytes if tokenizer.file or not tokenizer.vocabulary else sum(source.facts.characters)
     if tokenizer.file:
         count //= 2  # at most, but for a vocabulary that does not fit at all: then the disk says so
-    needed, free = count * width + SPARE_BYTES, shutil.disk_usage(path.parent).free
+    needed, free = count * _kind(tokenizer).itemsize + SPARE_BYTES, shutil.disk_usage(path.parent).free
+    with suppress(FileNotFoundError):
+        needed -= path.with_suffix(".part").stat().st_size
     if needed > free:
         room = f"its tokens need {format_size(needed)}, and {format_size(free)} are free in {path.parent}"
         raise UserError(f"{name}: {room}; free some, or set XDG_CACHE_HOME to a folder on another disk")
-    tell = Teller(say, f"encoding the text into {path.parent}", source.bytes)
+
+
+@contextmanager
+def _alone(path: Path, say: Say) -> Iterator[BinaryIO]:
+    """Open a file for reading and writing that no other process has open, and remove it after the body."""
+    while True:
+        with open(open_for_writing(path, 0), "r+b") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say("another process encodes this text; this one waits for it")
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if is_at(file.fileno(), path):  # not removed by the one that was waited for
+                yield file
+                return path.unlink()
+
+
+def _write(path: Path, log: BinaryIO, source: Source, tokenizer: Tokenizer, name: str, say: Say) -> _Record:
+    """Encode a text into a file; it and its record appear whole or not at all.
+
+    `log` gets the number of tokens and the checksum of each piece that is written. After a kill or a signal it stays,
+    with the file, and the next call continues.
+    """
+    part, width = path.with_suffix(".part"), _kind(tokenizer).itemsize
     say(f"encoding {format_size(source.bytes)} of text once, into {path.parent}")
-    temporary = temporary_path(path)
+    tell = Teller(say, f"encoding the text into {path.parent}", source.bytes)
     try:
-        with synced_file(temporary) as file:
-            lengths = tuple(_append(file, pieces, tokenizer, name, tell) for pieces in source.pieces())
-        record = _Record(temporary.stat().st_size, lengths, _checksum(temporary))
-        os.replace(temporary, path)
+        with open(open_for_writing(part, 0), "r+b") as file:
+            done = iter(_keep_complete(file, log, width, say))
+
+            def append(piece: str) -> int:
+                if size := next(done, 0):
+                    return size
+                raw = encode(piece, tokenizer, name).numpy().tobytes()
+                for each, line in ((file, raw), (log, b"%d %d\n" % (len(raw) // width, zlib.crc32(raw)))):
+                    each.write(line)
+                    each.flush()  # to the system, which outlives this process: a line never comes before its tokens
+                return len(raw) // width
+
+            lengths = tuple(_append(pieces, append, tell) for pieces in source.pieces())
+            os.fsync(file.fileno())
+        record = _Record(part.stat().st_size, lengths, _checksum(part))
         write_atomic(path.with_suffix(".json"), json.dumps(vars(record)))
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        os.replace(part, path)
+    except Exception:
+        for each in (part, path.with_suffix(".pieces")):
+            each.unlink(missing_ok=True)
+        raise
     return record
 
 
-def _append(file: BinaryIO, pieces: Iterator[str], tokenizer: Tokenizer, name: str, tell: Callable[[int], None]) -> int:
+def _keep_complete(file: BinaryIO, log: BinaryIO, width: int, say: Say) -> list[int]:
+    """Cut both files off after the last piece that is complete; returns how many tokens each piece has."""
+    sizes, end = list[int](), 0
+    try:
+        for line in log:
+            if not line.endswith(b"\n"):
+                break  # the process was killed while it wrote it
+            size, checksum = map(int, line.split())
+            if not 0 < size <= 4 * BLOCK or zlib.crc32(file.read(size * width)) != checksum:
+                raise ValueError
+            sizes.append(size)
+            end += len(line)
+    except ValueError:
+        sizes, end = [], 0
+    if sizes:
+        say(f"an interrupted encoding continues after {format_count(len(sizes), 'complete piece')}")
+    elif os.fstat(file.fileno()).st_size:
+        say("an interrupted encoding cannot continue, for its file is not as it was written: it begins anew")
+    file.truncate(file.seek(sum(sizes) * width))
+    log.truncate(log.seek(end))
+    return sizes
+
+
+def _append(pieces: Iterator[str], append: Callable[[str], int], tell: Callable[[int], None]) -> int:
     """Write the tokens of a document; returns how many it has."""
     count = 0
     for block in _cut(pieces, BLOCK):
-        tokens = encode(block, tokenizer, name)
-        file.write(tokens.numpy().tobytes())
-        count += len(tokens)
+        count += append(block)
         tell(len(block) if block.isascii() else len(block.encode()))
     return count
 

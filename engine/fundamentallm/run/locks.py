@@ -38,7 +38,7 @@ class RunLock:
             if error.errno not in TAKEN:
                 raise UserError(f"{path}: cannot be locked: {describe_error(error)}") from None
             raise UserError(f"{folder}: is being written by {holder(folder) or 'another process'}") from None
-        if not _is_at(self._file, path):
+        if not is_at(self._file, path):
             os.close(self._file)
             raise UserError(f"{folder}: was moved or deleted during start-up; run the command again")
         owner = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode()
@@ -49,7 +49,7 @@ class RunLock:
 
     def is_in(self, folder: Path) -> bool:
         """Whether the lock's file is still in the folder: otherwise another process could take the run."""
-        return self._file >= 0 and _is_at(self._file, folder / LOCK)
+        return self._file >= 0 and is_at(self._file, folder / LOCK)
 
     def release(self) -> None:
         if self._file >= 0:
@@ -77,7 +77,7 @@ def _lock(file: int, kind: int) -> None:
             time.sleep(0.01)
 
 
-def _is_at(file: int, path: Path) -> bool:
+def is_at(file: int, path: Path) -> bool:
     """Whether an open file is still the one at `path`: its last holder may have moved or deleted the folder."""
     try:
         return os.path.samestat(os.fstat(file), os.stat(path))

@@ -4,8 +4,13 @@ import gzip
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import threading
 from collections import namedtuple
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +153,134 @@ def test_room_on_the_disk_is_checked_first_and_a_failed_write_leaves_nothing(
         with pytest.raises(UserError, match=r": the tokens of the text cannot be kept there: No space left$"):
             texts_of("t.txt")
     assert not [path for path in cache_folder().iterdir() if path.suffix != ".json"]
+
+
+class Interrupt:
+    """Encodes so many pieces as the program does, and is then interrupted by ctrl+C."""
+
+    def __init__(self, pieces: int) -> None:
+        self.left = pieces
+
+    def __call__(self, *arguments: Any) -> Any:
+        if not self.left:
+            raise KeyboardInterrupt
+        self.left -= 1
+        return REAL_ENCODE(*arguments)
+
+
+REAL_ENCODE = encoded_module.encode
+KILLED = """
+import os
+from fundamentallm.data import encoded, source, text
+from tests.engine.data.test_source import Interrupt, texts_of
+text.WHOLE_BYTES = source.IN_MEMORY = 100
+text.PIECE_BYTES = 1000
+source.BLOCK = encoded.BLOCK = 700
+encoded.encode = Interrupt(50)
+try:
+    texts_of("t.txt", tokenizer={tokenizer!r}, vocab_size=280)
+except KeyboardInterrupt:
+    os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("tokenizer", ["char", "bpe"])
+def test_an_encoding_that_was_killed_continues_to_the_same_bytes(
+    long: Callable[..., None], tokenizer: str, tmp_path: Path
+) -> None:
+    Path("t.txt").write_text(LINES)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    killed = subprocess.run([sys.executable, "-c", KILLED.format(tokenizer=tokenizer)], env=environment)
+    assert killed.returncode == -signal.SIGKILL
+    assert {path.suffix for path in cache_folder().iterdir()} == {".json", ".part", ".pieces"}
+    long()
+    _, _, said = texts_of("t.txt", tokenizer=tokenizer, vocab_size=280)
+    assert "\nan interrupted encoding continues after 50 complete pieces" in said
+    continued = file_contents(cache_folder())
+    shutil.rmtree(cache_folder())
+    texts_of("t.txt", tokenizer=tokenizer, vocab_size=280)
+    assert file_contents(cache_folder()) == continued and len(continued) == 3
+
+
+@pytest.mark.parametrize("pieces", [0, 1, 30, 150])
+@pytest.mark.parametrize("torn", [False, True])
+def test_an_encoding_is_interrupted_anywhere(
+    long: Callable[..., None], monkeypatch: pytest.MonkeyPatch, pieces: int, torn: bool
+) -> None:
+    Path("texts").mkdir()
+    for name, content in (("a.txt", LINES), ("b.txt", LINES[:900]), ("c.txt", LINES[::-1])):
+        Path("texts", name).write_text(content)
+    long()
+    expected, lengths, _ = texts_of("texts")
+    whole = file_contents(cache_folder())
+    shutil.rmtree(cache_folder())
+    for _ in range(2):  # the second time, when it continues
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(encoded_module, "encode", Interrupt(pieces))
+            texts_of("texts")
+        if torn:  # it was killed while it wrote
+            for suffix, rest in ((".part", b"tokens"), (".pieces", b"700 12")):
+                (path,) = cache_folder().glob(f"*{suffix}")
+                path.write_bytes(path.read_bytes() + rest)
+    tokens, found, said = texts_of("texts")
+    assert (tokens, found) == (expected, lengths) and file_contents(cache_folder()) == whole
+    assert (f"continues after {2 * pieces} complete pieces" in said) == (pieces > 0)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda part, log: damage_byte(part),
+        lambda part, log: part.write_bytes(part.read_bytes()[:-1]),
+        lambda part, log: part.write_bytes(b"foreign" * 9000),
+        lambda part, log: log.unlink(),
+        lambda part, log: log.write_bytes(b"x" + log.read_bytes()),
+        lambda part, log: log.write_bytes(b"-1 5\n"),
+        lambda part, log: log.write_bytes(b"\xff\0\n" * 9),
+    ],
+)
+def test_a_damaged_or_foreign_part_is_begun_anew_and_that_is_said(
+    long: Callable[..., None], monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path, Path], object]
+) -> None:
+    Path("t.txt").write_text(LINES)
+    long()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(encoded_module, "encode", Interrupt(100))
+        texts_of("t.txt")
+    (part,), (log,) = (list(cache_folder().glob(f"*{suffix}")) for suffix in (".part", ".pieces"))
+    damage(part, log)
+    tokens, _, said = texts_of("t.txt")
+    assert "an interrupted encoding cannot continue, for its file is not as it was written: it begins anew" in said
+    assert make_tokenizer(Config(), read_source(Config(data=("t.txt",)))).decode(tokens) == Path("t.txt").read_text()
+    assert {path.suffix for path in cache_folder().iterdir()} == {".json", ".tokens"}
+
+
+def test_two_starts_at_once_encode_a_text_once(long: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("t.txt").write_text(LINES)
+    long()
+    config, said, counted = Config(data=("t.txt",)), list[str](), list[int]()
+    source = read_source(config)
+    tokenizer = make_tokenizer(config, source)
+    waits = threading.Event()
+
+    def encode(*arguments: Any) -> Any:
+        counted.append(1)
+        assert waits.wait(30)
+        return REAL_ENCODE(*arguments)
+
+    def wait(text: str) -> None:
+        said.append(text)
+        if text.startswith("another process encodes this text"):
+            waits.set()
+
+    monkeypatch.setattr(encoded_module, "encode", encode)
+    with ThreadPoolExecutor(2) as both:
+        made = [each.result() for each in [both.submit(encode_source, source, tokenizer, wait) for _ in range(2)]]
+    assert waits.is_set() and made[0].tokens.tolist() == made[1].tokens.tolist()
+    (path,) = cache_folder().glob("*.tokens")
+    assert path.stat().st_size == len(made[0].tokens) and len(said) == 2
+    assert len(counted) < 1.1 * len(made[0].tokens) / 700  # pieces end at the ends of lines
+    assert {path.suffix for path in cache_folder().iterdir()} == {".json", ".tokens"}
 
 
 def test_what_nobody_used_for_a_month_is_removed(long: Callable[..., None]) -> None:
