@@ -211,13 +211,14 @@ class Watched:
 
     async def settle(self) -> None:
         """Wait until what was posted has gone its way: to the application, to what has the focus, and up again."""
-        await self._taken_in(self.app)
+        await self._taken_in(self.app, self.app.call_later)
         for node in (self.app.focused or self.app.screen).ancestors_with_self:
-            await self._taken_in(node)
+            await self._taken_in(node, node.call_later)
 
-    async def _taken_in(self, node: Any) -> None:
+    async def _taken_in(self, node: Any, call: Callable[..., object]) -> None:
+        """Wait until `call`, which a node calls something by, has called."""
         done, deadline = asyncio.Event(), time.monotonic() + PATIENCE
-        node.call_later(done.set)
+        call(done.set)
         while not done.is_set() and node.is_running and self.app.return_code is None:
             assert time.monotonic() < deadline, f"{node} takes nothing in"
             await asyncio.sleep(0)
@@ -268,7 +269,10 @@ class Watched:
         return run
 
     async def until(self, what: Callable[[], object], name: str = "") -> None:
-        """Wait for something that other threads bring about; `name` says what, where the condition does not."""
+        """Wait for something that other threads bring about, and until what it changes is drawn, widget by widget.
+
+        `name` says what, where the condition does not.
+        """
         deadline = time.monotonic() + PATIENCE
         await self.pilot.pause(0.01)
         while not what():
@@ -276,6 +280,7 @@ class Watched:
                 found = f"status: {self.status}\nlog:\n{self.log}\nscreen:\n{self.screen}"
                 raise AssertionError(f"waited {PATIENCE:g} seconds in vain: {name or source_of(what)}; {found}")
             await self.pilot.pause(0.01)
+        await self._taken_in(self.app.screen, self.app.screen.call_after_refresh)
 
     async def press_until(self, key: str, what: Callable[[], object]) -> None:
         """Press a key as often as it takes until something holds."""
