@@ -2,7 +2,8 @@
 
 - The file of a long text is made once for each content and tokenizer, beside its place, and renamed when it is whole.
   An encoding that was interrupted continues after the pieces that are complete.
-- It is checked whenever it is opened: one that is damaged is made again, which is said.
+- All of its bytes are checked when it is made, and when its size, its time of change or its place on the disk is not as
+  it was then; otherwise these three. One that is damaged is made again, which is said.
 """
 
 import fcntl
@@ -15,7 +16,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
@@ -25,7 +26,7 @@ from torch import Tensor
 
 from fundamentallm.config.estimate import TextSize, character_width
 from fundamentallm.config.format import format_count, format_size
-from fundamentallm.data.source import BLOCK, CACHE_VERSION, Say, Source, Teller, cache_folder
+from fundamentallm.data.source import BLOCK, CACHE_VERSION, Say, Source, Teller, cache_folder, keep, recall
 from fundamentallm.data.tokenizer import FileTokenizer, Tokenizer
 from fundamentallm.errors import UserError, system_errors
 from fundamentallm.run.folder import write_atomic
@@ -60,11 +61,12 @@ class Encoded:
 
 @dataclass(frozen=True)
 class _Record:
-    """What must be true of a file of tokens; `checksum` is that of its bytes."""
+    """What must be true of a file of tokens; `checksum` is that of its bytes, `state` as it was when they had it."""
 
     bytes: int
     lengths: tuple[int, ...]
     checksum: str
+    state: str = ""  # records of earlier versions have none
 
 
 def encode(text: str, tokenizer: Tokenizer, name: str = "the text") -> Tensor:
@@ -112,15 +114,15 @@ def encode_source(source: Source, tokenizer: Tokenizer, say: Say = lambda text: 
     kind = f"{tokenizer.vocabulary}\0{tokenizer.file}"
     key = hashlib.sha256(f"{CACHE_VERSION} {source.facts.fingerprint} {kind}".encode("utf-8", "surrogatepass"))
     path = cache_folder() / f"{key.hexdigest()}.tokens"
-    record = _read_record(path)
-    if path.exists() and (wrong := _damage(path, record)):
+    record = None
+    if path.exists() and (wrong := _damage(path, record := _read_record(path))):
         say(f"{path}: {wrong}; it is made again")
+        path.unlink(missing_ok=True)
         record = None
     if record is None:
         with system_errors(f"{path.parent}: the tokens of the text cannot be kept there"):
             path.parent.mkdir(parents=True, exist_ok=True)
             _remove_old(path.parent)
-            path.unlink(missing_ok=True)
             _check_room(path, source, tokenizer, name)
             with _alone(path.with_suffix(".pieces"), say) as log:  # another process may have made it meanwhile
                 record = _read_record(path) or _write(path, log, source, tokenizer, name, say)
@@ -183,9 +185,9 @@ def _write(path: Path, log: BinaryIO, source: Source, tokenizer: Tokenizer, name
 
             lengths = tuple(_append(pieces, append, tell) for pieces in source.pieces())
             os.fsync(file.fileno())
-        record = _Record(part.stat().st_size, lengths, _checksum(part))
+        record = _Record(part.stat().st_size, lengths, _checksum(part), _state(part))
         write_atomic(path.with_suffix(".json"), json.dumps(vars(record)))
-        os.replace(part, path)
+        os.replace(part, path)  # last: where there is a file there is its record
     except Exception:
         for each in (part, path.with_suffix(".pieces")):
             each.unlink(missing_ok=True)
@@ -262,13 +264,17 @@ def _bytes(raw: bytes, kind: torch.dtype) -> Tensor:
 
 def _read_record(path: Path) -> _Record | None:
     try:
-        with open_regular_file(path.with_suffix(".json")) as file:
-            values = json.loads(file.read())
-        for each in (path, path.with_suffix(".json")):
-            os.utime(each)  # it is in use
-    except (OSError, ValueError, RecursionError):
+        os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))  # it is in use
+    except OSError:
         return None
+    values = recall(path.with_suffix(".json"))
     return from_values(_Record, values) if isinstance(values, dict) else None
+
+
+def _state(path: Path) -> str:
+    """What differs once a file is another one: its size in bytes, its time of change in nanoseconds, and its number."""
+    found = path.stat()
+    return f"{found.st_size} {found.st_mtime_ns} {found.st_ino}"
 
 
 def _damage(path: Path, record: _Record | None) -> str:
@@ -276,11 +282,17 @@ def _damage(path: Path, record: _Record | None) -> str:
     if record is None:
         return "is damaged: its record cannot be read"
     try:
+        state = _state(path)
+        if state == record.state:
+            return ""
         if path.stat().st_size != record.bytes:
             return "is damaged: it has another size than it was written with"
-        return "" if _checksum(path) == record.checksum else "is damaged: it is not as it was written"
+        if _checksum(path) != record.checksum:
+            return "is damaged: it is not as it was written"
     except OSError as error:
         return f"cannot be read: {error.strerror}"
+    keep(path.with_suffix(".json"), vars(replace(record, state=state)))
+    return ""
 
 
 def _checksum(path: Path) -> str:
@@ -298,5 +310,5 @@ def _remove_old(folder: Path) -> None:
     """Remove what was not used for long."""
     for path in folder.iterdir():
         with suppress(OSError):
-            if time.time() - path.stat().st_mtime > KEPT_DAYS * 86400:
+            if time.time() - max(path.stat().st_atime, path.stat().st_mtime) > KEPT_DAYS * 86400:
                 path.unlink()

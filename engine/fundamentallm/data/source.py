@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import islice
 from math import log2
 from pathlib import Path
+from typing import Any
 
 from platformdirs import user_cache_path
 
@@ -93,7 +94,7 @@ def read_source(config: Config, say: Say = lambda text: None) -> Source:
         facts = _examine((iter([text]) for text in documents), lambda done: None)
         return Source(tuple(texts.files), facts, config.text_field, documents, texts.notices)
     record = _record_path(chosen.files, config.text_field)
-    facts = _read_record(record, len(chosen.files)) or _examine_files(chosen.files, config.text_field, record, say)
+    facts = _recall_facts(record, len(chosen.files)) or _examine_files(chosen.files, config.text_field, record, say)
     files = [path for path, size in zip(chosen.files, facts.characters, strict=True) if size]
     empty = [path for path in chosen.files if path not in files]
     refuse_unusable([], files, empty, config.data, "a few thousand characters of text")
@@ -114,9 +115,7 @@ def is_long(files: Sequence[str]) -> bool:
 def _examine_files(files: Sequence[str], text_field: str, record: Path, say: Say) -> Facts:
     tell = Teller(say, "reading the text", sum(map(text_bytes, files)))
     facts = _examine((read_pieces(path, text_field) for path in files), tell)
-    with suppress(OSError):  # then the text is read again at the next start
-        record.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(record, json.dumps(asdict(facts)))
+    keep(record, asdict(facts))
     return facts
 
 
@@ -169,9 +168,32 @@ def cache_folder() -> Path:
     return user_cache_path("fundamentallm") / "texts"
 
 
+def cache_path(*key: object) -> Path:
+    """Return where what was found out about `key`, plain values, is kept in the cache."""
+    return cache_folder() / f"{hashlib.sha256(json.dumps([CACHE_VERSION, *key]).encode()).hexdigest()}.json"
+
+
+def recall(path: Path) -> Any:
+    """Return what was kept, as JSON has it; None where that is nothing, or damaged."""
+    try:
+        with open_regular_file(path) as file:
+            values = json.loads(file.read(MAX_RECORD_BYTES))
+        os.utime(path)  # it is in use
+    except (OSError, ValueError, RecursionError):
+        return None
+    return values
+
+
+def keep(path: Path, values: object) -> None:
+    """Keep what was found out, if the disk lets us; otherwise it is found out again at the next start."""
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, json.dumps(values))
+
+
 def _record_path(files: Sequence[str], text_field: str) -> Path:
     """The record of these files as they are now: another one once a size or a time of change differs."""
-    seen: list[object] = [CACHE_VERSION, text_field]
+    seen = list[object]()
     for path in files:
         with system_errors(f"{path}: cannot be read"):
             found = find_data(path) if path != STDIN else None
@@ -179,16 +201,11 @@ def _record_path(files: Sequence[str], text_field: str) -> Path:
         seen.append(
             (str(found and found.resolve()), *((state.st_size, state.st_mtime_ns, state.st_ino) if state else ()))
         )
-    return cache_folder() / f"{hashlib.sha256(json.dumps(seen).encode()).hexdigest()}.json"
+    return cache_path(text_field, *seen)
 
 
-def _read_record(path: Path, count: int) -> Facts | None:
-    try:
-        with open_regular_file(path) as file:
-            values = json.loads(file.read(MAX_RECORD_BYTES))
-        os.utime(path)
-    except (OSError, ValueError, RecursionError):
-        return None
+def _recall_facts(path: Path, count: int) -> Facts | None:
+    values = recall(path)
     facts = from_values(Facts, values) if isinstance(values, dict) else None
     return facts if facts is not None and len(facts.characters) == len(facts.bytes) == count else None
 
@@ -223,12 +240,20 @@ def read_tokenizer(path: str) -> Tokenizer:
 
 
 def _learn(config: Config, source: Source, say: Say) -> Tokenizer:
+    """Learn a vocabulary; that of a long text is kept, for learning takes as long as reading gigabytes."""
+    path = cache_path(BPE, source.facts.fingerprint, config.vocab_size)
+    if source.documents is None and isinstance(kept := recall(path), str):
+        with suppress(UserError):  # it is damaged
+            return FileTokenizer(kept)
     every = -(-sum(source.facts.characters) // BPE_CHARACTERS)
     say(f"learning a vocabulary of {config.vocab_size:,} tokens")
     blocks = (
         piece[at : at + BLOCK] for pieces in source.pieces() for piece in pieces for at in range(0, len(piece), BLOCK)
     )
-    return train_bpe(islice(blocks, 0, None, every), config.vocab_size)
+    tokenizer = train_bpe(islice(blocks, 0, None, every), config.vocab_size)
+    if source.documents is None:
+        keep(path, tokenizer.file)
+    return tokenizer
 
 
 def guess_size(config: Config, files: Sequence[str]) -> TextSize:

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -94,15 +95,26 @@ def test_a_text_is_read_and_encoded_once_until_it_changes(
     long()
     tokens, lengths, said = texts_of("t.txt")
     assert said.startswith("encoding ") and str(cache_folder()) in said and lengths == [len(tokens)]
-    before = file_contents(cache_folder())
+    before = cached()
     with monkeypatch.context() as patch:
         patch.setattr(source_module, "read_pieces", None)  # a second start does not even open it
+        patch.setattr(encoded_module, "_checksum", None)  # nor read its tokens
         assert texts_of("t.txt") == (tokens, lengths, "")
-    assert file_contents(cache_folder()) == before and len(before) == 3
+    assert cached() == before and len(before) == 3
+    pieces, _, said = texts_of("t.txt", tokenizer="bpe", vocab_size=300)
+    assert said.startswith("learning a vocabulary of 300 tokens\nencoding ")
+    with monkeypatch.context() as patch:
+        patch.setattr(source_module, "read_pieces", None)
+        assert texts_of("t.txt", tokenizer="bpe", vocab_size=300) == (pieces, [len(pieces)], "")
     assert texts_of("t.txt", tokenizer="bytes")[0] == list(Path("t.txt").read_bytes().replace(b"\r\n", b"\n"))
     Path("t.txt").write_text(LINES.replace("line 7:", "line ☃:"))
     again, _, said = texts_of("t.txt")
     assert again != tokens and said.startswith("encoding ")
+
+
+def cached() -> dict[str, bytes]:
+    """The files of the cache; of their records all but what depends on the time and on the place of a file."""
+    return {name: re.sub(rb', "state": "[^"]*"', b"", raw) for name, raw in file_contents(cache_folder()).items()}
 
 
 def damage_byte(path: Path) -> None:
@@ -129,13 +141,49 @@ def test_a_damaged_cache_is_made_again_and_that_is_said(
     long()
     tokens, *_ = texts_of("t.txt")
     (path,) = cache_folder().glob("*.tokens")
-    before = file_contents(cache_folder())
+    before = cached()
     damage(path)
     again, _, words = texts_of("t.txt")
-    assert again == tokens and said in words and file_contents(cache_folder()) == before
+    assert again == tokens and said in words and cached() == before
     for record in cache_folder().glob("*.json"):
         record.write_text("[1]" * 9)
-    assert texts_of("t.txt")[0] == tokens and file_contents(cache_folder()) == before
+    assert texts_of("t.txt")[0] == tokens and cached() == before
+    pieces = texts_of("t.txt", tokenizer="bpe", vocab_size=280)[0]
+    for damaged in ("[1]" * 9, "[]", '"x"'):
+        for record in cache_folder().glob("*.json"):
+            record.write_text(damaged)
+        assert texts_of("t.txt", tokenizer="bpe", vocab_size=280)[0] == pieces
+
+
+def test_tokens_whose_file_seems_another_one_are_checked_in_full_once(
+    long: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("t.txt").write_text(LINES)
+    long()
+    expected = texts_of("t.txt")[:2]
+    (path,) = cache_folder().glob("*.tokens")
+    record, real = path.with_suffix(".json"), encoded_module._checksum
+    checked: list[Path] = []
+
+    def check(path: Path) -> str:
+        checked.append(path)
+        return real(path)
+
+    def forget() -> None:  # as an earlier version left it
+        values = json.loads(record.read_text())
+        del values["state"]
+        record.write_text(json.dumps(values))
+
+    monkeypatch.setattr(encoded_module, "_checksum", check)
+    changes: list[Callable[[], object]] = [
+        lambda: os.utime(path),
+        lambda: os.replace(shutil.copy2(path, "copy"), path),  # the same but for its place
+        forget,
+    ]
+    for number, change in enumerate(changes, 1):
+        change()
+        for _ in range(2):
+            assert texts_of("t.txt") == (*expected, "") and checked == number * [path]
 
 
 def test_room_on_the_disk_is_checked_first_and_a_failed_write_leaves_nothing(
@@ -196,10 +244,10 @@ def test_an_encoding_that_was_killed_continues_to_the_same_bytes(
     long()
     _, _, said = texts_of("t.txt", tokenizer=tokenizer, vocab_size=280)
     assert "\nan interrupted encoding continues after 50 complete pieces" in said
-    continued = file_contents(cache_folder())
+    continued = cached()
     shutil.rmtree(cache_folder())
     texts_of("t.txt", tokenizer=tokenizer, vocab_size=280)
-    assert file_contents(cache_folder()) == continued and len(continued) == 3
+    assert cached() == continued and len(continued) == 3 + (tokenizer == "bpe")
 
 
 @pytest.mark.parametrize("pieces", [0, 1, 30, 150])
@@ -212,7 +260,7 @@ def test_an_encoding_is_interrupted_anywhere(
         Path("texts", name).write_text(content)
     long()
     expected, lengths, _ = texts_of("texts")
-    whole = file_contents(cache_folder())
+    whole = cached()
     shutil.rmtree(cache_folder())
     for _ in range(2):  # the second time, when it continues
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -223,7 +271,7 @@ def test_an_encoding_is_interrupted_anywhere(
                 (path,) = cache_folder().glob(f"*{suffix}")
                 path.write_bytes(path.read_bytes() + rest)
     tokens, found, said = texts_of("texts")
-    assert (tokens, found) == (expected, lengths) and file_contents(cache_folder()) == whole
+    assert (tokens, found) == (expected, lengths) and cached() == whole
     assert (f"continues after {2 * pieces} complete pieces" in said) == (pieces > 0)
 
 
@@ -287,13 +335,13 @@ def test_what_nobody_used_for_a_month_is_removed(long: Callable[..., None]) -> N
     long()
     Path("t.txt").write_text(LINES)
     texts_of("t.txt")
-    old, kept = file_contents(cache_folder()), cache_folder() / "kept.tokens"
+    old, kept = cached(), cache_folder() / "kept.tokens"
     kept.write_bytes(b"x")
     for path in cache_folder().iterdir():
         os.utime(path, (1, 1)) if path != kept else None
     Path("u.txt").write_text(LINES[:3000])
     texts_of("u.txt")
-    left = set(file_contents(cache_folder()))
+    left = set(cached())
     assert not left & set(old) and "kept.tokens" in {Path(name).name for name in left}
 
 
