@@ -7,12 +7,12 @@ import click
 
 from fundamentallm.cli.options import files, options, output_path, parse, write_output
 from fundamentallm.cli.terminal import class_table, complain
-from fundamentallm.config.config import SETTINGS
+from fundamentallm.config.config import SETTINGS, Config
 from fundamentallm.config.format import format_digits
-from fundamentallm.data.text import read_data
+from fundamentallm.data.source import read_source
 from fundamentallm.run.events import to_line
 
-ROWS = {"device": SETTINGS["device"]}
+ROWS = {name: SETTINGS[name] for name in ("device", "text_field")}
 
 
 @click.command
@@ -37,14 +37,15 @@ def command(
     but the first is predicted once, with the context that the model was trained with. Characters that the model has
     never seen are counted and left out.
     """
-    device_name = parse(ROWS, values)["device"]
+    parsed = parse(ROWS, values)
     target = output_path("--output", output)
-    texts = read_data(data, include, needs="two characters")
+    text = Config(data=data, include=include, text_field=parsed["text_field"])
+    source = read_source(text, complain, needs="two characters")
     from fundamentallm.train.evaluate import CLASS_COLUMNS, by_class, tally  # imports torch
     from fundamentallm.train.loaded import load
 
-    model = load(checkpoint, device=device_name, warn=complain)
-    known, _, pieces = model.predict(texts, strict, complain)
+    model = load(checkpoint, device=parsed["device"], warn=complain)
+    left_out, _, pieces = model.predict(source, strict, complain, complain)
     result, tokenizer = tally(pieces, len(model.tokenizer)), model.tokenizer
     classes = by_class(tokenizer.texts, result.by_token.tolist())
     per_byte, per_character = result.bits_per(tokenizer.sizes), result.bits_per(tokenizer.characters)
@@ -55,7 +56,7 @@ def command(
         "bits_per_byte": per_byte,
         "accuracy": result.accuracy,
         "tokens": result.tokens,
-        "left_out": sum(map(len, texts.documents)) - len(known),
+        "left_out": left_out,
         "classes": {name: dict(zip(CLASS_COLUMNS, row, strict=True)) for name, row in classes.items()},
     }
     if as_json:

@@ -110,8 +110,8 @@ def encode_source(source: Source, tokenizer: Tokenizer, say: Say = lambda text: 
     """
     name = ", ".join(source.files)
     if source.documents is not None:
-        return encode_texts(source.documents, tokenizer, name)
-    kind = f"{tokenizer.vocabulary}\0{tokenizer.file}"
+        return encode_texts(["".join(pieces) for pieces in source.pieces()], tokenizer, name)
+    kind = f"{tokenizer.vocabulary}\0{tokenizer.file}" + f"\0{source.without}" * bool(source.without)
     key = hashlib.sha256(f"{CACHE_VERSION} {source.facts.fingerprint} {kind}".encode("utf-8", "surrogatepass"))
     path = cache_folder() / f"{key.hexdigest()}.tokens"
     record = None

@@ -23,8 +23,10 @@ from fundamentallm.config.config import BPE, BYTES, CHAR, Config
 from fundamentallm.config.estimate import TextSize, character_width
 from fundamentallm.config.format import format_size
 from fundamentallm.data.text import (
+    NEEDED,
     describe_read,
     find_data,
+    read_bytes,
     read_data,
     read_pieces,
     refuse_unusable,
@@ -59,18 +61,24 @@ class Facts:
 
 @dataclass(frozen=True)
 class Source:
-    """The text of a run: each file is a document. `documents` are in memory; None where they are too long for that."""
+    """The text of a run: each file is a document. `documents` are in memory; None where they are too long for that.
+
+    `without`: characters that are left out when the text is read; the facts count them.
+    """
 
     files: tuple[str, ...]
     facts: Facts
     text_field: str
     documents: tuple[str, ...] | None = None
     notices: list[str] = field(default_factory=list)
+    without: str = ""
 
     def pieces(self) -> Iterator[Iterator[str]]:
         """Yield the pieces of each document."""
+        left_out = dict.fromkeys(map(ord, self.without))
         for number, path in enumerate(self.files):
-            yield iter([self.documents[number]]) if self.documents else read_pieces(path, self.text_field)
+            pieces = iter([self.documents[number]]) if self.documents else read_pieces(path, self.text_field)
+            yield (piece.translate(left_out) for piece in pieces) if left_out else pieces
 
     @property
     def bytes(self) -> int:
@@ -82,14 +90,14 @@ def fingerprint(documents: Sequence[str]) -> str:
     return _examine((iter([text]) for text in documents), lambda done: None).fingerprint
 
 
-def read_source(config: Config, say: Say = lambda text: None) -> Source:
+def read_source(config: Config, say: Say = lambda text: None, needs: str = NEEDED) -> Source:
     """Find and examine the text that a configuration names; a UserError says why it cannot be used.
 
-    `say` is told how far that is, where it takes long.
+    `say` is told how far that is, where it takes long. `needs` is what an error asks for if all files are empty.
     """
     chosen = select(config.data, config.include)
     if chosen.problems or not is_long(chosen.files):
-        texts = read_data(config.data, config.include, text_field=config.text_field)
+        texts = read_data(config.data, config.include, needs, config.text_field)
         documents = tuple(texts.documents)
         facts = _examine((iter([text]) for text in documents), lambda done: None)
         return Source(tuple(texts.files), facts, config.text_field, documents, texts.notices)
@@ -97,7 +105,7 @@ def read_source(config: Config, say: Say = lambda text: None) -> Source:
     facts = _recall_facts(record, len(chosen.files)) or _examine_files(chosen.files, config.text_field, record, say)
     files = [path for path, size in zip(chosen.files, facts.characters, strict=True) if size]
     empty = [path for path in chosen.files if path not in files]
-    refuse_unusable([], files, empty, config.data, "a few thousand characters of text")
+    refuse_unusable([], files, empty, config.data, needs)
     notices = describe_read(files, sum(facts.characters), empty, chosen.left_out)
     facts = Facts(
         facts.fingerprint, facts.vocabulary, *(tuple(filter(None, s)) for s in (facts.characters, facts.bytes))
@@ -196,11 +204,12 @@ def _record_path(files: Sequence[str], text_field: str) -> Path:
     seen = list[object]()
     for path in files:
         with system_errors(f"{path}: cannot be read"):
-            found = find_data(path) if path != STDIN else None
-            state = found.stat() if found is not None else None
-        seen.append(
-            (str(found and found.resolve()), *((state.st_size, state.st_mtime_ns, state.st_ino) if state else ()))
-        )
+            if path == STDIN:
+                seen.append(hashlib.sha256(read_bytes(path)).hexdigest())
+                continue
+            found = find_data(path)
+            state = found.stat()
+        seen.append((str(found.resolve()), state.st_size, state.st_mtime_ns, state.st_ino))
     return cache_path(text_field, *seen)
 
 

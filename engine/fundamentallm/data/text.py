@@ -36,6 +36,7 @@ SHOWN_NAMES = 5
 GZIP, ZSTD, JSON_LINES = ".gz", ".zst", ".jsonl"
 EXPANDS = 8  # times, about, that a compressed text is larger
 PIECE_BYTES = 1 << 20  # of a long file that are read at once
+NEEDED = "a few thousand characters of text"
 WHOLE_BYTES = 1 << 24  # of the longest file that is read as a whole
 NOT_UTF8 = re.compile("[\ud800-\udfff]")  # how Python decodes bytes of arguments and input that are not UTF-8
 
@@ -191,7 +192,7 @@ def read_texts(paths: tuple[str, ...], include: tuple[str, ...] = (), text_field
 def read_data(
     paths: tuple[str, ...],
     include: tuple[str, ...] = (),
-    needs: str = "a few thousand characters of text",
+    needs: str = NEEDED,
     text_field: str = "text",
 ) -> Texts:
     """Read every text that `paths` stand for into memory. Empty files are passed over.

@@ -1,9 +1,12 @@
 """A trained model from its checkpoint: it writes texts, and predicts them. Changes no file."""
 
+import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -12,8 +15,9 @@ from torch import Tensor
 from fundamentallm.config.config import Config
 from fundamentallm.config.format import format_count, format_names
 from fundamentallm.config.sampling import SamplingOptions
-from fundamentallm.data.encoded import encode
-from fundamentallm.data.text import Texts, normalize_prompt, read_data
+from fundamentallm.data.encoded import Encoded, encode_source
+from fundamentallm.data.source import Facts, Say, Source, read_source
+from fundamentallm.data.text import normalize_prompt
 from fundamentallm.data.tokenizer import SHOWN_CHARACTERS, Tokenizer
 from fundamentallm.errors import UserError
 from fundamentallm.model.generate import stream
@@ -28,6 +32,7 @@ from fundamentallm.train.evaluate import Evaluation, predictions, tally
 
 MIN_CONTEXT = 4  # the worst places are looked for where at least one part in so many of the context was read
 NEEDED = "two characters"  # what an empty text lacks
+RELEASE = 64  # forward passes after which the memory of a mapped text is given back
 Warn = Callable[[str], object]
 
 
@@ -115,30 +120,36 @@ class Model:
             UserError: a text cannot be read, or has too little that the model knows.
         """
         paths = (data,) if isinstance(data, (str, Path)) else data
-        _, _, pieces = self.predict(read_data(tuple(map(str, paths)), needs=NEEDED), strict, warn)
+        source = read_source(Config(data=tuple(map(str, paths))), needs=NEEDED)
+        _, _, pieces = self.predict(source, strict, warn)
         return tally(pieces, len(self.tokenizer))
 
     def score(self, text: str, *, name: str = "the text", warn: Warn = warnings.warn) -> Score:
         """Predict a text and return the loss of each token; `name` is what a UserError calls the text."""
-        known, tokens, predicted = self.predict(Texts([name], [text], []), warn=warn)
-        pieces, tokenizer, vocabulary = list(predicted), self.tokenizer, set(self.tokenizer.vocabulary)
-        kept = [at for at, character in enumerate(text) if len(known) == len(text) or character in vocabulary]
+        facts = Facts("", "".join(sorted(set(text))), (len(text),), (0,))
+        left_out, encoded, predicted = self.predict(Source((name,), facts, "", (text,)), warn=warn)
+        tokens, pieces, tokenizer = encoded.tolist(), list(predicted), self.tokenizer
+        vocabulary = set(tokenizer.vocabulary)
+        kept = [at for at, character in enumerate(text) if not left_out or character in vocabulary]
         offsets = [kept[at] for at in tokenizer.offsets(tokens)][1:]
         lengths = [max(1, tokenizer.characters[token]) for token in tokens][1:]
         losses = torch.cat([losses for _, losses, _ in pieces]).tolist()
         return Score(tally(pieces, len(tokenizer)), offsets, lengths, losses, self.config.max_seq_len)
 
     def predict(
-        self, texts: Texts, strict: bool = False, warn: Warn = warnings.warn
-    ) -> tuple[str, list[int], Iterator[tuple[Tensor, Tensor, Tensor]]]:
-        """Predict documents as one text: return what of it the model knows, its tokens, and their `predictions`."""
-        known = _keep_known(texts, self.tokenizer, strict, warn)
-        device = self.model.embedding.weight.device
-        precision = Precision(device, self.config.mixed_precision)
-        tokens = encode(known, self.tokenizer)
-        if len(tokens) < 2:
-            raise UserError(f"{', '.join(texts.files)}: one token leaves nothing to predict; 2 are needed")
-        return known, tokens.tolist(), predictions(self.model, tokens, self.config.max_seq_len, precision)
+        self, source: Source, strict: bool = False, warn: Warn = warnings.warn, say: Say = lambda text: None
+    ) -> tuple[int, Tensor, Iterator[tuple[Tensor, Tensor, Tensor]]]:
+        """Predict a text: return how many characters were left out, the tokens (n,), and their `predictions`.
+
+        `say` is told how far the reading of a long text is.
+        """
+        known, left_out = _keep_known(source, self.tokenizer, strict, warn)
+        encoded = encode_source(known, self.tokenizer, say)
+        if len(encoded.tokens) < 2:
+            raise UserError(f"{', '.join(source.files)}: one token leaves nothing to predict; 2 are needed")
+        precision = Precision(self.model.embedding.weight.device, self.config.mixed_precision)
+        pieces = predictions(self.model, encoded.tokens, self.config.max_seq_len, precision)
+        return left_out, encoded.tokens, _releasing(encoded, pieces)
 
 
 def load(path: str | Path, *, device: str = "auto", warn: Warn = warnings.warn) -> Model:
@@ -171,35 +182,52 @@ def load_model(path: Path, device: torch.device) -> tuple[Transformer, Checkpoin
     return model.to(device).eval(), checkpoint
 
 
-def _keep_known(texts: Texts, tokenizer: Tokenizer, strict: bool, warn: Warn) -> str:
-    """Return the documents as one text, without the characters that the model has never seen, which `warn` is told.
+def _releasing(
+    encoded: Encoded, pieces: Iterator[tuple[Tensor, Tensor, Tensor]]
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    for number, piece in enumerate(pieces, 1):
+        yield piece
+        if number % RELEASE == 0:
+            encoded.release()
+
+
+def _keep_known(source: Source, tokenizer: Tokenizer, strict: bool, warn: Warn) -> tuple[Source, int]:
+    """Return the text without the characters that the model has never seen, which `warn` is told, and their number.
 
     A UserError says where the first of those is, if `strict`, or that fewer than two characters are left.
     """
-    text, name = "".join(texts.documents), ", ".join(texts.files)
-    if len(text) < 2:
+    name, characters = ", ".join(source.files), sum(source.facts.characters)
+    if characters < 2:
         raise UserError(f"{name}: one character leaves nothing to predict; 2 are needed")
-    if strict and tokenizer.vocabulary:
-        for path, document in zip(texts.files, texts.documents, strict=True):
-            _refuse_unknown(path, document, tokenizer)
-    known, left_out = tokenizer.leave_out_unknown(text)
-    for notice in texts.notices:
+    unknown = "".join(tokenizer.leave_out_unknown(source.facts.vocabulary)[1])
+    if strict and unknown:
+        _refuse_unknown(source, unknown, tokenizer)
+    for notice in source.notices:
         warn(notice)
+    left_out = Counter[str]()
+    for piece in chain.from_iterable(source.pieces()) if unknown else ():
+        left_out.update(tokenizer.leave_out_unknown(piece)[1])
     if left_out:
         counts = [f"{character!r} {count:,} x" for character, count in left_out.most_common()]
-        share = f"{left_out.total():,} of {format_count(len(text), 'character')} ({left_out.total() / len(text):.2%})"
+        share = f"{left_out.total():,} of {format_count(characters, 'character')} ({left_out.total() / characters:.2%})"
         warn(f"left out {share} that the model has never seen: {format_names(counts, SHOWN_CHARACTERS)}")
-    if len(known) < 2:
-        raise UserError(f"{name}: the model knows {len(known)} of its characters, and 2 are needed")
-    return known
+    if (left := characters - left_out.total()) < 2:
+        raise UserError(f"{name}: the model knows {left} of its characters, and 2 are needed")
+    return replace(source, without=unknown), left_out.total()
 
 
-def _refuse_unknown(path: str, text: str, tokenizer: Tokenizer) -> None:
-    first = min((text.index(character) for character in set(text) - set(tokenizer.vocabulary)), default=None)
-    if first is not None:
-        line, column = text.count("\n", 0, first) + 1, first - text.rfind("\n", 0, first)
-        why = tokenizer.describe_unknown(text, f"{path}, line {line:,}, column {column:,}: the text")
-        raise UserError(f"{why}; without --strict they are left out")
+def _refuse_unknown(source: Source, unknown: str, tokenizer: Tokenizer) -> None:
+    """Raise a UserError with the place of the first character that is unknown."""
+    for path, pieces in zip(source.files, source.pieces(), strict=True):
+        line, before = 1, 0  # `before`: characters of the line that stand in earlier pieces
+        for piece in pieces:
+            found = re.search(f"[{re.escape(unknown)}]", piece)
+            end = found.start() if found else len(piece)
+            newline = piece.rfind("\n", 0, end)
+            line, before = line + piece.count("\n", 0, end), end - newline - 1 + (before if newline < 0 else 0)
+            if found:
+                place = f"{path}, line {line:,}, column {before + 1:,}: the text"
+                raise UserError(f"{tokenizer.describe_unknown(unknown, place)}; without --strict they are left out")
 
 
 def _cut(text: str, stops: Sequence[str]) -> tuple[str, bool]:

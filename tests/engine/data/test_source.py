@@ -376,6 +376,45 @@ def test_the_reading_of_a_long_text_is_announced_to_whoever_watches(
     assert load(Path("run/final_model.pt")).progress().step == 4
 
 
+def test_a_long_text_is_evaluated_as_a_short_one_without_being_loaded(
+    long: Callable[..., None], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = ["--model-dim", "16", "--num-layers", "1", "--max-seq-len", "16", "--stride", "16", "--max-steps", "2"]
+    known = LINES[:3000].replace("\r", "")
+    Path("known.txt").write_text(known)
+    assert main(["train", "known.txt", *small, "--output-dir", "run"]) == 0
+    Path("a.jsonl").write_text("".join(json.dumps({"body": line}) + "\n" for line in known.splitlines()))
+    Path("b.txt").write_text(f"{known}\nthe Жcafé, XЖ\n")
+
+    def evaluate(*options: str) -> tuple[int, str, list[str]]:
+        capsys.readouterr()
+        status = main(["evaluate", "run", "a.jsonl", "b.txt", "--text-field", "body", *options, "--json"])
+        said = capsys.readouterr()
+        return status, said.out, [line for line in said.err.splitlines() if not line.startswith("encoding ")]
+
+    short = [evaluate(), evaluate("--strict")]
+    assert short[0][0] == 0 and json.loads(short[0][1])["left_out"] == 3 and short[1][0] == 2
+    assert short[0][2][-1].endswith(" that the model has never seen: 'Ж' 2 x, 'X' 1 x")
+    assert short[1][2][0].startswith(f"b.txt, line {known.count(chr(10)) + 2}, column 5: the text has characters")
+    for piece in (1, 1000):
+        long(piece)
+        with monkeypatch.context() as patch:
+            patch.setattr(source_module, "read_data", None)
+            assert [evaluate(), evaluate("--strict")] == short
+    assert len(list(cache_folder().glob("*.tokens"))) == 1
+
+
+def test_standard_input_is_not_taken_for_what_it_was_before(
+    long: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long()
+    for text in (LINES, LINES[::-1]):
+        monkeypatch.setattr(text_module, "read_standard_input", lambda text=text: text.encode())
+        source = read_source(Config(data=("-",)))
+        tokens = encode_source(source, make_tokenizer(Config(), source)).tokens
+        assert make_tokenizer(Config(), source).decode(tokens.tolist()) == read_texts(("-",))[0]
+
+
 def test_progress_is_said_again_and_again(long: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     Path("t.txt").write_text(LINES)
     long()
