@@ -7,14 +7,15 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, islice
+from itertools import chain, islice
 
 from fundamentallm.config.config import Config
 from fundamentallm.config.estimate import split
 from fundamentallm.config.format import format_count
 from fundamentallm.data.encoding import describe_guess, name_format, normalize, unmark
+from fundamentallm.data.source import Say, Source, Teller, cache_path, keep, recall
 
 # A model hardly learns a character that occurs fewer than RARE_COUNT times; in a short text the limit is 2 and one more
 # for every RARE_CHARACTERS characters of the text.
@@ -169,29 +170,67 @@ def _repeated_share(pieces: Iterable[str]) -> float:
     return (total - len(counts)) / total if total else 0.0
 
 
+def source_warnings(source: Source, config: Config, say: Say = lambda text: None) -> list[str]:
+    """Say what `validation_warnings` says, of a run's text; for a long one the cache keeps that.
+
+    `say` is told how far that is, where it takes long.
+    """
+    if source.documents is not None:
+        return validation_warnings(source.documents, config)
+    facts = source.facts
+    path = cache_path("held out", facts.fingerprint, config.val_split, config.max_seq_len)
+    kept = recall(path)
+    if isinstance(kept, list) and all(isinstance(each, str) for each in kept):
+        return kept
+    tell = Teller(say, "comparing the held-out text with the rest", sum(facts.characters))
+    warnings = _warnings(facts.characters, facts.vocabulary, source.pieces, config, tell)
+    keep(path, warnings)
+    return warnings
+
+
 def validation_warnings(documents: Sequence[str], config: Config) -> list[str]:
     """Say why the held-out end of a text would measure little: it is short, repeats the training text, or differs.
 
     Takes a second for 100 million characters; a sample of the held-out text is looked up.
     """
-    lengths = [len(text) for text in documents]
+    vocabulary = set[str]().union(*documents)
+    return _warnings([len(text) for text in documents], vocabulary, lambda: ([text] for text in documents), config)
+
+
+def _warnings(
+    lengths: Sequence[int],
+    vocabulary: Collection[str],
+    read: Callable[[], Iterable[Iterable[str]]],
+    config: Config,
+    tell: Callable[[int], None] = lambda done: None,
+) -> list[str]:
+    """`validation_warnings` of documents with so many characters, whose pieces `read` gives; they are read twice."""
     characters = sum(lengths)
     train = split(characters, config.val_split)
-    ends = [min(size, max(0, train - end + size)) for size, end in zip(lengths, accumulate(lengths), strict=True)]
-    learnt = list(zip(documents, ends, strict=True))
-    held_out = [text[end:] for text, end in learnt if end < len(text)]
     size = characters - train
-    if size < 2 or not train or len(set().union(*documents)) < 2:
+    if size < 2 or not train or len(vocabulary) < 2:
         return []  # no run starts, or there is nothing to learn, which the run says
     warnings = []
     if size < max(FEW_HELD_OUT, config.max_seq_len + 1):
         held = f"only {size:,} characters are held out (--val-split {config.val_split:g} of {characters:,})"
         warnings.append(f"{held}: the validation loss will be uncertain; hold out more, or use a longer text")
-    if (share := _share_repeated(held_out, learnt)) >= REPEATED:
+
+    # Once for the characters that the training text lacks, and for the places of the held-out text to look for.
+    unseen, sample, places = Counter[str](), list[str](), 0
+    missing, every = set(vocabulary), max(1, -(-(size // PIECE) // MAX_PIECES))
+    for text, end in _split_pieces(read(), train, tell):
+        missing -= _present(missing, text[:end])
+        held_out = text[end:]
+        counts = Counter(held_out) if len(missing) > 100 else {each: held_out.count(each) for each in missing}
+        unseen.update({each: counts[each] for each in sorted(missing) if held_out})
+        first = -places % every * PIECE
+        sample += [held_out[at : at + 2 * PIECE - 1] for at in range(first, len(held_out) - PIECE + 1, every * PIECE)]
+        places += len(held_out) // PIECE
+    if (share := _share_repeated(sample, _split_pieces(read(), train, tell))) >= REPEATED:
         measured = "there the validation loss measures what was learnt by heart; remove what the text has twice"
         warnings.append(f"{share:.0%} of the held-out text stands in the training text, too: {measured}")
-    unseen = _unseen(held_out, learnt)
-    if sum(unseen.values()) >= UNSEEN * size:
+    unseen = +unseen
+    if unseen.total() >= UNSEEN * size:
         shown = " ".join(name_character(character) for character, _ in unseen.most_common(8))
         shown += " …" if len(unseen) > 8 else ""
         has = f"{format_count(len(unseen), 'character')} that the training text lacks ({shown})"
@@ -200,35 +239,40 @@ def validation_warnings(documents: Sequence[str], config: Config) -> list[str]:
     return warnings
 
 
-def _share_repeated(held_out: Sequence[str], learnt: Iterable[tuple[str, int]]) -> float:
-    """Return which share of the held-out text's pieces of `PIECE` characters also stands in the training text.
+def _split_pieces(
+    documents: Iterable[Iterable[str]], train: int, tell: Callable[[int], None]
+) -> Iterator[tuple[str, int]]:
+    """Yield the pieces of documents, and how many characters of each are among the first `train`."""
+    for piece in chain.from_iterable(documents):
+        yield piece, max(0, min(len(piece), train))
+        train -= len(piece)
+        tell(len(piece) // 2)  # all are read twice
 
-    A piece counts if a stretch of `PIECE` characters that begins in it does. The training text is looked at in blocks
-    of that length, one after the other: whatever repeats two pieces contains such a block. `learnt` has texts, and how
-    many of their characters are for training.
+
+def _present(characters: set[str], text: str) -> set[str]:
+    """Return those of some characters that a text has."""
+    found = set[str]()
+    for at in range(0, len(text) if characters else 0, BLOCK):
+        block, wanted = text[at : at + BLOCK], characters - found
+        # to look up a hundred characters is slower than to make a set
+        found |= wanted & set(block) if len(wanted) > 100 else {each for each in wanted if each in block}
+    return found
+
+
+def _share_repeated(sample: Sequence[str], learnt: Iterable[tuple[str, int]]) -> float:
+    """Return which share of places of the held-out text also stands in the training text.
+
+    A place is given by the `PIECE` characters from it on, and as many more less one. It counts if a stretch of `PIECE`
+    of these does. The training text is looked at in blocks of that length, one after the other: whatever repeats two
+    pieces contains such a block. `learnt` has texts, and how many of their characters are for training.
     """
-    pieces = [(text, at) for text in held_out for at in range(0, len(text) - PIECE + 1, PIECE)]
-    pieces = pieces[:: -(-len(pieces) // MAX_PIECES) or 1]
     owners: dict[str, list[int]] = {}
-    for number, (text, at) in enumerate(pieces):
-        for start in range(at, min(at + PIECE, len(text) - PIECE + 1)):
+    for number, text in enumerate(sample):
+        for start in range(len(text) - PIECE + 1):
             owners.setdefault(text[start : start + PIECE], []).append(number)
     found = set[int]()
-    for text, end in learnt:
+    for text, end in learnt if sample else ():
         blocks = (text[at : at + PIECE] for at in range(0, end - PIECE + 1, PIECE))
         for block in filter(owners.__contains__, blocks):
             found.update(owners[block])
-    return len(found) / len(pieces) if pieces else 0.0
-
-
-def _unseen(held_out: Sequence[str], learnt: Iterable[tuple[str, int]]) -> Counter[str]:
-    """Count the characters of the held-out text that the training text lacks. `learnt`: as in `_share_repeated`."""
-    missing = set[str]().union(*held_out)
-    for text, end in learnt:
-        for at in range(0, end if missing else 0, BLOCK):
-            block = text[at : min(at + BLOCK, end)]  # to look up a hundred characters is slower than to make a set
-            missing -= set(block) if len(missing) > 100 else {character for character in missing if character in block}
-    if len(missing) > 100:
-        counts = sum(map(Counter, held_out), Counter[str]())
-        return Counter({character: counts[character] for character in sorted(missing)})
-    return Counter({character: sum(text.count(character) for text in held_out) for character in sorted(missing)})
+    return len(found) / len(sample) if sample else 0.0

@@ -25,7 +25,7 @@ from fundamentallm.data.corpus import Corpus
 from fundamentallm.data.encoded import encode_source
 from fundamentallm.data.source import make_tokenizer, read_source
 from fundamentallm.data.text import normalize_prompt, select_before_include
-from fundamentallm.data.text_stats import validation_warnings
+from fundamentallm.data.text_stats import source_warnings
 from fundamentallm.data.tokenizer import Tokenizer
 from fundamentallm.errors import NothingToDo, UserError
 from fundamentallm.model.transformer import Transformer
@@ -279,9 +279,9 @@ def build_state(
         config = replace(config, data=select_before_include(config.data))  # 0.1.0 read fewer files of a folder
         text = read_source(config, say)
     origin.notices += text.notices
-    if saved is None and text.documents is not None:
-        origin.warnings += validation_warnings(text.documents, config)
-    elif saved is not None and saved.fingerprint != text.facts.fingerprint:
+    if saved is None:
+        origin.warnings += source_warnings(text, config, say)
+    elif saved.fingerprint != text.facts.fingerprint:
         what = f"is not the text that {source} was trained on" if source else "is not the text that process 0 reads"
         raise UserError(f"{', '.join(config.data)}: {what}; restore the text, or start a new run")
     known = None if init is None else init.tokenizer()

@@ -1,6 +1,7 @@
 """Texts of any size: read in pieces, encoded once into the cache, checked, made again where they are damaged."""
 
 import gzip
+import hashlib
 import json
 import os
 import re
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections import namedtuple
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from fundamentallm.data import text as text_module
 from fundamentallm.data.encoded import encode_source
 from fundamentallm.data.source import cache_folder, guess_size, make_tokenizer, measure_source, read_source
 from fundamentallm.data.text import read_pieces, read_texts, select
+from fundamentallm.data.text_stats import source_warnings
 from fundamentallm.errors import UserError
 from fundamentallm.train.checkpoint import load
 from tests.conftest import file_contents
@@ -343,6 +345,41 @@ def test_what_nobody_used_for_a_month_is_removed(long: Callable[..., None]) -> N
     texts_of("u.txt")
     left = set(cached())
     assert not left & set(old) and "kept.tokens" in {Path(name).name for name in left}
+
+
+LACKS = "the held-out text has 2 characters that the training text lacks (ж ☃), 100.00% of it: "
+
+
+@pytest.mark.parametrize(
+    ("learnt", "held_out", "said"),
+    [
+        (range(9000), range(9000, 10_000), []),
+        (range(9000), range(4000, 5000), ["100% of the held-out text stands in the training text, too: "]),
+        (range(9000), [*range(4000, 4500), *range(9000, 9500)], ["50% of the held-out text stands in the training "]),
+        (range(9000), [], ["only 4 characters are held out (--val-split 1e-05 of ", LACKS]),
+    ],
+)  # fmt: skip
+def test_the_held_out_part_of_a_long_text_is_checked_like_that_of_a_short_one(
+    long: Callable[..., None], monkeypatch: pytest.MonkeyPatch, learnt: list[int], held_out: list[int], said: list[str]
+) -> None:
+    def write(numbers: Iterable[int]) -> str:
+        return "".join(f"{hashlib.sha256(b'%d' % n).hexdigest()[:40]} é\n" for n in numbers)
+
+    Path("a.txt").write_text(write(learnt))
+    Path("b.txt").write_text(write(held_out) + "ж☃ж☃")
+    size = len(write(held_out)) + 4
+    config = Config(data=("a.txt", "b.txt"), val_split=size / (len(write(learnt)) + size) if held_out else 1e-5)
+    short = source_warnings(read_source(config), config)
+    assert len(short) == len(said) and all(map(str.startswith, short, said))
+    long(20_000)
+    source = read_source(config)
+    assert source.documents is None and source_warnings(source, config) == short
+    monkeypatch.setattr(source_module, "read_pieces", None)  # what was found is kept
+    assert source_warnings(source, config) == short
+    for record in cache_folder().glob("*.json"):
+        record.write_text("[1]")
+    with pytest.raises(TypeError):
+        source_warnings(source, config)
 
 
 def test_a_run_on_a_long_text_takes_the_same_steps_and_resumes(
