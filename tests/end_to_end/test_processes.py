@@ -283,15 +283,46 @@ def test_a_killed_process_comes_back_and_another_number_resumes(launch: Any, run
     assert list(ours) == list(plain) and max(abs(ours[step] - plain[step]) for step in ours) < TOLERANCE
 
 
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes by /proc")
+def test_a_paused_run_that_loses_a_process_comes_back_paused(launch: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+
+    def started() -> list[events.RunStarted]:
+        return journal_events(folder, events.RunStarted)
+
+    def phases_since(seq: int) -> list[str]:
+        return [event.phase for event in journal_events(folder, events.Phase) if event.seq > seq]
+
+    program = launch(*SETTINGS, "--output-dir=run", "--processes=2", "--max-restarts=2")
+    reach(program, lambda: journal_events(folder, events.Progress))
+    console = Listener(AttachedRun(folder))
+    paused = console.answer(commands.Pause())
+    assert paused.ok and console.answer(commands.Save()).ok
+    first = started()[0]
+    os.kill(next(pid for pid in pids_of(program.pid) if pid != first.pid), signal.SIGKILL)
+    reach(program, lambda: len(started()) == 2 and phases_since(started()[1].seq)[-1:] == ["paused"])
+    os.kill(started()[1].pid, signal.SIGKILL)
+    reach(program, lambda: len(started()) == 3 and phases_since(started()[2].seq)[-1:] == ["paused"])
+    assert [start.step for start in started()] == [0, paused.step, paused.step] and max(steps_in(folder)) == paused.step
+    texts = [event.text for event in journal_events(folder, events.Notice)]
+    assert texts.count("the run is paused, as it was when a process was lost") == 2
+    assert console.answer(commands.Resume()).ok
+    console.until(lambda event: isinstance(event, events.Progress) and event.step[-1] > paused.step + 5)
+    assert console.answer(commands.Stop()).ok and wait(program) == [0], program.err
+
+
 def test_a_signal_to_the_command_stops_all_its_processes(launch: Any, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    program = launch(*SETTINGS, "--output-dir=run", "--processes=2")
+    (tmp_path / "temporary").mkdir()
+    elsewhere = "import os, tempfile\nos.environ['TMPDIR'] = tempfile.tempdir = os.path.abspath('temporary')"
+    program = launch(*SETTINGS, "--output-dir=run", "--processes=2", prepare=elsewhere)
     reach(program, lambda: journal_events(folder, events.Progress))
     program.signal(signal.SIGINT)
     assert wait(program) == [130], program.err
     (end,) = journal_events(folder, events.Finished)
     assert end.reason == "stopped" and load(folder / "last.pt").progress().step == end.step
     assert "resume with: fundamentallm train --resume-from run/last.pt" in program.err
+    assert not list((tmp_path / "temporary").glob("torchelastic_*"))
 
 
 def test_torchrun_starts_it_and_passes_signals_on(tmp_path: Path, kill_leftovers: None) -> None:

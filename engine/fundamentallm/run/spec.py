@@ -36,6 +36,7 @@ class RunSpec:
     planned: tuple[Intervention, ...] = ()  # changes of another run, to be made at their steps
     settings_from: Path | None = None  # the run's own file that `config` was read from, as an `auto` run may do
     preset: str = ""  # the name of the preset that `config` comes from, to be shown
+    restarted: bool = False  # by an agent, because a process was lost: no user asked for it
 
     @property
     def continues(self) -> bool:
@@ -50,7 +51,9 @@ class RunSpec:
             return self  # it had not begun
         config = replace(self.config, data=stored_input(self.config.data, self.folder))
         allowed = {name: value for name, value in self.changes.items() if name in ("wandb", "log_dir")}
-        return replace(self, config=config, auto=True, resume_from=None, init_from=None, changes=allowed)
+        return replace(
+            self, config=config, auto=True, restarted=True, resume_from=None, init_from=None, changes=allowed
+        )
 
 
 @contextmanager

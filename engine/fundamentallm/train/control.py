@@ -68,6 +68,11 @@ class Control(SampleControl):
                 if self._consoles.lost():
                     self._obey(commands.Stop(who="its lost console"))
 
+    def pause(self, from_console: bool = False) -> None:
+        """Pause from the next `obey` on; `from_console`: a console that stays asked for it."""
+        self.paused = True
+        self._consoles.begin_pause(from_console)
+
     def repeat_interventions(self) -> None:
         """Make the changes of another run, and those that users made before this run was killed, each at its step."""
         state = self._trainer.state
@@ -98,8 +103,7 @@ class Control(SampleControl):
             case _ if self.ended:
                 why = RUN_ENDED
             case commands.Pause():
-                self.paused = True
-                self._consoles.begin_pause(command.stays)
+                self.pause(command.stays)
             case commands.Resume():
                 self.paused = False
             case commands.Save():

@@ -244,7 +244,7 @@ def launch(entry: Callable[..., int], *arguments: object, processes: int, max_re
     Raises:
         ChildProcessError: a process was lost once more than it may be.
     """
-    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -255,6 +255,7 @@ def launch(entry: Callable[..., int], *arguments: object, processes: int, max_re
     config = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=processes, max_restarts=max_restarts, run_id=f"run-{os.getpid()}",
         rdzv_backend="c10d", rdzv_endpoint="localhost:0", local_addr="localhost",
+        logs_specs=DefaultLogsSpecs(log_dir=os.devnull),  # or it leaves empty folders among the temporary files
     )  # fmt: skip
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # nohup
         config.signals_to_handle = "SIGTERM,SIGINT,SIGQUIT"

@@ -69,6 +69,9 @@ class Trainer:
             if size_of_journal(spec.folder) != journal_size:
                 raise UserError(f"{spec.folder}: another process wrote it during start-up; run the command again")
             self.control = Control(self, spec.folder, read_commands)  # from here on commands reach the run
+            if spec.restarted and self.state.history.paused:
+                self.control.pause()
+                self.state.origin.notices.append("the run is paused, as it was when a process was lost")
             self.journal = Journal(spec.folder, self.state.counters.said if spec.continues else 0)
             self.checkpoints = CheckpointManager(self.state, spec, self.journal, self.emit, self.restore_folder)
             self.metrics = Metrics(self.state.device)
@@ -90,6 +93,8 @@ class Trainer:
         """Train to the end. Returns how it ended."""
         try:
             self._begin()
+            if self.control.paused:
+                self.control.obey()
             while (reason := self.state.end_reason or ("stopped" if self.stopping else None)) is None:
                 self.step()
                 if self.metrics.full or time.monotonic() >= self._next_report:

@@ -96,6 +96,18 @@ def test_a_run_whose_lock_is_held_is_training_or_paused(write: Write) -> None:
     RunLock(folder).release()  # a summary takes no lock
 
 
+def test_a_pause_lasts_until_the_run_trains_again(write: Write) -> None:
+    folder = write("runs/a", started(), progress(1, 9))
+    for phases, paused in (
+        ("training", False),
+        ("paused", True),
+        ("sampling saving stopping", True),
+        ("training", False),
+    ):
+        write("runs/a", *(Phase(step=9, phase=phase) for phase in phases.split()))
+        assert read_history(folder).paused == paused
+
+
 def test_a_truncated_or_unknown_line_is_skipped(write: Write) -> None:
     folder = write("runs/a", started(), progress(1, 5))
     with (folder / JOURNAL).open("ab") as file:
