@@ -243,6 +243,9 @@ def read_tokenizer(path: str) -> Tokenizer:
     file = user_path(path)
     if not file.exists():
         raise UserError(f"--tokenizer {path}: no such file; {CHAR}, {BYTES} and {BPE} need none")
+    if file.suffix == ".model":
+        what = "is a SentencePiece model, which is not read here"
+        raise UserError(f"--tokenizer {path}: {what}; name a tokenizer.json that keeps every byte, as that of GPT-2")
     with system_errors(f"--tokenizer {path}: cannot be read"), open_regular_file(file) as opened:
         content = opened.read(MAX_RECORD_BYTES)
     return FileTokenizer(content.decode("utf-8", "replace"), f"--tokenizer {path}")

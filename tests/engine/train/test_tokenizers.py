@@ -142,8 +142,10 @@ def test_a_file_that_does_not_fit_leaves_no_folder(
     Path("bad.json").write_text("{")
     described = json.loads(file.read_text())
     Path("lower.json").write_text(json.dumps({**described, "normalizer": {"type": "NFD"}}))
+    Path("spm.model").write_bytes(b"\n\x0e\n\x05<unk>\x15")
     before = file_contents(tmp_path)
     for name, error in (
+        ("spm.model", "--tokenizer spm.model: is a SentencePiece model, which is not read here; name a tokenizer.json"),
         ("bad.json", "--tokenizer bad.json: is no tokenizer.json of Hugging Face's tokenizers: "),
         ("nowhere", "--tokenizer nowhere: no such file; char, bytes and bpe need none"),
         ("lower.json", f"{prose}: the tokenizer does not fit: it changes what it reads"),
