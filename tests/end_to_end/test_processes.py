@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from fundamentallm.cli import main
 from fundamentallm.process.session import AttachedRun
 from fundamentallm.run import commands, events
 from fundamentallm.run.locks import is_held
@@ -96,19 +97,6 @@ def assert_same_curve(folder: Path, reference: Path, steps: int) -> None:
         assert abs(mine.val_loss - other.val_loss) < TOLERANCE and abs(mine.train_loss - other.train_loss) < TOLERANCE
 
 
-def test_one_two_and_four_processes_have_the_same_curve(run: Any, group: Group, tmp_path: Path) -> None:
-    settings = [*SETTINGS, "--max-steps=200"]
-    assert run(*settings, "--output-dir=run1").status == 0
-    assert load(tmp_path / "run1/last.pt").progress().tokens == 200 / EPOCH * EPOCH_WINDOWS * 16
-    for number in (2, 4):
-        folder = tmp_path / f"run{number}"
-        assert_ended(group(number, *settings, f"--output-dir={folder.name}"), *[0] * number)
-        assert_same_curve(folder, tmp_path / "run1", 200)
-        (started,) = journal_events(folder, events.RunStarted)
-        assert started.processes == load(folder / "last.pt").processes == number
-        assert {*file_contents(folder)} == {*file_contents(tmp_path / "run1")}
-
-
 COUNTED = """
 import atexit, os
 from fundamentallm.train import optimizer
@@ -121,16 +109,31 @@ atexit.register(lambda: open(f"done.{os.environ['RANK']}", "w").write(repr(done)
 """
 
 
-def test_each_matrix_is_made_orthogonal_by_one_process(group: Group, tmp_path: Path) -> None:
-    members = group(3, *SETTINGS, "--max-steps=2", "--output-dir=run", prepare=COUNTED)
-    assert_ended(members, 0, 0, 0)
-    done = [eval((tmp_path / f"done.{rank}").read_text()) for rank in range(3)]
+@pytest.mark.parametrize(("number", "epochs"), [(2, 25), (4, 5)])
+def test_several_processes_have_the_curve_of_one(
+    run: Any, group: Group, tmp_path: Path, number: int, epochs: int
+) -> None:
+    folder, alone, steps = tmp_path / "run", tmp_path / "alone", epochs * EPOCH
+    settings = [*SETTINGS, f"--max-steps={steps}"]
+    assert run(*settings, "--output-dir=alone").status == 0
+    assert load(alone / "last.pt").progress().tokens == epochs * EPOCH_WINDOWS * 16
+    assert_ended(group(number, *settings, "--output-dir=run", prepare=COUNTED), *[0] * number)
+    assert_same_curve(folder, alone, steps)
+    (started,) = journal_events(folder, events.RunStarted)
+    assert started.processes == load(folder / "last.pt").processes == number
+    assert {*file_contents(folder)} == {*file_contents(alone)}
+    # Each matrix was made orthogonal by one process.
+    done = [eval((tmp_path / f"done.{rank}").read_text()) for rank in range(number)]
     # each layer: queries, keys, values and the output, 16 x 16; the feed-forward's, 64 x 16 and 16 x 64
-    assert sorted(sum(done, [])) == sorted(2 * 2 * [*4 * [(16, 16)], (64, 16), (16, 64)])
-    assert [shapes.count((16, 16)) for shapes in done] == [6, 6, 4]
+    assert sorted(sum(done, [])) == sorted(steps * 2 * [*4 * [(16, 16)], (64, 16), (16, 64)])
+    for shape in ((16, 16), (64, 16), (16, 64)):
+        counts = [shapes.count(shape) for shapes in done]
+        assert max(counts) - min(counts) <= steps, "at most one matrix more a step than another process"
 
 
-def test_a_console_controls_all_processes_at_the_same_step(run: Any, group: Group, tmp_path: Path) -> None:
+def test_a_console_controls_all_at_the_same_step_and_a_signal_to_any_stops_all(
+    run: Any, group: Group, tmp_path: Path
+) -> None:
     folder = tmp_path / "run"
     members = group(2, *SETTINGS, "--output-dir=run", "--lr-schedule=constant", "--warmup-steps=0", "--pin=the owl")
     reach(members[0], lambda: is_held(folder) and journal_events(folder, events.Progress))
@@ -145,33 +148,17 @@ def test_a_console_controls_all_processes_at_the_same_step(run: Any, group: Grou
     assert steps_in(folder) and max(steps_in(folder)) == paused.step
     assert console.answer(commands.Resume()).ok
     console.until(lambda event: isinstance(event, events.Progress) and event.step[-1] > paused.step + 5)
-    assert console.answer(commands.Stop()).ok
-    assert_ended(members, 0, 0)
-    (end,) = journal_events(folder, events.Finished)
-    assert end.reason == "stopped" and load(folder / "last.pt").progress().step == end.step
-    assert load(folder / f"checkpoint_step_{paused.step}.pt").settings().dropout == 0.5
-    # Only if all processes change what they compute at the same step is the curve that of one process.
-    repeat = [
-        f"--max-steps={end.step}",
-        "--lr-schedule=constant",
-        "--warmup-steps=0",
-        "--apply-interventions=run",
-        "--output-dir=alone",
-    ]
-    assert run(*SETTINGS, *repeat).status == 0
-    assert len(journal_events(tmp_path / "alone", events.Intervention)) == 2
-    ours, alone = steps_in(folder), steps_in(tmp_path / "alone")
-    assert list(ours) == list(alone) and max(abs(ours[step] - alone[step]) for step in ours) < TOLERANCE
-
-
-def test_a_signal_to_any_process_stops_all(group: Group, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    members = group(2, *SETTINGS, "--output-dir=run")
-    reach(members[0], lambda: is_held(folder) and journal_events(folder, events.Progress))
     members[1].signal(signal.SIGTERM)
     assert_ended(members, 0, 0)
     (end,) = journal_events(folder, events.Finished)
     assert end.reason == "stopped" and load(folder / "last.pt").progress().step == end.step == max(steps_in(folder))
+    assert load(folder / f"checkpoint_step_{paused.step}.pt").settings().dropout == 0.5
+    # Only if all processes change what they compute at the same step is the curve that of one process.
+    repeat = ["--apply-interventions=run", "--lr-schedule=constant", "--warmup-steps=0", "--output-dir=alone"]
+    assert run(*SETTINGS, *repeat, f"--max-steps={end.step}").status == 0
+    assert len(journal_events(tmp_path / "alone", events.Intervention)) == 2
+    ours, alone = steps_in(folder), steps_in(tmp_path / "alone")
+    assert list(ours) == list(alone) and max(abs(ours[step] - alone[step]) for step in ours) < TOLERANCE
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(group: Group, tmp_path: Path) -> None:
@@ -205,39 +192,54 @@ step.loss_sum = broken
 """
 
 
-def test_a_loss_that_is_not_finite_ends_all_in_good_order(group: Group, tmp_path: Path) -> None:
-    members = group(2, *SETTINGS, "--output-dir=run", prepare=["", NOT_A_NUMBER])  # in one process alone
-    assert_ended(members, 1, 0)
-    (failed,) = journal_events(tmp_path / "run", events.Failed)
-    assert failed.cause == events.NOT_FINITE and load(tmp_path / "run/last.pt").progress().step == failed.step
+BROKEN_EVALUATION = "from fundamentallm.train import trainer\ntrainer.evaluate = lambda *_: 1 / 0"
+BROKEN_STEP = "from fundamentallm.train import step\nstep.DropoutMasks = lambda *_: 1 / 0"
 
 
-def test_a_fault_of_rank_0_ends_the_others(group: Group, tmp_path: Path) -> None:
-    fault = "from fundamentallm.train import trainer\ntrainer.evaluate = lambda *_: 1 / 0"
-    members = group(2, *SETTINGS, "--output-dir=run", prepare=[fault, ""])
-    assert wait(*members) == [1, 0]
-    (failed,) = journal_events(tmp_path / "run", events.Failed)
-    assert failed.cause == events.FAULT and "ZeroDivisionError" in members[0].err
+@pytest.mark.parametrize(
+    ("prepare", "statuses", "cause"),
+    [
+        (["", NOT_A_NUMBER], [1, 0], events.NOT_FINITE),
+        ([BROKEN_EVALUATION, ""], [1, 0], events.FAULT),
+        ([BROKEN_STEP, ""], [1, 1], events.FAULT),  # the other waits for its gradient
+    ],
+    ids=["a loss that is not finite", "rank 0 between steps", "rank 0 within a step"],
+)
+def test_a_fault_of_one_process_ends_all_in_good_order(
+    group: Group, tmp_path: Path, prepare: list[str], statuses: list[int], cause: str
+) -> None:
+    folder = tmp_path / "run"
+    members = group(2, *SETTINGS, "--output-dir=run", prepare=prepare)
+    assert_ended(members, *statuses)
+    (failed,) = journal_events(folder, events.Failed)
+    assert failed.cause == cause and not is_held(folder)
+    if cause == events.NOT_FINITE:
+        assert load(folder / "last.pt").progress().step == failed.step
+    else:
+        assert "ZeroDivisionError" in members[0].err
 
 
-def test_a_fault_of_rank_0_in_the_middle_of_a_step_ends_the_others(group: Group, tmp_path: Path) -> None:
-    fault = "from fundamentallm.train import step\nstep.DropoutMasks = lambda *_: 1 / 0"
-    members = group(2, *SETTINGS, "--output-dir=run", prepare=[fault, ""])  # the other waits for its gradient
-    assert wait(*members) == [1, 1] and not members[1].err
-    (failed,) = journal_events(tmp_path / "run", events.Failed)
-    assert failed.cause == events.FAULT and not is_held(tmp_path / "run")
-
-
-def test_what_cannot_be_with_several_processes(group: Group, run: Any) -> None:
-    for options, line in (
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
         (["--output-dir=run", "--detach"], "--detach: starts one process"),
         (["--output-dir=run", "--processes=2"], "--processes: torchrun has started"),
         ([], "--output-dir: name the run's folder"),
-    ):
-        members = group(2, *SETTINGS, *options)
-        assert wait(members[0]) == [2] and members[0].err.startswith(line) and members[0].err.count("\n") == 1
-        members[1].signal(signal.SIGKILL)  # as an agent would
-    assert run(*SETTINGS, "--output-dir=run", "--processes=2", "--detach").err.startswith("--detach: ")
+    ],
+)
+def test_what_an_agents_processes_refuse(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], options: list[str], line: str
+) -> None:
+    for name, value in {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "TORCHELASTIC_RUN_ID": "test"}.items():
+        monkeypatch.setenv(name, value)
+    assert main([*SETTINGS, *options]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(line) and said.count("\n") == 1
+
+
+def test_several_processes_cannot_be_detached(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*SETTINGS, "--output-dir=run", "--processes=2", "--detach"]) == 2
+    assert capsys.readouterr().err.startswith("--detach: ")
 
 
 # ---- with torch's agent ----
@@ -325,20 +327,6 @@ def test_a_signal_to_the_command_stops_all_its_processes(launch: Any, tmp_path: 
     assert not list((tmp_path / "temporary").glob("torchelastic_*"))
 
 
-def test_torchrun_starts_it_and_passes_signals_on(tmp_path: Path, kill_leftovers: None) -> None:
-    folder = tmp_path / "run"
-    agent = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "fundamentallm"]
-    with open(tmp_path / "err", "w") as err:
-        program = subprocess.Popen([*agent, *SETTINGS, "--output-dir=run"], cwd=tmp_path, stdout=err, stderr=err)
-    until(lambda: journal_events(folder, events.Progress) or program.poll() is not None, timeout=PATIENCE)
-    assert program.poll() is None, (tmp_path / "err").read_text()
-    program.send_signal(signal.SIGINT)
-    program.wait(timeout=PATIENCE)
-    (end,) = journal_events(folder, events.Finished)
-    assert end.reason == "stopped" and load(folder / "last.pt").progress().step == end.step
-    assert journal_events(folder, events.RunStarted)[0].processes == 2 and not is_held(folder)
-
-
 # ---- with Slurm ----
 
 HOME = Path(__file__).parents[2]
@@ -349,8 +337,9 @@ FAKES = {
 }
 
 
-def test_the_slurm_script_trains(tmp_path: Path, kill_leftovers: None) -> None:
+def test_the_slurm_script_trains_with_torchrun_until_its_time_is_up(tmp_path: Path, kill_leftovers: None) -> None:
     """A dry run: commands of Slurm that say what they were asked, and do it here."""
+    folder, errors = tmp_path / "run", tmp_path / "err"
     script = HOME / "docs" / "train.slurm"
     subprocess.run(["bash", "-n", str(script)], check=True)
     for name, lines in FAKES.items():
@@ -363,11 +352,16 @@ def test_the_slurm_script_trains(tmp_path: Path, kill_leftovers: None) -> None:
     slurm = {"JOB_NODELIST": "node[1-2]", "JOB_NUM_NODES": "1", "JOB_ID": "42", "GPUS_ON_NODE": "2"}
     slurm = {f"SLURM_{name}": value for name, value in slurm.items()}
     environment = {**os.environ, **slurm, "PORT": str(port), "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
-    command = ["bash", str(script), "run", *SETTINGS[1:], "--max-steps=3"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE)
-    assert done.returncode == 0, done.stderr
+    with errors.open("w") as err:
+        command = ["bash", str(script), "run", *SETTINGS[1:]]
+        program = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=err, stderr=err)
+    until(lambda: journal_events(folder, events.Progress) or program.poll() is not None, timeout=PATIENCE)
+    assert program.poll() is None, errors.read_text()
+    program.send_signal(signal.SIGTERM)  # which Slurm sends before the time is up, and torchrun passes on
+    program.wait(timeout=PATIENCE)
     asked = (tmp_path / "srun.asked").read_text().split("\n")
     assert asked[:6] == ["--kill-on-bad-exit=0", "torchrun", "--nnodes", "1:1", "--nproc-per-node", "2"]
     assert f"localhost:{port}" in asked and "--resume" in asked
-    assert journal_events(tmp_path / "run", events.RunStarted)[0].processes == 2
-    assert journal_events(tmp_path / "run", events.Finished)[0].step == 3
+    (start,), (end,) = (journal_events(folder, kind) for kind in (events.RunStarted, events.Finished))
+    assert start.processes == 2 and end.reason == "stopped" and not is_held(folder)
+    assert load(folder / "last.pt").progress().step == end.step

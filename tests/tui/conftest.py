@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from textual.events import Key, Paste
 from textual.keys import _character_to_key, key_to_character
+from textual.css.stylesheet import Stylesheet
 from textual.pilot import Pilot
 
 from fundamentallm.config.config import Config, flags_layer, to_dict
@@ -40,6 +41,20 @@ from fundamentallm_tui.screens.main import MainScreen
 from fundamentallm_tui.screens.runs import Runs
 from fundamentallm_tui.state.launch import Options
 from tests.conftest import PATIENCE, source_of, until
+
+
+# Every console parses the same style sheets, a quarter of the time of its start: in the tests once in all.
+_parse_rules, _parsed = Stylesheet._parse_rules, dict[Any, Any]()
+
+
+def parse_once(self: Stylesheet, *args: Any, **how: Any) -> Any:
+    key = (tuple(self._variables.items()), args, tuple(how.items()))
+    if key not in _parsed:
+        _parsed[key] = _parse_rules(self, *args, **how)
+    return _parsed[key]
+
+
+Stylesheet._parse_rules = parse_once  # type: ignore[method-assign]
 
 
 class FakeRun:
