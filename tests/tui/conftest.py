@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.css.stylesheet import Stylesheet
 from textual.events import Key, Paste
 from textual.keys import _character_to_key, key_to_character
-from textual.css.stylesheet import Stylesheet
 from textual.pilot import Pilot
 
 from fundamentallm.config.config import Config, flags_layer, to_dict
@@ -41,7 +41,6 @@ from fundamentallm_tui.screens.main import MainScreen
 from fundamentallm_tui.screens.runs import Runs
 from fundamentallm_tui.state.launch import Options
 from tests.conftest import PATIENCE, source_of, until
-
 
 # Every console parses the same style sheets, a quarter of the time of its start: in the tests once in all.
 _parse_rules, _parsed = Stylesheet._parse_rules, dict[Any, Any]()
@@ -294,7 +293,7 @@ class Watched:
             if time.monotonic() > deadline:
                 found = f"status: {self.status}\nlog:\n{self.log}\nscreen:\n{self.screen}"
                 raise AssertionError(f"waited {PATIENCE:g} seconds in vain: {name or source_of(what)}; {found}")
-            await self.pilot.pause(0.01)
+            await asyncio.sleep(0.02)  # not a pause, which draws the screen: the machine has other work
         await self._taken_in(self.app.screen, self.app.screen.call_after_refresh)
 
     async def press_until(self, key: str, what: Callable[[], object]) -> None:
