@@ -30,32 +30,33 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+WRONG = {
+    "num_heads": "7", "dropout": "1.5", "epochs": "many", "stride": "999", "device": "", "lr_schedule": "",
+}  # fmt: skip
+
+
 @both_sizes
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("num_heads", "7"), ("dropout", "1.5"), ("epochs", "many"), ("stride", "999"), ("device", ""),
-        ("lr_schedule", ""),
-    ],
-)  # fmt: skip
-async def test_the_form_says_the_command_lines_words(
-    workshop: Any, size: tuple[int, int], name: str, value: str
-) -> None:
-    with pytest.raises(ConfigError) as error:
-        resolve(load_preset("tiny").layer, flags_layer({"data": [str(workshop.text)], name: value}))
-    [problem] = error.value.problems
+async def test_the_form_says_the_command_lines_words(workshop: Any, size: tuple[int, int]) -> None:
     async with workshop.console(size) as seen:
-        if seen.cells[name].choices:  # a file may hold what cannot be typed
-            seen.main.form.change({name: value})
-        else:
-            await seen.type(**{name: value})
-        seen.main.form.fields.enter(name)
-        await seen.pilot.pause()
-        assert seen.main.form.problems == {name: problem.text}
-        shown = " ".join(seen.screen.replace("│", " ").split())
-        assert wrap(f"{name}: {problem.text}", 30)[0] in shown
-        await seen.press("escape", "f5")
-        assert seen.runs == [], "nothing starts while something is wrong"
+        form = seen.main.form
+        for name, value in WRONG.items():
+            with pytest.raises(ConfigError) as error:
+                resolve(load_preset("tiny").layer, flags_layer({"data": [str(workshop.text)], name: value}))
+            [problem] = error.value.problems
+            if seen.cells[name].choices:  # a file may hold what cannot be typed
+                form.change({name: value})
+            else:
+                await seen.type(**{name: value})
+            form.fields.enter(name)
+            await seen.pilot.pause()
+            assert form.problems == {name: problem.text}
+            shown = " ".join(seen.screen.replace("│", " ").split())
+            assert wrap(f"{name}: {problem.text}", 30)[0] in shown
+            await seen.press("escape", "f5")
+            assert seen.runs == [], "nothing starts while something is wrong"
+            form.fields.enter(name)
+            await seen.press("ctrl+r", "escape")
+            assert form.problems == {}
 
 
 async def test_the_form_names_a_missing_file_and_a_text_that_is_too_short(workshop: Any) -> None:
@@ -148,37 +149,41 @@ async def test_a_run_that_cannot_start_shows_why_beside_the_field(
 LONG = ["x" * 5000, "x" * 3000, "a/" * 2000, "y, " * 2000, "'" + "z" * 9000]
 
 
-@pytest.mark.parametrize("text", LONG, ids=range(len(LONG)))
-async def test_a_text_of_any_length_that_is_pasted_is_refused_below_its_field(workshop: Any, text: str) -> None:
+async def test_a_text_of_any_length_that_is_pasted_is_refused_below_its_field(workshop: Any) -> None:
     async with workshop.console() as seen:
-        await seen.type(data=text, output_dir=text)
-        await seen.until(lambda: "data" in seen.main.form.problems)
-        await seen.press("escape", "f5")
-        await seen.pilot.pause(0.3)
-        assert seen.app.is_running and seen.runs == []
+        for text in LONG:
+            await seen.type(data=text, output_dir=text)
+            await seen.until(lambda: "data" in seen.main.form.problems)
+            await seen.press("escape", "f5")
+            await seen.pilot.pause(0.3)
+            assert seen.app.is_running and seen.runs == []
+            await seen.type(data=str(workshop.text), output_dir="")
+            assert seen.main.form.problems == {}
 
 
 ODD_DATA = ["5", "{a: 1}", "[1, 2]", "[[a]]", "true", "''", "[]", '"a\\nb"', f"[{'x' * 5000}]"]
 
 
-@pytest.mark.parametrize("data", ODD_DATA, ids=range(len(ODD_DATA)))
-async def test_a_preset_whose_data_is_wrong_is_shown_with_its_problem(workshop: Any, own: Path, data: str) -> None:
-    (own / "odd.yaml").write_text(f"data: {data}\nepochs: 3\n")
+async def test_a_preset_whose_data_is_wrong_is_shown_with_its_problem(workshop: Any, own: Path) -> None:
+    for number, data in enumerate(ODD_DATA):
+        (own / f"odd{number}.yaml").write_text(f"data: {data}\nepochs: {number + 3}\n")
     async with workshop.console((120, 36)) as seen:
         seen.main.form.fields.enter("data")
         await seen.press("ctrl+r")
         await seen.press("escape", "f3")
         await seen.until(lambda: len(seen.app.screen_stack) == 2)
-        await seen.press("end", *["up"] * 9)
+        await seen.press("home", *["down"] * (len(ODD_DATA) + 4))  # each is previewed
         await seen.press("escape")
-        await seen.type(preset="odd")
-        await seen.press("escape", "f5")
-        await seen.pilot.pause(0.3)
-        assert seen.app.is_running and seen.cells["epochs"].value == "3"
-        assert seen.runs == []
-        await seen.type(data=str(workshop.text))
-        await seen.press("escape", "f5")
-        await seen.until(lambda: seen.runs or "preset" in seen.main.form.problems)
+        for number in range(len(ODD_DATA)):
+            await seen.type(preset=f"odd{number}")
+            await seen.press("escape", "f5")
+            await seen.pilot.pause(0.3)
+            assert seen.app.is_running and seen.cells["epochs"].value == str(number + 3)
+            assert seen.runs == []
+            await seen.type(data=str(workshop.text))
+            await seen.until(lambda: set(seen.main.form.problems) <= {"preset"})
+            seen.main.form.fields.enter("data")
+            await seen.press("ctrl+r")
 
 
 async def test_an_impossible_folder_is_refused_beside_its_field(workshop: Any) -> None:
