@@ -23,6 +23,7 @@ from fundamentallm_tui.charts.series import reduce
 
 GUTTER = 7  # columns for the labels of y; only a longer label widens it, so the plot does not jump
 LOW_CHART = 9  # with fewer rows than this, the bottom axis shares the plot's last row
+ARROW_WIDTH = 7  # columns of an arrow with its value: no other arrow stands in them
 MAX_DRAWN = 1e100  # no training run gets there, and smaller values keep every calculation here finite
 
 # How a terminal without Unicode shows a chart.
@@ -244,7 +245,8 @@ def _draw_curves(canvas: Any, chart: Chart, plot: Plot, ink: Ink) -> None:
         if line.label and at:
             (row, column), length = at[0], len(line.label)
             beside = [(row, column + 2), (row, column - 1 - length)]
-            beside += [(row + by, column - length // 2) for by in (1, -1, 2, -2)]
+            above = min(column - length // 2, plot.left + plot.columns - length)  # not beyond the right edge
+            beside += [(row + by, above) for by in (1, -1, 2, -2)]
             _write_where_free(canvas, plot, line.label, beside, style)
     _draw_outside(canvas, chart, plot, ink)
     if chart.log and any(isfinite(y) and y <= 0 for line in chart.lines for y in line.y):
@@ -313,7 +315,7 @@ def _draw_outside(canvas: Any, chart: Chart, plot: Plot, ink: Ink) -> None:
         free = 0
         while beyond:
             group = [beyond.pop(0)]
-            while beyond and beyond[0][0] <= group[-1][0] + 2:  # what stands together has one arrow
+            while beyond and beyond[0][0] <= group[-1][0] + ARROW_WIDTH:  # what stands together has one arrow
                 group.append(beyond.pop(0))
             column, size, colour = max(group, key=lambda point: point[1])
             text = arrow + three_digits(sign * size)

@@ -93,6 +93,17 @@ def test_a_log_axis_is_labelled_by_powers_of_two_or_ten_and_a_short_one_by_round
 SPIKY = [2 - step / 200 + (7 if step == 70 else 0) for step in range(100)]
 
 
+def test_of_arrows_that_stand_close_one_has_the_farthest_value_whole() -> None:
+    lines = [Line([0, 99], [9.5, 2.0]), Line([5, 99], [9.7, 2.0])]
+    row = drawn(Chart(lines, y_range=(1.6, 2.1)), 80, 15)[0]
+    assert row.count("↑") == 1 and row.index("↑9.70") == GUTTER + 1 + 72 * 5 // 99
+
+
+def test_the_label_of_a_point_at_the_right_edge_stands_above_or_below_its_curve() -> None:
+    rows = drawn(Chart([Line(STEPS, [2.0] * 99 + [2.01], label="2.010", mark="★"), Line([1, 100], [1, 3])]))
+    assert "2.010" in "".join(rows) and not any("★" in row and "2.010" in row for row in rows)
+
+
 def test_what_lies_beyond_the_height_is_indicated_at_the_edge_with_its_value() -> None:
     steep = [9.5 if step < 3 else y for step, y in enumerate(SPIKY)]
     rows = drawn(Chart([Line(range(100), steep)], y_range=(1.6, 2.1)), 80, 15)
