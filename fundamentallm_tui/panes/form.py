@@ -3,7 +3,6 @@
 While a run is under way, what is typed into a live setting is pending until enter applies it.
 """
 
-import os
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
@@ -21,8 +20,8 @@ from textual.widgets import Static
 
 from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, resolve, to_dict
 from fundamentallm.config.files import Preset, load_preset, preset_layer, to_yaml
-from fundamentallm.data.text import find_data
 from fundamentallm.errors import UserError
+from fundamentallm.paths import user_path
 from fundamentallm_tui import keys
 from fundamentallm_tui.background import Newest
 from fundamentallm_tui.format import clean
@@ -126,7 +125,6 @@ class Form(Vertical):
         for cell in self.fields.cells.values():
             cell.marked = False
         self.change(to_dict(config))
-        self._show_hint()
 
     def change(self, values: dict[str, Any]) -> None:
         """Show other values of these settings."""
@@ -135,7 +133,8 @@ class Form(Vertical):
 
     def refuse(self, problems: Mapping[str, str]) -> None:
         """Show why a start was refused, until a value changes or the next start."""
-        self._found["start"] = dict(problems)
+        flags = {name: f"--{name.replace('_', '-')} " for name in problems}  # the field has its own name
+        self._found["start"] = {name: text.removeprefix(flags[name]) for name, text in problems.items()}
         self._show_found()
 
     def recheck(self, then: Callable[[], object]) -> None:
@@ -205,6 +204,7 @@ class Form(Vertical):
         """Show each problem below its field."""
         self.problems = {name: text for found in self._found.values() for name, text in found.items()}
         self.fields.set_problems(self.problems)
+        self._show_hint()
         self.post_message(self.Changed())
 
     def _load_preset(self, name: str) -> None:
@@ -217,7 +217,6 @@ class Form(Vertical):
             problems = str(error).splitlines()
         self._found["preset"] = {PRESET: "; ".join(problems)} if problems else {}
         self._check()
-        self._show_hint()
 
     def changes_by(self, preset: Preset) -> list[tuple[str, str, str]]:
         """Return what loading a preset would change: settings with the values that they have, and would have.
@@ -235,11 +234,12 @@ class Form(Vertical):
 
     @property
     def data_folder(self) -> Path:
-        """The folder of the first text that the form names; the current one where that is nowhere."""
+        """The folder of the first text that the form names; the current one where no file of the user's is named."""
         for path in split_paths(self.fields.cells["data"].value)[:1]:
             with suppress(UserError):
-                found = find_data(path)
-                return found if os.path.isdir(found) else found.parent
+                found = user_path(path)
+                if found.exists():
+                    return found if found.is_dir() else found.parent
         return Path.cwd()
 
     def take_values(self, values: Mapping[str, Any]) -> None:
@@ -275,7 +275,6 @@ class Form(Vertical):
         def show(size: RunSize) -> None:
             self.run_size = size
             self.on_resize()
-            self._show_hint()
             self._found["text"] = {field_of(size.problem): size.problem} if size.problem else {}
             self._show_found()
             then()
@@ -304,7 +303,7 @@ class Form(Vertical):
         if (warnings := self.run_size.warnings) and name in ("", PRESET, "data", "val_split"):
             more = f" (and {len(warnings) - 1} more in the log at the start)" if warnings[1:] else ""
             text = Content.assemble((f"{clean(warnings[0])}{more}\n", "$text-warning"), text)
-        if name and (pending := PENDING.get(self.fields.cells[name].pending)):
+        if name and name not in self.problems and (pending := PENDING.get(self.fields.cells[name].pending)):
             text = Content.styled(keys.spell(pending), "$text-warning")
         self.hint.update(text)
 

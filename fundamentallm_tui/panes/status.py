@@ -174,6 +174,7 @@ def _name(store: Store, space: int) -> str:
     whole = " · ".join(part for part in (clean(store.name), folder) if part) or "fundamentallm"
     if cell_len(whole) <= space or store.folder is None:
         return whole
-    if store.replayed:  # the first thing to know
-        return truncate(f"{clean(store.name)} {clean(store.folder.name)}", space)
+    if store.replayed:  # the first thing to know, and whole: a part of its speed would be another speed
+        room = space - cell_len(store.name) - 1
+        return f"{store.name} {shorten(clean(store.folder.name), room)}" if room > 3 else truncate(store.name, space)
     return folder if cell_len(folder) <= space else shorten(clean(store.folder.name), space)

@@ -80,7 +80,7 @@ class FilePicker(Dialog[None]):
         """`take` takes over the setting."""
         self._tree, self._describing, self._take = FileTree(folder.absolute()), Newest(self), take
         self._details = Static(id="preview", markup=False)
-        hint = "space marks, enter takes it, ← → close and open folders"
+        hint = "enter takes it, space marks, → opens a folder, ← goes up"
         super().__init__("Text files", self._tree, self._details, hint=hint)
 
     def on_tree_node_highlighted(self, event: Tree.NodeHighlighted[DirEntry]) -> None:

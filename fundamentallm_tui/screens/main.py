@@ -42,7 +42,10 @@ SHAPES = ("single", "stacked", "beside", "full")  # how many panes there are at 
 class MainScreen(LiveScreen):
     """The panes around a run."""
 
-    BINDINGS = [*keys.bindings(keys.MAIN), *keys.REFUSALS]
+    BINDINGS = [
+        *keys.bindings(keys.MAIN),
+        *keys.refusals(keys.MAIN, "files", "presets", "edit", "find_rate", "undo"),
+    ]
     AUTO_FOCUS = ""  # so that letters are commands at once
     HORIZONTAL_BREAKPOINTS = [(160, "-wide")]
     VERTICAL_BREAKPOINTS = [(46, "-high")]
@@ -129,6 +132,7 @@ class MainScreen(LiveScreen):
         for chart in self.charts:
             chart.throttle.hurry(always=self.store.replayed)
         self.loss.action_reset()
+        self._form_changed()
         self.action_pane(self._run_pane if self.store.folder is not None else "config")
         self.show_changes({"phase", "curves", "sample"})
 

@@ -143,6 +143,7 @@ async def test_a_run_that_cannot_start_shows_why_beside_the_field(
     async with workshop.console(start=refuse) as seen:
         await seen.press("f5")
         await seen.until(lambda: "output_dir" in seen.main.form.problems)
+        assert seen.main.form.problems["output_dir"] == "runs/text-1: holds a run already", "the field has its name"
         assert "IDLE" in seen.status and "holds a run already" in seen.log
 
 

@@ -52,6 +52,13 @@ def test_the_status_lines_columns_stand_still(workshop: Any, width: int) -> None
     assert places.pop()[0] > 0, "the step is always there"
 
 
+def test_the_status_line_cuts_no_digit_off_the_speed_of_a_replay(workshop: Any) -> None:
+    store = Store()
+    store.attach(workshop.folder / "story-1", "REPLAY ×20", replayed=True)
+    for width, name in ((80, "REPLAY ×20 "), (200, "REPLAY ×20 story-1 ")):
+        assert text_of(store, width).startswith(f" {name}")
+
+
 def test_the_columns_stand_still_from_before_the_steps_are_known() -> None:
     store, places = Store(), set()
     for store.total_steps, store.epochs in ((0, 0), (7, 1), (720, 5), (99_999, 20)):

@@ -76,6 +76,13 @@ async def test_the_picker_says_what_is_in_a_file_and_takes_several(
         assert isinstance(seen.app.screen, MainScreen) and "empty.md" in seen.cells["data"].value, "nothing changed"
 
 
+async def test_the_picker_begins_where_the_users_texts_are_not_where_the_programs_are(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        await seen.type(data="data/samples/sample_data.txt")
+        await seen.press("f2")
+        await seen.see(workshop.text.name)
+
+
 async def test_a_file_that_is_too_long_is_called_huge(
     workshop: Any, texts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -143,6 +143,7 @@ async def test_a_refused_change_is_said_at_its_field_which_shows_the_true_value(
     async with workshop.training(epochs=5) as (seen, run):
         await edit(seen, "epochs", *"0", "enter")
         assert sent(run) == [] and "out of bounds" in seen.main.form.problems["epochs"], "not even sent"
+        assert "enter applies it" not in seen.screen
         await edit(seen, "epochs", *"2", "enter")
         await seen.until(lambda: sent(run) == [("epochs", 2)])
         run.answer(ok=False, why="epochs: epoch 3 is under way; 3 is the smallest total")
