@@ -207,11 +207,11 @@ class Console(App[int]):
             self.push_screen(TextDialog(HELP_TITLE, help_text(self.screen)))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """A dialog leaves only its own keys active."""
+        """A dialog leaves only its own keys active, and those for help and quitting."""
         if action in ("report", "export_model"):
             folder: Path | None = getattr(self.screen, "run_folder", None)
             return (folder is not None and holds_run(folder)) or None
-        return not (action in ("quit", "command_palette") and isinstance(self.screen, ModalScreen))
+        return not (action == "command_palette" and isinstance(self.screen, ModalScreen))
 
     def action_report(self) -> None:
         """Write a report of the run that the screen is about, in a process: reading a long journal takes seconds."""
@@ -239,7 +239,7 @@ class Console(App[int]):
         store = self.main.store
         if not store.under_way or store.replayed:
             self.exit(return_code=0)
-        else:
+        elif self.screen.id != "quit":
             left = f"Leave it; {IF_PAUSED}" if store.paused else "Leave it running; fllm-tui attach shows it again"
             stopped = "Stop and save it, then quit"
             if store.stopping:
@@ -247,7 +247,9 @@ class Console(App[int]):
             leave = Answer("l", left, partial(self._quit, leave=True))
             stop = Answer("s", stopped, partial(self._quit, leave=False))
             about = f"The run is {store.status()}. What should happen to it?"
-            self.push_screen(Question("Quit", about, leave, stop, CANCEL))
+            question = Question("Quit", about, leave, stop, CANCEL)
+            question.id = "quit"
+            self.push_screen(question)
 
     def _quit(self, *, leave: bool) -> None:
         """Quit when the run is left to itself, or has stopped."""

@@ -18,6 +18,7 @@ PANES = (
 # What a setting is multiplied by, and what is added then.
 FACTORS = {"×2": (2.0, 0), "÷2": (0.5, 0), "×10": (10.0, 0), "÷10": (0.1, 0)}
 COUNTS = {"+1": (1, 1), "+10": (1, 10), "−1": (1, -1)}
+VERBS = {"×": "Multiply it by", "÷": "Divide it by", "+": "Raise it by", "−": "Lower it by"}
 PINNED = ("back", "app.help", "app.quit")  # at the footer's right end, at any width
 
 
@@ -73,7 +74,7 @@ MAIN = (
             title="Find the learning rate"),
     Command("health", "h", "How the run stands, and what to do about it", title="Health"),
     *(
-        Command(f"change('{name}', {factor}, {count})", "", f"Make it {sign} from the next step on",
+        Command(f"change('{name}', {factor}, {count})", "", f"{VERBS[sign[0]]} {sign[1:]} from the next step on",
                 title=f"{title} {sign}")
         for name, title, signs in (("learning_rate", "Learning rate", FACTORS), ("epochs", "Epochs", COUNTS),
                                    ("patience", "Patience", COUNTS))
@@ -251,17 +252,18 @@ TABLES = (MAIN, FORM, SAMPLE, WRITTEN, LOG, LOSS, HEALTH, (*RUNS, *LIST), LOOK, 
 _keys: dict[str, str] = {}  # by the ids of commands
 
 
-# Beside the bindings of the same keys: these act where those cannot, and say why.
-REFUSALS = [
-    Binding(command.key, f"refuse('{command.action}')", id=command.action, show=False)
-    for command in MAIN if command.action in ("files", "presets", "edit", "find_rate", "undo")
-]  # fmt: skip
-
-
 def bindings(commands: Iterable[Command], *, of_app: bool = False) -> list[BindingType]:
     """Return what a screen or a pane with these commands binds, or with `of_app` the application."""
     chosen = (command for command in commands if command.action.startswith("app.") == of_app)
     return [binding for command in chosen for binding in command.bindings()]
+
+
+def refusals(commands: Iterable[Command], *actions: str) -> list[BindingType]:
+    """Return bindings that stand beside those of these actions: they act where those cannot, and say why."""
+    return [
+        Binding(command.key, f"refuse('{command.action}')", id=command.id or command.action, show=False)
+        for command in commands if command.action in actions
+    ]  # fmt: skip
 
 
 def use(keymap: Mapping[str, str]) -> None:

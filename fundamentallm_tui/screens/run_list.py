@@ -11,7 +11,7 @@ from textual.widgets import OptionList
 from fundamentallm.config.format import format_loss, format_rate
 from fundamentallm.run.summary import RunSummary, why_incomparable
 from fundamentallm_tui.charts.palette import RunStyle
-from fundamentallm_tui.format import clean, fit, shorten
+from fundamentallm_tui.format import clean, fit, shorten, truncate
 from fundamentallm_tui.panes.rows import Rows
 from fundamentallm_tui.screens.run_table import short_age, sparkline, text_of
 from fundamentallm_tui.theme import FAINT
@@ -27,6 +27,7 @@ COLOURS = {
 WIDTHS = {"state": 11, "age": 6, "preset": 8, "steps": 12, "best": 6}  # between the name and the curve
 DROPPED = ("preset", "age")  # where the terminal is narrow
 MOST_INDENTED = 4  # of branches of branches
+LEAST_TAG = 4  # columns for a tag: a space, # and two letters
 NARROWEST, WIDEST_CURVE = 24, 40  # the name and the curve together; the curve
 
 
@@ -88,13 +89,14 @@ class RunList(Rows):
         best = (format_loss(run.best.val_loss), "$text-accent") if run.best else ("–", "$text-accent")
         if run.best and self.current is not None and why_incomparable(self.current, run):
             best = f"≠{best[0]}", FAINT
-        tags = "".join(f" #{tag}" for tag in run.tags)
         depth = min(self.depths.get(run.folder, 0), MOST_INDENTED)
         branch = f"{'  ' * (depth - 1)}└ " if depth else ""
+        tags = clean("".join(f" #{tag}" for tag in run.tags))
         whole = cell_len(f"{branch}{run.folder}{tags}") <= columns["run"]
-        name = branch + (str(run.folder) if whole else run.folder.name)
+        name = shorten(clean(branch + (str(run.folder) if whole else run.folder.name)), columns["run"])
+        room = columns["run"] - cell_len(name)
         cells = {
-            "run": (shorten(clean(name + tags), columns["run"]), ""),
+            "run": (name + (truncate(tags, room) if room >= LEAST_TAG else ""), ""),
             "state": ("NOT SAVED" if run.unsaved else run.state, COLOURS["failed" if run.unsaved else run.state]),
             "age": (short_age(run), FAINT),
             "preset": (clean(text_of(run, self.column) if self.column else run.preset) or "–", FAINT),

@@ -34,7 +34,7 @@ REFRESH_INTERVAL = 3.0  # seconds between two readings of the journals
 class Runs(Page[RunChoice]):
     """Lists the runs of this folder, with details of the one under the cursor."""
 
-    BINDINGS = keys.bindings(keys.RUNS)
+    BINDINGS = [*keys.bindings(keys.RUNS), *keys.refusals(keys.RUNS, "resume", "compare", "rename", "delete")]
     AUTO_FOCUS = "#list"
     table = keys.RUNS
 
@@ -139,6 +139,18 @@ class Runs(Page[RunChoice]):
             **dict.fromkeys(("delete", "rename"), bool(state) and state not in LIVE_STATES),
             "compare": len(self._marked()) > 1,
         }
+
+    def action_refuse(self, action: str) -> None:
+        """Say why a key does nothing."""
+        run, live = self.list.current, "is under way: it can be renamed or deleted when it has ended."
+        if action == "compare":
+            self.notify(f"Mark two runs or more with {keys.named('run.mark')} to compare them.")
+        elif run is not None:
+            attach, branch = keys.named("run.open"), keys.named("run.branch")
+            if action == "resume" and run.state in LIVE_STATES:
+                live = f"is under way: {attach} attaches to it."
+            why = live if run.state in LIVE_STATES else f"has finished: {branch} starts a new run from it."
+            self.notify(f"{clean(run.folder.name)} {why}", markup=False)
 
     def _marked(self) -> list[RunSummary]:
         """In the order in which they were marked."""

@@ -137,7 +137,7 @@ async def screens(seen: Any, workshop: Any) -> Any:
     seen.app.notify("a toast", title="with a title", severity="warning")
     yield "with a title"
     await seen.press("ctrl+p")
-    yield "Make it +10 from the next step on"
+    yield "Raise it by 10 from the next step on"
     await seen.press("escape")
     run.say(Failed(step=200, error="out of memory"))
     await seen.status_is("FAILED")

@@ -55,7 +55,7 @@ def describe(event: events.Event, *, by: str = "") -> Description | None:
         case events.CheckpointFailed():
             return Description(BAD, f"could not save {event.path}: {event.why}")
         case events.Intervention():
-            change = f"{event.setting} {format_value(event.old)} -> {format_value(event.new)}"
+            change = f"{event.setting} {format_value(event.old) or 'none'} -> {format_value(event.new) or 'none'}"
             return Description(PLAIN, f"{change} at step {event.step} ({event.who})")
         case events.Answered(ok=True, command="pause"):
             return Description(WARN, f"paused at step {event.step}{who}")

@@ -76,7 +76,7 @@ def rename_run(folder: Path, name: str) -> Path:
     """
     folder = named(folder)
     if not _is_name(name):
-        can = "letters, digits, spaces, - _ and . can be in one"
+        can = f"it has 1 to {MAX_NAME_CHARS} characters without /, none of . - ~ or a space first, and no space last"
         raise UserError(f"{name[:MAX_NAME_CHARS]!r}: is no name for a run; {can}")
     target = folder.with_name(name)
     if os.path.lexists(target):

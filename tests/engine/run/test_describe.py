@@ -33,6 +33,8 @@ SENTENCES: list[tuple[events.Event, str, str]] = [
     (events.CheckpointFailed(step=1, path="a.pt", kind="last", why="disk full"), BAD, "could not save a.pt: disk full"),
     (events.Intervention(step=3, setting="stride", old=8, new=None, who="ada"), PLAIN,
      "stride 8 -> auto at step 3 (ada)"),
+    (events.Intervention(step=3, setting="pin", old=[], new=["The sea"], who="ada"), PLAIN,
+     "pin none -> The sea at step 3 (ada)"),
     (answered("pause"), WARN, "paused at step 3 (bo)"),
     (answered("resume"), PLAIN, "resumed at step 3 (bo)"),
     (answered("save"), PLAIN, "saved on request (bo)"),

@@ -155,9 +155,10 @@ async def test_quit_with_stop_waits_for_the_end_of_the_run(workshop: Any) -> Non
         await seen.until(lambda: seen.app.return_code == 0)
 
 
-async def test_quit_without_a_run_ends_at_once(workshop: Any) -> None:
+@pytest.mark.parametrize("before", [(), ("f1",), ("f3",)])
+async def test_quit_without_a_run_ends_at_once_from_a_dialog_too(workshop: Any, before: tuple[str, ...]) -> None:
     async with workshop.console() as seen:
-        await seen.press("ctrl+q")
+        await seen.press(*before, "ctrl+q")
         await seen.until(lambda: seen.app.return_code == 0)
 
 
@@ -365,7 +366,9 @@ async def test_after_a_stop_what_is_fixed_says_so_and_a_new_run_has_a_key(worksh
             await seen.see(f"{what} is for a new run; press N first.")
             assert seen.app.screen is seen.main
             seen.app.clear_notifications()
+        planned = seen.main.form.run_size.steps
         await seen.press("N")
         assert "IDLE" in seen.status and not seen.cells["model_dim"].disabled
+        assert f"0/{planned} " in seen.status and "0/5" in seen.status, "what the next start would train"
         await seen.press("f3")
         assert seen.app.screen is not seen.main

@@ -303,6 +303,8 @@ async def test_a_run_gets_a_name_a_note_and_tags_and_is_found_by_them(workshop: 
         await seen.press("e", *"less [dropout]", "enter", "g", *"good, slow", "enter")
         await seen.see("less [dropout] #good #slow")
         assert "runs/night #good #slow" in seen.screen
+        await seen.pilot.resize_terminal(60, 20)
+        await seen.see("night #good #s…")
         notes = read_notes(Path("runs/night"))
         assert (notes.note, notes.tags, notes.former_names) == ("less [dropout]", ("good", "slow"), ("prose-1",))
         await seen.press("slash", *"tag:slow", "enter")
@@ -325,10 +327,17 @@ async def test_the_run_that_the_console_shows_is_shown_under_its_new_name(worksh
 async def test_a_run_under_way_is_not_renamed_but_takes_notes(workshop: Any, make: Any) -> None:
     folder = make("far")
     with alive(folder):
-        async with workshop.console() as seen:
+        async with workshop.console(toasts=True) as seen:
             runs = await seen.open_list(1)
-            await seen.press("n")
-            assert seen.app.screen is runs
+            for key in ("n", "d"):
+                await seen.press(key)
+                await seen.see("far is under way: it can be renamed or deleted")
+                assert seen.app.screen is runs
+                seen.app.clear_notifications()
+            await seen.press("r")
+            await seen.see("far is under way: enter attaches to it.")
+            await seen.press("c")
+            await seen.see("Mark two runs or more with space")
             await seen.press("e", *"mine", "enter")
             assert read_notes(folder).note == "mine"
 

@@ -128,6 +128,17 @@ async def test_the_past_of_a_run_that_is_attached_to_is_not_announced(workshop: 
             await seen.see("old: validation loss 1.000")
 
 
+async def test_it_is_announced_that_the_process_of_an_attached_run_is_gone(workshop: Any, make: Any) -> None:
+    folder = make("old", evaluated(10, 3.0))
+    async with workshop.console(toasts=True) as seen:
+        with alive(workshop.folder / folder) as journal:
+            seen.main.open_run(folder)
+            await seen.until(lambda: seen.main.store.history.best)
+            journal.append(evaluated(30, 1.0))
+            await seen.until(lambda: seen.main.store.step == 30 or seen.main.store.val.last[0] == 30)
+        await seen.see("old: its process is gone")
+
+
 async def test_a_replay_tells_nothing(workshop: Any, make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     folder = make("old", evaluated(10, 3.0), evaluated(20, 2.0), workshop.finished(40))
