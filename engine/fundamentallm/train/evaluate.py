@@ -13,6 +13,7 @@ from fundamentallm.model.transformer import Transformer
 from fundamentallm.train.device import Precision
 
 BATCH_TOKENS = 16384  # in one forward pass; fixed, so that the same text always gives the same bits
+RELEASE = 64  # forward passes after which the memory of a mapped text is given back
 CLASSES: dict[str, Callable[[str], bool]] = {  # the first that holds
     "parts of characters": lambda text: not text,
     "lower case": str.islower,
@@ -55,13 +56,15 @@ class Evaluation:
         return self.bits * self.tokens / counted if counted else nan
 
 
-def evaluate(model: Transformer, tokens: Tensor, length: int, precision: Precision) -> Evaluation:
+def evaluate(
+    model: Transformer, tokens: Tensor, length: int, precision: Precision, release: Callable[[], None] = lambda: None
+) -> Evaluation:
     """Predict each of `tokens`, shape (n,), but the first, in consecutive windows of `length`; n is at least 2.
 
     The shorter last window is included; a window may cross from one document into the next. There is no dropout, and no
-    state of training is read or changed.
+    state of training is read or changed. `release`: see `predictions`.
     """
-    return tally(predictions(model, tokens, length, precision), model.embedding.num_embeddings)
+    return tally(predictions(model, tokens, length, precision, release), model.embedding.num_embeddings)
 
 
 def tally(pieces: Iterable[tuple[Tensor, Tensor, Tensor]], vocab_size: int) -> Evaluation:
@@ -75,12 +78,13 @@ def tally(pieces: Iterable[tuple[Tensor, Tensor, Tensor]], vocab_size: int) -> E
 
 @torch.inference_mode()
 def predictions(
-    model: Transformer, tokens: Tensor, length: int, precision: Precision
+    model: Transformer, tokens: Tensor, length: int, precision: Precision, release: Callable[[], None] = lambda: None
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield the targets, their losses (nats) and whether each was guessed, for one piece of the text after the other.
 
     The text is read as `evaluate` says. Targets are int64 (m,); losses and guesses (0 or 1) are float64 (m,); all are
-    on the CPU, and the pieces together have n - 1 entries, in the order of the text.
+    on the CPU, and the pieces together have n - 1 entries, in the order of the text. `release` is called now and then;
+    it may give back the memory of what was read of `tokens`.
     """
     predicted = len(tokens) - 1
     if predicted < 1:
@@ -99,6 +103,8 @@ def predictions(
         real = (target != IGNORED).cpu()
         guessed = (logits.argmax(-1) == target).cpu()[real]
         yield target.cpu()[real], loss.cpu().double()[real], guessed.double()
+        if start // rows % RELEASE == RELEASE - 1:
+            release()
 
 
 def by_class(texts: Sequence[str], counts: Sequence[Sequence[float]]) -> dict[str, tuple[int, float, float]]:

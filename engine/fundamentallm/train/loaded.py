@@ -15,7 +15,7 @@ from torch import Tensor
 from fundamentallm.config.config import Config
 from fundamentallm.config.format import format_count, format_names
 from fundamentallm.config.sampling import SamplingOptions
-from fundamentallm.data.encoded import Encoded, encode_source
+from fundamentallm.data.encoded import encode_source
 from fundamentallm.data.source import Facts, Say, Source, read_source
 from fundamentallm.data.text import normalize_prompt
 from fundamentallm.data.tokenizer import SHOWN_CHARACTERS, Tokenizer
@@ -32,7 +32,6 @@ from fundamentallm.train.evaluate import Evaluation, predictions, tally
 
 MIN_CONTEXT = 4  # the worst places are looked for where at least one part in so many of the context was read
 NEEDED = "two characters"  # what an empty text lacks
-RELEASE = 64  # forward passes after which the memory of a mapped text is given back
 Warn = Callable[[str], object]
 
 
@@ -130,7 +129,7 @@ class Model:
         left_out, encoded, predicted = self.predict(Source((name,), facts, "", (text,)), warn=warn)
         tokens, pieces, tokenizer = encoded.tolist(), list(predicted), self.tokenizer
         vocabulary = set(tokenizer.vocabulary)
-        kept = [at for at, character in enumerate(text) if not left_out or character in vocabulary]
+        kept = [at for at, each in enumerate(text) if each in vocabulary] if left_out else range(len(text))
         offsets = [kept[at] for at in tokenizer.offsets(tokens)][1:]
         lengths = [max(1, tokenizer.characters[token]) for token in tokens][1:]
         losses = torch.cat([losses for _, losses, _ in pieces]).tolist()
@@ -148,8 +147,8 @@ class Model:
         if len(encoded.tokens) < 2:
             raise UserError(f"{', '.join(source.files)}: one token leaves nothing to predict; 2 are needed")
         precision = Precision(self.model.embedding.weight.device, self.config.mixed_precision)
-        pieces = predictions(self.model, encoded.tokens, self.config.max_seq_len, precision)
-        return left_out, encoded.tokens, _releasing(encoded, pieces)
+        tokens, length = encoded.tokens, self.config.max_seq_len
+        return left_out, tokens, predictions(self.model, tokens, length, precision, encoded.release)
 
 
 def load(path: str | Path, *, device: str = "auto", warn: Warn = warnings.warn) -> Model:
@@ -180,15 +179,6 @@ def load_model(path: Path, device: torch.device) -> tuple[Transformer, Checkpoin
     model = Transformer(checkpoint.settings(), len(checkpoint.tokenizer()))
     model.load_state_dict(checkpoint.model)
     return model.to(device).eval(), checkpoint
-
-
-def _releasing(
-    encoded: Encoded, pieces: Iterator[tuple[Tensor, Tensor, Tensor]]
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    for number, piece in enumerate(pieces, 1):
-        yield piece
-        if number % RELEASE == 0:
-            encoded.release()
 
 
 def _keep_known(source: Source, tokenizer: Tokenizer, strict: bool, warn: Warn) -> tuple[Source, int]:

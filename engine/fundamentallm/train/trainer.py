@@ -210,7 +210,8 @@ class Trainer:
         self.report()
         state = self.state
         with self.phase("evaluating", recurring=recurring):
-            result = evaluate(state.model, state.corpus.val, state.config.max_seq_len, state.precision)
+            corpus, length = state.corpus, state.config.max_seq_len
+            result = evaluate(state.model, corpus.val, length, state.precision, corpus.encoded.release)
         best = state.count_evaluation(result.loss)
         train_loss = state.counters.train_loss
         assert train_loss is not None

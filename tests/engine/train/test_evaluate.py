@@ -55,6 +55,14 @@ def test_it_does_not_depend_on_what_happened_before(built: TrainState) -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_what_was_read_is_released_now_and_then(built: TrainState, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BATCH_TOKENS", 32)
+    monkeypatch.setattr(module, "RELEASE", 3)
+    released: list[int] = []
+    evaluate(built.model, built.corpus.val[:250], 16, built.precision, lambda: released.append(1))
+    assert len(released) == 2  # after 3 and 6 of 8 forward passes
+
+
 def test_one_token_has_nothing_to_predict(built: TrainState) -> None:
     with pytest.raises(ValueError, match="at least two tokens"):
         evaluate(built.model, built.corpus.val[:1], 16, built.precision)
