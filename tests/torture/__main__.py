@@ -26,7 +26,7 @@ from tests.torture.workbench import Bench, Row, workbench
 @dataclass
 class Options:
     short: bool = True
-    kills: int = 12  # how many at random instants
+    kills: int = 8  # how many at random instants
     seed: int = 1
     jobs: int = 2
 
@@ -72,12 +72,12 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="run for a minute")
     parser.add_argument("--only", default="", metavar="WORDS", help="run the parts whose names contain this")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--kills", type=int, help="how many at random instants (200; 12 in the short form)")
+    parser.add_argument("--kills", type=int, help="how many at random instants (200; 8 in the short form)")
     parser.add_argument("--jobs", type=int, default=2, help="how many runs at once (2)")
     found = parser.parse_args()
     if not Path("/proc/self/fd").exists() or not hasattr(os, "fork"):
         parser.exit(2, "this needs Linux: it forks, and asks /proc which file a call is about\n")
-    options = Options(found.short, found.kills or (12 if found.short else 200), found.seed, found.jobs)
+    options = Options(found.short, found.kills or (8 if found.short else 200), found.seed, found.jobs)
     rows = [row for name in PARTS if found.only in name for row in torture(name, options)]
     print(table(rows))
     return int(any(row.lost for row in rows))

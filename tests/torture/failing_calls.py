@@ -177,7 +177,7 @@ def kills_at_calls(bench: Bench, short: bool) -> Row:
             raise Lost(f"was not killed: {status} {bench.printed(run)}")
         finish(bench, run, OPTIONS, reference, changing(run, CHANGES))
 
-    return bench.each(Row("kill -9 before each call"), cases(bench, short)[:: 2 if short else 1], one)
+    return bench.each(Row("kill -9 before each call"), cases(bench, short)[:: 3 if short else 1], one)
 
 
 def errors_at_calls(bench: Bench, short: bool, count: int) -> Row:

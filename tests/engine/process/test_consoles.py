@@ -226,8 +226,6 @@ def test_a_console_that_dies_changes_nothing(console: Callable[..., Console], sa
 @pytest.mark.parametrize(
     ("settings", "act", "continues"),
     [
-        ({"on_console_loss": "continue"}, "pass", True),
-        ({"on_console_loss": "stop"}, "pass", False),
         ({}, "ask(Set(setting='on_console_loss', value='stop'))", False),  # it can be changed while the run trains
         ({"on_console_loss": "stop"}, "session.close()", True),  # detaching on purpose does not count as losing it
         ({}, "ask(Pause())", False),  # a paused run would wait forever

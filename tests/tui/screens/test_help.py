@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import pytest
-
 from fundamentallm.config.config import SETTINGS
 from fundamentallm_tui import keys
 from fundamentallm_tui.dialogs import TextDialog
@@ -21,66 +19,71 @@ def words(screen: str) -> str:
     return " ".join(" ".join(max(row, key=len).strip(f"{BARS} ") for row in rows if row).split())
 
 
-async def field(seen: Any) -> None:
-    seen.main.form.fields.enter("learning_rate")
+# Keys that bring the focus somewhere, row after row in one console; the title of the help, and what it says.
+IDLE: list[tuple[list[str], str, list[str]]] = [
+    (["3", "escape"], "The status line and the curves", [TOPICS["status"], READING]),
+    (["1"], "Config", [TOPICS["config"]]),
+    (["5"], "Sample", [TOPICS["sample"]]),
+    (["3"], "Loss", ["When the validation loss rises while the training loss still falls", "◆ a changed"]),
+    (["4"], "Learning rate", [TOPICS["Learning rate"]]),
+    *((["m"], metric, [TOPICS[metric]]) for metric in ("Gradient norm", "Tokens a second", "Perplexity", "Memory")),
+    (["2"], "Log", [TOPICS["log"]]),
+    (["g"], "Sample", [TOPICS["sample"]]),
+    (["tab", "tab"], "temperature", ["Too low: the text repeats itself."]),
+    (["escape", "6"], "Health: no run yet", ["Here will stand whether the run goes well"]),
+]
+OTHER_SCREENS: list[tuple[list[str], str, list[str]]] = [
+    (["f4"], "Look", [TOPICS["look"]]),
+    (["escape", "ctrl+o"], "The list of runs", [TOPICS["list"]]),
+]
+LAYERS: list[tuple[list[str], str, list[str]]] = [
+    (["4", *"mmmmm"], "Gradient norm by layer", [TOPICS["Gradient norm by layer"]]),
+    (["m"], "Weight norm by layer", [TOPICS["Weight norm by layer"]]),
+    (["m"], "Update-to-weight ratio", [TOPICS["Update-to-weight ratio"]]),
+]
+FIELD = [RATE.help, f"Typical {RATE.typical}.", f"Too high: {RATE.too_high}."]
 
 
-async def finished(seen: Any) -> None:
-    (await seen.started()).finish(400)
-    await seen.status_is("FINISHED")
+async def explains(seen: Any, title: str, explanation: list[str]) -> None:
+    """Assert that F1 shows this at once, without scrolling; esc closes it."""
+    below = seen.app.screen
+    await seen.press("f1")
+    await seen.until(lambda: isinstance(seen.app.screen, TextDialog))
+    await seen.pilot.pause()
+    shown = words(seen.screen)
+    assert shown.startswith(title)
+    for text in explanation:
+        assert keys.spell(text) in shown
+    await seen.press("escape")
+    assert seen.app.screen is below
 
 
-async def inspected(seen: Any) -> None:
-    run = await seen.started()
-    run.say(layers_inspected(1))
-    await seen.until(lambda: seen.main.store.history.inspected)
-
-
-async def attention(seen: Any) -> None:
-    await palette(seen)["Attention"]()
-    await seen.see("Attention over a text")
-    await seen.press("a", "enter")
-
-
-@pytest.mark.parametrize(
-    ("before", "press", "title", "explanation"),
-    [
-        (None, ["3", "escape"], "The status line and the curves", [TOPICS["status"], READING]),
-        (None, ["1"], "Config", [TOPICS["config"]]),
-        (None, ["5"], "Sample", [TOPICS["sample"]]),
-        (field, [], "learning_rate", [RATE.help, f"Typical {RATE.typical}.", f"Too high: {RATE.too_high}."]),
-        (None, ["3"], "Loss", ["When the validation loss rises while the training loss still falls", "◆ a changed"]),
-        (None, ["4"], "Learning rate", [TOPICS["Learning rate"]]),
-        (None, ["m", "4"], "Gradient norm", [TOPICS["Gradient norm"]]),
-        (None, ["m", "m", "4"], "Tokens a second", [TOPICS["Tokens a second"]]),
-        (None, ["m", "m", "m", "4"], "Perplexity", [TOPICS["Perplexity"]]),
-        (None, ["m", "m", "m", "m", "4"], "Memory", [TOPICS["Memory"]]),
-        (inspected, ["m"] * 5 + ["4"], "Gradient norm by layer", [TOPICS["Gradient norm by layer"]]),
-        (inspected, ["m"] * 6 + ["4"], "Weight norm by layer", [TOPICS["Weight norm by layer"]]),
-        (inspected, ["m"] * 7 + ["4"], "Update-to-weight ratio", [TOPICS["Update-to-weight ratio"]]),
-        (attention, [], "Attention", [TOPICS["attention"]]),
-        (None, ["2"], "Log", [TOPICS["log"]]),
-        (None, ["g"], "Sample", [TOPICS["sample"]]),
-        (None, ["g", "tab", "tab"], "temperature", ["Too low: the text repeats itself."]),
-        (None, ["6"], "Health: no run yet", ["Here will stand whether the run goes well"]),
-        (finished, ["6"], "Health: too early to tell", ["the run ended before its first epoch did"]),
-        (None, ["f4"], "Look", [TOPICS["look"]]),
-        (None, ["ctrl+o"], "The list of runs", [TOPICS["list"]]),
-    ],
-)  # fmt: skip
-async def test_f1_explains_what_has_the_focus_without_scrolling_at_80x24(
-    workshop: Any, before: Any, press: list[str], title: str, explanation: list[str]
-) -> None:
+async def test_f1_explains_what_has_the_focus_without_scrolling_at_80x24(workshop: Any) -> None:
     async with workshop.console((80, 24)) as seen:
-        if before is not None:
-            await before(seen)
-        await seen.press(*press, "f1")
-        await seen.until(lambda: isinstance(seen.app.screen, TextDialog))
-        await seen.pilot.pause()
-        shown = words(seen.screen)
-        assert shown.startswith(title)
-        for text in explanation:
-            assert keys.spell(text) in shown
+        for press, title, explanation in (*IDLE, *OTHER_SCREENS):
+            await seen.press(*press)
+            await explains(seen, title, explanation)
+        await seen.press("escape")
+        seen.main.form.fields.enter("learning_rate")
+        await explains(seen, "learning_rate", FIELD)
+
+
+async def test_f1_explains_what_there_is_with_a_run_without_scrolling_at_80x24(workshop: Any) -> None:
+    async with workshop.training((80, 24)) as (seen, run):
+        run.say(layers_inspected(1))
+        await seen.until(lambda: seen.main.store.history.inspected)
+        for press, title, explanation in LAYERS:
+            await seen.press(*press)
+            await explains(seen, title, explanation)
+        await palette(seen)["Attention"]()
+        await seen.see("Attention over a text")
+        await seen.press("a", "enter")
+        await explains(seen, "Attention", [TOPICS["attention"]])
+        await seen.press("escape")
+        run.finish(400)
+        await seen.status_is("FINISHED")
+        await seen.press("6")
+        await explains(seen, "Health: too early to tell", ["the run ended before its first epoch did"])
 
 
 async def test_the_help_lists_every_key_and_those_of_the_focus_first(workshop: Any) -> None:
@@ -93,12 +96,3 @@ async def test_the_help_lists_every_key_and_those_of_the_focus_first(workshop: A
                 assert f"{key} " in text and keys.spell(command.help) in text
                 assert not command.letter or f" {keys.key_name(command.letter)} " in text
         assert text.index("Its keys") < text.index("Zoom in") < text.index("All keys") < text.index("F5")
-
-
-async def test_help_opens_and_closes(workshop: Any) -> None:
-    async with workshop.console((80, 24)) as seen:
-        for opening in ("f1", "question_mark"):
-            await seen.press(opening)
-            assert isinstance(seen.app.screen, TextDialog)
-            await seen.press("escape")
-            assert seen.app.screen is seen.main

@@ -263,6 +263,10 @@ async def test_f1_shows_the_help_in_every_screen_and_closes_it(workshop: Any, ma
             assert seen.app.screen is not below and seen.app.screen.title == "Help"
             await seen.press("f1")
             assert seen.app.screen is below
+        await seen.press("escape", "escape", "escape", "question_mark")
+        assert seen.app.screen.title == "Help"
+        await seen.press("escape")
+        assert seen.app.screen is seen.main
 
 
 @both_sizes
