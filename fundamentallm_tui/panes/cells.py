@@ -43,7 +43,8 @@ class Cell:
         """Return what is wrong with the value in lines of a width, beginning with the cell's name."""
         if not self.problem:
             return []
-        text = self.problem if self.problem.startswith(self.name) else f"{self.name}: {self.problem}"
+        named = self.problem.startswith((f"{self.name}: ", f"{self.name} "))
+        text = self.problem if named else f"{self.name}: {self.problem}"
         return [row for line in text.splitlines() for row in wrap(line, max(10, width))]
 
 

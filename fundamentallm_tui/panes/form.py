@@ -40,7 +40,7 @@ from fundamentallm_tui.panes.values import (
     setting_help,
     without_field,
 )
-from fundamentallm_tui.state.launch import Options, messages_by_setting
+from fundamentallm_tui.state.launch import Options, messages_by_setting, missing_known_text
 from fundamentallm_tui.theme import FAINT
 
 LIVE = tuple(name for name, row in SETTINGS.items() if row.live)
@@ -275,7 +275,10 @@ class Form(Vertical):
         def show(size: RunSize) -> None:
             self.run_size = size
             self.on_resize()
-            self._found["text"] = {field_of(size.problem): size.problem} if size.problem else {}
+            problem = size.problem
+            if problem and config is not None and missing_known_text(config.data):
+                problem = f"{', '.join(config.data)}: not here yet; {keys.named('start')} offers to download it"
+            self._found["text"] = {field_of(problem): problem} if problem else {}
             self._show_found()
             then()
 
