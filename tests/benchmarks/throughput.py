@@ -41,7 +41,8 @@ def corpus_of(config: Config) -> tuple[Corpus, Tokenizer]:
 class Ours:
     def __init__(self, config: Config, corpus: Corpus, tokenizer: Tokenizer, mixed: bool = False) -> None:
         model, device = Transformer(config, len(tokenizer)), torch.device("cpu")
-        optimizer, precision = Optimizer(model, config.optimizer), Precision(device, mixed)
+        precision = Precision(device, mixed)
+        optimizer = Optimizer(model, config.optimizer, precision.dtype)
         size = estimate_size(config, TextSize((100_000,), len(tokenizer)))
         state = TrainState(config, Counters(), tokenizer, "", size, corpus, model, optimizer, device, precision)
         self.step = TrainStep(state)

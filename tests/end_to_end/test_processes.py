@@ -101,9 +101,9 @@ COUNTED = """
 import atexit, os
 from fundamentallm.train import optimizer
 real, done = optimizer.orthogonalise, []
-def counted(matrices):
+def counted(matrices, **options):
     done.extend(tuple(matrix.shape) for matrix in matrices)
-    return real(matrices)
+    return real(matrices, **options)
 optimizer.orthogonalise = counted
 atexit.register(lambda: open(f"done.{os.environ['RANK']}", "w").write(repr(done)))
 """

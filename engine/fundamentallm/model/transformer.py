@@ -34,10 +34,14 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, freqs: Tensor) -> Tensor:
         B, T, D = x.shape
-        q, k, v = self.qkv(x).view(B, T, 3, self.heads, -1).unbind(2)  # each (B, T, H, K)
+        qkv = self.qkv(x)
+        if x.device.type == "cpu":  # also under autocast: in 16 bits, torch's backward pass takes twice as long there
+            qkv = qkv.float()
+        q, k, v = qkv.view(B, T, 3, self.heads, -1).unbind(2)  # each (B, T, H, K)
         q, k = apply_rope(rms_norm(q), freqs), apply_rope(rms_norm(k), freqs)
         # Dropout stays out of here: with it, torch leaves its flash path and takes 3 to 6 times as long on a CPU.
-        y = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=True)
+        with torch.autocast("cpu", enabled=False):
+            y = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=True)
         projected: Tensor = self.out(y.transpose(1, 2).reshape(B, T, D))  # (B, H, T, K) -> (B, T, H K)
         return projected
 

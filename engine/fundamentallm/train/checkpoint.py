@@ -36,7 +36,7 @@ from fundamentallm.model.transformer import Transformer
 from fundamentallm.run.folder import LAST, sync_folder, synced_file, temporary_path
 from fundamentallm.run.history import read_history
 from fundamentallm.run.notes import renamed_hint
-from fundamentallm.train.device import same_hardware
+from fundamentallm.train.device import BFLOAT16_ON_CPU, same_hardware
 from fundamentallm.train.optimizer import state_shapes
 from fundamentallm.untrusted import MAX_INTEGER, from_values
 
@@ -103,12 +103,15 @@ class Checkpoint:
 
     def differences(self, now: "Checkpoint") -> list[str]:
         """Say what the process that saved this had otherwise than `now`, as far as the bits of a step depend on it."""
-        return [
+        other = [
             f"{name} {then} then, {getattr(now, name)} now"
             for name in ("torch", "device", "threads", "processes", "precision", "compiled")
             if (then := getattr(self, name)) not in ("", getattr(now, name))
             and not (name == "device" and same_hardware(then, now.device))
         ]
+        if not self.precision and self.mixed_precision and now.precision == BFLOAT16_ON_CPU:
+            other.append("attention bfloat16 then, float32 now")
+        return other
 
 
 PARTS: dict[str, type] = {name: get_origin(hint) or hint for name, hint in get_type_hints(Checkpoint).items()}

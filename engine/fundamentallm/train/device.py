@@ -18,7 +18,8 @@ OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 
 # The narrowest model that a processor with 16-bit arithmetic trains faster in it; tests/benchmarks/RESULTS.md.
-MIXED_PRECISION_WIDTH = 256
+MIXED_PRECISION_WIDTH = 128
+BFLOAT16_ON_CPU = "bfloat16 but for attention"  # see `Attention`
 
 
 def choose_device(name: str) -> torch.device:
@@ -94,6 +95,12 @@ class Precision:
         elif mixed:
             has_bf16 = device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
             self.dtype = torch.bfloat16 if has_bf16 else torch.float16
+
+    @property
+    def name(self) -> str:
+        """What computes, as far as the bits of a result depend on it: such as "float32"."""
+        on_cpu = self._device.type == "cpu" and self.dtype == torch.bfloat16
+        return BFLOAT16_ON_CPU if on_cpu else str(self.dtype).removeprefix("torch.")
 
     def forward(self) -> AbstractContextManager[object]:
         """Return the context in which the model computes."""

@@ -8,6 +8,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,9 +24,12 @@ MUON_FACTOR, EMBEDDING_FACTOR = 40.0, 20.0
 
 
 class Optimizer:
-    """Holds the state of `kind` ("muon" or "adamw") for the parameters of `model`."""
+    """Holds the state of `kind` ("muon" or "adamw") for the parameters of `model`.
 
-    def __init__(self, model: nn.Module, kind: str) -> None:
+    `dtype`: of the forward pass; where it is bfloat16, the directions of Muon's steps are computed in it, too.
+    """
+
+    def __init__(self, model: nn.Module, kind: str, dtype: torch.dtype = torch.float32) -> None:
         parameters = dict(model.named_parameters())
         muon, adamw = split_parameters(parameters, kind)
         self._muon = {name: parameters[name] for name in muon}
@@ -33,6 +37,8 @@ class Optimizer:
         assert all(p.ndim == 2 for p in self._muon.values()), "Muon is for matrices"
         self._embedding_factor = EMBEDDING_FACTOR if kind == "muon" else 1.0
         device = next(iter(parameters.values())).device
+        half = device.type == "cuda" or dtype == torch.bfloat16  # 16 bits are enough for a direction
+        self._orthogonalise = partial(orthogonalise, dtype=torch.bfloat16 if half else torch.float32)
         shapes = state_shapes({name: tuple(p.shape) for name, p in parameters.items()}, kind)
         self._state = {name: torch.zeros(shape, device=device) for name, shape in shapes.items()}
 
@@ -83,7 +89,7 @@ class Optimizer:
                 alike[weight.shape[0], weight.shape[1]].append((piece, weight))
             p.grad = None
         for (rows, columns), pairs in alike.items():
-            steps = shared_out(orthogonalise, torch.stack([piece for piece, _ in pairs]))
+            steps = shared_out(self._orthogonalise, torch.stack([piece for piece, _ in pairs]))
             # The rows of a tall orthogonal matrix are root(columns / rows) long, those of a square or wide one 1. The
             # step is scaled so that they are 1 in both: every output of the layer moves alike.
             length = -learning_rate * MUON_FACTOR * max(1, rows / columns) ** 0.5
@@ -117,7 +123,7 @@ def state_shapes(parameters: Mapping[str, tuple[int, ...]], kind: str) -> dict[s
     return {"count": (), **named}
 
 
-def orthogonalise(matrices: Tensor) -> Tensor:
+def orthogonalise(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Return the nearest matrices whose singular values are all about 1, by five Newton-Schulz steps.
 
     A step is the odd polynomial a x + b (x x^T) x + c (x x^T)^2 x, which acts on the singular values alone. These
@@ -126,13 +132,13 @@ def orthogonalise(matrices: Tensor) -> Tensor:
 
     Args:
         matrices: (N, rows, columns), any scale.
+        dtype: what the products are computed in.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices  # the smaller of x x^T and x^T x
-    if x.device.type == "cuda":
-        x = x.bfloat16()  # enough for a direction
-    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)  # the iteration needs singular values of at most 1
+    norm = torch.linalg.matrix_norm(x, keepdim=True)
+    x = (x / (norm + 1e-7)).to(dtype)  # the iteration needs singular values of at most 1
     for _ in range(5):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)

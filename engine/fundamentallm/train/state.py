@@ -216,7 +216,7 @@ class TrainState:
             device=hardware(self.device),
             compiled=self.compiled,
             processes=distributed.size(),
-            precision=str(self.precision.dtype).removeprefix("torch."),
+            precision=self.precision.name,
         )
 
 
@@ -290,13 +290,15 @@ def build_state(
     size = estimate_size(config, encoded.size(tokenizer, text))
 
     # The model and its optimizer, new ones at first.
+    begun = saved if "mixed_precision" not in changed else None  # what was decided then stays: it computes other bits
+    precision = Precision(device, (begun or config).mixed_precision, config.model_dim)
     free = available_memory(device, memory_before)
     try:
         if count_state_memory(config, len(tokenizer)) + size.text_memory > free:
             raise MemoryError  # Linux would grant it, and kill the process once it writes there
         corpus = Corpus(encoded, tokenizer, config, device)
         model = Transformer(config, len(tokenizer)).to(device)
-        optimizer = Optimizer(model, config.optimizer)
+        optimizer = Optimizer(model, config.optimizer, precision.dtype)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -305,8 +307,6 @@ def build_state(
     if init is not None and spec.init_from is not None:
         origin.weights = spec.init_from
         origin.notices.append(take_weights(model, tokenizer, init, spec.init_from))
-    begun = saved if "mixed_precision" not in changed else None  # what was decided then stays: it computes other bits
-    precision = Precision(device, (begun or config).mixed_precision, config.model_dim)
     state = TrainState(
         config, Counters(), tokenizer, text.facts.fingerprint, size, corpus, model, optimizer, device, precision,
         memory_before, history=history, origin=origin,

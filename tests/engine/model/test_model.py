@@ -6,6 +6,7 @@ from math import log
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from fundamentallm.config.config import Config
 from fundamentallm.config.estimate import count_parameters, parameter_shapes
@@ -106,3 +107,20 @@ def test_dropout_acts_only_when_it_is_handed_in() -> None:
     assert torch.equal(model(TOKENS, masks(1, 0.2)), model(TOKENS, masks(1, 0.2)))
     many = torch.stack([model(TOKENS, masks(n, 0.05)) for n in range(300)]).mean(0)
     assert (many - plain).abs().mean() < 0.2 * plain.std()  # its mean is the model without it
+
+
+def test_attention_has_32_bits_on_a_processor_when_the_rest_has_16(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokens = awake(), torch.tensor([[0, 3, 1, 4, 1, 5]])
+    seen, real = [], F.scaled_dot_product_attention
+
+    def look(*args: Tensor, **how: bool) -> Tensor:
+        y = real(*args, **how)
+        seen.extend(tensor.dtype for tensor in (*args, y))
+        return y
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", look)
+    expected = model(tokens)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(tokens)
+    assert set(seen) == {torch.float32} and logits.dtype == torch.bfloat16
+    torch.testing.assert_close(logits.float(), expected, atol=0.1, rtol=0.02)

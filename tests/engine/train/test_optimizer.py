@@ -62,9 +62,12 @@ def test_adamw_is_torchs() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 16, 16), (3, 64, 16), (2, 16, 64), (4, 8, 7)])
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
-def test_orthogonalised_matrices_have_singular_values_near_one(shape: tuple[int, int, int], scale: float) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_orthogonalised_matrices_have_singular_values_near_one(
+    shape: tuple[int, int, int], scale: float, dtype: torch.dtype
+) -> None:
     matrices = torch.randn(shape, generator=torch.Generator().manual_seed(1)) * scale
-    result = orthogonalise(matrices)
+    result = orthogonalise(matrices, dtype)
     assert result.shape == shape and result.dtype == matrices.dtype
     values = torch.linalg.svdvals(result)
     u, s, v = torch.linalg.svd(matrices, full_matrices=False)
@@ -93,6 +96,21 @@ def test_a_muon_step_is_the_stated_factor_long_and_treats_queries_keys_and_value
     for name, (matrix, factor) in matrices.items():
         length = torch.linalg.svdvals(matrix).median().item()
         assert length == pytest.approx(factor * 0.001 * MUON_FACTOR, rel=0.3), name
+
+
+def test_muons_directions_have_16_bits_where_the_forward_pass_has_them_and_its_state_never() -> None:
+    moved, momentum = [], []
+    for dtype in (torch.float32, torch.bfloat16):
+        model = Transformer(CONFIG, 11)
+        optimizer = Optimizer(model, "muon", dtype)
+        before = copies(model.state_dict())
+        give_gradients(model, 1)
+        optimizer.step(0.001, 0.0)
+        moved.append({name: p - before[name] for name, p in model.state_dict().items() if name.startswith("blocks.")})
+        momentum.append(optimizer.state_dict())
+    for name, step in moved[0].items():
+        assert 1e-4 < (moved[1][name] - step).norm() / step.norm() < 0.03, name
+    assert same_tensors(*momentum)
 
 
 def test_muons_momentum_is_the_running_mean_of_the_gradient() -> None:

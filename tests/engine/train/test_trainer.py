@@ -19,7 +19,7 @@ from fundamentallm.run.commands import Sample, Save, Set, Stop
 from fundamentallm.run.journal import read_journal
 from fundamentallm.run.locks import RunLock
 from fundamentallm.train import checkpoints, device, metrics, trainer
-from fundamentallm.train.checkpoint import Checkpoint, load
+from fundamentallm.train.checkpoint import Checkpoint, load, save
 from fundamentallm.train.evaluate import evaluate
 from fundamentallm.train.metrics import StepResult
 from fundamentallm.train.step import TrainStep
@@ -197,8 +197,18 @@ def test_a_run_that_resumes_where_16_bits_are_missing_says_that_the_bits_differ(
     first = train(script={25: [Stop()]})
     monkeypatch.setattr(device, "_cpu_has_bf16", lambda: False)
     second = train(resume_from=first.last)
-    assert any("precision bfloat16 then, float32 now" in text for text in notices(second))
+    assert any("precision bfloat16 but for attention then, float32 now" in text for text in notices(second))
     assert NO_BFLOAT16 in notices(second)
+
+
+def test_a_run_whose_attention_was_computed_in_16_bits_resumes_and_says_that_the_bits_differ(
+    train: Train, monkeypatch: MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "_cpu_has_bf16", lambda: True)
+    first = train(mixed_precision=True, script={25: [Stop()]})
+    save(replace(load(first.last), precision=""), first.last.parent, [first.last.name])  # as earlier versions saved it
+    second = train(resume_from=first.last)
+    assert any("attention bfloat16 then, float32 now" in text for text in notices(second))
 
 
 def test_mixed_precision_trains_and_resumes_exactly(train: Train, trained: Trained, monkeypatch: MonkeyPatch) -> None:
