@@ -39,25 +39,29 @@ class Speed:
 
 
 def measure(device: torch.device, presets: list[str], seconds: float) -> Iterator[Speed]:
-    """Measure products, attention and presets, each for about `seconds`; the first is the limit for all."""
+    """Measure products, attention and presets, each for about `seconds`; the first is the limit for all.
+
+    Products and presets are measured in 32 bits, and in 16 where the device has them.
+    """
     half = Precision(device, True).dtype
     limit = 0.0
     for dtype in dict.fromkeys((torch.float32, half)):
         a, b = torch.randn(2, WIDTH, WIDTH, device=device).to(dtype)
         flops = 2 * WIDTH**3 / _time(lambda a=a, b=b: a @ b, device, seconds)  # type: ignore[misc]
         limit = limit or flops
-        yield Speed(f"product {WIDTH} {str(dtype).removeprefix('torch.')}", flops, flops / limit)
+        yield Speed(f"product {WIDTH} {_name(dtype)}", flops, flops / limit)
     B, H, T, K = 16, 4, 256, 32
     q, k, v = (torch.randn(B, H, T, K, device=device, requires_grad=True) for _ in range(3))
     taken = _time(lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True).sum().backward(), device, seconds)  # type: ignore[no-untyped-call]
     flops = 3 * 2 * B * H * T * T * K / taken  # two products, of which causality needs half; twice that back
     yield Speed(f"attention {H} x {K}, {T} tokens", flops, flops / limit)
     for name in presets:
-        yield _measure_preset(name, device, seconds, limit)
+        for mixed in dict.fromkeys((False, half != torch.float32)):
+            yield _measure_preset(name, mixed, device, seconds, limit)
 
 
-def _measure_preset(name: str, device: torch.device, seconds: float, limit: float) -> Speed:
-    config = resolve(load_preset(name).layer, Layer({"device": str(device)}))
+def _measure_preset(name: str, mixed: bool, device: torch.device, seconds: float, limit: float) -> Speed:
+    config = resolve(load_preset(name).layer, Layer({"device": str(device), "mixed_precision": mixed}))
     with random_state(config) as state:
         take, windows = few_windows(state)
         if state.fits and seconds_per_step(state) < seconds / 4:
@@ -65,7 +69,11 @@ def _measure_preset(name: str, device: torch.device, seconds: float, limit: floa
             take = lambda: step(next(numbers))  # noqa: E731
         tokens = windows * config.max_seq_len / _time(take, device, seconds)
     flops = tokens * flops_per_token(config, state.size.parameters)
-    return Speed(name, flops, flops / limit, tokens, windows)
+    return Speed(f"{name} {_name(state.precision.dtype)}", flops, flops / limit, tokens, windows)
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from fundamentallm.config.config import resolve
 from fundamentallm.config.estimate import count_parameters
 from fundamentallm.config.files import load_preset
 from fundamentallm.run.speed import flops_per_token
+from fundamentallm.train import device
 from tests.engine.cli.conftest import TEXT, TINY, Run
 
 
@@ -43,15 +44,22 @@ def test_doctor_names_every_problem(run: Run, monkeypatch: pytest.MonkeyPatch) -
     assert any("are free, and a run needs more" in line for line in problems)
 
 
-def test_bench_measures_the_presets_as_shares_of_the_product(run: Run) -> None:
+def test_bench_measures_the_presets_as_shares_of_the_product(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "_cpu_has_bf16", lambda: True)
     status, out, _ = run("bench", "--json", "--seconds=0", "--preset=tiny", "--device=cpu")
-    product, *_, attention, tiny = json.loads(out)["speed"]
+    product, _, attention, tiny, half = json.loads(out)["speed"]
     assert status == 0 and product["name"] == "product 2048 float32" and product["share"] == 1
     assert attention["name"].startswith("attention") and attention["tokens_per_second"] is None
     config = resolve(load_preset("tiny").layer)
     flops = tiny["tokens_per_second"] * flops_per_token(config, count_parameters(config, 65))
-    assert (tiny["name"], tiny["windows"]) == ("tiny", 4)  # a whole step takes longer than no time
+    assert (tiny["name"], half["name"]) == ("tiny float32", "tiny bfloat16")
+    assert tiny["windows"] == half["windows"] == 4  # a whole step takes longer than no time
     assert tiny["flops"] == pytest.approx(flops) and tiny["share"] == pytest.approx(flops / product["flops"])
+    monkeypatch.setattr(device, "_cpu_has_bf16", lambda: False)
+    status, out, _ = run("bench", "--json", "--seconds=0", "--preset=tiny", "--device=cpu")
+    assert [speed["name"] for speed in json.loads(out)["speed"]] == [
+        "product 2048 float32", attention["name"], "tiny float32"
+    ]  # fmt: skip
     status, out, err = run("bench", "--preset=tyni", "--seconds=0", "--device=cpu")
     assert (status, out, err.count("\n")) == (2, "", 1) and "tyni: no such preset" in err
 
