@@ -50,8 +50,12 @@ def _facts(row: Setting) -> Iterator[str]:
     if row.name == "data":
         yield "the argument DATA of `fundamentallm train`, once or several times; in YAML a path or a list of paths"
         return
-    also = ", once or several times" if row.kind is tuple else f", `{row.as_flag(False)}`"
-    yield f"flag: `{row.flag}`" + (also if row.kind in (bool, tuple) else "")
+    if row.words:
+        yield f"flag: `{row.flag}`, which means `on`, or with {', '.join(f'`{word}`' for word in row.words)}"
+    elif row.kind is tuple:
+        yield f"flag: `{row.flag}`, once or several times"
+    else:
+        yield f"flag: `{row.flag}`" + (f", `{row.as_flag(False)}`" if row.kind is bool else "")
     yield f"default: {_default(row)}"
     if row.choices:
         yield f"one of: {', '.join(f'`{choice}`' for choice in row.choices)}"

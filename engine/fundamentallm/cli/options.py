@@ -146,6 +146,17 @@ class GroupedCommand(click.Command):
         super().__init__(*args, **kwargs)
         self._rows = rows
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the command line. A flag that may stand alone takes the next argument only if it is one of its words."""
+        for row in (row for row in self._rows.values() if row.words):
+            opposite = f"--no-{row.flag[2:]}"
+            for i, following in enumerate([*args[1:], ""]):
+                if args[i] == row.flag and following not in row.words:
+                    args[i] = f"{row.flag}=on"
+                elif args[i] == opposite:  # as it was before there was auto
+                    args[i] = f"{row.flag}=off"
+        return super().parse_args(ctx, args)
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         sections: dict[str, list[tuple[str, str]]] = {row.group: [] for row in self._rows.values()}
         sections["Other"] = []
@@ -164,11 +175,11 @@ def _option(row: Setting) -> Callable[[Function], Function]:
     notes = [f"typical: {row.typical}"] if row.typical else []
     notes += [f"default: {default}"] if default else []
     text = f"{row.help} [{'; '.join(notes)}]" if notes else row.help
-    if row.kind is bool:
+    if row.kind is bool and not row.words:
         return click.option(row.name, f"{row.flag}/{row.as_flag(False)}", default=None, help=text)
-    metavar, complete = METAVARS[row.kind], None
-    if row.choices:
-        metavar, complete = f"[{'|'.join(row.choices)}]", among(row.choices)
+    metavar, complete = METAVARS.get(row.kind), None
+    if words := row.choices or row.words:
+        metavar, complete = f"[{'|'.join(words)}]", among(words)
     elif row.name in ("output_dir", "log_dir"):
         complete = files
     several = row.kind is tuple  # the option may be given several times

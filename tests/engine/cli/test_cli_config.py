@@ -57,6 +57,31 @@ def test_the_table_has_every_setting_with_its_help(show: Run) -> None:
     assert all(" ".join(row.help.split()) in flat for row in SETTINGS.values())
 
 
+@pytest.mark.parametrize(
+    ("arguments", "data", "mixed"),
+    [
+        ("a.txt", ["a.txt"], None),
+        ("a.txt --mixed-precision", ["a.txt"], True),
+        ("--mixed-precision a.txt", ["a.txt"], True),
+        ("--mixed-precision on a.txt", ["a.txt"], True),
+        ("--mixed-precision=off a.txt", ["a.txt"], False),
+        ("--preset medium --mixed-precision off", None, False),
+        ("--preset medium --mixed-precision auto", None, None),
+        ("--preset medium --no-mixed-precision", None, False),
+        ("--preset medium", None, True),
+    ],
+)
+def test_a_flag_that_may_stand_alone_takes_no_text_for_its_word(
+    run: Run, arguments: str, data: list[str] | None, mixed: bool | None
+) -> None:
+    status, out, _ = run("config", "show", *arguments.split(), "--json")
+    found = json.loads(out)
+    assert (status, found["mixed_precision"]["value"]) == (0, mixed)
+    assert data is None or found["data"]["value"] == data
+    status, _, err = run("config", "show", "--mixed-precision=maybe")
+    assert (status, err) == (2, "--mixed-precision: maybe is not one of auto, off, on\n")
+
+
 def test_the_origin_is_the_later_layer() -> None:
     found = origins(Layer({"epochs": 1, "seed": 2}, {"epochs": "a", "seed": "b"}), flags_layer({"epochs": 3}))
     assert (found["epochs"], found["seed"], found["dropout"]) == ("--epochs", "b", "default")

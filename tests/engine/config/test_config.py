@@ -78,6 +78,12 @@ def test_a_value_is_written_as_the_flag_that_gives_it() -> None:
     assert [SETTINGS[name].as_flag(value) for name, value in values.items()] == [
         "--learning-rate 5e-05", "--stride auto", "--no-wandb", "--include '*.rst' --include 'a b'", "--project=-x",
     ]  # fmt: skip
+    words = {True: "on", False: "off", None: "auto"}
+    mixed = SETTINGS["mixed_precision"]
+    assert {value: mixed.as_flag(value) for value in words} == {
+        value: f"--mixed-precision {word}" for value, word in words.items()
+    }
+    assert {mixed.parse(word): word for word in words.values()} == words
 
 
 def test_every_setting_says_what_it_is_and_its_default_is_valid() -> None:
