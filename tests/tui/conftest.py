@@ -233,9 +233,11 @@ class Watched:
         """Wait until `call`, which a node calls something by, has called."""
         done, deadline = asyncio.Event(), time.monotonic() + PATIENCE
         call(done.set)
+        waiting = asyncio.ensure_future(done.wait())
         while not done.is_set() and node.is_running and self.app.return_code is None:
             assert time.monotonic() < deadline, f"{node} takes nothing in"
-            await asyncio.sleep(0)
+            await asyncio.wait([waiting], timeout=0.05)  # a node that has ended calls nothing
+        waiting.cancel()
 
     async def see(self, text: str) -> None:
         """Wait until a text is on the screen."""
@@ -293,7 +295,7 @@ class Watched:
             if time.monotonic() > deadline:
                 found = f"status: {self.status}\nlog:\n{self.log}\nscreen:\n{self.screen}"
                 raise AssertionError(f"waited {PATIENCE:g} seconds in vain: {name or source_of(what)}; {found}")
-            await asyncio.sleep(0.02)  # not a pause, which draws the screen: the machine has other work
+            await self.pilot.pause(0.01)
         await self._taken_in(self.app.screen, self.app.screen.call_after_refresh)
 
     async def press_until(self, key: str, what: Callable[[], object]) -> None:

@@ -172,7 +172,7 @@ async def test_no_key_and_no_click_ends_the_console(
     monkeypatch.setenv("VISUAL", "false")  # an editor that fails
     done = subprocess.CompletedProcess([], 0, "report.md", "")
     monkeypatch.setattr(app.subprocess, "run", lambda *_, **how: done)  # a report, which is a process of its own
-    async with workshop.console((120, 36) if state in ("training", "finished") else (80, 24)) as seen:
+    async with workshop.console((120, 36) if state == "training" else (80, 24)) as seen:
         await bring_about(seen, old := make("old"), state)
         hands = Hands(seen, old, state)
         await hands.press_in_panes()

@@ -15,7 +15,7 @@ from fundamentallm.train.checkpoint import load
 from fundamentallm_tui.dialogs import Entry, Question
 from fundamentallm_tui.screens.help import TOPICS
 from tests.conftest import file_contents, journal_events
-from tests.tui.others import alive, both_sizes, to
+from tests.tui.others import alive, to
 
 SMALL: dict[str, Any] = {
     "model_dim": 16, "num_layers": 1, "num_heads": 2, "max_seq_len": 16, "stride": 16, "batch_size": 8, "dropout": 0.1,
@@ -109,9 +109,8 @@ async def test_a_rewind_stops_and_saves_a_run_under_way_and_supersedes_what_foll
         assert starts[1].resumed_from == str(folder / "checkpoint_epoch_1.pt")
 
 
-@both_sizes
-async def test_the_checkpoint_at_the_crosshair_is_sampled(workshop: Any, size: tuple[int, int]) -> None:
-    async with workshop.console(size) as seen:
+async def test_the_checkpoint_at_the_crosshair_is_sampled(workshop: Any) -> None:
+    async with workshop.console((80, 24)) as seen:
         run = await with_checkpoints(seen, workshop)
         await crosshair_before(seen, 150)
         await seen.press("s")
@@ -214,16 +213,13 @@ async def test_a_paused_run_is_left_for_a_branch_only_after_a_question(workshop:
         await seen.until(lambda: len(seen.runs) == 2)
 
 
-@both_sizes
-async def test_a_run_in_the_list_is_branched_at_its_newest_checkpoint_or_a_step(
-    workshop: Any, make: Any, size: tuple[int, int]
-) -> None:
+async def test_a_run_in_the_list_is_branched_at_its_newest_checkpoint_or_a_step(workshop: Any, make: Any) -> None:
     early = workshop.saved(20, "checkpoint_step_20.pt", "hand")
     folder = make("old", early, workshop.finished(40), dropout=0.25)
     (folder / "checkpoint_step_20.pt").write_bytes(b"weights")
     make("other")
     (workshop.folder / "runs" / "other" / "last.pt").unlink()
-    async with workshop.console(size, toasts=True) as seen:
+    async with workshop.console((80, 24), toasts=True) as seen:
         runs = await seen.open_list(2)
         await to(seen, runs, "other")
         await seen.press("b")
