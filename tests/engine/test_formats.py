@@ -128,7 +128,7 @@ def test_an_old_configuration_is_read(name: str) -> None:
 # ---- runs ----
 
 
-def test_the_command_of_an_old_run_still_trains_to_the_same_bits(copied: Path) -> None:
+def test_the_command_of_an_old_run_trains_a_model_of_today_at_the_same_rates(copied: Path) -> None:
     shutil.move("finished_muon", "before")
     size = "--model-dim 16 --num-layers 1 --num-heads 2 --max-seq-len 32 --stride 32 --batch-size 4"
     fundamentallm(
@@ -136,12 +136,15 @@ def test_the_command_of_an_old_run_still_trains_to_the_same_bits(copied: Path) -
     )
     assert Path("finished_muon/tokenizer.json").read_bytes() == Path("before/tokenizer.json").read_bytes()
     for name in ("checkpoint_epoch_2.pt", "final_model.pt"):
-        assert_same_checkpoint(Path("finished_muon", name), Path("before", name))
+        found, wanted = load(Path("finished_muon", name)), load(Path("before", name))
+        assert {part: tensor.shape for part, tensor in found.model.items()} == {
+            part: tensor.shape for part, tensor in wanted.model.items()
+        }
+        assert (found.largest_logit, wanted.largest_logit) == (12, 0)  # attention is another since
     now, before = read_history(Path("finished_muon")), read_history(Path("before"))
-    assert list(now.steps) == list(before.steps)
-    if bits_are_reproducible(load(Path("before/final_model.pt"))):
-        for column in ("train_loss", "learning_rate", "grad_norm"):
-            assert list(getattr(now, column)) == list(getattr(before, column))
+    assert list(now.steps) == list(before.steps) and list(now.learning_rate) == list(before.learning_rate)
+    assert now.train_loss[0] == pytest.approx(before.train_loss[0], abs=1e-3)  # the first weights are the same
+    assert now.train_loss[-1] == pytest.approx(before.train_loss[-1], abs=0.1)
 
 
 def test_an_old_run_that_was_stopped_resumes_to_the_same_bits(copied: Path) -> None:

@@ -64,7 +64,7 @@ def attention(model: Transformer, tokens: Tensor, layer: int) -> Tensor:
     own = model.blocks[layer].attention
     q, k, _ = own.qkv(rms_norm(x)).view(1, T, 3, own.heads, -1).unbind(2)  # each (1, T, H, K)
     q, k = (apply_rope(rms_norm(each), freqs)[0].transpose(0, 1) for each in (q, k))  # (H, T, K)
-    scores = q @ k.mT * q.shape[-1] ** -0.5
+    scores = q @ k.mT * own.scale
     later = torch.ones(T, T, dtype=torch.bool, device=tokens.device).triu(1)
     weights: Tensor = scores.masked_fill(later, -torch.inf).softmax(-1)
     return weights.cpu()

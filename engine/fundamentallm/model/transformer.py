@@ -19,16 +19,20 @@ from fundamentallm.config.estimate import parameter_shapes
 from fundamentallm.model.dropout import DropoutMasks
 from fundamentallm.model.ops import apply_rope, rms_norm, rope_freqs, squared_relu
 
+# The largest logit of attention. By the usual scale, 1 / root(K), it would be root(K): too even for narrow heads.
+LARGEST_LOGIT = 12.0
+
 # Shapes: B batch, T time, D model, H heads, K head width (D / H), V vocabulary
 
 
 class Attention(nn.Module):
     """Causal self-attention: a token takes from the values of those before it, by how its query fits their keys."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, largest_logit: float) -> None:
         super().__init__()
         D = config.model_dim
         self.heads = config.num_heads
+        self.scale = largest_logit * self.heads / D  # normalised queries and keys are root(K) long: their product is K
         self.qkv = nn.Linear(D, 3 * D, bias=False)  # one large product is faster than three
         self.out = nn.Linear(D, D, bias=False)
 
@@ -41,7 +45,9 @@ class Attention(nn.Module):
         q, k = apply_rope(rms_norm(q), freqs), apply_rope(rms_norm(k), freqs)
         # Dropout stays out of here: with it, torch leaves its flash path and takes 3 to 6 times as long on a CPU.
         with torch.autocast("cpu", enabled=False):
-            y = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=True)
+            y = F.scaled_dot_product_attention(
+                q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=True, scale=self.scale
+            )
         projected: Tensor = self.out(y.transpose(1, 2).reshape(B, T, D))  # (B, H, T, K) -> (B, T, H K)
         return projected
 
@@ -62,9 +68,9 @@ class FeedForward(nn.Module):
 class Block(nn.Module):
     """Attention, then feed-forward; each reads the normalised residual stream and adds to it."""
 
-    def __init__(self, config: Config, depth: int) -> None:
+    def __init__(self, config: Config, depth: int, largest_logit: float) -> None:
         super().__init__()
-        self.attention = Attention(config)
+        self.attention = Attention(config, largest_logit)
         self.feed_forward = FeedForward(config)
         self.dropout_sites = 2 * depth + 1, 2 * depth + 2  # 0 is the embedding's
 
@@ -75,15 +81,20 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """`forward` maps tokens (B, T) to the logits of what comes next (B, T, V)."""
+    """`forward` maps tokens (B, T) to the logits of what comes next (B, T, V).
+
+    `largest_logit`: of attention; 0: root(K), with which models of earlier versions were trained.
+    """
 
     freqs: Tensor
     blocks: Sequence[Block]  # a ModuleList
 
-    def __init__(self, config: Config, vocab_size: int) -> None:
+    def __init__(self, config: Config, vocab_size: int, largest_logit: float = LARGEST_LOGIT) -> None:
         super().__init__()
+        self.largest_logit = largest_logit or (config.model_dim / config.num_heads) ** 0.5
         self.embedding = nn.Embedding(vocab_size, config.model_dim)
-        self.blocks = nn.ModuleList(Block(config, depth) for depth in range(config.num_layers))  # type: ignore[assignment]
+        blocks = (Block(config, depth, self.largest_logit) for depth in range(config.num_layers))
+        self.blocks = nn.ModuleList(blocks)  # type: ignore[assignment]
         self.num_dropout_sites = 2 * config.num_layers + 1  # the embedding and each sublayer
         # Not persistent: it is computed from the configuration, so a checkpoint need not hold it.
         freqs = rope_freqs(config.max_seq_len, config.model_dim // config.num_heads)

@@ -81,6 +81,7 @@ def export_safetensors(checkpoint: Checkpoint, path: Path) -> None:
     metadata = {
         "config": json.dumps(checkpoint.config), "vocabulary": checkpoint.vocabulary,
         "tokenizer": json.dumps(checkpoint.tokenizer().to_hf()), "version": __version__,
+        "largest_logit": str(checkpoint.largest_logit),
     }  # fmt: skip
     with system_errors(f"{path}: cannot be written"):
         write_atomic(path, save(checkpoint.model, metadata=metadata))
@@ -95,6 +96,7 @@ def hf_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
     config, ours = checkpoint.settings(), checkpoint.model
     D, H = config.model_dim, config.num_heads
     K = D // H
+    gain = checkpoint.largest_logit / K**0.5 or 1.0  # the usual scale of attention, 1 / root(K), makes it what ours is
     embedding = ours["embedding.weight"].float()
     weights = {
         "model.embed_tokens.weight": rms_norm(embedding),
@@ -107,7 +109,7 @@ def hf_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
         up = ours[block + "feed_forward.up.weight"]
         layer = {
             "input_layernorm": torch.ones(D), "post_attention_layernorm": torch.ones(D),
-            "self_attn.q_norm": torch.ones(K), "self_attn.k_norm": torch.ones(K),
+            "self_attn.q_norm": torch.full((K,), gain), "self_attn.k_norm": torch.ones(K),
             "self_attn.q_proj": _halves(q), "self_attn.k_proj": _halves(k),
             "self_attn.v_proj": v.flatten(0, 1).contiguous(),
             "self_attn.o_proj": ours[block + "attention.out.weight"],
@@ -164,8 +166,9 @@ tokens = tokenizer("The ", return_tensors="pt", return_token_type_ids=False)
 print(tokenizer.decode(model.generate(**tokens, max_new_tokens=100)[0]))
 ```
 
-The weights are those of the model under the names of Qwen3, whose block it shares: the gains of all norms are 1, and
-gate and up projections are the same, which makes their product the squared ReLU.
+The weights are those of the model under the names of Qwen3, whose block it shares: the gains of all norms are 1, but
+for that of queries, which sets attention's scale; gate and up projections are the same, which makes their product the
+squared ReLU.
 
 ## Settings that differ from the defaults
 

@@ -28,7 +28,7 @@ from fundamentallm.data.text import normalize_prompt, select_before_include
 from fundamentallm.data.text_stats import source_warnings
 from fundamentallm.data.tokenizer import Tokenizer
 from fundamentallm.errors import NothingToDo, UserError
-from fundamentallm.model.transformer import Transformer
+from fundamentallm.model.transformer import LARGEST_LOGIT, Transformer
 from fundamentallm.paths import user_path
 from fundamentallm.run.events import Intervention
 from fundamentallm.run.folder import check_writable
@@ -217,6 +217,7 @@ class TrainState:
             compiled=self.compiled,
             processes=distributed.size(),
             precision=self.precision.name,
+            largest_logit=self.model.largest_logit,
         )
 
 
@@ -297,7 +298,8 @@ def build_state(
         if count_state_memory(config, len(tokenizer)) + size.text_memory > free:
             raise MemoryError  # Linux would grant it, and kill the process once it writes there
         corpus = Corpus(encoded, tokenizer, config, device)
-        model = Transformer(config, len(tokenizer)).to(device)
+        first = saved or init
+        model = Transformer(config, len(tokenizer), first.largest_logit if first else LARGEST_LOGIT).to(device)
         optimizer = Optimizer(model, config.optimizer, precision.dtype)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
@@ -393,7 +395,6 @@ def _describe_size(state: TrainState, lengths: Sequence[int]) -> list[str]:
         notices.append(f"effective batch size: {product}")
     steps = warmup(state.total_steps, config.warmup_steps)
     if config.warmup_steps is not None and steps < config.warmup_steps:
-        notices.append(
-            f"warm-up shortened from {config.warmup_steps} to {format_count(steps, 'step')}, a tenth of the run"
-        )
+        shortened = f"warm-up shortened from {config.warmup_steps} to {format_count(steps, 'step')}"
+        notices.append(f"{shortened}, a tenth of the run")
     return [*notices, *filter(None, [state.precision.why_not])]

@@ -124,3 +124,24 @@ def test_attention_has_32_bits_on_a_processor_when_the_rest_has_16(monkeypatch: 
         logits = model(tokens)
     assert set(seen) == {torch.float32} and logits.dtype == torch.bfloat16
     torch.testing.assert_close(logits.float(), expected, atol=0.1, rtol=0.02)
+
+
+@pytest.mark.parametrize(("given", "largest"), [(12.0, 12.0), (0.0, 8**0.5)])
+def test_the_largest_logit_of_attention_is_that_of_a_query_that_is_like_its_key(
+    monkeypatch: pytest.MonkeyPatch, given: float, largest: float
+) -> None:
+    model, logits, real = Transformer(CONFIG, V, given), list[Tensor](), F.scaled_dot_product_attention
+    with torch.no_grad():
+        for block in model.blocks:
+            queries, keys, _ = block.attention.qkv.weight.chunk(3)
+            queries.copy_(keys)
+
+    def look(q: Tensor, k: Tensor, v: Tensor, *, scale: float, is_causal: bool) -> Tensor:
+        logits.append(q @ k.mT * scale)
+        return real(q, k, v, scale=scale, is_causal=is_causal)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", look)
+    model(torch.tensor([[0, 3, 1, 4, 1, 5]]))
+    for layer in logits:
+        assert layer.max().item() == pytest.approx(largest, rel=1e-4)
+        torch.testing.assert_close(layer.diagonal(dim1=-2, dim2=-1), torch.full((1, 2, 6), largest), atol=0, rtol=1e-4)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from fundamentallm.cli import main
 from fundamentallm.config.sampling import SamplingOptions
 from fundamentallm.data.tokenizer import train_bpe
 from fundamentallm.model.generate import stream
-from fundamentallm.train.checkpoint import load
+from fundamentallm.train.checkpoint import load, save
 from fundamentallm.train.loaded import load_model
 from tests.conftest import file_contents
 from tests.engine.train.conftest import Trained
@@ -20,7 +21,7 @@ from tests.engine.train.conftest import Trained
 TEXT = "old crew, the boat\nand her sea"
 PROSE = "the caf\u00e9's sea, na\u00efve boats \u2603 ! and  \u5b57 who went out at dawn; why?\n"
 BYTE_LEVEL = {"add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-MODELS = [{}, {"model_dim": 24, "num_heads": 3, "num_layers": 3, "ff_dim": 40, "max_seq_len": 32}]
+OTHER = {"model_dim": 24, "num_heads": 3, "num_layers": 3, "ff_dim": 40, "max_seq_len": 32}
 
 
 @pytest.fixture
@@ -28,13 +29,18 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
-@pytest.mark.parametrize("shape", MODELS, ids=["small", "three heads"])
+@pytest.mark.parametrize(
+    ("shape", "earlier"), [({}, False), (OTHER, False), (OTHER, True)], ids=["small", "three heads", "earlier"]
+)
 def test_transformers_opens_the_folder_and_gives_our_logits_and_text(
-    trained: Trained, tmp_path: Path, offline: None, shape: dict[str, int]
+    trained: Trained, tmp_path: Path, offline: None, shape: dict[str, int], earlier: bool
 ) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     source, folder = trained(**shape).folder / "best.pt", tmp_path / "exported"
+    if earlier:
+        save(replace(load(source), largest_logit=0.0), tmp_path, ["earlier.pt"])
+        source = tmp_path / "earlier.pt"
     assert main(["export", str(source), str(folder)]) == 0
     model, saved = load_model(source, torch.device("cpu"))
     theirs, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)

@@ -82,10 +82,9 @@ def weights_of(model: Transformer, tokens: list[int], layer: int) -> list[list[l
     q, k, _ = own.qkv(rms_norm(x))[0].chunk(3, -1)  # each (T, H * K)
     q, k = (each.view(1, len(tokens), own.heads, -1) for each in (q, k))
     q, k = (apply_rope(rms_norm(each), model.freqs[: len(tokens)])[0] for each in (q, k))  # (T, H, K)
-    scale = q.shape[-1] ** 0.5
     return [
         [
-            torch.softmax(torch.stack([q[i, head] @ k[j, head] for j in range(i + 1)]) / scale, 0).tolist()
+            torch.softmax(torch.stack([q[i, head] @ k[j, head] for j in range(i + 1)]) * 12 / q.shape[-1], 0).tolist()
             for i in range(len(tokens))
         ]
         for head in range(own.heads)
