@@ -150,10 +150,10 @@ class GroupedCommand(click.Command):
         """Read the command line. A flag that may stand alone takes the next argument only if it is one of its words."""
         for row in (row for row in self._rows.values() if row.words):
             opposite = f"--no-{row.flag[2:]}"
-            for i, following in enumerate([*args[1:], ""]):
-                if args[i] == row.flag and following not in row.words:
+            for i, (arg, following) in enumerate(zip(args, [*args[1:], ""], strict=False)):
+                if arg == row.flag and following not in row.words:
                     args[i] = f"{row.flag}=on"
-                elif args[i] == opposite:  # as it was before there was auto
+                elif arg == opposite:  # as it was before there was auto
                     args[i] = f"{row.flag}=off"
         return super().parse_args(ctx, args)
 

@@ -31,7 +31,7 @@ class Decoder:
         self._embedding, self._freqs = model.embedding.weight.detach(), model.freqs
         self._heads, (self.length, half) = model.blocks[0].attention.heads, model.freqs.shape
         self._width, root = 2 * half, self._embedding.shape[1] ** 0.5
-        self._largest_logit = model.largest_logit
+        self._scale = model.attention_scale * self._width**0.5
         self._blocks = [
             (
                 block.attention.qkv.weight.mT.contiguous() * root,
@@ -77,9 +77,9 @@ class Decoder:
             keys[:, :, start:end] = k
             values[:, :, start:end] = parts[:, :, 2].transpose(1, 2)
             # One token may see all that is cached; only a longer piece needs the causal mask.
-            # In the model q and k are root(K) long; here both are 1 long: their largest product is 1.
+            # In the model q and k are root(K) long; here both are 1 long: their products are K times as small.
             y = F.scaled_dot_product_attention(
-                q, keys[:, :, :end], values[:, :, :end], is_causal=T > 1, scale=self._largest_logit
+                q, keys[:, :, :end], values[:, :, :end], is_causal=T > 1, scale=self._scale
             )
             x = torch.addmm(x, y.transpose(1, 2).reshape(x.shape), out)
             x = torch.addmm(x, (_unit(x) @ up).relu_().square_(), down)

@@ -19,8 +19,9 @@ from fundamentallm.config.estimate import parameter_shapes
 from fundamentallm.model.dropout import DropoutMasks
 from fundamentallm.model.ops import apply_rope, rms_norm, rope_freqs, squared_relu
 
-# The largest logit of attention. By the usual scale, 1 / root(K), it would be root(K): too even for narrow heads.
-LARGEST_LOGIT = 12.0
+# Logits of attention are so many times what the usual scale, 1 / root(K), makes of them. As queries and keys are
+# normalised, they would not exceed root(K) by it: 5.7 for heads 32 wide, too even (tests/benchmarks/RESULTS.md).
+ATTENTION_SCALE = 2.0
 
 # Shapes: B batch, T time, D model, H heads, K head width (D / H), V vocabulary
 
@@ -28,11 +29,11 @@ LARGEST_LOGIT = 12.0
 class Attention(nn.Module):
     """Causal self-attention: a token takes from the values of those before it, by how its query fits their keys."""
 
-    def __init__(self, config: Config, largest_logit: float) -> None:
+    def __init__(self, config: Config, scale: float) -> None:
         super().__init__()
         D = config.model_dim
         self.heads = config.num_heads
-        self.scale = largest_logit * self.heads / D  # normalised queries and keys are root(K) long: their product is K
+        self.scale = scale * (D / self.heads) ** -0.5
         self.qkv = nn.Linear(D, 3 * D, bias=False)  # one large product is faster than three
         self.out = nn.Linear(D, D, bias=False)
 
@@ -68,9 +69,9 @@ class FeedForward(nn.Module):
 class Block(nn.Module):
     """Attention, then feed-forward; each reads the normalised residual stream and adds to it."""
 
-    def __init__(self, config: Config, depth: int, largest_logit: float) -> None:
+    def __init__(self, config: Config, depth: int, attention_scale: float) -> None:
         super().__init__()
-        self.attention = Attention(config, largest_logit)
+        self.attention = Attention(config, attention_scale)
         self.feed_forward = FeedForward(config)
         self.dropout_sites = 2 * depth + 1, 2 * depth + 2  # 0 is the embedding's
 
@@ -83,17 +84,17 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """`forward` maps tokens (B, T) to the logits of what comes next (B, T, V).
 
-    `largest_logit`: of attention; 0: root(K), with which models of earlier versions were trained.
+    `attention_scale`: of its logits; 1 is the usual one, with which models of earlier versions were trained.
     """
 
     freqs: Tensor
     blocks: Sequence[Block]  # a ModuleList
 
-    def __init__(self, config: Config, vocab_size: int, largest_logit: float = LARGEST_LOGIT) -> None:
+    def __init__(self, config: Config, vocab_size: int, attention_scale: float = ATTENTION_SCALE) -> None:
         super().__init__()
-        self.largest_logit = largest_logit or (config.model_dim / config.num_heads) ** 0.5
+        self.attention_scale = attention_scale
         self.embedding = nn.Embedding(vocab_size, config.model_dim)
-        blocks = (Block(config, depth, self.largest_logit) for depth in range(config.num_layers))
+        blocks = (Block(config, depth, attention_scale) for depth in range(config.num_layers))
         self.blocks = nn.ModuleList(blocks)  # type: ignore[assignment]
         self.num_dropout_sites = 2 * config.num_layers + 1  # the embedding and each sublayer
         # Not persistent: it is computed from the configuration, so a checkpoint need not hold it.

@@ -41,7 +41,7 @@ from fundamentallm.train.optimizer import state_shapes
 from fundamentallm.untrusted import MAX_INTEGER, from_values
 
 FORMAT = "fundamentallm checkpoint 1"
-MAX_LOGIT = 1000.0  # of attention
+MAX_SCALE = 100.0  # of attention
 MAX_MACHINE_CHARS = 200  # of what a file says of the machine it was made on; it is shown to the user
 
 
@@ -86,7 +86,7 @@ class Checkpoint:
     processes: int = 1
     precision: str = ""  # the number format of the forward pass, such as "bfloat16"; older files do not name it
     tokenizer_json: str = ""  # of a tokenizer that is neither characters nor bytes
-    largest_logit: float = 0.0  # see `Transformer`; older files do not name it
+    attention_scale: float = 1.0  # see `Transformer`; older files do not name it
 
     def settings(self) -> Config:
         return resolve(Layer(self.config))
@@ -253,8 +253,8 @@ def _checked(path: Path, content: Any, size: int) -> Checkpoint:
         wrong = "its number of threads is not possible"
     elif not 1 <= checkpoint.processes <= MAX_INTEGER:
         wrong = "its number of processes is not possible"
-    elif not 0 <= checkpoint.largest_logit <= MAX_LOGIT:
-        wrong = "its largest logit is not possible"
+    elif not 0 < checkpoint.attention_scale <= MAX_SCALE:
+        wrong = "its scale of attention is not possible"
     elif max(map(len, machine)) > MAX_MACHINE_CHARS:
         wrong = "its fingerprint, or what it says of torch, device or precision, is too long"
     elif wrong := _wrong_tokenizer(checkpoint, config.tokenizer):

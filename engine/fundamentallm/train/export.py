@@ -81,7 +81,7 @@ def export_safetensors(checkpoint: Checkpoint, path: Path) -> None:
     metadata = {
         "config": json.dumps(checkpoint.config), "vocabulary": checkpoint.vocabulary,
         "tokenizer": json.dumps(checkpoint.tokenizer().to_hf()), "version": __version__,
-        "largest_logit": str(checkpoint.largest_logit),
+        "attention_scale": str(checkpoint.attention_scale),
     }  # fmt: skip
     with system_errors(f"{path}: cannot be written"):
         write_atomic(path, save(checkpoint.model, metadata=metadata))
@@ -96,7 +96,6 @@ def hf_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
     config, ours = checkpoint.settings(), checkpoint.model
     D, H = config.model_dim, config.num_heads
     K = D // H
-    gain = checkpoint.largest_logit / K**0.5 or 1.0  # the usual scale of attention, 1 / root(K), makes it what ours is
     embedding = ours["embedding.weight"].float()
     weights = {
         "model.embed_tokens.weight": rms_norm(embedding),
@@ -109,7 +108,7 @@ def hf_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
         up = ours[block + "feed_forward.up.weight"]
         layer = {
             "input_layernorm": torch.ones(D), "post_attention_layernorm": torch.ones(D),
-            "self_attn.q_norm": torch.full((K,), gain), "self_attn.k_norm": torch.ones(K),
+            "self_attn.q_norm": torch.full((K,), checkpoint.attention_scale), "self_attn.k_norm": torch.ones(K),
             "self_attn.q_proj": _halves(q), "self_attn.k_proj": _halves(k),
             "self_attn.v_proj": v.flatten(0, 1).contiguous(),
             "self_attn.o_proj": ours[block + "attention.out.weight"],

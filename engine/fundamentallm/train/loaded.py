@@ -176,7 +176,7 @@ def load(path: str | Path, *, device: str = "auto", warn: Warn = warnings.warn) 
 def load_model(path: Path, device: torch.device) -> tuple[Transformer, Checkpoint]:
     """Load the model of a checkpoint onto a device, to be sampled or evaluated."""
     checkpoint = load_checkpoint(path)
-    model = Transformer(checkpoint.settings(), len(checkpoint.tokenizer()), checkpoint.largest_logit)
+    model = Transformer(checkpoint.settings(), len(checkpoint.tokenizer()), checkpoint.attention_scale)
     model.load_state_dict(checkpoint.model)
     return model.to(device).eval(), checkpoint
 

@@ -28,7 +28,7 @@ from fundamentallm.data.text import normalize_prompt, select_before_include
 from fundamentallm.data.text_stats import source_warnings
 from fundamentallm.data.tokenizer import Tokenizer
 from fundamentallm.errors import NothingToDo, UserError
-from fundamentallm.model.transformer import LARGEST_LOGIT, Transformer
+from fundamentallm.model.transformer import ATTENTION_SCALE, Transformer
 from fundamentallm.paths import user_path
 from fundamentallm.run.events import Intervention
 from fundamentallm.run.folder import check_writable
@@ -217,7 +217,7 @@ class TrainState:
             compiled=self.compiled,
             processes=distributed.size(),
             precision=self.precision.name,
-            largest_logit=self.model.largest_logit,
+            attention_scale=self.model.attention_scale,
         )
 
 
@@ -299,7 +299,7 @@ def build_state(
             raise MemoryError  # Linux would grant it, and kill the process once it writes there
         corpus = Corpus(encoded, tokenizer, config, device)
         first = saved or init
-        model = Transformer(config, len(tokenizer), first.largest_logit if first else LARGEST_LOGIT).to(device)
+        model = Transformer(config, len(tokenizer), first.attention_scale if first else ATTENTION_SCALE).to(device)
         optimizer = Optimizer(model, config.optimizer, precision.dtype)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):

@@ -71,12 +71,12 @@ def test_the_run_begins_with_the_weights_by_character_and_new_rows_for_new_ones(
 
 def test_the_model_keeps_the_scale_of_attention_that_its_weights_were_trained_with(train: Train) -> None:
     best = Path("old/best.pt")
-    assert load(best).largest_logit == 12
-    checkpoints.save(replace(load(best), largest_logit=0.0), best.parent, [best.name])  # as earlier versions saved it
+    assert load(best).attention_scale == 2
+    checkpoints.save(replace(load(best), attention_scale=1.0), best.parent, [best.name])  # as earlier versions saved it
     begin(train, "--epochs=1")
-    assert load(Path("new/last.pt")).largest_logit == 12**0.5  # of heads that are 12 wide
+    assert load(Path("new/last.pt")).attention_scale == 1
     assert train("--resume-from=new/last.pt", "--epochs=2")[0] == 0
-    assert load(Path("new/last.pt")).largest_logit == 12**0.5
+    assert load(Path("new/last.pt")).attention_scale == 1
 
 
 def test_the_run_is_a_new_one_that_says_where_its_weights_come_from(train: Train, run: Run) -> None:

@@ -39,7 +39,7 @@ def test_transformers_opens_the_folder_and_gives_our_logits_and_text(
 
     source, folder = trained(**shape).folder / "best.pt", tmp_path / "exported"
     if earlier:
-        save(replace(load(source), largest_logit=0.0), tmp_path, ["earlier.pt"])
+        save(replace(load(source), attention_scale=1.0), tmp_path, ["earlier.pt"])
         source = tmp_path / "earlier.pt"
     assert main(["export", str(source), str(folder)]) == 0
     model, saved = load_model(source, torch.device("cpu"))

@@ -84,7 +84,9 @@ def weights_of(model: Transformer, tokens: list[int], layer: int) -> list[list[l
     q, k = (apply_rope(rms_norm(each), model.freqs[: len(tokens)])[0] for each in (q, k))  # (T, H, K)
     return [
         [
-            torch.softmax(torch.stack([q[i, head] @ k[j, head] for j in range(i + 1)]) * 12 / q.shape[-1], 0).tolist()
+            torch.softmax(
+                torch.stack([q[i, head] @ k[j, head] for j in range(i + 1)]) * 2 / q.shape[-1] ** 0.5, 0
+            ).tolist()
             for i in range(len(tokens))
         ]
         for head in range(own.heads)
