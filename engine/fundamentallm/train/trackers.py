@@ -156,8 +156,10 @@ class Trackio:
             self._run.log(row, step=step)
 
     def close(self) -> None:
+        import trackio
+
         with redirect_stdout(io.StringIO()):
-            self._run.finish()
+            trackio.finish()  # not the run's own: Trackio would finish it again at the exit, and print that
 
 
 MLFLOW_BATCH = 1000  # metrics in one call, at most
