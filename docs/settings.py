@@ -50,8 +50,8 @@ def _facts(row: Setting) -> Iterator[str]:
     if row.name == "data":
         yield "the argument DATA of `fundamentallm train`, once or several times; in YAML a path or a list of paths"
         return
-    if row.words:
-        yield f"flag: `{row.flag}`, which means `on`, or with {', '.join(f'`{word}`' for word in row.words)}"
+    if row.flag_values:
+        yield f"flag: `{row.flag}`, which means `on`, or with {', '.join(f'`{value}`' for value in row.flag_values)}"
     elif row.kind is tuple:
         yield f"flag: `{row.flag}`, once or several times"
     else:

@@ -10,7 +10,7 @@ from click.shell_completion import CompletionItem
 
 from fundamentallm.config.config import SETTINGS, unknown
 from fundamentallm.config.format import format_value
-from fundamentallm.config.settings import Setting
+from fundamentallm.config.settings import BOOLEANS, Setting
 from fundamentallm.errors import UserError, system_errors
 from fundamentallm.paths import user_path
 
@@ -147,11 +147,12 @@ class GroupedCommand(click.Command):
         self._rows = rows
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the command line. A flag that may stand alone takes the next argument only if it is one of its words."""
-        for row in (row for row in self._rows.values() if row.words):
+        """Read the command line. A flag that may stand alone takes the next argument only if that is a value of it."""
+        options = args[: args.index("--")] if "--" in args else args
+        for row in (row for row in self._rows.values() if row.flag_values):
             opposite = f"--no-{row.flag[2:]}"
-            for i, (arg, following) in enumerate(zip(args, [*args[1:], ""], strict=False)):
-                if arg == row.flag and following not in row.words:
+            for i, (arg, following) in enumerate(zip(options, [*options[1:], ""], strict=False)):
+                if arg == row.flag and following.lower() not in (*row.flag_values, *BOOLEANS):
                     args[i] = f"{row.flag}=on"
                 elif arg == opposite:  # as it was before there was auto
                     args[i] = f"{row.flag}=off"
@@ -175,11 +176,11 @@ def _option(row: Setting) -> Callable[[Function], Function]:
     notes = [f"typical: {row.typical}"] if row.typical else []
     notes += [f"default: {default}"] if default else []
     text = f"{row.help} [{'; '.join(notes)}]" if notes else row.help
-    if row.kind is bool and not row.words:
+    if row.kind is bool and not row.flag_values:
         return click.option(row.name, f"{row.flag}/{row.as_flag(False)}", default=None, help=text)
     metavar, complete = METAVARS.get(row.kind), None
-    if words := row.choices or row.words:
-        metavar, complete = f"[{'|'.join(words)}]", among(words)
+    if values := row.choices or row.flag_values:
+        metavar, complete = f"[{'|'.join(values)}]", among(values)
     elif row.name in ("output_dir", "log_dir"):
         complete = files
     several = row.kind is tuple  # the option may be given several times

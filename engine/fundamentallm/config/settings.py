@@ -55,14 +55,14 @@ class Setting:
         return "--" + self.name.replace("_", "-")
 
     @property
-    def words(self) -> tuple[str, ...]:
-        """The words that a flag takes which may also stand alone, as `--mixed-precision` does, and then means on."""
+    def flag_values(self) -> tuple[str, ...]:
+        """The values of a flag that may also stand alone, as `--mixed-precision` does, and then means on."""
         return ("auto", "off", "on") if self.kind is bool and self.optional else ()
 
     def as_flag(self, value: Any) -> str:
         """Write a value for a command that is suggested: "--learning-rate 0.001", "--no-wandb"; a list as several."""
-        if self.words:
-            return f"{self.flag} {self.words[0 if value is None else 1 + bool(value)]}"
+        if self.flag_values:
+            return f"{self.flag} {'auto' if value is None else 'on' if value else 'off'}"
         if self.kind is bool:
             return self.flag if value else f"--no-{self.flag[2:]}"
         words = [
@@ -135,7 +135,7 @@ class Setting:
             raise UserError(f"{_shown(value)} is out of bounds; it must be {self.bounds}")
 
     def _expected(self) -> str:
-        kind = f"one of {', '.join(self.words)}" if self.words else KINDS[self.kind]
+        kind = f"one of {', '.join(self.flag_values)}" if self.flag_values else KINDS[self.kind]
         return kind + (f", {self.bounds}" if self.bounds else "")
 
 

@@ -117,7 +117,8 @@ def encode_source(source: Source, tokenizer: Tokenizer, say: Say = lambda text: 
     record = None
     if path.exists() and (wrong := _damage(path, record := _read_record(path))):
         say(f"{path}: {wrong}; it is made again")
-        path.unlink(missing_ok=True)
+        with system_errors(f"{path}: cannot be removed"):
+            path.unlink(missing_ok=True)
         record = None
     if record is None:
         with system_errors(f"{path.parent}: the tokens of the text cannot be kept there"):
@@ -198,21 +199,18 @@ def _write(path: Path, log: BinaryIO, source: Source, tokenizer: Tokenizer, name
 def _keep_complete(file: BinaryIO, log: BinaryIO, width: int, say: Say) -> list[int]:
     """Cut both files off after the last piece that is complete; returns how many tokens each piece has."""
     sizes, end = list[int](), 0
-    try:
+    with suppress(ValueError):  # a line that is no two numbers
         for line in log:
-            if not line.endswith(b"\n"):
-                break  # the process was killed while it wrote it
             size, checksum = map(int, line.split())
-            if not 0 < size <= 4 * BLOCK or zlib.crc32(file.read(size * width)) != checksum:
-                raise ValueError
+            whole = line.endswith(b"\n") and 0 < size <= 4 * BLOCK  # or the process was killed while it wrote it
+            if not whole or zlib.crc32(file.read(size * width)) != checksum:
+                break
             sizes.append(size)
             end += len(line)
-    except ValueError:
-        sizes, end = [], 0
     if sizes:
         say(f"an interrupted encoding continues after {format_count(len(sizes), 'complete piece')}")
     elif os.fstat(file.fileno()).st_size:
-        say("an interrupted encoding cannot continue, for its file is not as it was written: it begins anew")
+        say("an interrupted encoding has no piece that is complete: it begins anew")
     file.truncate(file.seek(sum(sizes) * width))
     log.truncate(log.seek(end))
     return sizes
@@ -263,16 +261,16 @@ def _bytes(raw: bytes, kind: torch.dtype) -> Tensor:
 
 
 def _read_record(path: Path) -> _Record | None:
-    try:
-        os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))  # it is in use
-    except OSError:
+    if not path.exists():
         return None
+    with suppress(OSError):  # another user's file, or a disk that is read-only
+        os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))  # it is in use
     values = recall(path.with_suffix(".json"))
     return from_values(_Record, values) if isinstance(values, dict) else None
 
 
 def _state(path: Path) -> str:
-    """What differs once a file is another one: its size in bytes, its time of change in nanoseconds, and its number."""
+    """What differs once a file is another one: its size in bytes, its time of change in nanoseconds, and its inode."""
     found = path.stat()
     return f"{found.st_size} {found.st_mtime_ns} {found.st_ino}"
 

@@ -186,9 +186,10 @@ def recall(path: Path) -> Any:
     try:
         with open_regular_file(path) as file:
             values = json.loads(file.read(MAX_RECORD_BYTES))
-        os.utime(path)  # it is in use
     except (OSError, ValueError, RecursionError):
         return None
+    with suppress(OSError):  # another user's file, or a disk that is read-only
+        os.utime(path)  # it is in use
     return values
 
 

@@ -178,14 +178,21 @@ def source_warnings(source: Source, config: Config, say: Say = lambda text: None
     if source.documents is not None:
         return validation_warnings(source.documents, config)
     facts = source.facts
-    path = cache_path("held out", facts.fingerprint, config.val_split, config.max_seq_len)
+    characters = sum(facts.characters)
+    short = characters - split(characters, config.val_split) < _few(config)
+    path = cache_path("held out", facts.fingerprint, config.val_split, short)
     kept = recall(path)
     if isinstance(kept, list) and all(isinstance(each, str) for each in kept):
         return kept
-    tell = Teller(say, "comparing the held-out text with the rest", sum(facts.characters))
+    tell = Teller(say, "comparing the held-out text with the rest", characters)
     warnings = _warnings(facts.characters, facts.vocabulary, source.pieces, config, tell)
     keep(path, warnings)
     return warnings
+
+
+def _few(config: Config) -> int:
+    """How many held-out characters are few."""
+    return max(FEW_HELD_OUT, config.max_seq_len + 1)
 
 
 def validation_warnings(documents: Sequence[str], config: Config) -> list[str]:
@@ -211,7 +218,7 @@ def _warnings(
     if size < 2 or not train or len(vocabulary) < 2:
         return []  # no run starts, or there is nothing to learn, which the run says
     warnings = []
-    if size < max(FEW_HELD_OUT, config.max_seq_len + 1):
+    if size < _few(config):
         held = f"only {size:,} characters are held out (--val-split {config.val_split:g} of {characters:,})"
         warnings.append(f"{held}: the validation loss will be uncertain; hold out more, or use a longer text")
 

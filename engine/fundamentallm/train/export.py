@@ -1,8 +1,8 @@
 """A model for other programs: as a folder that Hugging Face's transformers opens, or as a file of named tensors.
 
 - transformers has the same block under the name Qwen3: RMSNorm before each sublayer and on queries and keys, rotary
-  positions, no biases. The gains that it has are 1 here, and its gated activation relu(gate) * up is the squared ReLU
-  where gate and up are the same matrix.
+  positions, no biases. The gains that it has are 1 here, but for that of queries, and its gated activation
+  relu(gate) * up is the squared ReLU where gate and up are the same matrix.
 - What is written appears whole or not at all, and nothing is overwritten.
 """
 

@@ -1,4 +1,4 @@
-"""A trained model from its checkpoint: it writes texts, and predicts them. Changes no file."""
+"""A trained model from its checkpoint: it writes texts, and predicts them. Writes only the cache of a long text."""
 
 import re
 import warnings

@@ -26,7 +26,7 @@ MUON_FACTOR, EMBEDDING_FACTOR = 40.0, 20.0
 class Optimizer:
     """Holds the state of `kind` ("muon" or "adamw") for the parameters of `model`.
 
-    `dtype`: of the forward pass; where it is bfloat16, the directions of Muon's steps are computed in it, too.
+    `dtype`: of the forward pass; where it is bfloat16, and on every CUDA device, Muon's directions are bfloat16, too.
     """
 
     def __init__(self, model: nn.Module, kind: str, dtype: torch.dtype = torch.float32) -> None:

@@ -65,6 +65,8 @@ def test_the_table_has_every_setting_with_its_help(show: Run) -> None:
         ("--mixed-precision a.txt", ["a.txt"], True),
         ("--mixed-precision on a.txt", ["a.txt"], True),
         ("--mixed-precision=off a.txt", ["a.txt"], False),
+        ("--mixed-precision False a.txt", ["a.txt"], False),
+        ("a.txt -- --mixed-precision", ["a.txt", "--mixed-precision"], None),
         ("--preset medium --mixed-precision off", None, False),
         ("--preset medium --mixed-precision auto", None, None),
         ("--preset medium --no-mixed-precision", None, False),
@@ -74,7 +76,7 @@ def test_the_table_has_every_setting_with_its_help(show: Run) -> None:
 def test_a_flag_that_may_stand_alone_takes_no_text_for_its_word(
     run: Run, arguments: str, data: list[str] | None, mixed: bool | None
 ) -> None:
-    status, out, _ = run("config", "show", *arguments.split(), "--json")
+    status, out, _ = run("config", "show", "--json", *arguments.split())
     found = json.loads(out)
     assert (status, found["mixed_precision"]["value"]) == (0, mixed)
     assert data is None or found["data"]["value"] == data

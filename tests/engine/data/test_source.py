@@ -21,6 +21,7 @@ from backports import zstd
 
 from fundamentallm.cli import main
 from fundamentallm.config.config import Config
+from fundamentallm.config.format import format_count
 from fundamentallm.data import encoded as encoded_module
 from fundamentallm.data import source as source_module
 from fundamentallm.data import text as text_module
@@ -278,19 +279,20 @@ def test_an_encoding_is_interrupted_anywhere(
 
 
 @pytest.mark.parametrize(
-    "damage",
+    ("damage", "complete"),
     [
-        lambda part, log: damage_byte(part),
-        lambda part, log: part.write_bytes(part.read_bytes()[:-1]),
-        lambda part, log: part.write_bytes(b"foreign" * 9000),
-        lambda part, log: log.unlink(),
-        lambda part, log: log.write_bytes(b"x" + log.read_bytes()),
-        lambda part, log: log.write_bytes(b"-1 5\n"),
-        lambda part, log: log.write_bytes(b"\xff\0\n" * 9),
+        (lambda part, log: part.write_bytes(part.read_bytes()[:-1]), 99),
+        (lambda part, log: part.write_bytes(part.read_bytes()[:40_000] + b"x" + part.read_bytes()[40_001:]), 57),
+        (lambda part, log: part.write_bytes(b"foreign" * 9000), 0),
+        (lambda part, log: log.unlink(), 0),
+        (lambda part, log: log.write_bytes(b"x" + log.read_bytes()), 0),
+        (lambda part, log: log.write_bytes(log.read_bytes().replace(b"\n", b"\nx", 7)), 1),
+        (lambda part, log: log.write_bytes(b"-1 5\n"), 0),
+        (lambda part, log: log.write_bytes(b"\xff\0\n" * 9), 0),
     ],
 )
-def test_a_damaged_or_foreign_part_is_begun_anew_and_that_is_said(
-    long: Callable[..., None], monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path, Path], object]
+def test_of_a_damaged_or_foreign_part_what_is_whole_before_the_damage_is_kept_and_that_is_said(
+    long: Callable[..., None], monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path, Path], object], complete: int
 ) -> None:
     Path("t.txt").write_text(LINES)
     long()
@@ -300,9 +302,25 @@ def test_a_damaged_or_foreign_part_is_begun_anew_and_that_is_said(
     (part,), (log,) = (list(cache_folder().glob(f"*{suffix}")) for suffix in (".part", ".pieces"))
     damage(part, log)
     tokens, _, said = texts_of("t.txt")
-    assert "an interrupted encoding cannot continue, for its file is not as it was written: it begins anew" in said
+    anew = "an interrupted encoding has no piece that is complete: it begins anew"
+    assert (f"continues after {format_count(complete, 'complete piece')}" if complete else anew) in said
     assert make_tokenizer(Config(), read_source(Config(data=("t.txt",)))).decode(tokens) == Path("t.txt").read_text()
     assert {path.suffix for path in cache_folder().iterdir()} == {".json", ".tokens"}
+
+
+def test_a_cache_of_another_user_is_used_as_it_is(long: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("t.txt").write_text(LINES)
+    long()
+    expected, _, _ = texts_of("t.txt")
+    before = {path: path.stat().st_ino for path in cache_folder().iterdir()}
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "utime", refuse)
+    tokens, _, said = texts_of("t.txt")
+    assert tokens == expected and "damaged" not in said and "encoding" not in said
+    assert {path: path.stat().st_ino for path in cache_folder().iterdir()} == before
 
 
 def test_two_starts_at_once_encode_a_text_once(long: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
