@@ -28,7 +28,7 @@ from fundamentallm.paths import quoted_path, resume_command, user_path
 from fundamentallm.process.prepare import keep_standard_input, prepared_folder
 from fundamentallm.process.session import WorkerRun
 from fundamentallm.process.start import config_layers, described_spec, initialised_spec
-from fundamentallm.process.system import agent_rank, agent_restarted, obeyed, start_resource_tracker
+from fundamentallm.process.system import agent_began, agent_rank, agent_restarted, obeyed, start_resource_tracker
 from fundamentallm.run.describe import describe_failure
 from fundamentallm.run.events import FAULT, JOURNAL, Event, Failed, Phase
 from fundamentallm.run.folder import BEST, LAST, choose_folder, find_checkpoint
@@ -172,7 +172,7 @@ def _run(
     if agent_rank() is not None and spec.resume_from is None and spec.config.output_dir is None:
         raise UserError("--output-dir: name the run's folder: after a restart, torchrun must find it again")
     if agent_restarted():
-        spec, overwrite = spec.again(), False
+        spec, overwrite = spec.again(agent_began()), False
     if apply_interventions is not None:
         changes = read_started(find_run(apply_interventions), steps=False).changes_made()
         spec = replace(spec, planned=tuple(changes))
@@ -289,7 +289,7 @@ def _work(spec: RunSpec, kind: type[Report]) -> int:
     """Be one of the processes that `_launch` starts; returns the exit status."""
     os.setsid()  # ctrl+C reaches the agent alone, which passes it on
     if agent_restarted():
-        spec = spec.again()
+        spec = spec.again(agent_began())
     try:
         status = _follow() if agent_rank() else _lead(spec, kind(spec.folder), overwrite=False)
     except UserError as error:

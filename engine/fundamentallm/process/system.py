@@ -1,10 +1,12 @@
 """What a process settles with the system: its standard streams, and the signals of a user who wants it to end."""
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 
 
@@ -36,6 +38,15 @@ def agent_rank() -> int | None:
 def agent_restarted() -> bool:
     """Whether torch's elastic agent has started this process because an earlier one was lost."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+
+
+def agent_began() -> float:
+    """When the agent that started this process began, in seconds since 1970; 0 where the system does not say."""
+    with suppress(OSError):  # no /proc
+        ticks = Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()[19]  # proc(5): starttime
+        boot = re.search(r"^btime (\d+)", Path("/proc/stat").read_text(), re.MULTILINE)
+        return int(boot[1]) + int(ticks) / os.sysconf("SC_CLK_TCK") if boot else 0.0
+    return 0.0
 
 
 def start_resource_tracker() -> None:

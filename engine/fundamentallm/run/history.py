@@ -46,7 +46,7 @@ class RunHistory:
         self.started: RunStarted | None = None
         self.starts: list[RunStarted] = []  # as they were written
         self.phase = ""  # the last one since the last start
-        self.paused = False  # whether a user's pause has not ended yet, also where the run was stopped meanwhile
+        self.paused_at = 0.0  # the time of a pause that has not ended yet, also where the run was stopped meanwhile
         self.end: events.Finished | events.Failed | None = None  # None, too, where the run was resumed
         self.evaluations: list[events.Evaluated] = []  # by increasing step
         # Whose state best.pt holds, also where the run went back since. A lower loss that was not saved does not count.
@@ -96,7 +96,7 @@ class RunHistory:
             case events.Phase():
                 self.phase = event.phase
                 if event.phase in ("paused", "training"):
-                    self.paused = event.phase == "paused"
+                    self.paused_at = event.time if event.phase == "paused" else 0.0
             case Intervention():
                 self._apply_change(event)
             case events.Answered():

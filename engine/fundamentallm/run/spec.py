@@ -36,7 +36,7 @@ class RunSpec:
     planned: tuple[Intervention, ...] = ()  # changes of another run, to be made at their steps
     settings_from: Path | None = None  # the run's own file that `config` was read from, as an `auto` run may do
     preset: str = ""  # the name of the preset that `config` comes from, to be shown
-    restarted: bool = False  # by an agent, because a process was lost: no user asked for it
+    agent_began: float | None = None  # when the agent began that restarted this, for a process was lost; else None
 
     @property
     def continues(self) -> bool:
@@ -45,14 +45,14 @@ class RunSpec:
             return True
         return self.resume_from is not None and self.resume_from.resolve().parent == self.folder.resolve()
 
-    def again(self) -> "RunSpec":
+    def again(self, agent_began: float) -> "RunSpec":
         """Return what the same command does after its process was killed: it resumes from the newest checkpoint."""
         if not any(self.folder.glob("*.pt")) and (self.resume_from or self.init_from):
             return self  # it had not begun
         config = replace(self.config, data=stored_input(self.config.data, self.folder))
         allowed = {name: value for name, value in self.changes.items() if name in ("wandb", "log_dir")}
         return replace(
-            self, config=config, auto=True, restarted=True, resume_from=None, init_from=None, changes=allowed
+            self, config=config, auto=True, agent_began=agent_began, resume_from=None, init_from=None, changes=allowed
         )
 
 

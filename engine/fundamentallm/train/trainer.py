@@ -69,7 +69,7 @@ class Trainer:
             if size_of_journal(spec.folder) != journal_size:
                 raise UserError(f"{spec.folder}: another process wrote it during start-up; run the command again")
             self.control = Control(self, spec.folder, read_commands)  # from here on commands reach the run
-            if spec.restarted and self.state.history.paused:
+            if spec.agent_began is not None and self.state.history.paused_at > spec.agent_began:
                 self.control.pause()
                 self.state.origin.notices.append("the run is paused, as it was when a process was lost")
             self.journal = Journal(spec.folder, self.state.counters.said if spec.continues else 0)

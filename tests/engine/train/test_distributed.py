@@ -1,13 +1,20 @@
 """How several processes share a step, and what they do after a restart; tests/end_to_end has the processes."""
 
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from fundamentallm.config.config import Config, Layer, resolve
 from fundamentallm.errors import UserError
+from fundamentallm.run.commands import Stop
+from fundamentallm.run.events import Phase
+from fundamentallm.run.journal import Journal
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.train import distributed
+from fundamentallm.train.trainer import Trainer
 from tests.engine.train.conftest import Small, Train
 
 
@@ -38,16 +45,36 @@ def test_a_batch_that_cannot_be_shared_is_named(monkeypatch: pytest.MonkeyPatch)
 def test_a_restarted_process_resumes_what_its_command_began(train: Train, small: Small, tmp_path: Path) -> None:
     first = train(epochs=1)
     config, changes = small(epochs=2), {"epochs": 2, "wandb": True}
-    new = RunSpec(config, first.folder).again()
+    new = RunSpec(config, first.folder).again(0.0)
     assert new.auto and new.continues and new.config == config
-    resumed = RunSpec(Config(), first.folder, resume_from=first.folder / "best.pt", changes=changes).again()
+    resumed = RunSpec(Config(), first.folder, resume_from=first.folder / "best.pt", changes=changes).again(0.0)
     # What the command changed is in the journal by now; what reaches out of the folder has to be asked for again.
     assert resumed.auto and resumed.resume_from is None and resumed.changes == {"wandb": True}
     elsewhere = tmp_path / "elsewhere"
     begun = RunSpec(Config(), elsewhere, resume_from=first.folder / "best.pt")
-    assert begun.again() == begun  # killed before it saved anything
-    text = RunSpec(small(data="-"), elsewhere).again()
+    assert begun.again(0.0) == begun  # killed before it saved anything
+    text = RunSpec(small(data="-"), elsewhere).again(0.0)
     assert text.auto and text.config.data == (str(elsewhere / "input.txt"),)
+
+
+@pytest.mark.parametrize(("before", "paused"), [(None, False), (1e9, True), (60.0, True), (-60.0, False)])
+def test_a_restart_keeps_a_pause_of_its_own_agent_and_not_an_earlier_one(
+    train: Train, before: float | None, paused: bool
+) -> None:
+    first = train(epochs=1, script={7: [Stop()]})
+    journal = Journal(first.folder)
+    at = journal.append(Phase(step=7, phase="paused")).time
+    journal.close()
+    began = None if before is None else at - before
+    trainer = Trainer(RunSpec(Config(), first.folder, auto=True, agent_began=began), lambda event: None, lambda: [])
+    trainer.close()
+    assert trainer.control.paused == paused
+
+
+def test_an_agent_began_before_the_processes_that_it_started() -> None:
+    asked = "from fundamentallm.process.system import agent_began; print(agent_began())"
+    found = float(subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True).stdout)
+    assert 0 < time.time() - found < 24 * 3600  # of this process, which is that one's parent
 
 
 def test_only_lost_processes_are_taken_for_that() -> None:
