@@ -11,7 +11,7 @@ from fundamentallm.run.health import BAD, GOOD, NOTE, WARNING, Verdict, assess_r
 from fundamentallm_tui import keys
 from fundamentallm_tui.format import clean, truncate
 from fundamentallm_tui.state.launch import possible_health_actions
-from fundamentallm_tui.state.store import FAILED, Store
+from fundamentallm_tui.state.store import INTERRUPTED, Store
 from fundamentallm_tui.theme import FAINT
 from fundamentallm_tui.throttle import RedrawThrottle
 
@@ -22,7 +22,7 @@ NO_RUN = Verdict(
 )  # fmt: skip
 STARTING = replace(NO_RUN, headline="no verdict yet", evidence="the run is starting")
 PROCESS_ENDED = Verdict(
-    "process_ended", BAD, "failed", "the engine is gone; the log has the reason",
+    "process_ended", BAD, "interrupted", "its process is gone; the log has more",
     "The run's process ended before the run did. What it had saved before can be resumed.",
 )  # fmt: skip
 LEAST_EVIDENCE = 24  # cells of a line that are worth to be filled with the beginning of it
@@ -61,7 +61,7 @@ def current_verdict(store: Store) -> Verdict:
     verdict = assess_run(store.history) or (STARTING if store.under_way else NO_RUN)
     if verdict is NO_RUN:
         verdict = replace(verdict, evidence=keys.spell(verdict.evidence))
-    if store.phase == FAILED and store.history.started is not None and store.history.end is None:
+    if store.phase == INTERRUPTED:
         verdict = PROCESS_ENDED
     evidence = verdict.evidence
     if verdict.advice and not verdict.actions:

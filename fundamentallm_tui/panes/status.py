@@ -19,10 +19,12 @@ from fundamentallm_tui.throttle import RedrawThrottle
 COLOURS = {
     "FINISHED": "$text-success", "IDLE": "$foreground", "STOPPED": "$foreground", "PAUSING": "$text-warning",
     "PAUSED": "$text-warning", "STOPPING": "$text-warning", "FAILED": "$text-error", "NOT SAVED": "$text-error",
+    "INTERRUPTED": "$text-warning",
 }  # fmt: skip
 ACTIVE = "$text-primary"  # of every other status
 SMALLEST_NAME, LARGEST_NAME = 10, 24
 SMALLEST_BAR, LARGEST_BAR = 5, 24
+WORD = 10  # characters of what the run does
 STEPS, EPOCHS = 5, 2  # digits that have room before it is known how many there will be
 LOSS = 5  # characters
 LOSSES_FROM = 110  # columns; in a narrower terminal the losses stand below the panes
@@ -104,16 +106,20 @@ def layout(store: Store, width: int, train: str = "") -> list[tuple[str, str]]:
     bar = SMALLEST_BAR + max(0, min(room - max(SMALLEST_NAME, cell_len(name)), LARGEST_BAR - SMALLEST_BAR))
     pieces = [(" " + fit(name, room - (bar - SMALLEST_BAR)), "bold")]
     for kind, text, style in columns:
-        pieces += [(" " * gap, ""), *(_bar(store, bar) if kind == "bar" else [(text, style)])]
+        pieces += [
+            (" " * gap, ""),
+            *(_bar(store, bar - SMALLEST_BAR + len(text)) if kind == "bar" else [(text, style)]),
+        ]
     return [*pieces, (" ", "")]
 
 
 def _columns(store: Store) -> list[tuple[str, str, str]]:
     """The columns by name, with their texts and styles."""
+    word = f"{store.status():<{WORD}}"
     steps, epochs = max(STEPS, len(str(store.total_steps))), max(EPOCHS, len(str(store.epochs)))
     return [
-        ("word", f"{store.status():<10}", f"bold {_colour(store)}"),
-        ("bar", " " * SMALLEST_BAR, ""),
+        ("word", word, f"bold {_colour(store)}"),
+        ("bar", " " * (SMALLEST_BAR + WORD - len(word)), ""),  # a longer word takes its room from the bar
         ("share", f"{100 * _share(store):>3.0f}%", ""),
         ("step", f"step {store.step:>{steps}}/{store.total_steps or '–':<{steps}}", ""),
         ("epoch", f"epoch {store.epoch:>{epochs}}/{store.epochs or '–':<{epochs}}", ""),

@@ -34,7 +34,7 @@ from fundamentallm_tui.state import launch
 from fundamentallm_tui.state.preferences import Preferences, remember
 from fundamentallm_tui.state.reader import Starter
 from fundamentallm_tui.state.sampler import SamplerStarter
-from fundamentallm_tui.state.store import FAILED, IDLE
+from fundamentallm_tui.state.store import FAILED, IDLE, INTERRUPTED
 
 SHAPES = ("single", "stacked", "beside", "full")  # how many panes there are at once; app.tcss places them
 
@@ -183,7 +183,7 @@ class MainScreen(LiveScreen):
         if self.store.phase != IDLE:
             for chart in self.charts:
                 chart.throttle.request(now=True)
-        if self.store.phase == FAILED and not self.has_class("-full") and not takes_text(self.focused):
+        if self.store.phase in (FAILED, INTERRUPTED) and not self.has_class("-full") and not takes_text(self.focused):
             self.action_pane("log")  # which says why
 
     def on_resize(self) -> None:

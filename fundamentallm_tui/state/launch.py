@@ -29,7 +29,7 @@ from fundamentallm.run.history import RunHistory
 from fundamentallm.run.spec import RunSpec, find_input, stay_inside
 from fundamentallm.run.summary import LIVE_STATES, RunSummary
 from fundamentallm_tui.keys import named
-from fundamentallm_tui.state.store import FAILED, FINISHED, STOPPED, Store
+from fundamentallm_tui.state.store import FAILED, FINISHED, INTERRUPTED, STOPPED, Store
 
 KEPT_ON_RESUME = ("data", "output_dir")  # a resumed run keeps its text and its folder
 
@@ -131,7 +131,7 @@ def describe_left_run(store: Store) -> str:
 
 def resumable_checkpoint(store: Store) -> Path | None:
     """Return the checkpoint that a start would resume; None where it would start a new run."""
-    unfinished = store.phase in (STOPPED, FAILED) or (store.phase == FINISHED and store.history.unsaved)
+    unfinished = store.phase in (STOPPED, FAILED, INTERRUPTED) or (store.phase == FINISHED and store.history.unsaved)
     if not unfinished or store.folder is None or store.replayed:
         return None
     for name in (Path(store.saved).name, LAST):  # the name only: someone else's journal may have a path to elsewhere

@@ -12,7 +12,7 @@ from fundamentallm.config.format import format_loss
 from fundamentallm.run.events import Failed
 from fundamentallm.run.health import BAD, GOOD, WARNING, assess_run
 from fundamentallm_tui.format import clean, truncate
-from fundamentallm_tui.state.store import FAILED, FINISHED, STOPPED, Store
+from fundamentallm_tui.state.store import FAILED, FINISHED, INTERRUPTED, Store
 
 BEST_INTERVAL = 30.0  # seconds between two notices of a new best
 VERDICT_INTERVAL, VERDICT_REPEATS = 10.0, 300.0  # between two looks at the verdict, and two notices of the same one
@@ -56,9 +56,9 @@ class Notices:
     def _end(self) -> Notice | None:
         store, end = self._store, self._store.history.end
         before, self._phase = self._phase, store.phase
-        if store.phase == before or store.phase == STOPPED and end is not None:
+        if store.phase == before:
             return None
-        if store.phase == STOPPED:
+        if store.phase == INTERRUPTED:
             return Notice("Interrupted", _one_line(f"{_name(store)}: its process is gone"), "warning")
         if store.phase not in (FINISHED, FAILED):
             return None

@@ -2,7 +2,7 @@
 
 - `RunHistory` says what the events mean. The store adds what only a console has: what the user asked for, lines for
   the charts and the log, the text of a sample, and a clock for the time left.
-- A run has ended (IDLE, STOPPED, FINISHED, FAILED) or is under way. What the user asked for shows at once; what the
+- A run has ended (one of ENDED) or is under way. What the user asked for shows at once; what the
   run then reports replaces it.
 """
 
@@ -25,7 +25,8 @@ from fundamentallm_tui.state.event_log import LogLine, join_progress, log_lines,
 from fundamentallm_tui.state.written import SampleText
 
 IDLE, STOPPED, FINISHED, FAILED = "idle", "stopped", "finished", "failed"
-ENDED = (IDLE, STOPPED, FINISHED, FAILED)
+INTERRUPTED = "interrupted"  # its process ended before the run did; the list of runs says the same
+ENDED = (IDLE, STOPPED, FINISHED, FAILED, INTERRUPTED)
 BRIEF_PHASES = ("evaluating", "saving", "sampling")  # mostly over within 0.3 s
 BRIEF_SECONDS = 0.3  # a brief phase that is shorter is not shown
 
@@ -212,13 +213,13 @@ class Store:
         """The run's process is gone; returns what changed."""
         if not self.under_way:  # the run had ended before; without its process there is only no model to sample from
             return {"phase"}
-        self.phase, self.wanted = FAILED, ""
+        self.phase, self.wanted = FAILED if self.history.started is None else INTERRUPTED, ""
         self.unanswered.clear()
         if self.replayed:
             self.phase = STOPPED
             self.log("The journal ends here.", BAD)
-        elif self.attached:  # why it ended is not known: it may have been stopped
-            self.phase, log_tail = STOPPED, log_tail[-3:]
+        elif self.attached:
+            log_tail = log_tail[-3:]
             self.log(f"Interrupted: {exit_reason or 'its process is gone'}.", BAD)
         else:
             reason = exit_reason or "for an unknown reason"

@@ -126,7 +126,7 @@ def test_start_pause_resume_save_sample_stop_quit(screen: Screen, folder: Path) 
 
 def test_a_killed_engine_leaves_a_console_that_shows_why_and_can_resume(seen: Terminal, folder: Path) -> None:
     os.kill(worker(folder), signal.SIGKILL)
-    seen.see("FAILED")
+    seen.see("INTERRUPTED")
     seen.see("SIGKILL")
     press(seen, "F5", "TRAINING")
     seen.see(lambda _: len(journal_events(folder, RunStarted)) == 2)

@@ -39,7 +39,7 @@ def test_a_run_that_failed_is_not_called_healthy() -> None:
     failed.apply([Failed(step=90, error="out of memory", advice="--batch-size 8")])
     assert health_line(failed, 80).plain == " ● failed: out of memory; try --batch-size 8"
     gone.disconnected("killed by signal 9", [])
-    assert health_line(gone, 80).plain == " ● failed: the engine is gone; the log has the reason"
+    assert health_line(gone, 80).plain == " ● interrupted: its process is gone; the log has more"
 
 
 @pytest.mark.parametrize(

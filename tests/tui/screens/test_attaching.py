@@ -14,6 +14,7 @@ from fundamentallm.run.commands import COMMANDS, Pause, Resume, Sample, Stop
 from fundamentallm.run.events import JOURNAL, Answered, Intervention, Phase
 from fundamentallm.run.journal import BATCH, Journal
 from fundamentallm.run.spec import RunSpec
+from fundamentallm.run.summary import summarize
 from fundamentallm_tui.dialogs import Question
 from fundamentallm_tui.state import replay
 from fundamentallm_tui.state.reader import EventsReceived
@@ -75,7 +76,8 @@ async def test_a_run_that_was_interrupted_is_shown_and_f5_resumes_it(workshop: A
     folder = make("lost", epochs=7)
     async with workshop.console() as seen:
         seen.main.open_run(folder)
-        await seen.status_is("STOPPED")
+        await seen.status_is(summarize(folder).state.upper())
+        assert "INTERRUPTED" in seen.status and "● interrupted" in seen.screen
         assert "Interrupted: its process is gone." in seen.log
         assert len(seen.main.store.train) == 40
         await seen.press("ctrl+g", "H", "enter")
@@ -240,7 +242,7 @@ async def test_what_a_shell_changed_in_our_own_run_stays_when_f5_resumes_it(work
         first.say(Intervention(step=5, setting="learning_rate", old=1e-3, new=5e-4, who="anna"))
         await seen.until(lambda: seen.cells["learning_rate"].value == "0.0005")
         first.die()
-        await seen.status_is("FAILED")
+        await seen.status_is("INTERRUPTED")
         second = await seen.started()
         assert (second.job.auto, second.job.changes, second.job.config.learning_rate) == (True, {}, 5e-4)
 

@@ -95,7 +95,7 @@ async def test_a_dead_worker_leaves_a_living_console_that_says_why(workshop: Any
     async with workshop.training(size) as (seen, run):
         run.tail = ["RuntimeError: boom"]
         run.die("killed by SIGKILL")
-        await seen.status_is("FAILED")
+        await seen.status_is("INTERRUPTED")
         await seen.see("RuntimeError: boom")
         assert "killed by SIGKILL" in seen.screen
         await seen.started()

@@ -61,7 +61,7 @@ def test_a_new_best_is_announced_every_half_minute_and_not_while_the_user_types(
         (Failed(step=3, error="out of\nmemory"), Notice("Failed", "prose: out of memory", "error")),
         ("completed", Notice("Finished", "prose: best validation loss 3.000")),
         ("stopped", None),
-        ("killed", Notice("Failed", "prose: its process is gone", "error")),
+        ("killed", Notice("Interrupted", "prose: its process is gone", "warning")),
     ],
 )
 def test_the_end_of_a_run_is_announced_also_while_the_user_types(

@@ -181,7 +181,7 @@ def test_an_engine_that_dies_leaves_the_reason_and_the_end_of_its_log(store: Sto
     store.apply([workshop.saved(5, "last.pt", "last")])
     store.disconnected("killed by SIGKILL", ["Traceback", "MemoryError \x1b[31m"])
     text = "\n".join(line.text for line in store.take_lines())
-    assert store.status() == "FAILED"
+    assert store.status() == "INTERRUPTED"
     assert "killed by SIGKILL" in text and "MemoryError ·[31m" in text and "F5 resumes last.pt" in text
 
 
