@@ -93,8 +93,6 @@ class Trainer:
         """Train to the end. Returns how it ended."""
         try:
             self._begin()
-            if self.control.paused:
-                self.control.obey()
             while (reason := self.state.end_reason or ("stopped" if self.stopping else None)) is None:
                 self.step()
                 if self.metrics.full or time.monotonic() >= self._next_report:
@@ -158,6 +156,10 @@ class Trainer:
         self.control.repeat_interventions()
         if state.compiled:
             self._compile()
+        if self.control.paused:  # before the phase "training", which would end the pause of a process that is lost now
+            self.control.obey()
+        if self.stopping:
+            return
         self.enter_phase("training")
         self.metrics.start_clock()
         if state.evaluation_missing:
