@@ -242,6 +242,18 @@ def test_several_processes_cannot_be_detached(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().err.startswith("--detach: ")
 
 
+def test_more_processes_than_a_machine_can_hold_are_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text("to be or not to be\n" * 200)
+    assert main([*SETTINGS, "--output-dir=run", "--processes=13"]) == 2
+    assert capsys.readouterr().err == "--processes 13: at most 12 on this machine, 4 for each of its cores\n"
+    assert not (tmp_path / "run").exists()
+    assert main([*SETTINGS, "--output-dir=run", "--processes=12", "--dry-run"]) == 0
+
+
 # ---- with torch's agent ----
 
 

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from fundamentallm.train.trainer import Trainer
 
 EXIT_SECONDS = 5.0  # to wait for the exit of a worker that failed to start
+PROCESSES_PER_CORE = 4  # at most: each has 200 MB at least, and 5,000 of them would take the machine with them
 RETURN_SECONDS = 2.0  # for the agent to take what a process returned
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -169,6 +170,9 @@ def _run(
         raise UserError("--detach: starts one process; for several, leave it out and start the command with nohup")
     if processes > 1 and agent_rank() is not None:
         raise UserError("--processes: torchrun has started several processes already; leave it out")
+    if processes > (most := PROCESSES_PER_CORE * (os.cpu_count() or 1)):
+        share = f"{PROCESSES_PER_CORE} for each of its cores"
+        raise UserError(f"--processes {processes}: at most {most} on this machine, {share}")
     if agent_rank() is not None and spec.resume_from is None and spec.config.output_dir is None:
         raise UserError("--output-dir: name the run's folder: after a restart, torchrun must find it again")
     if agent_restarted():
