@@ -194,6 +194,12 @@ class ChartPane(Vertical, can_focus=True):
         """Bring the legend up to date."""
         raise NotImplementedError
 
+    def on_resize(self) -> None:
+        self._show_legend()
+
+    def on_show(self) -> None:
+        self._show_legend()
+
     def _draw(self) -> float:
         self._show_legend()
         self.canvas.redraw()

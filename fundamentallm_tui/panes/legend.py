@@ -77,11 +77,14 @@ def _differences(entry: Entry, room: int) -> str:
         text = ", ".join(parts[:count]) + (f" +{len(parts) - count}" if count < len(parts) else "")
         if cell_len(text) <= room:
             return text
-    return truncate(parts[0], room) if parts else ""
+    return truncate(parts[0].replace("does not compare:", "≠"), room) if parts else ""  # as in the list of runs
 
 
 def layer_legend(entries: Sequence[tuple[Curve, str]], width: int, height: int) -> Content:
-    """Return the curves with their readings in columns, with short names where the whole ones take too many rows."""
+    """Return the curves with their readings in columns, with short names where the whole ones take too many rows.
+
+    Where the short ones do so, too, it says how many are left out.
+    """
     for short in (False, True):
         items = [
             Content.assemble((f"{curve.sign} ", curve.colour), _shortened(text) if short else text)
@@ -89,6 +92,8 @@ def layer_legend(entries: Sequence[tuple[Curve, str]], width: int, height: int) 
         ]
         column = max((item.cell_length for item in items), default=0) + GAP
         beside = max(1, (width + GAP) // column)
+        if short and len(items) > (room := beside * height):
+            items[room - 1 :] = [Content.styled(f"and {len(items) - room + 1} more", FAINT)]
         padded = [item.pad_right(column - item.cell_length) for item in items]
         rows = [Content("").join(padded[at : at + beside]).rstrip() for at in range(0, len(items), beside)]
         if len(rows) <= height:

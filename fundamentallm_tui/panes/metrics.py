@@ -11,7 +11,7 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static
 
-from fundamentallm.config.format import format_digits, format_loss, format_memory, format_norm, format_rate
+from fundamentallm.config.format import format_digits, format_loss, format_memory, format_norm, format_rate, wrap
 from fundamentallm.config.schedule import configured_rate
 from fundamentallm_tui import keys
 from fundamentallm_tui.charts.chart import Chart, Line
@@ -98,12 +98,6 @@ class LossChart(ChartPane):
                     Curve(name, store.val, style.colour, 1.0, style.mark, float, ruler, "val_loss", run_name, end),
                 ]
         return curves
-
-    def on_resize(self) -> None:
-        self._show_legend()
-
-    def on_show(self) -> None:
-        self._show_legend()
 
     def _make(self) -> Chart:
         before = self._newest
@@ -290,7 +284,7 @@ class MetricChart(ChartPane):
         if (entries, width, height) != self._legend_of:
             self._legend_of = entries, width, height
             self.legend.display = bool(entries)
-            about = ("\n" + ABOUT_LAYERS, FAINT) if height >= ROOM_FOR_ABOUT else ""
+            about = ("\n".join(["", *wrap(ABOUT_LAYERS, width)]), FAINT) if height >= ROOM_FOR_ABOUT else ""
             self.legend.update(Content.assemble(layer_legend(entries, width, height // 3 + 1), about))
 
     def _subtitle(self) -> str:

@@ -8,7 +8,7 @@ from fundamentallm_tui.format import cell_len
 from fundamentallm_tui.panes.status import layout
 from fundamentallm_tui.screens.main import shape_of
 from fundamentallm_tui.state.store import Store
-from tests.events import evaluated
+from tests.events import evaluated, layers_inspected
 from tests.tui.others import bring_about, panes
 
 SIZES = [(60, 20), (80, 24), (80, 50), (109, 30), (110, 29), (120, 36), (160, 46), (200, 60), (250, 70)]
@@ -225,3 +225,15 @@ async def test_a_window_can_be_resized_while_a_dialog_is_open(workshop: Any, mak
         await seen.press("escape", *["escape"] * len(more))
         assert seen.app.screen is seen.main
         check_whole(seen)
+
+
+async def test_the_legend_of_the_layers_is_wrapped_at_words_and_counts_what_has_no_room(workshop: Any) -> None:
+    async with workshop.training((80, 24)) as (seen, run):
+        run.say(*(layers_inspected(step, 12) for step in range(8, 80, 8)))
+        await seen.until(lambda: len(seen.main.store.history.inspected) == 9)
+        await seen.press("4", *"mmmmm")
+        for size, text in (((80, 24), "(gradient),"), ((120, 36), "and 2 more"), ((80, 24), "(gradient),")):
+            await seen.pilot.resize_terminal(*size)
+            await seen.see(text)
+            rows = seen.main.metric.legend.region.height
+            assert rows == len(str(seen.main.metric.legend.render()).splitlines()), "no row is broken"
