@@ -204,7 +204,7 @@ class Console(App[int]):
         if isinstance(self.screen, TextDialog) and self.screen.title == HELP_TITLE:
             self.screen.dismiss()
         else:
-            self.push_screen(TextDialog(HELP_TITLE, help_text(self.screen)))
+            self.push_screen(TextDialog(HELP_TITLE, partial(help_text, self.screen)))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """A dialog leaves only its own keys active, and those for help and quitting."""

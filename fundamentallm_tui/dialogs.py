@@ -144,11 +144,15 @@ class TextDialog(ModalScreen[None]):
 
     BINDINGS = [Binding("escape,enter,q,c,question_mark", "dismiss", "Close")]
 
-    def __init__(self, title: str, text: Content, *, classes: str | None = None) -> None:
+    def __init__(self, title: str, make: Callable[[], Content], *, classes: str | None = None) -> None:
+        """`make` returns the text for the terminal's size."""
         super().__init__(classes=classes)
-        self.title, self._text = title, text
+        self.title, self._make, self._text = title, make, Static()
 
     def compose(self) -> ComposeResult:
         with VerticalScroll(classes="dialog") as box:
             box.border_title, box.border_subtitle = self.title, "escape closes"
-            yield Static(self._text)
+            yield self._text
+
+    def on_resize(self) -> None:
+        self._text.update(self._make())

@@ -37,7 +37,7 @@ def help_text(screen: Screen[Any]) -> Content:
     if own := getattr(screen, "table", None):
         tables = {"Keys": own, "On the main screen": keys.MAIN}
     for heading, commands in tables.items():
-        if rows := _key_rows(commands, min(80, screen.size.width * 9 // 10 - 8) - KEYS_WIDTH):
+        if rows := _key_rows(commands, min(80, screen.app.size.width * 9 // 10 - 8) - KEYS_WIDTH):
             parts += [(f"\n{heading}\n", FAINT), *rows]
     return Content.assemble(*parts, ("\nSingle letters act only outside text fields; escape leaves a field.", FAINT))
 

@@ -39,8 +39,12 @@ class Presets(Dialog[None]):
         if self._form.preset_name in self._names:
             self._list.highlighted = self._names.index(self._form.preset_name)
 
-    def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
-        self._details.update(self._describe(self._names[event.option_index]))
+    def on_resize(self) -> None:
+        self.call_after_refresh(self.on_option_list_option_highlighted)
+
+    def on_option_list_option_highlighted(self) -> None:
+        if self._list.highlighted is not None:
+            self._details.update(self._describe(self._names[self._list.highlighted]))
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         self._form.take_preset(self._names[event.option_index])

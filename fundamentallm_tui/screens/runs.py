@@ -213,8 +213,11 @@ class Runs(Page[RunChoice]):
     on_descendant_focus = on_descendant_blur = _show_keys
 
     def action_compare(self) -> None:
-        width = self.size.width * 9 // 10 - 7  # what the dialog's frame and scrollbar leave
-        self.app.push_screen(TextDialog("Compare", comparison(self._marked(), width), classes="-as-wide-as-text"))
+        def compare() -> Content:
+            return comparison(runs, self.app.size.width * 9 // 10 - 7)  # what the dialog's frame and scrollbar leave
+
+        runs = self._marked()
+        self.app.push_screen(TextDialog("Compare", compare, classes="-as-wide-as-text"))
 
     def action_sort(self) -> None:
         orders = [*ORDERS]

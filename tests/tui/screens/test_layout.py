@@ -227,6 +227,30 @@ async def test_a_window_can_be_resized_while_a_dialog_is_open(workshop: Any, mak
         check_whole(seen)
 
 
+@pytest.mark.parametrize("keys", ["f1", "f3 down", "ctrl+o space down space c"])
+async def test_a_dialog_is_after_a_resize_as_if_it_had_been_opened_at_that_size(
+    workshop: Any, make: Any, keys: str
+) -> None:
+    make("old"), make("other", dropout=0.5)
+
+    async def picture(size: tuple[int, int], resized: tuple[int, int]) -> list[str]:
+        async with workshop.console(size) as seen:
+            first, *more = keys.split()
+            await seen.press(first)
+            if "space" in more:
+                await seen.see("runs/other")
+            await seen.press(*more)
+            await seen.pilot.resize_terminal(*resized)
+            await seen.until(lambda: seen.app.screen.size == resized)
+            await seen.pilot.pause()
+            box = seen.app.screen.children[0].region
+            return [line[box.x : box.right] for line in seen.screen.splitlines()[box.y : box.bottom]]
+
+    small, large = (80, 24), (120, 36)
+    assert await picture(small, large) == await picture(large, large)
+    assert await picture(large, small) == await picture(small, small)
+
+
 async def test_the_legend_of_the_layers_is_wrapped_at_words_and_counts_what_has_no_room(workshop: Any) -> None:
     async with workshop.training((80, 24)) as (seen, run):
         run.say(*(layers_inspected(step, 12) for step in range(8, 80, 8)))
