@@ -16,6 +16,7 @@ from textual import on
 from textual._ansi_sequences import ANSI_SEQUENCES_KEYS
 from textual.app import App, SystemCommand
 from textual.events import Event, InputEvent, Key
+from textual.notifications import Notify
 from textual.screen import ModalScreen, Screen
 
 from fundamentallm.config.config import Config
@@ -171,6 +172,13 @@ class Console(App[int]):
             return super()._handle_exception(error)
         self.error, self._return_code = error, 1
         self.panic()
+
+    def on_notify(self, event: Notify) -> None:
+        """Show a message that is shown already anew, not twice."""
+        new = event.notification
+        for shown in [*self._notifications]:
+            if (shown.title, shown.message) == (new.title, new.message):
+                self._unnotify(shown, refresh=False)
 
     @on(EventsReceived)
     @on(RunDisconnected)

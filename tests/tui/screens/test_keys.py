@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from textual._xterm_parser import XTermParser
 from textual.events import Key
+from textual.widgets._toast import Toast
 
 from fundamentallm.run.commands import Pause, Resume, Save, Stop
 from fundamentallm.run.events import Notice, Phase
@@ -376,3 +377,12 @@ async def test_after_a_stop_what_is_fixed_says_so_and_a_new_run_has_a_key(worksh
         assert f"0/{planned} " in seen.status and "0/5" in seen.status, "what the next start would train"
         await seen.press("f3")
         assert seen.app.screen is not seen.main
+
+
+async def test_a_message_that_comes_again_is_shown_once_and_anew(workshop: Any) -> None:
+    async with workshop.console(toasts=True) as seen:
+        for text in ("the same", "another", "the same"):
+            seen.app.notify(text)
+        await seen.until(
+            lambda: [str(toast.render()) for toast in seen.app.screen.query(Toast)] == ["another", "the same"]
+        )
