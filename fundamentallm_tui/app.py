@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,8 @@ from typing import Any, cast
 from textual import on
 from textual._ansi_sequences import ANSI_SEQUENCES_KEYS
 from textual.app import App, SystemCommand
-from textual.events import Event, InputEvent, Key
+from textual.events import Event, InputEvent, Key, Paste
+from textual.message import Message
 from textual.notifications import Notify
 from textual.screen import ModalScreen, Screen
 
@@ -41,12 +43,17 @@ from fundamentallm_tui.throttle import RedrawThrottle
 
 HELP_TITLE = "Help"
 TYPING_SECONDS = 5.0  # after a key in a text field, during which only the end of a run is announced
+KEY_TIMEOUT = 0.5  # seconds to wait for a key whose widget went away before it was done
 EXIT_TIMEOUT = 1.5  # seconds for Textual to restore the terminal after a signal
 
 # Textual takes escape and a digit in quick succession for a character, such as "™", that would land in a text field.
 # It has no public way to change that. Without these it reports alt and the digit, which `on_event` takes apart.
 for digit in "0123456789":
     cast(dict[str, Any], ANSI_SEQUENCES_KEYS).pop(f"\x1b{digit}", None)
+
+
+class Acted(Message):
+    """Follows a key through what has the focus and all that is around it: whatever the key does is done."""
 
 
 class Console(App[int]):
@@ -89,6 +96,8 @@ class Console(App[int]):
         config = config or options.resolve()
         self.main = MainScreen(options, config, start or WorkerRun, sample or SamplerRun, preferences)
         self._notices = notices.Notices(self.main.store)
+        self._typed: deque[Key | Paste] = deque()  # that wait for the key before them
+        self._acting_until = 0.0
         self._window_title = ""  # the terminal's; empty: it has still its own
 
     def get_default_screen(self) -> Screen[Any]:
@@ -156,9 +165,27 @@ class Console(App[int]):
         """Note each key and click: while the user is active, drawing may cost more."""
         if isinstance(event, InputEvent):
             RedrawThrottle.last_input = time.monotonic()
+        if isinstance(event, Key | Paste) and not event.is_forwarded:
+            self._typed.append(event)
+            await self._deliver()
+        else:
+            await super().on_event(event)
+
+    @on(Acted)
+    async def _deliver(self, acted: Acted | None = None) -> None:
+        """Hand on the next key once the one before has acted: what that opened gets it, not the screen below."""
+        if acted is not None:
+            self._acting_until = 0.0
+        if not self._typed or time.monotonic() < self._acting_until:
+            return
+        while not self.screen.is_mounted:  # before, nothing in it has the focus
+            await asyncio.sleep(0.001)
+        event = self._typed.popleft()
         if isinstance(event, Key) and event.key.startswith("alt+") and event.is_printable:
             event = await self._after_escape(event)
+        target, self._acting_until = self.focused or self.screen, time.monotonic() + KEY_TIMEOUT
         await super().on_event(event)
+        target.post_message(Acted())
 
     async def _after_escape(self, event: Key) -> Key:
         """Take alt and a key for what it mostly is: escape, and the key before the terminal could separate them."""

@@ -192,7 +192,7 @@ class SamplePane(Vertical):
         return action != "to_text" or (at_top and bool(self.store.sample.id))
 
     def action_to_text(self) -> None:
-        self.written.focus()
+        self.screen.set_focus(self.written)
 
     def _act(self, what: str) -> None:
         sample = self.store.sample

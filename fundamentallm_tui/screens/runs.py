@@ -271,7 +271,7 @@ class Runs(Page[RunChoice]):
         self.show()
 
     def action_filter(self) -> None:
-        self.filter.focus()
+        self.set_focus(self.filter)  # at once: the next key belongs to it
 
     def action_back(self) -> None:
         self.action_blur() if self.filter.has_focus else self.action_close()
@@ -281,7 +281,7 @@ class Runs(Page[RunChoice]):
 
     @on(Input.Submitted, "#filter")
     def action_blur(self) -> None:
-        self.list.focus()
+        self.set_focus(self.list)
 
     def action_delete(self) -> None:
         folder = self._run.folder

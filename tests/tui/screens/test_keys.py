@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 from textual._xterm_parser import XTermParser
 from textual.events import Key
+from textual.keys import _character_to_key
+from textual.widgets import Input
 from textual.widgets._toast import Toast
 
 from fundamentallm.run.commands import Pause, Resume, Save, Stop
@@ -377,6 +379,32 @@ async def test_after_a_stop_what_is_fixed_says_so_and_a_new_run_has_a_key(worksh
         assert f"0/{planned} " in seen.status and "0/5" in seen.status, "what the next start would train"
         await seen.press("f3")
         assert seen.app.screen is not seen.main
+
+
+@pytest.mark.parametrize(
+    ("opens", "typed", "took"),
+    [(["n"], "delta", "delta"), (["slash"], "deg", "deg"), (["e"], "a / d", "a / d")],
+)
+async def test_keys_that_arrive_at_once_reach_what_the_first_of_them_opens(
+    workshop: Any, make: Any, opens: list[str], typed: str, took: str
+) -> None:
+    make("old")
+    async with workshop.console() as seen:
+        listed = await seen.open_list(1)
+        for key in (*opens, *typed):
+            seen.app.post_message(Key(_character_to_key(key) if len(key) == 1 else key, key if len(key) == 1 else None))
+        await seen.until(lambda: isinstance(seen.app.focused, Input) and seen.app.focused.value == took)
+        assert (seen.app.screen is listed) == (opens == ["slash"])
+
+
+async def test_keys_after_one_that_opens_a_dialog_stay_out_of_the_text_below(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        await seen.press("g")
+        for key in ("f3", "a", "down", "b"):
+            seen.app.post_message(Key(key, key if len(key) == 1 else None))
+        await seen.until(lambda: seen.app.screen is not seen.main)
+        await seen.pilot.pause()
+        assert seen.main.sample.prompt.text == ""
 
 
 async def test_a_message_that_comes_again_is_shown_once_and_anew(workshop: Any) -> None:
