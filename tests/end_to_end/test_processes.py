@@ -247,11 +247,13 @@ def test_more_processes_than_a_machine_can_hold_are_refused(
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
     monkeypatch.chdir(tmp_path)
-    Path("text.txt").write_text("to be or not to be\n" * 200)
     assert main([*SETTINGS, "--output-dir=run", "--processes=13"]) == 2
     assert capsys.readouterr().err == "--processes 13: at most 12 on this machine, 4 for each of its cores\n"
     assert not (tmp_path / "run").exists()
-    assert main([*SETTINGS, "--output-dir=run", "--processes=12", "--dry-run"]) == 0
+    assert main([*SETTINGS, "--output-dir=run", "--processes=5", "--dry-run"]) == 2
+    refused = capsys.readouterr()
+    assert not refused.out and " windows cannot be shared over 5 processes; " in refused.err
+    assert main([*SETTINGS, "--output-dir=run", "--processes=3", "--dry-run"]) == 0
 
 
 # ---- with torch's agent ----
@@ -336,7 +338,7 @@ def test_a_signal_to_the_command_stops_all_its_processes(launch: Any, tmp_path: 
     assert wait(program) == [130], program.err
     (end,) = journal_events(folder, events.Finished)
     assert end.reason == "stopped" and load(folder / "last.pt").progress().step == end.step
-    assert "resume with: fundamentallm train --resume-from run/last.pt" in program.err
+    assert "resume with: fundamentallm train --resume-from run/last.pt --processes 2\n" in program.err
     assert not list((tmp_path / "temporary").glob("torchelastic_*"))
 
 

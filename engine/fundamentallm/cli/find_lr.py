@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from fundamentallm.cli.options import FLAGS, GroupedCommand, config_sources, options, typed
+from fundamentallm.cli.options import FLAGS, Count, GroupedCommand, config_sources, options, typed
 from fundamentallm.cli.terminal import Footer, is_screen, is_unicode, width
 from fundamentallm.config.config import flags_layer, resolve
 from fundamentallm.errors import UserError
@@ -22,9 +22,7 @@ HEIGHT = 16  # lines of the chart
 
 @click.command(cls=GroupedCommand, rows=FLAGS)
 @config_sources
-@click.option(
-    "--steps", type=click.IntRange(50, 10_000), default=STEPS, metavar="N", help=f"How many steps. [default: {STEPS}]"
-)
+@click.option("--steps", type=Count(50, 10_000), default=STEPS, metavar="N", help=f"How many steps. [default: {STEPS}]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON in place of the table.")
 @options(FLAGS.values())
 def command(preset: str | None, config_file: str | None, steps: int, as_json: bool, **values: Any) -> None:

@@ -115,6 +115,12 @@ def presets(ctx: click.Context, parameter: click.Parameter, begun: str) -> list[
 # ---- commands ----
 
 
+class Count(click.IntRange):
+    """A whole number within bounds, which click would call an integer range."""
+
+    name = "whole number"
+
+
 class Group(click.Group):
     """A command of commands: an unknown one names the nearest, none at all shows the help."""
 

@@ -144,7 +144,7 @@ class Report:
             older = "; they may be older than the end" if event.unsaved else ""
             lines.append(one_line(f"in {self._folder}: {', '.join(files)}{older}"))
         if event.unsaved:
-            lines.append(f"resume with: {resume_command(self._folder)}")
+            lines.append(f"resume with: {resume_command(self._folder)}{self._flags_to_repeat()}")
         elif event.reason == "stopped" and os.path.isfile(self._folder / LAST):
             flags = self._flags_to_repeat()
             lines.append(f"resume with: fundamentallm train --resume-from {quoted_path(self._folder / LAST)}{flags}")
@@ -154,10 +154,12 @@ class Report:
         return "\n".join(lines)
 
     def _flags_to_repeat(self) -> str:
-        """The flags for settings that are not taken from a checkpoint, because they reach out of the run."""
+        """The flags for what is not taken from a checkpoint: what reaches out of the run, and how many train it."""
         config = self._history.config if self._ours else {}
         far = config.get("tensorboard") and not is_near(config["log_dir"], self._folder)
         flags = [f" {SETTINGS[name].as_flag(config[name])}" for name in ("wandb", "track") if config.get(name)]
+        if self._history.started is not None and self._history.started.processes > 1:
+            flags.append(f" --processes {self._history.started.processes}")
         return "".join(flags) + (f" --log-dir {quoted_path(config['log_dir'])}" if far else "")
 
     def _prompt(self) -> str:

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from fundamentallm.cli.options import files, options, parse
+from fundamentallm.cli.options import Count, files, options, parse
 from fundamentallm.cli.terminal import class_table, columns, complain
 from fundamentallm.config.config import SETTINGS
 from fundamentallm.config.estimate import token_noun
@@ -18,9 +18,7 @@ BEFORE, AFTER = 32, 8  # characters that are shown around a place
 @click.command
 @click.argument("checkpoint", shell_complete=files)
 @click.argument("file", shell_complete=files)
-@click.option(
-    "--worst", type=click.IntRange(0, 10_000), default=10, metavar="N", help="How many places to show. [default: 10]"
-)
+@click.option("--worst", type=Count(0, 10_000), default=10, metavar="N", help="How many places to show. [default: 10]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON in place of the tables.")
 @options(ROWS.values())
 def command(checkpoint: str, file: str, worst: int, as_json: bool, **values: Any) -> None:

@@ -13,6 +13,7 @@ import click
 
 from fundamentallm.cli.options import (
     FLAGS,
+    Count,
     Function,
     GroupedCommand,
     config_sources,
@@ -52,13 +53,13 @@ HOW = (  # how a run is started and what is printed
     click.option("--dry-run", is_flag=True, help="Show what would happen; train nothing and write nothing."),
     click.option("--quiet", is_flag=True, help="Print only what went wrong."),
     click.option("--json", "as_json", is_flag=True, help="Print events as lines of JSON, as the journal has them."),
-    click.option("--processes", metavar="N", type=click.IntRange(1), default=1, help="Train in N processes here."),
+    click.option("--processes", metavar="N", type=Count(1), default=1, help="Train in N processes here."),
     click.option(
-        "--max-restarts", metavar="N", type=click.IntRange(0), default=3, show_default=True,
+        "--max-restarts", metavar="N", type=Count(0), default=3, show_default=True,
         help="How often all of --processes start again, from the newest checkpoint, when one is lost.",
     ),
     click.option(
-        "--profile", metavar="N", type=click.IntRange(1, 1000),
+        "--profile", metavar="N", type=Count(1, 1000),
         help="Record N steps: trace.json in the run's folder, and a table of where a step's time goes.",
     ),
     click.option(
@@ -133,7 +134,7 @@ def command(
 @click.command(cls=GroupedCommand, rows=FLAGS)
 @click.argument("run", shell_complete=files)
 @click.argument("data", nargs=-1, shell_complete=files)
-@click.option("--at-step", metavar="N", type=click.IntRange(0), required=True, help="The step to branch at.")
+@click.option("--at-step", metavar="N", type=Count(0), required=True, help="The step to branch at.")
 @how_and_flags
 def branch(run: str, at_step: int, **values: Any) -> int:
     """Start a new run from the newest checkpoint that RUN has of step N or before, with other settings.
@@ -185,6 +186,10 @@ def _run(
     for note in notes:
         report.show(note)
     try:
+        if processes > 1 and not spec.auto and spec.resume_from is None:  # or a checkpoint has the settings
+            from fundamentallm.train.distributed import share_of  # imports torch
+
+            share_of(spec.config, processes)
         if dry_run:
             from fundamentallm.cli.preview import preview  # imports torch
 

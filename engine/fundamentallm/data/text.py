@@ -150,11 +150,14 @@ def _texts_of_lines(pieces: Iterable[str], path: str, text_field: str) -> Iterat
             values = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path}, line {number:,}: is no JSON: {describe_error(error)[:100]}") from None
-        text = values.get(text_field) if isinstance(values, dict) else None
+        fields = values if isinstance(values, dict) else {}
+        text = fields.get(text_field)
         if not isinstance(text, str):
-            has = f"it has {format_names(list(values), SHOWN_NAMES)}" if isinstance(values, dict) else "it is no object"
-            why = f'has no text in a field "{text_field}"; {has}; --text-field names another'
-            raise UserError(f"{path}, line {number:,}: {why}")
+            has = f"it has {format_names(list(fields), SHOWN_NAMES)}" if values == fields else "it is no object"
+            why = f'has no text in a field "{text_field}"; {has}'
+            if text_field in fields:
+                why = f'its field "{text_field}" is no text'
+            raise UserError(f"{path}, line {number:,}: {why}; --text-field names another")
         if "\0" in text or NOT_UTF8.search(text):
             raise UserError(f"{path}, line {number:,}: its text has a zero character, or half of a character")
         gathered += written + normalize(text)

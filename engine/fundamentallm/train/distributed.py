@@ -140,13 +140,18 @@ def rows_of(config: Config) -> tuple[int, int, int]:
 
     A UserError says that the batch cannot be shared over the processes.
     """
-    if config.effective_batch % size():
-        what = f"a step's {config.effective_batch} windows cannot be shared over {size()} processes"
-        rule = f"batch size x accumulation steps must be a multiple of {size()}"
-        raise UserError(f"--batch-size {config.batch_size}: {what}; {rule}")
-    share = config.effective_batch // size()
+    share = share_of(config, size())
     at_once = next(n for n in range(min(config.batch_size, share), 0, -1) if share % n == 0)
     return rank() * share, share, at_once
+
+
+def share_of(config: Config, processes: int) -> int:
+    """Return how many rows of a step's batch each of so many processes computes; a UserError if that is no number."""
+    if config.effective_batch % processes:
+        what = f"a step's {config.effective_batch} windows cannot be shared over {processes} processes"
+        rule = f"batch size x accumulation steps must be a multiple of {processes}"
+        raise UserError(f"--batch-size {config.batch_size}: {what}; {rule}")
+    return config.effective_batch // processes
 
 
 def gradients_stay(model: nn.Module) -> AbstractContextManager[None]:

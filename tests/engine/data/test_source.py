@@ -233,6 +233,7 @@ def test_the_text_of_lines_of_json_has_an_empty_line_between_them(long: Callable
     ("name", "content", "error"),
     [
         ("t.jsonl", NO_FIELD, 't.jsonl, line 2: has no text in a field "text"; it has body, n; --text-field'),
+        ("t.jsonl", b'{"text": 5}\n', 't.jsonl, line 1: its field "text" is no text; --text-field names another'),
         ("t.jsonl", b'{"text": "a"}\n\n["text"]\n', 't.jsonl, line 3: has no text in a field "text"; it is no object;'),
         ("t.jsonl", b'{"text": "a"}\nb\n', "t.jsonl, line 2: is no JSON: Expecting value"),
         ("t.jsonl", b'{"text": "a\\u0000"}\n', "t.jsonl, line 1: its text has a zero character, or half of a char"),
