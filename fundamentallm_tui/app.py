@@ -176,7 +176,10 @@ class Console(App[int]):
         """Hand on the next key once the one before has acted: what that opened gets it, not the screen below."""
         if acted is not None:
             self._acting_until = 0.0
-        if not self._typed or time.monotonic() < self._acting_until:
+        if not self._typed:
+            return
+        if (left := self._acting_until - time.monotonic()) > 0:
+            self.set_timer(left, self._deliver)  # or a key would wait for another one, if nothing says that it may act
             return
         while not self.screen.is_mounted:  # before, nothing in it has the focus
             await asyncio.sleep(0.001)

@@ -407,6 +407,17 @@ async def test_keys_after_one_that_opens_a_dialog_stay_out_of_the_text_below(wor
         assert seen.main.sample.prompt.text == ""
 
 
+async def test_a_key_acts_although_the_widget_of_the_one_before_went_away(
+    workshop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with workshop.console() as seen:
+        await seen.press("f1")
+        monkeypatch.setattr(seen.app.focused or seen.app.screen, "post_message", lambda message: False)
+        for key in ("x", "f1"):
+            seen.app.post_message(Key(key, None))
+        await seen.until(lambda: seen.app.screen is seen.main)
+
+
 async def test_a_message_that_comes_again_is_shown_once_and_anew(workshop: Any) -> None:
     async with workshop.console(toasts=True) as seen:
         for text in ("the same", "another", "the same"):
