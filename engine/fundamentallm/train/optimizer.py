@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from fundamentallm.train.distributed import shared_out
 
 BETAS, EPSILON = (0.9, 0.95), 1e-8
-MOMENTUM = 0.95
+MOMENTUM, LENGTHS_MOMENTUM = 0.95, 0.95
 # With Muon, how much longer the steps of matrices and embedding are than the learning rate says: measured, so that 1e-3
 # is a good start (tests/benchmarks/RESULTS.md).
 MUON_FACTOR, EMBEDDING_FACTOR = 40.0, 20.0
@@ -27,9 +27,10 @@ class Optimizer:
     """Holds the state of `kind` ("muon" or "adamw") for the parameters of `model`.
 
     `dtype`: of the forward pass; where it is bfloat16, and on every CUDA device, Muon's directions are bfloat16, too.
+    `evens`: whether Muon's steps are made even (`_even_out`), which those of runs that earlier versions began are not.
     """
 
-    def __init__(self, model: nn.Module, kind: str, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, model: nn.Module, kind: str, dtype: torch.dtype = torch.float32, evens: bool = True) -> None:
         parameters = dict(model.named_parameters())
         muon, adamw = split_parameters(parameters, kind)
         self._muon = {name: parameters[name] for name in muon}
@@ -39,7 +40,8 @@ class Optimizer:
         device = next(iter(parameters.values())).device
         half = device.type == "cuda" or dtype == torch.bfloat16  # 16 bits are enough for a direction
         self._orthogonalise = partial(orthogonalise, dtype=torch.bfloat16 if half else torch.float32)
-        shapes = state_shapes({name: tuple(p.shape) for name, p in parameters.items()}, kind)
+        self.evens = evens
+        shapes = state_shapes({name: tuple(p.shape) for name, p in parameters.items()}, kind, evens)
         self._state = {name: torch.zeros(shape, device=device) for name, shape in shapes.items()}
 
     @torch.no_grad()
@@ -77,7 +79,7 @@ class Optimizer:
         """Take a step of Muon (Jordan et al. 2024): momentum, made orthogonal, so that all directions move alike."""
         # Matrices of one shape are made orthogonal in one batch: fewer and larger products. Of several processes, each
         # does a share of them.
-        alike: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
+        alike: dict[tuple[int, int], list[tuple[Tensor, ...]]] = defaultdict(list)
         for name, p in self._muon.items():
             assert p.grad is not None
             momentum = self._state[f"momentum.{name}"]
@@ -85,15 +87,18 @@ class Optimizer:
             direction = p.grad.lerp_(momentum, MOMENTUM)  # Nesterov's look ahead
             p.mul_(1 - learning_rate * weight_decay * ok)
             pieces = 3 if name.endswith("qkv.weight") else 1  # queries, keys and values are matrices of their own
-            for piece, weight in zip(direction.chunk(pieces), p.chunk(pieces), strict=True):
-                alike[weight.shape[0], weight.shape[1]].append((piece, weight))
+            lengths = self._state.get(f"length.{name}", direction.new_empty(pieces))
+            parts = zip(direction.chunk(pieces), p.chunk(pieces), lengths.chunk(pieces), strict=True)
+            alike[p.shape[0] // pieces, p.shape[1]] += parts
             p.grad = None
-        for (rows, columns), pairs in alike.items():
-            steps = shared_out(self._orthogonalise, torch.stack([piece for piece, _ in pairs]))
+        for (rows, columns), members in alike.items():
+            steps = shared_out(self._orthogonalise, torch.stack([direction for direction, _, _ in members]))
+            if self.evens:
+                steps = _even_out(steps, [lengths for _, _, lengths in members], ok)
             # The rows of a tall orthogonal matrix are root(columns / rows) long, those of a square or wide one 1. The
             # step is scaled so that they are 1 in both: every output of the layer moves alike.
             length = -learning_rate * MUON_FACTOR * max(1, rows / columns) ** 0.5
-            for step, (_, weight) in zip(steps, pairs, strict=True):
+            for step, (_, weight, _) in zip(steps, members, strict=True):
                 weight.add_(step * (length * ok))
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -112,15 +117,19 @@ def split_parameters(parameters: Mapping[str, Any], kind: str) -> tuple[list[str
     return muon, [name for name in parameters if name not in muon]
 
 
-def state_shapes(parameters: Mapping[str, tuple[int, ...]], kind: str) -> dict[str, tuple[int, ...]]:
+def state_shapes(
+    parameters: Mapping[str, tuple[int, ...]], kind: str, evens: bool = True
+) -> dict[str, tuple[int, ...]]:
     """Return the shapes of an optimizer's state by name, for parameters of these shapes.
 
-    Muon keeps one tensor a parameter, the momentum; AdamW two, the running means of the gradient and of its square.
+    Muon keeps the momentum of a parameter, and a vector of lengths if it `evens` out its steps; AdamW keeps the running
+    means of the gradient and of its square.
     """
     muon, adamw = split_parameters(parameters, kind)
     groups = {"momentum": muon, "mean": adamw, "square": adamw}
     named = {f"{group}.{name}": parameters[name] for group, names in groups.items() for name in names}
-    return {"count": (), **named}
+    lengths = {f"length.{name}": (max(parameters[name]),) for name in muon if evens}
+    return {"count": (), **named, **lengths}
 
 
 def orthogonalise(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -143,3 +152,22 @@ def orthogonalise(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tenso
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return (x.mT if tall else x).to(matrices.dtype)
+
+
+def _even_out(steps: Tensor, lengths: list[Tensor], ok: Tensor | float) -> Tensor:
+    """Make the rows of tall matrices equally long over time, of wide ones the columns (NorMuon, Li et al. 2025).
+
+    In an orthogonal matrix the others are so at any time, while a few of these may take most of its steps. The length
+    of the whole matrix stays.
+
+    Args:
+        steps: (N, rows, columns).
+        lengths: for each matrix the running mean of its rows' or columns' squares, which is brought up to date.
+        ok: see `Optimizer.step`.
+    """
+    across = 2 if steps.shape[1] >= steps.shape[2] else 1
+    for mean, now in zip(lengths, steps.square().mean(across), strict=True):
+        mean += (now - mean) * ((1 - LENGTHS_MOMENTUM) * ok)
+    even = steps * (torch.stack(lengths) + EPSILON).rsqrt().unsqueeze(across)
+    norm, even_norm = (torch.linalg.matrix_norm(each, keepdim=True) for each in (steps, even))
+    return even * (norm / (even_norm + EPSILON))

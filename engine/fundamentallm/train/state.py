@@ -218,6 +218,7 @@ class TrainState:
             processes=distributed.size(),
             precision=self.precision.name,
             attention_scale=self.model.attention_scale,
+            evens=self.optimizer.evens,
         )
 
 
@@ -300,7 +301,7 @@ def build_state(
         corpus = Corpus(encoded, tokenizer, config, device)
         first = saved or init
         model = Transformer(config, len(tokenizer), first.attention_scale if first else ATTENTION_SCALE).to(device)
-        optimizer = Optimizer(model, config.optimizer, precision.dtype)
+        optimizer = Optimizer(model, config.optimizer, precision.dtype, saved is None or saved.evens)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

@@ -41,11 +41,11 @@ def copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def test_the_groups_cover_exactly_the_models_parameters(kind: str) -> None:
     model, optimizer = start(kind)
     parameters = {name for name, _ in model.named_parameters()}
-    groups: dict[str, set[str]] = {"momentum": set(), "mean": set(), "square": set()}
+    groups: dict[str, set[str]] = {"momentum": set(), "length": set(), "mean": set(), "square": set()}
     for name in optimizer.state_dict().keys() - {"count"}:
         group, _, parameter = name.partition(".")
         groups[group].add(parameter)
-    assert groups["momentum"] == ({n for n in parameters if n.startswith("blocks.")} if kind == "muon" else set())
+    assert groups["length"] == groups["momentum"] == ({n for n in parameters if n.startswith("blocks.")} if kind == "muon" else set())
     assert groups["mean"] == groups["square"] == parameters - groups["momentum"]
 
 
@@ -107,10 +107,28 @@ def test_muons_directions_have_16_bits_where_the_forward_pass_has_them_and_its_s
         give_gradients(model, 1)
         optimizer.step(0.001, 0.0)
         moved.append({name: p - before[name] for name, p in model.state_dict().items() if name.startswith("blocks.")})
-        momentum.append(optimizer.state_dict())
+        momentum.append({n: t for n, t in optimizer.state_dict().items() if not n.startswith("length.")})
     for name, step in moved[0].items():
         assert 1e-4 < (moved[1][name] - step).norm() / step.norm() < 0.03, name
     assert same_tensors(*momentum)
+
+
+def test_muons_steps_become_even_and_keep_their_length() -> None:
+    def moves(evens: bool) -> dict[str, Tensor]:
+        model = Transformer(CONFIG, 11)
+        optimizer = Optimizer(model, "muon", evens=evens)
+        for _ in range(100):
+            before = copies(model.state_dict())
+            give_gradients(model, 1)
+            optimizer.step(0.001, 0.0)
+        return {name: p - before[name] for name, p in model.state_dict().items()}
+
+    even, plain = moves(True), moves(False)
+    for name, axis in {"up": 1, "down": 0}.items():  # (64, 16) and (16, 64): over the rows, and over the columns
+        one, other = (moved[f"blocks.0.feed_forward.{name}.weight"].norm(dim=axis) for moved in (even, plain))
+        assert one.std() / one.mean() < 0.02 < 0.1 < other.std() / other.mean(), name
+    for name in even:
+        assert even[name].norm() == pytest.approx(plain[name].norm().item(), rel=1e-3), name
 
 
 def test_muons_momentum_is_the_running_mean_of_the_gradient() -> None:
