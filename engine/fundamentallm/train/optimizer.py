@@ -170,4 +170,4 @@ def _even_out(steps: Tensor, lengths: list[Tensor], ok: Tensor | float) -> Tenso
         mean += (now - mean) * ((1 - LENGTHS_MOMENTUM) * ok)
     even = steps * (torch.stack(lengths) + EPSILON).rsqrt().unsqueeze(across)
     norm, even_norm = (torch.linalg.matrix_norm(each, keepdim=True) for each in (steps, even))
-    return even * (norm / (even_norm + EPSILON))
+    return even.mul_(norm / (even_norm + EPSILON))

@@ -45,7 +45,8 @@ def test_the_groups_cover_exactly_the_models_parameters(kind: str) -> None:
     for name in optimizer.state_dict().keys() - {"count"}:
         group, _, parameter = name.partition(".")
         groups[group].add(parameter)
-    assert groups["length"] == groups["momentum"] == ({n for n in parameters if n.startswith("blocks.")} if kind == "muon" else set())
+    matrices = {name for name in parameters if kind == "muon" and name.startswith("blocks.")}
+    assert groups["momentum"] == groups["length"] == matrices
     assert groups["mean"] == groups["square"] == parameters - groups["momentum"]
 
 
