@@ -267,17 +267,36 @@ def pids_of(parent: int) -> list[int]:
     return [int(line.split()[0]) for line in listed.splitlines() if "spawn_main" in line]
 
 
+def open_to_others(pids: list[int]) -> list[str]:
+    """Where processes listen for other machines: address and port, as /proc/net has them."""
+    links = [link for pid in pids for link in Path(f"/proc/{pid}/fd").iterdir()]
+    sockets = {os.readlink(link) for link in links if link.is_symlink()}
+    found = []
+    for line in (Path("/proc/net/tcp").read_text() + Path("/proc/net/tcp6").read_text()).splitlines():
+        _, address, _, state, *_, inode = line.split()[:10]
+        host = address.partition(":")[0]
+        is_own = host.endswith("7F") or host == "0" * 24 + "01000000"  # 127.0.0.1, also in IPv6, or ::1
+        if state == "0A" and f"socket:[{inode}]" in sockets and not is_own:
+            found.append(address)
+    return found
+
+
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes by /proc")
 def test_a_killed_process_comes_back_and_another_number_resumes(launch: Any, run: Any, tmp_path: Path) -> None:
     folder, settings = tmp_path / "run", [*SETTINGS, "--lr-schedule=constant", "--warmup-steps=0"]
     program = launch(*settings, "--output-dir=run", "--processes=2", "--max-restarts=1")
     reach(program, lambda: len(journal_events(folder, events.Progress)) > 2)
+    # torch's usual meeting place is open to all machines, and whoever reaches it runs code here
+    assert not open_to_others([program.pid, *pids_of(program.pid)])
     first, *_ = journal_events(folder, events.RunStarted)
     follower = next(pid for pid in pids_of(program.pid) if pid != first.pid)
     os.kill(follower, signal.SIGKILL)
     reach(program, lambda: len(journal_events(folder, events.RunStarted)) == 2)
     (failed,) = journal_events(folder, events.Failed)
     assert failed.cause == events.PROCESS and failed.saved == "last.pt"
+    assert failed.error == "another process of the run has ended"
+    assert "a process was lost; all start again, restart 1 of at most 1\n" in program.err
+    assert "finishing the step" not in program.err  # the agent ended rank 0, not a user
     again = journal_events(folder, events.RunStarted)[1]
     saved = [event for event in journal_events(folder, events.CheckpointSaved) if event.seq < again.seq]
     # The newest: that of the step before, unless the optimizer was moving the weights when the other was killed.

@@ -29,11 +29,18 @@ from fundamentallm.paths import quoted_path, resume_command, user_path
 from fundamentallm.process.prepare import keep_standard_input, prepared_folder
 from fundamentallm.process.session import WorkerRun
 from fundamentallm.process.start import config_layers, described_spec, initialised_spec
-from fundamentallm.process.system import agent_began, agent_rank, agent_restarted, obeyed, start_resource_tracker
+from fundamentallm.process.system import (
+    agent_began,
+    agent_rank,
+    agent_restarted,
+    describe_restart,
+    obeyed,
+    start_resource_tracker,
+)
 from fundamentallm.run.describe import describe_failure
-from fundamentallm.run.events import FAULT, JOURNAL, Event, Failed, Phase
+from fundamentallm.run.events import FAULT, JOURNAL, Event, Failed, Finished, Phase
 from fundamentallm.run.folder import BEST, LAST, choose_folder, find_checkpoint
-from fundamentallm.run.history import read_started
+from fundamentallm.run.history import read_history, read_started
 from fundamentallm.run.locks import is_held
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.run.summary import find_run
@@ -177,7 +184,7 @@ def _run(
     if agent_rank() is not None and spec.resume_from is None and spec.config.output_dir is None:
         raise UserError("--output-dir: name the run's folder: after a restart, torchrun must find it again")
     if agent_restarted():
-        spec, overwrite = spec.again(agent_began()), False
+        spec, overwrite = _begun_again(spec), False
     if apply_interventions is not None:
         changes = read_started(find_run(apply_interventions), steps=False).changes_made()
         spec = replace(spec, planned=tuple(changes))
@@ -255,9 +262,10 @@ def _train(spec: RunSpec, report: Report, overwrite: bool, profile: int | None =
     if aside:
         report.show(f"the old run is in {aside} now")
 
-    def stop(_: int) -> None:
+    def stop(number: int) -> None:
         trainer.stop()
-        report.show_interrupt()
+        if agent_rank() is None or number != signal.SIGTERM:  # by which an agent also ends what is to start again
+            report.show_interrupt()
 
     with obeyed(stop, *SIGNALS) as received:
         try:
@@ -284,13 +292,17 @@ def _launch(spec: RunSpec, kind: type[Report], overwrite: bool, processes: int, 
         if aside:
             kind(spec.folder).show(f"the old run is in {aside} now")
         spec = keep_standard_input(spec)
+        again = f"resume with: {resume_command(spec.folder)} --processes {processes}"
         try:
             status = distributed.launch(_work, spec, kind, processes=processes, max_restarts=max_restarts)
         except ChildProcessError as error:
-            complain(f"{error}; resume with: {resume_command(spec.folder)} --processes {processes}")
+            complain(f"{error}; {again}")
             return 1
         if status == 2:  # rank 0 has said why; the folder is taken back
             sys.exit(status)
+        history = read_history(spec.folder, steps=False)
+        if status > 128 and history.starts and not isinstance(history.end, Finished):  # nobody was there to say it
+            complain(f"ended before its processes had started again; {again}")
     return status
 
 
@@ -298,7 +310,7 @@ def _work(spec: RunSpec, kind: type[Report]) -> int:
     """Be one of the processes that `_launch` starts; returns the exit status."""
     os.setsid()  # ctrl+C reaches the agent alone, which passes it on
     if agent_restarted():
-        spec = spec.again(agent_began())
+        spec = _begun_again(spec)
     try:
         status = _follow() if agent_rank() else _lead(spec, kind(spec.folder), overwrite=False)
     except UserError as error:
@@ -313,6 +325,13 @@ def _work(spec: RunSpec, kind: type[Report]) -> int:
     leave.daemon = True
     leave.start()
     return status
+
+
+def _begun_again(spec: RunSpec) -> RunSpec:
+    """Return the spec of a process that the agent has started anew; rank 0 says it."""
+    if agent_rank() == 0:
+        complain(describe_restart())
+    return spec.again(agent_began())
 
 
 def _lead(spec: RunSpec, report: Report, overwrite: bool) -> int:

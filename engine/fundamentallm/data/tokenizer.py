@@ -153,7 +153,7 @@ class ByteTokenizer(_AnyText):
 
 
 class FileTokenizer(_AnyText):
-    """What a tokenizer.json describes, but for what it adds to a text: marks at its ends, padding, a longest length.
+    """What a tokenizer.json describes, but for chance, and what it adds: marks at the ends, padding, a longest length.
 
     A UserError says that it does not fit: the bytes of each token must be known, or no text could be read back.
     """
@@ -164,7 +164,11 @@ class FileTokenizer(_AnyText):
 
         try:
             described = json.loads(content)
+            if not isinstance(described, dict):
+                raise ValueError("it is no object of JSON")
             described.update(truncation=None, padding=None, post_processor=None)
+            if isinstance(described.get("model"), dict) and described["model"].get("dropout"):
+                described["model"]["dropout"] = None  # the same text has the same tokens
             self.file = json.dumps(described, ensure_ascii=False)
             self._library = Library.from_str(self.file)
             tokens = self._library.get_vocab(with_added_tokens=True)
@@ -195,7 +199,7 @@ class FileTokenizer(_AnyText):
             why = str(error).partition("\n")[0][:200]
             raise UserError(f"{name} has something that the tokenizer does not know: {why}") from None
         for text, row in zip(texts, rows, strict=True):
-            if sum(len(self.token_bytes[token]) for token in row) != len(text.encode()):
+            if b"".join(map(self.token_bytes.__getitem__, row)) != text.encode():
                 why = "the tokenizer does not fit: it changes what it reads, so that no text comes back as it was"
                 raise UserError(f"{name}: {why}; one that keeps every byte does, such as a byte-level BPE")
         return rows

@@ -12,11 +12,13 @@ import logging
 import os
 import signal
 import socket
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -25,12 +27,14 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from fundamentallm.config.config import Config
-from fundamentallm.errors import UserError
+from fundamentallm.errors import UserError, describe_error
 from fundamentallm.train.metrics import NotFinite
 
 FOREVER = timedelta(days=3650)  # a run may be paused for long; a process that dies ends the wait of the others at once
 END = -1  # in place of a step: there is no other
-LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "gloo", "NCCL")
+GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
+LOST = (*GONE, "gloo", "NCCL")
+STORE = "FUNDAMENTALLM_STORE"  # the environment's name for the file over which the processes of `launch` meet
 
 
 @dataclass
@@ -60,9 +64,13 @@ def size() -> int:
 def joined() -> Iterator[None]:
     """Within: this process is one of the group that an agent started. When rank 0 leaves, it lets the others end."""
     global _group
-    store, number, count = next(iter(dist.rendezvous("env://")))  # type: ignore[attr-defined]
-    # The agent of torch 2.13 has one store for all its starts, in which gloo finds the addresses of processes that are
-    # gone, and waits half an hour for them. `launch` asks for a store a start; torchrun's user may not have.
+    if path := os.environ.get(STORE):
+        number, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        store = dist.FileStore(path, -1)  # type: ignore[attr-defined]
+    else:
+        store, number, count = next(iter(dist.rendezvous("env://")))  # type: ignore[attr-defined]
+    # There is one store for all starts of an agent, in which gloo would find the addresses of processes that are gone,
+    # and wait half an hour for them.
     start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     own = dist.PrefixStore(f"start {start}", store)  # type: ignore[attr-defined]
     dist.init_process_group(store=own, rank=number, world_size=count)
@@ -80,6 +88,12 @@ def joined() -> Iterator[None]:
 def is_lost(error: BaseException) -> bool:
     """Whether an error says that another process of the group is gone."""
     return isinstance(error, RuntimeError) and any(words in str(error) for words in LOST)
+
+
+def describe_loss(error: BaseException) -> str:
+    """Say that another process is gone, and what torch says of it where that is more than a closed connection."""
+    words = "" if any(gone in str(error) for gone in GONE) else f" ({describe_error(error)[:200]})"
+    return f"another process of the run has ended{words}"
 
 
 # ---- the state ----
@@ -241,7 +255,9 @@ def _dismiss(group: _Group) -> None:
 def launch(entry: Callable[..., int], *arguments: object, processes: int, max_restarts: int) -> int:
     """Run `entry(*arguments)` in so many processes of this machine, under torch's elastic agent.
 
-    If one of them is killed or fails, the agent ends the others and starts all again, up to `max_restarts` times.
+    If one of them is killed or fails, the agent ends the others and starts all again, up to `max_restarts` times. They
+    meet over files that only this user can read: torch's usual store is a port that is open to all machines, and what
+    the agent reads from it may run code.
 
     Returns:
         What `entry` returned in rank 0; 128 and the signal's number after a signal, which is passed on to all.
@@ -249,23 +265,36 @@ def launch(entry: Callable[..., int], *arguments: object, processes: int, max_re
     Raises:
         ChildProcessError: a process was lost once more than it may be.
     """
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "600")  # seconds for the step under way and the save
-    os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")  # one a start: see `joined`
+    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # or the agent opens a port of its own
+    if sys.platform == "linux":
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     logging.disable(logging.ERROR)  # the agent's tracebacks of processes that were killed
-    config = LaunchConfig(
-        min_nodes=1, max_nodes=1, nproc_per_node=processes, max_restarts=max_restarts, run_id=f"run-{os.getpid()}",
-        rdzv_backend="c10d", rdzv_endpoint="localhost:0", local_addr="localhost",
-        logs_specs=DefaultLogsSpecs(log_dir=os.devnull),  # or it leaves empty folders among the temporary files
-    )  # fmt: skip
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # nohup
-        config.signals_to_handle = "SIGTERM,SIGINT,SIGQUIT"
+    with TemporaryDirectory(prefix="fundamentallm-", ignore_cleanup_errors=True) as folder:
+        os.environ[STORE] = f"{folder}/processes"
+        config = LaunchConfig(
+            min_nodes=1, max_nodes=1, nproc_per_node=processes, max_restarts=max_restarts, run_id=f"run-{os.getpid()}",
+            rdzv_backend="c10d", rdzv_endpoint=f"{folder}/agent", local_addr="localhost",
+            # the file grows with each sign of life, of which the agent otherwise gives one every 5 seconds
+            rdzv_configs={"store_type": "file", "keep_alive_interval": 600},
+            logs_specs=DefaultLogsSpecs(log_dir=os.devnull),  # or it leaves empty folders among the temporary files
+        )  # fmt: skip
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # nohup
+            config.signals_to_handle = "SIGTERM,SIGINT,SIGQUIT"
+        return _supervised(elastic_launch(config, entry), arguments, max_restarts)
+
+
+def _supervised(launcher: Callable[..., dict[int, int]], arguments: tuple[object, ...], max_restarts: int) -> int:
+    """Do what `launch` says with torch's launcher."""
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
     try:
-        returned: dict[int, int] = elastic_launch(config, entry)(*arguments)
+        return launcher(*arguments)[0]
     except SignalException as error:
         return 128 + error.sigval
     except ChildFailedError as error:
@@ -274,4 +303,3 @@ def launch(entry: Callable[..., int], *arguments: object, processes: int, max_re
         raise ChildProcessError(
             f"process {number} {how}; --max-restarts {max_restarts} allows no other start"
         ) from None
-    return returned[0]

@@ -166,8 +166,9 @@ def _even_out(steps: Tensor, lengths: list[Tensor], ok: Tensor | float) -> Tenso
         ok: see `Optimizer.step`.
     """
     across = 2 if steps.shape[1] >= steps.shape[2] else 1
-    for mean, now in zip(lengths, steps.square().mean(across), strict=True):
-        mean += (now - mean) * ((1 - LENGTHS_MOMENTUM) * ok)
-    even = steps * (torch.stack(lengths) + EPSILON).rsqrt().unsqueeze(across)
-    norm, even_norm = (torch.linalg.matrix_norm(each, keepdim=True) for each in (steps, even))
-    return even.mul_(norm / (even_norm + EPSILON))
+    now = steps.square().mean(across)  # (N, rows or columns)
+    for mean, newest in zip(lengths, now, strict=True):
+        mean += (newest - mean) * ((1 - LENGTHS_MOMENTUM) * ok)
+    factors = (torch.stack(lengths) + EPSILON).rsqrt()
+    factors *= (now.sum(1, True) / (now * factors.square() + EPSILON).sum(1, True)).sqrt()
+    return steps.mul_(factors.unsqueeze(across))

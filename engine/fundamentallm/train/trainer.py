@@ -112,8 +112,7 @@ class Trainer:
             return self.fail(f"{self.spec.folder}: {describe_error(error)}", events.DISK)
         except (MemoryError, RuntimeError) as error:
             if distributed.is_lost(error):
-                lost = "another process of the run has ended"
-                return self.fail(f"{lost} ({describe_error(error)[:200]})", events.PROCESS)
+                return self.fail(distributed.describe_loss(error), events.PROCESS)
             if not is_out_of_memory(error):
                 raise
             self._take_step.discard_gradients()

@@ -129,6 +129,7 @@ def test_where_a_long_text_is_cut_makes_no_difference_to_its_tokens(learnt: File
     ("changes", "error"),
     [
         (None, "is no tokenizer.json of Hugging Face's tokenizers: "),
+        ([0], "is no tokenizer.json of Hugging Face's tokenizers: it is no object of JSON"),
         ({"model": {"type": "Nothing"}}, "is no tokenizer.json of Hugging Face's tokenizers: "),
         ({"decoder": None}, "does not fit: its decoder is None, and ByteLevel is needed, as GPT-2"),
         (
@@ -143,13 +144,20 @@ def test_where_a_long_text_is_cut_makes_no_difference_to_its_tokens(learnt: File
     ],
 )
 def test_a_tokenizer_file_that_does_not_fit_gets_one_line(
-    learnt: FileTokenizer, tmp_path: Path, changes: dict[str, object] | None, error: str
+    learnt: FileTokenizer, tmp_path: Path, changes: dict[str, object] | list[object] | None, error: str
 ) -> None:
     path = tmp_path / "t.json"
-    path.write_text("{}" if changes is None else json.dumps({**learnt.to_hf(), **changes}))
+    path.write_text(json.dumps({**learnt.to_hf(), **changes} if isinstance(changes, dict) else changes or {}))
     with pytest.raises(UserError) as caught:
         read_tokenizer(str(path))
     assert str(caught.value).startswith(f"--tokenizer {path}: {error}") and "\n" not in str(caught.value)
+
+
+def test_a_tokenizer_file_with_dropout_gives_the_same_tokens_each_time(learnt: FileTokenizer) -> None:
+    described = learnt.to_hf()
+    described["model"]["dropout"] = 0.5
+    tokenizer, text = FileTokenizer(json.dumps(described)), "the sea, the sea; " * 20
+    assert tokenizer.encode(text) == learnt.encode(text) and tokenizer.file == learnt.file
 
 
 def test_a_tokenizer_that_changes_the_text_is_refused_and_what_it_adds_at_its_ends_is_left_out(
@@ -164,6 +172,10 @@ def test_a_tokenizer_that_changes_the_text_is_refused_and_what_it_adds_at_its_en
     tokenizer = FileTokenizer(json.dumps({**learnt.to_hf(), "added_tokens": [added], "post_processor": marked}))
     assert tokenizer.encode("the sea") == learnt.encode("the sea") and len(tokenizer) == 271
     assert tokenizer.encode("a<s>") == [*learnt.encode("a"), 270] and tokenizer.decode([270]) == "<s>"
+    lower = FileTokenizer(json.dumps({**learnt.to_hf(), "normalizer": {"type": "Lowercase"}}))
+    assert lower.encode("owl") == learnt.encode("owl")
+    with pytest.raises(UserError, match=r"^t\.txt: the tokenizer does not fit: it changes what it reads"):
+        lower.encode("Owl", name="t.txt")  # as many bytes, others
     lower = FileTokenizer(json.dumps({**learnt.to_hf(), "normalizer": {"type": "NFC"}}))
     with pytest.raises(UserError, match=r"^t\.txt: the tokenizer does not fit: it changes what it reads"):
         encode("e\u0301", lower, "t.txt")
