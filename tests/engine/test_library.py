@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import fundamentallm
@@ -71,6 +72,23 @@ def test_a_model_writes_and_predicts_as_the_command_line_does(here: Path, capsys
     assert model.score(text).worst(10) == [(place["offset"], place["loss"]) for place in worst]
     with pytest.warns(UserWarning, match="left out 1 of 8 characters"):
         assert model.score("the \u00e9sea").offsets == [1, 2, 3, 5, 6, 7]
+
+
+def test_options_of_a_text_are_checked_as_those_of_the_command_are(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fundamentallm.train_model("book.txt", output_dir="run", **SMALL)
+    model = fundamentallm.load("run", device="cpu")
+    wrong: dict[str, Any] = {"temperature": -1, "max_tokens": -1, "top_p": 2, "seed": "x", "min_p": float("nan")}
+    with pytest.raises(UserError) as refused:
+        model.generate("the", fundamentallm.SamplingOptions(**wrong))
+    lines = str(refused.value).splitlines()
+    assert "temperature: -1 is out of bounds; it must be at least 0, at most 100" in lines and len(lines) == len(wrong)
+    assert main(["generate", "run", *(f"--{name.replace('_', '-')}={value}" for name, value in wrong.items())]) == 2
+    typed = [line.removeprefix("--").replace("-", "_", 1) for line in capsys.readouterr().err.splitlines()]
+    assert sorted(line.split(":")[0] for line in typed) == sorted(line.split(":")[0] for line in lines) == sorted(wrong)
+    whole = fundamentallm.SamplingOptions(max_tokens=9, seed=np.int64(3))  # type: ignore[arg-type]  # as notebooks do
+    assert model.generate("the", whole) == model.generate("the", fundamentallm.SamplingOptions(max_tokens=9, seed=3))
 
 
 def test_what_is_wrong_is_a_user_error_and_leaves_nothing(here: Path) -> None:

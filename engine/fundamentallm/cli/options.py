@@ -10,7 +10,7 @@ from click.shell_completion import CompletionItem
 
 from fundamentallm.config.config import SETTINGS, unknown
 from fundamentallm.config.format import format_value
-from fundamentallm.config.settings import BOOLEANS, Setting
+from fundamentallm.config.settings import BOOLEANS, Setting, parse_all
 from fundamentallm.errors import UserError, system_errors
 from fundamentallm.paths import user_path
 
@@ -51,16 +51,7 @@ def typed(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def parse(rows: Mapping[str, Setting], values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the value of every row: as typed, or its default. A UserError has every problem there is."""
-    parsed = {name: row.default for name, row in rows.items()}
-    problems = []
-    for name, raw in typed(values).items():
-        try:
-            parsed[name] = rows[name].parse(raw)
-        except UserError as error:
-            problems.append(f"{rows[name].flag}: {error}")
-    if problems:
-        raise UserError("\n".join(problems))
-    return parsed
+    return parse_all(rows, typed(values), flags=True)
 
 
 def read_prompt(prompt: str) -> str:

@@ -1,8 +1,9 @@
 """How text is sampled from a model: the one table for the command line, the console and the engine."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
-from fundamentallm.config.settings import setting, table
+from fundamentallm.config.settings import parse_all, setting, table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,10 @@ class SamplingOptions:
     num_samples: int = setting(
         1, at_least=1, at_most=1024, help="How many texts to write; each draws random numbers of its own."
     )
+
+    def checked(self) -> Self:
+        """Return the same options, each of its type; a UserError names all that are not, or are out of bounds."""
+        return replace(self, **parse_all(SAMPLING, {name: getattr(self, name) for name in SAMPLING}))
 
 
 SAMPLING = table(SamplingOptions)

@@ -4,8 +4,9 @@ A field of a frozen dataclass is declared with `setting(...)`; `table(cls)` read
 line, the console's form, YAML files and validation are all made from that one table.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
+from numbers import Real
 from operator import ge, gt, le, lt
 from typing import Any, get_args, get_type_hints
 
@@ -104,7 +105,7 @@ class Setting:
             if max(map(len, items), default=0) > MAX_SETTING_CHARS or sum(map(len, items)) > MAX_PATHS_CHARS:
                 raise UserError(f"{_shown(raw)} is too long; a folder stands for the files in it")
             return tuple(items)
-        if not isinstance(raw, (bool, int, float, str)):
+        if not isinstance(raw, (Real, str)):
             raise wrong
         if self.kind is bool:
             value = raw if isinstance(raw, bool) else BOOLEANS.get(_shown(raw).strip().lower())
@@ -160,6 +161,22 @@ def table(cls: type) -> dict[str, Setting]:
             **f.metadata["setting"],
         )
     return rows
+
+
+def parse_all(rows: Mapping[str, Setting], values: Mapping[str, Any], *, flags: bool = False) -> dict[str, Any]:
+    """Return the value of every row: the one in `values`, or its default.
+
+    A UserError has every problem there is, and names settings by their `flags` or as in the table.
+    """
+    parsed, problems = {name: row.default for name, row in rows.items()}, list[str]()
+    for name, raw in values.items():
+        try:
+            parsed[name] = rows[name].parse(raw)
+        except UserError as error:
+            problems.append(f"{rows[name].flag if flags else name}: {error}")
+    if problems:
+        raise UserError("\n".join(problems))
+    return parsed
 
 
 def closest(word: str, known: Sequence[str]) -> str | None:

@@ -85,13 +85,16 @@ class Model:
         """Continue `prompt` and return what was added.
 
         Args:
+            options: how; `num_samples` is not used: this writes one text, and `sample` says which.
             stop: the text ends before the first of these.
             show: is given the text piece by piece, as it grows.
             sample: the number of this text among those of the seed, from 0.
 
         Raises:
-            UserError: names a character of the prompt that the model has never seen.
+            UserError: names the options that are out of bounds, or a character of the prompt that the model has never
+                seen.
         """
+        options = options.checked()
         text, ended, shown, decode = "", False, 0, self.tokenizer.decoder()
         tokens = self.tokenizer.encode_prompt(normalize_prompt(prompt))
         for [(token, _)] in stream(self.model, tokens, options, [sample]):

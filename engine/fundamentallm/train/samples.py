@@ -107,7 +107,7 @@ class SampleControl:
         try:
             if isinstance(command, Sample):
                 self._sampling, self._cancelled = command, False
-                command = replace(command, prompt=normalize_prompt(command.prompt))
+                command = replace(command.checked(), prompt=normalize_prompt(command.prompt))
                 for first in range(0, command.num_samples, MAX_BATCH):
                     self._stream(command, range(first, min(first + MAX_BATCH, command.num_samples)))
                     self._receive(self._read_commands())
@@ -116,7 +116,7 @@ class SampleControl:
             else:
                 self._emit(LOOKS[type(command)](self._state, command))
         except UserError as error:
-            return str(error)
+            return str(error).replace("\n", "; ")  # a line for each option that is wrong
         except (RuntimeError, MemoryError) as error:  # such as no memory for the cache: the run continues
             why = "out of memory" if is_out_of_memory(error) else describe_error(error)
             return f"the {NAMES[type(command)]} broke off: {why}"
@@ -129,9 +129,7 @@ class SampleControl:
             raise UserError(f"the prompt has {len(command.prompt):,} characters; {MAX_PROMPT_CHARS:,} are the most")
         tokenizer = self._state.tokenizer
         prompt = tokenizer.encode_prompt(command.prompt)
-        max_tokens, temperature = min(command.max_tokens, MAX_SAMPLE_TOKENS), max(0.0, command.temperature)
-        top_k = max(0, command.top_k)
-        options = replace(command, max_tokens=max_tokens, temperature=temperature, top_k=top_k)
+        options = replace(command, max_tokens=min(command.max_tokens, MAX_SAMPLE_TOKENS))
         written: list[list[tuple[int, float]]] = []  # since the last piece: a row for each token of each sample
         decoders = [tokenizer.decoder() for _ in numbers]
 

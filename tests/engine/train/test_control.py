@@ -151,7 +151,7 @@ def test_several_samples_are_those_of_one_seed_and_end_with_a_cancel(
 ) -> None:
     monkeypatch.setattr(samples, "PIECE_SECONDS", math.inf)  # commands are read between batches only
     asked = Sample(id="a", prompt="the ", max_tokens=20, seed=7, temperature=1.5, num_samples=3)
-    endless = replace(asked, id="b", max_tokens=1, num_samples=1_000_000)
+    endless = replace(asked, id="b", max_tokens=1, num_samples=1024)
     end = [CancelSample(id="c", sample="b"), Stop(id="s")]
     ran = train(script=one_at_a_time([[asked, endless], [], [], [], [], end]))
     texts = ["".join(p.text for p in ran.of(events.Sampled) if (p.id, p.number) == ("a", n)) for n in range(3)]
@@ -244,14 +244,18 @@ def test_a_change_that_is_repeated_needs_no_room_on_the_disk(train: Train, full_
 def test_absurd_commands_are_answered_and_bounded(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(samples, "MAX_SAMPLE_TOKENS", 30)
     obeyable: list[dict[str, Any]] = [
-        {"max_tokens": 10**12, "top_k": 2**53, "temperature": 1e300, "top_p": 1e-300, "seed": -1},
+        {"max_tokens": 10**6, "top_k": 10**6, "temperature": 100.0, "top_p": 1e-300, "repetition_penalty": 1e-300},
+        {"temperature": 1e-300}, {"prompt": ""}, {"prompt": "a" * 1000},
+    ]  # fmt: skip
+    out_of_bounds: list[dict[str, Any]] = [
+        {"max_tokens": 10**12, "top_k": 2**53, "temperature": 1e300, "top_p": 7.0, "seed": 10**30},
         {"max_tokens": -5, "top_k": -1, "temperature": -1.0, "top_p": -1.0}, {"temperature": math.nan},
-        {"temperature": math.inf}, {"temperature": 1e-300}, {"top_k": 10**9}, {"top_p": math.nan}, {"seed": 10**30},
-        {"min_p": 7.0}, {"min_p": math.nan},
-        {"seed": -1, "prompt": ""}, {"prompt": "a" * 1000},
+        {"temperature": math.inf}, {"top_p": math.nan}, {"seed": -1}, {"min_p": 7.0}, {"min_p": math.nan},
+        {"repetition_penalty": 0.0}, {"num_samples": 10**9},
     ]  # fmt: skip
     asked = [Sample(**{"id": f"ok {n}", "prompt": "the", "max_tokens": 3, **how}) for n, how in enumerate(obeyable)]
     refused = [
+        *(Sample(**{"prompt": "the", **how}) for how in out_of_bounds),
         Sample(prompt="t" * (samples.MAX_PROMPT_CHARS + 1)),
         Sample(prompt="\ud800"),
         Set(setting="output_dir", value="/tmp/elsewhere"),
