@@ -139,11 +139,12 @@ def _check_room(path: Path, source: Source, tokenizer: Tokenizer, name: str) -> 
     count = source.bytes if tokenizer.file or not tokenizer.vocabulary else sum(source.facts.characters)
     if tokenizer.file:
         count //= 2  # at most, but for a vocabulary that does not fit at all: then the disk says so
-    needed, free = count * _kind(tokenizer).itemsize + SPARE_BYTES, shutil.disk_usage(path.parent).free
+    needed, free = count * _kind(tokenizer).itemsize, shutil.disk_usage(path.parent).free
     with suppress(FileNotFoundError):
         needed -= path.with_suffix(".part").stat().st_size
-    if needed > free:
-        room = f"its tokens need {format_size(needed)}, and {format_size(free)} are free in {path.parent}"
+    if needed + SPARE_BYTES > free:
+        room = f"its tokens need {format_size(max(0, needed))}, and {format_size(SPARE_BYTES)} must stay free"
+        room += f", but {format_size(free)} are free in {path.parent}"
         raise UserError(f"{name}: {room}; free some, or set XDG_CACHE_HOME to a folder on another disk")
 
 
