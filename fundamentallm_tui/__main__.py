@@ -4,6 +4,7 @@ import argparse
 import codecs
 import gc
 import os
+import re
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 COMMANDS = ("attach", "replay")
 SSH = "ssh://"
+HOST = re.compile(r"(?:[^\s@:-][^\s@:]*@)?(?:[A-Za-z0-9_.][\w.-]*|\[[\w:.%]+\])(?::(?P<port>\d{1,5}))?", re.ASCII)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -57,7 +59,8 @@ def _attach_over_ssh(address: str, low_bandwidth: bool) -> int:
     from fundamentallm.paths import quoted
 
     host, _, path = address.removeprefix(SSH).partition("/")
-    if not host or not path:
+    valid = HOST.fullmatch(host)  # else ssh would print its usage, or take it for an option
+    if not valid or not 1 <= int(valid["port"] or 22) <= 65535 or not path:
         _print_error(f"{address}: is no address of a run; write {SSH}HOST/PATH or {SSH}USER@HOST:PORT/PATH")
         return 2
     path = path if path.startswith("~") else f"/{path}"

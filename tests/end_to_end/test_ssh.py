@@ -49,8 +49,24 @@ def test_a_path_below_the_home_folder(fake_ssh: Path, monkeypatch: pytest.Monkey
     assert became == [["ssh", "-t", "ssh://host", "fllm-tui attach '~/runs/book'"]]
 
 
-@pytest.mark.parametrize("address", ["ssh://", "ssh://host", "ssh://host/"])
-def test_an_address_that_names_no_run_is_refused(address: str, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("host", ["h", "me@big-box.example.org:2222", "10.0.0.7:65535", "a.b+c@[fe80::1%eth0]:22"])
+def test_an_address_that_ssh_understands_is_given_to_it(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    became: list[list[str]] = []
+    monkeypatch.setattr(os, "execvp", lambda _, words: became.append(words))
+    console.main(["attach", f"ssh://{host}/run"])
+    assert became == [["ssh", "-t", f"ssh://{host}", "fllm-tui attach /run"]]
+
+
+NO_HOSTS = (
+    "h:99999", "a b", "nobody@localhost:0", "-oProxyCommand=x", "h:", "h:x", "@h", "a@b@h", "-l@h", "fe80::1", "[]"
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("address", ["ssh://", "ssh://host", "ssh://host/", *(f"ssh://{host}/x" for host in NO_HOSTS)])
+def test_an_address_that_names_no_run_is_refused(
+    address: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "execvp", lambda *_: None)
     assert console.main(["attach", address]) == 2
     expected = f"{address}: is no address of a run; write ssh://HOST/PATH or ssh://USER@HOST:PORT/PATH"
     assert capfd.readouterr().err.strip() == expected
