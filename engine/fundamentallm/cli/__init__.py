@@ -4,6 +4,7 @@
 - What the user can put right is one line for each problem on standard error, and exit status 2.
 """
 
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -95,6 +96,6 @@ def _usage_error(error: click.ClickException) -> str:
         parameters = error.ctx.command.params if error.ctx else []
         flags = [flag for parameter in parameters for flag in parameter.opts if flag[0] == "-"]
         return f"{error.option_name}: {unknown('option', error.option_name, flags)}"
-    text = error.format_message().rstrip(".").replace("\n", " ")
+    text = re.sub(r"\s*\n\s*", " ", error.format_message()).rstrip(". ")
     ctx = getattr(error, "ctx", None)
     return f"{text}; see {ctx.command_path} --help" if ctx else text

@@ -5,7 +5,7 @@ from click.shell_completion import get_completion_class
 
 
 @click.command
-@click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
+@click.argument("shell", metavar="[bash|zsh|fish]", type=click.Choice(("bash", "zsh", "fish")))
 @click.pass_context
 def command(ctx: click.Context, shell: str) -> None:
     """Print what makes SHELL complete this program's commands, options and presets.

@@ -13,7 +13,7 @@ import click
 from platformdirs import user_cache_path, user_config_path
 
 from fundamentallm import __version__
-from fundamentallm.cli.options import among, presets
+from fundamentallm.cli.options import Number, devices, presets
 from fundamentallm.cli.terminal import columns, complain, is_screen, is_unicode, one_line
 from fundamentallm.config.files import load_preset, preset_names
 from fundamentallm.config.format import format_memory, format_size
@@ -28,7 +28,7 @@ MIN_FREE_BYTES = 2**30
 MIN_COLUMNS, MIN_ROWS = 60, 20
 
 _seconds = click.option(
-    "--seconds", type=click.FloatRange(0, 600), default=10.0, metavar="X",
+    "--seconds", type=Number(0, 600), default=10.0, metavar="X",
     help="About how long each measurement takes. [default: 10]",
 )  # fmt: skip
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON in place of the table.")
@@ -64,7 +64,7 @@ def command(speed: bool, seconds: float, as_json: bool) -> int:
 @click.command
 @click.option("--preset", "chosen", multiple=True, metavar="NAME", shell_complete=presets,
               help="Measure this preset only; may be given again.")  # fmt: skip
-@click.option("--device", default="auto", metavar="TEXT", shell_complete=among(("auto", "cpu", "cuda", "mps")),
+@click.option("--device", default="auto", metavar="TEXT", shell_complete=devices,
               help="cpu, cuda, cuda:1, mps, or auto: the fastest there is.")  # fmt: skip
 @_seconds
 @_json

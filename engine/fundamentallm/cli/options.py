@@ -8,7 +8,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from fundamentallm.config.config import SETTINGS, unknown
+from fundamentallm.config.config import BPE, BYTES, CHAR, SETTINGS, unknown
 from fundamentallm.config.format import format_value
 from fundamentallm.config.settings import BOOLEANS, Setting, parse_all
 from fundamentallm.errors import UserError, system_errors
@@ -103,6 +103,15 @@ def presets(ctx: click.Context, parameter: click.Parameter, begun: str) -> list[
     return among(preset_names())(ctx, parameter, begun)
 
 
+def tokenizers(ctx: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Complete to a kind of tokenizer, or the path of one. The path comes first: bash drops what stands before it."""
+    return [*files(ctx, parameter, begun), *among((CHAR, BYTES, BPE))(ctx, parameter, begun)]
+
+
+devices = among(("auto", "cpu", "cuda", "mps"))
+COMPLETIONS = {"output_dir": files, "log_dir": files, "tokenizer": tokenizers, "device": devices}  # by setting
+
+
 # ---- commands ----
 
 
@@ -110,6 +119,18 @@ class Count(click.IntRange):
     """A whole number within bounds, which click would call an integer range."""
 
     name = "whole number"
+
+
+class Number(click.FloatRange):
+    """A number within bounds, which NaN is not."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if number != number:
+            self.fail(f"{value!r} is not a valid {self.name}.", param, ctx)
+        return number
 
 
 class Group(click.Group):
@@ -175,10 +196,8 @@ def _option(row: Setting) -> Callable[[Function], Function]:
     text = f"{row.help} [{'; '.join(notes)}]" if notes else row.help
     if row.kind is bool and not row.flag_values:
         return click.option(row.name, f"{row.flag}/{row.as_flag(False)}", default=None, help=text)
-    metavar, complete = METAVARS.get(row.kind), None
+    metavar, complete = METAVARS.get(row.kind), COMPLETIONS.get(row.name)
     if values := row.choices or row.flag_values:
         metavar, complete = f"[{'|'.join(values)}]", among(values)
-    elif row.name in ("output_dir", "log_dir"):
-        complete = files
     several = row.kind is tuple  # the option may be given several times
     return click.option(row.name, row.flag, metavar=metavar, shell_complete=complete, multiple=several, help=text)

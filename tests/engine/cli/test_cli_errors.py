@@ -110,6 +110,11 @@ OTHERS = {
     "train": "DATA: name a text file to learn from, or use --preset or --config",
     "trian": "trian: no such command; did you mean train?",
     "generate": "Missing argument 'CHECKPOINT'; see fundamentallm generate --help",
+    "completion": (
+        "Missing argument '[bash|zsh|fish]'. Choose from: bash, zsh, fish; see fundamentallm completion --help"
+    ),
+    "bench --seconds nan": "Invalid value for '--seconds': 'nan' is not a valid number; see fundamentallm bench --help",
+    "doctor --seconds=inf": "Invalid value for '--seconds': inf is not in the range 0<=x<=600; …",
     "evaluate run": "Missing argument 'DATA...'; see fundamentallm evaluate --help",
     "presets tinny": "--preset tinny: no such preset; did you mean tiny?",
     "generate x.pt --temperature -1": "--temperature: -1 is out of bounds; it must be at least 0, at most 100",
