@@ -53,7 +53,7 @@ for digit in "0123456789":
 
 
 class Acted(Message):
-    """Follows a key through what has the focus and all that is around it: whatever the key does is done."""
+    """Follows a key from what has the focus up to the app: when it arrives there, the key has acted."""
 
 
 class Console(App[int]):
@@ -97,7 +97,7 @@ class Console(App[int]):
         self.main = MainScreen(options, config, start or WorkerRun, sample or SamplerRun, preferences)
         self._notices = notices.Notices(self.main.store)
         self._typed: deque[Key | Paste] = deque()  # that wait for the key before them
-        self._acting_until = 0.0
+        self._acting, self._acting_until = Acted(), 0.0  # what follows the newest key, and how long it is waited for
         self._window_title = ""  # the terminal's; empty: it has still its own
 
     def get_default_screen(self) -> Screen[Any]:
@@ -162,7 +162,7 @@ class Console(App[int]):
             widget.refresh()
 
     async def on_event(self, event: Event) -> None:
-        """Note each key and click: while the user is active, drawing may cost more."""
+        """Note each key and click, as drawing may cost more while the user is active; a key waits, see `_deliver`."""
         if isinstance(event, InputEvent):
             RedrawThrottle.last_input = time.monotonic()
         if isinstance(event, Key | Paste) and not event.is_forwarded:
@@ -174,12 +174,12 @@ class Console(App[int]):
     @on(Acted)
     async def _deliver(self, acted: Acted | None = None) -> None:
         """Hand on the next key once the one before has acted: what that opened gets it, not the screen below."""
-        if acted is not None:
+        if acted is self._acting:  # not that of an earlier key, which took too long
             self._acting_until = 0.0
-        if not self._typed:
+        if not self._typed or not self.screen_stack:
             return
         if (left := self._acting_until - time.monotonic()) > 0:
-            self.set_timer(left, self._deliver)  # or a key would wait for another one, if nothing says that it may act
+            self.set_timer(left, self._deliver)  # should no `Acted` come
             return
         while not self.screen.is_mounted:  # before, nothing in it has the focus
             await asyncio.sleep(0.001)
@@ -187,8 +187,9 @@ class Console(App[int]):
         if isinstance(event, Key) and event.key.startswith("alt+") and event.is_printable:
             event = await self._after_escape(event)
         target, self._acting_until = self.focused or self.screen, time.monotonic() + KEY_TIMEOUT
+        self._acting = Acted()
         await super().on_event(event)
-        target.post_message(Acted())
+        target.post_message(self._acting)
 
     async def _after_escape(self, event: Key) -> Key:
         """Take alt and a key for what it mostly is: escape, and the key before the terminal could separate them."""

@@ -83,7 +83,7 @@ def _differences(entry: Entry, room: int) -> str:
 def layer_legend(entries: Sequence[tuple[Curve, str]], width: int, height: int) -> Content:
     """Return the curves with their readings in columns, with short names where the whole ones take too many rows.
 
-    Where the short ones do so, too, it says how many are left out.
+    Where even these do, it says how many curves are left out.
     """
     for short in (False, True):
         items = [

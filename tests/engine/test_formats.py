@@ -141,7 +141,7 @@ def test_the_command_of_an_old_run_trains_a_model_of_today_at_the_same_rates(cop
             part: tensor.shape for part, tensor in wanted.model.items()
         }
         assert (found.attention_scale, wanted.attention_scale) == (2, 1)
-        assert (found.evens, wanted.evens) == (True, False)
+        assert (found.normuon, wanted.normuon) == (True, False)
     now, before = read_history(Path("finished_muon")), read_history(Path("before"))
     assert list(now.steps) == list(before.steps) and list(now.learning_rate) == list(before.learning_rate)
     assert now.train_loss[0] == pytest.approx(before.train_loss[0], abs=1e-3)  # the first weights are the same

@@ -158,7 +158,8 @@ class Report:
         config = self._history.config if self._ours else {}
         far = config.get("tensorboard") and not is_near(config["log_dir"], self._folder)
         flags = [f" {SETTINGS[name].as_flag(config[name])}" for name in ("wandb", "track") if config.get(name)]
-        if self._history.started is not None and self._history.started.processes > 1:
+        one_machine = os.environ.get("GROUP_WORLD_SIZE", "1") == "1"  # torchrun's number of machines
+        if one_machine and self._history.started is not None and self._history.started.processes > 1:
             flags.append(f" --processes {self._history.started.processes}")
         return "".join(flags) + (f" --log-dir {quoted_path(config['log_dir'])}" if far else "")
 

@@ -188,15 +188,15 @@ def _run(
     if apply_interventions is not None:
         changes = read_started(find_run(apply_interventions), steps=False).changes_made()
         spec = replace(spec, planned=tuple(changes))
+    if processes > 1 and not spec.auto and spec.resume_from is None:  # or a checkpoint has the settings
+        from fundamentallm.train.distributed import share_of  # imports torch
+
+        share_of(spec.config, processes)
     kind = JsonLines if as_json else Quiet if quiet else Report
     report = kind(spec.folder)
     for note in notes:
         report.show(note)
     try:
-        if processes > 1 and not spec.auto and spec.resume_from is None:  # or a checkpoint has the settings
-            from fundamentallm.train.distributed import share_of  # imports torch
-
-            share_of(spec.config, processes)
         if dry_run:
             from fundamentallm.cli.preview import preview  # imports torch
 
@@ -264,7 +264,9 @@ def _train(spec: RunSpec, report: Report, overwrite: bool, profile: int | None =
 
     def stop(number: int) -> None:
         trainer.stop()
-        if agent_rank() is None or number != signal.SIGTERM:  # by which an agent also ends what is to start again
+        if (
+            agent_rank() is None or number != signal.SIGTERM
+        ):  # which an agent also sends to processes that it will start again
             report.show_interrupt()
 
     with obeyed(stop, *SIGNALS) as received:
@@ -286,7 +288,8 @@ def _train(spec: RunSpec, report: Report, overwrite: bool, profile: int | None =
 
 def _launch(spec: RunSpec, kind: type[Report], overwrite: bool, processes: int, max_restarts: int) -> int:
     """Train a run in several processes of this machine; returns the exit status."""
-    with prepared_folder(spec, overwrite, complain) as aside:
+    ended = obeyed(lambda number: sys.exit(128 + number), signal.SIGTERM, signal.SIGHUP)  # until torch handles them
+    with ended, prepared_folder(spec, overwrite, complain) as aside:
         from fundamentallm.train import distributed
 
         if aside:
@@ -300,9 +303,10 @@ def _launch(spec: RunSpec, kind: type[Report], overwrite: bool, processes: int, 
             return 1
         if status == 2:  # rank 0 has said why; the folder is taken back
             sys.exit(status)
-        history = read_history(spec.folder, steps=False)
-        if status > 128 and history.starts and not isinstance(history.end, Finished):  # nobody was there to say it
-            complain(f"ended before its processes had started again; {again}")
+        if status > 128:
+            history = read_history(spec.folder, steps=False)
+            if history.starts and not isinstance(history.end, Finished):  # no process was there to say it
+                complain(f"ended by {signal.Signals(status - 128).name}; {again}")
     return status
 
 
@@ -329,7 +333,7 @@ def _work(spec: RunSpec, kind: type[Report]) -> int:
 
 def _begun_again(spec: RunSpec) -> RunSpec:
     """Return the spec of a process that the agent has started anew; rank 0 says it."""
-    if agent_rank() == 0:
+    if not agent_rank():
         complain(describe_restart())
     return spec.again(agent_began())
 
@@ -347,16 +351,18 @@ def _follow() -> int:
     from fundamentallm.train import distributed
     from fundamentallm.train.step import follow
 
-    with obeyed(lambda _: None, *SIGNALS) as received:
-        try:
-            with distributed.joined():
-                follow(lambda: bool(received))
-        except UserError:  # rank 0 says it
-            return 2
-        except RuntimeError as error:
-            if not distributed.is_lost(error):
-                raise
-            return 1
+    try:
+        with (
+            distributed.joined(),
+            obeyed(lambda _: None, *SIGNALS) as received,
+        ):  # who waits to join may be ended at once
+            follow(lambda: bool(received))
+    except UserError:  # rank 0 says it
+        return 2
+    except RuntimeError as error:
+        if not distributed.is_lost(error):
+            raise
+        return 1
     return 0
 
 

@@ -153,7 +153,7 @@ def _texts_of_lines(pieces: Iterable[str], path: str, text_field: str) -> Iterat
         fields = values if isinstance(values, dict) else {}
         text = fields.get(text_field)
         if not isinstance(text, str):
-            has = f"it has {format_names(list(fields), SHOWN_NAMES)}" if values == fields else "it is no object"
+            has = f"it has {format_names(list(fields), SHOWN_NAMES)}" if isinstance(values, dict) else "it is no object"
             why = f'has no text in a field "{text_field}"; {has}'
             if text_field in fields:
                 why = f'its field "{text_field}" is no text'

@@ -153,7 +153,7 @@ class ByteTokenizer(_AnyText):
 
 
 class FileTokenizer(_AnyText):
-    """What a tokenizer.json describes, but for chance, and what it adds: marks at the ends, padding, a longest length.
+    """What a tokenizer.json describes, without dropout, marks at the ends of a text, padding and a longest length.
 
     A UserError says that it does not fit: the bytes of each token must be known, or no text could be read back.
     """

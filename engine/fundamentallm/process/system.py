@@ -43,7 +43,7 @@ def agent_restarted() -> bool:
 def describe_restart() -> str:
     """Say that an earlier process was lost, and which start of how many this is."""
     number, most = (os.environ.get(f"TORCHELASTIC_{name}", "?") for name in ("RESTART_COUNT", "MAX_RESTARTS"))
-    return f"a process was lost; all start again, restart {number} of at most {most}"
+    return f"a process was lost or failed; all start again, restart {number} of at most {most}"
 
 
 def agent_began() -> float:

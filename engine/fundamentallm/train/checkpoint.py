@@ -87,7 +87,7 @@ class Checkpoint:
     precision: str = ""  # the number format of the forward pass, such as "bfloat16"; older files do not name it
     tokenizer_json: str = ""  # of a tokenizer that is neither characters nor bytes
     attention_scale: float = 1.0  # see `Transformer`; older files do not name it
-    evens: bool = False  # see `Optimizer`; older files do not name it
+    normuon: bool = False  # see `Optimizer`; older files do not name it
 
     def settings(self) -> Config:
         return resolve(Layer(self.config))
@@ -325,7 +325,7 @@ def _fit(checkpoint: Checkpoint, config: Config, size: int) -> bool:
     if sum(4 * tensor.numel() for tensor in tensors) > size:  # expanded views of less
         return False
     shapes = parameter_shapes(config, len(checkpoint.tokenizer()))
-    state = state_shapes(shapes, config.optimizer, checkpoint.evens)
+    state = state_shapes(shapes, config.optimizer, checkpoint.normuon)
     return _shapes(checkpoint.model) == shapes and _shapes(checkpoint.optimizer) == state
 
 

@@ -64,15 +64,17 @@ def size() -> int:
 def joined() -> Iterator[None]:
     """Within: this process is one of the group that an agent started. When rank 0 leaves, it lets the others end."""
     global _group
+    # Each start has a store of its own: in that of an earlier one, gloo would find the addresses of processes that are
+    # gone, and wait half an hour for them.
+    own: Any
+    start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     if path := os.environ.get(STORE):
         number, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-        store = dist.FileStore(path, -1)  # type: ignore[attr-defined]
+        own = dist.FileStore(f"{path}-{start}", -1)  # type: ignore[attr-defined]
     else:
-        store, number, count = next(iter(dist.rendezvous("env://")))  # type: ignore[attr-defined]
-    # There is one store for all starts of an agent, in which gloo would find the addresses of processes that are gone,
-    # and wait half an hour for them.
-    start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    own = dist.PrefixStore(f"start {start}", store)  # type: ignore[attr-defined]
+        own, number, count = next(iter(dist.rendezvous("env://")))  # type: ignore[attr-defined]
+        if os.environ.get("GROUP_WORLD_SIZE", "1") == "1":  # agents of several machines count their own restarts
+            own = dist.PrefixStore(f"start {start}", own)  # type: ignore[attr-defined]
     dist.init_process_group(store=own, rank=number, world_size=count)
     _group = _Group(dist.new_group(backend="gloo", timeout=FOREVER))
     try:
@@ -160,7 +162,7 @@ def rows_of(config: Config) -> tuple[int, int, int]:
 
 
 def share_of(config: Config, processes: int) -> int:
-    """Return how many rows of a step's batch each of so many processes computes; a UserError if that is no number."""
+    """Return how many rows of a step's batch each of so many processes computes; a UserError if that is uneven."""
     if config.effective_batch % processes:
         what = f"a step's {config.effective_batch} windows cannot be shared over {processes} processes"
         rule = f"batch size x accumulation steps must be a multiple of {processes}"
@@ -272,7 +274,7 @@ def launch(entry: Callable[..., int], *arguments: object, processes: int, max_re
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "600")  # seconds for the step under way and the save
     os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # or the agent opens a port of its own
     if sys.platform == "linux":
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     logging.disable(logging.ERROR)  # the agent's tracebacks of processes that were killed
     with TemporaryDirectory(prefix="fundamentallm-", ignore_cleanup_errors=True) as folder:
         os.environ[STORE] = f"{folder}/processes"
@@ -289,7 +291,7 @@ def launch(entry: Callable[..., int], *arguments: object, processes: int, max_re
 
 
 def _supervised(launcher: Callable[..., dict[int, int]], arguments: tuple[object, ...], max_restarts: int) -> int:
-    """Do what `launch` says with torch's launcher."""
+    """Run torch's launcher, and return or raise what `launch` says of a signal or a loss."""
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 

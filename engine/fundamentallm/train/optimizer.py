@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from fundamentallm.train.distributed import shared_out
 
 BETAS, EPSILON = (0.9, 0.95), 1e-8
-MOMENTUM, LENGTHS_MOMENTUM = 0.95, 0.95
+MOMENTUM, SQUARES_MOMENTUM, DAMPING = 0.95, 0.95, 0.1
 # With Muon, how much longer the steps of matrices and embedding are than the learning rate says: measured, so that 1e-3
 # is a good start (tests/benchmarks/RESULTS.md).
 MUON_FACTOR, EMBEDDING_FACTOR = 40.0, 20.0
@@ -27,10 +27,10 @@ class Optimizer:
     """Holds the state of `kind` ("muon" or "adamw") for the parameters of `model`.
 
     `dtype`: of the forward pass; where it is bfloat16, and on every CUDA device, Muon's directions are bfloat16, too.
-    `evens`: whether Muon's steps are made even (`_even_out`), which those of runs that earlier versions began are not.
+    `normuon`: whether Muon's steps are made even, see `_even_out`; those of runs that earlier versions began are not.
     """
 
-    def __init__(self, model: nn.Module, kind: str, dtype: torch.dtype = torch.float32, evens: bool = True) -> None:
+    def __init__(self, model: nn.Module, kind: str, dtype: torch.dtype = torch.float32, normuon: bool = True) -> None:
         parameters = dict(model.named_parameters())
         muon, adamw = split_parameters(parameters, kind)
         self._muon = {name: parameters[name] for name in muon}
@@ -40,8 +40,8 @@ class Optimizer:
         device = next(iter(parameters.values())).device
         half = device.type == "cuda" or dtype == torch.bfloat16  # 16 bits are enough for a direction
         self._orthogonalise = partial(orthogonalise, dtype=torch.bfloat16 if half else torch.float32)
-        self.evens = evens
-        shapes = state_shapes({name: tuple(p.shape) for name, p in parameters.items()}, kind, evens)
+        self.normuon = normuon
+        shapes = state_shapes({name: tuple(p.shape) for name, p in parameters.items()}, kind, normuon)
         self._state = {name: torch.zeros(shape, device=device) for name, shape in shapes.items()}
 
     @torch.no_grad()
@@ -87,14 +87,14 @@ class Optimizer:
             direction = p.grad.lerp_(momentum, MOMENTUM)  # Nesterov's look ahead
             p.mul_(1 - learning_rate * weight_decay * ok)
             pieces = 3 if name.endswith("qkv.weight") else 1  # queries, keys and values are matrices of their own
-            lengths = self._state.get(f"length.{name}", direction.new_empty(pieces))
-            parts = zip(direction.chunk(pieces), p.chunk(pieces), lengths.chunk(pieces), strict=True)
+            squares = self._state[f"mean_square.{name}"] if self.normuon else direction.new_empty(pieces)  # not used
+            parts = zip(direction.chunk(pieces), p.chunk(pieces), squares.chunk(pieces), strict=True)
             alike[p.shape[0] // pieces, p.shape[1]] += parts
             p.grad = None
         for (rows, columns), members in alike.items():
             steps = shared_out(self._orthogonalise, torch.stack([direction for direction, _, _ in members]))
-            if self.evens:
-                steps = _even_out(steps, [lengths for _, _, lengths in members], ok)
+            if self.normuon:
+                steps = _even_out(steps, [squares for _, _, squares in members], ok)
             # The rows of a tall orthogonal matrix are root(columns / rows) long, those of a square or wide one 1. The
             # step is scaled so that they are 1 in both: every output of the layer moves alike.
             length = -learning_rate * MUON_FACTOR * max(1, rows / columns) ** 0.5
@@ -118,18 +118,18 @@ def split_parameters(parameters: Mapping[str, Any], kind: str) -> tuple[list[str
 
 
 def state_shapes(
-    parameters: Mapping[str, tuple[int, ...]], kind: str, evens: bool = True
+    parameters: Mapping[str, tuple[int, ...]], kind: str, normuon: bool = True
 ) -> dict[str, tuple[int, ...]]:
     """Return the shapes of an optimizer's state by name, for parameters of these shapes.
 
-    Muon keeps the momentum of a parameter, and a vector of lengths if it `evens` out its steps; AdamW keeps the running
-    means of the gradient and of its square.
+    Muon keeps one tensor a parameter, the momentum, and NorMuon the mean squares of rows or columns, too; AdamW keeps
+    two, the running means of the gradient and of its square.
     """
     muon, adamw = split_parameters(parameters, kind)
     groups = {"momentum": muon, "mean": adamw, "square": adamw}
     named = {f"{group}.{name}": parameters[name] for group, names in groups.items() for name in names}
-    lengths = {f"length.{name}": (max(parameters[name]),) for name in muon if evens}
-    return {"count": (), **named, **lengths}
+    squares = {f"mean_square.{name}": (max(parameters[name]),) for name in muon if normuon}
+    return {"count": (), **named, **squares}
 
 
 def orthogonalise(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -154,21 +154,23 @@ def orthogonalise(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tenso
     return (x.mT if tall else x).to(matrices.dtype)
 
 
-def _even_out(steps: Tensor, lengths: list[Tensor], ok: Tensor | float) -> Tensor:
-    """Make the rows of tall matrices equally long over time, of wide ones the columns (NorMuon, Li et al. 2025).
+def _even_out(steps: Tensor, squares: list[Tensor], ok: Tensor | float) -> Tensor:
+    """Divide rows of tall matrices, columns of wide ones, by the root of the running mean of their squares.
 
-    In an orthogonal matrix the others are so at any time, while a few of these may take most of its steps. The length
-    of the whole matrix stays.
+    The length of each whole matrix stays. The columns of a tall orthogonal matrix are equally long, but a few of its
+    rows may take most of each step; in a wide one it is the other way round. (NorMuon, Li et al. 2025, takes rows.)
 
     Args:
-        steps: (N, rows, columns).
-        lengths: for each matrix the running mean of its rows' or columns' squares, which is brought up to date.
+        steps: (N, rows, columns); changed in place.
+        squares: of each matrix the running means, (rows,) or (columns,), which are brought up to date.
         ok: see `Optimizer.step`.
     """
     across = 2 if steps.shape[1] >= steps.shape[2] else 1
     now = steps.square().mean(across)  # (N, rows or columns)
-    for mean, newest in zip(lengths, now, strict=True):
-        mean += (newest - mean) * ((1 - LENGTHS_MOMENTUM) * ok)
-    factors = (torch.stack(lengths) + EPSILON).rsqrt()
+    for mean, newest in zip(squares, now, strict=True):
+        mean += (newest - mean) * ((1 - SQUARES_MOMENTUM) * ok)
+    means = torch.stack(squares)
+    # A row that hardly moves is mostly rounding: it becomes about three times as long at most, not as long as the others.
+    factors = (means + DAMPING * means.mean(1, True) + EPSILON).rsqrt()
     factors *= (now.sum(1, True) / (now * factors.square() + EPSILON).sum(1, True)).sqrt()
     return steps.mul_(factors.unsqueeze(across))

@@ -218,7 +218,7 @@ class TrainState:
             processes=distributed.size(),
             precision=self.precision.name,
             attention_scale=self.model.attention_scale,
-            evens=self.optimizer.evens,
+            normuon=self.optimizer.normuon,
         )
 
 
@@ -301,7 +301,7 @@ def build_state(
         corpus = Corpus(encoded, tokenizer, config, device)
         first = saved or init
         model = Transformer(config, len(tokenizer), first.attention_scale if first else ATTENTION_SCALE).to(device)
-        optimizer = Optimizer(model, config.optimizer, precision.dtype, saved is None or saved.evens)
+        optimizer = Optimizer(model, config.optimizer, precision.dtype, saved is None or saved.normuon)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -360,8 +360,7 @@ def _restore(state: TrainState, saved: Checkpoint) -> None:
     state.counters = saved.progress()
     if saved.threads <= (os.cpu_count() or 1) and saved.processes == distributed.size():
         torch.set_num_threads(saved.threads)  # the number of threads changes the bits of a matrix product
-    differences = saved.differences(state.checkpoint())
-    if differences:
+    if differences := saved.differences(state.checkpoint()):
         state.origin.warnings.append(f"{NOT_SAME_BITS}: {'; '.join(differences)}")
 
 

@@ -155,7 +155,7 @@ class Trainer:
         self.control.repeat_interventions()
         if state.compiled:
             self._compile()
-        if self.control.paused:  # before the phase "training", which would end the pause of a process that is lost now
+        if self.control.paused:  # before the phase "training": a run that loses a process now must come back paused
             self.control.obey()
         if self.stopping:
             return

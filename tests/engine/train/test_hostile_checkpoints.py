@@ -201,7 +201,7 @@ def tiny(path: Path, config: dict[Any, Any]) -> Path:
     """A file with a state of two characters and the smallest model, whatever its configuration says."""
     shapes = parameter_shapes(Config(model_dim=4, num_layers=1, num_heads=2), 2)
     model = {name: torch.zeros(shape) for name, shape in shapes.items()}
-    optimizer = {name: torch.zeros(shape) for name, shape in state_shapes(shapes, "muon").items()}
+    optimizer = {name: torch.zeros(shape) for name, shape in state_shapes(shapes, "muon", normuon=False).items()}
     state = Checkpoint(model, optimizer, {}, config, "ab", "", 1, "2", "cpu", False)
     torch.save({"format": FORMAT, **vars(state)}, path)
     return path

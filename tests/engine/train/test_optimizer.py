@@ -41,12 +41,12 @@ def copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def test_the_groups_cover_exactly_the_models_parameters(kind: str) -> None:
     model, optimizer = start(kind)
     parameters = {name for name, _ in model.named_parameters()}
-    groups: dict[str, set[str]] = {"momentum": set(), "length": set(), "mean": set(), "square": set()}
+    groups: dict[str, set[str]] = {"momentum": set(), "mean_square": set(), "mean": set(), "square": set()}
     for name in optimizer.state_dict().keys() - {"count"}:
         group, _, parameter = name.partition(".")
         groups[group].add(parameter)
     matrices = {name for name in parameters if kind == "muon" and name.startswith("blocks.")}
-    assert groups["momentum"] == groups["length"] == matrices
+    assert groups["momentum"] == groups["mean_square"] == matrices
     assert groups["mean"] == groups["square"] == parameters - groups["momentum"]
 
 
@@ -108,16 +108,16 @@ def test_muons_directions_have_16_bits_where_the_forward_pass_has_them_and_its_s
         give_gradients(model, 1)
         optimizer.step(0.001, 0.0)
         moved.append({name: p - before[name] for name, p in model.state_dict().items() if name.startswith("blocks.")})
-        momentum.append({n: t for n, t in optimizer.state_dict().items() if not n.startswith("length.")})
+        momentum.append({n: t for n, t in optimizer.state_dict().items() if not n.startswith("mean_square.")})
     for name, step in moved[0].items():
         assert 1e-4 < (moved[1][name] - step).norm() / step.norm() < 0.03, name
     assert same_tensors(*momentum)
 
 
 def test_muons_steps_become_even_and_keep_their_length() -> None:
-    def moves(evens: bool) -> dict[str, Tensor]:
+    def moves(normuon: bool) -> dict[str, Tensor]:
         model = Transformer(CONFIG, 11)
-        optimizer = Optimizer(model, "muon", evens=evens)
+        optimizer = Optimizer(model, "muon", normuon=normuon)
         for _ in range(100):
             before = copies(model.state_dict())
             give_gradients(model, 1)

@@ -1,5 +1,6 @@
 """The keys do what the one table of commands says, at both sizes and in each state."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from fundamentallm.run.events import Notice, Phase
 from fundamentallm_tui import keys
 from fundamentallm_tui.dialogs import Question
 from fundamentallm_tui.format import cell_len
+from fundamentallm_tui.screens.runs import Runs
 from tests.tui.others import both_sizes, palette, panes
 
 TITLES = dict(keys.PANES)
@@ -416,6 +418,22 @@ async def test_a_key_acts_although_the_widget_of_the_one_before_went_away(
         for key in ("x", "f1"):
             seen.app.post_message(Key(key, None))
         await seen.until(lambda: seen.app.screen is seen.main)
+
+
+async def test_a_key_that_takes_long_does_not_let_go_those_after_the_next(
+    workshop: Any, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def sort(screen: Runs) -> None:
+        await asyncio.sleep(0.6)
+
+    monkeypatch.setattr("fundamentallm_tui.app.KEY_TIMEOUT", 0.4)
+    monkeypatch.setattr(Runs, "action_sort", sort)
+    make("old")
+    async with workshop.console() as seen:
+        await seen.open_list(1)
+        for key in "sndelta":
+            seen.app.post_message(Key(key, key))
+        await seen.until(lambda: isinstance(seen.app.focused, Input) and seen.app.focused.value == "delta")
 
 
 async def test_a_message_that_comes_again_is_shown_once_and_anew(workshop: Any) -> None:
