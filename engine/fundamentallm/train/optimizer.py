@@ -170,7 +170,7 @@ def _even_out(steps: Tensor, squares: list[Tensor], ok: Tensor | float) -> Tenso
     for mean, newest in zip(squares, now, strict=True):
         mean += (newest - mean) * ((1 - SQUARES_MOMENTUM) * ok)
     means = torch.stack(squares)
-    # A row that hardly moves is mostly rounding: it becomes about three times as long at most, not as long as the others.
+    # A row that hardly moves is mostly rounding: it becomes three times as long at most, not as long as the others.
     factors = (means + DAMPING * means.mean(1, True) + EPSILON).rsqrt()
     factors *= (now.sum(1, True) / (now * factors.square() + EPSILON).sum(1, True)).sqrt()
     return steps.mul_(factors.unsqueeze(across))
