@@ -331,7 +331,7 @@ class RunScreen(PanedScreen):
     def _run_disconnected(self, message: RunDisconnected) -> None:
         if message.reader not in (self.reader, self.sampler.reader):
             return
-        self.sampler.refuse(message.exit_reason)
+        self.sampler.refuse(message.exit_reason, message.reader is self.sampler.reader)
         if (message.reader is self.sampler.reader) == bool(self.store.sample.file):
             self.store.sample.fail(f"the process that wrote this is gone: {message.exit_reason}")
             self.show_changes({"sample"})

@@ -27,7 +27,8 @@ class Sampler:
     ) -> None:
         """`start` starts the process; `send` sends to the run; `post` gets the process's messages, in a thread."""
         self._store, self._start, self._send, self._post = store, start, send, post
-        self._questions: dict[str, Callable[[Event], None]] = {}  # by the command's id: who gets the answer
+        # by the command's id: whether the checkpoint's process was asked, not the run, and who gets the answer
+        self._questions: dict[str, tuple[bool, Callable[[Event], None]]] = {}
         self.chosen: Path | None = None  # the checkpoint that the user wants to answer; None: the newest state there is
         self._loaded: tuple[Path, int] | None = None  # the checkpoint, and when it was written: best.pt changes
         self.reader: RunReader | None = None  # of the checkpoint's process
@@ -79,10 +80,10 @@ class Sampler:
         try:
             if file is not None:
                 self._load(file)
-            self._questions[command.id] = answer
+            self._questions[command.id] = file is not None, answer
             self._send_to(file.name if file else "", command)
         except OSError as error:
-            self._questions[command.id] = answer
+            self._questions[command.id] = file is not None, answer
             self.refuse(f"{file}: {describe_error(error)}")
         return True
 
@@ -102,18 +103,19 @@ class Sampler:
                 case Answered(ok=True):
                     self._questions.pop(event.id, None)  # what there was to say was said before
                 case Sampled(done=False):
-                    if (answer := self._questions.get(event.id)) is not None:
-                        answer(event)
+                    if (asked := self._questions.get(event.id)) is not None:
+                        asked[1](event)
                 case Explained() | Attended() | Nearest() | Sampled() | Answered():
-                    if (answer := self._questions.pop(event.id, None)) is not None:
-                        answer(event)
+                    if (asked := self._questions.pop(event.id, None)) is not None:
+                        asked[1](event)
         return changed
 
-    def refuse(self, why: str) -> None:
-        """Tell all who still wait for an answer that none will come."""
-        waiting, self._questions = self._questions, {}
-        for id, answer in waiting.items():
-            answer(Answered(step=0, id=id, command="", ok=False, why=why))
+    def refuse(self, why: str, of_checkpoint: bool | None = None) -> None:
+        """Tell who waits for an answer of the checkpoint's process, of the run, or of either, that none will come."""
+        for id, (own, answer) in list(self._questions.items()):
+            if of_checkpoint in (None, own):
+                del self._questions[id]
+                answer(Answered(step=0, id=id, command="", ok=False, why=why))
 
     def close(self) -> None:
         """End the checkpoint's process; the sample that is being written, by that or by the run, will not be read."""

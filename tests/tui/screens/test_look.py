@@ -17,6 +17,7 @@ from fundamentallm.train.loaded import load
 from fundamentallm.train.samples import SampleControl
 from fundamentallm_tui.screens.look import Look, ScoreDialog
 from fundamentallm_tui.state.looked import MAX_KEPT, NO_NUMBERS
+from fundamentallm_tui.state.reader import RunDisconnected
 from tests.engine.conftest import SMALL, run_here
 from tests.events import explained
 from tests.tui.conftest import FakeSampler
@@ -87,6 +88,20 @@ async def on(seen: Any, trained: Path) -> None:
     """Show a trained run."""
     seen.main.open_run(trained)
     await seen.until(lambda: "FINISHED" in seen.status)
+
+
+async def test_the_end_of_the_run_leaves_alone_what_the_process_of_its_checkpoint_was_asked(
+    workshop: Any, trained: Path
+) -> None:
+    async with workshop.console() as seen:
+        await on(seen, trained)
+        await look(seen, TEXT)
+        asked = seen.samplers[-1].sent[-1]
+        for reader, shown in ((seen.main.reader, False), (seen.main.sampler.reader, True)):
+            seen.main.post_message(RunDisconnected(reader, "it is gone", []))
+            await seen.pilot.pause()
+            assert ("it is gone" in seen.screen.lower()) == shown
+        assert isinstance(asked, Explain)
 
 
 @both_sizes
