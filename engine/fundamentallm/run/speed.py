@@ -20,10 +20,10 @@ MAX_SIZES = 20  # measured sizes of models that are kept for a device
 def flops_per_token(config: Config, parameters: int) -> float:
     """Return the floating-point operations of training on one token: 6 a parameter, and those of attention.
 
-    Attention: queries with keys and weights with values, 2 T D each for T positions, and twice that on the way back
-    (Kaplan et al. 2020, appendix B of Chowdhery et al. 2022).
+    Attention: queries with keys and weights with values, 2 T D each for T positions, of which causality needs half, and
+    twice that on the way back (Kaplan et al. 2020).
     """
-    return 6.0 * parameters + 12.0 * config.num_layers * config.model_dim * config.max_seq_len
+    return 6.0 * parameters + 6.0 * config.num_layers * config.model_dim * config.max_seq_len
 
 
 def estimate_seconds(config: Config, estimate: Estimate) -> float:

@@ -20,7 +20,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_token_takes_six_operations_a_parameter_and_those_of_attention() -> None:
-    assert flops_per_token(CONFIG, 1_000_000) == 6_000_000 + 12 * 2 * 64 * 100
+    assert flops_per_token(CONFIG, 1_000_000) == 6_000_000 + 6 * 2 * 64 * 100
 
 
 def test_the_time_follows_from_the_measured_speed_of_the_nearest_size(cache: Path) -> None:
