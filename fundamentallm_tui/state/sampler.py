@@ -84,7 +84,7 @@ class Sampler:
             self._send_to(file.name if file else "", command)
         except OSError as error:
             self._questions[command.id] = file is not None, answer
-            self.refuse(f"{file}: {describe_error(error)}")
+            self.refuse(f"{file}: {describe_error(error)}", file is not None)
         return True
 
     def take(self, reader: RunReader, reported: list[Event]) -> bool:
@@ -96,7 +96,7 @@ class Sampler:
                 changed = True
             match event:
                 case Failed():
-                    self.refuse(event.error)
+                    self.refuse(event.error, reader is self.reader)
                     if reader is self.reader:
                         sample.fail(event.error)
                         changed = True
@@ -127,7 +127,7 @@ class Sampler:
         wanted = file, file.stat().st_mtime_ns
         if self.reader is None or not self.reader.alive or wanted != self._loaded:
             if self.reader is not None:
-                self.refuse("another checkpoint was chosen or written meanwhile")
+                self.refuse("another checkpoint was chosen or written meanwhile", True)
             self._close_reader()
             self._loaded, self.reader = wanted, RunReader(self._start(file), self._post)
 

@@ -16,6 +16,7 @@ from fundamentallm.config.format import format_duration
 from fundamentallm.data.text import read_pieces, select
 from fundamentallm.errors import UserError, describe_error
 from fundamentallm.paths import is_near, quoted, quoted_path, resume_command
+from fundamentallm.process.system import on_one_machine
 from fundamentallm.run import events
 from fundamentallm.run.describe import BAD, WARN, describe
 from fundamentallm.run.folder import BEST, FINAL, LAST
@@ -158,9 +159,9 @@ class Report:
         config = self._history.config if self._ours else {}
         far = config.get("tensorboard") and not is_near(config["log_dir"], self._folder)
         flags = [f" {SETTINGS[name].as_flag(config[name])}" for name in ("wandb", "track") if config.get(name)]
-        one_machine = os.environ.get("GROUP_WORLD_SIZE", "1") == "1"  # torchrun's number of machines
-        if one_machine and self._history.started is not None and self._history.started.processes > 1:
-            flags.append(f" --processes {self._history.started.processes}")
+        started = self._history.started
+        if started is not None and started.processes > 1 and on_one_machine():
+            flags.append(f" --processes {started.processes}")
         return "".join(flags) + (f" --log-dir {quoted_path(config['log_dir'])}" if far else "")
 
     def _prompt(self) -> str:

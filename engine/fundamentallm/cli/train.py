@@ -264,9 +264,8 @@ def _train(spec: RunSpec, report: Report, overwrite: bool, profile: int | None =
 
     def stop(number: int) -> None:
         trainer.stop()
-        if (
-            agent_rank() is None or number != signal.SIGTERM
-        ):  # which an agent also sends to processes that it will start again
+        # An agent also sends SIGTERM to processes that it will start again.
+        if agent_rank() is None or number != signal.SIGTERM:
             report.show_interrupt()
 
     with obeyed(stop, *SIGNALS) as received:
@@ -352,10 +351,8 @@ def _follow() -> int:
     from fundamentallm.train.step import follow
 
     try:
-        with (
-            distributed.joined(),
-            obeyed(lambda _: None, *SIGNALS) as received,
-        ):  # who waits to join may be ended at once
+        # `joined` first: a signal ends a process that still waits for the others.
+        with distributed.joined(), obeyed(lambda _: None, *SIGNALS) as received:
             follow(lambda: bool(received))
     except UserError:  # rank 0 says it
         return 2

@@ -40,6 +40,11 @@ def agent_restarted() -> bool:
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
 
 
+def on_one_machine() -> bool:
+    """Whether all processes of a run are on this machine: where no agent started this one, or one without others."""
+    return os.environ.get("GROUP_WORLD_SIZE", "1") == "1"
+
+
 def describe_restart() -> str:
     """Say that an earlier process was lost, and which start of how many this is."""
     number, most = (os.environ.get(f"TORCHELASTIC_{name}", "?") for name in ("RESTART_COUNT", "MAX_RESTARTS"))

@@ -96,12 +96,11 @@ async def test_the_end_of_the_run_leaves_alone_what_the_process_of_its_checkpoin
     async with workshop.console() as seen:
         await on(seen, trained)
         await look(seen, TEXT)
-        asked = seen.samplers[-1].sent[-1]
+        assert isinstance(seen.samplers[-1].sent[-1], Explain)
         for reader, shown in ((seen.main.reader, False), (seen.main.sampler.reader, True)):
             seen.main.post_message(RunDisconnected(reader, "it is gone", []))
             await seen.pilot.pause()
             assert ("it is gone" in seen.screen.lower()) == shown
-        assert isinstance(asked, Explain)
 
 
 @both_sizes
