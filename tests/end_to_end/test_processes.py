@@ -323,6 +323,21 @@ def test_a_killed_process_comes_back_and_another_number_resumes(launch: Any, run
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes by /proc")
+def test_a_signal_between_two_starts_ends_with_the_command_that_resumes(launch: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    program = launch(*SETTINGS, "--output-dir=run", "--processes=2")
+    reach(program, lambda: journal_events(folder, events.Progress))
+    (first,) = journal_events(folder, events.RunStarted)
+    os.kill(next(pid for pid in pids_of(program.pid) if pid != first.pid), signal.SIGKILL)
+    reach(program, lambda: journal_events(folder, events.Failed))
+    program.signal(signal.SIGTERM)
+    assert wait(program) == [143], program.err
+    resume = "resume with: fundamentallm train --resume auto --output-dir run --processes 2"
+    assert program.err.splitlines()[-1] == f"ended by SIGTERM; {resume}"
+    assert len(journal_events(folder, events.RunStarted)) == 1
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes by /proc")
 def test_a_paused_run_that_loses_a_process_comes_back_paused(launch: Any, tmp_path: Path) -> None:
     folder = tmp_path / "run"
 

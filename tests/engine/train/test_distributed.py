@@ -42,6 +42,14 @@ def test_a_batch_that_cannot_be_shared_is_named(monkeypatch: pytest.MonkeyPatch)
         distributed.rows_of(resolve(Layer({"batch_size": 5, "accumulation_steps": 2})))
 
 
+def test_a_lost_process_is_said_without_torchs_words_for_a_closed_connection() -> None:
+    lost = "another process of the run has ended"
+    closed = RuntimeError("[gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:4")
+    slow = RuntimeError("gloo: timed out waiting 1800000ms for recv operation to complete")
+    assert distributed.is_lost(closed) and distributed.describe_loss(closed) == lost
+    assert distributed.is_lost(slow) and distributed.describe_loss(slow) == f"{lost} ({slow})"
+
+
 def test_a_restarted_process_resumes_what_its_command_began(train: Train, small: Small, tmp_path: Path) -> None:
     first = train(epochs=1)
     config, changes = small(epochs=2), {"epochs": 2, "wandb": True}

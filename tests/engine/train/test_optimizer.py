@@ -132,6 +132,22 @@ def test_muons_steps_become_even_and_keep_their_length() -> None:
         assert even[name].norm() == pytest.approx(plain[name].norm().item(), rel=1e-3), name
 
 
+def test_a_row_that_hardly_moves_becomes_three_times_as_long_at_most() -> None:
+    def share_of_the_first(normuon: bool) -> float:
+        model = Transformer(CONFIG, 11)
+        optimizer, weight = Optimizer(model, "muon", normuon=normuon), model.blocks[0].feed_forward.up.weight
+        for _ in range(100):
+            before = weight.detach().clone()
+            give_gradients(model, 1)
+            assert weight.grad is not None
+            weight.grad[0] *= 1e-4
+            optimizer.step(0.001, 0.0)
+        first, *others = (weight.detach() - before).norm(dim=1)
+        return (first / torch.stack(others).mean()).item()
+
+    assert 2 < share_of_the_first(True) / share_of_the_first(False) < 3.5
+
+
 def test_muons_momentum_is_the_running_mean_of_the_gradient() -> None:
     model, optimizer = start("muon")
     expected: Tensor = torch.zeros(16, 16)

@@ -11,13 +11,13 @@ from textual.events import Paste
 
 from fundamentallm.config.config import Layer, resolve
 from fundamentallm.run.commands import MAX_EXPLAINED, CancelSample, Command, Explain, Sample
-from fundamentallm.run.events import Answered, Event, Sampled
+from fundamentallm.run.events import Answered, Event, Failed, Sampled
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.train.loaded import load
 from fundamentallm.train.samples import SampleControl
 from fundamentallm_tui.screens.look import Look, ScoreDialog
 from fundamentallm_tui.state.looked import MAX_KEPT, NO_NUMBERS
-from fundamentallm_tui.state.reader import RunDisconnected
+from fundamentallm_tui.state.reader import EventsReceived, RunDisconnected
 from tests.engine.conftest import SMALL, run_here
 from tests.events import explained
 from tests.tui.conftest import FakeSampler
@@ -97,8 +97,12 @@ async def test_the_end_of_the_run_leaves_alone_what_the_process_of_its_checkpoin
         await on(seen, trained)
         await look(seen, TEXT)
         assert isinstance(seen.samplers[-1].sent[-1], Explain)
-        for reader, shown in ((seen.main.reader, False), (seen.main.sampler.reader, True)):
-            seen.main.post_message(RunDisconnected(reader, "it is gone", []))
+        failed = EventsReceived(seen.main.reader, [Failed(step=1, error="it is gone")])
+        of_run, own = (
+            RunDisconnected(reader, "it is gone", []) for reader in (seen.main.reader, seen.main.sampler.reader)
+        )
+        for message, shown in ((failed, False), (of_run, False), (own, True)):
+            seen.main.post_message(message)
             await seen.pilot.pause()
             assert ("it is gone" in seen.screen.lower()) == shown
 
