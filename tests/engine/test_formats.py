@@ -1,6 +1,6 @@
 """Files that an earlier version wrote stay readable, and its runs resume to the same bits.
 
-The fixtures in `tests/fixtures/before_house` were written by that version; `make.py` there says how.
+The fixtures in `tests/fixtures/before_house` were written by that version; their README says how.
 """
 
 import json
@@ -38,7 +38,7 @@ TIMING = ("seconds", "said")  # counters that differ between two equal runs: the
 @pytest.fixture
 def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with a copy of the text and of all runs."""
-    shutil.copytree(FIXTURES, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    shutil.copytree(FIXTURES, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.md"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
