@@ -125,7 +125,8 @@ class Entry(Dialog[str]):
             take: uses the text; its UserError is shown while the dialog stays open.
             then: is called with what `take` has returned, after the dialog has closed.
         """
-        super().__init__(title, Input(clean(value), compact=True), hint=hint)
+        self._input = Input(clean(value), compact=True)
+        super().__init__(title, self._input, hint=hint)
         self.box.border_subtitle = "enter takes it, escape cancels"
         self._take, self._then = take, then
 
@@ -133,10 +134,20 @@ class Entry(Dialog[str]):
         try:
             taken = self._take(event.value)
         except UserError as error:
-            self.hint.update(Content.styled(clean(str(error)), "$text-error"))
+            self.refuse(error)
         else:
             self.dismiss(event.value)
             self.app.call_later(self._then, taken)
+
+    def offer(self, value: str, hint: str) -> None:
+        """Show a value that was not known at first, unless the user has typed one."""
+        if not self._input.value:
+            self._input.value = value
+            self._input.action_select_all()  # as where the value is known at first: typing replaces it
+        self.hint.update(hint)
+
+    def refuse(self, error: Exception) -> None:
+        self.hint.update(Content.styled(clean(str(error)), "$text-error"))
 
 
 class TextDialog(ModalScreen[None]):

@@ -27,11 +27,11 @@ ASKING = "The model is asked …"
 NO_MODEL = "No model can be asked now: start a run, or open one that left a checkpoint."
 NO_ANSWER = "The model was asked, but its process has ended."
 ATTENTION = (
-    "Each row is a character of the text, each column one that it can look back at: the stronger the colour, the more "
+    "Each row is a token of the text, each column one that it can look back at: the stronger the colour, the more "
     "of its attention goes there. A row adds up to 1, and what comes later cannot be seen."
 )
 EMBEDDING = (
-    "To the model each character is a direction in space, its embedding, which training turns. Those that it uses "
+    "To the model each token is a direction in space, its embedding, which training turns. Those that it uses "
     "alike come to point the same way: 1 is the same direction, 0 has nothing in common, -1 is the opposite."
 )
 
@@ -130,7 +130,7 @@ class AttentionScreen(Page[None]):
             where = [] if self._nearest else [f"layer {event.layer + 1} of {event.layers}", head]
             parts = [*where, f"step {event.step:,}"]
             if self.map.shown < len(self.map.rows):
-                parts.append(f"last {self.map.shown} of {len(self.map.rows)} characters")
+                parts.append(f"last {self.map.shown} of {len(self.map.rows)} tokens")
             parts += ["asking …"] if self.asked is not None else []
         self.show_head("Nearest tokens" if self._nearest else "Attention", " · ".join(parts))
         self.explanation.update(Content.styled(EMBEDDING if self._nearest else ATTENTION, FAINT))

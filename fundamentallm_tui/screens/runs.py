@@ -170,28 +170,33 @@ class Runs(Page[RunChoice]):
         self.dismiss(RunChoice("resume", self._run.folder))
 
     def action_branch(self) -> None:
-        """Ask for a step to branch at; the newest checkpoint's stands there already."""
-        read = partial(read_history, self._run.folder, steps=False)
-        in_thread(self, read, partial(self._ask_step, self._run), self._notify)  # journals may be long
+        """Ask for a step to branch at; that of the newest checkpoint is offered as soon as the journal is read."""
+        run, lasting, read = self._run, self._run.state in LIVE_STATES, list[RunHistory]()
 
-    def _ask_step(self, run: RunSummary, history: RunHistory) -> None:
-        lasting = run.state in LIVE_STATES
+        def point(step: int | None) -> BranchPoint:
+            if not read:
+                raise UserError("its journal is still being read; press enter again in a moment")
+            return find_branch_point(read[0], run.folder, step, lasting=lasting)
 
         def find(step: str) -> BranchPoint:
             if not step.strip().isdecimal():
                 raise UserError("write a number of steps")
-            return find_branch_point(history, run.folder, int(step), lasting=lasting)
+            return point(int(step))
 
-        try:
-            newest = find_branch_point(history, run.folder, None, lasting=lasting)
-        except UserError as error:
-            return self._notify(error)
-        if self.is_current:  # not closed, and nothing else asked for meanwhile
+        def offer(history: RunHistory) -> None:
+            read.append(history)
+            try:
+                newest = point(None)
+            except UserError as error:
+                return entry.refuse(error)
             steps = sorted({saved.step for saved in history.checkpoints(run.folder, lasting=lasting)})
             last = ", ".join(map(str, steps[-6:]))
             hint = f"It begins with the newest checkpoint of this step or before; there are those of {last}."
-            title = f"Branch {clean(run.folder.name)} at step"
-            self.app.push_screen(Entry(title, str(newest.step), hint, find, self._branch_at))
+            entry.offer(str(newest.step), hint)
+
+        entry = Entry(f"Branch {clean(run.folder.name)} at step", "", "reading its journal …", find, self._branch_at)
+        self.app.push_screen(entry)  # at once: the next key belongs to it
+        in_thread(self, partial(read_history, run.folder, steps=False), offer, entry.refuse)  # journals may be long
 
     def _branch_at(self, point: BranchPoint) -> None:
         self.dismiss(replace(self._changed or RunChoice("branch", point.folder), point=point))

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from fundamentallm.train.trainer import Trainer
 
 EXIT_SECONDS = 5.0  # to wait for the exit of a worker that failed to start
+MAX_RESTARTS = 3
 PROCESSES_PER_CORE = 4  # at most: each has 200 MB at least, and 5,000 of them would take the machine with them
 RETURN_SECONDS = 2.0  # for the agent to take what a process returned
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -62,8 +63,8 @@ HOW = (  # how a run is started and what is printed
     click.option("--json", "as_json", is_flag=True, help="Print events as lines of JSON, as the journal has them."),
     click.option("--processes", metavar="N", type=Count(1), default=1, help="Train in N processes here."),
     click.option(
-        "--max-restarts", metavar="N", type=Count(0), default=3, show_default=True,
-        help="How often all of --processes start again, from the newest checkpoint, when one is lost.",
+        "--max-restarts", metavar="N", type=Count(0),
+        help="How often all of --processes start again, from the newest checkpoint, when one is lost. [default: 3]",
     ),
     click.option(
         "--profile", metavar="N", type=Count(1, 1000),
@@ -169,7 +170,7 @@ def _split(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _run(
     spec: RunSpec, notes: list[str], *, detach: bool, overwrite: bool, dry_run: bool, quiet: bool, as_json: bool,
-    profile: int | None, apply_interventions: str | None, processes: int, max_restarts: int,
+    profile: int | None, apply_interventions: str | None, processes: int, max_restarts: int | None,
 ) -> int:  # fmt: skip
     """Do what a spec says, or describe it; returns the exit status. `notes` are shown first."""
     if profile is not None and (detach or processes > 1 or agent_rank() is not None):
@@ -178,6 +179,8 @@ def _run(
         raise UserError("--detach: starts one process; for several, leave it out and start the command with nohup")
     if processes > 1 and agent_rank() is not None:
         raise UserError("--processes: torchrun has started several processes already; leave it out")
+    if max_restarts is not None and processes == 1:
+        raise UserError("--max-restarts: is for several --processes, which start again when one is lost")
     if processes > (most := PROCESSES_PER_CORE * (os.cpu_count() or 1)):
         share = f"{PROCESSES_PER_CORE} for each of its cores"
         raise UserError(f"--processes {processes}: at most {most} on this machine, {share}")
@@ -203,7 +206,7 @@ def _run(
             print(preview(spec, overwrite=overwrite))
             return 0
         if processes > 1:
-            return _launch(spec, kind, overwrite, processes, max_restarts)
+            return _launch(spec, kind, overwrite, processes, MAX_RESTARTS if max_restarts is None else max_restarts)
         if agent_rank() is not None:
             return _lead(spec, report, overwrite)
         return _start(spec, overwrite) if detach else _train(spec, report, overwrite, profile)

@@ -187,11 +187,9 @@ def load_model(path: Path, device: torch.device) -> tuple[Transformer, Checkpoin
 def _keep_known(source: Source, tokenizer: Tokenizer, strict: bool, warn: Warn) -> tuple[Source, int]:
     """Return the text without the characters that the model has never seen, which `warn` is told, and their number.
 
-    A UserError says where the first of those is, if `strict`, or that fewer than two characters are left.
+    A UserError says where the first of those is, if `strict`, or that none is left.
     """
     name, characters = ", ".join(source.files), sum(source.facts.characters)
-    if characters < 2:
-        raise UserError(f"{name}: one character leaves nothing to predict; 2 are needed")
     unknown = "".join(tokenizer.leave_out_unknown(source.facts.vocabulary)[1])
     if strict and unknown:
         _refuse_unknown(source, unknown, tokenizer)
@@ -204,8 +202,8 @@ def _keep_known(source: Source, tokenizer: Tokenizer, strict: bool, warn: Warn) 
         counts = [f"{character!r} {count:,} x" for character, count in left_out.most_common()]
         share = f"{left_out.total():,} of {format_count(characters, 'character')} ({left_out.total() / characters:.2%})"
         warn(f"left out {share} that the model has never seen: {format_names(counts, SHOWN_CHARACTERS)}")
-    if (left := characters - left_out.total()) < 2:
-        raise UserError(f"{name}: the model knows {left} of its characters, and 2 are needed")
+    if characters == left_out.total():
+        raise UserError(f"{name}: the model knows none of its characters")
     return replace(source, without=unknown), left_out.total()
 
 

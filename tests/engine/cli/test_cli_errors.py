@@ -86,6 +86,7 @@ TRAIN = {
     ),
     "--augment casng": "--augment: casng: no such variation; did you mean casing?",
     "--augment casing=2": "--augment: casing=2: the probability must be from 0 to 1, as in casing=0.05",
+    "--max-restarts 2": "--max-restarts: is for several --processes, which start again when one is lost",
     "--patience 0": "--patience: 0 is out of bounds; it must be at least 1",
     "--accumulation-steps 0": "--accumulation-steps: 0 is out of bounds…",
     "--warmup-steps -1": "--warmup-steps: -1 is out of bounds…",

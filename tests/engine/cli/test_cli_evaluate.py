@@ -133,11 +133,12 @@ def test_several_files_and_folders_are_one_text(measure: Measure) -> None:
     assert left_out.startswith("left out: parts/.5.txt, parts/3.pdf; ")
 
 
-def test_two_characters_suffice(measure: Measure) -> None:
+def test_two_tokens_suffice(measure: Measure) -> None:
     refused = {
         "": "x.txt: is empty; it needs at least two characters",
-        "t": "x.txt: one character leaves nothing to predict; 2 are needed",
-        "t\u00e9": "x.txt: the model knows 1 of its characters, and 2 are needed",
+        "t": "x.txt: one token leaves nothing to predict; 2 are needed",
+        "t\u00e9": "x.txt: one token leaves nothing to predict; 2 are needed",
+        "\u00e9": "x.txt: the model knows none of its characters",
     }
     for text, why in refused.items():
         Path("x.txt").write_text(text)

@@ -112,6 +112,11 @@ def test_the_commands_work_with_every_kind(ran: Ran, prose: Path, capsys: pytest
     assert scored["bits_per_byte"] == pytest.approx(numbers["bits_per_byte"])
     for place in scored["worst"]:
         assert text[max(0, place["offset"] - 32) : place["offset"] + 8] == place["text"]
+    prose.with_name("one.txt").write_text("☃")
+    several = len(tokenizer.encode("☃")) > 1
+    for command in ("evaluate", "score"):
+        assert main([command, str(ran.folder), str(prose.with_name("one.txt"))]) == (0 if several else 2)
+    capsys.readouterr()
     assert main(["runs", "show", str(ran.folder)]) == 0
     assert "bits/byte" in capsys.readouterr().out
 

@@ -171,7 +171,7 @@ async def test_the_last_sample_is_looked_at_and_of_a_long_text_the_end_is_seen(w
         await seen.until(lambda: seen.main.store.sample.done)
         await seen.press("escape")
         await palette(seen)["Attention"]()
-        await seen.see(f"of {len(text) + 2} characters")
+        await seen.see(f"of {len(text) + 2} tokens")
         screen = seen.app.screen
         assert isinstance(run.sent[-1], Attend) and run.sent[-1].text == "To" + text
         shown = screen.map.shown

@@ -1,5 +1,6 @@
 """Back to a checkpoint: from the crosshair or the list of runs, to sample, to resume, or to branch."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from textual.widgets import OptionList, Static
 from fundamentallm.process.session import WorkerRun
 from fundamentallm.run.commands import Stop
 from fundamentallm.run.events import Finished, RunStarted
+from fundamentallm.run.history import RunHistory, read_history
 from fundamentallm.run.summary import summarize
 from fundamentallm.train.checkpoint import load
 from fundamentallm_tui.dialogs import Entry, Question
@@ -222,8 +224,9 @@ async def test_a_run_in_the_list_is_branched_at_its_newest_checkpoint_or_a_step(
     async with workshop.console((80, 24), toasts=True) as seen:
         runs = await seen.open_list(2)
         await to(seen, runs, "other")
-        await seen.press("b")
+        await seen.press("b", *"20")
         await reads(seen, "has no checkpoint to")
+        await seen.press("escape")
         for typed, checkpoint in ((), "last.pt"), (("ctrl+u", *"39"), "checkpoint_step_20.pt"):
             runs = seen.app.screen if seen.app.screen is runs else await seen.open_list(2)
             await to(seen, runs, "old")
@@ -241,12 +244,34 @@ async def test_a_run_in_the_list_is_branched_at_its_newest_checkpoint_or_a_step(
         runs = await seen.open_list(2)
         await to(seen, runs, "old")
         await seen.press("b")
-        await seen.until(lambda: isinstance(seen.app.screen, Entry))
+        await reads(seen, "there are those of 20, 40.")
         await seen.press("enter", *"epochs=9", "enter")
         await seen.until(lambda: seen.runs)
         spec = seen.run.job
         assert (spec.folder, spec.resume_from, spec.changes) == (Path("runs/old-1"), folder / "last.pt", {"epochs": 9})
         assert seen.cells["dropout"].value == "0.25" and seen.cells["epochs"].value == "9", "its parent's, but for that"
+
+
+async def test_a_step_can_be_typed_while_the_journal_is_still_read(
+    workshop: Any, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make("old", workshop.saved(20, "checkpoint_step_20.pt", "hand"), workshop.finished(40))
+    (folder / "checkpoint_step_20.pt").write_bytes(b"weights")
+    read = threading.Event()
+
+    def slowly(*arguments: Any, **options: Any) -> RunHistory:
+        read.wait(10)
+        return read_history(*arguments, **options)
+
+    monkeypatch.setattr("fundamentallm_tui.screens.runs.read_history", slowly)
+    async with workshop.console((80, 24)) as seen:
+        await seen.open_list(1)
+        await seen.press("b", *"30", "enter")
+        await reads(seen, "its journal is still being read; press enter again")
+        read.set()
+        await reads(seen, "there are those of 20, 40.")
+        await seen.press("enter")
+        await reads(seen, "from checkpoint_step_20.pt.")
 
 
 async def test_of_a_live_run_in_the_list_only_checkpoints_that_stay_are_branched(workshop: Any, make: Any) -> None:
