@@ -11,9 +11,7 @@ import pytest
 
 from fundamentallm import __version__
 from fundamentallm.cli import main
-from fundamentallm.config.config import flags_layer, resolve, to_dict
-from fundamentallm.config.files import load_preset
-from fundamentallm.run.events import Evaluated, Finished, Progress, RunStarted
+from fundamentallm.run.events import Evaluated
 from fundamentallm.train.checkpoint import load
 from tests.conftest import journal_events
 from tests.end_to_end.conftest import TEXT, TINY
@@ -86,28 +84,19 @@ def test_folders_are_named_after_preset_or_data(here: Path) -> None:
     assert (config.num_heads, config.model_dim, config.data) == (2, 16, ("text.txt",))  # the preset's, ours, ours
 
 
-# On short texts and with short windows: a step of the two larger ones takes seconds, and gigabytes with long windows.
-PRESETS = {"tiny": 2000, "small": 700, "medium": 400, "large": 120}  # characters
+def test_a_runs_config_yaml_makes_the_same_run(here: Path) -> None:
+    assert main(NEW) == 0
+    assert main(["train", "--config", "run/config.yaml", "--output-dir", "again"]) == 0
+    ours, theirs = load(here / "again/final_model.pt"), load(here / "run/final_model.pt")
+    assert all(ours.model[name].equal(weights) for name, weights in theirs.model.items())
 
 
-@pytest.mark.parametrize(("preset", "length"), PRESETS.items())
-def test_every_preset_trains_learns_and_leaves_its_files(here: Path, preset: str, length: int) -> None:
-    layer = load_preset(preset).layer
-    flags = {"epochs": "2", "max_seq_len": "8", "stride": "8", "output_dir": "run"}
-    text = Path(layer.values["data"])
-    text.parent.mkdir(parents=True)
-    text.write_text(TEXT[:length])
-    words = (f"--{name.replace('_', '-')}={value}" for name, value in flags.items())
-    assert main(["train", f"--preset={preset}", *words]) == 0
-    (start,), (end,) = (journal_events(Path("run"), kind) for kind in (RunStarted, Finished))
-    assert start.config == to_dict(resolve(layer, flags_layer(flags))) and start.preset == preset
-    losses = [loss for event in journal_events(Path("run"), Progress) for loss in event.train_loss]
-    val_losses = [event.val_loss for event in journal_events(Path("run"), Evaluated)]
-    assert losses[-1] < losses[0] and val_losses[-1] < losses[0]
-    assert (end.reason, end.step, end.best_val_loss) == ("completed", len(losses), min(val_losses))
-    for name, step in {"checkpoint_epoch_1.pt": start.steps_per_epoch, "final_model.pt": end.step}.items():
-        assert load(Path("run", name)).progress().step == step
-    assert load(Path("run/best.pt")).progress().val_loss == min(val_losses)
+def test_several_texts_are_read_one_after_the_other(here: Path) -> None:
+    (here / "more.txt").write_text(TEXT.upper())
+    assert main([*NEW[:2], "more.txt", *NEW[2:]]) == 0
+    saved = load(here / "run/best.pt")
+    assert saved.settings().data == ("text.txt", "more.txt")
+    assert saved.vocabulary == "".join(sorted(set(TEXT + TEXT.upper())))
 
 
 def test_sampling_the_likeliest_is_one_text_however_it_is_asked_for(
@@ -143,6 +132,14 @@ def test_a_reader_that_leaves_does_not_stop_the_training(here: Path, run: Run) -
     done = run(*NEW, prepare=CLOSED_PIPE)
     assert done.status == 0 and "Traceback" not in done.err and "Error" not in done.err
     assert (here / "run" / "final_model.pt").exists()
+
+
+def test_an_end_that_cannot_be_saved_fails(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("fundamentallm.train.checkpoints.save", full)
+    assert main(NEW) == 1
 
 
 # ---- in a terminal ----
