@@ -10,6 +10,7 @@ import pytest
 from fundamentallm.cli import main
 
 Run = Callable[..., tuple[int, str, str]]
+Refused = Callable[..., list[str]]
 
 TINY = ["--model-dim=16", "--num-layers=1", "--max-seq-len=16", "--stride=16", "--batch-size=16", "--device=cpu"]
 # brackets, braces and escapes, which no layer may take for its own
@@ -40,6 +41,20 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         return status, *capsys.readouterr()
 
     return run
+
+
+@pytest.fixture
+def refused(run: Run) -> Refused:
+    """Runs a command, which must be refused and leave everything as it was. Its lines."""
+
+    def refused(*arguments: str) -> list[str]:
+        before = sorted(Path().rglob("*"))
+        status, out, err = run(*arguments)
+        assert (status, out) == (2, ""), err
+        assert sorted(Path().rglob("*")) == before
+        return err.splitlines()
+
+    return refused
 
 
 @pytest.fixture

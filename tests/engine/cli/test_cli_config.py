@@ -87,24 +87,3 @@ def test_a_flag_that_may_stand_alone_takes_no_text_for_its_word(
 def test_the_origin_is_the_later_layer() -> None:
     found = origins(Layer({"epochs": 1, "seed": 2}, {"epochs": "a", "seed": "b"}), flags_layer({"epochs": 3}))
     assert (found["epochs"], found["seed"], found["dropout"]) == ("--epochs", "b", "default")
-
-
-REFUSED = {
-    "--epochs 0 --dropout x": [
-        "--epochs: 0 is out of bounds; it must be at least 1, at most 1,000,000",
-        "--dropout: x is not a number, at least 0, below 1",
-    ],
-    "--preset tinny": ["--preset tinny: no such preset; did you mean tiny?"],
-    "--config none.yaml": ["none.yaml: cannot be read: No such file or directory"],
-    "--config bad.yaml": ["epoch: no such setting; did you mean epochs? (bad.yaml, line 1)"],
-    "--preset small --num-heads 7": ["--num-heads: 7 does not divide model_dim 128; 1, 2, 4, 8, 16, 32 or 64 do"],
-    "--json --yaml": ["--yaml: --json was given too; leave one out"],
-    "--epoch 3": ["--epoch: no such option; did you mean --epochs?"],
-}
-
-
-@pytest.mark.parametrize("flags", REFUSED)
-def test_what_train_would_refuse_is_refused_with_the_same_message(show: Run, flags: str) -> None:
-    Path("bad.yaml").write_text("epoch: 3\n")
-    status, out, err = show(*flags.split())
-    assert (status, out, err.splitlines()) == (2, "", REFUSED[flags])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fundamentallm.train.loaded import load
-from tests.engine.cli.conftest import Run
+from tests.engine.cli.conftest import Refused, Run
 
 # characters that the model has never seen stand before, between and after those that it knows
 TEXT = "\u00e9the sea\u6f22 was old,\nand q dawn came so early\u00e9\n" * 5 + "early"
@@ -67,10 +67,10 @@ def test_the_tables_say_the_same_and_mark_the_character(trained: Path, run: Run)
         (["text.txt", "--device", "abacus"], "--device abacus: no such device"),
     ],
 )  # fmt: skip
-def test_bad_input_gets_one_line(trained: Path, run: Run, words: list[str], said: str) -> None:
+def test_bad_input_gets_one_line(trained: Path, refused: Refused, words: list[str], said: str) -> None:
     Path("text.txt").write_text("the sea")
-    status, out, err = run("score", str(trained), *words)
-    assert (status, out, err.count("\n")) == (2, "", 1) and said in err
+    (line,) = refused("score", str(trained), *words)
+    assert said in line
 
 
 def test_a_text_shorter_than_a_quarter_of_the_context_has_its_worst_places_too(trained: Path, run: Run) -> None:

@@ -63,12 +63,3 @@ def test_the_command_suggests_a_rate_and_leaves_no_trace(run: Run, flags: list[s
 def test_the_first_step_is_that_of_a_new_run(build: Callable[..., TrainState]) -> None:
     first = next(range_test(build(), 50))
     assert first.loss == first.smoothed == pytest.approx(TrainStep(build())(0).loss.item(), abs=1e-6)
-
-
-def test_without_data_or_with_a_wrong_flag_one_line_says_so(run: Run) -> None:
-    for words, said in (
-        ([], "DATA: name a text file to learn from, or use --preset or --config\n"),
-        (["nowhere.txt"], "nowhere.txt: "), (["nowhere.txt", "--steps", "3"], "Invalid value for '--steps'"),
-    ):  # fmt: skip
-        status, out, err = run("find-lr", *words)
-        assert (status, out, err.count("\n")) == (2, "", 1) and err.startswith(said)

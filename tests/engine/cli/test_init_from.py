@@ -16,7 +16,7 @@ from fundamentallm.train import checkpoints
 from fundamentallm.train.checkpoint import Checkpoint, load
 from tests.compare_runs import difference
 from tests.conftest import journal_events
-from tests.engine.cli.conftest import Run
+from tests.engine.cli.conftest import Refused, Run
 
 OLD = "the sea was old and grey, and dawn came slowly over the boats\n" * 40
 NEW = "Über dem Meer lag Nebel; the sea was old\n" * 40
@@ -155,11 +155,8 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("words", REFUSED)
-def test_what_contradicts_the_checkpoint_is_refused_and_writes_nothing(train: Train, words: str) -> None:
-    before = sorted(Path().rglob("*"))
-    status, out, err = train("new.txt", "--init-from=old", *words.split())
-    assert (status, out, err) == (2, "", REFUSED[words] + "\n")
-    assert sorted(Path().rglob("*")) == before
+def test_what_contradicts_the_checkpoint_is_refused(train: Train, refused: Refused, words: str) -> None:
+    assert refused("train", "new.txt", "--init-from=old", *words.split()) == REFUSED[words].splitlines()
 
 
 def test_it_needs_a_text_and_a_checkpoint(train: Train) -> None:

@@ -1,21 +1,17 @@
 """Prompts, one after the other."""
 
 import io
-import os
-import select
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fundamentallm.cli import main
 from fundamentallm.config.sampling import SAMPLING
 from fundamentallm.train.checkpoint import load
-from tests.conftest import PATIENCE, source_of
 
 Talk = Callable[..., tuple[str, str]]
 NAMES = ", ".join(SAMPLING)
@@ -124,84 +120,33 @@ def test_several_samples_are_numbered(talk: Talk) -> None:
     assert "\n1: the" in out and "\n2: the" in out and len(out) == 3 + 2 * (4 + 3 + 9) + 1
 
 
-def test_input_that_is_not_utf_8_is_named_and_the_talk_continues(trained: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "fundamentallm", "generate", str(trained), "--interactive", "--max-tokens=3"],
-        input=b"\xff\xfe\nthe sea\n", capture_output=True, timeout=60, env={**os.environ, "PYTHONUTF8": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0 and b"Traceback" not in done.stderr and b"the sea" in done.stdout
+def test_ctrl_c_stops_the_sample_and_not_the_program_and_ctrl_d_leaves(
+    trained: Path, tmp_path: Path, screen: Callable[..., Any]
+) -> None:
+    command = (sys.executable, "-m", "fundamentallm", "generate", str(trained), "--interactive")
+    terminal = screen(*command, "--max-tokens=1000000", "--seed=1")
 
-
-class Terminal:
-    """A command in a pseudo-terminal."""
-
-    def __init__(self, *arguments: str) -> None:
-        import pty
-
-        self._end, slave = pty.openpty()
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "fundamentallm", *arguments], stdin=slave, stdout=slave, stderr=slave,
-            start_new_session=True, env={**os.environ, "TERM": "xterm", "OMP_NUM_THREADS": "1"},
-            preexec_fn=own_terminal,
-        )  # fmt: skip
-        os.close(slave)
-        self.seen = b""
-
-    def type(self, text: bytes) -> None:
-        os.write(self._end, text)
-
-    def wait_for(self, word: bytes, since: int = 0) -> int:
+    def wait_for(word: bytes, since: int = 0) -> int:
         """The place behind `word`, at `since` or later."""
-        self.wait_until(lambda: self.seen.find(word, since) >= 0)
-        return self.seen.find(word, since) + len(word)
+        terminal.see(lambda _: terminal.bytes.find(word, since) >= 0)
+        return int(terminal.bytes.find(word, since)) + len(word)
 
-    def wait_until(self, holds: Callable[[], bool]) -> None:
-        """Read what is written until something holds."""
-        limit = time.monotonic() + PATIENCE
-        while not holds():
-            assert time.monotonic() < limit, f"{source_of(holds)}: not in a minute: {self.seen[-500:]!r}"
-            if select.select([self._end], [], [], 1)[0]:
-                try:
-                    self.seen += os.read(self._end, 65536)
-                except OSError:
-                    raise AssertionError(f"it has ended: {self.seen[-500:]!r}") from None
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        os.close(self._end)
-
-
-def own_terminal() -> None:
-    import fcntl
-    import termios
-
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def test_ctrl_c_stops_the_sample_and_not_the_program_and_ctrl_d_leaves(trained: Path, tmp_path: Path) -> None:
-    terminal = Terminal("generate", str(trained), "--interactive", "--max-tokens=1000000", "--seed=1")
-    try:
-        at = terminal.wait_for(b"> ")
-        terminal.type(b"the sea\r")
-        at = terminal.wait_for(b"the sea", terminal.wait_for(b"the sea", at))  # the echo, then the answer
-        terminal.wait_until(lambda: len(terminal.seen) >= at + 200)  # it writes
-        terminal.type(b"\x03")
-        at = terminal.wait_for(b"\n> ", at)
-        time.sleep(1)  # a signal between the prompt and readline's wait is noticed with the next key only
-        terminal.type(b"\x03")  # at the prompt, too
-        at = terminal.wait_for(b"> ", at)
-        terminal.type(b"/set max_tokens 3\r/status\r")
-        at = terminal.wait_for(b"max_tokens 3\r\n", terminal.wait_for(b"/status", at))
-        at = terminal.wait_for(b"> ", at)
-        terminal.type(f"/save {tmp_path / 'said.txt'}\r".encode())
-        at = terminal.wait_for(b"> ", terminal.wait_for(b"said.txt", at))
-        terminal.type(b"\x04")
-        assert terminal.process.wait(60) == 0
-    finally:
-        terminal.close()
-    assert b"Traceback" not in terminal.seen and b"\x1b[31m" not in terminal.seen
+    at = wait_for(b"> ")
+    terminal.press("the sea\r")
+    at = wait_for(b"the sea", wait_for(b"the sea", at))  # the echo, then the answer
+    terminal.see(lambda _: len(terminal.bytes) >= at + 200)  # it writes
+    terminal.press("\x03")
+    at = wait_for(b"\n> ", at)
+    time.sleep(1)  # a signal between the prompt and readline's wait is noticed with the next key only
+    terminal.press("\x03")  # at the prompt, too
+    at = wait_for(b"> ", at)
+    terminal.press("/set max_tokens 3\r/status\r")
+    at = wait_for(b"max_tokens 3\r\n", wait_for(b"/status", at))
+    at = wait_for(b"> ", at)
+    terminal.press(f"/save {tmp_path / 'said.txt'}\r")
+    wait_for(b"> ", wait_for(b"said.txt", at))
+    terminal.press("\x04")
+    assert terminal.status() == 0
+    assert b"Traceback" not in terminal.bytes and b"\x1b[31m" not in terminal.bytes
     said = (tmp_path / "said.txt").read_text()
     assert said.startswith("the sea") and len(said) > 100
