@@ -9,7 +9,7 @@
 import codecs
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -23,7 +23,10 @@ MAX_FILE_BYTES = 1 << 26
 
 
 class Tokenizer:
-    """Maps characters to tokens; the i-th character of `vocabulary` is token i. The other kinds derive from it."""
+    """Maps characters to tokens; the i-th character of `vocabulary` is token i.
+
+    The other kinds derive from it. They have no `vocabulary`, and know every text.
+    """
 
     file = ""  # the tokenizer.json that it was made from
 
@@ -50,11 +53,7 @@ class Tokenizer:
 
     def encode_prompt(self, prompt: str) -> list[int]:
         """Return the tokens of a prompt; of an empty one a newline, or the first token if there is none."""
-        return self.encode(prompt or "\n" * self.knows_newline, name="the prompt") or [0]
-
-    @property
-    def knows_newline(self) -> bool:
-        return "\n" in self.vocabulary
+        return self.encode(prompt or "\n" * (b"\n" in self.token_bytes), name="the prompt") or [0]
 
     def decode(self, tokens: Iterable[int]) -> str:
         """Return the text of tokens; bytes that are no UTF-8 become U+FFFD."""
@@ -65,14 +64,23 @@ class Tokenizer:
         decode = self.decoder()
         return tuple(decode(token, end=number == len(tokens)) for number, token in enumerate(tokens, 1))
 
-    def decoder(self) -> "TextDecoder":
-        """Return what reads one token after the other."""
-        return TextDecoder(self.token_bytes)
+    def decoder(self) -> Callable[..., str]:
+        """Return a function that takes one token after the other, and returns the characters that they complete.
+
+        At the `end`, it returns U+FFFD for a character that was only begun.
+        """
+        utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+
+        def decode(*tokens: int, end: bool = False) -> str:
+            return utf8.decode(b"".join(self.token_bytes[token] for token in tokens), end)
+
+        return decode
 
     @cached_property
     def texts(self) -> list[str]:
         """The text of each token by itself; empty for one that is a part of a character."""
-        return [raw.decode("utf-8", "replace") if _is_text(raw) else "" for raw in self.token_bytes]
+        texts = [raw.decode("utf-8", "ignore") for raw in self.token_bytes]
+        return [text if text.encode() == raw else "" for text, raw in zip(texts, self.token_bytes, strict=True)]
 
     @cached_property
     def sizes(self) -> list[int]:
@@ -95,7 +103,8 @@ class Tokenizer:
 
     def leave_out_unknown(self, text: str) -> tuple[str, Counter[str]]:
         """Return the text without the characters that are not in the vocabulary, and how often each of those occurs."""
-        unknown = Counter({c: text.count(c) for c in sorted(set(text) - set(self.vocabulary))})
+        known = self.vocabulary or text
+        unknown = Counter({c: text.count(c) for c in sorted(set(text) - set(known))})
         return text.translate(dict.fromkeys(map(ord, unknown))), unknown
 
     def describe_unknown(self, text: str, name: str) -> str:
@@ -108,8 +117,9 @@ class Tokenizer:
         return f"{has}: {format_names(unknown, SHOWN_CHARACTERS)}; {knows}"
 
     def to_json(self) -> str:
-        """Return the vocabulary for other programs; ours reads it from the checkpoint."""
-        return json.dumps({"type": "character", "vocabulary": list(self.vocabulary)}, ensure_ascii=False)
+        """Describe the tokenizer for other programs; ours reads it from the checkpoint."""
+        characters = {"type": "character", "vocabulary": list(self.vocabulary)}
+        return json.dumps(characters if self.vocabulary else self.to_hf(), ensure_ascii=False)
 
     def to_hf(self) -> dict[str, Any]:
         """Describe the tokenizer as Hugging Face's `tokenizers` reads it; it refuses other characters."""
@@ -118,24 +128,7 @@ class Tokenizer:
         return _described(model, split, {"type": "Fuse"})
 
 
-class _AnyText(Tokenizer):
-    """A tokenizer that knows every text."""
-
-    @property
-    def knows_newline(self) -> bool:
-        return True
-
-    def leave_out_unknown(self, text: str) -> tuple[str, Counter[str]]:
-        return text, Counter()
-
-    def describe_unknown(self, text: str, name: str) -> str:
-        return f"{name} has characters that the tokenizer does not know"
-
-    def to_json(self) -> str:
-        return json.dumps(self.to_hf(), ensure_ascii=False)
-
-
-class ByteTokenizer(_AnyText):
+class ByteTokenizer(Tokenizer):
     """Token i is the byte i."""
 
     def __init__(self) -> None:
@@ -152,7 +145,7 @@ class ByteTokenizer(_AnyText):
         return _described({"type": "BPE", "vocab": vocabulary, "merges": []}, whole, whole)
 
 
-class FileTokenizer(_AnyText):
+class FileTokenizer(Tokenizer):
     """What a tokenizer.json describes, without dropout, marks at the ends of a text, padding and a longest length.
 
     A UserError says that it does not fit: the bytes of each token must be known, or no text could be read back.
@@ -209,17 +202,6 @@ class FileTokenizer(_AnyText):
         return described
 
 
-class TextDecoder:
-    """Reads tokens one after the other, and gives whole characters only."""
-
-    def __init__(self, token_bytes: Sequence[bytes]) -> None:
-        self._bytes, self._utf8 = token_bytes, codecs.getincrementaldecoder("utf-8")("replace")
-
-    def __call__(self, *tokens: int, end: bool = False) -> str:
-        """Return the characters that tokens complete; at the `end`, U+FFFD for one that was only begun."""
-        return self._utf8.decode(b"".join(self._bytes[token] for token in tokens), end)
-
-
 @lru_cache(maxsize=2)  # a start reads several checkpoints of one run
 def restore(kind: str, vocabulary: str, file: str) -> Tokenizer:
     """Make the tokenizer that was saved: its setting, its characters, its tokenizer.json. A UserError if none fits."""
@@ -266,11 +248,3 @@ def _byte_characters() -> list[str]:
     shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = [byte for byte in range(256) if byte not in shown]
     return [chr(byte) if byte in shown else chr(0x100 + hidden.index(byte)) for byte in range(256)]
-
-
-def _is_text(raw: bytes) -> bool:
-    try:
-        raw.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
