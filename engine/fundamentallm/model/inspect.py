@@ -1,7 +1,6 @@
 """What a model does with a text, for those who want to understand it. Changes nothing and draws no random numbers."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -11,26 +10,14 @@ from fundamentallm.model.ops import apply_rope, rms_norm
 from fundamentallm.model.transformer import Transformer
 
 
-@dataclass(frozen=True)
-class Surprise:
-    """How a model predicted each token of a text but the first; n is one less than there are tokens.
-
-    `probability` of the token that came, float (n,); its `rank` among all, from 1, int64 (n,); `entropy` of the
-    prediction in nats, float (n,); the `likeliest` tokens, int64 (n, k), and their probabilities, float (n, k).
-    """
-
-    probability: Tensor
-    rank: Tensor
-    entropy: Tensor
-    likeliest: Tensor
-    likeliest_probability: Tensor
-
-
 @torch.inference_mode()
-def surprise(model: Transformer, tokens: Tensor, k: int) -> Surprise:
+def surprise(model: Transformer, tokens: Tensor, k: int) -> tuple[Tensor, ...]:
     """Predict each of `tokens`, int64 (n + 1,), but the first, from at least half a context, where the text has that.
 
-    `k`: how many of the likeliest tokens to return, at most the size of the vocabulary.
+    Returns:
+        The probability of each token that came, float (n,); its rank among all, from 1, int64 (n,); the entropy of the
+        prediction in nats, float (n,); the k likeliest tokens, int64 (n, k), or as many as there are, and their
+        probabilities, float (n, k).
     """
     columns: list[tuple[Tensor, ...]] = []
     for inputs, targets in _windows(tokens, len(model.freqs)):
@@ -39,7 +26,7 @@ def surprise(model: Transformer, tokens: Tensor, k: int) -> Surprise:
         top = p.topk(min(k, p.shape[1]))
         entropy = -torch.xlogy(p, p).sum(-1)
         columns.append((own[:, 0], 1 + (p > own).sum(-1), entropy, top.indices, top.values))
-    return Surprise(*(torch.cat(column).cpu() for column in zip(*columns, strict=True)))
+    return tuple(torch.cat(column).cpu() for column in zip(*columns, strict=True))
 
 
 def _windows(tokens: Tensor, length: int) -> Iterator[tuple[Tensor, Tensor]]:

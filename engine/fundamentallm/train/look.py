@@ -30,12 +30,14 @@ def explain(state: "TrainState | Model", command: Explain) -> Explained:
         noun = "known character" if state.tokenizer.vocabulary else "token"
         raise UserError(f"the text has {format_count(len(tokens), noun)}; 2 to {MAX_EXPLAINED:,} can be explained")
     texts = state.tokenizer.texts
-    found = surprise(state.model, torch.tensor(tokens, device=state.model.embedding.weight.device), LIKELIEST)
+    probability, rank, entropy, likeliest, likely = surprise(
+        state.model, torch.tensor(tokens, device=state.model.embedding.weight.device), LIKELIEST
+    )
     return Explained(
-        step=state.step, id=command.id, tokens=state.tokenizer.pieces(tokens), probability=_rounded(found.probability),
-        rank=tuple(found.rank.tolist()), entropy=_rounded(found.entropy),
-        likeliest=tuple(tuple(texts[token] for token in row) for row in found.likeliest.tolist()),
-        likeliest_probability=tuple(map(_rounded, found.likeliest_probability)), left_out=left_out.total(),
+        step=state.step, id=command.id, tokens=state.tokenizer.pieces(tokens), probability=_rounded(probability),
+        rank=tuple(rank.tolist()), entropy=_rounded(entropy),
+        likeliest=tuple(tuple(texts[token] for token in row) for row in likeliest.tolist()),
+        likeliest_probability=tuple(map(_rounded, likely)), left_out=left_out.total(),
     )  # fmt: skip
 
 

@@ -16,14 +16,14 @@ def model() -> Transformer:
 def test_probabilities_are_those_of_a_forward_pass_over_the_text(model: Transformer) -> None:
     tokens = TOKENS[0]
     p = model(tokens[None, :-1])[0].softmax(-1)
-    found = surprise(model, tokens, 4)
-    torch.testing.assert_close(found.probability, p[torch.arange(11), tokens[1:]], atol=1e-5, rtol=0)
+    probability, rank, entropy, likeliest, likely = surprise(model, tokens, 4)
+    torch.testing.assert_close(probability, p[torch.arange(11), tokens[1:]], atol=1e-5, rtol=0)
     for i in range(11):
         order = p[i].sort(descending=True)
-        assert found.rank[i] == 1 + order.indices.tolist().index(int(tokens[i + 1]))
-        assert found.likeliest[i].tolist() == order.indices[:4].tolist()
-        torch.testing.assert_close(found.likeliest_probability[i], order.values[:4], atol=1e-5, rtol=0)
-        assert found.entropy[i] == pytest.approx(-(p[i] * p[i].log()).sum().item(), abs=1e-5)
+        assert rank[i] == 1 + order.indices.tolist().index(int(tokens[i + 1]))
+        assert likeliest[i].tolist() == order.indices[:4].tolist()
+        torch.testing.assert_close(likely[i], order.values[:4], atol=1e-5, rtol=0)
+        assert entropy[i] == pytest.approx(-(p[i] * p[i].log()).sum().item(), abs=1e-5)
 
 
 @pytest.mark.parametrize("length", [2, 12, 13, 14, 19, 40])
@@ -31,12 +31,12 @@ def test_of_a_long_text_each_token_is_predicted_once_from_half_a_context_at_leas
     model: Transformer, length: int
 ) -> None:
     tokens = torch.randint(V, (length,), generator=torch.Generator().manual_seed(length))
-    found = surprise(model, tokens, V + 5)
-    assert len(found.probability) == length - 1 and found.likeliest.shape == (length - 1, V)
+    probability, _, _, likeliest, _ = surprise(model, tokens, V + 5)
+    assert len(probability) == length - 1 and likeliest.shape == (length - 1, V)
     for i in range(length - 1):  # the token i + 1
         contexts = range(min(i + 1, 6), min(i + 1, 12) + 1)
         possible = [model(tokens[None, i + 1 - n : i + 1])[0, -1].softmax(-1)[tokens[i + 1]].item() for n in contexts]
-        assert any(found.probability[i].item() == pytest.approx(p, abs=1e-5) for p in possible), i
+        assert any(probability[i].item() == pytest.approx(p, abs=1e-5) for p in possible), i
 
 
 @pytest.mark.parametrize("layer", [0, 1])
