@@ -13,7 +13,7 @@ from fundamentallm.config.schedule import configured_rate
 from fundamentallm.config.settings import Setting
 from fundamentallm.data.source import guess_size, is_long, measure_source, read_source
 from fundamentallm.data.text import find_data, select
-from fundamentallm.data.text_stats import validation_warnings
+from fundamentallm.data.text_stats import source_warnings
 from fundamentallm.errors import UserError, describe_error
 from fundamentallm.run.folder import STDIN
 from fundamentallm.run.speed import estimate_seconds
@@ -95,7 +95,7 @@ def _measure(split: Config, _versions: tuple[tuple[int, int], ...]) -> tuple[Tex
     if not chosen.problems and is_long(chosen.files):
         return guess_size(split, chosen.files), ()
     source = read_source(split)
-    return measure_source(split, source), tuple(validation_warnings(source.documents or (), split))
+    return measure_source(split, source), tuple(source_warnings(source, split))
 
 
 def field_of(problem: str) -> str:

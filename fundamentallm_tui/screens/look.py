@@ -12,8 +12,9 @@ from textual.containers import Container, Vertical
 from textual.content import Content
 from textual.widgets import TextArea
 
+from fundamentallm.config.config import Config
 from fundamentallm.config.format import format_size
-from fundamentallm.data.text import read_data
+from fundamentallm.data.source import read_source
 from fundamentallm.errors import UserError
 from fundamentallm.paths import user_path
 from fundamentallm_tui import keys
@@ -243,4 +244,4 @@ def read_text(path: str) -> str:
     """Read a file; a UserError says why it is no text, or too long for a look."""
     if user_path(path).stat().st_size > MAX_BYTES:
         raise UserError(f"{path}: is larger than {format_size(MAX_BYTES)}; `fundamentallm score` reads it")
-    return "".join(read_data((path,), needs="two characters").documents)
+    return read_source(Config(data=(path,)), needs="two characters").text()

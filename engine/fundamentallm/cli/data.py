@@ -10,12 +10,13 @@ import click
 from fundamentallm.cli.options import Group, among, files, options
 from fundamentallm.cli.terminal import Footer, bar, columns, complain, is_screen, one_line
 from fundamentallm.config.config import SETTINGS, Layer, resolve, unknown
-from fundamentallm.config.estimate import estimate
+from fundamentallm.config.estimate import estimate_size
 from fundamentallm.config.format import format_count, format_names, format_size, format_times, wrap
 from fundamentallm.data import hub
 from fundamentallm.data.download import KNOWN_TEXTS, Downloaded, KnownText, download
+from fundamentallm.data.source import make_source, measure_source
 from fundamentallm.data.text import describe_left_out, find_data, read_bytes, select
-from fundamentallm.data.text_stats import TextStats, compute_text_stats, name_character, validation_warnings
+from fundamentallm.data.text_stats import TextStats, compute_text_stats, name_character, source_warnings
 from fundamentallm.errors import UserError
 from fundamentallm.untrusted import printable
 
@@ -176,9 +177,9 @@ def _training(files: Mapping[str, TextStats], *, alone: bool) -> Iterator[str]:
     if not texts:
         yield from _folded("training", f"refuses {next(iter(files))}: is empty")
         return
-    config = resolve(Layer({"data": list(texts)}))
+    config, source = resolve(Layer({"data": list(texts)})), make_source(texts, list(texts.values()))
     try:
-        run = estimate(config, list(texts.values()))
+        run = estimate_size(config, measure_source(config, source))
     except UserError as error:
         yield from _folded("training", f"not with the default settings: {error}")
         return
@@ -190,7 +191,7 @@ def _training(files: Mapping[str, TextStats], *, alone: bool) -> Iterator[str]:
         f"{format_count(run.total_steps, 'step')} in {format_count(config.epochs, 'epoch')}; "
         f"{run.parameters:,} parameters",
     )
-    for warning in validation_warnings(list(texts.values()), config) if alone else []:
+    for warning in source_warnings(source, config) if alone else []:
         yield from _folded("warning", warning)
 
 

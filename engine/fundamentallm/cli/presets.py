@@ -5,10 +5,10 @@ import click
 from fundamentallm.cli.options import presets
 from fundamentallm.cli.terminal import complain
 from fundamentallm.config.config import resolve
-from fundamentallm.config.estimate import count_parameters, measure_texts
+from fundamentallm.config.estimate import count_parameters
 from fundamentallm.config.files import Preset, load_preset, preset_names
 from fundamentallm.config.format import format_digits, wrap
-from fundamentallm.data.text import read_texts
+from fundamentallm.data.source import read_source
 from fundamentallm.errors import UserError
 from fundamentallm.untrusted import printable
 
@@ -35,7 +35,7 @@ def command(name: str | None) -> None:
 def _describe(preset: Preset) -> str:
     config = resolve(preset.layer)
     try:
-        vocabulary, missing = measure_texts(read_texts(config.data, config.include, config.text_field)).vocab_size, ""
+        vocabulary, missing = len(read_source(config).facts.vocabulary), ""
     except UserError:
         vocabulary, missing = USUAL_VOCABULARY, " (not here yet)"
     numbers = [f"{name} {getattr(config, name):g}" for name in SHOWN]

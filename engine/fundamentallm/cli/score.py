@@ -6,9 +6,9 @@ import click
 
 from fundamentallm.cli.options import Count, files, options, parse
 from fundamentallm.cli.terminal import class_table, columns, complain
-from fundamentallm.config.config import SETTINGS
+from fundamentallm.config.config import SETTINGS, Config
 from fundamentallm.config.estimate import token_noun
-from fundamentallm.data.text import read_data
+from fundamentallm.data.source import read_source
 from fundamentallm.run.events import to_line
 
 ROWS = {"device": SETTINGS["device"]}
@@ -28,13 +28,13 @@ def command(checkpoint: str, file: str, worst: int, as_json: bool, **values: Any
     read a quarter of its context at least: with less, every token surprises it. An offset counts characters, from 0.
     """
     device_name = parse(ROWS, values)["device"]
-    texts = read_data((file,), needs="two characters")
-    [name], [text] = texts.files, texts.documents
+    source = read_source(Config(data=(file,)), needs="two characters")
+    text = source.text()
     from fundamentallm.train.evaluate import CLASS_COLUMNS, by_class  # imports torch
     from fundamentallm.train.loaded import load
 
     model = load(checkpoint, device=device_name, warn=complain)
-    score = model.score(text, name=name, warn=complain)
+    score = model.score(text, name=", ".join(source.files), warn=complain)
     result, places = score.evaluation, score.worst(worst)
     classes = by_class(model.tokenizer.texts, result.by_token.tolist())
     per_byte = result.bits_per(model.tokenizer.sizes)

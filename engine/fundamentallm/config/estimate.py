@@ -136,25 +136,14 @@ class TextSize:
     mapped: bool = False
 
 
-def measure_texts(documents: Sequence[str], vocabulary: str = "") -> TextSize:
-    """Measure the documents of a corpus. `vocabulary`: the model's, where it is known or not the documents' own."""
-    vocabulary = vocabulary or "".join(set[str]().union(*documents))
-    return TextSize(tuple(map(len, documents)), len(vocabulary), character_width(vocabulary))
-
-
 def character_width(vocabulary: str) -> int:
     """Return how many bytes Python takes for each character of a text that has all of these."""
     last = ord(max(vocabulary, default=" "))
     return 1 if last < 2**8 else 2 if last < 2**16 else 4
 
 
-def estimate(config: Config, documents: Sequence[str]) -> Estimate:
-    """Estimate the size of a run; a UserError if the text is too short to train on or to validate on."""
-    return estimate_size(config, measure_texts(documents))
-
-
 def estimate_size(config: Config, text: TextSize) -> Estimate:
-    """Estimate as `estimate` does, from what was measured of the documents."""
+    """Estimate the size of a run; a UserError if the text is too short to train on or to validate on."""
     lengths, vocab_size = text.lengths, text.vocab_size
     tokens = sum(lengths)
     train = split(tokens, config.val_split)

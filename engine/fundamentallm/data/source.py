@@ -9,10 +9,10 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from math import log2
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,10 @@ from fundamentallm.config.estimate import TextSize, character_width
 from fundamentallm.config.format import format_size
 from fundamentallm.data.text import (
     NEEDED,
+    Selection,
     describe_read,
     find_data,
     read_bytes,
-    read_data,
     read_pieces,
     refuse_unusable,
     select,
@@ -80,14 +80,18 @@ class Source:
             pieces = iter([self.documents[number]]) if self.documents else read_pieces(path, self.text_field)
             yield (piece.translate(left_out) for piece in pieces) if left_out else pieces
 
+    def text(self) -> str:
+        """Return the whole text, which may be too long for that."""
+        return "".join(chain.from_iterable(self.pieces()))
+
     @property
     def bytes(self) -> int:
         return sum(self.facts.bytes)
 
 
-def fingerprint(documents: Sequence[str]) -> str:
-    """Return the SHA-256 of a corpus: the same only for the same texts with the same borders."""
-    return _examine((iter([text]) for text in documents), lambda done: None).fingerprint
+def make_source(files: Iterable[str], documents: Sequence[str]) -> Source:
+    """Make the source of texts that are in memory already, none of which is blank; `files` are their names."""
+    return Source(tuple(files), _examine(iter([text]) for text in documents), "", tuple(documents))
 
 
 def read_source(config: Config, say: Say = lambda text: None, needs: str = NEEDED) -> Source:
@@ -95,22 +99,39 @@ def read_source(config: Config, say: Say = lambda text: None, needs: str = NEEDE
 
     `say` is told how far that is, where it takes long. `needs` is what an error asks for if all files are empty.
     """
-    chosen = select(config.data, config.include)
+    if not config.data:
+        raise UserError("no data: name a text file to learn from")
+    chosen, documents = select(config.data, config.include), None
     if chosen.problems or not is_long(chosen.files):
-        texts = read_data(config.data, config.include, needs, config.text_field)
-        documents = tuple(texts.documents)
-        facts = _examine((iter([text]) for text in documents), lambda done: None)
-        return Source(tuple(texts.files), facts, config.text_field, documents, texts.notices)
-    record = _record_path(chosen.files, config.text_field)
-    facts = _recall_facts(record, len(chosen.files)) or _examine_files(chosen.files, config.text_field, record, say)
+        documents = _read_documents(chosen, config.text_field)
+        facts = _examine(iter([text]) for text in documents)
+    else:
+        record = _record_path(chosen.files, config.text_field)
+        facts = _recall_facts(record, len(chosen.files)) or _examine_files(chosen.files, config.text_field, record, say)
     files = [path for path, size in zip(chosen.files, facts.characters, strict=True) if size]
     empty = [path for path in chosen.files if path not in files]
-    refuse_unusable([], files, empty, config.data, needs)
-    notices = describe_read(files, sum(facts.characters), empty, chosen.left_out)
+    refuse_unusable(chosen.problems, files, empty, config.data, needs)
+    notices = list[str]()
+    if len(chosen.files) > 1 or chosen.left_out:
+        notices = describe_read(files, sum(facts.characters), empty, chosen.left_out)
+    if documents is not None:
+        documents = tuple(text for text, size in zip(documents, facts.characters, strict=True) if size)
     facts = Facts(
         facts.fingerprint, facts.vocabulary, *(tuple(filter(None, s)) for s in (facts.characters, facts.bytes))
     )
-    return Source(tuple(files), facts, config.text_field, None, notices if len(chosen.files) > 1 else [])
+    return Source(tuple(files), facts, config.text_field, documents, notices)
+
+
+def _read_documents(chosen: Selection, text_field: str) -> tuple[str, ...]:
+    """Read files into memory; one that cannot be read is empty, and adds to the problems."""
+    documents = list[str]()
+    for path in chosen.files:
+        try:
+            documents.append("".join(read_pieces(path, text_field)))
+        except UserError as error:
+            chosen.problems.append(str(error))
+            documents.append("")
+    return tuple(documents)
 
 
 def is_long(files: Sequence[str]) -> bool:
@@ -127,7 +148,7 @@ def _examine_files(files: Sequence[str], text_field: str, record: Path, say: Say
     return facts
 
 
-def _examine(documents: Iterator[Iterator[str]], tell: Callable[[int], None]) -> Facts:
+def _examine(documents: Iterable[Iterator[str]], tell: Callable[[int], None] = lambda done: None) -> Facts:
     """Read documents once. A document without text does not count, but for its place in the lists."""
     sha, known = hashlib.sha256(), set[str]()
     characters, sizes, begun = list[int](), list[int](), False
@@ -272,7 +293,7 @@ def _learn(config: Config, source: Source, say: Say) -> Tokenizer:
 def guess_size(config: Config, files: Sequence[str]) -> TextSize:
     """Guess what `measure_source` would find in a long text, from its beginning and its size."""
     beginnings = [next(read_pieces(path, config.text_field), "")[:BLOCK] for path in files[:1]]
-    found = _examine((iter([text]) for text in beginnings), lambda done: None)
+    found = _examine(iter([text]) for text in beginnings)
     share = found.characters[0] / max(1, found.bytes[0])
     sizes = tuple(map(text_bytes, files))
     facts = Facts("", found.vocabulary, tuple(round(size * share) for size in sizes), sizes)

@@ -58,15 +58,6 @@ class Selection:
     problems: list[str] = field(default_factory=list)
 
 
-@dataclass
-class Texts:
-    """What was read: each file is a document of its own. `notices`: what was read, left out and passed over."""
-
-    files: list[str]
-    documents: list[str]
-    notices: list[str]
-
-
 def read_bytes(path: str) -> bytes:
     """Read a file, or standard input where the path is "-"; a UserError if that is not possible."""
     return read_standard_input() if path == STDIN else b"".join(_blocks(path, -1))
@@ -185,42 +176,6 @@ def read_standard_input() -> bytes:
         raise UserError("-: standard input is a terminal; pipe a text into it: cat FILE | fundamentallm train -")
     with system_errors("-: standard input cannot be read"):
         return sys.stdin.buffer.read()
-
-
-def read_texts(paths: tuple[str, ...], include: tuple[str, ...] = (), text_field: str = "text") -> list[str]:
-    """Read every text that `paths` stand for, as `read_data` does; returns the documents alone."""
-    return read_data(paths, include, text_field=text_field).documents
-
-
-def read_data(
-    paths: tuple[str, ...],
-    include: tuple[str, ...] = (),
-    needs: str = NEEDED,
-    text_field: str = "text",
-) -> Texts:
-    """Read every text that `paths` stand for into memory. Empty files are passed over.
-
-    A UserError has a line for each problem; `needs` is what it asks for if all files are empty.
-    """
-    if not paths:
-        raise UserError("no data: name a text file to learn from")
-    chosen = select(paths, include)
-    texts, empty, problems = Texts([], [], []), list[str](), chosen.problems
-    for path in chosen.files:
-        try:
-            text = "".join(read_pieces(path, text_field))
-        except UserError as error:
-            problems.append(str(error))
-            continue
-        if text.strip():
-            texts.files.append(path)
-            texts.documents.append(text)
-        else:
-            empty.append(path)
-    refuse_unusable(problems, texts.files, empty, paths, needs)
-    if len(chosen.files) > 1 or chosen.left_out:
-        texts.notices = describe_read(texts.files, sum(map(len, texts.documents)), empty, chosen.left_out)
-    return texts
 
 
 def refuse_unusable(

@@ -7,7 +7,7 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 
@@ -171,12 +171,13 @@ def _repeated_share(pieces: Iterable[str]) -> float:
 
 
 def source_warnings(source: Source, config: Config, say: Say = lambda text: None) -> list[str]:
-    """Say what `validation_warnings` says, of a run's text; for a long one the cache keeps that.
+    """Say why the held-out end of a text would measure little: it is short, repeats the training text, or differs.
 
-    `say` is told how far that is, where it takes long.
+    Takes a second for 100 million characters, as a sample of the held-out text is looked up; of a long text, the cache
+    keeps what was found. `say` is told how far that is, where it takes long.
     """
     if source.documents is not None:
-        return validation_warnings(source.documents, config)
+        return _warnings(source, config, lambda done: None)
     facts = source.facts
     characters = sum(facts.characters)
     short = characters - split(characters, config.val_split) < _few(config)
@@ -185,7 +186,7 @@ def source_warnings(source: Source, config: Config, say: Say = lambda text: None
     if isinstance(kept, list) and all(isinstance(each, str) for each in kept):
         return kept
     tell = Teller(say, "comparing the held-out text with the rest", characters)
-    warnings = _warnings(facts.characters, facts.vocabulary, source.pieces, config, tell)
+    warnings = _warnings(source, config, tell)
     keep(path, warnings)
     return warnings
 
@@ -195,24 +196,9 @@ def _few(config: Config) -> int:
     return max(FEW_HELD_OUT, config.max_seq_len + 1)
 
 
-def validation_warnings(documents: Sequence[str], config: Config) -> list[str]:
-    """Say why the held-out end of a text would measure little: it is short, repeats the training text, or differs.
-
-    Takes a second for 100 million characters; a sample of the held-out text is looked up.
-    """
-    vocabulary = set[str]().union(*documents)
-    return _warnings([len(text) for text in documents], vocabulary, lambda: ([text] for text in documents), config)
-
-
-def _warnings(
-    lengths: Sequence[int],
-    vocabulary: Collection[str],
-    read: Callable[[], Iterable[Iterable[str]]],
-    config: Config,
-    tell: Callable[[int], None] = lambda done: None,
-) -> list[str]:
-    """`validation_warnings` of documents with so many characters, whose pieces `read` gives; they are read twice."""
-    characters = sum(lengths)
+def _warnings(source: Source, config: Config, tell: Callable[[int], None]) -> list[str]:
+    """Find the warnings about a text, which is read twice."""
+    characters, vocabulary = sum(source.facts.characters), source.facts.vocabulary
     train = split(characters, config.val_split)
     size = characters - train
     if size < 2 or not train or len(vocabulary) < 2:
@@ -225,7 +211,7 @@ def _warnings(
     # Once for the characters that the training text lacks, and for the places of the held-out text to look for.
     unseen, sample, places = Counter[str](), list[str](), 0
     missing, every = set(vocabulary), max(1, -(-(size // PIECE) // MAX_PIECES))
-    for text, end in _split_pieces(read(), train, tell):
+    for text, end in _split_pieces(source.pieces(), train, tell):
         missing -= _present(missing, text[:end])
         held_out = text[end:]
         counts = Counter(held_out) if len(missing) > 100 else {each: held_out.count(each) for each in missing}
@@ -233,7 +219,7 @@ def _warnings(
         first = -places % every * PIECE
         sample += [held_out[at : at + 2 * PIECE - 1] for at in range(first, len(held_out) - PIECE + 1, every * PIECE)]
         places += len(held_out) // PIECE
-    if (share := _share_repeated(sample, _split_pieces(read(), train, tell))) >= REPEATED:
+    if (share := _share_repeated(sample, _split_pieces(source.pieces(), train, tell))) >= REPEATED:
         measured = "there the validation loss measures what was learnt by heart; remove what the text has twice"
         warnings.append(f"{share:.0%} of the held-out text stands in the training text, too: {measured}")
     unseen = +unseen

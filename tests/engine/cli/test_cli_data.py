@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from fundamentallm.config.config import Config
-from fundamentallm.config.estimate import estimate
 from fundamentallm.data.download import KNOWN_TEXTS, KnownText, TextFile
-from fundamentallm.data.text import read_texts
 from tests.engine.cli.conftest import Refused, Run
+from tests.texts import estimate, read_texts
 
 TEXT = "".join(random.Random(3).choices("abcdefgh \n", k=20_000))
 
@@ -70,7 +69,7 @@ def test_a_dataset_becomes_files_that_are_read_as_texts(
     assert (status, err) == (0, "") and [line.partition(", ")[2] for line in out.splitlines()] == [said] * 2
     assert [json.loads(line) for line in train.read_text().splitlines()] == rows[:30]
     assert [json.loads(line) for line in test.read_text().splitlines()] == rows[30:]
-    assert read_texts((str(train),), text_field="story")[0].startswith("Zoë saw 0 owls.")
+    assert read_texts(str(train), text_field="story")[0].startswith("Zoë saw 0 owls.")
     train.write_text("mine")
     again = f"hf:./owls: is there already: {test}, {train}; to fetch it again, move that away\n"
     assert run("data", "get", "hf:./owls") == (2, "", again) and train.read_text() == "mine"

@@ -60,6 +60,16 @@ def test_the_tables_say_the_same_and_mark_the_character(trained: Path, run: Run)
     assert f"|{TEXT[offset]}|".replace("\n", "\\n") in first[2]
 
 
+def test_the_texts_of_a_folder_are_one_text(trained: Path, run: Run) -> None:
+    Path("texts").mkdir()
+    for name, part in (("a.txt", TEXT[:100]), ("b.txt", TEXT[100:]), ("whole.rst", TEXT)):
+        Path("texts", name).write_text(part, encoding="utf-8", newline="")
+    folder, whole = (
+        run("score", str(trained), path, "--json", "--device=cpu") for path in ("texts", "texts/whole.rst")
+    )
+    assert folder[0] == 0 and folder[1] == whole[1]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -7,13 +7,12 @@ import pytest
 import torch
 
 from fundamentallm.config.config import Layer, resolve
-from fundamentallm.config.estimate import estimate
 from fundamentallm.data import text_stats
-from fundamentallm.data.text import read_texts
 from fundamentallm.run import events
 from fundamentallm.run.journal import read_journal
 from fundamentallm.train.checkpoint import load
 from tests.engine.cli.conftest import TEXT, TINY, Run
+from tests.texts import estimate, read_texts
 
 
 @pytest.fixture
@@ -26,7 +25,7 @@ def train(run: Run) -> Run:
 @pytest.fixture
 def plain(train: Run) -> str:
     """A text whose held-out part gives no reason for a warning."""
-    Path("plain.txt").write_text(read_texts(("data/samples/sample_data.txt",))[0][:21_000])
+    Path("plain.txt").write_text(read_texts("data/samples/sample_data.txt")[0][:21_000])
     return "plain.txt"
 
 

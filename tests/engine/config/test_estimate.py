@@ -19,15 +19,15 @@ from fundamentallm.config.estimate import (
     choose_stride,
     count_memory,
     count_windows,
-    estimate,
     estimate_size,
-    measure_texts,
     spans,
     split,
 )
 from fundamentallm.config.format import format_count
+from fundamentallm.data.source import make_source, measure_source
 from fundamentallm.errors import UserError
 from fundamentallm.train.state import TrainState
+from tests.texts import estimate
 
 
 @given(n=st.integers(1, 10**7), percent=st.sampled_from([5, 10, 15, 20, 25, 30, 50]))
@@ -159,7 +159,7 @@ def test_a_split_that_leaves_too_little_is_blamed_not_the_text() -> None:
      ("".join(map(chr, range(0x4E00, 0x4F00 + 1))), 2, 2, 6)],
 )  # fmt: skip
 def test_the_memory_of_the_text_is_counted_as_it_is_loaded(text: str, width: int, held: int, loading: int) -> None:
-    size = measure_texts([text, "a"])
+    size = measure_source(Config(), make_source("ab", [text, "a"]))
     assert (size.lengths, size.width) == ((len(text), 1), width)
     big = replace(size, lengths=(10**8,))
     config = Config(max_seq_len=256, stride=256)

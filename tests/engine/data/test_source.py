@@ -16,13 +16,15 @@ from fundamentallm.data import encoded as encoded_module
 from fundamentallm.data import source as source_module
 from fundamentallm.data import text as text_module
 from fundamentallm.data.encoded import encode_source
+from fundamentallm.data.encoding import normalize
 from fundamentallm.data.source import cache_folder, guess_size, make_tokenizer, measure_source, read_source
-from fundamentallm.data.text import read_pieces, read_texts, select
+from fundamentallm.data.text import read_pieces, select
 from fundamentallm.data.text_stats import source_warnings
 from fundamentallm.errors import UserError
 from fundamentallm.train.checkpoint import load
 from tests.engine.conftest import Ran, assert_same_end
 from tests.engine.data.conftest import LINES, cached, damage_byte, texts_of
+from tests.texts import read_texts
 
 pytestmark = pytest.mark.usefixtures("cache_home")
 
@@ -163,7 +165,7 @@ def test_a_long_text_is_evaluated_as_a_short_one_without_being_loaded(
     for piece in (1, 1000):
         long(piece)
         with monkeypatch.context() as patch:
-            patch.setattr(source_module, "read_data", None)
+            patch.setattr(source_module, "_read_documents", None)
             assert [evaluate(), evaluate("--strict")] == short
     assert len(list(cache_folder().glob("*.tokens"))) == 1
 
@@ -176,7 +178,7 @@ def test_standard_input_is_not_taken_for_what_it_was_before(
         monkeypatch.setattr(text_module, "read_standard_input", lambda text=text: text.encode())
         source = read_source(Config(data=("-",)))
         tokens = encode_source(source, make_tokenizer(Config(), source)).tokens
-        assert make_tokenizer(Config(), source).decode(tokens.tolist()) == read_texts(("-",))[0]
+        assert make_tokenizer(Config(), source).decode(tokens.tolist()) == normalize(text)
 
 
 def test_progress_is_said_again_and_again(long: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,7 +216,7 @@ def packed(name: str, text: str) -> Path:
 def test_packed_files_are_read_as_what_is_in_them(long: Callable[..., None], name: str) -> None:
     packed(name, LINES)
     expected = LINES.replace("\r\n", "\n")
-    assert read_texts((name,)) == [expected]
+    assert read_texts(name) == [expected]
     long()
     assert "".join(read_pieces(name, "text")) == expected
 
@@ -224,7 +226,7 @@ def test_the_text_of_lines_of_json_has_an_empty_line_between_them(long: Callable
     lines = [json.dumps({"n": n, "body": f"text {n}\r\nends ☃"}) for n in range(300)]
     packed(f"t.jsonl{suffix}", "\n".join([*lines[:2], "", *lines[2:]]) + "\n")
     expected = "\n\n".join(f"text {n}\nends ☃" for n in range(300))
-    assert read_texts((f"t.jsonl{suffix}",), text_field="body") == [expected]
+    assert read_texts(f"t.jsonl{suffix}", text_field="body") == [expected]
     long(7)
     assert "".join(read_pieces(f"t.jsonl{suffix}", "body")) == expected
 
@@ -269,4 +271,4 @@ def test_a_pattern_stands_for_the_files_that_fit_it() -> None:
     assert select(("**/c.txt", "b.txt")).files == ["deep/er/c.txt", "b.txt"]
     assert select(("odd[1].txt",)).files == ["odd[1].txt"]  # a file of that name comes first
     assert select(("z*.txt",)).files == [] and select(("z*.txt",)).problems[0].startswith("z*.txt: no such file")
-    assert read_texts(("a*.txt",)) == ["a1.txt", "a2.txt"]
+    assert read_texts("a*.txt") == ["a1.txt", "a2.txt"]

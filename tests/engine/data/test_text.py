@@ -7,16 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from fundamentallm.config.config import Config
+from fundamentallm.data.source import read_source
 from fundamentallm.data.text import (
     find_data,
-    read_data,
     read_standard_input,
-    read_texts,
     select,
     select_before_include,
 )
 from fundamentallm.errors import UserError
 from fundamentallm.paths import shipped
+from tests.texts import read_texts
 
 
 @pytest.fixture(autouse=True)
@@ -27,13 +28,13 @@ def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def error_of(*paths: str) -> str:
     """What reading these paths is refused with."""
     with pytest.raises(UserError) as caught:
-        read_texts(paths)
+        read_texts(*paths)
     return str(caught.value)
 
 
 def test_line_ends_become_newlines_and_a_byte_order_mark_is_dropped() -> None:
     Path("t.txt").write_bytes(b"\xef\xbb\xbfa\r\nb\rc\n\xc3\xa9")
-    assert read_texts(("t.txt",))[0] == "a\nb\nc\né"
+    assert read_texts("t.txt")[0] == "a\nb\nc\né"
 
 
 @pytest.mark.parametrize(
@@ -65,10 +66,10 @@ def test_what_is_no_file_is_refused() -> None:
 def test_a_data_file_in_the_current_folder_wins_over_a_shipped_one() -> None:
     name = "data/samples/sample_data.txt"
     assert find_data(name) == shipped("data") / "samples" / "sample_data.txt"
-    assert len(read_texts((name,))[0]) >= 60_000
+    assert len(read_texts(name)[0]) >= 60_000
     Path(name).parent.mkdir(parents=True)
     Path(name).write_text("mine")
-    assert read_texts((name,))[0] == "mine"
+    assert read_texts(name)[0] == "mine"
 
 
 @pytest.fixture
@@ -83,16 +84,17 @@ def many() -> None:
 
 
 def test_a_folder_stands_for_its_texts_by_name_and_says_what_else_is_there(many: None) -> None:
-    texts = read_data(("z.txt", "many"))
-    assert texts.documents == texts.files == ["z.txt", "many/C.TXT", "many/a.txt", "many/b.txt", "many/c.md"]
+    texts = read_source(Config(data=("z.txt", "many")))
+    assert texts.documents == texts.files == ("z.txt", "many/C.TXT", "many/a.txt", "many/b.txt", "many/c.md")
     assert texts.notices == [
         "read 5 files with 44 characters: z.txt, many/C.TXT, many/a.txt, many/b.txt, many/c.md",
         "passed over, because empty: many/empty.txt",
         "left out: many/.hidden.txt, many/d.txt/, many/deeper/, many/notes.rst, many/photo.jpg; a folder stands for "
         "the .txt and .md files directly in it, and those that --include names",
     ]
-    assert read_data(("z.txt",)).notices == []  # a file that is named and read needs no word
-    assert len(read_data(("many",), ("*.rst", "*")).files) == 6  # a pattern takes no hidden file, and no empty one
+    assert read_source(Config(data=("z.txt",))).notices == []  # a file that is named and read needs no word
+    included = read_source(Config(data=("many",), include=("*.rst", "*"))).files
+    assert len(included) == 6  # a pattern takes no hidden file, and no empty one
     assert (
         error_of("many/d.txt") == "many/d.txt: holds no .txt or .md file; name its files, or a pattern with --include"
     )
@@ -127,7 +129,7 @@ def test_empty_files_alone_are_an_error() -> None:
 def test_a_dash_stands_for_standard_input_which_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     read_standard_input.cache_clear()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("sea\r\né".encode())))
-    assert read_texts(("-",)) == read_texts(("-",)) == ["sea\né"] and select(("-",)).files == ["-"]
+    assert read_texts("-") == read_texts("-") == ["sea\né"] and select(("-",)).files == ["-"]
     for stdin, error in ((None, "-: standard input is closed"), (open("/dev/null"), "-: standard input is empty; ")):  # noqa: SIM115
         read_standard_input.cache_clear()
         monkeypatch.setattr(sys, "stdin", stdin)

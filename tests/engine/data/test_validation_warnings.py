@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fundamentallm.config.config import Config
-from fundamentallm.data.text_stats import validation_warnings
+from tests.texts import warnings_of
 
 WORDS = ["".join(random.Random(n).choices("abcdefghijklmnop", k=2 + n % 8)) for n in range(5000)]
 
@@ -23,7 +23,7 @@ def text(characters: int, seed: int = 0) -> str:
 
 @pytest.mark.parametrize("documents", [[text(40_000)], [text(30_000), text(9_000, 1), text(50, 2)]])
 def test_a_text_that_measures_something_needs_no_word(documents: list[str]) -> None:
-    assert validation_warnings(documents, Config(max_seq_len=64)) == []
+    assert warnings_of(documents, Config(max_seq_len=64)) == []
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_a_text_that_measures_something_needs_no_word(documents: list[str]) -> N
     ],
 )
 def test_text_that_repeats_the_training_text_is_counted(documents: list[str], share: int) -> None:
-    found = validation_warnings(documents, Config(max_seq_len=64))
+    found = warnings_of(documents, Config(max_seq_len=64))
     if not share:
         assert found == []
         return
@@ -50,26 +50,26 @@ def test_text_that_repeats_the_training_text_is_counted(documents: list[str], sh
 
 def test_characters_that_only_the_held_out_text_has_are_named() -> None:
     documents = [text(36_000), text(3_900) + "Ж" * 50 + "\xa0" * 40 + "é" * 10]
-    assert validation_warnings(documents, Config(max_seq_len=64))[-1:] == [
+    assert warnings_of(documents, Config(max_seq_len=64))[-1:] == [
         "the held-out text has 3 characters that the training text lacks (Ж U+00A0 é), 2.50% of it: the model cannot "
         "learn them; mix the texts, or name them in another order"
     ]
-    assert validation_warnings([text(36_000, 1), text(3_997) + "Жжж"], Config(max_seq_len=64)) == []  # 0.08 %
+    assert warnings_of([text(36_000, 1), text(3_997) + "Жжж"], Config(max_seq_len=64)) == []  # 0.08 %
     many = "".join(map(chr, range(0x4E00, 0x4E00 + 200)))
-    found = validation_warnings([text(36_000, 1), text(3_800) + many], Config(max_seq_len=64))[-1]
+    found = warnings_of([text(36_000, 1), text(3_800) + many], Config(max_seq_len=64))[-1]
     assert "has 200 characters that the training text lacks (" in found and " …), 5.00% of it" in found
 
 
 def test_a_tail_that_is_too_short_is_said() -> None:
-    assert validation_warnings([text(19_000)], Config(max_seq_len=64)) == [
+    assert warnings_of([text(19_000)], Config(max_seq_len=64)) == [
         "only 1,900 characters are held out (--val-split 0.1 of 19,000): the validation loss will be uncertain; "
         "hold out more, or use a longer text"
     ]
-    assert "only 4 characters" in validation_warnings([text(40_000)], Config(max_seq_len=64, val_split=0.0001))[0]
-    assert "only 2,500 characters" in validation_warnings([text(25_000)], Config(max_seq_len=2500))[0]  # one window
-    assert validation_warnings([text(25_000)], Config(max_seq_len=2499)) == []
+    assert "only 4 characters" in warnings_of([text(40_000)], Config(max_seq_len=64, val_split=0.0001))[0]
+    assert "only 2,500 characters" in warnings_of([text(25_000)], Config(max_seq_len=2500))[0]  # one window
+    assert warnings_of([text(25_000)], Config(max_seq_len=2499)) == []
 
 
 def test_the_shipped_text_needs_no_word() -> None:
     sample = Path(__file__).parents[3] / "data/samples/sample_data.txt"
-    assert validation_warnings([sample.read_text(encoding="utf-8")], Config()) == []
+    assert warnings_of([sample.read_text(encoding="utf-8")], Config()) == []

@@ -7,7 +7,6 @@ import pytest
 
 from fundamentallm.cli import main
 from fundamentallm.cli.report import Report
-from fundamentallm.config.estimate import estimate
 from fundamentallm.config.schedule import configured_rate
 from fundamentallm.errors import NothingToDo, UserError
 from fundamentallm.run import events
@@ -21,6 +20,7 @@ from fundamentallm.train.metrics import Metrics
 from tests.compare_runs import difference
 from tests.engine.conftest import EPOCH, files
 from tests.engine.train.conftest import Small, Train
+from tests.texts import estimate
 
 END = EPOCH + 7  # in the middle of the second epoch
 

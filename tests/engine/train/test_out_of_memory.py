@@ -14,7 +14,7 @@ import torch
 from pytest import MonkeyPatch
 
 from fundamentallm.config.config import to_dict
-from fundamentallm.config.estimate import count_state_memory, estimate
+from fundamentallm.config.estimate import count_state_memory
 from fundamentallm.errors import UserError
 from fundamentallm.run import events
 from fundamentallm.run.commands import Sample
@@ -27,6 +27,7 @@ from fundamentallm.train.step import TrainStep
 from tests.compare_runs import difference
 from tests.engine.conftest import EPOCH, same_tensors
 from tests.engine.train.conftest import Breaks, Small, Train, Trained
+from tests.texts import estimate
 
 ADVICE = re.compile(
     r"a new run with --batch-size 4 --accumulation-steps 2 \(about \d+ MiB\) or .*; "

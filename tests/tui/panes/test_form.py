@@ -11,12 +11,11 @@ from textual.events import Paste
 from textual.widgets import Static
 
 from fundamentallm.config.config import SETTINGS, Config, ConfigError, flags_layer, resolve
-from fundamentallm.config.estimate import estimate
 from fundamentallm.config.files import load_preset
 from fundamentallm.config.format import wrap
-from fundamentallm.data.text import read_texts
 from fundamentallm.errors import UserError
 from fundamentallm_tui.panes.status import STEPS
+from tests.texts import estimate, read_texts
 from tests.tui.others import both_sizes
 
 
@@ -61,7 +60,7 @@ async def test_the_form_says_the_command_lines_words(workshop: Any, size: tuple[
 
 async def test_the_form_names_a_missing_file_and_a_text_that_is_too_short(workshop: Any) -> None:
     with pytest.raises(UserError) as missing:
-        read_texts(("nowhere.txt",))
+        read_texts("nowhere.txt")
     (workshop.folder / "short.txt").write_text("too short " * 12)
     async with workshop.console() as seen:
         form = seen.main.form
