@@ -91,14 +91,6 @@ def test_a_runs_config_yaml_makes_the_same_run(here: Path) -> None:
     assert all(ours.model[name].equal(weights) for name, weights in theirs.model.items())
 
 
-def test_several_texts_are_read_one_after_the_other(here: Path) -> None:
-    (here / "more.txt").write_text(TEXT.upper())
-    assert main([*NEW[:2], "more.txt", *NEW[2:]]) == 0
-    saved = load(here / "run/best.pt")
-    assert saved.settings().data == ("text.txt", "more.txt")
-    assert saved.vocabulary == "".join(sorted(set(TEXT + TEXT.upper())))
-
-
 def test_sampling_the_likeliest_is_one_text_however_it_is_asked_for(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -132,14 +124,6 @@ def test_a_reader_that_leaves_does_not_stop_the_training(here: Path, run: Run) -
     done = run(*NEW, prepare=CLOSED_PIPE)
     assert done.status == 0 and "Traceback" not in done.err and "Error" not in done.err
     assert (here / "run" / "final_model.pt").exists()
-
-
-def test_an_end_that_cannot_be_saved_fails(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> int:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("fundamentallm.train.checkpoints.save", full)
-    assert main(NEW) == 1
 
 
 # ---- in a terminal ----

@@ -57,14 +57,8 @@ def test_an_attached_session_has_every_control_and_another_one_sees_who_did_what
     (change,) = ada.of(events.Intervention)
     assert (change.step, change.setting, change.old, change.new) == (at, "learning_rate", 0.005, 0.0007)
     assert change.who == "ada"
-    for setting, value, words in (
-        ("learning_rat", 1, "learning_rat: no such setting; did you mean learning_rate?"),
-        ("model_dim", 32, "model_dim: cannot change during a run; "),
-        ("learning_rate", "fast", "learning_rate: fast is not a number"),
-        ("epochs", 0, "epochs: 0 is out of bounds"),
-    ):
-        answer = ada.answer(Set(setting=setting, value=value))
-        assert not answer.ok and answer.why.startswith(words), answer
+    refused = ada.answer(Set(setting="epochs", value=0))
+    assert not refused.ok and refused.why.startswith("epochs: 0 is out of bounds")
     assert not ada.answer(Sample(prompt="é", max_tokens=3)).ok and not ada.answer(CancelSample(sample="none")).ok
     assert max(read_history(folder).steps) == at  # it took no step meanwhile
 
@@ -81,7 +75,7 @@ def test_an_attached_session_has_every_control_and_another_one_sees_who_did_what
     assert ada.received == other.received == list(read_journal(folder))
     answers = [(event.command, event.who) for event in ada.of(events.Answered)]
     assert answers == [
-        ("sample", "ada"), ("pause", "ada"), ("save", "ada"), *[("set", "ada")] * 5, ("sample", "ada"),
+        ("sample", "ada"), ("pause", "ada"), ("save", "ada"), *[("set", "ada")] * 2, ("sample", "ada"),
         ("cancel_sample", "ada"), ("resume", "grace"), ("stop", "grace"),
     ]  # fmt: skip
     rates = read_history(folder).learning_rate

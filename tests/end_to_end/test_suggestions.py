@@ -10,12 +10,10 @@ import pytest
 
 from fundamentallm.cli import main
 from fundamentallm.train.trainer import Trainer
+from tests.end_to_end.conftest import TINY
 
 NAMES = ["-x", '~it\'s "5 $HOME"\nb']
-FLAGS = [
-    "--model-dim=16", "--num-layers=1", "--max-seq-len=16", "--stride=16", "--batch-size=16", "--device=cpu",
-    "--epochs=1",
-]  # fmt: skip
+FLAGS = [*TINY, "--epochs=1"]
 
 
 def run_in_a_shell(command: str) -> "subprocess.CompletedProcess[str]":

@@ -37,24 +37,6 @@ def test_line_ends_become_newlines_and_a_byte_order_mark_is_dropped() -> None:
     assert read_texts("t.txt")[0] == "a\nb\nc\né"
 
 
-@pytest.mark.parametrize(
-    ("content", "error"),
-    [
-        (b"", "is empty; it needs at least a few thousand characters of text"),
-        (b" \n\t ", "is empty; it needs at least a few thousand characters of text"),
-        (b"ab\0c", "is not a text file (a zero byte at offset 2)"),
-        (
-            b"a\nb\n\xe9t",
-            "is not UTF-8 (byte 0xe9 in line 3, offset 4): it looks like Latin-1 or Windows-1252; convert it: "
-            "iconv -f WINDOWS-1252 -t UTF-8 t.txt > t.txt.utf8 && mv t.txt.utf8 t.txt",
-        ),
-    ],
-)
-def test_a_file_that_is_no_text_is_refused_with_the_place(content: bytes, error: str) -> None:
-    Path("t.txt").write_bytes(content)
-    assert error_of("t.txt") == f"t.txt: {error}"
-
-
 def test_what_is_no_file_is_refused() -> None:
     missing = ["none.txt", "data/none.txt", "data/../pyproject.toml", "~nobody-here/x", "x" * 5000, "a\0b"]
     for path in missing:

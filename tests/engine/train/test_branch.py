@@ -137,27 +137,6 @@ def test_a_replay_that_goes_back_makes_the_changes_after_that_step_again(
     assert_same_end(folder, original.folder)
 
 
-def test_the_changes_of_a_run_that_went_back_and_was_resumed_with_other_settings_are_repeated(
-    train: Train, small: Small, tmp_path: Path
-) -> None:
-    original = tmp_path / "run"
-    train(script={3: [changing("dropout", 0.4)], 7: [Save()], 9: [changing("learning_rate", 0.9)], 12: [Stop()]})
-    train(
-        resume_from=original / "checkpoint_step_7.pt",
-        weight_decay=0.0,
-        script={EPOCH: [changing("learning_rate", 0.001)]},
-    )
-    folder = tmp_path / "replay"
-    planned = read_history(original, steps=False).changes_made()
-    assert [(change.step, change.setting) for change in planned] == [
-        (3, "dropout"),
-        (7, "weight_decay"),
-        (EPOCH, "learning_rate"),
-    ]
-    run_here(RunSpec(small(), folder, planned=tuple(planned)))
-    assert_same_end(folder, original)
-
-
 def test_a_change_that_this_run_cannot_make_is_said_and_the_run_goes_on(
     small: Small, train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

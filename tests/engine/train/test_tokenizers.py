@@ -11,7 +11,6 @@ from fundamentallm.cli import main
 from fundamentallm.config.config import ConfigError
 from fundamentallm.config.sampling import SamplingOptions
 from fundamentallm.data.tokenizer import train_bpe
-from fundamentallm.errors import UserError
 from fundamentallm.model.generate import stream
 from fundamentallm.run.commands import Attend, Explain, Neighbours, Sample
 from fundamentallm.run.events import Answered, Attended, Evaluated, Explained, Nearest, Sampled
@@ -133,11 +132,6 @@ def test_weights_bring_their_tokenizer_and_another_one_is_refused(
         ConfigError, match=f"^--tokenizer: the model of --init-from has .*{tokenizer[-9:]}; leave it out$"
     ):
         build_state(RunSpec(small(), tmp_path / "new", init_from=ran.folder / "best.pt", changes={"tokenizer": other}))
-
-
-def test_a_tokenizer_cannot_change_on_resume(ran: Ran) -> None:
-    with pytest.raises(UserError, match="--vocab-size: cannot change on resume"):
-        build_state(RunSpec(ran.trainer.state.config, ran.folder, ran.last, {"vocab_size": 999}))
 
 
 def test_a_file_that_does_not_fit_leaves_no_folder(
