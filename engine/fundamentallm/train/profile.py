@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from torch.profiler import ProfilerActivity, profile, record_function
+from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
 from fundamentallm.paths import quoted_path
 from fundamentallm.run.folder import free_name
@@ -18,6 +18,7 @@ TRACE = "trace.json"
 OPERATIONS = 12  # lines of the table of operations
 PARTS = ("batch", "forward", "backward", "optimizer")  # as the step names them
 STEP = "a step"
+SCHEDULED = "ProfilerStep*"  # as torch names the time from one step to the next
 
 
 @contextmanager
@@ -26,36 +27,25 @@ def profiled(trainer: "Trainer", steps: int, show: Callable[[str], object]) -> I
 
     The trace, which chrome://tracing and Perfetto open, goes into the run's folder.
     """
-    state, take_step, recording = trainer.state, trainer.step, False
+    take_step = trainer.step
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler prints when it starts and stops, also to stdout
-    kinds = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (state.device.type == "cuda")
-    recorder, first, last = profile(activities=kinds), state.step + WARM_UP, state.step + WARM_UP + steps
+    kinds = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (trainer.state.device.type == "cuda")
+    recorded = schedule(wait=WARM_UP - 1, warmup=1, active=steps, repeat=1)
 
-    def end() -> None:
-        nonlocal recording
-        recording = False
-        recorder.stop()
+    def end(recorder: profile) -> None:
         path = trainer.spec.folder / TRACE
         path = free_name(path, "-") if os.path.lexists(path) else path
         recorder.export_chrome_trace(str(path))
         show(f"{_table(recorder)}\n\nthe trace is in {quoted_path(path)}")
 
     def step() -> None:
-        nonlocal recording
-        if state.step == first:
-            recorder.start()
-            recording = True
         with record_function(STEP):
             take_step()
-        if recording and state.step == last:
-            end()
+        recorder.step()
 
-    trainer.step = step  # type: ignore[method-assign]
-    try:
+    with profile(activities=kinds, schedule=recorded, on_trace_ready=end) as recorder:
+        trainer.step = step  # type: ignore[method-assign]
         yield
-    finally:
-        if recording:
-            end()
 
 
 def _table(recorder: profile) -> str:
@@ -66,7 +56,7 @@ def _table(recorder: profile) -> str:
     parts = {name: total.get(name, 0.0) for name in PARTS}
     parts |= {"norm, clip, rest": total[STEP] - sum(parts.values()), STEP: total[STEP]}
     lines = [f"{'':<32}  {'ms':>9}  share", *(_row(name, ms / steps, ms / total[STEP]) for name, ms in parts.items())]
-    own = sorted((e for e in events if e.key not in parts), key=lambda e: -e.self_cpu_time_total)
+    own = sorted((e for e in events if e.key not in (*parts, SCHEDULED)), key=lambda e: -e.self_cpu_time_total)
     lines += ["", "the operations that take longest, a step:"]
     own_ms = [(event.key, event.self_cpu_time_total / 1e3) for event in own[:OPERATIONS]]
     return "\n".join([*lines, *(_row(name, ms / steps, ms / total[STEP]) for name, ms in own_ms)])
