@@ -12,8 +12,7 @@ from fundamentallm.cli.terminal import Footer, bar, columns, complain, is_screen
 from fundamentallm.config.config import SETTINGS, Layer, resolve, unknown
 from fundamentallm.config.estimate import estimate_size
 from fundamentallm.config.format import format_count, format_names, format_size, format_times, wrap
-from fundamentallm.data import hub
-from fundamentallm.data.download import KNOWN_TEXTS, Downloaded, KnownText, download
+from fundamentallm.data.download import HUB, KNOWN_TEXTS, Downloaded, KnownText, download, fetch_dataset
 from fundamentallm.data.source import make_source, measure_source
 from fundamentallm.data.text import describe_left_out, find_data, read_bytes, select
 from fundamentallm.data.text_stats import TextStats, compute_text_stats, name_character, source_warnings
@@ -57,10 +56,10 @@ def get_(name: str, source: str) -> None:
 
     The text is checked, and all of its files are written or none. A different file of the same name is moved aside.
     """
-    if name.startswith(hub.PREFIX):
+    if name.startswith(HUB):
         if source:
             raise UserError(f"--from {source}: only for a known text; of a folder of this machine write hf:FOLDER")
-        for path, fields in hub.fetch(name).items():
+        for path, fields in fetch_dataset(name).items():
             print(f"{printable(str(path))}  {format_size(path.stat().st_size)}, {printable(_fields(fields))}")
         return
     if name not in KNOWN_TEXTS:

@@ -3,10 +3,12 @@
 - A download is accepted only if its size and its SHA-256 are the expected ones; otherwise nothing is written.
 - Either all files appear, complete, or none. A different file of the same name is moved aside, never overwritten.
 - Knows no screen: progress is reported to a callback. Imports no torch, and no network module before it needs one.
+- Datasets of Hugging Face are read by its library `datasets`, where that is installed.
 """
 
 import hashlib
 import os
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -21,6 +23,8 @@ from fundamentallm.untrusted import open_regular_file
 
 TIMEOUT = 20.0  # seconds without a byte from the server
 BLOCK = 1 << 16  # bytes between two calls of `progress` and `cancelled`
+HUB = "hf:"  # before the name of a dataset of Hugging Face
+HUB_FOLDER = Path("data/raw")
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,45 @@ def download(
     if known.url:
         raw = _read(known, source or known.url, progress, cancelled)
     return _write(target, {file.name: raw[: file.size] for file in wrong})
+
+
+def fetch_dataset(name: str) -> dict[Path, list[str]]:
+    """Write each split of a dataset into a file of JSON lines below data/raw, all or none.
+
+    Args:
+        name: "hf:OWNER/NAME", or "hf:" and a folder of this machine; ":" and a configuration may follow.
+
+    Returns:
+        The files, and the columns of each.
+
+    Raises:
+        UserError: the library is not installed, there is no such dataset, its files are there already, or the disk
+            refuses.
+    """
+    dataset, _, configuration = name.removeprefix(HUB).partition(":")
+    parts = [part for part in (*Path(dataset).parts, *Path(configuration).parts) if part not in ("..", "/")]
+    if not parts:
+        raise UserError(f"{name}: names no dataset; write hf:OWNER/NAME, such as hf:roneneldan/TinyStories")
+    folder = HUB_FOLDER.joinpath(*parts)
+    if there := sorted(map(str, folder.glob("*.jsonl"))):
+        raise UserError(f"{name}: is there already: {', '.join(there)}; to fetch it again, move that away")
+    try:
+        import datasets
+    except ImportError:
+        raise UserError(f"{name}: datasets are read by another program; install it: pip install datasets") from None
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+    try:
+        splits = datasets.load_dataset(dataset, configuration or None)
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".download-", dir=folder) as temporary:
+            for split, rows in splits.items():
+                rows.to_json(Path(temporary, f"{split}.jsonl"), force_ascii=False)
+            for split in splits:
+                os.replace(Path(temporary, f"{split}.jsonl"), folder / f"{split}.jsonl")
+    except Exception as error:  # the library raises dozens of kinds
+        raise UserError(f"{name}: cannot be fetched: {describe_error(error)}") from None
+    return {folder / f"{split}.jsonl": list(rows.column_names) for split, rows in splits.items()}
 
 
 def _is_correct(path: Path, file: TextFile) -> bool:

@@ -1,24 +1,28 @@
-"""Samples that a console asks for: of a run in training, or of a model that was loaded from a checkpoint.
+"""What a console asks a model for, one in training or one from a checkpoint: samples, and what it does with a text.
 
 - Commands are obeyed in the order in which they came; a cancel overtakes the others.
 - The samples of a command are one batch, or batches of MAX_BATCH.
-- Sampling changes nothing: neither the model nor anyone else's randomness.
+- An answer changes nothing: neither the model nor anyone else's randomness.
 """
 
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import torch
+
+from fundamentallm.config.format import format_count
 from fundamentallm.config.sampling import SamplingOptions
 from fundamentallm.data.text import normalize_prompt
 from fundamentallm.errors import UserError, describe_error
 from fundamentallm.model.generate import stream
-from fundamentallm.run.commands import NAMES, CancelSample, Command, Sample, Stop
-from fundamentallm.run.events import Answered, Event, Pinned, Sampled
+from fundamentallm.model.inspect import attention, neighbours, surprise
+from fundamentallm.run import commands
+from fundamentallm.run.commands import MAX_EXPLAINED, NAMES, CancelSample, Command, Sample, Stop
+from fundamentallm.run.events import Answered, Attended, Event, Explained, Nearest, Pinned, Sampled
 from fundamentallm.train.device import is_out_of_memory
-from fundamentallm.train.look import LOOKS
 
 if TYPE_CHECKING:
     from fundamentallm.train.loaded import Model
@@ -28,6 +32,9 @@ PIECE_SECONDS = 0.05  # of text in one event of a sample
 MAX_BATCH = 8  # samples: the cache of each takes 38 MB in a large model
 MAX_SAMPLE_TOKENS = 100_000
 MAX_PROMPT_CHARS = 65_536  # no context is longer
+LIKELIEST = 10
+MAX_ATTENDED = 96  # tokens, as MAX_EXPLAINED
+NEAREST = 12
 RUN_ENDED = "the run has ended"
 NO_SUCH_SAMPLE = "there is no such sample under way"
 
@@ -47,6 +54,58 @@ def answer_pinned(state: "TrainState", prompt: str) -> Pinned:
     )  # fmt: skip
 
 
+def explain(state: "TrainState | Model", command: commands.Explain) -> Explained:
+    """Answer how the model predicts a text; a UserError says that the text is too long or too short."""
+    text = normalize_prompt(command.text, "the text")
+    known, left_out = state.tokenizer.leave_out_unknown(text)
+    tokens = state.tokenizer.encode(known)
+    if not 2 <= len(tokens) <= MAX_EXPLAINED:
+        noun = "known character" if state.tokenizer.vocabulary else "token"
+        raise UserError(f"the text has {format_count(len(tokens), noun)}; 2 to {MAX_EXPLAINED:,} can be explained")
+    texts = state.tokenizer.texts
+    probability, rank, entropy, likeliest, likely = surprise(
+        state.model, torch.tensor(tokens, device=state.model.embedding.weight.device), LIKELIEST
+    )
+    return Explained(
+        step=state.step, id=command.id, tokens=state.tokenizer.pieces(tokens), probability=_rounded(probability),
+        rank=tuple(rank.tolist()), entropy=_rounded(entropy),
+        likeliest=tuple(tuple(texts[token] for token in row) for row in likeliest.tolist()),
+        likeliest_probability=tuple(map(_rounded, likely)), left_out=left_out.total(),
+    )  # fmt: skip
+
+
+def attend(state: "TrainState | Model", command: commands.Attend) -> Attended:
+    """Answer what the last tokens of a text attend to; a UserError says that there is no such layer or token."""
+    layers, longest = len(state.model.blocks), min(MAX_ATTENDED, len(state.model.freqs))
+    if not 0 <= command.layer < layers:
+        raise UserError(f"layer {command.layer}: there are layers 0 to {layers - 1}")
+    text = normalize_prompt(command.text, "the text")
+    last = state.tokenizer.encode_prompt(text[-longest:] if state.tokenizer.vocabulary else text)[-longest:]
+    heads = attention(state.model, torch.tensor(last, device=state.model.embedding.weight.device), command.layer)
+    rows = tuple(tuple(_rounded(row[: i + 1]) for i, row in enumerate(head)) for head in heads)
+    shown = state.tokenizer.pieces(last)
+    return Attended(step=state.step, id=command.id, tokens=shown, layer=command.layer, layers=layers, heads=rows)
+
+
+def nearest(state: "TrainState | Model", command: commands.Neighbours) -> Nearest:
+    """Answer which tokens are nearest to one in the embedding; a UserError says that it is not one token."""
+    tokens = state.tokenizer.encode(command.text)
+    if len(tokens) != 1:
+        raise UserError(f"{command.text[:40]!r} is not one token")
+    found, cosines = neighbours(state.model, tokens[0], NEAREST)
+    names = tuple(state.tokenizer.texts[token] for token in found.tolist())
+    return Nearest(step=state.step, id=command.id, token=command.text, tokens=names, cosine=_rounded(cosines))
+
+
+LOOKS: dict[type, Callable[..., Event]] = {
+    commands.Explain: explain, commands.Attend: attend, commands.Neighbours: nearest,
+}  # fmt: skip
+
+
+def _rounded(values: Any) -> tuple[float, ...]:
+    return tuple(float(f"{value:.6g}") for value in values.tolist())  # a loss needs the digits of small ones
+
+
 class SampleControl:
     """Writes samples, cancels them, and explains texts; refuses every other command, as after the end of a run.
 
@@ -64,9 +123,9 @@ class SampleControl:
         self._sampling: Sample | None = None  # the sample that is being written
         self._cancelled = False
 
-    def obey_commands(self, commands: Iterable[Command]) -> None:
+    def obey_commands(self, received: Iterable[Command]) -> None:
         """Obey commands in their order. After the end of a run only samples are written; all else is refused."""
-        self._receive(commands)
+        self._receive(received)
         while self._queue:
             self._obey(self._queue.popleft())
 
@@ -78,9 +137,9 @@ class SampleControl:
         step, name = self._state.step, NAMES[type(command)]
         self._emit(Answered(step=step, id=command.id, command=name, ok=not why, why=why, who=command.who))
 
-    def _receive(self, commands: Iterable[Command]) -> None:
+    def _receive(self, received: Iterable[Command]) -> None:
         """Put commands into the queue, but obey a cancel at once: of the sample under way, or of one in the queue."""
-        for command in commands:
+        for command in received:
             sample = self._find_sample(command.sample) if isinstance(command, CancelSample) else None
             if sample is None:
                 self._queue.append(command)
