@@ -1,5 +1,6 @@
 """Runs of other processes, as a console meets them."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from textual.geometry import Region
 
 from fundamentallm.config.config import Layer, resolve
+from fundamentallm.errors import UserError
 from fundamentallm.run.commands import COMMANDS, Attend, Neighbours, decode
 from fundamentallm.run.events import Attended, Failed, Finished, Nearest, Phase
 from fundamentallm.run.journal import Journal
@@ -17,6 +19,7 @@ from fundamentallm.run.locks import RunLock
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.train.trainer import Trainer
 from fundamentallm_tui.screens.runs import Runs
+from tests.tui.conftest import FakeRun
 
 both_sizes = pytest.mark.parametrize("size", [(80, 24), (120, 36)], ids=["80x24", "120x36"])
 
@@ -36,6 +39,24 @@ def train(workshop: Any, name: str = "real", **settings: Any) -> Path:
     assert isinstance(trainer.run(), Finished)
     trainer.close()
     return Path("runs", name)
+
+
+REFUSED = "--output-dir runs/text-1: holds a run already"
+
+
+class Starts:
+    """Starts runs when the test allows it, and refuses so many of them."""
+
+    def __init__(self, refused: int = 0) -> None:
+        self.refused, self.ready = refused, threading.Event()
+        self.ready.set()
+
+    def __call__(self, job: RunSpec) -> FakeRun:
+        assert self.ready.wait(60)
+        if self.refused > 0:
+            self.refused -= 1
+            raise UserError(REFUSED)
+        return FakeRun(job)
 
 
 @contextmanager

@@ -167,6 +167,11 @@ async def test_only_new_lines_that_are_shown_are_counted_as_new(workshop: Any) -
         run.say(*(Notice(step=1, level=level, text=text) for level, text in (("info", "more"), ("warning", "beware"))))
         await seen.until(lambda: " new" in frame(seen))
         assert frame(seen) == "problems, 32 hidden · 1 new, end follows"
+        assert "line 0" in seen.screen and "beware" not in seen.screen, "it stays where the user is"
+        await seen.press("end")
+        await seen.see("beware")
+        run.say(Notice(step=1, level="warning", text="newest"))
+        await seen.see("newest")
 
 
 async def test_engine_log_is_read_from_its_end_in_pieces_and_followed(workshop: Any) -> None:
@@ -221,19 +226,6 @@ async def test_the_log_makes_text_from_outside_harmless(workshop: Any) -> None:
         await seen.until(lambda: "evil" in seen.log)
         assert "[red]file[/] ·[2J·31m·evil    tab" in seen.log
         await seen.see("[red]file[/] ·[2J·31m·evil    tab")
-
-
-async def test_the_log_stays_where_the_user_scrolled_and_follows_again_at_the_end(workshop: Any) -> None:
-    async with workshop.training() as (seen, run):
-        run.say(*(Notice(step=1, level="info", text=f"line {n}") for n in range(50)))
-        await seen.see("line 49")
-        await seen.press("2", "enter", "home")
-        run.say(Notice(step=1, level="info", text="line 50"))
-        await seen.until(lambda: "line 50" in seen.log)
-        assert "line 50" not in seen.screen and "line 0" in seen.screen
-        await seen.press("end")
-        run.say(Notice(step=1, level="info", text="line 51"))
-        await seen.see("line 51")
 
 
 async def test_saves_in_a_row_share_a_line_and_so_do_failures(workshop: Any) -> None:

@@ -90,14 +90,6 @@ async def test_a_sample_streams_in_behind_its_prompt(workshop: Any, size: tuple[
         assert "at step 3" in seen.screen
 
 
-async def test_a_wrong_sampling_option_is_named_and_nothing_is_sent(workshop: Any) -> None:
-    async with workshop.training() as (seen, run):
-        seen.main.sample.options.enter("top_p")
-        await seen.press("2", "enter")
-        assert "top_p: 2 is out of bounds; it must be above 0" in seen.screen
-        assert run.sent == []
-
-
 async def test_enter_samples_with_the_tables_defaults_and_up_recalls(workshop: Any) -> None:
     async with workshop.training() as (seen, run):
         await seen.press("ctrl+g", "H", "i", "enter")

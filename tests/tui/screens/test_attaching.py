@@ -1,7 +1,6 @@
 """Runs outlive the console: attaching, resuming, leaving, a folder that holds a run, replaying."""
 
 import json
-import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,8 +19,7 @@ from fundamentallm_tui.state import replay
 from fundamentallm_tui.state.reader import EventsReceived
 from tests.conftest import file_contents
 from tests.events import evaluated
-from tests.tui.conftest import FakeRun
-from tests.tui.others import alive, both_sizes, commands_sent
+from tests.tui.others import Starts, alive, both_sizes, commands_sent
 
 
 @asynccontextmanager
@@ -140,26 +138,9 @@ async def test_the_console_says_which_runs_are_under_way(workshop: Any, make: An
             assert "lost" not in seen.log
 
 
-async def test_a_run_can_be_left_running(workshop: Any) -> None:
-    async with workshop.training() as (seen, run):
-        await seen.press("ctrl+q", "l")
-        await seen.until(lambda: seen.app.return_code == 0)
-        assert run.sent == [] and seen.app.leaves
-
-
-class SlowStart:
-    """Starts a run when the test allows it."""
-
-    def __init__(self) -> None:
-        self.ready = threading.Event()
-
-    def __call__(self, job: RunSpec) -> FakeRun:
-        self.ready.wait(30)
-        return FakeRun(job)
-
-
 async def test_a_run_that_is_being_started_is_started_before_it_is_left(workshop: Any) -> None:
-    start = SlowStart()
+    start = Starts()
+    start.ready.clear()
     async with workshop.console(start=start) as seen:
         await seen.press("f5", "ctrl+q", "l")
         assert seen.app.return_code is None and not seen.runs
@@ -169,7 +150,8 @@ async def test_a_run_that_is_being_started_is_started_before_it_is_left(workshop
 
 
 async def test_what_was_asked_of_a_run_that_is_being_started_reaches_no_other(workshop: Any, make: Any) -> None:
-    other, start = make("other"), SlowStart()
+    other, start = make("other"), Starts()
+    start.ready.clear()
     with alive(other):
         async with workshop.console(start=start) as seen:
             await seen.press("f5", "f8")

@@ -9,7 +9,6 @@ import pytest
 
 from fundamentallm.data.download import KNOWN_TEXTS, TINY_SHAKESPEARE, TextFile
 from fundamentallm_tui.dialogs import Fetch
-from fundamentallm_tui.state.launch import missing_known_text
 
 NAME = "data/raw/shakespeare/shakespeare25k.txt"
 
@@ -46,8 +45,3 @@ async def test_f5_offers_a_missing_text_and_starts_only_with_it(
         else:
             await seen.until(lambda: seen.app.screen is seen.main)
             assert not seen.runs and not Path(NAME).exists()
-
-
-def test_only_a_known_text_is_offered(public_text: bytes) -> None:
-    assert missing_known_text((NAME,)) == KNOWN_TEXTS["shakespeare"]
-    assert missing_known_text(("mine.txt",)) is None

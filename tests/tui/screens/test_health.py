@@ -185,12 +185,3 @@ async def test_the_verdict_is_on_the_screen_at_every_size(workshop: Any, size: t
         await overfitting(watched, workshop)
         await watched.press("escape")
         await watched.see(shown)
-
-
-async def test_enter_in_the_pane_asks_what_to_do(workshop: Any) -> None:
-    async with workshop.console() as watched:
-        await overfitting(watched, workshop)
-        await watched.press("escape", "6")
-        assert watched.main.health.has_focus and "enter what to do" in watched.keys
-        await watched.press("enter")
-        await watched.see("Health: overfitting")

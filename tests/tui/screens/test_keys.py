@@ -180,18 +180,6 @@ async def test_number_keys_and_ctrl_arrows_reach_every_pane(workshop: Any, size:
         assert seen.main.tabs.active == "health"
 
 
-async def test_every_binding_has_an_id_so_that_it_can_be_remapped(workshop: Any) -> None:
-    for table in keys.TABLES:
-        bindings = [binding for command in table for binding in command.bindings()]
-        assert all(binding.id for binding in bindings)
-    async with workshop.console() as seen:
-        seen.app.set_keymap({"start": "f9"})
-        await seen.press("f5")
-        assert seen.runs == [] and "F9 start" in seen.keys
-        await seen.press("f9")
-        await seen.until(lambda: seen.runs)
-
-
 async def test_a_number_key_shows_a_pane_and_the_next_digit_changes_nothing_there(workshop: Any) -> None:
     async with workshop.console() as seen:
         before = {name: cell.value for name, cell in seen.cells.items()}
@@ -223,12 +211,6 @@ async def test_enter_goes_into_the_highlighted_pane(workshop: Any) -> None:
             assert seen.app.screen is main
         await seen.press("5", "enter", *"12", "escape", "1", "enter", "down", "7")
         assert main.sample.prompt.text == "12" and main.form.fields.current.value == "7"
-
-
-async def test_entering_a_pane_in_another_way_highlights_it(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        await seen.pilot.click("#log")
-        assert [pane.id for pane in seen.main.query(".pane.-active")] == ["log"]
 
 
 async def test_escape_and_a_quick_key_act_as_the_two_of_them_and_type_nothing(workshop: Any) -> None:

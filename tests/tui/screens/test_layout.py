@@ -182,7 +182,7 @@ async def test_a_click_on_any_part_of_a_pane_goes_to_it(workshop: Any) -> None:
         await seen.pilot.pause()
         for name in ("config", "log", "loss", "metric", "sample", "health"):
             await seen.pilot.click(f"#{name}", offset=(8, 0))  # its frame
-            assert seen.main.tabs.active == name
+            assert [seen.main.tabs.active] == [pane.id for pane in seen.main.query(".pane.-active")] == [name]
             assert seen.main.focused is (None if name in ("config", "sample") else seen.main.query_one(f"#{name}"))
 
 

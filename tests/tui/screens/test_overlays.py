@@ -165,12 +165,15 @@ async def test_a_live_run_grows_while_it_lies_over_another(workshop: Any, make: 
 @both_sizes
 async def test_the_list_says_which_losses_do_not_compare(workshop: Any, write: Write, size: tuple[int, int]) -> None:
     write("a", 5), write("b", 5, top=1.5), write("c", 5, top=0.365, data=("sonnets.txt",))
+    write("d", 5, top=0.41, data=("sonnets.txt",), val_split=0.2)
     async with workshop.console(size) as seen:
-        runs = await seen.open_list(3)
+        runs = await seen.open_list(4)
         await to(seen, runs, "a")
         await seen.pilot.pause()
-        assert "≠0.365" in seen.screen and "≠1.500" not in seen.screen and "≠5.000" not in seen.screen
-        assert "≠ marks losses that do not compare with this run's: other text" in seen.screen
+        assert set(re.findall(r"≠[\d.]+", seen.screen)) == {"≠0.365", "≠0.410"}
+        shown = " ".join(seen.screen.split())
+        assert "≠ marks losses that do not compare with this run's: other text, other val_split" in shown
+        assert shown.count("other text") == 1, "each reason once"
 
 
 async def test_without_a_run_the_marked_ones_are_drawn_alone(workshop: Any, write: Write) -> None:

@@ -7,8 +7,6 @@ import pytest
 
 from fundamentallm.run.events import Evaluated, Phase
 from fundamentallm_tui import keys
-from fundamentallm_tui.format import clean
-from tests.events import evaluated
 from tests.tui.others import both_sizes
 
 
@@ -26,17 +24,6 @@ async def test_the_status_line_and_the_footer_are_never_cut(workshop: Any, size:
         }
         shown = re.split(" {2,}", lines[-1].strip())
         assert set(shown) <= labels and shown[-2:] == ["F1 help", "^q quit"]
-
-
-@both_sizes
-async def test_the_charts_titles_hold_the_last_values(workshop: Any, size: tuple[int, int]) -> None:
-    async with workshop.training(size) as (seen, run):
-        run.say(workshop.progress(1, 80), evaluated(80, 2.01))
-        await seen.until(lambda: seen.main.store.val.last)
-        await seen.press("3")
-        await seen.see("Loss  train ~3.645  val 2.010")
-        await seen.press("4")
-        await seen.see("Learning rate  1.00e-03")
 
 
 async def test_training_dots_are_seen_where_validation_crosses_them_and_its_points_lie_over_them(workshop: Any) -> None:
@@ -88,19 +75,3 @@ async def test_resizing_keeps_everything(workshop: Any) -> None:
         assert all(pane.region.width for pane in seen.main.query(".pane"))
         assert seen.main.sample.prompt.text == "ab" and seen.main.focused is seen.main.sample.prompt
         assert (seen.log, seen.main.store.step) == (log, 50)
-
-
-@both_sizes
-async def test_a_dead_worker_leaves_a_living_console_that_says_why(workshop: Any, size: tuple[int, int]) -> None:
-    async with workshop.training(size) as (seen, run):
-        run.tail = ["RuntimeError: boom"]
-        run.die("killed by SIGKILL")
-        await seen.status_is("INTERRUPTED")
-        await seen.see("RuntimeError: boom")
-        assert "killed by SIGKILL" in seen.screen
-        await seen.started()
-
-
-def test_clean_leaves_words_and_newlines_where_wanted() -> None:
-    assert clean("a\r\nb\x07") == "a· b·"
-    assert clean("é 漢 🙂\nb", newlines=True) == "é 漢 🙂\nb"

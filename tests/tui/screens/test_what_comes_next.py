@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from fundamentallm.errors import UserError
 from fundamentallm.run.commands import Sample, Stop
 from fundamentallm.run.events import JOURNAL, Phase
 from fundamentallm.run.spec import RunSpec
@@ -14,24 +13,7 @@ from fundamentallm_tui.dialogs import Fetch, Question, TextDialog
 from fundamentallm_tui.screens.runs import Runs
 from fundamentallm_tui.state.farewell import describe_outcome
 from tests.tui.conftest import FakeRun
-from tests.tui.others import alive
-
-REFUSED = "--output-dir runs/text-1: holds a run already"
-
-
-class Starts:
-    """Starts runs when the test allows it, and refuses so many of them."""
-
-    def __init__(self, refused: int = 0) -> None:
-        self.refused, self.ready = refused, threading.Event()
-        self.ready.set()
-
-    def __call__(self, job: RunSpec) -> FakeRun:
-        assert self.ready.wait(60)
-        if self.refused > 0:
-            self.refused -= 1
-            raise UserError(REFUSED)
-        return FakeRun(job)
+from tests.tui.others import REFUSED, Starts, alive
 
 
 @pytest.mark.parametrize("answer", ["l", "s"])
@@ -270,7 +252,7 @@ async def test_a_deletion_that_is_refused_brings_the_run_back(workshop: Any, mak
             await seen.see("is being written by")
             await seen.until(lambda: len(runs.list.runs) == 1)
             await seen.press("escape")
-            assert "IDLE" in seen.status
+            assert "IDLE" in seen.status and (folder / "last.pt").exists()
 
 
 async def test_what_can_be_done_is_found_out_once_for_all_keys(workshop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,4 +309,4 @@ async def test_what_is_said_of_a_run_that_is_left_is_what_becomes_of_it(workshop
             await seen.status_is(state.upper())
         await seen.press("ctrl+q", "l")
         await seen.until(lambda: seen.app.return_code == 0)
-        assert seen.app.leaves and f"The run {said}" in describe_outcome(seen.main.store)
+        assert seen.app.leaves and run.sent == [] and f"The run {said}" in describe_outcome(seen.main.store)
