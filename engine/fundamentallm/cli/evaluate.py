@@ -41,7 +41,7 @@ def command(
     target = output_path("--output", output)
     text = Config(data=data, include=include, text_field=parsed["text_field"])
     source = read_source(text, complain, needs="two characters")
-    from fundamentallm.train.evaluate import CLASS_COLUMNS, by_class, tally  # imports torch
+    from fundamentallm.train.evaluate import by_class, tally  # imports torch
     from fundamentallm.train.loaded import load
 
     model = load(checkpoint, device=parsed["device"], warn=complain)
@@ -57,7 +57,7 @@ def command(
         "accuracy": result.accuracy,
         "tokens": result.tokens,
         "left_out": left_out,
-        "classes": {name: dict(zip(CLASS_COLUMNS, row, strict=True)) for name, row in classes.items()},
+        "classes": classes,
     }
     if as_json:
         print(to_line(numbers))

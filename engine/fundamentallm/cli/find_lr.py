@@ -54,7 +54,6 @@ def command(preset: str | None, config_file: str | None, steps: int, as_json: bo
 
 
 def _draw(points: Sequence[Point], found: Suggestion) -> None:
-    """Print the loss by the learning rate."""
     from fundamentallm_tui.charts.chart import text_lines
     from fundamentallm_tui.charts.runs import range_test_chart
 

@@ -77,7 +77,7 @@ class Report:
     def show_interrupt(self) -> None:
         """Say that the run will stop. Bypasses all buffers: a signal handler may interrupt a write."""
         if self._footer is not None:
-            self._footer.abandon()
+            self._footer = Footer(sys.stdout)  # which draws below: something else is written behind the lines
         with suppress(OSError):
             os.write(2, b"\nfinishing the step, then saving; once more ends at once\n")
 

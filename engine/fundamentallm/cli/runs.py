@@ -256,7 +256,6 @@ def _row(run: RunSummary) -> tuple[str, ...]:
 
 
 def _files(folder: Path) -> list[tuple[str, str]]:
-    """Names and sizes."""
     rows = []
     for path in sorted(path for path in folder.iterdir() if not path.is_dir()):
         with suppress(OSError):  # the run has just removed or renamed it

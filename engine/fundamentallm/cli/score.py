@@ -30,7 +30,7 @@ def command(checkpoint: str, file: str, worst: int, as_json: bool, **values: Any
     device_name = parse(ROWS, values)["device"]
     source = read_source(Config(data=(file,)), needs="two characters")
     text = source.text()
-    from fundamentallm.train.evaluate import CLASS_COLUMNS, by_class  # imports torch
+    from fundamentallm.train.evaluate import by_class  # imports torch
     from fundamentallm.train.loaded import load
 
     model = load(checkpoint, device=device_name, warn=complain)
@@ -39,10 +39,9 @@ def command(checkpoint: str, file: str, worst: int, as_json: bool, **values: Any
     classes = by_class(model.tokenizer.texts, result.by_token.tolist())
     per_byte = result.bits_per(model.tokenizer.sizes)
     if as_json:
-        named = {name: dict(zip(CLASS_COLUMNS, row, strict=True)) for name, row in classes.items()}
         found = [{"offset": at, "text": text[max(0, at - BEFORE) : at + AFTER], "loss": loss} for at, loss in places]
         numbers = {"loss": result.loss, "bits_per_byte": per_byte, "tokens": result.tokens}
-        return print(to_line({**numbers, "worst": found, "classes": named}))
+        return print(to_line({**numbers, "worst": found, "classes": classes}))
     print(f"loss    {result.loss:.4f} nats a token")
     print(f"bits    {per_byte:.4f} a byte")
     print(f"tokens  {result.tokens:,}\n")

@@ -35,9 +35,11 @@ def columns(rows: Iterable[Sequence[str]], right: Collection[int] = ()) -> list[
     return lines
 
 
-def class_table(classes: Mapping[str, tuple[int, float, float]]) -> str:
+def class_table(classes: Mapping[str, Mapping[str, float]]) -> str:
     """Lay out what `by_class` returns."""
-    rows = [(name, f"{n:,}", f"{loss:.4f}", f"{hits:.2%}") for name, (n, loss, hits) in classes.items()]
+    rows = [
+        (name, f"{row['tokens']:,}", f"{row['loss']:.4f}", f"{row['accuracy']:.2%}") for name, row in classes.items()
+    ]
     return "\n".join(columns([("characters", "tokens", "loss", "accuracy"), *rows], right=(1, 2, 3)))
 
 
@@ -112,10 +114,6 @@ class Footer:
             self._stream.write(self._back() + "\x1b[J")
             self._stream.flush()
             self._lines = []
-
-    def abandon(self) -> None:
-        """Draw below from now on: something else was written behind the lines."""
-        self._lines = []
 
     def _back(self) -> str:
         return "\r" + (f"\x1b[{len(self._lines) - 1}A" if len(self._lines) > 1 else "")

@@ -306,7 +306,6 @@ def _checksum(path: Path) -> str:
 
 
 def _remove_old(folder: Path) -> None:
-    """Remove what was not used for long."""
     for path in folder.iterdir():
         with suppress(OSError):
             if time.time() - max(path.stat().st_atime, path.stat().st_mtime) > KEPT_DAYS * 86400:

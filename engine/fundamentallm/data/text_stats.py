@@ -192,7 +192,6 @@ def source_warnings(source: Source, config: Config, say: Say = lambda text: None
 
 
 def _few(config: Config) -> int:
-    """How many held-out characters are few."""
     return max(FEW_HELD_OUT, config.max_seq_len + 1)
 
 
@@ -243,7 +242,6 @@ def _split_pieces(
 
 
 def _present(characters: set[str], text: str) -> set[str]:
-    """Return those of some characters that a text has."""
     found = set[str]()
     for at in range(0, len(text) if characters else 0, BLOCK):
         block, wanted = text[at : at + BLOCK], characters - found

@@ -267,7 +267,8 @@ def launch(entry: Callable[..., int], *arguments: object, processes: int, max_re
     Raises:
         ChildProcessError: a process was lost once more than it may be.
     """
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
@@ -287,21 +288,13 @@ def launch(entry: Callable[..., int], *arguments: object, processes: int, max_re
         )  # fmt: skip
         if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # nohup
             config.signals_to_handle = "SIGTERM,SIGINT,SIGQUIT"
-        return _supervised(elastic_launch(config, entry), arguments, max_restarts)
-
-
-def _supervised(launcher: Callable[..., dict[int, int]], arguments: tuple[object, ...], max_restarts: int) -> int:
-    """Run torch's launcher, and return or raise what `launch` says of a signal or a loss."""
-    from torch.distributed.elastic.multiprocessing import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-
-    try:
-        return launcher(*arguments)[0]
-    except SignalException as error:
-        return 128 + error.sigval
-    except ChildFailedError as error:
-        number, failure = error.get_first_failure()
-        how = f"was killed by signal {-failure.exitcode}" if failure.exitcode < 0 else "failed"
-        raise ChildProcessError(
-            f"process {number} {how}; --max-restarts {max_restarts} allows no other start"
-        ) from None
+        try:
+            status: int = elastic_launch(config, entry)(*arguments)[0]
+        except SignalException as error:
+            status = 128 + error.sigval
+        except ChildFailedError as error:
+            number, failure = error.get_first_failure()
+            how = f"was killed by signal {-failure.exitcode}" if failure.exitcode < 0 else "failed"
+            why = f"process {number} {how}; --max-restarts {max_restarts} allows no other start"
+            raise ChildProcessError(why) from None
+        return status

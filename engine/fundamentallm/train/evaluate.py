@@ -24,7 +24,6 @@ CLASSES: dict[str, Callable[[str], bool]] = {  # the first that holds
     "line ends": lambda text: not text.strip("\n"),
     "punctuation, other": lambda text: True,
 }
-CLASS_COLUMNS = ("tokens", "loss", "accuracy")  # of each class
 
 
 @dataclass(frozen=True)
@@ -107,8 +106,8 @@ def predictions(
             release()
 
 
-def by_class(texts: Sequence[str], counts: Sequence[Sequence[float]]) -> dict[str, tuple[int, float, float]]:
-    """Sum up tokens, mean loss (nats) and accuracy for each class of tokens that the text has.
+def by_class(texts: Sequence[str], counts: Sequence[Sequence[float]]) -> dict[str, dict[str, float]]:
+    """Sum up `tokens`, mean `loss` (nats) and `accuracy` for each class of tokens that the text has.
 
     `texts` are those of the tokens, empty for a part of a character; `counts` is the table of an `Evaluation`,
     `by_token`.
@@ -117,4 +116,6 @@ def by_class(texts: Sequence[str], counts: Sequence[Sequence[float]]) -> dict[st
     for text, row in zip(texts, counts, strict=True):
         name = next(name for name, holds in CLASSES.items() if holds(text))
         sums[name] = [a + b for a, b in zip(sums[name], row, strict=True)]
-    return {name: (int(n), loss / n, hits / n) for name, (n, loss, hits) in sums.items() if n}
+    return {
+        name: {"tokens": int(n), "loss": loss / n, "accuracy": hits / n} for name, (n, loss, hits) in sums.items() if n
+    }

@@ -124,7 +124,6 @@ def _halves(rows: Tensor) -> Tensor:
 
 
 def _card(checkpoint: Checkpoint, name: str) -> str:
-    """The model card: what the model is, how it was trained, and how it is opened."""
     config, progress, tokenizer = checkpoint.settings(), checkpoint.progress(), checkpoint.tokenizer()
     kind = {CHAR: "characters; others are refused", BYTES: "bytes"}.get(
         config.tokenizer, "pieces of text, of some bytes"

@@ -49,7 +49,6 @@ def profiled(trainer: "Trainer", steps: int, show: Callable[[str], object]) -> I
 
 
 def _table(recorder: profile) -> str:
-    """A step's time by part, and by operation."""
     events = recorder.key_averages()
     total = {event.key: event.cpu_time_total / 1e3 for event in events}
     steps = next(event.count for event in events if event.key == STEP)

@@ -365,7 +365,6 @@ def _restore(state: TrainState, saved: Checkpoint) -> None:
 
 
 def _check_unfinished(state: TrainState, source: Path) -> None:
-    """Raise NothingToDo if the run is at its end."""
     if state.end_reason == "completed" and not state.evaluation_missing:
         epochs, max_steps, last = state.config.epochs, state.config.max_steps, state.total_steps
         if max_steps != last:

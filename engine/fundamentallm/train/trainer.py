@@ -12,14 +12,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import takewhile
-from typing import Any
 
 import torch
 
 from fundamentallm import __version__
 from fundamentallm.config.advice import advise
 from fundamentallm.config.config import to_dict
-from fundamentallm.config.estimate import count_parameters
 from fundamentallm.config.files import to_yaml
 from fundamentallm.config.format import format_count
 from fundamentallm.errors import UserError, describe_error
@@ -277,8 +275,7 @@ class Trainer:
         unsaved = "" if not missing or self.save(missing) else self.checkpoints.why_unsaved
         self.metrics.stop_clock()
         if self.metrics.seconds >= MEASURED_SECONDS:
-            parameters = count_parameters(state.config, len(state.tokenizer))
-            remember_speed(state.config, parameters, self.metrics.mean_tokens_per_second)
+            remember_speed(state.config, state.size.parameters, self.metrics.mean_tokens_per_second)
         if reason == "patience":
             self._notice(f"stopped early: no improvement in {format_count(counters.epochs_without_gain, 'epoch')}")
         self._count_seconds()
@@ -377,18 +374,15 @@ class Trainer:
 
     def _emit_start(self) -> None:
         state, origin = self.state, self.state.origin
+        planned = ({"step": c.step, "setting": c.setting, "new": c.new, "who": c.who} for c in origin.planned)
         self.emit(events.RunStarted(
             step=state.step, version=__version__, config=to_dict(state.config),
-            parameters=count_parameters(state.config, len(state.tokenizer)), vocab_size=len(state.tokenizer),
+            parameters=state.size.parameters, vocab_size=len(state.tokenizer),
             steps_per_epoch=state.corpus.steps_per_epoch, total_steps=state.total_steps, device=str(state.device),
             threads=torch.get_num_threads(), torch=str(torch.__version__), pid=os.getpid(), host=socket.gethostname(),
             resumed_from=str(origin.checkpoint) if origin.checkpoint else None, recovered=self.spec.auto,
             changes=origin.changes, preset=self._preset(),
             initialised_from=str(origin.weights) if origin.weights else None, fingerprint=state.fingerprint,
-            train_tokens=len(state.corpus.train), planned=tuple(map(_to_plan, origin.planned)),
+            train_tokens=len(state.corpus.train), planned=tuple(planned),
             processes=distributed.size(),
         ))  # fmt: skip
-
-
-def _to_plan(change: events.Intervention) -> dict[str, Any]:
-    return {"step": change.step, "setting": change.setting, "new": change.new, "who": change.who}

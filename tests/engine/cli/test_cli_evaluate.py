@@ -23,16 +23,19 @@ def test_classes_of_characters_add_up_to_the_whole() -> None:
     counts = [[float(i + 1), 2.0 * i, 1.0] for i in range(len(vocabulary))]
     classes = by_class(vocabulary, counts)
     assert list(classes) == list(CLASSES)
-    sizes = {name: n for name, (n, _, _) in classes.items()}
+    sizes = {name: row["tokens"] for name, row in classes.items()}
     at = {character: i + 1 for i, character in enumerate(vocabulary)}
     assert sizes == {
         "parts of characters": at[""],
         "lower case": at["b"] + at["c"] + at[" the"], "upper case": at["A"] + at["É"], "other letters": at["\u6f22"],
         "digits": at["1"], "spaces": at[" "], "line ends": at["\n"], "punctuation, other": at["."] + at["\t"],
     }  # fmt: skip
-    assert sum(n * loss for n, loss, _ in classes.values()) == pytest.approx(sum(row[1] for row in counts))
-    assert sum(n * hits for n, _, hits in classes.values()) == pytest.approx(sum(row[2] for row in counts))
-    assert by_class("ab", [[0.0, 0.0, 0.0], [2.0, 3.0, 1.0]]) == {"lower case": (2, 1.5, 0.5)}
+    for column, name in ((1, "loss"), (2, "accuracy")):
+        total = sum(row["tokens"] * row[name] for row in classes.values())
+        assert total == pytest.approx(sum(row[column] for row in counts))
+    assert by_class("ab", [[0.0, 0.0, 0.0], [2.0, 3.0, 1.0]]) == {
+        "lower case": {"tokens": 2, "loss": 1.5, "accuracy": 0.5}
+    }
 
 
 @pytest.fixture
