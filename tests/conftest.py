@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from hypothesis import settings
 
 from fundamentallm.run.events import Answered, Event, Progress, last_step
 from fundamentallm.run.journal import read_journal
@@ -22,6 +23,9 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # A shell that starts the tests in the background makes them ignore SIGINT, and the programs under test inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+settings.register_profile("suite", deadline=None, max_examples=50, derandomize=True, database=None)
+settings.load_profile("suite")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

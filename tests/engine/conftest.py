@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import settings
 
 from fundamentallm.config.config import Config, Layer, resolve
 from fundamentallm.data import text_stats
@@ -19,9 +18,6 @@ from fundamentallm.run.spec import RunSpec
 from fundamentallm.train.checkpoint import load
 from fundamentallm.train.state import TrainState, build_state
 from fundamentallm.train.trainer import Trainer
-
-settings.register_profile("suite", deadline=None, max_examples=50, derandomize=True, database=None)
-settings.load_profile("suite")
 
 SMALL: dict[str, Any] = {
     "model_dim": 16, "num_layers": 1, "num_heads": 2, "max_seq_len": 16, "stride": 16, "batch_size": 8, "epochs": 2,

@@ -1,17 +1,16 @@
 """Runs of someone else: nothing in a journal, a folder or a setting controls the console or stops it."""
 
-import json
 import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rich.style import Style
 
-from fundamentallm.config.config import Config, to_dict
+from fundamentallm.config.config import Config
 from fundamentallm.config.format import format_clock, format_time, wrap
 from fundamentallm.errors import UserError
 from fundamentallm.run import events
@@ -29,53 +28,12 @@ from fundamentallm_tui.state.event_log import MAX_EVENT_LINES, MAX_LINE_CHARS
 from fundamentallm_tui.state.launch import attached_config, resumable_checkpoint
 from fundamentallm_tui.state.replay import Replay
 from fundamentallm_tui.state.store import Store
-from tests.tui.conftest import finished, progress, saved, started
-
-settings.register_profile("suite", deadline=None, max_examples=50, derandomize=True, database=None)
-settings.load_profile("suite")
+from tests.hostile import lines
+from tests.tui.conftest import progress, started
 
 EVIL = "\x1b]52;c;AAAA\x07\x1b[2J\x9b31m\u202e\u2066\u200b\u2028\u2060\ufeff\r\x00\U000e0041[@click=app.quit]漢字[/]"
 STEERS = set(EVIL) - set("]52;c;AAAA[2J31m[@click=app.quit]漢字[/]")
-NUMBERS = [0, -1, 1, 2, 3, 10, 2**53, 10**18, 10**300, 0.0, 1e-300, 1e100, 1e300, -1e300, float("nan"), float("inf")]
-TEXTS = [
-    "", EVIL, "a\nb", "x" * 5_000, "\ud800", "../../x", "/etc/passwd", "last.pt", "learning_rate", "training", "\0",
-]  # fmt: skip
-VALUES = st.recursive(
-    st.sampled_from([*NUMBERS, *TEXTS, None, True]),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from([*to_dict(Config()), "x"]), inner),
-    max_leaves=5,
-)
-
-
 SPEC = RunSpec(Config(("a.txt",)), Path("run"))
-
-
-REAL: list[events.Event] = [
-    started(SPEC), progress(1, 3), progress(4, 6), finished(3), Phase(step=1, phase="training"),
-    Phase(step=1, phase="paused"),
-    events.Evaluated(step=3, epoch=1, train_loss=1.0, val_loss=1.0, perplexity=2.7, epoch_ended=True, best=True),
-    saved(3, "last.pt", "last"),
-    events.CheckpointFailed(step=3, path="last.pt", kind="last", why="full"),
-    events.Sampled(step=3, id="a", prompt="the", text=" sea", probabilities=(0.5,), done=True),
-    events.Intervention(step=3, setting="learning_rate", old=0.1, new=0.2, who="ada"),
-    events.Answered(step=3, id="a", command="pause", ok=True, who="ada"),
-    events.Answered(step=3, id="a", command="set", ok=False, why="no", who="ada"),
-    Notice(step=3, level="info", text="words"), Failed(step=3, error="no memory", advice="less", saved="last.pt"),
-]  # fmt: skip
-
-
-@st.composite
-def lines(draw: st.DrawFn) -> bytes:
-    values = json.loads(events.encode(draw(st.sampled_from(REAL)))) | {"seq": 1, "time": 1.7e9}
-    for _ in range(draw(st.integers(0, 3))):
-        name = draw(st.sampled_from([*values]))
-        if name == "config":
-            values[name][draw(st.sampled_from([*values[name]]))] = draw(VALUES)
-        elif isinstance(values[name], list):
-            values[name] = draw(st.lists(st.sampled_from([*NUMBERS, None]), min_size=2, max_size=3))
-        else:
-            values[name] = draw(st.sampled_from(NUMBERS) | VALUES)
-    return json.dumps(values).encode()
 
 
 def write(folder: Path, found: list[bytes]) -> Path:
