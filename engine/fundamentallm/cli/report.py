@@ -11,11 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from fundamentallm.cli.terminal import Footer, bar, complain, drop_output, fit, is_screen, one_line, width
-from fundamentallm.config.config import CHAR, SETTINGS
+from fundamentallm.config.config import SETTINGS
 from fundamentallm.config.format import format_duration
-from fundamentallm.data.text import read_pieces, select
-from fundamentallm.errors import UserError, describe_error
-from fundamentallm.paths import is_near, quoted, quoted_path, resume_command
+from fundamentallm.errors import describe_error
+from fundamentallm.paths import is_near, quoted_path, resume_command
 from fundamentallm.process.system import on_one_machine
 from fundamentallm.run import events
 from fundamentallm.run.describe import BAD, WARN, describe
@@ -23,14 +22,12 @@ from fundamentallm.run.folder import BEST, FINAL, LAST
 from fundamentallm.run.history import RECENT_STEPS, RunHistory
 
 BAR_CELLS = 10
-BEGINNINGS = 8  # files whose beginnings are looked at for a prompt
-PROMPT = "Once upon a time"
 
 
 class Report:
     """Prints the events of the run in `folder`.
 
-    If it is not `ours`, trained by this process, its journal may be someone else's, and no file that it names is read.
+    If it is not `ours`, trained by this process, its journal may be someone else's, and none of its flags is suggested.
     """
 
     def __init__(self, folder: Path, *, ours: bool = True) -> None:
@@ -151,7 +148,7 @@ class Report:
             lines.append(f"resume with: fundamentallm train --resume-from {quoted_path(self._folder / LAST)}{flags}")
         if event.path is not None:
             path = quoted_path(self._folder / Path(event.path).name)
-            lines.append(f"try it with: fundamentallm generate {path}{self._prompt()}")
+            lines.append(f"try it with: fundamentallm generate {path}")
         return "\n".join(lines)
 
     def _flags_to_repeat(self) -> str:
@@ -163,18 +160,6 @@ class Report:
         if started is not None and started.processes > 1 and on_one_machine():
             flags.append(f" --processes {started.processes}")
         return "".join(flags) + (f" --log-dir {quoted_path(config['log_dir'])}" if far else "")
-
-    def _prompt(self) -> str:
-        """A prompt whose every character the model knows."""
-        config = self._history.config if self._ours else {}
-        text = ""
-        with suppress(UserError):
-            files = select(*(tuple(config.get(name, ())) for name in ("data", "include"))).files
-            text = "".join(next(read_pieces(file, config.get("text_field", "text"))) for file in files[:BEGINNINGS])
-        if set(PROMPT) <= set(text) or config.get("tokenizer", CHAR) != CHAR:
-            return f' --prompt "{PROMPT}"'
-        words = " ".join(text.strip().split("\n")[0].split(" ")[:3])[:40]
-        return f" --prompt {quoted(words)}" if words not in ("", "-") else ""  # "-" is standard input
 
 
 class Quiet(Report):
