@@ -1,8 +1,8 @@
 """Runs of other processes, as a console meets them."""
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
@@ -66,6 +66,27 @@ def alive(folder: Path) -> Iterator[Journal]:
     yield journal
     journal.close()
     lock.release()
+
+
+@asynccontextmanager
+async def showing(
+    workshop: Any, folder: Path, size: tuple[int, int] = (120, 36), status: str = "FINISHED", **how: Any
+) -> AsyncIterator[Any]:
+    """A console that shows a run, and what it says of it."""
+    async with workshop.console(size, **how) as seen:
+        seen.main.open_run(folder)
+        await seen.status_is(status)
+        yield seen
+
+
+@asynccontextmanager
+async def attached(
+    workshop: Any, folder: Path, size: tuple[int, int] = (120, 36), **how: Any
+) -> AsyncIterator[tuple[Any, Journal]]:
+    """A console that is attached to a run of another process, and the journal of that."""
+    with alive(folder) as journal:
+        async with showing(workshop, folder, size, "TRAINING", **how) as seen:
+            yield seen, journal
 
 
 def commands_sent(folder: Path) -> list[Any]:

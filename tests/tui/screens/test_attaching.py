@@ -1,8 +1,6 @@
 """Runs outlive the console: attaching, resuming, leaving, a folder that holds a run, replaying."""
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,7 @@ import pytest
 from fundamentallm.config.config import Config
 from fundamentallm.run.commands import COMMANDS, Pause, Resume, Sample, Stop
 from fundamentallm.run.events import JOURNAL, Answered, Intervention, Phase
-from fundamentallm.run.journal import BATCH, Journal
+from fundamentallm.run.journal import BATCH
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.run.summary import summarize
 from fundamentallm_tui.dialogs import Question
@@ -19,19 +17,7 @@ from fundamentallm_tui.state import replay
 from fundamentallm_tui.state.reader import EventsReceived
 from tests.conftest import file_contents
 from tests.events import evaluated
-from tests.tui.others import Starts, alive, both_sizes, commands_sent
-
-
-@asynccontextmanager
-async def attached(
-    workshop: Any, folder: Path, size: tuple[int, int] = (120, 36)
-) -> AsyncIterator[tuple[Any, Journal]]:
-    """A console that is attached to a run of another process, and the journal of that."""
-    with alive(folder) as journal:
-        async with workshop.console(size) as seen:
-            seen.main.open_run(folder)
-            await seen.status_is("TRAINING")
-            yield seen, journal
+from tests.tui.others import Starts, alive, attached, both_sizes, commands_sent
 
 
 @both_sizes

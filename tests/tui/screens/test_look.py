@@ -21,7 +21,7 @@ from fundamentallm_tui.state.reader import EventsReceived, RunDisconnected
 from tests.engine.conftest import SMALL, run_here
 from tests.events import explained
 from tests.tui.conftest import FakeSampler
-from tests.tui.others import both_sizes
+from tests.tui.others import both_sizes, showing
 
 TEXT = "the sea, the boat"  # as long as the context, and the token that is predicted from all of it
 EVIL = "\x1b[2J\u202e\x9b"
@@ -84,17 +84,10 @@ async def answered(seen: Any, run: Any, text: str) -> Look:
     return screen
 
 
-async def on(seen: Any, trained: Path) -> None:
-    """Show a trained run."""
-    seen.main.open_run(trained)
-    await seen.until(lambda: "FINISHED" in seen.status)
-
-
 async def test_the_end_of_the_run_leaves_alone_what_the_process_of_its_checkpoint_was_asked(
     workshop: Any, trained: Path
 ) -> None:
-    async with workshop.console() as seen:
-        await on(seen, trained)
+    async with showing(workshop, trained) as seen:
         await look(seen, TEXT)
         assert isinstance(seen.samplers[-1].sent[-1], Explain)
         failed = EventsReceived(seen.main.reader, [Failed(step=1, error="it is gone")])
@@ -111,8 +104,7 @@ async def test_the_end_of_the_run_leaves_alone_what_the_process_of_its_checkpoin
 async def test_what_is_shown_equals_softmax_of_a_forward_pass(
     workshop: Any, trained: Path, size: tuple[int, int]
 ) -> None:
-    async with workshop.console(size, sample=RealModel) as seen:
-        await on(seen, trained)
+    async with showing(workshop, trained, size, sample=RealModel) as seen:
         screen = await look(seen, TEXT)
         await seen.until(lambda: seen.main.looked.current.explained)
         model = seen.samplers[-1].model
@@ -143,8 +135,7 @@ async def test_what_is_shown_equals_softmax_of_a_forward_pass(
 async def test_a_chosen_alternative_is_the_next_token_of_a_branch_that_is_explained(
     workshop: Any, trained: Path, size: tuple[int, int]
 ) -> None:
-    async with workshop.console(size, sample=RealModel) as seen:
-        await on(seen, trained)
+    async with showing(workshop, trained, size, sample=RealModel) as seen:
         await seen.press("g", *"the sea", "enter")
         await seen.until(lambda: seen.main.store.sample.done and seen.main.store.sample.text)
         sample = seen.main.store.sample
@@ -279,8 +270,7 @@ async def test_a_question_to_a_checkpoint_that_another_one_replaces_is_answered_
     workshop: Any, make: Any
 ) -> None:
     folder = make("old", workshop.finished(40))
-    async with workshop.console() as seen:
-        await on(seen, folder)
+    async with showing(workshop, folder) as seen:
         await look(seen, "a text")
         await seen.until(lambda: seen.samplers and seen.samplers[-1].sent)
         seen.main.sampler.chosen = folder / "other.pt"

@@ -9,7 +9,7 @@ from fundamentallm.run.commands import Set
 from fundamentallm.run.events import Answered, Intervention, Pinned, encode
 from fundamentallm.run.journal import read_journal
 from fundamentallm_tui.screens.pins import CHANGED, Pins
-from tests.tui.others import train
+from tests.tui.others import showing, train
 
 
 def pinned(step: int, prompt: str, text: str, seconds: float = 0.1) -> Pinned:
@@ -47,9 +47,7 @@ async def test_the_answers_of_each_step_are_those_of_the_journal(workshop: Any, 
     written = [event for event in read_journal(folder) if isinstance(event, Pinned)]
     steps = sorted({event.step for event in written})
     assert len(steps) == 3 and len(written) == 6
-    async with workshop.console(size) as seen:
-        seen.main.open_run(folder)
-        await seen.status_is("FINISHED")
+    async with showing(workshop, folder, size) as seen:
         await opened(seen)
         await seen.see(f"step {steps[-1]}, 3 of 3")
         await seen.press("home")

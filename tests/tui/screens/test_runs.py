@@ -22,7 +22,7 @@ from fundamentallm_tui.screens.run_table import all_runs, sparkline
 from fundamentallm_tui.screens.runs import Runs
 from tests.conftest import PATIENCE
 from tests.events import evaluated
-from tests.tui.others import alive, both_sizes, commands_sent
+from tests.tui.others import alive, both_sizes, commands_sent, showing
 
 
 @both_sizes
@@ -276,9 +276,7 @@ async def test_a_run_gets_a_name_a_note_and_tags_and_is_found_by_them(workshop: 
 
 async def test_the_run_that_the_console_shows_is_shown_under_its_new_name(workshop: Any, make: Any) -> None:
     make("old", workshop.finished(40))
-    async with workshop.console() as seen:
-        seen.main.open_run(Path("runs/old"))
-        await seen.status_is("FINISHED")
+    async with showing(workshop, Path("runs/old")) as seen:
         await seen.open_list(1)
         await seen.press("n", "ctrl+u", *"new", "enter", "escape")
         await seen.until(lambda: "runs/new" in seen.status and "FINISHED" in seen.status)

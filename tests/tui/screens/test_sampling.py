@@ -12,7 +12,7 @@ from fundamentallm.run.commands import CancelSample, Sample
 from fundamentallm.run.events import Answered, Failed, Sampled
 from fundamentallm.train.loaded import load_model
 from tests.conftest import file_contents
-from tests.tui.others import both_sizes, train
+from tests.tui.others import both_sizes, showing, train
 
 
 async def ask(seen: Any, prompt: str) -> Any:
@@ -29,9 +29,7 @@ async def test_a_finished_run_is_sampled_from_its_best_file_and_nothing_is_writt
     folder = make("old", workshop.finished(40))
     (folder / "best.pt").write_bytes(b"weights")
     before = file_contents(folder)
-    async with workshop.console(size) as seen:
-        seen.main.open_run(folder)
-        await seen.until(lambda: "FINISHED" in seen.status)
+    async with showing(workshop, folder, size) as seen:
         await seen.press("5")
         assert "enter lets best.pt continue it" in " ".join(seen.screen.split())
         assert seen.samplers == [], "the process is started when it is needed"
@@ -59,17 +57,13 @@ async def test_the_best_file_answers_else_the_last(workshop: Any, make: Any, nam
     folder = make("old", workshop.finished(40, "stopped"))
     for name in names:
         (folder / name).write_bytes(b"weights")
-    async with workshop.console() as seen:
-        seen.main.open_run(folder)
-        await seen.until(lambda: "STOPPED" in seen.status)
+    async with showing(workshop, folder, status="STOPPED") as seen:
         assert (await ask(seen, "a")).checkpoint.name == names[-1]
 
 
 async def test_a_file_that_cannot_be_sampled_says_why(workshop: Any, make: Any) -> None:
     folder = make("old", workshop.finished(40))
-    async with workshop.console() as seen:
-        seen.main.open_run(folder)
-        await seen.until(lambda: "FINISHED" in seen.status)
+    async with showing(workshop, folder) as seen:
         sampler = await ask(seen, "a")
         sampler.say(Failed(step=0, error="last.pt: is damaged"))
         await seen.until(lambda: "last.pt: is damaged" in seen.screen)
@@ -193,9 +187,7 @@ async def test_every_checkpoint_of_a_run_that_rests_can_be_chosen(
     folder = make("old", *(workshop.saved(step, name, "epoch") for name, step in names.items()), workshop.finished(40))
     for name in ("checkpoint_epoch_1.pt", "checkpoint_step_20.pt", "../elsewhere.pt"):
         (folder / name).write_bytes(b"weights")
-    async with workshop.console(size) as seen:
-        seen.main.open_run(folder)
-        await seen.status_is("FINISHED")
+    async with showing(workshop, folder, size) as seen:
         seen.main.sample.options.enter("checkpoint")
         cell = seen.main.sample.options.cells["checkpoint"]
         assert cell.choices == ("last.pt, step 40", "checkpoint_epoch_1.pt, step 10", "checkpoint_step_20.pt, step 20")
@@ -236,9 +228,7 @@ async def test_a_paused_run_answers_itself_until_a_checkpoint_is_chosen(workshop
 async def test_what_is_on_the_screen_is_what_the_chosen_checkpoint_writes(workshop: Any) -> None:
     start_resource_tracker()  # before Textual has the terminal, as the program does
     folder = train(workshop, epochs=3, max_steps=None)
-    async with workshop.console((80, 24), real=True) as seen:
-        seen.main.open_run(folder)
-        await seen.status_is("FINISHED")
+    async with showing(workshop, folder, (80, 24), real=True) as seen:
         for name, value in (("max_tokens", "20"), ("seed", "3"), ("num_samples", "2"), ("temperature", "1.5")):
             await set_option(seen, name, value)
         seen.main.sample.options.enter("checkpoint")

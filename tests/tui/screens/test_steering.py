@@ -4,11 +4,10 @@ from typing import Any
 
 from fundamentallm.config.config import SETTINGS
 from fundamentallm.config.files import load_preset
-from fundamentallm.run.commands import Evaluate, Set, decode
+from fundamentallm.run.commands import Evaluate, Set
 from fundamentallm.run.events import Answered, Intervention
-from fundamentallm.run.locks import RunLock
 from fundamentallm_tui.state.launch import undo
-from tests.tui.others import both_sizes, palette
+from tests.tui.others import attached, both_sizes, commands_sent, palette
 
 
 def sent(run: Any) -> list[tuple[str, Any]]:
@@ -158,12 +157,9 @@ async def test_a_refused_change_is_said_at_its_field_which_shows_the_true_value(
 
 async def test_the_form_of_an_attached_run_steers_it(workshop: Any, make: Any) -> None:
     folder = make("old", dropout=0.1)
-    with RunLock(folder):
-        async with workshop.console() as seen:
-            seen.main.open_run(folder)
-            await seen.until(lambda: not seen.cells["dropout"].disabled)
-            await edit(seen, "dropout", *"0.3", "enter")
-            await seen.until((folder / "commands.jsonl").exists)
-            [line] = (folder / "commands.jsonl").read_text().splitlines()
-            command = decode(line)
-            assert isinstance(command, Set) and (command.setting, command.value) == ("dropout", 0.3)
+    async with attached(workshop, folder) as (seen, _):
+        await seen.until(lambda: not seen.cells["dropout"].disabled)
+        await edit(seen, "dropout", *"0.3", "enter")
+        await seen.until(lambda: commands_sent(folder))
+        [command] = commands_sent(folder)
+        assert isinstance(command, Set) and (command.setting, command.value) == ("dropout", 0.3)

@@ -13,7 +13,7 @@ from fundamentallm_tui.dialogs import Fetch, Question, TextDialog
 from fundamentallm_tui.screens.runs import Runs
 from fundamentallm_tui.state.farewell import describe_outcome
 from tests.tui.conftest import FakeRun
-from tests.tui.others import REFUSED, Starts, alive
+from tests.tui.others import REFUSED, Starts, alive, attached, showing
 
 
 @pytest.mark.parametrize("answer", ["l", "s"])
@@ -187,12 +187,9 @@ async def test_a_sample_ends_with_the_process_that_writes_it(workshop: Any, make
 async def test_a_sample_that_cannot_be_asked_for_says_so(workshop: Any, make: Any) -> None:
     folder = make("far")
     (folder / "commands.jsonl").mkdir()
-    with alive(folder):
-        async with workshop.console() as seen:
-            seen.main.open_run(folder)
-            await seen.status_is("TRAINING")
-            await seen.press("ctrl+g", "H", "enter")
-            await seen.see("it could not be asked for")
+    async with attached(workshop, folder) as (seen, _):
+        await seen.press("ctrl+g", "H", "enter")
+        await seen.see("it could not be asked for")
 
 
 async def test_the_palette_does_not_act_through_what_lies_over_the_run(workshop: Any, make: Any) -> None:
@@ -226,9 +223,7 @@ async def test_a_large_run_is_deleted_while_the_list_takes_keys(
         return delete(folder)
 
     monkeypatch.setattr(module, "delete_run", slowly)
-    async with workshop.console() as seen:
-        seen.main.open_run(old)
-        await seen.status_is("FINISHED")
+    async with showing(workshop, old) as seen:
         runs = await seen.open_list(2)
         while runs.list.current.folder.name != "old":
             await seen.press("down")
@@ -289,14 +284,11 @@ async def test_a_journal_without_the_setting_lets_the_palette_say_so(workshop: A
         .replace('"patience":5', '"patience":[]')
     )
     (folder / JOURNAL).write_text(lines)
-    with alive(folder):
-        async with workshop.console() as seen:
-            seen.main.open_run(folder)
-            await seen.until(lambda: seen.main.store.loaded)
-            assert seen.main.store.config is None
-            for action in ("change('epochs', 1, 1)", "change('patience', 1, 1)", "change('learning_rate', 2.0, 0)"):
-                await seen.main.run_action(action)
-            await seen.until(lambda: "learning_rate cannot change: its value is not known." in seen.log)
+    async with attached(workshop, folder) as (seen, _):
+        assert seen.main.store.config is None
+        for action in ("change('epochs', 1, 1)", "change('patience', 1, 1)", "change('learning_rate', 2.0, 0)"):
+            await seen.main.run_action(action)
+        await seen.until(lambda: "learning_rate cannot change: its value is not known." in seen.log)
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,14 @@ import pytest
 from textual.events import AppBlur, AppFocus
 
 from fundamentallm.config.config import Config
-from fundamentallm.run.events import CheckpointSaved, Event, Failed, Phase
+from fundamentallm.run.events import Event, Failed, Phase
 from fundamentallm.run.health import BAD, GOOD, Verdict
 from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.state import notices
 from fundamentallm_tui.state.notices import Notice, Notices, desktop_notification, window_title
 from fundamentallm_tui.state.store import Store
 from tests.events import OVERFITTING, epochs, evaluated
-from tests.tui.others import alive
+from tests.tui.others import alive, attached
 
 
 class Announced:
@@ -117,15 +117,13 @@ async def test_a_real_verdict_and_a_failure_are_shown_with_their_numbers(
 
 async def test_the_past_of_a_run_that_is_attached_to_is_not_announced(workshop: Any, make: Any) -> None:
     folder = make("old", *(event for n in (10, 20) for event in (evaluated(n, 40.0 - n),)))
-    async with workshop.console(toasts=True) as seen:
-        with alive(workshop.folder / folder) as journal:
-            seen.main.open_run(folder)
-            await seen.until(lambda: seen.main.store.history.best)
-            assert not seen.app._notifications
-            journal.append(evaluated(30, 1.0))
-            journal.append(CheckpointSaved(step=30, path="best.pt", kind="best", bytes=1, seconds=0.1))
-            await seen.see("New best")
-            await seen.see("old: validation loss 1.000")
+    async with attached(workshop, folder, toasts=True) as (seen, journal):
+        await seen.until(lambda: seen.main.store.history.best)
+        assert not seen.app._notifications
+        journal.append(evaluated(30, 1.0))
+        journal.append(workshop.saved(30, "best.pt", "best"))
+        await seen.see("New best")
+        await seen.see("old: validation loss 1.000")
 
 
 async def test_it_is_announced_that_the_process_of_an_attached_run_is_gone(workshop: Any, make: Any) -> None:
