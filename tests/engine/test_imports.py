@@ -35,11 +35,20 @@ def test_what_describes_a_run_is_imported_without_torch() -> None:
     assert found > names and not found & {"torch", "numpy", "textual", "plotext"}
 
 
-def test_the_engine_never_imports_the_console_nor_torchs_slow_parts() -> None:
-    found = modules_after("fundamentallm.train.trainer")
-    assert "torch" in found
-    slow = {"torch._dynamo", "torch._inductor", "tensorboard", "wandb"}
-    assert not found & {"textual", "plotext", "fundamentallm_tui", *slow}
+NEVER = {  # modules, and what they do not bring with them
+    "fundamentallm.train.trainer": {
+        "textual", "plotext", "fundamentallm_tui", "torch._dynamo", "torch._inductor", "tensorboard", "wandb",
+    },
+    "fundamentallm.process.session": {"multiprocessing", "torch"},  # which attaches to runs
+    "fundamentallm_tui.app fundamentallm.process.session": {"torch", "numpy"},
+    "fundamentallm_tui.__main__": {"textual", "rich", "yaml"},  # a worker's process imports it again
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("modules", NEVER)
+def test_what_is_seldom_needed_is_not_imported(modules: str) -> None:
+    found = modules_after(*modules.split())
+    assert found > set(modules.split()) and not found & NEVER[modules]
 
 
 @pytest.mark.parametrize(

@@ -204,11 +204,6 @@ def test_a_worker_started_by_a_console_never_imports_one(tmp_path: Path) -> None
     assert done.stdout == "[]\n"
 
 
-def test_attaching_imports_neither_multiprocessing_nor_torch() -> None:
-    code = "import sys, fundamentallm.process.session; sys.exit(bool({'multiprocessing', 'torch'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
-
-
 def test_a_checkpoint_is_sampled_without_its_run_and_nothing_in_its_folder_changes(
     start: Callable[..., Watch], folder: Path
 ) -> None:
