@@ -69,6 +69,17 @@ def delete_folder(folder: Path) -> None:
     shutil.rmtree(folder.rename(folder.with_name(f".{folder.name}.deleted")))
 
 
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended, also where its parent has not asked for its status yet."""
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except ProcessLookupError:
+        return True
+    except OSError:  # there is no /proc here, or it is gone since
+        return Path("/proc/self").exists()
+
+
 class Listener:
     """Collects the events of a run from its handle."""
 

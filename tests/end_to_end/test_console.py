@@ -19,7 +19,7 @@ from fundamentallm.run.journal import send_command
 from fundamentallm.run.locks import RunLock, is_held
 from fundamentallm.train.checkpoint import load
 from tests.benchmarks.terminal import Terminal
-from tests.conftest import FAULTY_CONSOLE, file_contents, journal_events, until
+from tests.conftest import FAULTY_CONSOLE, file_contents, is_gone, journal_events, until
 from tests.end_to_end.conftest import CONSOLE, KEYS, step_of
 
 LEAVES_THE_OTHER_SCREEN = b"\x1b[?1049l"
@@ -72,17 +72,6 @@ def until_trains(folder: Path) -> None:
 
 def worker(folder: Path) -> int:
     return int(journal_events(folder, RunStarted)[-1].pid)
-
-
-def is_gone(pid: int) -> bool:
-    """Whether a process has ended, also where its parent has not asked for its status yet."""
-    try:
-        os.kill(pid, 0)
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except ProcessLookupError:
-        return True
-    except OSError:  # there is no /proc here, or it is gone since
-        return Path("/proc/self").exists()
 
 
 def test_start_pause_resume_save_sample_stop_quit(screen: Screen, folder: Path) -> None:

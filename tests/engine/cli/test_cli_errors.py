@@ -62,12 +62,7 @@ TRAIN = {
     "--learning-rate nan": "--learning-rate: nan is not a number, above 0, at most 1",
     "--dropout 1": "--dropout: 1 is out of bounds; it must be at least 0, below 1",
     "--val-split 1": "--val-split: 1 is out of bounds; it must be above 0, below 1",
-    "--val-split 0.9999": (
-        "text.txt: --val-split 0.9999 leaves 0 of 3,000 characters to train on, fewer than one window of 256 + 1; "
-        "--val-split 0.1 leaves 2,700"
-    ),
-    "--val-split 0.00001": "text.txt: --val-split 1e-05 of 3,000 characters leaves 1 to validate on, and it needs 2; "
-    "--val-split 0.1 leaves 300",
+    "--val-split 0.9999": "text.txt: --val-split 0.9999 leaves 0 of 3,000 characters to train on, …",
     "--stride 300": "--stride: 300 is more than max_seq_len 256; text would be skipped",
     "--lr-schedule cosin": (
         "--lr-schedule: cosin is not one of cosine, linear, constant, step, wsd (did you mean cosine?)"

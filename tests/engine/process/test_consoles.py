@@ -22,7 +22,7 @@ from fundamentallm.run.journal import read_journal
 from fundamentallm.run.locks import RunLock, is_held
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.train.checkpoint import load
-from tests.conftest import PATIENCE, journal_events, until
+from tests.conftest import PATIENCE, is_gone, journal_events, until
 from tests.engine.conftest import Ran, assert_same_end
 from tests.engine.run.conftest import progress, started, write_journal
 
@@ -200,14 +200,6 @@ class Console:
         return int(finished.step)
 
 
-def gone(pid: int) -> bool:
-    """Whether a process has ended, also if its parent has not reaped it yet."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-
-
 @pytest.fixture
 def console(tmp_path: Path, small: Callable[..., Config], kill_leftovers: None) -> Callable[..., Console]:
     return lambda **settings: Console(tmp_path / "run", to_dict(small(**settings, keep_checkpoints=1)))
@@ -216,9 +208,9 @@ def console(tmp_path: Path, small: Callable[..., Config], kill_leftovers: None) 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="asks /proc")
 def test_a_console_that_dies_changes_nothing(console: Callable[..., Console], same: Same) -> None:
     run = console(**SETTINGS)
-    assert "torch" in Path(f"/proc/{run.worker}/maps").read_text() and not gone(run.worker)
+    assert "torch" in Path(f"/proc/{run.worker}/maps").read_text() and not is_gone(run.worker)
     run.kill()
-    until(lambda: gone(run.worker))
+    until(lambda: is_gone(run.worker))
     same(run.folder)
     RunLock(run.folder).release()
 

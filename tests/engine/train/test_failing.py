@@ -59,26 +59,9 @@ def test_what_only_sounds_like_out_of_memory_keeps_its_traceback(train: Train, b
         train()
 
 
-def test_a_step_that_a_gpu_refused_ends_the_run_after_those_before_it(train: Train, monkeypatch: MonkeyPatch) -> None:
-    """A GPU's steps are looked at when they are reported: here five at once, the fourth broken and only this once."""
-    monkeypatch.setattr(trainer, "REPORT_INTERVAL", 1e9)
-    real, calls = TrainStep.__call__, count()
-
-    def break_fourth(self: TrainStep, number: int) -> Any:
-        result = real(self, number)
-        return result._replace(loss=result.loss * math.nan) if next(calls) == 3 else result
-
-    monkeypatch.setattr(TrainStep, "__call__", break_fourth)
-    ran = train(save_every=5)
-    assert isinstance(ran.result, events.Failed) and "step 4 was refused" in ran.result.error
-    assert sorted(ran.losses) == [1, 2, 3] and ran.result.step == 3
-
-
-@pytest.mark.parametrize("command", [Set(setting="epochs", value=3), Save()])
-def test_a_command_that_meets_the_failure_of_the_run_is_answered_before_it(
-    train: Train, monkeypatch: MonkeyPatch, command: Command
-) -> None:
-    """As on a GPU, where a step that is not finite is seen when it is reported, which both commands do."""
+@pytest.fixture
+def broken_fourth(monkeypatch: MonkeyPatch) -> None:
+    """The fourth step is broken, and seen when it is reported: as on a GPU, some steps later or for a command."""
     monkeypatch.setattr(trainer, "REPORT_INTERVAL", 1e9)
     real = TrainStep.__call__
 
@@ -87,6 +70,18 @@ def test_a_command_that_meets_the_failure_of_the_run_is_answered_before_it(
         return result._replace(loss=result.loss * math.nan) if number == 3 else result
 
     monkeypatch.setattr(TrainStep, "__call__", break_fourth)
+
+
+def test_a_step_that_a_gpu_refused_ends_the_run_after_those_before_it(train: Train, broken_fourth: None) -> None:
+    ran = train(save_every=5)
+    assert isinstance(ran.result, events.Failed) and "step 4 was refused" in ran.result.error
+    assert sorted(ran.losses) == [1, 2, 3] and ran.result.step == 3
+
+
+@pytest.mark.parametrize("command", [Set(setting="epochs", value=3), Save()])
+def test_a_command_that_meets_the_failure_of_the_run_is_answered_before_it(
+    train: Train, broken_fourth: None, command: Command
+) -> None:
     ran = train(script={4: [command]})
     (answer,) = ran.of(events.Answered)
     assert (answer.id, answer.ok) == (command.id, False)

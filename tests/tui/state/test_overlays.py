@@ -101,17 +101,6 @@ def test_a_run_keeps_its_sign_whichever_others_come_and_go(make: Any, watch: Wat
     assert watch.overlays.marks[rival].mark == signs[rival], "its own as soon as it is free"
 
 
-def test_they_are_hidden_one_by_one_and_come_back(make: Any, watch: Watch) -> None:
-    folders = [make(name) for name in "abc"]
-    watch.overlays.choose(folders)
-    watch.take(3)
-    seen = []
-    for _ in range(5):
-        watch.overlays.hide_next(folders[1])
-        seen.append("".join(run.folder.name for run in watch.overlays.beside(folders[1]) if not run.hidden))
-    assert seen == ["c", "", "ac", "c", ""]
-
-
 def test_at_most_eight_are_read_and_one_that_was_kept_is_not_read_again(make: Any, watch: Watch) -> None:
     folders = [make(f"r{n}") for n in range(9)]
     watch.overlays.choose(folders)
