@@ -1,7 +1,7 @@
 """The sample pane: a prompt, the sampling options, and the texts that the model writes."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from fundamentallm_tui.format import clean
 from fundamentallm_tui.panes.cells import Cell, Group
 from fundamentallm_tui.panes.fields import Fields
 from fundamentallm_tui.panes.rows import side_by_side
+from fundamentallm_tui.state.sampler import Sampler
 from fundamentallm_tui.state.store import Store
 from fundamentallm_tui.state.written import SampleText
 from fundamentallm_tui.theme import FAINT
@@ -111,16 +112,10 @@ class SamplePane(Vertical):
     commands = keys.SAMPLE
     BINDINGS = [Binding("escape", "to_text", "Go to the text", id="leave", show=False)]
 
-    def __init__(
-        self, store: Store, order: Callable[[Sample], object], choose: Callable[[Path | None], object], *, id: str
-    ) -> None:
-        """
-        Args:
-            order: asks the model for samples.
-            choose: is called with the checkpoint that is to write them; None: the model as it is.
-        """
+    def __init__(self, store: Store, sampler: Sampler, changed: Callable[[], object], *, id: str) -> None:
+        """`changed` is called when samples were asked for, or who is to write them is another."""
         super().__init__(id=id, classes="pane")
-        self.store, self._order, self._choose = store, order, choose
+        self.store, self._sampler, self._changed = store, sampler, changed
         self.border_title = "Sample"
         self.prompt = Prompt()
         cells = []
@@ -130,11 +125,10 @@ class SamplePane(Vertical):
         groups = [Group(cells, len(cells)), Group([Cell(CHECKPOINT, CHECKPOINT, "", ("",))])]
         self.options = Fields(groups, id="options", submits=True)
         self.options.show_only(SAMPLING)
-        self._choices: Mapping[str, Path | None] = {}  # of the checkpoint
+        self._choices: dict[str, Path | None] = {}  # of the checkpoint
         self.output = Static(keys.spell(NO_RUN), id="written")
         self.written = Written(store, self.output, self._act)
         self._offered: tuple[set[str], tuple[str, ...], str] | None = None
-        self._ready = ""  # what the user can do; empty: there is no model to sample
         self._problem = ""
         self._acts = False  # whether there is a text that the keys act on
 
@@ -155,20 +149,19 @@ class SamplePane(Vertical):
     def _ask(self, prompt: str, **changes: Any) -> bool:
         """Ask for samples with the options as typed, but for `changes`; returns whether the options are possible."""
         options = self.read_options()
-        if options is None:
-            self._show()
-            return False
-        self._order(Sample(prompt=prompt, **{**options, **changes}))
-        return True
+        if options is not None and not self._sampler.sample(Sample(prompt=prompt, **{**options, **changes})):
+            self._problem = self.why_no_model()
+        self._changed()
+        return options is not None
 
     @on(Fields.Edited)
     def check(self, event: Fields.Edited) -> None:
         """Show what is wrong with an option while it is typed; tell who is to write, where another was chosen."""
         event.stop()
         if event.name == CHECKPOINT:
-            self._choose(self._choices.get(self.options.cells[CHECKPOINT].value))
+            self._sampler.chosen = self._choices.get(self.options.cells[CHECKPOINT].value)
         self.read_options()
-        self._show()
+        self._changed()
 
     def read_options(self) -> dict[str, Any] | None:
         """Return the options as typed, or None and note the problem."""
@@ -210,7 +203,7 @@ class SamplePane(Vertical):
                 self.prompt.move_cursor(self.prompt.document.end)
                 self.screen.set_focus(self.prompt)
             case _:
-                self._show()
+                self.show()
 
     @on(Fields.Entered)
     def explain(self, event: Fields.Entered) -> None:
@@ -227,20 +220,11 @@ class SamplePane(Vertical):
             return NOT_READY
         return NO_FILE if self.store.folder is not None else keys.spell(NO_RUN)
 
-    def refuse(self) -> None:
-        """Show why the sample that was asked for is not possible."""
-        self._problem = self.why_no_model()
-        self._show()
-
-    def show(self, model: str) -> None:
-        """Show the store's sample, or how to ask `model` for one; empty: there is none."""
-        self._ready = READY.format(model) if model else ""
-        self._show()
-
-    def offer(self, choices: Mapping[str, Path | None], file: Path | None) -> None:
-        """Let the user choose who writes, while the run does not train; `file`: the checkpoint that does now."""
-        self._choices = {clean(text): choice for text, choice in choices.items()}
-        resting = bool(choices) and (self.store.paused or not self.store.under_way)
+    def _offer(self) -> None:
+        """Let the user choose who writes, while the run does not train."""
+        file = self._sampler.file  # that does now
+        self._choices = {clean(text): choice for text, choice in self._sampler.choices.items()}
+        resting = bool(self._choices) and (self.store.paused or not self.store.under_way)
         shown = {*SAMPLING, CHECKPOINT} if resting or file is not None else {*SAMPLING}
         now = next((text for text, choice in self._choices.items() if choice == file), file.name if file else "")
         cell, before = self.options.cells[CHECKPOINT], self._offered
@@ -250,14 +234,17 @@ class SamplePane(Vertical):
             self.options.show_only(shown)
 
     def on_resize(self) -> None:
-        self.call_after_refresh(self._show)
+        self.call_after_refresh(self.show)
 
-    def _show(self) -> None:
+    def show(self) -> None:
+        """Show the store's sample, or how to ask for one."""
+        self._offer()
         sample = self.store.sample
         if self._problem:
             self.output.update(Content.styled(clean(self._problem), "$text-warning"))
         elif not sample.id:
-            self.output.update(Content.styled(self._ready or self.why_no_model(), FAINT))
+            model = self._sampler.model
+            self.output.update(Content.styled(READY.format(model) if model else self.why_no_model(), FAINT))
         else:
             end = (
                 (f"\n{clean(sample.problem)}", "$text-warning")

@@ -1,6 +1,5 @@
 """A look inside: what each token of a text attends to, and which tokens have embeddings near to one another's."""
 
-from collections.abc import Callable
 from functools import partial
 
 from rich.cells import cell_len
@@ -17,7 +16,7 @@ from fundamentallm_tui.format import bar, clean, fit
 from fundamentallm_tui.panes.heat_map import HeatMap, weights
 from fundamentallm_tui.panes.tokens import glyph_alone
 from fundamentallm_tui.screens.base import Page
-from fundamentallm_tui.state.sampler import Question
+from fundamentallm_tui.state.sampler import Sampler
 from fundamentallm_tui.theme import FAINT
 
 READING = 28  # columns at least, beside the map
@@ -25,7 +24,6 @@ CONTEXT = 7  # characters before a token that tell it from the same one elsewher
 MAX_BARS = 12
 ASKING = "The model is asked …"
 NO_MODEL = "No model can be asked now: start a run, or open one that left a checkpoint."
-NO_ANSWER = "The model was asked, but its process has ended."
 ATTENTION = (
     "Each row is a token of the text, each column one that it can look back at: the stronger the colour, the more "
     "of its attention goes there. A row adds up to 1, and what comes later cannot be seen."
@@ -43,17 +41,14 @@ class AttentionScreen(Page[None]):
     AUTO_FOCUS = "#attention"
     table = keys.ATTENTION
 
-    def __init__(
-        self, ask: Callable[[Question, Callable[[Event], None]], bool], text: str, *, nearest: bool = False
-    ) -> None:
+    def __init__(self, sampler: Sampler, text: str, *, nearest: bool = False) -> None:
         """
         Args:
-            ask: asks the model, as `LiveScreen.ask` does.
             text: of which as much as the model can take in is shown, its end.
             nearest: begin with the tokens that are nearest to the last one.
         """
         super().__init__()
-        self._ask, self._text, self._nearest = ask, text, nearest
+        self._sampler, self._text, self._nearest = sampler, text, nearest
         self._layer, self._head = 0, 1  # the head that is shown; 0: the mean of all
         self._attended: dict[int, Attended] = {}  # by layer
         self._neighbours: dict[str, Nearest] = {}  # by token
@@ -92,7 +87,7 @@ class AttentionScreen(Page[None]):
         else:
             return
         self.asked, self._problem = question, ""
-        if not self._ask(question, partial(self._take, question)):
+        if not self._sampler.ask(question, partial(self._take, question)):
             self.asked, self._problem = None, NO_MODEL
 
     def _take(self, question: Attend | Neighbours, event: Event) -> None:
@@ -106,7 +101,7 @@ class AttentionScreen(Page[None]):
             case Nearest():
                 self._neighbours[question.text] = event
             case _:
-                self._problem = getattr(event, "why", "") or NO_ANSWER
+                self._problem = getattr(event, "why", "")
         if self.is_running:
             self._update()
 

@@ -1,6 +1,5 @@
 """What is done with the model of the run that is shown: looking into it, and going back to a checkpoint."""
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from textual import on
 from fundamentallm.config.config import changed_while_running
 from fundamentallm.errors import UserError
 from fundamentallm.run import health
-from fundamentallm.run.events import Event
 from fundamentallm.run.folder import BEST
 from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.dialogs import CANCEL, CLOSE, Answer, Entry, Question
@@ -23,7 +21,6 @@ from fundamentallm_tui.screens.running import ENDED, RunScreen
 from fundamentallm_tui.state import launch
 from fundamentallm_tui.state.launch import BranchPoint, branch_spec, find_branch_point
 from fundamentallm_tui.state.looked import LookedTexts
-from fundamentallm_tui.state.sampler import Question as ModelQuestion
 from fundamentallm_tui.state.written import SampleText
 
 
@@ -34,18 +31,8 @@ class LiveScreen(RunScreen):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.looked = LookedTexts(self.ask, lambda: self.model_name)
+        self.looked = LookedTexts(self.sampler)
         self._looked_at: tuple[Path | None, str] = None, ""  # the run, and which sample of it was looked at
-
-    def ask(self, question: ModelQuestion, answer: Callable[[Event], None]) -> bool:
-        """Ask the model that answers samples; returns whether anyone can say it. See `Sampler.question`."""
-        return self.sampler.question(question, self.has_model, answer)
-
-    @property
-    def model_name(self) -> str:
-        """Who answers: "the model" of the run, or the name of a checkpoint; empty: nobody."""
-        file = self.sampler.file(self.has_model)
-        return file.name if file is not None else "the model" if self.has_model else ""
 
     def action_look(self, score: bool = False) -> None:
         """Look at the last sample, or at what was looked at last where there is no new one; `score`: ask for a text."""
@@ -55,7 +42,7 @@ class LiveScreen(RunScreen):
         shown = f"{sample.id} {sample.chosen}"
         if folder != self.store.folder:
             self.looked.clear()
-        if sample.text and (folder, id) != (self.store.folder, shown) and self.model_name and not score:
+        if sample.text and (folder, id) != (self.store.folder, shown) and self.sampler.model and not score:
             self.looked.look_at(sample.prompt + sample.text)
             id = shown if sample.done else ""
         self._looked_at = self.store.folder, id
@@ -83,7 +70,7 @@ class LiveScreen(RunScreen):
         from fundamentallm_tui.screens.attention import AttentionScreen  # here: the first picture does not need it
 
         sample = self.store.sample
-        self.app.push_screen(AttentionScreen(self.ask, sample.prompt + sample.text, nearest=nearest))
+        self.app.push_screen(AttentionScreen(self.sampler, sample.prompt + sample.text, nearest=nearest))
 
     def action_find_rate(self) -> None:
         self.form.recheck(self._find_rate)

@@ -79,7 +79,7 @@ class Look(Page[None]):
         self.text.border_subtitle = legend()
         self._texts.changed = self.show
         self.show()
-        if (self._asks or self._texts.current is None) and self._texts.model():
+        if (self._asks or self._texts.current is None) and self._texts.sampler.model:
             self.action_score()
 
     def on_unmount(self) -> None:
@@ -91,7 +91,7 @@ class Look(Page[None]):
 
     def show(self) -> None:
         text, self._worst = self._current, 0
-        about = f"No text yet: {keys.named('look.score')} scores one." if self._texts.model() else self._why
+        about = f"No text yet: {keys.named('look.score')} scores one." if self._texts.sampler.model else self._why
         if text.number:
             about = text.describe()
         self.head.update(Content.styled(clean(about), "$text-warning" if text.problem else ""))
@@ -139,7 +139,7 @@ class Look(Page[None]):
             **dict.fromkeys(("worst", "choose"), self._current.explained),
             **dict.fromkeys(("rename", "attention"), self._texts.current),
             "text": len(self._texts.kept) > 1,
-            "score": self._texts.model(),
+            "score": self._texts.sampler.model,
         }
 
     def _go(self, place: int) -> None:
@@ -177,7 +177,7 @@ class Look(Page[None]):
 
         shown = self._current.place + 1 if nearest else max(self._current.place + 1, LEAST)
         text = self._current.before + "".join(self._current.tokens[:shown])
-        self.app.push_screen(AttentionScreen(self._texts.ask, text, nearest=nearest))
+        self.app.push_screen(AttentionScreen(self._texts.sampler, text, nearest=nearest))
 
     def action_text(self, by: int) -> None:
         self._texts.go(by)

@@ -2,7 +2,6 @@
 
 import os
 from functools import partial
-from pathlib import Path
 
 from textual import on
 from textual.app import ComposeResult
@@ -10,7 +9,7 @@ from textual.containers import Container
 
 from fundamentallm.config.config import Config, changed_while_running
 from fundamentallm.errors import UserError
-from fundamentallm.run.commands import Evaluate, Sample
+from fundamentallm.run.commands import Evaluate
 from fundamentallm.run.describe import PLAIN
 from fundamentallm.run.summary import RunSummary, find_runs
 from fundamentallm_tui import keys
@@ -70,7 +69,7 @@ class MainScreen(LiveScreen):
         self._preferences = preferences
         self.metric.show_metric(next((known for known in METRICS if known.name == preferences.metric), METRICS[0]))
         self.loss.view = self.metric.view = View(smoothing=preferences.smoothing).smoothed(0)
-        self.sample = SamplePane(self.store, self._ask_sample, self._choose_checkpoint, id="sample")
+        self.sample = SamplePane(self.store, self.sampler, lambda: self.show_changes({"sample"}), id="sample")
         self.welcome = Welcome(READING, id="welcome")
         self.health = HealthPane(self.store, id="health")
         self.tour, self._begins_with_tour = Tour(self.store, id="tour"), options.tour
@@ -151,12 +150,8 @@ class MainScreen(LiveScreen):
         elif "step" in changed:
             self.status.show()
         if "sample" in changed:
-            self._show_sample()
+            self.sample.show()
             self.status.show(now=bool(self.store.sample.file))  # which is not the run's own doing
-
-    def _show_sample(self) -> None:
-        self.sample.show(self.model_name)
-        self.sample.offer(self.sampler.choices(self.has_model), self.sampler.file(self.has_model))
 
     def _show_phase(self) -> None:
         store = self.store
@@ -176,7 +171,7 @@ class MainScreen(LiveScreen):
         labels["new_run"] = "new run" if labels["start"] != "new run" and self.check_action("new_run", ()) else ""
         self.footer.labels = labels
         self.refresh_bindings()
-        self._show_sample()
+        self.sample.show()
         self.health.show(now=True)  # a run that was resumed may have left behind what the verdict was about
         if self.store.under_way:
             return
@@ -248,16 +243,6 @@ class MainScreen(LiveScreen):
         self._adapt_layout()
         for chart in self.charts:
             self.call_after_refresh(chart.throttle.request, now=True)
-
-    def _ask_sample(self, command: Sample) -> None:
-        if self.sampler.ask(command, self.has_model):
-            self.show_changes({"sample"})
-        else:
-            self.sample.refuse()
-
-    def _choose_checkpoint(self, file: Path | None) -> None:
-        self.sampler.chosen = file
-        self._show_sample()
 
     # Live settings of the run
 

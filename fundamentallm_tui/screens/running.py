@@ -48,7 +48,7 @@ class RunScreen(PanedScreen):
         self._possible: dict[str, bool] | None = None  # while the bindings are gone through, which asks 50 times
         self._start = start
         self._unsent: list[Command] = []  # given while the process was being started
-        self.sampler = Sampler(self.store, sample, self._send, self.post_message)
+        self.sampler = Sampler(self.store, sample, self._send, self.post_message, lambda: self.has_model)
         self.overlays = Overlays(self.post_message)
         self.form = Form(options, config, self.change_settings, id="config")
         self.log_view = LogView(self.store, id="log")
@@ -295,9 +295,7 @@ class RunScreen(PanedScreen):
         except OSError as error:  # nothing can be written into the folder of an attached run
             self.store.wanted = ""
             self.store.unanswered.pop(command.id, None)
-            self.sampler.refuse(describe_error(error))
-            if command.id == self.store.sample.id:
-                self.store.sample.fail(f"it could not be asked for: {describe_error(error)}")
+            self.sampler.refuse(f"it could not be asked for: {describe_error(error)}", id=command.id)
             self.log_line(f"The command was not sent: {describe_error(error)}", "bad")
 
     @property
@@ -329,11 +327,9 @@ class RunScreen(PanedScreen):
 
     @on(RunDisconnected)
     def _run_disconnected(self, message: RunDisconnected) -> None:
-        if message.reader not in (self.reader, self.sampler.reader):
-            return
-        self.sampler.refuse(message.exit_reason, message.reader is self.sampler.reader)
-        if (message.reader is self.sampler.reader) == bool(self.store.sample.file):
-            self.store.sample.fail(f"the process that wrote this is gone: {message.exit_reason}")
+        if message.reader in (self.reader, self.sampler.reader):
+            why = f"the process that was asked is gone: {message.exit_reason or 'for an unknown reason'}"
+            self.sampler.refuse(why, of_checkpoint=message.reader is self.sampler.reader)
             self.show_changes({"sample"})
         if message.reader is not self.reader:
             return

@@ -12,7 +12,7 @@ from fundamentallm.data.encoding import normalize
 from fundamentallm.run.commands import MAX_EXPLAINED, CancelSample, Explain, Sample
 from fundamentallm.run.events import Answered, Event, Explained, Sampled
 from fundamentallm_tui.format import clean, truncate
-from fundamentallm_tui.state.sampler import Question
+from fundamentallm_tui.state.sampler import Question, Sampler
 
 MAX_KEPT = 16
 LABEL_CHARS = 8
@@ -87,9 +87,8 @@ def loss(probability: float) -> float:
 class LookedTexts:
     """Asks the model about texts, and keeps the last MAX_KEPT of them; those that have a name stay longest."""
 
-    def __init__(self, ask: Callable[[Question, Callable[[Event], None]], bool], model: Callable[[], str]) -> None:
-        """`ask` is as `Sampler.question`; `model` returns the name of who answers, empty: nobody."""
-        self.ask, self.model = ask, model
+    def __init__(self, sampler: Sampler) -> None:
+        self.sampler = sampler
         self.kept: list[LookedText] = []
         self.current: LookedText | None = None
         self.changed: Callable[[], None] = lambda: None  # is called when an answer has come
@@ -138,14 +137,16 @@ class LookedTexts:
 
     def _question(self, text: LookedText, command: Question) -> None:
         if self._writing:  # or all else would have to wait for its end
-            self.ask(CancelSample(sample=self._writing), lambda answer: None)
+            self.sampler.ask(CancelSample(sample=self._writing), lambda answer: None)
         self._writing = command.id if isinstance(command, Sample) else ""
-        text.model = self.model()
-        if not self.ask(command, partial(self._take, text)):
+        text.model = self.sampler.model
+        if not self.sampler.ask(command, partial(self._take, text)):
             text.problem = "there is no model to ask"
 
     def _take(self, text: LookedText, event: Event) -> None:
         """Take in a piece of a branch, how a text is predicted, or why there is no answer."""
+        if isinstance(event, Answered) and event.ok:
+            return  # what there was to say was said before
         if isinstance(event, Answered) or getattr(event, "done", False):
             self._writing = ""
         match event:

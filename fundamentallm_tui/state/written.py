@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from fundamentallm.run.events import Answered, Sampled
+from fundamentallm.run.events import Answered, Event, Sampled
 
 
 @dataclass
@@ -29,13 +29,14 @@ class SampleText:
         if not self.done:
             self.problem, self.done = problem, True
 
-    def take(self, piece: Sampled | Answered) -> None:
+    def take(self, event: Event) -> None:
         """Take in a piece that belongs to these samples, or the answer to the command, after which none comes."""
-        if isinstance(piece, Answered):
-            self.problem, self.done = piece.why, True
-        elif 0 <= piece.number < len(self.texts):
-            self.texts[piece.number] += piece.text
-            self.step = piece.step
-            if piece.done:
-                self.finished.add(piece.number)
-            self.done = len(self.finished) == len(self.texts)
+        match event:
+            case Answered():
+                self.fail(event.why)
+            case Sampled() if 0 <= event.number < len(self.texts):
+                self.texts[event.number] += event.text
+                self.step = event.step
+                if event.done:
+                    self.finished.add(event.number)
+                self.done = len(self.finished) == len(self.texts)

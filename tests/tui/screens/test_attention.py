@@ -17,7 +17,7 @@ from fundamentallm.run.events import Attended, Event, Nearest, Sampled
 from fundamentallm.train.loaded import Model
 from fundamentallm.train.samples import SampleControl
 from fundamentallm_tui.panes.heat_map import GUTTER
-from fundamentallm_tui.screens.attention import NO_ANSWER, NO_MODEL
+from fundamentallm_tui.screens.attention import NO_MODEL
 from tests.tui.conftest import FakeRun
 from tests.tui.others import attended, nearest, palette
 
@@ -227,7 +227,7 @@ async def test_without_a_model_a_sentence_says_so(workshop: Any) -> None:
     [
         (lambda run: run.answer(False, "layer 0: there is none"), "layer 0: there is none"),
         (lambda run: run.die("killed by SIGKILL"), "killed by SIGKILL"),
-        (lambda run: run.die(""), NO_ANSWER),
+        (lambda run: run.die(""), "is gone: for an unknown reason"),
     ],
     ids=["refused", "killed", "gone"],
 )

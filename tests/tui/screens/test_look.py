@@ -263,7 +263,7 @@ async def test_who_waits_for_an_answer_is_told_that_none_comes(workshop: Any) ->
         await look(seen, "a text")
         await seen.see("the model predicts the text…")
         run.die()
-        await seen.see("Killed by SIGKILL.")
+        await seen.see("The process that was asked is gone: killed by SIGKILL.")
 
 
 async def test_a_question_to_a_checkpoint_that_another_one_replaces_is_answered_by_a_sentence(
@@ -279,6 +279,24 @@ async def test_a_question_to_a_checkpoint_that_another_one_replaces_is_answered_
         await seen.see("other.pt predicts the text…")
         await seen.press("b")
         await seen.see("Another checkpoint was chosen or written meanwhile.")
+
+
+async def test_a_sample_of_a_checkpoint_ends_where_another_one_is_asked(workshop: Any, make: Any) -> None:
+    folder = make("old", workshop.finished(40))
+    async with workshop.console() as seen:
+        await on(seen, folder)
+        await seen.press("ctrl+g", "H", "enter")
+        await seen.status_is("SAMPLING")
+        seen.main.sampler.chosen = folder / "other.pt"
+        seen.main.sampler.chosen.write_bytes(b"weights")
+        await seen.press("escape", "escape")
+        await look(seen, "a text")
+        await seen.see("other.pt predicts the text…")
+        seen.samplers[-1].say(*answers(seen.samplers[-1], seen.samplers[-1].sent[-1]))
+        await seen.until(lambda: seen.main.looked.current.explained)
+        await seen.press("escape")
+        await seen.status_is("FINISHED")
+        await seen.see("another checkpoint was chosen or written meanwhile")
 
 
 async def test_a_branch_that_is_being_written_ends_for_the_next_question(workshop: Any) -> None:

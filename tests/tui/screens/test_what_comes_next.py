@@ -181,7 +181,7 @@ async def test_a_sample_ends_with_the_process_that_writes_it(workshop: Any, make
             run.die("killed by SIGKILL")
         await seen.until(lambda: "writing" not in seen.screen and seen.app.screen is seen.main)
         if end != "is left":
-            await seen.see("the process that wrote this is gone")
+            await seen.see("the process that was asked is gone")
 
 
 async def test_a_sample_that_cannot_be_asked_for_says_so(workshop: Any, make: Any) -> None:

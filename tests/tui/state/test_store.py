@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from fundamentallm.config.config import Config
+from fundamentallm.run.commands import Sample
 from fundamentallm.run.events import Answered, Event, Failed, Intervention, Phase, RunStarted, Sampled
 from fundamentallm.run.history import RunHistory
 from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.state.sampler import Sampler
 from fundamentallm_tui.state.store import Store
-from fundamentallm_tui.state.written import SampleText
 from tests.events import evaluated
 
 FOLDER = Path("runs/x-1")
@@ -164,13 +164,13 @@ def test_a_sample_takes_only_its_own_pieces_and_says_itself_why_it_was_refused(s
         assert sampler.take(sampler.reader, list(events))
         return logged(store, *events)
 
-    sampler: Any = Sampler(store, *[lambda *_: None] * 3)
-    store.sample = SampleText("mine", "Once", done=False)
+    sampler: Any = Sampler(store, *[lambda *_: None] * 3, lambda: True)
+    sampler.sample(Sample(prompt="Once", id="mine"))
     pieces = [("mine", " upon", False), ("other", "!!!", False), ("mine", " a time", False), ("mine", "", True)]
     events = [Sampled(step=7, id=id, prompt="Once", text=text, done=done) for id, text, done in pieces]
     assert taken(*events) == []
     assert (store.sample.text, store.sample.step, store.sample.done) == (" upon a time", 7, True)
-    store.sample = SampleText("next", "Ω", done=False)
+    sampler.sample(Sample(prompt="Ω", id="next"))
     late = Answered(step=1, id="x", command="cancel_sample", ok=False, why="there is no such sample under way")
     refused = Answered(step=1, id="next", command="sample", ok=False, why="'Ω' is not in the text")
     assert taken(late, refused) == []
