@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from rich.style import Style
-from textual.color import Color, ColorParseError
+from textual.color import Color
 from textual.theme import Theme
 from textual.widget import Widget
 
@@ -62,12 +62,7 @@ class Styles:
             return self._styles[key]
         theme = self._widget.app.theme_variables
         background = Color.parse(theme[paper]) if paper else self._widget.background_colors[1]
-        try:
-            ink = Color.parse(theme.get(colour, colour))
-        except ColorParseError:  # a text colour such as "auto 60%", or no colour at all
-            ink = Color.parse(theme["foreground"])
-        dim = ink.ansi is not None and strength < 0.7  # the terminal's own colours cannot be blended
-        ink = ink if ink.ansi is not None else background.blend(ink, strength)
-        behind = background.rich_color if paper else None
-        style = self._styles[key] = Style(color=ink.rich_color, bgcolor=behind, dim=dim or None)
+        ink = background.blend(Color.parse(theme.get(colour, colour)), strength)
+        style = Style(color=ink.rich_color, bgcolor=background.rich_color if paper else None)
+        self._styles[key] = style
         return style
