@@ -101,7 +101,7 @@ class AttentionScreen(Page[None]):
             case Nearest():
                 self._neighbours[question.text] = event
             case _:
-                self._problem = getattr(event, "why", "")
+                self._problem = getattr(event, "why", "") or "the answer is damaged"
         if self.is_running:
             self._update()
 
