@@ -26,13 +26,14 @@ from fundamentallm_tui.panes.values import field_of
 from fundamentallm_tui.screens.base import PanedScreen
 from fundamentallm_tui.screens.run_table import RunChoice
 from fundamentallm_tui.state import launch
-from fundamentallm_tui.state.overlays import OverlayRead, Overlays
+from fundamentallm_tui.state.overlays import Overlays
 from fundamentallm_tui.state.preferences import remember
 from fundamentallm_tui.state.reader import EventsReceived, RunDisconnected, RunReader, Starter
 from fundamentallm_tui.state.replay import Replay
 from fundamentallm_tui.state.sampler import Sampler, SamplerStarter
 from fundamentallm_tui.state.store import Store
 
+OVERLAY_INTERVAL = 1.0  # seconds between two looks at the journals of the other runs in the chart
 IF_PAUSED = "if it was paused from a console, it saves and exits"
 STARTED, READ, ENDED = "started", "read", "ended"  # of the run that is shown: its process, its journal, itself
 
@@ -49,7 +50,7 @@ class RunScreen(PanedScreen):
         self._start = start
         self._unsent: list[Command] = []  # given while the process was being started
         self.sampler = Sampler(self.store, sample, self._send, self.post_message, lambda: self.has_model)
-        self.overlays = Overlays(self.post_message)
+        self.overlays = Overlays(self, self._overlays_read)
         self.form = Form(options, config, self.change_settings, id="config")
         self.log_view = LogView(self.store, id="log")
 
@@ -183,14 +184,12 @@ class RunScreen(PanedScreen):
 
     # Other runs
 
-    @on(OverlayRead)
-    def _overlay_read(self, message: OverlayRead) -> None:
-        if self.overlays.take(message):
-            self.show_changes({"curves"})
-            self.refresh_bindings()
+    def on_mount(self) -> None:
+        self.set_interval(OVERLAY_INTERVAL, self.overlays.read)
 
-    def on_unmount(self) -> None:
-        self.overlays.close()
+    def _overlays_read(self) -> None:
+        self.show_changes({"curves"})
+        self.refresh_bindings()
 
     def action_runs(self) -> None:
         from fundamentallm_tui.screens.runs import Runs  # here, because the first picture does not need it

@@ -1,20 +1,17 @@
-"""The curves of other runs: each journal is read once by a thread, and followed while it grows."""
+"""The curves of other runs: each journal is read once in a thread, and followed while it grows."""
 
-import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
-from textual.message import Message
+from textual.message_pump import MessagePump
 
 from fundamentallm.run.events import Event
 from fundamentallm.run.journal import journal_reader
-from fundamentallm_tui.background import ThreadFailed
+from fundamentallm_tui.background import Newest
 from fundamentallm_tui.charts.palette import COLOURS, RunStyle, run_styles
 from fundamentallm_tui.state.store import Store
 
 MAX_OVERLAYS = len(COLOURS)
-READ_INTERVAL = 1.0  # seconds between two looks at the journals
 
 
 class Overlay:
@@ -34,23 +31,14 @@ class Overlay:
         self.store.take_lines()  # nobody shows its log
 
 
-@dataclass
-class OverlayRead(Message):
-    """An overlay's journal was read for the first time, or these events came since."""
-
-    overlay: Overlay
-    events: list[Event]
-
-
 class Overlays:
     """The overlaid runs, at most `MAX_OVERLAYS`, in the order in which they were chosen."""
 
-    def __init__(self, post: Callable[[Message], object]) -> None:
-        """`post` gets the messages, in the reading thread."""
-        self._post = post
+    def __init__(self, owner: MessagePump, changed: Callable[[], object]) -> None:
+        """`owner` calls `read` each second; `changed` is called when something was read."""
+        self._changed = changed
         self._runs: dict[Path, Overlay] = {}
-        self._changed, self._closed = threading.Event(), False
-        self._thread: threading.Thread | None = None
+        self._reading = Newest(owner)
 
     @property
     def marks(self) -> dict[Path, RunStyle]:
@@ -72,14 +60,11 @@ class Overlays:
         """Overlay the runs in these folders; those that were overlaid before keep what was read."""
         keys = {folder.resolve(): folder for folder in list(folders)[:MAX_OVERLAYS]}
         styles = run_styles(keys, {key: run.style for key, run in self._runs.items()})
-        # a new dictionary, because the thread may be going through the old one
+        # a new dictionary, because a thread may be going through the old one
         self._runs = {key: self._runs.get(key) or Overlay(folder) for key, folder in keys.items()}
         for key, run in self._runs.items():
             run.style = styles[key]
-        self._changed.set()
-        if self._runs and self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="overlay reader", daemon=True)
-            self._thread.start()
+        self.read()
 
     def beside(self, shown: Path | None) -> list[Overlay]:
         """Return the runs that were read, without the one that is shown itself."""
@@ -93,39 +78,29 @@ class Overlays:
         for run in visible[:1] or runs:
             run.hidden = not run.hidden
 
-    def take(self, message: OverlayRead) -> bool:
-        """Take in what was read; returns whether the run is still overlaid."""
-        if message.overlay not in self._runs.values():
-            return False
-        message.overlay.is_read = True
-        message.overlay.apply(message.events)
-        return True
+    def read(self) -> None:
+        """Read in a thread what has come to the journals, and the whole of one that was not read yet."""
+        runs = self._runs.values()
+        if self._runs and not self._reading.busy:
+            unread = [run for run in runs if not run.is_read]
+            now = [run for run in runs if run.is_read] + unread[:1]  # one after the other: each is soon to be seen
+            self._reading.run(lambda _: [(run, self._read(run)) for run in now], self._take)
 
-    def close(self) -> None:
-        """Stop reading."""
-        self._closed = True
-        self._changed.set()
-
-    def _run(self) -> None:
-        started: set[Overlay] = set()
-        try:
-            while not self._closed:
-                self._changed.clear()
-                runs = list(self._runs.values())
-                for run in runs:
-                    self._read(run, first=run not in started)
-                started = set(runs)
-                self._changed.wait(READ_INTERVAL)
-        except Exception as error:
-            self._post(ThreadFailed(error))
-
-    def _read(self, run: Overlay, first: bool) -> None:
-        while events := run.journal.read_some():
-            if self._closed or run not in self._runs.values():
-                return
-            if first:
-                run.apply(events)
+    def _read(self, run: Overlay) -> list[Event]:
+        """Return the events that came since the last look; those of the first are taken in here, in the thread."""
+        came: list[Event] = []
+        while run in self._runs.values() and (events := run.journal.read_some()):
+            if run.is_read:
+                came += events
             else:
-                self._post(OverlayRead(run, events))
-        if first:
-            self._post(OverlayRead(run, []))
+                run.apply(events)
+        return came
+
+    def _take(self, found: list[tuple[Overlay, list[Event]]]) -> None:
+        for run, events in found:
+            if run in self._runs.values() and (events or not run.is_read):
+                run.is_read = True
+                run.apply(events)
+                self._changed()
+        if not all(run.is_read for run in self._runs.values()):
+            self.read()

@@ -1,45 +1,51 @@
 """Curves of other runs: read once, followed while they grow, bounded, and in the same colours everywhere."""
 
 import queue
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from textual.message import Message
 
 from fundamentallm.run import journal
 from fundamentallm.run.journal import Journal
 from fundamentallm_tui.charts.palette import run_styles
 from fundamentallm_tui.charts.series import MAX_POINTS
 from fundamentallm_tui.state import overlays
-from fundamentallm_tui.state.overlays import OverlayRead, Overlays
+from fundamentallm_tui.state.overlays import Overlays
 from tests.events import evaluated
 
 
-@dataclass
 class Watch:
-    """Overlays, and what their thread posts, taken in as a screen does it."""
+    """Overlays, and what their threads hand over, taken in as a screen does it."""
 
-    posted: "queue.Queue[Message]" = field(default_factory=queue.Queue)
+    def __init__(self) -> None:
+        self._handed = queue.Queue[Callable[[], None]]()
+        self.changes = 0
+        owner: Any = SimpleNamespace(app=None, call_later=lambda *call: self._handed.put(partial(*call)))
+        self.overlays = Overlays(owner, self._changed)
 
-    def __post_init__(self) -> None:
-        self.overlays = Overlays(self.posted.put)
+    def _changed(self) -> None:
+        self.changes += 1
 
-    def take(self, count: int) -> list[OverlayRead]:
-        messages = [self.posted.get(timeout=20) for _ in range(count)]
-        assert all(isinstance(message, OverlayRead) and self.overlays.take(message) for message in messages), messages
-        return messages  # type: ignore[return-value]  # just asserted
+    def take(self, count: int) -> None:
+        """Take in so many changes."""
+        wanted = self.changes + count
+        self.overlays.read()
+        while self.changes < wanted:
+            self._handed.get(timeout=20)()
+        assert self.changes == wanted
+
+    def take_next(self) -> None:
+        """Take in what one thread hands over, which may change nothing."""
+        self._handed.get(timeout=20)()
 
 
 @pytest.fixture
-def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
-    monkeypatch.setattr(overlays, "READ_INTERVAL", 0.01)
-    watch = Watch()
-    yield watch
-    watch.overlays.close()
+def watch() -> Watch:
+    return Watch()
 
 
 def test_runs_are_read_in_the_background_and_grow(make: Any, workshop: Any, watch: Watch) -> None:
@@ -49,13 +55,14 @@ def test_runs_are_read_in_the_background_and_grow(make: Any, workshop: Any, watc
     first, second = watch.overlays.beside(None)
     assert (first.folder, first.store.train.last, first.store.val.last) == (a, (40, 3.8), (40, 2.5))
     assert (second.store.train.last, second.store.val.last) == ((40, 3.8), None)
-    ready = threading.active_count()
     writer = Journal(b)
     writer.append(workshop.progress(41, 60))
     writer.close()
     watch.take(1)
     assert second.store.train.last == (60, 3.7) and len(first.store.train) == 40
-    assert threading.active_count() == ready, "one thread reads all"
+    watch.overlays.read()
+    watch.take_next()
+    assert watch.changes == 3, "nothing has come"
 
 
 def test_a_long_journal_is_read_in_pieces_into_bounded_series(
@@ -110,5 +117,7 @@ def test_at_most_eight_are_read_and_one_that_was_kept_is_not_read_again(make: An
     watch.overlays.choose([folders[8], *folders[:2]])
     watch.take(1)
     assert watch.overlays.beside(None)[1:] == before[:2]
+    watch.overlays.choose([folders[2]])
     watch.overlays.choose([])
-    assert watch.overlays.beside(None) == [] and not watch.overlays.take(OverlayRead(before[0], []))
+    watch.take_next()
+    assert watch.overlays.beside(None) == [] and watch.changes == 9, "it is no longer overlaid when it was read"
