@@ -5,14 +5,13 @@ from collections.abc import Callable
 
 from rich.cells import cell_len
 from textual.content import Content
-from textual.timer import Timer
 from textual.widget import Widget
 
 from fundamentallm.config.format import format_duration, format_loss, format_norm, format_rate
 from fundamentallm.run.events import Finished
 from fundamentallm_tui.format import clean, fit, shorten, truncate
 from fundamentallm_tui.panes.health import health_line
-from fundamentallm_tui.state.store import BRIEF_PHASES, BRIEF_SECONDS, Store
+from fundamentallm_tui.state.store import Store
 from fundamentallm_tui.theme import FAINT
 from fundamentallm_tui.throttle import RedrawThrottle
 
@@ -53,19 +52,8 @@ class StoreLine(Widget):
 class StatusLine(StoreLine):
     """What the run does, how far it is, and where there is room its losses."""
 
-    _timer: Timer | None = None
-
     def on_mount(self) -> None:
         self.set_interval(1.0, self._tick)
-
-    def show(self, *, now: bool = False) -> None:
-        super().show(now=now)
-        if self._store.phase in BRIEF_PHASES and self._timer is None:  # it is shown only if it lasts
-            self._timer = self.set_timer(BRIEF_SECONDS, self._show_passing_phase)
-
-    def _show_passing_phase(self) -> None:
-        self._timer = None
-        self._throttle.request(now=True)
 
     def _tick(self) -> None:
         if self._store.under_way and not self._store.paused:
