@@ -46,8 +46,7 @@ class LiveScreen(RunScreen):
             self.looked.look_at(sample.prompt + sample.text)
             id = shown if sample.done else ""
         self._looked_at = self.store.folder, id
-        why = self.sample.why_no_model()
-        self.app.push_screen(Look(self.looked, self.sample.read_options, why, score=score))
+        self.app.push_screen(Look(self.looked, self.sample, score=score))
 
     def action_pins(self) -> None:
         """Show the pinned prompts of the run, or of the form, and the answers."""

@@ -1,9 +1,7 @@
 """A text token by token: how the model predicted each, what it expected instead, and branches that go on from there."""
 
 import re
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from rich.cells import cell_len
 from textual import on
@@ -22,7 +20,7 @@ from fundamentallm_tui.background import in_thread
 from fundamentallm_tui.dialogs import Dialog, Entry
 from fundamentallm_tui.format import clean
 from fundamentallm_tui.panes.paths import split_paths
-from fundamentallm_tui.panes.sample import Prompt
+from fundamentallm_tui.panes.sample import Prompt, SamplePane
 from fundamentallm_tui.panes.tokens import Alternatives, TokenText, glyph_alone, legend, style_of
 from fundamentallm_tui.screens.base import Page
 from fundamentallm_tui.state.looked import LookedText, LookedTexts, loss
@@ -48,22 +46,10 @@ class Look(Page[None]):
     VERTICAL_BREAKPOINTS = [(23, "-tall")]
     table = keys.LOOK
 
-    def __init__(
-        self,
-        texts: LookedTexts,
-        options: Callable[[], dict[str, Any] | None],
-        why: str,
-        *,
-        score: bool,
-    ) -> None:
-        """
-        Args:
-            options: returns those of the sample pane; None: they cannot be read.
-            why: there is no model.
-            score: whether to ask for a text at once, as where there is none.
-        """
+    def __init__(self, texts: LookedTexts, pane: SamplePane, *, score: bool) -> None:
+        """`pane` has the options of branches; `score`: ask for a text at once, as where there is none."""
         super().__init__(id="look")
-        self._texts, self._options, self._why, self._asks = texts, options, why, score
+        self._texts, self._pane, self._asks = texts, pane, score
         self._worst = 0  # how many of the worst places were gone to, one after the other
         self.text, self.alternatives = TokenText(self._go, id="tokens"), Alternatives(id="alternatives")
         self.expected = Vertical(self.alternatives, id="expected")
@@ -91,9 +77,12 @@ class Look(Page[None]):
 
     def show(self) -> None:
         text, self._worst = self._current, 0
-        about = f"No text yet: {keys.named('look.score')} scores one." if self._texts.sampler.model else self._why
         if text.number:
             about = text.describe()
+        elif self._texts.sampler.model:
+            about = f"No text yet: {keys.named('look.score')} scores one."
+        else:
+            about = self._pane.why_no_model()
         self.head.update(Content.styled(clean(about), "$text-warning" if text.problem else ""))
         self.text.border_title = self._names()
         self.text.show(text.tokens, [style_of(text.probability(n)) for n in range(len(text.tokens))], text.place)
@@ -164,7 +153,7 @@ class Look(Page[None]):
             self.set_focus(self.alternatives)
         elif chosen is None:
             return
-        elif (options := self._options()) is None:
+        elif (options := self._pane.read_options()) is None:
             self.notify("An option in the sample pane is wrong; correct it first.", severity="warning")
         else:
             self._texts.continue_from(text.place, self.alternatives.tokens[chosen][0], {**options, "num_samples": 1})
