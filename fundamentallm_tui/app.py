@@ -71,13 +71,7 @@ class Console(App[int]):
         start: Starter | None = None,
         sample: SamplerStarter | None = None,
     ) -> None:
-        """
-        Args:
-            options: what the command line asked for.
-            config: `options.resolve()`, if the caller has it already.
-            start: starts a run and raises UserError where that fails; tests pass their own.
-            sample: starts a process that samples a checkpoint.
-        """
+        """`config` is `options.resolve()`, if the caller has it already; tests start runs and samplers of their own."""
         super().__init__()
         self.animation_level = "none"
         for theme in THEMES:
@@ -224,7 +218,7 @@ class Console(App[int]):
                 self._write(notices.desktop_notification(notice))
         title = notices.window_title(self.main.store)
         if title and title != self._window_title:
-            self._write(("" if self._window_title else notices.PUSH_TITLE) + notices.set_title(title))
+            self._write(("" if self._window_title else notices.PUSH_TITLE) + notices.SET_TITLE.format(title))
             self._window_title = title
 
     def on_unmount(self) -> None:
@@ -232,7 +226,7 @@ class Console(App[int]):
             self._write(notices.POP_TITLE)
 
     def _write(self, sequence: str) -> None:
-        if self._driver is not None and notices.understands():
+        if self._driver is not None and os.environ.get("TERM", "") not in notices.PRINTS:
             self._driver.write(sequence)
 
     @on(ThreadFailed)

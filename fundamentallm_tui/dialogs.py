@@ -120,11 +120,7 @@ class Entry(Dialog[str]):
         take: Callable[[str], Any] = str,
         then: Callable[[Any], object] = lambda taken: None,
     ) -> None:
-        """
-        Args:
-            take: uses the text; its UserError is shown while the dialog stays open.
-            then: is called with what `take` has returned, after the dialog has closed.
-        """
+        """`take` uses the text, or raises a UserError, which is shown; `then` gets what that returned, in the end."""
         self._input = Input(clean(value), compact=True)
         super().__init__(title, self._input, hint=hint)
         self.box.border_subtitle = "enter takes it, escape cancels"

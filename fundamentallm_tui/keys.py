@@ -24,27 +24,16 @@ PINNED = ("back", "app.help", "app.quit")  # at the footer's right end, at any w
 
 @dataclass(frozen=True)
 class Command:
-    """An action, how the user reaches it, and what is said about it.
+    """An action, how the user reaches it, and what is said about it: what is empty, leaves it out."""
 
-    Attributes:
-        action: of the screen; "app.…": of the application, which binds its own key; empty: a widget binds the keys.
-        key: the key that Textual names so, "f5" or "ctrl+g"; empty: the palette only.
-        help: one line for the help screen and the palette; empty: neither shows it.
-        label: the word in the footer, which drops the last of a table first; empty: the footer leaves it out.
-        letter: a second key, which acts only outside text fields.
-        title: the name in the palette; empty: the palette leaves it out.
-        id: by which a keymap changes the key; as `action` where it is left out.
-        letter_action: what the letter does, where it is not `action`.
-    """
-
-    action: str
-    key: str
-    help: str = ""
-    label: str = ""
-    letter: str = ""
-    title: str = ""
-    id: str = ""
-    letter_action: str = ""
+    action: str  # of the screen; "app.…": of the application, which binds its own key; empty: a widget binds the keys
+    key: str  # as Textual names it, "f5" or "ctrl+g"; empty: the palette only
+    help: str = ""  # one line for the help screen and the palette
+    label: str = ""  # the word in the footer, which drops the last of a table first
+    letter: str = ""  # a second key, which acts only outside text fields
+    title: str = ""  # the name in the palette
+    id: str = ""  # by which a keymap changes the key; empty: as `action`
+    letter_action: str = ""  # what the letter does, where it is not `action`
 
     def bindings(self) -> list[Binding]:
         """Function and control keys act before the widget in focus; letters and single keys never do."""

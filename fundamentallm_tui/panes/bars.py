@@ -64,13 +64,10 @@ class Footer(Widget):
 
     A pane names its commands as `commands`. In a text field the footer begins with how to leave that. Where not
     everything fits, what cannot be done now is left out, not dimmed, and the pane has half of the room.
-
-    Attributes:
-        labels: words in place of the usual ones, by action.
     """
 
     auto_links = reactive(False)  # the keys have colours of their own
-    labels: reactive[dict[str, str]] = reactive(dict)
+    labels: reactive[dict[str, str]] = reactive(dict)  # words in place of the usual ones, by action
 
     def __init__(self, commands: tuple[Command, ...], *, id: str) -> None:
         super().__init__(id=id)

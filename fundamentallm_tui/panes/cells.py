@@ -12,27 +12,19 @@ MIN_VALUE_WIDTH = 9  # labels are abbreviated until this much is left for the va
 
 @dataclass
 class Cell:
-    """One value; it can be chosen from `choices` where there are any, else typed.
-
-    Attributes:
-        empty: is shown in place of an empty value.
-        wide: the cell has a row of its own.
-        marked: a mark before the value says that the user changed it.
-        pending: a sign before the value that it does not hold yet; empty: it does.
-        note: the label of a line below the row, and what makes its text, given the width.
-    """
+    """One value; it can be chosen from `choices` where there are any, else typed."""
 
     name: str
     label: str
     value: str
     choices: tuple[str, ...] = ()
-    empty: str = ""
-    wide: bool = False
+    empty: str = ""  # is shown in place of an empty value
+    wide: bool = False  # it has a row of its own
     disabled: bool = False
-    marked: bool = False
-    pending: str = ""
+    marked: bool = False  # a mark before the value says that the user changed it
+    pending: str = ""  # a sign before the value that it does not hold yet; empty: it does
     problem: str = ""
-    note: tuple[str, Callable[[int], str]] | None = None
+    note: tuple[str, Callable[[int], str]] | None = None  # of a line below: its label, and what makes the text so wide
 
     @property
     def short_width(self) -> int:

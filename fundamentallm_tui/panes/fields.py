@@ -60,10 +60,7 @@ class Fields(ScrollView, can_focus=True):
         """The user pressed enter where it has nothing else to do."""
 
     def __init__(self, groups: list[Group], *, id: str, submits: bool = False) -> None:
-        """
-        Args:
-            submits: enter posts `Submitted`, instead of going to the next cell or choice.
-        """
+        """`submits`: enter posts `Submitted`, instead of going to the next cell or choice."""
         super().__init__(id=id)
         self.cells = {cell.name: cell for group in groups for cell in group.cells}
         self.current = next(iter(self.cells.values()))

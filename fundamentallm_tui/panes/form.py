@@ -124,11 +124,7 @@ class Form(Vertical):
         self.fields.offer(PRESET, preset)
         for cell in self.fields.cells.values():
             cell.marked = False
-        self.change(to_dict(config))
-
-    def change(self, values: dict[str, Any]) -> None:
-        """Show other values of these settings."""
-        self.fields.show_values({name: as_text(name, value) for name, value in values.items()})
+        self.fields.show_values({name: as_text(name, value) for name, value in to_dict(config).items()})
         self._check()
 
     def refuse(self, problems: Mapping[str, str]) -> None:
@@ -171,11 +167,7 @@ class Form(Vertical):
         self.fields.show_values({name: as_text(name, values[name]) for name in names})
 
     def _values_below(self, other: Preset | None = None) -> dict[str, Any]:
-        """What the fields have under the user's changes: a run's settings, or a preset's, or the defaults.
-
-        Args:
-            other: a preset to look at in place of what the form began with.
-        """
+        """What the fields have under the user's changes: those of a run or a preset, or of the `other`."""
         if other is None and self._shown_run is not None:
             return to_dict(self._shown_run)
         preset, data = other or self.preset, Layer({"data": as_typed("data", self.fields.cells["data"].value)})

@@ -45,11 +45,7 @@ class HeatMap(Widget, can_focus=True):
     ALLOW_SELECT = False
 
     def __init__(self, moved: Callable[[], None], *, beside: int, id: str) -> None:
-        """
-        Args:
-            moved: is called after a click has put the cursor somewhere else.
-            beside: the columns that are left free at the right.
-        """
+        """`moved` is called after a click has moved the cursor; `beside`: columns that are left free at the right."""
         super().__init__(id=id)
         self._moved = moved
         self.tokens: Sequence[str] = ()

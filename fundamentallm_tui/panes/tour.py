@@ -22,17 +22,11 @@ END_WIDTH = 14  # of the column that says how far the tour is, and how to end it
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to do.
+    """One thing to do."""
 
-    Attributes:
-        why: what the user sees.
-        do: what the user presses, with the ids of commands in braces.
-        done: whether it has happened, of the run and of the screen on top.
-    """
-
-    why: str
-    do: str
-    done: Callable[[Store, Screen[Any]], bool]
+    why: str  # what the user sees
+    do: str  # what the user presses, with the ids of commands in braces
+    done: Callable[[Store, Screen[Any]], bool]  # whether it has happened, of the run and of the screen on top
 
 
 def _ended(store: Store) -> bool:

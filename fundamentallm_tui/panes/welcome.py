@@ -15,15 +15,10 @@ KEY_WIDTH = 5
 
 
 class Welcome(Static):
-    """Shows what the form would start, and some runs.
+    """Shows what the form would start, and some runs."""
 
-    Attributes:
-        start: what a start would train; empty: the form has a problem.
-        runs: of which as many are shown as there is room for.
-    """
-
-    start = reactive("")
-    runs: reactive[list[RunSummary]] = reactive(list)
+    start = reactive("")  # what a start would train; empty: the form has a problem
+    runs: reactive[list[RunSummary]] = reactive(list)  # of which as many are shown as there is room for
 
     def __init__(self, reading: str, *, id: str) -> None:
         """`reading`: how to read the curves, for someone who sees such for the first time."""

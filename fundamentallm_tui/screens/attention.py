@@ -42,11 +42,7 @@ class AttentionScreen(Page[None]):
     table = keys.ATTENTION
 
     def __init__(self, sampler: Sampler, text: str, *, nearest: bool = False) -> None:
-        """
-        Args:
-            text: of which as much as the model can take in is shown, its end.
-            nearest: begin with the tokens that are nearest to the last one.
-        """
+        """Of `text` is shown what the model can take in, its end; `nearest`: begin with what is near to the last."""
         super().__init__()
         self._sampler, self._text, self._nearest = sampler, text, nearest
         self._layer, self._head = 0, 1  # the head that is shown; 0: the mean of all

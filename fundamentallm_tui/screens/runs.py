@@ -39,11 +39,7 @@ class Runs(Page[RunChoice]):
     table = keys.RUNS
 
     def __init__(self, current: Path | None, overlays: Overlays) -> None:
-        """
-        Args:
-            current: the folder of the run that the console shows.
-            overlays: the runs that are marked, which are laid over it.
-        """
+        """`current` is the run that the console shows; those that are marked are its `overlays`."""
         super().__init__()
         self._current, self._overlays = current, overlays
         self._runs: list[RunSummary] | None = None  # None: not read yet

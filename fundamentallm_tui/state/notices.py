@@ -18,6 +18,8 @@ BEST_INTERVAL = 30.0  # seconds between two notices of a new best
 VERDICT_INTERVAL, VERDICT_REPEATS = 10.0, 300.0  # between two looks at the verdict, and two notices of the same one
 LONGEST = 200  # cells of a notice
 PUSH_TITLE, POP_TITLE = "\x1b[22;0t", "\x1b[23;0t"  # the terminal keeps its titles on a stack
+SET_TITLE = "\x1b]2;{}\x1b\\"
+PRINTS = ("", "dumb", "linux", "unknown")  # terminals (TERM) that might print such sequences
 
 
 @dataclass(frozen=True)
@@ -106,21 +108,11 @@ def window_title(store: Store) -> str:
     return _one_line(f"{store.status()}{share}{val} · {_name(store)}")
 
 
-def set_title(title: str) -> str:
-    """Return what sets a terminal's title."""
-    return f"\x1b]2;{title}\x1b\\"
-
-
 def desktop_notification(notice: Notice) -> str:
     """Return what lets a terminal show a notification: OSC 777 where that is its way, else OSC 9; never both."""
     if os.environ.get("TERM", "").startswith(("rxvt", "foot")) or "VTE_VERSION" in os.environ:
         return f"\x1b]777;notify;{notice.title};{notice.text.replace(';', ',')}\x1b\\"
     return f"\x1b]9;{notice.title}: {notice.text}\x1b\\"
-
-
-def understands() -> bool:
-    """Return whether the terminal reads such sequences, or might print them."""
-    return os.environ.get("TERM", "") not in ("", "dumb", "linux", "unknown")
 
 
 def _name(store: Store) -> str:

@@ -109,12 +109,7 @@ class Sampler:
         return reader is self.reader or self._store.sample.id in ids
 
     def refuse(self, why: str, *, of_checkpoint: bool | None = None, id: str = "") -> None:
-        """Tell who waits for answers that none will come: of the checkpoint's process or the run, or to one question.
-
-        Args:
-            of_checkpoint: who does not answer; None: neither does.
-            id: of the question; empty: all of them.
-        """
+        """Tell who waits that no answer comes: of the checkpoint's process, the run or both (None); or to one `id`."""
         for asked, (own, take) in list(self._questions.items()):
             if of_checkpoint in (None, own) and id in ("", asked):
                 del self._questions[asked]

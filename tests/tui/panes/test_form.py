@@ -43,7 +43,7 @@ async def test_the_form_says_the_command_lines_words(workshop: Any, size: tuple[
                 resolve(load_preset("tiny").layer, flags_layer({"data": [str(workshop.text)], name: value}))
             [problem] = error.value.problems
             if seen.cells[name].choices:  # a file may hold what cannot be typed
-                form.change({name: value})
+                form.take_values({name: value})
             else:
                 await seen.type(**{name: value})
             form.fields.enter(name)
