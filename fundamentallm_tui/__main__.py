@@ -169,8 +169,7 @@ def _run(options: "Options", config: "Config", low_bandwidth: bool) -> NoReturn:
     # two rounds, and a key pressed meanwhile becomes alt and that key. Textual reads this when it is imported.
     os.environ.setdefault("ESCDELAY", "25")
     start_resource_tracker()  # before Textual has the terminal
-    from fundamentallm_tui.app import Console
-    from fundamentallm_tui.state.farewell import describe_outcome, record_fault
+    from fundamentallm_tui.app import Console, describe_outcome, record_fault
     from fundamentallm_tui.throttle import RedrawThrottle
 
     RedrawThrottle.slow_line = low_bandwidth

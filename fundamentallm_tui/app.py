@@ -7,12 +7,14 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+from platformdirs import user_log_path
 from textual import on
 from textual._ansi_sequences import ANSI_SEQUENCES_KEYS
 from textual.app import App, SystemCommand
@@ -22,6 +24,8 @@ from textual.notifications import Notify
 from textual.screen import ModalScreen, Screen
 
 from fundamentallm.config.config import Config
+from fundamentallm.errors import describe_error, describe_fault
+from fundamentallm.paths import quoted_path
 from fundamentallm.process.session import SamplerRun, WorkerRun
 from fundamentallm.run.folder import holds_run, named
 from fundamentallm_tui import keys
@@ -38,6 +42,7 @@ from fundamentallm_tui.state.launch import Options
 from fundamentallm_tui.state.preferences import load, remember
 from fundamentallm_tui.state.reader import EventsReceived, RunDisconnected, Starter
 from fundamentallm_tui.state.sampler import SamplerStarter
+from fundamentallm_tui.state.store import Store
 from fundamentallm_tui.theme import CALM, THEMES
 from fundamentallm_tui.throttle import RedrawThrottle
 
@@ -304,3 +309,33 @@ class Console(App[int]):
             if command.title and (name.startswith("app.") or (screen is self.main and screen.check_action(name, ()))):
                 action = partial(self.run_action, command.action, self.main)
                 yield SystemCommand(command.title, keys.spell(command.help), action)
+
+
+def describe_outcome(store: Store) -> str:
+    """Return what becomes of the run that is shown, now that the console is gone; empty where there is none."""
+    if store.folder is None or store.replayed:
+        return ""
+    folder = quoted_path(store.folder)
+    if not store.under_way:
+        return f"The run is {store.phase}; fllm-tui {folder} shows it again."
+    if not store.loaded:
+        return (
+            f"The run was being started; fllm-tui {folder} shows it, or fundamentallm runs list whether there is one."
+        )
+    if store.paused:
+        return f"The run is paused, and ends saved if this console paused it; fllm-tui {folder} shows it again."
+    if store.stopping:
+        return f"The run saves and ends; fllm-tui {folder} shows it again."
+    return f"The run continues; fllm-tui attach {folder} shows it again."
+
+
+def record_fault(error: Exception) -> str:
+    """Write the traceback of a fault of the program into a file; return the fault in a line that names the file."""
+    line = describe_fault(error)
+    path = user_log_path("fundamentallm") / f"console-{time.strftime('%Y%m%d-%H%M%S')}.log"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="backslashreplace")
+    except OSError as unwritten:
+        return f"{line} (its traceback could not be written to {path}: {describe_error(unwritten)})"
+    return f"{line} (its traceback is in {path})"

@@ -314,8 +314,7 @@ class ChartPane(Vertical, can_focus=True):
         if self.store.folder is None or not len(self.store.train):
             self.notify("There is nothing to export yet.", severity="warning")
             return
-        from fundamentallm_tui.charts.export import export  # here: the first picture does not need it
-        from fundamentallm_tui.charts.svg import POINTS
+        from fundamentallm_tui.charts.svg import POINTS, export  # here: the first picture does not need it
 
         at = "" if self.view.crosshair is None else f", step {self.view.crosshair:.0f}"
         path = self.store.folder / self.heading.lower().replace(" ", "-")

@@ -27,7 +27,6 @@ from fundamentallm_tui.background import Newest
 from fundamentallm_tui.format import clean
 from fundamentallm_tui.panes.cells import Cell
 from fundamentallm_tui.panes.fields import Fields
-from fundamentallm_tui.panes.paths import split_paths
 from fundamentallm_tui.panes.values import (
     PRESET,
     RunSize,
@@ -38,6 +37,7 @@ from fundamentallm_tui.panes.values import (
     measure,
     setting_groups,
     setting_help,
+    split_paths,
     without_field,
 )
 from fundamentallm_tui.state.launch import Options, messages_by_setting, missing_known_text

@@ -24,8 +24,7 @@ from fundamentallm_tui.panes.cells import Cell, Group
 from fundamentallm_tui.panes.fields import Fields
 from fundamentallm_tui.panes.rows import side_by_side
 from fundamentallm_tui.state.sampler import Sampler
-from fundamentallm_tui.state.store import Store
-from fundamentallm_tui.state.written import SampleText
+from fundamentallm_tui.state.store import SampleText, Store
 from fundamentallm_tui.theme import FAINT
 
 READY = "Write a prompt above; enter lets {} continue it."

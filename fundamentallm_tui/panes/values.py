@@ -1,9 +1,12 @@
 """The settings as texts of fields: how a value is written and read, and what is known of the text that it names."""
 
 import os
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
+from urllib.parse import unquote, urlsplit
 
 from fundamentallm.config.config import SETTINGS, Config, Layer, to_dict, unknown
 from fundamentallm.config.estimate import TextSize, estimate_size
@@ -15,12 +18,13 @@ from fundamentallm.data.source import guess_size, is_long, measure_source, read_
 from fundamentallm.data.text import find_data, select
 from fundamentallm.data.text_stats import source_warnings
 from fundamentallm.errors import UserError, describe_error
+from fundamentallm.paths import user_path
 from fundamentallm.run.folder import STDIN
 from fundamentallm.run.speed import estimate_seconds
 from fundamentallm_tui.format import BARS
 from fundamentallm_tui.panes.cells import Cell, Group
-from fundamentallm_tui.panes.paths import join_paths, split_paths
 
+FILE_URL = "file://"
 PRESET = "preset"
 FULL_WIDTH = ("data", "output_dir")
 LABEL_WIDTHS = (14, 1 + max(map(len, SETTINGS)))  # where there is room, no name is abbreviated
@@ -142,3 +146,54 @@ def without_field(layer: Layer) -> list[str]:
     keys = layer.values.keys() - SETTINGS.keys()
     unknowns = [f"{key}: {unknown('setting', key, tuple(SETTINGS))} ({layer.places.get(key, '')})" for key in keys]
     return [*map(str, layer.problems), *unknowns]
+
+
+# Paths as a field has them: typed, or dropped on the terminal, which writes them as a shell would read them
+
+
+def split_paths(text: str) -> list[str]:
+    """Return the paths in a text.
+
+    - A text that is the path of a file or folder is that path, whatever its name contains.
+    - Text with quotes, with backslashes or with `file://` is read as a shell reads words; commas separate, too.
+    - In other text, a comma and a space separate paths; a comma alone does so where that gives existing files.
+    """
+    text = text.strip()
+    if not text or _exists(text):
+        return [text] if text else []
+    pieces = [piece.strip() for piece in text.split(", ")]
+    if any(piece.startswith(("'", '"', FILE_URL)) for piece in pieces) or "\\" in text:
+        try:
+            return [_without_url(word) for word in _shell_words(text)]
+        except ValueError:  # a quote that is not closed yet
+            pass
+    paths = []
+    for piece in pieces:
+        smaller = [part.strip() for part in piece.split(",")]
+        paths += smaller if len(smaller) > 1 and not _exists(piece) and all(map(_exists, smaller)) else [piece]
+    return [path for path in paths if path]
+
+
+def join_paths(paths: Sequence[str]) -> str:
+    """Write paths as `split_paths` reads them back."""
+    plain = ", ".join(paths)
+    if split_paths(plain) == list(paths):
+        return plain
+    return ", ".join("'" + path.replace("'", "'\\''") + "'" for path in paths)
+
+
+def _shell_words(text: str) -> list[str]:
+    lexer = shlex.shlex(text, posix=True)
+    lexer.whitespace, lexer.whitespace_split, lexer.commenters = " \t,", True, ""
+    return list(lexer)
+
+
+def _without_url(word: str) -> str:
+    return unquote(urlsplit(word).path) if word.startswith(FILE_URL) else word
+
+
+def _exists(text: str) -> bool:
+    try:
+        return user_path(text).exists()
+    except (UserError, OSError):
+        return False

@@ -21,7 +21,7 @@ from fundamentallm_tui.screens.running import ENDED, RunScreen
 from fundamentallm_tui.state import launch
 from fundamentallm_tui.state.launch import BranchPoint, branch_spec, find_branch_point
 from fundamentallm_tui.state.looked import LookedTexts
-from fundamentallm_tui.state.written import SampleText
+from fundamentallm_tui.state.store import SampleText
 
 
 class LiveScreen(RunScreen):

@@ -19,12 +19,12 @@ from fundamentallm_tui import keys
 from fundamentallm_tui.background import in_thread
 from fundamentallm_tui.dialogs import Dialog, Entry
 from fundamentallm_tui.format import clean
-from fundamentallm_tui.panes.paths import split_paths
 from fundamentallm_tui.panes.sample import Prompt, SamplePane
 from fundamentallm_tui.panes.tokens import Alternatives, TokenText, glyph_alone, legend, style_of
+from fundamentallm_tui.panes.values import split_paths
 from fundamentallm_tui.screens.base import Page
+from fundamentallm_tui.screens.file_picker import MAX_BYTES
 from fundamentallm_tui.state.looked import LookedText, LookedTexts, loss
-from fundamentallm_tui.state.text_files import MAX_BYTES
 from fundamentallm_tui.theme import FAINT
 
 HINT = (

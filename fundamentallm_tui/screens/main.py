@@ -297,7 +297,7 @@ class MainScreen(LiveScreen):
 
     def action_edit(self, text: str = "") -> None:
         """Edit the form as YAML; what cannot be read can be edited again."""
-        from fundamentallm_tui.state.presets import edit_yaml
+        from fundamentallm_tui.screens.presets import edit_yaml
 
         try:
             text, layer, problem = edit_yaml(text or self.form.to_yaml(), self.app.suspend)

@@ -22,8 +22,7 @@ from fundamentallm_tui.dialogs import CANCEL, Answer, Entry, Question, TextDialo
 from fundamentallm_tui.format import clean, truncate
 from fundamentallm_tui.screens.base import Page
 from fundamentallm_tui.screens.compare import comparison
-from fundamentallm_tui.screens.run_list import RunList
-from fundamentallm_tui.screens.run_table import ORDERS, RunChoice, all_runs, arrange, as_tree, check_order
+from fundamentallm_tui.screens.run_table import ORDERS, RunChoice, RunList, all_runs, arrange, as_tree, check_order
 from fundamentallm_tui.state.launch import BranchPoint, find_branch_point
 from fundamentallm_tui.state.overlays import Overlays
 from fundamentallm_tui.theme import FAINT

@@ -12,8 +12,7 @@ from fundamentallm.run.events import Answered, Attended, Event, Explained, Faile
 from fundamentallm.run.folder import BEST, LAST
 from fundamentallm_tui.state.launch import sampled_checkpoint
 from fundamentallm_tui.state.reader import RunReader
-from fundamentallm_tui.state.store import Store
-from fundamentallm_tui.state.written import SampleText
+from fundamentallm_tui.state.store import SampleText, Store
 
 SamplerStarter = Callable[[Path], RunHandle]
 Question = Explain | Attend | Neighbours | Sample | CancelSample

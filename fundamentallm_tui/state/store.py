@@ -8,7 +8,7 @@
 
 import time
 from array import array
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
@@ -16,13 +16,12 @@ from fundamentallm.config.config import Config
 from fundamentallm.run import events
 from fundamentallm.run.commands import Set
 from fundamentallm.run.describe import BAD, FAINT, PLAIN, WARN
-from fundamentallm.run.events import Event, Progress, RunStarted
+from fundamentallm.run.events import Answered, Event, Progress, RunStarted, Sampled
 from fundamentallm.run.folder import LAST
 from fundamentallm.run.history import RECENT_STEPS, RunHistory
 from fundamentallm_tui.charts.series import SMOOTHING, Series, Smoothed
 from fundamentallm_tui.keys import named
 from fundamentallm_tui.state.event_log import LogLine, join_progress, log_lines, to_lines
-from fundamentallm_tui.state.written import SampleText
 
 IDLE, STOPPED, FINISHED, FAILED = "idle", "stopped", "finished", "failed"
 INTERRUPTED = "interrupted"  # its process ended before the run did; the list of runs says the same
@@ -32,6 +31,43 @@ BRIEF_SECONDS = 0.3  # a brief phase that is shorter is not shown
 
 # What the user asked for, and the phases in which the run does it.
 REACHED_IN = {"pausing": ("pausing", "paused"), "stopping": ("stopping",), "training": ("training", "compiling")}
+
+
+@dataclass
+class SampleText:
+    """The samples of one command, which are written together."""
+
+    id: str = ""
+    prompt: str = ""
+    texts: list[str] = field(default_factory=lambda: [""])  # what the model has added to the prompt, of each sample
+    chosen: int = 0  # the number of the sample that is looked at
+    finished: set[int] = field(default_factory=set)  # the numbers of the samples that are whole
+    step: int = 0
+    done: bool = True
+    problem: str = ""
+    file: str = ""  # the checkpoint that they are written with; empty: the process of the run writes them
+
+    @property
+    def text(self) -> str:
+        """The sample that is looked at."""
+        return self.texts[self.chosen]
+
+    def fail(self, problem: str) -> None:
+        """The samples come to no end, if they have not yet."""
+        if not self.done:
+            self.problem, self.done = problem, True
+
+    def take(self, event: Event) -> None:
+        """Take in a piece that belongs to these samples, or the answer to the command, after which none comes."""
+        match event:
+            case Answered():
+                self.fail(event.why)
+            case Sampled() if 0 <= event.number < len(self.texts):
+                self.texts[event.number] += event.text
+                self.step = event.step
+                if event.done:
+                    self.finished.add(event.number)
+                self.done = len(self.finished) == len(self.texts)
 
 
 class Store:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fundamentallm_tui.panes.paths import join_paths, split_paths
+from fundamentallm_tui.panes.values import join_paths, split_paths
 
 
 @pytest.fixture(autouse=True)

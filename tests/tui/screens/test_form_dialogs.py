@@ -86,7 +86,7 @@ async def test_the_picker_begins_where_the_users_texts_are_not_where_the_program
 async def test_a_file_that_is_too_long_is_called_huge(
     workshop: Any, texts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fundamentallm_tui.state.text_files.MAX_BYTES", 1 << 20)
+    monkeypatch.setattr("fundamentallm_tui.screens.file_picker.MAX_BYTES", 1 << 20)
     async with workshop.console() as seen:
         await seen.type(data="texts/long.txt")
         await seen.press("f2")
@@ -98,8 +98,7 @@ async def test_a_file_that_is_too_long_is_called_huge(
 async def test_a_folder_with_very_many_files_is_listed_in_part_and_says_so(
     workshop: Any, texts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("state.text_files", "screens.file_picker"):
-        monkeypatch.setattr(f"fundamentallm_tui.{module}.MAX_ENTRIES", 3)
+    monkeypatch.setattr("fundamentallm_tui.screens.file_picker.MAX_ENTRIES", 3)
     async with workshop.console() as seen:
         await seen.type(data="texts")
         await seen.press("f2")
@@ -152,7 +151,7 @@ async def test_what_a_preset_would_change_can_be_scrolled(workshop: Any) -> None
 
 
 def test_the_command_line_lists_a_preset_that_was_saved(workshop: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    from fundamentallm_tui.state.presets import save_preset
+    from fundamentallm_tui.screens.presets import save_preset
 
     save_preset("mine", resolve(load_preset("tiny").layer), "about 3 minutes")
     command.main([], standalone_mode=False)

@@ -9,9 +9,9 @@ import pytest
 from fundamentallm.run.commands import Sample, Stop
 from fundamentallm.run.events import JOURNAL, Phase
 from fundamentallm.run.spec import RunSpec
+from fundamentallm_tui.app import describe_outcome
 from fundamentallm_tui.dialogs import Fetch, Question, TextDialog
 from fundamentallm_tui.screens.runs import Runs
-from fundamentallm_tui.state.farewell import describe_outcome
 from tests.tui.conftest import FakeRun
 from tests.tui.others import REFUSED, Starts, alive, attached, showing
 
