@@ -154,7 +154,6 @@ class Console(App[int]):
         self.exit(return_code=128 + number)
 
     def _theme_changed(self, _theme: object) -> None:
-        """Draw everything in the new colours, and remember them."""
         if self.theme is not None:
             remember(theme=self.theme)
         for widget in self.main.query("*"):
@@ -273,7 +272,6 @@ class Console(App[int]):
         in_thread(self, run, tell)
 
     async def action_quit(self) -> None:
-        """Quit; while a run is active, ask first."""
         store = self.main.store
         if not store.under_way or store.replayed:
             self.exit(return_code=0)

@@ -191,7 +191,6 @@ class ChartPane(Vertical, can_focus=True):
         return rules + [Rule(ruler.x(step), "text-warning", 0.6, "◆", "┊") for step in at]
 
     def _show_legend(self) -> None:
-        """Bring the legend up to date."""
         raise NotImplementedError
 
     def on_resize(self) -> None:

@@ -65,13 +65,11 @@ class FindRate(Page[None]):
         self._end()
 
     def _end(self) -> None:
-        """Kill the test's process."""
         if self._test is not None:
             self._test.close()
             self._test = None
 
     def _read(self) -> None:
-        """Take in what the test has reported, and show it."""
         if self._test is None:
             return
         alive, received = self._test.alive, self._test.read()

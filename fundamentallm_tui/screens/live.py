@@ -49,7 +49,6 @@ class LiveScreen(RunScreen):
         self.app.push_screen(Look(self.looked, self.sample, score=score))
 
     def action_pins(self) -> None:
-        """Show the pinned prompts of the run, or of the form, and the answers."""
         from fundamentallm_tui.screens.pins import Pins
 
         self.app.push_screen(Pins(self.store, self.form, self._pin))
@@ -86,7 +85,6 @@ class LiveScreen(RunScreen):
     # Back to a checkpoint: where the verdict says so, and to where the crosshair is
 
     def action_health(self) -> None:
-        """Show how the run stands, and offer what can be done about it."""
         verdict = current_verdict(self.store)
         act = self._act_on_health
         answers = [Answer(str(n), action.label, partial(act, action)) for n, action in enumerate(verdict.actions, 1)]

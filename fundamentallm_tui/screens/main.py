@@ -163,7 +163,6 @@ class MainScreen(LiveScreen):
             self._adapt_controls()
 
     def _adapt_controls(self) -> None:
-        """Adapt footer, form and sample pane to what can be done now."""
         self.follow_run()
         self._adapt_layout()
         labels = {"start": launch.start_label(self.store)}

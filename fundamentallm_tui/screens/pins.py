@@ -266,7 +266,6 @@ class Pins(Page[None]):
         self.app.push_screen(Entry(title, value.replace("\n", "\\n"), hint, partial(self._take, change)))
 
     def _take(self, change: Callable[[str], tuple[str, ...]], typed: str) -> None:
-        """Pin what was typed."""
         prompt = normalize(typed.replace("\\n", "\n"))
         if not prompt.strip():
             raise UserError("Write how a text begins.")

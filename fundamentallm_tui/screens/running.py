@@ -344,7 +344,6 @@ class RunScreen(PanedScreen):
             self.action_start()
 
     def _fill_form(self) -> None:
-        """Show the settings of an attached run in the form."""
         if (config := launch.attached_config(self.store)) is not None:
             self.form.fill(config, self.store.preset)
 
