@@ -51,6 +51,9 @@ class Dialog(ModalScreen[ScreenResultType]):
         with self.box:
             yield self.hint
 
+    def refuse(self, error: Exception) -> None:
+        self.hint.update(Content.styled(clean(str(error)), "$text-error"))
+
 
 class Question(Dialog[None]):
     """Does what belongs to the user's answer; escape does nothing."""
@@ -96,7 +99,7 @@ class Fetch(Question):
 
     def _not_downloaded(self, error: Exception) -> None:
         self._downloading = False
-        self.hint.update(clean(str(error)))
+        self.refuse(error)
 
     def _downloaded(self, _files: object) -> None:
         self._fetched = True
@@ -141,9 +144,6 @@ class Entry(Dialog[str]):
             self._input.value = value
             self._input.action_select_all()  # as where the value is known at first: typing replaces it
         self.hint.update(hint)
-
-    def refuse(self, error: Exception) -> None:
-        self.hint.update(Content.styled(clean(str(error)), "$text-error"))
 
 
 class TextDialog(ModalScreen[None]):

@@ -24,7 +24,7 @@ PINNED = ("back", "app.help", "app.quit")  # at the footer's right end, at any w
 
 @dataclass(frozen=True)
 class Command:
-    """An action, how the user reaches it, and what is said about it: what is empty, leaves it out."""
+    """An action, how the user reaches it, and what is said about it; what is empty is left out."""
 
     action: str  # of the screen; "app.…": of the application, which binds its own key; empty: a widget binds the keys
     key: str  # as Textual names it, "f5" or "ctrl+g"; empty: the palette only

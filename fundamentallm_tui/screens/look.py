@@ -217,16 +217,13 @@ class ScoreDialog(Dialog[str]):
     @on(Prompt.Submitted)
     def _submitted(self) -> None:
         if path := self._path():
-            in_thread(self, partial(read_text, path), self._read, self._refused)
+            in_thread(self, partial(read_text, path), self._read, self.refuse)
         elif self._prompt.text.strip():
             self.dismiss(self._prompt.text)
 
     def _read(self, text: str) -> None:
         if self.is_active:  # no help is above it
             self.dismiss(text)
-
-    def _refused(self, error: Exception) -> None:
-        self.hint.update(Content.styled(clean(str(error)), "$text-error"))
 
 
 def read_text(path: str) -> str:
