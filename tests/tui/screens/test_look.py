@@ -283,8 +283,7 @@ async def test_a_question_to_a_checkpoint_that_another_one_replaces_is_answered_
 
 async def test_a_sample_of_a_checkpoint_ends_where_another_one_is_asked(workshop: Any, make: Any) -> None:
     folder = make("old", workshop.finished(40))
-    async with workshop.console() as seen:
-        await on(seen, folder)
+    async with showing(workshop, folder) as seen:
         await seen.press("ctrl+g", "H", "enter")
         await seen.status_is("SAMPLING")
         seen.main.sampler.chosen = folder / "other.pt"
