@@ -14,14 +14,7 @@ import click
 
 from fundamentallm.cli.options import Group, files, output_path, write_output
 from fundamentallm.cli.terminal import columns, complain, fit, is_screen, is_unicode, one_line, width
-from fundamentallm.config.format import (
-    format_age,
-    format_count,
-    format_digits,
-    format_size,
-    format_time,
-    format_value,
-)
+from fundamentallm.config.format import format_age, format_count, format_digits, format_size, format_time, format_value
 from fundamentallm.errors import UserError
 from fundamentallm.paths import quoted_path, resume_command, user_path
 from fundamentallm.run.events import encode, to_line

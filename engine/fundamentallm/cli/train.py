@@ -11,32 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fundamentallm.cli.options import (
-    FLAGS,
-    Count,
-    Function,
-    GroupedCommand,
-    config_sources,
-    files,
-    options,
-    typed,
-)
+from fundamentallm.cli.options import FLAGS, Count, Function, GroupedCommand, config_sources, files, options, typed
 from fundamentallm.cli.report import JsonLines, Quiet, Report
 from fundamentallm.cli.terminal import complain, one_line
 from fundamentallm.config.config import SETTINGS, Config, flags_layer, resolve
 from fundamentallm.errors import NothingToDo, UserError, describe_fault
 from fundamentallm.paths import quoted_path, resume_command, user_path
+from fundamentallm.process import system
 from fundamentallm.process.prepare import keep_standard_input, prepared_folder
 from fundamentallm.process.session import WorkerRun
 from fundamentallm.process.start import config_layers, described_spec, initialised_spec
-from fundamentallm.process.system import (
-    agent_began,
-    agent_rank,
-    agent_restarted,
-    describe_restart,
-    obeyed,
-    start_resource_tracker,
-)
 from fundamentallm.run.describe import describe_failure
 from fundamentallm.run.events import FAULT, JOURNAL, Event, Failed, Finished, Phase
 from fundamentallm.run.folder import BEST, LAST, choose_folder, find_checkpoint
@@ -115,7 +99,7 @@ def command(
     Flags win over --config, --config over --preset. Ctrl+C finishes the step, saves and exits.
     """
     how, flags = _split(values)
-    if agent_rank():
+    if system.agent_rank():
         return 0 if how["dry_run"] else _follow()
     auto = resume is not None
     if auto and (how["overwrite"] or resume_from is not None or "output_dir" not in flags):
@@ -152,7 +136,7 @@ def branch(run: str, at_step: int, **values: Any) -> int:
     the model's shape, cannot change.
     """
     how, flags = _split(values)
-    if agent_rank():
+    if system.agent_rank():
         return 0 if how["dry_run"] else _follow()
     parent = find_run(run)
     history = read_started(parent, steps=False)
@@ -173,20 +157,20 @@ def _run(
     profile: int | None, apply_interventions: str | None, processes: int, max_restarts: int | None,
 ) -> int:  # fmt: skip
     """Do what a spec says, or describe it; returns the exit status. `notes` are shown first."""
-    if profile is not None and (detach or processes > 1 or agent_rank() is not None):
+    if profile is not None and (detach or processes > 1 or system.agent_rank() is not None):
         raise UserError("--profile: prints a table of one process; leave out --detach and --processes")
-    if detach and (processes > 1 or agent_rank() is not None):
+    if detach and (processes > 1 or system.agent_rank() is not None):
         raise UserError("--detach: starts one process; for several, leave it out and start the command with nohup")
-    if processes > 1 and agent_rank() is not None:
+    if processes > 1 and system.agent_rank() is not None:
         raise UserError("--processes: torchrun has started several processes already; leave it out")
     if max_restarts is not None and processes == 1:
         raise UserError("--max-restarts: is for several --processes, which start again when one is lost")
     if processes > (most := PROCESSES_PER_CORE * (os.cpu_count() or 1)):
         share = f"{PROCESSES_PER_CORE} for each of its cores"
         raise UserError(f"--processes {processes}: at most {most} on this machine, {share}")
-    if agent_rank() is not None and spec.resume_from is None and spec.config.output_dir is None:
+    if system.agent_rank() is not None and spec.resume_from is None and spec.config.output_dir is None:
         raise UserError("--output-dir: name the run's folder: after a restart, torchrun must find it again")
-    if agent_restarted():
+    if system.agent_restarted():
         spec, overwrite = _begun_again(spec), False
     if apply_interventions is not None:
         changes = read_started(find_run(apply_interventions), steps=False).changes_made()
@@ -207,7 +191,7 @@ def _run(
             return 0
         if processes > 1:
             return _launch(spec, kind, overwrite, processes, MAX_RESTARTS if max_restarts is None else max_restarts)
-        if agent_rank() is not None:
+        if system.agent_rank() is not None:
             return _lead(spec, report, overwrite)
         return _start(spec, overwrite) if detach else _train(spec, report, overwrite, profile)
     except NothingToDo as error:
@@ -219,7 +203,7 @@ def _run(
 
 def _start(spec: RunSpec, overwrite: bool) -> int:
     """Start a worker, and leave it alone as soon as it trains. Ends this process."""
-    start_resource_tracker()
+    system.start_resource_tracker()
     with prepared_folder(spec, overwrite, complain) as aside:
         spec = keep_standard_input(spec)
         session = WorkerRun(spec, prepared=True)
@@ -256,7 +240,7 @@ def _wait_until_training(session: WorkerRun) -> None:
 
 def _train(spec: RunSpec, report: Report, overwrite: bool, profile: int | None = None) -> int:
     """Train a run in this process and report on it; returns the exit status. A UserError leaves no trace of a start."""
-    ended = obeyed(lambda number: sys.exit(128 + number), signal.SIGTERM, signal.SIGHUP)
+    ended = system.obeyed(lambda number: sys.exit(128 + number), signal.SIGTERM, signal.SIGHUP)
     with ended, prepared_folder(spec, overwrite, complain) as aside:
         from fundamentallm.train.trainer import Trainer
 
@@ -268,10 +252,10 @@ def _train(spec: RunSpec, report: Report, overwrite: bool, profile: int | None =
     def stop(number: int) -> None:
         trainer.stop()
         # An agent also sends SIGTERM to processes that it will start again.
-        if agent_rank() is None or number != signal.SIGTERM:
+        if system.agent_rank() is None or number != signal.SIGTERM:
             report.show_interrupt()
 
-    with obeyed(stop, *SIGNALS) as received:
+    with system.obeyed(stop, *SIGNALS) as received:
         try:
             with _profiled(trainer, profile, report):
                 end = trainer.run()
@@ -285,12 +269,13 @@ def _train(spec: RunSpec, report: Report, overwrite: bool, profile: int | None =
         complain(f"{spec.folder / JOURNAL}: its last lines could not be written; {again} completes it")
     if isinstance(end, Failed) or end.unsaved or not complete:
         return 1
-    return 128 + received[0] if received and agent_rank() is None else 0  # the agent has a status of its own
+    return 128 + received[0] if received and system.agent_rank() is None else 0  # the agent has a status of its own
 
 
 def _launch(spec: RunSpec, kind: type[Report], overwrite: bool, processes: int, max_restarts: int) -> int:
     """Train a run in several processes of this machine; returns the exit status."""
-    ended = obeyed(lambda number: sys.exit(128 + number), signal.SIGTERM, signal.SIGHUP)  # until torch handles them
+    # until torch handles them
+    ended = system.obeyed(lambda number: sys.exit(128 + number), signal.SIGTERM, signal.SIGHUP)
     with ended, prepared_folder(spec, overwrite, complain) as aside:
         from fundamentallm.train import distributed
 
@@ -315,10 +300,10 @@ def _launch(spec: RunSpec, kind: type[Report], overwrite: bool, processes: int, 
 def _work(spec: RunSpec, kind: type[Report]) -> int:
     """Be one of the processes that `_launch` starts; returns the exit status."""
     os.setsid()  # ctrl+C reaches the agent alone, which passes it on
-    if agent_restarted():
+    if system.agent_restarted():
         spec = _begun_again(spec)
     try:
-        status = _follow() if agent_rank() else _lead(spec, kind(spec.folder), overwrite=False)
+        status = _follow() if system.agent_rank() else _lead(spec, kind(spec.folder), overwrite=False)
     except UserError as error:
         complain(str(error))
         status = 0 if spec.auto and isinstance(error, NothingToDo) else 2
@@ -335,9 +320,9 @@ def _work(spec: RunSpec, kind: type[Report]) -> int:
 
 def _begun_again(spec: RunSpec) -> RunSpec:
     """Return the spec of a process that the agent has started anew; rank 0 says it."""
-    if not agent_rank():
-        complain(describe_restart())
-    return spec.again(agent_began())
+    if not system.agent_rank():
+        complain(system.describe_restart())
+    return spec.again(system.agent_began())
 
 
 def _lead(spec: RunSpec, report: Report, overwrite: bool) -> int:
@@ -355,7 +340,7 @@ def _follow() -> int:
 
     try:
         # `joined` first: a signal ends a process that still waits for the others.
-        with distributed.joined(), obeyed(lambda _: None, *SIGNALS) as received:
+        with distributed.joined(), system.obeyed(lambda _: None, *SIGNALS) as received:
             follow(lambda: bool(received))
     except UserError:  # rank 0 says it
         return 2

@@ -113,10 +113,7 @@ class SampleControl:
     """
 
     def __init__(
-        self,
-        state: "TrainState | Model",
-        emit: Callable[[Event], None],
-        read_commands: Callable[[], Sequence[Command]],
+        self, state: "TrainState | Model", emit: Callable[[Event], None], read_commands: Callable[[], Sequence[Command]]
     ) -> None:
         self._state, self._emit, self._read_commands = state, emit, read_commands
         self._queue: deque[Command] = deque()
