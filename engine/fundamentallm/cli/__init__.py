@@ -19,28 +19,11 @@ from fundamentallm.errors import UserError, describe_error
 from fundamentallm.process.system import open_missing_streams
 
 CONTROL = ("pause", "resume", "save", "stop", "set", "sample", "watch")
-ELSEWHERE = {
-    **dict.fromkeys(CONTROL, "control"),
-    "branch": "train",
-    "bench": "doctor",
-}  # the modules of commands that differ little
+ELSEWHERE = {"branch": "train", "bench": "doctor", **dict.fromkeys(CONTROL, "control")}  # modules of similar commands
 COMMANDS = (
-    "train",
-    "branch",
-    "generate",
-    "evaluate",
-    "export",
-    "score",
-    "find-lr",
-    "presets",
-    "data",
-    "runs",
-    "config",
-    "doctor",
-    "bench",
-    "completion",
-    *CONTROL,
-)
+    "train", "branch", "generate", "evaluate", "export", "score", "find-lr", "presets", "data", "runs", "config",
+    "doctor", "bench", "completion", *CONTROL,
+)  # fmt: skip
 
 
 class Commands(Group):

@@ -65,8 +65,8 @@ def read_bytes(path: str) -> bytes:
 
 def read_pieces(path: str, text_field: str) -> Iterator[str]:
     """Read the text of a file piece by piece; a UserError says what is wrong with it."""
-    pieces = _pieces(path)
-    return _texts_of_lines(pieces, path, text_field) if _plain(path).endswith(JSON_LINES) else pieces
+    pieces, unpacked = _pieces(path), path.lower().removesuffix(GZIP).removesuffix(ZSTD)
+    return _texts_of_lines(pieces, path, text_field) if unpacked.endswith(JSON_LINES) else pieces
 
 
 def text_bytes(path: str) -> int:
@@ -76,11 +76,6 @@ def text_bytes(path: str) -> int:
     with system_errors(f"{path}: cannot be read"):
         size = find_data(path).stat().st_size
     return size * (EXPANDS if path.lower().endswith((GZIP, ZSTD)) else 1)
-
-
-def _plain(path: str) -> str:
-    """The name of what a file has in it, in lower case."""
-    return path.lower().removesuffix(GZIP).removesuffix(ZSTD)
 
 
 def _blocks(path: str, size: int) -> Iterator[bytes]:
