@@ -9,6 +9,7 @@
 """
 
 from collections.abc import Sequence
+from math import pi
 
 import torch
 import torch.nn.functional as F
@@ -129,6 +130,29 @@ class Transformer(nn.Module):
             kind = name.rsplit(".", 2)[-2]
             std = {"embedding": 0.02, "qkv": p.shape[-1] ** -0.5, "up": p.shape[-1] ** -0.5, "out": 0.0, "down": 0.0}
             nn.init.normal_(p, std=std[kind], generator=rng)
+        self._look_back(std["embedding"])
+
+    @torch.no_grad()
+    def _look_back(self, std: float) -> None:
+        """Let head h of the first block begin by looking at the token h + 1 places back.
+
+        Heads that do so are what a model learns first, and what later ones build on (Olsson et al. 2022); the gradient
+        alone takes a tenth of a short run to find them. `std` is that of the embedding.
+
+        All embeddings share their first number. From it a head's queries get a part that is the same for each token,
+        and its keys the same part turned ahead by h + 1 positions: once both are turned by their own positions, they
+        agree where the key stands h + 1 places before the query. Only pairs of channels that turn once or more within
+        the context take part: slower ones hardly tell one place from the next.
+        """
+        D, H = self.embedding.weight.shape[1], self.blocks[0].attention.heads
+        K = D // H
+        self.embedding.weight[:, 0] = std * D**0.5 / 3  # a third as long as the others together, a tenth of the squares
+        turns = rope_freqs(H + 1, K)  # (H + 1, K / 2)
+        fast = turns[1].angle() >= min(1.0, 2 * pi / self.freqs.shape[0])
+        query = fast / fast.sum().sqrt() * 6 * (K / D) ** 0.5  # twice as long as what the other numbers add to a query
+        queries, keys, _ = self.blocks[0].attention.qkv.weight.view(3, H, K, D)[..., 0]
+        queries.copy_(torch.view_as_real(query + 0j).flatten())
+        keys.copy_(torch.view_as_real(query * turns[1:]).flatten(1))
 
 
 def add(x: Tensor, y: Tensor, masks: DropoutMasks | None, site: int) -> Tensor:

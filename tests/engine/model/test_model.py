@@ -11,6 +11,7 @@ from torch import Tensor
 from fundamentallm.config.config import Config
 from fundamentallm.config.estimate import count_parameters, parameter_shapes
 from fundamentallm.model.dropout import DropoutMasks
+from fundamentallm.model.inspect import attention
 from fundamentallm.model.transformer import Transformer
 
 CONFIG = Config(model_dim=16, num_layers=2, num_heads=2, max_seq_len=12)
@@ -76,6 +77,18 @@ def test_output_projections_start_at_zero_and_nothing_else_does() -> None:
     for name, p in Transformer(CONFIG, V).named_parameters():
         assert torch.all(p == 0) == name.endswith(AT_ZERO), name
         assert "bias" not in name
+
+
+def test_heads_of_the_first_block_begin_by_looking_back() -> None:
+    T, H = 64, 4
+    config = Config(model_dim=64, num_heads=H, max_seq_len=T)
+    tokens = torch.randint(50, (T,), generator=torch.Generator().manual_seed(0))
+    weights = attention(Transformer(config, 50), tokens, 0)  # (H, T, T)
+    back = torch.stack([weights.diagonal(-places, 1, 2).mean(-1) for places in range(T)], 1)  # (H, places)
+    assert back.argmax(1).tolist() == [1, 2, 3, 4]
+    assert back.amax(1).min() > 0.4
+    later = attention(Transformer(config, 50), tokens, 1)
+    assert all(later.diagonal(-places, 1, 2).mean() < 0.1 for places in range(1, 6)), "they learn it themselves"
 
 
 def test_the_output_is_the_embedding() -> None:
