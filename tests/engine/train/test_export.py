@@ -18,82 +18,60 @@ from fundamentallm.train.loaded import load_model
 from tests.conftest import file_contents
 from tests.engine.train.conftest import Trained
 
-TEXT = "old crew, the boat\nand her sea"
 PROSE = "the caf\u00e9's sea, na\u00efve boats \u2603 ! and  \u5b57 who went out at dawn; why?\n"
+FOREIGN = ("\u6f22\u5b57 \U0001f600\r\n\tx  y", "e\u0301 <|endoftext|>  ,  .")
 BYTE_LEVEL = {"add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 OTHER = {"model_dim": 24, "num_heads": 3, "num_layers": 3, "ff_dim": 40, "max_seq_len": 32}
 
 
-@pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-
-
 @pytest.mark.parametrize(
-    ("shape", "earlier"), [({}, False), (OTHER, False), (OTHER, True)], ids=["small", "three heads", "earlier"]
+    ("kind", "shape", "earlier"),
+    [
+        *((kind, {}, False) for kind in ("char", "bytes", "bpe", "file")),
+        ("char", OTHER, False),
+        ("char", OTHER, True),
+    ],
+    ids=["char", "bytes", "bpe", "file", "three heads", "earlier"],
 )
-def test_transformers_opens_the_folder_and_gives_our_logits_and_text(
-    trained: Trained, tmp_path: Path, offline: None, shape: dict[str, int], earlier: bool
-) -> None:
+def test_transformers_opens_the_folder_and_gives_our_tokens_logits_and_text(
+    trained: Trained, tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch, kind: str, shape: dict[str, int],
+    earlier: bool,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    source, folder = trained(**shape).folder / "best.pt", tmp_path / "exported"
+    prose = "".join(PROSE + text[at : at + 100] for at in range(0, 2500, 100))
+    (tmp_path / "prose.txt").write_text(prose)
+    described = {**train_bpe([prose], 290).to_hf(), "post_processor": {"type": "ByteLevel", **BYTE_LEVEL}}
+    (tmp_path / "given.json").write_text(json.dumps(described))
+    tokenizer, folder = str(tmp_path / "given.json") if kind == "file" else kind, tmp_path / "exported"
+    settings = {"data": str(tmp_path / "prose.txt"), "tokenizer": tokenizer, "vocab_size": 300}
+    source = trained(**settings, **shape).folder / "best.pt"
     if earlier:
         save(replace(load(source), attention_scale=1.0), tmp_path, ["earlier.pt"])
         source = tmp_path / "earlier.pt"
     assert main(["export", str(source), str(folder)]) == 0
     model, saved = load_model(source, torch.device("cpu"))
-    theirs, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    text = TEXT[: model.freqs.shape[0]]
-    tokens = tokenizer(text)["input_ids"]
-    assert tokens == saved.tokenizer().encode(text) and tokenizer.decode(tokens) == text
-    with torch.no_grad():
-        batch = torch.tensor([tokens])
-        torch.testing.assert_close(theirs(batch).logits, model(batch), atol=1e-4, rtol=0)
-    prompt = saved.tokenizer().encode("the ")
-    greedy = [token for [(token, _)] in stream(model, prompt, SamplingOptions(max_tokens=12, temperature=0))]
-    written = theirs.generate(torch.tensor([prompt]), max_new_tokens=12, do_sample=False)[0].tolist()
-    assert written == prompt + greedy
-    with pytest.raises(Exception, match="UNK"):  # not silently another character
-        tokenizer("\u6f22")
-    card = (folder / "README.md").read_text()
-    assert f"| validation loss | {saved.progress().val_loss:.4f} nats a character |" in card and "`text.txt`" in card
-
-
-@pytest.mark.parametrize("kind", ["char", "bytes", "bpe", "file"])
-def test_every_tokenizer_is_the_same_in_transformers(
-    trained: Trained, tmp_path_factory: pytest.TempPathFactory, offline: None, text: str, kind: str
-) -> None:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    folder = tmp_path_factory.mktemp("kinds")
-    prose = "".join(PROSE + text[at : at + 100] for at in range(0, 2500, 100))
-    (folder / "prose.txt").write_text(prose)
-    described = {**train_bpe([prose], 290).to_hf(), "post_processor": {"type": "ByteLevel", **BYTE_LEVEL}}
-    (folder / "given.json").write_text(json.dumps(described))
-    tokenizer = str(folder / "given.json") if kind == "file" else kind
-    run = trained(data=str(folder / "prose.txt"), tokenizer=tokenizer, vocab_size=300).folder
-    assert main(["export", str(run), str(folder / "exported")]) == 0
-    model, saved = load_model(run / "best.pt", torch.device("cpu"))
-    theirs = AutoModelForCausalLM.from_pretrained(folder / "exported")
-    opened = AutoTokenizer.from_pretrained(folder / "exported")
+    theirs, opened = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     ours, length = saved.tokenizer(), model.freqs.shape[0]
-    foreign = [] if kind == "char" else ["\u6f22\u5b57 \U0001f600\r\n\tx  y", "e\u0301 <|endoftext|>  ,  ."]
-    for sentence in (prose, "  the sea  ,\n\n the caf\u00e9 !", *foreign):
+    for sentence in (prose, "  the sea  ,\n\n the caf\u00e9 !", *(FOREIGN if kind != "char" else ())):
         tokens = opened(sentence)["input_ids"]
         assert tokens == ours.encode(sentence) and opened.decode(tokens) == ours.decode(tokens) == sentence
         batch = torch.tensor([tokens[:length]])
         with torch.no_grad():
             torch.testing.assert_close(theirs(batch).logits, model(batch), atol=1e-4, rtol=0)
+    if kind == "char":
+        with pytest.raises(Exception, match="UNK"):  # not silently another character
+            opened("\u6f22")
     prompt = ours.encode("the ")[:4]
     greedy = [token for [(token, _)] in stream(model, prompt, SamplingOptions(max_tokens=12, temperature=0), [0])]
     written = theirs.generate(torch.tensor([prompt]), max_new_tokens=12, do_sample=False)[0].tolist()
     assert written == prompt + greedy and opened.decode(written) == ours.decode(written)
-    card, progress = (folder / "exported" / "README.md").read_text(), saved.progress()
+    card, progress = (folder / "README.md").read_text(), saved.progress()
     noun = {"char": "character", "bytes": "byte"}.get(kind, "token")
     for row in (
         "| text | `prose.txt` |", f"| training loss | {progress.train_loss:.4f} nats a {noun} |",
-        f"| validation loss | {progress.val_loss:.4f} nats a {noun} |", "| model_dim | `16` |",
+        f"| validation loss | {progress.val_loss:.4f} nats a {noun} |", f"| model_dim | `{shape.get('model_dim', 16)}` |",
     ):  # fmt: skip
         assert row in card
 
