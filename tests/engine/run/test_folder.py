@@ -96,18 +96,6 @@ def test_the_files_of_a_run_are_written_through_no_link_and_into_no_pipe(tmp_pat
     assert (tmp_path / "precious").read_text() == "mine"
 
 
-def test_overwriting_moves_the_old_run_aside_with_all_its_files(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    for n in (1, 2):
-        folder.mkdir()
-        (folder / "journal.jsonl").write_text(f"{n}")
-        (folder / "last.pt").write_text("x")
-        aside = move_aside(folder)
-        assert aside == tmp_path / f"run.old-{n}" and not folder.exists()
-        assert file_contents(aside) == {"journal.jsonl": f"{n}".encode(), "last.pt": b"x", "lock": b""}
-    assert move_aside(folder) is None
-
-
 @pytest.mark.parametrize(("inside", "name"), [(".", "."), ("a", "..")])
 def test_the_current_folder_is_not_moved_aside_under_a_name_that_would_still_mean_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: str, name: str

@@ -96,3 +96,20 @@ async def test_the_help_lists_every_key_and_those_of_the_focus_first(workshop: A
                 assert f"{key} " in text and keys.spell(command.help) in text
                 assert not command.letter or f" {keys.key_name(command.letter)} " in text
         assert text.index("Its keys") < text.index("Zoom in") < text.index("All keys") < text.index("F5")
+
+
+async def test_f1_shows_the_help_in_every_screen_and_closes_it(workshop: Any, make: Any) -> None:
+    make("a"), make("b")
+    async with workshop.console() as seen:
+        for opening in ((), ("ctrl+o",), ("d",), ("escape", "space", "down", "space", "c")):
+            await seen.press(*opening)
+            await seen.pilot.pause(0.3)
+            below = seen.app.screen
+            await seen.press("f1")
+            assert seen.app.screen is not below and seen.app.screen.title == "Help"
+            await seen.press("f1")
+            assert seen.app.screen is below
+        await seen.press("escape", "escape", "escape", "question_mark")
+        assert seen.app.screen.title == "Help"
+        await seen.press("escape")
+        assert seen.app.screen is seen.main

@@ -16,7 +16,7 @@ from fundamentallm_tui import keys
 from fundamentallm_tui.dialogs import Question
 from fundamentallm_tui.format import cell_len
 from fundamentallm_tui.screens.runs import Runs
-from tests.tui.others import both_sizes, palette, panes
+from tests.tui.others import both_sizes, panes
 
 TITLES = dict(keys.PANES)
 TAKE_TEXT = ("config", "sample")
@@ -79,23 +79,6 @@ async def test_a_stopped_run_is_resumed_and_after_a_finished_one_a_new_run_gets_
         assert not third.job.auto and third.job.folder.name == f"{first.folder.name[:-1]}2"
 
 
-async def test_the_palette_offers_what_can_be_done_and_lets_go_of_a_stopped_run(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        always = {"Health", "Sample", "Look at the text", "Score a text", "Runs", "Report", "Export the model"}
-        always |= {"Help", "Tour", "Theme", "Quit", "Pinned prompts", "Attention", "Nearest tokens"}
-        form = {"Text files", "Presets", "Edit as YAML", "Find the learning rate"}
-        assert set(palette(seen)) == {"Start", *form, *always}
-        first = await seen.stopped()
-        assert set(palette(seen)) == {"Start", "New run", *always}
-        await palette(seen)["New run"]()
-        assert "IDLE" in seen.status
-        second = await seen.started()
-        assert not second.job.auto and second.job.folder != first.folder
-        assert {title for title in palette(seen) if title[-1] not in "012"} == {
-            "Pause or resume", "Save", "Evaluate", "Stop", *always
-        }  # fmt: skip
-
-
 async def test_a_named_folder_that_holds_the_last_run_gets_a_number(workshop: Any) -> None:
     async with workshop.console(output_dir="my_model") as seen:
         first = await seen.started()
@@ -151,15 +134,6 @@ async def test_quit_asks_while_a_run_is_under_way_and_cancel_changes_nothing(wor
         assert run.sent == [] and seen.app.return_code is None
 
 
-async def test_quit_with_stop_waits_for_the_end_of_the_run(workshop: Any) -> None:
-    async with workshop.training() as (seen, run):
-        await seen.press("ctrl+q", "s")
-        assert "STOPPING" in seen.status and [type(command) for command in run.sent] == [Stop]
-        assert seen.app.is_running and seen.app.return_code is None
-        run.finish(5, "stopped")
-        await seen.until(lambda: seen.app.return_code == 0)
-
-
 @pytest.mark.parametrize("before", [(), ("f1",), ("f3",)])
 async def test_quit_without_a_run_ends_at_once_from_a_dialog_too(workshop: Any, before: tuple[str, ...]) -> None:
     async with workshop.console() as seen:
@@ -168,27 +142,22 @@ async def test_quit_without_a_run_ends_at_once_from_a_dialog_too(workshop: Any, 
 
 
 @both_sizes
-async def test_number_keys_and_ctrl_arrows_reach_every_pane(workshop: Any, size: tuple[int, int]) -> None:
+async def test_a_number_key_shows_a_pane_where_the_next_digit_changes_nothing_and_ctrl_arrows_go_round(
+    workshop: Any, size: tuple[int, int]
+) -> None:
     async with workshop.console(size) as seen:
-        for key, (name, _) in zip("123456", keys.PANES, strict=True):
-            await seen.press("escape", key)
-            await seen.pilot.pause()
-            assert seen.main.query_one(f"#{name}").region.width > 20
-        await seen.press("escape", "ctrl+right")
-        assert seen.main.tabs.active == "config"
-        await seen.press("ctrl+left")
-        assert seen.main.tabs.active == "health"
-
-
-async def test_a_number_key_shows_a_pane_and_the_next_digit_changes_nothing_there(workshop: Any) -> None:
-    async with workshop.console() as seen:
         before = {name: cell.value for name, cell in seen.cells.items()}
         for key, name in zip("123456", TITLES, strict=True):
             await seen.press(key, "7")
+            await seen.pilot.pause()
             assert [pane.id for pane in seen.main.query(".pane.-active")] == [name]
+            assert seen.main.query_one(f"#{name}").region.width > 20
             assert seen.main.focused is (None if name in TAKE_TEXT else seen.main.query_one(f"#{name}"))
         assert {name: cell.value for name, cell in seen.cells.items()} == before
         assert seen.main.sample.prompt.text == ""
+        for key, name in (("ctrl+right", "config"), ("ctrl+left", "health")):
+            await seen.press(key)
+            assert seen.main.tabs.active == name
 
 
 async def test_enter_goes_into_the_highlighted_pane(workshop: Any) -> None:
@@ -237,23 +206,6 @@ async def test_x_asks_before_it_stops_and_escape_lets_the_run_go_on(workshop: An
         assert seen.app.screen is seen.main and run.sent == []
         await seen.press("x", "x")
         assert [type(command) for command in run.sent] == [Stop]
-
-
-async def test_f1_shows_the_help_in_every_screen_and_closes_it(workshop: Any, make: Any) -> None:
-    make("a"), make("b")
-    async with workshop.console() as seen:
-        for opening in ((), ("ctrl+o",), ("d",), ("escape", "space", "down", "space", "c")):
-            await seen.press(*opening)
-            await seen.pilot.pause(0.3)
-            below = seen.app.screen
-            await seen.press("f1")
-            assert seen.app.screen is not below and seen.app.screen.title == "Help"
-            await seen.press("f1")
-            assert seen.app.screen is below
-        await seen.press("escape", "escape", "escape", "question_mark")
-        assert seen.app.screen.title == "Help"
-        await seen.press("escape")
-        assert seen.app.screen is seen.main
 
 
 @both_sizes
