@@ -56,9 +56,7 @@ def train_model(
     if init_from is not None:
         spec = initialised_spec(layers, flags, find_checkpoint(str(init_from), BEST), preset or "", warn)
     else:
-        spec, notes = described_spec(layers, flags, resume, preset or "", warn)
-        for note in notes:
-            warn(note)
+        spec = described_spec(layers, flags, resume, preset or "", warn)
     if not spec.config.data:
         raise UserError("data: name a text file to learn from, or a preset or configuration file that does")
     with prepared_folder(spec, overwrite, warn):

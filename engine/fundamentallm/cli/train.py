@@ -107,7 +107,6 @@ def command(
     if init_from is not None and (auto or resume_from is not None):
         raise UserError("--init-from: starts a new run, which --resume and --resume-from do not; leave one out")
     layers = config_layers(preset, config_file, flags)
-    notes: list[str] = []
     if resume_from is not None:
         if layers:
             complain("--preset and --config are not used: the checkpoint brings its settings")
@@ -117,10 +116,10 @@ def command(
     elif init_from is not None:
         spec = initialised_spec(layers, flags, find_checkpoint(init_from, BEST), preset or "", complain)
     else:
-        spec, notes = described_spec(layers, flags, auto, preset or "", complain)
+        spec = described_spec(layers, flags, auto, preset or "", complain)
     if not spec.config.data and resume_from is None:
         raise UserError("DATA: name a text file to learn from, or use --preset or --config")
-    return _run(spec, notes, **how)
+    return _run(spec, **how)
 
 
 @click.command(cls=GroupedCommand, rows=FLAGS)
@@ -143,7 +142,7 @@ def branch(run: str, at_step: int, **values: Any) -> int:
     # of a run under way one that stays: it writes the others again meanwhile
     start = history.checkpoint_at(parent, at_step, lasting=is_held(parent))
     folder = choose_folder(resolve(flags_layer(flags)), parent.resolve().name)
-    return _run(RunSpec(Config(), folder, parent / start.path, flags), [], **how)
+    return _run(RunSpec(Config(), folder, parent / start.path, flags), **how)
 
 
 def _split(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -153,10 +152,10 @@ def _split(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _run(
-    spec: RunSpec, notes: list[str], *, detach: bool, overwrite: bool, dry_run: bool, quiet: bool, as_json: bool,
+    spec: RunSpec, *, detach: bool, overwrite: bool, dry_run: bool, quiet: bool, as_json: bool,
     profile: int | None, apply_interventions: str | None, processes: int, max_restarts: int | None,
 ) -> int:  # fmt: skip
-    """Do what a spec says, or describe it; returns the exit status. `notes` are shown first."""
+    """Do what a spec says, or describe it; returns the exit status."""
     if profile is not None and (detach or processes > 1 or system.agent_rank() is not None):
         raise UserError("--profile: prints a table of one process; leave out --detach and --processes")
     if detach and (processes > 1 or system.agent_rank() is not None):
@@ -181,8 +180,6 @@ def _run(
         share_of(spec.config, processes)
     kind = JsonLines if as_json else Quiet if quiet else Report
     report = kind(spec.folder)
-    for note in notes:
-        report.show(note)
     try:
         if dry_run:
             from fundamentallm.cli.preview import preview  # imports torch

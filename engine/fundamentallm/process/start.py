@@ -22,11 +22,8 @@ def config_layers(preset: str | None, config_file: str | None, flags: Mapping[st
 
 def described_spec(
     layers: list[Layer], flags: dict[str, Any], auto: bool, preset: str, warn: Callable[[str], object]
-) -> tuple[RunSpec, list[str]]:
-    """Make the spec that layers and flags describe, and what the user should know about it.
-
-    `auto`: a run that is in the folder is resumed, with its own settings.
-    """
+) -> RunSpec:
+    """Make the spec that layers and flags describe. `auto`: a run in the folder is resumed, with its own settings."""
     notes: list[str] = []
     described = bool(layers)
     source: Path | None = None
@@ -42,10 +39,10 @@ def described_spec(
     config = find_input(config, folder)
     if auto and described and (others := overridden(folder, config, flags)):
         warn(f"{folder} keeps its own {', '.join(others)}, whatever --preset or --config say")
-    if any(folder.glob("*.pt")):  # the trainer says the same of the checkpoint's settings
-        notes = []
+    for note in notes if not any(folder.glob("*.pt")) else ():  # else the trainer says the same of the checkpoint's
+        warn(note)
     changes = changed_flags(folder, flags) if auto else {}
-    return RunSpec(config, folder, changes=changes, auto=auto, settings_from=source, preset=preset), notes
+    return RunSpec(config, folder, changes=changes, auto=auto, settings_from=source, preset=preset)
 
 
 def initialised_spec(
