@@ -130,6 +130,7 @@ class SamplePane(Vertical):
         self._offered: tuple[set[str], tuple[str, ...], str] | None = None
         self._problem = ""
         self._acts = False  # whether there is a text that the keys act on
+        self._scrolled: object = None  # for which of several texts, and where it begins
 
     def compose(self) -> ComposeResult:
         yield self.prompt
@@ -212,6 +213,17 @@ class SamplePane(Vertical):
         help = SAMPLING[event.name].help if event.name in SAMPLING else help
         whole = len(help) <= self.size.width - FRAME
         self.border_subtitle = help if whole else re.split(r"; | \(", help)[0] + "."
+        self.on_descendant_focus()
+
+    def on_descendant_focus(self) -> None:
+        """Where only a row of the options is seen, say at the prompt how to see all."""
+
+        def show() -> None:
+            if not self.options.has_focus_within and not self.options.has_focus:
+                cut = not self.screen.has_class("-single") and self.options.virtual_size.height > 1
+                self.border_subtitle = "tab shows all options" if cut and self.prompt.has_focus else ""
+
+        self.call_after_refresh(show)
 
     def why_no_model(self) -> str:
         """Return why there is no model to sample."""
@@ -250,8 +262,12 @@ class SamplePane(Vertical):
                 if sample.problem
                 else ("" if sample.done else "▌", FAINT)
             )
-            self.output.update(_draw(sample, end, self.written.scrollable_content_region.width))
-            if not sample.done:
+            drawn, line = _draw(sample, end, self.written.scrollable_content_region.width)
+            self.output.update(drawn)
+            if len(sample.texts) > 1 and (now := (sample.id, sample.chosen, line)) != self._scrolled:
+                self._scrolled = now
+                self.written.scroll_to(y=line, animate=False)
+            elif len(sample.texts) == 1 and not sample.done:
                 self.written.scroll_end(animate=False)
         if bool(sample.id) != self._acts:
             self._acts = bool(sample.id)
@@ -259,16 +275,19 @@ class SamplePane(Vertical):
         self.border_title = Content.assemble("Sample", (_state(sample), FAINT))
 
 
-def _draw(sample: SampleText, end: tuple[str, str], width: int) -> Content:
-    """Draw the samples: several side by side where there is room for two columns, else below one another."""
+def _draw(sample: SampleText, end: tuple[str, str], width: int) -> tuple[Content, int]:
+    """Draw the samples: several side by side where there is room for two columns, else below one another.
+
+    Returns also the line in which the chosen one begins.
+    """
     count = len(sample.texts)
     prompt = clean(sample.prompt, newlines=True), "bold $text-accent"
     if count == 1:
-        return Content.assemble(prompt, clean(sample.text, newlines=True), end)
+        return Content.assemble(prompt, clean(sample.text, newlines=True), end), 0
     rows = -(-count // max(1, (width + GAP) // (NARROWEST + GAP)))
     in_row = -(-count // rows)
     column = max(1, (width + GAP) // in_row - GAP)
-    blocks, lines = [], list[Content]()
+    blocks, lines, line = [], list[Content](), 0
     for number, text in enumerate(sample.texts):
         mark, style = ("▸", "bold $text-accent") if number == sample.chosen else (" ", FAINT)
         ends = number == sample.chosen if sample.problem else number not in sample.finished
@@ -276,8 +295,9 @@ def _draw(sample: SampleText, end: tuple[str, str], width: int) -> Content:
         head = Content.styled(f"{mark} {number + 1} of {count}", style)
         blocks.append([head, *whole.wrap(column)])
     for first in range(0, count, in_row):
+        line = len(lines) if first <= sample.chosen else line
         lines += [*side_by_side(blocks[first : first + in_row], column, GAP), Content("")]
-    return Content("\n").join(lines[:-1])
+    return Content("\n").join(lines[:-1]), line
 
 
 def _state(sample: SampleText) -> str:
@@ -285,6 +305,8 @@ def _state(sample: SampleText) -> str:
     if not sample.id:
         return ""
     file = f"  {sample.file}" if sample.file else ""
+    if sample.done and file and not any(sample.texts):
+        return file  # it was refused, and has not said of which step it is
     if sample.done:
         return f"{file}{',' if file else ' '} at step {sample.step}"
     if file:

@@ -65,6 +65,11 @@ async def test_a_file_that_cannot_be_sampled_says_why(workshop: Any, make: Any) 
     folder = make("old", workshop.finished(40))
     async with showing(workshop, folder) as seen:
         sampler = await ask(seen, "a")
+        refused = Answered(step=0, id=sampler.sent[-1].id, command="sample", ok=False, why="'a' was never seen")
+        sampler.say(refused)
+        await seen.see("'a' was never seen")
+        assert "best.pt, at step" not in seen.screen, "it has not said of which step it is"
+        sampler = await ask(seen, "a")
         sampler.say(Failed(step=0, error="last.pt: is damaged"))
         await seen.until(lambda: "last.pt: is damaged" in seen.screen)
         sampler.die("ended with status 1")
@@ -131,6 +136,30 @@ async def test_several_samples_stand_side_by_side_where_there_is_room(
         await seen.press("left", "c")
         await seen.until(lambda: len(run.sent) > 1)
         assert (run.sent[-1].prompt, run.sent[-1].num_samples) == ("Hope", 1), "the third is chosen, and continued"
+
+
+async def test_of_several_texts_the_chosen_one_is_in_sight(workshop: Any) -> None:
+    async with workshop.training((120, 36)) as (seen, run):
+        await set_option(seen, "num_samples", "3")
+        await seen.press("ctrl+g", *"Ho", "enter")
+        [asked] = run.sent
+        for number in range(3):
+            run.say(Sampled(step=3, id=asked.id, prompt="Ho", text="ratio\n" * 20, done=True, number=number))
+        await seen.see("▸ 1 of 3")
+        await seen.press("escape")
+        for number in (2, 3, 1):
+            await seen.press("right")
+            await seen.see(f"▸ {number} of 3")
+
+
+@both_sizes
+async def test_at_the_prompt_stands_how_to_see_the_options_that_are_cut(workshop: Any, size: tuple[int, int]) -> None:
+    async with workshop.training(size) as (seen, _run):
+        await seen.press("ctrl+g")
+        await seen.until(lambda: ("seed" in seen.screen) != ("tab shows all options" in seen.screen))
+        await seen.press("tab")
+        await seen.see("seed")
+        await seen.until(lambda: "tab shows all options" not in seen.screen)
 
 
 async def test_a_text_is_continued_repeated_with_another_seed_and_made_the_prompt(workshop: Any) -> None:
