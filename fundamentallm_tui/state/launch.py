@@ -26,7 +26,7 @@ from fundamentallm.errors import UserError
 from fundamentallm.run.folder import BEST, LAST, choose_folder, free_name, holds_run
 from fundamentallm.run.health import RESUME_BEST, STOP, Action
 from fundamentallm.run.history import RunHistory
-from fundamentallm.run.spec import RunSpec, find_input, stay_inside
+from fundamentallm.run.spec import RunSpec, branched_spec, find_input, stay_inside
 from fundamentallm.run.summary import LIVE_STATES, RunSummary
 from fundamentallm_tui.keys import named
 from fundamentallm_tui.state.store import FAILED, FINISHED, INTERRUPTED, STOPPED, Store
@@ -281,5 +281,5 @@ def branch_spec(point: BranchPoint, text: str) -> RunSpec:
             raise UserError(f"{name}: {error}") from None
     config = changed_when_resuming(point.config or Config(), changes)
     folder = choose_folder(config, "") if "output_dir" in changes else point.new_folder
-    source = RunSpec(Config(), folder, point.folder / point.checkpoint, changes, preset=point.preset)
+    source = branched_spec(point.folder, point.checkpoint, folder, changes, point.preset)
     return replace(source, config=stay_inside(find_input(config, point.folder), source)[0])

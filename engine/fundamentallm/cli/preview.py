@@ -3,7 +3,7 @@
 from fundamentallm.cli.terminal import complain
 from fundamentallm.config.estimate import PROGRAM_MEMORY, token_noun
 from fundamentallm.config.format import format_count, format_estimate, format_memory
-from fundamentallm.run.folder import check_folder
+from fundamentallm.process.prepare import check_start
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.train.bench import seconds_per_step
 from fundamentallm.train.state import build_state
@@ -12,7 +12,7 @@ from fundamentallm.untrusted import printable
 
 def preview(spec: RunSpec, *, overwrite: bool) -> str:
     """Describe what a run would do; a UserError if it cannot start."""
-    check_folder(spec.folder, may_hold_run=overwrite or spec.continues)
+    check_start(spec, overwrite=overwrite)
     state = build_state(spec, say=complain)
     config, size = state.config, state.size
     left = state.total_steps - state.step

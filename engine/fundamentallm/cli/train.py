@@ -26,7 +26,7 @@ from fundamentallm.run.events import FAULT, JOURNAL, Event, Failed, Finished, Ph
 from fundamentallm.run.folder import BEST, LAST, choose_folder, find_checkpoint
 from fundamentallm.run.history import read_history, read_started
 from fundamentallm.run.locks import is_held
-from fundamentallm.run.spec import RunSpec
+from fundamentallm.run.spec import RunSpec, branched_spec
 from fundamentallm.run.summary import find_run
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def branch(run: str, at_step: int, **values: Any) -> int:
     # of a run under way one that stays: it writes the others again meanwhile
     start = history.checkpoint_at(parent, at_step, lasting=is_held(parent))
     folder = choose_folder(resolve(flags_layer(flags)), parent.resolve().name)
-    return _run(RunSpec(Config(), folder, parent / start.path, flags), **how)
+    return _run(branched_spec(parent, start.path, folder, flags), **how)
 
 
 def _split(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -19,24 +19,29 @@ from fundamentallm.run.spec import RunSpec, explain_origin
 from fundamentallm.untrusted import open_regular_file
 
 
-def prepare_folder(spec: RunSpec, *, overwrite: bool = False) -> Path | None:
-    """Check what a run needs, move an old run aside if `overwrite`, and make the folder.
-
-    Returns where the old run is now, if one was moved. After a UserError, nothing was written.
-    """
+def check_start(spec: RunSpec, *, overwrite: bool) -> None:
+    """Refuse a run whose folder cannot be used, or whose checkpoint is not there or would be moved by `overwrite`."""
     if is_held(spec.folder):  # first: no other message would help
         raise UserError(f"{spec.folder}: is being written by {holder(spec.folder) or 'another process'}")
     if spec.auto and (hint := renamed_hint(spec.folder)):  # otherwise another run would begin under the old name
         raise UserError(f"--output-dir {spec.folder}: there is no such run{hint}; leave out --resume to begin another")
     check_folder(spec.folder, may_hold_run=overwrite or spec.continues)
-    if spec.resume_from is None:
-        with explain_origin(spec.settings_from, "data"):
-            _check_text(spec)
     for flag, source in (("--resume-from", spec.resume_from), ("--init-from", spec.init_from)):
         if source is not None and not source.is_file():
             raise UserError(f"{flag} {source}: no such checkpoint{renamed_hint(source.parent)}")
         if source is not None and overwrite and spec.folder.resolve() in source.resolve().parents:
             raise UserError(f"--overwrite: would move {source} aside, which {flag} names; leave it out")
+
+
+def prepare_folder(spec: RunSpec, *, overwrite: bool = False) -> Path | None:
+    """Check what a run needs, move an old run aside if `overwrite`, and make the folder.
+
+    Returns where the old run is now, if one was moved. After a UserError, nothing was written.
+    """
+    check_start(spec, overwrite=overwrite)
+    if spec.resume_from is None:
+        with explain_origin(spec.settings_from, "data"):
+            _check_text(spec)
     aside = move_aside(spec.folder) if overwrite else None
     with system_errors(f"--output-dir {spec.folder}: cannot be made"):
         spec.folder.mkdir(parents=True, exist_ok=True)

@@ -56,6 +56,13 @@ class RunSpec:
         )
 
 
+def branched_spec(parent: Path, checkpoint: str, folder: Path, changes: dict[str, Any], preset: str = "") -> RunSpec:
+    """Describe a new run that begins with a checkpoint of the run `parent`; a UserError if `folder` is that run's."""
+    if folder.exists() and folder.samefile(parent):
+        raise UserError(f"{folder}: is the run to branch from, which stays as it is; name another folder")
+    return RunSpec(Config(), folder, parent / checkpoint, changes, preset=preset)
+
+
 @contextmanager
 def explain_origin(source: Path | None, name: str) -> Iterator[None]:
     """Say in an error about a setting that it comes from `source`, if the user did not give it, and what overrides it.

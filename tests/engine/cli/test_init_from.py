@@ -141,6 +141,7 @@ def test_preset_and_file_give_way_to_the_shape_and_flags_may_repeat_it(train: Tr
     assert (config.model_dim, config.num_layers, config.ff_width, config.max_seq_len) == (24, 2, 40, 8)
 
 
+MOVED = "--overwrite: would move old/best.pt aside, which --init-from names; leave it out"
 TWICE = "--init-from: starts a new run, which --resume and --resume-from do not; leave one out"
 REFUSED = {
     "--model-dim=48 --num-heads=4 --ff-dim=auto": "--model-dim: the model of --init-from has 24; leave it out\n"
@@ -150,7 +151,8 @@ REFUSED = {
     "--stride=17": "stride: 17 is more than max_seq_len 16; text would be skipped",
     "--resume-from=old": TWICE,
     "--resume=auto --output-dir=new": TWICE,
-    "--output-dir=old --overwrite": "--overwrite: would move old/best.pt aside, which --init-from names; leave it out",
+    "--output-dir=old --overwrite": MOVED,
+    "--output-dir=old --overwrite --dry-run": MOVED,
 }  # fmt: skip
 
 

@@ -77,16 +77,21 @@ def test_a_branch_takes_other_settings_and_the_first_free_name(
     assert same_bits(branched.folder, Path("runs/run-1"))
     capsys.readouterr()
     checkpoint = "run has no checkpoint of step 6 or before; its first is of step 7\n"
+    own = "is the run to branch from, which stays as it is; name another folder\n"
+    Path("link").symlink_to("run")
     shape = "--model-dim: cannot change on resume: the checkpoint has 16; leave it out\n"
     for words, said in (
         (["run", "--at-step=6"], checkpoint), (["run", "--at-step=7", "--model-dim=32"], shape),
         (["run", "--at-step=7", "--output-dir=run", "--resume=auto"], "--resume: no such option; "),
         (["nowhere", "--at-step=7"], "nowhere: no such run; "),
+        (["run", "--at-step=7", "--output-dir=run"], f"run: {own}"),
+        (["link", "--at-step=7", "--output-dir=run", "--overwrite"], f"run: {own}"),
+        (["run", "--at-step=7", "--output-dir=./link", "--dry-run"], f"link: {own}"),
     ):  # fmt: skip
         assert main(["branch", *words]) == 2
         error = capsys.readouterr().err
         assert error.count("\n") == 1 and error.startswith(said)
-    assert not Path("runs/run-3").exists()
+    assert not Path("runs/run-3").exists() and len(journal_events(parent.folder, events.RunStarted)) == 1
 
 
 def test_a_checkpoint_that_the_run_left_behind_is_no_place_to_branch_at(train: Train, tmp_path: Path) -> None:

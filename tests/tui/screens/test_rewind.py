@@ -188,7 +188,7 @@ async def test_a_branch_takes_other_settings_and_leaves_a_run_under_way_to_itsel
         for text, said in (
             ("dropout=2", "dropout: 2 is out of bounds"), ("dropuot=0.2", "did you mean dropout?"),
             ("dropout", "dropout: write name=value"), ("model_dim=32", "model_dim: cannot change on resume"),
-            ("data='a", "a quotation mark"),
+            ("data='a", "a quotation mark"), (f"output_dir={run.folder}", "is the run to branch from"),
         ):  # fmt: skip
             await seen.press("ctrl+u", *text, "enter")
             await reads(seen, said)
