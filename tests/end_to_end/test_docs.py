@@ -30,6 +30,7 @@ BLOCK = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 FEWER = {"5": "1", "10": "2", "20": "1", "30": "2", "40": "3", "50": "2"}  # epochs
 SMALLER = {"--model-dim": "32", "--num-layers": "1", "--max-seq-len": "32", "--stride": "32", "--epochs": "1"}
+SMALL = [part for pair in SMALLER.items() for part in pair]
 # What is not run: it needs a network or stays open in a browser.
 EXCEPTED = {"fundamentallm data get shakespeare", "pip install wandb", "tensorboard --logdir runs/"}
 COMPLETION = 'eval "$(fundamentallm completion bash)"'
@@ -111,11 +112,10 @@ def test_every_command_of_a_page_runs(page: Path, here: Path, monkeypatch: pytes
 def test_what_pages_say_comes_about(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Of the commands above, those whose result a page names."""
     (here / "README").mkdir()
-    small = [part for pair in SMALLER.items() for part in pair]
-    assert main(["train", "my_book.txt", "--output-dir", "book", *small, "--dry-run"]) == 0
+    assert main(["train", "my_book.txt", "--output-dir", "book", *SMALL, "--dry-run"]) == 0
     assert not Path("book").exists()
     watched = ["--output-dir", "watched", "--tensorboard", "--log-dir", "runs/"]
-    assert main(["train", "my_book.txt", *watched, *small]) == 0
+    assert main(["train", "my_book.txt", *watched, *SMALL]) == 0
     assert list(Path("runs/watched").glob("events.out.tfevents.*"))
     capsys.readouterr()
     assert main(["generate", "watched", "--prompt", "The sea", "--max-tokens", "5", "--output-file", "texts.txt"]) == 0
@@ -253,8 +253,7 @@ def test_the_commands_are_described_one_by_one_and_field_by_field() -> None:
 
 def test_every_file_of_a_run_is_described(here: Path) -> None:
     described = tables(parts_of_runs()["Files"])[""]
-    small = [part for pair in SMALLER.items() for part in pair]
-    assert main(["train", "my_book.txt", "--output-dir", "run", *small]) == 0
+    assert main(["train", "my_book.txt", "--output-dir", "run", *SMALL]) == 0
     written = {re.sub(r"\d+", "N", path.name) for path in Path("run").iterdir()}
     assert written <= set(described)
     others = {"checkpoint_step_N.pt", "commands.jsonl", "engine.log", "input.txt", "notes.json", "trace.json", "wandb"}
@@ -262,8 +261,7 @@ def test_every_file_of_a_run_is_described(here: Path) -> None:
 
 
 def test_every_field_of_the_list_of_runs_is_described(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    small = [part for pair in SMALLER.items() for part in pair]
-    assert main(["train", "my_book.txt", "--output-dir", "run", *small]) == 0
+    assert main(["train", "my_book.txt", "--output-dir", "run", *SMALL]) == 0
     capsys.readouterr()
     assert main(["runs", "list", "--json"]) == 0
     [run] = json.loads(capsys.readouterr().out)

@@ -223,26 +223,23 @@ def test_a_fault_of_one_process_ends_all_in_good_order(
 
 
 @pytest.mark.parametrize(
-    ("options", "line"),
+    ("agent", "options", "line"),
     [
-        (["--output-dir=run", "--detach"], "--detach: starts one process"),
-        (["--output-dir=run", "--processes=2"], "--processes: torchrun has started"),
-        ([], "--output-dir: name the run's folder"),
+        (True, ["--output-dir=run", "--detach"], "--detach: starts one process"),
+        (True, ["--output-dir=run", "--processes=2"], "--processes: torchrun has started"),
+        (True, [], "--output-dir: name the run's folder"),
+        (False, ["--output-dir=run", "--processes=2", "--detach"], "--detach: "),
     ],
 )
-def test_what_an_agents_processes_refuse(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], options: list[str], line: str
+def test_what_several_processes_refuse(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], agent: bool, options: list[str], line: str
 ) -> None:
-    for name, value in {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "TORCHELASTIC_RUN_ID": "test"}.items():
+    variables = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "TORCHELASTIC_RUN_ID": "test"}
+    for name, value in variables.items() if agent else ():
         monkeypatch.setenv(name, value)
     assert main([*SETTINGS, *options]) == 2
     said = capsys.readouterr().err
     assert said.startswith(line) and said.count("\n") == 1
-
-
-def test_several_processes_cannot_be_detached(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*SETTINGS, "--output-dir=run", "--processes=2", "--detach"]) == 2
-    assert capsys.readouterr().err.startswith("--detach: ")
 
 
 def test_more_processes_than_a_machine_can_hold_are_refused(

@@ -239,27 +239,12 @@ async def quit(seen: Any, workshop: Any) -> None:
     await seen.press("ctrl+q")
 
 
+ON_HEALTHY = (
+    training, paused, finished, edit, runs, compare, layers, attention, neighbours, help, quit, look, pins, rewind
+)  # fmt: skip
 SCENES: dict[Callable[[Any, Any], Awaitable[None]], tuple[str, int]] = {  # the recorded run, characters of its text
     **dict.fromkeys((idle, tour, problem, files, presets, find_rate), ("", 100_000)),
-    **dict.fromkeys(
-        (
-            training,
-            paused,
-            finished,
-            edit,
-            runs,
-            compare,
-            layers,
-            attention,
-            neighbours,
-            help,
-            quit,
-            look,
-            pins,
-            rewind,
-        ),
-        ("healthy", 25_000),
-    ),
+    **dict.fromkeys(ON_HEALTHY, ("healthy", 25_000)),
     failed: ("rate_too_high", 25_000),
     health: ("overfitting", 3_000),
 }
