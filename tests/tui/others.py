@@ -19,7 +19,7 @@ from fundamentallm.run.locks import RunLock
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.train.trainer import Trainer
 from fundamentallm_tui.screens.runs import Runs
-from tests.tui.conftest import FakeRun
+from tests.tui.fakes import FakeRun
 
 both_sizes = pytest.mark.parametrize("size", [(80, 24), (120, 36)], ids=["80x24", "120x36"])
 

@@ -20,7 +20,7 @@ from fundamentallm.run.range_test import Point
 from fundamentallm_tui.theme import CALM, FAINT, INKS, THEMES
 from tests.events import evaluated, explained, layers_inspected
 from tests.tui.colours import contrast
-from tests.tui.conftest import FakeRateTest
+from tests.tui.fakes import FakeRateTest
 from tests.tui.others import attended, nearest
 
 LEAST = 4.5

@@ -22,7 +22,7 @@ from fundamentallm_tui.throttle import RedrawThrottle
 from tests import events
 from tests.events import layers_inspected
 from tests.tui import pictures
-from tests.tui.conftest import FakeRateTest
+from tests.tui.fakes import FakeRateTest
 from tests.tui.others import attended, nearest, overlay, to
 
 FOLDER = Path(__file__).parent / "snapshots"

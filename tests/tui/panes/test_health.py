@@ -8,7 +8,7 @@ from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.panes.health import current_verdict, health_line, health_text
 from fundamentallm_tui.state.store import Store
 from tests.events import OVERFITTING, epochs
-from tests.tui.conftest import started
+from tests.tui.fakes import started
 
 
 def store_of(*losses: tuple[float, float], **settings: object) -> Store:

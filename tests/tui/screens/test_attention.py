@@ -18,7 +18,7 @@ from fundamentallm.train.loaded import Model
 from fundamentallm.train.samples import SampleControl
 from fundamentallm_tui.panes.heat_map import GUTTER
 from fundamentallm_tui.screens.attention import NO_MODEL
-from tests.tui.conftest import FakeRun
+from tests.tui.fakes import FakeRun
 from tests.tui.others import attended, nearest, palette
 
 TEXT = "to be or not to be"

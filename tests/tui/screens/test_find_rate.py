@@ -12,7 +12,7 @@ from fundamentallm.run.range_test import Point, Suggestion
 from fundamentallm_tui.screens import find_rate
 from fundamentallm_tui.screens.find_rate import FindRate
 from tests.conftest import file_contents, journal_events
-from tests.tui.conftest import FakeRateTest
+from tests.tui.fakes import FakeRateTest
 from tests.tui.screens.test_rewind import SMALL
 
 

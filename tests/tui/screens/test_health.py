@@ -12,7 +12,8 @@ from fundamentallm.run.events import Event, Progress, last_step
 from fundamentallm_tui.panes.health import current_verdict
 from fundamentallm_tui.throttle import RedrawThrottle
 from tests.events import OVERFITTING, epochs, evaluated, recorded
-from tests.tui.conftest import FakeRun, Watched
+from tests.tui.conftest import Watched
+from tests.tui.fakes import FakeRun
 
 
 async def overfitting(watched: Watched, workshop: Any) -> FakeRun:

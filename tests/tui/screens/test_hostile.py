@@ -29,7 +29,7 @@ from fundamentallm_tui.state.launch import attached_config, resumable_checkpoint
 from fundamentallm_tui.state.replay import Replay
 from fundamentallm_tui.state.store import Store
 from tests.hostile import lines
-from tests.tui.conftest import progress, started
+from tests.tui.fakes import progress, started
 
 EVIL = "\x1b]52;c;AAAA\x07\x1b[2J\x9b31m\u202e\u2066\u200b\u2028\u2060\ufeff\r\x00\U000e0041[@click=app.quit]漢字[/]"
 STEERS = set(EVIL) - set("]52;c;AAAA[2J31m[@click=app.quit]漢字[/]")

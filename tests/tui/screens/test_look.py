@@ -20,7 +20,7 @@ from fundamentallm_tui.state.looked import MAX_KEPT, NO_NUMBERS
 from fundamentallm_tui.state.reader import EventsReceived, RunDisconnected
 from tests.engine.conftest import SMALL, run_here
 from tests.events import explained
-from tests.tui.conftest import FakeSampler
+from tests.tui.fakes import FakeSampler
 from tests.tui.others import both_sizes, showing
 
 TEXT = "the sea, the boat"  # as long as the context, and the token that is predicted from all of it

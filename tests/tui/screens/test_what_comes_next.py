@@ -12,7 +12,7 @@ from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.app import describe_outcome
 from fundamentallm_tui.dialogs import Fetch, Question, TextDialog
 from fundamentallm_tui.screens.runs import Runs
-from tests.tui.conftest import FakeRun
+from tests.tui.fakes import FakeRun
 from tests.tui.others import REFUSED, Starts, alive, attached, showing
 
 
