@@ -54,9 +54,8 @@ def load_preset(name: str) -> Preset:
     if name not in names:
         raise UserError(f"--preset {name}: {unknown('preset', name, names)}")
     path = next(path for folder in preset_folders() if (path := folder / f"{name}.yaml").is_file())
-    values, places, problems = _read(path)
-    about = {key: values.pop(key, "") for key in ABOUT}
-    return Preset(name, path, about["description"], about["expected_time"], Layer(values, places, problems))
+    layer, about = _read(path)
+    return Preset(name, path, about["description"], about["expected_time"], layer)
 
 
 def preset_layer(preset: Preset, *others: Layer) -> Layer:
@@ -81,8 +80,7 @@ def _data_of(layer: Layer, default: tuple[str, ...]) -> tuple[str, ...]:
 
 def load_config(path: Path) -> Layer:
     """Load the values of a configuration file; a UserError if it is no YAML. Wrong values are found by `resolve`."""
-    values, places, problems = _read(path)
-    return Layer({key: value for key, value in values.items() if key not in ABOUT}, places, problems)
+    return _read(path)[0]
 
 
 def to_yaml(config: Config | Mapping[str, Any]) -> str:
@@ -100,8 +98,8 @@ def to_yaml(config: Config | Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, str], tuple[Problem, ...]]:
-    """Read values by key, "file, line N" by key, and the problems of single lines."""
+def _read(path: Path) -> tuple[Layer, dict[str, str]]:
+    """Read the settings of a file, each with its place "file, line N", and what it says about itself."""
     with system_errors(f"{path}: cannot be read"), open_regular_file(path) as file:
         raw = file.read(MAX_CONFIG_BYTES + 1)
     if len(raw) > MAX_CONFIG_BYTES:
@@ -117,7 +115,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, str], tuple[Problem, ..
     except RecursionError:
         raise UserError(f"{path}: is nested too deeply for a configuration") from None
     if root is None:
-        return {}, {}, ()
+        return Layer({}), dict.fromkeys(ABOUT, "")
     if not isinstance(root, yaml.MappingNode):
         raise UserError(f"{path}, line 1: must be settings, one 'name: value' on each line")
     if len(root.value) > MAX_CONFIG_ENTRIES:
@@ -136,7 +134,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, str], tuple[Problem, ..
             values[key] = _value(key, value_node)
         except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:  # PyYAML raises all of them
             problems.append(Problem(key, f"cannot be used: {_reason(error)}", place))
-    return values, places, tuple(problems)
+    about = {key: values.pop(key, "") for key in ABOUT}
+    return Layer(values, places, tuple(problems)), about
 
 
 def _reason(error: Exception) -> str:

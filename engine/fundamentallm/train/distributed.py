@@ -82,7 +82,10 @@ def joined() -> Iterator[None]:
     finally:
         if rank() == 0:
             with suppress(RuntimeError):  # one of them is gone already
-                _dismiss(_group)
+                if _group.awaited == "state":
+                    dist.broadcast_object_list([None], 0, group=_group.announcements)
+                elif _group.awaited == "step":
+                    _announce(END, False, False)
         _group = None
         dist.destroy_process_group()
 
@@ -241,14 +244,6 @@ def _announce(step: int, changed: bool, stop: bool) -> tuple[int, int, int]:
     dist.all_reduce(numbers, dist.ReduceOp.MAX, group=_group.announcements)
     step, changed, stop = numbers.tolist()
     return step, changed, stop
-
-
-def _dismiss(group: _Group) -> None:
-    """Let the other processes end, if they wait for rank 0."""
-    if group.awaited == "state":
-        dist.broadcast_object_list([None], 0, group=group.announcements)
-    elif group.awaited == "step":
-        _announce(END, False, False)
 
 
 # ---- the agent ----
