@@ -135,7 +135,7 @@ def test_a_wrong_command_is_refused_in_one_line(training: Any, run: Run, folder:
     wrong = {
         ("pause", "runs/fra"): "runs/fra: no such run; did you mean runs/far?",
         ("watch", "fra"): "fra: no such run; did you mean runs/far?",
-        ("stop", "elsewhere/entirely"): "elsewhere/entirely: no such run; fundamentallm runs list shows those that",
+        ("stop", "elsewhere/entirely"): "elsewhere/entirely: no such run; fundamentallm runs list shows the runs that",
         ("set", "far", "learning_rate"): "learning_rate: write SETTING=VALUE, as in learning_rate=0.0005",
         ("set", "far", "learning_rat=1"): "far: learning_rat: no such setting; did you mean learning_rate?",
         ("set", "far", "learning_rate=fast"): "far: learning_rate: fast is not a number",

@@ -175,8 +175,9 @@ def find_run(name: str) -> Path:
     near = closest(name.rstrip("/").rpartition("/")[2], list(known))
     if renamed is not None:
         raise UserError(f"{name[:200]}: no such run; it was renamed to {renamed}")
-    hint = f"did you mean {known[near]}?" if near else "fundamentallm runs list shows those that there are"
-    raise UserError(f"{name[:200]}: no such run; {hint}")
+    hint = f"did you mean {known[near]}?" if near else "fundamentallm runs list shows the runs that there are"
+    what = "file or run" if "." in Path(name).name else "run"
+    raise UserError(f"{name[:200]}: no such {what}; {hint}")
 
 
 def _known_folders() -> list[Path]:
