@@ -15,6 +15,7 @@ from fundamentallm.cli.options import FLAGS, Count, Function, GroupedCommand, co
 from fundamentallm.cli.report import JsonLines, Quiet, Report
 from fundamentallm.cli.terminal import complain, one_line
 from fundamentallm.config.config import SETTINGS, Config, flags_layer, resolve
+from fundamentallm.config.format import format_count
 from fundamentallm.errors import NothingToDo, UserError, describe_fault
 from fundamentallm.paths import quoted_path, resume_command, user_path
 from fundamentallm.process import system
@@ -172,8 +173,11 @@ def _run(
     if system.agent_restarted():
         spec, overwrite = _begun_again(spec), False
     if apply_interventions is not None:
-        changes = read_started(find_run(apply_interventions), steps=False).changes_made()
-        spec = replace(spec, planned=tuple(changes))
+        other = read_started(find_run(apply_interventions), steps=False)
+        spec = replace(spec, planned=tuple(other.changes_made()))
+        if wrong := other.impossible:
+            left_out = f"left out {format_count(len(wrong), 'damaged or unknown change')}"
+            complain(f"{apply_interventions}: {left_out}, at step {wrong[0].step} or later")
     if processes > 1 and not spec.auto and spec.resume_from is None:  # or a checkpoint has the settings
         from fundamentallm.train.distributed import share_of  # imports torch
 

@@ -65,6 +65,7 @@ class RunHistory:
         self._last_reported = -1  # step
         self._changes: list[Intervention] = []
         self._to_repeat: list[Intervention] = []  # made before a kill, and not yet repeated after it
+        self.impossible: list[Intervention] = []  # that no run of this version can have made: damaged, or another's
         self._unanswered: Intervention | None = None
         self._before_change: RunStarted | None = None  # `started` before the unanswered change
 
@@ -237,6 +238,7 @@ class RunHistory:
 
     def _apply_change(self, change: Intervention) -> None:
         if not _is_possible(change):
+            self.impossible.append(change)
             return
         before = self.started
         if before is not None:

@@ -141,7 +141,8 @@ class Control(SampleControl):
             if command.setting == "max_steps" and config.max_steps is not None and config.max_steps <= state.step:
                 return f"max_steps: step {state.step} is done; {state.step + 1} is the smallest total"
             state.check_pinned(config.pin)
-            self._change(command.setting, getattr(config, command.setting), command.who)
+            if config != state.config:  # a change to the value that it has would be shown, and repeated elsewhere
+                self._change(command.setting, getattr(config, command.setting), command.who)
         except UserError as error:
             return str(error)
         except OSError as error:

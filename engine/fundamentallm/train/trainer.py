@@ -278,6 +278,9 @@ class Trainer:
             remember_speed(state.config, state.size.parameters, self.metrics.mean_tokens_per_second)
         if reason == "patience":
             self._notice(f"stopped early: no improvement in {format_count(counters.epochs_without_gain, 'epoch')}")
+        if reason != "stopped" and (late := state.origin.planned):
+            left_out = f"left out {format_count(len(late), 'change')} of the other run, at step {late[0].step} or later"
+            self._notice(f"{left_out}: this run ended at step {state.step}", "warning")
         self._count_seconds()
         try:
             self.restore_folder()

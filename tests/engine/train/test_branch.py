@@ -1,5 +1,6 @@
 """A branch ends in its parent's bits, and a run that repeats another's changes in that run's."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ def test_a_replay_that_was_stopped_makes_the_remaining_changes(
     original = train(name="original", script=dict(CHANGES))
     planned = tuple(read_history(original.folder, steps=False).changes_made())
     folder = tmp_path / "replay"
-    run_here(RunSpec(small(), folder, planned=planned), script={at: [Stop()]})
+    assert not run_here(RunSpec(small(), folder, planned=planned), script={at: [Stop()]}).warnings
     run_here(RunSpec(small(), folder, None if auto else folder / "last.pt", auto=auto))
     assert_same_end(folder, original.folder)
 
@@ -148,16 +149,25 @@ def test_a_change_that_this_run_cannot_make_is_said_and_the_run_goes_on(
     train(name="original", script={EPOCH + 2: [changing("epochs", 3)]})
     planned = tuple(read_history(tmp_path / "original", steps=False).changes_made())
     unfit = events.Intervention(step=1, setting="optimizer", old="muon", new="adamw", who="ann")
-    ran: Ran = run_here(RunSpec(small(), tmp_path / "replay", planned=(unfit, *planned)))
+    already = events.Intervention(step=2, setting="dropout", old=0.3, new=0.1, who="ann")
+    late = events.Intervention(step=200, setting="dropout", old=0.1, new=0.3, who="ann")
+    ran: Ran = run_here(RunSpec(small(), tmp_path / "replay", planned=(unfit, already, *planned, late)))
     refused = [event for event in ran.of(events.Answered) if not event.ok]
     assert [event.why.split(";")[0] for event in refused] == ["optimizer: cannot change during a run"]
-    assert ran.result.step == 3 * EPOCH
+    assert ran.result.step == 3 * EPOCH and values_of(ran.folder) == [(EPOCH + 2, "epochs", 3)]
+    left_out = "left out 1 change of the other run, at step 200 or later"
+    assert ran.warnings == [f"{left_out}: this run ended at step {3 * EPOCH}"]
     text = tmp_path / "text.txt"
     text.write_text("the sea")
-    for journal, why in ((tmp_path / "nowhere", "no such run"), (text, "is a file in no run's folder; name a run")):
+    for journal, why in ((tmp_path / "nowhere.jsonl", "no such file or run; "), (text, "is a file in no run's folder")):
         capsys.readouterr()
         assert main(["train", "--apply-interventions", str(journal), str(text)]) == 2
         assert capsys.readouterr().err.startswith(f"{journal}: {why}")
+    with (tmp_path / "original" / events.JOURNAL).open("a") as file:
+        file.write(events.encode(replace(late, new="abc", seq=1000)) + "\n")
+    main(["train", "--apply-interventions", str(tmp_path / "original"), str(text), "--dry-run"])
+    left_out = "left out 1 damaged or unknown change, at step 200 or later"
+    assert capsys.readouterr().err.startswith(f"{tmp_path / 'original'}: {left_out}\n")
 
 
 def test_a_run_with_ten_changes_pinned_prompts_a_view_and_two_rewinds_ends_as_its_replay(
