@@ -215,6 +215,11 @@ class Fields(ScrollView, can_focus=True):
         self.post_message(self.Entered(cell.name))
         self.refresh()
 
+    def reveal(self, name: str) -> None:
+        """Show a cell, and go to it with the next enter."""
+        self.current = self.cells[name]
+        self.call_after_refresh(self._scroll_to_current)
+
     def _scroll_to_current(self) -> None:
         """Scroll to the current cell, and to what stands below its row."""
         if (y := self.row_of(self.current)) is not None:

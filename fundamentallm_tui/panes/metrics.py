@@ -190,7 +190,7 @@ def loss_curves(store: Store, view: View, unit: str = "loss", scale: Callable[[f
 class Metric:
     """What the metric chart can show: its name, the store's series, the name in files, and how a value is written.
 
-    `by_layer`: `column` is one of the events that inspect the layers.
+    `by_layer`: `column` is one of the events that inspect the layers, and `about` says what the curves are.
     """
 
     name: str
@@ -199,7 +199,21 @@ class Metric:
     format: Callable[[float], str]
     fits: bool = True
     by_layer: bool = False
+    about: str = ""
 
+
+ABOUT_GRADIENT = (
+    "Each curve is a part of the model, and how strongly the last batch pulls at its weights. A part whose curve falls "
+    "to nothing no longer learns; one that grows alone may soon diverge."
+)
+ABOUT_WEIGHTS = (
+    "Each curve is a part of the model, and how large its weights are, all taken together. They grow while the model "
+    "learns and should level off; growth that gets faster and faster comes before a loss that jumps."
+)
+ABOUT_UPDATE = (
+    "Each curve is a part of the model, and how much of its weights a step changes. A part far below the others hardly "
+    "learns; one far above them may soon diverge."
+)
 
 METRICS = (
     Metric("Learning rate", "rate", "learning_rate", "{:.2e}".format, fits=False),
@@ -207,15 +221,11 @@ METRICS = (
     Metric("Tokens a second", "speed", "tokens_per_second", format_rate),
     Metric("Perplexity", "", "", format_loss),
     Metric("Memory", "memory", "memory_bytes", format_memory, fits=False),
-    Metric("Gradient norm by layer", "", "grad_norm", partial(format_digits, digits=2), by_layer=True),
-    Metric("Weight norm by layer", "", "weight_norm", format_norm, by_layer=True),
-    Metric("Update-to-weight ratio", "", "update_ratio", "{:.1e}".format, by_layer=True),
+    Metric("Gradient norm by layer", "", "grad_norm", partial(format_digits, digits=2), True, True, ABOUT_GRADIENT),
+    Metric("Weight norm by layer", "", "weight_norm", format_norm, True, True, ABOUT_WEIGHTS),
+    Metric("Update-to-weight ratio", "", "update_ratio", "{:.1e}".format, True, True, ABOUT_UPDATE),
 )
 NOT_INSPECTED = "not measured (inspect_every)"
-ABOUT_LAYERS = (
-    "Each curve is a part of the model: how strongly its weights are pulled (gradient), how large they are, and how "
-    "much of them a step changes (update). A part far below the others hardly learns; one far above may soon diverge."
-)
 ROOM_FOR_ABOUT = 14  # rows of the pane
 
 
@@ -281,10 +291,10 @@ class MetricChart(ChartPane):
         read = reversed(self.readings()) if self.metric.by_layer else ()
         entries = [(curve, curve.reading(point, self.format)) for curve, point in read]
         width, height = self.content_size
-        if (entries, width, height) != self._legend_of:
-            self._legend_of = entries, width, height
+        if (self.metric, entries, width, height) != self._legend_of:
+            self._legend_of = self.metric, entries, width, height
             self.legend.display = bool(entries)
-            about = ("\n".join(["", *wrap(ABOUT_LAYERS, width)]), FAINT) if height >= ROOM_FOR_ABOUT else ""
+            about = ("\n".join(["", *wrap(self.metric.about, width)]), FAINT) if height >= ROOM_FOR_ABOUT else ""
             self.legend.update(Content.assemble(layer_legend(entries, width, height // 3 + 1), about))
 
     def _subtitle(self) -> str:

@@ -37,6 +37,11 @@ def glyph_alone(token: str) -> str:
     return glyph(token).replace(" ", "␣")
 
 
+def percent(probability: float) -> str:
+    """Return a probability in percent; one that is not 0 is not shown as 0."""
+    return "<0.01 %" if 0 < probability < 0.5e-4 else f"{100 * probability:.2f} %"
+
+
 def style_of(probability: float | None) -> str:
     """Return the colours of a token that the model held so likely; None: it was not predicted."""
     return next((style for least, style, _ in LEVELS if probability is not None and probability >= least), "")
@@ -146,7 +151,7 @@ class Alternatives(Rows):
         came = token == self._came
         return Content.assemble(
             (f" {fit(glyph_alone(token), 3)}", "bold $text-accent" if came else "bold"),
-            f"{100 * probability:6.2f} %  ",
+            f"{percent(probability):>8}  ",
             (bar(probability, width - 20), "$text-accent" if came else "$text-primary"),
             (" came", FAINT) if came else "",
         )

@@ -28,8 +28,8 @@ ABOUT = (
 )
 FOUND = (
     "The loss (smoothed: bright) fell fastest at {:.2g}, the steepest descent ▴, where a step gains most; it was "
-    "lowest at {:.2g}, beyond which it diverges. The suggestion ▲, {:g}, is {:.2g} times below that: at the edge, a "
-    "long run breaks off."
+    "lowest at {:.2g}, beyond which it diverges. The suggestion ▲, {:g}, is {:.2g} times below that: a long run "
+    "nearer to it may diverge."
 )
 
 

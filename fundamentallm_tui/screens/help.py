@@ -1,6 +1,7 @@
 """The text of the help: first what has the focus is explained, then the keys that act on it, then all keys."""
 
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,13 @@ def help_text(screen: Screen[Any]) -> Content:
 
 
 def _explain(screen: Screen[Any]) -> tuple[str, str]:
-    """Return the name of what the user looks at, and what is said about it; else of the status line."""
-    for node in (*focus_chain(screen), screen):
+    """Return the name of what the user looks at, or of what lies below that, and what is said about it.
+
+    Where nothing is said about any of it, the status line is explained.
+    """
+    stack = screen.app.screen_stack
+    below = stack[: stack.index(screen)][::-1] if screen in stack else []
+    for node in chain.from_iterable((*focus_chain(shown), shown) for shown in (screen, *below)):
         match node:
             case Fields() if node.current.name in TOPICS:
                 return node.current.name, TOPICS[node.current.name]

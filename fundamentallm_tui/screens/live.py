@@ -80,7 +80,13 @@ class LiveScreen(RunScreen):
         if config is None or self.form.problems:
             self._show_problem()
         elif self.check_action("find_rate", ()):
-            self.app.push_screen(FindRate(config, self.form.take_values))
+            self.app.push_screen(FindRate(config, self._take_rate))
+
+    def _take_rate(self, values: dict[str, float]) -> None:
+        """Take a learning rate over into the form, and show where it stands."""
+        self.form.take_values(values)
+        self.action_pane("config")
+        self.form.fields.reveal("learning_rate")
 
     # Back to a checkpoint: where the verdict says so, and to where the crosshair is
 
@@ -181,7 +187,9 @@ class LiveScreen(RunScreen):
             "such as learning_rate=0.0005 dropout=0.2; without any it takes the steps that the run took."
         )
         start = partial(self._start_branch, point)
-        self.app.push_screen(Entry(title, "", hint, take, lambda spec: self.leave_run(partial(start, spec))))
+        entry = Entry(title, "", hint, take, lambda spec: self.leave_run(partial(start, spec)))
+        entry.id = "rewind"
+        self.app.push_screen(entry)
 
     def _start_branch(self, point: BranchPoint, spec: RunSpec) -> None:
         """Start a branch in place of the run that is shown, over the curve of the run that it comes from."""

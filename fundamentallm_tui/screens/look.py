@@ -20,7 +20,7 @@ from fundamentallm_tui.background import in_thread
 from fundamentallm_tui.dialogs import Dialog, Entry
 from fundamentallm_tui.format import clean
 from fundamentallm_tui.panes.sample import Prompt, SamplePane
-from fundamentallm_tui.panes.tokens import Alternatives, TokenText, glyph_alone, legend, style_of
+from fundamentallm_tui.panes.tokens import Alternatives, TokenText, glyph_alone, legend, percent, style_of
 from fundamentallm_tui.panes.values import split_paths
 from fundamentallm_tui.screens.base import Page
 from fundamentallm_tui.screens.file_picker import MAX_BYTES
@@ -93,15 +93,17 @@ class Look(Page[None]):
         self.text.border_title = self._names()
 
     def _names(self) -> Content:
-        """The names of the texts, as many as there is room for; the current one is among them."""
+        """The names of the texts, as many as there is room for, the current one among them; … for those before."""
         kept, current = self._texts.kept, self._texts.current
         shown = kept[: kept.index(current) + 1] if current is not None else []
         room = (self.size.width if self.has_class("-narrow") else self.size.width // 2) - 8
         while len(shown) > 1 and sum(cell_len(text.title) + 3 for text in shown) > room:
             shown = shown[1:]
+        before = ["…"] if shown and shown[0] is not kept[0] else []
         shown += kept[len(kept) - kept[::-1].index(shown[-1]) :] if shown else []
         style = {True: "bold $background on $accent", False: ""}
-        return Content(" ").join([Content.styled(f" {text.title} ", style[text is current]) for text in shown])
+        names = [Content.styled(f" {text.title} ", style[text is current]) for text in shown]
+        return Content(" ").join([*map(Content, before), *names])
 
     def _point(self, place: int) -> None:
         """Put the cursor on a token, and show how it was predicted."""
@@ -113,7 +115,7 @@ class Look(Page[None]):
         if text.explained is not None and place:
             found, n = text.explained, place - 1
             probability = found.probability[n]
-            title = f"“{glyph_alone(text.tokens[place])}” probability {100 * probability:.2f} %, rank {found.rank[n]:,}"
+            title = f"“{glyph_alone(text.tokens[place])}” probability {percent(probability)}, rank {found.rank[n]:,}"
             title += f", entropy {found.entropy[n]:.2f} nats"
             worst = f"worst {self._worst}: " if self._worst else ""
             subtitle = f"{worst}loss {loss(probability):.2f} nats, token {place + 1:,} of {len(text.tokens):,}"

@@ -136,7 +136,7 @@ class Pins(Page[None]):
         self.answers.update(Content("\n").join(lines))
         if places:
             top = places[self._cursor] if self._cursor else 0
-            self.body.scroll_to_region(Region(0, top, 1, 2), animate=False)
+            self.call_after_refresh(self.body.scroll_to_region, Region(0, top, 1, 2), animate=False)
         problem = self._problem or self._form.problems.get("pin", "")
         self.problem.update(Content(clean(problem)))
         self.refresh_bindings()
@@ -158,8 +158,9 @@ class Pins(Page[None]):
         answers = self._steps[step].values()
         seconds, before = sum(answer.seconds for answer in answers), max(filter(step.__gt__, self._steps), default=0)
         end, start = (point[1] if (point := self._store.seconds.until(at)) else 0.0 for at in (step, before))
-        share = f", {100 * seconds / (end - start):.1f} % of the training time since the last" if end > start else ""
-        takes = "takes" if len(answers) == 1 else "take"
+        takes, share = "takes" if len(answers) == 1 else "take", ""
+        if end > start:
+            share = f", {100 * seconds / (end - start):.1f} % of the training time since the last ones"
         return f"{format_count(len(answers), 'answer')} {takes} {seconds:.2f} s{share}."
 
     def _scrubber(self) -> Content:
@@ -178,10 +179,8 @@ class Pins(Page[None]):
         """Draw the answers to all prompts; returns the lines, and in which each prompt begins."""
         width = max(20, self.body.scrollable_content_region.width - 2)
         if not prompts:
-            text = "No prompt is pinned."
-            if self._editable:
-                text += f" {keys.named('pins.add')} pins one, such as Once upon a time."
-            return [Content.styled(text, FAINT)], []
+            key, why = (keys.named("pins.add"), PROMPT), (" pins one, such as “Once upon a time”.", FAINT)
+            return [Content.assemble(("No prompt is pinned. ", FAINT), *([key, why] if self._editable else []))], []
         steps = sorted(step for step in (self._beside, self._at) if step is not None)
         column = (width - GAP * (len(steps) - 1)) // max(1, len(steps))
         lines, places = list[Content](), list[int]()

@@ -190,6 +190,7 @@ class Runs(Page[RunChoice]):
             entry.offer(str(newest.step), hint)
 
         entry = Entry(f"Branch {clean(run.folder.name)} at step", "", "reading its journal …", find, self._branch_at)
+        entry.id = "rewind"
         self.app.push_screen(entry)  # at once: the next key belongs to it
         in_thread(self, partial(read_history, run.folder, steps=False), offer, entry.refuse)  # journals may be long
 

@@ -314,7 +314,7 @@ class Store:
             case events.CheckpointSaved():
                 if event.path == LAST or event.step != self._saved_at:
                     self.saved, self._saved_at = event.path, event.step
-                if event.kind != "last":  # several files may be saved at one step
+                if event.kind not in ("last", "best"):  # those are written over; several may be saved at one step
                     by_hand = event.kind == "hand" or self.saves.last == (event.step, 1.0)
                     self.saves.truncate_after(event.step - 1)
                     self.saves.append(event.step, float(by_hand))

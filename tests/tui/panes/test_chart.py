@@ -29,7 +29,8 @@ async def charts(workshop: Any, size: tuple[int, int] = (120, 36)) -> AsyncItera
     """A run of 200 steps of 400, of which two epochs were evaluated; the loss chart has the focus."""
     async with workshop.console(size) as seen:
         run = await seen.started(total=TOTAL)
-        events = [workshop.progress(1, 80), evaluated(80, 3.7), workshop.saved(80, "best.pt", "best")]
+        events = [workshop.progress(1, 80), evaluated(80, 3.7)]
+        events += [workshop.saved(80, "checkpoint_epoch_1.pt", "epoch")]
         events += [workshop.progress(81, 160), evaluated(160, 3.5), workshop.saved(160, "best.pt", "best")]
         events += [workshop.saved(170, "checkpoint_step_170.pt", "hand"), workshop.progress(161, STEPS)]
         run.say(*events)
@@ -144,8 +145,8 @@ async def test_validation_the_best_epochs_changes_and_saves_are_marked(
         assert (val.x, val.y, val.mark) == ([80, 160], [3.7, 3.5], "•")
         assert (best.x, best.y, best.mark, best.label) == ([160], [3.5], "★", "3.500")
         assert [(rule.x, rule.mark) for rule in chart.rules] == [
-            (80, ""), (160, ""), (80, "▴"), (160, "▴"), (170, "▲"), (120, "◆")
-        ]  # fmt: skip
+            (80, ""), (160, ""), (80, "▴"), (170, "▲"), (120, "◆")
+        ], "best.pt is where the star is: the next best one is written over it"  # fmt: skip
         assert "★" in seen.screen and "3.500" in seen.screen and "◆" in seen.screen and "▲" in seen.screen
         store = seen.main.store
         seen.run.say(replace(store.history.starts[0], step=STEPS, resumed_from="last.pt", changes={"dropout": 0.3}))
@@ -192,8 +193,8 @@ async def test_the_layers_are_offered_once_they_were_measured_with_what_that_cos
         per_step = (seconds[-1] - seconds[-2]) / (steps[-1] - steps[-2])
         assert metric.border_subtitle == f"costs 2.0 ms, {0.2 / (10 * per_step):.1f} % of time"
         await seen.see("■ embedding 0.0005")
-        about = "Each curve is a part of the model: how strongly its weights are pulled"
-        assert about in " ".join(seen.screen.split())
+        about = "Each curve is a part of the model, and how"
+        await seen.see(f"{about} strongly the last batch pulls at its weights.")
         await seen.press("z")
         await seen.see("■ emb 0.0005")
         assert about[:26] not in seen.screen
@@ -201,8 +202,10 @@ async def test_the_layers_are_offered_once_they_were_measured_with_what_that_cos
         await seen.press("m")
         for name, value in zip(NAMES, ("10.0", "12.0", "14.0", "16.0", "18.0"), strict=True):
             await seen.see(f"{name} {value}")
+        await seen.see(f"{about} large its weights are, all taken together.")
         await seen.press("m")
         assert title(metric).startswith("Update-to-weight ratio")
+        await seen.see(f"{about} much of its weights a step changes.")
         await seen.press("c")
         await seen.press_until("left", lambda: metric.view.crosshair < 101)
         await seen.see("feed-forward 2 5.0e-05")

@@ -99,6 +99,8 @@ async def test_the_curve_and_the_suggestion_are_seen_at_every_size(workshop: Any
         assert "▲" in seen.screen and "enter take it over" in seen.screen and "│" in seen.screen
         await seen.press("f1")
         await seen.see("A short training of the form's model")
+        await seen.press("escape", "enter")
+        await seen.see("*0.005")
 
 
 async def test_a_rate_is_found_only_for_a_form_that_is_right_and_for_a_new_run(workshop: Any) -> None:

@@ -35,6 +35,7 @@ IDLE: list[tuple[list[str], str, list[str]]] = [
 OTHER_SCREENS: list[tuple[list[str], str, list[str]]] = [
     (["f4"], "Look", [TOPICS["look"]]),
     (["escape", "ctrl+o"], "The list of runs", [TOPICS["list"]]),
+    (["escape", "f9", "a"], "Pinned", [TOPICS["pinned"]]),
 ]
 LAYERS: list[tuple[list[str], str, list[str]]] = [
     (["4", *"mmmmm"], "Gradient norm by layer", [TOPICS["Gradient norm by layer"]]),
@@ -63,7 +64,7 @@ async def test_f1_explains_what_has_the_focus_without_scrolling_at_80x24(worksho
         for press, title, explanation in (*IDLE, *OTHER_SCREENS):
             await seen.press(*press)
             await explains(seen, title, explanation)
-        await seen.press("escape")
+        await seen.press("escape", "escape")
         seen.main.form.fields.enter("learning_rate")
         await explains(seen, "learning_rate", FIELD)
 

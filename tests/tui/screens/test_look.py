@@ -181,6 +181,7 @@ async def test_sixteen_texts_are_kept_and_the_oldest_without_a_name_goes_first(w
             await seen.until(lambda: texts.current.explained)
         assert [text.number for text in texts.kept] == [1, *range(3, MAX_KEPT + 2)]
         assert "17: …" in seen.screen and texts.kept[0].title == "1: mine"
+        assert "─ … " in seen.screen and "1: mine" not in seen.screen, "there are others before"
         await seen.press("b")
         assert texts.current.name == "mine" and "1: mine" in seen.screen
 

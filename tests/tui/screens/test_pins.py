@@ -60,7 +60,7 @@ async def test_the_answers_of_each_step_are_those_of_the_journal(workshop: Any, 
             before = seen.main.store.seconds.until(steps[place - 2])[1] if place > 1 else 0.0
             share = 100 * seconds / (seen.main.store.seconds.until(step)[1] - before)
             about = " ".join(seen.screen.split())
-            assert f"2 answers take {seconds:.2f} s, {share:.1f} % of the training time since the last" in about
+            assert f"2 answers take {seconds:.2f} s, {share:.1f} % of the training time since the last ones" in about
             await seen.press("right")
         await seen.press("c", "home")
         await seen.see(f"◆ step {steps[-1]}")
@@ -131,10 +131,19 @@ async def test_a_run_under_way_pins_what_the_user_writes_and_says_why_not(worksh
         assert run.sent[-1].value == ()
 
 
+async def test_a_prompt_that_is_added_below_long_answers_is_in_sight(workshop: Any) -> None:
+    async with workshop.training((80, 24), pin=["Once"]) as (seen, run):
+        run.say(pinned(1, "Once", "\n".join(["upon", "a", "time"] * 8)))
+        await seen.until(lambda: seen.main.store.history.pinned)
+        await opened(seen)
+        await typed(seen, "a", "To be")
+        await seen.see("▸ To be")
+
+
 async def test_without_a_run_the_form_pins_up_to_eight(workshop: Any) -> None:
     async with workshop.console((80, 24)) as seen:
         await opened(seen)
-        await seen.see("a pins one, such as Once upon a time.")
+        await seen.see("a pins one, such as “Once upon a time”.")
         for number in range(8):
             await typed(seen, "a", f"No, {number}")
             await seen.see(f"{number + 1} of 8")
