@@ -19,7 +19,8 @@ from fundamentallm.config.config import Config, flags_layer, resolve
 from fundamentallm.config.estimate import TextSize, estimate_size
 from fundamentallm.config.files import load_preset
 from fundamentallm.data.corpus import Corpus
-from fundamentallm.data.encoded import encode_texts
+from fundamentallm.data.encoded import encode_source
+from fundamentallm.data.source import make_source
 from fundamentallm.data.tokenizer import Tokenizer
 from fundamentallm.model.transformer import Transformer
 from fundamentallm.train.checkpoint import Counters
@@ -35,7 +36,8 @@ def corpus_of(config: Config) -> tuple[Corpus, Tokenizer]:
     rng = torch.Generator().manual_seed(0)
     text = "".join(VOCABULARY[i] for i in torch.randint(len(VOCABULARY), (100_000,), generator=rng).tolist())
     tokenizer = Tokenizer.fit(text)
-    return Corpus(encode_texts([text], tokenizer), tokenizer, config, torch.device("cpu")), tokenizer
+    encoded = encode_source(make_source(["text"], [text]), tokenizer)
+    return Corpus(encoded, tokenizer, config, torch.device("cpu")), tokenizer
 
 
 class Ours:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fundamentallm.config.config import Config
 from fundamentallm.config.estimate import split
 from fundamentallm.data.corpus import IGNORED, Corpus
-from fundamentallm.data.encoded import encode_texts
+from fundamentallm.data.encoded import encode_source
 from fundamentallm.data.source import make_source
 from fundamentallm.data.tokenizer import Tokenizer
 from fundamentallm.train.state import TrainState
@@ -28,7 +28,8 @@ def corpus_of(sizes: list[int], length: int, stride: int, **changes: Any) -> Cor
     documents = [text[end - size : end] for size, end in zip(sizes, accumulate(sizes), strict=True)]
     config = Config(("t",), max_seq_len=length, stride=stride, **{"batch_size": 3, **changes})
     tokenizer = Tokenizer.fit(text)
-    return Corpus(encode_texts(documents, tokenizer), tokenizer, config, torch.device("cpu"))
+    encoded = encode_source(make_source(map(str, sizes), documents), tokenizer)
+    return Corpus(encoded, tokenizer, config, torch.device("cpu"))
 
 
 def one_text(n: int, length: int, stride: int, **changes: Any) -> Corpus:

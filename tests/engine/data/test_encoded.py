@@ -31,8 +31,8 @@ pytestmark = pytest.mark.usefixtures("cache_home")
     ("damage", "said"),
     [
         (damage_byte, "is damaged: it is not as it was written; it is made again"),
-        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "is damaged: it has another size than it was written"),
-        (lambda path: path.write_bytes(b""), "is damaged: it has another size than it was written with; it is made"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "is damaged: it is not as it was written"),
+        (lambda path: path.write_bytes(b""), "is damaged: it is not as it was written; it is made"),
         (lambda path: path.with_suffix(".json").write_text("{"), "is damaged: its record cannot be read; it is made"),
         (lambda path: path.with_suffix(".json").unlink(), "is damaged: its record cannot be read; it is made again"),
         (lambda path: path.unlink(), "encoding "),
