@@ -123,7 +123,7 @@ def test_a_long_journal_comes_in_parts_and_after_the_last_nothing_is_waited_for(
 
 LONG = 200_000  # epochs: it ends only when it is stopped
 
-# A console that executes the lines on its standard input, and prints when it is done.
+# A console that starts a run, executes a line when that trains, prints when it is done, and waits to be killed.
 CONSOLE = """
 import json, sys, time
 from pathlib import Path
@@ -146,31 +146,24 @@ if __name__ == "__main__":
     import textual, fundamentallm_tui
     session = WorkerRun(RunSpec(resolve(Layer(json.loads(sys.argv[2]))), Path(sys.argv[1])))
     wait_for(lambda event: isinstance(event, events.Progress))
-    for line in sys.stdin:
-        exec(line)
-        print("done", flush=True)
+    exec(sys.argv[3])
+    print("done", flush=True)
+    time.sleep(600)
 """
 
 
 class Console:
     """The console's process, and the run that it started."""
 
-    def __init__(self, folder: Path, values: dict[str, Any]) -> None:
-        script = folder.with_name("console.py")
+    def __init__(self, folder: Path, values: dict[str, Any], act: str) -> None:
+        script, log = folder.with_name("console.py"), folder.with_name("console.err")
         script.write_text(CONSOLE)
-        command = [sys.executable, script, folder, json.dumps(values)]
-        self.folder, self._errors = folder, folder.with_name("console.err")
-        pipe = subprocess.PIPE
-        with self._errors.open("w") as errors:
-            self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, text=True)
-        self.do("pass")
+        command = [sys.executable, script, folder, json.dumps(values), act]
+        with log.open("w") as errors:
+            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+        assert self._process.stdout is not None and self._process.stdout.readline() == "done\n", log.read_text()
+        self.folder = folder
         self.worker: int = self.events(events.RunStarted)[0].pid
-
-    def do(self, line: str) -> None:
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(line + "\n")
-        self._process.stdin.flush()
-        assert self._process.stdout.readline() == "done\n", self._errors.read_text()
 
     def kill(self) -> None:
         self._process.kill()
@@ -202,7 +195,10 @@ class Console:
 
 @pytest.fixture
 def console(tmp_path: Path, small: Callable[..., Config], kill_leftovers: None) -> Callable[..., Console]:
-    return lambda **settings: Console(tmp_path / "run", to_dict(small(**settings, keep_checkpoints=1)))
+    def start(act: str = "pass", **settings: Any) -> Console:
+        return Console(tmp_path / "run", to_dict(small(**settings, keep_checkpoints=1)), act)
+
+    return start
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="asks /proc")
@@ -226,8 +222,7 @@ def test_a_console_that_dies_changes_nothing(console: Callable[..., Console], sa
 def test_a_run_that_loses_its_console_continues_or_saves_and_ends(
     console: Callable[..., Console], settings: dict[str, Any], act: str, continues: bool
 ) -> None:
-    run = console(epochs=LONG, **settings)
-    run.do(act)
+    run = console(act, epochs=LONG, **settings)
     paused_at = run.until_paused() if "Pause" in act else None
     run.kill()
     if continues:
