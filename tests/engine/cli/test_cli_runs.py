@@ -213,18 +213,6 @@ def test_what_cannot_be_done_is_refused_in_one_line(refused: Refused, words: str
     Path("early/journal.jsonl").unlink()
 
 
-def test_names_from_a_journal_do_not_steer_the_terminal(run: Run, tmp_path: Path) -> None:
-    hostile = tmp_path / "a\x1b[2Jb"
-    hostile.mkdir()
-    journal = Path("runs/one/journal.jsonl").read_text().replace("text.txt", "\\u001b[31m\\nx.txt")
-    (hostile / "journal.jsonl").write_text(journal)
-    for words in (["list", str(tmp_path)], ["show", str(hostile)], ["compare", "one", str(hostile)],
-                  ["plot", str(hostile)], ["show", str(hostile / "no")]):  # fmt: skip
-        status, out, err = run("runs", *words)
-        assert "\x1b" not in out + err, words
-    assert run("runs", "list", str(tmp_path))[1].count("\n") == 2
-
-
 def test_reading_runs_imports_no_torch(loaded: Callable[..., set[str]], trained_twice: Path) -> None:
     modules = loaded(["runs", "list"], ["data", "list"], ["config", "show"])
     assert not {"torch", "numpy", "textual", "plotext"} & modules

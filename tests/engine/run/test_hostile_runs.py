@@ -214,7 +214,7 @@ def hostile(folder: Path, secret: str, **config: Any) -> Path:
 
 def test_no_text_of_a_run_reaches_the_terminal_as_a_command(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = f"run{EVIL}".replace("\x00", "").replace("\n", "")
-    folder = hostile(here / name, "/etc/passwd", project=[EVIL])
+    folder = hostile(here / name, "/etc/passwd", project=[EVIL], data=[f"a\n{EVIL}"])
     for words in (["runs", "list"], ["runs", "list", "."], ["runs", "show", name], ["runs", "compare", name, name],
                   ["runs", "plot", name], ["watch", name], ["pause", name], ["stop", name],
                   ["runs", "show", f"{name}x"], ["runs", "export", name, "--csv", f"{name}/no/x"],
@@ -224,6 +224,7 @@ def test_no_text_of_a_run_reaches_the_terminal_as_a_command(here: Path, capsys: 
         main(words)
         out, err = capsys.readouterr()
         assert not set(out + err) & set(EVIL) - {"C", "A", *"]52;c[J31m"}, words
+    assert main(["runs", "list", "."]) == 0 and capsys.readouterr().out.count("\n") == 2, "a row is one line"
     main(["watch", str(folder)])
     printed = "".join(capsys.readouterr())
     assert f"{folder}/passwd".replace(EVIL, "") and "../" not in printed and "/etc/" not in printed
@@ -317,16 +318,9 @@ def test_a_pipe_or_a_device_in_place_of_a_file_is_not_waited_for(
         (folder / JOURNAL).unlink()
         write_journal(folder, STARTED)
         for other in (
-            "engine.log",
-            "lock",
-            "commands.jsonl",
-            "tokenizer.json",
-            "config.yaml",
-            "text.txt",
-            "x.pt",
-            "notes.json",
+            "engine.log", "lock", "commands.jsonl", "tokenizer.json", "config.yaml", "text.txt", "x.pt", "notes.json",
             "report.md",
-        ):
+        ):  # fmt: skip
             make(folder / other)
         attached = AttachedRun(folder)
         assert attached.log_tail() == [] and not attached.alive and locks.holder(folder) == ""

@@ -90,9 +90,11 @@ def test_samples_and_looks_show_whole_characters(ran: Ran) -> None:
     assert "".join(explained.tokens) == PROSE and len(explained.tokens) == len(tokenizer.encode(PROSE))
     (attended,) = (event for event in emitted if isinstance(event, Attended))
     assert PROSE.endswith("".join(attended.tokens).lstrip("\ufffd")) and attended.tokens[-1].endswith("\n")
-    assert len(attended.heads[0]) == len(attended.tokens)
+    assert (attended.layer, attended.layers, len(attended.heads)) == (0, 1, 2)
+    assert [len(row) for row in attended.heads[1]] == list(range(1, len(attended.tokens) + 1))
     (nearest,) = (event for event in emitted if isinstance(event, Nearest))
-    assert set(nearest.tokens) <= {*tokenizer.texts}
+    assert nearest.token == "e" and set(nearest.tokens) <= {*tokenizer.texts} - {"e"}
+    assert len(nearest.tokens) == 12 and list(nearest.cosine) == sorted(nearest.cosine, reverse=True)
 
 
 def test_the_commands_work_with_every_kind(ran: Ran, prose: Path, capsys: pytest.CaptureFixture[str]) -> None:
