@@ -4,7 +4,6 @@ import asyncio
 from typing import Any
 
 import pytest
-from textual._xterm_parser import XTermParser
 from textual.events import Key
 from textual.keys import _character_to_key
 from textual.widgets import Input
@@ -190,12 +189,6 @@ async def test_escape_and_a_quick_key_act_as_the_two_of_them_and_type_nothing(wo
         assert isinstance(run.sent[-1], Pause) and seen.main.sample.prompt.text == "a"
         seen.app.post_message(Key("alt+2", "2"))
         await seen.until(lambda: seen.main.tabs.active == "log")
-
-
-def test_escape_and_a_digit_are_no_character() -> None:
-    for digit in "0123456789":
-        keys = [event for event in XTermParser().feed(f"\x1b{digit}") if isinstance(event, Key)]
-        assert [(key.key, key.character) for key in keys] in ([(f"alt+{digit}", digit)], [])
 
 
 async def test_x_asks_before_it_stops_and_escape_lets_the_run_go_on(workshop: Any) -> None:

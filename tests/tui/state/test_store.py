@@ -104,11 +104,6 @@ def test_changes_while_it_runs_reach_what_the_next_start_compares_with(store: St
     assert store.config == CONFIG and (store.epochs, store.total_steps) == (5, 400)
 
 
-def test_a_step_that_is_reported_twice_is_taken_once(store: Store, workshop: Any) -> None:
-    store.apply([workshop.progress(1, 10), workshop.progress(8, 12), workshop.progress(10, 12)])
-    assert (len(store.train), store.step) == (12, 12)
-
-
 def test_many_reports_at_once_are_as_one_by_one(at: Any, workshop: Any) -> None:
     start = workshop.started(RunSpec(CONFIG, FOLDER))
     events = [
