@@ -322,7 +322,8 @@ def _work(spec: RunSpec, kind: type[Report]) -> int:
 def _begun_again(spec: RunSpec) -> RunSpec:
     """Return the spec of a process that the agent has started anew; rank 0 says it."""
     if not system.agent_rank():
-        complain(system.describe_restart())
+        number, most = (os.environ.get(f"TORCHELASTIC_{name}", "?") for name in ("RESTART_COUNT", "MAX_RESTARTS"))
+        complain(f"a process was lost or failed; all start again, restart {number} of at most {most}")
     return spec.again(system.agent_began())
 
 

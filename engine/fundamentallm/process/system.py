@@ -45,12 +45,6 @@ def on_one_machine() -> bool:
     return os.environ.get("GROUP_WORLD_SIZE", "1") == "1"
 
 
-def describe_restart() -> str:
-    """Say that an earlier process was lost, and which start of how many this is."""
-    number, most = (os.environ.get(f"TORCHELASTIC_{name}", "?") for name in ("RESTART_COUNT", "MAX_RESTARTS"))
-    return f"a process was lost or failed; all start again, restart {number} of at most {most}"
-
-
 def agent_began() -> float:
     """When the agent that started this process began, in seconds since 1970; 0 where the system does not say."""
     with suppress(OSError):  # no /proc

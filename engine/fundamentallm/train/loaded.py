@@ -25,7 +25,6 @@ from fundamentallm.model.transformer import Transformer
 from fundamentallm.paths import user_path
 from fundamentallm.run.folder import BEST, find_checkpoint
 from fundamentallm.run.history import read_history
-from fundamentallm.train.checkpoint import Checkpoint
 from fundamentallm.train.checkpoint import load as load_checkpoint
 from fundamentallm.train.device import Precision, choose_device
 from fundamentallm.train.evaluate import Evaluation, predictions, tally
@@ -165,7 +164,9 @@ def load(path: str | Path, *, device: str = "auto", warn: Warn = warnings.warn) 
         UserError: there is no such checkpoint, it is damaged, or there is no such device.
     """
     computes, file = choose_device(device), find_checkpoint(str(path), BEST)
-    model, checkpoint = load_model(file, computes)
+    checkpoint = load_checkpoint(file)
+    model = Transformer(checkpoint.settings(), len(checkpoint.tokenizer()), checkpoint.attention_scale)
+    model.load_state_dict(checkpoint.model)
     unsaved, step = "", checkpoint.progress().step
     if user_path(str(path)).is_dir():
         with suppress(UserError):  # a journal that cannot be read does not matter to the model
@@ -173,15 +174,7 @@ def load(path: str | Path, *, device: str = "auto", warn: Warn = warnings.warn) 
     if unsaved:
         warn(f"{path}: the end of that run was NOT saved: {unsaved}; this is {file.name}, of step {step}")
     config = replace(checkpoint.settings(), mixed_precision=checkpoint.mixed_precision)
-    return Model(model, checkpoint.tokenizer(), step, config)
-
-
-def load_model(path: Path, device: torch.device) -> tuple[Transformer, Checkpoint]:
-    """Load the model of a checkpoint onto a device, to be sampled or evaluated."""
-    checkpoint = load_checkpoint(path)
-    model = Transformer(checkpoint.settings(), len(checkpoint.tokenizer()), checkpoint.attention_scale)
-    model.load_state_dict(checkpoint.model)
-    return model.to(device).eval(), checkpoint
+    return Model(model.to(computes).eval(), checkpoint.tokenizer(), step, config)
 
 
 def _keep_known(source: Source, tokenizer: Tokenizer, strict: bool, warn: Warn) -> tuple[Source, int]:

@@ -14,7 +14,7 @@ from fundamentallm.config.sampling import SamplingOptions
 from fundamentallm.data.tokenizer import train_bpe
 from fundamentallm.model.generate import stream
 from fundamentallm.train.checkpoint import load, save
-from fundamentallm.train.loaded import load_model
+from fundamentallm.train.loaded import load as load_trained
 from tests.conftest import file_contents
 from tests.engine.train.conftest import Trained
 
@@ -51,7 +51,7 @@ def test_transformers_opens_the_folder_and_gives_our_tokens_logits_and_text(
         save(replace(load(source), attention_scale=1.0), tmp_path, ["earlier.pt"])
         source = tmp_path / "earlier.pt"
     assert main(["export", str(source), str(folder)]) == 0
-    model, saved = load_model(source, torch.device("cpu"))
+    model, saved = load_trained(source, device="cpu").model, load(source)
     theirs, opened = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     ours, length = saved.tokenizer(), model.freqs.shape[0]
     for sentence in (prose, "  the sea  ,\n\n the caf\u00e9 !", *(FOREIGN if kind != "char" else ())):

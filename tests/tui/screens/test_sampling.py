@@ -3,14 +3,13 @@
 from typing import Any
 
 import pytest
-import torch
 
 from fundamentallm.config.sampling import SAMPLING, SamplingOptions
 from fundamentallm.model.generate import stream
 from fundamentallm.process.system import start_resource_tracker
 from fundamentallm.run.commands import CancelSample, Sample
 from fundamentallm.run.events import Answered, Failed, Sampled
-from fundamentallm.train.loaded import load_model
+from fundamentallm.train.loaded import load
 from tests.conftest import file_contents
 from tests.tui.others import both_sizes, showing, train
 
@@ -265,9 +264,9 @@ async def test_what_is_on_the_screen_is_what_the_chosen_checkpoint_writes(worksh
         await seen.press("ctrl+g", *"To be", "enter")
         await seen.until(lambda: seen.main.store.sample.id and seen.main.store.sample.done)
         shown = seen.main.store.sample.texts
-        model, saved = load_model(folder / "checkpoint_epoch_1.pt", torch.device("cpu"))
-        tokenizer, options = saved.tokenizer(), SamplingOptions(max_tokens=20, seed=3, temperature=1.5)
-        rows = stream(model, tokenizer.encode("To be"), options, range(2))
+        saved, options = load(folder / "checkpoint_epoch_1.pt"), SamplingOptions(max_tokens=20, seed=3, temperature=1.5)
+        tokenizer = saved.tokenizer
+        rows = stream(saved.model, tokenizer.encode("To be"), options, range(2))
         written = [tokenizer.decode(token for token, _ in sample) for sample in zip(*rows, strict=True)]
         assert shown == written and written[0] != written[1]
-        await seen.see(f"checkpoint_epoch_1.pt, at step {saved.progress().step}")
+        await seen.see(f"checkpoint_epoch_1.pt, at step {saved.step}")
