@@ -192,13 +192,11 @@ class LiveScreen(RunScreen):
         self.app.push_screen(entry)
 
     def _start_branch(self, point: BranchPoint, spec: RunSpec) -> None:
-        """Start a branch in place of the run that is shown, over the curve of the run that it comes from."""
+        """Start a branch in place of the run that is shown."""
         notice = launch.describe_left_run(self.store)
         self.close_run()
         self.log_view.clear()
         self.store.clear()
-        if point.folder.resolve() not in {folder.resolve() for folder in self.overlays.folders}:
-            self.overlays.toggle(point.folder)
         self.form.fill(spec.config, point.preset)
         self._begin(spec)
         if notice:

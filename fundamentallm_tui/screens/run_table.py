@@ -20,7 +20,6 @@ from fundamentallm.errors import UserError
 from fundamentallm.run.events import JOURNAL
 from fundamentallm.run.folder import NOTES
 from fundamentallm.run.locks import is_held
-from fundamentallm.run.notes import renamed_to
 from fundamentallm.run.summary import LIVE_STATES, RunSummary, find_runs, summarize, why_incomparable
 from fundamentallm_tui.charts.palette import RunStyle
 from fundamentallm_tui.format import BARS, clean, fit, shorten, truncate
@@ -111,8 +110,8 @@ def arrange(runs: Sequence[RunSummary], expression: str, order: str) -> list[Run
 def as_tree(runs: Sequence[RunSummary]) -> dict[Path, int]:
     """Return the folders of runs with each branch below the run that it came from, and how deep each stands."""
     known = {os.path.abspath(run.folder): run.folder for run in runs}
-    sources = {run.folder: Path(os.path.abspath(run.parent)).parent for run in runs if run.parent}
-    parents = {run: known.get(str(renamed_to(source) or source)) for run, source in sources.items()}
+    sources = {run.folder: run.parent_folder for run in runs}
+    parents = {run: known.get(os.path.abspath(source)) for run, source in sources.items() if source is not None}
     children: dict[Path, list[Path]] = {}
     for run in runs:
         if (parent := parents.get(run.folder)) is not None:

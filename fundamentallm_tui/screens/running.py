@@ -13,9 +13,11 @@ from fundamentallm.config.config import Config
 from fundamentallm.errors import UserError, describe_error
 from fundamentallm.process.session import AttachedRun, RunHandle
 from fundamentallm.run.commands import Command, Pause, Resume, Save, Set, Stop
+from fundamentallm.run.folder import holds_run
 from fundamentallm.run.journal import BATCH
 from fundamentallm.run.locks import is_held
 from fundamentallm.run.spec import RunSpec
+from fundamentallm.run.summary import summarize
 from fundamentallm_tui import keys
 from fundamentallm_tui.background import in_thread
 from fundamentallm_tui.dialogs import CANCEL, Answer, Fetch, Question
@@ -172,6 +174,7 @@ class RunScreen(PanedScreen):
         """Forget the run that has ended: the next start makes a new one."""
         self.close_run()
         self.store.clear()
+        self.overlays.choose_parent(None)
         self.show_other_run()
 
     def close_run(self) -> None:
@@ -190,6 +193,14 @@ class RunScreen(PanedScreen):
     def _overlays_read(self) -> None:
         self.show_changes({"curves"})
         self.refresh_bindings()
+
+    def _overlay_parent(self) -> None:
+        """Lay the run that a branch comes from, if it is still there, over the curve of the branch."""
+        if self.store.folder is not None:
+            parent = summarize(self.store.folder, self.store.history).parent_folder
+            is_branch = self.store.history.starts[0].initialised_from is None
+            there = is_branch and parent is not None and holds_run(parent)
+            self.overlays.choose_parent(parent if there else None)
 
     def action_runs(self) -> None:
         from fundamentallm_tui.screens.runs import Runs  # here, because the first picture does not need it
@@ -313,9 +324,12 @@ class RunScreen(PanedScreen):
         if message.reader is not self.reader:
             return
         self.store.behind = len(message.events) >= BATCH
+        begins = self.store.history.started is None
         changed = self.store.apply(message.events)
         if "run" in changed:
             self._fill_form()
+            if begins:
+                self._overlay_parent()
         if changed & {"run", "config"}:
             self.follow_run()
         self.show_changes(changed)

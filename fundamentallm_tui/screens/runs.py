@@ -14,7 +14,7 @@ from textual.widgets import Input, OptionList, Static
 from fundamentallm.config.format import format_count, format_loss, format_parameters, format_time, format_value, wrap
 from fundamentallm.errors import UserError
 from fundamentallm.run.history import RunHistory, read_history
-from fundamentallm.run.notes import Notes, delete_run, parse_tags, rename_run, renamed_to, write_notes
+from fundamentallm.run.notes import Notes, delete_run, parse_tags, rename_run, write_notes
 from fundamentallm.run.summary import LIVE_STATES, RunSummary, changed_from_defaults, why_incomparable
 from fundamentallm_tui import keys
 from fundamentallm_tui.background import Newest, in_thread
@@ -349,11 +349,8 @@ def _details(run: RunSummary, width: int, incomparable: Collection[str]) -> Cont
 
 
 def _parent(run: RunSummary) -> str:
-    """Say which run's weights a run began with, under the name that it has now."""
-    if not run.parent:
-        return ""
-    folder = Path(run.parent).parent
-    return f", from {(renamed_to(folder) or folder) / Path(run.parent).name}"
+    """Say which run's weights a run began with."""
+    return f", from {run.parent_folder / Path(run.parent).name}" if run.parent_folder is not None else ""
 
 
 def _rows(text: str, width: int, most: int = 2) -> list[str]:

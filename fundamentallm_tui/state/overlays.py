@@ -39,6 +39,7 @@ class Overlays:
         self._changed = changed
         self._runs: dict[Path, Overlay] = {}
         self._reading = Newest(owner)
+        self._parent: Path | None = None  # is overlaid only because the run that is shown comes from it
 
     @property
     def marks(self) -> dict[Path, RunStyle]:
@@ -65,6 +66,13 @@ class Overlays:
         for key, run in self._runs.items():
             run.style = styles[key]
         self.read()
+
+    def choose_parent(self, parent: Path | None) -> None:
+        """Overlay the run that the shown one comes from, in place of that of the run before; None: there is none."""
+        others = [run.folder for run in self._runs.values() if run.folder != self._parent]
+        known = parent is None or parent.resolve() in {folder.resolve() for folder in others}
+        self._parent = None if known else parent
+        self.choose([*others, *filter(None, [self._parent])])
 
     def beside(self, shown: Path | None) -> list[Overlay]:
         """Return the runs that were read, without the one that is shown itself."""

@@ -122,7 +122,7 @@ def delete_run(folder: Path) -> list[str]:
 
 def renamed_to(folder: Path) -> Path | None:
     """Find the run beside a missing folder that had its name once; None where there is none."""
-    with suppress(OSError):
+    with suppress(OSError, ValueError):  # a journal of someone else's may name what is no path
         if not os.path.lexists(folder):
             for beside in sorted(folder.parent.iterdir()):
                 if holds_run(beside) and folder.name in read_notes(beside).former_names:

@@ -64,6 +64,12 @@ class RunSummary:
         return bool(self.unsaved) or self.state in ("stopped", "failed", "interrupted")
 
     @property
+    def parent_folder(self) -> Path | None:
+        """The folder of the run that `parent` is of, under the name that it has now; None where there is no parent."""
+        folder = Path(self.parent).parent
+        return (renamed_to(folder) or folder) if self.parent else None
+
+    @property
     def data(self) -> str:
         """The names of its texts, without their folders."""
         return ", ".join(_file_names(self))

@@ -150,7 +150,8 @@ async def test_an_attached_run_of_someone_else_steers_neither_screen_nor_console
     start = started(SPEC)
     values = {"data": [EVIL, EVIL], "project": EVIL, "wandb": True, "tensorboard": True, "log_dir": "/etc"}
     said = [
-        replace(start, config=start.config | {**values, "device": EVIL}), progress(1, 3),
+        replace(start, config=start.config | {**values, "device": EVIL}, resumed_from=f"{EVIL}/a/b"),
+        progress(1, 3),
         Notice(step=3, level="error", text=EVIL),
         events.Intervention(step=3, setting=EVIL, old=EVIL, new=EVIL, who=EVIL),
         events.Answered(step=3, id=EVIL, command="set", ok=False, why=EVIL, who=EVIL),

@@ -1,16 +1,19 @@
 """Other runs over the one that is shown: chosen in the list, drawn, read off, hidden, and live."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fundamentallm.run.journal import Journal
+from fundamentallm.run.events import JOURNAL, encode
+from fundamentallm.run.journal import Journal, read_journal
+from fundamentallm.run.notes import rename_run
 from fundamentallm_tui.charts.palette import run_styles
 from fundamentallm_tui.panes.legend import Legend
 from tests.events import evaluated
-from tests.tui.others import Write, alive, both_sizes, overlay, to
+from tests.tui.others import Write, alive, both_sizes, overlay, showing, to
 
 
 def row(seen: Any, name: str) -> str:
@@ -128,6 +131,36 @@ async def test_the_crosshair_reads_every_run_at_the_same_step_epoch_token_or_sec
         chart = seen.main.loss.chart()
         assert chart.crosshair == pytest.approx(at)
         assert [line.x for line in chart.lines[-3:]] == [[pytest.approx(at)]] * 3, "the points that are read off"
+
+
+@pytest.mark.parametrize(("origin", "over"), [("resumed_from", ["elder"]), ("initialised_from", [])])
+async def test_a_branch_that_is_opened_lies_over_the_run_that_it_comes_from_and_other_runs_do_not(
+    workshop: Any, write: Write, origin: str, over: list[str]
+) -> None:
+    old, branch = write("old", 60), write("branch", 40, seed=7)
+    write("other", 40)
+    begin, *rest = read_journal(branch)
+    begin = replace(begin, **{origin: "runs/old/best.pt"})
+    (branch / JOURNAL).write_text("".join(f"{encode(event)}\n" for event in (begin, *rest)))
+    rename_run(old, "elder")
+
+    async def show(name: str, *names: str) -> None:
+        await to(seen, await seen.open_list(3), name)
+        await seen.press("enter")
+        await seen.until(lambda: seen.main.store.folder == Path("runs", name) and seen.main.store.history.started)
+        assert [folder.name for folder in seen.main.overlays.folders] == [*names]
+        await seen.until(lambda: len(seen.main.loss.beside()) == len(names))
+
+    async with showing(workshop, branch) as seen:
+        await seen.until(lambda: [run.folder.name for run in seen.main.loss.beside()] == over)
+        await show("other")
+        await show("branch", *over)
+        await seen.press("N")
+        assert seen.main.overlays.folders == []
+        await to(seen, await seen.open_list(3), "elder")
+        await seen.press("space", "escape")
+        await show("branch", "elder")
+        await show("other", "elder")
 
 
 async def test_where_there_is_no_room_for_a_legend_the_crosshair_line_reads_the_runs(
