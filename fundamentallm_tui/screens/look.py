@@ -1,6 +1,7 @@
 """A text token by token: how the model predicted each, what it expected instead, and branches that go on from there."""
 
 import re
+from contextlib import suppress
 from functools import partial
 
 from rich.cells import cell_len
@@ -195,33 +196,39 @@ class ScoreDialog(Dialog[str]):
     """Asks for a text, or the path of a file; ends with the text."""
 
     def __init__(self) -> None:
-        self._prompt = Prompt()
+        self._prompt, self._warned_of = Prompt(), ""  # what is no file, of which the user was told
         self._prompt.placeholder = "paste or write a text, or the path of a file"
         super().__init__("Score a text", self._prompt, hint=QUESTION)
         self.id, self.box.border_subtitle = "score", "enter takes it, escape cancels"
 
     @on(TextArea.Changed)
     def _changed(self) -> None:
-        text, path = self._prompt.text, self._path()
+        text, (path, problem) = self._prompt.text, self._path()
         found = f"the file {path}" if path else f"a text of {len(text):,} characters"
-        if not path and LIKE_A_PATH.fullmatch(text.strip()):
-            found = f"no such file: {found}"
+        found = f"{problem}: {found}" if problem else found
         self.hint.update(Content.styled(clean(found if text.strip() else QUESTION), FAINT))
 
-    def _path(self) -> str:
-        """The path that was typed or dropped; empty: it is a text."""
-        paths = split_paths(self._prompt.text) if "\n" not in self._prompt.text.strip() else []
-        try:
-            return paths[0] if len(paths) == 1 and user_path(paths[0]).is_file() else ""
-        except (UserError, OSError):  # it cannot be a path
-            return ""
+    def _path(self) -> tuple[str, str]:
+        """The path of a file that was typed or dropped, or why what looks like a path is none; else it is a text."""
+        text = self._prompt.text.strip()
+        paths = split_paths(text) if "\n" not in text else []
+        with suppress(UserError, OSError):  # it cannot be a path
+            if len(paths) == 1 and user_path(paths[0]).is_file():
+                return paths[0], ""
+            if len(paths) == 1 and user_path(paths[0]).is_dir():
+                return "", "a folder, not a file"
+        return "", "no such file" if LIKE_A_PATH.fullmatch(text) else ""
 
     @on(Prompt.Submitted)
     def _submitted(self) -> None:
-        if path := self._path():
+        text, (path, problem) = self._prompt.text, self._path()
+        if path:
             in_thread(self, partial(read_text, path), self._read, self.refuse)
-        elif self._prompt.text.strip():
-            self.dismiss(self._prompt.text)
+        elif problem and text != self._warned_of:
+            self._warned_of = text
+            self.refuse(UserError(f"{text.strip()}: {problem}; enter again scores it as a text"))
+        elif text.strip():
+            self.dismiss(text)
 
     def _read(self, text: str) -> None:
         if self.is_active:  # no help is above it

@@ -209,6 +209,11 @@ async def test_a_file_is_scored_and_one_that_is_too_long_as_far_as_it_can_be(wor
     async with workshop.training() as (seen, run):
         await seen.press("f4", *"none.txt")
         await seen.see("no such file: a text of 8 characters")
+        await seen.press("enter")
+        await seen.see("none.txt: no such file; enter again")
+        await seen.press("ctrl+u", *"..", "enter")
+        await seen.see("..: a folder, not a file; enter again")
+        assert run.sent == []
         await seen.press("ctrl+u", *"book.pdf")
         await seen.see("the file book.pdf")
         await seen.press("enter")
@@ -219,6 +224,8 @@ async def test_a_file_is_scored_and_one_that_is_too_long_as_far_as_it_can_be(wor
         await answered(seen, run, "long.txt")
         assert run.sent[-1].text == ("0123456789" * 300)[:MAX_EXPLAINED]
         await seen.see("Of 3,000 characters these are 1 to 2,048")
+        await seen.press("s", *"none.txt", "enter", "enter")
+        await seen.until(lambda: run.sent[-1].text == "none.txt")
 
 
 @pytest.mark.parametrize(
