@@ -326,10 +326,10 @@ class Form(Vertical):
                 cell.marked = self._values_below()[name] != to_dict(running)[name]
             cell.pending = SENT if name in sent else ""
         self._run_config = running
-        if running is not None:
-            self._found["run"] |= refused
-        elif self._found["run"]:  # the next start may do what the run has refused
-            self._found["run"] = {}
+        found = {name: why for name, why in self._found["run"].items() if name not in sent}  # another try, another answer
+        found = {**found, **refused} if running is not None else {}  # the next start may do what the run has refused
+        if found != self._found["run"]:
+            self._found["run"] = found
             self._show_found()
         self.fields.set_disabled({*locked, PRESET} if locked else locked)
         self.fields.submits = running is not None

@@ -121,6 +121,7 @@ async def test_a_run_under_way_pins_what_the_user_writes_and_says_why_not(worksh
         await seen.until(lambda: answers(seen) == squeezed("Once  not answered yet"))
         await typed(seen, "e", r"a\nb")
         await seen.until(lambda: len(run.sent) == 2)
+        await seen.until(lambda: "is not in the text" not in seen.screen and "pin" not in seen.main.form.problems)
         change = Intervention(step=1, setting="pin", old=["Once"], new=["a\nb"], who="ada")
         run.say(change, Answered(step=1, id=run.sent[-1].id, command="set", ok=True))
         await seen.until(lambda: answers(seen) == squeezed("a b  not answered yet"))
