@@ -39,6 +39,13 @@ def long(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return make
 
 
+@pytest.fixture
+def long_text(cache_home: None, long: Callable[..., None]) -> None:
+    """A text, t.txt in the current folder, that is too long for the memory."""
+    Path("t.txt").write_text(LINES)
+    long()
+
+
 def texts_of(name: str, **settings: Any) -> tuple[list[int], list[int], str]:
     """The tokens of a text, those of each document, and what was said."""
     said: list[str] = []

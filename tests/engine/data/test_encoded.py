@@ -39,10 +39,8 @@ pytestmark = pytest.mark.usefixtures("cache_home")
     ],
 )
 def test_a_damaged_cache_is_made_again_and_that_is_said(
-    long: Callable[..., None], damage: Callable[[Path], object], said: str
+    long_text: None, damage: Callable[[Path], object], said: str
 ) -> None:
-    Path("t.txt").write_text(LINES)
-    long()
     tokens, *_ = texts_of("t.txt")
     (path,) = cache_folder().glob("*.tokens")
     before = cached()
@@ -60,10 +58,8 @@ def test_a_damaged_cache_is_made_again_and_that_is_said(
 
 
 def test_tokens_whose_file_seems_another_one_are_checked_in_full_once(
-    long: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    long_text: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Path("t.txt").write_text(LINES)
-    long()
     expected = texts_of("t.txt")[:2]
     (path,) = cache_folder().glob("*.tokens")
     record, real = path.with_suffix(".json"), encoded_module._checksum
@@ -91,10 +87,8 @@ def test_tokens_whose_file_seems_another_one_are_checked_in_full_once(
 
 
 def test_room_on_the_disk_is_checked_first_and_a_failed_write_leaves_nothing(
-    long: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    long_text: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Path("t.txt").write_text(LINES)
-    long()
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda path: Usage(2**40, 2**40, 2**28))
         why = r"^t\.txt: its tokens need [\d.]+ kB, and 268\.4 MB must stay free, but 268\.4 MB are free in "
@@ -140,14 +134,12 @@ except KeyboardInterrupt:
 
 @pytest.mark.parametrize("tokenizer", ["char", "bpe"])
 def test_an_encoding_that_was_killed_continues_to_the_same_bytes(
-    long: Callable[..., None], tokenizer: str, tmp_path: Path
+    long_text: None, tokenizer: str, tmp_path: Path
 ) -> None:
-    Path("t.txt").write_text(LINES)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     killed = subprocess.run([sys.executable, "-c", KILLED.format(tokenizer=tokenizer)], env=environment)
     assert killed.returncode == -signal.SIGKILL
     assert {path.suffix for path in cache_folder().iterdir()} == {".json", ".part", ".pieces"}
-    long()
     _, _, said = texts_of("t.txt", tokenizer=tokenizer, vocab_size=280)
     assert "\nan interrupted encoding continues after 50 complete pieces" in said
     continued = cached()
@@ -195,10 +187,8 @@ def test_an_encoding_is_interrupted_anywhere(
     ],
 )
 def test_of_a_damaged_or_foreign_part_what_is_whole_before_the_damage_is_kept_and_that_is_said(
-    long: Callable[..., None], monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path, Path], object], complete: int
+    long_text: None, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path, Path], object], complete: int
 ) -> None:
-    Path("t.txt").write_text(LINES)
-    long()
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(encoded_module, "encode", Interrupt(100))
         texts_of("t.txt")
@@ -211,9 +201,7 @@ def test_of_a_damaged_or_foreign_part_what_is_whole_before_the_damage_is_kept_an
     assert {path.suffix for path in cache_folder().iterdir()} == {".json", ".tokens"}
 
 
-def test_a_cache_of_another_user_is_used_as_it_is(long: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("t.txt").write_text(LINES)
-    long()
+def test_a_cache_of_another_user_is_used_as_it_is(long_text: None, monkeypatch: pytest.MonkeyPatch) -> None:
     expected, _, _ = texts_of("t.txt")
     before = {path: path.stat().st_ino for path in cache_folder().iterdir()}
 
@@ -226,9 +214,7 @@ def test_a_cache_of_another_user_is_used_as_it_is(long: Callable[..., None], mon
     assert {path: path.stat().st_ino for path in cache_folder().iterdir()} == before
 
 
-def test_two_starts_at_once_encode_a_text_once(long: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("t.txt").write_text(LINES)
-    long()
+def test_two_starts_at_once_encode_a_text_once(long_text: None, monkeypatch: pytest.MonkeyPatch) -> None:
     config, said, counted = Config(data=("t.txt",)), list[str](), list[int]()
     source = read_source(config)
     tokenizer = make_tokenizer(config, source)
@@ -254,9 +240,7 @@ def test_two_starts_at_once_encode_a_text_once(long: Callable[..., None], monkey
     assert {path.suffix for path in cache_folder().iterdir()} == {".json", ".tokens"}
 
 
-def test_what_nobody_used_for_a_month_is_removed(long: Callable[..., None]) -> None:
-    long()
-    Path("t.txt").write_text(LINES)
+def test_what_nobody_used_for_a_month_is_removed(long_text: None) -> None:
     texts_of("t.txt")
     old, kept = cached(), cache_folder() / "kept.tokens"
     kept.write_bytes(b"x")

@@ -52,11 +52,7 @@ def test_a_long_text_is_the_same_as_a_short_one(long: Callable[..., None], token
     assert made.decode(found.tokens.tolist()) == "".join(short.documents)
 
 
-def test_a_text_is_read_and_encoded_once_until_it_changes(
-    long: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Path("t.txt").write_text(LINES)
-    long()
+def test_a_text_is_read_and_encoded_once_until_it_changes(long_text: None, monkeypatch: pytest.MonkeyPatch) -> None:
     tokens, lengths, said = texts_of("t.txt")
     assert said.startswith("encoding ") and str(cache_folder()) in said and lengths == [len(tokens)]
     before = cached()
@@ -181,9 +177,7 @@ def test_standard_input_is_not_taken_for_what_it_was_before(
         assert make_tokenizer(Config(), source).decode(tokens.tolist()) == normalize(text)
 
 
-def test_progress_is_said_again_and_again(long: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("t.txt").write_text(LINES)
-    long()
+def test_progress_is_said_again_and_again(long_text: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source_module, "SAY_SECONDS", 0.0)
     said = texts_of("t.txt")[2].splitlines()
     for what in ("reading the text: ", f"encoding the text into {cache_folder()}: "):
