@@ -130,6 +130,13 @@ if __name__ == "__main__":
 
 
 @pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, which is empty."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
 def screen() -> Iterator[Callable[..., Any]]:
     """Starts a program in a terminal; whatever still runs at the end of the test, also of a failed one, is killed."""
     from tests.benchmarks.terminal import Terminal

@@ -52,9 +52,8 @@ def test_every_command_works_as_with_the_null_device(
 
 @pytest.mark.parametrize("flags", ["", "--detach", "--json"])
 def test_a_run_that_a_shell_starts_without_streams_writes_into_its_own_files_only(
-    flags: str, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kill_leftovers: None
+    flags: str, tiny: list[str], here: Path, kill_leftovers: None
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     done = shell(f"fundamentallm {' '.join(tiny)} --epochs=2 --output-dir=run {flags} <&- >&- 2>&-")
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     watched = shell("fundamentallm watch run 2>&-")

@@ -59,9 +59,8 @@ def test_a_run_is_resumed_and_sampled_as_printed(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_run_in_the_background_is_watched_as_printed(
-    name: str, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kill_leftovers: None
+    name: str, tiny: list[str], here: Path, kill_leftovers: None
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     started = run_in_a_shell(
         f"fundamentallm train text.txt {' '.join(FLAGS)} --detach --output-dir {shlex.quote(f'./{name}')}"
     )

@@ -176,16 +176,13 @@ def test_an_old_run_that_was_killed_resumes_to_the_same_bits_with_its_interventi
 
 
 @pytest.mark.parametrize("moment", ["whole", "begun_again"])
-def test_an_old_journal_with_a_rewind_reads_as_it_did(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
-) -> None:
+def test_an_old_journal_with_a_rewind_reads_as_it_did(here: Path, moment: str) -> None:
     """`begun_again` ends at the second start: the later steps are superseded and nothing has replaced them yet."""
     expected = json.loads((FIXTURES / "rewound" / "expected.json").read_text(encoding="utf-8"))[moment]
     if moment == "begun_again":  # the version before forgot the evaluation at the very step that the run went back to
         expected["list"][0]["val_loss"] = expected["summary"]["val_loss"] = 2.9124446231871843
     lines = (FIXTURES / "rewound" / "journal.jsonl").read_bytes().splitlines(keepends=True)
     starts = [number for number, line in enumerate(lines, 1) if isinstance(events.decode(line), events.RunStarted)]
-    monkeypatch.chdir(tmp_path)
     Path("rewound").mkdir()
     Path("rewound/journal.jsonl").write_bytes(b"".join(lines if moment == "whole" else lines[: starts[1]]))
     # the version before showed the loss of the last step, as if it were the mean that an evaluation has

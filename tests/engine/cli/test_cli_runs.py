@@ -117,9 +117,8 @@ def test_compare_shows_only_settings_that_differ(run: Run) -> None:
     ],
 )
 def test_compare_says_whose_losses_do_not_compare(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, a: dict[str, Any], b: dict[str, Any], why: str
+    run: Run, here: Path, a: dict[str, Any], b: dict[str, Any], why: str
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     for name, values in ("a", a), ("b", b):
         facts = {name: value for name, value in values.items() if name in ("fingerprint", "vocab_size")}
         settings = {name: value for name, value in values.items() if name not in facts}

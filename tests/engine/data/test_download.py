@@ -209,8 +209,7 @@ def test_a_failed_download_keeps_what_was_there(known: KnownText, mine: Path, se
     assert file_contents(Path()) == {str(mine): b"mine"} and mine.with_name("b.txt").is_dir()
 
 
-def test_the_python_documentation_needs_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_the_python_documentation_needs_no_network(here: Path) -> None:
     (path,) = download(PYTHON_DOCS).written
     text = path.read_text(encoding="utf-8")
     assert path == Path("data/raw/python-docs/python-docs.txt")

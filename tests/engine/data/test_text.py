@@ -19,10 +19,7 @@ from fundamentallm.errors import UserError
 from fundamentallm.paths import shipped
 from tests.texts import read_texts
 
-
-@pytest.fixture(autouse=True)
-def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def error_of(*paths: str) -> str:

@@ -29,8 +29,7 @@ from tests.conftest import file_contents
 from tests.engine.run.conftest import full, started, write_journal
 
 
-def test_folders_are_numbered_by_what_they_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_folders_are_numbered_by_what_they_train(here: Path) -> None:
     poems = Config(("x/poems.txt",))
     Path("runs/tiny-1").mkdir(parents=True)
     assert choose_folder(poems) == Path("runs/poems-1") and choose_folder(poems, "tiny") == Path("runs/tiny-2")
@@ -40,15 +39,14 @@ def test_folders_are_numbered_by_what_they_train(tmp_path: Path, monkeypatch: py
             choose_folder(Config(data=(name,)))
 
 
-def test_the_name_of_a_deleted_run_is_not_given_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_the_name_of_a_deleted_run_is_not_given_again(here: Path) -> None:
     for name in ("runs/poems-1", "runs/poems-2", "elsewhere/poems-3"):
         Path(name).mkdir(parents=True)
         (Path(name) / JOURNAL).touch()
-    assert delete_run(Path("runs/poems-2")) == [] and delete_run(tmp_path / "elsewhere" / "poems-3") == []
+    assert delete_run(Path("runs/poems-2")) == [] and delete_run(here / "elsewhere" / "poems-3") == []
     assert choose_folder(Config(("poems.txt",))) == Path("runs/poems-3")
     assert free_name(Path("runs/poems"), "-", first=2) == Path("runs/poems-3")
-    delete_run(tmp_path / "runs" / "poems-1")
+    delete_run(here / "runs" / "poems-1")
     assert choose_folder(Config(("poems.txt",))) == Path("runs/poems-3")
     assert Path("runs/.deleted").read_text() == "poems-2\npoems-1\n"
 
@@ -140,15 +138,12 @@ def test_a_kept_text_is_found_in_the_folder_whatever_is_where_it_was(tmp_path: P
     assert find_input(Config((before,)), tmp_path).data == (str(tmp_path / "input.txt"),)
 
 
-def test_a_folder_that_may_not_be_looked_into_does_not_hide_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    write_journal(tmp_path / "runs" / "prose", started())
-    night = rename_run(tmp_path / "runs" / "prose", "prose at night")
-    locked(tmp_path / "runs" / "a")
-    locked(tmp_path / "prose at night")
-    assert renamed_to(tmp_path / "runs" / "prose") == night and renamed_to(tmp_path / "runs" / "a" / "x") is None
+def test_a_folder_that_may_not_be_looked_into_does_not_hide_the_others(here: Path) -> None:
+    write_journal(here / "runs" / "prose", started())
+    night = rename_run(here / "runs" / "prose", "prose at night")
+    locked(here / "runs" / "a")
+    locked(here / "prose at night")
+    assert renamed_to(here / "runs" / "prose") == night and renamed_to(here / "runs" / "a" / "x") is None
     assert find_run("prose at night") == Path("runs/prose at night")
 
 

@@ -300,16 +300,15 @@ def test_a_gigabyte_without_a_line_end_is_skipped_in_little_memory(tmp_path: Pat
 
 
 def test_a_pipe_or_a_device_in_place_of_a_file_is_not_waited_for(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], here: Path
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     for name, make in (("pipe", os.mkfifo), ("zero", lambda path: os.symlink("/dev/zero", path))):
         refused = [
             f"train {name}/text.txt", f"train --config {name}/config.yaml", f"train --resume-from {name}/x.pt",
             f"generate {name}/x.pt", f"evaluate {name}/x.pt {name}/text.txt", f"data inspect {name}/text.txt",
             f"runs report {name}",
         ]  # fmt: skip
-        folder = tmp_path / name
+        folder = here / name
         folder.mkdir()
         make(folder / JOURNAL)
         assert find_runs(folder) == [] and journal_reader(folder).read() == []

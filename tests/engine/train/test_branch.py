@@ -62,18 +62,15 @@ def test_a_branch_without_other_settings_ends_in_its_parents_bits(train: Train, 
 
 
 def test_a_branch_takes_other_settings_and_the_first_free_name(
-    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    train: Train, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     parent = train(script={7: [Save()]})
     for number in (1, 2):
         assert main(["branch", "run", "--at-step=7", "--dropout=0.3", "--quiet"]) == 0
         [start] = journal_events(Path(f"runs/run-{number}"), events.RunStarted)
         assert (start.step, start.changes, start.config["dropout"]) == (7, {"dropout": "0.3"}, 0.3)
     branched = run_here(
-        RunSpec(
-            parent.trainer.state.config, tmp_path / "by hand", parent.folder / "checkpoint_step_7.pt", {"dropout": 0.3}
-        )
+        RunSpec(parent.trainer.state.config, here / "by hand", parent.folder / "checkpoint_step_7.pt", {"dropout": 0.3})
     )
     assert same_bits(branched.folder, Path("runs/run-1"))
     capsys.readouterr()

@@ -137,14 +137,13 @@ def test_weights_bring_their_tokenizer_and_another_one_is_refused(
 
 
 def test_a_file_that_does_not_fit_leaves_no_folder(
-    tmp_path: Path, prose: Path, file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    prose: Path, file: Path, capsys: pytest.CaptureFixture[str], here: Path
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     Path("bad.json").write_text("{")
     described = json.loads(file.read_text())
     Path("lower.json").write_text(json.dumps({**described, "normalizer": {"type": "NFD"}}))
     Path("spm.model").write_bytes(b"\n\x0e\n\x05<unk>\x15")
-    before = file_contents(tmp_path)
+    before = file_contents(here)
     for name, error in (
         ("spm.model", "--tokenizer spm.model: is a SentencePiece model, which is not read here; name a tokenizer.json"),
         ("bad.json", "--tokenizer bad.json: is no tokenizer.json of Hugging Face's tokenizers: "),
@@ -153,7 +152,7 @@ def test_a_file_that_does_not_fit_leaves_no_folder(
     ):
         assert main(["train", str(prose), "--tokenizer", name, "--output-dir", "run"]) == 2
         lines = [line for line in capsys.readouterr().err.splitlines() if error in line]
-        assert len(lines) == 1 and file_contents(tmp_path) == before
+        assert len(lines) == 1 and file_contents(here) == before
 
 
 @pytest.mark.parametrize(

@@ -108,15 +108,14 @@ def branch(name: str, parent: str) -> RunSummary:
     ],
 )
 def test_a_branch_stands_below_the_run_that_it_came_from(
-    runs: list[tuple[str, str]], tree: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    runs: list[tuple[str, str]], tree: list[str], here: Path
 ) -> None:
     depths = as_tree([branch(name, parent) for name, parent in runs])
     assert [" " * depth + folder.name for folder, depth in depths.items()] == tree
-    renamed = tmp_path / "runs" / "z"
+    renamed = here / "runs" / "z"
     renamed.mkdir(parents=True)
     (renamed / "journal.jsonl").touch()
     write_notes(renamed, former_names=["a"])
-    monkeypatch.chdir(tmp_path)
     assert as_tree([branch("b", "a"), branch("z", "")]) == {Path("runs/z"): 0, Path("runs/b"): 1}
     deep = as_tree([branch(f"n{n}", f"n{n - 1}") for n in range(3000)])
     assert [*deep.values()] == [*range(3000)]
