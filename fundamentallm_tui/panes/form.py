@@ -326,7 +326,7 @@ class Form(Vertical):
                 cell.marked = self._values_below()[name] != to_dict(running)[name]
             cell.pending = SENT if name in sent else ""
         self._run_config = running
-        found = {name: why for name, why in self._found["run"].items() if name not in sent}  # another try, another answer
+        found = {name: why for name, why in self._found["run"].items() if name not in sent}  # a new try, a new answer
         found = {**found, **refused} if running is not None else {}  # the next start may do what the run has refused
         if found != self._found["run"]:
             self._found["run"] = found
