@@ -102,7 +102,7 @@ def test_a_shell_has_every_control(training: Any, launch: Run, run: Run, folder:
 
     two = ("pin=owl", "pin=low")
     assert printed(run("set", "runs/far", *two)) == "runs/far: pin=owl pin=low from now on\n"
-    assert printed(run("set", "runs/far", "pin=")) == "runs/far: pin= from now on\n"
+    assert printed(run("set", "runs/far", "pin=")) == "runs/far: pin is empty from now on\n"
     pins = [event.new for event in journal_events(folder, events.Intervention)[2:]]
     assert pins == [["owl", "low"], []]
 
@@ -132,12 +132,14 @@ def printed(program: Any) -> str:
 
 def test_a_wrong_command_is_refused_in_one_line(training: Any, run: Run, folder: Path) -> None:
     assert run("pause", "far").status == 0
+    unknown = "no such setting of a running run"
     wrong = {
         ("pause", "runs/fra"): "runs/fra: no such run; did you mean runs/far?",
         ("watch", "fra"): "fra: no such run; did you mean runs/far?",
         ("stop", "elsewhere/entirely"): "elsewhere/entirely: no such run; fundamentallm runs list shows the runs that",
         ("set", "far", "learning_rate"): "learning_rate: write SETTING=VALUE, as in learning_rate=0.0005",
-        ("set", "far", "learning_rat=1"): "far: learning_rat: no such setting; did you mean learning_rate?",
+        ("set", "far", "learning_rat=1"): f"far: learning_rat: {unknown}; did you mean learning_rate?\n",
+        ("set", "far", "foo=1"): f"far: foo: {unknown}; there are dropout, epochs, max_steps, ",
         ("set", "far", "learning_rate=fast"): "far: learning_rate: fast is not a number",
         ("set", "far", "learning_rate=-1"): "far: learning_rate: -1 is out of bounds; ",
         ("set", "far", "model_dim=32"): "far: model_dim: cannot change during a run; ",

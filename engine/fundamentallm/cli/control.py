@@ -57,7 +57,8 @@ def set_(run: str, changes: tuple[str, ...]) -> int:
     if len(values) > 1 and not is_list:
         raise UserError(f"{' '.join(changes)}: change one setting at a time")
     new = ([] if values == [""] else values) if is_list else values[0]
-    return _send(run, commands.Set(setting=name, value=new), f"{' '.join(changes)} from now on")
+    done = f"{name} is empty" if new == [] else " ".join(changes)
+    return _send(run, commands.Set(setting=name, value=new), f"{done} from now on")
 
 
 @click.command

@@ -310,11 +310,11 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 def changed_while_running(config: Config, name: str, raw: Any) -> Config:
     """Change one setting during a run; a UserError if it is unknown or not `live`, or its value is wrong."""
+    live = [row.name for row in SETTINGS.values() if row.live]
     if name not in SETTINGS:
-        raise UserError(f"{name}: {unknown('setting', name, tuple(SETTINGS))}")
-    if not SETTINGS[name].live:
-        live = ", ".join(row.name for row in SETTINGS.values() if row.live)
-        raise UserError(f"{name}: cannot change during a run; {live} can")
+        raise UserError(f"{name}: {unknown('setting of a running run', name, live)}")
+    if name not in live:
+        raise UserError(f"{name}: cannot change during a run; {', '.join(live)} can")
     try:
         return resolve(Layer({**to_dict(config), name: raw}))
     except ConfigError as error:

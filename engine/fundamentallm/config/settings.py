@@ -119,13 +119,12 @@ class Setting:
                 raise UserError(f"{_shown(raw)} is too long; {MAX_SETTING_CHARS:,} characters at most")
             return str(raw)
         try:
-            number = float(raw)
-            exact = self.kind(raw) if isinstance(raw, str) and self.kind is int else self.kind(number)
+            number = self.kind(raw)
         except (ValueError, OverflowError):
             raise wrong from None
-        if number != number or (self.kind is int and exact != number):
+        if number != number or (self.kind is int and isinstance(raw, Real) and number != raw):
             raise wrong
-        return exact
+        return number
 
     def _check(self, value: Any) -> None:
         if self.choices and value not in self.choices:
@@ -134,6 +133,8 @@ class Setting:
             raise UserError(f"{_shown(value)} is not one of {', '.join(self.choices)}{hint}")
         if not all(LIMITS[name](value, limit) for name, limit in self._limits()):
             raise UserError(f"{_shown(value)} is out of bounds; it must be {self.bounds}")
+        if self.kind is int and value >= MAX_PRINTED_INTEGER:
+            raise UserError(f"{_shown(value)} is too large; write 60 digits at most")
 
     def _expected(self) -> str:
         kind = f"one of {', '.join(self.flag_values)}" if self.flag_values else KINDS[self.kind]

@@ -26,6 +26,8 @@ from fundamentallm.config.files import load_config, to_yaml
     [
         ("epochs", "12", 12),
         ("epochs", 12.0, 12),
+        ("pin_every", "9" * 20, 10**20 - 1),
+        ("inspect_every", 10**20 - 1, 10**20 - 1),
         ("learning_rate", "1e-3", 0.001),
         ("learning_rate", 1, 1.0),
         ("early_stopping", "yes", True),
@@ -49,6 +51,9 @@ WRONG = [
     ({"epochs": ""}, "epochs: needs a value; a whole number, at least 1"),
     ({"epochs": math.inf}, "epochs: inf is not a whole number"),
     ({"epochs": "1" * 6000}, "1… is not a whole number"),
+    ({"epochs": "9" * 20}, "9 is out of bounds; it must be at least 1, at most 1,000,000"),
+    ({"epochs": 10**400}, "epochs: an enormous number is out of bounds; it must be at least 1, at most 1,000,000"),
+    ({"pin_every": "1" * 61}, "pin_every: an enormous number is too large; write 60 digits at most"),
     ({"learning_rate": 0}, "learning_rate: 0 is out of bounds; it must be above 0, at most 1"),
     ({"optimizer": "adamv"}, "optimizer: adamv is not one of muon, adamw (did you mean adamw?)"),
     ({"early_stopping": "perhaps"}, "early_stopping: perhaps is not true or false"),
