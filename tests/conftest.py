@@ -4,6 +4,7 @@ import inspect
 import os
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -117,6 +118,20 @@ class Listener:
         found = self.until(lambda event: isinstance(event, Answered) and event.id == command.id)
         assert isinstance(found, Answered)
         return found
+
+
+def opened_console(arguments: list[str], patch: pytest.MonkeyPatch) -> Any:
+    """The options and the configuration with which a command line opens the console in a terminal."""
+    from fundamentallm_tui import __main__ as console
+
+    opened: list[Any] = []
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        patch.setattr(stream, "isatty", lambda: True)
+    patch.setenv("TERM", "xterm-256color")
+    patch.setattr(console, "_run", lambda options, config, _slow: opened.append((options, config)))
+    assert console.main(arguments) is None, f"fllm-tui {arguments} is refused"
+    (found,) = opened
+    return found
 
 
 # A console in which one key meets a fault of the program.

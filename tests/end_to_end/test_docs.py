@@ -5,10 +5,8 @@ import json
 import re
 import runpy
 import shlex
-import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
@@ -21,6 +19,7 @@ from fundamentallm.run import commands, events
 from fundamentallm_tui import __main__ as console
 from fundamentallm_tui.keymap import checked_keymap
 from fundamentallm_tui.keys import TABLES
+from tests.conftest import opened_console
 
 HOME = Path(__file__).parents[2]
 PAGES = [HOME / "README.md", HOME / "CONTRIBUTING.md", HOME / "SECURITY.md", *sorted((HOME / "docs").glob("*.md"))]
@@ -65,18 +64,6 @@ def shorter(words: list[str]) -> list[str]:
     if "--resume-from" not in words and words[0] != "branch":
         words += [part for flag, value in SMALLER.items() if flag not in words for part in (flag, value)]
     return words
-
-
-def opened_console(arguments: list[str], patch: pytest.MonkeyPatch) -> Any:
-    """The options and the configuration with which the console opens in a terminal."""
-    opened: list[Any] = []
-    for stream in (sys.stdin, sys.stdout, sys.stderr):
-        patch.setattr(stream, "isatty", lambda: True)
-    patch.setenv("TERM", "xterm-256color")
-    patch.setattr(console, "_run", lambda options, config, _slow: opened.append((options, config)))
-    assert console.main(arguments) is None, f"fllm-tui {arguments} is refused"
-    (found,) = opened
-    return found
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -6,7 +6,7 @@ import os
 import shutil
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -145,15 +145,20 @@ def test_a_server_that_does_not_answer_is_given_up(known: KnownText, monkeypatch
     assert error.endswith(f"/: cannot be read: no answer in 0.1 seconds; {ADVICE}")
 
 
-def test_an_error_says_where_the_old_files_are(known: KnownText, mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def break_rename(monkeypatch: pytest.MonkeyPatch, failing: Sequence[int], error: BaseException) -> None:
+    """Let the calls of these numbers fail, counted from 0."""
     real, calls = os.rename, count()
 
     def rename(source: Path, target: Path) -> None:
-        if next(calls):
-            raise OSError(errno.EIO, "Input/output error")
+        if next(calls) in failing:
+            raise error
         real(source, target)
 
     monkeypatch.setattr(os, "rename", rename)
+
+
+def test_an_error_says_where_the_old_files_are(known: KnownText, mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    break_rename(monkeypatch, range(1, 99), OSError(errno.EIO, "Input/output error"))
     with pytest.raises(UserError, match=r": Input/output error; the old files are now data/raw/x/a\.txt\.old-1$"):
         download(known)
     assert mine.with_name("a.txt.old-1").read_bytes() == b"mine"
@@ -165,14 +170,7 @@ def test_a_rename_that_fails_leaves_everything_as_it_was(
     known: KnownText, mine: Path, monkeypatch: pytest.MonkeyPatch, failing: int, error: BaseException
 ) -> None:
     mine.with_name("b.txt").symlink_to("nowhere")
-    real, calls = os.rename, count()
-
-    def rename(source: Path, target: Path) -> None:
-        if next(calls) == failing:
-            raise error
-        real(source, target)
-
-    monkeypatch.setattr(os, "rename", rename)
+    break_rename(monkeypatch, [failing], error)
     with pytest.raises((UserError, KeyboardInterrupt)) as caught:
         download(known)
     assert file_contents(Path()) == {str(mine): b"mine"} and sorted(os.listdir(mine.parent)) == ["a.txt", "b.txt"]

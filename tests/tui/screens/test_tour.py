@@ -6,36 +6,25 @@ import pytest
 
 from fundamentallm.run.commands import Sample
 from fundamentallm.run.events import Phase, Sampled
-from fundamentallm_tui import __main__ as console
 from fundamentallm_tui.panes.tour import END_WIDTH, STEPS, Step, step_rows
 from fundamentallm_tui.state.preferences import load, preferences_file, remember
+from tests.conftest import opened_console
 from tests.events import evaluated
 from tests.tui.others import both_sizes
 
 ALL = len(STEPS)
 
 
-def options_of(arguments: list[str], patch: pytest.MonkeyPatch) -> Any:
-    """With what the console is opened by a command line."""
-    opened: list[Any] = []
-    patch.setattr(console, "_run", lambda options, config, slow: opened.append(options))
-    for stream in ("stdin", "stdout", "stderr"):
-        patch.setattr(f"sys.{stream}.isatty", lambda: True)
-    patch.setenv("TERM", "xterm-256color")
-    assert console.main(arguments) is None  # type: ignore[func-returns-value]
-    return opened[0]
-
-
 def test_only_the_first_start_of_all_asks_for_it_unless_it_names_a_text_or_a_run(
     workshop: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with capsys.disabled():
-        assert options_of([], monkeypatch).tour
-        assert options_of(["--preset", "tiny", "--start"], monkeypatch).tour, "as make run does"
+        assert opened_console([], monkeypatch)[0].tour
+        assert opened_console(["--preset", "tiny", "--start"], monkeypatch)[0].tour, "as make run does"
         for arguments in (["attach"], ["--data", "text.txt"], ["--output-dir", "mine"]):
-            assert not options_of(arguments, monkeypatch).tour, arguments
+            assert not opened_console(arguments, monkeypatch)[0].tour, arguments
         remember(metric="Memory")
-        assert not options_of([], monkeypatch).tour
+        assert not opened_console([], monkeypatch)[0].tour
 
 
 async def test_it_begins_by_itself_once(workshop: Any) -> None:

@@ -1,13 +1,11 @@
 """What is remembered from one session to the next, and a damaged file of it that does no harm."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fundamentallm_tui.__main__ import main
 from fundamentallm_tui.keymap import checked_keymap
 from fundamentallm_tui.screens.help import help_text
 from fundamentallm_tui.state.preferences import (
@@ -19,6 +17,7 @@ from fundamentallm_tui.state.preferences import (
     preferences_file,
     remember,
 )
+from tests.conftest import opened_console
 from tests.tui.others import alive
 
 
@@ -215,25 +214,8 @@ async def test_every_sentence_names_the_keys_that_the_user_has(workshop: Any, ma
 def test_the_form_begins_with_the_last_text_where_none_is_named(
     workshop: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    opened: list[tuple[str, ...]] = []
-    monkeypatch.setattr("fundamentallm_tui.__main__._run", lambda options, config, _slow: opened.append(config.data))
-    monkeypatch.setattr("sys.stdin", Terminal())
-    monkeypatch.setattr("sys.stdout", Terminal())
-    monkeypatch.setattr("sys.stderr", Terminal())
     remember(last_data=(str(workshop.text),))
-    for arguments in ([], ["--data", "text.txt"], ["--preset", "tiny"]):
-        main(arguments)
-    assert opened[:2] == [("text.txt",), ("text.txt",)]
-    assert "sample_data.txt" in opened[2][0]
-
-
-class Terminal:
-    """Streams as of a terminal."""
-
-    encoding = "utf-8"
-
-    def isatty(self) -> bool:
-        return True
-
-    def fileno(self) -> int:
-        return os.dup(0)
+    with capsys.disabled():
+        for arguments, name in (([], "text.txt"), (["--data", "text.txt"], "text.txt")):
+            assert opened_console(arguments, monkeypatch)[1].data == (name,)
+        assert "sample_data.txt" in opened_console(["--preset", "tiny"], monkeypatch)[1].data[0]
