@@ -9,8 +9,8 @@
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from io import BufferedIOBase
 from pathlib import Path
@@ -242,7 +242,11 @@ def _write(folder: Path, contents: dict[str, bytes]) -> Downloaded:
                 with synced_file(Path(temporary, name)) as file:
                     file.write(raw)
             old = [(path, free_name(path)) for path in paths if os.path.lexists(path)]  # not *.txt: not trained on
-            _move_all([*old, *((Path(temporary, path.name), path) for path in paths)])
+            with ExitStack() as undo:  # all are renamed or none, as far as the system lets them be renamed back
+                for source, target in [*old, *((Path(temporary, path.name), path) for path in paths)]:
+                    os.rename(source, target)
+                    undo.callback(os.rename, target, source)
+                undo.pop_all()
     except BaseException as error:
         for parent in created:
             with suppress(OSError):  # it was never created, or is no longer empty
@@ -253,16 +257,3 @@ def _write(folder: Path, contents: dict[str, bytes]) -> Downloaded:
             raise UserError(f"{folder}: cannot be written to: {describe_error(error)}; {done}") from None
         raise
     return Downloaded(tuple(paths), tuple(path for _, path in old))
-
-
-def _move_all(moves: Sequence[tuple[Path, Path]]) -> None:
-    """Rename all of these files, or none, as far as the system lets them be renamed back."""
-    try:
-        for source, target in moves:
-            os.rename(source, target)
-    except BaseException:
-        for source, target in reversed(moves):
-            if not os.path.lexists(source):
-                with suppress(OSError):
-                    os.rename(target, source)
-        raise

@@ -8,9 +8,9 @@
 
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ from fundamentallm.config.estimate import count_parameters, token_noun
 from fundamentallm.config.format import format_count, format_value
 from fundamentallm.errors import UserError, system_errors
 from fundamentallm.model.ops import EPSILON, rms_norm
-from fundamentallm.run.folder import temporary_path, write_atomic
+from fundamentallm.run.folder import write_atomic
 from fundamentallm.run.summary import changed_from_defaults
 from fundamentallm.train.checkpoint import Checkpoint
 
@@ -50,23 +50,19 @@ def export_hf(checkpoint: Checkpoint, folder: Path) -> None:
                 "clean_up_tokenization_spaces": False}  # fmt: skip
     if os.path.lexists(folder):
         raise UserError(f"{folder}: exists already; name another folder")
-    with system_errors(f"{folder}: cannot be written"):
-        unfinished = temporary_path(folder)
+    unwritten = system_errors(f"{folder}: cannot be written")
+    with unwritten, TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
+        unfinished = Path(temporary, folder.name)
         unfinished.mkdir()
-        try:
-            written = save(hf_weights(checkpoint), metadata={"format": "pt"})
-            (unfinished / "model.safetensors").write_bytes(written)
-            for name, content in (
-                ("config.json", described), ("tokenizer_config.json", settings),
-                ("tokenizer.json", tokenizer.to_hf()),
-                ("generation_config.json", {"do_sample": True}),
-            ):  # fmt: skip
-                (unfinished / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-            (unfinished / "README.md").write_text(_card(checkpoint, folder.name), encoding="utf-8")
-            unfinished.rename(folder)
-        except BaseException:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            raise
+        written = save(hf_weights(checkpoint), metadata={"format": "pt"})
+        (unfinished / "model.safetensors").write_bytes(written)
+        for name, content in (
+            ("config.json", described), ("tokenizer_config.json", settings), ("tokenizer.json", tokenizer.to_hf()),
+            ("generation_config.json", {"do_sample": True}),
+        ):  # fmt: skip
+            (unfinished / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        (unfinished / "README.md").write_text(_card(checkpoint, folder.name), encoding="utf-8")
+        unfinished.rename(folder)
 
 
 def export_safetensors(checkpoint: Checkpoint, path: Path) -> None:
