@@ -144,8 +144,8 @@ def test_the_command_of_an_old_run_trains_a_model_of_today_at_the_same_rates(cop
         assert (found.normuon, wanted.normuon) == (True, False)
     now, before = read_history(Path("finished_muon")), read_history(Path("before"))
     assert list(now.steps) == list(before.steps) and list(now.learning_rate) == list(before.learning_rate)
-    assert now.train_loss[0] == pytest.approx(before.train_loss[0], abs=1e-3)  # the first weights are the same
-    assert now.train_loss[-1] == pytest.approx(before.train_loss[-1], abs=0.1)
+    assert now.train_loss[0] == pytest.approx(before.train_loss[0], abs=0.01)  # no rate has moved a weight yet
+    assert now.train_loss[-1] == pytest.approx(before.train_loss[-1], abs=0.2)
 
 
 def test_an_old_run_that_was_stopped_resumes_to_the_same_bits(copied: Path) -> None:
