@@ -267,7 +267,7 @@ class MainScreen(LiveScreen):
     def action_undo(self) -> None:
         """Set the setting that was changed last to its old value, whoever changed it."""
         if (change := launch.undo(self.store)) is not None:
-            self.change_settings(dict([change]))
+            self.change_settings(dict([change]), undoes=True)
 
     def action_refuse(self, action: str) -> None:
         """Say why a key or a click does nothing."""

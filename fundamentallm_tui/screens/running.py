@@ -272,7 +272,7 @@ class RunScreen(PanedScreen):
         stop = Answer("x", "Stop: finish the step, save, end the run", partial(self.run_action, "stop"))
         self.app.push_screen(Question("Stop", text, stop, CANCEL))
 
-    def change_settings(self, values: Mapping[str, Any]) -> None:
+    def change_settings(self, values: Mapping[str, Any], *, undoes: bool = False) -> None:
         """Change live settings of the run from its next step on; the journal records each as an intervention.
 
         The values are as `Config` has them. What the run refuses, the log and the form's field say; while no run
@@ -282,7 +282,7 @@ class RunScreen(PanedScreen):
             self.log_line(f"No run obeys: {', '.join(values)} cannot change now.", "warn")
             return
         for name, value in values.items():
-            command = Set(setting=name, value=value)
+            command = Set(setting=name, value=value, undoes=undoes)
             self.store.unanswered[command.id] = command
             self._request("", command)
         self.follow_run()

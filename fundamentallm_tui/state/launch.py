@@ -76,18 +76,26 @@ def possible_actions(store: Store) -> dict[str, bool]:
 def undo(store: Store) -> tuple[str, Any] | None:
     """Return the setting that undoing the last live change sets, and its old value; None where nothing can be undone.
 
-    A change that takes back the one before it counts as its undoing, so that undoing again reaches earlier changes.
-    So does a change that the run has not answered yet. What a resume changed meanwhile is not undone.
+    Undoing again reaches the change before. One that the run has not answered yet counts as made; what a resume
+    changed meanwhile is not undone.
     """
-    changes = [(change.setting, change.old, change.new) for change in store.history.interventions_from(0)]
-    values = dict(store.history.config)
+
+    def as_in_config(value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    values = {name: as_in_config(value) for name, value in store.history.config.items()}
+    changes = [
+        (change.setting, as_in_config(change.old), as_in_config(change.new), change.undoes)
+        for change in store.history.interventions_from(0)
+    ]
     for command in store.unanswered.values():
-        changes.append((command.setting, values.get(command.setting), command.value))
+        changes.append((command.setting, values.get(command.setting), command.value, command.undoes))
         values[command.setting] = command.value
     made: list[tuple[str, Any, Any]] = []
-    for setting, old, new in changes:
-        if made and made[-1] == (setting, new, old):
-            made.pop()
+    for setting, old, new, undoes in changes:
+        if undoes and old != new:
+            while made and made.pop() != (setting, new, old):  # those after it were not possible to undo
+                pass
         elif old != new:
             made.append((setting, old, new))
     return next(((setting, old) for setting, old, new in reversed(made) if values.get(setting) == new), None)

@@ -95,10 +95,14 @@ class CancelSample(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Set(Command):
-    """Change a `live` setting from the next step on. The journal records it as an intervention."""
+    """Change a `live` setting from the next step on. The journal records it as an intervention.
+
+    `undoes`: it takes back a change.
+    """
 
     setting: str
     value: Any
+    undoes: bool = False
 
 
 NAMES = names_in_json(Command)

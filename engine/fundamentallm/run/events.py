@@ -228,13 +228,14 @@ class Nearest(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Intervention(Event):
-    """The user `who` changed a live setting; it holds from the next step on."""
+    """The user `who` changed a live setting; it holds from the next step on. `undoes`: to take back a change."""
 
     step: int
     setting: str
     old: Any
     new: Any
     who: str
+    undoes: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

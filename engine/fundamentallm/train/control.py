@@ -77,9 +77,9 @@ class Control(SampleControl):
         """Make the changes of another run, and those that users made before this run was killed, each at its step."""
         state = self._trainer.state
         for change in _due(state.origin.planned, state.step):
-            self._obey(Set(setting=change.setting, value=change.new, who=change.who))
+            self._obey(Set(setting=change.setting, value=change.new, who=change.who, undoes=change.undoes))
         for change in _due(state.origin.interventions, state.step):
-            self._change(change.setting, change.new, change.who, repeated=True)
+            self._change(change, change.new, repeated=True)
 
     def _read(self) -> list[Command]:
         """What arrived since the last call. After the end, the inbox may be that of a process which resumed the run."""
@@ -142,25 +142,26 @@ class Control(SampleControl):
                 return f"max_steps: step {state.step} is done; {state.step + 1} is the smallest total"
             state.check_pinned(config.pin)
             if config != state.config:  # a change to the value that it has would be shown, and repeated elsewhere
-                self._change(command.setting, getattr(config, command.setting), command.who)
+                self._change(command, getattr(config, command.setting))
         except UserError as error:
             return str(error)
         except OSError as error:
             return describe_error(error)
         return ""
 
-    def _change(self, setting: str, value: Any, who: str, *, repeated: bool = False) -> None:
+    def _change(self, change: Set | Intervention, value: Any, *, repeated: bool = False) -> None:
         """Change a setting as soon as the journal has the change on the disk, so that a resumed run can repeat it.
 
         After an OSError the setting is as it was; if the journal has the change, the refusal that is answered next
         undoes it. `repeated`: the journal has had it on the disk since before a kill.
         """
-        trainer, state = self._trainer, self._trainer.state
+        trainer, state, setting = self._trainer, self._trainer.state, change.setting
         trainer.report()
         if not repeated:
             trainer.journal.sync()  # a full disk refuses here, before any user sees a change
         old, new = (to_dict(config)[setting] for config in (state.config, state.changed(setting, value)))
-        trainer.emit(Intervention(step=state.step, setting=setting, old=old, new=new, who=who))
+        made = Intervention(step=state.step, setting=setting, old=old, new=new, who=change.who, undoes=change.undoes)
+        trainer.emit(made)
         if not repeated:
             trainer.journal.sync()
         state.change(setting, value)

@@ -78,7 +78,10 @@ def test_every_command_is_answered_exactly_once(train: Train) -> None:
             4: [Evaluate(id="e"), Evaluate(id="f")],
             5: [Sample(id="a", prompt="the", max_tokens=5), *looks],
             6: [CancelSample(id="c", sample="a"), Sample(id="b", prompt="é☃", max_tokens=5), Resume(id="again")],
-            7: [Set(id="l", setting="learning_rate", value=0.01), Set(id="m", setting="model_dim", value=8)],
+            7: [
+                Set(id="l", setting="learning_rate", value=0.01, undoes=True),
+                Set(id="m", setting="model_dim", value=8),
+            ],
             8: [Stop(id="x")],
         }
     )
@@ -90,6 +93,7 @@ def test_every_command_is_answered_exactly_once(train: Train) -> None:
     }  # fmt: skip
     assert {answer.command for answer in answers(ran).values()} == set(NAMES.values())
     assert "'é', '☃'" in answers(ran)["b"].why
+    assert [(change.new, change.undoes) for change in ran.of(events.Intervention)] == [(0.01, True)]
     assert answers(ran)["f"].why == "nothing was trained since the last evaluation"
     assert [event.step for event in ran.of(events.Evaluated) if not event.epoch_ended] == [4]
     assert (ran.result.reason, ran.result.step) == ("stopped", 8)

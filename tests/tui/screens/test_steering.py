@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from fundamentallm.config.config import SETTINGS
 from fundamentallm.config.files import load_preset
 from fundamentallm.run.commands import Evaluate, Set
@@ -17,12 +19,15 @@ def sent(run: Any) -> list[tuple[str, Any]]:
 def obey(run: Any, old: Any, who: str = "me") -> None:
     """Let the run make the change that it was sent last."""
     command = run.sent[-1]
-    change(run, command.setting, old, command.value, who, command.id)
+    change(run, command.setting, old, command.value, who, command.id, command.undoes)
 
 
-def change(run: Any, setting: str, old: Any, new: Any, who: str = "another", id: str = "x") -> None:
+def change(
+    run: Any, setting: str, old: Any, new: Any, who: str = "another", id: str = "x", undoes: bool = False
+) -> None:
+    old, new = (list(value) if isinstance(value, tuple) else value for value in (old, new))  # as in a journal
     run.say(
-        Intervention(step=3, setting=setting, old=old, new=new, who=who),
+        Intervention(step=3, setting=setting, old=old, new=new, who=who, undoes=undoes),
         Answered(step=3, id=id, command="set", ok=True, who=who),
     )
 
@@ -40,11 +45,30 @@ async def test_a_change_is_sent_and_u_undoes_the_last_ones_in_order_whoever_made
         await seen.press("u", "u")
         await seen.until(lambda: sent(run)[1:] == [("learning_rate", 0.001), ("dropout", 0.1)])
         assert undo(seen.main.store) is None, "both are on their way"
-        change(run, "learning_rate", 0.002, 0.001)
+        change(run, "learning_rate", 0.002, 0.001, id=run.sent[1].id, undoes=True)
         await seen.until(lambda: "0.002 -> 0.001" in seen.log)
         run.answer(ok=False, why="the disk is full")
         await seen.until(lambda: "set failed: the disk is full" in seen.log)
         assert undo(seen.main.store) == ("dropout", 0.1), "a refused change was not made"
+
+
+@pytest.mark.parametrize(("setting", "one", "other"), [("dropout", 0.1, 0.2), ("pin", (), ("Once",))])
+async def test_a_change_back_is_a_change_that_u_undoes_too(
+    workshop: Any, setting: str, one: object, other: object
+) -> None:
+    async with workshop.training(**{setting: one}) as (seen, run):
+        for old, new in ((one, other), (other, one)):
+            seen.main.change_settings({setting: new})
+            await seen.until(lambda new=new: run.sent and sent(run)[-1] == (setting, new))
+            obey(run, old)
+            await seen.until(lambda: not seen.main.store.unanswered)
+        for old, new in ((one, other), (other, one)):
+            assert undo(seen.main.store) == (setting, new)
+            await seen.press("u")
+            await seen.until(lambda new=new: sent(run)[-1] == (setting, new) and run.sent[-1].undoes)
+            obey(run, old)
+            await seen.until(lambda: not seen.main.store.unanswered)
+        assert undo(seen.main.store) is None and len(run.sent) == 4
 
 
 async def test_without_a_run_a_change_is_said_to_be_impossible(workshop: Any) -> None:
