@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -282,17 +282,13 @@ def make(workshop: Any) -> Any:
         folder = workshop.folder / "runs" / name
         folder.mkdir(parents=True)
         config = Config(**{"data": (str(workshop.text),), **settings})
-        journal = Journal(folder)
-        begin = [
-            workshop.started(RunSpec(config, folder, preset="small")),
-            Phase(step=0, phase="training"),
-            workshop.progress(1, steps),
-        ]
-        for event in (*begin, workshop.saved(steps, "last.pt", "last"), *events):
-            journal.append(event)
-            if isinstance(event, Evaluated):
-                journal.append(workshop.saved(event.step, "best.pt", "best"))
-        journal.close()
+        start = workshop.started(RunSpec(config, folder, preset="small"))
+        begin = (start, Phase(step=0, phase="training"), workshop.progress(1, steps))
+        with closing(Journal(folder)) as journal:
+            for event in (*begin, workshop.saved(steps, "last.pt", "last"), *events):
+                journal.append(event)
+                if isinstance(event, Evaluated):
+                    journal.append(workshop.saved(event.step, "best.pt", "best"))
         (folder / "last.pt").write_bytes(b"weights")
         return Path("runs", name)
 

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
@@ -62,10 +62,8 @@ class Starts:
 @contextmanager
 def alive(folder: Path) -> Iterator[Journal]:
     """A process writes the run."""
-    lock, journal = RunLock(folder), Journal(folder)
-    yield journal
-    journal.close()
-    lock.release()
+    with RunLock(folder), closing(Journal(folder)) as journal:
+        yield journal
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fundamentallm.run.events import JOURNAL, encode
-from fundamentallm.run.journal import Journal, read_journal
+from fundamentallm.run.journal import read_journal
 from fundamentallm.run.notes import rename_run
 from fundamentallm_tui.charts.palette import run_styles
 from fundamentallm_tui.panes.legend import Legend
@@ -182,15 +182,13 @@ async def test_where_there_is_no_room_for_a_legend_the_crosshair_line_reads_the_
 async def test_a_live_run_grows_while_it_lies_over_another(workshop: Any, make: Any, write: Write) -> None:
     write("shown", 40)
     live = make("live")
-    with alive(live):
+    with alive(live) as journal:
         async with workshop.console((80, 24)) as seen:
             await overlay(seen, "live")
             (run,) = seen.main.loss.beside()
             assert run.store.train.last == (40, 3.8)
-            writer = Journal(live)
-            writer.append(workshop.progress(41, 60))
-            writer.append(evaluated(60, 3.25))
-            writer.close()
+            journal.append(workshop.progress(41, 60))
+            journal.append(evaluated(60, 3.25))
             await seen.until(lambda: "val 3.250" in row(seen, "live"))
             assert run.store.train.last == (60, 3.7)
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from fundamentallm.run import journal
-from fundamentallm.run.journal import Journal
 from fundamentallm_tui.charts.palette import run_styles
 from fundamentallm_tui.charts.series import MAX_POINTS
 from fundamentallm_tui.state import overlays
 from fundamentallm_tui.state.overlays import Overlays
+from tests.engine.run.conftest import write_journal
 from tests.events import evaluated
 
 
@@ -55,9 +55,7 @@ def test_runs_are_read_in_the_background_and_grow(make: Any, workshop: Any, watc
     first, second = watch.overlays.beside(None)
     assert (first.folder, first.store.train.last, first.store.val.last) == (a, (40, 3.8), (40, 2.5))
     assert (second.store.train.last, second.store.val.last) == ((40, 3.8), None)
-    writer = Journal(b)
-    writer.append(workshop.progress(41, 60))
-    writer.close()
+    write_journal(b, workshop.progress(41, 60))
     watch.take(1)
     assert second.store.train.last == (60, 3.7) and len(first.store.train) == 40
     watch.overlays.read()

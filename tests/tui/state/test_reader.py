@@ -8,7 +8,7 @@ from textual.message import Message
 
 from fundamentallm.process.session import AttachedRun
 from fundamentallm.run.events import Event
-from fundamentallm.run.journal import BATCH, Journal
+from fundamentallm.run.journal import BATCH
 from fundamentallm_tui.state.reader import EventsReceived, RunDisconnected, RunReader
 from tests.tui.others import alive
 
@@ -25,12 +25,10 @@ def test_a_long_journal_arrives_in_pieces_and_what_follows_at_once(make: Any, wo
             found.extend(message.events)
             message.taken.set()
 
-    with alive(folder):
+    with alive(folder) as journal:
         reader = RunReader(AttachedRun(folder), posted.put)
         take(404)
-        writer = Journal(folder)
-        writer.append(workshop.progress(441, 450))
-        writer.close()
+        journal.append(workshop.progress(441, 450))
         take(405)
     assert [event.seq for event in found] == list(range(1, 406))
     assert isinstance(posted.get(timeout=20), RunDisconnected), "its process is gone"
