@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from textual.message import Message
 from textual.widgets import Static, TextArea
 
 from fundamentallm.config.format import format_value
-from fundamentallm.config.sampling import SAMPLING
+from fundamentallm.config.sampling import MAX_SAMPLE_TOKENS, SAMPLING
 from fundamentallm.data.encoding import normalize
 from fundamentallm.errors import UserError
 from fundamentallm.run.commands import Sample
@@ -35,6 +36,8 @@ NO_FILE = "This run has left no checkpoint to sample from."
 # Labels that a line has room for, where the name is longer.
 LABELS = {"max_tokens": "tokens", "temperature": "T", "repetition_penalty": "rep", "num_samples": "n"}
 MAX_SAMPLES = 8  # that can be told apart beside one another
+MOST = {"max_tokens": MAX_SAMPLE_TOKENS, "num_samples": MAX_SAMPLES}
+OPTIONS = {name: replace(row, at_most=MOST.get(name, row.at_most)) for name, row in SAMPLING.items()}
 CHECKPOINT = "checkpoint"  # the cell that chooses one
 FRAME = 2  # columns, inside its padding, that what stands in the frame of the pane cannot have
 NARROWEST, GAP = 30, 2  # columns of a text beside another, and between them
@@ -130,7 +133,7 @@ class SamplePane(Vertical):
         self._offered: tuple[set[str], tuple[str, ...], str] | None = None
         self._problem = ""
         self._acts = False  # whether there is a text that the keys act on
-        self._scrolled: object = None  # for which of several texts, and where it begins
+        self._scrolled: object = None  # for which of the texts, where it begins, and whether all were written
 
     def compose(self) -> ComposeResult:
         yield self.prompt
@@ -168,12 +171,10 @@ class SamplePane(Vertical):
         values: dict[str, Any] = {}
         self._problem = ""
         try:
-            for name in SAMPLING:
-                values[name] = SAMPLING[name].parse(self.options.cells[name].value)
-                if name == "num_samples" and values[name] > MAX_SAMPLES:
-                    raise UserError(f"{values[name]} is out of bounds; {MAX_SAMPLES} are the most here")
+            for name, row in OPTIONS.items():
+                values[name] = row.parse(self.options.cells[name].value)
         except UserError as error:
-            self._problem = f"{name}: {error}"
+            self._problem = f"{self.options.cells[name].label}: {error}"
             return None
         return values
 
@@ -251,8 +252,9 @@ class SamplePane(Vertical):
         """Show the store's sample, or how to ask for one."""
         self._offer()
         sample = self.store.sample
-        if self._problem:
-            self.output.update(Content.styled(clean(self._problem), "$text-warning"))
+        refused = sample.problem if not any(sample.texts) else ""
+        if problem := self._problem or refused:
+            self.output.update(Content.styled(clean(problem), "$text-warning"))
         elif not sample.id:
             model = self._sampler.model
             self.output.update(Content.styled(READY.format(model) if model else self.why_no_model(), FAINT))
@@ -264,11 +266,12 @@ class SamplePane(Vertical):
             )
             drawn, line = _draw(sample, end, self.written.scrollable_content_region.width)
             self.output.update(drawn)
-            if len(sample.texts) > 1 and (now := (sample.id, sample.chosen, line)) != self._scrolled:
-                self._scrolled = now
+            now = sample.id, sample.chosen, line, sample.done
+            if len(sample.texts) > 1 and now != self._scrolled:
                 self.written.scroll_to(y=line, animate=False)
-            elif len(sample.texts) == 1 and not sample.done:
+            elif not sample.done or now != self._scrolled:  # the last piece, or why there is none, is at the end
                 self.written.scroll_end(animate=False)
+            self._scrolled = now
         if bool(sample.id) != self._acts:
             self._acts = bool(sample.id)
             self.refresh_bindings()

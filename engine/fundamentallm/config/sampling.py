@@ -5,6 +5,8 @@ from typing import Self
 
 from fundamentallm.config.settings import parse_all, setting, table
 
+MAX_SAMPLE_TOKENS = 100_000  # that a run, or a checkpoint in the console, writes for one command
+
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingOptions:

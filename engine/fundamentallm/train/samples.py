@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fundamentallm.config.format import format_count
-from fundamentallm.config.sampling import SamplingOptions
+from fundamentallm.config.sampling import MAX_SAMPLE_TOKENS, SamplingOptions
 from fundamentallm.data.text import normalize_prompt
 from fundamentallm.errors import UserError, describe_error
 from fundamentallm.model.generate import stream
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 PIECE_SECONDS = 0.05  # of text in one event of a sample
 MAX_BATCH = 8  # samples: the cache of each takes 38 MB in a large model
-MAX_SAMPLE_TOKENS = 100_000
 MAX_PROMPT_CHARS = 65_536  # no context is longer
 LIKELIEST = 10
 MAX_ATTENDED = 96  # tokens, as MAX_EXPLAINED

@@ -63,6 +63,7 @@ async def test_the_best_file_answers_else_the_last(workshop: Any, make: Any, nam
 async def test_a_file_that_cannot_be_sampled_says_why(workshop: Any, make: Any) -> None:
     folder = make("old", workshop.finished(40))
     async with showing(workshop, folder) as seen:
+        await seen.press("ctrl+g", "1", "ctrl+j", "2", "ctrl+j")
         sampler = await ask(seen, "a")
         refused = Answered(step=0, id=sampler.sent[-1].id, command="sample", ok=False, why="'a' was never seen")
         sampler.say(refused)
@@ -103,9 +104,15 @@ async def test_every_option_of_the_table_has_a_field_in_sight(workshop: Any, siz
         assert {name: getattr(asked, name) for name in SAMPLING} == {
             name: SAMPLING[name].parse(value) for name, value in zip(SAMPLING, values, strict=True)
         }
-        await set_option(seen, "num_samples", "9")
-        await seen.press("enter")
-        await seen.see("num_samples: 9 is out of bounds; 8 are the most here")
+        for name, value, problem in (
+            ("num_samples", "9", "n: 9 is out of bounds; it must be at least 1, at most 8"),
+            ("max_tokens", "100001", "tokens: 100001 is out of bounds; it must be at least 1, at most 100,000"),
+            ("max_tokens", "", "tokens: needs a value; a whole number, at least 1, at most 100,000"),
+        ):
+            await set_option(seen, name, value)
+            await seen.press("enter")
+            await seen.until(lambda problem=problem: str(seen.main.sample.output.render()) == problem)
+            await set_option(seen, name, "1")
         assert run.sent == [asked]
 
 
