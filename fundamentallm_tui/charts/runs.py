@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.cells import cell_len
 
 from fundamentallm.config.format import format_loss
+from fundamentallm.run.describe import describe_best
 from fundamentallm.run.folder import named
 from fundamentallm.run.history import RunHistory
 from fundamentallm.run.range_test import HIGHEST, LOWEST, Point, Suggestion
@@ -42,7 +43,7 @@ class Entry:
 def run_entry(folder: Path, style: RunStyle, run: RunHistory, beside: RunHistory) -> Entry:
     """Return the row of a run that is shown beside another one, which may be itself."""
     val = run.evaluations[-1].val_loss if run.evaluations else None
-    best = f"best {format_loss(run.best.val_loss)} in epoch {run.best.epoch}" if run.best is not None else ""
+    best = f"best {describe_best(run.best, run.best_left_behind)}" if run.best is not None else ""
     why = ""
     if run.started is not None and beside.started is not None:
         why = why_incomparable(beside.started, run.started)

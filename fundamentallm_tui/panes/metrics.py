@@ -13,6 +13,7 @@ from textual.widgets import Static
 
 from fundamentallm.config.format import format_digits, format_loss, format_memory, format_norm, format_rate, wrap
 from fundamentallm.config.schedule import configured_rate
+from fundamentallm.run.describe import describe_best
 from fundamentallm_tui import keys
 from fundamentallm_tui.charts.chart import Chart, Line
 from fundamentallm_tui.charts.curves import Curve, inspection_cost, layer_curves
@@ -130,8 +131,8 @@ class LossChart(ChartPane):
         return replace(entry, last="  ".join(curve.reading(curve.at(step), format_loss) for curve in curves))
 
     def entries(self) -> list[Entry]:
-        best = self.store.history.best
-        text = f"best {format_loss(best.val_loss)} in epoch {best.epoch}" if best is not None else ""
+        history = self.store.history
+        text = f"best {describe_best(history.best, history.best_left_behind)}" if history.best is not None else ""
         own = [replace(entry, best=text if entry.style.mark else "") for entry in super().entries()]
         return own + [self._entry(run) for run in self.beside() if not run.hidden]
 

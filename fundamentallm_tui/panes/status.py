@@ -8,6 +8,7 @@ from textual.content import Content
 from textual.widget import Widget
 
 from fundamentallm.config.format import format_duration, format_loss, format_norm, format_rate
+from fundamentallm.run.describe import describe_best
 from fundamentallm.run.events import Finished
 from fundamentallm_tui.format import clean, fit, shorten, truncate
 from fundamentallm_tui.panes.health import health_line
@@ -127,8 +128,7 @@ def _time(store: Store) -> str:
 
 def losses_of(store: Store, train: str) -> list[tuple[str, str, str]]:
     """The columns of the newest losses; the log has the mean of an epoch, so that a smoothed one is marked with "~"."""
-    val, best = store.val.last, store.history.best
-    at = f"{format_loss(best.val_loss)} in epoch {best.epoch}" if best is not None else "–"
+    val, at = store.val.last, describe_best(store.history.best, store.history.best_left_behind)
     return [
         ("train", fit(train, len("train ~") + LOSS), ""),
         ("val", f"val {fit(format_loss(val[1] if val else None), LOSS)}", "$text-accent"),

@@ -11,8 +11,9 @@ from textual.containers import Horizontal
 from textual.content import Content
 from textual.widgets import Input, OptionList, Static
 
-from fundamentallm.config.format import format_count, format_loss, format_parameters, format_time, format_value, wrap
+from fundamentallm.config.format import format_count, format_parameters, format_time, format_value, wrap
 from fundamentallm.errors import UserError
+from fundamentallm.run.describe import describe_best
 from fundamentallm.run.history import RunHistory, read_history
 from fundamentallm.run.notes import Notes, delete_run, parse_tags, rename_run, write_notes
 from fundamentallm.run.summary import LIVE_STATES, RunSummary, changed_from_defaults, why_incomparable
@@ -326,7 +327,7 @@ def _details(run: RunSummary, width: int, incomparable: Collection[str]) -> Cont
 
     `incomparable`: why the losses of others do not compare with its own.
     """
-    best = f", best val {format_loss(run.best.val_loss)} in epoch {run.best.epoch}" if run.best else ""
+    best = f", best val {describe_best(run.best, run.best_left_behind)}" if run.best else ""
     size = f"{format_parameters(run.parameters)} params, epoch {run.epoch}/{run.epochs}"
     changed = changed_from_defaults(run.config)
     names = [name for name in changed if name not in ("data", "output_dir")]

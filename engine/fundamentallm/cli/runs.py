@@ -79,7 +79,8 @@ def show(run: str) -> None:
     ]
     if summary.best is not None:
         rows.append(("best val_loss", _best(summary)))
-        rows.append(("best epoch", f"{summary.best.epoch}, step {summary.best.step:,}"))
+        left_behind = ", left behind" * summary.best_left_behind
+        rows.append(("best epoch", f"{summary.best.epoch}, step {summary.best.step:,}{left_behind}"))
     if (verdict := assess_run(history)) is not None:
         rows.append(("health", verdict.sentence))
     about = (("note", summary.note), ("tags", ", ".join(summary.tags)), ("parent", summary.parent))

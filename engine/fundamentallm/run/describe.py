@@ -82,6 +82,13 @@ def evaluation_columns(event: events.Evaluated) -> tuple[str, str, str, str]:
     return where, f"train {format_loss(event.train_loss)}", f"val {format_loss(event.val_loss)}", f"ppl {ppl}"
 
 
+def describe_best(best: events.Evaluated | None, left_behind: bool) -> str:
+    """Return the loss of best.pt, and its epoch or that the run went back to before it; "–" where there is none."""
+    if best is None:
+        return "–"
+    return f"{format_loss(best.val_loss)} {'left behind' if left_behind else f'in epoch {best.epoch}'}"
+
+
 def describe_failure(event: events.Failed, separator: str = "; ") -> str:
     """Say why a run failed, and what to try."""
     return event.error + (f"{separator}try {event.advice}" if event.advice else "")

@@ -140,6 +140,11 @@ class RunHistory:
         return max(1, -(-step // steps_per_epoch))
 
     @property
+    def best_left_behind(self) -> bool:
+        """Whether the run went back to before the state that best.pt holds: the file stays until a lower loss."""
+        return self._best_saved is not None and self.left_behind(self._best_saved.step, self._best_saved.seq)
+
+    @property
     def unsaved(self) -> str:
         """Why the end of the run could not be saved; empty where it was, or has not come."""
         return self.end.unsaved if isinstance(self.end, events.Finished) else ""

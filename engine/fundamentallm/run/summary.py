@@ -52,6 +52,7 @@ class RunSummary:
     parent: str = ""  # the checkpoint of another run that it began with
     note: str = ""
     tags: tuple[str, ...] = ()
+    best_left_behind: bool = False  # the run went back to before it
 
     @property
     def state_text(self) -> str:
@@ -109,6 +110,7 @@ def summarize(folder: Path, history: RunHistory | None = None) -> RunSummary:
         parent=_parent(history.starts[0], (folder.name, folder.resolve().name, *notes.former_names)),
         note=notes.note,
         tags=notes.tags,
+        best_left_behind=history.best_left_behind,
     )
 
 

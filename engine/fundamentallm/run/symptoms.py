@@ -243,13 +243,14 @@ def find_what_it_waits_for(view: View) -> str:
     started, end = view.history.started, view.history.end
     if view.epochs:
         return describe_losses(view)
-    if end is not None and end.step <= view.step:
-        return "the run ended before its first epoch did"
     if started is None:
         return "the validation loss comes after epoch 1"
-    if started.total_steps < started.steps_per_epoch:
+    epoch = view.history.epoch_of(started.step + 1)  # a branch may begin in a later one
+    if end is not None and end.step <= view.step:
+        return f"the run ended before epoch {epoch} did"
+    if started.total_steps < (step := epoch * started.steps_per_epoch):
         return f"the validation loss comes at the end, at step {started.total_steps:,}"
-    return f"the validation loss comes after epoch 1, at step {started.steps_per_epoch:,}"
+    return f"the validation loss comes after epoch {epoch}, at step {step:,}"
 
 
 def describe_losses(view: View) -> str:

@@ -261,7 +261,8 @@ def test_steps_that_take_longer_for_half_a_minute_are_noted(speeds: list[float],
     reports = [steps_of([2.0], first=n, time=5.0 * n, tokens_per_second=speed) for n, speed in enumerate(speeds, 1)]
     assert kind_and_evidence(*reports) == found
     assert kind_and_evidence(*reports, finished(len(speeds)))[0] == "waiting", "it is no verdict on a run that ended"
-    assert kind_and_evidence(*reports, started(len(speeds), resumed_from="last.pt", vocab_size=VOCAB_SIZE)) == WAITS
+    resumed = started(len(speeds), resumed_from="last.pt", vocab_size=VOCAB_SIZE)
+    assert kind_and_evidence(*reports, resumed)[0] == "waiting"
 
 
 def test_a_lower_loss_in_the_middle_of_an_epoch_is_the_best() -> None:
@@ -287,7 +288,10 @@ def test_the_verdict_of_a_failed_run_is_its_failure() -> None:
     verdict = assess_run(history_of([started(), evaluated(10, 2.0), failed]))
     assert verdict is not None and verdict.sentence == "failed: out of memory; try --batch-size 8"
     assert kind_and_evidence(evaluated(10, 2.0), failed, started(10, resumed_from="last.pt"))[0] != "failed"
-    assert kind_and_evidence(finished(10))[1] == "the run ended before its first epoch did"
+    assert kind_and_evidence(finished(10))[1] == "the run ended before epoch 1 did"
+    branch = [started(15, resumed_from="elsewhere/last.pt")]  # in epoch 2
+    assert kind_and_evidence(*branch)[1] == "the validation loss comes after epoch 2, at step 20"
+    assert kind_and_evidence(*branch, finished(18))[1] == "the run ended before epoch 2 did"
 
 
 @pytest.mark.parametrize("vocab_size", [0, 1, 65, 10**300])

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fundamentallm.errors import UserError
+from fundamentallm.run.describe import describe_best
 from fundamentallm.run.events import (
     JOURNAL,
     Answered,
@@ -64,6 +65,9 @@ def test_a_summary_says_where_the_run_is_and_what_was_best(write: Write) -> None
     )  # both of the last evaluation
     assert summary.best is not None  # of best.pt, which the run that went back never replaces by a worse one
     assert (summary.best.val_loss, summary.best.epoch, summary.best.step) == (1.5, 2, 20)
+    assert describe_best(summary.best, summary.best_left_behind) == "1.500 left behind"
+    before = summarize(write("runs/b", *REWOUND[:10]))
+    assert describe_best(before.best, before.best_left_behind) == "1.500 in epoch 2"
     assert 0 < summary.started <= summary.last_event
     summary = summarize(write("runs/a", started(5)))  # what was measured later is not the last
     assert (summary.steps, summary.train_loss, summary.val_loss) == (5, None, None)

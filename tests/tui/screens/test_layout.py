@@ -1,5 +1,6 @@
 """Where the panes stand: in every state they fill the window, and the loss is the largest as soon as there is one."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -117,12 +118,14 @@ async def test_below_the_pane_of_a_small_terminal_stand_the_newest_numbers_and_t
     async with workshop.console((80, 24)) as seen:
         seen.progress, seen.saved = workshop.progress, workshop.saved
         assert not seen.main.numbers.region.area, "before a run there are none"
-        await trained(seen)
+        run = await trained(seen)
         lines = seen.screen.splitlines()
         assert lines[1].startswith("  1 Config   2 Log   3 Loss ") and lines[2].startswith("╭─ Loss")
         assert (
             lines[-2].startswith(" train ~3.") and "val 2.010  best 2.010 in epoch 1 " in lines[-2] and "●" in lines[-2]
         )
+        run.say(replace(seen.main.store.history.started, step=40))
+        await seen.see("best 2.010 left behind ")
 
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
