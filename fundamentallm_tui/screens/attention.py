@@ -118,8 +118,7 @@ class AttentionScreen(Page[None]):
         if event is not None:
             heads = len(event.heads)
             head = f"head {self._head} of {heads}" if self._head else f"mean of {heads} heads"
-            where = [] if self._nearest else [f"layer {event.layer + 1} of {event.layers}", head]
-            parts = [*where, f"step {event.step:,}"]
+            parts = [f"layer {event.layer + 1} of {event.layers}", head, f"step {event.step:,}"]
             if self.map.shown < len(self.map.rows):
                 parts.append(f"last {self.map.shown} of {len(self.map.rows)} tokens")
             parts += ["asking …"] if self.asked is not None else []

@@ -158,7 +158,9 @@ class Pins(Page[None]):
         answers = self._steps[step].values()
         seconds, before = sum(answer.seconds for answer in answers), max(filter(step.__gt__, self._steps), default=0)
         end, start = (point[1] if (point := self._store.seconds.until(at)) else 0.0 for at in (step, before))
-        takes, share = "takes" if len(answers) == 1 else "take", ""
+        takes, share = "took", ""
+        if self._store.under_way:
+            takes = "takes" if len(answers) == 1 else "take"
         if end > start:
             share = f", {100 * seconds / (end - start):.1f} % of the training time since the last ones"
         return f"{format_count(len(answers), 'answer')} {takes} {seconds:.2f} s{share}."

@@ -226,10 +226,12 @@ class Trainer:
         if names := self.checkpoints.names_after_evaluation(best=best):
             self.save(names)
 
-    def answer_pinned(self) -> None:
+    def answer_pinned(self, *, recurring: bool = True) -> None:
         """Emit the answers to the pinned prompts. One that cannot be given is reported, and training goes on."""
+        if not self.state.config.pin:
+            return
         self.report()
-        with self.phase("sampling", recurring=True):
+        with self.phase("sampling", recurring=recurring):
             for prompt in self.state.config.pin:
                 if self.stopping:
                     return

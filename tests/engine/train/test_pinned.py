@@ -10,7 +10,7 @@ from fundamentallm.config.sampling import SamplingOptions
 from fundamentallm.errors import UserError
 from fundamentallm.model.generate import stream
 from fundamentallm.run import events
-from fundamentallm.run.commands import Save, Set, Stop
+from fundamentallm.run.commands import Evaluate, Save, Set, Stop
 from fundamentallm.run.history import read_history
 from fundamentallm.train.checkpoint import load
 from tests.conftest import journal_events
@@ -35,6 +35,15 @@ def test_prompts_are_answered_at_each_evaluation_by_the_model_of_that_step(train
         assert answer.text == "".join(text) and answer.probabilities == pytest.approx(probabilities, abs=1e-4)
         assert 0 < answer.seconds < 60
     assert answers[0].text != answers[2].text  # it has learnt something between
+
+
+@pytest.mark.parametrize(("every", "steps"), [(0, [3, EPOCH, 2 * EPOCH]), (10, [10, 20, 30])])
+def test_an_evaluation_that_the_user_asks_for_has_answers_as_any_other(
+    train: Train, every: int, steps: list[int]
+) -> None:
+    ran = train(pin=PINS[:1], pin_every=every, pin_tokens=1, script={3: [Evaluate()]})
+    assert steps_of(ran.of(events.Pinned)) == [(step, PINS[0]) for step in steps]
+    assert [event.step for event in ran.of(events.Evaluated)] == [3, EPOCH, 2 * EPOCH]
 
 
 def test_prompts_may_be_answered_every_few_steps_and_changed_while_the_run_trains(train: Train) -> None:

@@ -60,7 +60,7 @@ async def test_the_answers_of_each_step_are_those_of_the_journal(workshop: Any, 
             before = seen.main.store.seconds.until(steps[place - 2])[1] if place > 1 else 0.0
             share = 100 * seconds / (seen.main.store.seconds.until(step)[1] - before)
             about = " ".join(seen.screen.split())
-            assert f"2 answers take {seconds:.2f} s, {share:.1f} % of the training time since the last ones" in about
+            assert f"2 answers took {seconds:.2f} s, {share:.1f} % of the training time since the last ones" in about
             await seen.press("right")
         await seen.press("c", "home")
         await seen.see(f"◆ step {steps[-1]}")
