@@ -29,8 +29,8 @@ class Step:
     done: Callable[[Store, Screen[Any]], bool]  # whether it has happened, of the run and of the screen on top
 
 
-def _ended(store: Store) -> bool:
-    return store.folder is not None and not store.under_way
+def _rests(store: Store) -> bool:
+    return store.phase == "paused" or (store.folder is not None and not store.under_way)
 
 
 def _shows_verdict(_store: Store, screen: Screen[Any]) -> bool:
@@ -42,9 +42,9 @@ STEPS = (
     Step("A model learns to guess the next letter of a text.", "{start} starts: tiny takes a minute.",
          lambda store, _: store.under_way and store.step > 0),
     Step("The curve says how wrong its guesses are.", "Wait for ★: measured on text it never sees.",
-         lambda store, _: len(store.val) > 0 or _ended(store)),
+         lambda store, _: len(store.val) > 0 or _rests(store)),
     Step("The model can be tried while it learns.", "{pause} pauses after this step; nothing is lost.",
-         lambda store, _: store.phase == "paused" or _ended(store)),
+         lambda store, _: _rests(store)),
     Step("Let it write.", "{prompt} goes to the prompt; type how a text begins, then enter.",
          lambda store, _: bool(store.sample.text) and store.sample.done),
     Step("Why did it write that?", "{look} shows how likely each letter was; esc comes back.",

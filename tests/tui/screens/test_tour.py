@@ -91,6 +91,15 @@ async def test_what_has_happened_already_is_passed_over(workshop: Any, make: Any
         await seen.see("Let it write.")
 
 
+async def test_who_pauses_before_the_first_star_is_not_left_waiting_for_it(workshop: Any) -> None:
+    async with workshop.training() as (seen, run):
+        seen.main.action_tour()
+        run.say(workshop.progress(1, 8))
+        await seen.see("Wait for ★")
+        run.say(Phase(step=8, phase="paused"))
+        await seen.see("Let it write.")
+
+
 @pytest.mark.parametrize("keys", [["escape"], ["3", "escape"], ["1", "enter", "escape", "escape"]])
 async def test_escape_ends_it_outside_text_fields(workshop: Any, keys: list[str]) -> None:
     async with workshop.console() as seen:
