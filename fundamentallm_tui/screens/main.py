@@ -276,7 +276,7 @@ class MainScreen(LiveScreen):
             ended = self.check_action("new_run", ())
             then = f"press {new} first" if ended else f"press {new} when this one has ended"
             self.notify(f"{what} is for a new run; {then}.")
-        elif launch.possible_actions(self.store)["change"]:
+        elif launch.is_possible(self.store, "change"):
             self.notify("There is nothing to undo.")
         else:
             self.notify("Nothing can be undone now: no run obeys.")

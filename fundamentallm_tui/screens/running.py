@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from textual import on
-from textual.binding import ActiveBinding
 
 from fundamentallm.config.config import Config
 from fundamentallm.errors import UserError, describe_error
@@ -48,7 +47,6 @@ class RunScreen(PanedScreen):
         self.store = Store()
         self.reader: RunReader | None = None
         self._then: tuple[str, Callable[[], object]] | None = None  # when, and what is to be done
-        self._possible: dict[str, bool] | None = None  # while the bindings are gone through, which asks 50 times
         self._start = start
         self._unsent: list[Command] = []  # given while the process was being started
         self.sampler = Sampler(self.store, sample, self._send, self.post_message, lambda: self.has_model)
@@ -85,17 +83,9 @@ class RunScreen(PanedScreen):
 
     # Start and stop
 
-    @property
-    def active_bindings(self) -> dict[str, ActiveBinding]:
-        self._possible = launch.possible_actions(self.store)
-        try:
-            return super().active_bindings
-        finally:
-            self._possible = None
-
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Return None for what cannot be done now: the key does nothing, and the footer dims it."""
-        return (self._possible or launch.possible_actions(self.store)).get(action, True) or None
+        return launch.is_possible(self.store, action) or None
 
     def action_start(self) -> None:
         """Resume the run, or start one with the form's settings; ask the user where that is not possible at once."""
@@ -278,7 +268,7 @@ class RunScreen(PanedScreen):
         The values are as `Config` has them. What the run refuses, the log and the form's field say; while no run
         obeys, nothing is sent.
         """
-        if not launch.possible_actions(self.store)["change"]:
+        if not launch.is_possible(self.store, "change"):
             self.log_line(f"No run obeys: {', '.join(values)} cannot change now.", "warn")
             return
         for name, value in values.items():

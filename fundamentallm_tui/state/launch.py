@@ -56,21 +56,25 @@ class Options:
 # What the user can do now
 
 
-def possible_actions(store: Store) -> dict[str, bool]:
-    """Return by action whether it is possible. A replay can only be paused and resumed."""
-    fresh = not store.under_way and resumable_checkpoint(store) is None  # the form is for a new run
+def is_possible(store: Store, action: str) -> bool:
+    """Return whether an action is possible. A replay can only be paused and resumed."""
     obeys = store.under_way and store.loaded and not store.stopping
-    return {
-        "start": store.paused or not (store.under_way or store.replayed),
-        "pause": obeys,
-        "save": obeys and not store.replayed,
-        **dict.fromkeys(("change", "evaluate"), obeys and not store.replayed),
-        "undo": obeys and not store.replayed and undo(store) is not None,
-        "stop": store.under_way and not store.stopping and not store.replayed,
-        "ask_stop": store.under_way and not store.stopping and not store.replayed,
-        **dict.fromkeys(("files", "presets", "edit", "find_rate"), fresh),
-        "new_run": not store.under_way and store.folder is not None,
-    }
+    match action:
+        case "start":
+            return store.paused or not (store.under_way or store.replayed)
+        case "pause":
+            return obeys
+        case "save" | "change" | "evaluate":
+            return obeys and not store.replayed
+        case "undo":
+            return obeys and not store.replayed and undo(store) is not None
+        case "stop" | "ask_stop":
+            return store.under_way and not store.stopping and not store.replayed
+        case "files" | "presets" | "edit" | "find_rate":  # the form is for a new run
+            return not store.under_way and resumable_checkpoint(store) is None
+        case "new_run":
+            return not store.under_way and store.folder is not None
+    return True
 
 
 def undo(store: Store) -> tuple[str, Any] | None:
@@ -104,7 +108,7 @@ def undo(store: Store) -> tuple[str, Any] | None:
 def read_only_settings(store: Store) -> set[str]:
     """Return the settings that cannot be changed in the form now."""
     if store.under_way:
-        changes = possible_actions(store)["change"] and store.config is not None  # or there is nothing to compare with
+        changes = is_possible(store, "change") and store.config is not None  # or there is nothing to compare with
         return {name for name, row in SETTINGS.items() if not (changes and row.live)}
     if resumable_checkpoint(store) is None:
         return set()
@@ -195,9 +199,9 @@ def possible_rewinds(store: Store) -> set[str]:
 
 def possible_health_actions(store: Store, actions: Iterable[Action]) -> list[Action]:
     """Return those of the actions that can be taken now."""
-    possible, best = possible_actions(store), resume_spec(store, BEST, {})
-    commands = {STOP: possible["stop"], RESUME_BEST: best is not None and not store.stopping}
-    return [action for action in actions if commands.get(action.command, possible["change"])]
+    best = resume_spec(store, BEST, {})
+    commands = {STOP: is_possible(store, "stop"), RESUME_BEST: best is not None and not store.stopping}
+    return [action for action in actions if commands.get(action.command, is_possible(store, "change"))]
 
 
 def missing_known_text(paths: Iterable[str]) -> KnownText | None:

@@ -250,13 +250,15 @@ async def test_a_deletion_that_is_refused_brings_the_run_back(workshop: Any, mak
             assert "IDLE" in seen.status and (folder / "last.pt").exists()
 
 
-async def test_what_can_be_done_is_found_out_once_for_all_keys(workshop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_can_be_undone_is_found_out_once_for_all_keys(
+    workshop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from fundamentallm_tui.state import launch
 
     asked: list[int] = []
-    possible = launch.possible_actions
+    undo = launch.undo
     async with workshop.training() as (seen, _):
-        monkeypatch.setattr(launch, "possible_actions", lambda store: asked.append(1) or possible(store))
+        monkeypatch.setattr(launch, "undo", lambda store: asked.append(1) or undo(store))
         assert len(seen.main.active_bindings) > 40
         assert len(asked) == 1
 
