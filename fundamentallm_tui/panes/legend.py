@@ -1,12 +1,10 @@
 """The legends under a chart: of the runs that lie over another one, a row for each, and of the layers of a model."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 from rich.cells import cell_len
 from textual.content import Content
 from textual.events import Click
-from textual.message import Message
 from textual.widgets import Static
 
 from fundamentallm_tui.charts.curves import Curve
@@ -20,17 +18,16 @@ BEST = "best 1.234"  # what stays of the best where it is narrow
 
 
 class Legend(Static):
-    """Shows entries; posts `Chosen` when a row is clicked."""
+    """Shows entries."""
 
     DEFAULT_CSS = "Legend { height: auto; display: none; text-wrap: nowrap; text-overflow: ellipsis; }"
     ALLOW_SELECT = False
     _shown: object = None
 
-    @dataclass
-    class Chosen(Message):
-        """A row was clicked."""
-
-        row: int
+    def __init__(self, choose: Callable[[int], None]) -> None:
+        """`choose` is called with the row that is clicked."""
+        super().__init__()
+        self._choose = choose
 
     def show(self, entries: Sequence[Entry], hidden: Sequence[Entry], columns: int, rows: int) -> None:
         """Show these from now on in so much room: the last row names the hidden ones, and what is left."""
@@ -63,7 +60,7 @@ class Legend(Static):
 
     def on_click(self, event: Click) -> None:
         if (offset := event.get_content_offset(self)) is not None:
-            self.post_message(self.Chosen(offset.y))
+            self._choose(offset.y)
 
 
 def _marked(entry: Entry, name: str) -> Content:

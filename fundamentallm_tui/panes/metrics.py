@@ -6,9 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from math import exp, isfinite
 
-from textual import on
 from textual.content import Content
-from textual.message import Message
 from textual.widgets import Static
 
 from fundamentallm.config.format import format_digits, format_loss, format_memory, format_norm, format_rate, wrap
@@ -37,21 +35,14 @@ class LossChart(ChartPane):
     commands = keys.LOSS
     legend: Legend
 
-    def __init__(self, store: Store, overlays: Overlays, *, id: str) -> None:
+    def __init__(
+        self, store: Store, overlays: Overlays, drawn: Callable[[], None], rewind: Callable[[int], None], *, id: str
+    ) -> None:
+        """`drawn` is called when the title has newer values, `rewind` with the step that the user wants back."""
         super().__init__(store, "Loss", id=id)
-        self._overlays = overlays
-        self.legend = Legend()
+        self._overlays, self._drawn, self._rewind = overlays, drawn, rewind
+        self.legend = Legend(self.hide_row)
         self._newest = ""
-
-    @dataclass
-    class Drawn(Message):
-        """The title has newer values."""
-
-    @dataclass
-    class Rewind(Message):
-        """The user wants to go back to about this step."""
-
-        step: int
 
     @property
     def newest(self) -> str:
@@ -104,7 +95,7 @@ class LossChart(ChartPane):
         before = self._newest
         self._read_newest()
         if self._newest != before:
-            self.post_message(self.Drawn())
+            self.call_later(self._drawn)
         return super()._make()
 
     def _show_legend(self) -> None:
@@ -150,16 +141,16 @@ class LossChart(ChartPane):
 
     def action_rewind(self) -> None:
         if self.view.crosshair is not None:
-            self.post_message(self.Rewind(round(self.view.crosshair)))
+            self._rewind(round(self.view.crosshair))
 
     def action_hide(self) -> None:
         self._overlays.hide_next(self.store.folder)
         self.throttle.request(now=True)
 
-    @on(Legend.Chosen)
-    def _legend_chosen(self, event: Legend.Chosen) -> None:
+    def hide_row(self, row: int) -> None:
+        """Hide the run in a row of the legend, or show it again."""
         runs = sorted(self.beside(), key=lambda run: run.hidden)  # as they stand in the legend
-        for run in runs[event.row : event.row + 1]:  # none where a run is no longer overlaid
+        for run in runs[row : row + 1]:  # none where a run is no longer overlaid
             run.hidden = not run.hidden
         self.throttle.request(now=True)
 

@@ -4,8 +4,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from textual import on
-
 from fundamentallm.config.config import changed_while_running
 from fundamentallm.errors import UserError
 from fundamentallm.run import health
@@ -14,7 +12,6 @@ from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.dialogs import CANCEL, CLOSE, Answer, Entry, Question
 from fundamentallm_tui.format import clean
 from fundamentallm_tui.panes.health import current_verdict
-from fundamentallm_tui.panes.metrics import LossChart
 from fundamentallm_tui.panes.sample import SamplePane
 from fundamentallm_tui.screens.run_table import RunChoice
 from fundamentallm_tui.screens.running import ENDED, RunScreen
@@ -120,15 +117,14 @@ class LiveScreen(RunScreen):
         else:
             self.log_line(f"{name} is gone: the run was not resumed.", "warn")
 
-    @on(LossChart.Rewind)
-    def _rewind(self, message: LossChart.Rewind) -> None:
+    def rewind(self, step: int) -> None:
         """Offer what can be done with the checkpoint before a step."""
         store = self.store
         if store.folder is None:
             return
         try:
             lasting = store.under_way and not store.replayed
-            point = find_branch_point(store.history, store.folder, message.step, lasting=lasting)
+            point = find_branch_point(store.history, store.folder, step, lasting=lasting)
         except UserError as error:
             self.app.push_screen(Question("No checkpoint to go back to", clean(str(error)), CLOSE))
             return
@@ -142,7 +138,7 @@ class LiveScreen(RunScreen):
         answers = [Answer(what[0], texts[what], partial(self._go_back, point, what)) for what in offered]
         name = clean(point.checkpoint)
         text = (
-            f"The nearest checkpoint at or before step {message.step} is {name}, of step {point.step}.\n\n"
+            f"The nearest checkpoint at or before step {step} is {name}, of step {point.step}.\n\n"
             "Resuming goes back: what the run did after that step is superseded. "
             "A branch is another run from there, with other settings if you like, and this one stays as it is."
         )

@@ -60,7 +60,7 @@ class MainScreen(LiveScreen):
         super().__init__(options, config, start, sample)
         self._controls: object = None  # what the footer and the form were last adapted to
         self._styled_for: object = None  # the classes that the styles were last computed for
-        self.loss = LossChart(self.store, self.overlays, id="loss")
+        self.loss = LossChart(self.store, self.overlays, self._loss_drawn, self.rewind, id="loss")
         self.metric = MetricChart(self.store, id="metric")
         self.charts = (self.loss, self.metric)
         self.loss.linked, self.metric.linked = self.metric, self.loss
@@ -99,7 +99,6 @@ class MainScreen(LiveScreen):
         self.show_changes({"phase"})
         in_thread(self, find_runs, self._show_other_runs)  # journals may be long
 
-    @on(LossChart.Drawn)
     def _loss_drawn(self) -> None:
         """The lines with its numbers must not say others."""
         self.status.show(now=True)

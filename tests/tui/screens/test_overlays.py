@@ -11,7 +11,6 @@ from fundamentallm.run.events import JOURNAL, encode
 from fundamentallm.run.journal import read_journal
 from fundamentallm.run.notes import rename_run
 from fundamentallm_tui.charts.palette import run_styles
-from fundamentallm_tui.panes.legend import Legend
 from tests.events import evaluated
 from tests.tui.others import Write, alive, both_sizes, overlay, showing, to
 
@@ -74,7 +73,7 @@ async def test_a_click_anywhere_in_a_row_of_the_legend_hides_its_run_and_one_tha
         await to(seen, runs, "b")
         await seen.press("space", "escape")
         await seen.until(lambda: "seed 7" in seen.screen and "seed 8" not in seen.screen)
-        loss.post_message(Legend.Chosen(1))  # a click on a row that is gone since
+        loss.hide_row(1)  # a click on a row that is gone since
         await seen.pilot.pause()
         assert [run.hidden for run in loss.beside()] == [False]
 
