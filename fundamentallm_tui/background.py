@@ -31,6 +31,8 @@ def in_thread(
     work: Callable[[], T],
     then: Callable[[T], object],
     refused: Callable[[UserError | OSError], object] | None = None,
+    *,
+    name: str = THREAD,
 ) -> None:
     """Call `work` in a thread, and `then` with its result in the event loop, if `owner` is still there.
 
@@ -50,7 +52,7 @@ def in_thread(
             else:
                 owner.call_later(then, result)
 
-    threading.Thread(target=run, name=THREAD, daemon=True).start()
+    threading.Thread(target=run, name=name, daemon=True).start()
 
 
 class Newest:

@@ -49,7 +49,7 @@ class RunScreen(PanedScreen):
         self._then: tuple[str, Callable[[], object]] | None = None  # when, and what is to be done
         self._start = start
         self._unsent: list[Command] = []  # given while the process was being started
-        self.sampler = Sampler(self.store, sample, self._send, self.post_message, lambda: self.has_model)
+        self.sampler = Sampler(self.store, sample, self._send, self, lambda: self.has_model)
         self.overlays = Overlays(self, self._overlays_read)
         self.form = Form(options, config, self.change_settings, id="config")
         self.log_view = LogView(self.store, id="log")
@@ -147,7 +147,7 @@ class RunScreen(PanedScreen):
         self._show_problem({field_of(problem): problem})
 
     def _watch(self, run: RunHandle) -> None:
-        self.reader = RunReader(run, self.post_message)
+        self.reader = RunReader(run, self)
         for command in self._unsent:
             self._send(command)
         self._unsent.clear()

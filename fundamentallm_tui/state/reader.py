@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from textual.message import Message
+from textual.message_pump import MessagePump
 
 from fundamentallm.process.session import RunHandle
 from fundamentallm.run.events import Event
 from fundamentallm.run.journal import BATCH
 from fundamentallm.run.spec import RunSpec
-from fundamentallm_tui.background import ThreadFailed
+from fundamentallm_tui.background import in_thread
 
 READ_TIMEOUT = 0.3  # seconds that one read waits for events
 BATCH_PAUSE = 0.2  # seconds between two batches: one message carries all that came in between
@@ -41,12 +42,12 @@ class RunDisconnected(Message):
 class RunReader:
     """A run's handle and the thread that reads it."""
 
-    def __init__(self, handle: RunHandle, post: Callable[[Message], object]) -> None:
-        """Start to read; `post` gets the messages, in the reader's thread."""
+    def __init__(self, handle: RunHandle, owner: MessagePump) -> None:
+        """Start to read; `owner` gets the messages."""
         self.handle = handle
-        self._post = post
+        self._post = owner.post_message
         self._closed = threading.Event()
-        threading.Thread(target=self._run, name="run reader", daemon=True).start()
+        in_thread(owner, self._read, lambda _: None, name="run reader")
 
     @property
     def alive(self) -> bool:
@@ -58,12 +59,6 @@ class RunReader:
         if not self._closed.is_set():
             self._closed.set()
             self.handle.close()
-
-    def _run(self) -> None:
-        try:
-            self._read()
-        except Exception as error:
-            self._post(ThreadFailed(error))
 
     def _read(self) -> None:
         while not self._closed.is_set():

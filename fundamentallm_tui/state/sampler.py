@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from textual.message import Message
+from textual.message_pump import MessagePump
 
 from fundamentallm.errors import describe_error
 from fundamentallm.process.session import RunHandle
@@ -27,11 +27,11 @@ class Sampler:
         store: Store,
         start: SamplerStarter,
         send: Callable[[Command], None],
-        post: Callable[[Message], object],
+        owner: MessagePump,
         has_model: Callable[[], bool],
     ) -> None:
-        """`start` starts the process, whose messages `post` gets in a thread; `send` sends to the run."""
-        self._store, self._start, self._send, self._post, self._has_model = store, start, send, post, has_model
+        """`start` starts the process, whose messages `owner` gets; `send` sends to the run."""
+        self._store, self._start, self._send, self._owner, self._has_model = store, start, send, owner, has_model
         # by the command's id: whether the checkpoint's process was asked, not the run, and who takes the answer
         self._questions: dict[str, tuple[bool, Take]] = {}
         self.chosen: Path | None = None  # the checkpoint that the user wants to answer; None: the newest state there is
@@ -126,7 +126,7 @@ class Sampler:
             if self.reader is not None:
                 self.refuse("another checkpoint was chosen or written meanwhile", of_checkpoint=True)
             self._close_reader()
-            self._loaded, self.reader = wanted, RunReader(self._start(file), self._post)
+            self._loaded, self.reader = wanted, RunReader(self._start(file), self._owner)
 
     def _close_reader(self) -> None:
         if self.reader is not None:

@@ -1,6 +1,7 @@
 """The thread between a run and the screen hands a long journal over in pieces, each event once and in order."""
 
 import queue
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,11 @@ from fundamentallm.run.events import Event
 from fundamentallm.run.journal import BATCH
 from fundamentallm_tui.state.reader import EventsReceived, RunDisconnected, RunReader
 from tests.tui.others import alive
+
+
+def owner(posted: "queue.Queue[Message]") -> Any:
+    """Takes the place of a screen."""
+    return SimpleNamespace(app=None, post_message=posted.put, call_later=lambda *call: None)
 
 
 def test_a_long_journal_arrives_in_pieces_and_what_follows_at_once(make: Any, workshop: Any) -> None:
@@ -26,7 +32,7 @@ def test_a_long_journal_arrives_in_pieces_and_what_follows_at_once(make: Any, wo
             message.taken.set()
 
     with alive(folder) as journal:
-        reader = RunReader(AttachedRun(folder), posted.put)
+        reader = RunReader(AttachedRun(folder), owner(posted))
         take(404)
         journal.append(workshop.progress(441, 450))
         take(405)
@@ -38,7 +44,7 @@ def test_a_long_journal_arrives_in_pieces_and_what_follows_at_once(make: Any, wo
 def test_of_a_long_journal_the_next_piece_waits_until_the_last_is_taken(make: Any, workshop: Any) -> None:
     folder = make("long", *(workshop.progress(step, step) for step in range(41, 41 + 3 * BATCH)))
     posted: queue.Queue[Message] = queue.Queue()
-    reader = RunReader(AttachedRun(folder), posted.put)
+    reader = RunReader(AttachedRun(folder), owner(posted))
     first = posted.get(timeout=60)
     assert isinstance(first, EventsReceived)
     with pytest.raises(queue.Empty):
