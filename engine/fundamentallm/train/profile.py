@@ -27,12 +27,14 @@ def profiled(trainer: "Trainer", steps: int, show: Callable[[str], object]) -> I
 
     The trace, which chrome://tracing and Perfetto open, goes into the run's folder.
     """
-    take_step = trainer.step
+    take_step, first = trainer.step, trainer.state.step + WARM_UP
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler prints when it starts and stops, also to stdout
     kinds = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (trainer.state.device.type == "cuda")
     recorded = schedule(wait=WARM_UP - 1, warmup=1, active=steps, repeat=1)
 
     def end(recorder: profile) -> None:
+        if trainer.state.step == first:  # the run ended before a step was recorded
+            return
         path = trainer.spec.folder / TRACE
         path = free_name(path, "-") if os.path.lexists(path) else path
         recorder.export_chrome_trace(str(path))

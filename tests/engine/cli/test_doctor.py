@@ -90,3 +90,10 @@ def test_a_profile_of_a_short_run_has_what_there_was_and_is_not_made_in_the_back
     assert status == 0 and all(json.loads(line) for line in out.splitlines()) and "run/trace.json" in err
     status, _, err = run("train", "text.txt", "--output-dir=other", *TINY, "--profile=5", "--detach")
     assert status == 2 and err.startswith("--profile: ") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("steps", [2, 3])
+def test_a_run_that_ends_before_a_step_is_recorded_has_no_profile(run: Run, steps: int) -> None:
+    Path("text.txt").write_text(TEXT)
+    status, _, err = run("train", "text.txt", "--output-dir=run", *TINY, f"--max-steps={steps}", "--profile=4")
+    assert status == 0 and "share" not in err and not Path("run/trace.json").exists()
