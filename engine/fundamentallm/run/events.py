@@ -39,7 +39,8 @@ class RunStarted(Event):
     `changes` are the settings that this start changed. `initialised_from` is the checkpoint whose weights a new run
     began with. `fingerprint` is the SHA-256 of the text; a journal of an older engine has none.
     `train_tokens` counts the tokens that are trained on; 0 in a journal of an older engine. `planned` are the changes
-    of another run that are still to be made, each with its `step`, `setting`, `new` value and `who` made it.
+    of another run that are still to be made, each with its `step`, `setting`, `new` value, `who` made it, and whether
+    it `undoes` another.
     `processes` train the run together, each with so many `threads`; `pid` and `host` are those of the one that writes.
     """
 

@@ -232,7 +232,7 @@ class RunHistory:
         undone = [*self._to_repeat, *(change for change in self._changes if change.step >= start.step)]
         self._to_repeat = [c for c in undone if start.recovered and c.setting not in start.changes]
         resumes = start.recovered or start.resumed_from
-        self._changes = [c for c in self._changes if resumes and c.step < start.step]
+        self._changes = [c for c in self._changes if resumes and (c.step < start.step or _has_made(start, c))]
         self._unanswered = None
         self.speeds, self._speed_kept = array("d"), start.time  # the last process may have had another machine
         self._go_back(start.step)
@@ -295,6 +295,12 @@ class RunHistory:
             self._speed_kept = event.time
             self.speeds.append(event.tokens_per_second)
             del self.speeds[:-RECENT_SPEEDS]
+
+
+def _has_made(start: RunStarted, change: Intervention) -> bool:
+    """Whether a checkpoint of the very step of a change was saved after it; a recovering run makes it again."""
+    same_step = change.step == start.step and not start.recovered and change.setting not in start.changes
+    return same_step and bool(start.config.get(change.setting) == change.new)
 
 
 def _is_possible(change: Intervention) -> bool:

@@ -40,6 +40,7 @@ from fundamentallm.train.samples import answer_pinned
 from fundamentallm.train.state import NOT_SAME_BITS, build_state
 from fundamentallm.train.step import TrainStep
 
+PLANNED = ("step", "setting", "new", "who", "undoes")  # what the journal keeps of a change that is still to be made
 MEASURED_SECONDS = 20.0  # of training, after which its speed is kept for estimates
 REPORT_INTERVAL = 0.1  # seconds between two Progress events, at least
 
@@ -379,7 +380,7 @@ class Trainer:
 
     def _emit_start(self) -> None:
         state, origin = self.state, self.state.origin
-        planned = ({"step": c.step, "setting": c.setting, "new": c.new, "who": c.who} for c in origin.planned)
+        planned = ({name: getattr(change, name) for name in PLANNED} for change in origin.planned)
         self.emit(events.RunStarted(
             step=state.step, version=__version__, config=to_dict(state.config),
             parameters=state.size.parameters, vocab_size=len(state.tokenizer),

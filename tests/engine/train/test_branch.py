@@ -25,7 +25,9 @@ def changing(setting: str, value: object) -> Command:
 CHANGES: dict[int, list[Command]] = {
     3: [changing("learning_rate", 0.01)], 9: [changing("dropout", 0.4), changing("weight_decay", 0.0)],
     11: [changing("momentum", 1)],  # which is refused
-    EPOCH: [changing("learning_rate", 0.002)], EPOCH + 5: [changing("gradient_clip", 0.5)],
+    EPOCH: [changing("learning_rate", 0.002)],
+    EPOCH + 1: [Set(setting="learning_rate", value=0.01, who="ann", undoes=True)],
+    EPOCH + 5: [changing("gradient_clip", 0.5)],
 }  # fmt: skip
 
 
@@ -111,7 +113,7 @@ def test_a_run_that_repeats_the_changes_of_another_ends_in_its_bits(
     planned = tuple(read_history(original.folder, steps=False).changes_made())
     run_here(RunSpec(small(), folder, planned=planned))
     assert_same_end(folder, original.folder)
-    assert values_of(folder) == values_of(original.folder) and len(values_of(folder)) == 5
+    assert values_of(folder) == values_of(original.folder) and len(values_of(folder)) == 6
     assert {change.who for change in journal_events(folder, events.Intervention)} == {"ann"}
     assert not same_tensors(original.weights, trained().weights)  # the changes matter
 
@@ -127,6 +129,8 @@ def test_a_replay_that_was_stopped_makes_the_remaining_changes(
     assert not run_here(RunSpec(small(), folder, planned=planned), script={at: [Stop()]}).warnings
     run_here(RunSpec(small(), folder, None if auto else folder / "last.pt", auto=auto))
     assert_same_end(folder, original.folder)
+    made = read_history(folder, steps=False).changes_made()
+    assert [change.undoes for change in made] == [change.undoes for change in planned] and made[-2].undoes
 
 
 def test_a_replay_that_goes_back_makes_the_changes_after_that_step_again(
