@@ -244,8 +244,8 @@ def _write(folder: Path, contents: dict[str, bytes]) -> Downloaded:
             old = [(path, free_name(path)) for path in paths if os.path.lexists(path)]  # not *.txt: not trained on
             with ExitStack() as undo:  # all are renamed or none, as far as the system lets them be renamed back
                 for source, target in [*old, *((Path(temporary, path.name), path) for path in paths)]:
+                    undo.callback(_rename_back, source, target)  # first: an interruption can come right after a rename
                     os.rename(source, target)
-                    undo.callback(os.rename, target, source)
                 undo.pop_all()
     except BaseException as error:
         for parent in created:
@@ -257,3 +257,9 @@ def _write(folder: Path, contents: dict[str, bytes]) -> Downloaded:
             raise UserError(f"{folder}: cannot be written to: {describe_error(error)}; {done}") from None
         raise
     return Downloaded(tuple(paths), tuple(path for _, path in old))
+
+
+def _rename_back(source: Path, target: Path) -> None:
+    if not os.path.lexists(source):
+        with suppress(OSError):  # the error that is reported is the first one
+            os.rename(target, source)

@@ -145,14 +145,18 @@ def test_a_server_that_does_not_answer_is_given_up(known: KnownText, monkeypatch
     assert error.endswith(f"/: cannot be read: no answer in 0.1 seconds; {ADVICE}")
 
 
-def break_rename(monkeypatch: pytest.MonkeyPatch, failing: Sequence[int], error: BaseException) -> None:
-    """Let the calls of these numbers fail, counted from 0."""
+def break_rename(
+    monkeypatch: pytest.MonkeyPatch, failing: Sequence[int], error: BaseException, *, late: bool = False
+) -> None:
+    """Let the calls of these numbers fail, counted from 0; `late`: once the file has its new name."""
     real, calls = os.rename, count()
 
     def rename(source: Path, target: Path) -> None:
-        if next(calls) in failing:
+        fails = next(calls) in failing
+        if late or not fails:
+            real(source, target)
+        if fails:
             raise error
-        real(source, target)
 
     monkeypatch.setattr(os, "rename", rename)
 
@@ -164,13 +168,16 @@ def test_an_error_says_where_the_old_files_are(known: KnownText, mine: Path, mon
     assert mine.with_name("a.txt.old-1").read_bytes() == b"mine"
 
 
-@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    ("error", "late"),
+    [(OSError(errno.EIO, "Input/output error"), False), (KeyboardInterrupt(), False), (KeyboardInterrupt(), True)],
+)
 @pytest.mark.parametrize("failing", range(5))
 def test_a_rename_that_fails_leaves_everything_as_it_was(
-    known: KnownText, mine: Path, monkeypatch: pytest.MonkeyPatch, failing: int, error: BaseException
+    known: KnownText, mine: Path, monkeypatch: pytest.MonkeyPatch, failing: int, error: BaseException, late: bool
 ) -> None:
     mine.with_name("b.txt").symlink_to("nowhere")
-    break_rename(monkeypatch, [failing], error)
+    break_rename(monkeypatch, [failing], error, late=late)
     with pytest.raises((UserError, KeyboardInterrupt)) as caught:
         download(known)
     assert file_contents(Path()) == {str(mine): b"mine"} and sorted(os.listdir(mine.parent)) == ["a.txt", "b.txt"]
