@@ -109,7 +109,7 @@ def read_source(config: Config, say: Say = lambda text: None, needs: str = NEEDE
         record = _record_path(chosen.files, config.text_field)
         facts = _recall_facts(record, len(chosen.files)) or _examine_files(chosen.files, config.text_field, record, say)
     files = [path for path, size in zip(chosen.files, facts.characters, strict=True) if size]
-    empty = [path for path in chosen.files if path not in files]
+    empty = [path for path, size in zip(chosen.files, facts.characters, strict=True) if not size]
     refuse_unusable(chosen.problems, files, empty, config.data, needs)
     notices = list[str]()
     if len(chosen.files) > 1 or chosen.left_out:
