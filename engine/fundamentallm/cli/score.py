@@ -26,9 +26,12 @@ def command(checkpoint: str, file: str, worst: int, as_json: bool, **values: Any
 
     The loss is that of `fundamentallm evaluate`, token by token. The worst places are looked for where the model has
     read a quarter of its context at least: with less, every token surprises it. An offset counts characters, from 0.
+    The texts of a folder are one text.
     """
     device_name = parse(ROWS, values)["device"]
     source = read_source(Config(data=(file,)), needs="two characters")
+    for notice in source.notices:
+        complain(notice)
     text = source.text()
     from fundamentallm.train.evaluate import by_class  # imports torch
     from fundamentallm.train.loaded import load

@@ -68,6 +68,7 @@ def test_the_texts_of_a_folder_are_one_text(trained: Path, run: Run) -> None:
         run("score", str(trained), path, "--json", "--device=cpu") for path in ("texts", "texts/whole.rst")
     )
     assert folder[0] == 0 and folder[1] == whole[1]
+    assert folder[2].startswith("read 2 files with ") and "left out: texts/whole.rst; " in folder[2]
 
 
 @pytest.mark.parametrize(
