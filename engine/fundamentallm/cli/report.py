@@ -27,7 +27,8 @@ BAR_CELLS = 10
 class Report:
     """Prints the events of the run in `folder`.
 
-    If it is not `ours`, trained by this process, its journal may be someone else's, and none of its flags is suggested.
+    If it is not `ours`, trained by this process, its journal may be someone else's, and what reaches out of its folder
+    is not suggested.
     """
 
     def __init__(self, folder: Path, *, ours: bool = True) -> None:

@@ -13,7 +13,7 @@ from fundamentallm.config.config import CHAR, SETTINGS, SHAPE
 from fundamentallm.config.format import format_count, format_digits, format_duration, format_time, format_value
 from fundamentallm.errors import UserError, system_errors
 from fundamentallm.paths import quoted_path
-from fundamentallm.run.events import Finished, Sampled
+from fundamentallm.run.events import Finished, RunStarted, Sampled
 from fundamentallm.run.folder import free_name, named, write_atomic
 from fundamentallm.run.health import assess_run
 from fundamentallm.run.history import RunHistory
@@ -38,8 +38,8 @@ def write_report(folder: Path, target: Path) -> None:
     for path in (target, picture):
         if os.path.lexists(path) and not _is_report(path):
             raise UserError(f"{path}: is there already and is no report of a run; name another file with --output")
-    history, samples = _read(folder)
-    text = "\n".join(_markdown(summarize(folder, history), history, samples, picture.name))
+    history, reached, samples = _read(folder)
+    text = "\n".join(_markdown(summarize(folder, history), history, reached, samples, picture.name))
     chart, legend = losses_of_runs([(folder, history)], POINTS, False)
     drawing = f"{MARK}\n{to_svg(chart, f'Loss of {legend[0].name}', legend)}"
     with system_errors(f"{target}: cannot be written"):
@@ -53,15 +53,17 @@ def _is_report(path: Path) -> bool:
     return False
 
 
-def _read(folder: Path) -> tuple[RunHistory, list[Sampled]]:
-    """Read a journal: the run's history, and its samples, each whole."""
-    history, samples = RunHistory(), dict[tuple[str, int], Sampled]()
+def _read(folder: Path) -> tuple[RunHistory, list[int], list[Sampled]]:
+    """Read a journal: the run's history, the step that it had reached at each start, and its samples, each whole."""
+    history, reached, samples = RunHistory(), list[int](), dict[tuple[str, int], Sampled]()
     for event in read_journal(folder):
         if isinstance(event, Sampled):
             _add_piece(samples, event)
-        else:
-            history.apply(event)
-    return history, list(samples.values())
+            continue
+        if isinstance(event, RunStarted):
+            reached.append(history.step)
+        history.apply(event)
+    return history, reached, list(samples.values())
 
 
 def _add_piece(samples: dict[tuple[str, int], Sampled], piece: Sampled) -> None:
@@ -72,7 +74,9 @@ def _add_piece(samples: dict[tuple[str, int], Sampled], piece: Sampled) -> None:
         del samples[next(iter(samples))]
 
 
-def _markdown(run: RunSummary, history: RunHistory, samples: list[Sampled], picture: str) -> Iterator[str]:
+def _markdown(
+    run: RunSummary, history: RunHistory, reached: list[int], samples: list[Sampled], picture: str
+) -> Iterator[str]:
     first, changes = history.starts[0], history.interventions_from(0)
     noun = "character" if first.config.get("tokenizer", CHAR) == CHAR else "different token"
     about = {
@@ -102,9 +106,9 @@ def _markdown(run: RunSummary, history: RunHistory, samples: list[Sampled], pict
         yield from ("The changes below were made while it ran; `fundamentallm set` makes them.", "")
         rows = [(f"{c.step:,}", c.setting, format_value(c.old), format_value(c.new), c.who) for c in changes]
         yield from ("## Changes while it ran", "", *_table(("after step", "setting", "from", "to", "by"), rows))
-    if resumes := history.starts[1:]:
-        begun = [(f"{start.step:,}", start.resumed_from or "its newest checkpoint") for start in resumes]
-        yield from ("## Resumed", "", *_table(("after step", "from"), begun))
+    if resumes := list(zip(history.starts, reached, strict=True))[1:]:
+        begun = [(f"{s.step:,}", f"{at:,}", s.resumed_from or "its newest checkpoint") for s, at in resumes]
+        yield from ("## Resumed", "", *_table(("after step", "had reached", "from"), begun))
     if samples:
         yield from ("## Samples", "")
     for sample in samples:

@@ -85,7 +85,7 @@ def test_a_report_has_numbers_settings_changes_rewinds_and_samples(run: Run, tmp
     assert rows["best val_loss"] == "2.5000, perplexity 12.18 (epoch 1, step 10)"
     assert rows["training took"] == "1:01, 4,000 tokens"
     assert "| learning_rate | 0.002 |" in report and "data" not in rows
-    assert "| 10 | runs/night/best.pt |" in section(report, "Resumed")
+    assert "| 10 | 19 | runs/night/best.pt |" in section(report, "Resumed")
     assert (
         section(report, "Samples")
         == "After step 10:\n\n````\nThe sea\n```\ufffd\n````\n\nAfter step 10:\n\n```\nThe owl\n```"
