@@ -121,7 +121,8 @@ class Transformer(nn.Module):
 
         Layers that read from the residual stream keep the variance of what they read: std 1 / sqrt(width). Layers that
         write to it start at zero, so that every block begins as the identity and gradients reach all depths alike. The
-        embedding is small, as it is the output too: the first loss is then that of guessing, log(V).
+        embedding is small, as it is the output too: the first loss is then that of guessing, log(V). What `_look_back`
+        sets is not drawn.
 
         Raises:
             KeyError: a parameter has no rule here.
@@ -148,7 +149,7 @@ class Transformer(nn.Module):
         K = D // H
         self.embedding.weight[:, 0] = std * D**0.5 / 3  # a third as long as the others together, a tenth of the squares
         turns = rope_freqs(H + 1, K)  # (H + 1, K / 2)
-        fast = turns[1].angle() >= min(1.0, 2 * pi / self.freqs.shape[0])
+        fast = turns[1].angle() >= min(0.9, 2 * pi / self.freqs.shape[0])  # 0.9: in each context the first, which is 1
         query = fast / fast.sum().sqrt() * 6 * (K / D) ** 0.5  # twice as long as what the other numbers add to a query
         queries, keys, _ = self.blocks[0].attention.qkv.weight.view(3, H, K, D)[..., 0]
         queries.copy_(torch.view_as_real(query + 0j).flatten())
