@@ -226,6 +226,8 @@ class SamplePane(Vertical):
 
         self.call_after_refresh(show)
 
+    on_descendant_blur = on_descendant_focus  # what is said is of no use elsewhere
+
     def why_no_model(self) -> str:
         """Return why there is no model to sample."""
         if self.store.under_way and not self.store.replayed:
@@ -247,6 +249,7 @@ class SamplePane(Vertical):
 
     def on_resize(self) -> None:
         self.call_after_refresh(self.show)
+        self.on_descendant_focus()  # more or fewer options are cut now
 
     def show(self) -> None:
         """Show the store's sample, or how to ask for one."""

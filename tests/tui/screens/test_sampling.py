@@ -158,13 +158,17 @@ async def test_of_several_texts_the_chosen_one_is_in_sight(workshop: Any) -> Non
             await seen.see(f"▸ {number} of 3")
 
 
-@both_sizes
+@pytest.mark.parametrize("size", [(80, 24), (100, 40), (120, 36)])
 async def test_at_the_prompt_stands_how_to_see_the_options_that_are_cut(workshop: Any, size: tuple[int, int]) -> None:
     async with workshop.training(size) as (seen, _run):
         await seen.press("ctrl+g")
         await seen.until(lambda: ("seed" in seen.screen) != ("tab shows all options" in seen.screen))
         await seen.press("tab")
         await seen.see("seed")
+        await seen.until(lambda: "tab shows all options" not in seen.screen)
+        await seen.press("ctrl+g")
+        await seen.until(lambda: ("seed" in seen.screen) != ("tab shows all options" in seen.screen))
+        await seen.press("escape")
         await seen.until(lambda: "tab shows all options" not in seen.screen)
 
 
