@@ -168,10 +168,11 @@ class Runs(Page[RunChoice]):
     def action_branch(self) -> None:
         """Ask for a step to branch at; that of the newest checkpoint is offered as soon as the journal is read."""
         run, lasting, read = self._run, self._run.state in LIVE_STATES, list[RunHistory]()
+        why = ["its journal is still being read; press enter again in a moment"]
 
         def point(step: int | None) -> BranchPoint:
             if not read:
-                raise UserError("its journal is still being read; press enter again in a moment")
+                raise UserError(why[-1])
             return find_branch_point(read[0], run.folder, step, lasting=lasting)
 
         def find(step: str) -> BranchPoint:
@@ -190,10 +191,14 @@ class Runs(Page[RunChoice]):
             hint = f"It begins with the newest checkpoint of this step or before; there are those of {last}."
             entry.offer(str(newest.step), hint)
 
+        def refuse(error: Exception) -> None:
+            why.append(str(error))
+            entry.refuse(error)
+
         entry = Entry(f"Branch {clean(run.folder.name)} at step", "", "reading its journal …", find, self._branch_at)
         entry.id = "rewind"
         self.app.push_screen(entry)  # at once: the next key belongs to it
-        in_thread(self, partial(read_history, run.folder, steps=False), offer, entry.refuse)  # journals may be long
+        in_thread(self, partial(read_history, run.folder, steps=False), offer, refuse)  # journals may be long
 
     def _branch_at(self, point: BranchPoint) -> None:
         self.dismiss(replace(self._changed or RunChoice("branch", point.folder), point=point))

@@ -8,6 +8,7 @@ import pytest
 import torch
 from textual.widgets import OptionList, Static
 
+from fundamentallm.errors import UserError
 from fundamentallm.process.session import WorkerRun
 from fundamentallm.run.commands import Stop
 from fundamentallm.run.events import Finished, RunStarted
@@ -272,6 +273,25 @@ async def test_a_step_can_be_typed_while_the_journal_is_still_read(
         await reads(seen, "there are those of 20, 40.")
         await seen.press("enter")
         await reads(seen, "from checkpoint_step_20.pt.")
+
+
+async def test_a_journal_that_cannot_be_read_is_said_after_enter_too(
+    workshop: Any, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make("old", workshop.finished(40))
+
+    def unreadable(*_: Any, **__: Any) -> None:
+        raise UserError("its disk is gone")
+
+    monkeypatch.setattr("fundamentallm_tui.screens.runs.read_history", unreadable)
+    async with workshop.console((80, 24)) as seen:
+        await seen.open_list(1)
+        await seen.press("b")
+        await reads(seen, "its disk is gone")
+        await seen.press("x", "enter")
+        await reads(seen, "write a number of steps")
+        await seen.press("ctrl+u", *"30", "enter")
+        await reads(seen, "its disk is gone")
 
 
 async def test_of_a_live_run_in_the_list_only_checkpoints_that_stay_are_branched(workshop: Any, make: Any) -> None:
