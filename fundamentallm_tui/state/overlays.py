@@ -53,6 +53,8 @@ class Overlays:
     def toggle(self, folder: Path) -> Path | None:
         """Overlay the run in a folder, or no longer; returns the oldest if this one, beyond eight, takes its place."""
         others = [run.folder for key, run in self._runs.items() if key != folder.resolve()]
+        if folder == self._parent:  # from now on it is the user's choice
+            self._parent = None
         added = [folder] if len(others) == len(self._runs) else []
         self.choose([*others, *added][-MAX_OVERLAYS:])
         return others[0] if len(others) + len(added) > MAX_OVERLAYS else None

@@ -119,3 +119,12 @@ def test_at_most_eight_are_read_and_one_that_was_kept_is_not_read_again(make: An
     watch.overlays.choose([])
     watch.take_next()
     assert watch.overlays.beside(None) == [] and watch.changes == 9, "it is no longer overlaid when it was read"
+
+
+def test_a_parent_that_the_user_marks_again_stays(make: Any, watch: Watch) -> None:
+    parent = make("parent")
+    watch.overlays.choose_parent(parent)
+    watch.overlays.toggle(parent)
+    watch.overlays.toggle(parent)
+    watch.overlays.choose_parent(None)
+    assert watch.overlays.folders == [parent]
