@@ -12,7 +12,7 @@ from textual.content import Content
 from textual.widgets import TextArea
 
 from fundamentallm.config.config import Config
-from fundamentallm.config.format import format_size
+from fundamentallm.config.format import format_count, format_size
 from fundamentallm.data.source import read_source
 from fundamentallm.errors import UserError
 from fundamentallm.paths import user_path
@@ -204,7 +204,7 @@ class ScoreDialog(Dialog[str]):
     @on(TextArea.Changed)
     def _changed(self) -> None:
         text, (path, problem) = self._prompt.text, self._path()
-        found = f"the file {path}" if path else f"a text of {len(text):,} characters"
+        found = f"the file {path}" if path else f"a text of {format_count(len(text), 'character')}"
         found = f"{problem}: {found}" if problem else found
         self.hint.update(Content.styled(clean(found if text.strip() else QUESTION), FAINT))
 

@@ -207,7 +207,9 @@ async def test_a_file_is_scored_and_one_that_is_too_long_as_far_as_it_can_be(wor
     (workshop.folder / "empty.txt").touch()
     (workshop.folder / "book.pdf").write_bytes(b"%PDF-1.4 \xff")
     async with workshop.training() as (seen, run):
-        await seen.press("f4", *"none.txt")
+        await seen.press("f4", "n")
+        await seen.see("a text of 1 character ")
+        await seen.press(*"one.txt")
         await seen.see("no such file: a text of 8 characters")
         await seen.press("enter")
         await seen.see("none.txt: no such file; enter again")

@@ -26,6 +26,12 @@ async def test_the_status_line_and_the_footer_are_never_cut(workshop: Any, size:
         assert set(shown) <= labels and shown[-2:] == ["F1 help", "^q quit"]
 
 
+async def test_a_phase_that_lasts_comes_on_the_screen_by_itself(workshop: Any) -> None:
+    async with workshop.training() as (seen, run):
+        run.say(Phase(step=1, phase="evaluating"))
+        await seen.see("EVALUATING")
+
+
 async def test_training_dots_are_seen_where_validation_crosses_them_and_its_points_lie_over_them(workshop: Any) -> None:
     async with workshop.training() as (seen, run):
         losses = [
