@@ -216,6 +216,10 @@ def test_any_checkpoint_can_be_resumed_and_epochs_is_the_total(train: Train, nam
 FIXED = "cannot change on resume: the checkpoint has"
 REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     "a fixed setting": ({"model_dim": 32}, f"--model-dim: {FIXED} 16"),
+    "another tokenizer": (
+        {"tokenizer": "bytes", "vocab_size": 300},
+        f"--tokenizer: {FIXED} char; leave it out\n--vocab-size: {FIXED} 2048",
+    ),
     "several settings, all listed at once": (
         {"seed": 4, "model_dim": 15, "num_heads": 7, "epochs": 0, "batch_size": 8},
         f"--model-dim: {FIXED} 16; leave it out\n--num-heads: {FIXED} 2; leave it out\n"
