@@ -186,10 +186,13 @@ async def test_a_sample_ends_with_the_process_that_writes_it(workshop: Any, make
 
 async def test_a_sample_that_cannot_be_asked_for_says_so(workshop: Any, make: Any) -> None:
     folder = make("far")
-    (folder / "commands.jsonl").mkdir()
     async with attached(workshop, folder) as (seen, _):
+        seen.main.looked.look_at("a text")
+        (folder / "commands.jsonl").unlink()
+        (folder / "commands.jsonl").mkdir()
         await seen.press("ctrl+g", "H", "enter")
         await seen.see("it could not be asked for")
+        assert not seen.main.looked.current.problem, "that was asked for before"
 
 
 async def test_the_palette_does_not_act_through_what_lies_over_the_run(workshop: Any, make: Any) -> None:
