@@ -95,10 +95,11 @@ def test_a_target_that_exists_or_cannot_be_made_gets_one_line_and_nothing_change
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
     before = file_contents(tmp_path)
-    for target in ("mine", "mine/notes.txt", "link", "no such/folder"):
+    for target in ("mine", "mine/notes.txt", "link", "empty", "no such/folder"):
         assert main(["export", str(run), str(tmp_path / target), "--to", form]) == 2
         error = capsys.readouterr().err
         assert error.startswith(f"{tmp_path / target}: ") and error.count("\n") == 1
     assert main(["export", str(tmp_path / "mine"), str(tmp_path / "new"), "--to", form]) == 2
-    assert file_contents(tmp_path) == before and sorted(os.listdir(tmp_path)) == ["link", "mine"]
+    assert file_contents(tmp_path) == before and sorted(os.listdir(tmp_path)) == ["empty", "link", "mine"]
