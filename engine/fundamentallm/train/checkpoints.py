@@ -58,7 +58,8 @@ class CheckpointManager:
         """Return a warning if the disk has less room than this run's checkpoints will need; else an empty string."""
         tensors = (*self._state.model.state_dict().values(), *self._state.optimizer.state_dict().values())
         one = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-        kept = self._state.config.keep_checkpoints or self._state.epochs  # of epochs, beside last, best and final
+        epochs = self._state.epochs
+        kept = min(self._state.config.keep_checkpoints or epochs, epochs)  # of epochs, beside last, best and final
         needed, free = one * (kept + len(KINDS)), shutil.disk_usage(self._folder).free
         if needed <= free:
             return ""

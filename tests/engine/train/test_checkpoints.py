@@ -223,6 +223,7 @@ def test_a_disk_that_is_too_small_is_warned_of_at_once(
         r"--keep-checkpoints 1 keeps only the newest epoch's"
     )
     (warning,) = ran.warnings
+    assert train_a_step("more than there will be", used, keep_checkpoints=10**20).warnings == [warning]
     found = re.fullmatch(pattern, warning)
     assert found is not None, warning
     assert float(found[2]) * 1e6 == pytest.approx(used, rel=0.05) and used / 2 < float(found[1]) * 1e6 < 3 * used
