@@ -207,26 +207,24 @@ class SamplePane(Vertical):
                 self.show()
 
     @on(Fields.Entered)
-    def explain(self, event: Fields.Entered) -> None:
-        """Show below the frame what the option in focus does."""
+    def _entered(self, event: Fields.Entered) -> None:
         event.stop()
-        help = "Which state of the model writes; ← → choose." if event.name == CHECKPOINT else ""
-        help = SAMPLING[event.name].help if event.name in SAMPLING else help
+        self.explain()
+
+    def explain(self) -> None:
+        """Show below the frame what the option in focus does, and at the prompt how to see options that are cut."""
+        self.call_after_refresh(self._explain)
+
+    on_descendant_focus = on_descendant_blur = explain
+
+    def _explain(self) -> None:
+        help, name = "", self.options.current.name
+        if self.options.entered:
+            help = SAMPLING[name].help if name in SAMPLING else "Which state of the model writes; ← → choose."
+        elif self.prompt.has_focus and not self.screen.has_class("-single") and self.options.virtual_size.height > 1:
+            help = "tab shows all options"
         whole = len(help) <= self.size.width - FRAME
         self.border_subtitle = help if whole else re.split(r"; | \(", help)[0] + "."
-        self.on_descendant_focus()
-
-    def on_descendant_focus(self) -> None:
-        """Where only a row of the options is seen, say at the prompt how to see all."""
-
-        def show() -> None:
-            if not self.options.has_focus_within and not self.options.has_focus:
-                cut = not self.screen.has_class("-single") and self.options.virtual_size.height > 1
-                self.border_subtitle = "tab shows all options" if cut and self.prompt.has_focus else ""
-
-        self.call_after_refresh(show)
-
-    on_descendant_blur = on_descendant_focus  # what is said is of no use elsewhere
 
     def why_no_model(self) -> str:
         """Return why there is no model to sample."""
@@ -249,7 +247,7 @@ class SamplePane(Vertical):
 
     def on_resize(self) -> None:
         self.call_after_refresh(self.show)
-        self.on_descendant_focus()  # more or fewer options are cut now
+        self.explain()  # more or fewer options are cut now
 
     def show(self) -> None:
         """Show the store's sample, or how to ask for one."""

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from textual.events import AppBlur, AppFocus
 
 from fundamentallm.config.sampling import SAMPLING, SamplingOptions
 from fundamentallm.model.generate import stream
@@ -166,6 +167,10 @@ async def test_at_the_prompt_stands_how_to_see_the_options_that_are_cut(workshop
         await seen.press("tab")
         await seen.see("seed")
         await seen.until(lambda: "tab shows all options" not in seen.screen)
+        seen.app.post_message(AppBlur())
+        await seen.until(lambda: "How many tokens to write." not in seen.screen)
+        seen.app.post_message(AppFocus())
+        await seen.see("How many tokens to write.")
         await seen.press("ctrl+g")
         await seen.until(lambda: ("seed" in seen.screen) != ("tab shows all options" in seen.screen))
         await seen.press("escape")
