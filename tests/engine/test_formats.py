@@ -131,9 +131,8 @@ def test_an_old_configuration_is_read(name: str) -> None:
 def test_the_command_of_an_old_run_trains_a_model_of_today_at_the_same_rates(copied: Path) -> None:
     shutil.move("finished_muon", "before")
     size = "--model-dim 16 --num-layers 1 --num-heads 2 --max-seq-len 32 --stride 32 --batch-size 4"
-    fundamentallm(
-        "train", "text.txt", "--device", "cpu", *size.split(), "--epochs", "4", "--output-dir", "finished_muon"
-    )
+    size += " --epochs 4 --warmup-steps auto"  # which was what it did by itself
+    fundamentallm("train", "text.txt", "--device", "cpu", *size.split(), "--output-dir", "finished_muon")
     assert Path("finished_muon/tokenizer.json").read_bytes() == Path("before/tokenizer.json").read_bytes()
     for name in ("checkpoint_epoch_2.pt", "final_model.pt"):
         found, wanted = load(Path("finished_muon", name)), load(Path("before", name))
@@ -141,7 +140,8 @@ def test_the_command_of_an_old_run_trains_a_model_of_today_at_the_same_rates(cop
             part: tensor.shape for part, tensor in wanted.model.items()
         }
         assert (found.attention_scale, wanted.attention_scale) == (2, 1)
-        assert (found.normuon, wanted.normuon) == (True, False)
+        assert (found.normuon, found.momentum) == (True, 0.9)
+        assert (wanted.normuon, wanted.momentum) == (False, 0.95)
     now, before = read_history(Path("finished_muon")), read_history(Path("before"))
     assert list(now.steps) == list(before.steps) and list(now.learning_rate) == list(before.learning_rate)
     assert now.train_loss[0] == pytest.approx(before.train_loss[0], abs=0.01)  # no rate has moved a weight yet

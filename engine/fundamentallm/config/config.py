@@ -117,8 +117,8 @@ class Config:
         help="How the learning rate falls after the warm-up, to a tenth of its peak; wsd: in the last fifth only.",
     )  # fmt: skip
     warmup_steps: int | None = setting(
-        None, group=TRAINING, at_least=0, typical="0 to a tenth of the run",
-        help="Steps over which the learning rate rises from zero to its peak.", auto="a twentieth of the run",
+        10, group=TRAINING, at_least=0, typical="0 to a tenth of the run", auto="a twentieth of the run",
+        help="Steps in which the learning rate rises to its peak, at most a tenth; auto: a twentieth of the run.",
         too_high="training is slow to start", too_low="the loss may jump in the first steps",
     )  # fmt: skip
     optimizer: str = setting(

@@ -88,6 +88,7 @@ class Checkpoint:
     tokenizer_json: str = ""  # of a tokenizer that is neither characters nor bytes
     attention_scale: float = 1.0  # see `Transformer`; older files do not name it
     normuon: bool = False  # see `Optimizer`; older files do not name it
+    momentum: float = 0.95  # of Muon; older files do not name it
 
     def settings(self) -> Config:
         return resolve(Layer(self.config))
@@ -256,6 +257,8 @@ def _checked(path: Path, content: Any, size: int) -> Checkpoint:
         wrong = "its number of processes is not possible"
     elif not 0 < checkpoint.attention_scale <= MAX_SCALE:
         wrong = "its scale of attention is not possible"
+    elif not 0 <= checkpoint.momentum < 1:
+        wrong = "its momentum is not possible"
     elif max(map(len, machine)) > MAX_MACHINE_CHARS:
         wrong = "its fingerprint, or what it says of torch, device or precision, is too long"
     elif wrong := _wrong_tokenizer(checkpoint, config.tokenizer):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from fundamentallm.train.distributed import shared_out
 
 BETAS, EPSILON = (0.9, 0.95), 1e-8
-MOMENTUM, SQUARES_MOMENTUM, DAMPING = 0.95, 0.95, 0.1
+MOMENTUM, SQUARES_MOMENTUM, DAMPING = 0.9, 0.95, 0.1
 # With Muon, how much longer the steps of matrices and embedding are than the learning rate says: measured, so that 1e-3
 # is a good start (tests/benchmarks/RESULTS.md).
 MUON_FACTOR, EMBEDDING_FACTOR = 40.0, 20.0
@@ -27,10 +27,14 @@ class Optimizer:
     """Holds the state of `kind` ("muon" or "adamw") for the parameters of `model`.
 
     `dtype`: of the forward pass; where it is bfloat16, and on every CUDA device, Muon's directions are bfloat16, too.
-    `normuon`: whether Muon's steps are made even, see `_even_out`; those of runs that earlier versions began are not.
+    `normuon`: whether Muon's steps are made even, see `_even_out`. `momentum`: Muon's, the share of the old direction
+    that is kept. Runs that earlier versions began have others.
     """
 
-    def __init__(self, model: nn.Module, kind: str, dtype: torch.dtype = torch.float32, normuon: bool = True) -> None:
+    def __init__(
+        self, model: nn.Module, kind: str, dtype: torch.dtype = torch.float32, normuon: bool = True,
+        momentum: float = MOMENTUM,
+    ) -> None:  # fmt: skip
         parameters = dict(model.named_parameters())
         muon, adamw = split_parameters(parameters, kind)
         self._muon = {name: parameters[name] for name in muon}
@@ -40,7 +44,7 @@ class Optimizer:
         device = next(iter(parameters.values())).device
         half = device.type == "cuda" or dtype == torch.bfloat16  # 16 bits are enough for a direction
         self._orthogonalise = partial(orthogonalise, dtype=torch.bfloat16 if half else torch.float32)
-        self.normuon = normuon
+        self.normuon, self.momentum = normuon, momentum
         shapes = state_shapes({name: tuple(p.shape) for name, p in parameters.items()}, kind, normuon)
         self._state = {name: torch.zeros(shape, device=device) for name, shape in shapes.items()}
 
@@ -83,8 +87,8 @@ class Optimizer:
         for name, p in self._muon.items():
             assert p.grad is not None
             momentum = self._state[f"momentum.{name}"]
-            momentum += (p.grad - momentum) * ((1 - MOMENTUM) * ok)
-            direction = p.grad.lerp_(momentum, MOMENTUM)  # Nesterov's look ahead
+            momentum += (p.grad - momentum) * ((1 - self.momentum) * ok)
+            direction = p.grad.lerp_(momentum, self.momentum)  # Nesterov's look ahead
             p.mul_(1 - learning_rate * weight_decay * ok)
             pieces = 3 if name.endswith("qkv.weight") else 1  # queries, keys and values are matrices of their own
             squares = self._state[f"mean_square.{name}"] if self.normuon else direction.new_empty(pieces)  # not used

@@ -45,7 +45,7 @@ from fundamentallm.train.device import (
     memory_in_use,
 )
 from fundamentallm.train.metrics import StepMetrics
-from fundamentallm.train.optimizer import Optimizer
+from fundamentallm.train.optimizer import MOMENTUM, Optimizer
 from fundamentallm.untrusted import from_values
 
 NOT_SAME_BITS = "the run resumes, but not to the same bits"
@@ -219,6 +219,7 @@ class TrainState:
             precision=self.precision.name,
             attention_scale=self.model.attention_scale,
             normuon=self.optimizer.normuon,
+            momentum=self.optimizer.momentum,
         )
 
 
@@ -301,7 +302,8 @@ def build_state(
         corpus = Corpus(encoded, tokenizer, config, device)
         first = saved or init
         model = Transformer(config, len(tokenizer), first.attention_scale if first else ATTENTION_SCALE).to(device)
-        optimizer = Optimizer(model, config.optimizer, precision.dtype, saved is None or saved.normuon)
+        normuon, momentum = (True, MOMENTUM) if saved is None else (saved.normuon, saved.momentum)
+        optimizer = Optimizer(model, config.optimizer, precision.dtype, normuon, momentum)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -392,8 +394,7 @@ def _describe_size(state: TrainState, lengths: Sequence[int]) -> list[str]:
     if config.accumulation_steps > 1:
         product = f"{config.batch_size} x {config.accumulation_steps} = {config.effective_batch}"
         notices.append(f"effective batch size: {product}")
-    steps = warmup(state.total_steps, config.warmup_steps)
-    if config.warmup_steps is not None and steps < config.warmup_steps:
-        shortened = f"warm-up shortened from {config.warmup_steps} to {format_count(steps, 'step')}"
-        notices.append(f"{shortened}, a tenth of the run")
+    wanted, steps = config.warmup_steps, warmup(state.total_steps, config.warmup_steps)
+    if wanted is not None and steps < wanted != Config.warmup_steps:  # the default fits itself to short runs silently
+        notices.append(f"warm-up shortened from {wanted} to {format_count(steps, 'step')}, a tenth of the run")
     return [*notices, *filter(None, [state.precision.why_not])]

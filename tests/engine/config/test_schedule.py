@@ -72,7 +72,7 @@ def test_every_schedule_of_the_table_has_a_shape() -> None:
 
 
 def test_warm_up_and_schedule_belong_to_the_total_of_now(train: Train) -> None:
-    first = train(lr_schedule="linear", script={9: [Set(setting="epochs", value=4)]})
+    first = train(lr_schedule="linear", warmup_steps=None, script={9: [Set(setting="epochs", value=4)]})
     second = train(resume_from=first.last, epochs=6)
     rates = [value for ran in (first, second) for event in ran.of(Progress) for value in event.learning_rate]
     assert warmup(2 * EPOCH, None) != warmup(4 * EPOCH, None) != warmup(6 * EPOCH, None)

@@ -10,6 +10,7 @@ import yaml
 from fundamentallm.cli import main
 from fundamentallm.config.config import SETTINGS, Config, Layer, resolve, to_dict
 from fundamentallm.config.files import to_yaml
+from fundamentallm.config.format import format_value
 from fundamentallm_tui.panes.form import Form
 from fundamentallm_tui.panes.values import PRESET
 from fundamentallm_tui.state.launch import Options
@@ -60,7 +61,8 @@ def test_the_help_and_the_docs_say_what_the_table_says(help_text: str) -> None:
         if name != "data":
             assert text.startswith("".join(row.help.split()))
             assert not row.typical or "".join(f"typical: {row.typical}".split()) in text
-            assert not row.auto or "".join(f"default: {row.auto}".split()) in text
+            default = row.auto if row.default is None else format_value(row.default)
+            assert not default or "".join(f"default: {default}".split()) in text
             assert f"`{row.flag}`" in docs[name]
         flat = " ".join(docs[name].split())
         assert all(text in flat for text in (row.help, row.typical, row.bounds, row.too_high, row.too_low, row.auto))

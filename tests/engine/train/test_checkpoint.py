@@ -59,7 +59,7 @@ def test_a_file_is_made_of_these_parts_all_tensors_and_plain_types(valid: bytes)
     assert set(content) == {
         "format", "version", "model", "optimizer", "counters", "config", "vocabulary", "fingerprint", "threads",
         "torch", "device", "compiled", "processes", "precision", "tokenizer_json", "attention_scale",
-        "normuon",
+        "normuon", "momentum",
     }  # fmt: skip
     assert (content["format"], content["version"]) == ("fundamentallm checkpoint 1", __version__)
     assert is_plain(content)
@@ -187,6 +187,7 @@ def test_parts_that_are_missing_or_do_not_fit_together_are_refused(state: Checkp
         ({"counters": {**state.counters, "step": "7"}}, "its counters are not"),
         ({"threads": 0}, "its number of threads"),
         *(({"attention_scale": value}, "its scale of attention") for value in (0.0, 101.0, float("nan"))),
+        *(({"momentum": value}, "its momentum") for value in (-0.1, 1.0, float("nan"))),
         ({"torch": "2" * 201}, "its fingerprint, or what it says of torch, device or precision, is too long"),
         ({"model": {**state.model, name: tensor / 0}}, f"its weights are not finite ({name})"),
     ]
