@@ -71,6 +71,8 @@ class Overlays:
 
     def choose_parent(self, parent: Path | None) -> None:
         """Overlay the run that the shown one comes from, in place of that of the run before; None: there is none."""
+        if parent is not None and parent.is_relative_to(Path.cwd()):
+            parent = parent.relative_to(Path.cwd())  # as the list of runs names it, which marks it
         others = [run.folder for run in self._runs.values() if run.folder != self._parent]
         known = parent is None or parent.resolve() in {folder.resolve() for folder in others}
         self._parent = None if known else parent

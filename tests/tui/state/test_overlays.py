@@ -128,3 +128,9 @@ def test_a_parent_that_the_user_marks_again_stays(make: Any, watch: Watch) -> No
     watch.overlays.toggle(parent)
     watch.overlays.choose_parent(None)
     assert watch.overlays.folders == [parent]
+
+
+def test_a_parent_has_the_path_of_the_list_where_a_journal_names_a_longer_one(make: Any, watch: Watch) -> None:
+    parent = make("parent")
+    watch.overlays.choose_parent(parent.absolute())
+    assert [*watch.overlays.marks] == [parent] != [parent.absolute()]
