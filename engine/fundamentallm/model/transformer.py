@@ -137,8 +137,8 @@ class Transformer(nn.Module):
     def _look_back(self, std: float) -> None:
         """Let head h of the first block begin by looking at the token h + 1 places back.
 
-        Heads that do so are what a model learns first, and what later ones build on (Olsson et al. 2022); the gradient
-        alone takes a tenth of a short run to find them. `std` is that of the embedding.
+        Such heads are among the first things that a model learns, and later ones build on them (Olsson et al. 2022). To
+        begin with them saves tiny a fifth of 600 steps (tests/benchmarks/RESULTS.md). `std` is that of the embedding.
 
         All embeddings share their first number. From it a head's queries get a part that is the same for each token,
         and its keys the same part turned ahead by h + 1 positions: once both are turned by their own positions, they
