@@ -259,7 +259,7 @@ async def test_the_legend_of_the_layers_is_wrapped_at_words_and_counts_what_has_
         run.say(*(layers_inspected(step, 12) for step in range(8, 80, 8)))
         await seen.until(lambda: len(seen.main.store.history.inspected) == 9)
         await seen.press("4", *"mmmmm")
-        for size, text in (((80, 24), "(gradient),"), ((120, 36), "and 2 more"), ((80, 24), "(gradient),")):
+        for size, text in (((80, 24), "may soon diverge."), ((120, 36), "and 2 more"), ((80, 24), "may soon diverge.")):
             await seen.pilot.resize_terminal(*size)
             await seen.see(text)
             rows = seen.main.metric.legend.region.height
