@@ -49,7 +49,8 @@ HOW = (  # how a run is started and what is printed
     click.option("--processes", metavar="N", type=Count(1), default=1, help="Train in N processes here."),
     click.option(
         "--max-restarts", metavar="N", type=Count(0),
-        help="How often all of --processes start again, from the newest checkpoint, when one is lost. [default: 3]",
+        help="How often all of --processes start again, from the newest checkpoint, when one is lost. "
+        f"[default: {MAX_RESTARTS}]",
     ),
     click.option(
         "--profile", metavar="N", type=Count(1, 1000),

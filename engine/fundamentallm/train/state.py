@@ -395,6 +395,6 @@ def _describe_size(state: TrainState, lengths: Sequence[int]) -> list[str]:
         product = f"{config.batch_size} x {config.accumulation_steps} = {config.effective_batch}"
         notices.append(f"effective batch size: {product}")
     wanted, steps = config.warmup_steps, warmup(state.total_steps, config.warmup_steps)
-    if wanted is not None and steps < wanted != Config.warmup_steps:  # the default fits itself to short runs silently
+    if wanted is not None and steps < wanted and wanted != Config.warmup_steps:  # nobody asked for the default
         notices.append(f"warm-up shortened from {wanted} to {format_count(steps, 'step')}, a tenth of the run")
     return [*notices, *filter(None, [state.precision.why_not])]

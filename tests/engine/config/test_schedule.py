@@ -21,7 +21,17 @@ def rate(step: int, total: int, peak: float, schedule: str, wanted: int | None) 
 
 @pytest.mark.parametrize(
     ("total", "wanted", "steps"),
-    [(1000, None, 50), (19, None, 0), (1000, 20, 20), (1000, 100, 100), (1000, 101, 100), (9, 5, 0), (1000, 0, 0)],
+    [
+        (1000, Config.warmup_steps, 10),
+        (50, Config.warmup_steps, 5),
+        (1000, None, 50),
+        (19, None, 0),
+        (1000, 20, 20),
+        (1000, 100, 100),
+        (1000, 101, 100),
+        (9, 5, 0),
+        (1000, 0, 0),
+    ],
 )
 def test_warm_up_is_fitted_to_the_run(total: int, wanted: int | None, steps: int) -> None:
     assert warmup(total, wanted) == steps

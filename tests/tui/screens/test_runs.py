@@ -110,10 +110,10 @@ async def test_sorting_goes_through_the_orders(workshop: Any, make: Any) -> None
     async with workshop.console() as seen:
         runs = await seen.open_list(2)
         orders = []
-        for _ in range(4):
-            orders.append("".join(run.folder.name for run in runs.list.runs))
+        for _ in range(3):  # from the newest first, which test_run_table holds
             await seen.press("t")
-        assert orders[1:] == ["ab", "ab", "ba"]
+            orders.append("".join(run.folder.name for run in runs.list.runs))
+        assert orders == ["ab", "ab", "ba"]
 
 
 async def test_the_keys_of_the_list_move_its_cursor(workshop: Any, make: Any) -> None:
