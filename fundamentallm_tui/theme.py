@@ -56,7 +56,9 @@ class Styles:
         """
         if not self._subscribed:
             self._subscribed = True
-            self._widget.app.theme_changed_signal.subscribe(self._widget, lambda _: self._styles.clear())
+            # immediate: or the widget may be drawn anew before, in the old colours, and then stay so
+            changed = self._widget.app.theme_changed_signal
+            changed.subscribe(self._widget, lambda _: self._styles.clear(), immediate=True)
         key = (colour, strength, paper)
         if key in self._styles:
             return self._styles[key]

@@ -14,6 +14,7 @@ from textual.pilot import Pilot
 from fundamentallm_tui.charts.chart import Chart, Line, Rule, draw
 from fundamentallm_tui.panes import chart_view
 from fundamentallm_tui.panes.chart_view import ChartView
+from fundamentallm_tui.theme import Styles
 
 
 def named(name: str) -> Chart:
@@ -91,6 +92,17 @@ async def test_only_the_rows_that_changed_are_written_to_the_terminal_again(monk
         refreshed.clear()
         app.show(replace(named("loss"), rules=[Rule(50, mark="◆", line="")]))
         assert refreshed == [Region(0, 10, 58, 1)]
+
+
+async def test_a_new_theme_forgets_the_old_styles_before_anything_is_drawn_anew() -> None:
+    async with shown(Chart([])) as (app, _):
+        styles = Styles(app.view)
+        old = styles("accent").color
+        app.theme = "nord"
+        app.refresh_css()
+        app.theme_changed_signal.publish(app.current_theme)  # what Textual calls one after the other
+        new = Color.parse(app.theme_variables["accent"]).rich_color
+        assert styles("accent").color == new != old
 
 
 @pytest.mark.parametrize("theme", ["textual-dark", "textual-light", "solarized-light", "nord"])
