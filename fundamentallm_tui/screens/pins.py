@@ -146,7 +146,9 @@ class Pins(Page[None]):
         every = config.pin_every if config is not None else 0
         when = f"every {every:,} steps" if every else "at each evaluation"
         if self._store.folder is not None and not self._store.under_way:
-            ended = f"The run answered its prompts {when}, always with the same seed. {self._cost()}".strip()
+            ended = "The run answered no pinned prompt."
+            if self._steps:
+                ended = f"The run answered its prompts {when}, always with the same seed. {self._cost()}"
             return f"{ended} What is pinned now, the next run answers."
         same = f"The run answers these prompts {when}, always with the same seed: what changes is what it has learnt. "
         return same + (self._cost() or "Training waits meanwhile, and goes on as if nothing had been asked.")

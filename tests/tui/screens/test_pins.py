@@ -163,7 +163,7 @@ async def test_of_a_run_that_has_ended_the_next_one_gets_what_is_pinned(workshop
         run.finish(80, "stopped")
         await seen.status_is("STOPPED")
         await opened(seen)
-        await seen.see("What is pinned now, the next run answers.")
+        await seen.see("The run answered no pinned prompt. What is pinned now, the next run answers.")
         await typed(seen, "a", "To be")
         await seen.see("2 of 8")
         assert run.sent == [] and seen.main.form.config.pin == ("Once", "To be")
