@@ -142,6 +142,7 @@ def test_the_command_of_an_old_run_trains_a_model_of_today_at_the_same_rates(cop
         assert (found.attention_scale, wanted.attention_scale) == (2, 1)
         assert (found.normuon, found.momentum) == (True, 0.9)
         assert (wanted.normuon, wanted.momentum) == (False, 0.95)
+        assert (found.halves, wanted.halves) == (True, False)
     now, before = read_history(Path("finished_muon")), read_history(Path("before"))
     assert list(now.steps) == list(before.steps) and list(now.learning_rate) == list(before.learning_rate)
     assert now.train_loss[0] == pytest.approx(before.train_loss[0], abs=0.01)  # no rate has moved a weight yet

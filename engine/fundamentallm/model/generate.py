@@ -8,7 +8,6 @@
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from fundamentallm.config.sampling import SamplingOptions
 from fundamentallm.model.dropout import fold_in
+from fundamentallm.model.threads import one_thread
 from fundamentallm.model.transformer import Transformer
 
 
@@ -127,21 +127,6 @@ def _generator(seed: int | None, sample: int, device: torch.device) -> torch.Gen
     else:
         rng.manual_seed((fold_in(seed, sample) if sample else seed) % 2**63)  # torch takes no larger ones
     return rng
-
-
-@contextmanager
-def one_thread(device: torch.device) -> Iterator[None]:
-    """Compute with one CPU thread: one token is too little work to share.
-
-    On a busy CPU a second thread makes it five times slower. The old number is restored: the caller may be training.
-    """
-    threads = torch.get_num_threads()
-    if device.type == "cpu":
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def sample_token(logits: Tensor, options: SamplingOptions, rngs: Sequence[torch.Generator]) -> Tensor:

@@ -89,6 +89,7 @@ class Checkpoint:
     attention_scale: float = 1.0  # see `Transformer`; older files do not name it
     normuon: bool = False  # see `Optimizer`; older files do not name it
     momentum: float = 0.95  # of Muon; older files do not name it
+    halves: bool = False  # see `TrainState`; older files do not name it
 
     def settings(self) -> Config:
         return resolve(Layer(self.config))

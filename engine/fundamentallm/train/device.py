@@ -106,7 +106,8 @@ class Precision:
         """Return the context in which the model computes."""
         if self.dtype == torch.float32:
             return nullcontext()
-        return torch.autocast(self._device.type, self.dtype)
+        # No cache: a forward pass casts each weight once, and two threads must not share what one of them made.
+        return torch.autocast(self._device.type, self.dtype, cache_enabled=False)
 
 
 def available_memory(device: torch.device, before: int) -> float:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from torch._C._profiler import _ExperimentalConfig
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
 from fundamentallm.paths import quoted_path
@@ -45,7 +46,8 @@ def profiled(trainer: "Trainer", steps: int, show: Callable[[str], object]) -> I
             take_step()
         recorder.step()
 
-    with profile(activities=kinds, schedule=recorded, on_trace_ready=end) as recorder:
+    threads = _ExperimentalConfig(profile_all_threads=True)
+    with profile(activities=kinds, schedule=recorded, on_trace_ready=end, experimental_config=threads) as recorder:
         trainer.step = step  # type: ignore[method-assign]
         yield
 
@@ -53,14 +55,16 @@ def profiled(trainer: "Trainer", steps: int, show: Callable[[str], object]) -> I
 def _table(recorder: profile) -> str:
     events = recorder.key_averages()
     total = {event.key: event.cpu_time_total / 1e3 for event in events}
-    steps = next(event.count for event in events if event.key == STEP)
-    parts = {name: total.get(name, 0.0) for name in PARTS}
+    count = {event.key: event.count for event in events}
+    steps, halves = count[STEP], count["forward"] / count["batch"]  # 2 where two threads compute half of a batch each
+    parts = {name: total.get(name, 0.0) / (halves if name in ("forward", "backward") else 1) for name in PARTS}
     parts |= {"norm, clip, rest": total[STEP] - sum(parts.values()), STEP: total[STEP]}
     lines = [f"{'':<32}  {'ms':>9}  share", *(_row(name, ms / steps, ms / total[STEP]) for name, ms in parts.items())]
     own = sorted((e for e in events if e.key not in (*parts, SCHEDULED)), key=lambda e: -e.self_cpu_time_total)
-    lines += ["", "the operations that take longest, a step:"]
-    own_ms = [(event.key, event.self_cpu_time_total / 1e3) for event in own[:OPERATIONS]]
-    return "\n".join([*lines, *(_row(name, ms / steps, ms / total[STEP]) for name, ms in own_ms)])
+    lines += ["", "the operations that take longest, a step, of the time of all operations in all threads:"]
+    own_ms = {event.key: event.self_cpu_time_total / 1e3 for event in own}
+    longest = list(own_ms.items())[:OPERATIONS]
+    return "\n".join([*lines, *(_row(name, ms / steps, ms / sum(own_ms.values())) for name, ms in longest)])
 
 
 def _row(name: str, ms: float, share: float) -> str:

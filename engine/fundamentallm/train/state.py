@@ -85,6 +85,7 @@ class TrainState:
     precision: Precision
     memory_before: int = 0  # bytes that this process held before it built the state
     compiled: bool = False
+    halves: bool = True  # whether two threads compute half of a batch each where they can; older runs did not
 
     # what happened before
     history: RunHistory = field(default_factory=lambda: RunHistory(RECENT_STEPS))
@@ -139,10 +140,6 @@ class TrainState:
         """Whether the run answers its pinned prompts after the step that was just taken."""
         every = self.config.pin_every
         return bool(self.config.pin) and (self.step % every == 0 if every else self.evaluation_due)
-
-    def inspection_due(self, step: int) -> bool:
-        """Whether step number `step` (0, 1, ...) measures each layer."""
-        return self.config.inspect_every > 0 and (step + 1) % self.config.inspect_every == 0
 
     @property
     def evaluation_missing(self) -> bool:
@@ -220,6 +217,7 @@ class TrainState:
             attention_scale=self.model.attention_scale,
             normuon=self.optimizer.normuon,
             momentum=self.optimizer.momentum,
+            halves=self.halves,
         )
 
 
@@ -314,7 +312,7 @@ def build_state(
         origin.notices.append(take_weights(model, tokenizer, init, spec.init_from))
     state = TrainState(
         config, Counters(), tokenizer, text.facts.fingerprint, size, corpus, model, optimizer, device, precision,
-        memory_before, history=history, origin=origin,
+        memory_before, history=history, origin=origin, halves=saved is None or saved.halves,
         compiled=config.compile == "always",  # "auto" means never, for now: nobody has measured where it pays
     )  # fmt: skip
     state.check_pinned(config.pin)

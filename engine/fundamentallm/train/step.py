@@ -21,6 +21,7 @@ from fundamentallm.config.config import Layer, resolve
 from fundamentallm.data.corpus import IGNORED
 from fundamentallm.errors import UserError, describe_error
 from fundamentallm.model.dropout import DropoutMasks, fold_in
+from fundamentallm.model.threads import THREADS, in_two_threads
 from fundamentallm.run.events import Inspected
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.train import distributed
@@ -68,7 +69,8 @@ class TrainStep:
             self.discard_gradients()
             raise NotFinite(f"the loss is {loss.item():g} and the norm of its gradient {norm.item():g}")
 
-        probe = LayerProbe(state.model) if state.inspection_due(step) else None
+        every = config.inspect_every
+        probe = LayerProbe(state.model) if every and (step + 1) % every == 0 else None
 
         # Clip: if the gradient is longer than allowed, shorten it; its direction stays.
         if config.gradient_clip:
@@ -99,7 +101,6 @@ class TrainStep:
         # of the sum there, and divide them afterwards, in float32.
         scale = tokens if state.precision.dtype == torch.float16 else 1
         total = torch.zeros((), device=state.device)
-        key, sites = fold_in(config.seed, step), state.model.num_dropout_sites  # a mask: of (seed, step, site, row)
         first, count, size = distributed.rows_of(config)  # all rows, and `batch_size`, where one process trains
         mine = range(first // size, (first + count) // size)
         # Those that hold no real window are left out; a process that has no other takes part with one of them.
@@ -108,10 +109,12 @@ class TrainStep:
             with record_function("batch"):
                 # contiguous: the last batch of an epoch has another memory layout, and would be compiled a second time
                 inputs, targets = (part.contiguous() for part in state.corpus.batch(step, number, size))  # (B, T) each
-            masks = DropoutMasks(key, sites, number * size, len(inputs), config.dropout, state.device)
+            if self._in_halves:
+                total += self._backward_in_halves(step, number * size, inputs, targets, tokens)
+                continue
             kept = distributed.gradients_stay(self._model) if number != numbers[-1] else nullcontext()
-            with state.precision.forward(), kept, record_function("forward"):
-                loss = self._loss(self._model, inputs, targets, masks)
+            with kept:
+                loss = self._forward(step, number * size, inputs, targets)
             with record_function("backward"):
                 # DistributedDataParallel divides the sum over the processes by their number.
                 (loss * (scale * distributed.size() / tokens)).backward()  # type: ignore[no-untyped-call]
@@ -121,6 +124,39 @@ class TrainStep:
                 assert p.grad is not None
                 p.grad /= scale
         return distributed.add_up(total)
+
+    @property
+    def _in_halves(self) -> bool:
+        """Whether two threads compute half of each micro-batch each."""
+        state = self._state
+        may = state.halves and not state.compiled and state.config.batch_size > 1
+        return may and state.device.type == "cpu" and distributed.size() == 1 and torch.get_num_threads() == THREADS
+
+    def _forward(self, step: int, first: int, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Compute the sum of the losses of some windows; `first` is the place of their first in the step's batch."""
+        state, config = self._state, self._state.config
+        key, sites = fold_in(config.seed, step), state.model.num_dropout_sites  # a mask: of (seed, step, site, row)
+        masks = DropoutMasks(key, sites, first, len(inputs), config.dropout, state.device)
+        with state.precision.forward(), record_function("forward"):
+            return self._loss(self._model, inputs, targets, masks)
+
+    def _backward_in_halves(self, step: int, first: int, inputs: Tensor, targets: Tensor, tokens: int) -> Tensor:
+        """Do what `backward` does with a micro-batch in two threads, each with half of its windows; returns the loss.
+
+        Each half has gradients of its own, which are added up in the same order each time.
+        """
+
+        def compute(rows: slice) -> tuple[Tensor, tuple[Tensor, ...]]:
+            loss = self._forward(step, first + rows.start, inputs[rows], targets[rows]) / tokens
+            with record_function("backward"):
+                return loss.detach(), torch.autograd.grad(loss, self._parameters)
+
+        middle, end = len(inputs) // 2, len(inputs)
+        (loss, gradients), (other_loss, others) = in_two_threads(compute, slice(0, middle), slice(middle, end))
+        for p, gradient, other in zip(self._parameters, gradients, others, strict=True):
+            gradient += other
+            p.grad = gradient if p.grad is None else p.grad.add_(gradient)
+        return loss + other_loss
 
     def compile(self, step: int) -> str:
         """Compute the loss by compiled code from now on, if that gives the right loss for this step. Moves no weight.

@@ -59,7 +59,7 @@ def test_a_file_is_made_of_these_parts_all_tensors_and_plain_types(valid: bytes)
     assert set(content) == {
         "format", "version", "model", "optimizer", "counters", "config", "vocabulary", "fingerprint", "threads",
         "torch", "device", "compiled", "processes", "precision", "tokenizer_json", "attention_scale",
-        "normuon", "momentum",
+        "normuon", "momentum", "halves",
     }  # fmt: skip
     assert (content["format"], content["version"]) == ("fundamentallm checkpoint 1", __version__)
     assert is_plain(content)

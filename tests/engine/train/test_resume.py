@@ -330,6 +330,24 @@ def test_an_older_checkpoint_does_not_say_whose_processor_it_was_and_differs_in_
     assert about_bits(train(resume_from=last)) == []
 
 
+def test_a_run_of_two_threads_resumes_to_the_same_bits_and_one_of_an_earlier_version_as_it_was_computed(
+    train: Train, kill: Kill, small: Small, monkeypatch: MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    torch.set_num_threads(2)
+    reference = train(small(dropout=0.2, save_every=5), "reference").folder
+    kill(small(dropout=0.2, save_every=5), 13)
+    torch.set_num_threads(1)
+    resumed = train(auto=True)
+    assert difference(resumed.folder, reference) == ""
+    final = load(resumed.folder / "final_model.pt")
+    assert (final.threads, final.halves) == (2, True)
+    older = train(
+        name="older", resume_from=as_written_elsewhere(resumed.folder / "checkpoint_epoch_1.pt", halves=False)
+    )
+    assert not load(older.folder / "final_model.pt").halves
+
+
 def test_threads_are_restored_where_there_are_enough_cores(train: Train, monkeypatch: MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
     last = train(script={5: [Stop()]}).last
