@@ -25,7 +25,7 @@ def __getattr__(name: str) -> Any:
 
 
 # How long a thread of GNU OpenMP, which torch for Linux uses, spins before it sleeps while it waits for others; read
-# when torch is imported. As it comes, threads spin so long that with one of two cores busy elsewhere training takes two
-# to three times as long. On idle cores this costs 5 % at tiny and 1 % at small (tests/benchmarks/RESULTS.md).
+# when torch is imported. As it comes, threads that share each operation spin so long that with one of two cores busy
+# elsewhere they take two to three times as long. On idle cores this costs 5 % (tests/benchmarks/RESULTS.md).
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "8000")
