@@ -33,8 +33,8 @@ def in_two_threads(work: Callable[[Half], Result], first: Half, second: Half) ->
     """Call `work` with two halves of something at the same time, each in a thread that shares nothing with the other.
 
     Threads that share each operation of a step wait for one another thousands of times a second. If another program
-    takes a core for a moment, both of them stand; with halves, they wait once. It is 1.7 to 2 times as fast beside a
-    program that keeps one of two cores busy, and on idle cores up to 1.1 times (tests/benchmarks/RESULTS.md).
+    takes a core for a moment, both of them stand; with halves, they wait once. A step is 1.6 to 2.3 times as fast beside
+    a program that keeps one of two cores busy, and 1.0 to 1.1 times on idle cores (tests/benchmarks/RESULTS.md).
 
     An exception is raised when both calls have ended.
     """
