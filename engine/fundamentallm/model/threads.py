@@ -8,10 +8,10 @@ from typing import TypeVar
 
 import torch
 
-Half = TypeVar("Half")
+Part = TypeVar("Part")
 Result = TypeVar("Result")
 
-THREADS = 2  # that compute halves; with more, Python would run one after the other for too long: not measured
+THREADS = 2  # that compute halves; not measured with more, which would wait longer for Python's lock
 
 
 @contextmanager
@@ -29,21 +29,24 @@ def one_thread(device: torch.device) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def in_two_threads(work: Callable[[Half], Result], first: Half, second: Half) -> tuple[Result, Result]:
-    """Call `work` with two halves of something at the same time, each in a thread that shares nothing with the other.
+def in_two_threads(work: Callable[[Part], Result], first: Part, second: Part) -> tuple[Result, Result]:
+    """Call `work` with two halves of something at the same time, each in a thread of its own that uses one core.
 
     Threads that share each operation of a step wait for one another thousands of times a second. If another program
-    takes a core for a moment, both of them stand; with halves, they wait once. A step is 1.6 to 2.3 times as fast beside
-    a program that keeps one of two cores busy, and 1.0 to 1.1 times on idle cores (tests/benchmarks/RESULTS.md).
+    takes a core for a moment, both of them stand; with halves, they wait once. Beside a program that keeps one of two
+    cores busy a step is 1.6 to 2.3 times as fast, on idle cores 1.0 to 1.1 times (tests/benchmarks/RESULTS.md).
 
-    An exception is raised when both calls have ended.
+    An exception of `work` is raised when both calls have ended.
     """
     with one_thread(torch.device("cpu")):
         calls = [_threads().submit(work, half) for half in (first, second)]
         wait(calls)
-    return calls[0].result(), calls[1].result()
+    try:
+        return calls[0].result(), calls[1].result()
+    finally:
+        calls.clear()  # an exception refers to this frame, and so to both results: memory may have run out
 
 
 @cache
 def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(THREADS, "half")
+    return ThreadPoolExecutor(THREADS, "half", torch.set_num_threads, (1,))  # each thread has a number of its own

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from torch._C._profiler import _ExperimentalConfig
@@ -18,6 +18,7 @@ WARM_UP = 3  # steps before those that are recorded
 TRACE = "trace.json"
 OPERATIONS = 12  # lines of the table of operations
 PARTS = ("batch", "forward", "backward", "optimizer")  # as the step names them
+TWICE = ("forward", "backward")  # those that two threads may do at once
 STEP = "a step"
 SCHEDULED = "ProfilerStep*"  # as torch names the time from one step to the next
 
@@ -46,7 +47,9 @@ def profiled(trainer: "Trainer", steps: int, show: Callable[[str], object]) -> I
             take_step()
         recorder.step()
 
-    threads = _ExperimentalConfig(profile_all_threads=True)
+    threads = None
+    with suppress(TypeError):  # torch 2.6 records the main thread alone
+        threads = _ExperimentalConfig(profile_all_threads=True)
     with profile(activities=kinds, schedule=recorded, on_trace_ready=end, experimental_config=threads) as recorder:
         trainer.step = step  # type: ignore[method-assign]
         yield
@@ -56,9 +59,11 @@ def _table(recorder: profile) -> str:
     events = recorder.key_averages()
     total = {event.key: event.cpu_time_total / 1e3 for event in events}
     count = {event.key: event.count for event in events}
-    steps, halves = count[STEP], count["forward"] / count["batch"]  # 2 where two threads compute half of a batch each
-    parts = {name: total.get(name, 0.0) / (halves if name in ("forward", "backward") else 1) for name in PARTS}
-    parts |= {"norm, clip, rest": total[STEP] - sum(parts.values()), STEP: total[STEP]}
+    steps, recorded = count[STEP], [name for name in PARTS if name in total]
+    at_once = count.get("forward", 0) / count["batch"]  # 2 where each of two threads computes half of a batch
+    parts = {name: total[name] / (at_once if name in TWICE else 1) for name in recorded}
+    rest = "norm, clip, rest" if at_once else "forward, backward, rest"
+    parts |= {rest: total[STEP] - sum(parts.values()), STEP: total[STEP]}
     lines = [f"{'':<32}  {'ms':>9}  share", *(_row(name, ms / steps, ms / total[STEP]) for name, ms in parts.items())]
     own = sorted((e for e in events if e.key not in (*parts, SCHEDULED)), key=lambda e: -e.self_cpu_time_total)
     lines += ["", "the operations that take longest, a step, of the time of all operations in all threads:"]

@@ -13,7 +13,7 @@ from fundamentallm.config.config import resolve
 from fundamentallm.config.estimate import count_parameters
 from fundamentallm.config.files import load_preset
 from fundamentallm.run.speed import flops_per_token
-from fundamentallm.train import device
+from fundamentallm.train import device, profile
 from tests.engine.cli.conftest import TEXT, TINY, Run
 
 
@@ -65,7 +65,14 @@ def test_bench_measures_the_presets_as_shares_of_the_product(run: Run, monkeypat
     assert (status, out, err.count("\n")) == (2, "", 1) and "tyni: no such preset" in err
 
 
-def test_a_profile_is_a_trace_and_a_table_and_changes_no_step(run: Run) -> None:
+@pytest.mark.parametrize(("threads", "seen"), [(1, True), (2, True), (2, False)])
+def test_a_profile_is_a_trace_and_a_table_and_changes_no_step(
+    run: Run, monkeypatch: pytest.MonkeyPatch, threads: int, seen: bool
+) -> None:
+    """Not `seen`: torch 2.6 does not record the two threads that compute half of a batch each."""
+    if not seen:
+        monkeypatch.setattr(profile, "_ExperimentalConfig", lambda: None)
+    torch.set_num_threads(threads)
     Path("text.txt").write_text(TEXT)
     command = ["train", "text.txt", "--epochs=1", *TINY]
     assert run(*command, "--output-dir=plain")[0] == 0
@@ -73,8 +80,9 @@ def test_a_profile_is_a_trace_and_a_table_and_changes_no_step(run: Run) -> None:
     assert status == 0
     lines = err.splitlines()
     parts = ["batch", "forward", "backward", "optimizer", "norm, clip, rest", "a step"]
+    parts = parts if seen else ["batch", "optimizer", "forward, backward, rest", "a step"]
     start = next(i for i, line in enumerate(lines) if line.split() == ["ms", "share"])
-    rows = {line[:32].strip(): float(line[32:].split()[0]) for line in lines[start + 1 : start + 7]}
+    rows = {line[:32].strip(): float(line[32:].split()[0]) for line in lines[start + 1 : start + 1 + len(parts)]}
     assert list(rows) == parts and all(ms > 0 for ms in rows.values())
     assert sum(rows.values()) == pytest.approx(2 * rows["a step"], rel=0.01)
     assert "the trace is in run/trace.json" in lines

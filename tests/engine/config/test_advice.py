@@ -31,8 +31,9 @@ def test_out_of_memory_names_smaller_runs_and_what_they_need() -> None:
     config = resolve(Layer(LARGE))
     need = count_memory(config, VOCAB_SIZE)
     assert 21.0 < need / GIB < 21.1
+    accumulated = needs(config, batch_size=32, accumulation_steps=2)
     half = (
-        f"a new run with --batch-size 32 --accumulation-steps 2 {needs(config, batch_size=32)} or "
+        f"a new run with --batch-size 32 --accumulation-steps 2 {accumulated} or "
         f"--max-seq-len 512 {needs(config, max_seq_len=512)} or --model-dim 256 {needs(config, model_dim=256)}; "
         f"this run needs about {need / GIB:.1f} GiB"
     )

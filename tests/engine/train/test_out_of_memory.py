@@ -192,7 +192,7 @@ def test_a_step_that_does_not_fit_leaves_a_checkpoint(alone: Callable[..., Any],
     assert (done.returncode, done.stdout) == (1, ""), done.stderr
     last = done.stderr.splitlines()[-3:]
     assert last[0] == "failed at step 0: out of memory" and last[2] == "the last good state: run/last.pt", done.stderr
-    assert last[1].startswith("try a new run with --batch-size ") and "this run needs about 3.6 GiB" in last[1]
+    assert last[1].startswith("try a new run with --batch-size ") and "this run needs about 3.7 GiB" in last[1]
     assert fits(last[1], "--batch-size")
     assert load(tmp_path / "run/last.pt").progress().step == 0
     assert isinstance(list(read_journal(tmp_path / "run"))[-1], events.Failed)

@@ -1,7 +1,10 @@
 """A step depends only on weights, optimizer state, settings, seed and step number."""
 
+import gc
 import threading
 import time
+import weakref
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -53,6 +56,11 @@ def test_a_batch_of_8_accumulated_4_times_is_a_batch_of_32(build: Build) -> None
 @pytest.mark.parametrize("precision", [False, True])
 def test_two_threads_compute_half_of_a_batch_each_and_their_gradients_add_up(build: Build, precision: bool) -> None:
     state = build(batch_size=5, accumulation_steps=2, dropout=0.3, mixed_precision=precision)
+    if precision and state.precision.dtype == torch.float32:
+        pytest.skip("this processor has no 16-bit arithmetic")
+    torch.manual_seed(5)
+    for p in state.model.parameters():  # so that every weight has a gradient
+        torch.nn.init.normal_(p, std=0.2)
     (loss, one), calls, both = gradients(state, 3), [], threading.Barrier(2, timeout=60)
 
     def watch(_: Any, arguments: tuple[Tensor, ...]) -> None:
@@ -64,7 +72,7 @@ def test_two_threads_compute_half_of_a_batch_each_and_their_gradients_add_up(bui
     other_loss, other = gradients(state, 3)
     assert torch.get_num_threads() == 2
     assert sorted(calls) == [(2, 1), (2, 1), (3, 1), (3, 1)]
-    assert other_loss == pytest.approx(loss, abs=1e-6)
+    assert other_loss == pytest.approx(loss, abs=1e-3 if precision else 1e-6)
     torch.testing.assert_close(
         other, one, **({"atol": 1e-3, "rtol": 0.02} if precision else {"atol": 1e-6, "rtol": 1e-4})
     )
@@ -82,19 +90,27 @@ def test_otherwise_all_threads_share_each_operation(build: Build, changes: dict[
     assert calls == [(rows, threads)]
 
 
-def test_a_half_that_fails_is_told_when_the_other_has_ended(build: Build) -> None:
+def test_a_half_that_fails_is_reported_when_the_other_has_ended(build: Build) -> None:
     state, ended = build(batch_size=5), []
+    kept = list[weakref.ref[Tensor]]()
 
     def fail_once(_: Any, arguments: tuple[Tensor, ...]) -> None:
         if len(arguments[0]) == 2:  # the first half
+            kept.append(weakref.ref(arguments[0]))
             raise torch.OutOfMemoryError("out of memory")
         time.sleep(0.2)
         ended.append(len(arguments[0]))
 
     state.model.register_forward_pre_hook(fail_once)
     torch.set_num_threads(2)
-    with pytest.raises(torch.OutOfMemoryError):
-        TrainStep(state).backward(0)
+    gc.disable()
+    try:
+        with suppress(torch.OutOfMemoryError):
+            TrainStep(state).backward(0)
+            pytest.fail("nothing was raised")
+        assert kept[0]() is None  # what the half held is free at once
+    finally:
+        gc.enable()
     assert ended == [3] and torch.get_num_threads() == 2
     assert all(p.grad is None for p in state.model.parameters())
 
