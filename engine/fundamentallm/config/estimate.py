@@ -81,7 +81,7 @@ def count_memory(config: Config, vocab_size: int) -> int:
     """Estimate the bytes of weights, gradients, optimizer and activations; the program itself is not included."""
     layer = 19 * config.model_dim + 2 * config.ff_width  # values per token that the backward pass needs
     token = 4 * (config.num_layers * layer + 4 * config.model_dim + 3 * vocab_size)
-    # On a CPU, each of two threads has gradients of its own, beside those of the micro-batches before.
+    # Two threads of a CPU have gradients each, beside those of the micro-batches before; counted wherever it trains.
     gradients = 4 * count_parameters(config, vocab_size) * (2 if config.accumulation_steps > 1 else 1)
     return count_state_memory(config, vocab_size) + gradients + config.batch_size * config.max_seq_len * token
 

@@ -34,7 +34,7 @@ def in_two_threads(work: Callable[[Part], Result], first: Part, second: Part) ->
 
     Threads that share each operation of a step wait for one another thousands of times a second. If another program
     takes a core for a moment, both of them stand; with halves, they wait once. Beside a program that keeps one of two
-    cores busy a step is 1.6 to 2.3 times as fast, on idle cores 1.0 to 1.1 times (tests/benchmarks/RESULTS.md).
+    cores busy a step is about twice as fast, on idle cores 0.97 to 1.12 times (tests/benchmarks/RESULTS.md).
 
     An exception of `work` is raised when both calls have ended.
     """

@@ -18,7 +18,7 @@ WARM_UP = 3  # steps before those that are recorded
 TRACE = "trace.json"
 OPERATIONS = 12  # lines of the table of operations
 PARTS = ("batch", "forward", "backward", "optimizer")  # as the step names them
-TWICE = ("forward", "backward")  # those that two threads may do at once
+HALVED = ("forward", "backward")  # those of which two threads may do half each, at once
 STEP = "a step"
 SCHEDULED = "ProfilerStep*"  # as torch names the time from one step to the next
 
@@ -61,7 +61,7 @@ def _table(recorder: profile) -> str:
     count = {event.key: event.count for event in events}
     steps, recorded = count[STEP], [name for name in PARTS if name in total]
     at_once = count.get("forward", 0) / count["batch"]  # 2 where each of two threads computes half of a batch
-    parts = {name: total[name] / (at_once if name in TWICE else 1) for name in recorded}
+    parts = {name: total[name] / (at_once if name in HALVED else 1) for name in recorded}
     rest = "norm, clip, rest" if at_once else "forward, backward, rest"
     parts |= {rest: total[STEP] - sum(parts.values()), STEP: total[STEP]}
     lines = [f"{'':<32}  {'ms':>9}  share", *(_row(name, ms / steps, ms / total[STEP]) for name, ms in parts.items())]

@@ -89,7 +89,8 @@ class TrainStep:
 
         The batch is computed in micro-batches of `batch_size` windows, which is all that has to fit into memory;
         gradients add up. Each loss is divided by the tokens of the whole batch, so the sum is the gradient of the mean.
-        Of several processes, each computes its share of the batch's windows; their gradients and losses add up, too.
+        Two threads of a CPU compute half of a micro-batch each; of several processes, each computes its share of the
+        batch's windows. Their gradients and losses add up, too.
 
         Returns:
             The mean loss over the real tokens of the whole batch, in nats; a scalar on the device.

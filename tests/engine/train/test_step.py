@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fundamentallm.data.corpus import IGNORED
 from fundamentallm.model.dropout import DropoutMasks, fold_in
+from fundamentallm.train import device
 from fundamentallm.train.metrics import NotFinite
 from fundamentallm.train.state import TrainState
 from fundamentallm.train.step import TrainStep
@@ -53,11 +54,13 @@ def test_a_batch_of_8_accumulated_4_times_is_a_batch_of_32(build: Build) -> None
         torch.testing.assert_close(other, one, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("precision", [False, True])
-def test_two_threads_compute_half_of_a_batch_each_and_their_gradients_add_up(build: Build, precision: bool) -> None:
-    state = build(batch_size=5, accumulation_steps=2, dropout=0.3, mixed_precision=precision)
-    if precision and state.precision.dtype == torch.float32:
-        pytest.skip("this processor has no 16-bit arithmetic")
+@pytest.mark.parametrize("mixed", [False, True])
+def test_two_threads_compute_half_of_a_batch_each_and_their_gradients_add_up(
+    build: Build, monkeypatch: pytest.MonkeyPatch, mixed: bool
+) -> None:
+    monkeypatch.setattr(device, "_cpu_has_bf16", lambda: True)  # where it has not, torch imitates it
+    state = build(batch_size=5, accumulation_steps=2, dropout=0.3, mixed_precision=mixed)
+    assert state.precision.dtype == (torch.bfloat16 if mixed else torch.float32)
     torch.manual_seed(5)
     for p in state.model.parameters():  # so that every weight has a gradient
         torch.nn.init.normal_(p, std=0.2)
@@ -72,18 +75,19 @@ def test_two_threads_compute_half_of_a_batch_each_and_their_gradients_add_up(bui
     other_loss, other = gradients(state, 3)
     assert torch.get_num_threads() == 2
     assert sorted(calls) == [(2, 1), (2, 1), (3, 1), (3, 1)]
-    assert other_loss == pytest.approx(loss, abs=1e-3 if precision else 1e-6)
-    torch.testing.assert_close(
-        other, one, **({"atol": 1e-3, "rtol": 0.02} if precision else {"atol": 1e-6, "rtol": 1e-4})
-    )
+    assert other_loss == pytest.approx(loss, abs=1e-3 if mixed else 1e-6)
+    torch.testing.assert_close(other, one, **({"atol": 1e-3, "rtol": 0.02} if mixed else {"atol": 1e-6, "rtol": 1e-4}))
     assert gradients(state, 3)[0] == other_loss and same_tensors(gradients(state, 3)[1], other)
 
 
-@pytest.mark.parametrize("changes", [{"halves": False}, {"compiled": True}, {"batch_size": 1}, {"threads": 3}])
-def test_otherwise_all_threads_share_each_operation(build: Build, changes: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("rows", "threads", "changes"), [(5, 2, {"halves": False}), (5, 2, {"compiled": True}), (1, 2, {}), (5, 3, {})]
+)
+def test_otherwise_all_threads_share_each_operation(
+    build: Build, rows: int, threads: int, changes: dict[str, Any]
+) -> None:
     """Runs that earlier versions began did so; one window has no halves; with three threads nobody has measured it."""
-    torch.set_num_threads(changes.pop("threads", 2))
-    rows, threads = changes.pop("batch_size", 5), torch.get_num_threads()
+    torch.set_num_threads(threads)
     state, calls = replace(build(batch_size=rows), **changes), []
     state.model.register_forward_pre_hook(lambda _, inputs: calls.append((len(inputs[0]), torch.get_num_threads())))
     gradients(state, 0)
