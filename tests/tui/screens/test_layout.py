@@ -17,7 +17,13 @@ every_size = pytest.mark.parametrize("size", SIZES, ids=[f"{width}x{height}" for
 
 
 def check_whole(seen: Any) -> None:
-    """Every cell of the window belongs to one pane or bar, nothing is cut, and the way out is always shown."""
+    """Every cell of the window belongs to one pane or bar, nothing is cut, and the way out is always shown.
+
+    What depends on the layout was styled anew, as if everything had been.
+    """
+    styles = {node: dict(node.styles.base.get_rules()) for node in seen.main.walk_children()}
+    seen.main.update_node_styles(animate=False)
+    assert {node: dict(node.styles.base.get_rules()) for node in seen.main.walk_children()} == styles
     width, height = seen.app.size
     bars = [seen.main.query_one(f"#{name}").region for name in ("status", "tour", "tabs", "numbers", "keys")]
     regions = [region for region in (*bars, *panes(seen).values()) if region.area]
