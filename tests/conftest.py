@@ -1,5 +1,6 @@
 """What the tests of all rooms share: waiting for other processes, and reading what a run wrote."""
 
+import gc
 import inspect
 import os
 import shutil
@@ -32,6 +33,12 @@ settings.load_profile("suite")
 def pytest_addoption(parser: pytest.Parser) -> None:
     text = "write the pictures of tests/tui/test_snapshots.py anew, instead of comparing screens with them"
     parser.addoption("--update-snapshots", action="store_true", help=text)
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: to search it for garbage again and again took a quarter of the tests' time."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 PATIENCE = 60.0  # seconds until a test gives up on what it waits for
