@@ -68,12 +68,16 @@ class RedrawThrottle:
             self._timer = None
         cost = self._draw()
         now = time.monotonic()
-        active = now - RedrawThrottle.last_input < ACTIVE_SECONDS
-        wait = cost / (self._cpu_share * (ACTIVE_FACTOR if active else 1))
+        wait = cost / (self._cpu_share * (ACTIVE_FACTOR if user_is_active() else 1))
         if now - self._hurried < HURRY_SECONDS:
             wait = min(wait, self._hurry_interval)
         slowest = self._slow_interval if RedrawThrottle.slow_line else 0.0
         self._next = now + max(self._min_interval, wait, slowest)
+
+
+def user_is_active() -> bool:
+    """Return whether the user is at the keyboard."""
+    return time.monotonic() - RedrawThrottle.last_input < ACTIVE_SECONDS
 
 
 def is_visible(widget: Widget) -> bool:

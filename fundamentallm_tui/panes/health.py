@@ -39,21 +39,21 @@ class HealthPane(Widget, can_focus=True):
         self.border_title = "Health"
         self.store = store
         self.throttle = RedrawThrottle(self, self._draw, min_interval=1.0, cpu_share=0.002)
-        self._cost = 0.0
+        self._shown = NO_RUN
 
     def show(self, *, now: bool = False) -> None:
         """Show the verdict when the throttle allows it, or at once."""
         self.throttle.request(now=now)
 
     def _draw(self) -> float:
-        self.refresh()
-        return self._cost
+        start = time.thread_time()
+        if current_verdict(self.store) != self._shown:
+            self.refresh()
+        return time.thread_time() - start
 
     def render(self) -> Content:
-        start = time.perf_counter()
-        content = health_text(current_verdict(self.store), self.size.width, self.size.height)
-        self._cost = time.perf_counter() - start
-        return content
+        self._shown = current_verdict(self.store)
+        return health_text(self._shown, self.size.width, self.size.height)
 
 
 def current_verdict(store: Store) -> Verdict:

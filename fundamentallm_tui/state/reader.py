@@ -9,13 +9,15 @@ from textual.message import Message
 from textual.message_pump import MessagePump
 
 from fundamentallm.process.session import RunHandle
-from fundamentallm.run.events import Event
+from fundamentallm.run.events import Event, Progress
 from fundamentallm.run.journal import BATCH
 from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.background import in_thread
+from fundamentallm_tui.throttle import user_is_active
 
 READ_TIMEOUT = 0.3  # seconds that one read waits for events
 BATCH_PAUSE = 0.2  # seconds between two batches: one message carries all that came in between
+STEPS_PAUSE = 0.8  # after steps alone, where nobody is at the keyboard: their numbers are drawn once a second
 RESUME_CHECK_INTERVAL = 0.5  # seconds between two checks whether another process resumed a run that had ended
 
 Starter = Callable[[RunSpec], RunHandle]
@@ -67,7 +69,8 @@ class RunReader:
                 message = EventsReceived(self, events)
                 self._post(message)
                 if len(events) < BATCH:  # there is no more
-                    time.sleep(BATCH_PAUSE)
+                    steps_alone = all(isinstance(event, Progress) for event in events)
+                    time.sleep(STEPS_PAUSE if steps_alone and not user_is_active() else BATCH_PAUSE)
                 else:  # or all of a long journal would wait in memory
                     while not (message.taken.wait(BATCH_PAUSE) or self._closed.is_set()):
                         pass

@@ -16,7 +16,7 @@ from fundamentallm.config.config import Config
 from fundamentallm.run import events
 from fundamentallm.run.commands import Set
 from fundamentallm.run.describe import BAD, FAINT, PLAIN, WARN
-from fundamentallm.run.events import Answered, Event, Progress, RunStarted, Sampled
+from fundamentallm.run.events import Answered, Event, Progress, Sampled
 from fundamentallm.run.folder import LAST
 from fundamentallm.run.history import RECENT_STEPS, RunHistory
 from fundamentallm_tui.charts.series import SMOOTHING, Series, Smoothed
@@ -113,7 +113,6 @@ class Store:
         self.unanswered.clear()
         self.refused.clear()
         self._planned: Config | None = None
-        self._resolved: tuple[RunStarted | None, Config | None] = None, None  # the start, and the settings since then
         self._progress: Progress | None = None
         self._phase_before, self._phase_since = IDLE, 0.0
         self._eta: float | None = None  # seconds, as it was at `_eta_at`
@@ -171,11 +170,7 @@ class Store:
     @property
     def config(self) -> Config | None:
         """The settings as they are now, live changes included; None where they are not known."""
-        if self.history.started is None:
-            return self._planned
-        if self.history.started is not self._resolved[0]:  # another one after each change
-            self._resolved = self.history.started, self.history.settings
-        return self._resolved[1] or self._planned
+        return self.history.settings or self._planned
 
     @property
     def expected(self) -> Config | None:

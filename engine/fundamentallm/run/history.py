@@ -68,6 +68,7 @@ class RunHistory:
         self.impossible: list[Intervention] = []  # that no run of this version can have made: damaged, or another's
         self._unanswered: Intervention | None = None
         self._before_change: RunStarted | None = None  # `started` before the unanswered change
+        self._settings: tuple[RunStarted | None, Config | None] = None, None  # of which start, which a change replaces
 
     def apply(self, event: events.Event) -> int | None:
         """Take the next event; returns the step to which the run went back, if it did: later ones are superseded."""
@@ -120,10 +121,12 @@ class RunHistory:
     @property
     def settings(self) -> Config | None:
         """The same as a configuration; None before the first start, and where no run of this version can have them."""
-        with suppress(ConfigError):
-            if self.started is not None:
-                return resolve(Layer({name: value for name, value in self.config.items() if name in SETTINGS}))
-        return None
+        if self.started is not self._settings[0]:
+            self._settings = self.started, None
+            with suppress(ConfigError):
+                config = resolve(Layer({name: value for name, value in self.config.items() if name in SETTINGS}))
+                self._settings = self.started, config
+        return self._settings[1]
 
     @property
     def epochs(self) -> int:
