@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.content import Content
 from textual.widgets import OptionList
 
 from fundamentallm.run.commands import Set, Stop
 from fundamentallm.run.events import Event, Progress, last_step
-from fundamentallm_tui.panes.health import current_verdict
+from fundamentallm_tui.panes.health import HealthPane, current_verdict
 from fundamentallm_tui.throttle import RedrawThrottle
 from tests.events import OVERFITTING, epochs, evaluated, recorded
 from tests.tui.conftest import Watched
@@ -186,3 +187,22 @@ async def test_the_verdict_is_on_the_screen_at_every_size(workshop: Any, size: t
         await overfitting(watched, workshop)
         await watched.press("escape")
         await watched.see(shown)
+
+
+async def test_a_verdict_that_stands_is_not_drawn_again(workshop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn, render = list[str](), HealthPane.render
+
+    def keep(pane: HealthPane) -> Content:
+        drawn.append(current_verdict(pane.store).headline)
+        return render(pane)
+
+    monkeypatch.setattr(HealthPane, "render", keep)
+    async with workshop.training() as (watched, run):
+        for step in (40, 80, 120):
+            run.say(workshop.progress(step - 39, step))
+            await watched.see(f"{step}/400")
+            watched.main.health.show(now=True)
+            await watched.pilot.pause()
+        assert drawn.count(drawn[-1]) == 1
+        run.say(*epochs(OVERFITTING))
+        await watched.until(lambda: drawn[-1] == "overfitting")

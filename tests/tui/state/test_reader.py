@@ -1,6 +1,7 @@
 """The thread between a run and the screen hands a long journal over in pieces, each event once and in order."""
 
 import queue
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,9 +9,11 @@ import pytest
 from textual.message import Message
 
 from fundamentallm.process.session import AttachedRun
-from fundamentallm.run.events import Event
+from fundamentallm.run.events import Answered, Event
 from fundamentallm.run.journal import BATCH
+from fundamentallm_tui.state import reader as reader_module
 from fundamentallm_tui.state.reader import EventsReceived, RunDisconnected, RunReader
+from fundamentallm_tui.throttle import RedrawThrottle
 from tests.tui.others import alive
 
 
@@ -52,3 +55,21 @@ def test_of_a_long_journal_the_next_piece_waits_until_the_last_is_taken(make: An
     first.taken.set()
     assert isinstance(posted.get(timeout=60), EventsReceived)
     reader.close()
+
+
+@pytest.mark.parametrize(("seconds", "pauses"), [(1.0, [0.2, 0.2, 0.2]), (11.0, [0.8, 0.2, 0.2])])
+def test_steps_alone_come_less_often_where_nobody_is_at_the_keyboard(
+    workshop: Any, monkeypatch: pytest.MonkeyPatch, seconds: float, pauses: list[float]
+) -> None:
+    steps, answer = workshop.progress(1, 40), Answered(step=40, id="1", command="save", ok=True)
+    batches, slept = iter([[steps], [steps, answer], [answer]]), list[float]()
+    monkeypatch.setattr(RedrawThrottle, "last_input", time.monotonic() - seconds)
+    monkeypatch.setattr(reader_module, "time", SimpleNamespace(sleep=slept.append))
+    ended: Any = SimpleNamespace(
+        alive=False, may_return=False, exit_reason="", log_tail=list, events=lambda timeout: next(batches, [])
+    )
+    posted: queue.Queue[Message] = queue.Queue()
+    RunReader(ended, owner(posted))
+    while not isinstance(posted.get(timeout=60), RunDisconnected):
+        pass
+    assert slept == pauses
