@@ -79,11 +79,14 @@ class ChartPane(Vertical, can_focus=True):
 
     def show_view(self, view: View) -> None:
         """Show the curves so from now on; a linked pane keeps only its own height."""
+        self.take_view(view)
+        if (other := self.linked) is not None:
+            other.take_view(replace(view, log=other.view.log, fit=other.view.fit))
+
+    def take_view(self, view: View) -> None:
+        """Draw this view; the linked pane has it already."""
         self.view = view
         self.throttle.request(now=True)
-        if (other := self.linked) is not None:
-            other.view = replace(view, log=other.view.log, fit=other.view.fit)
-            other.throttle.request(now=True)
 
     # What is drawn
 

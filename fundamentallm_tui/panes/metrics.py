@@ -139,6 +139,11 @@ class LossChart(ChartPane):
         if crosshair != (view.crosshair is None):
             self.refresh_bindings()  # with a crosshair, the footer offers to rewind
 
+    def take_view(self, view: View) -> None:
+        super().take_view(view)
+        if not is_visible(self):  # the lines with its newest number are seen all the same
+            self._drawn()
+
     def action_rewind(self) -> None:
         if self.view.crosshair is not None:
             self._rewind(round(self.view.crosshair))

@@ -71,7 +71,7 @@ class Watched:
 
     @property
     def keys(self) -> str:
-        return str(self.main.footer.render())
+        return self.screen.splitlines()[-1]
 
     @property
     def log(self) -> str:

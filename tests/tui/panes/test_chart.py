@@ -85,6 +85,17 @@ async def test_each_key_does_what_its_command_says(workshop: Any) -> None:
     assert bound <= pressed | {"d", "i"}
 
 
+async def test_the_status_line_follows_the_smoothing_of_the_metric_chart_while_that_is_alone(workshop: Any) -> None:
+    async with charts(workshop) as seen:
+        seen.run.finish(STEPS, "stopped")  # or the status line would be drawn again each second
+        await seen.status_is("STOPPED")
+        await seen.press("4", "z")
+        assert "train ~3.045" in seen.screen.splitlines()[0]
+        for key, newest in (("left_square_bracket", "train 3.000"), ("right_square_bracket", "train ~3.045")):
+            await seen.press(key)
+            await seen.until(lambda newest=newest: f"{newest} " in seen.screen.splitlines()[0], newest)
+
+
 async def test_the_title_has_the_newest_values_or_those_at_the_crosshair_on_both_charts(workshop: Any) -> None:
     async with charts(workshop) as seen:
         loss, metric = seen.main.loss, seen.main.metric
