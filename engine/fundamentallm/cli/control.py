@@ -133,7 +133,8 @@ def _send(run: str, command: Command, done: str) -> int:
                     return 0
             if time.monotonic() >= deadline:
                 who = f"{holder(folder) or 'its process'} is busy with a long step"
-                complain(f"{run}: no answer in {ANSWER_SECONDS:.0f} s: {who}, or its folder was renamed while it ran")
+                why = f"{who}, or its folder was renamed while it ran"
+                complain(f"{run}: no answer in {ANSWER_SECONDS:.0f} s: {why}; the run obeys as soon as it reads this")
                 return 1
         raise UserError(f"{run}: ended before it answered")
     finally:

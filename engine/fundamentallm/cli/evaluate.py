@@ -38,7 +38,7 @@ def command(
     never seen are counted and left out.
     """
     parsed = parse(ROWS, values)
-    target = output_path("--output", output)
+    target = output_path("--output", output, begins='{"loss":')
     text = Config(data=data, include=include, text_field=parsed["text_field"])
     source = read_source(text, complain, needs="two characters")
     from fundamentallm.train.evaluate import by_class, tally  # imports torch

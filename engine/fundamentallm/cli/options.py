@@ -2,6 +2,8 @@
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from fundamentallm.config.format import format_value
 from fundamentallm.config.settings import BOOLEANS, Setting, parse_all
 from fundamentallm.errors import UserError, system_errors
 from fundamentallm.paths import user_path
+from fundamentallm.run.folder import INPUT, NOTES, OWN, holds_run
+from fundamentallm.untrusted import open_regular_file
 
 Function = Callable[..., Any]
 Completion = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
@@ -67,18 +71,28 @@ def read_prompt(prompt: str) -> str:
 # ---- files that the user names ----
 
 
-def output_path(flag: str, name: str | None) -> Path | None:
-    """Return the path of a file that will be written, once it is clear that it can be; None if it was not typed."""
+def output_path(flag: str, name: str | None, begins: str = "") -> Path | None:
+    """Return the path of a file that will be written, once it is clear that it may be; None if it was not typed.
+
+    No file of a run is replaced, no checkpoint, and no file that begins otherwise than `begins`, as the new one will.
+    """
     if name is None:
         return None
     path = user_path(name)
     if path.is_dir() or not path.parent.is_dir():
         raise UserError(f"{flag} {name}: {'is a folder' if path.is_dir() else 'its folder does not exist'}")
+    real = path.resolve()
+    of_run = holds_run(real.parent) and any(fnmatchcase(real.name, own) for own in (*OWN, NOTES, INPUT))
+    if of_run or (real.suffix in (".pt", ".safetensors") and real.exists()):
+        raise UserError(f"{flag} {name}: is a file of a {'run' if of_run else 'model'}; name another file")
+    with suppress(OSError), open_regular_file(real) as file:
+        if (there := file.read(len(begins))) and there != begins.encode():
+            raise UserError(f"{flag} {name}: is there already and holds something else; name another file")
     return path
 
 
 def write_output(flag: str, path: Path, text: str) -> None:
-    """Write the file that a flag or command named."""
+    """Write the file that a flag or command named, and `output_path` has allowed."""
     with system_errors(f"{flag} {path}: cannot be written"):
         path.write_text(text, encoding="utf-8", newline="")
 

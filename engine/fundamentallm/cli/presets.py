@@ -38,11 +38,12 @@ def _describe(preset: Preset) -> str:
         vocabulary, missing = len(read_source(config).facts.vocabulary), ""
     except UserError:
         vocabulary, missing = USUAL_VOCABULARY, " (not here yet)"
+    millions = format_digits(count_parameters(config, vocabulary) / 1e6, 3)
     numbers = [f"{name} {getattr(config, name):g}" for name in SHOWN]
     lines = [
         *wrap(preset.description, 72),
-        f"{format_digits(count_parameters(config, vocabulary) / 1e6, 3)} million parameters, {preset.expected_time}",
-        f"{', '.join(config.data)}{missing}",
+        ", ".join(filter(None, (f"{millions} million parameters", preset.expected_time))),
+        f"{', '.join(config.data)}{missing}" if config.data else "",
         ", ".join(numbers[:3]),
         ", ".join(numbers[3:]),
     ]

@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from fundamentallm.cli.terminal import one_line
@@ -101,14 +100,19 @@ def _markdown(
     if (verdict := assess_run(history)) is not None:
         yield from (f"**{_cell(verdict.headline)}**: {_cell(verdict.evidence)}. {_cell(verdict.explanation)}", "")
     yield from ("## Settings that differ from the defaults", "", *_table(("setting", "value"), settings))
-    yield from ("## How to repeat it", "", *_fenced(" ".join(_repeat(run.folder, history, changed)), "bash"))
+    yield from ("## How to repeat it", "", *_fenced(" ".join(_repeat(run.folder, history)), "bash"))
+    if history.changes_made():
+        yield from ("`--apply-interventions` makes the changes below again, each after the same step.", "")
     if changes:
-        yield from ("The changes below were made while it ran; `fundamentallm set` makes them.", "")
         rows = [(f"{c.step:,}", c.setting, format_value(c.old), format_value(c.new), c.who) for c in changes]
         yield from ("## Changes while it ran", "", *_table(("after step", "setting", "from", "to", "by"), rows))
     if resumes := list(zip(history.starts, reached, strict=True))[1:]:
-        begun = [(f"{s.step:,}", f"{at:,}", s.resumed_from or "its newest checkpoint") for s, at in resumes]
-        yield from ("## Resumed", "", *_table(("after step", "had reached", "from"), begun))
+        begun = [
+            (f"{s.step:,}", f"{at:,}", s.resumed_from or "its newest checkpoint",
+             ", ".join(f"{name} {format_value(value)}" for name, value in s.changes.items()))
+            for s, at in resumes
+        ]  # fmt: skip
+        yield from ("## Resumed", "", *_table(("after step", "had reached", "from", "with"), begun))
     if samples:
         yield from ("## Samples", "")
     for sample in samples:
@@ -128,9 +132,10 @@ def _numbers(run: RunSummary, history: RunHistory) -> Iterator[tuple[str, str]]:
         yield "training took", f"{format_duration(history.end.seconds)}, {format_count(history.end.tokens, 'token')}"
 
 
-def _repeat(folder: Path, history: RunHistory, changed: dict[str, Any]) -> Iterator[str]:
+def _repeat(folder: Path, history: RunHistory) -> Iterator[str]:
     """The words of a command that does the same again, in another folder."""
     first = history.starts[0]
+    changed = changed_from_defaults(first.config)
     yield "fundamentallm train"
     own: tuple[str, ...] = ("data", "output_dir")
     if first.initialised_from:
@@ -144,6 +149,8 @@ def _repeat(folder: Path, history: RunHistory, changed: dict[str, Any]) -> Itera
     for name, value in changed.items():
         if name in SETTINGS and name not in own:
             yield SETTINGS[name].as_flag(value)
+    if history.changes_made():
+        yield f"--apply-interventions {quoted_path(folder)}"
     yield f"--output-dir {quoted_path(free_name(folder, '-again-'))}"
 
 

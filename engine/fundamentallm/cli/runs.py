@@ -149,7 +149,7 @@ def plot(runs: tuple[str, ...], log: bool, svg: str | None) -> None:
     from fundamentallm_tui.charts.runs import losses_of_runs
     from fundamentallm_tui.charts.svg import POINTS, to_svg
 
-    target = output_path("--svg", svg)
+    target = output_path("--svg", svg, begins="<svg")
     histories = [(folder, read_history(folder)) for folder in dict.fromkeys(map(find_run, runs))]
     chart, legend = losses_of_runs(histories, 2 * width() if target is None else POINTS, log)
     if not any(history.steps or history.evaluations for _, history in histories):
@@ -178,7 +178,7 @@ def export(run: str, target: str) -> None:
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(EXPORTED)
     writer.writerows(_export(find_run(run)))
-    path = output_path("--csv", None if target == "-" else target)
+    path = output_path("--csv", None if target == "-" else target, begins="step,epoch,")
     if path is None:
         print(buffer.getvalue(), end="")
     else:

@@ -8,13 +8,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from fundamentallm.cli.options import write_output
+from fundamentallm.cli.options import output_path, write_output
 from fundamentallm.cli.terminal import complain, write_text
 from fundamentallm.config.config import unknown
 from fundamentallm.config.sampling import SAMPLING, SamplingOptions
 from fundamentallm.data.text import normalize_prompt
 from fundamentallm.errors import UserError
-from fundamentallm.paths import user_path
 from fundamentallm.train.loaded import Model
 from fundamentallm.untrusted import printable
 
@@ -112,6 +111,7 @@ class Talk:
         print(f"device {self._device_name}")
 
     def _save(self, rest: str) -> None:
-        if not rest:
+        path = output_path("/save", rest or None)
+        if path is None:
             raise UserError("/save: name a file")
-        write_output("/save", user_path(rest), "\n\n".join(self._written) + "\n")
+        write_output("/save", path, "\n\n".join(self._written) + "\n")

@@ -4,7 +4,7 @@ The rules of an epoch are here, so that the console's form and the corpus always
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import accumulate
 from math import prod
@@ -169,7 +169,7 @@ def estimate_size(config: Config, text: TextSize) -> Estimate:
         steps_per_epoch=steps,
         total_steps=count_steps(config.epochs, config.max_steps, steps),
         passes=passes,
-        memory=count_memory(config, vocab_size),
+        memory=count_memory(replace(config, batch_size=min(config.batch_size, windows)), vocab_size),
         text_memory=kept + 16 * windows + varying,  # the order of two epochs, 8 bytes a window
         loading_memory=LOADING_MEMORY if text.mapped else tokens * (2 * text.width + token),
     )

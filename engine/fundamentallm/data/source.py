@@ -35,7 +35,7 @@ from fundamentallm.data.text import (
 )
 from fundamentallm.data.tokenizer import ByteTokenizer, FileTokenizer, Tokenizer, train_bpe
 from fundamentallm.errors import UserError, system_errors
-from fundamentallm.paths import user_path
+from fundamentallm.paths import quoted, user_path
 from fundamentallm.run.folder import STDIN, write_atomic
 from fundamentallm.untrusted import from_values, open_regular_file
 
@@ -114,6 +114,7 @@ def read_source(config: Config, say: Say = lambda text: None, needs: str = NEEDE
     notices = list[str]()
     if len(chosen.files) > 1 or chosen.left_out:
         notices = describe_read(files, sum(facts.characters), empty, chosen.left_out)
+    notices += [f"--include {quoted(pattern)}: fits no file in a folder of the data" for pattern in chosen.unused]
     if documents is not None:
         documents = tuple(text for text, size in zip(documents, facts.characters, strict=True) if size)
     facts = Facts(

@@ -56,6 +56,7 @@ class Selection:
     files: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)  # the patterns of --include that no file in a folder fits
 
 
 def read_bytes(path: str) -> bytes:
@@ -210,7 +211,7 @@ def select(paths: tuple[str, ...], include: tuple[str, ...] = ()) -> Selection:
     Other paths stay as they are. `include` has patterns of further files in folders, such as "*.rst". Hidden files are
     left out in any case.
     """
-    chosen = Selection()
+    chosen, names = Selection(), list[str]()
     for path in paths:
         if has_magic(path) and not os.path.lexists(path) and (fitting := glob(str(user_path(path)), recursive=True)):
             chosen.files += sorted(file for file in fitting if not os.path.isdir(file))
@@ -226,6 +227,7 @@ def select(paths: tuple[str, ...], include: tuple[str, ...] = ()) -> Selection:
             chosen.files.append(path)
             continue
         before = len(chosen.files)
+        names += [entry.name for entry in inside if not os.path.isdir(entry)]
         for entry in inside:
             hidden, is_folder = entry.name.startswith("."), os.path.isdir(entry)
             named = entry.suffix.lower() in SUFFIXES or any(fnmatchcase(entry.name, glob) for glob in include)
@@ -236,6 +238,7 @@ def select(paths: tuple[str, ...], include: tuple[str, ...] = ()) -> Selection:
                 chosen.left_out.append(f"{entry}/" if is_folder else str(entry))
         if len(chosen.files) == before:
             chosen.problems.append(f"{path}: holds no .txt or .md file; name its files, or a pattern with --include")
+    chosen.unused = [pattern for pattern in include if not any(fnmatchcase(name, pattern) for name in names)]
     return chosen
 
 

@@ -3,8 +3,10 @@
 import csv
 import io
 import json
+import os
 import random
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from fundamentallm.run.health import assess_run
 from fundamentallm.run.history import read_history
 from fundamentallm.run.summary import summarize
 from fundamentallm_tui.charts.palette import run_styles
+from tests.conftest import file_contents
 from tests.engine.cli.conftest import TINY, Refused, Run
 from tests.engine.run.conftest import CONFIG, evaluated, saved, started, write_journal
 
@@ -172,6 +175,7 @@ def test_plot_writes_the_same_as_a_picture(run: Run, tmp_path: Path) -> None:
         marks = [path for path in root.iter() if path.get("class") == "mark" and path.get("stroke") == colour]
         assert len(marks) == len(losses) + 1, "one of them in the legend"
     assert any("epochs 3, optimizer adamw" in (text.text or "") for text in root.iterfind(".//svg:text", svg))
+    assert run("runs", "plot", "one", "--svg", str(file)) == (0, "", ""), "a picture replaces a picture"
     refused = run("runs", "plot", "one", "--svg", str(tmp_path / "no" / "loss.svg"))
     assert refused[0] == 2 and "its folder does not exist" in refused[2]
 
@@ -185,6 +189,37 @@ def test_plot_is_coloured_on_a_terminal_unless_the_user_says_no(run: Run, monkey
     assert "\x1b[38;5;" in coloured and "\x1b" not in bare
     strip = [line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", coloured).splitlines()]
     assert strip == bare.splitlines()
+
+
+A_RUN, A_MODEL, ELSE = "is a file of a run", "is a file of a model", "is there already and holds something else"
+KEPT = {  # the file that a command is to write, and why it does not
+    "runs plot one --svg runs/one/best.pt": A_RUN,
+    "runs plot one --svg runs/one/config.yaml": A_RUN,
+    "runs plot one --svg text.txt": ELSE,
+    "runs export one --csv runs/one/journal.jsonl": A_RUN,
+    "runs export one --csv runs/one/checkpoint_epoch_9.pt": A_RUN,
+    "runs export one --csv text.txt": ELSE,
+    "runs report one --output runs/one/notes.json": A_RUN,
+    "evaluate one text.txt --output runs/one/journal.jsonl": A_RUN,
+    "evaluate one text.txt --output text.txt": ELSE,
+    "generate one --prompt=a --output-file runs/one/last.pt": A_RUN,
+    "generate one --prompt=a --output-file link.txt": A_RUN,
+    "generate one --prompt=a --output-file copy.pt": A_MODEL,
+}
+
+
+@pytest.mark.parametrize("command", KEPT)
+def test_no_output_replaces_a_file_of_a_run_or_of_another_kind(run: Run, tmp_path: Path, command: str) -> None:
+    shutil.copytree("runs/one", "kept/runs/one", dirs_exist_ok=True)  # what a fault would destroy, others need
+    os.chdir("kept")
+    Path("text.txt").write_text(TEXT)
+    shutil.copy("runs/one/best.pt", "copy.pt")
+    if not os.path.lexists("link.txt"):
+        os.symlink("runs/one/best.pt", "link.txt")
+    before = file_contents(Path())
+    *_, flag, name = command.replace("=a", "").split()
+    assert run(*command.split()) == (2, "", f"{flag} {name}: {KEPT[command]}; name another file\n")
+    assert file_contents(Path()) == before
 
 
 REFUSED = {

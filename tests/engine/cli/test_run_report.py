@@ -24,7 +24,7 @@ def section(report: str, title: str) -> str:
 
 def command_in(report: str) -> list[str]:
     """The words of the command that the report gives, as a shell takes them."""
-    return shlex.split(section(report, "How to repeat it").removeprefix("```bash\n").removesuffix("\n```"))
+    return shlex.split(section(report, "How to repeat it").removeprefix("```bash\n").split("\n```")[0])
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +39,13 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert main(command) == 0
     child = ["train", str(folder / DAY), f"--init-from={out}", "--batch-size=16", "--epochs=1", "--stride=16"]
     assert main([*child, f"--output-dir={folder / 'runs' / 'child'}", "--quiet"]) == 0
+    resumed, short = folder / "runs" / "resumed", ["--max-steps=6", "--quiet"]
+    assert main(["train", str(folder / FIRST), *TINY, *short, f"--output-dir={resumed}"]) == 0
+    assert main(["train", f"--resume-from={resumed}", "--max-steps=9", "--quiet"]) == 0
     return folder
 
 
-@pytest.mark.parametrize("name", ["night run", "child"])
+@pytest.mark.parametrize("name", ["night run", "child", "resumed"])
 def test_the_command_in_a_report_trains_the_run_again_to_the_same_losses(
     run: Run, runs: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -71,7 +74,8 @@ def test_a_report_has_numbers_settings_changes_rewinds_and_samples(run: Run, tmp
         Sampled(step=10, id="a", prompt="The ", text="owl", done=True, number=1),
         Intervention(step=10, setting="dropout", old=0.1, new=0.2, who="ada"),
         Answered(step=10, id="q", command="set", ok=True),
-        progress(11, 19), started(10, config={"data": ["a.txt"], "epochs": 4}, resumed_from="runs/night/best.pt"),
+        progress(11, 19),
+        started(10, config={"data": ["a.txt"], "epochs": 4}, resumed_from="runs/night/best.pt", changes={"epochs": 9}),
         progress(11, 40), evaluated(40, 2.75, train_loss=1.5),
         finished(40, seconds=61.0, tokens=4000),
     )  # fmt: skip
@@ -85,7 +89,7 @@ def test_a_report_has_numbers_settings_changes_rewinds_and_samples(run: Run, tmp
     assert rows["best val_loss"] == "2.5000, perplexity 12.18 (epoch 1, step 10)"
     assert rows["training took"] == "1:01, 4,000 tokens"
     assert "| learning_rate | 0.002 |" in report and "data" not in rows
-    assert "| 10 | 19 | runs/night/best.pt |" in section(report, "Resumed")
+    assert "| 10 | 19 | runs/night/best.pt | epochs 9 |" in section(report, "Resumed")
     assert (
         section(report, "Samples")
         == "After step 10:\n\n````\nThe sea\n```\ufffd\n````\n\nAfter step 10:\n\n```\nThe owl\n```"
@@ -101,7 +105,8 @@ def test_a_change_that_holds_is_in_the_report(run: Run) -> None:
     assert run("runs", "report", "x")[0] == 0
     report = Path("runs/x/report.md").read_text()
     assert section(report, "Changes while it ran").endswith("\n| 10 | dropout | 0.1 | 0.2 | a\\|da |")
-    assert "The changes below were made while it ran; `fundamentallm set` makes them." in report
+    assert "`--apply-interventions` makes the changes below again, each after the same step." in report
+    assert command_in(report)[-4:-2] == ["--apply-interventions", "runs/x"]
 
 
 def test_an_older_report_is_replaced_and_nothing_else(run: Run, tmp_path: Path) -> None:

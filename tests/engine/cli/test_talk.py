@@ -85,8 +85,8 @@ def test_save_writes_everything_so_far_and_clear_forgets_it(talk: Talk) -> None:
     _, err = talk("the", "/save", "/save none/where.txt", "/save .")
     assert err.splitlines() == [
         "/save: name a file",
-        "/save none/where.txt: cannot be written: No such file or directory",
-        "/save .: cannot be written: Is a directory",
+        "/save none/where.txt: its folder does not exist",
+        "/save .: is a folder",
     ]
 
 

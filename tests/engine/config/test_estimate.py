@@ -110,6 +110,8 @@ def test_several_documents_are_counted_each_for_itself(
     assert spans([700, 12, 788, 1000], 2250, 16) == [(0, 700), (712, 1500), (1500, 2250)]
     assert size.windows == built.corpus.windows == sum(count_windows(n, 16, 16) for n in (700, 788, 750)) == 135
     assert size.total_steps == built.total_steps and size.train_tokens == 2250
+    of_batch = {n: estimate(replace(built.config, batch_size=n), pieces).memory for n in (134, 135, 136, 100_000)}
+    assert of_batch[134] < of_batch[135] == of_batch[136] == of_batch[100_000], "no batch has more than all windows"
 
 
 def test_the_memory_grows_with_everything_that_takes_it() -> None:

@@ -179,6 +179,13 @@ def test_names_and_text_of_presets_are_bounded_and_do_not_command_the_terminal(
     assert "a\ufffdb\ufffd\ufffd[2J" in out
 
 
+def test_a_preset_without_text_and_time_is_listed_without_them(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (own / "mine.yaml").write_text("model_dim: 32\nnum_layers: 1\n")
+    assert main(["presets"]) == 0
+    shown = "mine    0.0144 million parameters\n        model_dim 32, num_layers 1, num_heads 2\n"
+    assert shown in capsys.readouterr().out
+
+
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.dates() | st.binary(max_size=9)
     | st.sampled_from([10**500, -(10**400), "auto", "1e400", "0x10", "1_0", "~", "~nobody/x"])

@@ -72,8 +72,11 @@ def test_a_folder_stands_for_its_texts_by_name_and_says_what_else_is_there(many:
         "the .txt and .md files directly in it, and those that --include names",
     ]
     assert read_source(Config(data=("z.txt",))).notices == []  # a file that is named and read needs no word
-    included = read_source(Config(data=("many",), include=("*.rst", "*"))).files
-    assert len(included) == 6  # a pattern takes no hidden file, and no empty one
+    included = read_source(Config(data=("many",), include=("*.rst", "*", "deep*", "*.rts")))
+    assert len(included.files) == 6  # a pattern takes no hidden file, and no empty one
+    unused = [f"--include '{pattern}': fits no file in a folder of the data" for pattern in ("deep*", "*.rts")]
+    assert included.notices[-2:] == unused
+    assert read_source(Config(data=("z.txt",), include=("*.rts",))).notices == unused[1:]
     assert (
         error_of("many/d.txt") == "many/d.txt: holds no .txt or .md file; name its files, or a pattern with --include"
     )
