@@ -36,7 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What is imported by now stays: to search it for garbage again and again took a quarter of the tests' time."""
+    """What is imported by now stays: to search it for garbage again and again took a quarter of the console's tests."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
 

@@ -84,7 +84,7 @@ class ChartPane(Vertical, can_focus=True):
             other.take_view(replace(view, log=other.view.log, fit=other.view.fit))
 
     def take_view(self, view: View) -> None:
-        """Draw this view; the linked pane has it already."""
+        """Draw this view, in this pane alone."""
         self.view = view
         self.throttle.request(now=True)
 

@@ -60,6 +60,10 @@ class ChartView(Widget):
     def on_hide(self) -> None:
         self._drawn_for = None  # nothing is drawn until it is shown again
 
+    def on_show(self) -> None:
+        if self._drawn_for is None:  # shown again before it was told that it was hidden
+            self.refresh()
+
     def _draw(self) -> None:
         start = time.thread_time()
         chart, size = self._make(), self.size

@@ -51,9 +51,11 @@ class LossChart(ChartPane):
             self._read_newest()
         return self._newest
 
-    def _read_newest(self) -> None:
-        curve = loss_curves(self.store, replace(self.view, crosshair=None))[-1]
+    def _read_newest(self) -> bool:
+        """Read it anew; return whether it is another one."""
+        curve, before = loss_curves(self.store, replace(self.view, crosshair=None))[-1], self._newest
         self._newest = curve.reading(curve.series.last, format_loss)
+        return self._newest != before
 
     def beside(self) -> list[Overlay]:
         """Return the runs that lie over this one, hidden ones included."""
@@ -92,9 +94,7 @@ class LossChart(ChartPane):
         return curves
 
     def _make(self) -> Chart:
-        before = self._newest
-        self._read_newest()
-        if self._newest != before:
+        if self._read_newest():
             self.call_later(self._drawn)
         return super()._make()
 
@@ -141,7 +141,7 @@ class LossChart(ChartPane):
 
     def take_view(self, view: View) -> None:
         super().take_view(view)
-        if not is_visible(self):  # the lines with its newest number are seen all the same
+        if not is_visible(self) and self._read_newest():  # the lines below and above show it all the same
             self._drawn()
 
     def action_rewind(self) -> None:

@@ -70,7 +70,7 @@ class PanedScreen(Screen[None]):
             self.get_widget_by_id(pane).set_class(pane == name, "-active", update=False)
         # the styles of all panes depend on the screen's classes: computed once, not for each of the classes
         self.update_classes({f"-at-{pane}": pane == name for pane, _ in keys.PANES}, update=False)
-        self.footer.refresh()  # of the keys of the pane: between two panes without the focus, no binding changes
+        self.footer.refresh()  # Textual reports no other bindings where neither pane has the focus
         self.pane_shown()
 
 

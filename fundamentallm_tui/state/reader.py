@@ -17,7 +17,7 @@ from fundamentallm_tui.throttle import user_is_active
 
 READ_TIMEOUT = 0.3  # seconds that one read waits for events
 BATCH_PAUSE = 0.2  # seconds between two batches: one message carries all that came in between
-STEPS_PAUSE = 0.8  # after steps alone, where nobody is at the keyboard: their numbers are drawn once a second
+STEPS_PAUSES = 4  # so many after steps alone, while nobody is at the keyboard: a quarter less of the processor at rest
 RESUME_CHECK_INTERVAL = 0.5  # seconds between two checks whether another process resumed a run that had ended
 
 Starter = Callable[[RunSpec], RunHandle]
@@ -69,8 +69,10 @@ class RunReader:
                 message = EventsReceived(self, events)
                 self._post(message)
                 if len(events) < BATCH:  # there is no more
-                    steps_alone = all(isinstance(event, Progress) for event in events)
-                    time.sleep(STEPS_PAUSE if steps_alone and not user_is_active() else BATCH_PAUSE)
+                    time.sleep(BATCH_PAUSE)
+                    for _ in range(STEPS_PAUSES - 1 if all(isinstance(event, Progress) for event in events) else 0):
+                        if not user_is_active():
+                            time.sleep(BATCH_PAUSE)
                 else:  # or all of a long journal would wait in memory
                     while not (message.taken.wait(BATCH_PAUSE) or self._closed.is_set()):
                         pass

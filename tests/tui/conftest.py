@@ -71,7 +71,7 @@ class Watched:
 
     @property
     def keys(self) -> str:
-        return self.screen.splitlines()[-1]
+        return str(self.main.footer.render())
 
     @property
     def log(self) -> str:

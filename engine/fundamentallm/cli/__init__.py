@@ -78,7 +78,7 @@ def _usage_error(error: click.ClickException) -> str:
     if isinstance(error, click.NoSuchOption):
         parameters = error.ctx.command.params if error.ctx else []
         flags = [flag for parameter in parameters for flag in parameter.opts if flag[0] == "-"]
-        return f"{error.option_name}: {unknown('option', error.option_name, flags)}"
+        return f"{error.option_name}: {unknown('option', error.option_name, flags or ['--help'])}"
     text = re.sub(r"\s*\n\s*", " ", error.format_message()).rstrip(". ")
     ctx = getattr(error, "ctx", None)
     return f"{text}; see {ctx.command_path} --help" if ctx else text

@@ -134,7 +134,7 @@ def _send(run: str, command: Command, done: str) -> int:
             if time.monotonic() >= deadline:
                 who = f"{holder(folder) or 'its process'} is busy with a long step"
                 why = f"{who}, or its folder was renamed while it ran"
-                complain(f"{run}: no answer in {ANSWER_SECONDS:.0f} s: {why}; the run obeys as soon as it reads this")
+                complain(f"{run}: no answer in {ANSWER_SECONDS:.0f} s, but the run may still obey: {why}")
                 return 1
         raise UserError(f"{run}: ended before it answered")
     finally:

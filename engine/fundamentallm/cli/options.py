@@ -15,7 +15,7 @@ from fundamentallm.config.format import format_value
 from fundamentallm.config.settings import BOOLEANS, Setting, parse_all
 from fundamentallm.errors import UserError, system_errors
 from fundamentallm.paths import user_path
-from fundamentallm.run.folder import INPUT, NOTES, OWN, holds_run
+from fundamentallm.run.folder import INPUT, NOTES, OWN, holds_run, write_atomic
 from fundamentallm.untrusted import open_regular_file
 
 Function = Callable[..., Any]
@@ -74,7 +74,7 @@ def read_prompt(prompt: str) -> str:
 def output_path(flag: str, name: str | None, begins: str = "") -> Path | None:
     """Return the path of a file that will be written, once it is clear that it may be; None if it was not typed.
 
-    No file of a run is replaced, no checkpoint, and no file that begins otherwise than `begins`, as the new one will.
+    A run's own files and checkpoints are refused, and a file that does not begin with `begins`, as the new one will.
     """
     if name is None:
         return None
@@ -82,8 +82,9 @@ def output_path(flag: str, name: str | None, begins: str = "") -> Path | None:
     if path.is_dir() or not path.parent.is_dir():
         raise UserError(f"{flag} {name}: {'is a folder' if path.is_dir() else 'its folder does not exist'}")
     real = path.resolve()
-    of_run = holds_run(real.parent) and any(fnmatchcase(real.name, own) for own in (*OWN, NOTES, INPUT))
-    if of_run or (real.suffix in (".pt", ".safetensors") and real.exists()):
+    folded = real.name.lower()  # as systems that fold case have it
+    of_run = holds_run(real.parent) and any(fnmatchcase(folded, own) for own in (*OWN, NOTES, INPUT))
+    if of_run or (folded.endswith((".pt", ".safetensors")) and real.exists()):
         raise UserError(f"{flag} {name}: is a file of a {'run' if of_run else 'model'}; name another file")
     with suppress(OSError), open_regular_file(real) as file:
         if (there := file.read(len(begins))) and there != begins.encode():
@@ -92,9 +93,12 @@ def output_path(flag: str, name: str | None, begins: str = "") -> Path | None:
 
 
 def write_output(flag: str, path: Path, text: str) -> None:
-    """Write the file that a flag or command named, and `output_path` has allowed."""
+    """Write the file that a flag or command named, and `output_path` has allowed; other names of an old one keep it."""
     with system_errors(f"{flag} {path}: cannot be written"):
-        path.write_text(text, encoding="utf-8", newline="")
+        if path.exists() and not path.is_file():  # a device or a pipe
+            path.write_text(text, encoding="utf-8", newline="")
+        else:
+            write_atomic(path.resolve(), text)
 
 
 # ---- what a shell may complete an argument or option to ----

@@ -102,7 +102,8 @@ def _markdown(
     yield from ("## Settings that differ from the defaults", "", *_table(("setting", "value"), settings))
     yield from ("## How to repeat it", "", *_fenced(" ".join(_repeat(run.folder, history)), "bash"))
     if history.changes_made():
-        yield from ("`--apply-interventions` makes the changes below again, each after the same step.", "")
+        what = "makes the changes of live settings below again, each after the same step"
+        yield from (f"`--apply-interventions` {what}; other settings are those of the last start.", "")
     if changes:
         rows = [(f"{c.step:,}", c.setting, format_value(c.old), format_value(c.new), c.who) for c in changes]
         yield from ("## Changes while it ran", "", *_table(("after step", "setting", "from", "to", "by"), rows))
@@ -135,7 +136,8 @@ def _numbers(run: RunSummary, history: RunHistory) -> Iterator[tuple[str, str]]:
 def _repeat(folder: Path, history: RunHistory) -> Iterator[str]:
     """The words of a command that does the same again, in another folder."""
     first = history.starts[0]
-    changed = changed_from_defaults(first.config)
+    fixed = {name: value for name, value in history.requested.items() if name in SETTINGS and not SETTINGS[name].live}
+    changed = changed_from_defaults({**first.config, **fixed})
     yield "fundamentallm train"
     own: tuple[str, ...] = ("data", "output_dir")
     if first.initialised_from:
@@ -150,7 +152,7 @@ def _repeat(folder: Path, history: RunHistory) -> Iterator[str]:
         if name in SETTINGS and name not in own:
             yield SETTINGS[name].as_flag(value)
     if history.changes_made():
-        yield f"--apply-interventions {quoted_path(folder)}"
+        yield f"--apply-interventions {quoted_path(named(folder))}"
     yield f"--output-dir {quoted_path(free_name(folder, '-again-'))}"
 
 

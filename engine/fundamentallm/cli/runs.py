@@ -149,7 +149,7 @@ def plot(runs: tuple[str, ...], log: bool, svg: str | None) -> None:
     from fundamentallm_tui.charts.runs import losses_of_runs
     from fundamentallm_tui.charts.svg import POINTS, to_svg
 
-    target = output_path("--svg", svg, begins="<svg")
+    target = output_path("--svg", svg, begins="<")
     histories = [(folder, read_history(folder)) for folder in dict.fromkeys(map(find_run, runs))]
     chart, legend = losses_of_runs(histories, 2 * width() if target is None else POINTS, log)
     if not any(history.steps or history.evaluations for _, history in histories):

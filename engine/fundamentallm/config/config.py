@@ -370,7 +370,7 @@ def unknown(what: str, word: str, known: Iterable[str]) -> str:
     """Say that a name does not exist, with the nearest one that does."""
     known = list(known)
     near = closest(word, known)
-    return f"no such {what}" + (f"; did you mean {near}?" if near else f"; there are {', '.join(known)}" * bool(known))
+    return f"no such {what}" + (f"; did you mean {near}?" if near else f"; there are {', '.join(known)}")
 
 
 def _at(name: str, text: str, place: str) -> Problem:

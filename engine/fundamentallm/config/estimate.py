@@ -123,6 +123,10 @@ class Estimate:
     text_memory: int  # the tokens, the order of the windows and what augmentation needs
     loading_memory: int  # the text at most, while it is read and made into tokens
 
+    def fit_batch(self, config: Config) -> Config:
+        """Return `config` with a batch of no more windows than there are."""
+        return _fit_batch(config, self.windows)
+
 
 @dataclass(frozen=True)
 class TextSize:
@@ -169,10 +173,14 @@ def estimate_size(config: Config, text: TextSize) -> Estimate:
         steps_per_epoch=steps,
         total_steps=count_steps(config.epochs, config.max_steps, steps),
         passes=passes,
-        memory=count_memory(replace(config, batch_size=min(config.batch_size, windows)), vocab_size),
+        memory=count_memory(_fit_batch(config, windows), vocab_size),
         text_memory=kept + 16 * windows + varying,  # the order of two epochs, 8 bytes a window
         loading_memory=LOADING_MEMORY if text.mapped else tokens * (2 * text.width + token),
     )
+
+
+def _fit_batch(config: Config, windows: int) -> Config:
+    return replace(config, batch_size=min(config.batch_size, windows))
 
 
 def _longest(lengths: Sequence[int], val_split: float) -> int:

@@ -91,7 +91,7 @@ class Setting:
             if self.optional:
                 return None
             if raw is None or not raw.strip():
-                raise UserError(f"needs a value; {self._expected()}")
+                raise UserError(f"needs {self._expected()}")
         value = self._convert(raw)
         self._check(value)
         return value

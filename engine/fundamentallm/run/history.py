@@ -68,7 +68,7 @@ class RunHistory:
         self.impossible: list[Intervention] = []  # that no run of this version can have made: damaged, or another's
         self._unanswered: Intervention | None = None
         self._before_change: RunStarted | None = None  # `started` before the unanswered change
-        self._settings: tuple[RunStarted | None, Config | None] = None, None  # of which start, which a change replaces
+        self._settings: tuple[RunStarted | None, Config | None] = None, None  # for which start
 
     def apply(self, event: events.Event) -> int | None:
         """Take the next event; returns the step to which the run went back, if it did: later ones are superseded."""

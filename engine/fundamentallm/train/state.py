@@ -108,7 +108,8 @@ class TrainState:
 
     def advise_out_of_memory(self) -> str:
         """Return what to try when memory runs out."""
-        return advise_out_of_memory(self.config, len(self.tokenizer), self.available_memory, self.size.text_memory)
+        config = self.size.fit_batch(self.config)
+        return advise_out_of_memory(config, len(self.tokenizer), self.available_memory, self.size.text_memory)
 
     @property
     def total_steps(self) -> int:
@@ -305,7 +306,7 @@ def build_state(
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        advice = advise_out_of_memory(config, len(tokenizer), free, size.text_memory)
+        advice = advise_out_of_memory(size.fit_batch(config), len(tokenizer), free, size.text_memory)
         raise UserError(f"out of memory; try {advice}") from None
     if init is not None and spec.init_from is not None:
         origin.weights = spec.init_from
@@ -334,7 +335,7 @@ def build_state(
             _check_unfinished(state, source)
     origin.planned = _planned(spec, history, state.step)
     if spec.auto:
-        planned = {(change.step, change.setting, change.new) for change in origin.planned}
+        planned = [(change.step, change.setting, change.new) for change in origin.planned]
         origin.interventions = [
             change for change in history.interventions_from(state.step)
             if change.setting not in origin.changes and (change.step, change.setting, change.new) not in planned

@@ -116,7 +116,7 @@ OTHERS = {
     "generate x.pt": "x.pt: no such checkpoint",
     "evaluate x.pt text.txt": "x.pt: no such checkpoint",
     "evaluate x.pt none.txt": "none.txt: no such file (looked in {cwd})",
-    "presets -dash": "-d: no such option",
+    "presets -dash": "-d: no such option; there are --help",
     "evaluate x.pt text.txt --output no/where.json": "--output no/where.json: its folder does not exist",
 }
 

@@ -92,6 +92,9 @@ def test_what_is_printed_is_written_into_the_file_too(generate: Run) -> None:
     for flags in (["--num-samples=2"], [], ["--stop=e"]):
         status, out, _ = generate("--prompt=the ", "--seed=1", "--max-tokens=20", "--output-file=out.txt", *flags)
         assert status == 0 and Path("out.txt").read_text() == out
+    Path("other.txt").hardlink_to("out.txt")
+    assert generate("--prompt=the ", "--seed=2", "--max-tokens=20", "--output-file=out.txt")[1] != out
+    assert Path("other.txt").read_text() == out, "another name of the old file keeps it"
     for target, words in (("no/out.txt", "its folder does not exist"), (".", "is a folder")):
         assert generate(f"--output-file={target}") == (2, "", f"--output-file {target}: {words}\n")
 

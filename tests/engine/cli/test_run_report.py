@@ -63,6 +63,25 @@ def test_the_command_in_a_report_trains_the_run_again_to_the_same_losses(
     assert command_in(Path("report.md").read_text())[-1] == str(Path.cwd().with_name(f"{name}-again-2"))
 
 
+def test_settings_that_only_a_start_can_change_are_those_of_the_last_and_lists_are_repeated(
+    run: Run, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(runs)
+    Path("old.txt").write_text(TEXT)
+    assert run("train", "old.txt", *TINY, "--max-steps=6", "--output-dir=runs/moved", "--quiet")[0] == 0
+    Path("old.txt").rename("new.txt")
+    assert run("train", "new.txt", "--resume-from=runs/moved", "--max-steps=9", "--pin=the", "--quiet")[0] == 0
+    assert run("runs", "report", "moved")[0] == 0
+    _, *words = command_in(Path("runs/moved/report.md").read_text())
+    assert run(*words, "--quiet")[0] == 0
+    first, second = (read_history(Path("runs", name)) for name in ("moved", "moved-again-1"))
+    assert second.train_loss == first.train_loss and len(second.train_loss) == 9
+    stopped = ["--output-dir=runs/stopped", "--resume=auto", "--quiet"]
+    assert run(*words, *stopped, "--max-steps=3")[0] == 0  # before the changes, of which one is a list
+    assert run("train", *stopped, "--max-steps=9")[0] == 0
+    assert len(read_history(Path("runs/stopped")).train_loss) == 9
+
+
 def test_a_report_has_numbers_settings_changes_rewinds_and_samples(run: Run, tmp_path: Path) -> None:
     folder = Path("runs/night")
     write_journal(
@@ -105,7 +124,7 @@ def test_a_change_that_holds_is_in_the_report(run: Run) -> None:
     assert run("runs", "report", "x")[0] == 0
     report = Path("runs/x/report.md").read_text()
     assert section(report, "Changes while it ran").endswith("\n| 10 | dropout | 0.1 | 0.2 | a\\|da |")
-    assert "`--apply-interventions` makes the changes below again, each after the same step." in report
+    assert "`--apply-interventions` makes the changes of live settings below again, each after the same step;" in report
     assert command_in(report)[-4:-2] == ["--apply-interventions", "runs/x"]
 
 

@@ -59,7 +59,7 @@ def test_set_changes_what_comes_next_and_refuses_what_the_flags_would(talk: Talk
         "/set temprature: no such setting; did you mean temperature?",
         "/set temperature: hot is not a number, at least 0, at most 100",
         "/set top_p: 0 is out of bounds; it must be above 0, at most 1",
-        "/set max_tokens: needs a value; a whole number, at least 1, at most 1,000,000",
+        "/set max_tokens: needs a whole number, at least 1, at most 1,000,000",
         f"/set device: no such setting; there are {NAMES}",
     ]
     assert "seed another each time\n" in out and "temperature 0.8\n" in out
@@ -74,7 +74,7 @@ def test_status_shows_the_model_and_every_setting(talk: Talk, trained: Path) -> 
     ]  # fmt: skip
 
 
-def test_save_writes_everything_so_far_and_clear_forgets_it(talk: Talk) -> None:
+def test_save_writes_everything_so_far_and_clear_forgets_it(talk: Talk, trained: Path) -> None:
     out, err = talk("the sea", "/save one.txt", "was old", "/save two.txt", "/clear", "dawn", "/save three.txt")
     assert err == ""
     one, two, three = (Path(f"{name}.txt").read_text() for name in ("one", "two", "three"))
@@ -82,9 +82,10 @@ def test_save_writes_everything_so_far_and_clear_forgets_it(talk: Talk) -> None:
     assert two == one + "\n" + two[len(one) + 1 :] and two[len(one) + 1 :].startswith("was old")
     assert three.startswith("dawn") and len(three) == 4 + 20 + 1
     assert out == one + two[len(one) + 1 :] + three
-    _, err = talk("the", "/save", "/save none/where.txt", "/save .")
+    _, err = talk("the", "/save", f"/save {trained / 'best.pt'}", "/save none/where.txt", "/save .")
     assert err.splitlines() == [
         "/save: name a file",
+        f"/save {trained / 'best.pt'}: is a file of a run; name another file",
         "/save none/where.txt: its folder does not exist",
         "/save .: is a folder",
     ]

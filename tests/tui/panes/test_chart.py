@@ -90,7 +90,7 @@ async def test_the_status_line_follows_the_smoothing_of_the_metric_chart_while_t
         seen.run.finish(STEPS, "stopped")  # or the status line would be drawn again each second
         await seen.status_is("STOPPED")
         await seen.press("4", "z")
-        assert "train ~3.045" in seen.screen.splitlines()[0]
+        await seen.until(lambda: "train ~3.045" in seen.screen.splitlines()[0])
         for key, newest in (("left_square_bracket", "train 3.000"), ("right_square_bracket", "train ~3.045")):
             await seen.press(key)
             await seen.until(lambda newest=newest: f"{newest} " in seen.screen.splitlines()[0], newest)

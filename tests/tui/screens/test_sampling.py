@@ -108,7 +108,7 @@ async def test_every_option_of_the_table_has_a_field_in_sight(workshop: Any, siz
         for name, value, problem in (
             ("num_samples", "9", "n: 9 is out of bounds; it must be at least 1, at most 8"),
             ("max_tokens", "100001", "tokens: 100001 is out of bounds; it must be at least 1, at most 100,000"),
-            ("max_tokens", "", "tokens: needs a value; a whole number, at least 1, at most 100,000"),
+            ("max_tokens", "", "tokens: needs a whole number, at least 1, at most 100,000"),
         ):
             await set_option(seen, name, value)
             await seen.press("enter")
