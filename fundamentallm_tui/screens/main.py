@@ -36,7 +36,7 @@ from fundamentallm_tui.state.sampler import SamplerStarter
 from fundamentallm_tui.state.store import FAILED, IDLE, INTERRUPTED
 
 SHAPES = ("single", "stacked", "beside", "full")  # how many panes there are at once; app.tcss places them
-# What app.tcss styles by the screen's classes. To restyle all other widgets, too, took a third of a key's time.
+# What app.tcss styles by the screen's classes. To restyle all others, too, took a fifth to a third of a key's time.
 LAID_OUT = "#tabs, #numbers, #panes, .pane, #welcome, #loss ChartView, #hint, #prompt, #options"
 
 

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -86,8 +85,10 @@ def output_path(flag: str, name: str | None, begins: str = "") -> Path | None:
     of_run = holds_run(real.parent) and any(fnmatchcase(folded, own) for own in (*OWN, NOTES, INPUT))
     if of_run or (folded.endswith((".pt", ".safetensors")) and real.exists()):
         raise UserError(f"{flag} {name}: is a file of a {'run' if of_run else 'model'}; name another file")
-    with suppress(OSError), open_regular_file(real) as file:
-        if (there := file.read(len(begins))) and there != begins.encode():
+    if begins and real.is_file():
+        with system_errors(f"{flag} {name}: cannot be read"), open_regular_file(real) as file:
+            there = file.read(len(begins))
+        if there not in (b"", begins.encode()):
             raise UserError(f"{flag} {name}: is there already and holds something else; name another file")
     return path
 

@@ -135,9 +135,9 @@ def _numbers(run: RunSummary, history: RunHistory) -> Iterator[tuple[str, str]]:
 
 def _repeat(folder: Path, history: RunHistory) -> Iterator[str]:
     """The words of a command that does the same again, in another folder."""
-    first = history.starts[0]
-    fixed = {name: value for name, value in history.requested.items() if name in SETTINGS and not SETTINGS[name].live}
-    changed = changed_from_defaults({**first.config, **fixed})
+    anew = [n for n, start in enumerate(history.starts) if not (start.recovered or start.resumed_from)]
+    first, *later = history.starts[max(anew, default=0) :]
+    changed = changed_from_defaults(first.config)
     yield "fundamentallm train"
     own: tuple[str, ...] = ("data", "output_dir")
     if first.initialised_from:
@@ -146,6 +146,10 @@ def _repeat(folder: Path, history: RunHistory) -> Iterator[str]:
     elif first.resumed_from:
         yield f"--resume-from {quoted_path(first.resumed_from)}"
         changed = first.changes
+    for start in later:  # what is live, --apply-interventions changes at its step
+        changed = changed | {
+            name: v for name, v in start.changes.items() if name in SETTINGS and not SETTINGS[name].live
+        }
     data = changed.get("data")
     yield from map(quoted_path, data if isinstance(data, list) else [])
     for name, value in changed.items():

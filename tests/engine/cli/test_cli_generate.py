@@ -95,6 +95,8 @@ def test_what_is_printed_is_written_into_the_file_too(generate: Run) -> None:
     Path("other.txt").hardlink_to("out.txt")
     assert generate("--prompt=the ", "--seed=2", "--max-tokens=20", "--output-file=out.txt")[1] != out
     assert Path("other.txt").read_text() == out, "another name of the old file keeps it"
+    assert generate("--prompt=the ", "--max-tokens=5", "--output-file=/dev/null")[0] == 0
+    assert Path("/dev/null").is_char_device()
     for target, words in (("no/out.txt", "its folder does not exist"), (".", "is a folder")):
         assert generate(f"--output-file={target}") == (2, "", f"--output-file {target}: {words}\n")
 

@@ -118,6 +118,23 @@ def test_a_report_has_numbers_settings_changes_rewinds_and_samples(run: Run, tmp
     assert ElementTree.parse("page.svg").getroot().tag.endswith("svg") and not (folder / "report.md").exists()
 
 
+def test_of_a_run_that_was_begun_anew_the_last_beginning_is_repeated_and_of_a_branch_what_came_later(run: Run) -> None:
+    a, b = ({"data": ["a.txt"], "learning_rate": rate} for rate in (0.002, 0.004))
+    write_journal(Path("runs/anew"), started(config=a), progress(1, 3), started(config=b), progress(1, 3))
+    branch, later = (
+        started(10, config=a, resumed_from="x/best.pt", changes={"epochs": 9}),
+        {"data": ["b.txt"], "epochs": 12},
+    )
+    resumed = started(20, config=a, resumed_from="runs/branch/last.pt", changes=later)
+    write_journal(Path("runs/branch"), branch, progress(11, 20), resumed, progress(21, 30))
+    for name in ("anew", "branch"):
+        assert run("runs", "report", name)[0] == 0
+    anew, branched = (command_in(Path(f"runs/{name}/report.md").read_text()) for name in ("anew", "branch"))
+    assert anew == ["fundamentallm", "train", "a.txt", "--learning-rate", "0.004", "--output-dir", "runs/anew-again-1"]
+    assert branched[:7] == ["fundamentallm", "train", "--resume-from", "x/best.pt", "b.txt", "--epochs", "9"]
+    assert branched[7:] == ["--apply-interventions", "runs/branch", "--output-dir", "runs/branch-again-1"]
+
+
 def test_a_change_that_holds_is_in_the_report(run: Run) -> None:
     change = Intervention(step=10, setting="dropout", old=0.1, new=0.2, who="a|da")
     write_journal(Path("runs/x"), started(), progress(1, 10), change, progress(11, 20))

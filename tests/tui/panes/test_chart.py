@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from textual.content import Content
-from textual.events import MouseScrollDown, MouseScrollUp
+from textual.events import Hide, MouseScrollDown, MouseScrollUp, Show
 
 from fundamentallm.config.schedule import configured_rate
 from fundamentallm.run.events import Answered, Intervention, Phase
@@ -94,6 +94,17 @@ async def test_the_status_line_follows_the_smoothing_of_the_metric_chart_while_t
         for key, newest in (("left_square_bracket", "train 3.000"), ("right_square_bracket", "train ~3.045")):
             await seen.press(key)
             await seen.until(lambda newest=newest: f"{newest} " in seen.screen.splitlines()[0], newest)
+
+
+async def test_a_chart_that_is_shown_before_it_learns_that_it_was_hidden_is_drawn_anew(workshop: Any) -> None:
+    async with charts(workshop) as seen:
+        seen.run.finish(STEPS, "stopped")
+        await seen.status_is("STOPPED")
+        await seen.see("smoothing 0.9 ")
+        seen.main.loss.view = View(smoothing=0.0)  # as it changes in a pane that is hidden
+        seen.main.loss.canvas.post_message(Hide())
+        seen.main.loss.canvas.post_message(Show())
+        await seen.see("smoothing 0 ")
 
 
 async def test_the_title_has_the_newest_values_or_those_at_the_crosshair_on_both_charts(workshop: Any) -> None:
