@@ -112,6 +112,8 @@ def test_several_documents_are_counted_each_for_itself(
     assert size.total_steps == built.total_steps and size.train_tokens == 2250
     of_batch = {n: estimate(replace(built.config, batch_size=n), pieces).memory for n in (134, 135, 136, 100_000)}
     assert of_batch[134] < of_batch[135] == of_batch[136] == of_batch[100_000], "no batch has more than all windows"
+    advice = {replace(built, config=replace(built.config, batch_size=n)).advise_out_of_memory() for n in (135, 100_000)}
+    assert len(advice) == 1
 
 
 def test_the_memory_grows_with_everything_that_takes_it() -> None:
