@@ -29,9 +29,10 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: list[str] | None = None) -> int:
     """Open the console. Returns the exit status where it cannot be opened; else the process ends with the console's."""
-    from fundamentallm.process.system import open_missing_streams
+    from fundamentallm.process.system import give_blas_one_thread, open_missing_streams
 
     open_missing_streams()
+    give_blas_one_thread()
     from fundamentallm.errors import UserError
 
     flags = _parse(arguments)

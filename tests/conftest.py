@@ -20,7 +20,7 @@ from fundamentallm.run.journal import read_journal
 
 # On busy cores, threads that wait for each other take ten to fifty times as long; the number of threads also changes
 # the bits of a matrix product. Set before torch is imported, here and in every process that a test starts.
-os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 # A shell that starts the tests in the background makes them ignore SIGINT, and the programs under test inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

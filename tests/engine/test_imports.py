@@ -64,3 +64,17 @@ def test_threads_wait_as_the_user_says_or_a_short_time(given: dict[str, str], ex
         code = f"import os, {module}; print([os.environ.get(name) for name in {names}])"
         done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
         assert done.stdout.strip() == str(list(expected))
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, "1"), ({"OPENBLAS_NUM_THREADS": "3"}, "3")])
+@pytest.mark.parametrize("module", ["fundamentallm.cli", "fundamentallm_tui.__main__"])
+def test_numpy_has_one_thread_or_as_many_as_the_user_says(module: str, given: dict[str, str], expected: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"} | given
+    code = f"""
+import atexit, os, sys
+from {module} import main
+atexit.register(lambda: print(os.environ.get("OPENBLAS_NUM_THREADS"), "numpy" in sys.modules))
+main(["--version"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
+    assert done.stdout.splitlines()[-1] == f"{expected} False"

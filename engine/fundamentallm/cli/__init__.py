@@ -16,7 +16,7 @@ from fundamentallm.cli.options import Group
 from fundamentallm.cli.terminal import complain, drop_output
 from fundamentallm.config.config import unknown
 from fundamentallm.errors import UserError, describe_error
-from fundamentallm.process.system import open_missing_streams
+from fundamentallm.process.system import give_blas_one_thread, open_missing_streams
 
 CONTROL = ("pause", "resume", "save", "stop", "set", "sample", "watch")
 ELSEWHERE = {"branch": "train", "bench": "doctor", **dict.fromkeys(CONTROL, "control")}  # modules of similar commands
@@ -50,6 +50,7 @@ def root() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status. Takes the process's own arguments by default."""
     open_missing_streams()
+    give_blas_one_thread()
     try:
         for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a character shows a stand-in
             getattr(stream, "reconfigure", lambda **_: None)(errors="backslashreplace")

@@ -22,7 +22,9 @@ from fundamentallm.run.folder import RUNS
 
 PACKAGES = ("torch", "numpy", "textual", "rich", "plotext", "click", "safetensors", "tensorboard")
 OPTIONAL = ("transformers", "wandb", "mlflow", "trackio")
-THREADS = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_PROC_BIND", "MKL_NUM_THREADS")
+THREADS = (
+    "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_PROC_BIND", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS",
+)  # fmt: skip
 TERMINAL = ("TERM", "COLORTERM", "NO_COLOR", "TERM_PROGRAM", "TMUX", "SSH_CONNECTION")
 MIN_FREE_BYTES = 2**30
 MIN_COLUMNS, MIN_ROWS = 60, 20

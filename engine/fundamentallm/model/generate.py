@@ -4,90 +4,116 @@
 - At the end of the context its last half is read again and writing continues, so every token is predicted from at least
   half a context, at positions that training has seen.
 - A generator for each sample: sampling leaves no trace in anyone else's randomness, and a sample none in another's.
-- Several samples are one batch: eight take 1.5 times the time of one (tiny, small), or twice (medium).
+- Several samples are one batch.
+- On a CPU NumPy computes: one token is so little work that most of torch's time is spent between two operations.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
 
+import numpy as np
 import torch
-import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fundamentallm.config.sampling import SamplingOptions
 from fundamentallm.model.dropout import fold_in
-from fundamentallm.model.threads import one_thread
+from fundamentallm.model.ops import EPSILON
 from fundamentallm.model.transformer import Transformer
+
+Array: TypeAlias = Any  # of NumPy or of torch, which call what is used here by the same names
+Floats: TypeAlias = NDArray[np.float32]
+Tokens: TypeAlias = NDArray[np.int64]
+
+PIECE = 256  # tokens that are read at once: the logits of attention between them and the context are in memory
 
 
 class Decoder:
     """The model as it is now, one position at a time, for `rows` texts at once.
 
     Computes what `Transformer.forward` does, up to rounding and the epsilon of a norm, and is written for speed: a
-    handful of operations a layer, no modules, no autograd. An RMSNorm makes a vector of width D the root of D long;
-    here vectors are made 1 long, and the root is folded into the weights that follow.
+    handful of operations a layer, no modules, no autograd. A norm divides a vector by one number. So it may as well
+    come after a product with a matrix, and of queries and keys, which get a norm of their own, it can be left out.
+
+    `xp` is the library that computes, numpy or torch; by default NumPy where the model is on the CPU.
     """
 
-    def __init__(self, model: Transformer, rows: int = 1) -> None:
-        self._embedding, self._freqs = model.embedding.weight.detach(), model.freqs
+    def __init__(self, model: Transformer, rows: int = 1, xp: Any = None) -> None:
+        self._device = model.embedding.weight.device
+        self._xp = xp or (np if self._device.type == "cpu" else torch)
         self._heads, (self.length, half) = model.blocks[0].attention.heads, model.freqs.shape
-        self._width, root = 2 * half, self._embedding.shape[1] ** 0.5
-        self._scale = model.attention_scale * self._width**0.5
+        self._embedding = self._put(model.embedding.weight.detach())  # (V, D)
+        self._unembedding = self._put(model.embedding.weight.detach().mT.contiguous())
         self._blocks = [
-            (
-                block.attention.qkv.weight.mT.contiguous() * root,
-                block.attention.out.weight.mT.contiguous(),
-                block.feed_forward.up.weight.mT.contiguous() * root,
-                block.feed_forward.down.weight.mT.contiguous(),
-            )
+            [
+                self._put(weight.detach().mT.contiguous())
+                for weight in (
+                    block.attention.qkv.weight, block.attention.out.weight,
+                    block.feed_forward.up.weight, block.feed_forward.down.weight,
+                )
+            ]
             for block in model.blocks
-        ]
-        self._root, self._logits = root, self._embedding.mT.contiguous() * root
-        shape = (len(self._blocks), rows, self._heads, self.length, self._width)
-        self._keys, self._values = self._embedding.new_zeros(shape), self._embedding.new_zeros(shape)
-        self._read: list[Tensor] = []  # the tokens in the cache, in pieces (B, T)
+        ]  # fmt: skip
+        queries = model.freqs * model.blocks[0].attention.scale  # turning the queries scales attention's logits, too
+        self._freqs = self._put(torch.stack((queries, model.freqs), 1)[:, :, None])  # (length, 2, 1, K / 2)
+        self._cache = self._put(torch.zeros(len(self._blocks), 2, rows, self._heads, self.length, 2 * half))
+        self._tokens, self.position = np.zeros((rows, self.length), np.int64), 0
 
     @property
-    def context(self) -> Tensor:
+    def context(self) -> Tokens:
         """The tokens that the next one is predicted from, (B, T)."""
-        return torch.cat(self._read, 1)
+        return self._tokens[:, : self.position]
 
-    def prefill(self, tokens: Tensor) -> Tensor:
-        """Start anew with `tokens` (B, T), all positions at once; returns the logits (B, V) after them."""
-        assert tokens.shape[1] <= self.length, "longer than the context"
-        self._read, self.position = [], 0
-        return self._forward(tokens)
-
-    def decode(self, tokens: Tensor) -> Tensor:
-        """Read one more token of each text, (B, 1); returns the logits (B, V) after it."""
-        if self.position == self.length:
-            return self.prefill(torch.cat((self.context, tokens), 1)[:, -max(1, self.length // 2) :])
-        return self._forward(tokens)
-
-    def _forward(self, tokens: Tensor) -> Tensor:
-        (B, T), start = tokens.shape, self.position
-        self._read.append(tokens)
-        self.position = end = start + T
-        freqs = self._freqs[start:end, None, None]  # (T, 1, 1, K / 2)
-        x = _unit(F.embedding(tokens.flatten(), self._embedding)) * self._root  # (B * T, D)
-        for layer, (qkv, out, up, down) in enumerate(self._blocks):
-            keys, values = self._keys[layer], self._values[layer]  # (B, H, length, K)
-            parts = (_unit(x) @ qkv).view(B, T, 3, self._heads, self._width)
-            turned = torch.view_as_complex(_unit(parts[:, :, :2]).view(B, T, 2, self._heads, -1, 2)) * freqs
-            q, k = torch.view_as_real(turned).view(B, T, 2, self._heads, -1).transpose(1, 3).unbind(2)  # (B, H, T, K)
-            keys[:, :, start:end] = k
-            values[:, :, start:end] = parts[:, :, 2].transpose(1, 2)
-            # One token may see all that is cached; only a longer piece needs the causal mask.
-            # In the model q and k are root(K) long; here both are 1 long: their products are K times as small.
-            y = F.scaled_dot_product_attention(
-                q, keys[:, :, :end], values[:, :, :end], is_causal=T > 1, scale=self._scale
-            )
-            x = torch.addmm(x, y.transpose(1, 2).reshape(x.shape), out)
-            x = torch.addmm(x, (_unit(x) @ up).relu_().square_(), down)
-        logits: Tensor = _unit(x.view(B, T, -1)[:, -1]) @ self._logits
+    def prefill(self, tokens: Tokens) -> Floats:
+        """Start anew with `tokens` (B, T), many positions at once; returns the logits (B, V) after them."""
+        assert 0 < tokens.shape[1] <= self.length, "nothing, or longer than the context"
+        self.position = 0
+        for start in range(0, tokens.shape[1], PIECE):
+            logits = self._forward(tokens[:, start : start + PIECE])
         return logits
 
+    def decode(self, tokens: Tokens) -> Floats:
+        """Read one more token of each text, (B, 1); returns the logits (B, V) after it."""
+        if self.position == self.length:
+            return self.prefill(np.concatenate((self.context, tokens), 1)[:, -max(1, self.length // 2) :])
+        return self._forward(tokens)
 
-@torch.inference_mode()
+    def _forward(self, tokens: Tokens) -> Floats:
+        xp, (B, T), start = self._xp, tokens.shape, self.position
+        self.position = end = start + T
+        self._tokens[:, start:end] = tokens
+        freqs = self._freqs[start:end]
+        # One token may see all that is cached; of a longer piece, none may see those after it.
+        unseen = self._put(np.triu(np.full((T, end), -np.inf, np.float32), start + 1)) if T > 1 else 0.0
+        x = self._embedding[self._put(tokens.reshape(-1))]  # (B T, D)
+        x = x * self._scale(x)
+        for (qkv, out, up, down), (keys, values) in zip(self._blocks, self._cache, strict=True):
+            parts = (x @ qkv).reshape(B, T, 3, self._heads, -1)
+            qk = parts[:, :, :2]
+            turned = ((qk * self._scale(qk)).view(xp.complex64) * freqs).view(xp.float32)
+            keys[:, :, start:end] = turned[:, :, 1].swapaxes(1, 2)  # (B, H, T, K)
+            values[:, :, start:end] = (parts[:, :, 2] * self._scale(x).reshape(B, T, 1, 1)).swapaxes(1, 2)
+            logits = turned[:, :, 0].swapaxes(1, 2) @ keys[:, :, :end].swapaxes(2, 3) + unseen  # (B, H, T, end)
+            weights = xp.exp(logits - xp.amax(logits, -1, keepdims=True))
+            y = weights @ values[:, :, :end] / weights.sum(-1, keepdims=True)
+            x = x + y.swapaxes(1, 2).reshape(x.shape) @ out
+            hidden = (x @ up).clip(0)
+            x = x + (hidden * hidden) @ down * self._scale(x) ** 2
+        x = x.reshape(B, T, -1)[:, -1]
+        return self._get((x @ self._unembedding) * self._scale(x))
+
+    def _scale(self, x: Array) -> Array:
+        """Return what an RMSNorm multiplies each vector along the last axis by."""
+        return (self._xp.linalg.vecdot(x, x) / x.shape[-1] + EPSILON)[..., None] ** -0.5
+
+    def _put(self, x: Tensor | NDArray[Any]) -> Array:
+        return np.asarray(x) if self._xp is np else torch.as_tensor(x, device=self._device)
+
+    def _get(self, x: Array) -> Floats:
+        found: Floats = x if self._xp is np else x.cpu().numpy()
+        return found
+
+
 def stream(
     model: Transformer, prompt: list[int], options: SamplingOptions, samples: Sequence[int] = (0,)
 ) -> Iterator[list[tuple[int, float]]]:
@@ -101,27 +127,23 @@ def stream(
         prompt: at least one token.
         samples: the numbers of the samples among those of `options.seed`, from 0; they are one batch.
     """
-    device = model.embedding.weight.device
-    rngs = [_generator(options.seed, sample, device) for sample in samples]
+    rngs = [_generator(options.seed, sample) for sample in samples]
     decoder = Decoder(model, len(samples))
-    logits = decoder.prefill(torch.tensor([prompt[-decoder.length :]], device=device).expand(len(samples), -1))
-    for left in range(options.max_tokens, 0, -1):
-        with one_thread(device):
+    tokens = np.tile(np.array(prompt[-decoder.length :]), (len(samples), 1))
+    for number in range(options.max_tokens):
+        with np.errstate(all="ignore"):  # a model that diverged writes, too
+            logits = decoder.decode(tokens) if number else decoder.prefill(tokens)
             adjusted = logits
             if options.repetition_penalty != 1:
                 adjusted = penalise(logits, decoder.context, options.repetition_penalty)
             tokens = sample_token(adjusted, options, rngs)  # (B, 1)
-            probability = logits.softmax(-1).gather(1, tokens)
+            probability = np.take_along_axis(softmax(logits), tokens, -1)
         yield list(zip(tokens[:, 0].tolist(), probability[:, 0].tolist(), strict=True))
-        if left == 1:
-            return  # nothing follows the last token: do not read it
-        with one_thread(device):
-            logits = decoder.decode(tokens)
 
 
-def _generator(seed: int | None, sample: int, device: torch.device) -> torch.Generator:
+def _generator(seed: int | None, sample: int) -> torch.Generator:
     """Return the randomness of the sample with this number."""
-    rng = torch.Generator(device)
+    rng = torch.Generator()
     if seed is None:
         rng.seed()
     else:
@@ -129,51 +151,55 @@ def _generator(seed: int | None, sample: int, device: torch.device) -> torch.Gen
     return rng
 
 
-def sample_token(logits: Tensor, options: SamplingOptions, rngs: Sequence[torch.Generator]) -> Tensor:
-    """Pick one token for each row of `logits` (B, V), with the generator of the row; int64, (B, 1)."""
+def softmax(logits: Floats, temperature: float = 1.0) -> Floats:
+    """Return the probabilities of tokens, (B, V) as `logits`, which are divided by `temperature` first."""
+    below = logits - logits.max(-1, keepdims=True)  # at most 0: nothing overflows
+    likely = np.exp(below / np.float32(max(temperature, 1e-20)))
+    probability: Floats = likely / likely.sum(-1, keepdims=True)
+    return probability
+
+
+def sample_token(logits: Floats, options: SamplingOptions, rngs: Sequence[torch.Generator]) -> Tokens:
+    """Pick one token for each row of `logits` (B, V), with the generator of the row; (B, 1)."""
     if options.temperature == 0:
-        return logits.argmax(-1, keepdim=True)
-    below = logits - logits.amax(-1, keepdim=True)  # at most 0: nothing overflows, however low the temperature
-    probability = (below / max(options.temperature, 1e-30)).softmax(-1)
-    top_k = min(options.top_k, logits.shape[-1])
+        likeliest: Tokens = logits.argmax(-1, keepdims=True)
+        return likeliest
+    probability = softmax(logits, options.temperature)
     if options.min_p > 0:
-        probability = probability.masked_fill(
-            probability < min(options.min_p, 1.0) * probability.amax(-1, keepdim=True), 0
-        )
-        probability /= probability.sum(-1, keepdim=True)
+        probability[probability < min(options.min_p, 1.0) * probability.max(-1, keepdims=True)] = 0
+        probability /= probability.sum(-1, keepdims=True)
+    top_k = min(options.top_k, logits.shape[-1])
     if not top_k and options.top_p >= 1:
         return gumbel_max(probability, rngs)
-    ordered, order = probability.sort(descending=True, stable=True)
+    order = np.argsort(-probability, -1, "stable")
+    ordered = np.take_along_axis(probability, order, -1)
     if top_k:
         ordered[:, top_k:] = 0
-        ordered /= ordered.sum(-1, keepdim=True)
+        ordered /= ordered.sum(-1, keepdims=True)
     if options.top_p < 1:
         # Nucleus sampling (Holtzman et al. 2020): the fewest tokens that reach top_p together. A token is cut when
         # those before it have reached it already; the first is always kept.
-        ordered[ordered.cumsum(-1) - ordered >= options.top_p] = 0
-        ordered[:, 0].clamp_(min=1e-12)
-    return order.gather(1, gumbel_max(ordered, rngs))
+        ordered[ordered.cumsum(-1, np.float64) - ordered >= options.top_p] = 0
+        ordered[:, 0] = np.maximum(ordered[:, 0], 1e-12)
+    return np.take_along_axis(order, gumbel_max(ordered, rngs), -1)
 
 
-def penalise(logits: Tensor, context: Tensor, penalty: float) -> Tensor:
+def penalise(logits: Floats, context: Tokens, penalty: float) -> Floats:
     """Return `logits` (B, V) in which the tokens of `context` (B, T) are less likely (Keskar et al. 2019)."""
-    used = logits.gather(1, context)
-    return logits.scatter(1, context, torch.where(used > 0, used / penalty, used * penalty))
+    used, penalised = np.take_along_axis(logits, context, -1), logits.copy()
+    np.put_along_axis(penalised, context, np.where(used > 0, used / penalty, used * penalty), -1)
+    return penalised
 
 
-def gumbel_max(weights: Tensor, rngs: Sequence[torch.Generator]) -> Tensor:
-    """Draw one column for each row of `weights` (B, V), as likely as its weight; int64, (B, 1).
+def gumbel_max(weights: Floats, rngs: Sequence[torch.Generator]) -> Tokens:
+    """Draw one column for each row of `weights` (B, V), as likely as its weight; (B, 1).
 
     The Gumbel-max trick argmax(log w + Gumbel noise), without its logarithms: exponential waiting times E / w race, and
-    the shortest is column i's with probability w_i / sum(w). It takes a third of `torch.multinomial`'s time.
+    the shortest is column i's with probability w_i / sum(w). torch draws them, as in earlier versions: a seed keeps its
+    text.
     """
-    exponential = torch.empty_like(weights)
-    for row, rng in zip(exponential, rngs, strict=True):
+    waiting = torch.empty(weights.shape)
+    for row, rng in zip(waiting, rngs, strict=True):
         row.exponential_(generator=rng)
-    return (weights / exponential.clamp_min_(1e-30)).argmax(-1, keepdim=True)
-
-
-def _unit(x: Tensor) -> Tensor:
-    """Scale each vector along the last axis to length 1."""
-    length: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    return x / length.add_(1e-12)
+    first: Tokens = (weights / np.maximum(waiting.numpy(), 1e-30)).argmax(-1, keepdims=True)
+    return first

@@ -1,4 +1,4 @@
-"""What a process settles with the system: its standard streams, and the signals of a user who wants it to end."""
+"""What a process settles with the system: its streams, its threads, and the signals of a user who wants it to end."""
 
 import os
 import re
@@ -24,6 +24,14 @@ def open_missing_streams() -> None:
             stream = open(number, "w" if number else "r", encoding="utf-8", closefd=False)  # noqa: SIM115
             setattr(sys, name, stream)
             setattr(sys, f"__{name}__", stream)
+
+
+def give_blas_one_thread() -> None:
+    """Let NumPy multiply with one thread, unless the environment says otherwise; call it before NumPy is imported.
+
+    It multiplies when a model writes, one token at a time: too little work to share.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def agent_rank() -> int | None:

@@ -29,7 +29,7 @@ def test_doctor_says_what_it_found_as_a_table_and_as_json(run: Run, monkeypatch:
     }  # fmt: skip
     status, out, _ = run("doctor")
     assert status == 0 and out.endswith("no problem found\n") and "\x1b" not in out
-    for words in (f"torch          {version('torch')}", "threads          1", "size            80 x 24"):
+    for words in (f"torch          {version('torch')}", "threads               1", "size            80 x 24"):
         assert words in out
 
 
