@@ -58,7 +58,8 @@ class HealthPane(Widget, can_focus=True):
 
 def current_verdict(store: Store) -> Verdict:
     """Judge the run that the store shows. The verdict has only those actions that can be taken now."""
-    verdict = assess_run(store.history) or (STARTING if store.under_way else NO_RUN)
+    loading = store.under_way and not store.loaded  # a run that is resumed may be judged when its steps go on
+    verdict = (None if loading else assess_run(store.history)) or (STARTING if store.under_way else NO_RUN)
     if verdict is NO_RUN:
         verdict = replace(verdict, evidence=keys.spell(verdict.evidence))
     if store.phase == INTERRUPTED:

@@ -38,6 +38,9 @@ def command(
 
     device_name = chosen.pop("device")
     model, sampling = load(checkpoint, device=device_name, warn=complain), SamplingOptions(**chosen)
+    for text in stops:
+        if model.tokenizer.leave_out_unknown(text)[1]:
+            complain(model.tokenizer.describe_unknown(text, "--stop"))
     if interactive:
         from fundamentallm.cli.talk import Talk
 

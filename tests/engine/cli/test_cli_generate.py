@@ -88,6 +88,12 @@ def test_several_samples_are_different_and_the_first_of_them_are_always_the_same
     assert stopped[1] == texts[1][:10] and texts[2].startswith(stopped[2].removesuffix("\n"))
 
 
+def test_a_stop_that_the_model_cannot_write_is_named(generate: Run) -> None:
+    status, out, err = generate("--max-tokens=3", "--stop=e", "--stop=th#")
+    assert status == 0 and len(out) == 4
+    assert err.startswith("--stop has a character that the model has never seen: '#'; it knows ")
+
+
 def test_what_is_printed_is_written_into_the_file_too(generate: Run) -> None:
     for flags in (["--num-samples=2"], [], ["--stop=e"]):
         status, out, _ = generate("--prompt=the ", "--seed=1", "--max-tokens=20", "--output-file=out.txt", *flags)

@@ -40,6 +40,9 @@ def test_a_run_that_failed_is_not_called_healthy() -> None:
     assert health_line(failed, 80).plain == " ● failed: out of memory; try --batch-size 8"
     gone.disconnected("killed by signal 9", [])
     assert health_line(gone, 80).plain == " ● interrupted: its process is gone; the log has more"
+    for store in (failed, gone):  # resumed: what was wrong before does not stand while its process loads
+        store.begin(store.folder, "run", Config(), resumes=True)
+        assert health_line(store, 80).plain == " ● no verdict yet: the run is starting"
 
 
 @pytest.mark.parametrize(
