@@ -309,8 +309,11 @@ class Console(App[int]):
                 yield SystemCommand(command.title, keys.spell(command.help), action)
 
 
-def describe_outcome(store: Store) -> str:
-    """Return what becomes of the run that is shown, now that the console is gone; empty where there is none."""
+def describe_outcome(store: Store, *, lost: bool = False) -> str:
+    """Return what becomes of the run that is shown, now that the console is gone; empty where there is none.
+
+    `lost`: the user did not leave it.
+    """
     if store.folder is None or store.replayed:
         return ""
     folder = quoted_path(store.folder)
@@ -322,7 +325,8 @@ def describe_outcome(store: Store) -> str:
         )
     if store.paused:
         return f"The run is paused, and ends saved if this console paused it; fllm-tui {folder} shows it again."
-    if store.stopping:
+    ends = lost and not store.attached and store.config is not None and store.config.on_console_loss == "stop"
+    if store.stopping or ends:
         return f"The run saves and ends; fllm-tui {folder} shows it again."
     return f"The run continues; fllm-tui attach {folder} shows it again."
 

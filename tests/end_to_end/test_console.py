@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fundamentallm.run.commands import Stop
-from fundamentallm.run.events import Finished, Intervention, Progress, RunStarted, Sampled
+from fundamentallm.run.events import Answered, Finished, Intervention, Progress, RunStarted, Sampled
 from fundamentallm.run.history import read_history
 from fundamentallm.run.journal import send_command
 from fundamentallm.run.locks import RunLock, is_held
@@ -238,6 +238,29 @@ def test_a_killed_console_leaves_the_terminal_in_peace_and_a_run_that_continues_
     RunLock(folder).release()
     time.sleep(1.5)  # the processes beside the worker need a moment
     assert "resource_tracker" not in shell.screen and "Warning" not in shell.screen
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGHUP, "close", "leave"])
+def test_a_run_that_is_to_stop_without_its_console_does_so_unless_the_user_leaves_it(
+    screen: Screen, folder: Path, end: signal.Signals | str
+) -> None:
+    with Path("quick.yaml").open("a") as config:
+        config.write("on_console_loss: stop\n")
+    seen = screen(*OPEN, "--start")
+    seen.see(lambda _: step_of(seen) > 5)
+    if end == "leave":
+        press(seen, "ctrl+q", "Leave it running")
+        seen.press("l")
+        assert seen.status() == 0
+        until_trains(folder)
+        return stop(folder)
+    if end == "close":
+        seen.hang_up()
+    else:
+        os.kill(seen.pid, end)
+    until(lambda: bool(journal_events(folder, Finished)) and not is_held(folder))
+    assert [answer.who for answer in journal_events(folder, Answered)] == ["its lost console"]
+    assert load(folder / "last.pt").progress().step == steps(folder)
 
 
 def test_a_run_whose_terminal_was_closed_is_attached_to_paused_resumed_and_stopped(

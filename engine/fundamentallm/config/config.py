@@ -180,7 +180,7 @@ class Config:
     )  # fmt: skip
     on_console_loss: str = setting(
         "continue", group=RUN, choices=("continue", "stop"), live=True,
-        help="What to do if the console is closed or killed. "
+        help="What to do if the console is killed or its terminal is closed. "
         "A run paused from a console saves and exits when its last console disconnects.",
     )  # fmt: skip
     output_dir: str | None = setting(

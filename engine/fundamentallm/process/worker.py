@@ -151,8 +151,8 @@ class CommandQueue:
     def poll(self, timeout: float = 0.0) -> list[Command]:
         """Return the commands since the last call; waits up to `timeout` seconds for the first.
 
-        If the console dies, a run with `on_console_loss: stop` gets a Stop. Detaching on purpose, which closes the
-        queue, does not count as losing the console.
+        If the console ends without closing the queue, a run with `on_console_loss: stop` gets a Stop. The console
+        closes it when the user leaves the run.
         """
         received: list[Command] = []
         with suppress(queue.Empty):
