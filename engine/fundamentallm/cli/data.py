@@ -14,7 +14,7 @@ from fundamentallm.config.estimate import estimate_size
 from fundamentallm.config.format import format_count, format_names, format_size, format_times, wrap
 from fundamentallm.data.download import HUB, KNOWN_TEXTS, Downloaded, KnownText, download, fetch_dataset
 from fundamentallm.data.source import make_source, measure_source
-from fundamentallm.data.text import describe_left_out, find_data, read_bytes, select
+from fundamentallm.data.text import describe_left_out, find_data, has_fields, read_bytes, read_pieces, select
 from fundamentallm.data.text_stats import TextStats, compute_text_stats, name_character, source_warnings
 from fundamentallm.errors import UserError
 from fundamentallm.untrusted import printable
@@ -76,24 +76,31 @@ def get_(name: str, source: str) -> None:
 
 @command.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, shell_complete=files)
-@options([SETTINGS["include"]])
-def inspect(files: tuple[str, ...], include: tuple[str, ...]) -> None:
+@options([SETTINGS["include"], SETTINGS["text_field"]])
+def inspect(files: tuple[str, ...], include: tuple[str, ...], text_field: str | None) -> None:
     """Show what texts are made of and what is wrong with them.
 
     Shows characters, words, the vocabulary and what is rare in it, repetitions, problems of encoding, and what a run
     with the default settings would make of the text. A folder stands for the .txt and .md files directly in it, and -
-    for standard input.
+    for standard input. Of a .jsonl file, the text is what the fields of its lines hold, as in training.
     """
     chosen = select(files, include)
     if chosen.problems:
         raise UserError("\n".join(chosen.problems))
     if chosen.left_out:
         complain(describe_left_out(chosen.left_out))
-    stats = {path: compute_text_stats(read_bytes(path), path) for path in chosen.files}
+    field = text_field or SETTINGS["text_field"].default
+    stats = {path: compute_text_stats(_read(path, field), path) for path in chosen.files}
     blocks = [[*_describe(path, seen), *_training({path: seen}, alone=len(stats) == 1)] for path, seen in stats.items()]
     if len(stats) > 1:
         blocks.append([f"all {len(stats)} files together", *_training(stats, alone=True)])
     print("\n\n".join("\n".join(map(printable, block)) for block in blocks))
+
+
+def _read(path: str, text_field: str) -> bytes:
+    if has_fields(path):
+        return "".join(read_pieces(path, text_field)).encode()
+    return read_bytes(path)
 
 
 def _fields(names: list[str]) -> str:

@@ -64,10 +64,15 @@ def read_bytes(path: str) -> bytes:
     return read_standard_input() if path == STDIN else b"".join(_blocks(path, -1))
 
 
+def has_fields(path: str) -> bool:
+    """Whether each line of a file has fields, of which one is its text."""
+    return path.lower().removesuffix(GZIP).removesuffix(ZSTD).endswith(JSON_LINES)
+
+
 def read_pieces(path: str, text_field: str) -> Iterator[str]:
     """Read the text of a file piece by piece; a UserError says what is wrong with it."""
-    pieces, unpacked = _pieces(path), path.lower().removesuffix(GZIP).removesuffix(ZSTD)
-    return _texts_of_lines(pieces, path, text_field) if unpacked.endswith(JSON_LINES) else pieces
+    pieces = _pieces(path)
+    return _texts_of_lines(pieces, path, text_field) if has_fields(path) else pieces
 
 
 def text_bytes(path: str) -> int:

@@ -163,6 +163,16 @@ def test_inspect_looks_at_the_texts_of_a_folder_one_by_one_and_together(run: Run
     assert f"{expected.windows:,} windows" in " ".join(blocks[2].split())
 
 
+def test_of_json_lines_inspect_shows_what_training_would_read(run: Run) -> None:
+    texts = ["the sea was calm\n" * 30, "a ship sailed by\n" * 30]
+    Path("a.jsonl").write_text("".join(json.dumps({"id": 7, "story": text}) + "\n" for text in texts))
+    Path("a.txt").write_text("\n\n".join(texts))
+    status, out, err = run("data", "inspect", "a.jsonl", "--text-field", "story")
+    assert (status, err) == (0, "") and out == run("data", "inspect", "a.txt")[1].replace("a.txt", "a.jsonl")
+    status, out, err = run("data", "inspect", "a.jsonl")
+    assert (status, out) == (2, "") and err.startswith('a.jsonl, line 1: has no text in a field "text"; it has id,')
+
+
 def test_inspect_tells_what_training_would_make_of_a_text(run: Run) -> None:
     Path("a.txt").write_text(TEXT)
     shown = " ".join(run("data", "inspect", "a.txt")[1].split())
