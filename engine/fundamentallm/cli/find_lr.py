@@ -29,7 +29,7 @@ def command(preset: str | None, config_file: str | None, steps: int, as_json: bo
     """Suggest a learning rate for training a new model on DATA, by a short training at a rate that rises step by step.
 
     Where the rate is too low, the loss hardly moves; then it falls; at last it diverges. The suggestion keeps a margin
-    to that. The model is thrown away, and nothing is written.
+    to that. The model is thrown away, and no run is written.
     """
     flags = typed(values)
     config = resolve(*config_layers(preset, config_file, flags), flags_layer(flags))

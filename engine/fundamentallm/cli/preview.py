@@ -1,4 +1,4 @@
-"""`fundamentallm train --dry-run`: what a run would do. Times a few steps, and writes nothing."""
+"""`fundamentallm train --dry-run`: what a run would do. Times a few steps, and writes no run."""
 
 from fundamentallm.cli.terminal import complain
 from fundamentallm.config.estimate import PROGRAM_MEMORY, token_noun

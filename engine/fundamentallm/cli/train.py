@@ -43,7 +43,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 HOW = (  # how a run is started and what is printed
     click.option("--detach", is_flag=True, help="Train in the background; see `fundamentallm watch` and `stop`."),
     click.option("--overwrite", is_flag=True, help="Move the run in --output-dir aside."),
-    click.option("--dry-run", is_flag=True, help="Show what would happen; train nothing and write nothing."),
+    click.option("--dry-run", is_flag=True, help="Show what would happen; train nothing and write no run."),
     click.option("--quiet", is_flag=True, help="Print only what went wrong."),
     click.option("--json", "as_json", is_flag=True, help="Print events as lines of JSON, as the journal has them."),
     click.option("--processes", metavar="N", type=Count(1), default=1, help="Train in N processes here."),

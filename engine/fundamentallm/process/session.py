@@ -204,7 +204,7 @@ class WorkerRun(_Worker, RunHandle):
 
 
 class _Assistant(_Worker):
-    """A process that is no run. It writes no file, and is killed when it is closed."""
+    """A process that is no run. It writes no run, and is killed when it is closed."""
 
     def close(self) -> None:
         self._process.kill()  # it saves nothing; one that has just started would print that its queues are gone

@@ -93,7 +93,7 @@ def write_samples(checkpoint: Path, events: "Queue[Event]", commands: "Queue[Com
 
 
 def find_rate(config: Config, points: "Queue[Point | Suggestion | Failed]", commands: "Queue[Command | None]") -> None:
-    """Make a range test of a new model for the console that asked for it, and report each step. Writes no file."""
+    """Make a range test of a new model for the console that asked for it, and report each step. Writes no run."""
 
     def prepare(emit: Callable[[object], None], inbox: CommandQueue) -> Callable[[list[Command]], None]:
         from fundamentallm.train.find_rate import range_test

@@ -1,7 +1,7 @@
 """A learning rate for a run, found by a range test (Smith 2015): a short training at an exponentially rising rate.
 
 - Where the rate is too low the loss hardly moves; then it falls, the steeper the better; at last it diverges.
-- The model that is trained is thrown away. Nothing is written.
+- The model that is trained is thrown away. No run is written.
 """
 
 from collections.abc import Iterator

@@ -44,7 +44,7 @@ class TensorBoard:
             # TensorBoard then hides later steps that earlier event files of this run hold: the run went back to `step`.
             self._writer = SummaryWriter(str(target), purge_step=step + 1 if step else 0)
         self._config: dict[str, Any] = {}
-        self._samples: dict[str, str] = {}  # by id, the text so far
+        self._samples: dict[tuple[str, int], str] = {}  # by id and number, the text so far
 
     def on_event(self, event: Event) -> None:
         if isinstance(event, RunStarted):
@@ -58,10 +58,11 @@ class TensorBoard:
             for name, value in row.items():
                 self._writer.add_scalar(name, value, step, event.time)
         if isinstance(event, Sampled):
-            text = self._samples[event.id] = self._samples.get(event.id, event.prompt) + event.text
+            sample = event.id, event.number
+            text = self._samples[sample] = self._samples.get(sample, event.prompt) + event.text
             if event.done:
                 self._writer.add_text("sample", text, event.step, event.time)
-                del self._samples[event.id]
+                del self._samples[sample]
         self._writer.flush()
 
     def close(self) -> None:

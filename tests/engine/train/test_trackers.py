@@ -101,9 +101,12 @@ def test_samples_and_settings_are_shown_as_text_and_as_hyperparameters(
     train: Train, tensorboard: Settings, board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(samples, "PIECE_SECONDS", 0.0)  # in many pieces
-    sample, change = Sample(id="a", prompt="the ", max_tokens=20, seed=1), Set(setting="learning_rate", value=0.002)
+    sample = Sample(id="a", prompt="the ", max_tokens=20, num_samples=2, seed=1)
+    change = Set(setting="learning_rate", value=0.002)
     ran = train(**tensorboard, script={4: [sample], 9: [change]})
-    assert texts(board(), "sample") == {4: "the " + "".join(event.text for event in ran.of(Sampled))}
+    shown = [(seen.step, seen.tensor_proto.string_val[0].decode()) for seen in board().Tensors("sample/text_summary")]
+    pieces = [[event.text for event in ran.of(Sampled) if event.number == number] for number in (0, 1)]
+    assert shown == [(4, "the " + "".join(pieces[0])), (4, "the " + "".join(pieces[1]))] and pieces[0] != pieces[1]
     settings = texts(board(), "settings")
     assert "| learning_rate | 0.003 |" in settings[0] and "| learning_rate | 0.002 |" in settings[9]
     assert len(settings) == 2 and all("| model_dim | 16 |" in text for text in settings.values())
