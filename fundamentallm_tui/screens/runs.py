@@ -315,7 +315,7 @@ class Runs(Page[RunChoice]):
 
     def _deleted(self, folder: Path, left: list[str]) -> None:
         if left:
-            self.notify(f"Kept, because no run wrote it: {clean(', '.join(left))}", markup=False)
+            self.notify(f"Left in its folder: {clean(', '.join(left))}", markup=False)
         if folder in self._overlays.folders:
             self._overlays.toggle(folder)
         self._deletion_ended(folder)
@@ -356,7 +356,8 @@ def _details(run: RunSummary, width: int, incomparable: Collection[str]) -> Cont
 
 def _parent(run: RunSummary) -> str:
     """Say which run's weights a run began with."""
-    return f", from {run.parent_folder / Path(run.parent).name}" if run.parent_folder is not None else ""
+    folder = run.parent_folder
+    return f", from {folder / Path(run.parent).name}" if folder is not None else ""
 
 
 def _rows(text: str, width: int, most: int = 2) -> list[str]:

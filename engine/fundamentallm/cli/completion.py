@@ -10,8 +10,8 @@ from click.shell_completion import get_completion_class
 def command(ctx: click.Context, shell: str) -> None:
     """Print what makes SHELL complete this program's commands, options and presets.
 
-    bash and zsh: eval "$(fundamentallm completion bash)" in .bashrc or .zshrc. fish: fundamentallm completion fish >
-    ~/.config/fish/completions/fundamentallm.fish
+    bash: eval "$(fundamentallm completion bash)" in .bashrc. zsh: eval "$(fundamentallm completion zsh)" in .zshrc.
+    fish: fundamentallm completion fish > ~/.config/fish/completions/fundamentallm.fish
     """
     kind = get_completion_class(shell)
     assert kind is not None

@@ -137,7 +137,8 @@ class Report:
             if event.saved:
                 lines.append(one_line(f"the last good state: {self._folder / Path(event.saved).name}"))
             return "\n".join(lines)
-        about = {BEST: "lowest validation loss", FINAL: "after the last epoch", LAST: "newest state"}
+        end = "an earlier end" if event.reason == "stopped" else "the end"
+        about = {BEST: "lowest validation loss", FINAL: end, LAST: "newest state"}
         files = [f"{name} ({what})" for name, what in about.items() if os.path.isfile(self._folder / name)]
         if files:
             older = "; they may be older than the end" if event.unsaved else ""

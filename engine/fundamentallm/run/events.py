@@ -183,7 +183,7 @@ class Inspected(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Explained(Event):
-    """How the model predicted a text, for the command `id`: an entry for each token but the first.
+    """How the model predicted a text, for the command `id`: an entry for each of `tokens` but the first.
 
     `probability` of the token that came; its `rank` among all, from 1; `entropy` of the prediction in nats; the
     `likeliest` tokens and their probabilities in `likeliest_probability`. `tokens`: the text, `left_out` what was not
@@ -285,7 +285,7 @@ class Finished(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Failed(Event):
-    """The run broke off. `saved` names the checkpoint to resume from; engine.log has the traceback.
+    """The run broke off. `saved` names the checkpoint to resume from; engine.log, if there is one, has the traceback.
 
     `cause` is NOT_FINITE, OUT_OF_MEMORY, DISK, FAULT, or PROCESS, which is that another process of the run has ended;
     empty where the run did not start, and in an older journal.

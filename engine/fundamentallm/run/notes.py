@@ -8,12 +8,14 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from fundamentallm.errors import UserError, system_errors
 from fundamentallm.paths import NOT_ON_A_LINE
 from fundamentallm.run.folder import NOTES, OWN, holds_run, named, retire_name, write_atomic
+from fundamentallm.run.journal import read_journal
 from fundamentallm.run.locks import RunLock
 from fundamentallm.untrusted import MAX_NAME_CHARS, from_values, open_regular_file
 
@@ -101,8 +103,8 @@ def _is_name(name: str) -> bool:
 def delete_run(folder: Path) -> list[str]:
     """Delete the files that a run writes, and its folder if nothing else is in it.
 
-    Returns the names of what no run has written, which stays. A UserError says that a process is writing the run, or
-    that the system refuses.
+    Returns the names of what else is there, such as reports and traces, which stays. A UserError says that a process is
+    writing the run, or that the system refuses.
     """
     if not holds_run(folder):
         raise UserError(f"{folder}: holds no run")
@@ -120,14 +122,30 @@ def delete_run(folder: Path) -> list[str]:
     return left
 
 
-def renamed_to(folder: Path) -> Path | None:
-    """Find the run beside a missing folder that had its name once; None where there is none."""
+def keep_former_name(folder: Path, name: str) -> None:
+    """Keep the name that a run's folder had before, if that can be kept."""
+    with suppress(UserError):
+        write_notes(folder, former_names=(*read_notes(folder).former_names, name))
+
+
+def renamed_to(folder: Path, before: float = inf) -> Path | None:
+    """Find the run beside a missing folder that had its name once; None where there is none.
+
+    `before`: the run began before this time; one that began later in the folder has only the same name.
+    """
     with suppress(OSError, ValueError):  # a journal of someone else's may name what is no path
-        if not os.path.lexists(folder):
+        if not os.path.lexists(folder) or began(folder) > before:
             for beside in sorted(folder.parent.iterdir()):
-                if holds_run(beside) and folder.name in read_notes(beside).former_names:
+                if holds_run(beside) and folder.name in read_notes(beside).former_names and began(beside) <= before:
                     return beside
     return None
+
+
+def began(folder: Path) -> float:
+    """When the run in a folder began, by its journal; 0 where there is none."""
+    with suppress(UserError, OSError, ValueError):
+        return next((event.time for event in read_journal(folder)), 0.0)
+    return 0.0
 
 
 def renamed_hint(folder: Path) -> str:

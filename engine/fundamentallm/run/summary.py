@@ -16,7 +16,7 @@ from fundamentallm.run.events import Evaluated, Failed, RunStarted
 from fundamentallm.run.folder import RUNS, holds_run
 from fundamentallm.run.history import RunHistory, read_history
 from fundamentallm.run.locks import is_held
-from fundamentallm.run.notes import read_notes, renamed_to
+from fundamentallm.run.notes import began, read_notes, renamed_to
 
 MAX_FOLDER_DEPTH = 4  # folders below the one that is searched
 LIVE_STATES = ("training", "paused")  # a process of this machine is writing the run
@@ -66,9 +66,14 @@ class RunSummary:
 
     @property
     def parent_folder(self) -> Path | None:
-        """The folder of the run that `parent` is of, under the name that it has now; None where there is no parent."""
+        """The folder of the run that `parent` is of, under the name that it has now.
+
+        None where there is no parent, or another run has its name.
+        """
+        if not self.parent:
+            return None
         folder = Path(self.parent).parent
-        return (renamed_to(folder) or folder) if self.parent else None
+        return renamed_to(folder, self.started) or (folder if began(folder) <= self.started else None)
 
     @property
     def data(self) -> str:

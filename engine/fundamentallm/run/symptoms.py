@@ -13,6 +13,7 @@ from math import log
 from statistics import median
 
 from fundamentallm.config.config import Config
+from fundamentallm.config.estimate import token_noun
 from fundamentallm.config.format import format_norm, format_rate
 from fundamentallm.run.events import NOT_FINITE, Evaluated, Failed
 from fundamentallm.run.history import RunHistory
@@ -231,8 +232,8 @@ def find_small_text(view: View) -> str:
     started = view.history.started
     if started is None or not started.train_tokens:
         return describe_losses(view)
-    share = started.parameters / started.train_tokens
-    return f"{share:.1f} parameters for each of its {started.train_tokens:,} characters; {describe_losses(view)}"
+    share, noun = started.parameters / started.train_tokens, token_noun(view.config)
+    return f"{share:.1f} parameters for each of its {started.train_tokens:,} {noun}s; {describe_losses(view)}"
 
 
 def find_healthy(view: View) -> str:

@@ -69,8 +69,8 @@ class Counters:
 class Checkpoint:
     """What a file holds. `fingerprint` is the SHA-256 of the corpus; `device` names the hardware, not the setting.
 
-    `threads` to `precision` decide only whether a resumed run can reach the same bits. They have defaults, as does what
-    comes after them, for files without them.
+    `threads` to `precision` are set again at a resume, as far as the machine can, so that it reaches the same bits.
+    They have defaults, as does what comes after them, for files without them.
     """
 
     model: dict[str, Tensor]

@@ -1,4 +1,4 @@
-"""Obeys the commands that reach a run: pause, resume, save, evaluate, stop, set, sample, cancel.
+"""Obeys the commands that reach a run: pause, resume, save, evaluate, stop, set, sample, cancel, and questions.
 
 - The trainer calls `obey` between two steps, so a command never meets a half-finished update.
 - Commands are obeyed one at a time, in the order in which they arrived, and each is answered exactly once, also where

@@ -35,7 +35,7 @@ def profiled(trainer: "Trainer", steps: int, show: Callable[[str], object]) -> I
     recorded = schedule(wait=WARM_UP - 1, warmup=1, active=steps, repeat=1)
 
     def end(recorder: profile) -> None:
-        if trainer.state.step == first:  # the run ended before a step was recorded
+        if trainer.state.step <= first:  # the run ended before a step was recorded
             return
         path = trainer.spec.folder / TRACE
         path = free_name(path, "-") if os.path.lexists(path) else path
@@ -53,6 +53,8 @@ def profiled(trainer: "Trainer", steps: int, show: Callable[[str], object]) -> I
     with profile(activities=kinds, schedule=recorded, on_trace_ready=end, experimental_config=threads) as recorder:
         trainer.step = step  # type: ignore[method-assign]
         yield
+    if trainer.state.step <= first:
+        show(f"--profile recorded nothing: it begins after step {first}")
 
 
 def _table(recorder: profile) -> str:

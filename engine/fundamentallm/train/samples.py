@@ -120,7 +120,7 @@ class SampleControl:
         self._cancelled = False
 
     def obey_commands(self, received: Iterable[Command]) -> None:
-        """Obey commands in their order. After the end of a run only samples are written; all else is refused."""
+        """Obey commands in their order. After the end of a run only samples and questions are; all else is refused."""
         self._receive(received)
         while self._queue:
             self._obey(self._queue.popleft())

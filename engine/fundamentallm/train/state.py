@@ -132,7 +132,7 @@ class TrainState:
 
     @property
     def evaluation_due(self) -> bool:
-        """Whether the run evaluates after the step that was just taken: at each epoch's end, and at the run's."""
+        """Whether the run evaluates after the step that was just taken: also at each epoch's end, and at the run's."""
         every = self.config.eval_every
         return self.epoch_ended or self.step >= self.total_steps or (every > 0 and self.step % every == 0)
 

@@ -10,6 +10,7 @@ from fundamentallm.config.config import Layer, resolve
 from fundamentallm.data import text_stats
 from fundamentallm.run import events
 from fundamentallm.run.journal import read_journal
+from fundamentallm.run.notes import read_notes
 from fundamentallm.train.checkpoint import load
 from tests.engine.cli.conftest import TEXT, TINY, Run
 from tests.texts import estimate, read_texts
@@ -101,7 +102,7 @@ def test_quiet_prints_only_what_goes_wrong(train: Run, plain: str, monkeypatch: 
     assert train(plain, *TINY, "--epochs=1", "--output-dir=run", "--quiet") == (0, "", "")
     assert train("--resume-from=run", "--epochs=2", "--quiet") == (0, "", "")
     assert train(plain, *TINY, "--epochs=1", "--output-dir=run", "--overwrite", "--quiet") == (0, "", "")
-    assert Path("run.old-1/journal.jsonl").exists()
+    assert Path("run.old-1/journal.jsonl").exists() and read_notes(Path("run.old-1")).former_names == ("run",)
     assert train("none.txt", "--quiet")[0] == 2
 
     def fails(self: object, step: int) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """What a user says about a run: its name, a note and tags, kept in its folder."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from fundamentallm.run.notes import (
     MAX_TAGS,
     Notes,
     delete_run,
+    keep_former_name,
     parse_tags,
     read_notes,
     rename_run,
@@ -88,6 +90,20 @@ def test_notes_are_bounded_and_never_written_through_a_link(runs: Path, tmp_path
     notes = write_notes(folder, note="x" * 9000, tags=tuple(f"{n}" * 90 for n in range(50)))
     assert len(notes.note) == 1000 and len(notes.tags) == MAX_TAGS and {len(tag) for tag in notes.tags[:9]} == {40}
     assert read_notes(folder) == notes
+
+
+def test_a_branch_belongs_to_the_run_that_was_there_before_it(runs: Path) -> None:
+    old, branch = runs / "old", runs / "branch"
+    write_journal(old, started(), progress(1, 7))
+    write_journal(branch, started(5, resumed_from="runs/old/last.pt"), progress(6, 7))
+    assert summarize(branch).parent_folder == old
+    aside = old.rename(runs / "old.old-1")
+    assert summarize(branch).parent_folder == old, "nothing has its name"
+    time.sleep(0.01)  # times in a journal are whole milliseconds
+    write_journal(old, started(), progress(1, 7))
+    assert summarize(branch).parent_folder is None, "another run has its name"
+    keep_former_name(aside, "old")
+    assert summarize(branch).parent_folder == aside
 
 
 def test_a_renamed_run_is_whole_and_who_names_the_old_folder_is_told_the_new_one(runs: Path) -> None:
