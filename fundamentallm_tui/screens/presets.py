@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import signal
 import subprocess
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
@@ -138,6 +139,22 @@ def save_preset(name: str, config: Config, expected_time: str) -> Path:
     return path
 
 
+def _run_editor(command: list[str], suspend: Callable[[], AbstractContextManager[None]]) -> None:
+    """Run an editor in the terminal. Textual takes the terminal back only after a body that raises nothing."""
+    failure: OSError | subprocess.CalledProcessError | None = None
+    interrupt = signal.signal(signal.SIGINT, lambda *_: None)  # ctrl+c is the editor's, which gets a handler of its own
+    try:
+        with suspend():
+            try:
+                subprocess.run(command, check=True)
+            except (OSError, subprocess.CalledProcessError) as error:
+                failure = error
+    finally:
+        signal.signal(signal.SIGINT, interrupt)
+    if failure is not None:
+        raise failure
+
+
 def edit_yaml(text: str, suspend: Callable[[], AbstractContextManager[None]]) -> tuple[str, Layer, str]:
     """Let the user edit a configuration file in their editor, to which `suspend` gives the terminal.
 
@@ -151,12 +168,11 @@ def edit_yaml(text: str, suspend: Callable[[], AbstractContextManager[None]]) ->
         path = Path(folder) / "form.yaml"
         path.write_text(text, encoding="utf-8")
         try:
-            with suspend():
-                status = subprocess.run([*shlex.split(command), str(path)]).returncode
+            _run_editor([*shlex.split(command), str(path)], suspend)
         except (OSError, ValueError, SuspendNotSupported) as error:
-            raise UserError(f"{command}: cannot be started: {describe_error(error)}") from None
-        if status:
-            raise UserError(f"{command}: ended with status {status}; the form is as it was.")
+            raise UserError(f"{command}: cannot be started: {describe_error(error)}; the form is as it was.") from None
+        except subprocess.CalledProcessError as error:
+            raise UserError(f"{command}: ended with status {error.returncode}; the form is as it was.") from None
         try:
             text = path.read_text(encoding="utf-8", errors="replace")
             layer = load_config(path)

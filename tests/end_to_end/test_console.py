@@ -4,6 +4,7 @@ import base64
 import os
 import re
 import shlex
+import shutil
 import signal
 import sys
 import time
@@ -144,6 +145,27 @@ def test_a_changed_learning_rate_and_its_undo_are_in_journal_log_and_chart(seen:
     press(seen, "F6", "TRAINING")
     until(lambda: rate() < 0.002)
     stop_and_quit(seen)
+
+
+def test_an_editor_that_fails_gives_the_terminal_back(
+    screen: Screen, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VISUAL", raising=False)
+    for editor, key, said in (
+        ("no-such-editor", "", "no-such-editor: cannot be started"),
+        ("sh -c 'echo; echo asking; read line'", "\x03", "ended with status"),  # ctrl+c is the editor's
+    ):
+        monkeypatch.setenv("EDITOR", editor)
+        seen = screen(*OPEN)
+        seen.see("IDLE")
+        seen.press("e")
+        if key:
+            seen.see("asking")
+            seen.press(key)
+        seen.see(said)
+        press(seen, "F5", "TRAINING")
+        stop_and_quit(seen)
+        shutil.rmtree(folder)
 
 
 def test_training_does_not_wait_for_a_console_that_is_stopped(screen: Screen, folder: Path) -> None:
