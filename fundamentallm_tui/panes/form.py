@@ -142,8 +142,10 @@ class Form(Vertical):
             then()
 
     def to_problem(self) -> None:
-        """Put the cursor into a field with a problem."""
-        self.fields.enter(next((name for name in self.problems if name in self.fields.cells), ""))
+        """Put the cursor into a field with a problem, if there is one that can be changed now."""
+        cells = self.fields.cells
+        if name := next((name for name in self.problems if name in cells and not cells[name].disabled), ""):
+            self.fields.enter(name)
 
     @on(Fields.Edited)
     def _edited(self, event: Fields.Edited) -> None:

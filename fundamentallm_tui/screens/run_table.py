@@ -68,9 +68,9 @@ class RunChoice:
     point: BranchPoint | None = None  # where to branch
 
 
-def all_runs(current: Path | None) -> list[RunSummary]:
-    """Return the runs of this folder, and the one that the console shows, wherever that is."""
-    runs = find_runs(read=_summary)
+def all_runs(current: Path | None, unread: Callable[[str], object] = lambda _: None) -> list[RunSummary]:
+    """Return the runs of this folder, and the one that the console shows, wherever that is; `unread` as `find_runs`."""
+    runs = find_runs(read=_summary, unread=unread)
     if current is not None and current.resolve() not in {run.folder.resolve() for run in runs}:
         with suppress(UserError):  # it has no journal yet
             runs.append(_summary(current))

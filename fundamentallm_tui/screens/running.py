@@ -124,6 +124,8 @@ class RunScreen(PanedScreen):
             spec = launch.next_spec(self.store, config, self.form.label, self.form.preset_name)
         except UserError as error:
             self._show_problem(launch.messages_by_setting(error, "output_dir"))
+            if not self.form.fields.entered:  # no field of the form can mend it
+                self.log_line(str(error), "bad")
         else:
             self._begin(spec)
 
@@ -142,7 +144,7 @@ class RunScreen(PanedScreen):
         self._unsent.clear()
         self._then = None
         self.store.not_started()
-        self.store.log(problem, "bad")
+        self.store.log(problem.removeprefix("--output-dir "), "bad")  # a run that is resumed was given no flag
         self.show_changes({"phase", "log"})
         self._show_problem({field_of(problem): problem})
 

@@ -46,7 +46,7 @@ class Runs(Page[RunChoice]):
         self._order = "newest"
         self._problem = ""  # of the filter
         self._changed: RunChoice | None = None  # the run that the console shows was renamed or deleted
-        self._reading, self._deleting = Newest(self), set[Path]()
+        self._reading, self._deleting, self._told = Newest(self), set[Path](), set[str]()
         self.list = RunList(self.action_open, id="list")
         self.filter = Input(placeholder=f"{keys.named('run.filter')} filters", compact=True, id="filter")
         self.columns, self.details = Static(id="columns"), Static(id="details")
@@ -69,13 +69,23 @@ class Runs(Page[RunChoice]):
     def _read_runs(self) -> None:
         """Read how the runs stand, in a thread: journals may be long."""
         current = self._current
-        self._reading.run(lambda wanted: all_runs(current), self._take_runs)
+
+        def read(_: object) -> tuple[list[RunSummary], list[str]]:
+            unread: list[str] = []
+            return all_runs(current, unread.append), unread
+
+        self._reading.run(read, self._take_runs)
 
     def _read_again(self) -> None:
         if not self._reading.busy:  # or very many runs would never be shown
             self._read_runs()
 
-    def _take_runs(self, runs: list[RunSummary]) -> None:
+    def _take_runs(self, found: tuple[list[RunSummary], list[str]]) -> None:
+        runs, unread = found
+        for text in unread:
+            if text not in self._told:
+                self.notify(clean(text), severity="warning", markup=False)
+        self._told.update(unread)
         self._runs = [run for run in runs if run.folder not in self._deleting]
         self.show()
 
@@ -301,7 +311,7 @@ class Runs(Page[RunChoice]):
         before = self._changed
         if self._current is not None and folder.resolve() == self._current.resolve():
             self._changed = RunChoice("deleted", folder)
-        self._take_runs(self._runs or [])
+        self._take_runs((self._runs or [], []))
         deleted, refused = partial(self._deleted, folder), partial(self._not_deleted, folder, before)
         in_thread(self.app, partial(delete_run, folder), deleted, refused)  # which stays when the list is closed
 

@@ -23,6 +23,7 @@ from fundamentallm.config.config import (
 from fundamentallm.config.files import Preset, preset_layer
 from fundamentallm.data.download import KNOWN_TEXTS, KnownText, find_known_text
 from fundamentallm.errors import UserError
+from fundamentallm.paths import resume_command
 from fundamentallm.run.folder import BEST, LAST, choose_folder, free_name, holds_run
 from fundamentallm.run.health import RESUME_BEST, STOP, Action
 from fundamentallm.run.history import RunHistory
@@ -174,7 +175,10 @@ def next_spec(store: Store, config: Config, label: str, preset: str) -> RunSpec:
     A ConfigError says that the run cannot be resumed with this configuration, another UserError that the folder is not
     a possible path.
     """
-    if resumable_checkpoint(store) is not None and store.folder is not None and store.config is not None:
+    if resumable_checkpoint(store) is not None and store.folder is not None:
+        if store.config is None:
+            why = "its journal has no settings to resume it with"
+            raise UserError(f"{store.folder}: {why}; {resume_command(store.folder)} does without")
         saved, typed = to_dict(store.config), to_dict(config)
         changed = [name for name in typed if name not in KEPT_ON_RESUME and typed[name] != saved[name]]
         changes = {name: typed[name] for name in changed}

@@ -51,7 +51,7 @@ def list_(folder: str | None, as_json: bool) -> None:
     top = None if folder is None else user_path(folder)
     if top is not None and not top.is_dir():
         raise UserError(f"{folder}: no such folder")
-    runs = find_runs(top)
+    runs = find_runs(top, unread=complain)
     if as_json:
         print("[" + ",\n ".join(to_line(_values(run)) for run in runs) + "]")
     elif not runs:

@@ -19,9 +19,10 @@ from typing import Any, TypeVar
 from fundamentallm.config.config import SETTINGS, Config, ConfigError, Layer, changed_while_running, resolve, to_dict
 from fundamentallm.config.estimate import count_steps
 from fundamentallm.errors import UserError, system_errors
+from fundamentallm.paths import resume_command
 from fundamentallm.run import events
 from fundamentallm.run.events import Intervention, RunStarted
-from fundamentallm.run.folder import BEST
+from fundamentallm.run.folder import BEST, LAST
 from fundamentallm.run.journal import Tail
 from fundamentallm.untrusted import MAX_EVENT_BYTES
 
@@ -340,8 +341,14 @@ def read_started(folder: Path, steps: bool = True) -> RunHistory:
     """The history of a run, as `read_history` reads it; a UserError also where the folder holds none."""
     history = read_history(folder, steps)
     if history.started is None:
-        raise UserError(f"{folder}: holds no run")
+        raise no_run(folder)
     return history
+
+
+def no_run(folder: Path) -> UserError:
+    """Return the error that says why a folder has no history of a run."""
+    damaged = f"its journal says nothing of a run; {resume_command(folder)} resumes it"
+    return UserError(f"{folder}: {damaged if os.path.isfile(folder / LAST) else 'holds no run'}")
 
 
 def _read(path: Path, steps: bool) -> Iterator[events.Event]:

@@ -13,8 +13,8 @@ from fundamentallm.config.settings import closest
 from fundamentallm.errors import UserError
 from fundamentallm.paths import user_path
 from fundamentallm.run.events import Evaluated, Failed, RunStarted
-from fundamentallm.run.folder import RUNS, holds_run
-from fundamentallm.run.history import RunHistory, read_history
+from fundamentallm.run.folder import LAST, RUNS, holds_run
+from fundamentallm.run.history import RunHistory, no_run, read_history
 from fundamentallm.run.locks import is_held
 from fundamentallm.run.notes import began, read_notes, renamed_to
 
@@ -90,7 +90,7 @@ def summarize(folder: Path, history: RunHistory | None = None) -> RunSummary:
     start, end = history.started, history.end
     evaluated = history.evaluations[-1] if history.evaluations else None
     if start is None:
-        raise UserError(f"{folder}: holds no run")
+        raise no_run(folder)
     notes = read_notes(folder)
     return RunSummary(
         folder=folder,
@@ -157,15 +157,23 @@ def _state(folder: Path, history: RunHistory) -> str:
     return "interrupted"
 
 
-def find_runs(folder: Path | None = None, read: Callable[[Path], RunSummary] = summarize) -> list[RunSummary]:
+def find_runs(
+    folder: Path | None = None,
+    read: Callable[[Path], RunSummary] = summarize,
+    unread: Callable[[str], object] = lambda _: None,
+) -> list[RunSummary]:
     """The runs in a folder and below it, the newest first; `read` finds out how a run stands.
 
-    Without a folder: those below `runs`, and those whose folders lie in the current one.
+    Without a folder: those below `runs`, and those whose folders lie in the current one. `unread` is told of folders
+    with a checkpoint whose journal cannot be read.
     """
     runs = []
     for path in _known_folders() if folder is None else _run_folders(folder, MAX_FOLDER_DEPTH):
-        with suppress(UserError):  # a file of that name which is no journal
+        try:
             runs.append(read(path))
+        except UserError as error:
+            if os.path.isfile(path / LAST):  # else it is a file of that name which is no journal
+                unread(str(error))
     return sorted(runs, key=lambda run: run.started, reverse=True)
 
 

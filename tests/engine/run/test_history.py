@@ -1,5 +1,6 @@
 """What a journal means: each step once, what a resume supersedes, and how the run stands."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from math import nan
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from fundamentallm.errors import UserError
+from fundamentallm.paths import resume_command
 from fundamentallm.run.describe import describe_best
 from fundamentallm.run.events import (
     JOURNAL,
@@ -182,6 +184,13 @@ def test_a_folder_without_a_run_has_an_empty_history_and_an_unreadable_journal_i
             (tmp_path / JOURNAL).write_text(content)
         with pytest.raises(UserError, match="holds no run"):
             summarize(tmp_path)
+        (tmp_path / "last.pt").touch()
+        why = f"{tmp_path}: its journal says nothing of a run; {resume_command(tmp_path)} resumes it"
+        told: list[str] = []
+        with pytest.raises(UserError, match=re.escape(why)):
+            summarize(tmp_path)
+        assert find_runs(tmp_path, unread=told.append) == [] and told == [why] * (content is not None)
+        (tmp_path / "last.pt").unlink()
         history = read_history(tmp_path)
         assert (history.started, history.step, history.requested, len(history.steps)) == (None, 0, {}, 0)
     (tmp_path / JOURNAL).unlink()

@@ -88,10 +88,10 @@ async def test_runs_whose_reading_takes_longer_than_the_interval_are_listed(
     make("old")
     read, waiting = Event(), list[str]()
 
-    def slow(current: Path | None) -> Any:
+    def slow(*how: Any) -> Any:
         waiting.append("reads")
         assert read.wait(60)
-        return all_runs(current)
+        return all_runs(*how)
 
     monkeypatch.setattr(runs_screen, "all_runs", slow)
     monkeypatch.setattr(runs_screen, "REFRESH_INTERVAL", 0.01)

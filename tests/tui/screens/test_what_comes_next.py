@@ -79,7 +79,8 @@ async def test_a_resume_that_failed_can_be_tried_again(workshop: Any) -> None:
         run = await seen.stopped()
         start.refused = 1
         await seen.press("f5")
-        await seen.until(lambda: REFUSED in seen.log)
+        await seen.until(lambda: f" {REFUSED.removeprefix('--output-dir ')}" in seen.log)
+        assert not seen.main.form.fields.entered, "no field of a run that is resumed can mend it"
         assert "STOPPED" in seen.status and seen.main.store.folder == run.folder and seen.main.store.step == 10
         await seen.press("escape")
         assert "F5 resume" in seen.keys
@@ -294,6 +295,21 @@ async def test_a_journal_without_the_setting_lets_the_palette_say_so(workshop: A
         for action in ("change('epochs', 1, 1)", "change('patience', 1, 1)", "change('learning_rate', 2.0, 0)"):
             await seen.main.run_action(action)
         await seen.until(lambda: "learning_rate cannot change: its value is not known." in seen.log)
+
+
+@pytest.mark.parametrize("journal", ["", "garbage\n"])
+async def test_a_run_whose_journal_is_lost_is_neither_forgotten_nor_replaced_by_another(
+    workshop: Any, make: Any, journal: str
+) -> None:
+    folder = make("lost")
+    (folder / JOURNAL).write_text(journal)
+    async with showing(workshop, folder, (120, 36), "FAILED", toasts=True) as seen:
+        await seen.press("f5")
+        await seen.until(lambda: "runs/lost: its journal has no settings to resume it with" in seen.log)
+        assert "fundamentallm train --resume auto --output-dir runs/lost does without" in " ".join(seen.log.split())
+        assert not seen.main.form.fields.entered and seen.runs == []
+        await seen.press("o")
+        await seen.see("runs/lost: its journal says nothing of a run")
 
 
 @pytest.mark.parametrize(
