@@ -11,31 +11,32 @@ from fundamentallm_tui.format import clean, fit, shorten, truncate
 from fundamentallm_tui.theme import FAINT
 
 NAMES_WIDTH = 18  # of the column with the names of the settings
-NARROWEST, WIDEST = 14, 28  # columns of a run
+NARROWEST, WIDEST = 13, 28  # columns of a run
 
 
 def comparison(runs: Sequence[RunSummary], width: int) -> Content:
-    """Return runs side by side, as many of them as fit."""
-    shown = runs[: max(1, (width - NAMES_WIDTH) // (NARROWEST + 1))]
-    column = min(WIDEST, (width - NAMES_WIDTH) // len(shown) - 1)
-    head = [("", ""), *((_short_name(run, column), "bold") for run in shown)]
+    """Return runs side by side; those that do not fit beside the first stand below them."""
+    together = max(1, (width - NAMES_WIDTH) // (NARROWEST + 1))
+    blocks = [range(start, min(start + together, len(runs))) for start in range(0, len(runs), together)]
+    column = min(WIDEST, (width - NAMES_WIDTH) // len(blocks[0]) - 1)
+    settings = differing_settings([run.config for run in runs])
     progress = [
-        ("steps", [f"{run.steps:,}" for run in shown]),
-        ("best val", [format_loss(run.best.val_loss if run.best else None) for run in shown]),
-        ("best epoch", [str(run.best.epoch) if run.best else "–" for run in shown]),
-        ("state", [run.state for run in shown]),
+        ("steps", [f"{run.steps:,}" for run in runs]),
+        ("best val", [format_loss(run.best.val_loss if run.best else None) for run in runs]),
+        ("best epoch", [str(run.best.epoch) if run.best else "–" for run in runs]),
+        ("state", [run.state for run in runs]),
     ]
-    settings = _rows(differing_settings([run.config for run in shown]), column)
-    same = Content("All settings are the same.")
-    text = [_row(head, column), *(settings or [same]), Content(""), *_rows(progress, column)]
-    notes = []
-    for run in shown[1:]:
-        if why := why_incomparable(shown[0], run):
-            names = f"{_short_name(run, WIDEST)} and {_short_name(shown[0], WIDEST)}"
+    text: list[Content] = []
+    for block in blocks:
+        head = _row([("", ""), *((_short_name(runs[i], column), "bold") for i in block)], column)
+        text += [head, *_rows(settings, block, column), *([Content("")] * bool(settings))]
+        text += [*_rows(progress, block, column), Content("")]
+    notes = [] if settings else [Content("All settings are the same.")]
+    for run in runs[1:]:
+        if why := why_incomparable(runs[0], run):
+            names = f"{_short_name(run, WIDEST)} and {_short_name(runs[0], WIDEST)}"
             notes.append(Content.styled(f"The losses of {names} do not compare: {why}.", "$text-warning"))
-    if len(shown) < len(runs):
-        notes.append(Content.styled(f"{len(shown)} of {len(runs)} marked runs fit beside one another here.", FAINT))
-    return Content("\n").join([*text, *([Content(""), *notes] if notes else [])])
+    return Content("\n").join([*text, *notes] if notes else text[:-1])
 
 
 def _short_name(run: RunSummary, width: int) -> str:
@@ -43,8 +44,9 @@ def _short_name(run: RunSummary, width: int) -> str:
     return name if cell_len(name) <= width else shorten(clean(run.folder.name), width)
 
 
-def _rows(rows: Iterable[tuple[str, Sequence[str]]], column: int) -> list[Content]:
-    return [_row([(name, FAINT), *((clean(value) or "–", "") for value in values)], column) for name, values in rows]
+def _rows(rows: Iterable[tuple[str, Sequence[str]]], block: Iterable[int], column: int) -> list[Content]:
+    """Return the values of the runs in a block, a line for each name."""
+    return [_row([(name, FAINT), *((clean(values[i]) or "–", "") for i in block)], column) for name, values in rows]
 
 
 def _row(cells: Sequence[tuple[str, str]], column: int) -> Content:
