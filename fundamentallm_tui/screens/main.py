@@ -144,9 +144,9 @@ class MainScreen(LiveScreen):
             self.add_class("-logged")
         self.numbers.show()
         if "curves" in changed:
-            for chart in self.charts:
-                chart.throttle.request()
-            self.health.show()
+            for chart in self.charts:  # a run that is paused does only what the user asked for
+                chart.throttle.request(now=self.store.paused)
+            self.health.show(now=self.store.paused)
         if "phase" in changed:
             self._show_phase()
         elif "step" in changed:

@@ -299,7 +299,7 @@ class Store:
                 return {"run", "phase", "step", "curves"}
             case events.Intervention():
                 self._update_length()
-                return {"config"}
+                return {"config", "curves"}
             case events.Phase() if self.under_way:
                 return self._apply_phase(event)
             case events.Evaluated():
@@ -313,6 +313,7 @@ class Store:
                     by_hand = event.kind == "hand" or self.saves.last == (event.step, 1.0)
                     self.saves.truncate_after(event.step - 1)
                     self.saves.append(event.step, float(by_hand))
+                    return {"curves"}
             case events.Answered():
                 return self._apply_answer(event)
             case events.Finished():

@@ -7,8 +7,10 @@ import pytest
 from fundamentallm.config.config import SETTINGS
 from fundamentallm.config.files import load_preset
 from fundamentallm.run.commands import Evaluate, Set
-from fundamentallm.run.events import Answered, Intervention
+from fundamentallm.run.events import Answered, Intervention, Phase
 from fundamentallm_tui.state.launch import undo
+from tests.events import evaluated
+from tests.tui.fakes import saved
 from tests.tui.others import attached, both_sizes, commands_sent, palette
 
 
@@ -50,6 +52,20 @@ async def test_a_change_is_sent_and_u_undoes_the_last_ones_in_order_whoever_made
         run.answer(ok=False, why="the disk is full")
         await seen.until(lambda: "set failed: the disk is full" in seen.log)
         assert undo(seen.main.store) == ("dropout", 0.1), "a refused change was not made"
+
+
+async def test_what_a_paused_run_is_asked_for_is_seen_though_no_step_comes(workshop: Any) -> None:
+    async with workshop.training() as (seen, run):
+        run.say(workshop.progress(1, 80), evaluated(80, 1.9), Phase(step=80, phase="paused"))
+        await seen.status_is("PAUSED")
+        await seen.see("val 1.900, the best so far")
+        assert "◆" not in seen.screen and "▲" not in seen.screen
+        change(run, "dropout", 0.1, 0.2)
+        await seen.see("◆")
+        run.say(saved(80, "runs/text-1/checkpoint_step_80.pt", "hand"))
+        await seen.see("▲")
+        run.say(evaluated(80, 1.7))
+        await seen.see("val 1.700, the best so far")
 
 
 @pytest.mark.parametrize(("setting", "one", "other"), [("dropout", 0.1, 0.2), ("pin", (), ("Once",))])
