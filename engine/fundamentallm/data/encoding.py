@@ -3,16 +3,20 @@
 - UTF-8 is read, and UTF-16 and UTF-32 that begin with a byte order mark.
 - Everything else is refused with its likely name and a command that converts it. The name is a guess: bytes do not
   say what they mean.
-- Knows no files and imports no torch.
+- Reads no files and imports no torch. No command that it suggests writes over a file that is there, but for the text
+  that is converted.
 """
 
 import codecs
+import os
 import re
 import unicodedata
+from itertools import count
 
 from fundamentallm.config.format import format_count
 from fundamentallm.errors import UserError
 from fundamentallm.paths import quoted_path
+from fundamentallm.run.folder import STDIN
 
 MARKS = (  # UTF-32's first: it begins with UTF-16's
     (codecs.BOM_UTF8, "utf-8"),
@@ -21,6 +25,8 @@ MARKS = (  # UTF-32's first: it begins with UTF-16's
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+GZIP, ZSTD, JSON_LINES = ".gz", ".zst", ".jsonl"
+FILTER = " < {path} > {out}"  # ends a command that may stand in a pipe
 PANDOC = "save it as plain text: pandoc -t plain -o {out} {path}"
 UNPACK = "unpack it and name the texts in it"
 SIGNATURES = (  # how formats that are not text begin, what they are, and what makes a text of one
@@ -29,10 +35,10 @@ SIGNATURES = (  # how formats that are not text begin, what they are, and what m
     (rb"PK\x03\x04.{,4000}word/", "a Word document", PANDOC),
     (rb"PK\x03\x04", "a ZIP archive or an office document", "unpack it, or save it as plain text"),
     (rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Word, Excel or PowerPoint document", "save it as plain text"),
-    (rb"\x1f\x8b", "compressed with gzip", "unpack it: gzip -dc < {path} > {out}"),
-    (rb"BZh[1-9]1AY", "compressed with bzip2", "unpack it: bzip2 -dc < {path} > {out}"),
-    (rb"\xfd7zXZ\0", "compressed with xz", "unpack it: xz -dc < {path} > {out}"),
-    (rb"\x28\xb5\x2f\xfd", "compressed with zstd", "unpack it: zstd -dc < {path} > {out}"),
+    (rb"\x1f\x8b", "compressed with gzip", f"unpack it: gzip -dc{FILTER}"),
+    (rb"BZh[1-9]1AY", "compressed with bzip2", f"unpack it: bzip2 -dc{FILTER}"),
+    (rb"\xfd7zXZ\0", "compressed with xz", f"unpack it: xz -dc{FILTER}"),
+    (rb"\x28\xb5\x2f\xfd", "compressed with zstd", f"unpack it: zstd -dc{FILTER}"),
     (rb"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", UNPACK),
     (rb"Rar!\x1a\x07", "a RAR archive", UNPACK),
     (rb".{257}ustar", "a tar archive", UNPACK),
@@ -100,8 +106,8 @@ def describe_guess(raw: bytes, path: str) -> str:
     text = raw.decode("utf-8", "surrogateescape")
     bad = sum(1 for _ in re.finditer("[\udc80-\udcff]", text))
     if bad < sum(1 for _ in re.finditer("[^\0-\x7f\udc80-\udcff]", text)):
-        command = _command("iconv -c -f UTF-8 -t UTF-8 {path} > {out}", path)
-        return f"it is damaged UTF-8; without its {format_count(bad, 'wrong byte')}: {command}"
+        command = _command(f"without its {format_count(bad, 'wrong byte')}: iconv -c -f UTF-8 -t UTF-8{FILTER}", path)
+        return f"it is damaged UTF-8; {command}"
     if guess := _guess_latin(raw):
         return f"it looks like {guess}; {_conversion('WINDOWS-1252', path)}"
     return "it does not look like Windows-1252 either; save it as UTF-8"
@@ -156,12 +162,32 @@ def _is_utf8(raw: bytes) -> bool:
 
 
 def _conversion(encoding: str, path: str) -> str:
-    """A command that replaces a file by its UTF-8 form, so that a folder with it can be read afterwards."""
-    before, after = quoted_path(path), quoted_path(f"{path}.utf8")
-    return f"convert it: iconv -f {encoding} -t UTF-8 {before} > {after} && mv {after} {before}"
+    """A command that replaces a plain file by its UTF-8 form, so that a folder with it can be read afterwards."""
+    text = f"convert it: iconv -f {encoding} -t UTF-8"
+    if path == STDIN or path.lower().endswith((GZIP, ZSTD)):
+        return _command(text + FILTER, path)
+    before, after = quoted_path(path), quoted_path(_free_name(path, ".utf8", path))
+    return f"{text} {before} > {after} && mv {after} {before}"
 
 
 def _command(text: str, path: str) -> str:
-    stem = path.rsplit(".", 1)[0] if "." in path.rsplit("/", 1)[-1] else path
-    out = f"{stem}.txt" if f"{stem}.txt" != path else f"{stem}.text.txt"
-    return text.format(path=quoted_path(path), out=quoted_path(out))
+    """Complete "what to do: a command" for a file. What unpacks or pipes a text works only with a `FILTER`."""
+    what, _, command = text.partition(": ")
+    program, source, (stem, ending) = command.removesuffix(FILTER), "", os.path.splitext(path)
+    if path == STDIN:
+        source = "..."
+    elif ending.lower() in (GZIP, ZSTD):
+        source = f"{'gzip' if ending.lower() == GZIP else 'zstd'} -dc < {quoted_path(path)}"
+        stem, ending = os.path.splitext(stem)
+    if source and program == command:
+        return what
+    out = quoted_path(_free_name(stem, ending if ending.lower() in (".md", JSON_LINES) else ".txt", path))
+    if source:
+        return f"{what}: {source} | {program} " + ("| fundamentallm train -" if path == STDIN else f"> {out}")
+    return text.format(path=quoted_path(path), out=out)
+
+
+def _free_name(stem: str, ending: str, path: str) -> str:
+    """The first of <stem>.txt, <stem>.text.txt, ... that is neither there nor `path`."""
+    names = (f"{stem}{'.text' * n}{ending}" for n in count())
+    return next(name for name in names if name != path and not os.path.lexists(name))

@@ -24,7 +24,7 @@ from typing import Any
 
 from fundamentallm.config.format import format_count, format_names
 from fundamentallm.data.download import find_known_text
-from fundamentallm.data.encoding import decode, describe_guess, name_format, normalize, unmark
+from fundamentallm.data.encoding import GZIP, JSON_LINES, ZSTD, decode, describe_guess, name_format, normalize, unmark
 from fundamentallm.errors import UserError, describe_error, system_errors
 from fundamentallm.paths import shipped, user_path
 from fundamentallm.run.folder import STDIN
@@ -33,7 +33,6 @@ from fundamentallm.untrusted import open_regular_file
 SUFFIXES = (".txt", ".md")  # of the files that a folder stands for, in lower or upper case
 MAX_PROBLEMS = 100  # lines; a folder of pictures that are called .txt would fill the screen
 SHOWN_NAMES = 5
-GZIP, ZSTD, JSON_LINES = ".gz", ".zst", ".jsonl"
 EXPANDS = 8  # times, about, that a compressed text is larger
 PIECE_BYTES = 1 << 20  # of a long file that are read at once
 NEEDED = "a few thousand characters of text"

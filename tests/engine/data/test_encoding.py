@@ -121,3 +121,40 @@ def test_the_command_works_as_printed(raw: bytes, expected: str, name: str, tmp_
     subprocess.run(command, shell=True, cwd=tmp_path, check="-c" not in command.split())
     written = [path for path in tmp_path.iterdir() if path.name != name] or [tmp_path / name]
     assert [decode(path.read_bytes(), "") for path in written] == [expected]
+
+
+@pytest.mark.skipif(not shutil.which("iconv"), reason="no iconv here")
+@pytest.mark.parametrize(
+    ("raw", "name", "made"),
+    [
+        (GERMAN.encode("cp1252"), "book.txt.gz", "book.txt"),
+        (GERMAN.encode("utf-16-le"), "book.gz", "book.txt"),
+        (GERMAN.encode() + b"\xff", "book.jsonl.GZ", "book.jsonl"),
+        (gzip.compress(GERMAN.encode(), mtime=0), "book.md.gz", "book.md"),
+    ],
+)
+def test_the_command_for_a_compressed_text_keeps_it_and_whatever_else_is_there(
+    raw: bytes, name: str, made: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    packed = gzip.compress(raw, mtime=0)
+    Path(name).write_bytes(packed)
+    for expected in (made, made.replace(".", ".text.")):
+        command = refusal(raw, name).rsplit(": ", 1)[1]
+        subprocess.run(command, shell=True, check="-c" not in command.split())
+        assert decode(Path(expected).read_bytes(), "") == GERMAN and Path(name).read_bytes() == packed
+        Path(expected).write_text("mine")
+    assert Path(made).read_text() == "mine"
+
+
+def test_standard_input_is_converted_in_a_pipe() -> None:
+    words = {
+        GERMAN.encode("cp1252"): "convert it: ... | iconv -f WINDOWS-1252 -t UTF-8 | fundamentallm train -",
+        gzip.compress(b"x"): "unpack it: ... | gzip -dc | fundamentallm train -",
+        b"%PDF-1.4\n": "is a PDF, not plain text; save it as text",
+    }
+    for raw, end in words.items():
+        assert refusal(raw, "-").endswith(end)
+    assert refusal(GERMAN.encode("cp1252"), "b.txt.zst").endswith(
+        "zstd -dc < b.txt.zst | iconv -f WINDOWS-1252 -t UTF-8 > b.txt"
+    )
