@@ -19,7 +19,7 @@ ROWS = {**SAMPLING, "device": SETTINGS["device"]}
 @click.option("--prompt", metavar="TEXT", default="", help="How the text begins; - reads it from standard input.")
 @options(ROWS.values())
 @click.option("--stop", metavar="TEXT", multiple=True, help="End where the model writes this; may be given again.")
-@click.option("--output-file", metavar="FILE", shell_complete=files, help="Write the text into FILE too.")
+@click.option("--output-file", metavar="FILE", shell_complete=files, help="Write the text into a new FILE too.")
 @click.option("--interactive", is_flag=True, help="Ask for one prompt after the other.")
 def command(
     checkpoint: str, prompt: str, stop: tuple[str, ...], output_file: str | None, interactive: bool, **values: Any
@@ -29,7 +29,7 @@ def command(
     Standard output gets the prompt and its continuation and nothing else.
     """
     chosen = parse(ROWS, values)
-    target = output_path("--output-file", output_file)
+    target = output_path("--output-file", output_file, begins="")
     if interactive and (prompt or target is not None):
         raise UserError(f"{'--prompt' if prompt else '--output-file'}: not with --interactive, which asks for prompts")
     prompt = read_prompt(prompt)

@@ -70,10 +70,11 @@ def read_prompt(prompt: str) -> str:
 # ---- files that the user names ----
 
 
-def output_path(flag: str, name: str | None, begins: str = "") -> Path | None:
+def output_path(flag: str, name: str | None, begins: str | None = None) -> Path | None:
     """Return the path of a file that will be written, once it is clear that it may be; None if it was not typed.
 
-    A run's own files and checkpoints are refused, and a file that does not begin with `begins`, as the new one will.
+    A run's own files and checkpoints are refused, and a file that does not begin with `begins`, as the new one will; ""
+    refuses every file that is not empty.
     """
     if name is None:
         return None
@@ -85,9 +86,9 @@ def output_path(flag: str, name: str | None, begins: str = "") -> Path | None:
     of_run = holds_run(real.parent) and any(fnmatchcase(folded, own) for own in (*OWN, NOTES, INPUT))
     if of_run or (folded.endswith((".pt", ".safetensors")) and real.exists()):
         raise UserError(f"{flag} {name}: is a file of a {'run' if of_run else 'model'}; name another file")
-    if begins and real.is_file():
+    if begins is not None and real.is_file():
         with system_errors(f"{flag} {name}: cannot be read"), open_regular_file(real) as file:
-            there = file.read(len(begins))
+            there = file.read(len(begins) or 1)
         if there not in (b"", begins.encode()):
             raise UserError(f"{flag} {name}: is there already and holds something else; name another file")
     return path

@@ -21,7 +21,7 @@ HELP = """Type a prompt and press enter; the model continues it.
 /set NAME VALUE   change a setting: {names}
 /status           show the model and the settings
 /clear            forget what was written
-/save FILE        write everything so far into a file
+/save FILE        write everything so far into a new file
 /help             show this
 /quit             leave; ctrl+d does, too; ctrl+c stops a sample"""
 
@@ -111,7 +111,7 @@ class Talk:
         print(f"device {self._device_name}")
 
     def _save(self, rest: str) -> None:
-        path = output_path("/save", rest or None)
+        path = output_path("/save", rest or None, begins="")
         if path is None:
             raise UserError("/save: name a file")
         write_output("/save", path, "\n\n".join(self._written) + "\n")

@@ -82,12 +82,13 @@ def test_save_writes_everything_so_far_and_clear_forgets_it(talk: Talk, trained:
     assert two == one + "\n" + two[len(one) + 1 :] and two[len(one) + 1 :].startswith("was old")
     assert three.startswith("dawn") and len(three) == 4 + 20 + 1
     assert out == one + two[len(one) + 1 :] + three
-    _, err = talk("the", "/save", f"/save {trained / 'best.pt'}", "/save none/where.txt", "/save .")
+    _, err = talk("the", "/save", f"/save {trained / 'best.pt'}", "/save none/where.txt", "/save .", "/save one.txt")
     assert err.splitlines() == [
         "/save: name a file",
         f"/save {trained / 'best.pt'}: is a file of a run; name another file",
         "/save none/where.txt: its folder does not exist",
         "/save .: is a folder",
+        "/save one.txt: is there already and holds something else; name another file",
     ]
 
 
