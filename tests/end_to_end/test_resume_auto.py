@@ -104,6 +104,11 @@ def test_what_is_refused_is_one_line_and_changes_nothing(run: Run, tiny: list[st
     assert run(*tiny, folder, "--resume=now").err.count("\n") == 1
     assert run(*tiny, folder, "--resume=auto", "--epochs=0").err.startswith("--epochs: 0 is out of bounds")
     assert not (tmp_path / "run").exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "best.pt").write_text("mine")
+    other = run(*tiny, "--output-dir=mine", "--resume=auto")
+    assert (other.status, other.err.count("\n")) == (2, 1) and "holds a best.pt that belongs to no run" in other.err
+    assert (tmp_path / "mine" / "best.pt").read_text() == "mine"
 
     assert run(*tiny, folder, "--resume=auto", "--epochs=1").status == 0
     before = file_contents(tmp_path / "run")

@@ -12,18 +12,24 @@ from fundamentallm.errors import UserError
 from fundamentallm.paths import quoted_path, user_path
 from fundamentallm.run.commands import COMMANDS
 from fundamentallm.run.events import JOURNAL
-from fundamentallm.run.locks import LOCK, RunLock
+from fundamentallm.run.locks import LOCK, RunLock, is_foreign_lock
 from fundamentallm.untrusted import MAX_CONFIG_BYTES, open_for_writing, open_regular_file
 
 CONFIG, ENGINE_LOG, TOKENIZER = "config.yaml", "engine.log", "tokenizer.json"
 NOTES, REPORT = "notes.json", "report.md"
 LAST, BEST, FINAL = "last.pt", "best.pt", "final_model.pt"
-TEMPORARY = ".*.[0-9]*.tmp"
-OWN = (  # patterns of what a run writes, but for its notes; the lock is the last, for until it is gone no run can start
-    LAST, BEST, FINAL, "checkpoint_epoch_[0-9]*.pt", "checkpoint_step_[0-9]*.pt", TEMPORARY,
-    CONFIG, COMMANDS, ENGINE_LOG, TOKENIZER, JOURNAL, LOCK,
-)  # fmt: skip
 STDIN, INPUT = "-", "input.txt"  # as a path of data: standard input; and the file of the run's folder that keeps it
+# Patterns of what a run replaces; of what a kill leaves of such a file; and of all that it writes, but for its notes.
+REPLACED = (LAST, BEST, FINAL, "checkpoint_epoch_[0-9]*.pt", "checkpoint_step_[0-9]*.pt", CONFIG, TOKENIZER)
+TEMPORARY = tuple(f".{name}.[0-9]*.tmp" for name in (*REPLACED, INPUT, NOTES))
+OWN = (
+    *REPLACED,
+    *TEMPORARY,
+    COMMANDS,
+    ENGINE_LOG,
+    JOURNAL,
+    LOCK,
+)  # in this order: until the lock is gone, no run starts
 RUNS = Path("runs")  # where runs get their folders, if the user names none
 DELETED = ".deleted"  # in there: the names of the runs that were deleted or renamed, one a line
 
@@ -72,9 +78,11 @@ def check_folder(folder: Path, *, may_hold_run: bool) -> None:
     if not may_hold_run and holds_run(folder):
         others = "name another folder, or move the old run aside with --overwrite"
         raise UserError(f"{option}: holds a run already; resume it with --resume auto, {others}")
-    foreign = next((name for name in (CONFIG, TOKENIZER, LAST, BEST, FINAL) if (folder / name).exists()), None)
-    if foreign and not may_hold_run:
-        why = f"holds a {foreign} that belongs to no run and would be overwritten"
+    foreign = [path for pattern in REPLACED if not may_hold_run for path in folder.glob(pattern)]
+    if not holds_run(folder) and is_foreign_lock(folder / LOCK):
+        foreign.append(folder / LOCK)
+    if foreign:
+        why = f"holds a {foreign[0].name} that belongs to no run and would be overwritten"
         raise UserError(f"{option}: {why}; name another folder")
     check_writable(folder, option)
 

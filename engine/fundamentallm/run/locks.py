@@ -106,11 +106,29 @@ def is_held(folder: Path) -> bool:
 
 def holder(folder: Path) -> str:
     """Read who holds the lock: "process 4711 on gpu-3"; empty where its file does not say."""
+    with suppress(OSError):
+        return _owner(_read(folder / LOCK))
+    return ""
+
+
+def is_foreign_lock(path: Path) -> bool:
+    """Whether a file holds what `RunLock` does not write: it names an owner, or is zeros where the disk was full."""
+    with suppress(OSError):
+        raw = _read(path)
+        return bool(raw.strip(b"\0")) and not _owner(raw)
+    return False
+
+
+def _read(path: Path) -> bytes:
+    with open_regular_file(path) as file:
+        return file.read(1000)
+
+
+def _owner(raw: bytes) -> str:
     try:
-        with open_regular_file(folder / LOCK) as file:
-            owner = json.loads(file.read(1000))
+        owner = json.loads(raw)
         return f"process {int(owner['pid'])} on {str(owner['host'])[:100]}"
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return ""
 
 

@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import chain
 from math import isfinite
 
 from fundamentallm.config.format import format_size
@@ -50,7 +51,9 @@ class CheckpointManager:
         self._best_loss = self._loss_of_best()  # the validation loss of best.pt; None where there is no valid one
         if self._best_loss is None:
             state.history.forget_best()
-        for leftover in self._folder.glob(TEMPORARY):  # of a process that was killed while it saved
+        for leftover in chain.from_iterable(
+            map(self._folder.glob, TEMPORARY)
+        ):  # of a process that was killed while it saved
             with suppress(OSError):
                 leftover.unlink(missing_ok=True)
 

@@ -23,7 +23,7 @@ from fundamentallm.config.format import format_count
 from fundamentallm.errors import UserError, describe_error
 from fundamentallm.run import events
 from fundamentallm.run.commands import Command
-from fundamentallm.run.folder import BEST, CONFIG, LAST, TOKENIZER, check_folder, write_atomic
+from fundamentallm.run.folder import BEST, CONFIG, LAST, TOKENIZER, check_folder, holds_run, write_atomic
 from fundamentallm.run.health import Verdict, assess_epoch
 from fundamentallm.run.history import read_history
 from fundamentallm.run.journal import Journal, size_of_journal
@@ -64,7 +64,8 @@ class Trainer:
         trackers.check(self.state.config.track)
         self._lock = RunLock(spec.folder)
         try:
-            check_folder(spec.folder, may_hold_run=spec.continues)  # again: it may have changed since the first check
+            resumes = spec.continues and (holds_run(spec.folder) or self.state.origin.checkpoint is not None)
+            check_folder(spec.folder, may_hold_run=resumes)  # again: it may have changed since the first check
             if size_of_journal(spec.folder) != journal_size:
                 raise UserError(f"{spec.folder}: another process wrote it during start-up; run the command again")
             self.control = Control(self, spec.folder, read_commands)  # from here on commands reach the run

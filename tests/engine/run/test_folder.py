@@ -59,10 +59,11 @@ def test_a_folder_that_holds_a_run_or_files_that_a_run_would_replace_is_refused(
         journal: "is a file; name a folder",
         journal / "below": "cannot be written to",
     }
-    for name in ("config.yaml", "tokenizer.json", "best.pt"):  # as a project of another program has them
+    ours = ("config.yaml", "tokenizer.json", "best.pt", "checkpoint_epoch_7.pt", "checkpoint_step_40.pt", "lock")
+    for name in ours:  # as a project of another program has them
         project = tmp_path / "projects" / name
         project.mkdir(parents=True)
-        (project / name).touch()
+        (project / name).write_text("mine")
         refused[project] = f"holds a {name} that belongs to no run"
     journal.write_text("{}\n")
     check_folder(tmp_path, may_hold_run=True)
@@ -70,6 +71,8 @@ def test_a_folder_that_holds_a_run_or_files_that_a_run_would_replace_is_refused(
     for folder, text in refused.items():
         with pytest.raises(UserError, match=text):
             check_folder(folder, may_hold_run=False)
+    with pytest.raises(UserError, match="holds a lock that belongs to no run"):
+        check_folder(tmp_path / "projects" / "lock", may_hold_run=True)  # as it may with --resume auto
     assert file_contents(tmp_path) == before
 
 
@@ -92,6 +95,12 @@ def test_the_files_of_a_run_are_written_through_no_link_and_into_no_pipe(tmp_pat
         with pytest.raises((UserError, OSError), match="it is not a regular file"):
             write()
     assert (tmp_path / "precious").read_text() == "mine"
+
+
+@pytest.mark.parametrize("raw", [b"", b"\0" * 40, b'{"pid": 4711, "host": "gpu-3"}'])
+def test_a_lock_that_a_killed_run_left_is_no_obstacle(tmp_path: Path, raw: bytes) -> None:
+    (tmp_path / "lock").write_bytes(raw)
+    check_folder(tmp_path, may_hold_run=False)
 
 
 @pytest.mark.parametrize(("inside", "name"), [(".", "."), ("a", "..")])

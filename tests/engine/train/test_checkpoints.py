@@ -41,10 +41,16 @@ def test_a_run_that_went_back_keeps_what_it_has_just_saved(train: Train) -> None
 
 def test_only_temporary_checkpoints_are_cleaned_away(train: Train, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    for name in (".notes.tmp", ".last.pt.4711.tmp", ".best.pt.4711.link.tmp"):
+    for name in (
+        ".notes.tmp",
+        ".thesis.tex.12.tmp",
+        ".last.pt.4711.tmp",
+        ".checkpoint_epoch_3.pt.4711.tmp",
+        ".best.pt.4711.link.tmp",
+    ):
         (tmp_path / "run" / name).touch()
     train(epochs=1)
-    assert [path.name for path in (tmp_path / "run").glob(".*")] == [".notes.tmp"]
+    assert {path.name for path in (tmp_path / "run").glob(".*")} == {".notes.tmp", ".thesis.tex.12.tmp"}
 
 
 @pytest.mark.parametrize("changes", [{}, {"eval_every": 5, "learning_rate": 1e-9}], ids=["", "evaluated just then"])

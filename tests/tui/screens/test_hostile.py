@@ -120,7 +120,7 @@ def test_deleting_a_run_follows_no_link_out_of_it(tmp_path: Path) -> None:
     for name in ("precious", "precious.pt", "precious.lock"):
         (tmp_path / name).write_text("mine")
     folder = write(tmp_path / "run", encoded(started(SPEC)))
-    for name in ("last.pt", "best.pt", "config.yaml", "engine.log", "commands.jsonl", ".x.pt.1.tmp"):
+    for name in ("last.pt", "best.pt", "config.yaml", "engine.log", "commands.jsonl", ".best.pt.1.tmp"):
         (folder / name).symlink_to(tmp_path / "precious")
     (folder / "wandb").symlink_to(tmp_path, target_is_directory=True)
     assert delete_run(folder) == ["wandb"]
