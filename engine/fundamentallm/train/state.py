@@ -326,8 +326,8 @@ def build_state(
             state.compiled = saved.compiled  # compiled code computes other bits
         _restore(state, saved)
         if config.epochs < state.epoch:
-            done = f"{source} is in epoch {state.epoch} already; that is the smallest total"
-            raise UserError(f"--epochs {config.epochs}: {done}")
+            least = f"{state.step // size.steps_per_epoch + 1} is the smallest total"  # that leaves something to do
+            raise UserError(f"--epochs {config.epochs}: {source} is in epoch {state.epoch} already; {least}")
         if config.max_steps is not None and config.max_steps < state.step:
             done = f"{source} is at step {state.step} already; {state.step + 1} is the smallest total"
             raise UserError(f"--max-steps {config.max_steps}: {done}")

@@ -227,7 +227,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "fewer epochs than it is in": (
         {"epochs": 2},
-        "--epochs 2: .*last.pt is in epoch 3 already; that is the smallest total",
+        "--epochs 2: .*last.pt is in epoch 3 already; 3 is the smallest total",
     ),
     "another text": ({}, "is not the text that .* was trained on"),
     "another writer": ({}, "is being written by process"),
@@ -260,6 +260,8 @@ def test_a_resume_that_is_refused_changes_no_file(
 def test_a_finished_run_is_refused_without_more_epochs(train: Train, trained: Trained) -> None:
     with pytest.raises(UserError, match="epoch 2 of 2 is done; give a larger total with --epochs"):
         train(resume_from=trained().folder / "best.pt")
+    with pytest.raises(UserError, match="--epochs 1: .*last.pt is in epoch 2 already; 3 is the smallest total"):
+        train(resume_from=trained().last, epochs=1)
 
 
 def test_a_run_that_another_process_wrote_during_the_start_is_refused(train: Train, monkeypatch: MonkeyPatch) -> None:
