@@ -104,8 +104,6 @@ class Console(App[int]):
 
     def on_mount(self) -> None:
         self._handle_signals()
-        for problem in self._problems:
-            self.call_after_refresh(self.main.log_line, problem, "warn")
         self.theme_changed_signal.subscribe(self, self._theme_changed)
         if self._options.attach is not None:
             self.call_after_refresh(self.main.open_run, self._options.attach, speed=self._options.speed)
@@ -113,6 +111,8 @@ class Console(App[int]):
             self.call_after_refresh(self.main.action_runs)
         elif self._options.start:
             self.call_after_refresh(self.main.action_start)
+        for problem in self._problems:  # last: opening a run empties the log
+            self.call_after_refresh(self.main.log_line, problem, "warn")
 
     def _handle_signals(self) -> None:
         """Exit on SIGTERM and SIGHUP; give the terminal back after SIGSTOP, before Textual takes it again.

@@ -6,7 +6,6 @@ from typing import Any
 from textual.binding import Binding
 from textual.keys import REPLACED_KEYS, Keys, key_to_character
 
-from fundamentallm.config.config import unknown
 from fundamentallm.config.settings import closest
 from fundamentallm_tui.keys import MAIN, TABLES
 from fundamentallm_tui.state.preferences import keys_file, read_mapping
@@ -35,7 +34,9 @@ def checked_keymap(wanted: Mapping[Any, Any]) -> tuple[dict[str, str], list[str]
     keymap: dict[str, str] = {}
     problems = []
     for id, keys in ((str(id), str(keys).replace(" ", "")) for id, keys in wanted.items()):
-        why = "" if id in ids else unknown("command", id, sorted(ids))
+        near = closest(id, sorted(ids))  # a list of all would hide the other problems
+        hint = f"did you mean {near}?" if near else "docs/keys.md has the names"
+        why = "" if id in ids else f"no such command; {hint}"
         for key in keys.split(",") if id in ids else ():
             why = why or _why_not(key, any(binding.id == id for binding in first))
         if why:

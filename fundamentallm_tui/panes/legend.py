@@ -52,10 +52,12 @@ class Legend(Static):
         ]  # fmt: skip
         if len(lines) + bool(hidden) > rows:
             del lines[rows - 1 :]
-        if rest := [*entries[len(lines) :], *hidden]:
-            label = (f"and {len(rest)} more" if len(lines) < len(entries) else "hidden", FAINT)
-            names = (_marked(entry, entry.name) for entry in rest)
-            lines.append(Content("  ").join([Content.assemble(label), *names]))
+        more = entries[len(lines) :]
+        if more or hidden:
+            label = ", ".join([f"and {len(more)} more"] * bool(more) + [f"{len(hidden)} hidden"] * bool(hidden))
+            names = [_marked(entry, entry.name) for entry in more]
+            faint = [Content.styled(f"{entry.style.mark} {entry.name}", FAINT) for entry in hidden]
+            lines.append(Content("  ").join([Content.styled(label, FAINT), *names, *faint]))
         self.update(Content("\n").join(lines))
 
     def on_click(self, event: Click) -> None:

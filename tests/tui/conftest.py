@@ -212,6 +212,7 @@ class Workshop:
         sample: Callable[[Path], FakeSampler] = FakeSampler,
         toasts: bool = False,
         tour: bool = False,
+        attach: Path | None = None,
         real: bool = False,
         **flags: Any,
     ) -> AsyncIterator[Watched]:
@@ -222,6 +223,7 @@ class Workshop:
             sample: starts what samples a checkpoint.
             toasts: whether it shows them.
             tour: whether it begins with the tour, as the first start of all does.
+            attach: the run that it begins with.
             real: whether checkpoints are sampled by processes that do so.
             flags: settings as typed on the command line.
         """
@@ -238,7 +240,7 @@ class Workshop:
             return run
 
         layer = flags_layer({"data": [str(self.text)], **flags})
-        options = Options(preset=load_preset("tiny"), flags=layer, tour=tour)
+        options = Options(preset=load_preset("tiny"), flags=layer, tour=tour, attach=attach)
         app = Console(options, start=start_and_keep, sample=None if real else sample_and_keep)
         try:
             async with app.run_test(size=size, notifications=toasts) as pilot:

@@ -34,6 +34,7 @@ RISE = 1.2  # times the lowest block
 JUMP, JUMPS = 1.3, 3  # times the step before, and how often in four blocks; the steps of healthy runs stay below 1.15,
 NOISE = 10  # times the median deviation; but where a step has 32 tokens only, one in forty reaches 1.5
 GROWTH = 4.0  # times the median norm of the gradient before
+OTHER_LOSS = ("dropout", "augment", "data", "include")  # settings by which the training loss gets another level
 SPEEDS, SLOWER = 6, 0.6  # half a minute whose median is this share of the median before
 
 
@@ -74,10 +75,16 @@ class View:
         """How much higher than the training loss the validation loss is, as a share of it."""
         return self.last.val_loss / self.last.train_loss - 1 if self.last.train_loss > 0 else 0.0
 
+    @cached_property
+    def comparable(self) -> int:
+        """The step since which training losses compare: more dropout makes them higher, and the model no worse."""
+        changes = (change for change in self.history.changes_made() if change.setting in OTHER_LOSS)
+        return max((change.step for change in changes if change.step <= self.step), default=0)
+
     def rows(self, column: str, count: int) -> list[float]:
-        """A column of the last steps, at most so many; fewer where the history has no more."""
-        end = bisect_right(self.history.steps, self.step)
-        return list(getattr(self.history, column)[max(0, end - count) : end])
+        """A column of the last steps that compare, at most so many; fewer where the history has no more."""
+        first, end = (bisect_right(self.history.steps, step) for step in (self.comparable, self.step))
+        return list(getattr(self.history, column)[max(first, end - count) : end])
 
     @property
     def failed(self) -> Failed | None:

@@ -9,7 +9,7 @@ import pytest
 
 from fundamentallm.config.advice import advise
 from fundamentallm.config.config import Config, to_dict
-from fundamentallm.run.events import NOT_FINITE, Evaluated, Event, Failed, Progress
+from fundamentallm.run.events import NOT_FINITE, Evaluated, Event, Failed, Intervention, Progress
 from fundamentallm.run.health import GOOD, NOTE, RULES, Rule, assess, assess_epoch, assess_run
 from fundamentallm.run.history import RECENT_STEPS, RunHistory
 from fundamentallm.run.symptoms import View
@@ -249,6 +249,18 @@ def test_a_loss_that_falls_again_has_recovered_from_its_rise() -> None:
     rose = ("rate_too_high", "the training loss rose from 2.000 to 2.600 in 64 steps")
     assert kind_and_evidence(steps_of(rising)) == rose
     assert kind_and_evidence(steps_of([*rising, *[2.5] * 32])) == WAITS
+
+
+@pytest.mark.parametrize(("setting", "rose"), [("dropout", False), ("learning_rate", True)])
+def test_a_loss_that_more_dropout_raised_is_no_sign_of_the_rate(setting: str, rose: bool) -> None:
+    change = Intervention(step=64, setting=setting, old=0.1, new=0.3, who="me")
+    resumed = started(64, vocab_size=VOCAB_SIZE, resumed_from="run/last.pt", changes={setting: 0.3})
+    for begun in (change, resumed):
+        before, after = steps_of([2.0] * 64), [2.6] * 64
+        found = kind_and_evidence(before, begun, steps_of(after, first=65))[0]
+        assert found == ("rate_too_high" if rose else "waiting")
+        found = kind_and_evidence(before, begun, steps_of([*after, *[3.3] * 64], first=65))[0]
+        assert found == "rate_too_high", "it rose afterwards, too"
 
 
 @pytest.mark.parametrize(("speeds", "found"), [

@@ -152,12 +152,21 @@ def test_a_value_that_is_none_is_left_out(file: Path) -> None:
         ({"undo": "ctrl+banana"}, "ctrl+banana is no key"),
         ({"undo": None}, "None is no key"),
         ({"start.leter": "b"}, "no such command; did you mean start.letter?"),
+        ({"xyzzy": "f10"}, "no such command; docs/keys.md has the names"),
     ],
 )
 def test_a_key_that_cannot_be_is_refused_with_the_reason(wanted: dict[str, Any], problem: str) -> None:
     keymap, problems = checked_keymap(wanted)
     assert keymap == ({} if problem else wanted)
     assert [text.split(": ", 1)[1][: len(problem)] for text in problems] == ([problem] if problem else [])
+
+
+async def test_what_is_wrong_is_said_too_where_a_run_is_opened(workshop: Any, make: Any, file: Path) -> None:
+    keys_file().write_text("{xyzzy: f10, plugh: f11, save: q}\n")
+    folder = make("old", workshop.finished(40))
+    async with workshop.console(attach=folder) as seen:
+        await seen.status_is("FINISHED")
+        await seen.until(lambda: "save: q is needed in text fields" in " ".join(seen.log.split()))
 
 
 async def test_a_changed_key_acts_and_is_shown_by_footer_and_help(workshop: Any, file: Path) -> None:
