@@ -47,6 +47,7 @@ from fundamentallm_tui.theme import CALM, THEMES
 from fundamentallm_tui.throttle import RedrawThrottle
 
 HELP_TITLE = "Help"
+NEED_A_RUN = ("report", "export_model")  # that the screen is about
 TYPING_SECONDS = 5.0  # after a key in a text field, during which only the end of a run is announced
 KEY_TIMEOUT = 0.5  # seconds to wait for a key whose widget went away before it was done
 EXIT_TIMEOUT = 1.5  # seconds for Textual to restore the terminal after a signal
@@ -245,9 +246,8 @@ class Console(App[int]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """A dialog leaves only its own keys active, and those for help and quitting."""
-        if action in ("report", "export_model"):
-            folder: Path | None = getattr(self.screen, "run_folder", None)
-            return (folder is not None and holds_run(folder)) or None
+        if action in NEED_A_RUN:
+            return _shows_run(self.screen) or None
         return not (action == "command_palette" and isinstance(self.screen, ModalScreen))
 
     def action_report(self) -> None:
@@ -304,9 +304,19 @@ class Console(App[int]):
         """List for the palette what the user can do now; on the list of runs, nothing with the run behind it."""
         for command in keys.MAIN:
             name, _, _ = command.action.partition("(")
-            if command.title and (name.startswith("app.") or (screen is self.main and screen.check_action(name, ()))):
+            if name.startswith("app."):
+                possible: object = name.removeprefix("app.") not in NEED_A_RUN or _shows_run(screen)
+            else:
+                possible = screen is self.main and screen.check_action(name, ())
+            if command.title and possible:
                 action = partial(self.run_action, command.action, self.main)
                 yield SystemCommand(command.title, keys.spell(command.help), action)
+
+
+def _shows_run(screen: Screen[Any]) -> bool:
+    """Whether a screen is about a run that has begun."""
+    folder: Path | None = getattr(screen, "run_folder", None)
+    return folder is not None and holds_run(folder)
 
 
 def describe_outcome(store: Store, *, lost: bool = False) -> str:

@@ -107,7 +107,8 @@ class Footer(Widget):
         id, label = command.id or command.action, self.labels.get(command.action, command.label)
         found, of_app = active.get(id), command.action.startswith("app.")
         key = key_name(found.binding.key if found is not None else command.key).replace("[", "\\[")
-        if not (found.enabled if found is not None else of_app or not command.action):
+        is_typed = takes_text(self.screen.focused) and (len(key.lstrip("\\")) == 1 or key == "space")
+        if is_typed or not (found.enabled if found is not None else of_app or not command.action):
             return f"[{FAINT}]{key} {label}[/]", False
         text = f"[b $text-accent]{key}[/] {label}"
         action = command.action if of_app else f"run('{id}')"

@@ -149,7 +149,7 @@ class Fields(ScrollView, can_focus=True):
     def on_resize(self) -> None:
         self.arrange_lines()
         if self.entered:
-            self._scroll_to_current()
+            self.scroll_to_current()
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         super().watch_scroll_y(old_value, new_value)
@@ -211,16 +211,16 @@ class Fields(ScrollView, can_focus=True):
             self._place_input()
             self._fill_input()
         self.screen.set_focus(self if cell.choices else self.input, scroll_visible=False)
-        self._scroll_to_current()
+        self.scroll_to_current()
         self.post_message(self.Entered(cell.name))
         self.refresh()
 
     def reveal(self, name: str) -> None:
         """Show a cell, and go to it with the next enter."""
         self.current = self.cells[name]
-        self.call_after_refresh(self._scroll_to_current)
+        self.call_after_refresh(self.scroll_to_current)
 
-    def _scroll_to_current(self) -> None:
+    def scroll_to_current(self) -> None:
         """Scroll to the current cell, and to what stands below its row."""
         if (y := self.row_of(self.current)) is not None:
             below = takewhile(lambda line: isinstance(line, Line), self._lines[y + 1 :])

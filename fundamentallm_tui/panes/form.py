@@ -370,6 +370,8 @@ class Form(Vertical):
         values = {cell.name: SETTINGS[cell.name].parse(cell.value) for cell in edits if not cell.problem}
         if not edits:
             self.fields.action_step(1)
+        if self.fields.current.problem:
+            self.fields.scroll_to_current()  # and to what is wrong, which stands below
         self.fields.show_values({name: as_text(name, value) for name, value in values.items()})
         self._mark_edits()
         if changes := {name: value for name, value in values.items() if self.fields.cells[name].pending}:

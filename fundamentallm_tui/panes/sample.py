@@ -253,9 +253,9 @@ class SamplePane(Vertical):
         """Show the store's sample, or how to ask for one."""
         self._offer()
         sample = self.store.sample
-        refused = sample.problem if not any(sample.texts) else ""
-        if problem := self._problem or refused:
-            self.output.update(Content.styled(clean(problem), "$text-warning"))
+        problem = Content.styled(clean(self._problem or sample.problem), "$text-warning")
+        if problem and not any(sample.texts):
+            self.output.update(problem)
         elif not sample.id:
             model = self._sampler.model
             self.output.update(Content.styled(READY.format(model) if model else self.why_no_model(), FAINT))
@@ -266,13 +266,15 @@ class SamplePane(Vertical):
                 else ("" if sample.done else "▌", FAINT)
             )
             drawn, line = _draw(sample, end, self.written.scrollable_content_region.width)
-            self.output.update(drawn)
+            self.output.update(Content("\n\n").join([problem, drawn]) if self._problem else drawn)
             now = sample.id, sample.chosen, line, sample.done
-            if len(sample.texts) > 1 and now != self._scrolled:
+            if self._problem:  # it stands above the text
+                self.written.scroll_home(animate=False)
+            elif len(sample.texts) > 1 and now != self._scrolled:
                 self.written.scroll_to(y=line, animate=False)
             elif not sample.done or now != self._scrolled:  # the last piece, or why there is none, is at the end
                 self.written.scroll_end(animate=False)
-            self._scrolled = now
+            self._scrolled = now if not self._problem else None
         if bool(sample.id) != self._acts:
             self._acts = bool(sample.id)
             self.refresh_bindings()

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,8 @@ class RunSummary:
         """
         if not self.parent:
             return None
-        folder = Path(self.parent).parent
-        return renamed_to(folder, self.started) or (folder if began(folder) <= self.started else None)
+        folder, before = Path(self.parent).parent, self.started or inf
+        return renamed_to(folder, before) or (folder if began(folder) <= before else None)
 
     @property
     def data(self) -> str:

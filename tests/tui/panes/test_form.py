@@ -360,3 +360,17 @@ async def test_a_click_enters_a_field_and_another_one_changes_a_choice(workshop:
         assert values(seen, "lr_schedule") == ("linear",)
         await seen.press("shift+tab", "shift+tab", "tab")
         assert fields.current.name == "learning_rate" and seen.app.focused is fields.input
+
+
+async def test_enter_shows_all_of_what_is_wrong_with_a_value(workshop: Any) -> None:
+    async with workshop.training((120, 36)) as (seen, run):
+        await seen.press("1", "enter")
+        await seen.type(patience="0.01")
+        await seen.press("enter")
+        await seen.until(lambda: "patience: 0.01 is not a whole number, at least 1" in form_text(seen))
+        assert run.sent == []
+
+
+def form_text(seen: Any) -> str:
+    """The words in the rows of the form that can be seen."""
+    return " ".join(" ".join(line[1:35] for line in seen.screen.splitlines()).split())

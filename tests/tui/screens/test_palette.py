@@ -92,14 +92,15 @@ async def test_an_entry_does_what_its_name_says(
 
 async def test_the_palette_offers_what_can_be_done_and_lets_go_of_a_stopped_run(workshop: Any) -> None:
     async with workshop.console() as seen:
-        always = {"Health", "Sample", "Look at the text", "Score a text", "Runs", "Report", "Export the model"}
+        always = {"Health", "Sample", "Look at the text", "Score a text", "Runs"}
         always |= {"Help", "Tour", "Theme", "Quit", "Pinned prompts", "Attention", "Nearest tokens"}
         form = {"Text files", "Presets", "Edit as YAML", "Find the learning rate"}
         assert set(palette(seen)) == {"Start", *form, *always}
         first = await seen.stopped()
-        assert set(palette(seen)) == {"Start", "New run", *always}
+        of_run = {"Report", "Export the model"}
+        assert set(palette(seen)) == {"Start", "New run", *of_run, *always}
         await palette(seen)["New run"]()
-        assert "IDLE" in seen.status
+        assert "IDLE" in seen.status and not of_run & set(palette(seen))
         second = await seen.started()
         assert not second.job.auto and second.job.folder != first.folder
         assert {title for title in palette(seen) if title[-1] not in "012"} == {

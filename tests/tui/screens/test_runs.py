@@ -54,6 +54,9 @@ async def test_typing_filters_and_letters_are_text_there(workshop: Any, make: An
         runs = await seen.open_list(3)
         await seen.press("slash", "d", "r", "c")
         assert [run.folder.name for run in runs.list.runs] == ["drc"] and "1 of 3 runs" in seen.screen
+        footer = runs.footer.render()
+        possible = [footer.plain[span.start : span.end] for span in footer.spans if "accent" in str(span.style)]
+        assert possible == ["esc", "F1", "^q"], "letters are text"
         await seen.press(*" learning_rate>0.0001")
         await seen.see("drc learning_rate>0.0001")
         await seen.press("escape")

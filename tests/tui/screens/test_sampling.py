@@ -133,6 +133,11 @@ async def test_several_samples_stand_side_by_side_where_there_is_room(
         for number, text in enumerate(("ratio", "tel", "pe")):
             run.say(Sampled(step=3, id=asked.id, prompt="Ho", text=text[2:], done=True, number=number))
         await seen.until(lambda: seen.main.store.sample.done)
+        await set_option(seen, "num_samples", "99")
+        await seen.press("enter")
+        await seen.until(lambda: "n: 99 is out of bounds" in str(seen.main.sample.output.render()))
+        assert "ratio" in str(seen.main.sample.output.render()), "the texts stay below what is wrong"
+        await set_option(seen, "num_samples", "3")
         await seen.press("escape")
         assert seen.main.focused is seen.main.sample.written
         await seen.press("home")
