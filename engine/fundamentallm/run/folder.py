@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from fundamentallm.config.config import Config
-from fundamentallm.errors import UserError
+from fundamentallm.errors import UserError, describe_error
 from fundamentallm.paths import quoted_path, user_path
 from fundamentallm.run.commands import COMMANDS
 from fundamentallm.run.events import JOURNAL
@@ -39,6 +39,16 @@ def holds_run(folder: Path) -> bool:
     return os.path.isfile(folder / JOURNAL)
 
 
+def check_readable(folder: Path) -> None:
+    """Raise a UserError if this user may not look into a folder, which then seems to hold nothing."""
+    try:
+        os.stat(folder / JOURNAL)
+    except PermissionError as error:
+        raise UserError(f"{folder}: cannot be read: {describe_error(error)}") from None
+    except OSError:
+        return
+
+
 def named(folder: Path) -> Path:
     """Return the path of a folder that ends in its name, which "." and ".." do not. A link keeps the name it has."""
     return folder.resolve() if folder.name in ("", "..") else folder
@@ -58,6 +68,7 @@ def choose_folder(config: Config, label: str = "") -> Path:
 def find_checkpoint(path: str, name: str) -> Path:
     """Find a checkpoint: the file itself, or a run's folder, which stands for its file `name`."""
     given = user_path(path)
+    check_readable(given)
     return given / name if given.is_dir() else given
 
 
@@ -71,6 +82,7 @@ def check_folder(folder: Path, *, may_hold_run: bool) -> None:
     option = f"--output-dir {folder}"
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{option}: is a file; name a folder")
+    check_readable(folder)
     for path in (folder / name for name in (JOURNAL, CONFIG, TOKENIZER, ENGINE_LOG, LOCK, COMMANDS, "wandb")):
         if path.is_symlink() or (path.exists() and not path.is_file() and path.name != "wandb"):
             why = "is a link or not a regular file, and a run writes only into files of its own"

@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from fundamentallm.config.config import CHAR, SETTINGS, Config, to_dict
-from fundamentallm.config.format import format_value
+from fundamentallm.config.format import format_names, format_value
 from fundamentallm.config.settings import closest
 from fundamentallm.errors import UserError
 from fundamentallm.paths import user_path
 from fundamentallm.run.events import Evaluated, Failed, RunStarted
-from fundamentallm.run.folder import LAST, RUNS, holds_run
+from fundamentallm.run.folder import LAST, RUNS, check_readable, holds_run
 from fundamentallm.run.history import RunHistory, no_run, read_history
 from fundamentallm.run.locks import is_held
 from fundamentallm.run.notes import began, read_notes, renamed_to
 
 MAX_FOLDER_DEPTH = 4  # folders below the one that is searched
+SHOWN_NAMES = 5
 LIVE_STATES = ("training", "paused")  # a process of this machine is writing the run
 
 
@@ -166,15 +167,17 @@ def find_runs(
     """The runs in a folder and below it, the newest first; `read` finds out how a run stands.
 
     Without a folder: those below `runs`, and those whose folders lie in the current one. `unread` is told of folders
-    with a checkpoint whose journal cannot be read.
+    that cannot be looked into, and of those with a checkpoint whose journal cannot be read.
     """
-    runs = []
-    for path in _known_folders() if folder is None else _run_folders(folder, MAX_FOLDER_DEPTH):
+    runs, locked = [], list[str]()
+    for path in _known_folders(locked) if folder is None else _run_folders(folder, MAX_FOLDER_DEPTH, locked):
         try:
             runs.append(read(path))
         except UserError as error:
             if os.path.isfile(path / LAST):  # else it is a file of that name which is no journal
                 unread(str(error))
+    if locked:
+        unread(f"{format_names(locked, SHOWN_NAMES)}: cannot be looked into, so a run there is not listed")
     return sorted(runs, key=lambda run: run.started, reverse=True)
 
 
@@ -183,17 +186,20 @@ def find_run(name: str) -> Path:
 
     Where there is no such run, a UserError names the nearest.
     """
-    renamed, is_file = None, False
+    renamed, is_file, folders = None, False, list[Path]()
     with suppress(OSError, UserError):
         given = user_path(name)
         is_file = given.is_file()
-        for folder in (given, given.parent if is_file else given, RUNS / given):
+        folders = [given, given.parent if is_file else given, RUNS / given]
+        for folder in folders:
             if holds_run(folder):
                 return folder
         renamed = renamed_to(given) or renamed_to(RUNS / given)
+    for folder in folders:
+        check_readable(folder)
     if is_file:
         raise UserError(f"{name[:200]}: is a file in no run's folder; name a run, its folder or a file in it")
-    known = {path.name: path for path in _known_folders()}
+    known = {path.name: path for path in _known_folders([])}
     near = closest(name.rstrip("/").rpartition("/")[2], list(known))
     if renamed is not None:
         raise UserError(f"{name[:200]}: no such run; it was renamed to {renamed}")
@@ -202,24 +208,28 @@ def find_run(name: str) -> Path:
     raise UserError(f"{name[:200]}: no such {what}; {hint}")
 
 
-def _known_folders() -> list[Path]:
-    return [*_run_folders(Path(), 1), *_run_folders(RUNS, MAX_FOLDER_DEPTH)]
+def _known_folders(locked: list[str]) -> list[Path]:
+    return [*_run_folders(Path(), 1, locked), *_run_folders(RUNS, MAX_FOLDER_DEPTH, locked)]
 
 
-def _run_folders(top: Path, depth: int) -> Iterator[Path]:
-    """Folders with a journal, `top` included. Neither a run's own folder nor a hidden one is searched."""
+def _run_folders(top: Path, depth: int, locked: list[str]) -> Iterator[Path]:
+    """Folders with a journal, `top` included. Neither a run's own folder nor a hidden one is searched.
+
+    `locked` gets the folders that cannot be looked into.
+    """
     if holds_run(top):
         yield top
         return
-    if depth == 0:
-        return
     try:
-        below = sorted(entry.name for entry in os.scandir(top) if entry.is_dir(follow_symlinks=False))
-    except OSError:
+        check_readable(top)
+        below = sorted(entry.name for entry in os.scandir(top) if entry.is_dir(follow_symlinks=False)) if depth else []
+    except (OSError, UserError):
+        if os.path.isdir(top):
+            locked.append(str(top))
         return
     for name in below:
         if not name.startswith("."):
-            yield from _run_folders(top / name, depth - 1)
+            yield from _run_folders(top / name, depth - 1, locked)
 
 
 def changed_from_defaults(config: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from fundamentallm.run.events import JOURNAL
 from fundamentallm.run.folder import (
     check_folder,
     choose_folder,
+    find_checkpoint,
     free_name,
     move_aside,
     retire_name,
@@ -24,7 +25,7 @@ from fundamentallm.run.journal import Journal, send_command
 from fundamentallm.run.locks import LOCK, RunLock
 from fundamentallm.run.notes import delete_run, rename_run, renamed_to
 from fundamentallm.run.spec import find_input
-from fundamentallm.run.summary import find_run
+from fundamentallm.run.summary import find_run, find_runs
 from tests.conftest import file_contents
 from tests.engine.run.conftest import full, started, write_journal
 
@@ -154,6 +155,20 @@ def test_a_folder_that_may_not_be_looked_into_does_not_hide_the_others(here: Pat
     locked(here / "prose at night")
     assert renamed_to(here / "runs" / "prose") == night and renamed_to(here / "runs" / "a" / "x") is None
     assert find_run("prose at night") == Path("runs/prose at night")
+
+
+def test_a_folder_that_may_not_be_looked_into_is_called_that(here: Path) -> None:
+    write_journal(here / "runs" / "prose", started())
+    locked(here / "runs" / "a")
+    why = "a: cannot be read: Permission denied"
+    for ask in (lambda: find_run("a"), lambda: find_checkpoint("runs/a", "best.pt")):
+        with pytest.raises(UserError, match=why):
+            ask()
+    with pytest.raises(UserError, match=why):
+        check_folder(here / "runs" / "a", may_hold_run=True)
+    told: list[str] = []
+    assert [run.folder.name for run in find_runs(unread=told.append)] == ["prose"]
+    assert told == ["runs/a: cannot be looked into, so a run there is not listed"]
 
 
 def test_a_file_is_written_completely_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
