@@ -15,7 +15,7 @@ from platformdirs import user_cache_path, user_config_path
 from fundamentallm import __version__
 from fundamentallm.cli.options import Number, devices, presets
 from fundamentallm.cli.terminal import columns, complain, is_screen, is_unicode, one_line
-from fundamentallm.config.files import load_preset, preset_names
+from fundamentallm.config.files import load_preset, preset_folders, preset_names
 from fundamentallm.config.format import format_memory, format_size
 from fundamentallm.run.events import to_line
 from fundamentallm.run.folder import RUNS
@@ -143,11 +143,11 @@ def _terminal() -> Iterator[tuple[str, Any]]:
 
 def _folders() -> Iterator[tuple[str, dict[str, Any]]]:
     named = {
-        "configuration": user_config_path("fundamentallm"), "cache": user_cache_path("fundamentallm"),
-        "current": Path.cwd(), "runs": Path.cwd() / RUNS,
+        "configuration": user_config_path("fundamentallm"), "presets": preset_folders()[0],
+        "cache": user_cache_path("fundamentallm"), "current": Path.cwd(), "runs": Path.cwd() / RUNS,
     }  # fmt: skip
     for name, path in named.items():
-        there = next(folder for folder in (path, *path.parents) if folder.exists())
+        there = next(folder for folder in (path, *path.parents) if os.path.exists(folder))
         writable = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
         yield name, {"path": str(path), "writable": writable, "free": shutil.disk_usage(there).free}
 

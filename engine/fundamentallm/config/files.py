@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,10 @@ def preset_folders() -> tuple[Path, Path]:
 
 
 def preset_names() -> list[str]:
-    """List the presets: shipped ones from tiny to large, then the user's own by name."""
+    """List the presets: shipped ones from tiny to large, then the user's own by name, where they can be looked up."""
     own, ours = (
-        sorted(path.stem for path in folder.glob("*.yaml") if os.path.isfile(path)) for folder in preset_folders()
+        sorted(Path(name).stem for name in glob("*.yaml", root_dir=folder) if os.path.isfile(folder / name))
+        for folder in preset_folders()
     )
     known = ["tiny", "small", "medium", "large"]
     ours.sort(key=lambda name: known.index(name) if name in known else len(known))
@@ -53,7 +55,7 @@ def load_preset(name: str) -> Preset:
     names = preset_names()
     if name not in names:
         raise UserError(f"--preset {name}: {unknown('preset', name, names)}")
-    path = next(path for folder in preset_folders() if (path := folder / f"{name}.yaml").is_file())
+    path = next(path for folder in preset_folders() if os.path.isfile(path := folder / f"{name}.yaml"))
     layer, about = _read(path)
     return Preset(name, path, about["description"], about["expected_time"], layer)
 

@@ -1,6 +1,7 @@
 """`fundamentallm doctor` and `bench`, and `train --profile`."""
 
 import json
+import os
 import shutil
 from collections import namedtuple
 from importlib.metadata import version
@@ -43,6 +44,23 @@ def test_doctor_names_every_problem(run: Run, monkeypatch: pytest.MonkeyPatch) -
     assert status == 1 and "problem: nonsense-that-is-not-there is not installed; install the program again" in problems
     assert f"problem: {Path.cwd()}: cannot be written to" in problems
     assert any("are free, and a run needs more" in line for line in problems)
+
+
+@pytest.mark.parametrize("locked", ["", "fundamentallm", "fundamentallm/presets"])
+def test_a_configuration_that_may_not_be_looked_into_stops_no_shipped_preset(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, locked: str
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    (tmp_path / "config" / "fundamentallm" / "presets").mkdir(parents=True)
+    folder = tmp_path / "config" / locked
+    folder.chmod(0)
+    try:
+        if os.access(folder, os.X_OK):
+            pytest.skip("this user may look into every folder")
+        assert run("config", "show", "--preset=tiny")[0] == run("presets")[0] == 0
+        assert "problem: " in run("doctor")[1]
+    finally:
+        folder.chmod(0o700)
 
 
 def test_bench_measures_the_presets_as_shares_of_the_product(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
