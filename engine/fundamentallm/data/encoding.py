@@ -81,7 +81,7 @@ def decode(raw: bytes, path: str) -> str:
     try:
         text = body.decode(encoding)
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: {_describe_wrong(raw, encoding, error, path)}") from None
+        raise UserError(f"{path}: {describe_wrong(raw, encoding, error, path)}") from None
     if (zero := text.find("\0")) >= 0:
         raise UserError(f"{path}: is not a text file (a zero character at position {zero})")
     return normalize(text)
@@ -113,7 +113,8 @@ def describe_guess(raw: bytes, path: str) -> str:
     return "it does not look like Windows-1252 either; save it as UTF-8"
 
 
-def _describe_wrong(raw: bytes, encoding: str, error: UnicodeDecodeError, path: str) -> str:
+def describe_wrong(raw: bytes, encoding: str, error: UnicodeDecodeError, path: str) -> str:
+    """Say where and why bytes cannot be decoded, and what to do."""
     start = error.start + len(raw) - len(error.object)  # the error does not count the byte order mark
     if encoding != "utf-8":
         return f"is damaged {encoding[:6].upper()}: {error.reason} at offset {start}; save it as UTF-8"

@@ -14,7 +14,7 @@ from itertools import chain, islice
 from fundamentallm.config.config import Config
 from fundamentallm.config.estimate import split
 from fundamentallm.config.format import format_count
-from fundamentallm.data.encoding import describe_guess, name_format, normalize, unmark
+from fundamentallm.data.encoding import describe_guess, describe_wrong, name_format, normalize, unmark
 from fundamentallm.data.source import Say, Source, Teller, cache_path, keep, recall
 
 # A model hardly learns a character that occurs fewer than RARE_COUNT times; in a short text the limit is 2 and one more
@@ -98,7 +98,10 @@ def compute_text_stats(raw: bytes, path: str = "FILE") -> TextStats:
     """Compute the statistics of a file's bytes; what has another format counts as no text. `path` is for commands."""
     body, encoding = unmark(raw)
     known = name_format(raw, path) if encoding == "utf-8" else ""
-    exact = "" if known else body.decode(encoding, "surrogateescape" if encoding == "utf-8" else "replace")
+    try:
+        exact = "" if known else body.decode(encoding, "surrogateescape" if encoding == "utf-8" else "strict")
+    except UnicodeDecodeError as error:
+        known, exact = describe_wrong(raw, encoding, error, path), ""
     text = normalize(exact)
     if known:
         problems = [Problem(f"it {known}", 1, (), fatal=True)]

@@ -204,7 +204,7 @@ def test_inspect_places_every_problem_of_encoding(run: Run) -> None:
 def test_inspect_looks_at_whatever_it_is_given(run: Run) -> None:
     contents = {
         "empty": b"", "utf16": "abc\n".encode("utf-16"), "bom": b"\xef\xbb\xbfabc", "all": bytes(range(256)) * 40,
-        "mac": b"a\rb\rc",
+        "mac": b"a\rb\rc", "odd": "abc\n".encode("utf-16") + b"a",
     }  # fmt: skip
     for name, raw in contents.items():
         Path(name).write_bytes(raw)
@@ -217,6 +217,8 @@ def test_inspect_looks_at_whatever_it_is_given(run: Run) -> None:
     )
     assert "line 1, offset 0: U+FEFF" in shown["bom"] and "3 characters, 1 line," in shown["bom"]
     assert "5,120 x bytes that are not UTF-8" in shown["all"] and "and 5,115 more" in shown["all"]
+    assert "it is damaged UTF-16: truncated data at offset 10" in shown["odd"]
+    assert "training     refuses odd: it is damaged UTF-16" in shown["odd"]
     assert "2 x line ends of old Macs" in shown["mac"] and "3 lines" in shown["mac"]
     assert "it is empty; training refuses it" in shown["empty"] and "refuses empty: is empty" in shown["empty"]
     assert "problems     none" not in shown["empty"] and "vocabulary" not in shown["empty"]
