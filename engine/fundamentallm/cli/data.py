@@ -58,7 +58,7 @@ def get_(name: str, source: str) -> None:
     """
     if name.startswith(HUB):
         if source:
-            raise UserError(f"--from {source}: only for a known text; of a folder of this machine write hf:FOLDER")
+            raise UserError(f"--from {source}: only for a known text; for a folder of this machine write hf:./FOLDER")
         for path, fields in fetch_dataset(name).items():
             print(f"{printable(str(path))}  {format_size(path.stat().st_size)}, {printable(_fields(fields))}")
         return

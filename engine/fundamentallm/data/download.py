@@ -7,6 +7,7 @@
 """
 
 import hashlib
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -129,7 +130,8 @@ def fetch_dataset(name: str) -> dict[Path, list[str]]:
     """Write each split of a dataset into a file of JSON lines below data/raw, all or none.
 
     Args:
-        name: "hf:OWNER/NAME", or "hf:" and a folder of this machine; ":" and a configuration may follow.
+        name: "hf:OWNER/NAME" means the Hub; "hf:" and a path that begins with ".", "/" or "~" a folder of this
+            machine. ":" and a configuration may follow.
 
     Returns:
         The files, and the columns of each.
@@ -139,9 +141,15 @@ def fetch_dataset(name: str) -> dict[Path, list[str]]:
             refuses.
     """
     dataset, _, configuration = name.removeprefix(HUB).partition(":")
-    parts = [part for part in (*Path(dataset).parts, *Path(configuration).parts) if part not in ("..", "/")]
+    parts = [part for part in (*Path(dataset).parts, *Path(configuration).parts) if part not in ("..", "/", "~")]
     if not parts:
         raise UserError(f"{name}: names no dataset; write hf:OWNER/NAME, such as hf:roneneldan/TinyStories")
+    local = dataset.startswith((".", "/", "~"))
+    if not local and os.path.isdir(dataset):  # which the library would take in place of the dataset
+        how = f"write hf:./{dataset} for the folder, or go to another one for the dataset of Hugging Face"
+        raise UserError(f"{name}: {dataset} is a folder here, too; {how}")
+    if local and not user_path(dataset).is_dir():
+        raise UserError(f"{name}: no such folder")
     folder = HUB_FOLDER.joinpath(*parts)
     if there := sorted(map(str, folder.glob("*.jsonl"))):
         raise UserError(f"{name}: is there already: {', '.join(there)}; to fetch it again, move that away")
@@ -151,8 +159,10 @@ def fetch_dataset(name: str) -> dict[Path, list[str]]:
         raise UserError(f"{name}: datasets are read by another program; install it: pip install datasets") from None
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it says six times that it cannot reach the Hub
+    advice = "" if local else "; check the name and the network"
     try:
-        splits = datasets.load_dataset(dataset, configuration or None)
+        splits = datasets.load_dataset(str(user_path(dataset)) if local else dataset, configuration or None)
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".download-", dir=folder) as temporary:
             for split, rows in splits.items():
@@ -160,7 +170,7 @@ def fetch_dataset(name: str) -> dict[Path, list[str]]:
             for split in splits:
                 os.replace(Path(temporary, f"{split}.jsonl"), folder / f"{split}.jsonl")
     except Exception as error:  # the library raises dozens of kinds
-        raise UserError(f"{name}: cannot be fetched: {describe_error(error)}") from None
+        raise UserError(f"{name}: cannot be fetched: {describe_error(error)}{advice}") from None
     return {folder / f"{split}.jsonl": list(rows.column_names) for split, rows in splits.items()}
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import random
 import re
 import sys
@@ -78,11 +79,26 @@ def test_a_dataset_becomes_files_that_are_read_as_texts(
 
 @pytest.mark.parametrize(
     ("name", "line"),
-    [("hf:", "hf:: names no dataset; write hf:OWNER/NAME"), ("hf:./none", "hf:./none: cannot be fetched: ")],
+    [("hf:", "hf:: names no dataset; write hf:OWNER/NAME"), ("hf:./none", "hf:./none: no such folder")],
 )
 def test_what_is_no_dataset_is_refused_in_one_line(refused: Refused, name: str, line: str) -> None:
     (said,) = refused("data", "get", name)
     assert said.startswith(line)
+
+
+def test_a_dataset_of_the_hub_is_never_taken_from_a_folder_of_its_name(
+    refused: Refused, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def load_dataset(name: str, _: str | None) -> None:
+        logging.getLogger("huggingface_hub.utils._http").warning("Retrying in 1s [Retry 1/5].")
+        raise ConnectionError(f"Couldn't reach {name!r} on the Hub")
+
+    monkeypatch.setattr("datasets.load_dataset", load_dataset)
+    why = "hf:a/b: cannot be fetched: Couldn't reach 'a/b' on the Hub; check the name and the network"
+    assert refused("data", "get", "hf:a/b") == [why] and not caplog.records
+    Path("a/b").mkdir(parents=True)
+    (line,) = refused("data", "get", "hf:a/b")
+    assert line.startswith("hf:a/b: a/b is a folder here, too; write hf:./a/b for the folder")
 
 
 def test_without_the_library_a_line_says_how_to_install_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +118,7 @@ def test_list_says_what_is_here_and_how_to_get_the_rest(run: Run, source: str) -
 
 
 REFUSED = {
-    "data get hf:a/b --from x": "--from x: only for a known text; of a folder of this machine write hf:FOLDER",
+    "data get hf:a/b --from x": "--from x: only for a known text; for a folder of this machine write hf:./FOLDER",
     "data get": "Missing argument '[shakespeare|python-docs|hf:OWNER/NAME]'; see fundamentallm data get --help",
     "data get shakespear": "shakespear: no such known text; did you mean shakespeare?",
     "data git": "data git: no such command; did you mean get?",
