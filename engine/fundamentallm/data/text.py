@@ -212,13 +212,16 @@ def describe_left_out(names: list[str]) -> str:
 def select(paths: tuple[str, ...], include: tuple[str, ...] = ()) -> Selection:
     """Replace each folder by the .txt and .md files directly in it, and each pattern by what fits it, sorted by name.
 
-    Other paths stay as they are. `include` has patterns of further files in folders, such as "*.rst". Hidden files are
-    left out in any case.
+    Other paths stay as they are. A pattern takes a file once, also where links give it several names. `include` has
+    patterns of further files in folders, such as "*.rst". Hidden files are left out in any case.
     """
     chosen, names = Selection(), list[str]()
+    if list(paths).count(STDIN) > 1:
+        chosen.problems.append("-: stands for standard input, which can be read once; name it once")
     for path in paths:
         if has_magic(path) and not os.path.lexists(path) and (fitting := glob(str(user_path(path)), recursive=True)):
-            chosen.files += sorted(file for file in fitting if not os.path.isdir(file))
+            by_length = sorted((len(file), file) for file in fitting if not os.path.isdir(file))
+            chosen.files += sorted({os.path.realpath(file): file for _, file in reversed(by_length)}.values())
             continue
         try:
             folder = None if path == STDIN else find_data(path)

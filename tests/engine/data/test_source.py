@@ -266,3 +266,17 @@ def test_a_pattern_stands_for_the_files_that_fit_it() -> None:
     assert select(("odd[1].txt",)).files == ["odd[1].txt"]  # a file of that name comes first
     assert select(("z*.txt",)).files == [] and select(("z*.txt",)).problems[0].startswith("z*.txt: no such file")
     assert read_texts("a*.txt") == ["a1.txt", "a2.txt"]
+
+
+def test_a_pattern_takes_a_file_once_whatever_leads_to_it() -> None:
+    Path("a/b").mkdir(parents=True)
+    Path("a/b/one.txt").write_text("the sea")
+    Path("a/b/two.txt").symlink_to("one.txt")
+    Path("a/b/circle").symlink_to("..", target_is_directory=True)
+    assert select(("a/**/*.txt",)).files == ["a/b/one.txt"]
+    assert select(("a/b/one.txt", "a/b/one.txt")).files == ["a/b/one.txt"] * 2  # as the user asked for
+
+
+def test_standard_input_is_read_once() -> None:
+    why = "-: stands for standard input, which can be read once; name it once"
+    assert select(("-", "a.txt", "-")).problems[0] == why and not select(("-",)).problems
