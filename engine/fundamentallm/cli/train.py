@@ -158,6 +158,8 @@ def _run(
     profile: int | None, apply_interventions: str | None, processes: int, max_restarts: int | None,
 ) -> int:  # fmt: skip
     """Do what a spec says, or describe it; returns the exit status."""
+    if dry_run and as_json:
+        raise UserError("--json: prints what happens in a run, and --dry-run starts none; leave one out")
     if profile is not None and (detach or processes > 1 or system.agent_rank() is not None):
         raise UserError("--profile: prints a table of one process; leave out --detach and --processes")
     if detach and (processes > 1 or system.agent_rank() is not None):

@@ -216,7 +216,10 @@ def latest_valid_checkpoint(folder: Path) -> tuple[Path | None, Checkpoint | Non
             damaged.append(str(error))
             continue
         return path, checkpoint, [f"{error}; {path.name} is used" for error in damaged]
-    return None, None, [*damaged, "no checkpoint is valid: the run begins anew"] if damaged else []
+    if damaged:
+        return None, None, [*damaged, "no checkpoint is valid: the run begins anew"]
+    lost = f"no checkpoint is left in {folder}: the run begins anew; {format_count(history.step, 'step')} are lost"
+    return None, None, [lost] if history.step else []
 
 
 def take_weights(model: Transformer, tokenizer: Tokenizer, source: Checkpoint, path: Path) -> str:

@@ -134,6 +134,11 @@ def test_json_prints_the_journal_line_by_line(train: Run, plain: str) -> None:
     assert (status, err) == (0, "") and all(events.decode(line) for line in out.splitlines())
 
 
+def test_a_dry_run_has_no_events_to_print(train: Run, plain: str) -> None:
+    why = "--json: prints what happens in a run, and --dry-run starts none; leave one out\n"
+    assert train(plain, *TINY, "--json", "--dry-run") == (2, "", why)
+
+
 def test_a_new_run_warns_of_a_held_out_text_that_measures_little_and_says_what_it_read(
     train: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

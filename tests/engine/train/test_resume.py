@@ -107,7 +107,7 @@ ANEW = "no checkpoint is valid: the run begins anew"
 DAMAGES: dict[str, tuple[str, Callable[[Path], None], int, list[str]]] = {
     "last.pt is cut": ("last.pt", lambda path: cut(path, -100), EPOCH, ["last.pt: is damaged"]),
     "all checkpoints are cut": ("*.pt", lambda path: cut(path, 2000), 0, [*["is damaged"] * 3, ANEW]),
-    "all checkpoints are gone": ("*.pt", Path.unlink, 0, []),
+    "all checkpoints are gone": ("*.pt", Path.unlink, 0, ["no checkpoint is left in"]),
     "the journal's last line is cut": ("journal.jsonl", lambda path: cut(path, -10), 25, []),
 }
 
