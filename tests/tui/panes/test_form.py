@@ -364,10 +364,9 @@ async def test_a_click_enters_a_field_and_another_one_changes_a_choice(workshop:
 
 async def test_enter_shows_all_of_what_is_wrong_with_a_value(workshop: Any) -> None:
     async with workshop.training((120, 36)) as (seen, run):
-        await seen.press("1", "enter")
-        await seen.type(patience="0.01")
-        await seen.press("enter")
-        await seen.until(lambda: "patience: 0.01 is not a whole number, at least 1" in form_text(seen))
+        await seen.press("1", "enter", *["down"] * 8, "ctrl+a", "ctrl+k", *"0.01", "enter")
+        name = seen.main.form.fields.current.name
+        await seen.until(lambda: f"{name}: 0.01 is not a whole number, at least 0" in form_text(seen))
         assert run.sent == []
 
 
