@@ -324,7 +324,7 @@ class Form(Vertical):
                 cell.marked |= bool(cell.pending)  # the next start makes the change
             elif before is None or name in refused or cell.value == as_text(name, getattr(before, name)):
                 values[name] = as_text(name, getattr(running, name))
-            if running is not None and before is not None and getattr(before, name) != getattr(running, name):
+            if running is not None and (before is None or getattr(before, name) != getattr(running, name)):
                 cell.marked = self._values_below()[name] != to_dict(running)[name]
             cell.pending = SENT if name in sent else ""
         self._run_config = running
