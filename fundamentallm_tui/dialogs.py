@@ -40,9 +40,11 @@ class Dialog(ModalScreen[ScreenResultType]):
     """A box with a title of any text, widgets, and a hint what the keys do; escape ends it without a result."""
 
     BINDINGS = [Binding("escape", "dismiss", "Cancel")]
+    topic: str | None = None  # of the help; empty: its keys alone; None: the help explains what lies below
 
     def __init__(self, title: str, *widgets: Widget, hint: str) -> None:
         super().__init__()
+        self.name_and_keys = title, hint
         self.box = Vertical(*widgets, classes="dialog")
         self.box.border_title = Content(title)
         self.hint = Static(hint, classes="hint", markup=False)
@@ -57,6 +59,8 @@ class Dialog(ModalScreen[ScreenResultType]):
 
 class Question(Dialog[None]):
     """Does what belongs to the user's answer; escape does nothing."""
+
+    topic = ""
 
     def __init__(self, title: str, text: str, *answers: Answer) -> None:
         options = [f"{answer.letter}  {answer.text}" for answer in answers]

@@ -217,7 +217,7 @@ METRICS = (
     Metric("Gradient norm", "norm", "grad_norm", format_norm),
     Metric("Tokens a second", "speed", "tokens_per_second", format_rate),
     Metric("Perplexity", "", "", format_loss),
-    Metric("Memory", "memory", "memory_bytes", format_memory, fits=False),
+    Metric("Memory", "memory", "memory_mib", lambda mib: format_memory(mib * 2**20), fits=False),
     Metric("Gradient norm by layer", "", "grad_norm", partial(format_digits, digits=2), True, True, ABOUT_GRADIENT),
     Metric("Weight norm by layer", "", "weight_norm", format_norm, True, True, ABOUT_WEIGHTS),
     Metric("Update-to-weight ratio", "", "update_ratio", "{:.1e}".format, True, True, ABOUT_UPDATE),

@@ -12,6 +12,7 @@ from fundamentallm.config.config import SETTINGS
 from fundamentallm.config.format import wrap
 from fundamentallm.config.sampling import SAMPLING
 from fundamentallm_tui import keys
+from fundamentallm_tui.dialogs import Dialog
 from fundamentallm_tui.format import clean
 from fundamentallm_tui.keys import Command
 from fundamentallm_tui.panes.bars import focus_chain, focused_commands
@@ -37,6 +38,8 @@ def help_text(screen: Screen[Any]) -> Content:
     tables = {"Its keys": focused_commands(screen), "All keys": keys.MAIN, "In the list of runs": keys.RUNS}
     if own := getattr(screen, "table", None):
         tables = {"Keys": own, "On the main screen": keys.MAIN}
+    elif isinstance(screen, Dialog):
+        tables = {"On the main screen": keys.MAIN}
     for heading, commands in tables.items():
         if rows := _key_rows(commands, min(80, screen.app.size.width * 9 // 10 - 8) - KEYS_WIDTH):
             parts += [(f"\n{heading}\n", FAINT), *rows]
@@ -48,6 +51,9 @@ def _explain(screen: Screen[Any]) -> tuple[str, str]:
 
     Where nothing is said about any of it, the status line is explained.
     """
+    if isinstance(screen, Dialog) and screen.topic is not None:
+        name, its_keys = screen.name_and_keys
+        return name, f"{TOPICS.get(screen.topic, '')}\n{its_keys}".strip()
     stack = screen.app.screen_stack
     below = stack[: stack.index(screen)][::-1] if screen in stack else []
     for node in chain.from_iterable((*focus_chain(shown), shown) for shown in (screen, *below)):

@@ -36,6 +36,8 @@ NAME_WIDTH = 2 + max(map(len, SETTINGS))
 class Presets(Dialog[None]):
     """Lists the presets; enter loads one into the form."""
 
+    topic = "preset"
+
     BINDINGS = [
         Binding("escape,f3", "dismiss", "Close"),
         Binding("s", "save", "Save the form"),

@@ -97,10 +97,13 @@ def to_lines(text: str, level: str, time: float, repeats: bool = False) -> list[
     return [LogLine(time, level, clean(line[:MAX_LINE_CHARS]), repeats=repeats) for line in kept]
 
 
-def log_lines(events: list[Event], sample: str, sent_ids: Container[str] = ()) -> list[LogLine]:
+def log_lines(
+    events: list[Event], sample: str, sent_ids: Container[str] = (), *, resumable: bool = True
+) -> list[LogLine]:
     """Return the lines of a batch of events; `sample`: the id of the sample that is shown elsewhere.
 
-    `sent_ids` are the commands of this console; of other commands the log says who gave them.
+    `sent_ids` are the commands of this console; of other commands the log says who gave them. `resumable`: name what
+    can be done next with the run, which in a replay is nothing.
     """
     logged: list[LogLine] = []
     for event in _join_files(events):
@@ -109,7 +112,7 @@ def log_lines(events: list[Event], sample: str, sent_ids: Container[str] = ()) -
         by = event.who if isinstance(event, Answered) and event.id not in sent_ids else ""
         description = describe(event, by=by)
         if description is not None:
-            text, level = description.text + _next_step(event), description.level
+            text, level = description.text + _next_step(event) * resumable, description.level
             repeats = isinstance(event, CheckpointFailed) or (isinstance(event, CheckpointSaved) and level == FAINT)
             lines = to_lines(text, level, event.time, repeats)
             if isinstance(event, Evaluated):

@@ -76,7 +76,7 @@ class Store:
     def __init__(self) -> None:
         self.train, self.val = Series(), Series()  # the losses
         self.rate, self.norm = Series(), Series()  # the learning rate, and the norm of the gradient
-        self.speed, self.memory = Series(), Series()  # tokens a second, and bytes
+        self.speed, self.memory = Series(), Series()  # tokens a second, and MiB
         self.tokens, self.seconds = Series(), Series()  # trained on since the run began, and how long that took
         self.saves = Series()  # the checkpoints that stay: 1 for one that the user asked for, else 0
         self.smoothed = {factor: Smoothed(factor) for factor in SMOOTHING if factor}  # the training loss, by how much
@@ -236,7 +236,7 @@ class Store:
         changed: set[str] = set()
         for part in join_progress(reported):
             changed |= self._apply_progress(part) if isinstance(part, list) else self._apply(part)
-        lines = log_lines(reported, self.sample.id, self.sent_ids)
+        lines = log_lines(reported, self.sample.id, self.sent_ids, resumable=not self.replayed)
         self._lines += lines
         return changed | {"log"} if lines else changed
 
@@ -279,7 +279,7 @@ class Store:
         self.norm.extend(steps, chain.from_iterable(report.grad_norm for report in reports))
         ends = array("d", [report.step[-1] for report in reports])
         self.speed.extend(ends, [report.tokens_per_second for report in reports])
-        self.memory.extend(ends, [report.memory_bytes for report in reports])
+        self.memory.extend(ends, [report.memory_bytes / 2**20 for report in reports])
         self.tokens.extend(ends, [report.tokens for report in reports])
         before = self.seconds.last[1] if self.seconds.last else 0.0
         since = self._trains_since or reports[0].time

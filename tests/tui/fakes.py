@@ -112,7 +112,7 @@ def progress(first: int, last: int, *, epoch: int = 1, eta: float | None = 60.0,
     return Progress(
         step=steps, train_loss=tuple(4.0 - step / 200 for step in steps), learning_rate=(1e-3,) * len(steps),
         grad_norm=(0.41,) * len(steps), epoch=epoch, tokens=last * 1000, tokens_per_second=rate, eta_seconds=eta,
-        memory_bytes=0,
+        memory_bytes=2**19,
     )  # fmt: skip
 
 

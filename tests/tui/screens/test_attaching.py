@@ -180,7 +180,7 @@ async def test_a_replay_shows_the_whole_run_can_be_paused_and_writes_nothing(
     workshop: Any, make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replay, "MAX_SILENCE", 1e9)
-    folder = make("old", evaluated(40, 2.5), workshop.finished(40))
+    folder = make("old", evaluated(40, 2.5), workshop.finished(40, "stopped"))
     lines = [json.loads(line) for line in (folder / JOURNAL).read_text().splitlines()]
     (folder / JOURNAL).write_text("".join(json.dumps({**line, "time": 1000.0 * line["seq"]}) + "\n" for line in lines))
     before = file_contents(folder)
@@ -194,8 +194,9 @@ async def test_a_replay_shows_the_whole_run_can_be_paused_and_writes_nothing(
         await seen.press("f7", "f8", "f6")
         await seen.status_is("TRAINING")
         seen.main.reader.handle.speed = 1e9
-        await seen.status_is("FINISHED")
-        assert len(seen.main.store.train) == 40
+        await seen.status_is("STOPPED")
+        assert len(seen.main.store.train) == 40 and "stopped after 40 steps" in seen.log
+        assert "resumes" not in seen.log, "a replay has nothing to resume"
         await seen.press("f5", "ctrl+q")
         await seen.until(lambda: seen.app.return_code == 0)
         assert seen.runs == []

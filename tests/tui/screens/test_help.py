@@ -36,6 +36,7 @@ OTHER_SCREENS: list[tuple[list[str], str, list[str]]] = [
     (["f4"], "Look", [TOPICS["look"]]),
     (["escape", "ctrl+o"], "The list of runs", [TOPICS["list"]]),
     (["escape", "f9", "a"], "Pinned", [TOPICS["pinned"]]),
+    (["escape", "escape", "f3"], "Presets", [TOPICS["preset"], "s saves"]),
 ]
 LAYERS: list[tuple[list[str], str, list[str]]] = [
     (["4", *"mmmmm"], "Gradient norm by layer", [TOPICS["Gradient norm by layer"]]),

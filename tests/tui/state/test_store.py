@@ -142,6 +142,7 @@ def test_every_metric_is_a_curve_and_time_counts_only_while_training(store: Stor
         "seconds": [(10, 10), (20, 20), (25, 25)], "speed": [(10, 100), (20, 200), (25, 24_100)],
         "tokens": [(10, 10_000), (20, 20_000), (25, 25_000)],
     }  # fmt: skip
+    assert store.memory.last[1] == 0.5, "MiB"
     assert [len(series) for series in (store.norm, store.memory, *store.smoothed.values())] == [25, 3, 25, 25, 25]
     assert list(zip(*store.saves.points, strict=True)) == [(25, 1.0)], "last.pt is written over again and again"
     store.apply([resumed(workshop, 20)])
