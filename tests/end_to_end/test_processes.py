@@ -255,6 +255,22 @@ def test_more_processes_than_a_machine_can_hold_are_refused(
     assert main([*SETTINGS, "--output-dir=run", "--processes=3", "--dry-run"]) == 0
 
 
+def test_processes_that_are_lost_before_anything_was_trained_leave_no_folder(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def lose(*_: Any, **__: Any) -> int:
+        raise ChildProcessError("process 1 was killed by signal 9; --max-restarts 0 allows no other start")
+
+    monkeypatch.setattr("fundamentallm.train.distributed.launch", lose)
+    with pytest.raises(SystemExit, match="1"):
+        main([*SETTINGS, "--output-dir=run", "--processes=2"])
+    said = capsys.readouterr().err
+    assert said.endswith("allows no other start; nothing was trained yet: give the same command again\n")
+    assert not (tmp_path / "run").exists()
+
+
 # ---- with torch's agent ----
 
 

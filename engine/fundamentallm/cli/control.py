@@ -132,7 +132,7 @@ def _send(run: str, command: Command, done: str) -> int:
                         print(one_line(f"{folder}: {done}"))
                     return 0
             if time.monotonic() >= deadline:
-                who = f"{holder(folder) or 'its process'} is busy with a long step"
+                who = f"{holder(folder) or 'its process'} is busy with a long step or suspended"
                 why = f"{who}, or its folder was renamed while it ran"
                 complain(f"{run}: no answer in {ANSWER_SECONDS:.0f} s, but the run may still obey: {why}")
                 return 1

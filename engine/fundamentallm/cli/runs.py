@@ -150,7 +150,7 @@ def plot(runs: tuple[str, ...], log: bool, svg: str | None) -> None:
     from fundamentallm_tui.charts.svg import POINTS, to_svg
 
     target = output_path("--svg", svg, begins="<")
-    histories = [(folder, read_history(folder)) for folder in dict.fromkeys(map(find_run, runs))]
+    histories = [(folder, read_started(folder)) for folder in dict.fromkeys(map(find_run, runs))]
     chart, legend = losses_of_runs(histories, 2 * width() if target is None else POINTS, log)
     if not any(history.steps or history.evaluations for _, history in histories):
         raise UserError(f"{', '.join(runs)}: no steps yet, nothing to plot")
@@ -225,7 +225,7 @@ def report(run: str, output: str | None) -> None:
 
 def _export(folder: Path) -> Iterator[Sequence[Any]]:
     """Rows by step; an evaluation whose step is missing has a row of its own."""
-    history = read_history(folder)
+    history = read_started(folder)
     numbers = zip(history.train_loss, history.learning_rate, history.grad_norm, strict=True)
     steps = dict(zip(history.steps, numbers, strict=True))
     evaluations = {event.step: (event.val_loss, event.perplexity) for event in history.evaluations}

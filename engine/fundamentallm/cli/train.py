@@ -290,6 +290,9 @@ def _launch(spec: RunSpec, kind: type[Report], overwrite: bool, processes: int, 
         try:
             status = distributed.launch(_work, spec, kind, processes=processes, max_restarts=max_restarts)
         except ChildProcessError as error:
+            if not read_history(spec.folder, steps=False).starts:
+                complain(f"{error}; nothing was trained yet: give the same command again")
+                sys.exit(1)  # the folder is taken back
             complain(f"{error}; {again}")
             return 1
         if status == 2:  # rank 0 has said why; the folder is taken back

@@ -180,7 +180,7 @@ class Config:
     )  # fmt: skip
     on_console_loss: str = setting(
         "continue", group=RUN, choices=("continue", "stop"), live=True,
-        help="What to do if the console is killed or its terminal is closed. "
+        help="What to do if the console that started the run is killed. "
         "A run paused from a console saves and exits when its last console disconnects.",
     )  # fmt: skip
     output_dir: str | None = setting(

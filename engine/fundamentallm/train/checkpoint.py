@@ -197,6 +197,9 @@ def latest_valid_checkpoint(folder: Path) -> tuple[Path | None, Checkpoint | Non
 
     The number of events in the journal when it was saved shows which is newer: a copy of a folder may have lost the
     files' times. States that the user left behind, by resuming from an earlier one, come last.
+
+    Raises:
+        NewerVersion: a checkpoint in the folder was written by a later version.
     """
     history = read_history(folder, steps=False)
 
@@ -212,6 +215,8 @@ def latest_valid_checkpoint(folder: Path) -> tuple[Path | None, Checkpoint | Non
     for path in sorted(paths, key=lambda path: (rank(path), path.name), reverse=True):
         try:
             checkpoint = load(path)
+        except NewerVersion:
+            raise
         except UserError as error:
             damaged.append(str(error))
             continue
@@ -244,9 +249,10 @@ def _checked(path: Path, content: Any, size: int) -> Checkpoint:
 
     The file may be someone else's: nothing that it asks for may be larger than itself, `size` bytes.
     """
-    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+    kind = content.pop("format", None) if isinstance(content, dict) else None
+    if not isinstance(kind, str) or kind.rstrip("0123456789") != FORMAT.rstrip("0123456789"):
         raise UserError(f"{path}: is not a checkpoint of this program")
-    _refuse_newer(path, content, content.pop("version", None))
+    _refuse_newer(path, content, kind, content.pop("version", None))
     if not content.keys() >= REQUIRED or any(not isinstance(part, PARTS[name]) for name, part in content.items()):
         raise UserError(f"{path}: lacks parts of a checkpoint, or has other things in their place")
     checkpoint = Checkpoint(**content)
@@ -276,8 +282,12 @@ def _checked(path: Path, content: Any, size: int) -> Checkpoint:
     raise UserError(f"{path}: {wrong}; it was changed by hand")
 
 
-def _refuse_newer(path: Path, content: dict[Any, Any], version: Any) -> None:
-    """Refuse a file with parts, settings or counters that only a later version can have written."""
+class NewerVersion(UserError):
+    """A file that only a later version can have written: to pass over it, and to write over it, would lose it."""
+
+
+def _refuse_newer(path: Path, content: dict[Any, Any], kind: str, version: Any) -> None:
+    """Refuse a file of another kind, or with parts, settings or counters that this version does not know."""
     is_version = isinstance(version, str) and re.fullmatch(r"[0-9A-Za-z.+-]{1,40}", version)
     writer = f"fundamentallm {version}" if is_version else "a newer fundamentallm"
     tables: list[tuple[str, Any, Collection[str]]] = [
@@ -285,11 +295,13 @@ def _refuse_newer(path: Path, content: dict[Any, Any], version: Any) -> None:
         ("settings", content.get("config"), SETTINGS),
         ("counters", content.get("counters"), COUNTERS),
     ]
-    for kind, found, known in tables:
-        unknown = [ascii(name)[:40] for name in found if name not in known] if isinstance(found, dict) else []
+    if kind != FORMAT:
+        raise NewerVersion(f"{path}: is a {kind[:40]}; {writer} wrote it, upgrade fundamentallm")
+    for name, found, known in tables:
+        unknown = [ascii(each)[:40] for each in found if each not in known] if isinstance(found, dict) else []
         if unknown:
-            has = f"has {kind} that this version ({__version__}) does not know: {', '.join(unknown[:3])}"
-            raise UserError(f"{path}: {has}; {writer} wrote it, upgrade fundamentallm")
+            has = f"has {name} that this version ({__version__}) does not know: {', '.join(unknown[:3])}"
+            raise NewerVersion(f"{path}: {has}; {writer} wrote it, upgrade fundamentallm")
 
 
 def _wrong_tokenizer(checkpoint: Checkpoint, kind: str) -> str:

@@ -19,7 +19,7 @@ from fundamentallm.config.config import Config
 from fundamentallm.errors import UserError
 from fundamentallm.run import events
 from fundamentallm.run.commands import Save
-from fundamentallm.train.checkpoint import Checkpoint, Counters, load, save
+from fundamentallm.train.checkpoint import Checkpoint, Counters, latest_valid_checkpoint, load, save
 from tests.engine.conftest import same_tensors
 from tests.engine.train.conftest import Forge, Train, Trained, refusal
 
@@ -117,6 +117,15 @@ def test_what_a_newer_version_added_is_refused_with_its_version(
     load(forge(version=version))  # a newer version that added nothing here
 
 
+def test_a_checkpoint_of_a_newer_kind_is_neither_read_nor_passed_over(forge: Forge) -> None:
+    forge("checkpoint_epoch_1.pt")
+    newer = forge("last.pt", format="fundamentallm checkpoint 2", version="9.1")
+    assert refusal(newer) == "is a fundamentallm checkpoint 2; fundamentallm 9.1 wrote it, upgrade fundamentallm"
+    for path in (newer, forge("last.pt", version="9.1", mood=3)):  # who resumes from the older one writes over it
+        with pytest.raises(UserError, match="fundamentallm 9.1 wrote it, upgrade fundamentallm"):
+            latest_valid_checkpoint(path.parent)
+
+
 # ---- damage ----
 
 
@@ -177,7 +186,7 @@ def test_parts_that_are_missing_or_do_not_fit_together_are_refused(state: Checkp
     lacks, unfit = "lacks parts of a checkpoint", "its weights do not fit its configuration"
     name, tensor = next(iter(state.model.items()))
     cases: list[tuple[dict[str, Any], str]] = [
-        ({"format": "fundamentallm checkpoint 99"}, "is not a checkpoint of this program"),
+        ({"format": "another checkpoint 1"}, "is not a checkpoint of this program"),
         *(({part: None}, lacks) for part in ("model", "optimizer", "counters", "config", "vocabulary", "fingerprint")),
         ({"counters": 3}, lacks),
         ({"config": {**state.config, "model_dim": 15}}, "its configuration is not valid"),
