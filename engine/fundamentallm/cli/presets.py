@@ -47,4 +47,4 @@ def _describe(preset: Preset) -> str:
         ", ".join(numbers[:3]),
         ", ".join(numbers[3:]),
     ]
-    return f"{preset.name:<8}" + "\n        ".join(line for line in lines if line)
+    return f"{preset.name:<7} " + "\n        ".join(line for line in lines if line)

@@ -20,6 +20,7 @@ from fundamentallm.errors import UserError, system_errors
 from fundamentallm.paths import shipped
 from fundamentallm.untrusted import MAX_CONFIG_BYTES, MAX_CONFIG_ENTRIES, MAX_SETTING_CHARS, open_regular_file
 
+INTEGER, NUMBER = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
 ABOUT = ("description", "expected_time")
 
 
@@ -145,13 +146,20 @@ def _reason(error: Exception) -> str:
 
 
 def _value(key: str, node: yaml.Node) -> Any:
-    """Convert a node. Lists of lists are refused unread: with aliases, ten lines may stand for a billion items."""
+    """Convert a node. Lists of lists are refused unread: with aliases, ten lines may stand for a billion items.
+
+    Numbers are decimal, as those of flags: to YAML 1.1, 010 is 8 and 1:30 is 90.
+    """
     if isinstance(node, yaml.ScalarNode) and key in ABOUT:
         return str(node.value)[:MAX_SETTING_CHARS]  # text, also where it looks like a number
     listed = isinstance(node, yaml.SequenceNode) and key in SETTINGS and SETTINGS[key].kind is tuple
     items = node.value if listed else [node]
     if not all(isinstance(item, yaml.ScalarNode) for item in items):
         raise ValueError("it is neither one value nor a list of paths")
-    if max((len(item.value) for item in items), default=0) > MAX_SETTING_CHARS:  # 1:1:1:... to base 60 takes minutes
+    if max((len(item.value) for item in items), default=0) > MAX_SETTING_CHARS:
         raise ValueError(f"it is longer than {MAX_SETTING_CHARS:,} characters")
+    if node.tag == INTEGER or (node.tag == NUMBER and ":" in node.value):
+        with suppress(ValueError):
+            return int(node.value)
+        return str(node.value)  # which is no number to a flag, either
     return yaml.SafeLoader("").construct_document(node)

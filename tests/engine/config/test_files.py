@@ -76,6 +76,23 @@ def test_a_preset_or_file_that_is_not_there_is_refused(own: Path) -> None:
             load_config(path)
 
 
+@pytest.mark.parametrize(("written", "value"), [("010", 10), ("08", 8), ("1_000", 1000), ("+7", 7), ("7.0", 7)])
+def test_a_whole_number_is_what_the_flag_makes_of_it(tmp_path: Path, written: str, value: int) -> None:
+    """Not octal, as to YAML 1.1."""
+    (tmp_path / "c.yaml").write_text(f"seed: {written}\n")
+    config = resolve(load_config(tmp_path / "c.yaml"))
+    assert config.seed == value
+
+
+@pytest.mark.parametrize("written", ["1:30", "1:30.5", "0x10", "0b11"])
+def test_a_number_to_another_base_is_refused(tmp_path: Path, written: str) -> None:
+    (tmp_path / "c.yaml").write_text(f"epochs: {written}\nlearning_rate: {written}\n")
+    with pytest.raises(UserError) as caught:
+        resolve(load_config(tmp_path / "c.yaml"))
+    whole, number = str(caught.value).splitlines()
+    assert f"{written} is not a whole number" in whole and f"{written} is not a number" in number
+
+
 # ---- someone else's ----
 
 LAUGHS = "a: &a [x, x, x]\n" + "".join(
@@ -95,7 +112,6 @@ FILES = {
     "minutes": "seed: 1" + ":1" * 100_000,
     "digits": "seed: " + "9" * 300_000,
     "hexadecimal": "seed: 0x" + "f" * 4_000,
-    "hexadecimal text": "device: 0x" + "f" * 4_000,
     "hexadecimal truth": "early_stopping: 0x" + "f" * 4_000,
     "many settings": "".join(f"k{n}: 1\n" for n in range(1_000)),
     "a long name": "? " + "x" * 300_000 + "\n: 1",
