@@ -67,7 +67,8 @@ def test_the_wheel_trains_the_shipped_text_and_shows_the_console_elsewhere(
     )
     assert all(path.startswith(str(site)) for path in where.split())
     assert (
-        "fundamentallm = fundamentallm.cli:main" in scripts and "fllm-tui = fundamentallm_tui.__main__:main" in scripts
+        "fundamentallm = fundamentallm.__main__:main" in scripts
+        and "fllm-tui = fundamentallm_tui.__main__:main" in scripts
     )
     small = ["--model-dim=16", "--num-layers=1", "--max-seq-len=32", "--stride=32", "--epochs=1", "--device=cpu"]
     run(here, python, "-m", "fundamentallm", "train", "--preset=tiny", "--output-dir=run", *small, "--max-steps=20")

@@ -1,6 +1,7 @@
 """Bad input: one clear line a problem, exit status 2, no traceback, nothing left on the disk."""
 
 import errno
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -230,6 +231,13 @@ def test_an_old_run_stays_in_its_place_when_the_new_one_fails_to_start(refused: 
         f"--log-dir text.txt: {Path.cwd()}/text.txt cannot be written to"
     ]
     assert (Path("run/journal.jsonl").read_bytes(), Path("run/lock").read_bytes()) == (journal, lock) == (journal, b"")
+
+
+def test_an_interrupt_while_the_modules_are_imported_ends_the_program_quietly(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("raise KeyboardInterrupt")
+    command = [sys.executable, "-m", "fundamentallm", "--version"]
+    done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
 
 
 def test_what_does_not_compute_does_not_import_torch(loaded: Callable[..., set[str]]) -> None:

@@ -180,6 +180,14 @@ def test_a_pipe_or_a_device_is_no_configuration_and_no_preset(own: Path, capsys:
     assert preset_names() == ["tiny", "small", "medium", "large"]
 
 
+def test_a_long_name_of_a_preset_does_not_run_into_its_text(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("night", "nightly8", "every_night"):
+        (own / f"{name}.yaml").write_text("description: Reads at night.")
+    assert main(["presets"]) == 0
+    out = capsys.readouterr().out
+    assert all(f"\n{name:<7} Reads at night." in out for name in ("night", "nightly8", "every_night"))
+
+
 def test_names_and_text_of_presets_are_bounded_and_do_not_command_the_terminal(
     own: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
