@@ -38,6 +38,26 @@ do not send it. Single characters act outside text fields only.
 
 `make docs` makes this page from the program's table of keys."""
 
+FIXED = """\
+## Keys that stay
+
+These have no name in `keys.yaml`.
+
+| where | key | what it does |
+|---|---|---|
+| the form | `tab`, `shift+tab`, `up`, `down` | Go to another field |
+| | `left`, `right` | Choose another value, in a field that has choices |
+| | `ctrl+r` | Give the field its preset's value again |
+| | `escape` | Take an edit back while a run trains; leave the field |
+| the prompt | `enter` | Sample |
+| | `ctrl+j` | Start a line |
+| | `up`, `down` | Show an earlier or a later prompt, at the first or last line |
+| | `tab` | Go to the options |
+| text files | `enter`, `space` | Take a file; mark several |
+| | `right`, `left`, `backspace` | Open a folder; close it, or go to the one above |
+| presets | `enter`, `s` | Load the preset; save the form as one's own |
+| dialogs | `escape` | Close without doing anything |"""
+
 TABLES = {  # by what has to have the focus
     "Everywhere": MAIN,
     "The charts": CHART,
@@ -60,7 +80,7 @@ def page() -> str:
     for heading, commands in TABLES.items():
         rows = ["| key | what it does | name |", "|---|---|---|", *_rows(commands)]
         blocks += [f"## {heading}", "\n".join(rows)]
-    return "\n\n".join(blocks) + "\n"
+    return "\n\n".join([*blocks, FIXED]) + "\n"
 
 
 def _rows(commands: Iterable[Command]) -> Iterator[str]:
