@@ -22,11 +22,13 @@ from platformdirs import user_cache_path
 from fundamentallm.config.config import BPE, BYTES, CHAR, Config
 from fundamentallm.config.estimate import TextSize, character_width
 from fundamentallm.config.format import format_size
+from fundamentallm.data.encoding import JSON_LINES
 from fundamentallm.data.text import (
     NEEDED,
     Selection,
     describe_read,
     find_data,
+    has_fields,
     read_bytes,
     read_pieces,
     refuse_unusable,
@@ -115,6 +117,10 @@ def read_source(config: Config, say: Say = lambda text: None, needs: str = NEEDE
     if len(chosen.files) > 1 or chosen.left_out:
         notices = describe_read(files, sum(facts.characters), empty, chosen.left_out)
     notices += [f"--include {quoted(pattern)}: fits no file in a folder of the data" for pattern in chosen.unused]
+    if config.text_field != Config.text_field and not any(
+        map(has_fields, chosen.files)
+    ):  # nobody asked for the default
+        notices.append(f"--text-field {quoted(config.text_field)}: no file of the data ends in {JSON_LINES}")
     if documents is not None:
         documents = tuple(text for text, size in zip(documents, facts.characters, strict=True) if size)
     facts = Facts(

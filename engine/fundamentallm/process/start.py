@@ -1,11 +1,11 @@
 """What a run is to be, made of a preset, a file and typed settings: for the command line and for Python. No torch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fundamentallm.config.config import SETTINGS, SHAPE, Config, Layer, flags_layer, resolve
+from fundamentallm.config.config import BPE, SETTINGS, SHAPE, Config, Layer, flags_layer, resolve
 from fundamentallm.config.files import load_config, load_preset, preset_layer
 from fundamentallm.paths import user_path
 from fundamentallm.run.folder import CONFIG, choose_folder
@@ -35,6 +35,9 @@ def described_spec(
         source = own
         layers = [replace(layer, values={**layer.values, **{name: getattr(inside, name) for name in REACHING}})]
     config = resolve(*layers, flags_layer(flags))
+    for name, why in _without_effect(config):
+        if name in flags:
+            warn(f"{SETTINGS[name].flag}: has no effect: {why}")
     folder = choose_folder(config, preset)
     config = find_input(config, folder)
     if auto and described and (others := overridden(folder, config, flags)):
@@ -43,6 +46,13 @@ def described_spec(
         warn(note)
     changes = changed_flags(folder, flags) if auto else {}
     return RunSpec(config, folder, changes=changes, auto=auto, settings_from=source, preset=preset)
+
+
+def _without_effect(config: Config) -> Iterator[tuple[str, str]]:
+    if config.tokenizer != BPE:
+        yield "vocab_size", f"only --tokenizer {BPE} learns a vocabulary of that size"
+    if not config.early_stopping:
+        yield "patience", "--early-stopping is off"
 
 
 def initialised_spec(

@@ -139,6 +139,19 @@ def test_a_dry_run_has_no_events_to_print(train: Run, plain: str) -> None:
     assert train(plain, *TINY, "--json", "--dry-run") == (2, "", why)
 
 
+def test_a_flag_that_has_no_effect_is_said(train: Run, plain: str) -> None:
+    flags = ["--vocab-size=300", "--patience=3", "--text-field=story"]
+    status, _, err = train(plain, *TINY, *flags, "--epochs=1", "--output-dir=run")
+    said = [line for line in err.splitlines() if line.startswith(("--vocab-size", "--patience", "--text-field"))]
+    assert status == 0 and said == [
+        "--vocab-size: has no effect: only --tokenizer bpe learns a vocabulary of that size",
+        "--patience: has no effect: --early-stopping is off",
+        "--text-field story: no file of the data ends in .jsonl",
+    ]
+    _, _, err = train(plain, *TINY, *flags[:2], "--tokenizer=bpe", "--early-stopping", "--epochs=1", "--dry-run")
+    assert "no effect" not in err
+
+
 def test_a_new_run_warns_of_a_held_out_text_that_measures_little_and_says_what_it_read(
     train: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
