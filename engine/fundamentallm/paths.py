@@ -20,6 +20,8 @@ def shipped(folder: str) -> Path:
 
 def user_path(path: str) -> Path:
     """Expand `~` in a path as a user writes it. There need not be such a file; a UserError if no file can be there."""
+    if not path:  # to Python, the current folder
+        raise UserError("'': is no path; . is the current folder")
     try:
         given = Path(path).expanduser() if path.startswith("~") else Path(path)  # "./~x" is a file called "~x"
         with suppress(FileNotFoundError, NotADirectoryError):

@@ -181,7 +181,8 @@ def _training(files: Mapping[str, TextStats], *, alone: bool) -> Iterator[str]:
             return
     texts = {path: seen.text for path, seen in files.items() if seen.text.strip()}
     if not texts:
-        yield from _folded("training", f"refuses {next(iter(files))}: is empty")
+        path, seen = next(iter(files.items()))
+        yield from _folded("training", f"refuses {path}: {'has only white space' if seen.text else 'is empty'}")
         return
     config, source = resolve(Layer({"data": list(texts)})), make_source(texts, list(texts.values()))
     try:

@@ -11,7 +11,7 @@ from fundamentallm.config.estimate import token_noun
 from fundamentallm.data.source import read_source
 from fundamentallm.run.events import to_line
 
-ROWS = {"device": SETTINGS["device"]}
+ROWS = {name: SETTINGS[name] for name in ("device", "text_field")}
 BEFORE, AFTER = 32, 8  # characters that are shown around a place
 
 
@@ -28,15 +28,15 @@ def command(checkpoint: str, file: str, worst: int, as_json: bool, **values: Any
     read a quarter of its context at least: with less, every token surprises it. An offset counts characters, from 0.
     The texts of a folder are one text.
     """
-    device_name = parse(ROWS, values)["device"]
-    source = read_source(Config(data=(file,)), needs="two characters")
+    parsed = parse(ROWS, values)
+    source = read_source(Config(data=(file,), text_field=parsed["text_field"]), needs="two characters")
     for notice in source.notices:
         complain(notice)
     text = source.text()
     from fundamentallm.train.evaluate import by_class  # imports torch
     from fundamentallm.train.loaded import load
 
-    model = load(checkpoint, device=device_name, warn=complain)
+    model = load(checkpoint, device=parsed["device"], warn=complain)
     score = model.score(text, name=", ".join(source.files), warn=complain)
     result, places = score.evaluation, score.worst(worst)
     classes = by_class(model.tokenizer.texts, result.by_token.tolist())

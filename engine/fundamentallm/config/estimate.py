@@ -10,7 +10,7 @@ from itertools import accumulate
 from math import prod
 
 from fundamentallm.config.config import BYTES, CHAR, Config
-from fundamentallm.config.format import format_count
+from fundamentallm.config.format import format_count, format_value
 from fundamentallm.errors import UserError
 
 USUAL_SPLIT: float = Config().val_split
@@ -191,7 +191,7 @@ def _longest(lengths: Sequence[int], val_split: float) -> int:
 
 def _too_short(config: Config, lengths: Sequence[int]) -> str:
     """Say what of a text is too short, and which settings would do: the usual split, a shorter window, or both."""
-    name, given = ", ".join(config.data) or "the text", f"--val-split {config.val_split:g}"
+    name, given = ", ".join(config.data) or "the text", f"--val-split {format_value(config.val_split)}"
     tokens, length, noun = sum(lengths), config.max_seq_len, token_noun(config)
     train, usual = (_longest(lengths, share) for share in (config.val_split, USUAL_SPLIT))
     held_out, usual_held_out = (tokens - split(tokens, share) for share in (config.val_split, USUAL_SPLIT))

@@ -33,6 +33,7 @@ from fundamentallm.untrusted import open_regular_file
 SUFFIXES = (".txt", ".md")  # of the files that a folder stands for, in lower or upper case
 MAX_PROBLEMS = 100  # lines; a folder of pictures that are called .txt would fill the screen
 SHOWN_NAMES = 5
+GZIP_START = b"\x1f\x8b"
 EXPANDS = 8  # times, about, that a compressed text is larger
 PIECE_BYTES = 1 << 20  # of a long file that are read at once
 NEEDED = "a few thousand characters of text"
@@ -89,6 +90,8 @@ def _blocks(path: str, size: int) -> Iterator[bytes]:
         with open_regular_file(find_data(path)) as file:
             opened: Any = file
             if path.lower().endswith(GZIP):
+                if not GZIP_START.startswith(file.peek(2)[:2]):
+                    raise UserError(f"{path}: is not compressed with gzip, as its name says; give it another name")
                 opened = gzip.GzipFile(fileobj=file)
             elif path.lower().endswith(ZSTD):
                 opened = _zstd().open(file)
@@ -138,9 +141,11 @@ def _texts_of_lines(pieces: Iterable[str], path: str, text_field: str) -> Iterat
         if not line.strip():
             continue
         try:
-            values = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            values = json.loads(line, parse_int=float)  # Python makes no integer of thousands of digits
+        except ValueError as error:
             raise UserError(f"{path}, line {number:,}: is no JSON: {describe_error(error)[:100]}") from None
+        except RecursionError:
+            raise UserError(f"{path}, line {number:,}: is nested too deeply to be read") from None
         fields = values if isinstance(values, dict) else {}
         text = fields.get(text_field)
         if not isinstance(text, str):
@@ -187,7 +192,8 @@ def refuse_unusable(
         rest = [f"and {format_count(more, 'more file')} with problems"] if more > 0 else []
         raise UserError("\n".join([*problems[:MAX_PROBLEMS], *rest]))
     if not files:
-        one = "-: standard input is empty" if empty == [STDIN] else f"{empty[0]}: is empty"
+        one = "-: standard input" if empty == [STDIN] else f"{empty[0]}:"
+        one += " has only white space" if next(_pieces(empty[0]), "") else " is empty"
         are = one if len(empty) == 1 else f"{', '.join(paths)}: all {len(empty)} files are empty"
         raise UserError(f"{are}; it needs at least {needs}")
 

@@ -13,7 +13,7 @@ from itertools import chain, islice
 
 from fundamentallm.config.config import Config
 from fundamentallm.config.estimate import split
-from fundamentallm.config.format import format_count
+from fundamentallm.config.format import format_count, format_value
 from fundamentallm.data.encoding import describe_guess, describe_wrong, name_format, normalize, unmark
 from fundamentallm.data.source import Say, Source, Teller, cache_path, keep, recall
 
@@ -106,7 +106,8 @@ def compute_text_stats(raw: bytes, path: str = "FILE") -> TextStats:
     if known:
         problems = [Problem(f"it {known}", 1, (), fatal=True)]
     elif not text.strip():
-        problems = [Problem("it is empty; training refuses it, and passes over it among other files", 1, ())]
+        is_empty = "has only white space" if text else "is empty"
+        problems = [Problem(f"it {is_empty}; training refuses it, and passes over it among other files", 1, ())]
     else:
         problems = list(_find_problems(raw, exact, encoding, path))
     return TextStats(
@@ -207,7 +208,7 @@ def _warnings(source: Source, config: Config, tell: Callable[[int], None]) -> li
         return []  # no run starts, or there is nothing to learn, which the run says
     warnings = []
     if size < _few(config):
-        held = f"only {size:,} characters are held out (--val-split {config.val_split:g} of {characters:,})"
+        held = f"only {size:,} characters are held out (--val-split {format_value(config.val_split)} of {characters:,})"
         warnings.append(f"{held}: the validation loss will be uncertain; hold out more, or use a longer text")
 
     # Once for the characters that the training text lacks, and for the places of the held-out text to look for.

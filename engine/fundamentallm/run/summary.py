@@ -186,6 +186,7 @@ def find_run(name: str) -> Path:
 
     Where there is no such run, a UserError names the nearest.
     """
+    shown = name[:200] or "''"
     renamed, is_file, folders = None, False, list[Path]()
     with suppress(OSError, UserError):
         given = user_path(name)
@@ -198,14 +199,14 @@ def find_run(name: str) -> Path:
     for folder in folders:
         check_readable(folder)
     if is_file:
-        raise UserError(f"{name[:200]}: is a file in no run's folder; name a run, its folder or a file in it")
+        raise UserError(f"{shown}: is a file in no run's folder; name a run, its folder or a file in it")
     known = {path.name: path for path in _known_folders([])}
     near = closest(name.rstrip("/").rpartition("/")[2], list(known))
     if renamed is not None:
-        raise UserError(f"{name[:200]}: no such run; it was renamed to {renamed}")
+        raise UserError(f"{shown}: no such run; it was renamed to {renamed}")
     hint = f"did you mean {known[near]}?" if near else "fundamentallm runs list shows the runs that there are"
     what = "file or run" if "." in Path(name).name else "run"
-    raise UserError(f"{name[:200]}: no such {what}; {hint}")
+    raise UserError(f"{shown}: no such {what}; {hint}")
 
 
 def _known_folders(locked: list[str]) -> list[Path]:

@@ -3,19 +3,19 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from typing import TYPE_CHECKING
 
 from torch._C._profiler import _ExperimentalConfig
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
 from fundamentallm.paths import quoted_path
-from fundamentallm.run.folder import free_name
 
 if TYPE_CHECKING:
     from fundamentallm.train.trainer import Trainer
 
 WARM_UP = 3  # steps before those that are recorded
-TRACE = "trace.json"
+TRACE = "trace{}.json"
 OPERATIONS = 12  # lines of the table of operations
 PARTS = ("batch", "forward", "backward", "optimizer")  # as the step names them
 HALVED = ("forward", "backward")  # those of which two threads may do half each, at once
@@ -37,8 +37,8 @@ def profiled(trainer: "Trainer", steps: int, show: Callable[[str], object]) -> I
     def end(recorder: profile) -> None:
         if trainer.state.step <= first:  # the run ended before a step was recorded
             return
-        path = trainer.spec.folder / TRACE
-        path = free_name(path, "-") if os.path.lexists(path) else path
+        names = (trainer.spec.folder / TRACE.format(f"-{n}" if n else "") for n in count())
+        path = next(path for path in names if not os.path.lexists(path))
         recorder.export_chrome_trace(str(path))
         show(f"{_table(recorder)}\n\nthe trace is in {quoted_path(path)}")
 
@@ -60,9 +60,9 @@ def profiled(trainer: "Trainer", steps: int, show: Callable[[str], object]) -> I
 def _table(recorder: profile) -> str:
     events = recorder.key_averages()
     total = {event.key: event.cpu_time_total / 1e3 for event in events}
-    count = {event.key: event.count for event in events}
-    steps, recorded = count[STEP], [name for name in PARTS if name in total]
-    at_once = count.get("forward", 0) / count["batch"]  # 2 where each of two threads computes half of a batch
+    counts = {event.key: event.count for event in events}
+    steps, recorded = counts[STEP], [name for name in PARTS if name in total]
+    at_once = counts.get("forward", 0) / counts["batch"]  # 2 where each of two threads computes half of a batch
     parts = {name: total[name] / (at_once if name in HALVED else 1) for name in recorded}
     rest = "norm, clip, rest" if at_once else "forward, backward, rest"
     parts |= {rest: total[STEP] - sum(parts.values()), STEP: total[STEP]}

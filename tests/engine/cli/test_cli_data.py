@@ -219,8 +219,8 @@ def test_inspect_places_every_problem_of_encoding(run: Run) -> None:
 
 def test_inspect_looks_at_whatever_it_is_given(run: Run) -> None:
     contents = {
-        "empty": b"", "utf16": "abc\n".encode("utf-16"), "bom": b"\xef\xbb\xbfabc", "all": bytes(range(256)) * 40,
-        "mac": b"a\rb\rc", "odd": "abc\n".encode("utf-16") + b"a",
+        "empty": b"", "blank": b" \n", "utf16": "abc\n".encode("utf-16"), "bom": b"\xef\xbb\xbfabc",
+        "all": bytes(range(256)) * 40, "mac": b"a\rb\rc", "odd": "abc\n".encode("utf-16") + b"a",
     }  # fmt: skip
     for name, raw in contents.items():
         Path(name).write_bytes(raw)
@@ -237,6 +237,8 @@ def test_inspect_looks_at_whatever_it_is_given(run: Run) -> None:
     assert "training     refuses odd: it is damaged UTF-16" in shown["odd"]
     assert "2 x line ends of old Macs" in shown["mac"] and "3 lines" in shown["mac"]
     assert "it is empty; training refuses it" in shown["empty"] and "refuses empty: is empty" in shown["empty"]
+    assert "it has only white space; training refuses it" in shown["blank"]
+    assert "training     refuses blank: has only white space" in shown["blank"]
     assert "problems     none" not in shown["empty"] and "vocabulary" not in shown["empty"]
 
 

@@ -28,7 +28,7 @@ def text(run: Run) -> None:
 DATA = {
     "missing": (None, "data.txt: no such file (looked in {cwd})"),
     "empty": (b"", "data.txt: is empty; it needs at least a few thousand characters of text"),
-    "blank": (b" \n\n", "data.txt: is empty; it needs at least a few thousand characters of text"),
+    "blank": (b" \n\n", "data.txt: has only white space; it needs at least a few thousand characters of text"),
     "binary": (b"abc\0def" * 900, "data.txt: is not a text file (a zero byte at offset 3)"),
     "latin-1": (
         b"abc\nna\xefve" * 900,
@@ -63,6 +63,7 @@ TRAIN = {
     "--learning-rate nan": "--learning-rate: nan is not a number, above 0, at most 1",
     "--dropout 1": "--dropout: 1 is out of bounds; it must be at least 0, below 1",
     "--val-split 1": "--val-split: 1 is out of bounds; it must be above 0, below 1",
+    "--val-split 0.9999999": "text.txt: --val-split 0.9999999 leaves 0 of 3,000 characters to train on, …",
     "--val-split 0.9999": "text.txt: --val-split 0.9999 leaves 0 of 3,000 characters to train on, …",
     "--stride 300": "--stride: 300 is more than max_seq_len 256; text would be skipped",
     "--lr-schedule cosin": (
@@ -78,7 +79,7 @@ TRAIN = {
     "--device abacus": "--device abacus: no such device; there are cpu, cuda, cuda:1, mps and auto",
     "--preset tinny": "--preset tinny: no such preset; did you mean tiny?",
     "--config none.yaml": "none.yaml: cannot be read: No such file or directory",
-    "--resume-from=": "--resume-from last.pt: no such checkpoint",
+    "--resume-from=": "'': is no path; . is the current folder",
     "--resume-from none.pt": "--resume-from none.pt: no such checkpoint",
     "--output-dir text.txt": "--output-dir text.txt: is a file; name a folder",
     "--output-dir text.txt/run": "--output-dir text.txt/run: {cwd}/text.txt cannot be written to",
@@ -231,6 +232,14 @@ def test_an_old_run_stays_in_its_place_when_the_new_one_fails_to_start(refused: 
         f"--log-dir text.txt: {Path.cwd()}/text.txt cannot be written to"
     ]
     assert (Path("run/journal.jsonl").read_bytes(), Path("run/lock").read_bytes()) == (journal, lock) == (journal, b"")
+
+
+@pytest.mark.parametrize(
+    "words", ["generate", "evaluate x.pt text.txt --output", "data inspect", "train", "train text.txt --resume-from"]
+)
+def test_an_empty_path_is_not_the_current_folder(refused: Refused, words: str) -> None:
+    assert refused(*words.split(), "") == ["'': is no path; . is the current folder"]
+    assert refused("runs", "show", "")[0].startswith("'': no such run")
 
 
 def test_an_interrupt_while_the_modules_are_imported_ends_the_program_quietly(tmp_path: Path) -> None:

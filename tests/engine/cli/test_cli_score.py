@@ -71,6 +71,16 @@ def test_the_texts_of_a_folder_are_one_text(trained: Path, run: Run) -> None:
     assert folder[2].startswith("read 2 files with ") and "left out: texts/whole.rst; " in folder[2]
 
 
+def test_a_field_of_json_lines_is_a_text(trained: Path, run: Run) -> None:
+    Path("a.jsonl").write_text(json.dumps({"body": TEXT}))
+    Path("a.txt").write_text(TEXT, encoding="utf-8", newline="")
+    fields, plain = (
+        run("score", str(trained), *words, "--json", "--device=cpu")
+        for words in (("a.jsonl", "--text-field=body"), ("a.txt",))
+    )
+    assert fields == plain and fields[0] == 0
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
