@@ -1,6 +1,8 @@
 """Measure generation in tokens per second at batch size 1, against transformers' GPT-2 with its cache.
 
-python tests/benchmarks/generation.py [small|tiny|medium] [--rounds 5] [--tokens 200]
+OPENBLAS_NUM_THREADS=1 python tests/benchmarks/generation.py [small|tiny|medium] [--rounds 5] [--tokens 200]
+
+The programs set that variable themselves, before NumPy is imported.
 """
 
 import torch
