@@ -51,7 +51,7 @@ def _explain(screen: Screen[Any]) -> tuple[str, str]:
 
     Where nothing is said about any of it, the status line is explained.
     """
-    if isinstance(screen, Dialog) and screen.topic is not None:
+    if isinstance(screen, Dialog) and screen.topic is not None and screen.id not in TOPICS:
         name, its_keys = screen.name_and_keys
         return name, f"{TOPICS.get(screen.topic, '')}\n{its_keys}".strip()
     stack = screen.app.screen_stack
