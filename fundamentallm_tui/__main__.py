@@ -29,6 +29,13 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: list[str] | None = None) -> int:
     """Open the console. Returns the exit status where it cannot be opened; else the process ends with the console's."""
+    try:
+        return _open(arguments)
+    except KeyboardInterrupt:  # while the modules are imported: later it is a key
+        return 130
+
+
+def _open(arguments: list[str] | None) -> int:
     from fundamentallm.process.system import give_blas_one_thread, open_missing_streams
 
     open_missing_streams()

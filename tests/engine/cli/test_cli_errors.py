@@ -242,9 +242,12 @@ def test_an_empty_path_is_not_the_current_folder(refused: Refused, words: str) -
     assert refused("runs", "show", "")[0].startswith("'': no such run")
 
 
-def test_an_interrupt_while_the_modules_are_imported_ends_the_program_quietly(tmp_path: Path) -> None:
-    (tmp_path / "click.py").write_text("raise KeyboardInterrupt")
-    command = [sys.executable, "-m", "fundamentallm", "--version"]
+@pytest.mark.parametrize(("program", "late"), [("fundamentallm", "click"), ("fundamentallm_tui", "textual")])
+def test_an_interrupt_while_the_modules_are_imported_ends_the_program_quietly(
+    tmp_path: Path, program: str, late: str
+) -> None:
+    (tmp_path / f"{late}.py").write_text("raise KeyboardInterrupt")
+    command = [sys.executable, "-m", program, *(["attach"] if late == "textual" else ["--version"])]
     done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONPATH": str(tmp_path)})
     assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
 
