@@ -18,13 +18,14 @@ from torch import Tensor
 
 from fundamentallm.config.sampling import SamplingOptions
 from fundamentallm.model.dropout import fold_in
-from fundamentallm.model.ops import EPSILON
 from fundamentallm.model.transformer import Transformer
 
 Array: TypeAlias = Any  # of NumPy or of torch, which call what is used here by the same names
 Floats: TypeAlias = NDArray[np.float32]
 Tokens: TypeAlias = NDArray[np.int64]
 
+TINY = 1e-12  # keeps the norm of an all-zero vector finite
+LARGEST_POWER = 60.0  # of e: of sums of such powers float32 holds the product with any value
 PIECE = 256  # tokens that are read at once: the logits of attention between them and the context are in memory
 
 
@@ -32,8 +33,10 @@ class Decoder:
     """The model as it is now, one position at a time, for `rows` texts at once.
 
     Computes what `Transformer.forward` does, up to rounding and the epsilon of a norm, and is written for speed: a
-    handful of operations a layer, no modules, no autograd. A norm divides a vector by one number. So it may as well
-    come after a product with a matrix, and of queries and keys, which get a norm of their own, it can be left out.
+    handful of operations a layer, no modules, no autograd. An RMSNorm makes a vector of width D the root of D long;
+    here vectors are made 1 long, and the root is folded into the weights. A norm divides a vector by one number. So it
+    may as well come after a product with a matrix, and of queries and keys, which get a norm of their own, it can be
+    left out.
 
     `xp` is the library that computes, numpy or torch; by default NumPy where the model is on the CPU.
     """
@@ -41,21 +44,22 @@ class Decoder:
     def __init__(self, model: Transformer, rows: int = 1, xp: Any = None) -> None:
         self._device = model.embedding.weight.device
         self._xp = xp or (np if self._device.type == "cpu" else torch)
-        self._heads, (self.length, half) = model.blocks[0].attention.heads, model.freqs.shape
-        self._embedding = self._put(model.embedding.weight.detach())  # (V, D)
-        self._unembedding = self._put(model.embedding.weight.detach().mT.contiguous())
+        self._dot = np.vecdot if self._xp is np else torch.linalg.vecdot
+        attention, (self.length, half) = model.blocks[0].attention, model.freqs.shape
+        self._heads, largest, D = attention.heads, attention.scale * 2 * half, model.embedding.weight.shape[1]
+        self._may_overflow = largest > LARGEST_POWER  # e to the power of attention's logits
+        self._root, self._embedding = D**0.5, self._put(model.embedding.weight.detach())  # (V, D)
+        self._unembedding = self._transposed(model.embedding.weight, D**0.5)
         self._blocks = [
-            [
-                self._put(weight.detach().mT.contiguous())
-                for weight in (
-                    block.attention.qkv.weight, block.attention.out.weight,
-                    block.feed_forward.up.weight, block.feed_forward.down.weight,
-                )
-            ]
+            (
+                self._transposed(block.attention.qkv.weight), self._transposed(block.attention.out.weight, D**0.5),
+                self._transposed(block.feed_forward.up.weight), self._transposed(block.feed_forward.down.weight, D),
+            )
             for block in model.blocks
         ]  # fmt: skip
-        queries = model.freqs * model.blocks[0].attention.scale  # turning the queries scales attention's logits, too
-        self._freqs = self._put(torch.stack((queries, model.freqs), 1)[:, :, None])  # (length, 2, 1, K / 2)
+        # Queries and keys are turned, and attention's logits scaled by turning the queries.
+        freqs = torch.stack((model.freqs * largest, model.freqs), 1)[:, :, None]  # (length, 2, 1, K / 2)
+        self._freqs = self._put(freqs)
         self._cache = self._put(torch.zeros(len(self._blocks), 2, rows, self._heads, self.length, 2 * half))
         self._tokens, self.position = np.zeros((rows, self.length), np.int64), 0
 
@@ -86,25 +90,30 @@ class Decoder:
         # One token may see all that is cached; of a longer piece, none may see those after it.
         unseen = self._put(np.triu(np.full((T, end), -np.inf, np.float32), start + 1)) if T > 1 else 0.0
         x = self._embedding[self._put(tokens.reshape(-1))]  # (B T, D)
-        x = x * self._scale(x)
+        x = x * (self._norm(x) * self._root)
         for (qkv, out, up, down), (keys, values) in zip(self._blocks, self._cache, strict=True):
             parts = (x @ qkv).reshape(B, T, 3, self._heads, -1)
             qk = parts[:, :, :2]
-            turned = ((qk * self._scale(qk)).view(xp.complex64) * freqs).view(xp.float32)
+            turned = ((qk * self._norm(qk)).view(xp.complex64) * freqs).view(xp.float32)
             keys[:, :, start:end] = turned[:, :, 1].swapaxes(1, 2)  # (B, H, T, K)
-            values[:, :, start:end] = (parts[:, :, 2] * self._scale(x).reshape(B, T, 1, 1)).swapaxes(1, 2)
+            values[:, :, start:end] = (parts[:, :, 2] * self._norm(x).reshape(B, T, 1, 1)).swapaxes(1, 2)
             logits = turned[:, :, 0].swapaxes(1, 2) @ keys[:, :, :end].swapaxes(2, 3) + unseen  # (B, H, T, end)
-            weights = xp.exp(logits - xp.amax(logits, -1, keepdims=True))
+            if self._may_overflow:
+                logits = logits - xp.amax(logits, -1, keepdims=True)
+            weights = xp.exp(logits)
             y = weights @ values[:, :, :end] / weights.sum(-1, keepdims=True)
             x = x + y.swapaxes(1, 2).reshape(x.shape) @ out
             hidden = (x @ up).clip(0)
-            x = x + (hidden * hidden) @ down * self._scale(x) ** 2
+            x = x + (hidden * hidden) @ down * self._norm(x) ** 2
         x = x.reshape(B, T, -1)[:, -1]
-        return self._get((x @ self._unembedding) * self._scale(x))
+        return self._get((x @ self._unembedding) * self._norm(x))
 
-    def _scale(self, x: Array) -> Array:
-        """Return what an RMSNorm multiplies each vector along the last axis by."""
-        return (self._xp.linalg.vecdot(x, x) / x.shape[-1] + EPSILON)[..., None] ** -0.5
+    def _norm(self, x: Array) -> Array:
+        """Return what makes each vector along the last axis 1 long."""
+        return (self._dot(x, x) + TINY)[..., None] ** -0.5
+
+    def _transposed(self, weight: Tensor, scale: float = 1.0) -> Array:
+        return self._put(weight.detach().mT.contiguous() * scale)
 
     def _put(self, x: Tensor | NDArray[Any]) -> Array:
         return np.asarray(x) if self._xp is np else torch.as_tensor(x, device=self._device)
@@ -130,6 +139,7 @@ def stream(
     rngs = [_generator(options.seed, sample) for sample in samples]
     decoder = Decoder(model, len(samples))
     tokens = np.tile(np.array(prompt[-decoder.length :]), (len(samples), 1))
+    rows = np.arange(len(samples))[:, None]
     for number in range(options.max_tokens):
         with np.errstate(all="ignore"):  # a model that diverged writes, too
             logits = decoder.decode(tokens) if number else decoder.prefill(tokens)
@@ -137,50 +147,50 @@ def stream(
             if options.repetition_penalty != 1:
                 adjusted = penalise(logits, decoder.context, options.repetition_penalty)
             tokens = sample_token(adjusted, options, rngs)  # (B, 1)
-            probability = np.take_along_axis(softmax(logits), tokens, -1)
+            probability = softmax(logits)[rows, tokens]
         yield list(zip(tokens[:, 0].tolist(), probability[:, 0].tolist(), strict=True))
 
 
-def _generator(seed: int | None, sample: int) -> torch.Generator:
+def _generator(seed: int | None, sample: int) -> np.random.Generator:
     """Return the randomness of the sample with this number."""
-    rng = torch.Generator()
-    if seed is None:
-        rng.seed()
-    else:
-        rng.manual_seed((fold_in(seed, sample) if sample else seed) % 2**63)  # torch takes no larger ones
-    return rng
+    chosen = fold_in(seed, sample) if seed is not None and sample else seed
+    return np.random.default_rng(None if chosen is None else chosen % 2**64)  # NumPy takes no negative ones
 
 
-def softmax(logits: Floats, temperature: float = 1.0) -> Floats:
-    """Return the probabilities of tokens, (B, V) as `logits`, which are divided by `temperature` first."""
+def weigh(logits: Floats, temperature: float = 1.0) -> Floats:
+    """Return how likely tokens are, as shares of the likeliest of their row; (B, V) as `logits`."""
     below = logits - logits.max(-1, keepdims=True)  # at most 0: nothing overflows
-    likely = np.exp(below / np.float32(max(temperature, 1e-20)))
-    probability: Floats = likely / likely.sum(-1, keepdims=True)
+    weights: Floats = np.exp(below / np.float32(max(temperature, 1e-20)))
+    return weights
+
+
+def softmax(logits: Floats) -> Floats:
+    """Return the probabilities of tokens, (B, V) as `logits`."""
+    weights = weigh(logits)
+    probability: Floats = weights / weights.sum(-1, keepdims=True)
     return probability
 
 
-def sample_token(logits: Floats, options: SamplingOptions, rngs: Sequence[torch.Generator]) -> Tokens:
+def sample_token(logits: Floats, options: SamplingOptions, rngs: Sequence[np.random.Generator]) -> Tokens:
     """Pick one token for each row of `logits` (B, V), with the generator of the row; (B, 1)."""
     if options.temperature == 0:
         likeliest: Tokens = logits.argmax(-1, keepdims=True)
         return likeliest
-    probability = softmax(logits, options.temperature)
+    weights = weigh(logits, options.temperature)
     if options.min_p > 0:
-        probability[probability < min(options.min_p, 1.0) * probability.max(-1, keepdims=True)] = 0
-        probability /= probability.sum(-1, keepdims=True)
+        weights[weights < min(options.min_p, 1.0)] = 0
     top_k = min(options.top_k, logits.shape[-1])
     if not top_k and options.top_p >= 1:
-        return gumbel_max(probability, rngs)
-    order = np.argsort(-probability, -1, "stable")
-    ordered = np.take_along_axis(probability, order, -1)
+        return gumbel_max(weights, rngs)
+    order = np.argsort(-weights, -1, "stable")
+    ordered = np.take_along_axis(weights, order, -1)
     if top_k:
         ordered[:, top_k:] = 0
-        ordered /= ordered.sum(-1, keepdims=True)
     if options.top_p < 1:
         # Nucleus sampling (Holtzman et al. 2020): the fewest tokens that reach top_p together. A token is cut when
         # those before it have reached it already; the first is always kept.
-        ordered[ordered.cumsum(-1, np.float64) - ordered >= options.top_p] = 0
-        ordered[:, 0] = np.maximum(ordered[:, 0], 1e-12)
+        share = ordered / ordered.sum(-1, keepdims=True)
+        ordered[:, 1:][(share.cumsum(-1, np.float64) - share >= options.top_p)[:, 1:]] = 0
     return np.take_along_axis(order, gumbel_max(ordered, rngs), -1)
 
 
@@ -191,15 +201,14 @@ def penalise(logits: Floats, context: Tokens, penalty: float) -> Floats:
     return penalised
 
 
-def gumbel_max(weights: Floats, rngs: Sequence[torch.Generator]) -> Tokens:
+def gumbel_max(weights: Floats, rngs: Sequence[np.random.Generator]) -> Tokens:
     """Draw one column for each row of `weights` (B, V), as likely as its weight; (B, 1).
 
     The Gumbel-max trick argmax(log w + Gumbel noise), without its logarithms: exponential waiting times E / w race, and
-    the shortest is column i's with probability w_i / sum(w). torch draws them, as in earlier versions: a seed keeps its
-    text.
+    the shortest is column i's with probability w_i / sum(w).
     """
-    waiting = torch.empty(weights.shape)
+    waiting = np.empty_like(weights)
     for row, rng in zip(waiting, rngs, strict=True):
-        row.exponential_(generator=rng)
-    first: Tokens = (weights / np.maximum(waiting.numpy(), 1e-30)).argmax(-1, keepdims=True)
+        rng.standard_exponential(dtype=np.float32, out=row)
+    first: Tokens = (weights / np.maximum(waiting, 1e-30)).argmax(-1, keepdims=True)
     return first

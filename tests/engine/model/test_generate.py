@@ -129,7 +129,7 @@ def shares(n: int = 4000, **how: Any) -> dict[int, float]:
     """How often each token is sampled."""
     options = SamplingOptions(**{"temperature": 1.0, **how})
     logits = np.tile(np.log(PROBABILITY), (n, 1))
-    sampled = sample_token(logits, options, [torch.Generator().manual_seed(i) for i in range(n)])
+    sampled = sample_token(logits, options, [np.random.default_rng(i) for i in range(n)])
     values, counts = np.unique(sampled, return_counts=True)
     return {int(value): int(count) / n for value, count in zip(values, counts, strict=True)}
 
