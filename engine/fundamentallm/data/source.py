@@ -117,9 +117,7 @@ def read_source(config: Config, say: Say = lambda text: None, needs: str = NEEDE
     if len(chosen.files) > 1 or chosen.left_out:
         notices = describe_read(files, sum(facts.characters), empty, chosen.left_out)
     notices += [f"--include {quoted(pattern)}: fits no file in a folder of the data" for pattern in chosen.unused]
-    if config.text_field != Config.text_field and not any(
-        map(has_fields, chosen.files)
-    ):  # nobody asked for the default
+    if config.text_field != Config.text_field and not any(map(has_fields, chosen.files)):
         notices.append(f"--text-field {quoted(config.text_field)}: no file of the data ends in {JSON_LINES}")
     if documents is not None:
         documents = tuple(text for text, size in zip(documents, facts.characters, strict=True) if size)

@@ -22,14 +22,7 @@ STDIN, INPUT = "-", "input.txt"  # as a path of data: standard input; and the fi
 # Patterns of what a run replaces; of what a kill leaves of such a file; and of all that it writes, but for its notes.
 REPLACED = (LAST, BEST, FINAL, "checkpoint_epoch_[0-9]*.pt", "checkpoint_step_[0-9]*.pt", CONFIG, TOKENIZER)
 TEMPORARY = tuple(f".{name}.[0-9]*.tmp" for name in (*REPLACED, INPUT, NOTES))
-OWN = (
-    *REPLACED,
-    *TEMPORARY,
-    COMMANDS,
-    ENGINE_LOG,
-    JOURNAL,
-    LOCK,
-)  # in this order: until the lock is gone, no run starts
+OWN = (*REPLACED, *TEMPORARY, COMMANDS, ENGINE_LOG, JOURNAL, LOCK)  # the lock last: until it is gone, no run starts
 RUNS = Path("runs")  # where runs get their folders, if the user names none
 DELETED = ".deleted"  # in there: the names of the runs that were deleted or renamed, one a line
 

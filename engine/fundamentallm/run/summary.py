@@ -210,7 +210,8 @@ def find_run(name: str) -> Path:
 
 
 def _known_folders(locked: list[str]) -> list[Path]:
-    return [*_run_folders(Path(), 1, locked), *_run_folders(RUNS, MAX_FOLDER_DEPTH, locked)]
+    others: list[str] = []  # beside `runs`: most folders that cannot be looked into hold something else
+    return [*_run_folders(Path(), 1, others), *_run_folders(RUNS, MAX_FOLDER_DEPTH, locked)]
 
 
 def _run_folders(top: Path, depth: int, locked: list[str]) -> Iterator[Path]:

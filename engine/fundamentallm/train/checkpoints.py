@@ -51,9 +51,8 @@ class CheckpointManager:
         self._best_loss = self._loss_of_best()  # the validation loss of best.pt; None where there is no valid one
         if self._best_loss is None:
             state.history.forget_best()
-        for leftover in chain.from_iterable(
-            map(self._folder.glob, TEMPORARY)
-        ):  # of a process that was killed while it saved
+        # Of a process that was killed while it saved.
+        for leftover in chain.from_iterable(map(self._folder.glob, TEMPORARY)):
             with suppress(OSError):
                 leftover.unlink(missing_ok=True)
 
