@@ -18,7 +18,7 @@ def describe_error(error: BaseException) -> str:
     return text.strip().partition("\n")[0] or type(error).__name__
 
 
-def describe_fault(error: Exception) -> str:
+def describe_fault(error: BaseException) -> str:
     """Describe a bug in one line, which begins with the type's name."""
     return f"{type(error).__name__}: {error}".splitlines()[0][:300]
 

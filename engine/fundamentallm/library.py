@@ -4,6 +4,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def train_model(
         resume: resume what is in `output_dir` from its newest valid checkpoint; a new run where there is nothing.
         overwrite: move a run that is in `output_dir` aside.
         on_event: is called with everything that happens, as docs/runs.md lists it, while the run waits.
-        warn: is told what the user should know before the run starts.
+        warn: is told what the user should know before the run starts, and what could not be saved.
         settings: by the names in docs/settings.md, such as `output_dir="book", epochs=5, learning_rate=0.002`.
 
     Raises:
@@ -50,7 +51,7 @@ def train_model(
     paths = (data,) if isinstance(data, (str, Path)) else data
     flags = {name: str(value) if isinstance(value, Path) else value for name, value in settings.items()}
     flags |= {"data": tuple(map(str, paths))} if paths else {}
-    if resume and (overwrite or init_from is not None or "output_dir" not in flags):
+    if resume and (overwrite or init_from is not None or not flags.get("output_dir")):
         raise UserError("resume: needs output_dir, and neither init_from nor overwrite")
     layers = config_layers(preset, str(config) if config is not None else None, flags)
     if init_from is not None:
@@ -62,19 +63,22 @@ def train_model(
     with prepared_folder(spec, overwrite, warn):
         from fundamentallm.train.trainer import Trainer  # imports torch
 
-        trainer = Trainer(spec, on_event, lambda: ())
+        folder = spec.folder.absolute()  # the program around may change the current folder meanwhile
+        trainer = Trainer(replace(spec, folder=folder), on_event, lambda: ())
     interrupts = (signal.SIGINT,) if threading.current_thread() is threading.main_thread() else ()
     with obeyed(lambda _: trainer.stop(), *interrupts):
         try:
             end = trainer.run()
-        except Exception as error:
+        except BaseException as error:
             trainer.fail(f"{describe_fault(error)}; this is a fault of the program", FAULT)
             raise
         finally:
             trainer.close()
     if isinstance(end, Failed):
         raise UserError(describe_failure(end))
-    return summarize(spec.folder)
+    if end.unsaved:
+        warn(f"{folder}: the end of the run could not be saved: {end.unsaved}")
+    return summarize(folder)
 
 
 def read_run(run: str | Path) -> RunHistory:

@@ -141,11 +141,12 @@ class Form(Vertical):
         else:
             then()
 
-    def to_problem(self) -> None:
-        """Put the cursor into a field with a problem, if there is one that can be changed now."""
+    def to_problem(self) -> bool:
+        """Put the cursor into a field with a problem; returns whether there is one that can be changed now."""
         cells = self.fields.cells
         if name := next((name for name in self.problems if name in cells and not cells[name].disabled), ""):
             self.fields.enter(name)
+        return bool(name)
 
     @on(Fields.Edited)
     def _edited(self, event: Fields.Edited) -> None:

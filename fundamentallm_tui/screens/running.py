@@ -123,8 +123,7 @@ class RunScreen(PanedScreen):
         try:
             spec = launch.next_spec(self.store, config, self.form.label, self.form.preset_name)
         except UserError as error:
-            self._show_problem(launch.messages_by_setting(error, "output_dir"))
-            if not self.form.fields.entered:  # no field of the form can mend it
+            if not self._show_problem(launch.messages_by_setting(error, "output_dir")):
                 self.log_line(str(error), "bad")
         else:
             self._begin(spec)
@@ -155,12 +154,15 @@ class RunScreen(PanedScreen):
         self._unsent.clear()
         self._reached(STARTED)
 
-    def _show_problem(self, refused: Mapping[str, str] | None = None) -> None:
-        """Put the cursor into a field with a problem; `refused`: those that the start has found."""
+    def _show_problem(self, refused: Mapping[str, str] | None = None) -> bool:
+        """Put the cursor into a field with a problem; `refused`: those that the start has found.
+
+        Returns whether there is such a field.
+        """
         if refused is not None:
             self.form.refuse(refused)
         self._activate("config")
-        self.form.to_problem()
+        return self.form.to_problem()
 
     def action_new_run(self) -> None:
         """Forget the run that has ended: the next start makes a new one."""

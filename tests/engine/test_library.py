@@ -1,6 +1,7 @@
 """`import fundamentallm`: what it offers, and that it costs nothing until it is used."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -102,6 +103,7 @@ def test_what_is_wrong_is_a_user_error_and_leaves_nothing(here: Path) -> None:
     wrong("did you mean learning_rate", "book.txt", learning_rat=1)
     wrong("epochs: ", "book.txt", epochs="many")
     wrong("resume: needs output_dir", "book.txt", resume=True, overwrite=True)
+    wrong("resume: needs output_dir", "book.txt", resume=True, output_dir=None)
     wrong("no such preset", "book.txt", preset="tyni")
     with pytest.raises(UserError, match="no such run"):
         fundamentallm.read_run("nowhere")
@@ -116,6 +118,41 @@ def test_a_run_that_fails_is_a_user_error_with_its_advice(here: Path, monkeypatc
     with pytest.raises(UserError, match="step 1 was refused: .*; try "):
         fundamentallm.train_model("book.txt", output_dir="run", **SMALL)
     assert fundamentallm.read_run("run").end is not None
+
+
+def test_a_run_stays_in_its_folder_wherever_the_program_goes(here: Path) -> None:
+    def leave(event: Any) -> None:
+        if type(event).__name__ == "RunStarted":
+            os.chdir("there")
+
+    Path("there").mkdir()
+    run = fundamentallm.train_model("book.txt", output_dir="run", on_event=leave, **SMALL)
+    assert run.folder == here / "run" and run.state == "finished" and (here / "run" / "final_model.pt").is_file()
+    assert not [*(here / "there").iterdir()]
+
+
+def test_a_callback_that_ends_the_program_leaves_the_last_state(here: Path) -> None:
+    def leave(event: Any) -> None:
+        if type(event).__name__ == "Progress" and event.step[-1] >= 3:
+            sys.exit("enough")
+
+    with pytest.raises(SystemExit, match="enough"):
+        fundamentallm.train_model("book.txt", output_dir="run", on_event=leave, **SMALL | {"epochs": 50})
+    history = fundamentallm.read_run("run")
+    assert fundamentallm.load("run/last.pt").step == history.steps[-1] >= 3
+
+
+def test_an_end_that_could_not_be_saved_is_told(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    def fill(event: Any) -> None:
+        if type(event).__name__ == "Evaluated":
+            monkeypatch.setattr("fundamentallm.train.checkpoints.save", refuse)
+
+    with pytest.warns(UserWarning, match="run: the end of the run could not be saved: No space left on device"):
+        run = fundamentallm.train_model("book.txt", output_dir="run", on_event=fill, **SMALL)
+    assert run.unsaved == "No space left on device"
 
 
 def test_ctrl_c_ends_a_run_saved(here: Path) -> None:

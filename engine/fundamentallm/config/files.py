@@ -148,7 +148,7 @@ def _reason(error: Exception) -> str:
 def _value(key: str, node: yaml.Node) -> Any:
     """Convert a node. Lists of lists are refused unread: with aliases, ten lines may stand for a billion items.
 
-    Numbers are decimal, as those of flags: to YAML 1.1, 010 is 8 and 1:30 is 90.
+    Numbers are read as those of flags are: to YAML 1.1, 010 is 8 and 1:30 is 90.
     """
     if isinstance(node, yaml.ScalarNode) and key in ABOUT:
         return str(node.value)[:MAX_SETTING_CHARS]  # text, also where it looks like a number
@@ -159,7 +159,5 @@ def _value(key: str, node: yaml.Node) -> Any:
     if max((len(item.value) for item in items), default=0) > MAX_SETTING_CHARS:
         raise ValueError(f"it is longer than {MAX_SETTING_CHARS:,} characters")
     if node.tag == INTEGER or (node.tag == NUMBER and ":" in node.value):
-        with suppress(ValueError):
-            return int(node.value)
-        return str(node.value)  # which is no number to a flag, either
+        return str(node.value)
     return yaml.SafeLoader("").construct_document(node)

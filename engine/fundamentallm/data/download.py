@@ -163,6 +163,7 @@ def fetch_dataset(name: str) -> dict[Path, list[str]]:
     advice = "" if local else "; check the name and the network"
     try:
         splits = datasets.load_dataset(str(user_path(dataset)) if local else dataset, configuration or None)
+        advice = ""
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".download-", dir=folder) as temporary:
             for split, rows in splits.items():

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -25,8 +26,7 @@ Floats: TypeAlias = NDArray[np.float32]
 Tokens: TypeAlias = NDArray[np.int64]
 
 TINY = 1e-12  # keeps the norm of an all-zero vector finite
-LARGEST_POWER = 60.0  # of e: of sums of such powers float32 holds the product with any value
-PIECE = 256  # tokens that are read at once: the logits of attention between them and the context are in memory
+LARGEST_POWER = 60.0  # the largest logit of attention whose exponential is taken as it is: float32 ends at e^88
 
 
 class Decoder:
@@ -38,29 +38,31 @@ class Decoder:
     may as well come after a product with a matrix, and of queries and keys, which get a norm of their own, it can be
     left out.
 
-    `xp` is the library that computes, numpy or torch; by default NumPy where the model is on the CPU.
+    `xp` is the library that computes a single token, numpy or torch; by default NumPy where the model is on the CPU. A
+    longer piece is worth torch's threads. Both work in the same memory.
     """
 
     def __init__(self, model: Transformer, rows: int = 1, xp: Any = None) -> None:
-        self._device = model.embedding.weight.device
-        self._xp = xp or (np if self._device.type == "cpu" else torch)
-        self._dot = np.vecdot if self._xp is np else torch.linalg.vecdot
-        attention, (self.length, half) = model.blocks[0].attention, model.freqs.shape
-        self._heads, largest, D = attention.heads, attention.scale * 2 * half, model.embedding.weight.shape[1]
-        self._may_overflow = largest > LARGEST_POWER  # e to the power of attention's logits
-        self._root, self._embedding = D**0.5, self._put(model.embedding.weight.detach())  # (V, D)
-        self._unembedding = self._transposed(model.embedding.weight, D**0.5)
-        self._blocks = [
+        weight, attention, (self.length, half) = model.embedding.weight, model.blocks[0].attention, model.freqs.shape
+        self._device, self._heads, D = weight.device, attention.heads, weight.shape[1]
+        largest = attention.scale * 2 * half  # logit of attention
+        self._root, self._may_overflow = D**0.5, largest > LARGEST_POWER
+        # Queries and keys are turned, and attention's logits scaled by turning the queries.
+        freqs = torch.stack((model.freqs * largest, model.freqs), 1)[:, :, None]  # (length, 2, 1, K / 2)
+        blocks = [
             (
-                self._transposed(block.attention.qkv.weight), self._transposed(block.attention.out.weight, D**0.5),
-                self._transposed(block.feed_forward.up.weight), self._transposed(block.feed_forward.down.weight, D),
+                _transposed(block.attention.qkv.weight), _transposed(block.attention.out.weight, self._root),
+                _transposed(block.feed_forward.up.weight), _transposed(block.feed_forward.down.weight, D),
             )
             for block in model.blocks
         ]  # fmt: skip
-        # Queries and keys are turned, and attention's logits scaled by turning the queries.
-        freqs = torch.stack((model.freqs * largest, model.freqs), 1)[:, :, None]  # (length, 2, 1, K / 2)
-        self._freqs = self._put(freqs)
-        self._cache = self._put(torch.zeros(len(self._blocks), 2, rows, self._heads, self.length, 2 * half))
+        cache = torch.zeros(len(blocks), 2, rows, self._heads, self.length, 2 * half, device=self._device)
+        self._many = torch, freqs, weight.detach(), blocks, _transposed(weight, self._root), cache
+        self._one: tuple[Any, ...] = self._many
+        if (xp or (np if self._device.type == "cpu" else torch)) is np:
+            arrays = [tuple(map(np.asarray, block)) for block in blocks]
+            unembedding = np.asarray(self._many[4])
+            self._one = np, np.asarray(freqs), np.asarray(weight.detach()), arrays, unembedding, np.asarray(cache)
         self._tokens, self.position = np.zeros((rows, self.length), np.int64), 0
 
     @property
@@ -72,9 +74,7 @@ class Decoder:
         """Start anew with `tokens` (B, T), many positions at once; returns the logits (B, V) after them."""
         assert 0 < tokens.shape[1] <= self.length, "nothing, or longer than the context"
         self.position = 0
-        for start in range(0, tokens.shape[1], PIECE):
-            logits = self._forward(tokens[:, start : start + PIECE])
-        return logits
+        return self._forward(tokens)
 
     def decode(self, tokens: Tokens) -> Floats:
         """Read one more token of each text, (B, 1); returns the logits (B, V) after it."""
@@ -83,44 +83,43 @@ class Decoder:
         return self._forward(tokens)
 
     def _forward(self, tokens: Tokens) -> Floats:
-        xp, (B, T), start = self._xp, tokens.shape, self.position
+        (B, T), start = tokens.shape, self.position
+        xp, freqs, embedding, blocks, unembedding, cache = self._one if T == 1 else self._many
         self.position = end = start + T
         self._tokens[:, start:end] = tokens
-        freqs = self._freqs[start:end]
-        # One token may see all that is cached; of a longer piece, none may see those after it.
-        unseen = self._put(np.triu(np.full((T, end), -np.inf, np.float32), start + 1)) if T > 1 else 0.0
-        x = self._embedding[self._put(tokens.reshape(-1))]  # (B T, D)
-        x = x * (self._norm(x) * self._root)
-        for (qkv, out, up, down), (keys, values) in zip(self._blocks, self._cache, strict=True):
+        freqs, read = freqs[start:end], tokens.reshape(-1)
+        x = embedding[read if xp is np else torch.as_tensor(read, device=self._device)]  # (B T, D)
+        x = x * (_norm(xp, x) * self._root)
+        for (qkv, out, up, down), (keys, values) in zip(blocks, cache, strict=True):
             parts = (x @ qkv).reshape(B, T, 3, self._heads, -1)
             qk = parts[:, :, :2]
-            turned = ((qk * self._norm(qk)).view(xp.complex64) * freqs).view(xp.float32)
+            turned = ((qk * _norm(xp, qk)).view(xp.complex64) * freqs).view(xp.float32)
             keys[:, :, start:end] = turned[:, :, 1].swapaxes(1, 2)  # (B, H, T, K)
-            values[:, :, start:end] = (parts[:, :, 2] * self._norm(x).reshape(B, T, 1, 1)).swapaxes(1, 2)
-            logits = turned[:, :, 0].swapaxes(1, 2) @ keys[:, :, :end].swapaxes(2, 3) + unseen  # (B, H, T, end)
-            if self._may_overflow:
-                logits = logits - xp.amax(logits, -1, keepdims=True)
-            weights = xp.exp(logits)
-            y = weights @ values[:, :, :end] / weights.sum(-1, keepdims=True)
+            values[:, :, start:end] = (parts[:, :, 2] * _norm(xp, x).reshape(B, T, 1, 1)).swapaxes(1, 2)
+            q, k, v = turned[:, :, 0].swapaxes(1, 2), keys[:, :, :end], values[:, :, :end]
+            if T > 1:  # from the first position on: none may see those after it
+                y = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0)
+            else:
+                logits = q @ k.swapaxes(2, 3)  # (B, H, 1, end)
+                weights = xp.exp(logits - xp.amax(logits, -1, keepdims=True) if self._may_overflow else logits)
+                y = weights @ v / weights.sum(-1, keepdims=True)
             x = x + y.swapaxes(1, 2).reshape(x.shape) @ out
             hidden = (x @ up).clip(0)
-            x = x + (hidden * hidden) @ down * self._norm(x) ** 2
+            x = x + (hidden * hidden) @ down * _norm(xp, x) ** 2
         x = x.reshape(B, T, -1)[:, -1]
-        return self._get((x @ self._unembedding) * self._norm(x))
+        found = (x @ unembedding) * _norm(xp, x)
+        result: Floats = found if xp is np else found.cpu().numpy()
+        return result
 
-    def _norm(self, x: Array) -> Array:
-        """Return what makes each vector along the last axis 1 long."""
-        return (self._dot(x, x) + TINY)[..., None] ** -0.5
 
-    def _transposed(self, weight: Tensor, scale: float = 1.0) -> Array:
-        return self._put(weight.detach().mT.contiguous() * scale)
+def _norm(xp: Any, x: Array) -> Array:
+    """Return what makes each vector along the last axis 1 long."""
+    dot = np.vecdot if xp is np else torch.linalg.vecdot
+    return (dot(x, x) + TINY)[..., None] ** -0.5
 
-    def _put(self, x: Tensor | NDArray[Any]) -> Array:
-        return np.asarray(x) if self._xp is np else torch.as_tensor(x, device=self._device)
 
-    def _get(self, x: Array) -> Floats:
-        found: Floats = x if self._xp is np else x.cpu().numpy()
-        return found
+def _transposed(weight: Tensor, scale: float = 1.0) -> Tensor:
+    return weight.detach().mT.contiguous() * scale
 
 
 def stream(
@@ -207,8 +206,8 @@ def gumbel_max(weights: Floats, rngs: Sequence[np.random.Generator]) -> Tokens:
     The Gumbel-max trick argmax(log w + Gumbel noise), without its logarithms: exponential waiting times E / w race, and
     the shortest is column i's with probability w_i / sum(w).
     """
-    waiting = np.empty_like(weights)
+    waiting = np.empty(weights.shape)  # of 53 bits: of those of 23, one in eight millions is 0, and beats every weight
     for row, rng in zip(waiting, rngs, strict=True):
-        rng.standard_exponential(dtype=np.float32, out=row)
-    first: Tokens = (weights / np.maximum(waiting, 1e-30)).argmax(-1, keepdims=True)
+        rng.standard_exponential(out=row)
+    first: Tokens = (weights / waiting).argmax(-1, keepdims=True)
     return first

@@ -14,10 +14,10 @@ from typing import Any
 
 from fundamentallm.errors import UserError, system_errors
 from fundamentallm.paths import NOT_ON_A_LINE
+from fundamentallm.run.events import JOURNAL, decode
 from fundamentallm.run.folder import NOTES, OWN, holds_run, named, retire_name, write_atomic
-from fundamentallm.run.journal import read_journal
 from fundamentallm.run.locks import RunLock
-from fundamentallm.untrusted import MAX_NAME_CHARS, from_values, open_regular_file
+from fundamentallm.untrusted import MAX_EVENT_BYTES, MAX_NAME_CHARS, from_values, open_regular_file
 
 MAX_NOTE_CHARS, MAX_TAGS, MAX_TAG_CHARS, MAX_FORMER_NAMES = 1000, 20, 40, 100
 MAX_NOTES_BYTES = 1 << 18  # all of these in any alphabet
@@ -143,8 +143,9 @@ def renamed_to(folder: Path, before: float = inf) -> Path | None:
 
 def began(folder: Path) -> float:
     """When the run in a folder began, by its journal; 0 where there is none."""
-    with suppress(UserError, OSError, ValueError):
-        return next((event.time for event in read_journal(folder)), 0.0)
+    with suppress(OSError, ValueError), open_regular_file(folder / JOURNAL) as file:
+        first = decode(file.readline(MAX_EVENT_BYTES))
+        return first.time if first is not None else 0.0
     return 0.0
 
 

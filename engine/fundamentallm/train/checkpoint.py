@@ -21,6 +21,7 @@ from contextlib import suppress
 from dataclasses import MISSING, dataclass, field, fields
 from math import inf
 from pathlib import Path
+from string import digits
 from typing import Any, get_origin, get_type_hints
 
 import torch
@@ -197,9 +198,6 @@ def latest_valid_checkpoint(folder: Path) -> tuple[Path | None, Checkpoint | Non
 
     The number of events in the journal when it was saved shows which is newer: a copy of a folder may have lost the
     files' times. States that the user left behind, by resuming from an earlier one, come last.
-
-    Raises:
-        NewerVersion: a checkpoint in the folder was written by a later version.
     """
     history = read_history(folder, steps=False)
 
@@ -215,8 +213,6 @@ def latest_valid_checkpoint(folder: Path) -> tuple[Path | None, Checkpoint | Non
     for path in sorted(paths, key=lambda path: (rank(path), path.name), reverse=True):
         try:
             checkpoint = load(path)
-        except NewerVersion:
-            raise
         except UserError as error:
             damaged.append(str(error))
             continue
@@ -225,6 +221,18 @@ def latest_valid_checkpoint(folder: Path) -> tuple[Path | None, Checkpoint | Non
         return None, None, [*damaged, "no checkpoint is valid: the run begins anew"]
     lost = f"no checkpoint is left in {folder}: the run begins anew; {format_count(history.step, 'step')} are lost"
     return None, None, [lost] if history.step else []
+
+
+def refuse_newer(folder: Path) -> None:
+    """Refuse a folder with a checkpoint of a later version: a run that resumes there would write over it."""
+    for path in sorted(folder.glob("*.pt")):
+        why = ""
+        with suppress(Exception):  # torch raises many kinds for a damaged file, which is none of a later version
+            content = _read(path, mmap=True)
+            kind, version = content.pop("format"), content.pop("version", None)
+            why = _why_newer(content, kind, version) if kind.rstrip(digits) == FORMAT.rstrip(digits) else ""
+        if why:
+            raise UserError(f"{path}: {why}")
 
 
 def take_weights(model: Transformer, tokenizer: Tokenizer, source: Checkpoint, path: Path) -> str:
@@ -250,9 +258,10 @@ def _checked(path: Path, content: Any, size: int) -> Checkpoint:
     The file may be someone else's: nothing that it asks for may be larger than itself, `size` bytes.
     """
     kind = content.pop("format", None) if isinstance(content, dict) else None
-    if not isinstance(kind, str) or kind.rstrip("0123456789") != FORMAT.rstrip("0123456789"):
+    if not isinstance(kind, str) or kind.rstrip(digits) != FORMAT.rstrip(digits):
         raise UserError(f"{path}: is not a checkpoint of this program")
-    _refuse_newer(path, content, kind, content.pop("version", None))
+    if why := _why_newer(content, kind, content.pop("version", None)):
+        raise UserError(f"{path}: {why}")
     if not content.keys() >= REQUIRED or any(not isinstance(part, PARTS[name]) for name, part in content.items()):
         raise UserError(f"{path}: lacks parts of a checkpoint, or has other things in their place")
     checkpoint = Checkpoint(**content)
@@ -282,12 +291,8 @@ def _checked(path: Path, content: Any, size: int) -> Checkpoint:
     raise UserError(f"{path}: {wrong}; it was changed by hand")
 
 
-class NewerVersion(UserError):
-    """A file that only a later version can have written: to pass over it, and to write over it, would lose it."""
-
-
-def _refuse_newer(path: Path, content: dict[Any, Any], kind: str, version: Any) -> None:
-    """Refuse a file of another kind, or with parts, settings or counters that this version does not know."""
+def _why_newer(content: dict[Any, Any], kind: str, version: Any) -> str:
+    """Say what a file has that only a later version can have written: another kind, or unknown parts; or nothing."""
     is_version = isinstance(version, str) and re.fullmatch(r"[0-9A-Za-z.+-]{1,40}", version)
     writer = f"fundamentallm {version}" if is_version else "a newer fundamentallm"
     tables: list[tuple[str, Any, Collection[str]]] = [
@@ -296,12 +301,13 @@ def _refuse_newer(path: Path, content: dict[Any, Any], kind: str, version: Any) 
         ("counters", content.get("counters"), COUNTERS),
     ]
     if kind != FORMAT:
-        raise NewerVersion(f"{path}: is a {kind[:40]}; {writer} wrote it, upgrade fundamentallm")
+        return f"is a {kind[:40]}; {writer} wrote it, upgrade fundamentallm"
     for name, found, known in tables:
         unknown = [ascii(each)[:40] for each in found if each not in known] if isinstance(found, dict) else []
         if unknown:
             has = f"has {name} that this version ({__version__}) does not know: {', '.join(unknown[:3])}"
-            raise NewerVersion(f"{path}: {has}; {writer} wrote it, upgrade fundamentallm")
+            return f"{has}; {writer} wrote it, upgrade fundamentallm"
+    return ""
 
 
 def _wrong_tokenizer(checkpoint: Checkpoint, kind: str) -> str:

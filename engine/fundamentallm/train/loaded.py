@@ -196,7 +196,7 @@ def _keep_known(source: Source, tokenizer: Tokenizer, strict: bool, warn: Warn) 
         share = f"{left_out.total():,} of {format_count(characters, 'character')} ({left_out.total() / characters:.2%})"
         warn(f"left out {share} that the model has never seen: {format_names(counts, SHOWN_CHARACTERS)}")
     if characters == left_out.total():
-        raise UserError(f"{name}: the model knows none of its characters")
+        raise UserError(f"{name}: " + ("the model knows none of its characters" if characters else "is empty"))
     return replace(source, without=unknown), left_out.total()
 
 

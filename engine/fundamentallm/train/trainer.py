@@ -31,6 +31,7 @@ from fundamentallm.run.locks import RunLock
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.run.speed import remember_speed
 from fundamentallm.train import distributed, trackers
+from fundamentallm.train.checkpoint import refuse_newer
 from fundamentallm.train.checkpoints import CheckpointManager
 from fundamentallm.train.control import Control
 from fundamentallm.train.device import is_out_of_memory, memory_in_use
@@ -66,6 +67,7 @@ class Trainer:
         try:
             resumes = spec.continues and (holds_run(spec.folder) or self.state.origin.checkpoint is not None)
             check_folder(spec.folder, may_hold_run=resumes)  # again: it may have changed since the first check
+            refuse_newer(spec.folder)
             if size_of_journal(spec.folder) != journal_size:
                 raise UserError(f"{spec.folder}: another process wrote it during start-up; run the command again")
             self.control = Control(self, spec.folder, read_commands)  # from here on commands reach the run
@@ -252,10 +254,12 @@ class Trainer:
     def restore_folder(self) -> None:
         """Make the run's folder again if it was deleted while the run trains, with what is in memory.
 
-        An OSError says that it cannot be made, or holds another run.
+        An OSError says that it cannot be made, holds another run, or has another name now.
         """
         folder, state = self.spec.folder, self.state
         if not self.journal.is_deleted:
+            if not self._lock.is_in(folder):  # to save there might write over another run's checkpoints
+                raise OSError(f"{folder} is not this run's folder any more; give that its name again")
             return
         folder.mkdir(parents=True, exist_ok=True)
         if not self._lock.is_in(folder):

@@ -42,10 +42,7 @@ def naive(model: Transformer, prompt: list[int], n: int) -> tuple[list[int], lis
 
 @pytest.mark.parametrize("xp", [np, torch])
 @pytest.mark.parametrize(("rows", "first"), [(1, 1), (1, 5), (3, 5), (2, 16)])
-def test_the_cached_decode_is_the_full_forward(
-    model: Transformer, rows: int, first: int, xp: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("fundamentallm.model.generate.PIECE", 7)  # 16 tokens are read in three pieces
+def test_the_cached_decode_is_the_full_forward(model: Transformer, rows: int, first: int, xp: Any) -> None:
     text = torch.randint(V, (rows, 16), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         full = model(text).numpy()
@@ -168,6 +165,14 @@ def test_top_k_top_p_and_min_p_keep_the_likeliest_in_proportion(how: dict[str, f
         total = sum(PROBABILITY[token].item() for token in kept)
         for token in kept:
             assert found[token] == pytest.approx(PROBABILITY[token].item() / total, abs=0.035)
+
+
+def test_what_is_hardly_possible_is_not_drawn() -> None:
+    """Of waiting times in 32 bits one in eight millions is 0; 65 million are drawn here."""
+    logits, rng = np.full((100, 8192), -25.0, np.float32), np.random.default_rng(0)
+    logits[:, 7] = 0
+    drawn = [sample_token(logits, SamplingOptions(temperature=1.0), [rng] * 100) for _ in range(80)]
+    assert np.unique(np.concatenate(drawn)).tolist() == [7]
 
 
 def test_temperature_flattens_and_sharpens() -> None:

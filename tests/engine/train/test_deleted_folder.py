@@ -101,6 +101,33 @@ def test_another_run_that_took_the_place_is_left_alone(train: Train, small: Smal
     assert isinstance(ran.result, events.Finished) and "holds a run already" in ran.result.unsaved
 
 
+@pytest.mark.parametrize("another", [True, False])
+def test_a_folder_that_was_renamed_gets_what_is_missing_when_it_has_its_name_again(
+    train: Train, small: Small, tmp_path: Path, another: bool
+) -> None:
+    """Meanwhile the name may be another run's, whose checkpoints must not be written over."""
+    other, elsewhere, seen = train(small(epochs=1), "other").folder, tmp_path / "elsewhere", []
+
+    def move(run: Trainer) -> list[Command]:
+        folder = run.spec.folder
+        if run.state.step == AT:
+            folder.rename(elsewhere)
+            if another:
+                shutil.copytree(other, folder)
+        if run.state.step == 2 * EPOCH + 1:
+            if another:
+                seen.append(file_contents(folder) == file_contents(other))
+                shutil.rmtree(folder)
+            elsewhere.rename(folder)
+        return []
+
+    ran = train(small(epochs=3), script=move)
+    (failed,) = [event for event in ran.of(events.CheckpointFailed) if event.path == "last.pt"]
+    assert failed.why == f"{ran.folder} is not this run's folder any more; give that its name again"
+    assert ran.result.unsaved == "" and load(ran.folder / "last.pt").progress().step == 3 * EPOCH
+    assert seen == [True] * another
+
+
 def test_a_folder_that_may_no_longer_be_looked_into_is_a_reason_why_the_end_is_not_saved(
     train: Train, small: Small
 ) -> None:

@@ -304,7 +304,7 @@ async def test_a_run_whose_journal_is_lost_is_neither_forgotten_nor_replaced_by_
     folder = make("lost")
     (folder / JOURNAL).write_text(journal)
     async with showing(workshop, folder, (120, 36), "FAILED", toasts=True) as seen:
-        await seen.press("f5")
+        await seen.press("1", "enter", "f5", "escape")  # the cursor was in a field before
         await seen.until(lambda: "runs/lost: its journal has no settings to resume it with" in seen.log)
         assert "fundamentallm train --resume auto --output-dir runs/lost does without" in " ".join(seen.log.split())
         assert not seen.main.form.fields.entered and seen.runs == []
