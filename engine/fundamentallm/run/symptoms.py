@@ -81,6 +81,12 @@ class View:
         changes = (change for change in self.history.changes_made() if change.setting in OTHER_LOSS)
         return max((change.step for change in changes if change.step <= self.step), default=0)
 
+    @cached_property
+    def comparable_epochs(self) -> list[Evaluated]:
+        """The epochs that began when training losses compared already."""
+        begins = [0, *(epoch.step for epoch in self.epochs[:-1])]
+        return [epoch for begin, epoch in zip(begins, self.epochs, strict=False) if begin >= self.comparable]
+
     def rows(self, column: str, count: int) -> list[float]:
         """A column of the last steps that compare, at most so many; fewer where the history has no more."""
         first, end = (bisect_right(self.history.steps, step) for step in (self.comparable, self.step))
@@ -191,9 +197,9 @@ def find_rate_too_low(view: View) -> str:
 
 def find_flat(view: View) -> str:
     """The training loss does not fall although it is still near that of blind guessing."""
-    if len(view.epochs) < 2:
+    if len(view.comparable_epochs) < 2:
         return ""
-    before, now = view.epochs[-2].train_loss, view.last.train_loss
+    before, now = (epoch.train_loss for epoch in view.comparable_epochs[-2:])
     if now < NEAR * view.guessing or before - now > FLAT * before:
         return ""
     return f"{before:.3f}, then {now:.3f} (blind guessing is {view.guessing:.3f})"
@@ -204,7 +210,9 @@ def find_underfitting(view: View) -> str:
     started = view.history.started
     if started is None or len(view.epochs) < 3 or 2 * view.step < started.total_steps or view.gap > SMALL_GAP:
         return ""
-    before, now = view.epochs[-2].train_loss, view.last.train_loss
+    if len(view.comparable_epochs) < 2:
+        return ""
+    before, now = (epoch.train_loss for epoch in view.comparable_epochs[-2:])
     if now < HIGH * view.guessing or before - now > SLOW_FALL * before:
         return ""
     fell = f"fell by {100 * (1 - now / before):.1f} %" if now < before else "did not fall"
@@ -213,7 +221,8 @@ def find_underfitting(view: View) -> str:
 
 def find_plateau(view: View) -> str:
     """For some epochs neither loss fell by a percent, although the learning rate is not yet at the end of its fall."""
-    before, recent, rates = view.epochs[:-PLATEAU_EPOCHS], view.epochs[-PLATEAU_EPOCHS:], view.rows("learning_rate", 1)
+    epochs, rates = view.comparable_epochs, view.rows("learning_rate", 1)
+    before, recent = epochs[:-PLATEAU_EPOCHS], epochs[-PLATEAU_EPOCHS:]
     if not before or not rates or rates[-1] < view.config.learning_rate / 2:
         return ""
     best, newest = min(epoch.val_loss for epoch in before), min(epoch.val_loss for epoch in recent)

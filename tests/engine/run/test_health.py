@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fundamentallm.config.advice import advise
-from fundamentallm.config.config import Config, to_dict
+from fundamentallm.config.config import SETTINGS, Config, to_dict
 from fundamentallm.run.events import NOT_FINITE, Evaluated, Event, Failed, Intervention, Progress
 from fundamentallm.run.health import GOOD, NOTE, RULES, Rule, assess, assess_epoch, assess_run
 from fundamentallm.run.history import RECENT_STEPS, RunHistory
@@ -251,16 +251,37 @@ def test_a_loss_that_falls_again_has_recovered_from_its_rise() -> None:
     assert kind_and_evidence(steps_of([*rising, *[2.5] * 32])) == WAITS
 
 
-@pytest.mark.parametrize(("setting", "rose"), [("dropout", False), ("learning_rate", True)])
+@pytest.mark.parametrize(
+    ("setting", "rose"),
+    [("dropout", False), ("augment", False), ("data", False), ("include", False), ("learning_rate", True)],
+)
 def test_a_loss_that_more_dropout_raised_is_no_sign_of_the_rate(setting: str, rose: bool) -> None:
     change = Intervention(step=64, setting=setting, old=0.1, new=0.3, who="me")
     resumed = started(64, vocab_size=VOCAB_SIZE, resumed_from="run/last.pt", changes={setting: 0.3})
-    for begun in (change, resumed):
+    for begun in (change, resumed) if SETTINGS[setting].live else (resumed,):
         before, after = steps_of([2.0] * 64), [2.6] * 64
         found = kind_and_evidence(before, begun, steps_of(after, first=65))[0]
         assert found == ("rate_too_high" if rose else "waiting")
         found = kind_and_evidence(before, begun, steps_of([*after, *[3.3] * 64], first=65))[0]
         assert found == "rate_too_high", "it rose afterwards, too"
+
+
+@pytest.mark.parametrize(
+    ("setting", "new", "kinds"), [("dropout", 0.3, ("healthy", "flat")), ("patience", 3, ("flat", "flat"))]
+)
+def test_an_epoch_with_more_dropout_is_compared_with_none_before_it(
+    setting: str, new: float, kinds: tuple[str, str]
+) -> None:
+    near = 0.8 * log(VOCAB_SIZE)
+    change = Intervention(step=12, setting=setting, old=0, new=new, who="me")
+    found = [
+        kind_and_evidence(evaluated(10, near, train_loss=near), change, *rest)[0]
+        for rest in (
+            [evaluated(20, near, train_loss=near)],
+            [evaluated(step, near, train_loss=near) for step in (20, 30, 40)],
+        )
+    ]
+    assert tuple(found) == kinds
 
 
 @pytest.mark.parametrize(("speeds", "found"), [
