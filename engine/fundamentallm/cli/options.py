@@ -90,7 +90,8 @@ def output_path(flag: str, name: str | None, begins: str | None = None) -> Path 
         with system_errors(f"{flag} {name}: cannot be read"), open_regular_file(real) as file:
             there = file.read(len(begins) or 1)
         if there not in (b"", begins.encode()):
-            raise UserError(f"{flag} {name}: is there already and holds something else; name another file")
+            holds = "holds something else" if begins else "is not empty"
+            raise UserError(f"{flag} {name}: is there already and {holds}; name another file")
     return path
 
 

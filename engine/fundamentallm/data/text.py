@@ -192,9 +192,11 @@ def refuse_unusable(
         rest = [f"and {format_count(more, 'more file')} with problems"] if more > 0 else []
         raise UserError("\n".join([*problems[:MAX_PROBLEMS], *rest]))
     if not files:
-        one = "-: standard input" if empty == [STDIN] else f"{empty[0]}:"
-        one += " has only white space" if next(_pieces(empty[0]), "") else " is empty"
-        are = one if len(empty) == 1 else f"{', '.join(paths)}: all {len(empty)} files are empty"
+        are = f"{', '.join(paths)}: all {len(empty)} files are empty"
+        if len(empty) == 1:
+            blank = not has_fields(empty[0]) and next(_pieces(empty[0]), "")
+            what = "has only white space" if blank else "is empty"
+            are = f"-: standard input {what}" if empty == [STDIN] else f"{empty[0]}: {what}"
         raise UserError(f"{are}; it needs at least {needs}")
 
 

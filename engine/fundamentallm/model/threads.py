@@ -15,14 +15,10 @@ THREADS = 2  # that compute halves; not measured with more, which would wait lon
 
 
 @contextmanager
-def one_thread(device: torch.device) -> Iterator[None]:
-    """Compute with one CPU thread: one token is too little work to share.
-
-    On a busy CPU a second thread makes it five times slower. The old number is restored: the caller may be training.
-    """
+def _one_thread() -> Iterator[None]:
+    """Let this thread share no operation with others while they compute; the old number is restored."""
     threads = torch.get_num_threads()
-    if device.type == "cpu":
-        torch.set_num_threads(1)
+    torch.set_num_threads(1)
     try:
         yield
     finally:
@@ -38,7 +34,7 @@ def in_two_threads(work: Callable[[Part], Result], first: Part, second: Part) ->
 
     An exception of `work` is raised when both calls have ended.
     """
-    with one_thread(torch.device("cpu")):
+    with _one_thread():
         calls = [_threads().submit(work, half) for half in (first, second)]
         wait(calls)
     try:

@@ -14,7 +14,7 @@ from fundamentallm.errors import UserError, system_errors
 from fundamentallm.run.events import JOURNAL
 from fundamentallm.run.folder import ENGINE_LOG, INPUT, STDIN, check_folder, move_aside, stored_input, write_atomic
 from fundamentallm.run.locks import LOCK, RunLock, holder, is_held
-from fundamentallm.run.notes import keep_former_name, renamed_hint
+from fundamentallm.run.notes import forget_former_name, keep_former_name, renamed_hint
 from fundamentallm.run.spec import RunSpec, explain_origin
 from fundamentallm.untrusted import open_regular_file
 
@@ -70,6 +70,8 @@ def prepared_folder(spec: RunSpec, overwrite: bool, warn: Callable[[str], None])
     """
     made = [folder for folder in (spec.folder, *spec.folder.parents) if not folder.exists()]
     aside = prepare_folder(spec, overwrite=overwrite)
+    if aside is not None:
+        keep_former_name(aside, spec.folder.name)
     try:
         yield aside
     except BaseException:
@@ -79,12 +81,11 @@ def prepared_folder(spec: RunSpec, overwrite: bool, warn: Callable[[str], None])
         take_back(spec.folder, mine)
         if aside is not None:
             try:
+                forget_former_name(aside)
                 aside.rename(spec.folder)
             except OSError:
                 warn(f"the old run is in {aside} now")
         raise
-    if aside is not None:
-        keep_former_name(aside, spec.folder.name)
 
 
 def keep_standard_input(spec: RunSpec) -> RunSpec:

@@ -347,7 +347,7 @@ def read_started(folder: Path, steps: bool = True) -> RunHistory:
 
 def no_run(folder: Path) -> UserError:
     """Return the error that says why a folder has no history of a run."""
-    damaged = f"its journal says nothing of a run; {resume_command(folder)} resumes it"
+    damaged = f"its journal is empty or damaged; {resume_command(folder)} resumes it"
     return UserError(f"{folder}: {damaged if os.path.isfile(folder / LAST) else 'holds no run'}")
 
 

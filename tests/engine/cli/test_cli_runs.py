@@ -205,7 +205,7 @@ KEPT = {  # the file that a command is to write, and why it does not
     "generate one --prompt=a --output-file runs/one/last.pt": A_RUN,
     "generate one --prompt=a --output-file link.txt": A_RUN,
     "generate one --prompt=a --output-file copy.pt": A_MODEL,
-    "generate one --prompt=a --output-file text.txt": ELSE,
+    "generate one --prompt=a --output-file text.txt": "is there already and is not empty",
 }
 
 

@@ -126,3 +126,4 @@ def test_a_run_that_ends_before_a_step_is_recorded_has_no_profile(run: Run, step
     Path("text.txt").write_text(TEXT)
     status, _, err = run("train", "text.txt", "--output-dir=run", *TINY, f"--max-steps={steps}", "--profile=4")
     assert status == 0 and "share" not in err and not Path("run/trace.json").exists()
+    assert "--profile recorded nothing: it begins after step 3\n" in err

@@ -88,7 +88,7 @@ def test_save_writes_everything_so_far_and_clear_forgets_it(talk: Talk, trained:
         f"/save {trained / 'best.pt'}: is a file of a run; name another file",
         "/save none/where.txt: its folder does not exist",
         "/save .: is a folder",
-        "/save one.txt: is there already and holds something else; name another file",
+        "/save one.txt: is there already and is not empty; name another file",
     ]
 
 

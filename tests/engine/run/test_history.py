@@ -185,7 +185,7 @@ def test_a_folder_without_a_run_has_an_empty_history_and_an_unreadable_journal_i
         with pytest.raises(UserError, match="holds no run"):
             summarize(tmp_path)
         (tmp_path / "last.pt").touch()
-        why = f"{tmp_path}: its journal says nothing of a run; {resume_command(tmp_path)} resumes it"
+        why = f"{tmp_path}: its journal is empty or damaged; {resume_command(tmp_path)} resumes it"
         told: list[str] = []
         with pytest.raises(UserError, match=re.escape(why)):
             summarize(tmp_path)

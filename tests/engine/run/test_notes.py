@@ -104,6 +104,11 @@ def test_a_branch_belongs_to_the_run_that_was_there_before_it(runs: Path) -> Non
     assert summarize(branch).parent_folder is None, "another run has its name"
     keep_former_name(aside, "old")
     assert summarize(branch).parent_folder == aside
+    time.sleep(0.01)
+    later = runs / "another"
+    write_journal(later, started(), progress(1, 7))
+    keep_former_name(later, "old")
+    assert summarize(branch).parent_folder == aside, "the other one had the name after the branch began"
 
 
 def test_a_renamed_run_is_whole_and_who_names_the_old_folder_is_told_the_new_one(runs: Path) -> None:

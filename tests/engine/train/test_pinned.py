@@ -93,4 +93,4 @@ def test_a_run_that_went_back_has_the_answers_of_its_steps_once(
     assert capsys.readouterr().err.startswith(f"{tmp_path / 'other'}: has answered no pinned prompts; ")
     (tmp_path / "other" / "journal.jsonl").write_text("hi\n")
     assert main(["runs", "samples", str(tmp_path / "other")]) == 2
-    assert capsys.readouterr().err.startswith(f"{tmp_path / 'other'}: its journal says nothing of a run; ")
+    assert capsys.readouterr().err.startswith(f"{tmp_path / 'other'}: its journal is empty or damaged; ")

@@ -127,6 +127,10 @@ def test_the_newest_valid_checkpoint_is_used_and_a_damaged_one_named(
     assert len(found) == len(reasons) and all(why in text for why, text in zip(reasons, found, strict=True)), found
 
 
+def test_a_run_that_begins_with_auto_has_lost_nothing(train: Train, small: Small) -> None:
+    assert not [text for text in notices(train(small(), auto=True)) if "checkpoint" in text or "lost" in text]
+
+
 @pytest.mark.parametrize("kills", [(9, 17), (7, 23), (21, 22), (6, 21)], ids=str)
 def test_what_users_changed_is_made_again_after_every_kill(
     train: Train, kill: Kill, small: Small, tmp_path: Path, kills: tuple[int, int]

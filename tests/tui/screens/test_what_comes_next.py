@@ -309,7 +309,7 @@ async def test_a_run_whose_journal_is_lost_is_neither_forgotten_nor_replaced_by_
         assert "fundamentallm train --resume auto --output-dir runs/lost does without" in " ".join(seen.log.split())
         assert not seen.main.form.fields.entered and seen.runs == []
         await seen.press("o")
-        await seen.see("runs/lost: its journal says nothing of a run")
+        await seen.see("runs/lost: its journal is empty or damaged")
 
 
 @pytest.mark.parametrize(
@@ -323,3 +323,10 @@ async def test_what_is_said_of_a_run_that_is_left_is_what_becomes_of_it(workshop
         await seen.press("ctrl+q", "l")
         await seen.until(lambda: seen.app.return_code == 0)
         assert seen.app.leaves and run.sent == [] and f"The run {said}" in describe_outcome(seen.main.store)
+
+
+@pytest.mark.parametrize(("setting", "said"), [("stop", "saves and ends"), ("continue", "continues")])
+async def test_what_is_said_of_a_run_that_a_fault_of_the_console_left(workshop: Any, setting: str, said: str) -> None:
+    async with workshop.training(on_console_loss=setting) as (seen, _):
+        assert f"The run {said}" in describe_outcome(seen.main.store, lost=True)
+        assert "The run continues" in describe_outcome(seen.main.store)
