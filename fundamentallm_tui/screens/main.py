@@ -100,7 +100,7 @@ class MainScreen(LiveScreen):
         self._activate("config")
         self._form_changed()
         self.show_changes({"phase"})
-        in_thread(self, find_runs, self._show_other_runs)  # journals may be long
+        in_thread(self, find_runs, self._begin_with)  # journals may be long
 
     def _loss_drawn(self) -> None:
         """The lines with its numbers must not say others."""
@@ -119,13 +119,15 @@ class MainScreen(LiveScreen):
         }
         remember(**{name: value for name, value in now.items() if value != getattr(self._preferences, name)})
 
-    def _show_other_runs(self, found: list[RunSummary]) -> None:
-        runs = [run for run in found if run.folder != self.store.folder]
-        self.welcome.runs = runs
+    def _begin_with(self, found: list[RunSummary]) -> None:
+        self._show_other_runs(found)
         if self._begins_with_tour:
             self.tour.begin()
-        if text := launch.describe_live_runs(runs):
+        if text := launch.describe_live_runs(self.welcome.runs):
             self.log_line(text, "warn")
+
+    def _show_other_runs(self, found: list[RunSummary]) -> None:
+        self.welcome.runs = [run for run in found if run.folder != self.store.folder]
 
     # What is shown
 
@@ -143,6 +145,8 @@ class MainScreen(LiveScreen):
             self.log_view.write(lines)
             self.add_class("-logged")
         self.numbers.show()
+        if "runs" in changed and self.store.folder is None:
+            in_thread(self, find_runs, self._show_other_runs)
         if "curves" in changed:
             for chart in self.charts:  # a run that is paused does only what the user asked for
                 chart.throttle.request(now=self.store.paused)

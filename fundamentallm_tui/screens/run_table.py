@@ -29,7 +29,7 @@ from fundamentallm_tui.theme import FAINT
 
 VALUES: dict[str, Callable[[RunSummary], float | str | None]] = {  # beside the settings, which have other names
     "name": lambda run: str(run.folder).lower(),
-    "last_event": lambda run: run.last_event,
+    "last_event": lambda run: run.started if run.state in LIVE_STATES else run.last_event,  # as its age is counted
     "best": lambda run: run.best.val_loss if run.best else None,
     "val_loss": lambda run: run.val_loss,
     "train_loss": lambda run: run.train_loss,

@@ -170,6 +170,7 @@ class RunScreen(PanedScreen):
         self.store.clear()
         self.overlays.choose_parent(None)
         self.show_other_run()
+        self.show_changes({"runs"})
 
     def close_run(self) -> None:
         """Leave the run that is shown: one under way continues, but nothing samples its checkpoint any more."""
@@ -202,7 +203,7 @@ class RunScreen(PanedScreen):
         self.app.push_screen(Runs(self.store.folder, self.overlays), self._run_chosen)
 
     def _run_chosen(self, choice: RunChoice | None) -> None:
-        self.show_changes({"curves"})  # other runs may be overlaid now
+        self.show_changes({"curves", "runs"})  # others may be overlaid now, renamed or deleted
         match choice:
             case RunChoice("open" | "resume" as action, folder):
                 store, resume = self.store, action == "resume"

@@ -6,7 +6,8 @@
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import inf
 
 from fundamentallm.config.advice import Changes, advise, find_changes
 from fundamentallm.config.config import Config
@@ -64,10 +65,16 @@ class Rule:
     commands: tuple[str, ...] = ()
 
 
+# How many times the learning rate of best.pt these lower, at most: a rate may have been raised since.
+LOWERED = {"diverged": 10, "rate_too_high": 3}
+
+
 def assess(history: RunHistory, config: Config, vocab_size: int, step: int | None = None) -> Verdict:
     """Judge how a run stands, or stood after `step`; `config` has the settings as they are now."""
     view = View(history, config, vocab_size, history.step if step is None else step)
     rule, evidence = next((rule, evidence) for rule in RULES if (evidence := rule.find(view)))
+    if rule.kind in LOWERED:
+        config = replace(config, learning_rate=min(config.learning_rate, LOWERED[rule.kind] * _rate_at_best(view)))
     changes = find_changes(rule.kind, config)
     offers = (
         _offer(view, command, each) for command in rule.commands for each in ([{}] if command == STOP else changes)
@@ -90,6 +97,16 @@ def assess_run(history: RunHistory) -> Verdict | None:
     """Judge a run by its journal alone; None where that has no start, or one with settings that no run can have."""
     config, started = history.settings, history.started
     return assess(history, config, started.vocab_size) if config is not None and started is not None else None
+
+
+def _rate_at_best(view: View) -> float:
+    """The learning rate, as a setting, with which the run came to best.pt; infinite where there is none."""
+    if (best := view.history.best) is None:
+        return inf
+    changes = view.history.changes_made()
+    later = [change.old for change in changes if change.setting == "learning_rate" and change.step >= best.step]
+    rate = later[0] if later and isinstance(later[0], float) else view.config.learning_rate
+    return rate
 
 
 def _offer(view: View, command: str, changes: Changes) -> Action | None:
@@ -172,6 +189,12 @@ RULES = (
         "The model predicts the text that it trains on clearly better than other text: it can learn so short a text by "
         "heart. More text or a smaller model help most, and more dropout a little.",
         symptoms.find_small_text, (CHANGE,),
+    ),
+    Rule(
+        "ended_worse", NOTE, "ended above its best",
+        "The last state predicts other text worse than an earlier one, which is in best.pt: use that. "
+        "A lower learning rate, or a run that ends earlier, ends better.",
+        symptoms.find_worse_end,
     ),
     Rule(
         "healthy", GOOD, "healthy",

@@ -252,6 +252,13 @@ def find_small_text(view: View) -> str:
     return f"{share:.1f} parameters for each of its {started.train_tokens:,} {noun}s; {describe_losses(view)}"
 
 
+def find_worse_end(view: View) -> str:
+    """The run has ended, and not with its best state."""
+    end = view.history.end
+    has_ended = end is not None and end.step <= view.step and bool(view.epochs)
+    return describe_losses(view) if has_ended and view.last.val_loss > view.best.val_loss * (1 + FLAT) else ""
+
+
 def find_healthy(view: View) -> str:
     return describe_losses(view) if view.epochs and view.last.val_loss <= view.best.val_loss * (1 + FLAT) else ""
 

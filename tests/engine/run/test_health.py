@@ -132,7 +132,7 @@ RECORDED = {  # real runs, made by record.py: the verdicts, and the steps from w
     "healthy": [("waiting", 0), ("healthy", 88)],
     "diverged": [("waiting", 0), ("diverged", 16), ("healthy", 176)],
     "overfitting": [("waiting", 0), ("healthy", 42), ("small_text", 84), ("overfitting", 126)],
-    "rate_too_high": [("waiting", 0), ("healthy", 88), ("rate_too_high", 124), ("diverged", 128), ("waiting", 264)],
+    "rate_too_high": [("waiting", 0), ("healthy", 88), ("rate_too_high", 124), ("diverged", 128), ("ended_worse", 264)],
     "rate_too_low": [("waiting", 0), ("healthy", 88), ("rate_too_low", 99)],
     "flat": [("waiting", 0), ("healthy", 35), ("flat", 70)],
     "underfitting": [("waiting", 0), ("healthy", 88), ("underfitting", 352)],
@@ -282,6 +282,25 @@ def test_an_epoch_with_more_dropout_is_compared_with_none_before_it(
         )
     ]
     assert tuple(found) == kinds
+
+
+@pytest.mark.parametrize(("raised", "advised"), [(0.3, "0.001"), (0.003, "0.0003"), (None, "0.0001")])
+def test_after_a_rate_that_was_raised_none_above_that_of_the_best_state_is_advised(
+    raised: float | None, advised: str
+) -> None:
+    config = to_dict(Config(learning_rate=0.001))
+    begun = [started(vocab_size=VOCAB_SIZE, config=config), evaluated(10, 2.0, train_loss=2.0, best=True), saved(10)]
+    change = [] if raised is None else [Intervention(step=15, setting="learning_rate", old=0.001, new=raised, who="me")]
+    verdict = assess_run(history_of([*begun, *change, evaluated(20, 30.0, train_loss=30.0)]))
+    assert verdict is not None and verdict.kind == "diverged" and f"--learning-rate {advised}," in verdict.advice
+    assert verdict.actions[0].label == f"Resume from best.pt (epoch 1) with learning rate {advised}"
+
+
+def test_a_run_that_ended_above_its_best_is_not_called_early() -> None:
+    worse = [evaluated(10, 2.0, train_loss=2.0, best=True), saved(10), evaluated(20, 2.1, train_loss=2.0)]
+    assert kind_and_evidence(*worse)[0] == "waiting"
+    kind, evidence = kind_and_evidence(*worse, finished(20))
+    assert (kind, evidence) == ("ended_worse", "gap 5 %: train 2.000, val 2.100, the best was 2.000 in epoch 1")
 
 
 @pytest.mark.parametrize(("speeds", "found"), [

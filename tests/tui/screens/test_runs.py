@@ -18,7 +18,7 @@ from fundamentallm.run.notes import read_notes, rename_run, write_notes
 from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui import keys
 from fundamentallm_tui.screens import runs as runs_screen
-from fundamentallm_tui.screens.run_table import all_runs, sparkline
+from fundamentallm_tui.screens.run_table import all_runs, arrange, sparkline
 from fundamentallm_tui.screens.runs import Runs
 from tests.conftest import PATIENCE
 from tests.events import evaluated
@@ -364,6 +364,32 @@ async def test_one_key_exports_the_model_of_the_run(workshop: Any, monkeypatch: 
             await seen.until(lambda: notified)
             assert notified == [said]
         assert Path("runs/night-hf/model.safetensors").is_file()
+
+
+async def test_the_runs_on_the_first_screen_are_those_that_there_are(workshop: Any, make: Any) -> None:
+    make("one")
+    async with workshop.console() as seen:
+        await seen.see("one ")
+        run = await seen.stopped()
+        make("two")
+        await seen.press("N")
+        await seen.see("two ")
+        await seen.open_list(2)
+        await seen.press("home", "d", "d")
+        await seen.until(lambda: len(seen.app.screen.list.runs) == 1)
+        await seen.press("escape")
+        await seen.until(lambda: len(seen.main.welcome.runs) == 1)
+        assert run.folder not in {run.folder for run in seen.main.welcome.runs}
+
+
+async def test_runs_under_way_keep_their_order(workshop: Any, make: Any) -> None:
+    old, new = make("old"), make("new", workshop.progress(41, 42))
+    with alive(old) as journal, alive(new):
+        for step in (41, 42):
+            journal.append(workshop.progress(step, step))  # its last event is the newer one
+        started = {run.folder.name: run.started for run in all_runs(None)}
+        assert started["old"] < started["new"]
+        assert [run.folder.name for run in arrange(all_runs(None), "", "-last_event")] == ["new", "old"]
 
 
 async def test_the_parent_of_a_run_is_shown_under_the_name_that_it_has_now(workshop: Any, make: Any) -> None:
