@@ -78,7 +78,7 @@ def train_model(
         raise UserError(describe_failure(end))
     if end.unsaved:
         warn(f"{folder}: the end of the run could not be saved: {end.unsaved}")
-    return summarize(folder)
+    return summarize(spec.folder if spec.folder.absolute() == folder else folder)
 
 
 def read_run(run: str | Path) -> RunHistory:

@@ -11,6 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import takewhile
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from textual import on
 from textual.app import ComposeResult
@@ -236,7 +237,8 @@ class Fields(ScrollView, can_focus=True):
         row = self._lines[y]
         assert isinstance(row, Row)
         start, end = next((start, end) for cell, _, start, end in row.spans(self.room) if cell is self.current)
-        self.input.styles.offset, self.input.styles.width = (start, y), end - start
+        full = cell_len(clean(self.current.value)) >= end - start  # then the cursor needs a column of the gap
+        self.input.styles.offset, self.input.styles.width = (start, y), min(self.room - start, end - start + full)
         self.input.set_class(bool(self.current.problem), "-wrong")
 
     def _fill_input(self) -> None:

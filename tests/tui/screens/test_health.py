@@ -42,8 +42,8 @@ ACTIONS: list[tuple[str, int, str, list[tuple[str, str, dict[str, float]]]]] = [
         ("Raise the dropout to 0.2", SETS, {"dropout": 0.2}),
     ]),
     ("rate_too_high", 124, "the training loss rose from 2.105 to 2.558 in 32 steps", [
-        ("Lower the learning rate to 0.02", SETS, {"learning_rate": 0.02}),
-        ("Resume from best.pt (epoch 1) with learning rate 0.02", RESUMES, {"learning_rate": 0.02}),
+        ("Lower the learning rate to 0.001", SETS, {"learning_rate": 0.001}),
+        ("Resume from best.pt (epoch 1) with learning rate 0.001", RESUMES, {"learning_rate": 0.001}),
     ]),
     ("rate_too_low", 99, "after 99 steps the training loss is 3.569; blind guessing gives 4.060", [
         ("Raise the learning rate to 0.0001", SETS, {"learning_rate": 0.0001}),
