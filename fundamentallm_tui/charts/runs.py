@@ -52,6 +52,9 @@ def run_entry(folder: Path, style: RunStyle, run: RunHistory, beside: RunHistory
         for name, (_, value) in differing_settings([beside.config, run.config])
         if name not in NOT_NAMED
     )
+    told = {*NOT_NAMED, *(change.split()[0] for change in changes)}
+    changed = dict.fromkeys(change.setting for change in run.changes_made())  # and perhaps changed back
+    changes += tuple(f"{name} changed" for name in changed if name not in told)
     name, why = shorten(clean(named(folder).name), MAX_NAME), clean(f"does not compare: {why}" if why else "")
     return Entry(style, name, f"val {format_loss(val)}", best, why, changes)
 

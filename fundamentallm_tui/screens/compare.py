@@ -20,7 +20,9 @@ def comparison(runs: Sequence[RunSummary], width: int) -> Content:
     blocks = [range(start, min(start + together, len(runs))) for start in range(0, len(runs), together)]
     column = min(WIDEST, (width - NAMES_WIDTH) // len(blocks[0]) - 1)
     settings = differing_settings([run.config for run in runs])
+    changed = [("changed", [", ".join(run.changed) or "–" for run in runs])] * any(run.changed for run in runs)
     progress = [
+        *changed,
         ("steps", [f"{run.steps:,}" for run in runs]),
         ("best val", [format_loss(run.best.val_loss if run.best else None) for run in runs]),
         ("best epoch", [str(run.best.epoch) if run.best else "–" for run in runs]),

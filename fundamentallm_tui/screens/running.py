@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,11 @@ class RunScreen(PanedScreen):
             first = Answer("a", "Attach: watch and control it", partial(self.open_run, folder))
         else:
             text = "holds a run already"
-            first = Answer("g", "Resume that run", partial(self.open_run, folder, resume=True))
+            resumes = True
+            with suppress(UserError):  # its journal is damaged
+                resumes = summarize(folder).resumable
+            first = Answer("g", "Resume that run" if resumes else "Open that run, which has finished",
+                           partial(self.open_run, folder, resume=resumes))  # fmt: skip
         spec = RunSpec(config, launch.free_folder(folder), preset=self.form.preset_name)
         beside = Answer("n", "Start a new run in a folder beside it", partial(self._begin, spec))
         self.app.push_screen(Question("The folder is taken", f"{clean(str(folder))} {text}.", first, beside, CANCEL))

@@ -83,7 +83,10 @@ def show(run: str) -> None:
         rows.append(("best epoch", f"{summary.best.epoch}, step {summary.best.step:,}{left_behind}"))
     if (verdict := assess_run(history)) is not None:
         rows.append(("health", verdict.sentence))
-    about = (("note", summary.note), ("tags", ", ".join(summary.tags)), ("parent", summary.parent))
+    about = (
+        ("note", summary.note), ("tags", ", ".join(summary.tags)), ("parent", summary.parent),
+        ("changed", ", ".join(summary.changed)),
+    )  # fmt: skip
     rows[1:1] = [(name, text) for name, text in about if text]
     print(one_line(folder))
     print("\n".join(columns((f"  {name}", text) for name, text in rows)))
@@ -121,6 +124,8 @@ def compare(runs: tuple[str, ...]) -> None:
     losses = [run.best.val_loss for run in summaries if run.best is not None]
     lowest = min(losses, default=None) if not any(incomparable) else None
     bests = [_best(run) + " (lowest)" * (run.best is not None and run.best.val_loss == lowest) for run in summaries]
+    if any(run.changed for run in summaries):
+        rows.append(("changed", *(", ".join(run.changed) or "-" for run in summaries)))
     rows += [
         ("parameters", *(f"{run.parameters:,}" for run in summaries)),
         ("state", *(run.state_text for run in summaries)),

@@ -55,6 +55,7 @@ class RunSummary:
     note: str = ""
     tags: tuple[str, ...] = ()
     best_left_behind: bool = False  # the run went back to before it
+    changed: tuple[str, ...] = ()  # settings, while it ran or when it was resumed
 
     @property
     def state_text(self) -> str:
@@ -118,6 +119,7 @@ def summarize(folder: Path, history: RunHistory | None = None) -> RunSummary:
         note=notes.note,
         tags=notes.tags,
         best_left_behind=history.best_left_behind,
+        changed=tuple(dict.fromkeys(change.setting for change in history.changes_made())),
     )
 
 

@@ -97,8 +97,8 @@ def test_compare_shows_only_settings_that_differ(run: Run) -> None:
     best = [summarize(Path("runs", name)).best for name in ("one", "two")]
     assert rows["best epoch"].split()[2:] == [str(evaluated.epoch) for evaluated in best if evaluated]
     assert list(rows) == [
-        "", "epochs", "optimizer", "parameters", "state", "steps", "train_loss", "val_loss", "best val_loss",
-        "best epoch",
+        "", "epochs", "optimizer", "changed", "parameters", "state", "steps", "train_loss", "val_loss",
+        "best val_loss", "best epoch",
     ]  # fmt: skip
     assert rows["optimizer"].split() == ["optimizer", "muon", "adamw"]
     lowest = [min(event.val_loss for event in read_history(Path("runs", name)).evaluations) for name in ("one", "two")]

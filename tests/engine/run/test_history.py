@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from fundamentallm.cli import main
 from fundamentallm.errors import UserError
 from fundamentallm.paths import resume_command
 from fundamentallm.run.describe import describe_best
@@ -27,6 +28,8 @@ from fundamentallm.run.history import RECENT_SPEEDS, RECENT_STEPS, RunHistory, r
 from fundamentallm.run.locks import RunLock
 from fundamentallm.run.spec import changed_flags
 from fundamentallm.run.summary import changed_from_defaults, find_run, find_runs, summarize
+from fundamentallm_tui.charts.palette import RunStyle
+from fundamentallm_tui.charts.runs import run_entry
 from tests.engine.run.conftest import CONFIG, evaluated, finished, progress, saved, started, write_journal
 
 Write = Callable[..., Path]
@@ -331,3 +334,23 @@ def test_a_state_after_the_step_that_a_run_went_back_to_is_left_behind(write: Wr
     history = read_history(write("runs/a", started(), progress(1, 10), resumed(5)))
     assert history.left_behind(10, seq=2) and not history.left_behind(5, seq=2)
     assert not history.left_behind(10, seq=3)  # saved after it went back
+
+
+def test_what_was_changed_while_a_run_trained_is_told_beside_its_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two runs may end with the same settings and not be the same."""
+    monkeypatch.chdir(tmp_path)
+    there, back = (
+        Intervention(step=step, setting="learning_rate", old=old, new=new, who="me")
+        for step, old, new in ((5, 0.002, 0.005), (6, 0.005, 0.002))
+    )
+    for name, changes in (("same", []), ("changed", [there, back])):
+        write_journal(Path("runs", name), started(), *changes, progress(1, 7))
+    assert [summarize(Path("runs", name)).changed for name in ("same", "changed")] == [(), ("learning_rate",)]
+    assert main(["runs", "compare", "same", "changed"]) == 0
+    assert [line.split() for line in capsys.readouterr().out.splitlines()][1] == ["changed", "-", "learning_rate"]
+    entry = run_entry(
+        Path("runs/changed"), RunStyle("red", "x"), *(read_history(Path("runs", n)) for n in ("changed", "same"))
+    )
+    assert entry.changes == ("learning_rate changed",)

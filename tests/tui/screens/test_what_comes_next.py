@@ -281,6 +281,25 @@ async def test_events_that_come_while_the_console_closes_do_no_harm(workshop: An
         run.say(workshop.progress(1, 5))
 
 
+@pytest.mark.parametrize(
+    ("reason", "offer"), [("", "Resume that run"), ("completed", "Open that run, which has finished")]
+)
+async def test_a_folder_that_is_taken_offers_what_its_run_can_do(
+    workshop: Any, make: Any, reason: str, offer: str
+) -> None:
+    folder = make("taken", *([workshop.finished(40)] if reason else []))
+    async with workshop.console(output_dir=str(folder)) as seen:
+        await seen.press("f5")
+        await seen.see(offer)
+        await seen.press("g")
+        if reason:
+            await seen.status_is("FINISHED")
+            assert seen.runs == []
+        else:
+            await seen.until(lambda: seen.runs)
+            assert seen.run.job.folder == folder and seen.run.job.auto
+
+
 async def test_a_journal_without_the_setting_lets_the_palette_say_so(workshop: Any, make: Any) -> None:
     folder = make("far")
     lines = (
