@@ -5,6 +5,7 @@ the platform's configuration folder and replace shipped ones of the same name.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from fundamentallm.paths import shipped
 from fundamentallm.untrusted import MAX_CONFIG_BYTES, MAX_CONFIG_ENTRIES, MAX_SETTING_CHARS, open_regular_file
 
 INTEGER, NUMBER = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
+DECIMAL = re.compile("[-+]?(0|[1-9][0-9]*)")  # what YAML 1.1 and everyone else read alike
 ABOUT = ("description", "expected_time")
 
 
@@ -158,6 +160,6 @@ def _value(key: str, node: yaml.Node) -> Any:
         raise ValueError("it is neither one value nor a list of paths")
     if max((len(item.value) for item in items), default=0) > MAX_SETTING_CHARS:
         raise ValueError(f"it is longer than {MAX_SETTING_CHARS:,} characters")
-    if node.tag == INTEGER or (node.tag == NUMBER and ":" in node.value):
+    if (node.tag == INTEGER and not DECIMAL.fullmatch(node.value)) or (node.tag == NUMBER and ":" in node.value):
         return str(node.value)
     return yaml.SafeLoader("").construct_document(node)

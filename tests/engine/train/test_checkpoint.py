@@ -19,7 +19,7 @@ from fundamentallm.config.config import Config
 from fundamentallm.errors import UserError
 from fundamentallm.run import events
 from fundamentallm.run.commands import Save
-from fundamentallm.train.checkpoint import Checkpoint, Counters, latest_valid_checkpoint, load, save
+from fundamentallm.train.checkpoint import Checkpoint, Counters, load, refuse_newer, save
 from tests.engine.conftest import same_tensors
 from tests.engine.train.conftest import Forge, Train, Trained, refusal
 
@@ -123,7 +123,9 @@ def test_a_checkpoint_of_a_newer_kind_is_neither_read_nor_passed_over(forge: For
     assert refusal(newer) == "is a fundamentallm checkpoint 2; fundamentallm 9.1 wrote it, upgrade fundamentallm"
     for path in (newer, forge("last.pt", version="9.1", mood=3)):  # who resumes from the older one writes over it
         with pytest.raises(UserError, match="fundamentallm 9.1 wrote it, upgrade fundamentallm"):
-            latest_valid_checkpoint(path.parent)
+            refuse_newer(path.parent)
+    newer.unlink()
+    refuse_newer(newer.parent)
 
 
 # ---- damage ----
