@@ -188,7 +188,10 @@ def _run(options: "Options", config: "Config", low_bandwidth: bool) -> NoReturn:
     except Exception as error:  # Textual reports most of them to the console itself
         app.error = app.error or error
     lost = bool(app.error or app.return_code)  # by a fault or a signal, not by the user, who was asked
-    (app.main.sampler.close if lost else app.main.close_run)()
+    if lost:
+        app.main.sampler.close()
+    else:
+        app.main.close_run()
     if app.error is not None:
         _print_error(f"fllm-tui ended by an error of its own: {record_fault(app.error)}")
         if outcome := describe_outcome(app.main.store, lost=True):

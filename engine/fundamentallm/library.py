@@ -70,7 +70,8 @@ def train_model(
         try:
             end = trainer.run()
         except BaseException as error:
-            trainer.fail(f"{describe_fault(error)}; this is a fault of the program", FAULT)
+            ours = "this is a fault of the program" if isinstance(error, Exception) else "the program around it ended"
+            trainer.fail(f"{describe_fault(error)}; {ours}", FAULT)
             raise
         finally:
             trainer.close()

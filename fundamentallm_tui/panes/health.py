@@ -58,7 +58,7 @@ class HealthPane(Widget, can_focus=True):
 
 def current_verdict(store: Store) -> Verdict:
     """Judge the run that the store shows. The verdict has only those actions that can be taken now."""
-    loading = store.under_way and not store.loaded  # a run that is resumed may be judged when its steps go on
+    loading = store.under_way and not store.loaded  # a run that is resumed may be judged when it takes steps again
     verdict = (None if loading else assess_run(store.history)) or (STARTING if store.under_way else NO_RUN)
     if verdict is NO_RUN:
         verdict = replace(verdict, evidence=keys.spell(verdict.evidence))

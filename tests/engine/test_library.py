@@ -13,6 +13,7 @@ import pytest
 import fundamentallm
 from fundamentallm.cli import main
 from fundamentallm.errors import UserError
+from fundamentallm.run.events import Failed
 from fundamentallm.train import step
 
 SMALL: dict[str, Any] = {
@@ -140,6 +141,7 @@ def test_a_callback_that_ends_the_program_leaves_the_last_state(here: Path) -> N
         fundamentallm.train_model("book.txt", output_dir="run", on_event=leave, **SMALL | {"epochs": 50})
     history = fundamentallm.read_run("run")
     assert fundamentallm.load("run/last.pt").step == history.steps[-1] >= 3
+    assert isinstance(history.end, Failed) and history.end.error == "SystemExit: enough; the program around it ended"
 
 
 def test_an_end_that_could_not_be_saved_is_told(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

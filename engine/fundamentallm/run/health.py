@@ -105,8 +105,7 @@ def _rate_at_best(view: View) -> float:
         return inf
     changes = view.history.changes_made()
     later = [change.old for change in changes if change.setting == "learning_rate" and change.step >= best.step]
-    rate = later[0] if later and isinstance(later[0], float) else view.config.learning_rate
-    return rate
+    return later[0] if later and isinstance(later[0], float) else view.config.learning_rate
 
 
 def _offer(view: View, command: str, changes: Changes) -> Action | None:

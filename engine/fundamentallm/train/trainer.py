@@ -258,8 +258,8 @@ class Trainer:
         """
         folder, state = self.spec.folder, self.state
         if not self.journal.is_deleted:
-            if not self._lock.is_in(folder):  # to save there might write over another run's checkpoints
-                raise OSError(f"{folder} is not this run's folder any more; give that its name again")
+            if not (self.journal.is_in(folder) or self._lock.is_in(folder)):  # it may be another run's by now
+                raise OSError(f"the run's folder is no longer at {folder}; move it back")
             return
         folder.mkdir(parents=True, exist_ok=True)
         if not self._lock.is_in(folder):

@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from fundamentallm.errors import UserError
+from fundamentallm.run.notes import read_notes, write_notes
+from tests.conftest import file_contents
 from tests.engine.cli.conftest import TEXT, TINY, Refused, Run
 
 
@@ -218,6 +220,24 @@ def test_what_comes_from_a_checkpoint_is_said_to_with_the_flag_that_overrides_it
     resume = ("train", "--resume-from", "run", "--epochs=3")
     assert refused(*resume) == [f"{lost}; the setting comes from run/last.pt, and --device overrides it"]
     assert refused(*resume, "--device=cpu") == [lost]
+
+
+@pytest.mark.parametrize("note", ["", "mine"])
+def test_a_run_that_was_moved_for_one_that_fails_to_start_has_its_name_and_notes_again(
+    refused: Refused, run: Run, monkeypatch: pytest.MonkeyPatch, note: str
+) -> None:
+    assert run("train", "text.txt", "--output-dir", "run", "--epochs=1", *TINY)[0] == 0
+    if note:
+        write_notes(Path("run"), note=note, former_names=("older",))
+    before = file_contents(Path())
+
+    def lacks(name: str) -> None:
+        assert read_notes(Path("run.old-1")).former_names[-1] == "run"
+        raise UserError(f"--device {name}: no CUDA device here")
+
+    monkeypatch.setattr("fundamentallm.train.state.choose_device", lacks)
+    assert len(refused("train", "text.txt", "--output-dir", "run", "--overwrite", *TINY)) == 1
+    assert file_contents(Path()) == before
 
 
 def test_an_old_run_stays_in_its_place_when_the_new_one_fails_to_start(refused: Refused, run: Run) -> None:

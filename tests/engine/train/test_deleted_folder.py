@@ -101,6 +101,17 @@ def test_another_run_that_took_the_place_is_left_alone(train: Train, small: Smal
     assert isinstance(ran.result, events.Finished) and "holds a run already" in ran.result.unsaved
 
 
+@pytest.mark.parametrize("name", ["lock", "journal.jsonl"])
+def test_a_folder_that_lacks_one_of_the_run_s_files_is_still_the_run_s(train: Train, small: Small, name: str) -> None:
+    def take(run: Trainer) -> list[Command]:
+        if run.state.step == AT:
+            (run.spec.folder / name).rename(run.spec.folder / "taken")
+        return []
+
+    ran = train(small(), script=take)
+    assert not ran.of(events.CheckpointFailed) and ran.step_of("final_model.pt") == 2 * EPOCH
+
+
 @pytest.mark.parametrize("another", [True, False])
 def test_a_folder_that_was_renamed_gets_what_is_missing_when_it_has_its_name_again(
     train: Train, small: Small, tmp_path: Path, another: bool
@@ -123,7 +134,7 @@ def test_a_folder_that_was_renamed_gets_what_is_missing_when_it_has_its_name_aga
 
     ran = train(small(epochs=3), script=move)
     (failed,) = [event for event in ran.of(events.CheckpointFailed) if event.path == "last.pt"]
-    assert failed.why == f"{ran.folder} is not this run's folder any more; give that its name again"
+    assert failed.why == f"the run's folder is no longer at {ran.folder}; move it back"
     assert ran.result.unsaved == "" and load(ran.folder / "last.pt").progress().step == 3 * EPOCH
     assert seen == [True] * another
 
