@@ -1,5 +1,6 @@
 """What the tests of all rooms share: waiting for other processes, and reading what a run wrote."""
 
+import ctypes
 import gc
 import inspect
 import os
@@ -8,7 +9,9 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -184,3 +187,24 @@ def kill_leftovers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         with suppress(OSError):
             if int(folder.name) != os.getpid() and mark.encode() in (folder / "environ").read_bytes().split(b"\0"):
                 os.kill(int(folder.name), signal.SIGKILL)
+
+
+def as_a_user(test: Callable[..., None]) -> Callable[..., None]:
+    """Run a test without root's right to look into every folder, which Linux takes from a thread alone."""
+
+    def without_right(*args: Any, **how: Any) -> None:
+        if sys.platform == "linux":
+            header, rights = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+            libc = ctypes.CDLL(None)
+            libc.capget(header, rights)
+            for which in (0, 1):  # effective and permitted: CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH
+                rights[which] &= ~0b110
+            libc.capset(header, rights)
+        test(*args, **how)
+
+    @wraps(test)
+    def in_thread(*args: Any, **how: Any) -> None:
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(without_right, *args, **how).result()
+
+    return in_thread

@@ -18,7 +18,6 @@ from typing import Generic, TypeVar
 from fundamentallm.errors import describe_error
 from fundamentallm.run import commands
 from fundamentallm.run.events import JOURNAL, Event, decode, encode
-from fundamentallm.run.locks import is_at
 from fundamentallm.untrusted import MAX_COMMAND_BYTES, MAX_EVENT_BYTES, open_for_writing, open_regular_file
 
 T = TypeVar("T")
@@ -59,8 +58,10 @@ class Journal:
         return self._file >= 0 and os.fstat(self._file).st_nlink == 0
 
     def is_in(self, folder: Path) -> bool:
-        """Whether the file is still the one in the folder."""
-        return self._file >= 0 and is_at(self._file, folder / JOURNAL)
+        """Whether the file is still the one in the folder; an OSError says that this cannot be looked up."""
+        with suppress(FileNotFoundError, NotADirectoryError):
+            return self._file >= 0 and os.path.samestat(os.fstat(self._file), os.stat(folder / JOURNAL))
+        return False
 
     def begin_again(self, events: Iterable[Event]) -> None:
         """Begin a new file with these events, as they are, in place of a deleted one; an OSError if there is one."""

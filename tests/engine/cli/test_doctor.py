@@ -1,7 +1,6 @@
 """`fundamentallm doctor` and `bench`, and `train --profile`."""
 
 import json
-import os
 import shutil
 from collections import namedtuple
 from importlib.metadata import version
@@ -15,6 +14,7 @@ from fundamentallm.config.estimate import count_parameters
 from fundamentallm.config.files import load_preset
 from fundamentallm.run.speed import flops_per_token
 from fundamentallm.train import device, profile
+from tests.conftest import as_a_user
 from tests.engine.cli.conftest import TEXT, TINY, Run
 
 
@@ -47,6 +47,7 @@ def test_doctor_names_every_problem(run: Run, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("locked", ["", "fundamentallm", "fundamentallm/presets"])
+@as_a_user
 def test_a_configuration_that_may_not_be_looked_into_stops_no_shipped_preset(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, locked: str
 ) -> None:
@@ -55,8 +56,6 @@ def test_a_configuration_that_may_not_be_looked_into_stops_no_shipped_preset(
     folder = tmp_path / "config" / locked
     folder.chmod(0)
     try:
-        if os.access(folder, os.X_OK):
-            pytest.skip("this user may look into every folder")
         assert run("config", "show", "--preset=tiny")[0] == run("presets")[0] == 0
         assert "problem: " in run("doctor")[1]
     finally:

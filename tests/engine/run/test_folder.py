@@ -26,7 +26,7 @@ from fundamentallm.run.locks import LOCK, RunLock
 from fundamentallm.run.notes import delete_run, rename_run, renamed_to
 from fundamentallm.run.spec import find_input
 from fundamentallm.run.summary import find_run, find_runs
-from tests.conftest import file_contents
+from tests.conftest import as_a_user, file_contents
 from tests.engine.run.conftest import full, started, write_journal
 
 
@@ -132,13 +132,13 @@ def test_deleting_a_run_takes_its_own_files_only_and_never_while_it_is_written(t
 
 
 def locked(folder: Path) -> Path:
-    """A folder that nobody may look into; skips the test where this user may all the same."""
+    """A folder that nobody may look into."""
     folder.mkdir(mode=0)
-    if os.access(folder, os.X_OK):
-        pytest.skip("this user may look into every folder")
+    assert not os.access(folder, os.X_OK)
     return folder
 
 
+@as_a_user
 def test_a_kept_text_is_found_in_the_folder_whatever_is_where_it_was(tmp_path: Path) -> None:
     before = "x" * 300 + "/input.txt"
     assert find_input(Config((before,)), tmp_path).data == (before,)
@@ -148,6 +148,7 @@ def test_a_kept_text_is_found_in_the_folder_whatever_is_where_it_was(tmp_path: P
     assert find_input(Config((before,)), tmp_path).data == (str(tmp_path / "input.txt"),)
 
 
+@as_a_user
 def test_a_folder_that_may_not_be_looked_into_does_not_hide_the_others(here: Path) -> None:
     write_journal(here / "runs" / "prose", started())
     night = rename_run(here / "runs" / "prose", "prose at night")
@@ -157,6 +158,7 @@ def test_a_folder_that_may_not_be_looked_into_does_not_hide_the_others(here: Pat
     assert find_run("prose at night") == Path("runs/prose at night")
 
 
+@as_a_user
 def test_a_folder_that_may_not_be_looked_into_is_called_that(here: Path) -> None:
     write_journal(here / "runs" / "prose", started())
     locked(here / "runs" / "a")
