@@ -54,7 +54,7 @@ def list_() -> None:
 def get_(name: str, source: str) -> None:
     """Download a known text into data/raw, or a dataset of Hugging Face.
 
-    The text is checked, and all of its files are written or none. A different file of the same name is moved aside.
+    The text is checked before any of its files is written. A different file of the same name is moved aside.
     """
     if name.startswith(HUB):
         if source:
@@ -181,8 +181,7 @@ def _training(files: Mapping[str, TextStats], *, alone: bool) -> Iterator[str]:
             return
     texts = {path: seen.text for path, seen in files.items() if seen.text.strip()}
     if not texts:
-        path, seen = next(iter(files.items()))
-        yield from _folded("training", f"refuses {path}: {'has only white space' if seen.text else 'is empty'}")
+        yield from _folded("training", f"refuses {', '.join(files)}: has no text")
         return
     config, source = resolve(Layer({"data": list(texts)})), make_source(texts, list(texts.values()))
     try:

@@ -42,13 +42,8 @@ SIGNATURES = (  # how formats that are not text begin, what they are, and what m
     (rb"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", UNPACK),
     (rb"Rar!\x1a\x07", "a RAR archive", UNPACK),
     (rb".{257}ustar", "a tar archive", UNPACK),
-    (rb"\x89PNG\r\n", "a PNG image", ""),
-    (rb"\xff\xd8\xff", "a JPEG image", ""),
-    (rb"GIF8[79]a", "a GIF image", ""),
-    (rb"RIFF.{4}WEBP", "a WebP image", ""),
-    (rb"II\*\0|MM\0\*", "a TIFF image", ""),
-    (rb"RIFF.{4}WAVE|ID3[\x02-\x04]|OggS|fLaC", "a sound file", ""),
-    (rb".{4}ftyp|\x1aE\xdf\xa3", "a film", ""),
+    (rb"\x89PNG\r\n|\xff\xd8\xff|GIF8[79]a|RIFF.{4}WEBP|II\*\0|MM\0\*", "an image", ""),
+    (rb"RIFF.{4}WAVE|ID3[\x02-\x04]|OggS|fLaC|.{4}ftyp|\x1aE\xdf\xa3", "a sound or a film", ""),
     (rb"\x7fELF|MZ.{,100}\0|\xfe\xed\xfa[\xce\xcf]|[\xce\xcf]\xfa\xed\xfe|\xca\xfe\xba\xbe", "a program", ""),
     (rb"SQLite format 3\0", "an SQLite database", ""),
 )
@@ -165,27 +160,24 @@ def _is_utf8(raw: bytes) -> bool:
 def _conversion(encoding: str, path: str) -> str:
     """A command that replaces a plain file by its UTF-8 form, so that a folder with it can be read afterwards."""
     text = f"convert it: iconv -f {encoding} -t UTF-8"
-    if path == STDIN or path.lower().endswith((GZIP, ZSTD)):
-        return _command(text + FILTER, path)
+    if _is_packed(path):
+        return text
     before, after = quoted_path(path), quoted_path(_free_name(path, ".utf8", path))
     return f"{text} {before} > {after} && mv {after} {before}"
 
 
 def _command(text: str, path: str) -> str:
-    """Complete "what to do: a command" for a file. What unpacks or pipes a text works only with a `FILTER`."""
-    what, _, command = text.partition(": ")
-    program, source, (stem, ending) = command.removesuffix(FILTER), "", os.path.splitext(path)
-    if path == STDIN:
-        source = "..."
-    elif ending.lower() in (GZIP, ZSTD):
-        source = f"{'gzip' if ending.lower() == GZIP else 'zstd'} -dc < {quoted_path(path)}"
-        stem, ending = os.path.splitext(stem)
-    if source and program == command:
-        return what
-    out = quoted_path(_free_name(stem, ending if ending.lower() in (".md", JSON_LINES) else ".txt", path))
-    if source:
-        return f"{what}: {source} | {program} " + ("| fundamentallm train -" if path == STDIN else f"> {out}")
-    return text.format(path=quoted_path(path), out=out)
+    """Complete "what to do: a command" for a file; of a packed one, the program if it is a `FILTER`."""
+    if _is_packed(path):
+        return text.removesuffix(FILTER) if text.endswith(FILTER) else text.partition(": ")[0]
+    stem, ending = os.path.splitext(path)
+    out = _free_name(stem, ending if ending.lower() in (".md", JSON_LINES) else ".txt", path)
+    return text.format(path=quoted_path(path), out=quoted_path(out))
+
+
+def _is_packed(path: str) -> bool:
+    """Whether a text is not in a file as it is: it is compressed there, or comes by standard input."""
+    return path == STDIN or path.lower().endswith((GZIP, ZSTD))
 
 
 def _free_name(stem: str, ending: str, path: str) -> str:

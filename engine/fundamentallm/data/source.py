@@ -31,7 +31,6 @@ from fundamentallm.data.text import (
     has_fields,
     read_bytes,
     read_pieces,
-    refuse_unusable,
     select,
     text_bytes,
 )
@@ -112,7 +111,10 @@ def read_source(config: Config, say: Say = lambda text: None, needs: str = NEEDE
         facts = _recall_facts(record, len(chosen.files)) or _examine_files(chosen.files, config.text_field, record, say)
     files = [path for path, size in zip(chosen.files, facts.characters, strict=True) if size]
     empty = [path for path, size in zip(chosen.files, facts.characters, strict=True) if not size]
-    refuse_unusable(chosen.problems, files, empty, config.data, needs)
+    if chosen.problems:
+        raise UserError("\n".join(chosen.problems))
+    if not files:
+        raise UserError(f"{', '.join(empty)}: has no text; it needs at least {needs}")
     notices = list[str]()
     if len(chosen.files) > 1 or chosen.left_out:
         notices = describe_read(files, sum(facts.characters), empty, chosen.left_out)

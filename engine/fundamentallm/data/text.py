@@ -31,9 +31,7 @@ from fundamentallm.run.folder import STDIN
 from fundamentallm.untrusted import open_regular_file
 
 SUFFIXES = (".txt", ".md")  # of the files that a folder stands for, in lower or upper case
-MAX_PROBLEMS = 100  # lines; a folder of pictures that are called .txt would fill the screen
 SHOWN_NAMES = 5
-GZIP_START = b"\x1f\x8b"
 EXPANDS = 8  # times, about, that a compressed text is larger
 PIECE_BYTES = 1 << 20  # of a long file that are read at once
 NEEDED = "a few thousand characters of text"
@@ -90,8 +88,6 @@ def _blocks(path: str, size: int) -> Iterator[bytes]:
         with open_regular_file(find_data(path)) as file:
             opened: Any = file
             if path.lower().endswith(GZIP):
-                if not GZIP_START.startswith(file.peek(2)[:2]):
-                    raise UserError(f"{path}: is not compressed with gzip, as its name says; give it another name")
                 opened = gzip.GzipFile(fileobj=file)
             elif path.lower().endswith(ZSTD):
                 opened = _zstd().open(file)
@@ -181,23 +177,6 @@ def read_standard_input() -> bytes:
         raise UserError("-: standard input is a terminal; pipe a text into it: cat FILE | fundamentallm train -")
     with system_errors("-: standard input cannot be read"):
         return sys.stdin.buffer.read()
-
-
-def refuse_unusable(
-    problems: list[str], files: list[str], empty: list[str], paths: tuple[str, ...], needs: str
-) -> None:
-    """Raise a UserError with the `problems` of files, or if all are empty: nothing was read."""
-    if problems:
-        more = len(problems) - MAX_PROBLEMS
-        rest = [f"and {format_count(more, 'more file')} with problems"] if more > 0 else []
-        raise UserError("\n".join([*problems[:MAX_PROBLEMS], *rest]))
-    if not files:
-        are = f"{', '.join(paths)}: all {len(empty)} files are empty"
-        if len(empty) == 1:
-            blank = not has_fields(empty[0]) and next(_pieces(empty[0]), "")
-            what = "has only white space" if blank else "is empty"
-            are = f"-: standard input {what}" if empty == [STDIN] else f"{empty[0]}: {what}"
-        raise UserError(f"{are}; it needs at least {needs}")
 
 
 def describe_read(read: list[str], characters: int, empty: list[str], left_out: list[str]) -> list[str]:

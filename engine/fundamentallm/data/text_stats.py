@@ -27,7 +27,6 @@ MAX_PIECES = 1000  # of the held-out text that are looked for in the training te
 REPEATED = 0.05  # share of the held-out text above which repetitions are worth a warning
 UNSEEN = 0.001  # the same for characters that the training text lacks; each costs several nats
 FEW_HELD_OUT = 2000  # characters; of fewer the loss is uncertain by several hundredths
-BLOCK = 1 << 20
 
 NOT_UTF8 = re.compile("[\udc80-\udcff]")  # how the error handler `surrogateescape` decodes bytes that are not UTF-8
 ZERO = re.compile("\0")
@@ -106,8 +105,7 @@ def compute_text_stats(raw: bytes, path: str = "FILE") -> TextStats:
     if known:
         problems = [Problem(f"it {known}", 1, (), fatal=True)]
     elif not text.strip():
-        is_empty = "has only white space" if text else "is empty"
-        problems = [Problem(f"it {is_empty}; training refuses it, and passes over it among other files", 1, ())]
+        problems = [Problem("it has no text; training refuses it, and passes over it among other files", 1, ())]
     else:
         problems = list(_find_problems(raw, exact, encoding, path))
     return TextStats(
@@ -215,17 +213,15 @@ def _warnings(source: Source, config: Config, tell: Callable[[int], None]) -> li
     unseen, sample, places = Counter[str](), list[str](), 0
     missing, every = set(vocabulary), max(1, -(-(size // PIECE) // MAX_PIECES))
     for text, end in _split_pieces(source.pieces(), train, tell):
-        missing -= _present(missing, text[:end])
+        missing = missing and missing - set(text[:end])
         held_out = text[end:]
-        counts = Counter(held_out) if len(missing) > 100 else {each: held_out.count(each) for each in missing}
-        unseen.update({each: counts[each] for each in sorted(missing) if held_out})
+        unseen.update(filter(missing.__contains__, held_out))
         first = -places % every * PIECE
         sample += [held_out[at : at + 2 * PIECE - 1] for at in range(first, len(held_out) - PIECE + 1, every * PIECE)]
         places += len(held_out) // PIECE
     if (share := _share_repeated(sample, _split_pieces(source.pieces(), train, tell))) >= REPEATED:
         measured = "there the validation loss measures what was learnt by heart; remove what the text has twice"
         warnings.append(f"{share:.0%} of the held-out text stands in the training text, too: {measured}")
-    unseen = +unseen
     if unseen.total() >= UNSEEN * size:
         shown = " ".join(name_character(character) for character, _ in unseen.most_common(8))
         shown += " …" if len(unseen) > 8 else ""
@@ -243,15 +239,6 @@ def _split_pieces(
         yield piece, max(0, min(len(piece), train))
         train -= len(piece)
         tell(len(piece) // 2)  # all are read twice
-
-
-def _present(characters: set[str], text: str) -> set[str]:
-    found = set[str]()
-    for at in range(0, len(text) if characters else 0, BLOCK):
-        block, wanted = text[at : at + BLOCK], characters - found
-        # to look up a hundred characters is slower than to make a set
-        found |= wanted & set(block) if len(wanted) > 100 else {each for each in wanted if each in block}
-    return found
 
 
 def _share_repeated(sample: Sequence[str], learnt: Iterable[tuple[str, int]]) -> float:

@@ -236,9 +236,9 @@ def test_inspect_looks_at_whatever_it_is_given(run: Run) -> None:
     assert "it is damaged UTF-16: truncated data at offset 10" in shown["odd"]
     assert "training     refuses odd: it is damaged UTF-16" in shown["odd"]
     assert "2 x line ends of old Macs" in shown["mac"] and "3 lines" in shown["mac"]
-    assert "it is empty; training refuses it" in shown["empty"] and "refuses empty: is empty" in shown["empty"]
-    assert "it has only white space; training refuses it" in shown["blank"]
-    assert "training     refuses blank: has only white space" in shown["blank"]
+    for name in ("empty", "blank"):
+        assert "it has no text; training refuses it" in shown[name]
+        assert f"training     refuses {name}: has no text" in shown[name]
     assert "problems     none" not in shown["empty"] and "vocabulary" not in shown["empty"]
 
 

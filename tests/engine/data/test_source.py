@@ -236,7 +236,7 @@ def test_the_text_of_lines_of_json_has_an_empty_line_between_them(long: Callable
         ("t.jsonl", b'{"text": ' + b"9" * 10**4 + b"}", 't.jsonl, line 1: its field "text" is no text'),
         ("t.jsonl", b'{"text": "a\\u0000"}\n', "t.jsonl, line 1: its text has a zero character, or half of a char"),
         ("t.jsonl", b'{"text": "a\\ud800"}\n', "t.jsonl, line 1: its text has a zero character, or half of a char"),
-        ("t.txt.gz", b"text", "t.txt.gz: is not compressed with gzip, as its name says"),
+        ("t.txt.gz", b"text", "t.txt.gz: cannot be unpacked: Not a gzipped file"),
         ("t.txt.gz", gzip.compress(b"text" * 999, mtime=0)[:-9], "t.txt.gz: cannot be unpacked: Compressed file ended"),
         ("t.txt.zst", b"text", "t.txt.zst: cannot be unpacked: "),
         ("t.txt.zst", zstd.compress(b"text" * 999)[:-9], "t.txt.zst: cannot be unpacked: "),

@@ -95,24 +95,20 @@ def test_every_file_that_cannot_be_read_is_named_at_once() -> None:
         "texts/b.txt: is a PDF, not plain text",
         "texts/c.txt: is not UTF-8 (byte 0xe9 in line 1, offset 7): it looks like Latin-1 or Windows-1252",
     ]
-    for n in range(120):
-        Path("texts", f"x{n:03}.txt").write_bytes(b"\xff")
-    lines = error_of("texts").splitlines()
-    assert len(lines) == 101 and lines[-1] == "and 22 more files with problems"
 
 
 def test_empty_files_alone_are_an_error() -> None:
     for name in ("a.txt", "b.txt"):
         Path(name).write_text("")
-    assert error_of("a.txt", "b.txt").startswith("a.txt, b.txt: all 2 files are empty;")
-    assert error_of("a.txt").startswith("a.txt: is empty;")
+    assert error_of("a.txt", "b.txt").startswith("a.txt, b.txt: has no text;")
+    assert error_of("a.txt").startswith("a.txt: has no text;")
 
 
 def test_a_dash_stands_for_standard_input_which_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     read_standard_input.cache_clear()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("sea\r\né".encode())))
     assert read_texts("-") == read_texts("-") == ["sea\né"] and select(("-",)).files == ["-"]
-    for stdin, error in ((None, "-: standard input is closed"), (open("/dev/null"), "-: standard input is empty; ")):  # noqa: SIM115
+    for stdin, error in ((None, "-: standard input is closed"), (open("/dev/null"), "-: has no text; ")):  # noqa: SIM115
         read_standard_input.cache_clear()
         monkeypatch.setattr(sys, "stdin", stdin)
         assert error_of("-").startswith(error)
