@@ -10,11 +10,10 @@ from typing import Any
 
 from fundamentallm.errors import UserError, describe_fault
 from fundamentallm.process.prepare import prepared_folder
-from fundamentallm.process.start import config_layers, described_spec, initialised_spec
+from fundamentallm.process.start import new_spec
 from fundamentallm.process.system import obeyed
 from fundamentallm.run.describe import describe_failure
 from fundamentallm.run.events import FAULT, Event, Failed
-from fundamentallm.run.folder import BEST, find_checkpoint
 from fundamentallm.run.history import RunHistory, read_started
 from fundamentallm.run.summary import RunSummary, find_run, summarize
 
@@ -53,14 +52,9 @@ def train_model(
     flags |= {"data": tuple(map(str, paths))} if paths else {}
     if resume and (overwrite or init_from is not None or not flags.get("output_dir")):
         raise UserError("resume: needs output_dir, and neither init_from nor overwrite")
-    layers = config_layers(preset, str(config) if config is not None else None, flags)
-    if init_from is not None:
-        spec = initialised_spec(layers, flags, find_checkpoint(str(init_from), BEST), preset or "", warn)
-    else:
-        spec = described_spec(layers, flags, resume, preset or "", warn)
-    if not spec.config.data:
-        raise UserError("data: name a text file to learn from, or a preset or configuration file that does")
-    with prepared_folder(spec, overwrite, warn):
+    weights = None if init_from is None else str(init_from)
+    spec = new_spec(preset, None if config is None else str(config), flags, resume, weights, warn)
+    with prepared_folder(spec, overwrite, warn) as spec:
         from fundamentallm.train.trainer import Trainer  # imports torch
 
         folder = spec.folder.absolute()  # the program around may change the current folder meanwhile

@@ -152,7 +152,7 @@ def test_a_run_that_is_overwritten_is_moved_and_the_command_prints_where(
 ) -> None:
     assert run(*tiny, "--epochs=1", "--output-dir=run").status == 0
     before = (folder / "journal.jsonl").read_bytes()
-    assert detach(*tiny, *LONG, "--overwrite")[:2] == (0, f"the old run is in run.old-1 now\n{STARTED}")
+    assert detach(*tiny, *LONG, "--overwrite") == (0, STARTED, "the old run is in run.old-1 now\n")
     assert Path("run.old-1/journal.jsonl").read_bytes() == before
     assert run("stop", "run").status == 0
     until(lambda: not is_held(folder))

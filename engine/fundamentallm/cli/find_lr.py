@@ -11,7 +11,6 @@ import click
 from fundamentallm.cli.options import FLAGS, Count, GroupedCommand, config_sources, options, typed
 from fundamentallm.cli.terminal import Footer, is_screen, is_unicode, width
 from fundamentallm.config.config import flags_layer, resolve
-from fundamentallm.errors import UserError
 from fundamentallm.process.start import config_layers
 from fundamentallm.run.events import to_line
 from fundamentallm.run.range_test import STEPS, Point, Suggestion, suggest
@@ -33,8 +32,6 @@ def command(preset: str | None, config_file: str | None, steps: int, as_json: bo
     """
     flags = typed(values)
     config = resolve(*config_layers(preset, config_file, flags), flags_layer(flags))
-    if not config.data:
-        raise UserError("DATA: name a text file to learn from, or use --preset or --config")
     from fundamentallm.train.find_rate import range_test  # imports torch
     from fundamentallm.train.state import build_state
 

@@ -19,12 +19,12 @@ from fundamentallm.config.format import format_count
 from fundamentallm.errors import NothingToDo, UserError, describe_fault
 from fundamentallm.paths import quoted_path, resume_command, user_path
 from fundamentallm.process import system
-from fundamentallm.process.prepare import keep_standard_input, prepared_folder
+from fundamentallm.process.prepare import prepared_folder
 from fundamentallm.process.session import WorkerRun
-from fundamentallm.process.start import config_layers, described_spec, initialised_spec
+from fundamentallm.process.start import new_spec
 from fundamentallm.run.describe import describe_failure
 from fundamentallm.run.events import FAULT, JOURNAL, Event, Failed, Finished, Phase
-from fundamentallm.run.folder import BEST, LAST, choose_folder, find_checkpoint
+from fundamentallm.run.folder import LAST, choose_folder, find_checkpoint
 from fundamentallm.run.history import read_history, read_started
 from fundamentallm.run.locks import is_held
 from fundamentallm.run.spec import RunSpec, branched_spec
@@ -108,20 +108,13 @@ def command(
         raise UserError("--resume auto: needs --output-dir, and neither --resume-from nor --overwrite")
     if init_from is not None and (auto or resume_from is not None):
         raise UserError("--init-from: starts a new run, which --resume and --resume-from do not; leave one out")
-    layers = config_layers(preset, config_file, flags)
-    if resume_from is not None:
-        if layers:
-            complain("--preset and --config are not used: the checkpoint brings its settings")
-        checkpoint = find_checkpoint(resume_from, LAST)
-        folder = user_path(flags["output_dir"]) if "output_dir" in flags else checkpoint.parent
-        spec = RunSpec(Config(), folder, checkpoint, flags)
-    elif init_from is not None:
-        spec = initialised_spec(layers, flags, find_checkpoint(init_from, BEST), preset or "", complain)
-    else:
-        spec = described_spec(layers, flags, auto, preset or "", complain)
-    if not spec.config.data and resume_from is None:
-        raise UserError("DATA: name a text file to learn from, or use --preset or --config")
-    return _run(spec, **how)
+    if resume_from is None:
+        return _run(new_spec(preset, config_file, flags, auto, init_from, complain), **how)
+    if preset is not None or config_file is not None:
+        complain("--preset and --config are not used: the checkpoint brings its settings")
+    checkpoint = find_checkpoint(resume_from, LAST)
+    folder = user_path(flags["output_dir"]) if "output_dir" in flags else checkpoint.parent
+    return _run(RunSpec(Config(), folder, checkpoint, flags), **how)
 
 
 @click.command(cls=GroupedCommand, rows=FLAGS)
@@ -208,8 +201,7 @@ def _run(
 def _start(spec: RunSpec, overwrite: bool) -> int:
     """Start a worker, and leave it alone as soon as it trains. Ends this process."""
     system.start_resource_tracker()
-    with prepared_folder(spec, overwrite, complain) as aside:
-        spec = keep_standard_input(spec)
+    with prepared_folder(spec, overwrite, complain) as spec:
         session = WorkerRun(spec, prepared=True)
         try:
             _wait_until_training(session)
@@ -217,8 +209,6 @@ def _start(spec: RunSpec, overwrite: bool) -> int:
             session.kill()  # nobody may train in a folder that is taken back
             raise
     session.close()
-    if aside:
-        print(one_line(f"the old run is in {aside} now"))
     watch = f"fundamentallm watch {quoted_path(spec.folder)} shows it"
     print(one_line(f"training in the background in {spec.folder}; {watch}"), flush=True)
     os._exit(0)  # an ordinary end would wait for the run
@@ -245,13 +235,10 @@ def _wait_until_training(session: WorkerRun) -> None:
 def _train(spec: RunSpec, report: Report, overwrite: bool, profile: int | None = None) -> int:
     """Train a run in this process and report on it; returns the exit status. A UserError leaves no trace of a start."""
     ended = system.obeyed(lambda number: sys.exit(128 + number), signal.SIGTERM, signal.SIGHUP)
-    with ended, prepared_folder(spec, overwrite, complain) as aside:
+    with ended, prepared_folder(spec, overwrite, complain, report.show) as spec:
         from fundamentallm.train.trainer import Trainer
 
-        spec = keep_standard_input(spec)
         trainer = Trainer(spec, report.on_event, lambda: ())
-    if aside:
-        report.show(f"the old run is in {aside} now")
 
     def stop(number: int) -> None:
         trainer.stop()
@@ -280,12 +267,9 @@ def _launch(spec: RunSpec, kind: type[Report], overwrite: bool, processes: int, 
     """Train a run in several processes of this machine; returns the exit status."""
     # until torch handles them
     ended = system.obeyed(lambda number: sys.exit(128 + number), signal.SIGTERM, signal.SIGHUP)
-    with ended, prepared_folder(spec, overwrite, complain) as aside:
+    with ended, prepared_folder(spec, overwrite, complain, kind(spec.folder).show) as spec:
         from fundamentallm.train import distributed
 
-        if aside:
-            kind(spec.folder).show(f"the old run is in {aside} now")
-        spec = keep_standard_input(spec)
         again = f"resume with: {resume_command(spec.folder)} --processes {processes}"
         try:
             status = distributed.launch(_work, spec, kind, processes=processes, max_restarts=max_restarts)

@@ -339,21 +339,14 @@ def changed_when_resuming(saved: Config, flags: Mapping[str, Any]) -> Config:
 def shaped_like(saved: Config, config: Config, flags: Mapping[str, Any]) -> Config:
     """Give a configuration the shape of a saved model, and its context length unless a flag names another.
 
-    A ConfigError says that a flag is wrong, or names another shape.
+    A ConfigError says that a flag names another shape.
     """
-    problems = []
-    for name in (name for name in SHAPE if name in flags):
-        try:
-            asked = replace(saved, **{name: SETTINGS[name].parse(flags[name])})
-        except UserError as error:
-            problems.append(Problem(SETTINGS[name].flag, str(error)))
-            continue
-        if any(getattr(asked, each) != getattr(saved, each) for each in (*SHAPE[:3], "ff_width")):
-            value = saved.ff_width if name == "ff_dim" else getattr(saved, name)
-            problems.append(Problem(SETTINGS[name].flag, f"the model of --init-from has {value}; leave it out"))
-    if flags.get("tokenizer", saved.tokenizer) != saved.tokenizer:
-        text = f"the model of --init-from has {saved.tokenizer}; leave it out"
-        problems.append(Problem(SETTINGS["tokenizer"].flag, text))
+    model = {name: getattr(saved, name) for name in (*SHAPE, "tokenizer")} | {"ff_dim": saved.ff_width}
+    problems = [
+        Problem(SETTINGS[name].flag, f"the model of --init-from has {value}; leave it out")
+        for name, value in model.items()
+        if name in flags and _differs(SETTINGS[name], flags[name], value)
+    ]
     taken = (*SHAPE, "tokenizer", "vocab_size", *(() if "max_seq_len" in flags else ("max_seq_len",)))
     values = {**to_dict(config), **{name: getattr(saved, name) for name in taken}}
     return resolve(Layer(values, problems=tuple(problems)))

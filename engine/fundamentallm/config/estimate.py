@@ -190,30 +190,24 @@ def _longest(lengths: Sequence[int], val_split: float) -> int:
 
 
 def _too_short(config: Config, lengths: Sequence[int]) -> str:
-    """Say what of a text is too short, and which settings would do: the usual split, a shorter window, or both."""
-    name, given = ", ".join(config.data) or "the text", f"--val-split {format_value(config.val_split)}"
-    tokens, length, noun = sum(lengths), config.max_seq_len, token_noun(config)
+    """Say what of a text is too short, and which settings would do: a shorter window, the usual split, or both."""
+    name, noun = ", ".join(config.data) or "the text", token_noun(config)
+    tokens, length = sum(lengths), config.max_seq_len
     train, usual = (_longest(lengths, share) for share in (config.val_split, USUAL_SPLIT))
     held_out, usual_held_out = (tokens - split(tokens, share) for share in (config.val_split, USUAL_SPLIT))
+    usual_flag = f"--val-split {USUAL_SPLIT:g}"
     if usual > length and usual_held_out >= 2:
-        advice = f"--val-split {USUAL_SPLIT:g} leaves {usual_held_out if train > length else usual:,}"
+        advice = f"{usual_flag} fits"
     elif train >= SHORTEST + 1 and held_out >= 2:
         advice = f"{_window_flags(config, train - 1)} is the largest that fits"
     elif usual >= SHORTEST + 1 and usual_held_out >= 2:
-        advice = f"--val-split {USUAL_SPLIT:g} {_window_flags(config, usual - 1)} fits"
+        advice = f"{usual_flag} {_window_flags(config, usual - 1)} fits"
     else:
         return f"{name}: {format_count(tokens, noun)}, too few to train on"
-    longest = "" if len(lengths) == 1 else f"the longest of its {len(lengths)} texts"
-    window = f"fewer than one window of {length} + 1"
-    if train > length:
-        problem = f"{given} of {tokens:,} {noun}s leaves {held_out} to validate on, and it needs 2"
-    elif config.val_split > USUAL_SPLIT and advice.startswith("--val-split"):
-        problem = f"{given} leaves {max(0, train)} of {longest or f'{tokens:,} {noun}s'} to train on, {window}"
-    elif longest:
-        problem = f"{longest} has {train} training {noun}s, {window}"
-    else:
-        problem = f"its {train} training {noun}s are {window}"
-    return f"{name}: {problem}; {advice}"
+    longest = "" if len(lengths) == 1 else f" of the longest of its {len(lengths)} texts"
+    given = f"--val-split {format_value(config.val_split)} of {format_count(tokens, noun)}"
+    left = f"leaves {max(0, train):,}{longest} to train on and {held_out:,} to validate on"
+    return f"{name}: {given} {left}, and a run needs {length + 1:,} and 2; {advice}"
 
 
 def _window_flags(config: Config, length: int) -> str:

@@ -101,7 +101,7 @@ def read_source(config: Config, say: Say = lambda text: None, needs: str = NEEDE
     `say` is told how far that is, where it takes long. `needs` is what an error asks for if all files are empty.
     """
     if not config.data:
-        raise UserError("no data: name a text file to learn from")
+        raise UserError("no data: name a text file to learn from, or a preset or configuration file that does")
     chosen, documents = select(config.data, config.include), None
     if chosen.problems or not is_long(chosen.files):
         documents = _read_documents(chosen, config.text_field)

@@ -63,17 +63,21 @@ def _check_text(spec: RunSpec) -> None:
 
 
 @contextmanager
-def prepared_folder(spec: RunSpec, overwrite: bool, warn: Callable[[str], None]) -> Iterator[Path | None]:
+def prepared_folder(
+    spec: RunSpec, overwrite: bool, warn: Callable[[str], object], say: Callable[[str], object] | None = None
+) -> Iterator[RunSpec]:
     """Do as `prepare_folder`, and take the folder back if the body raises.
 
-    `warn` gets a line about where the old run is, if it cannot be moved back.
+    Yields the spec, with the file that keeps standard input in place of it. At the end `say`, or else `warn`, is told
+    where the old run is now; after an error `warn`, if it cannot be moved back.
     """
     made = [folder for folder in (spec.folder, *spec.folder.parents) if not folder.exists()]
     aside = prepare_folder(spec, overwrite=overwrite)
     if aside is not None:
         keep_former_name(aside, spec.folder.name)
+    moved = f"the old run is in {aside} now"
     try:
-        yield aside
+        yield _keep_standard_input(spec)
     except BaseException:
         mine = made or ([spec.folder] if aside else [])
         if spec.folder in mine:
@@ -84,11 +88,13 @@ def prepared_folder(spec: RunSpec, overwrite: bool, warn: Callable[[str], None])
                 forget_former_name(aside)
                 aside.rename(spec.folder)
             except OSError:
-                warn(f"the old run is in {aside} now")
+                warn(moved)
         raise
+    if aside is not None:
+        (say or warn)(moved)
 
 
-def keep_standard_input(spec: RunSpec) -> RunSpec:
+def _keep_standard_input(spec: RunSpec) -> RunSpec:
     """Write the text that standard input brings into the run's folder, and let the run read it there.
 
     A UserError says that the folder keeps another text already, or cannot be written to.

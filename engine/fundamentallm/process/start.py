@@ -8,9 +8,10 @@ from typing import Any
 from fundamentallm.config.config import BPE, SETTINGS, SHAPE, Config, Layer, flags_layer, resolve
 from fundamentallm.config.files import load_config, load_preset, preset_layer
 from fundamentallm.paths import user_path
-from fundamentallm.run.folder import CONFIG, choose_folder
+from fundamentallm.run.folder import BEST, CONFIG, choose_folder, find_checkpoint
 from fundamentallm.run.spec import RunSpec, changed_flags, find_input, overridden, stay_inside
 
+Warn = Callable[[str], object]
 REACHING = ("wandb", "track", "log_dir")  # what may reach out of a run's folder
 
 
@@ -20,10 +21,20 @@ def config_layers(preset: str | None, config_file: str | None, flags: Mapping[st
     return [preset_layer(load_preset(preset), *layers, Layer(flags)), *layers] if preset is not None else layers
 
 
-def described_spec(
-    layers: list[Layer], flags: dict[str, Any], auto: bool, preset: str, warn: Callable[[str], object]
+def new_spec(
+    preset: str | None, config_file: str | None, flags: dict[str, Any], auto: bool, init_from: str | None, warn: Warn
 ) -> RunSpec:
-    """Make the spec that layers and flags describe. `auto`: a run in the folder is resumed, with its own settings."""
+    """Make the spec of a run that begins from a preset, a file and typed settings, or with the weights of a checkpoint.
+
+    `auto`: a run that is in the folder already is resumed, with its own settings.
+    """
+    layers = config_layers(preset, config_file, flags)
+    if init_from is not None:
+        return _initialised_spec(layers, flags, find_checkpoint(init_from, BEST), preset or "", warn)
+    return _described_spec(layers, flags, auto, preset or "", warn)
+
+
+def _described_spec(layers: list[Layer], flags: dict[str, Any], auto: bool, preset: str, warn: Warn) -> RunSpec:
     notes: list[str] = []
     described = bool(layers)
     source: Path | None = None
@@ -55,10 +66,8 @@ def _without_effect(config: Config) -> Iterator[tuple[str, str]]:
         yield "patience", "--early-stopping is off"
 
 
-def initialised_spec(
-    layers: list[Layer], flags: dict[str, Any], weights: Path, preset: str, warn: Callable[[str], object]
-) -> RunSpec:
-    """Make the spec of a new run whose model has the shape of the one in `weights`, which is read later."""
+def _initialised_spec(layers: list[Layer], flags: dict[str, Any], weights: Path, preset: str, warn: Warn) -> RunSpec:
+    """The spec of a run whose model has the shape of the one in `weights`, which is read later."""
     taken = (*SHAPE, "max_seq_len")
     if named := [name for name in taken if any(name in layer.values for layer in layers)]:
         warn(f"{weights} brings its own {', '.join(named)}, whatever --preset or --config say")

@@ -162,7 +162,7 @@ def test_inspect_counts_what_a_text_is_made_of(run: Run) -> None:
     assert shown["rare"] == "f 1, u 1"
     assert shown["repetitions"] == "40.0% of the lines and 0.0% of the paragraphs occurred before"
     assert shown["problems"] == "none"
-    assert shown["training"].startswith("not with the default settings: a.txt: its 32 training characters are fewer")
+    assert shown["training"].startswith("not with the default settings: a.txt: --val-split 0.1 of 36 char")
 
 
 def test_inspect_looks_at_the_texts_of_a_folder_one_by_one_and_together(run: Run) -> None:

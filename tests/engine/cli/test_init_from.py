@@ -147,7 +147,7 @@ REFUSED = {
     "--model-dim=48 --num-heads=4 --ff-dim=auto": "--model-dim: the model of --init-from has 24; leave it out\n"
     "--num-heads: the model of --init-from has 2; leave it out\n"
     "--ff-dim: the model of --init-from has 40; leave it out",
-    "--num-layers=x": "--num-layers: x is not a whole number, at least 1, at most 256",
+    "--num-layers=x": "--num-layers: the model of --init-from has 2; leave it out",
     "--stride=17": "stride: 17 is more than max_seq_len 16; text would be skipped",
     "--resume-from=old": TWICE,
     "--resume=auto --output-dir=new": TWICE,
@@ -162,7 +162,7 @@ def test_what_contradicts_the_checkpoint_is_refused(train: Train, refused: Refus
 
 
 def test_it_needs_a_text_and_a_checkpoint(train: Train) -> None:
-    assert train("--init-from=old")[2].startswith("DATA: name a text file")
+    assert train("--init-from=old")[2].startswith("no data: name a text file")
     assert train("new.txt", "--init-from=nowhere.pt")[2] == "--init-from nowhere.pt: no such checkpoint\n"
     Path("broken.pt").write_bytes(b"no checkpoint")
     assert train("new.txt", "--init-from=broken.pt")[2].startswith("broken.pt: is damaged")

@@ -26,11 +26,11 @@ def test_a_start_that_came_second_leaves_the_files_of_the_first_alone(tmp_path: 
 
 def test_a_folder_that_holds_the_log_of_a_failed_start_is_kept(tmp_path: Path, data: str) -> None:
     """The old run stays where it was moved, and a line says so."""
-    folder = tmp_path / "run"
+    folder, told = tmp_path / "run", list[str]()
     folder.mkdir()
     Journal(folder).close()
-    with pytest.raises(ValueError), prepared_folder(RunSpec(Config(data=(data,)), folder), True, print) as aside:
+    with pytest.raises(ValueError), prepared_folder(RunSpec(Config(data=(data,)), folder), True, told.append):
         (folder / "engine.log").write_text("Traceback")
         raise ValueError
-    assert aside == tmp_path / "run.old-1" and aside.is_dir()
+    assert told == [f"the old run is in {folder}.old-1 now"] and (tmp_path / "run.old-1").is_dir()
     assert (folder / "engine.log").read_text() == "Traceback"
