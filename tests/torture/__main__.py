@@ -14,12 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.torture.consoles import broken_consoles
-from tests.torture.damaged_files import cut_journals, damaged_checkpoints
+from tests.torture.cut_journals import cut_journals
 from tests.torture.failing_calls import errors_at_calls, kills_at_calls, refused_changes
 from tests.torture.full_disks import full_disks
 from tests.torture.interventions import interventions
-from tests.torture.random_kills import detached_runs, kills, terminations
+from tests.torture.random_kills import kills, terminations
 from tests.torture.workbench import Bench, Row, workbench
 
 
@@ -35,15 +34,12 @@ PARTS: dict[str, Callable[[Bench, Options], list[Row]]] = {
     "kills": lambda bench, options: [kills(bench, options.kills, options.seed)],
     "SIGTERM": lambda bench, options: [terminations(bench, options.kills // 2, options.seed)],
     "interventions": lambda bench, options: [interventions(bench, options.kills // 2, options.seed)],
-    "detached": lambda bench, options: [detached_runs(bench, max(1, options.kills // 10), options.seed)],
     "kills at calls": lambda bench, options: [kills_at_calls(bench, options.short)],
     "errors at calls": lambda bench, options: [errors_at_calls(bench, options.short, 1)],
     "errors in a row": lambda bench, options: [errors_at_calls(bench, options.short, 7)],
     "refused changes": lambda bench, options: [refused_changes(bench, options.short)],
     "full disks": lambda bench, options: full_disks(bench, options.short),
-    "damaged checkpoints": lambda bench, options: damaged_checkpoints(bench, options.short),
     "cut journals": lambda bench, options: [cut_journals(bench, options.short)],
-    "consoles": lambda bench, options: broken_consoles(bench, options.short),
 }
 
 
@@ -61,7 +57,7 @@ def table(rows: list[Row]) -> str:
     width = max(len(row.fault) for row in rows)
     lines = [f"{'fault':<{width}}  tried  survived  lost"]
     for row in rows:
-        note = f"  skipped: {row.skipped}" if row.skipped else f"  {row.note}" if row.note else ""
+        note = f"  skipped: {row.skipped}" if row.skipped else ""
         lines.append(f"{row.fault:<{width}} {row.tried:6} {row.tried - len(row.lost):9} {len(row.lost):5}{note}")
     lines += [f"lost: {row.fault}: {words}" for row in rows for words in row.lost]
     return "\n".join(lines)

@@ -23,7 +23,6 @@ from tests.torture.workbench import (
     compare,
     finish,
     kill_self,
-    killed_while_saving,
 )
 
 OPTIONS: Options = ("--epochs=2", "--save-every=3")
@@ -137,8 +136,17 @@ class Scene:
 
 
 def scenes(bench: Bench) -> list[Scene]:
-    """A new run, and one that resumes what a killed one left."""
-    left = killed_while_saving(bench, OPTIONS, 6, lambda run: changing(run, CHANGES))
+    """A new run, and one that resumes what another left that was killed before its last.pt was renamed."""
+    left = bench.new()
+
+    def kill_when_renaming() -> None:
+        os.replace = lambda *_: kill_self()
+
+    def prepare() -> None:
+        changing(left, CHANGES)()
+        at_steps({6: kill_when_renaming})
+
+    bench.run_killed(left, OPTIONS, prepare)
     return [Scene("a new run", Bench.new), Scene("a resumed run", lambda bench: bench.copy(left))]
 
 

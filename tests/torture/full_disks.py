@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from fundamentallm.run import events
-from tests.torture.workbench import Bench, Lost, Options, Row, at_steps, compare, events_in, finish, kill_self
+from tests.conftest import journal_events
+from tests.torture.workbench import Bench, Lost, Options, Row, at_steps, compare, finish, kill_self
 
 FIVE: Options = ("--epochs=5",)
 KIB = 1024
@@ -108,7 +109,7 @@ def mended(bench: Bench, reference: Path, spoil: Act, mend: Act, run: Path) -> N
     """Saves failed while the disk was full, with events, and the run reached the same end."""
     if status := bench.run(run, FIVE, lambda: at_steps({FROM: spoil, TO: mend})):
         raise Lost(f"status {status}: {bench.printed(run)}")
-    failed = {event.step for event in events_in(run, events.CheckpointFailed)}
+    failed = {event.step for event in journal_events(run, events.CheckpointFailed)}
     if not set(range(FROM + 1, TO)) <= failed or failed - set(range(FROM, TO + 1)):
         raise Lost(f"failures to save were reported of steps {sorted(failed)}")
     compare(run, reference, failures=True)

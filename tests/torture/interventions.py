@@ -8,8 +8,9 @@ from fundamentallm.run import events
 from fundamentallm.run.commands import Command, Set
 from fundamentallm.run.journal import send_command
 from fundamentallm.train.control import Control
+from tests.conftest import journal_events
 from tests.torture.random_kills import seeded, struck
-from tests.torture.workbench import Bench, Options, Prepare, Row, at_steps, events_in, finish
+from tests.torture.workbench import Bench, Options, Prepare, Row, at_steps, finish
 
 # Settings and values by the step after which the commands arrive. Never a step that is saved: a run that resumes from
 # it reads its commands only after the next step.
@@ -40,7 +41,7 @@ def changing(run: Path, changes: Changes, without: frozenset[str] = NONE, *, in_
     """
 
     def prepare() -> None:
-        made = {(event.step, event.setting, event.new) for event in events_in(run, events.Intervention)}
+        made = {(event.step, event.setting, event.new) for event in journal_events(run, events.Intervention)}
         waiting: list[Command] = []
 
         def send(step: int) -> None:
@@ -66,7 +67,7 @@ def changing(run: Path, changes: Changes, without: frozenset[str] = NONE, *, in_
 
 def refused(run: Path) -> frozenset[str]:
     """The ids of the changes that were answered with an error: they were not made, and must not be made later."""
-    return frozenset(answer.id for answer in events_in(run, events.Answered) if not answer.ok)
+    return frozenset(answer.id for answer in journal_events(run, events.Answered) if not answer.ok)
 
 
 def changed(bench: Bench, options: Options, changes: Changes, without: frozenset[str] = NONE) -> Path:

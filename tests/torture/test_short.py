@@ -24,14 +24,8 @@ FAULTS = {
         "disk full for some steps", "disk full to the end", "disk full, then kill -9",
         "folder read-only for some steps", "mount gone for some steps",
     ],
-    "damaged checkpoints": [
-        "a record of last.pt bit-flipped", "last.pt cut at a kilobyte", "last.pt with a bit flipped anywhere",
-    ],
     "cut journals": ["the journal's last line cut at a byte"],
 }  # fmt: skip
-# One case of each is all that a short form has time for, and other tests have it: tests/end_to_end/test_detach.py,
-# tests/engine/process/test_consoles.py and tests/end_to_end/test_console.py.
-ONLY_IN_FULL = ("detached", "consoles")
 
 # Runs the parts that standard input names. One process for all: it takes seconds to import torch, and only one
 # that has computed nothing may fork.
@@ -81,4 +75,4 @@ def test_nothing_is_lost(torture: Callable[[str], list[dict[str, Any]]], part: s
 
 
 def test_every_part_is_tested() -> None:
-    assert [*FAULTS] == [part for part in PARTS if part not in ONLY_IN_FULL]
+    assert [*FAULTS] == [*PARTS]

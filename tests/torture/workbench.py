@@ -55,7 +55,6 @@ class Row:
     tried: int = 0
     lost: list[str] = field(default_factory=list)
     skipped: str = ""
-    note: str = ""
 
     def take(self, case: str, attempt: Callable[[], object]) -> None:
         """Try one case."""
@@ -147,16 +146,6 @@ def start_asking(question: Callable[[], T]) -> Callable[[], T]:
 def ask(question: Callable[[], T]) -> T:
     """The answer of a process that may use torch."""
     return start_asking(question)()
-
-
-def comes_about(condition: Callable[[], bool]) -> bool:
-    """Wait for something; False if it did not come."""
-    deadline = time.monotonic() + TIMEOUT
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 # ---- runs ----
@@ -267,10 +256,6 @@ def workbench(jobs: int) -> Iterator[Bench]:
         yield bench
 
 
-def events_in(run: Path, kind: type[Event]) -> list[Any]:
-    return [event for event in read_journal(run) if isinstance(event, kind)]
-
-
 def finish(
     bench: Bench,
     run: Path,
@@ -319,19 +304,3 @@ def at_steps(plan: dict[int, Callable[[], Any]]) -> None:
 
 def kill_self() -> Any:
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-def killed_while_saving(
-    bench: Bench, options: Options, step: int, act: Callable[[Path], Prepare] = lambda run: lambda: None
-) -> Path:
-    """A run that was killed after a step was reported and before last.pt was renamed."""
-    run = bench.new()
-
-    def kill_when_renaming() -> None:
-        os.replace = lambda *_: kill_self()
-
-    def prepare() -> None:
-        act(run)()
-        at_steps({step: kill_when_renaming})
-
-    return bench.run_killed(run, options, prepare)
