@@ -135,7 +135,7 @@ def _numbers(run: RunSummary, history: RunHistory) -> Iterator[tuple[str, str]]:
 
 def _repeat(folder: Path, history: RunHistory) -> Iterator[str]:
     """The words of a command that does the same again, in another folder."""
-    anew = [n for n, start in enumerate(history.starts) if not (start.recovered or start.resumed_from)]
+    anew = [n for n, start in enumerate(history.starts) if not start.resumed_from]
     first, *later = history.starts[max(anew, default=0) :]
     changed = changed_from_defaults(first.config)
     yield "fundamentallm train"

@@ -163,8 +163,7 @@ class RunHistory:
         """The settings that the commands which started and resumed the run asked for, without changes while it ran."""
         requested: dict[str, Any] = {}
         for start in self.starts:
-            resumes = requested and (start.recovered or start.resumed_from)
-            requested = {**requested, **start.changes} if resumes else start.config
+            requested = {**requested, **start.changes} if requested and start.resumed_from else start.config
         return requested
 
     def changes_since(self, seq: int) -> dict[str, Any]:

@@ -118,9 +118,12 @@ def test_a_report_has_numbers_settings_changes_rewinds_and_samples(run: Run, tmp
     assert ElementTree.parse("page.svg").getroot().tag.endswith("svg") and not (folder / "report.md").exists()
 
 
-def test_of_a_run_that_was_begun_anew_the_last_beginning_is_repeated_and_of_a_branch_what_came_later(run: Run) -> None:
+@pytest.mark.parametrize("recovered", [False, True], ids=["again", "--resume auto, before the first save"])
+def test_of_a_run_that_was_begun_anew_the_last_beginning_is_repeated_and_of_a_branch_what_came_later(
+    run: Run, recovered: bool
+) -> None:
     a, b = ({"data": ["a.txt"], "learning_rate": rate} for rate in (0.002, 0.004))
-    write_journal(Path("runs/anew"), started(config=a), progress(1, 3), started(config=b), progress(1, 3))
+    write_journal(Path("runs/anew"), started(config=a), progress(1, 3), started(config=b, recovered=recovered))
     branch, later = (
         started(10, config=a, resumed_from="x/best.pt", changes={"epochs": 9}),
         {"data": ["b.txt"], "epochs": 12},
@@ -130,6 +133,7 @@ def test_of_a_run_that_was_begun_anew_the_last_beginning_is_repeated_and_of_a_br
     for name in ("anew", "branch"):
         assert run("runs", "report", name)[0] == 0
     anew, branched = (command_in(Path(f"runs/{name}/report.md").read_text()) for name in ("anew", "branch"))
+    assert "| learning_rate | 0.004 |" in Path("runs/anew/report.md").read_text()
     assert anew == ["fundamentallm", "train", "a.txt", "--learning-rate", "0.004", "--output-dir", "runs/anew-again-1"]
     assert branched[:7] == ["fundamentallm", "train", "--resume-from", "x/best.pt", "b.txt", "--epochs", "9"]
     assert branched[7:] == ["--apply-interventions", "runs/branch", "--output-dir", "runs/branch-again-1"]
