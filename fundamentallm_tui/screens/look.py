@@ -239,4 +239,4 @@ def read_text(path: str) -> str:
     """Read a file; a UserError says why it is no text, or too long for a look."""
     if user_path(path).stat().st_size > MAX_BYTES:
         raise UserError(f"{path}: is larger than {format_size(MAX_BYTES)}; `fundamentallm score` reads it")
-    return read_source(Config(data=(path,)), needs="two characters").text()
+    return read_source(Config(data=(path,))).text()

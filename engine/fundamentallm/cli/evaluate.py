@@ -40,7 +40,7 @@ def command(
     parsed = parse(ROWS, values)
     target = output_path("--output", output, begins='{"loss":')
     text = Config(data=data, include=include, text_field=parsed["text_field"])
-    source = read_source(text, complain, needs="two characters")
+    source = read_source(text, complain)
     from fundamentallm.train.evaluate import by_class, tally  # imports torch
     from fundamentallm.train.loaded import load
 

@@ -29,7 +29,7 @@ def command(checkpoint: str, file: str, worst: int, as_json: bool, **values: Any
     The texts of a folder are one text.
     """
     parsed = parse(ROWS, values)
-    source = read_source(Config(data=(file,), text_field=parsed["text_field"]), needs="two characters")
+    source = read_source(Config(data=(file,), text_field=parsed["text_field"]))
     for notice in source.notices:
         complain(notice)
     text = source.text()

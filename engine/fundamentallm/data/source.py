@@ -24,7 +24,6 @@ from fundamentallm.config.estimate import TextSize, character_width
 from fundamentallm.config.format import format_size
 from fundamentallm.data.encoding import JSON_LINES
 from fundamentallm.data.text import (
-    NEEDED,
     Selection,
     describe_read,
     find_data,
@@ -95,10 +94,10 @@ def make_source(files: Iterable[str], documents: Sequence[str]) -> Source:
     return Source(tuple(files), _examine(iter([text]) for text in documents), "", tuple(documents))
 
 
-def read_source(config: Config, say: Say = lambda text: None, needs: str = NEEDED) -> Source:
+def read_source(config: Config, say: Say = lambda text: None) -> Source:
     """Find and examine the text that a configuration names; a UserError says why it cannot be used.
 
-    `say` is told how far that is, where it takes long. `needs` is what an error asks for if all files are empty.
+    `say` is told how far that is, where it takes long.
     """
     if not config.data:
         raise UserError("no data: name a text file to learn from, or a preset or configuration file that does")
@@ -114,7 +113,7 @@ def read_source(config: Config, say: Say = lambda text: None, needs: str = NEEDE
     if chosen.problems:
         raise UserError("\n".join(chosen.problems))
     if not files:
-        raise UserError(f"{', '.join(empty)}: has no text; it needs at least {needs}")
+        raise UserError(f"{', '.join(empty)}: has no text")
     notices = list[str]()
     if len(chosen.files) > 1 or chosen.left_out:
         notices = describe_read(files, sum(facts.characters), empty, chosen.left_out)

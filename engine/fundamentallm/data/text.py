@@ -34,7 +34,6 @@ SUFFIXES = (".txt", ".md")  # of the files that a folder stands for, in lower or
 SHOWN_NAMES = 5
 EXPANDS = 8  # times, about, that a compressed text is larger
 PIECE_BYTES = 1 << 20  # of a long file that are read at once
-NEEDED = "a few thousand characters of text"
 WHOLE_BYTES = 1 << 24  # of the longest file that is read as a whole
 NOT_UTF8 = re.compile("[\ud800-\udfff]")  # how Python decodes bytes of arguments and input that are not UTF-8
 
@@ -137,18 +136,14 @@ def _texts_of_lines(pieces: Iterable[str], path: str, text_field: str) -> Iterat
         if not line.strip():
             continue
         try:
-            values = json.loads(line, parse_int=float)  # Python makes no integer of thousands of digits
-        except ValueError as error:
+            values = json.loads(line)
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path}, line {number:,}: is no JSON: {describe_error(error)[:100]}") from None
-        except RecursionError:
-            raise UserError(f"{path}, line {number:,}: is nested too deeply to be read") from None
         fields = values if isinstance(values, dict) else {}
         text = fields.get(text_field)
         if not isinstance(text, str):
-            has = f"it has {format_names(list(fields), SHOWN_NAMES)}" if isinstance(values, dict) else "it is no object"
-            why = f'has no text in a field "{text_field}"; {has}'
-            if text_field in fields:
-                why = f'its field "{text_field}" is no text'
+            names = format_names(list(fields), SHOWN_NAMES) or "none"
+            why = f'has no text in a field "{text_field}"; its fields: {names}'
             raise UserError(f"{path}, line {number:,}: {why}; --text-field names another")
         if "\0" in text or NOT_UTF8.search(text):
             raise UserError(f"{path}, line {number:,}: its text has a zero character, or half of a character")

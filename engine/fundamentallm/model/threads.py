@@ -1,8 +1,7 @@
 """How threads of the CPU share work. torch has them share each operation, and wait for one another at its end."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from functools import cache
 from typing import TypeVar
 
@@ -14,17 +13,6 @@ Result = TypeVar("Result")
 THREADS = 2  # that compute halves; not measured with more, which would wait longer for Python's lock
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let this thread share no operation with others while they compute; the old number is restored."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 def in_two_threads(work: Callable[[Part], Result], first: Part, second: Part) -> tuple[Result, Result]:
     """Call `work` with two halves of something at the same time, each in a thread of its own that uses one core.
 
@@ -34,12 +22,14 @@ def in_two_threads(work: Callable[[Part], Result], first: Part, second: Part) ->
 
     An exception of `work` is raised when both calls have ended.
     """
-    with _one_thread():
-        calls = [_threads().submit(work, half) for half in (first, second)]
-        wait(calls)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # of this one, while they compute
+    calls = [_threads().submit(work, half) for half in (first, second)]
     try:
+        wait(calls)
         return calls[0].result(), calls[1].result()
     finally:
+        torch.set_num_threads(threads)
         calls.clear()  # an exception refers to this frame, and so to both results: memory may have run out
 
 

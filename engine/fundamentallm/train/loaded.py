@@ -30,7 +30,6 @@ from fundamentallm.train.device import Precision, choose_device
 from fundamentallm.train.evaluate import Evaluation, predictions, tally
 
 MIN_CONTEXT = 4  # the worst places are looked for where at least one part in so many of the context was read
-NEEDED = "two characters"  # what an empty text lacks
 Warn = Callable[[str], object]
 
 
@@ -121,7 +120,7 @@ class Model:
             UserError: a text cannot be read, or has too little that the model knows.
         """
         paths = (data,) if isinstance(data, (str, Path)) else data
-        source = read_source(Config(data=tuple(map(str, paths))), needs=NEEDED)
+        source = read_source(Config(data=tuple(map(str, paths))))
         _, _, pieces = self.predict(source, strict, warn)
         return tally(pieces, len(self.tokenizer))
 
@@ -196,7 +195,7 @@ def _keep_known(source: Source, tokenizer: Tokenizer, strict: bool, warn: Warn) 
         share = f"{left_out.total():,} of {format_count(characters, 'character')} ({left_out.total() / characters:.2%})"
         warn(f"left out {share} that the model has never seen: {format_names(counts, SHOWN_CHARACTERS)}")
     if characters == left_out.total():
-        raise UserError(f"{name}: " + ("the model knows none of its characters" if characters else "is empty"))
+        raise UserError(f"{name}: " + ("the model knows none of its characters" if characters else "has no text"))
     return replace(source, without=unknown), left_out.total()
 
 

@@ -186,7 +186,7 @@ def test_of_json_lines_inspect_shows_what_training_would_read(run: Run) -> None:
     status, out, err = run("data", "inspect", "a.jsonl", "--text-field", "story")
     assert (status, err) == (0, "") and out == run("data", "inspect", "a.txt")[1].replace("a.txt", "a.jsonl")
     status, out, err = run("data", "inspect", "a.jsonl")
-    assert (status, out) == (2, "") and err.startswith('a.jsonl, line 1: has no text in a field "text"; it has id,')
+    assert (status, out) == (2, "") and err.startswith('a.jsonl, line 1: has no text in a field "text"; its fields:')
 
 
 def test_inspect_tells_what_training_would_make_of_a_text(run: Run) -> None:

@@ -94,7 +94,7 @@ def test_a_dry_run_of_standard_input_writes_nothing(piped: Piped, flags: list[st
 @pytest.mark.parametrize(
     ("text", "flags", "line"),
     [
-        ("", [], "-: has no text; it needs at least a few thousand characters of text\n"),
+        ("", [], "-: has no text\n"),
         (TEXT, ["--device=cuda:9"], "--device cuda:9: "),
         ("abc", [], "-: 3 characters, too few to train on"),
     ],
