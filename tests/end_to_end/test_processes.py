@@ -221,6 +221,13 @@ def test_a_fault_of_one_process_ends_all_in_good_order(
         assert "ZeroDivisionError" in members[0].err
 
 
+def test_a_process_that_is_lost_before_the_first_step_is_a_line(group: Group, tmp_path: Path) -> None:
+    lost = "from fundamentallm.train import step\nstep.build_state = lambda *_: os.kill(os.getpid(), 9)"
+    members = group(2, *SETTINGS, "--output-dir=run", prepare=["", lost])
+    assert wait(*members) == [1, -signal.SIGKILL]
+    assert members[0].err == "another process of the run has ended\n" and not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("agent", "options", "line"),
     [

@@ -167,7 +167,8 @@ def _run(
     if system.agent_rank() is not None and spec.resume_from is None and spec.config.output_dir is None:
         raise UserError("--output-dir: name the run's folder: after a restart, torchrun must find it again")
     if system.agent_restarted():
-        spec, overwrite = _begun_again(spec), False
+        spec = _begun_again(spec)
+        overwrite = overwrite and spec.agent_began is None
     if apply_interventions is not None:
         other = read_started(find_run(apply_interventions), steps=False)
         spec = replace(spec, planned=tuple(other.changes_made()))
@@ -279,8 +280,8 @@ def _launch(spec: RunSpec, kind: type[Report], overwrite: bool, processes: int, 
                 sys.exit(1)  # the folder is taken back
             complain(f"{error}; {again}")
             return 1
-        if status == 2:  # rank 0 has said why; the folder is taken back
-            sys.exit(status)
+        if status == 2 and not read_history(spec.folder, steps=False).starts:
+            sys.exit(status)  # rank 0 has said why; the folder is taken back
         if status > 128:
             history = read_history(spec.folder, steps=False)
             if history.starts and not isinstance(history.end, Finished):  # no process was there to say it
@@ -321,8 +322,14 @@ def _lead(spec: RunSpec, report: Report, overwrite: bool) -> int:
     """Train a run as rank 0 of several processes; returns the exit status."""
     from fundamentallm.train import distributed
 
-    with distributed.joined():
-        return _train(spec, report, overwrite)
+    try:
+        with distributed.joined():
+            return _train(spec, report, overwrite)
+    except RuntimeError as error:  # before the first step: later the trainer says it
+        if not distributed.is_lost(error):
+            raise
+        complain(distributed.describe_loss(error))
+        return 1
 
 
 def _follow() -> int:

@@ -117,13 +117,13 @@ def _keep_standard_input(spec: RunSpec) -> RunSpec:
 
 
 def take_back(folder: Path, made: Sequence[Path]) -> None:
-    """Remove the folder of a run that failed to start, and the others that were made for it, deepest first.
+    """Remove the files of a run that failed to start, and the folders that were made for it, deepest first.
 
     A folder stays if it holds anything else, or if its journal or engine.log has something to say about the failure.
     """
     logs = [folder / JOURNAL, folder / ENGINE_LOG]
     with suppress(OSError, UserError):  # it is not empty, or another process has taken it
-        if folder in made and folder.exists() and not any(path.exists() and path.stat().st_size for path in logs):
+        if folder.exists() and not any(path.exists() and path.stat().st_size for path in logs):
             with RunLock(folder):
                 for path in (*logs, folder / LOCK):
                     path.unlink(missing_ok=True)

@@ -47,13 +47,15 @@ class RunSpec:
 
     def again(self, agent_began: float) -> "RunSpec":
         """Return what the same command does after its process was killed: it resumes from the newest checkpoint."""
-        if not any(self.folder.glob("*.pt")) and (self.resume_from or self.init_from):
-            return self  # it had not begun
-        config = replace(self.config, data=stored_input(self.config.data, self.folder))
-        allowed = {name: value for name, value in self.changes.items() if name in ("wandb", "log_dir")}
-        return replace(
-            self, config=config, auto=True, agent_began=agent_began, resume_from=None, init_from=None, changes=allowed
-        )
+        history = read_history(self.folder, steps=False)
+        if history.starts and history.starts[-1].time >= agent_began:
+            config = history.settings or self.config  # what this command trained with
+            return replace(
+                self, config=config, auto=True, agent_began=agent_began, resume_from=None, init_from=None, changes={}
+            )
+        if history.starts or self.resume_from or self.init_from:
+            return self  # it had not begun, and what the folder holds is not its own
+        return replace(self, config=replace(self.config, data=stored_input(self.config.data, self.folder)), auto=True)
 
 
 def branched_spec(parent: Path, checkpoint: str, folder: Path, changes: dict[str, Any], preset: str = "") -> RunSpec:

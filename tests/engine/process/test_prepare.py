@@ -11,6 +11,7 @@ from fundamentallm.run.events import Notice
 from fundamentallm.run.journal import Journal, read_journal
 from fundamentallm.run.locks import RunLock, is_held
 from fundamentallm.run.spec import RunSpec
+from tests.conftest import file_contents
 
 
 def test_a_start_that_came_second_leaves_the_files_of_the_first_alone(tmp_path: Path, data: str) -> None:
@@ -34,3 +35,11 @@ def test_a_folder_that_holds_the_log_of_a_failed_start_is_kept(tmp_path: Path, d
         raise ValueError
     assert told == [f"the old run is in {folder}.old-1 now"] and (tmp_path / "run.old-1").is_dir()
     assert (folder / "engine.log").read_text() == "Traceback"
+
+
+def test_a_failed_start_leaves_a_folder_that_was_there_as_it_was(tmp_path: Path, data: str) -> None:
+    with pytest.raises(ValueError), prepared_folder(RunSpec(Config(data=(data,)), tmp_path), False, print):
+        with RunLock(tmp_path):
+            Journal(tmp_path).close()
+        raise ValueError
+    assert file_contents(tmp_path).keys() == {Path(data).name}  # with a journal it would seem to hold a run
