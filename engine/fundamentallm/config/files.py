@@ -21,7 +21,9 @@ from fundamentallm.errors import UserError, system_errors
 from fundamentallm.paths import shipped
 from fundamentallm.untrusted import MAX_CONFIG_BYTES, MAX_CONFIG_ENTRIES, MAX_SETTING_CHARS, open_regular_file
 
-INTEGER, NUMBER = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
+INTEGER, NUMBER, STRING, *OTHERS = (
+    f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "str", "bool", "timestamp", "value")
+)
 DECIMAL = re.compile("[-+]?(0|[1-9][0-9]*)")  # what YAML 1.1 and everyone else read alike
 ABOUT = ("description", "expected_time")
 
@@ -150,16 +152,20 @@ def _reason(error: Exception) -> str:
 def _value(key: str, node: yaml.Node) -> Any:
     """Convert a node. Lists of lists are refused unread: with aliases, ten lines may stand for a billion items.
 
-    Numbers are read as those of flags are: to YAML 1.1, 010 is 8 and 1:30 is 90.
+    Numbers are read as those of flags are: to YAML 1.1, 010 is 8 and 1:30 is 90. Names stay as they are written: there,
+    1.10 is 1.1, and no is False.
     """
     if isinstance(node, yaml.ScalarNode) and key in ABOUT:
         return str(node.value)[:MAX_SETTING_CHARS]  # text, also where it looks like a number
-    listed = isinstance(node, yaml.SequenceNode) and key in SETTINGS and SETTINGS[key].kind is tuple
-    items = node.value if listed else [node]
+    kind = SETTINGS[key].kind if key in SETTINGS else None
+    items = node.value if isinstance(node, yaml.SequenceNode) and kind is tuple else [node]
     if not all(isinstance(item, yaml.ScalarNode) for item in items):
         raise ValueError("it is neither one value nor a list of paths")
     if max((len(item.value) for item in items), default=0) > MAX_SETTING_CHARS:
         raise ValueError(f"it is longer than {MAX_SETTING_CHARS:,} characters")
-    if (node.tag == INTEGER and not DECIMAL.fullmatch(node.value)) or (node.tag == NUMBER and ":" in node.value):
-        return str(node.value)
+    for item in items:
+        name = kind in (str, tuple) and item.tag in (INTEGER, NUMBER, *OTHERS)
+        odd = (item.tag == INTEGER and not DECIMAL.fullmatch(item.value)) or (item.tag == NUMBER and ":" in item.value)
+        if name or odd:
+            item.tag = STRING
     return yaml.SafeLoader("").construct_document(node)

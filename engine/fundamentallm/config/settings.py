@@ -85,7 +85,7 @@ class Setting:
 
         A UserError says that it is of another type or out of bounds; it does not name the setting.
         """
-        if raw is False and self.auto == "off":  # YAML reads `off` as False
+        if self.auto == "off" and BOOLEANS.get(_shown(raw).strip().lower()) is False:
             return None
         if raw is None or (isinstance(raw, str) and raw.strip().lower() in ("", "auto", "none", self.auto or "auto")):
             if self.optional:

@@ -84,12 +84,12 @@ def test_a_whole_number_is_what_the_flag_makes_of_it(tmp_path: Path, written: st
     assert config.seed == value
 
 
-@pytest.mark.parametrize("written", ["010", "1_000", "2024_12_01", "0x10"])
-def test_a_name_that_looks_like_a_number_stays_as_it_is_written(tmp_path: Path, written: str) -> None:
+@pytest.mark.parametrize("written", ["010", "1_000", "2024-12-01", "0x10", "1.10", "1_0.5", "no", "="])
+def test_a_name_that_looks_like_another_value_stays_as_it_is_written(tmp_path: Path, written: str) -> None:
     path = tmp_path / "c.yaml"
-    path.write_text(f"output_dir: {written}\nproject: {written}\n")
+    path.write_text(f"output_dir: {written}\nproject: {written}\ndata: [{written}]\n")
     config = resolve(load_config(path))
-    assert (config.output_dir, config.project) == (written, written)
+    assert (config.output_dir, config.project, config.data) == (written, written, (written,))
 
 
 @pytest.mark.parametrize("written", ["1:30", "1:30.5", "0x10", "0b11"])
