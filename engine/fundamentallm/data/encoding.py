@@ -96,13 +96,16 @@ def name_format(raw: bytes, path: str) -> str:
     return f"is {encoding} without a byte order mark, not UTF-8; {_conversion(encoding, path)}" if encoding else ""
 
 
-def describe_guess(raw: bytes, path: str) -> str:
-    """Say in which encoding a text that is not UTF-8 may be, and what converts it."""
+def describe_guess(raw: bytes, path: str, before: bool | None = None) -> str:
+    """Say in which encoding a text that is not UTF-8 may be, and what converts it.
+
+    `before`: whether UTF-8 beyond ASCII comes before `raw`, if that is only a part of the text.
+    """
     text = raw.decode("utf-8", "surrogateescape")
     bad = sum(1 for _ in re.finditer("[\udc80-\udcff]", text))
-    if bad < sum(1 for _ in re.finditer("[^\0-\x7f\udc80-\udcff]", text)):
-        command = _command(f"without its {format_count(bad, 'wrong byte')}: iconv -c -f UTF-8 -t UTF-8{FILTER}", path)
-        return f"it is damaged UTF-8; {command}"
+    if before or bad < sum(1 for _ in re.finditer("[^\0-\x7f\udc80-\udcff]", text)):
+        wrong = format_count(bad, "wrong byte") if before is None else "wrong bytes"
+        return f"it is damaged UTF-8; {_command(f'without its {wrong}: iconv -c -f UTF-8 -t UTF-8{FILTER}', path)}"
     if guess := _guess_latin(raw):
         return f"it looks like {guess}; {_conversion('WINDOWS-1252', path)}"
     return "it does not look like Windows-1252 either; save it as UTF-8"

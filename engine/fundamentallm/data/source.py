@@ -63,7 +63,8 @@ class Facts:
 class Source:
     """The text of a run: each file is a document. `documents` are in memory; None where they are too long for that.
 
-    `without`: characters that are left out when the text is read; the facts count them.
+    `without`: characters that are left out when the text is read; the facts count them. `states`: of a long text, what
+    differs once one of its files is another one than when the facts were found.
     """
 
     files: tuple[str, ...]
@@ -72,13 +73,16 @@ class Source:
     documents: tuple[str, ...] | None = None
     notices: list[str] = field(default_factory=list)
     without: str = ""
+    states: tuple[object, ...] = ()
 
     def pieces(self) -> Iterator[Iterator[str]]:
-        """Yield the pieces of each document."""
+        """Yield the pieces of each document; a UserError at the end says that the text changed meanwhile."""
         left_out = dict.fromkeys(map(ord, self.without))
         for number, path in enumerate(self.files):
             pieces = iter([self.documents[number]]) if self.documents else read_pieces(path, self.text_field)
             yield (piece.translate(left_out) for piece in pieces) if left_out else pieces
+        if self.states and _states(self.files) != self.states:
+            raise UserError(f"{', '.join(self.files)}: changed while it was read; run the command again")
 
     def text(self) -> str:
         """Return the whole text, which may be too long for that."""
@@ -101,12 +105,13 @@ def read_source(config: Config, say: Say = lambda text: None) -> Source:
     """
     if not config.data:
         raise UserError("no data: name a text file to learn from, or a preset or configuration file that does")
-    chosen, documents = select(config.data, config.include), None
+    chosen, documents, states = select(config.data, config.include), None, tuple[object, ...]()
     if chosen.problems or not is_long(chosen.files):
         documents = _read_documents(chosen, config.text_field)
         facts = _examine(iter([text]) for text in documents)
     else:
-        record = _record_path(chosen.files, config.text_field)
+        states = _states(chosen.files)
+        record = cache_path(config.text_field, *states)
         facts = _recall_facts(record, len(chosen.files)) or _examine_files(chosen.files, config.text_field, record, say)
     files = [path for path, size in zip(chosen.files, facts.characters, strict=True) if size]
     empty = [path for path, size in zip(chosen.files, facts.characters, strict=True) if not size]
@@ -122,10 +127,11 @@ def read_source(config: Config, say: Say = lambda text: None) -> Source:
         notices.append(f"--text-field {quoted(config.text_field)}: no file of the data ends in {JSON_LINES}")
     if documents is not None:
         documents = tuple(text for text, size in zip(documents, facts.characters, strict=True) if size)
+    states = tuple(state for state, size in zip(states, facts.characters, strict=False) if size)
     facts = Facts(
         facts.fingerprint, facts.vocabulary, *(tuple(filter(None, s)) for s in (facts.characters, facts.bytes))
     )
-    return Source(tuple(files), facts, config.text_field, documents, notices)
+    return Source(tuple(files), facts, config.text_field, documents, notices, states=states)
 
 
 def _read_documents(chosen: Selection, text_field: str) -> tuple[str, ...]:
@@ -227,8 +233,8 @@ def keep(path: Path, values: object) -> None:
         write_atomic(path, json.dumps(values))
 
 
-def _record_path(files: Sequence[str], text_field: str) -> Path:
-    """The record of these files as they are now: another one once a size or a time of change differs."""
+def _states(files: Sequence[str]) -> tuple[object, ...]:
+    """What differs once a file is another one: its place, its size or its time of change."""
     seen = list[object]()
     for path in files:
         with system_errors(f"{path}: cannot be read"):
@@ -238,7 +244,7 @@ def _record_path(files: Sequence[str], text_field: str) -> Path:
             found = find_data(path)
             state = found.stat()
         seen.append((str(found.resolve()), state.st_size, state.st_mtime_ns, state.st_ino))
-    return cache_path(text_field, *seen)
+    return tuple(seen)
 
 
 def _recall_facts(path: Path, count: int) -> Facts | None:

@@ -114,19 +114,19 @@ def _pieces(path: str) -> Iterator[str]:
     first, encoding = unmark(next(blocks, b""))
     if encoding == "utf-8" and (why := name_format(first, path)):
         raise UserError(f"{path}: {why}")
-    decoder = IncrementalNewlineDecoder(codecs.getincrementaldecoder(encoding)(), translate=True)
+    decoder, beyond = IncrementalNewlineDecoder(codecs.getincrementaldecoder(encoding)(), translate=True), False
     try:
-        for block in chain([first], blocks):
-            text = decoder.decode(block)
+        for block in chain([first], blocks, [b""]):
+            text = decoder.decode(block, final=not block)
             if "\0" in text:
                 raise UserError(f"{path}: is not a text file (a zero byte after offset {offset:,})")
             yield text if offset else text.removeprefix("\ufeff")
-            offset += len(block)
-        block = b""
-        decoder.decode(block, final=True)
-    except UnicodeDecodeError:
-        name = encoding[:6].upper()
-        raise UserError(f"{path}: is not {name} after offset {offset:,}: {describe_guess(block, path)}") from None
+            offset, beyond = offset + len(block), beyond or not text.isascii()
+    except UnicodeDecodeError as error:
+        guess = f"is not UTF-8 after offset {offset:,}: {describe_guess(error.object, path, beyond)}"
+        if encoding != "utf-8":
+            guess = f"is damaged {encoding[:6].upper()} after offset {offset:,}: {error.reason}; save it as UTF-8"
+        raise UserError(f"{path}: {guess}") from None
 
 
 def _texts_of_lines(pieces: Iterable[str], path: str, text_field: str) -> Iterator[str]:

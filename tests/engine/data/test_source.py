@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("cache_home")
 def test_a_long_text_is_the_same_as_a_short_one(long: Callable[..., None], tokenizer: str, piece: int) -> None:
     text = LINES[: 2000 if piece < 1000 else None]
     Path("texts").mkdir()
-    for name, content in (("a.txt", text), ("b.txt", "\n \n"), ("c.txt", text[::-1]), ("d.md", text[:50])):
+    for name, content in (("a.txt", f"{text}end\r"), ("b.txt", "\n \n"), ("c.txt", text[::-1]), ("d.md", text[:50])):
         Path("texts", name).write_bytes(content.encode())
     config = Config(data=("texts",), tokenizer=tokenizer, vocab_size=280)
     short = read_source(config)
@@ -73,6 +73,19 @@ def test_a_text_is_read_and_encoded_once_until_it_changes(long_text: None, monke
 
 
 LACKS = "the held-out text has 2 characters that the training text lacks (ж ☃), 100.00% of it: "
+
+
+def test_a_text_that_changes_while_it_is_encoded_is_not_taken_for_what_it_was(long_text: None) -> None:
+    source = read_source(config := Config(data=("t.txt",)))
+
+    def change(text: str) -> None:
+        Path("t.txt").write_text(LINES[::-1])
+
+    tokenizer = make_tokenizer(config, source)
+    with pytest.raises(UserError, match="t.txt: changed while it was read; run the command again"):
+        encode_source(source, tokenizer, change)
+    Path("t.txt").write_text(LINES)
+    assert tokenizer.decode(texts_of("t.txt")[0]) == normalize(LINES)
 
 
 @pytest.mark.parametrize(
@@ -244,6 +257,7 @@ def test_the_text_of_lines_of_json_has_an_empty_line_between_them(long: Callable
         ("t.txt", b"a" * 3000 + b"\0", "t.txt: is not a text file (a zero byte"),
         ("t.txt", b"a" * 3000 + b"\xe9" + b"a" * 3000, "t.txt: is not UTF-8"),
         ("t.txt", b"%PDF-" + b"a" * 3000, "t.txt: is a PDF, not plain text"),
+        ("t.txt", ("a" * 3000).encode("utf-16") + b"a", "t.txt: is damaged UTF-16"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("size", ["short", "long"])
@@ -257,6 +271,16 @@ def test_what_cannot_be_read_gets_one_line(
     with pytest.raises(UserError) as caught:
         read_source(Config(data=(name, *(["other.txt"] if size == "long" else []))))
     assert str(caught.value).startswith(error) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("rest", [b"\xc3", b"a" * 3000 + b"\xe9" + b"a" * 3000])
+def test_a_damaged_byte_far_from_other_letters_is_not_taken_for_another_encoding(
+    long: Callable[..., None], rest: bytes
+) -> None:
+    Path("t.txt").write_bytes("caf\u00e9\n".encode() * 300 + rest)
+    long(512)
+    with pytest.raises(UserError, match="is not UTF-8 after offset .*: it is damaged UTF-8; without its wrong bytes: "):
+        read_source(Config(data=("t.txt",)))
 
 
 def test_a_pattern_stands_for_the_files_that_fit_it() -> None:
