@@ -24,6 +24,7 @@ def user_path(path: str) -> Path:
         raise UserError("'': is no path; . is the current folder")
     try:
         given = Path(path).expanduser() if path.startswith("~") else Path(path)  # "./~x" is a file called "~x"
+        given.absolute()  # the current folder may be gone
         with suppress(FileNotFoundError, NotADirectoryError):
             given.stat()
     except (OSError, RuntimeError, ValueError) as error:  # too long a name, an unknown user's home, a zero byte

@@ -65,7 +65,9 @@ def test_a_model_writes_and_predicts_as_the_command_line_does(here: Path, capsys
     options = fundamentallm.SamplingOptions(max_tokens=20, seed=1)
     assert main(["generate", "run", "--prompt=the", "--max-tokens=20", "--seed=1", "--device=cpu"]) == 0
     assert capsys.readouterr().out == "the" + model.generate("the", options) + "\n"
-    assert model.generate("the", options, stop=["e"]) == model.generate("the", options).partition("e")[0]
+    whole = model.generate("the", options)
+    for stop in (whole[4:7], ["", whole[4:7]]):
+        assert model.generate("the", options, stop=stop) == whole.partition(whole[4:7])[0] != ""
     assert main(["evaluate", "run", "book.txt", "--json", "--device=cpu"]) == 0
     assert model.evaluate("book.txt").loss == json.loads(capsys.readouterr().out)["loss"]
     text = Path("book.txt").read_text()
@@ -74,6 +76,8 @@ def test_a_model_writes_and_predicts_as_the_command_line_does(here: Path, capsys
     assert model.score(text).worst(10) == [(place["offset"], place["loss"]) for place in worst]
     with pytest.warns(UserWarning, match="left out 1 of 8 characters"):
         assert model.score("the \u00e9sea").offsets == [1, 2, 3, 5, 6, 7]
+    with pytest.raises(UserError, match="the text is not UTF-8"):
+        model.score("the \ud800sea")
 
 
 def test_options_of_a_text_are_checked_as_those_of_the_command_are(
@@ -111,6 +115,17 @@ def test_what_is_wrong_is_a_user_error_and_leaves_nothing(here: Path) -> None:
     fundamentallm.train_model("book.txt", output_dir="there", **SMALL)
     with pytest.raises(UserError, match="holds a run already"):
         fundamentallm.train_model("book.txt", output_dir="there", **SMALL)
+
+
+def test_what_is_looked_for_in_a_folder_that_is_gone_is_a_user_error(here: Path) -> None:
+    Path("gone").mkdir()
+    os.chdir("gone")
+    (here / "gone").rmdir()
+    for data, folder in (("book.txt", str(here / "run")), (str(here / "book.txt"), "run")):
+        with pytest.raises(UserError, match="cannot be looked up: No such file or directory"):
+            fundamentallm.train_model(data, output_dir=folder, **SMALL)
+    with pytest.raises(UserError, match="run: cannot be looked up: No such file or directory"):
+        fundamentallm.load("run")
 
 
 def test_a_run_that_fails_is_a_user_error_with_its_advice(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,7 +76,7 @@ class Model:
         prompt: str = "",
         options: SamplingOptions = SamplingOptions(),  # noqa: B008  # it is immutable
         *,
-        stop: Sequence[str] = (),
+        stop: str | Sequence[str] = (),
         show: Callable[[str], object] = lambda _: None,
         sample: int = 0,
     ) -> str:
@@ -84,7 +84,7 @@ class Model:
 
         Args:
             options: how; `num_samples` is not used: this writes one text, and `sample` says which.
-            stop: the text ends before the first of these.
+            stop: the text ends before the first of these; an empty one is passed over.
             show: is given the text piece by piece, as it grows.
             sample: the number of this text among those of the seed, from 0.
 
@@ -93,6 +93,7 @@ class Model:
                 seen.
         """
         options = options.checked()
+        stop = [normalize_prompt(each, "stop") for each in ([stop] if isinstance(stop, str) else stop) if each]
         text, ended, shown, decode = "", False, 0, self.tokenizer.decoder()
         tokens = self.tokenizer.encode_prompt(normalize_prompt(prompt))
         for [(token, _)] in stream(self.model, tokens, options, [sample]):
@@ -126,6 +127,7 @@ class Model:
 
     def score(self, text: str, *, name: str = "the text", warn: Warn = warnings.warn) -> Score:
         """Predict a text and return the loss of each token; `name` is what a UserError calls the text."""
+        normalize_prompt(text, name)  # refuses what is no text
         facts = Facts("", "".join(sorted(set(text))), (len(text),), (0,))
         left_out, encoded, predicted = self.predict(Source((name,), facts, "", (text,)), warn=warn)
         tokens, pieces, tokenizer = encoded.tolist(), list(predicted), self.tokenizer
