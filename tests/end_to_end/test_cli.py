@@ -91,21 +91,6 @@ def test_a_runs_config_yaml_makes_the_same_run(here: Path) -> None:
     assert all(ours.model[name].equal(weights) for name, weights in theirs.model.items())
 
 
-def test_sampling_the_likeliest_is_one_text_however_it_is_asked_for(
-    here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(NEW) == 0
-
-    def generate(*arguments: str) -> str:
-        capsys.readouterr()
-        assert main(["generate", "run/best.pt", "--max-tokens", "100", *arguments]) == 0
-        return capsys.readouterr().out
-
-    greedy = generate("--prompt", "owl", "--temperature", "0")
-    assert greedy == generate("--prompt", "owl", "--top-k", "1") == generate("--prompt", "owl", "--top-p", "0.0001")
-    assert len(greedy) == 3 + 100 + 1 and len(generate()) == 100 + 1  # without a prompt too
-
-
 def test_presets_are_listed_and_shown_and_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["presets"]) == 0
     listed = capsys.readouterr().out.splitlines()

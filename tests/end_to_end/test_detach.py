@@ -108,19 +108,6 @@ def test_a_detached_run_reaches_the_same_end_as_any_and_prints_nothing(folder: P
     assert detach(*tiny, "--epochs=2", "--resume=auto") == (0, "", done)
 
 
-def test_a_second_start_is_refused_and_after_a_kill_it_resumes_the_run(folder: Path, tiny: list[str]) -> None:
-    command = [*tiny, *LONG, "--save-every=5", "--resume=auto"]
-    assert detach(*command)[:2] == (0, STARTED)
-    until(lambda: steps(folder) > 12)
-    start = start_of(folder)
-    assert detach(*command) == (2, "", f"run: is being written by process {start.pid} on {start.host}\n")
-    os.kill(start.pid, signal.SIGKILL)
-    until(lambda: not is_held(folder))
-    assert detach(*command)[:2] == (0, STARTED)
-    again = journal_events(folder, events.RunStarted)[1]
-    assert again.step >= 10 and again.resumed_from == "run/last.pt" and again.recovered
-
-
 def test_what_cannot_start_is_one_line_and_leaves_nothing(folder: Path, tiny: list[str], run: Run) -> None:
     Path("short.txt").write_text("a")
     cases = {

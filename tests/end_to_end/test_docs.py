@@ -96,19 +96,6 @@ def test_every_command_of_a_page_runs(page: Path, here: Path, monkeypatch: pytes
                 )
 
 
-def test_what_pages_say_comes_about(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Of the commands above, those whose result a page names."""
-    (here / "README").mkdir()
-    assert main(["train", "my_book.txt", "--output-dir", "book", *SMALL, "--dry-run"]) == 0
-    assert not Path("book").exists()
-    watched = ["--output-dir", "watched", "--tensorboard", "--log-dir", "runs/"]
-    assert main(["train", "my_book.txt", *watched, *SMALL]) == 0
-    assert list(Path("runs/watched").glob("events.out.tfevents.*"))
-    capsys.readouterr()
-    assert main(["generate", "watched", "--prompt", "The sea", "--max-tokens", "5", "--output-file", "texts.txt"]) == 0
-    assert Path("texts.txt").read_text() == capsys.readouterr().out
-
-
 def test_completion_is_switched_on_by_the_documented_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert COMPLETION in commands_of(HOME / "docs" / "commands.md")
     for shell in ("bash", "zsh", "fish"):

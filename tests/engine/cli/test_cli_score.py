@@ -60,25 +60,17 @@ def test_the_tables_say_the_same_and_mark_the_character(trained: Path, run: Run)
     assert f"|{TEXT[offset]}|".replace("\n", "\\n") in first[2]
 
 
-def test_the_texts_of_a_folder_are_one_text(trained: Path, run: Run) -> None:
+def test_files_of_a_folder_and_a_field_of_json_lines_are_one_text(trained: Path, run: Run) -> None:
     Path("texts").mkdir()
-    for name, part in (("a.txt", TEXT[:100]), ("b.txt", TEXT[100:]), ("whole.rst", TEXT)):
-        Path("texts", name).write_text(part, encoding="utf-8", newline="")
-    folder, whole = (
-        run("score", str(trained), path, "--json", "--device=cpu") for path in ("texts", "texts/whole.rst")
-    )
-    assert folder[0] == 0 and folder[1] == whole[1]
-    assert folder[2].startswith("read 2 files with ") and "left out: texts/whole.rst; " in folder[2]
-
-
-def test_a_field_of_json_lines_is_a_text(trained: Path, run: Run) -> None:
     Path("a.jsonl").write_text(json.dumps({"body": TEXT}))
-    Path("a.txt").write_text(TEXT, encoding="utf-8", newline="")
-    fields, plain = (
-        run("score", str(trained), *words, "--json", "--device=cpu")
-        for words in (("a.jsonl", "--text-field=body"), ("a.txt",))
+    for path, part in (("texts/a.txt", TEXT[:100]), ("texts/b.txt", TEXT[100:]), ("whole.txt", TEXT)):
+        Path(path).write_text(part, encoding="utf-8", newline="")
+    plain, folder, field = (
+        run("score", str(trained), *words.split(), "--json", "--device=cpu")
+        for words in ("whole.txt", "texts", "a.jsonl --text-field=body")
     )
-    assert fields == plain and fields[0] == 0
+    assert plain == field and plain[0] == 0
+    assert folder[:2] == plain[:2] and folder[2].startswith("read 2 files with ")
 
 
 @pytest.mark.parametrize(

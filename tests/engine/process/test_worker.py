@@ -129,20 +129,6 @@ def test_a_killed_worker_leaves_a_run_that_resumes(start: Callable[..., Watch], 
     second.close()
 
 
-def test_a_run_that_nobody_reads_ends_and_can_be_read_whole_afterwards(
-    start: Callable[..., Watch], folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(session, "QUEUE_SIZE", 3)
-    watch = start(epochs=20, save_every=1)
-    until(lambda: (folder / "final_model.pt").exists() and (folder / "lock").exists() and holder(folder) == "")
-    journal = list(read_journal(folder))
-    assert isinstance(journal[-1], events.Finished) and seqs(journal) == list(range(1, len(journal) + 1))
-    assert watch.run.alive  # still there for questions
-    watch.until_type(events.Finished)  # the queue had dropped it
-    assert watch.received == journal
-    assert watch.close() == "ended with status 0"
-
-
 def test_what_does_not_fit_the_queue_is_read_from_the_journal_in_order_and_once(
     start: Callable[..., Watch], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

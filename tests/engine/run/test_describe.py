@@ -1,9 +1,7 @@
-"""One sentence for each event that a log shows, and numbers as people read them."""
+"""One sentence for each event that a log shows."""
 
 from dataclasses import replace
-from typing import Any
 
-from fundamentallm.config import format
 from fundamentallm.run import events
 from fundamentallm.run.describe import BAD, FAINT, GOOD, PLAIN, WARN, Description, describe
 from tests.engine.run.conftest import evaluated, finished, started
@@ -67,21 +65,3 @@ def test_the_user_is_named_only_by_name_and_what_the_run_itself_asked_for_has_no
     pause = describe(answered("pause"))
     assert pause is not None and pause.text == "paused at step 3"
     assert [describe(answered(command)) for command in ("save", "stop", "sample")] == [None] * 3
-
-
-NUMBERS: dict[str, list[tuple[Any, str]]] = {
-    "loss": [(1.92, "1.920"), (12.3, "12.30"), (123.4, "123.4"), (1e5, "1e+05"), (float("nan"), "nan"), (None, "–")],
-    "norm": [(0.414, "0.41"), (12.34, "12.3"), (1234.5, "1234"), (1e5, "1e+05"), (float("inf"), "inf")],
-    "rate": [(850, "850"), (24_100, "24.1k"), (999_600, "1.00M"), (1e15, "∞"), (-1, "–")],
-    "parameters": [(9_999, "9,999"), (12_345, "12.3 k"), (790_000, "0.79 M"), (1.3e9, "1.30 B")],
-    "size": [(512, "512 B"), (1_600_000, "1.6 MB"), (2.5e9, "2.5 GB")],
-    "duration": [(4.2, "0:05"), (3599, "59:59"), (7500, "2h05m"), (1_054_800, "12d05h"), (None, "–")],
-    "value": [(None, "auto"), (False, "off"), (0.1, "0.1"), (("a", "b"), "a, b"), (3, "3")],
-    "time": [(1e300, "–"), (float("nan"), "–")],
-}
-
-
-def test_numbers_are_short() -> None:
-    for kind, cases in NUMBERS.items():
-        for value, text in cases:
-            assert getattr(format, f"format_{kind}")(value) == text

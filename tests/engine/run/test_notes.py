@@ -178,23 +178,6 @@ def test_a_run_is_not_its_own_parent_however_its_folder_is_named(monkeypatch: py
     assert [summarize(Path(name)).parent for name in (".", "../child", "../../best")] == ["", "", ""]
 
 
-def test_a_link_to_a_run_keeps_its_own_name_in_a_report_and_the_current_folder_has_one(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    write_journal(Path("runs/child"), started(), progress(1, 3))
-    Path("best").symlink_to("runs/child")
-    assert main(["runs", "report", "best", "--output", "page.md"]) == 0
-    page = Path("page.md").read_text()
-    assert (
-        "\n# best\n" in page
-        and "--output-dir best-again-1\n" in page
-        and "Loss of best" in Path("page.svg").read_text()
-    )
-    monkeypatch.chdir("runs/child")
-    assert main(["runs", "report", "."]) == 0
-    assert "\n# child\n" in Path("report.md").read_text() and "Loss of child" in Path("report.svg").read_text()
-
-
 def test_the_current_folder_is_renamed_by_its_name(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(runs / "prose-1")
     night = rename_run(Path(), "night")

@@ -57,16 +57,3 @@ def test_absurd_measurements_give_a_time_all_the_same(cache: Path, entry: str, w
     cache.parent.mkdir()
     cache.write_text(f'{{"auto": {{{entry}}}}}')
     assert format_estimate(estimate_seconds(CONFIG, estimate_size(CONFIG, TextSize((100_000,), 60, 0)))) == words
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (10, "less than a minute"), (60, "about 1 minute"), (150, "about 2 minutes"), (5_000, "about 83 minutes"),
-        (6_000, "about 2 hours"), (86_400 * 3, "about 3 days"), (86_400 * 900, "more than a year"),
-        (0, "less than a minute"), (5e-324, "less than a minute"), (1e308, "more than a year"),
-        (float("inf"), "more than a year"), (float("nan"), "–"), (-1, "–"), (-float("inf"), "–"),
-    ],
-)  # fmt: skip
-def test_a_time_is_said_in_words(seconds: float, words: str) -> None:
-    assert format_estimate(seconds) == words
