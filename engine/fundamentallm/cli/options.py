@@ -189,12 +189,9 @@ class GroupedCommand(click.Command):
         """Read the command line. A flag that may stand alone takes the next argument only if that is a value of it."""
         options = args[: args.index("--")] if "--" in args else args
         for row in (row for row in self._rows.values() if row.flag_values):
-            opposite = f"--no-{row.flag[2:]}"
             for i, (arg, following) in enumerate(zip(options, [*options[1:], ""], strict=False)):
                 if arg == row.flag and following.lower() not in (*row.flag_values, *BOOLEANS):
                     args[i] = f"{row.flag}=on"
-                elif arg == opposite:  # as it was before there was auto
-                    args[i] = f"{row.flag}=off"
         return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

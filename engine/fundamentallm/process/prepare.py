@@ -14,7 +14,7 @@ from fundamentallm.errors import UserError, system_errors
 from fundamentallm.run.events import JOURNAL
 from fundamentallm.run.folder import ENGINE_LOG, INPUT, STDIN, check_folder, move_aside, stored_input, write_atomic
 from fundamentallm.run.locks import LOCK, RunLock, holder, is_held
-from fundamentallm.run.notes import forget_former_name, keep_former_name, renamed_hint
+from fundamentallm.run.notes import keep_former_name, renamed_hint
 from fundamentallm.run.spec import RunSpec, explain_origin
 from fundamentallm.untrusted import open_regular_file
 
@@ -73,8 +73,6 @@ def prepared_folder(
     """
     made = [folder for folder in (spec.folder, *spec.folder.parents) if not folder.exists()]
     aside = prepare_folder(spec, overwrite=overwrite)
-    if aside is not None:
-        keep_former_name(aside, spec.folder.name)
     moved = f"the old run is in {aside} now"
     try:
         yield _keep_standard_input(spec)
@@ -85,12 +83,12 @@ def prepared_folder(
         take_back(spec.folder, mine)
         if aside is not None:
             try:
-                forget_former_name(aside)
                 aside.rename(spec.folder)
             except OSError:
                 warn(moved)
         raise
     if aside is not None:
+        keep_former_name(aside, spec.folder.name)
         (say or warn)(moved)
 
 

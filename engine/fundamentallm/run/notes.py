@@ -128,16 +128,6 @@ def keep_former_name(folder: Path, name: str) -> None:
         write_notes(folder, former_names=(*read_notes(folder).former_names, name))
 
 
-def forget_former_name(folder: Path) -> None:
-    """Undo `keep_former_name`; an OSError says that the file of the notes cannot be removed."""
-    notes = read_notes(folder)
-    if notes == Notes(former_names=notes.former_names[:1]):  # nothing else was noted: there was no file
-        (folder / NOTES).unlink(missing_ok=True)
-    else:
-        with suppress(UserError):
-            write_notes(folder, former_names=notes.former_names[:-1])
-
-
 def renamed_to(folder: Path, before: float = inf) -> Path | None:
     """Find the run beside a missing folder that had its name once; None where there is none.
 

@@ -69,7 +69,6 @@ def test_the_table_has_every_setting_with_its_help(show: Run) -> None:
         ("a.txt -- --mixed-precision", ["a.txt", "--mixed-precision"], None),
         ("--preset medium --mixed-precision off", None, False),
         ("--preset medium --mixed-precision auto", None, None),
-        ("--preset medium --no-mixed-precision", None, False),
         ("--preset medium", None, True),
     ],
 )

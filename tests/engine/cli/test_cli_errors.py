@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from fundamentallm.errors import UserError
-from fundamentallm.run.notes import read_notes, write_notes
 from tests.conftest import file_contents
 from tests.engine.cli.conftest import TEXT, TINY, Refused, Run
 
@@ -59,6 +58,8 @@ TRAIN = {
     "--num-heads 7 --model-dim 256": "--num-heads: 7 does not divide model_dim 256; 1, 2, 4, 8, 16, 32, 64 or 128 do",
     "--model-dim ten": "--model-dim: ten is not a whole number, at least 2, at most 16,384",
     "--stride 300": "--stride: 300 is more than max_seq_len 256; text would be skipped",
+    "--json --dry-run": "--json: prints what happens in a run, and --dry-run starts none; leave one out",
+    "--profile 5 --detach": "--profile: prints a table of one process; leave out --detach and --processes",
     "--max-restarts 2": "--max-restarts: is for several --processes, which start again when one is lost",
     "--device cuda:99": "--device cuda:99…",
     "--device abacus": "--device abacus: no such device; there are cpu, cuda, cuda:1, mps and auto",
@@ -199,36 +200,19 @@ def test_what_comes_from_a_checkpoint_is_said_to_with_the_flag_that_overrides_it
     assert refused(*resume, "--device=cpu") == [lost]
 
 
-@pytest.mark.parametrize("note", ["", "mine"])
-def test_a_run_that_was_moved_for_one_that_fails_to_start_has_its_name_and_notes_again(
-    refused: Refused, run: Run, monkeypatch: pytest.MonkeyPatch, note: str
+def test_a_run_that_was_moved_for_one_that_fails_to_start_is_as_it_was(
+    refused: Refused, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run("train", "text.txt", "--output-dir", "run", "--epochs=1", *TINY)[0] == 0
-    if note:
-        write_notes(Path("run"), note=note, former_names=("older",))
     before = file_contents(Path())
 
     def lacks(name: str) -> None:
-        assert read_notes(Path("run.old-1")).former_names[-1] == "run"
+        assert Path("run.old-1").is_dir()
         raise UserError(f"--device {name}: no CUDA device here")
 
     monkeypatch.setattr("fundamentallm.train.state.choose_device", lacks)
     assert len(refused("train", "text.txt", "--output-dir", "run", "--overwrite", *TINY)) == 1
     assert file_contents(Path()) == before
-
-
-def test_an_old_run_stays_in_its_place_when_the_new_one_fails_to_start(refused: Refused, run: Run) -> None:
-    Path("old").mkdir()
-    Path("old/lock").write_text("")  # nobody holds it
-    Path("old/journal.jsonl").write_text("old")
-    assert len(refused("train", "text.txt", "--output-dir", "old", "--overwrite", "--device", "abacus")) == 1
-    assert Path("old/journal.jsonl").read_text() == "old"
-    assert run("train", "text.txt", "--output-dir", "run", "--epochs=1", *TINY)[0] == 0
-    journal, lock = Path("run/journal.jsonl").read_bytes(), Path("run/lock").read_bytes()
-    assert refused("train", "--resume-from", "run", "--epochs=2", "--tensorboard", "--log-dir=text.txt") == [
-        f"--log-dir text.txt: {Path.cwd()}/text.txt cannot be written to"
-    ]
-    assert (Path("run/journal.jsonl").read_bytes(), Path("run/lock").read_bytes()) == (journal, lock) == (journal, b"")
 
 
 @pytest.mark.parametrize(

@@ -134,11 +134,6 @@ def test_json_prints_the_journal_line_by_line(train: Run, plain: str) -> None:
     assert (status, err) == (0, "") and all(events.decode(line) for line in out.splitlines())
 
 
-def test_a_dry_run_has_no_events_to_print(train: Run, plain: str) -> None:
-    why = "--json: prints what happens in a run, and --dry-run starts none; leave one out\n"
-    assert train(plain, *TINY, "--json", "--dry-run") == (2, "", why)
-
-
 def test_a_flag_that_has_no_effect_is_said(train: Run, plain: str) -> None:
     flags = ["--vocab-size=300", "--patience=3", "--text-field=story"]
     status, _, err = train(plain, *TINY, *flags, "--epochs=1", "--output-dir=run")
