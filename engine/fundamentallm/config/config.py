@@ -131,7 +131,7 @@ class Config:
         too_high="the model underfits", too_low="long runs overfit",
     )  # fmt: skip
     gradient_clip: float = setting(
-        1.0, group=TRAINING, at_least=0, live=True, typical="0.5 to 5",
+        1.0, group=TRAINING, at_least=0, at_most=1e30, live=True, typical="0.5 to 5",
         help="Largest norm of the gradient; 0 turns clipping off.",
         too_high="one bad batch can spoil the model", too_low="training is slow",
     )  # fmt: skip

@@ -51,7 +51,7 @@ class DropoutMasks:
     def __init__(self, key: int, sites: int, first_row: int, rows: int, p: float, device: torch.device) -> None:
         self.p = p
         # p is rounded to 1/65536. What survives is scaled by exactly the share that survives, so its mean is unchanged.
-        dropped = round(p * 65536)
+        dropped = min(round(p * 65536), 65535)
         self.scale = 65536 / (65536 - dropped)
         self._threshold = dropped - 32768  # int16 numbers start at -32768
         # Keys and rows are tensors, not numbers: torch.compile would compile the model anew for each number.

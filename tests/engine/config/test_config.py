@@ -56,6 +56,7 @@ WRONG = [
     ({"epochs": "9" * 20}, "9 is out of bounds; it must be at least 1, at most 1,000,000"),
     ({"epochs": 10**400}, "epochs: an enormous number is out of bounds; it must be at least 1, at most 1,000,000"),
     ({"pin_every": "1" * 61}, "pin_every: an enormous number is too large; write 60 digits at most"),
+    ({"gradient_clip": "inf"}, "gradient_clip: inf is out of bounds; it must be at least 0, at most 1e+30"),
     ({"learning_rate": "nan"}, "learning_rate: nan is not a number, above 0, at most 1"),
     ({"learning_rate": 0}, "learning_rate: 0 is out of bounds; it must be above 0, at most 1"),
     ({"optimizer": "adamv"}, "optimizer: adamv is not one of muon, adamw (did you mean adamw?)"),

@@ -25,6 +25,10 @@ def test_a_share_of_one_minus_p_is_kept_and_scaled_to_an_unchanged_mean(p: float
     assert scale * (65536 - round(p * 65536)) / 65536 == pytest.approx(1.0, rel=1e-15)
 
 
+def test_just_below_one_something_is_left() -> None:
+    assert DropoutMasks(0, 1, 0, 1, 1 - 1e-9, LIKE.device).scale == 65536
+
+
 def test_the_same_place_has_the_same_bits_whatever_else_was_drawn() -> None:
     first = mask(3, 4)
     torch.manual_seed(1)
