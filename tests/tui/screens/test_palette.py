@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from textual.command import CommandList
 
 from fundamentallm.run.commands import Command, Evaluate, Pause, Save, Set, Stop
 from fundamentallm_tui import keys
@@ -88,6 +89,17 @@ async def test_an_entry_does_what_its_name_says(
             if seen.app.screen is not seen.main or seen.main.focused is seen.main.sample.prompt:
                 await seen.press("escape")
             assert seen.app.screen is seen.main
+
+
+async def test_a_page_key_before_the_palettes_list_is_laid_out_ends_nothing(workshop: Any) -> None:
+    async with workshop.console() as seen:
+        await seen.press("ctrl+p")
+        listed = seen.app.screen.query_one(CommandList)
+        listed.styles.display = "none"
+        await seen.press("e")
+        await seen.until(lambda: listed.option_count and listed.highlighted is not None)
+        await seen.press("pagedown", "pageup", "escape")
+        assert seen.app.screen is seen.main
 
 
 async def test_the_palette_offers_what_can_be_done_and_lets_go_of_a_stopped_run(workshop: Any) -> None:
