@@ -8,7 +8,7 @@ from functools import lru_cache
 from itertools import groupby
 from urllib.parse import unquote, urlsplit
 
-from fundamentallm.config.config import SETTINGS, Config, Layer, to_dict, unknown
+from fundamentallm.config.config import BYTES, CHAR, SETTINGS, Config, Layer, to_dict, unknown
 from fundamentallm.config.estimate import TextSize, estimate_size
 from fundamentallm.config.files import preset_names
 from fundamentallm.config.format import format_duration, format_estimate, format_memory, format_parameters, format_value
@@ -54,6 +54,7 @@ class RunSize:
     """How large a run would be."""
 
     steps: int = 0  # 0: not known
+    guessed: bool = False  # the steps: only a whole text, cut into tokens, tells how many there are
     duration: str = ""  # of the training, in words
     time: str = ""  # the same, in short
     parameters: str = ""
@@ -65,7 +66,8 @@ class RunSize:
         """Return what is said of it; while it is `under_way`, the status line says how long it takes."""
         if not self.steps:
             return []
-        return [f"{self.steps} steps", *([] if under_way else [self.time]), self.parameters, self.memory]
+        steps = f"{'≈ ' * self.guessed}{self.steps} steps"
+        return [steps, *([] if under_way else [self.time]), self.parameters, self.memory]
 
 
 def measure(data: str, config: Config | None) -> RunSize:
@@ -88,7 +90,8 @@ def measure(data: str, config: Config | None) -> RunSize:
         return RunSize(problem=f"{error.filename}: {describe_error(error)}")
     seconds, memory = estimate_seconds(config, estimate), format_memory(estimate.memory + estimate.text_memory)
     return RunSize(
-        steps=estimate.total_steps, duration=format_estimate(seconds), time=f"≈ {format_duration(seconds)}",
+        steps=estimate.total_steps, guessed=text.mapped or config.tokenizer not in (CHAR, BYTES),
+        duration=format_estimate(seconds), time=f"≈ {format_duration(seconds)}",
         parameters=f"{format_parameters(estimate.parameters)} params", memory=memory, warnings=warnings,
     )  # fmt: skip
 

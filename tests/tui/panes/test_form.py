@@ -337,6 +337,11 @@ async def test_the_size_below_the_form_is_never_cut(workshop: Any) -> None:
         assert "…" not in seen.screen.splitlines()[-2] and "params" in str(form.border_subtitle)
 
 
+async def test_steps_that_only_the_tokens_tell_are_called_an_estimate(workshop: Any) -> None:
+    async with workshop.console(tokenizer="bpe", vocab_size=300) as seen:
+        await seen.until(lambda: re.search(r" ≈ \d+ steps ", seen.screen))
+
+
 async def test_a_click_enters_a_field_and_another_one_changes_a_choice(workshop: Any) -> None:
     async with workshop.console() as seen:
         fields = seen.main.form.fields
