@@ -116,8 +116,9 @@ class HeatMap(Widget, can_focus=True):
             if upper >= len(self.rows):
                 return Strip.blank(width, self.rich_style)
             starts = [row for row, half in ((upper, 2 * (y - TOP)), (lower, 2 * (y - TOP) + 1)) if half % size == 0]
-            names = [self._label(row, 1, self.cursor[0]) for row in starts if row < len(self.rows)]
-            segments = [*names, Segment(" " * (GUTTER - len(names)), self.rich_style)]
+            room = GUTTER - 1 if len(starts) == 1 else 1
+            names = [self._label(row, room, self.cursor[0]) for row in starts if row < len(self.rows)]
+            segments = [*names, Segment(" " * (GUTTER - room * len(names)), self.rich_style)]
             for column in range(first, first + count):
                 style = Style(color=self._colour(upper, column), bgcolor=self._colour(lower, column))
                 segments.append(Segment("▀" * size, style))

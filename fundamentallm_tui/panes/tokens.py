@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from unicodedata import category
 
 from rich.cells import cell_len
 from textual.content import Content
@@ -27,14 +28,22 @@ SIGNS = {"\n": "↵", "\t": "⇥"}
 
 
 def glyph(token: str) -> str:
-    """Return a token as a text shows it: in at least one cell, and at most eight."""
+    """Return a token as a text shows it: in at least one cell, and at most eight; an accent on a dotted circle."""
     shown = SIGNS.get(token) or truncate(clean(token), 8)
-    return shown if cell_len(shown) else "·"
+    if cell_len(shown):
+        return shown
+    return f"◌{shown}" if shown and category(shown[0])[0] == "M" else "·"
 
 
 def glyph_alone(token: str) -> str:
     """Return a token as it is shown where it stands alone, and a space could not be seen."""
     return glyph(token).replace(" ", "␣")
+
+
+def aligned(tokens: Sequence[str], least: int) -> list[str]:
+    """Return tokens as they are shown below one another, all as wide as the widest of them and `least`."""
+    names = [glyph_alone(token) for token in tokens]
+    return [fit(name, max(least, *map(cell_len, names))) for name in names]
 
 
 def percent(probability: float) -> str:
@@ -137,21 +146,20 @@ class Alternatives(Rows):
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id, compact=True)
         self.tokens: list[tuple[str, float]] = []
-        self._came = ""
+        self._came = 0
 
-    def show(self, tokens: list[tuple[str, float]], came: str) -> None:
-        """Show tokens and their probabilities, the cursor on the likeliest that did not come."""
+    def show(self, tokens: list[tuple[str, float]], came: int) -> None:
+        """Show tokens and their probabilities, and which of them came; the cursor is on the likeliest other one."""
         self.tokens, self._came = tokens, came
         self.draw(len(tokens))
-        others = [n for n, (token, _) in enumerate(tokens) if token != came]
-        self.highlighted = others[0] if others else None
+        self.highlighted = next((n for n in range(len(tokens)) if n != came), None)
 
     def row(self, place: int, width: int) -> Content:
-        token, probability = self.tokens[place]
-        came = token == self._came
+        probability, came = self.tokens[place][1], place == self._came
+        names = aligned([token for token, _ in self.tokens], 3)
         return Content.assemble(
-            (f" {fit(glyph_alone(token), 3)}", "bold $text-accent" if came else "bold"),
+            (f" {names[place]}", "bold $text-accent" if came else "bold"),
             f"{percent(probability):>8}  ",
-            (bar(probability, width - 20), "$text-accent" if came else "$text-primary"),
+            (bar(probability, width - 17 - cell_len(names[place])), "$text-accent" if came else "$text-primary"),
             (" came", FAINT) if came else "",
         )

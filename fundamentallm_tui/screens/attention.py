@@ -12,9 +12,9 @@ from fundamentallm.run.commands import Attend, Neighbours
 from fundamentallm.run.events import Attended, Event, Nearest
 from fundamentallm_tui import keys
 from fundamentallm_tui.dialogs import Entry
-from fundamentallm_tui.format import bar, clean, fit
+from fundamentallm_tui.format import bar, clean
 from fundamentallm_tui.panes.heat_map import HeatMap, weights
-from fundamentallm_tui.panes.tokens import glyph_alone
+from fundamentallm_tui.panes.tokens import aligned, glyph_alone
 from fundamentallm_tui.screens.base import Page
 from fundamentallm_tui.state.sampler import Sampler
 from fundamentallm_tui.theme import FAINT
@@ -139,22 +139,23 @@ class AttentionScreen(Page[None]):
                 _quoted(token), " attends to ", _quoted(self.map.tokens[column]), f" with {rows[column]:.2f}"
             )
             most = sorted(range(len(rows)), key=lambda at: -rows[at])
-            bars = [(self._in_context(at), rows[at]) for at in most[:MAX_BARS]]
+            names = aligned([self.map.tokens[at] for at in most[:MAX_BARS]], 2)
+            bars = [(self._in_context(at, name), rows[at]) for at, name in zip(most, names, strict=False)]
             return Content("\n").join([head, Content(""), Content.styled("most goes to", FAINT), *self._bars(bars)])
         head = Content.assemble("nearest to ", _quoted(token))
         found = self._neighbours.get(token)
         if found is None:
             return Content("\n").join([head, Content(""), Content.styled(ASKING, FAINT)])
-        near = zip(found.tokens[:MAX_BARS], found.cosine, strict=False)
-        bars = [(Content.styled(fit(glyph_alone(name), 2), "bold $text-accent"), cosine) for name, cosine in near]
+        near = zip(aligned(found.tokens[:MAX_BARS], 2), found.cosine, strict=False)
+        bars = [(Content.styled(name, "bold $text-accent"), cosine) for name, cosine in near]
         return Content("\n").join([head, Content(""), *self._bars(bars)])
 
-    def _in_context(self, at: int) -> Content:
+    def _in_context(self, at: int, name: str) -> Content:
         before = "".join(map(glyph_alone, self.map.tokens[max(0, at - CONTEXT) : at]))
         while cell_len(before) > CONTEXT:
             before = before[1:]
         before = " " * (CONTEXT - cell_len(before)) + before
-        return Content.assemble((before, FAINT), (fit(glyph_alone(self.map.tokens[at]), 2), "bold $text-accent"))
+        return Content.assemble((before, FAINT), (name, "bold $text-accent"))
 
     def _bars(self, values: list[tuple[Content, float]]) -> list[Content]:
         """Named shares of 1 as bars."""

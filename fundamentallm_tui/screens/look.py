@@ -111,7 +111,7 @@ class Look(Page[None]):
         text = self._current
         text.place = place = max(0, min(place, len(text.tokens) - 1))
         self.text.point(place)
-        self.alternatives.show(text.alternatives(place), text.tokens[place] if text.tokens else "")
+        self.alternatives.show(*text.alternatives(place))
         title, subtitle = "", ""
         if text.explained is not None and place:
             found, n = text.explained, place - 1
@@ -156,6 +156,8 @@ class Look(Page[None]):
             self.set_focus(self.alternatives)
         elif chosen is None:
             return
+        elif not self.alternatives.tokens[chosen][0]:
+            self.notify("This token is a part of a character: no text goes on with it.", severity="warning")
         elif (options := self._pane.read_options()) is None:
             self.notify("An option in the sample pane is wrong; correct it first.", severity="warning")
         else:

@@ -1,10 +1,11 @@
 """The texts that are looked at token by token: what the model answers about each, and branches from one to another."""
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any
 
 from fundamentallm.config.format import format_count
@@ -47,15 +48,21 @@ class LookedText:
         """Return how likely the model held a token; None where it was not asked, as for the first."""
         return self.explained.probability[place - 1] if self.explained is not None and place else None
 
-    def alternatives(self, place: int) -> list[tuple[str, float]]:
-        """Return the likeliest tokens at a place with their probabilities, and at the end the one that came."""
+    def alternatives(self, place: int) -> tuple[list[tuple[str, float]], int]:
+        """Return the likeliest tokens at a place with their probabilities, and which of them came; else it is the last.
+
+        A part of a character has no text of its own: whether it came is known by its probability.
+        """
         if self.explained is None or not place:
-            return []
+            return [], 0
         found = list(
             zip(self.explained.likeliest[place - 1], self.explained.likeliest_probability[place - 1], strict=True)
         )
         came = self.tokens[place], self.explained.probability[place - 1]
-        return found if came[0] in dict(found) else [*found, came]
+        same = (n for n, row in enumerate(found) if row[0] == came[0] != "" or row == ("", came[1]))
+        at = next(same, len(found))
+        found[at : at + 1] = [came]
+        return found, at
 
     def worst(self) -> list[int]:
         """Return the places of all predicted tokens, the most surprising first."""
@@ -155,8 +162,10 @@ class LookedTexts:
                 if event.done:
                     self._explain(text)
             case Explained() if is_possible(event):
+                ends = [*accumulate(map(len, event.tokens))]
+                place = bisect_right(ends, text.place) if text.place > 1 else text.place  # so far, in characters
                 text.explained, text.text = event, "".join(event.tokens)
-                text.place = min(text.place, len(event.tokens) - 1)
+                text.place = max(1, min(place, len(event.tokens) - 1))
             case Explained():
                 text.problem = NO_NUMBERS
             case Answered():

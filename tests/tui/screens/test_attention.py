@@ -216,6 +216,22 @@ async def test_the_nearest_tokens_are_asked_for_once_and_follow_the_row(workshop
         assert reading(seen)[0] == "e"
 
 
+async def test_tokens_of_several_characters_wide_ones_and_accents_are_told_apart(workshop: Any) -> None:
+    names = (" the", " then", "\u0301", "\u0308", "日", "e")
+    async with workshop.training((80, 24)) as (seen, run):
+        await palette(seen)["Nearest tokens"]()
+        await seen.see("Attention over a text")
+        await seen.press(*"日e", "enter")
+        await seen.until(lambda: run.sent)
+        run.say(attended(run.sent[-1]))
+        await seen.until(lambda: isinstance(run.sent[-1], Neighbours))
+        run.say(replace(nearest(run.sent[-1]), tokens=names, cosine=(0.9,) * len(names)))
+        await seen.see("␣the ")
+        shown = re.findall(r"(\S+) +0\.90 █", seen.screen)
+        assert shown == ["␣the", "␣then", "◌\u0301", "◌\u0308", "日", "e"]
+        assert re.search(r"^ *日 +▀", seen.screen, re.MULTILINE), "beside its row of the map"
+
+
 async def test_without_a_model_a_sentence_says_so(workshop: Any) -> None:
     async with workshop.console((80, 24)) as seen:
         await look(seen)

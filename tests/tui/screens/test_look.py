@@ -160,7 +160,7 @@ async def test_a_chosen_alternative_is_the_next_token_of_a_branch_that_is_explai
         assert asked.prompt == "".join(first.tokens[:10]) + token and asked.max_tokens == 9
         assert "".join(branch.tokens[: 10 + 1]) == asked.prompt and len(branch.tokens) == 11 + 9
         assert branch.place == 10 and branch.tokens[branch.place] == token
-        assert branch.probability(10) == pytest.approx(dict(first.alternatives(10))[token], abs=1e-6)
+        assert branch.probability(10) == pytest.approx(dict(first.alternatives(10)[0])[token], abs=1e-6)
         assert f"2: …{' '.join(asked.prompt[-7:].split())}" in seen.screen
         await seen.press("b")
         assert seen.main.looked.current is first
@@ -168,6 +168,33 @@ async def test_a_chosen_alternative_is_the_next_token_of_a_branch_that_is_explai
         assert seen.app.screen is seen.main
         await seen.press("f4")
         assert seen.main.looked.current is branch, "the texts are kept; a sample is looked at once"
+
+
+async def test_parts_of_characters_are_told_apart_and_not_continued(
+    workshop: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("bytes")
+    (folder / "text.txt").write_text("l'été à la mer, l'été à la fête\n" * 40)
+    settings = {**SMALL, "data": str(folder / "text.txt"), "tokenizer": "bytes"}
+    run_here(RunSpec(resolve(Layer(settings)), folder / "run"))
+    async with showing(workshop, folder / "run", (120, 36), sample=RealModel) as seen:
+        screen = await look(seen, "à la mer, été")
+        await seen.until(lambda: seen.main.looked.current.explained)
+        texts, list_ = seen.main.looked, screen.alternatives
+        first = texts.current
+        for place in range(1, len(first.tokens)):
+            await seen.until(lambda place=place: f"token {place + 1} of 16" in str(screen.expected.border_subtitle))
+            came = [n for n in range(len(list_.tokens)) if " came" in str(list_.row(n, 60))]
+            assert [list_.tokens[n] for n in came] == [(first.tokens[place], first.probability(place))]
+            await seen.press("right")
+        assert len({*list_.tokens}) == len(list_.tokens), "what came is not listed twice"
+        await seen.press("tab")
+        for part in (True, False):
+            list_.highlighted = next(n for n, (token, _) in enumerate(list_.tokens) if (token == "") == part)
+            token = list_.tokens[list_.highlighted][0]
+            await seen.press("enter")
+        await seen.until(lambda: texts.current is not first and texts.current.explained)
+        assert len(texts.kept) == 2 and texts.current.tokens[texts.current.place] == token
 
 
 async def test_sixteen_texts_are_kept_and_the_oldest_without_a_name_goes_first(workshop: Any) -> None:
