@@ -191,8 +191,3 @@ def train(tmp_path: Path, small: Callable[..., Config]) -> Callable[..., Ran]:
         return run_here(RunSpec(config, tmp_path / name, resume_from, changes if resumes else {}, auto), script)
 
     return go
-
-
-@pytest.fixture
-def equal() -> Callable[[dict[str, torch.Tensor], dict[str, torch.Tensor]], bool]:
-    return same_tensors

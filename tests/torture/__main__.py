@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.torture.cut_journals import cut_journals
-from tests.torture.failing_calls import errors_at_calls, kills_at_calls, refused_changes
+from tests.torture.failing_calls import errors_at_calls, kills_at_calls
 from tests.torture.full_disks import full_disks
-from tests.torture.interventions import interventions
 from tests.torture.random_kills import kills, terminations
 from tests.torture.workbench import Bench, Row, workbench
 
@@ -33,11 +32,9 @@ class Options:
 PARTS: dict[str, Callable[[Bench, Options], list[Row]]] = {
     "kills": lambda bench, options: [kills(bench, options.kills, options.seed)],
     "SIGTERM": lambda bench, options: [terminations(bench, options.kills // 2, options.seed)],
-    "interventions": lambda bench, options: [interventions(bench, options.kills // 2, options.seed)],
     "kills at calls": lambda bench, options: [kills_at_calls(bench, options.short)],
     "errors at calls": lambda bench, options: [errors_at_calls(bench, options.short, 1)],
     "errors in a row": lambda bench, options: [errors_at_calls(bench, options.short, 7)],
-    "refused changes": lambda bench, options: [refused_changes(bench, options.short)],
     "full disks": lambda bench, options: full_disks(bench, options.short),
     "cut journals": lambda bench, options: [cut_journals(bench, options.short)],
 }

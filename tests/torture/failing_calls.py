@@ -4,14 +4,12 @@ import builtins
 import errno
 import io
 import os
-import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fundamentallm.run.events import NAMES, Intervention
 from tests.torture.interventions import Changes, changed, changing, refused
 from tests.torture.workbench import (
     KILLED,
@@ -214,30 +212,3 @@ def failing(number: int, count: int) -> Callable[[int], OSError | None]:
     """Makes `count` calls fail; each number has another error than the next."""
     code = ERRORS[number % len(ERRORS)]
     return lambda n: OSError(code, os.strerror(code)) if number <= n < number + count else None
-
-
-def refused_changes(bench: Bench, short: bool) -> Row:
-    """A change that cannot be recorded is refused; a process that resumes the run must not make it either."""
-    scene = scenes(bench)[0]
-    names = scene.calls(bench)
-    recorded = [n for n, name in enumerate(names, 1) if f'"event":"{NAMES[Intervention]}"' in name]
-    found = [
-        (f"{count} calls from {n}, {names[n - 1][:60]}", (n, count))
-        for first in recorded
-        for n in ((first,) if short else (first, first + 1))
-        for count in ((2,) if short else (1, 2, 3, 5, 8))
-    ]
-
-    def one(bench: Bench, case: tuple[int, int]) -> None:
-        number, count = case
-        run = scene.begin(bench)
-        step = int(re.findall(r'"step":(\d+)', "".join(names[: number + 1]))[-1])
-
-        status = scene.run(bench, run, failing(number, count), lambda calls: at_steps({step + 1: kill_self}))
-        if status != KILLED:
-            raise Lost(f"was not killed: {status} {bench.printed(run)}")
-        without = refused(run)
-        reference = changed(bench, OPTIONS, CHANGES, without)
-        finish(bench, run, OPTIONS, reference, changing(run, CHANGES, without), failures=True)
-
-    return bench.each(Row("a change that the disk refuses, then kill -9"), found, one)

@@ -1,6 +1,5 @@
-"""Users change settings of a run that is killed: every change is made once more, at its step."""
+"""Users change settings of a run that is killed or fails: every change is made once more, at its step."""
 
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,7 @@ from fundamentallm.run.commands import Command, Set
 from fundamentallm.run.journal import send_command
 from fundamentallm.train.control import Control
 from tests.conftest import journal_events
-from tests.torture.random_kills import seeded, struck
-from tests.torture.workbench import Bench, Options, Prepare, Row, at_steps, finish
+from tests.torture.workbench import Bench, Options, Prepare, at_steps
 
 # Settings and values by the step after which the commands arrive. Never a step that is saved: a run that resumes from
 # it reads its commands only after the next step.
@@ -74,17 +72,3 @@ def changed(bench: Bench, options: Options, changes: Changes, without: frozenset
     """A run with changes that nobody disturbs."""
     run = bench.folder / f"changed-{bench.lane}{''.join(options)}-{'-'.join(sorted(without))}"
     return bench.undisturbed(run, options, changing(run, changes, without))
-
-
-def interventions(bench: Bench, count: int, seed: int) -> Row:
-    """`kill -9` twice in a row, then `--resume auto`: the same changes at the same steps, the same bits."""
-    reference, duration = changed(bench, OPTIONS, MANY), bench.duration(("--epochs=5", "--save-every=3"))
-
-    def one(bench: Bench, rng: Any) -> None:
-        def start(run: Path) -> int:
-            return bench.start(run, OPTIONS, changing(run, MANY))
-
-        run, _ = struck(bench, rng, duration, 2, start, signal.SIGKILL)
-        finish(bench, run, OPTIONS, reference, changing(run, MANY))
-
-    return bench.each(Row("users' changes, then kill -9 twice"), seeded(count, seed), one)

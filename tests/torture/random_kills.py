@@ -5,7 +5,6 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from fundamentallm.run import events
@@ -24,7 +23,7 @@ def seeded(count: int, seed: int) -> list[tuple[str, random.Random]]:
 
 
 def struck(
-    bench: Bench, rng: random.Random, duration: float, times: int, start: Callable[[Path], int], number: int
+    bench: Bench, rng: random.Random, duration: float, times: int, options: Options, number: int
 ) -> tuple[Path, int]:
     """A run that gets a signal `times` times in a row, at random instants; one that was faster is repeated.
 
@@ -36,7 +35,7 @@ def struck(
     """
     run, hits, status = bench.new(), 0, 0
     while hits < times:
-        pid = start(run)
+        pid = bench.start(run, options)
         time.sleep(rng.uniform(0.002, duration))
         os.kill(pid, number)
         status = wait(pid)
@@ -56,7 +55,7 @@ def kills(bench: Bench, count: int, seed: int) -> Row:
 
     def one(bench: Bench, rng: random.Random) -> None:
         times = rng.choice((1, 1, 1, 2, 3))
-        run, _ = struck(bench, rng, duration, times, lambda run: bench.start(run, FOUR), signal.SIGKILL)
+        run, _ = struck(bench, rng, duration, times, FOUR, signal.SIGKILL)
         finish(bench, run, FOUR, reference)
 
     return bench.each(Row("kill -9 at a random instant"), seeded(count, seed), one)
@@ -68,7 +67,7 @@ def terminations(bench: Bench, count: int, seed: int) -> Row:
 
     def one(bench: Bench, rng: random.Random) -> None:
         times = rng.choice((1, 1, 2))
-        run, status = struck(bench, rng, duration, times, lambda run: bench.start(run, RARELY), signal.SIGTERM)
+        run, status = struck(bench, rng, duration, times, RARELY, signal.SIGTERM)
         journal = list(read_journal(run))
         if status < 0 or not journal:  # it came before there was a run, or while no handler was installed
             finish(bench, run, RARELY, reference)

@@ -15,11 +15,9 @@ from tests.torture.__main__ import PARTS
 FAULTS = {
     "kills": ["kill -9 at a random instant"],
     "SIGTERM": ["SIGTERM at a random instant"],
-    "interventions": ["users' changes, then kill -9 twice"],
     "kills at calls": ["kill -9 before each call"],
     "errors at calls": ["each call fails (ENOSPC, EIO, EROFS)"],
     "errors in a row": ["7 calls in a row fail (ENOSPC, EIO, EROFS)"],
-    "refused changes": ["a change that the disk refuses, then kill -9"],
     "full disks": [
         "disk full for some steps", "disk full to the end", "disk full, then kill -9",
         "folder read-only for some steps", "mount gone for some steps",

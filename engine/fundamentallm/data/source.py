@@ -21,11 +21,12 @@ from platformdirs import user_cache_path
 
 from fundamentallm.config.config import BPE, BYTES, CHAR, Config
 from fundamentallm.config.estimate import TextSize, character_width
-from fundamentallm.config.format import format_size
+from fundamentallm.config.format import format_count, format_names, format_size
 from fundamentallm.data.encoding import JSON_LINES
 from fundamentallm.data.text import (
+    SHOWN_NAMES,
     Selection,
-    describe_read,
+    describe_left_out,
     find_data,
     has_fields,
     read_bytes,
@@ -112,7 +113,11 @@ def read_source(config: Config, say: Say = lambda text: None) -> Source:
     else:
         states = _states(chosen.files)
         record = cache_path(config.text_field, *states)
-        facts = _recall_facts(record, len(chosen.files)) or _examine_files(chosen.files, config.text_field, record, say)
+        recalled = _recall_facts(record, len(chosen.files))
+        tell = Teller(say, "reading the text", sum(map(text_bytes, chosen.files)))
+        facts = recalled or _examine((read_pieces(path, config.text_field) for path in chosen.files), tell)
+        if recalled is None:
+            keep(record, asdict(facts))
     files = [path for path, size in zip(chosen.files, facts.characters, strict=True) if size]
     empty = [path for path, size in zip(chosen.files, facts.characters, strict=True) if not size]
     if chosen.problems:
@@ -121,7 +126,12 @@ def read_source(config: Config, say: Say = lambda text: None) -> Source:
         raise UserError(f"{', '.join(empty)}: has no text")
     notices = list[str]()
     if len(chosen.files) > 1 or chosen.left_out:
-        notices = describe_read(files, sum(facts.characters), empty, chosen.left_out)
+        read, length = format_count(len(files), "file"), format_count(sum(facts.characters), "character")
+        notices.append(f"read {read} with {length}: {format_names(files, SHOWN_NAMES)}")
+        if empty:
+            notices.append(f"passed over, because empty: {format_names(empty, SHOWN_NAMES)}")
+        if chosen.left_out:
+            notices.append(describe_left_out(chosen.left_out))
     notices += [f"--include {quoted(pattern)}: fits no file in a folder of the data" for pattern in chosen.unused]
     if config.text_field != Config.text_field and not any(map(has_fields, chosen.files)):
         notices.append(f"--text-field {quoted(config.text_field)}: no file of the data ends in {JSON_LINES}")
@@ -151,13 +161,6 @@ def is_long(files: Sequence[str]) -> bool:
     with suppress(UserError):
         return sum(map(text_bytes, files)) > IN_MEMORY
     return False
-
-
-def _examine_files(files: Sequence[str], text_field: str, record: Path, say: Say) -> Facts:
-    tell = Teller(say, "reading the text", sum(map(text_bytes, files)))
-    facts = _examine((read_pieces(path, text_field) for path in files), tell)
-    keep(record, asdict(facts))
-    return facts
 
 
 def _examine(documents: Iterable[Iterator[str]], tell: Callable[[int], None] = lambda done: None) -> Facts:

@@ -174,17 +174,6 @@ def read_standard_input() -> bytes:
         return sys.stdin.buffer.read()
 
 
-def describe_read(read: list[str], characters: int, empty: list[str], left_out: list[str]) -> list[str]:
-    """Say which files were read, passed over and left out."""
-    files, length = format_count(len(read), "file"), format_count(characters, "character")
-    notices = [f"read {files} with {length}: {format_names(read, SHOWN_NAMES)}"]
-    if empty:
-        notices.append(f"passed over, because empty: {format_names(empty, SHOWN_NAMES)}")
-    if left_out:
-        notices.append(describe_left_out(left_out))
-    return notices
-
-
 def describe_left_out(names: list[str]) -> str:
     """Say which files and folders in a folder are not read, and what would be."""
     stands_for = "the .txt and .md files directly in it, and those that --include names"

@@ -13,7 +13,7 @@ from itertools import chain, islice
 
 from fundamentallm.config.config import Config
 from fundamentallm.config.estimate import split
-from fundamentallm.config.format import format_count, format_value
+from fundamentallm.config.format import format_count, format_names, format_value
 from fundamentallm.data.encoding import describe_guess, describe_wrong, name_format, normalize, unmark
 from fundamentallm.data.source import Say, Source, Teller, cache_path, keep, recall
 
@@ -223,8 +223,7 @@ def _warnings(source: Source, config: Config, tell: Callable[[int], None]) -> li
         measured = "there the validation loss measures what was learnt by heart; remove what the text has twice"
         warnings.append(f"{share:.0%} of the held-out text stands in the training text, too: {measured}")
     if unseen.total() >= UNSEEN * size:
-        shown = " ".join(name_character(character) for character, _ in unseen.most_common(8))
-        shown += " …" if len(unseen) > 8 else ""
+        shown = format_names([name_character(character) for character, _ in unseen.most_common()], 8)
         has = f"{format_count(len(unseen), 'character')} that the training text lacks ({shown})"
         cannot = "the model cannot learn them; mix the texts, or name them in another order"
         warnings.append(f"the held-out text has {has}, {unseen.total() / size:.2%} of it: {cannot}")

@@ -30,7 +30,7 @@ from torch import Tensor
 from fundamentallm import __version__
 from fundamentallm.config.config import BYTES, CHAR, SETTINGS, Config, ConfigError, Layer, resolve
 from fundamentallm.config.estimate import parameter_shapes
-from fundamentallm.config.format import format_count
+from fundamentallm.config.format import format_count, format_names
 from fundamentallm.data.tokenizer import MAX_FILE_BYTES, Tokenizer, restore
 from fundamentallm.errors import UserError, describe_error
 from fundamentallm.model.transformer import Transformer
@@ -246,10 +246,9 @@ def take_weights(model: Transformer, tokenizer: Tokenizer, source: Checkpoint, p
     with torch.no_grad():
         model.embedding.weight[rows] = weights.pop("embedding.weight").to(rows.device)
     model.load_state_dict(weights, strict=False)
-    new = [character for character in tokenizer.vocabulary if character not in source.vocabulary]
-    shown = " ".join(repr(character) for character in new[:12]) + (" …" if len(new) > 12 else "")
+    new = [repr(character) for character in tokenizer.vocabulary if character not in source.vocabulary]
     text = f"the model begins with the weights of {path}, which has done {format_count(source.progress().step, 'step')}"
-    return f"{text}; new characters, {len(new)}: {shown}" if new else text
+    return f"{text}; new characters, {len(new)}: {format_names(new, 12)}" if new else text
 
 
 def _checked(path: Path, content: Any, size: int) -> Checkpoint:

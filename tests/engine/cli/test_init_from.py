@@ -97,7 +97,7 @@ def test_the_run_is_a_new_one_that_says_where_its_weights_come_from(train: Train
     step = load(Path("old/best.pt")).progress().step
     assert [event.text for event in journal_events(Path("new"), Notice)][0] == (
         f"the model begins with the weights of old/best.pt, which has done {step} steps; "
-        f"new characters, {len(new)}: {' '.join(map(repr, new))}"
+        f"new characters, {len(new)}: {', '.join(map(repr, new))}"
     )
     assert "  parent         old/best.pt\n" in run("runs", "show", "new")[1]
     assert "with the weights of old/best.pt\n" in run("train", "new.txt", "--init-from=old", *REST, "--epochs=1")[2]

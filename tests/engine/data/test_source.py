@@ -72,7 +72,7 @@ def test_a_text_is_read_and_encoded_once_until_it_changes(long_text: None, monke
     assert again != tokens and said.startswith("encoding ")
 
 
-LACKS = "the held-out text has 2 characters that the training text lacks (ж ☃), 100.00% of it: "
+LACKS = "the held-out text has 2 characters that the training text lacks (ж, ☃), 100.00% of it: "
 
 
 def test_a_text_that_changes_while_it_is_encoded_is_not_taken_for_what_it_was(long_text: None) -> None:

@@ -16,8 +16,8 @@ from fundamentallm.run.summary import summarize
 from fundamentallm.train.checkpoint import load
 from fundamentallm.train.trainer import Trainer
 from tests.conftest import as_a_user, delete_folder, file_contents
-from tests.engine.conftest import EPOCH, files, notices
-from tests.engine.train.conftest import Equal, Small, Train
+from tests.engine.conftest import EPOCH, files, notices, same_tensors
+from tests.engine.train.conftest import Small, Train
 
 AT = EPOCH + 4
 
@@ -69,7 +69,7 @@ def test_the_next_save_makes_the_folder_again_and_says_so(
 
 
 def test_a_run_whose_folder_was_made_again_resumes_to_the_same_bits_with_what_users_changed(
-    train: Train, small: Small, equal: Equal
+    train: Train, small: Small
 ) -> None:
     config = small(epochs=3, dropout=0.2)
     commands: dict[int, list[Command]] = {6: [Set(setting="learning_rate", value=0.01)]}
@@ -79,7 +79,7 @@ def test_a_run_whose_folder_was_made_again_resumes_to_the_same_bits_with_what_us
     folder = train(config, script=deleting(delete_folder, commands | later)).folder
     assert summarize(folder).config["learning_rate"] == 0.01
     resumed = train(config, auto=True)
-    assert resumed.events[0].step == 2 * EPOCH + 3 and equal(resumed.weights, reference.weights)
+    assert resumed.events[0].step == 2 * EPOCH + 3 and same_tensors(resumed.weights, reference.weights)
 
 
 def test_a_folder_that_is_deleted_at_the_very_end_is_made_again(train: Train, small: Small) -> None:

@@ -188,8 +188,10 @@ def test_losses_that_are_not_finite_are_read_as_a_run_can_have_them(state: Check
 @pytest.mark.parametrize(
     "changes",
     [
-        {"device": "cpu\x1b[2J" * 100}, {"torch": "2" * 10_000}, {"fingerprint": "f" * 10_000}, {"threads": 0},
+        {"device": "cpu\x1b[2J" * 100}, {"torch": "2" * 201}, {"fingerprint": "f" * 10_000}, {"threads": 0},
         {"threads": -4}, {"threads": 10**30}, {"vocabulary": ""}, {"vocabulary": "aa"}, {"vocabulary": "\ud800"},
+        *({"attention_scale": value} for value in (0.0, 101.0, float("nan"))),
+        *({"momentum": value} for value in (-0.1, 1.0, float("nan"))), {"processes": 0},
         {"version": "\x1b[2J" * 10**5, "mood": 1}, {"version": [7], "mood\n\x1b[2J" * 10**5: 1},
     ],
 )  # fmt: skip

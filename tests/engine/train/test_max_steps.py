@@ -19,7 +19,7 @@ from fundamentallm.train.evaluate import evaluate
 from fundamentallm.train.metrics import Metrics
 from tests.compare_runs import difference
 from tests.engine.conftest import EPOCH, files
-from tests.engine.train.conftest import Small, Train
+from tests.engine.train.conftest import Breaks, Small, Train
 from tests.texts import estimate
 
 END = EPOCH + 7  # in the middle of the second epoch
@@ -126,21 +126,12 @@ def test_a_run_at_its_end_continues_only_with_a_larger_total(train: Train, small
 
 
 def test_an_end_whose_evaluation_broke_off_is_evaluated_when_resumed(
-    train: Train, small: Small, monkeypatch: pytest.MonkeyPatch
+    train: Train, small: Small, breaks: Breaks
 ) -> None:
     reference = train(small(max_steps=END), "reference").folder
-    real, done = trainer.evaluate, list[int]()
-
-    def breaks_at_the_second(*arguments: Any) -> Any:
-        done.append(1)
-        if len(done) == 2:
-            raise MemoryError
-        return real(*arguments)
-
-    monkeypatch.setattr(trainer, "evaluate", breaks_at_the_second)
+    breaks(trainer, "evaluate", 2, MemoryError())
     failed = train(small(max_steps=END))
     assert isinstance(failed.result, events.Failed) and load(failed.folder / "last.pt").progress().step == END
-    monkeypatch.setattr(trainer, "evaluate", real)
     again = train(small(max_steps=END), resume_from=failed.folder / "last.pt")
     assert (again.result.reason, evaluated(again)) == ("completed", [(END, False)])
     assert difference(failed.folder, reference) == ""

@@ -1,10 +1,8 @@
 """Out of memory, wherever it happens: what was reached is saved, and one line says what to change, with numbers."""
 
-import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,6 @@ import pytest
 import torch
 from pytest import MonkeyPatch
 
-from fundamentallm.config.config import to_dict
 from fundamentallm.config.estimate import count_state_memory
 from fundamentallm.errors import UserError
 from fundamentallm.run import events
@@ -112,27 +109,11 @@ def test_a_sample_without_memory_breaks_off_alone(train: Train, trained: Trained
 
 # ---- for real ----
 
-LIMITED = """
+TRAIN = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (1_500_000_000,) * 2)
-sys.argv = ["fundamentallm", *sys.argv[1:]]
-"""
-TRAIN = LIMITED + "from fundamentallm.cli import main\nsys.exit(main())"
-SESSION = f"""{LIMITED}
-import json
-from pathlib import Path
-from fundamentallm.config.config import Layer, resolve
-from fundamentallm.run.events import Failed, encode
-from fundamentallm.run.spec import RunSpec
-from fundamentallm.process.session import WorkerRun
-
-if __name__ == "__main__":
-    session = WorkerRun(RunSpec(resolve(Layer(json.loads(sys.argv[2]))), Path(sys.argv[1])))
-    while session.alive:
-        for event in session.events(0.2):
-            if isinstance(event, Failed):
-                print(encode(event), flush=True)
-    print(session.exit_reason)
+from fundamentallm.cli import main
+sys.exit(main())
 """
 HUGE = {"model_dim": 16384, "num_heads": 2, "num_layers": 1}  # one of its matrices has 3.2 GB
 needs_limits = pytest.mark.skipif(
@@ -145,14 +126,9 @@ def flags(settings: dict[str, Any]) -> list[str]:
     return [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
 
 
-@pytest.fixture
-def alone(tmp_path: Path) -> Callable[..., "subprocess.CompletedProcess[str]"]:
-    def run(code: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        (tmp_path / "script.py").write_text(code)
-        command = [sys.executable, str(tmp_path / "script.py"), *arguments]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-
-    return run
+def train_with_limits(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-c", TRAIN, "train", *arguments, "--device=cpu"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
 
 
 def fits(advice: str, flag: str) -> bool:
@@ -164,8 +140,8 @@ def fits(advice: str, flag: str) -> bool:
 
 
 @needs_limits
-def test_a_model_that_does_not_fit_is_one_line(alone: Callable[..., Any], data: str, tmp_path: Path) -> None:
-    done = alone(TRAIN, "train", data, "--output-dir=run", "--device=cpu", *flags({**HUGE, "max_seq_len": 16}))
+def test_a_model_that_does_not_fit_is_one_line(data: str, tmp_path: Path) -> None:
+    done = train_with_limits(tmp_path, data, "--output-dir=run", *flags({**HUGE, "max_seq_len": 16}))
     assert done.returncode in (1, 2) and done.stdout == ""
     assert "Traceback" not in done.stderr and done.stderr.count("\n") <= 2, done.stderr
     assert "out of memory; try a new run with --model-dim " in done.stderr
@@ -174,21 +150,9 @@ def test_a_model_that_does_not_fit_is_one_line(alone: Callable[..., Any], data: 
 
 
 @needs_limits
-def test_a_worker_whose_model_does_not_fit_says_so(alone: Callable[..., Any], small: Small, tmp_path: Path) -> None:
-    done = alone(SESSION, "run", json.dumps(to_dict(small(**HUGE))))
-    failed, end = done.stdout.splitlines()
-    event = events.decode(failed)
-    assert isinstance(event, events.Failed) and end == "ended with status 1"
-    assert "out of memory; try a new run with --model-dim " in event.error
-    assert fits(event.error, "--model-dim")
-    log = tmp_path / "run/engine.log"
-    assert not log.exists() or "Traceback" not in log.read_text()
-
-
-@needs_limits
-def test_a_step_that_does_not_fit_leaves_a_checkpoint(alone: Callable[..., Any], data: str, tmp_path: Path) -> None:
+def test_a_step_that_does_not_fit_leaves_a_checkpoint(data: str, tmp_path: Path) -> None:
     large = {"model_dim": 512, "num_heads": 8, "num_layers": 4, "max_seq_len": 256, "stride": 16, "batch_size": 64}
-    done = alone(TRAIN, "train", data, "--output-dir=run", "--epochs=1", "--device=cpu", *flags(large))
+    done = train_with_limits(tmp_path, data, "--output-dir=run", "--epochs=1", *flags(large))
     assert (done.returncode, done.stdout) == (1, ""), done.stderr
     last = done.stderr.splitlines()[-3:]
     assert last[0] == "failed at step 0: out of memory" and last[2] == "the last good state: run/last.pt", done.stderr
@@ -198,7 +162,7 @@ def test_a_step_that_does_not_fit_leaves_a_checkpoint(alone: Callable[..., Any],
     assert isinstance(list(read_journal(tmp_path / "run"))[-1], events.Failed)
     RunLock(tmp_path / "run").release()
     option = re.findall(r"(--[^(]+) \(", last[1])[-1]  # the last one is the fastest
-    again = alone(TRAIN, "train", data, "--max-steps=1", "--device=cpu", *flags(large), *option.split())
+    again = train_with_limits(tmp_path, data, "--max-steps=1", *flags(large), *option.split())
     assert again.returncode == 0, (option, again.stderr)
 
 

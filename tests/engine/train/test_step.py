@@ -165,18 +165,6 @@ def test_a_loss_that_is_not_finite_is_refused_before_the_weights_move(build: Bui
     assert same_tensors(snapshot(), before) and not copy_gradients(state)
 
 
-def test_nothing_that_happens_between_two_steps_changes_them(build: Build) -> None:
-    plain, disturbed = build(dropout=0.3), build(dropout=0.3)
-    for step in range(6):
-        TrainStep(plain)(step)
-        # anybody's randomness, and steps whose loss was computed but that were not taken
-        torch.manual_seed(step)
-        torch.randn(step)
-        gradients(disturbed, step + 3)
-        TrainStep(disturbed)(step)
-    assert same_tensors(plain.model.state_dict(), disturbed.model.state_dict())
-
-
 def test_a_changed_setting_counts_from_the_next_step_on(build: Build) -> None:
     state = build(lr_schedule="constant", warmup_steps=0)
     take = TrainStep(state)

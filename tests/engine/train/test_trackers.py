@@ -3,13 +3,12 @@
 import importlib
 import os
 import random
-import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -154,72 +153,45 @@ def test_the_curves_of_another_process_are_not_touched(train: Train, tensorboard
 # ---- Weights & Biases ----
 
 
-class FakeWandb(ModuleType):
-    """Something like wandb 0.31, and its one run."""
-
-    Settings = dict
-
-    def __init__(self) -> None:
-        super().__init__("wandb")
-        self.mode, self.logged_in, self.finished, self.torn_down = "online", True, False, 0
-        self.asked, self.changes = list[dict[str, Any]](), list[dict[str, Any]]()
-        self.rows: list[tuple[int, dict[str, float]]] = []
-        self.summary: dict[str, str] = {}
-        self.config = SimpleNamespace(update=lambda change, allow_val_change: self.changes.append(change))
-
-    def setup(self, settings: Any) -> Any:
-        return SimpleNamespace(settings=SimpleNamespace(mode=self.mode))
-
-    def init(self, **how: Any) -> "FakeWandb":
-        self.asked.append(how)
-        return self
-
-    def login(self, *, prompt: bool) -> bool:
-        assert not prompt
-        return self.logged_in
-
-    def log(self, row: dict[str, float], step: int) -> None:
-        self.rows.append((step, row))
-
-    def finish(self) -> None:
-        self.finished = True
-
-    def teardown(self) -> None:
-        self.torn_down += 1
-
-    def logged(self, name: str) -> list[tuple[int, float]]:
-        return [(step, row[name]) for step, row in self.rows if name in row]
-
-
 @pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> FakeWandb:
-    fake = FakeWandb()
+def fake(monkeypatch: pytest.MonkeyPatch) -> Mock:
+    """Something like wandb 0.31; its one run is `fake.init.return_value`."""
+    fake = Mock(Settings=dict, login=lambda *, prompt: not prompt)
+    fake.setup.return_value.settings.mode = "online"
+    fake.init.return_value.summary = {}
     monkeypatch.setitem(sys.modules, "wandb", fake)
     return fake
 
 
-def test_wandb_gets_every_step_and_change_under_the_names_of_project_and_run(train: Train, fake: FakeWandb) -> None:
+def logged(fake: Mock, name: str) -> list[tuple[int, float]]:
+    rows = [(call.kwargs["step"], call.args[0]) for call in fake.init.return_value.log.call_args_list]
+    assert [step for step, _ in rows] == sorted(step for step, _ in rows)  # wandb ignores a step back
+    return [(step, row[name]) for step, row in rows if name in row]
+
+
+def test_wandb_gets_every_step_and_change_under_the_names_of_project_and_run(train: Train, fake: Mock) -> None:
     ran = train(wandb=True, project="mine", script={9: [Set(setting="learning_rate", value=0.002)]})
-    (how,) = fake.asked
+    how, run = fake.init.call_args.kwargs, fake.init.return_value
     assert (how["project"], how["name"], how["dir"]) == ("mine", "run", ran.folder)
     assert how["settings"] == {"silent": True, "console": "off"} and how["config"]["model_dim"] == 16
-    assert dict(fake.logged("loss/train")) == ran.losses
-    assert [step for step, _ in fake.rows] == sorted(step for step, _ in fake.rows)  # wandb ignores a step back
-    assert dict(fake.logged("loss/val"))[36] == ran.result.val_loss
-    assert fake.changes == [{"learning_rate": 0.002}]
-    assert fake.finished and fake.torn_down == 1 and fake.summary == {"outcome": "completed"}
+    assert dict(logged(fake, "loss/train")) == ran.losses
+    assert dict(logged(fake, "loss/val"))[36] == ran.result.val_loss
+    run.config.update.assert_called_once_with({"learning_rate": 0.002}, allow_val_change=True)
+    run.finish.assert_called_once()
+    fake.teardown.assert_called_once()
+    assert run.summary == {"outcome": "completed"}
     assert not about_trackers(ran)
 
 
-def test_wandb_gets_the_new_history_of_a_run_that_went_back(train: Train, fake: FakeWandb) -> None:
+def test_wandb_gets_the_new_history_of_a_run_that_went_back(train: Train, fake: Mock) -> None:
     """It takes no step back: the new history is another run there, which begins where the old one was left."""
     old = train(epochs=3, wandb=True)
-    fake.rows.clear()
+    fake.init.return_value.log.reset_mock()
     source = old.folder / "checkpoint_epoch_1.pt"
     again = train(old.trainer.state.config, resume_from=source, learning_rate=0.001)
-    assert len(fake.asked) == 2 and sorted(again.losses) == list(range(EPOCH + 1, 3 * EPOCH + 1))
-    assert fake.logged("loss/train") == [*again.losses.items()]
-    assert fake.logged("loss/val") == [(event.step, event.val_loss) for event in again.of(Evaluated)]
+    assert fake.init.call_count == 2 and sorted(again.losses) == list(range(EPOCH + 1, 3 * EPOCH + 1))
+    assert logged(fake, "loss/train") == [*again.losses.items()]
+    assert logged(fake, "loss/val") == [(event.step, event.val_loss) for event in again.of(Evaluated)]
 
 
 # ---- MLflow, Trackio, and what a package offers ----
@@ -326,45 +298,26 @@ def fail(*_: Any, **__: Any) -> None:
     ],
 )  # fmt: skip
 def test_a_tracker_that_fails_at_the_start_or_later_is_one_notice_and_training_continues(
-    train: Train, trained: Trained, tensorboard: Settings, fake: FakeWandb, monkeypatch: pytest.MonkeyPatch,
+    train: Train, trained: Trained, tensorboard: Settings, fake: Mock, monkeypatch: pytest.MonkeyPatch,
     fault: str, notice: str, torn_down: int,
 ) -> None:  # fmt: skip
     plain = trained()
     if fault == "package":
         monkeypatch.setitem(sys.modules, "wandb", None)
     elif fault == "login":
-        fake.logged_in = False
+        fake.login = lambda *, prompt: False
     elif fault == "TensorBoard":
         monkeypatch.setattr(trackers.TensorBoard, "on_event", fail)
     else:
-        monkeypatch.setattr(fake, fault, fail)
+        (fake if fault == "init" else fake.init.return_value).configure_mock(**{f"{fault}.side_effect": fail})
     ran = train(**tensorboard, wandb=True)
     assert about_trackers(ran) == [notice]
     assert ran.result.reason == "completed" and ran.losses == plain.losses
-    assert fake.torn_down == torn_down and bool(fake.asked) == (fault in ("log", "TensorBoard"))
+    assert fake.teardown.call_count == torn_down and fake.init.called == (fault in ("init", "log", "TensorBoard"))
 
 
-def records(path: Path) -> Iterator[bytes]:
-    """The records of a .wandb file: a log as LevelDB writes it, in blocks of 32 KiB, after a header of 7 bytes."""
-    raw, place, whole = path.read_bytes(), 7, b""
-    assert raw[:4] == b":W&B"
-    while place < len(raw):
-        left = 32768 - place % 32768
-        if left < 7:
-            place += left
-            continue
-        _, length, kind = struct.unpack("<IHB", raw[place : place + 7])
-        whole += raw[place + 7 : place + 7 + length]
-        place += 7 + length
-        if kind in (1, 4):  # whole, or its last part
-            yield whole
-            whole = b""
-
-
-def test_an_offline_run_can_be_read_back_and_leaves_no_process_behind(tmp_path: Path) -> None:
+def test_an_offline_run_is_kept_in_its_folder_and_leaves_no_process_behind(tmp_path: Path) -> None:
     pytest.importorskip("wandb")
-    from wandb.proto.wandb_internal_pb2 import Record
-
     (tmp_path / "text.txt").write_text("".join(random.Random(1).choices(["the ", "sea ", "old\n"], k=750)))
     arguments = [
         "train", "text.txt", "--output-dir=run", "--wandb", "--project=mine", "--epochs=2", "--model-dim=16",
@@ -383,19 +336,8 @@ def test_an_offline_run_can_be_read_back_and_leaves_no_process_behind(tmp_path: 
     printed = [line for line in done.stderr.splitlines() if "are held out" not in line]  # the text is tiny
     assert (done.returncode, printed, done.stdout) == (0, [], "children 0\n")
     (file,) = (tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb")
-    curves: dict[str, dict[int, float]] = {"loss/train": {}, "loss/val": {}}
-    projects, ended = set(), False
-    for raw in records(file):
-        record = Record.FromString(raw)
-        if record.HasField("run"):
-            projects.add((record.run.project, record.run.display_name))
-        ended |= record.HasField("exit")
-        if record.HasField("history"):
-            row = {item.key or ".".join(item.nested_key): float(item.value_json) for item in record.history.item}
-            for name in curves.keys() & row.keys():
-                curves[name][int(row["_step"])] = row[name]
-    journal = curves_in_journal(tmp_path / "run")
-    for name, points in curves.items():
-        assert points == pytest.approx(journal[name]), name
-    assert len(curves["loss/train"]) == 2 * next(read_journal(tmp_path / "run")).steps_per_epoch and ended
-    assert projects == {("mine", "run")}
+    raw, blocks = file.read_bytes(), file.stat().st_size // 32768  # a number may be divided between two blocks
+    curves = curves_in_journal(tmp_path / "run")
+    values = [*curves["loss/train"].values(), *curves["loss/val"].values()]
+    assert len(values) > 20 and sum(str(value).encode() not in raw for value in values) <= blocks
+    assert b"mine" in raw

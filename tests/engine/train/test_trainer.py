@@ -15,10 +15,10 @@ from fundamentallm.config.config import resolve
 from fundamentallm.config.files import load_config
 from fundamentallm.config.schedule import configured_rate
 from fundamentallm.run import events
-from fundamentallm.run.commands import Sample, Save, Set, Stop
+from fundamentallm.run.commands import Sample, Save, Stop
 from fundamentallm.run.journal import read_journal
 from fundamentallm.run.locks import RunLock
-from fundamentallm.train import checkpoints, device, metrics, trainer
+from fundamentallm.train import checkpoints, device, metrics
 from fundamentallm.train.checkpoint import Checkpoint, load, save
 from fundamentallm.train.evaluate import evaluate
 from fundamentallm.train.metrics import StepResult
@@ -137,14 +137,6 @@ def test_the_time_left_counts_what_comes_between_steps(train: Train, monkeypatch
     assert len(counted) == 5  # the first save, two evaluations, a save after each; not what the user asked for
 
 
-def test_the_time_left_follows_a_change_of_the_epochs(train: Train, monkeypatch: MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "REPORT_INTERVAL", 0.0)
-    monkeypatch.setattr(metrics.Metrics, "eta", lambda _, steps: float(steps))
-    ran = train(script={7: [Set(setting="epochs", value=3)]})
-    left = {event.step[-1]: event.eta_seconds for event in ran.of(events.Progress)}
-    assert (left[7], left[8]) == (2 * EPOCH - 7, 3 * EPOCH - 8)
-
-
 # ---- what the settings amount to ----
 
 NO_BFLOAT16 = "mixed precision is off: this processor has no 16-bit arithmetic; training continues in float32"
@@ -189,26 +181,22 @@ def test_16_bits_are_chosen_by_processor_and_width_when_a_run_begins(
     assert not any("bits" in text for text in notices(second))
 
 
-def test_a_run_that_resumes_where_16_bits_are_missing_says_that_the_bits_differ(
-    train: Train, monkeypatch: MonkeyPatch
-) -> None:
-    monkeypatch.setattr(device, "MIXED_PRECISION_WIDTH", 16)
-    monkeypatch.setattr(device, "_cpu_has_bf16", lambda: True)
-    first = train(script={25: [Stop()]})
-    monkeypatch.setattr(device, "_cpu_has_bf16", lambda: False)
-    second = train(resume_from=first.last)
-    assert any("precision bfloat16 but for attention then, float32 now" in text for text in notices(second))
-    assert NO_BFLOAT16 in notices(second)
-
-
-def test_a_run_whose_attention_was_computed_in_16_bits_resumes_and_says_that_the_bits_differ(
-    train: Train, monkeypatch: MonkeyPatch
+@pytest.mark.parametrize(
+    ("has_bf16", "then", "said"),
+    [
+        (False, {}, ["precision bfloat16 but for attention then, float32 now", NO_BFLOAT16]),
+        (True, {"precision": ""}, ["attention bfloat16 then, float32 now"]),  # as earlier versions saved it
+    ],
+)
+def test_a_run_that_resumes_with_another_precision_says_that_the_bits_differ(
+    train: Train, monkeypatch: MonkeyPatch, has_bf16: bool, then: dict[str, Any], said: list[str]
 ) -> None:
     monkeypatch.setattr(device, "_cpu_has_bf16", lambda: True)
     first = train(mixed_precision=True, script={25: [Stop()]})
-    save(replace(load(first.last), precision=""), first.last.parent, [first.last.name])  # as earlier versions saved it
-    second = train(resume_from=first.last)
-    assert any("attention bfloat16 then, float32 now" in text for text in notices(second))
+    save(replace(load(first.last), **then), first.folder, ["last.pt"])
+    monkeypatch.setattr(device, "_cpu_has_bf16", lambda: has_bf16)
+    second = notices(train(resume_from=first.last))
+    assert all(any(words in text for text in second) for words in said)
 
 
 def test_mixed_precision_trains_and_resumes_exactly(train: Train, trained: Trained, monkeypatch: MonkeyPatch) -> None:
