@@ -171,12 +171,17 @@ def _find_run(flags: argparse.Namespace) -> "Path | None":
 
 def _run(options: "Options", config: "Config", low_bandwidth: bool) -> NoReturn:
     """Show the console, then end the process at once: an ordinary exit would wait for a worker that still trains."""
+    from fundamentallm.errors import UserError
     from fundamentallm.process.system import start_resource_tracker
 
     # Textual decides every 100 ms whether escape was pressed alone. With its default delay of 100 ms that often takes
     # two rounds, and a key pressed meanwhile becomes alt and that key. Textual reads this when it is imported.
     os.environ.setdefault("ESCDELAY", "25")
-    start_resource_tracker()  # before Textual has the terminal
+    try:
+        start_resource_tracker()  # before Textual has the terminal
+    except UserError as error:
+        _print_error(str(error))
+        sys.exit(2)
     from fundamentallm_tui.app import Console, describe_outcome, record_fault
     from fundamentallm_tui.throttle import RedrawThrottle
 

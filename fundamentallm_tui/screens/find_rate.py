@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.content import Content
 
 from fundamentallm.config.config import Config
-from fundamentallm.errors import describe_error
+from fundamentallm.errors import UserError
 from fundamentallm.process.session import RateTest
 from fundamentallm.run.events import Failed
 from fundamentallm.run.range_test import STEPS, Point, Suggestion
@@ -56,8 +56,8 @@ class FindRate(Page[None]):
     def on_mount(self) -> None:
         try:
             self._test = RateTest(self._config)
-        except OSError as error:
-            self._problem = f"the test did not start: {describe_error(error)}"
+        except UserError as error:
+            self._problem = f"the test did not start: {error}"
         self.set_interval(READ_INTERVAL, self._read)
         self.show()
 

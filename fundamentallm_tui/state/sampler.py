@@ -5,7 +5,7 @@ from pathlib import Path
 
 from textual.message_pump import MessagePump
 
-from fundamentallm.errors import describe_error
+from fundamentallm.errors import UserError, describe_error
 from fundamentallm.process.session import RunHandle
 from fundamentallm.run.commands import Attend, CancelSample, Command, Explain, Neighbours, Sample
 from fundamentallm.run.events import Answered, Attended, Event, Explained, Failed, Nearest, Sampled
@@ -87,7 +87,7 @@ class Sampler:
                 self._load(file)
             self._questions[command.id] = file is not None, take
             self._send_to(file.name if file else "", command)
-        except OSError as error:
+        except (UserError, OSError) as error:
             self._questions[command.id] = file is not None, take
             self.refuse(f"{file}: {describe_error(error)}", id=command.id)
         return True

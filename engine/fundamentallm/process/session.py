@@ -9,14 +9,15 @@ import queue
 import signal
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fundamentallm.config.config import Config
-from fundamentallm.errors import UserError
-from fundamentallm.process.prepare import prepare_folder
+from fundamentallm.errors import UserError, system_errors
+from fundamentallm.process.prepare import prepared_folder
+from fundamentallm.process.system import NO_PROCESS
 from fundamentallm.run.commands import Command
 from fundamentallm.run.events import Event, Failed, Finished, RunStarted
 from fundamentallm.run.folder import ENGINE_LOG, holds_run
@@ -79,14 +80,18 @@ class _Worker:
     _events: "Queue[Any]"
 
     def _start(self, target: Callable[..., None], what: object) -> None:
-        """Start `target(what, events, commands)` in a process of its own, and return at once."""
+        """Start `target(what, events, commands)` in a process of its own, and return at once.
+
+        A UserError says that the system refuses.
+        """
         import multiprocessing
 
         spawn = multiprocessing.get_context("spawn")
-        self._events, self._commands = spawn.Queue(QUEUE_SIZE), spawn.Queue()
-        arguments = (what, self._events, self._commands)
-        self._process = spawn.Process(target=target, args=arguments, name="fundamentallm worker", daemon=False)
-        self._process.start()
+        with system_errors(NO_PROCESS):
+            self._events, self._commands = spawn.Queue(QUEUE_SIZE), spawn.Queue()
+            arguments = (what, self._events, self._commands)
+            self._process = spawn.Process(target=target, args=arguments, name="fundamentallm worker", daemon=False)
+            self._process.start()
         # This process keeps no writing end: else a worker that is killed in the middle of an event would leave the
         # reader waiting for the other half for ever. The queue has no public way to say so.
         self._events._writer.close()  # type: ignore[attr-defined]
@@ -150,19 +155,18 @@ class WorkerRun(_Worker, RunHandle):
     """
 
     def __init__(self, spec: RunSpec, *, prepared: bool = False) -> None:
-        """Start the worker, and return at once; `prepared`: the caller did as `prepare_folder` does."""
+        """Start the worker, and return at once; `prepared`: the caller did as `prepared_folder` does."""
         from fundamentallm.process.worker import main
 
-        if not prepared:
-            prepare_folder(spec)
         self.folder = spec.folder
         self._journal = journal_reader(spec.folder)
         self._seen = 0
-        for earlier in iter(self._journal.read_some, []):  # of another process
-            self._seen = earlier[-1].seq
         self._ours = False  # the lines of the journal that come next are the worker's; before and after, another's
         self._ended = False  # the run has; its worker may still answer, with numbers that the journal lacks
-        self._start(main, spec)
+        with nullcontext() if prepared else prepared_folder(spec, False, lambda _: None):
+            for earlier in iter(self._journal.read_some, []):  # of another process
+                self._seen = earlier[-1].seq
+            self._start(main, spec)
         self._watching, self._has_journal = ConsoleLock(spec.folder), False
 
     def send(self, command: Command) -> None:

@@ -9,6 +9,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
+from fundamentallm.errors import system_errors
+
+NO_PROCESS = "no other process can be started (see df /dev/shm, ulimit -n, ulimit -u)"
+
 
 def open_missing_streams() -> None:
     """Connect each standard stream that is closed (`>&-`, a service manager) to the null device.
@@ -67,7 +71,8 @@ def start_resource_tracker() -> None:
 
     Call it before there is a worker, or a thread that prints. The tracker lives as long as the worker does. With our
     streams, a shell that reads our output would wait for the end of the run, and at that end the tracker would complain
-    on the terminal about what a process that detached from its run has left open.
+    on the terminal about what a process that detached from its run has left open. A UserError says that the system
+    refuses.
     """
     from multiprocessing import resource_tracker
 
@@ -78,7 +83,8 @@ def start_resource_tracker() -> None:
     try:
         for stream in (0, 1, 2):
             os.dup2(null, stream)
-        resource_tracker.ensure_running()
+        with system_errors(NO_PROCESS):
+            resource_tracker.ensure_running()
     finally:
         for stream, file in enumerate(ours):
             os.dup2(file, stream)

@@ -116,9 +116,10 @@ def delete_run(folder: Path) -> list[str]:
             for path in chain.from_iterable(map(folder.glob, (*notes, *OWN))):
                 path.unlink(missing_ok=True)
         left = sorted(path.name for path in folder.iterdir())
+    with suppress(OSError):  # in another user's folder of runs, the empty folder stays, and its name can be given again
+        retire_name(folder)
         if not left and folder.resolve() != Path.cwd():
             folder.rmdir()
-        retire_name(folder)
     return left
 
 

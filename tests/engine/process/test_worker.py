@@ -1,6 +1,8 @@
 """The worker process and the session that watches it: real processes, few of them."""
 
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -68,6 +70,20 @@ def start(folder: Path, small: Callable[..., Config]) -> Iterator[Callable[..., 
     for one in started:
         if one.alive:
             one.kill()
+
+
+def test_a_run_whose_process_cannot_be_started_leaves_no_folder(folder: Path, start: Callable[..., Watch]) -> None:
+    start(max_steps=1).run.kill()  # everything is imported
+    shutil.rmtree(folder)
+    free, (soft, hard) = os.dup(0), resource.getrlimit(resource.RLIMIT_NOFILE)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + 3, hard))
+    try:
+        with pytest.raises(UserError, match="^no other process can be started .*: Too many open files$"):
+            start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert not folder.exists()
 
 
 def seqs(found: list[Any]) -> list[int]:

@@ -131,6 +131,17 @@ def test_deleting_a_run_takes_its_own_files_only_and_never_while_it_is_written(t
     assert delete_run(folder) == [] and not folder.exists()
 
 
+@as_a_user
+def test_a_run_in_a_folder_of_runs_that_is_another_users_is_deleted_without_an_error(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    (folder := runs / "mine-1").mkdir(parents=True)
+    (folder / "journal.jsonl").touch()
+    (runs / ".deleted").touch(mode=0o444)  # another user's
+    runs.chmod(0o555)
+    assert delete_run(folder) == [] == list(folder.iterdir())
+    runs.chmod(0o755)
+
+
 def locked(folder: Path) -> Path:
     """A folder that nobody may look into."""
     folder.mkdir(mode=0)
