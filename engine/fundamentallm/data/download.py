@@ -206,12 +206,11 @@ def _read(known: KnownText, source: str, progress: Callable[[int, int], None], c
     except UserError:
         raise
     except Exception as error:  # urllib, http and ssl raise dozens of kinds
-        raise UserError(f"{source}: cannot be read: {_explain(error)}; {advice}") from None
-    if len(raw) != size:
-        length = f"has {len(raw):,} bytes" if len(raw) < size else "is longer"
-        raise UserError(f"{source}: is not {known.name}: {length}, not {size:,}; {advice}")
-    if hashlib.sha256(raw).hexdigest() != known.files[-1].sha256:
-        raise UserError(f"{source}: is not {known.name}: its SHA-256 is different; {advice}")
+        cause = getattr(error, "reason", error)  # urllib's URLError holds the system's error
+        why = describe_error(cause if isinstance(cause, Exception) else error)
+        raise UserError(f"{source}: cannot be read: {why}; {advice}") from None
+    if len(raw) != size or hashlib.sha256(raw).hexdigest() != known.files[-1].sha256:
+        raise UserError(f"{source}: is not {known.name}, whose size or SHA-256 is another; {advice}")
     return bytes(raw)
 
 
@@ -226,16 +225,6 @@ def _open(source: str) -> BufferedIOBase:
 
     response: BufferedIOBase = urlopen(Request(source, headers={"User-Agent": "fundamentallm"}), timeout=TIMEOUT)
     return response
-
-
-def _explain(error: Exception) -> str:
-    """Return why a file or a URL could not be read, in one line."""
-    if isinstance(code := getattr(error, "code", None), int):  # urllib's HTTPError
-        return f"the server answered {code} {getattr(error, 'reason', '')}".rstrip()
-    cause = getattr(error, "reason", error)  # urllib's URLError holds the system's error
-    if isinstance(cause, TimeoutError):
-        return f"no answer in {TIMEOUT:g} seconds"
-    return describe_error(cause) if isinstance(cause, Exception) else str(cause)
 
 
 def _write(folder: Path, contents: dict[str, bytes]) -> Downloaded:

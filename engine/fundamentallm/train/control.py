@@ -92,15 +92,15 @@ class Control(SampleControl):
             case commands.Resume():
                 self.paused = False
             case commands.Save():
-                trainer.save([MANUAL.format(trainer.state.step)], recurring=False)
+                trainer.save([MANUAL.format(trainer.state.step)])
                 why = trainer.checkpoints.why_unsaved
             case commands.Evaluate():
                 trainer.report()
                 counters = trainer.state.counters
                 if counters.epoch_tokens and counters.evaluated != trainer.state.step:
                     if not trainer.state.config.pin_every:  # the prompts are answered at each evaluation
-                        trainer.answer_pinned(recurring=False)
-                    trainer.evaluate(recurring=False)
+                        trainer.answer_pinned()
+                    trainer.evaluate()
                 else:
                     why = "nothing was trained since the last evaluation"
             case commands.Stop():

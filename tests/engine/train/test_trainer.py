@@ -134,7 +134,7 @@ def test_the_time_left_counts_what_comes_between_steps(train: Train, monkeypatch
     counted: list[float] = []
     monkeypatch.setattr(metrics.Metrics, "add_recurring", lambda _, seconds: counted.append(seconds))
     train(epochs=2, script={3: [Sample(prompt="sea", max_tokens=2), Save()]})
-    assert len(counted) == 5  # the first save, two evaluations, a save after each; not what the user asked for
+    assert len(counted) == 6  # four saves, two evaluations; not the sample
 
 
 # ---- what the settings amount to ----
