@@ -7,7 +7,7 @@
 
 import io
 from collections.abc import Callable
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from importlib.metadata import entry_points
 from inspect import signature
 from pathlib import Path
@@ -110,8 +110,10 @@ class WeightsAndBiases:
             self._run.summary["outcome"] = event.reason if isinstance(event, Finished) else event.error
 
     def close(self) -> None:
-        self._run.finish()
-        self._end()  # ends the process of wandb, which its exit handler would do; a worker leaves without exit handlers
+        try:
+            self._run.finish()
+        finally:
+            self._end()  # ends wandb's process, as its exit handler would do; a worker leaves without exit handlers
 
 
 class MLflow:
@@ -201,6 +203,12 @@ def start(config: Config, folder: Path, step: int, notice: Callable[[str], None]
         except Exception as error:  # its own kinds: no login, no network, a bad project
             notice(f"{title} is off, training continues: {' '.join(str(error).split())[:300]}")
     return trackers
+
+
+def close(tracker: Tracker) -> None:
+    """End a tracker, also one that has failed."""
+    with suppress(Exception):
+        tracker.close()
 
 
 def _logged_in(wandb: Any) -> bool:

@@ -130,8 +130,7 @@ class Trainer:
         Samples can still be asked for, by `control.obey_commands`; they are not journaled.
         """
         for tracker in self._trackers:
-            with suppress(Exception):
-                tracker.close()
+            trackers.close(tracker)
         self._trackers = []
         self.control.ended = True
         complete = self.journal.close()
@@ -360,6 +359,7 @@ class Trainer:
                 tracker.on_event(stamped)
             except Exception as error:  # another program: its faults must not end the run
                 self._trackers.remove(tracker)
+                trackers.close(tracker)
                 self._notice(f"{trackers.title(tracker)} is off, training continues: {error}", "warning")
 
     def _notice(self, text: str, level: str = "info") -> None:

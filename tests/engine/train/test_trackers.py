@@ -293,7 +293,7 @@ def fail(*_: Any, **__: Any) -> None:
         ("login", "Weights & Biases is off, training continues: nobody is logged in; run `wandb login`, or set "
                   "WANDB_MODE=offline", 1),
         ("init", "Weights & Biases is off, training continues: the server said no", 1),
-        ("log", "Weights & Biases is off, training continues: the server\n said  no", 0),
+        ("log", "Weights & Biases is off, training continues: the server\n said  no", 1),
         ("TensorBoard", "TensorBoard is off, training continues: the server\n said  no", 1),
     ],
 )  # fmt: skip
