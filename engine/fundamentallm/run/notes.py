@@ -39,11 +39,16 @@ def read_notes(folder: Path) -> Notes:
 
 
 def write_notes(folder: Path, **changes: Any) -> Notes:
-    """Change some of the notes on a run; returns all of them. A UserError says that they cannot be written."""
+    """Change some of the notes on a run; returns all of them. A UserError says that they cannot be, or are too long."""
     notes, path = _read(folder), folder / NOTES
     if notes is None and os.path.lexists(path):
         raise UserError(f"{path}: was not written by this program and is in the way; give it another name")
-    notes = _bounded(replace(notes or Notes(), **changes))
+    wanted = replace(notes or Notes(), **changes)
+    notes = _bounded(wanted)
+    if len(wanted.note) > MAX_NOTE_CHARS:
+        raise UserError(f"a note of {len(wanted.note):,} characters; {MAX_NOTE_CHARS:,} are the most")
+    if tuple(wanted.tags) != notes.tags:
+        raise UserError(f"a run has {MAX_TAGS} tags at most, each of {MAX_TAG_CHARS} characters at most")
     with system_errors(f"{path}: cannot be written"):
         write_atomic(path, json.dumps(vars(notes), indent=1) + "\n")
     return notes
@@ -63,7 +68,7 @@ def _read(folder: Path) -> Notes | None:
 
 def parse_tags(text: str) -> tuple[str, ...]:
     """Split what a user typed into tags, at spaces and commas; each once."""
-    return tuple(dict.fromkeys(tag[:MAX_TAG_CHARS] for tag in text.replace(",", " ").split()))[:MAX_TAGS]
+    return tuple(dict.fromkeys(text.replace(",", " ").split()))
 
 
 def _bounded(notes: Notes) -> Notes:

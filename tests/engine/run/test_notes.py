@@ -14,7 +14,6 @@ from fundamentallm.process.prepare import prepare_folder
 from fundamentallm.run.folder import NOTES, choose_folder
 from fundamentallm.run.locks import RunLock
 from fundamentallm.run.notes import (
-    MAX_TAGS,
     Notes,
     delete_run,
     keep_former_name,
@@ -87,9 +86,13 @@ def test_notes_are_bounded_and_never_written_through_a_link(runs: Path, tmp_path
     assert other.read_text() == "mine" and delete_run(folder) == [NOTES]
     write_journal(folder, started())
     (folder / NOTES).unlink()
-    notes = write_notes(folder, note="x" * 9000, tags=tuple(f"{n}" * 90 for n in range(50)))
-    assert len(notes.note) == 1000 and len(notes.tags) == MAX_TAGS and {len(tag) for tag in notes.tags[:9]} == {40}
-    assert read_notes(folder) == notes
+    notes = write_notes(folder, note="x" * 1000, tags=parse_tags(" ".join(f"{n}" * 20 for n in range(20))))
+    for tags in ("y" * 41, " ".join(map(str, range(21)))):
+        with pytest.raises(UserError, match="^a run has 20 tags at most, each of 40 characters at most$"):
+            write_notes(folder, tags=parse_tags(tags))
+    with pytest.raises(UserError, match="^a note of 9,000 characters; 1,000 are the most$"):
+        write_notes(folder, note="x" * 9000)
+    assert read_notes(folder) == notes, "nothing is cut in silence"
 
 
 def test_a_branch_belongs_to_the_run_that_was_there_before_it(runs: Path) -> None:
