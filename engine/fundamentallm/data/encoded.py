@@ -123,8 +123,7 @@ def encode_source(source: Source, tokenizer: Tokenizer, say: Say = lambda text: 
                 record = _read_record(path) or _write(path, log, source, tokenizer, name, say)
     with open_regular_file(path) as file:
         mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)  # nothing is written, but torch wants it so
-    if hasattr(mmap, "MADV_RANDOM"):
-        mapping.madvise(mmap.MADV_RANDOM)
+    mapping.madvise(mmap.MADV_RANDOM)
     return Encoded(torch.frombuffer(mapping, dtype=_kind(tokenizer)), record.lengths, mapping)
 
 

@@ -86,8 +86,7 @@ def predictions(
     it may give back the memory of what was read of `tokens`.
     """
     predicted = len(tokens) - 1
-    if predicted < 1:
-        raise ValueError("nothing to predict: a text needs at least two tokens")
+    assert predicted > 0, "nothing to predict"
     count = -(-predicted // length)
     padding = count * length - predicted
     rows, device = max(1, BATCH_TOKENS // length), model.embedding.weight.device

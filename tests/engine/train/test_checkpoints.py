@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+from itertools import takewhile
 from math import inf, nan
 from pathlib import Path
 from types import SimpleNamespace
@@ -205,37 +206,29 @@ def test_a_gain_in_the_middle_of_an_epoch_is_a_gain(train: Train, judged: Judged
 # ---- the disk ----
 
 
-def size_on_disk(folder: Path) -> int:
-    """Bytes of the checkpoints; several names of one file count once."""
-    return sum({path.stat().st_ino: path.stat().st_size for path in folder.glob("*.pt")}.values())
-
-
 def test_a_disk_that_is_too_small_is_warned_of_at_once(
     train: Train, trained: Trained, monkeypatch: MonkeyPatch
 ) -> None:
     """The room is that of all names and one more file being written."""
     shape = {"model_dim": 64, "num_heads": 4, "epochs": 3}
     plain = trained(**shape)
-    assert plain.warnings == []
-    used = size_on_disk(plain.folder)
+    used = sum({path.stat().st_ino: path.stat().st_size for path in plain.folder.glob("*.pt")}.values())  # each once
 
-    def train_a_step(name: str, free: float, **changes: Any) -> Any:
+    def warnings(free: float, **changes: Any) -> list[str]:
+        """What is said before anything is saved or trained."""
         monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=int(free)))
-        return train(**shape, **changes, name=name, script={1: [Stop()]})
+        ran = train(**shape, **changes, name=f"{free} {changes}", script={1: [Stop()]})
+        before = takewhile(lambda event: not isinstance(event, (events.CheckpointSaved, events.Progress)), ran.events)
+        return [event.text for event in before if isinstance(event, events.Notice) and event.level == "warning"]
 
-    ran = train_a_step("too small", used)
-    pattern = (
+    (warning,) = warnings(used)
+    found = re.fullmatch(
         r"the checkpoints of this run will need about ([\d.]+) MB and ([\d.]+) MB are free; "
-        r"--keep-checkpoints 1 keeps only the newest epoch's"
+        r"--keep-checkpoints 1 keeps only the newest epoch's",
+        warning,
     )
-    (warning,) = ran.warnings
-    assert train_a_step("more than there will be", used, keep_checkpoints=10**20).warnings == [warning]
-    found = re.fullmatch(pattern, warning)
     assert found is not None, warning
     assert float(found[2]) * 1e6 == pytest.approx(used, rel=0.05) and used / 2 < float(found[1]) * 1e6 < 3 * used
-    kinds = [type(event) for event in ran.events]
-    last_notice = max(n for n, kind in enumerate(kinds) if kind is events.Notice)
-    assert last_notice < min(kinds.index(events.CheckpointSaved), kinds.index(events.Progress))
-    assert not train_a_step("large enough", 3 * used).warnings
-    assert not train_a_step("enough for one epoch", 1.5 * used, keep_checkpoints=1).warnings
-    assert "--keep-checkpoints" not in train_a_step("for none", 1, keep_checkpoints=1).warnings[0]
+    assert warnings(used, keep_checkpoints=10**20) == [warning]  # more than there will be
+    assert plain.warnings == warnings(3 * used) == warnings(1.5 * used, keep_checkpoints=1) == []
+    assert "--keep-checkpoints" not in warnings(1, keep_checkpoints=1)[0]

@@ -63,11 +63,6 @@ def test_what_was_read_is_released_now_and_then(built: TrainState, monkeypatch: 
     assert len(released) == 2  # after 3 and 6 of 8 forward passes
 
 
-def test_one_token_has_nothing_to_predict(built: TrainState) -> None:
-    with pytest.raises(ValueError, match="at least two tokens"):
-        evaluate(built.model, built.corpus.val[:1], 16, built.precision)
-
-
 def test_an_absurd_loss_has_an_infinite_perplexity() -> None:
     assert Evaluation(1e6, 0.0, 1, torch.zeros(1, 3)).perplexity == float("inf")
 

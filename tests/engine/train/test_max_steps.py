@@ -10,7 +10,7 @@ from fundamentallm.cli.report import Report
 from fundamentallm.config.schedule import configured_rate
 from fundamentallm.errors import NothingToDo, UserError
 from fundamentallm.run import events
-from fundamentallm.run.commands import Set, Stop
+from fundamentallm.run.commands import Set
 from fundamentallm.run.history import read_history
 from fundamentallm.run.summary import summarize
 from fundamentallm.train import trainer
@@ -97,16 +97,6 @@ def test_a_live_change_moves_the_end_for_everybody(
     assert (answer.ok, answer.why) == (
         (False, "max_steps: step 9 is done; 10 is the smallest total") if value == at else (True, "")
     )
-
-
-@pytest.mark.parametrize("auto", [True, False], ids=["auto", "last.pt"])
-@pytest.mark.parametrize("at", [3, EPOCH, EPOCH + 5])
-def test_a_resumed_run_ends_there_in_the_same_bits(train: Train, small: Small, auto: bool, at: int) -> None:
-    config = small(epochs=3, max_steps=END, dropout=0.2)
-    reference = train(config, "reference").folder
-    folder = train(config, script={at: [Stop()]}).folder
-    assert train(config, auto=auto, resume_from=None if auto else folder / "last.pt").result.step == END
-    assert difference(folder, reference) == ""
 
 
 def test_a_run_at_its_end_continues_only_with_a_larger_total(train: Train, small: Small) -> None:

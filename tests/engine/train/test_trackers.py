@@ -1,14 +1,14 @@
 """What trackers get, read back with their own means where they are here."""
 
-import importlib
 import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import DEFAULT, Mock
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -163,8 +163,8 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Mock:
     return fake
 
 
-def logged(fake: Mock, name: str) -> list[tuple[int, float]]:
-    rows = [(call.kwargs["step"], call.args[0]) for call in fake.init.return_value.log.call_args_list]
+def logged(run: Mock, name: str) -> list[tuple[int, float]]:
+    rows = [(call.kwargs["step"], call.args[0]) for call in run.log.mock_calls]
     assert [step for step, _ in rows] == sorted(step for step, _ in rows)  # wandb ignores a step back
     return [(step, row[name]) for step, row in rows if name in row]
 
@@ -174,8 +174,8 @@ def test_wandb_gets_every_step_and_change_under_the_names_of_project_and_run(tra
     how, run = fake.init.call_args.kwargs, fake.init.return_value
     assert (how["project"], how["name"], how["dir"]) == ("mine", "run", ran.folder)
     assert how["settings"] == {"silent": True, "console": "off"} and how["config"]["model_dim"] == 16
-    assert dict(logged(fake, "loss/train")) == ran.losses
-    assert dict(logged(fake, "loss/val"))[36] == ran.result.val_loss
+    assert dict(logged(run, "loss/train")) == ran.losses
+    assert dict(logged(run, "loss/val"))[36] == ran.result.val_loss
     run.config.update.assert_called_once_with({"learning_rate": 0.002}, allow_val_change=True)
     run.finish.assert_called_once()
     fake.teardown.assert_called_once()
@@ -190,89 +190,62 @@ def test_wandb_gets_the_new_history_of_a_run_that_went_back(train: Train, fake: 
     source = old.folder / "checkpoint_epoch_1.pt"
     again = train(old.trainer.state.config, resume_from=source, learning_rate=0.001)
     assert fake.init.call_count == 2 and sorted(again.losses) == list(range(EPOCH + 1, 3 * EPOCH + 1))
-    assert logged(fake, "loss/train") == [*again.losses.items()]
-    assert logged(fake, "loss/val") == [(event.step, event.val_loss) for event in again.of(Evaluated)]
+    assert logged(fake.init.return_value, "loss/train") == [*again.losses.items()]
+    assert logged(fake.init.return_value, "loss/val") == [(event.step, event.val_loss) for event in again.of(Evaluated)]
 
 
 # ---- MLflow, Trackio, and what a package offers ----
 
-FAKES = {
-    "mlflow": """
-from types import SimpleNamespace as Space
-calls = []
-entities = Space(Metric=lambda name, value, time, step: (name, step, value))
-class MlflowClient:
-    def get_experiment_by_name(self, name): calls.append(("experiment", name))
-    def create_experiment(self, name): return "7"
-    def create_run(self, id, run_name): calls.append(("run", id, run_name)); return Space(info=Space(run_id="r"))
-    def log_param(self, run, name, value): calls.append(("param", name, value))
-    def log_batch(self, run, metrics): assert 0 < len(metrics) <= 1000; calls.extend(("row", *m) for m in metrics)
-    def set_tag(self, run, name, value): calls.append(("tag", name, value))
-    def set_terminated(self, run, status): calls.append(("end", status))
-""",
-    "trackio": """
-calls, current = [], None
-class Run:
-    def log(self, row, step): calls.extend(("row", name, step, value) for name, value in row.items())
-def init(project, name, config):
-    global current
-    print("what it prints")
-    calls.extend([("experiment", project), ("run", name), *(("param", *pair) for pair in config.items())])
-    current = Run()
-    return current
-def finish():
-    global current
-    print("what it prints")
-    calls.append(("end",))
-    current = None
-""",
-    "ours": """
-calls = []
-class Tracker:
-    def __init__(self, config, folder, step): calls.append(("run", config.project, folder.name, step))
-    def on_event(self, event): calls.append(event)
-    def close(self): calls.append(("end",))
-""",
-}
-
 
 @pytest.fixture
-def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, list[Any]]]:
-    """The calls of modules with these names, of which "ours" belongs to a package that offers a tracker."""
-    (about := tmp_path / "site" / "ours-1.dist-info").mkdir(parents=True)
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: ours\nVersion: 1\n")
-    (about / "entry_points.txt").write_text(f"[{trackers.GROUP}]\nours = ours:Tracker\n")
-    for name, source in FAKES.items():
-        (tmp_path / "site" / f"{name}.py").write_text(source)
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.syspath_prepend(tmp_path / "site")
-    yield {name: importlib.import_module(name).calls for name in FAKES}
-    for name in FAKES:
-        sys.modules.pop(name, None)
+def others(monkeypatch: pytest.MonkeyPatch) -> dict[str, Mock]:
+    """Something like MLflow and like Trackio, which prints; and "ours", a tracker that a package offers."""
+    others = {name: Mock() for name in ("mlflow", "trackio", "ours")}
+    for name, module in others.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    offered = EntryPoints([EntryPoint("ours", "ours:Tracker", trackers.GROUP)])
+    monkeypatch.setattr(trackers, "entry_points", lambda group: offered.select(group=group))
+    others["mlflow"].MlflowClient.return_value.get_experiment_by_name.return_value = None
+    for printing in (others["trackio"].init, others["trackio"].finish):
+        printing.side_effect = lambda **_: print("what it prints") or DEFAULT
+    return others
 
 
 def test_every_tracker_gets_settings_steps_and_the_end(
-    train: Train, trained: Trained, fakes: dict[str, list[Any]], capsys: pytest.CaptureFixture[str]
+    train: Train, others: dict[str, Mock], capsys: pytest.CaptureFixture[str]
 ) -> None:
     change = {9: [Set(setting="learning_rate", value=0.002)]}
-    ran = train(track=["mlflow", "trackio", "ours"], project="mine", script=change)
+    ran = train(track=[*others], project="mine", script=change)
     assert not about_trackers(ran) and capsys.readouterr().out == ""
-    assert sys.modules["trackio"].current is None  # or it would finish the run again when the process ends
-    for name in ("mlflow", "trackio"):
-        calls = fakes[name]
-        assert ("experiment", "mine") in calls and ("param", "model_dim", 16) in calls and calls[-1][0] == "end"
-        rows = [call[1:] for call in calls if call[0] == "row"]
-        assert {step: value for name, step, value in rows if name == "loss/train"} == ran.losses
-        assert ("loss/val", 36, ran.result.val_loss) in rows
-    assert ("run", "7", "run") in fakes["mlflow"] and ("end", "FINISHED") in fakes["mlflow"]
-    assert {("tag", "learning_rate after step 9", 0.002), ("tag", "outcome", "completed")} <= {
-        call for call in fakes["mlflow"] if call[0] == "tag"
-    }
-    assert fakes["ours"][0] == ("run", "mine", "run", 0) and fakes["ours"][1:-1] == list(read_journal(ran.folder))
+    mlflow, trackio, ours = others.values()
+
+    client = mlflow.MlflowClient.return_value
+    client.create_experiment.assert_called_once_with("mine")
+    client.create_run.assert_called_once_with(client.create_experiment.return_value, run_name="run")
+    run = client.create_run.return_value.info.run_id
+    client.log_param.assert_any_call(run, "model_dim", 16)
+    rows = {(name, step): value for name, value, _, step in (call.args for call in mlflow.entities.Metric.mock_calls)}
+    assert {step: value for (name, step), value in rows.items() if name == "loss/train"} == ran.losses
+    assert rows["loss/val", 36] == ran.result.val_loss
+    assert all(0 < len(call.args[1]) <= 1000 for call in client.log_batch.mock_calls)
+    tags = [call.args[1:] for call in client.set_tag.mock_calls]
+    assert tags == [("learning_rate after step 9", 0.002), ("outcome", "completed")]
+    client.set_terminated.assert_called_once_with(run, "FINISHED")
+
+    how = trackio.init.call_args.kwargs
+    assert (how["project"], how["name"], how["config"]["model_dim"]) == ("mine", "run", 16)
+    assert dict(logged(trackio.init.return_value, "loss/train")) == ran.losses
+    trackio.finish.assert_called_once()
+    trackio.init.return_value.finish.assert_not_called()  # or it would finish the run again when the process ends
+
+    assert ours.Tracker.call_args.args[1:] == (ran.folder, 0)
+    received = [call.args[0] for call in ours.Tracker.return_value.on_event.mock_calls]
+    assert received == list(read_journal(ran.folder))
+    ours.Tracker.return_value.close.assert_called_once()
 
 
 def test_a_tracker_that_is_not_there_is_an_error_and_one_that_is_not_installed_a_notice(
-    train: Train, fakes: dict[str, list[Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    train: Train, others: dict[str, Mock], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match="^--track mlfow: no such tracker; did you mean mlflow\\?$"):
         train(track=["mlfow"])
