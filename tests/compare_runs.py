@@ -56,9 +56,9 @@ def _checkpoint_difference(path: Path, reference: Path, *, may_be_older: bool) -
         if field in ("model", "optimizer"):
             same = found.keys() == expected.keys() and all(torch.equal(found[key], expected[key]) for key in found)
         elif field == "counters":
-            same = _without(found, *TIMING) == _without(expected, *TIMING)
+            same = without(found, *TIMING) == without(expected, *TIMING)
         elif field == "config":
-            same = _without(found, "output_dir") == _without(expected, "output_dir")
+            same = without(found, "output_dir") == without(expected, "output_dir")
         else:
             same = found == expected
         if not same:
@@ -71,7 +71,7 @@ def _history_difference(run: Path, reference: Path) -> str:
     for column in ("steps", "train_loss", "learning_rate", "grad_norm"):
         if list(getattr(ours, column)) != list(getattr(theirs, column)):
             return f"another {column}"
-    a, b = ([_without(asdict(event), "seq", "time") for event in each.evaluations] for each in (ours, theirs))
+    a, b = ([without(asdict(event), "seq", "time") for event in each.evaluations] for each in (ours, theirs))
     return "" if a == b else "other evaluations"
 
 
@@ -95,5 +95,5 @@ def _changes(run: Path) -> list[tuple[int, str, Any]]:
     return changes
 
 
-def _without(values: dict[str, Any], *names: str) -> dict[str, Any]:
+def without(values: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in names}

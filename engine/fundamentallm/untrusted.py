@@ -49,9 +49,7 @@ def printable(text: str, mark: str = "\ufffd") -> str:
 def open_regular_file(path: Path) -> BufferedReader:
     """Open a file for reading; an OSError if it is not a regular one: a pipe could block, a device may never end."""
     mode = os.stat(path).st_mode
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    if not stat.S_ISREG(mode):
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # to open a folder is an error of its own
         raise OSError(errno.EINVAL, NOT_REGULAR, str(path))
     return path.open("rb")
 

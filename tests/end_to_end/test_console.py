@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fundamentallm.run.commands import Stop
-from fundamentallm.run.events import Answered, Finished, Intervention, Progress, RunStarted, Sampled
+from fundamentallm.run.events import Answered, Finished, Progress, RunStarted, Sampled
 from fundamentallm.run.history import read_history
 from fundamentallm.run.journal import send_command
 from fundamentallm.run.locks import RunLock, is_held
@@ -121,29 +121,6 @@ def test_a_killed_engine_leaves_a_console_that_shows_why_and_can_resume(seen: Te
     press(seen, "F5", "TRAINING")
     seen.see(lambda _: len(journal_events(folder, RunStarted)) == 2)
     assert journal_events(folder, RunStarted)[1].resumed_from.endswith("last.pt")
-    stop_and_quit(seen)
-
-
-def test_a_changed_learning_rate_and_its_undo_are_in_journal_log_and_chart(seen: Terminal, folder: Path) -> None:
-    def changes() -> list[tuple[str, float, float]]:
-        return [(event.setting, event.old, event.new) for event in journal_events(folder, Intervention)]
-
-    def rate() -> float:
-        return float(journal_events(folder, Progress)[-1].learning_rate[-1])
-
-    press(seen, "F6", "PAUSED")  # so that the lines of the log stay where they can be seen
-    press(seen, "\x10", "Search for commands")
-    press(seen, "rate ×10", lambda screen: "Learning rate ×10" in screen and "÷10" not in screen)
-    press(seen, "\r", "learning_rate 0.001 -> 0.01 at step ")
-    assert changes() == [("learning_rate", 0.001, 0.01)]
-    press(seen, "F6", "TRAINING")
-    until(lambda: rate() > 0.005)
-    seen.see("◆")
-    press(seen, "F6", "PAUSED")
-    press(seen, "u", "learning_rate 0.01 -> 0.001 at step ")
-    assert changes()[1:] == [("learning_rate", 0.01, 0.001)]
-    press(seen, "F6", "TRAINING")
-    until(lambda: rate() < 0.002)
     stop_and_quit(seen)
 
 

@@ -109,18 +109,12 @@ def test_a_detached_run_reaches_the_same_end_as_any_and_prints_nothing(folder: P
 
 
 def test_what_cannot_start_is_one_line_and_leaves_nothing(folder: Path, tiny: list[str], run: Run) -> None:
-    Path("short.txt").write_text("a")
-    cases = {
-        ("train", "none.txt"): "none.txt: no such file",
-        ("train", "short.txt"): "short.txt: 1 character, too few to train on",
-        (*tiny, "--device=cuda:99"): "--device cuda:99: ",  # found by the run's own process
-        (*tiny, "--num-heads=7"): "--num-heads: 7 does not divide model_dim 16",
-        (*tiny, "--resume-from=none.pt"): "--resume-from none.pt: no such checkpoint",
-    }
-    for arguments, words in cases.items():
+    for arguments, words in (
+        (["train", "none.txt"], "none.txt: no such file"),
+        ([*tiny, "--device=cuda:99"], "--device cuda:99: "),  # found by the run's own process
+    ):
         status, out, err = detach(*arguments)
-        assert (status, out, err.count("\n")) == (2, "", 1) and err.startswith(words), (status, out, err)
-        assert not folder.exists(), arguments
+        assert (status, out, err.count("\n")) == (2, "", 1) and err.startswith(words) and not folder.exists()
     assert run(*tiny, "--device=cuda:99", "--detach", "--output-dir=a/b/c").status == 2 and not Path("a").exists()
 
     assert run(*tiny, "--epochs=1", "--output-dir=run").status == 0

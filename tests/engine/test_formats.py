@@ -24,6 +24,7 @@ from fundamentallm.run.journal import read_journal
 from fundamentallm.run.summary import summarize
 from fundamentallm.train.checkpoint import Checkpoint, load
 from fundamentallm.train.device import hardware
+from tests.compare_runs import TIMING, without
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "before_house"
 CHECKPOINTS = sorted(str(path.relative_to(FIXTURES)) for path in FIXTURES.glob("*/*.pt"))
@@ -32,7 +33,6 @@ LATER = {  # kinds that a later version added
     commands.Evaluate, commands.Explain, commands.Attend, commands.Neighbours,
     events.Pinned, events.Inspected, events.Explained, events.Attended, events.Nearest,
 }  # fmt: skip
-TIMING = ("seconds", "said")  # counters that differ between two equal runs: the time taken and the number of events
 
 
 @pytest.fixture
@@ -55,10 +55,6 @@ def bits_are_reproducible(written: Checkpoint) -> bool:
     here = (str(torch.__version__), hardware(torch.device("cpu")))
     there = (written.torch, f"{written.device} AuthenticAMD")  # it did not write the maker down
     return there == here and written.threads <= (os.cpu_count() or 1)
-
-
-def without(values: dict[str, Any], *names: str) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if name not in names}
 
 
 def assert_same_checkpoint(path: Path, expected: Path) -> None:
@@ -126,27 +122,6 @@ def test_an_old_configuration_is_read(name: str) -> None:
 
 
 # ---- runs ----
-
-
-def test_the_command_of_an_old_run_trains_a_model_of_today_at_the_same_rates(copied: Path) -> None:
-    shutil.move("finished_muon", "before")
-    size = "--model-dim 16 --num-layers 1 --num-heads 2 --max-seq-len 32 --stride 32 --batch-size 4"
-    size += " --epochs 4 --warmup-steps auto"  # which was what it did by itself
-    fundamentallm("train", "text.txt", "--device", "cpu", *size.split(), "--output-dir", "finished_muon")
-    assert Path("finished_muon/tokenizer.json").read_bytes() == Path("before/tokenizer.json").read_bytes()
-    for name in ("checkpoint_epoch_2.pt", "final_model.pt"):
-        found, wanted = load(Path("finished_muon", name)), load(Path("before", name))
-        assert {part: tensor.shape for part, tensor in found.model.items()} == {
-            part: tensor.shape for part, tensor in wanted.model.items()
-        }
-        assert (found.attention_scale, wanted.attention_scale) == (2, 1)
-        assert (found.normuon, found.momentum) == (True, 0.9)
-        assert (wanted.normuon, wanted.momentum) == (False, 0.95)
-        assert (found.halves, wanted.halves) == (True, False)
-    now, before = read_history(Path("finished_muon")), read_history(Path("before"))
-    assert list(now.steps) == list(before.steps) and list(now.learning_rate) == list(before.learning_rate)
-    assert now.train_loss[0] == pytest.approx(before.train_loss[0], abs=0.01)  # no rate has moved a weight yet
-    assert now.train_loss[-1] == pytest.approx(before.train_loss[-1], abs=0.2)
 
 
 def test_an_old_run_that_was_stopped_resumes_to_the_same_bits(copied: Path) -> None:

@@ -13,7 +13,7 @@ import click
 from platformdirs import user_cache_path, user_config_path
 
 from fundamentallm import __version__
-from fundamentallm.cli.options import Number, devices, presets
+from fundamentallm.cli.options import Count, devices, presets
 from fundamentallm.cli.terminal import columns, complain, is_screen, is_unicode, one_line
 from fundamentallm.config.files import load_preset, preset_folders, preset_names
 from fundamentallm.config.format import format_memory, format_size
@@ -30,7 +30,7 @@ MIN_FREE_BYTES = 2**30
 MIN_COLUMNS, MIN_ROWS = 60, 20
 
 _seconds = click.option(
-    "--seconds", type=Number(0, 600), default=10.0, metavar="X",
+    "--seconds", type=Count(0, 600), default=10, metavar="N",
     help="About how long each measurement takes. [default: 10]",
 )  # fmt: skip
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON in place of the table.")

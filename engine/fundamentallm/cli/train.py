@@ -5,9 +5,8 @@ import signal
 import sys
 import threading
 import traceback
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -30,15 +29,11 @@ from fundamentallm.run.locks import is_held
 from fundamentallm.run.spec import RunSpec, branched_spec
 from fundamentallm.run.summary import find_run
 
-if TYPE_CHECKING:
-    from fundamentallm.train.trainer import Trainer
-
 EXIT_SECONDS = 5.0  # to wait for the exit of a worker that failed to start
 MAX_RESTARTS = 3
 PROCESSES_PER_CORE = 4  # at most: each has 200 MB at least, and 5,000 of them would take the machine with them
 RETURN_SECONDS = 2.0  # for the agent to take what a process returned
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
 
 HOW = (  # how a run is started and what is printed
     click.option("--detach", is_flag=True, help="Train in the background; see `fundamentallm watch` and `stop`."),
@@ -153,18 +148,20 @@ def _run(
     """Do what a spec says, or describe it; returns the exit status."""
     if dry_run and as_json:
         raise UserError("--json: prints what happens in a run, and --dry-run starts none; leave one out")
-    if profile is not None and (detach or processes > 1 or system.agent_rank() is not None):
+    agent = system.agent_rank() is not None
+    several = agent or processes > 1
+    if profile is not None and (detach or several):
         raise UserError("--profile: prints a table of one process; leave out --detach and --processes")
-    if detach and (processes > 1 or system.agent_rank() is not None):
+    if detach and several:
         raise UserError("--detach: starts one process; for several, leave it out and start the command with nohup")
-    if processes > 1 and system.agent_rank() is not None:
+    if agent and processes > 1:
         raise UserError("--processes: torchrun has started several processes already; leave it out")
     if max_restarts is not None and processes == 1:
         raise UserError("--max-restarts: is for several --processes, which start again when one is lost")
     if processes > (most := PROCESSES_PER_CORE * (os.cpu_count() or 1)):
         share = f"{PROCESSES_PER_CORE} for each of its cores"
         raise UserError(f"--processes {processes}: at most {most} on this machine, {share}")
-    if system.agent_rank() is not None and spec.resume_from is None and spec.config.output_dir is None:
+    if agent and spec.resume_from is None and spec.config.output_dir is None:
         raise UserError("--output-dir: name the run's folder: after a restart, torchrun must find it again")
     if system.agent_restarted():
         spec = _begun_again(spec)
@@ -189,7 +186,7 @@ def _run(
             return 0
         if processes > 1:
             return _launch(spec, kind, overwrite, processes, MAX_RESTARTS if max_restarts is None else max_restarts)
-        if system.agent_rank() is not None:
+        if agent:
             return _lead(spec, report, overwrite)
         return _start(spec, overwrite) if detach else _train(spec, report, overwrite, profile)
     except NothingToDo as error:
@@ -249,8 +246,13 @@ def _train(spec: RunSpec, report: Report, overwrite: bool, profile: int | None =
 
     with system.obeyed(stop, *SIGNALS) as received:
         try:
-            with _profiled(trainer, profile, report):
+            if profile is None:
                 end = trainer.run()
+            else:
+                from fundamentallm.train.profile import profiled
+
+                with profiled(trainer, profile, report.show if type(report) is Report else complain):
+                    end = trainer.run()
         except Exception as error:
             trainer.fail(f"{describe_fault(error)}; this is a fault of the program", FAULT)
             raise
@@ -348,14 +350,6 @@ def _follow() -> int:
             raise
         return 1
     return 0
-
-
-def _profiled(trainer: "Trainer", steps: int | None, report: Report) -> AbstractContextManager[object]:
-    if steps is None:
-        return nullcontext()
-    from fundamentallm.train.profile import profiled
-
-    return profiled(trainer, steps, report.show if type(report) is Report else complain)
 
 
 COMMANDS = {"branch": branch}

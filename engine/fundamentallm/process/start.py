@@ -1,6 +1,6 @@
 """What a run is to be, made of a preset, a file and typed settings: for the command line and for Python. No torch."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,9 +46,10 @@ def _described_spec(layers: list[Layer], flags: dict[str, Any], auto: bool, pres
         source = own
         layers = [replace(layer, values={**layer.values, **{name: getattr(inside, name) for name in REACHING}})]
     config = resolve(*layers, flags_layer(flags))
-    for name, why in _without_effect(config):
-        if name in flags:
-            warn(f"{SETTINGS[name].flag}: has no effect: {why}")
+    if "vocab_size" in flags and config.tokenizer != BPE:
+        warn(f"--vocab-size: has no effect: only --tokenizer {BPE} learns a vocabulary of that size")
+    if "patience" in flags and not config.early_stopping:
+        warn("--patience: has no effect: --early-stopping is off")
     folder = choose_folder(config, preset)
     config = find_input(config, folder)
     if auto and described and (others := overridden(folder, config, flags)):
@@ -57,13 +58,6 @@ def _described_spec(layers: list[Layer], flags: dict[str, Any], auto: bool, pres
         warn(note)
     changes = changed_flags(folder, flags) if auto else {}
     return RunSpec(config, folder, changes=changes, auto=auto, settings_from=source, preset=preset)
-
-
-def _without_effect(config: Config) -> Iterator[tuple[str, str]]:
-    if config.tokenizer != BPE:
-        yield "vocab_size", f"only --tokenizer {BPE} learns a vocabulary of that size"
-    if not config.early_stopping:
-        yield "patience", "--early-stopping is off"
 
 
 def _initialised_spec(layers: list[Layer], flags: dict[str, Any], weights: Path, preset: str, warn: Warn) -> RunSpec:

@@ -163,22 +163,14 @@ class ConsoleMonitor:
     def __init__(self, folder: Path) -> None:
         self._path = folder / JOURNAL
         self._had_console = False
-        self._journal = 0  # the number of its file when the pause began
 
     def begin_pause(self, from_console: bool) -> None:
         """Note which consoles there are when a pause begins; `from_console`: one that stays asked for it."""
         self._had_console = from_console or self._is_watched()
-        self._journal = self._file_number()
 
     def lost(self) -> bool:
         """Whether there was a console when the pause began, and there is none now."""
-        made_again = self._journal != self._file_number()  # and no console can have a lock of the new file yet
-        return self._had_console and not self._is_watched() and not made_again
-
-    def _file_number(self) -> int:
-        with suppress(OSError):
-            return self._path.stat().st_ino
-        return 0
+        return self._had_console and not self._is_watched()
 
     def _is_watched(self) -> bool:
         """Whether a console holds its lock; True also where that cannot be found out."""

@@ -85,8 +85,8 @@ OTHERS = {
     "completion": (
         "Missing argument '[bash|zsh|fish]'. Choose from: bash, zsh, fish; see fundamentallm completion --help"
     ),
-    "bench --seconds nan": "Invalid value for '--seconds': 'nan' is not a valid number; see fundamentallm bench --help",
-    "doctor --seconds=inf": "Invalid value for '--seconds': inf is not in the range 0<=x<=600; …",
+    "bench --seconds x": "Invalid value for '--seconds': 'x' is not a valid whole number; …",
+    "doctor --seconds=601": "Invalid value for '--seconds': 601 is not in the range 0<=x<=600; …",
     "evaluate run": "Missing argument 'DATA...'; see fundamentallm evaluate --help",
     "config show --json --yaml": "--yaml: --json was given too; leave one out",
     "config show --epoch 3": "--epoch: no such option; did you mean --epochs?",

@@ -156,17 +156,14 @@ def test_a_new_run_warns_of_a_held_out_text_that_measures_little_and_says_what_i
         Path("texts", name).write_text("" if name == "d.txt" else TEXT)
     assert train("texts", *TINY, "--epochs=1", "--output-dir=run")[0] == 0
     notices = [event for event in read_journal(Path("run")) if isinstance(event, events.Notice)]
-    assert [notice.text for notice in notices if notice.level == "warning"] == [
-        "only 600 characters are held out (--val-split 0.1 of 6,000): the validation loss will be uncertain; hold out "
-        "more, or use a longer text",
-        "100% of the held-out text stands in the training text, too: there the validation loss measures what was "
-        "learnt by heart; remove what the text has twice",
+    warnings = [notice.text for notice in notices if notice.level == "warning"]
+    assert [text.split(":")[0] for text in warnings] == [
+        "only 600 characters are held out (--val-split 0.1 of 6,000)",
+        "100% of the held-out text stands in the training text, too",
     ]
-    assert [notice.text.split(";")[0] for notice in notices[:3]] == [
-        "read 2 files with 6,000 characters: texts/a.txt, texts/b.md",
-        "passed over, because empty: texts/d.txt",
-        "left out: texts/c.csv",
-    ]
+    assert notices[0].text == "read 2 files with 6,000 characters: texts/a.txt, texts/b.md"
+    assert notices[1].text == "passed over, because empty: texts/d.txt"
+    assert notices[2].text.startswith("left out: texts/c.csv")
     assert train("--resume-from=run", "--epochs=2")[0] == 0
     again = [event for event in read_journal(Path("run")) if isinstance(event, events.Notice)][len(notices) :]
     assert not [notice for notice in again if notice.level == "warning"]

@@ -11,7 +11,6 @@ import torch
 
 from fundamentallm.model.transformer import Transformer
 from fundamentallm.run.events import Notice, RunStarted
-from fundamentallm.run.history import read_history
 from fundamentallm.train import checkpoints
 from fundamentallm.train.checkpoint import Checkpoint, load
 from tests.compare_runs import difference
@@ -101,14 +100,6 @@ def test_the_run_is_a_new_one_that_says_where_its_weights_come_from(train: Train
     )
     assert "  parent         old/best.pt\n" in run("runs", "show", "new")[1]
     assert "with the weights of old/best.pt\n" in run("train", "new.txt", "--init-from=old", *REST, "--epochs=1")[2]
-
-
-def test_what_was_learnt_helps(train: Train) -> None:
-    flags = [*REST, "--epochs=1", "--learning-rate=0.0001"]
-    assert train("old.txt", "--init-from=old", *flags, "--output-dir=helped")[0] == 0
-    assert train("old.txt", *SHAPE, *flags, "--output-dir=anew")[0] == 0
-    helped, anew = (read_history(Path(name)).evaluations[0].val_loss for name in ("helped", "anew"))
-    assert helped < anew - 0.5
 
 
 def test_such_a_run_resumes_to_the_same_bits(train: Train) -> None:

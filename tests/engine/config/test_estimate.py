@@ -24,7 +24,7 @@ from fundamentallm.config.estimate import (
     spans,
     split,
 )
-from fundamentallm.config.format import format_count, format_value
+from fundamentallm.config.format import format_count
 from fundamentallm.data.source import make_source, measure_source
 from fundamentallm.errors import UserError
 from fundamentallm.train.state import TrainState
@@ -124,34 +124,6 @@ def test_the_memory_grows_with_everything_that_takes_it() -> None:
     assert count_memory(replace(base, accumulation_steps=4), 65) == need + 4 * count_parameters(base, 65)  # gradients
     for changes in ({"num_layers": 8}, {"max_seq_len": 512}, {"model_dim": 256}, {"ff_dim": 1024}):
         assert count_memory(replace(base, **changes), 65) > 1.2 * need
-
-
-def test_a_split_that_leaves_too_little_is_blamed_not_the_text() -> None:
-    cases = {
-        (0.9999, 120_000): "120,000 characters leaves 12 to train on and 119,988 to validate on; --val-split 0.1 fits",
-        (
-            0.9999,
-            200,
-        ): "200 characters leaves 0 to train on and 200 to validate on; --val-split 0.1 --max-seq-len 179 fits",
-        (
-            0.2,
-            200,
-        ): "200 characters leaves 160 to train on and 40 to validate on; --max-seq-len 159 is the largest that fits",
-        (0.0001, 5000): "5,000 characters leaves 4,999 to train on and 1 to validate on; --val-split 0.1 fits",
-        (
-            0.00001,
-            200,
-        ): "200 characters leaves 199 to train on and 1 to validate on; --val-split 0.1 --max-seq-len 179 fits",
-    }
-    for (share, size), line in cases.items():
-        with pytest.raises(UserError) as caught:
-            estimate_size(Config(("t.txt",), val_split=share), TextSize((size,), 5))
-        found = str(caught.value).replace(", and a run needs 257 and 2; ", "; ")
-        assert found == f"t.txt: --val-split {format_value(share)} of {line}"
-    with pytest.raises(
-        UserError, match="of 1,200 characters leaves 120 of the longest of its 2 texts to train on and "
-    ):
-        estimate_size(Config(("t.txt",), val_split=0.9), TextSize((120, 1080), 5))
 
 
 @pytest.mark.parametrize(

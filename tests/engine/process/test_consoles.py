@@ -21,7 +21,7 @@ from fundamentallm.run.journal import read_journal
 from fundamentallm.run.locks import RunLock, is_held
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.train.checkpoint import load
-from tests.conftest import PATIENCE, is_gone, journal_events, until
+from tests.conftest import PATIENCE, Listener, is_gone, journal_events, until
 from tests.engine.conftest import Ran, assert_same_end
 from tests.engine.run.conftest import progress, started, write_journal
 
@@ -55,22 +55,17 @@ def ended(folder: Path) -> bool:
     return (folder / "final_model.pt").exists() and not is_held(folder)
 
 
-def events_to_the_end(run: Any) -> list[events.Event]:
-    received: list[events.Event] = []
-
-    def has_finished() -> bool:
-        received.extend(run.events(0.1))
-        return bool(received) and isinstance(received[-1], events.Finished)
-
-    until(has_finished)
-    return received
+def all_events(run: WorkerRun) -> list[events.Event]:
+    listener = Listener(run)
+    listener.until_type(events.Finished)
+    return listener.received
 
 
 def test_a_console_that_reads_everything_and_one_that_never_reads_change_nothing(
     start: Start, same: Same, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = start()
-    assert events_to_the_end(run) == list(read_journal(tmp_path / "run"))
+    assert all_events(run) == list(read_journal(tmp_path / "run"))
     same(tmp_path / "run")
     run.close()
     assert run.wait(PATIENCE)
@@ -80,7 +75,7 @@ def test_a_console_that_reads_everything_and_one_that_never_reads_change_nothing
     run = start(save_every=1)
     until(lambda: ended(tmp_path / "run"))
     assert run.alive  # still there for questions
-    assert events_to_the_end(run) == list(read_journal(tmp_path / "run")), "the queue had dropped most of them"
+    assert all_events(run) == list(read_journal(tmp_path / "run")), "the queue had dropped most of them"
     same(tmp_path / "run")
 
 
