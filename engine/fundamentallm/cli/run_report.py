@@ -12,6 +12,7 @@ from fundamentallm.config.config import CHAR, SETTINGS, SHAPE
 from fundamentallm.config.format import format_count, format_digits, format_duration, format_time, format_value
 from fundamentallm.errors import UserError, system_errors
 from fundamentallm.paths import quoted_path
+from fundamentallm.run.describe import describe_machine
 from fundamentallm.run.events import Finished, RunStarted, Sampled
 from fundamentallm.run.folder import free_name, named, write_atomic
 from fundamentallm.run.health import assess_run
@@ -87,7 +88,7 @@ def _markdown(
         "parent": run.parent,
         "began": format_time(run.started),
         "version": f"fundamentallm {first.version}, PyTorch {first.torch}",
-        "machine": f"{first.host}, {first.device}, {format_count(first.threads, 'thread')}",
+        "machine": f"{first.host}, {describe_machine(first)}",
     }
     changed = changed_from_defaults(history.requested)
     settings = [(name, format_value(value)) for name, value in changed.items() if name not in ("data", "output_dir")]
@@ -155,6 +156,8 @@ def _repeat(folder: Path, history: RunHistory) -> Iterator[str]:
     for name, value in changed.items():
         if name in SETTINGS and name not in own:
             yield SETTINGS[name].as_flag(value)
+    if first.processes > 1:
+        yield f"--processes {first.processes}"
     if history.changes_made():
         yield f"--apply-interventions {quoted_path(named(folder))}"
     yield f"--output-dir {quoted_path(free_name(folder, '-again-'))}"

@@ -106,8 +106,13 @@ def _start(event: events.RunStarted) -> str:
     noun = "character" if event.config.get("tokenizer", CHAR) == CHAR else "different token"
     counts = {"parameter": event.parameters, noun: event.vocab_size, "step": event.total_steps}
     size = ", ".join(format_count(n, noun) for noun, n in counts.items())
+    return f"{resumed}{size} ({epochs}) on {describe_machine(event)}"
+
+
+def describe_machine(event: events.RunStarted) -> str:
+    """Say on what a run computes: "cpu, 2 processes, each with 1 thread"."""
     processes = f"{event.processes} processes, each with " if event.processes > 1 else ""
-    return f"{resumed}{size} ({epochs}) on {event.device}, {processes}{format_count(event.threads, 'thread')}"
+    return f"{event.device}, {processes}{format_count(event.threads, 'thread')}"
 
 
 def _end(event: events.Finished) -> str:

@@ -86,7 +86,9 @@ def test_a_report_has_numbers_settings_changes_rewinds_and_samples(run: Run, tmp
     folder = Path("runs/night")
     write_journal(
         folder,
-        started(config={"data": ["a.txt"], "epochs": 4, "learning_rate": 0.002}, preset="tiny", host="lab-3"),
+        started(
+            config={"data": ["a.txt"], "epochs": 4, "learning_rate": 0.002}, preset="tiny", host="lab-3", processes=2
+        ),
         progress(1, 10), evaluated(10, 2.5, train_loss=2.25, perplexity=12.18), saved(10),
         Sampled(step=10, id="a", prompt="The ", text="se"),
         Sampled(step=10, id="a", prompt="The ", text="a\n```\x1b", done=True),
@@ -103,7 +105,8 @@ def test_a_report_has_numbers_settings_changes_rewinds_and_samples(run: Run, tmp
     report = Path("page.md").read_text()
     rows = dict(re.findall(r"^\| (.+?) \| (.+?) \|$", report, re.M))
     assert "\n# night\n\na \\<b>note\\</b>\n" in report and rows["tags"] == "good" and rows["preset"] == "tiny"
-    assert rows["machine"] == "lab-3, cpu, 1 thread" and rows["version"] == "fundamentallm 0, PyTorch 2"
+    assert rows["machine"] == "lab-3, cpu, 2 processes, each with 1 thread"
+    assert "--processes 2" in " ".join(command_in(report)) and rows["version"] == "fundamentallm 0, PyTorch 2"
     assert rows["last train_loss, val_loss"] == "1.5000, 2.7500" and rows["steps"] == "40 of 40"
     assert rows["best val_loss"] == "2.5000, perplexity 12.18 (epoch 1, step 10)"
     assert rows["training took"] == "1:01, 4,000 tokens"
