@@ -17,7 +17,7 @@ from pathlib import Path
 from tests.torture.cut_journals import cut_journals
 from tests.torture.failing_calls import errors_at_calls, kills_at_calls
 from tests.torture.full_disks import full_disks
-from tests.torture.random_kills import kills, terminations
+from tests.torture.random_kills import kills
 from tests.torture.workbench import Bench, Row, workbench
 
 
@@ -31,7 +31,6 @@ class Options:
 
 PARTS: dict[str, Callable[[Bench, Options], list[Row]]] = {
     "kills": lambda bench, options: [kills(bench, options.kills, options.seed)],
-    "SIGTERM": lambda bench, options: [terminations(bench, options.kills // 2, options.seed)],
     "kills at calls": lambda bench, options: [kills_at_calls(bench, options.short)],
     "errors at calls": lambda bench, options: [errors_at_calls(bench, options.short, 1)],
     "errors in a row": lambda bench, options: [errors_at_calls(bench, options.short, 7)],

@@ -1,52 +1,14 @@
-"""Runs that get a signal at random instants."""
+"""Runs that are killed at random instants."""
 
 import os
 import random
 import shutil
 import signal
 import time
-from pathlib import Path
 
-from fundamentallm.run import events
-from fundamentallm.run.folder import LAST
-from fundamentallm.run.journal import read_journal
-from fundamentallm.train.checkpoint import load
-from tests.torture.workbench import Bench, Lost, Options, Row, ask, finish, wait
+from tests.torture.workbench import KILLED, Bench, Lost, Options, Row, finish, wait
 
 FOUR: Options = ("--epochs=4",)
-RARELY: Options = ("--epochs=8", "--save-every=0")  # last.pt once a minute: what a stop does not save is lost
-
-
-def seeded(count: int, seed: int) -> list[tuple[str, random.Random]]:
-    """A random generator for each of `count` runs, the same for the same seed."""
-    return [(f"run {number}", random.Random(f"{seed} {number}")) for number in range(count)]
-
-
-def struck(
-    bench: Bench, rng: random.Random, duration: float, times: int, options: Options, number: int
-) -> tuple[Path, int]:
-    """A run that gets a signal `times` times in a row, at random instants; one that was faster is repeated.
-
-    Returns:
-        The run, and the status of the last of its processes.
-
-    Raises:
-        Lost: a process ended in another way.
-    """
-    run, hits, status = bench.new(), 0, 0
-    while hits < times:
-        pid = bench.start(run, options)
-        time.sleep(rng.uniform(0.002, duration))
-        os.kill(pid, number)
-        status = wait(pid)
-        if status in (-number, 128 + number):
-            hits += 1
-        elif status == 0:
-            shutil.rmtree(run, ignore_errors=True)
-            hits, duration = 0, 0.9 * duration
-        else:
-            raise Lost(f"status {status}: {bench.printed(run)}")
-    return run, status
 
 
 def kills(bench: Bench, count: int, seed: int) -> Row:
@@ -54,32 +16,20 @@ def kills(bench: Bench, count: int, seed: int) -> Row:
     reference, duration = bench.reference(FOUR), bench.duration(FOUR)
 
     def one(bench: Bench, rng: random.Random) -> None:
-        times = rng.choice((1, 1, 1, 2, 3))
-        run, _ = struck(bench, rng, duration, times, FOUR, signal.SIGKILL)
+        run, left, longest = bench.new(), rng.choice((1, 1, 1, 2, 3)), duration
+        while left:
+            pid = bench.start(run, FOUR)
+            time.sleep(rng.uniform(0.002, longest))
+            os.kill(pid, signal.SIGKILL)
+            status = wait(pid)
+            if status == KILLED:
+                left -= 1
+            elif status == 0:  # it was faster
+                shutil.rmtree(run)
+                longest *= 0.9
+            else:
+                raise Lost(f"status {status}: {bench.printed(run)}")
         finish(bench, run, FOUR, reference)
 
-    return bench.each(Row("kill -9 at a random instant"), seeded(count, seed), one)
-
-
-def terminations(bench: Bench, count: int, seed: int) -> Row:
-    """SIGTERM: the step under way is finished and saved, and none is repeated when the run is resumed."""
-    reference, duration = bench.reference(RARELY), bench.duration(RARELY)
-
-    def one(bench: Bench, rng: random.Random) -> None:
-        times = rng.choice((1, 1, 2))
-        run, status = struck(bench, rng, duration, times, RARELY, signal.SIGTERM)
-        journal = list(read_journal(run))
-        if status < 0 or not journal:  # it came before there was a run, or while no handler was installed
-            finish(bench, run, RARELY, reference)
-            return
-        end = journal[-1]
-        if not isinstance(end, events.Finished) or end.unsaved:
-            raise Lost(f"status {status}, and the journal ends with {end}")
-        if (saved := ask(lambda: load(run / LAST).counters["step"])) != end.step:
-            raise Lost(f"ended at step {end.step} and saved step {saved}")
-        journal = finish(bench, run, RARELY, reference)
-        later = [event for event in journal if isinstance(event, events.RunStarted) and event.seq > end.seq]
-        if any(start.step != end.step for start in later):
-            raise Lost(f"ended at step {end.step} and resumed from {later}")
-
-    return bench.each(Row("SIGTERM at a random instant"), seeded(count, seed), one)
+    runs = [(f"run {number}", random.Random(f"{seed} {number}")) for number in range(count)]
+    return bench.each(Row("kill -9 at a random instant"), runs, one)

@@ -14,7 +14,6 @@ from tests.torture.__main__ import PARTS
 
 FAULTS = {
     "kills": ["kill -9 at a random instant"],
-    "SIGTERM": ["SIGTERM at a random instant"],
     "kills at calls": ["kill -9 before each call"],
     "errors at calls": ["each call fails (ENOSPC, EIO, EROFS)"],
     "errors in a row": ["7 calls in a row fail (ENOSPC, EIO, EROFS)"],

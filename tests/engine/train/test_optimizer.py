@@ -1,5 +1,7 @@
 """AdamW, Muon, and what a refused step leaves behind."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -81,14 +83,26 @@ def test_orthogonalising_zeros_gives_zeros() -> None:
     assert torch.equal(orthogonalise(torch.zeros(2, 4, 8)), torch.zeros(2, 4, 8))
 
 
+def last_move(steps: int = 1, loud: int = 0, quiet: int = 0, **how: Any) -> tuple[dict[str, Tensor], Optimizer]:
+    """How the weights move in the last of some steps of Muon with the same gradient, of which some rows differ.
+
+    `loud`: so many rows of the first block's queries, keys and values are a thousand times as long; `quiet`: so many
+    of its feed-forward layer next to nothing.
+    """
+    model = Transformer(CONFIG, 11)
+    optimizer = Optimizer(model, "muon", **how)
+    for _ in range(steps):
+        before = copies(model.state_dict())
+        give_gradients(model, 1)
+        with torch.no_grad():
+            model.blocks[0].attention.qkv.weight.grad[:loud] *= 1000
+            model.blocks[0].feed_forward.up.weight.grad[:quiet] *= 1e-4
+        optimizer.step(0.001, 0.0)
+    return {name: p - before[name] for name, p in model.state_dict().items()}, optimizer
+
+
 def test_a_muon_step_is_the_stated_factor_long_and_treats_queries_keys_and_values_apart() -> None:
-    model, optimizer = start("muon")
-    before = copies(model.state_dict())
-    give_gradients(model, 1)
-    with torch.no_grad():
-        model.blocks[0].attention.qkv.weight.grad[:16] *= 1000  # louder queries make keys no quieter
-    optimizer.step(0.001, 0.0)
-    moved = {name: p - before[name] for name, p in model.state_dict().items()}
+    moved, _ = last_move(loud=16)  # louder queries make keys no quieter
     matrices = {
         **{f"third {n}": (third, 1) for n, third in enumerate(moved["blocks.0.attention.qkv.weight"].chunk(3))},
         "tall": (moved["blocks.0.feed_forward.up.weight"], 2),  # (64, 16): longer by the root of 4
@@ -100,31 +114,16 @@ def test_a_muon_step_is_the_stated_factor_long_and_treats_queries_keys_and_value
 
 
 def test_muons_directions_have_16_bits_where_the_forward_pass_has_them_and_its_state_never() -> None:
-    moved, momentum = [], []
-    for dtype in (torch.float32, torch.bfloat16):
-        model = Transformer(CONFIG, 11)
-        optimizer = Optimizer(model, "muon", dtype)
-        before = copies(model.state_dict())
-        give_gradients(model, 1)
-        optimizer.step(0.001, 0.0)
-        moved.append({name: p - before[name] for name, p in model.state_dict().items() if name.startswith("blocks.")})
-        momentum.append({n: t for n, t in optimizer.state_dict().items() if not n.startswith("mean_square.")})
-    for name, step in moved[0].items():
-        assert 1e-4 < (moved[1][name] - step).norm() / step.norm() < 0.03, name
-    assert same_tensors(*momentum)
+    (exact, first), (half, second) = last_move(dtype=torch.float32), last_move(dtype=torch.bfloat16)
+    for name, step in exact.items():
+        if name.startswith("blocks."):
+            assert 1e-4 < (half[name] - step).norm() / step.norm() < 0.03, name
+    states = (each.state_dict() for each in (first, second))
+    assert same_tensors(*({n: t for n, t in state.items() if not n.startswith("mean_square.")} for state in states))
 
 
 def test_muons_steps_become_even_and_keep_their_length() -> None:
-    def moves(normuon: bool) -> dict[str, Tensor]:
-        model = Transformer(CONFIG, 11)
-        optimizer = Optimizer(model, "muon", normuon=normuon)
-        for _ in range(100):
-            before = copies(model.state_dict())
-            give_gradients(model, 1)
-            optimizer.step(0.001, 0.0)
-        return {name: p - before[name] for name, p in model.state_dict().items()}
-
-    even, plain = moves(True), moves(False)
+    (even, _), (plain, _) = last_move(100, normuon=True), last_move(100, normuon=False)
     for name, axis in {"up": 1, "down": 0}.items():  # (64, 16) and (16, 64): over the rows, and over the columns
         one, other = (moved[f"blocks.0.feed_forward.{name}.weight"].norm(dim=axis) for moved in (even, plain))
         assert one.std() / one.mean() < 0.02 < 0.1 < other.std() / other.mean(), name
@@ -133,19 +132,11 @@ def test_muons_steps_become_even_and_keep_their_length() -> None:
 
 
 def test_a_row_that_hardly_moves_becomes_three_times_as_long_at_most() -> None:
-    def share_of_the_first(normuon: bool) -> float:
-        model = Transformer(CONFIG, 11)
-        optimizer, weight = Optimizer(model, "muon", normuon=normuon), model.blocks[0].feed_forward.up.weight
-        for _ in range(100):
-            before = weight.detach().clone()
-            give_gradients(model, 1)
-            assert weight.grad is not None
-            weight.grad[0] *= 1e-4
-            optimizer.step(0.001, 0.0)
-        first, *others = (weight.detach() - before).norm(dim=1)
+    def share(normuon: bool) -> float:
+        first, *others = last_move(100, quiet=1, normuon=normuon)[0]["blocks.0.feed_forward.up.weight"].norm(dim=1)
         return (first / torch.stack(others).mean()).item()
 
-    assert 2 < share_of_the_first(True) / share_of_the_first(False) < 3.5
+    assert 2 < share(True) / share(False) < 3.5
 
 
 def test_muons_momentum_is_the_running_mean_of_the_gradient() -> None:
