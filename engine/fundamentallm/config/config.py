@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from fundamentallm.config.format import format_value
 from fundamentallm.config.settings import Setting, closest, setting, table
 from fundamentallm.errors import UserError
 
@@ -327,9 +328,9 @@ def changed_when_resuming(saved: Config, flags: Mapping[str, Any]) -> Config:
     A ConfigError says that a flag is wrong, or would change a setting that the saved state depends on.
     """
     refused = [
-        Problem(row.flag, f"cannot change on resume: the checkpoint has {getattr(saved, row.name)}; leave it out")
+        Problem(row.flag, f"cannot change on resume: the checkpoint has {format_value(has)}; leave it out")
         for row in SETTINGS.values()
-        if row.fixed and row.name in flags and _differs(row, flags[row.name], getattr(saved, row.name))
+        if row.fixed and row.name in flags and _differs(row, flags[row.name], has := getattr(saved, row.name))
     ]
     others = {name: value for name, value in flags.items() if SETTINGS[name].flag not in {p.name for p in refused}}
     config = resolve(Layer(to_dict(saved), problems=tuple(refused)), flags_layer(others))

@@ -384,15 +384,15 @@ class Trainer:
         return started.preset if started is not None else ""
 
     def _emit_start(self) -> None:
-        state, origin = self.state, self.state.origin
+        state, origin, config = self.state, self.state.origin, to_dict(self.state.config)
         planned = ({name: getattr(change, name) for name in PLANNED} for change in origin.planned)
         self.emit(events.RunStarted(
-            step=state.step, version=__version__, config=to_dict(state.config),
+            step=state.step, version=__version__, config=config,
             parameters=state.size.parameters, vocab_size=len(state.tokenizer),
             steps_per_epoch=state.corpus.steps_per_epoch, total_steps=state.total_steps, device=str(state.device),
             threads=torch.get_num_threads(), torch=str(torch.__version__), pid=os.getpid(), host=socket.gethostname(),
             resumed_from=str(origin.checkpoint) if origin.checkpoint else None, recovered=self.spec.auto,
-            changes=origin.changes, preset=self._preset(),
+            changes={name: config[name] for name in origin.changes}, preset=self._preset(),
             initialised_from=str(origin.weights) if origin.weights else None, fingerprint=state.fingerprint,
             train_tokens=len(state.corpus.train), planned=tuple(planned),
             processes=distributed.size(),

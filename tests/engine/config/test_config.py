@@ -19,6 +19,7 @@ from fundamentallm.config.config import (
     to_dict,
 )
 from fundamentallm.config.files import load_config, to_yaml
+from fundamentallm.config.format import format_value
 
 
 @pytest.mark.parametrize(
@@ -153,7 +154,7 @@ def test_resuming_refuses_a_setting_that_the_saved_state_is_made_of(name: str) -
     with pytest.raises(ConfigError) as caught:
         changed_when_resuming(saved, {name: value})
     assert [problem.name or problem.place for problem in caught.value.problems] == [SETTINGS[name].flag]
-    assert "cannot change" in str(caught.value) and f"the checkpoint has {getattr(saved, name)}" in str(caught.value)
+    assert f"cannot change on resume: the checkpoint has {format_value(getattr(saved, name))};" in str(caught.value)
 
 
 PATHS = st.text(min_size=1, max_size=20).filter(lambda text: text.strip().lower() not in ("", "auto", "none"))

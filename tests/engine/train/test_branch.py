@@ -73,7 +73,7 @@ def test_a_branch_takes_other_settings_and_the_first_free_name(
     for number in (1, 2):
         assert main(["branch", "run", "--at-step=7", "--dropout=0.3", "--quiet"]) == 0
         [start] = journal_events(Path(f"runs/run-{number}"), events.RunStarted)
-        assert (start.step, start.changes, start.config["dropout"]) == (7, {"dropout": "0.3"}, 0.3)
+        assert (start.step, start.changes, start.config["dropout"]) == (7, {"dropout": 0.3}, 0.3)
     branched = run_here(
         RunSpec(parent.trainer.state.config, here / "by hand", parent.folder / "checkpoint_step_7.pt", {"dropout": 0.3})
     )
