@@ -153,6 +153,7 @@ class RunScreen(PanedScreen):
         self._show_problem({field_of(problem): problem})
 
     def _watch(self, run: RunHandle) -> None:
+        self.store.folder = run.folder  # another start may have taken the number
         self.reader = RunReader(run, self)
         for command in self._unsent:
             self._send(command)

@@ -184,8 +184,8 @@ def next_spec(store: Store, config: Config, label: str, preset: str) -> RunSpec:
         changes = {name: typed[name] for name in changed}
         changed_when_resuming(store.config, changes)
         return RunSpec(config, store.folder, changes=changes, auto=True, preset=preset)
-    folder = choose_folder(config, label)
-    return RunSpec(config, folder if store.folder is None else free_folder(folder), preset=preset)
+    folder, numbered = choose_folder(config, label), config.output_dir is None
+    return RunSpec(config, folder if store.folder is None else free_folder(folder), preset=preset, numbered=numbered)
 
 
 def resume_spec(store: Store, name: str, changes: dict[str, Any]) -> RunSpec | None:

@@ -32,7 +32,7 @@ class Report:
     """
 
     def __init__(self, folder: Path, *, ours: bool = True) -> None:
-        self._folder, self._ours = folder, ours
+        self.folder, self._ours = folder, ours
         self._footer = Footer(sys.stdout) if is_screen(sys.stdout) else None
         self._history = RunHistory(RECENT_STEPS)
         self._losses: list[float] = []  # of the current epoch
@@ -58,7 +58,7 @@ class Report:
                 pass
             case _:
                 if isinstance(event, events.RunStarted):
-                    self.show(one_line(f"writing to {self._folder}"))
+                    self.show(one_line(f"writing to {self.folder}"))
                 by = event.who if isinstance(event, events.Answered) and event.command in ("pause", "resume") else ""
                 if description := describe(event, by=by):
                     self.show(description.text)
@@ -135,28 +135,28 @@ class Report:
         lines = [description.text] if description else []
         if isinstance(event, events.Failed):
             if event.saved:
-                lines.append(one_line(f"the last good state: {self._folder / Path(event.saved).name}"))
+                lines.append(one_line(f"the last good state: {self.folder / Path(event.saved).name}"))
             return "\n".join(lines)
         end = "an earlier end" if event.reason == "stopped" else "the end"
         about = {BEST: "lowest validation loss", FINAL: end, LAST: "newest state"}
-        files = [f"{name} ({what})" for name, what in about.items() if os.path.isfile(self._folder / name)]
+        files = [f"{name} ({what})" for name, what in about.items() if os.path.isfile(self.folder / name)]
         if files:
             older = "; they may be older than the end" if event.unsaved else ""
-            lines.append(one_line(f"in {self._folder}: {', '.join(files)}{older}"))
+            lines.append(one_line(f"in {self.folder}: {', '.join(files)}{older}"))
         if event.unsaved:
-            lines.append(f"resume with: {resume_command(self._folder)}{self._flags_to_repeat()}")
-        elif event.reason == "stopped" and os.path.isfile(self._folder / LAST):
+            lines.append(f"resume with: {resume_command(self.folder)}{self._flags_to_repeat()}")
+        elif event.reason == "stopped" and os.path.isfile(self.folder / LAST):
             flags = self._flags_to_repeat()
-            lines.append(f"resume with: fundamentallm train --resume-from {quoted_path(self._folder / LAST)}{flags}")
+            lines.append(f"resume with: fundamentallm train --resume-from {quoted_path(self.folder / LAST)}{flags}")
         if event.path is not None:
-            path = quoted_path(self._folder / Path(event.path).name)
+            path = quoted_path(self.folder / Path(event.path).name)
             lines.append(f"try it with: fundamentallm generate {path}")
         return "\n".join(lines)
 
     def _flags_to_repeat(self) -> str:
         """The flags for what is not taken from a checkpoint: what reaches out of the run, and how many train it."""
         config = self._history.config if self._ours else {}
-        far = config.get("tensorboard") and not is_near(config["log_dir"], self._folder)
+        far = config.get("tensorboard") and not is_near(config["log_dir"], self.folder)
         flags = [f" {SETTINGS[name].as_flag(config[name])}" for name in ("wandb", "track") if config.get(name)]
         started = self._history.started
         if started is not None and started.processes > 1 and on_one_machine():

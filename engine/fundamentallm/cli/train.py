@@ -236,6 +236,7 @@ def _train(spec: RunSpec, report: Report, overwrite: bool, profile: int | None =
     with ended, prepared_folder(spec, overwrite, complain, report.show) as spec:
         from fundamentallm.train.trainer import Trainer
 
+        report.folder = spec.folder
         trainer = Trainer(spec, report.on_event, lambda: ())
 
     def stop(number: int) -> None:

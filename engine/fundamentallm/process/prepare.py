@@ -10,9 +10,18 @@ from fundamentallm.config.config import BPE, BYTES, CHAR
 from fundamentallm.config.estimate import estimate_size
 from fundamentallm.data.source import is_long, measure_source, read_source, read_tokenizer
 from fundamentallm.data.text import read_standard_input, select
-from fundamentallm.errors import UserError, system_errors
+from fundamentallm.errors import UserError, describe_error, system_errors
 from fundamentallm.run.events import JOURNAL
-from fundamentallm.run.folder import ENGINE_LOG, INPUT, STDIN, check_folder, move_aside, stored_input, write_atomic
+from fundamentallm.run.folder import (
+    ENGINE_LOG,
+    INPUT,
+    STDIN,
+    check_folder,
+    free_name,
+    move_aside,
+    stored_input,
+    write_atomic,
+)
 from fundamentallm.run.locks import LOCK, RunLock, holder, is_held
 from fundamentallm.run.notes import keep_former_name, renamed_hint
 from fundamentallm.run.spec import RunSpec, explain_origin
@@ -36,15 +45,20 @@ def check_start(spec: RunSpec, *, overwrite: bool) -> None:
 def prepare_folder(spec: RunSpec, *, overwrite: bool = False) -> Path | None:
     """Check what a run needs, move an old run aside if `overwrite`, and make the folder.
 
-    Returns where the old run is now, if one was moved. After a UserError, nothing was written.
+    Returns where the old run is now, if one was moved. After a UserError, nothing was written. A FileExistsError says
+    that another start took the number that the program chose.
     """
     check_start(spec, overwrite=overwrite)
     if spec.resume_from is None:
         with explain_origin(spec.settings_from, "data"):
             _check_text(spec)
     aside = move_aside(spec.folder) if overwrite else None
-    with system_errors(f"--output-dir {spec.folder}: cannot be made"):
-        spec.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        spec.folder.mkdir(parents=True, exist_ok=not spec.numbered)
+    except OSError as error:
+        if spec.numbered and isinstance(error, FileExistsError):
+            raise
+        raise UserError(f"--output-dir {spec.folder}: cannot be made: {describe_error(error)}") from None
     return aside
 
 
@@ -68,11 +82,18 @@ def prepared_folder(
 ) -> Iterator[RunSpec]:
     """Do as `prepare_folder`, and take the folder back if the body raises.
 
-    Yields the spec, with the file that keeps standard input in place of it. At the end `say`, or else `warn`, is told
-    where the old run is now; after an error `warn`, if it cannot be moved back.
+    Yields the spec, with the next free number for its folder if another start took that, and with the file that keeps
+    standard input in place of it. At the end `say`, or else `warn`, is told where the old run is now; after an error
+    `warn`, if it cannot be moved back.
     """
-    made = [folder for folder in (spec.folder, *spec.folder.parents) if not folder.exists()]
-    aside = prepare_folder(spec, overwrite=overwrite)
+    while True:
+        made = [folder for folder in (spec.folder, *spec.folder.parents) if not folder.exists()]
+        try:
+            aside = prepare_folder(spec, overwrite=overwrite)
+            break
+        except FileExistsError:
+            spec = replace(spec, folder=free_name(spec.folder.with_name(spec.folder.name.rpartition("-")[0]), "-"))
+    spec = replace(spec, numbered=False)
     moved = f"the old run is in {aside} now"
     try:
         yield _keep_standard_input(spec)

@@ -158,12 +158,12 @@ class WorkerRun(_Worker, RunHandle):
         """Start the worker, and return at once; `prepared`: the caller did as `prepared_folder` does."""
         from fundamentallm.process.worker import main
 
-        self.folder = spec.folder
-        self._journal = journal_reader(spec.folder)
         self._seen = 0
         self._ours = False  # the lines of the journal that come next are the worker's; before and after, another's
         self._ended = False  # the run has; its worker may still answer, with numbers that the journal lacks
-        with nullcontext() if prepared else prepared_folder(spec, False, lambda _: None):
+        with nullcontext(spec) if prepared else prepared_folder(spec, False, lambda _: None) as spec:
+            self.folder = spec.folder
+            self._journal = journal_reader(spec.folder)
             for earlier in iter(self._journal.read_some, []):  # of another process
                 self._seen = earlier[-1].seq
             self._start(main, spec)

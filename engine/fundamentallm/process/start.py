@@ -57,7 +57,8 @@ def _described_spec(layers: list[Layer], flags: dict[str, Any], auto: bool, pres
     for note in notes if not any(folder.glob("*.pt")) else ():  # else the trainer says the same of the checkpoint's
         warn(note)
     changes = changed_flags(folder, flags) if auto else {}
-    return RunSpec(config, folder, changes=changes, auto=auto, settings_from=source, preset=preset)
+    numbered = config.output_dir is None
+    return RunSpec(config, folder, changes=changes, auto=auto, settings_from=source, preset=preset, numbered=numbered)
 
 
 def _initialised_spec(layers: list[Layer], flags: dict[str, Any], weights: Path, preset: str, warn: Warn) -> RunSpec:
@@ -71,4 +72,5 @@ def _initialised_spec(layers: list[Layer], flags: dict[str, Any], weights: Path,
     ]
     longest = Layer({"max_seq_len": SETTINGS["max_seq_len"].at_most})  # so that no stride seems too long for now
     config = resolve(longest, *layers, flags_layer({name: flags[name] for name in flags if name not in SHAPE}))
-    return RunSpec(config, choose_folder(config, preset), changes=flags, init_from=weights, preset=preset)
+    folder, numbered = choose_folder(config, preset), config.output_dir is None
+    return RunSpec(config, folder, changes=flags, init_from=weights, preset=preset, numbered=numbered)

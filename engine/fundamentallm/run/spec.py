@@ -36,6 +36,7 @@ class RunSpec:
     planned: tuple[Intervention, ...] = ()  # changes of another run, to be made at their steps
     settings_from: Path | None = None  # the run's own file that `config` was read from, as an `auto` run may do
     preset: str = ""  # the name of the preset that `config` comes from, to be shown
+    numbered: bool = False  # the program chose the number in the name of the folder, and the next will do
     agent_began: float | None = None  # when the agent began that restarted this, for a process was lost; else None
 
     @property
@@ -62,7 +63,8 @@ def branched_spec(parent: Path, checkpoint: str, folder: Path, changes: dict[str
     """Describe a new run that begins with a checkpoint of the run `parent`; a UserError if `folder` is that run's."""
     if folder.exists() and folder.samefile(parent):
         raise UserError(f"{folder}: is the run to branch from, which stays as it is; name another folder")
-    return RunSpec(Config(), folder, parent / checkpoint, changes, preset=preset)
+    numbered = "output_dir" not in changes
+    return RunSpec(Config(), folder, parent / checkpoint, changes, preset=preset, numbered=numbered)
 
 
 @contextmanager

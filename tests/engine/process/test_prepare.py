@@ -7,6 +7,7 @@ import pytest
 from fundamentallm.config.config import Config
 from fundamentallm.errors import UserError
 from fundamentallm.process.prepare import prepared_folder
+from fundamentallm.process.start import new_spec
 from fundamentallm.run.events import Notice
 from fundamentallm.run.journal import Journal, read_journal
 from fundamentallm.run.locks import RunLock, is_held
@@ -23,6 +24,16 @@ def test_a_start_that_came_second_leaves_the_files_of_the_first_alone(tmp_path: 
     assert list(read_journal(spec.folder)) == [event] and is_held(spec.folder)
     first.release()
     journal.close()
+
+
+def test_of_two_starts_that_chose_the_same_number_the_second_gets_the_next(here: Path, data: str) -> None:
+    first, second = (new_spec("tiny", None, {"data": (data,)}, False, None, print) for _ in range(2))
+    assert first.folder == second.folder == Path("runs/tiny-1")
+    with prepared_folder(first, False, print) as first:
+        with pytest.raises(ValueError), prepared_folder(second, False, print) as second:
+            assert (first.folder.name, second.folder.name) == ("tiny-1", "tiny-2") and second.folder.is_dir()
+            raise ValueError
+        assert [path.name for path in Path("runs").iterdir()] == ["tiny-1"]
 
 
 def test_a_folder_that_holds_the_log_of_a_failed_start_is_kept(tmp_path: Path, data: str) -> None:
