@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import click
@@ -14,7 +13,6 @@ from fundamentallm.config.config import flags_layer, resolve
 from fundamentallm.process.start import config_layers
 from fundamentallm.run.events import to_line
 from fundamentallm.run.range_test import STEPS, Point, Suggestion, suggest
-from fundamentallm.run.spec import RunSpec
 
 HEIGHT = 16  # lines of the chart
 
@@ -33,10 +31,9 @@ def command(preset: str | None, config_file: str | None, steps: int, as_json: bo
     flags = typed(values)
     config = resolve(*config_layers(preset, config_file, flags), flags_layer(flags))
     from fundamentallm.train.find_rate import range_test  # imports torch
-    from fundamentallm.train.state import build_state
 
     points, footer = list[Point](), Footer(sys.stderr)
-    for point in range_test(build_state(RunSpec(config, Path("a run that is not written"))), steps):
+    for point in range_test(config, steps):
         points.append(point)
         if is_screen(sys.stderr):
             footer.draw([f"step {len(points)}/{steps}, learning rate {point.learning_rate:.1e}, loss {point.loss:.3f}"])

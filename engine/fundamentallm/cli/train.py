@@ -224,9 +224,7 @@ def _wait_until_training(session: WorkerRun) -> None:
         return
     session.close()  # or it would wait for questions
     session.wait(EXIT_SECONDS)
-    text = f"the run did not start: {session.exit_reason}"
-    if failed is not None:
-        text = describe_failure(failed)
+    text = f"the run did not start: {session.exit_reason}" if failed is None else describe_failure(failed)
     raise NothingToDo(text) if session.status == 0 else UserError(text)
 
 

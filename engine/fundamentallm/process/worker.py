@@ -97,10 +97,9 @@ def find_rate(config: Config, points: "Queue[Point | Suggestion | Failed]", comm
 
     def prepare(emit: Callable[[object], None], inbox: CommandQueue) -> Callable[[list[Command]], None]:
         from fundamentallm.train.find_rate import range_test
-        from fundamentallm.train.state import build_state
 
         found = []
-        for point in range_test(build_state(RunSpec(config, Path("a run that is not written"))), STEPS):
+        for point in range_test(config, STEPS):
             found.append(point)
             emit(point)
         emit(suggest(found))

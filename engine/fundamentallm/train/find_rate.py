@@ -7,21 +7,25 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from math import inf, isfinite
+from pathlib import Path
 
+from fundamentallm.config.config import Config
 from fundamentallm.run.range_test import HIGHEST, LOWEST, Point
+from fundamentallm.run.spec import RunSpec
 from fundamentallm.train.metrics import NotFinite
-from fundamentallm.train.state import TrainState
+from fundamentallm.train.state import build_state
 from fundamentallm.train.step import TrainStep
 
 SMOOTHING = 0.95  # of the running mean's weight that each step keeps
 DIVERGED = 0.5  # nats above the lowest smoothed loss, after which higher rates are not tried
 
 
-def range_test(state: TrainState, steps: int) -> Iterator[Point]:
-    """Train the model of `state` at rising rates, and yield each step. Ends early where the loss diverges.
+def range_test(config: Config, steps: int) -> Iterator[Point]:
+    """Train a new model at rising rates, and yield each step. Ends early where the loss diverges.
 
-    The state cannot be used for anything else afterwards.
+    A UserError says that there can be no such run.
     """
+    state = build_state(RunSpec(config, Path("a run that is not written")))
     state.config = replace(state.config, lr_schedule="constant", warmup_steps=0, max_steps=None, epochs=10**6)
     take_step, mean, weight, lowest = TrainStep(state), 0.0, 0.0, inf
     for step in range(steps):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fundamentallm.config.config import Config
 from fundamentallm.errors import UserError
 from fundamentallm.run.range_test import HIGHEST, LOWEST, MARGIN, Point, suggest
 from fundamentallm.train.find_rate import range_test
@@ -60,6 +61,6 @@ def test_the_command_suggests_a_rate_and_leaves_no_trace(run: Run, flags: list[s
     assert all(rate in lines[-4] for rate in ("1e-05", "0.0001", "0.001", "0.01", "0.1"))
 
 
-def test_the_first_step_is_that_of_a_new_run(build: Callable[..., TrainState]) -> None:
-    first = next(range_test(build(), 50))
+def test_the_first_step_is_that_of_a_new_run(small: Callable[..., Config], build: Callable[..., TrainState]) -> None:
+    first = next(range_test(small(), 50))
     assert first.loss == first.smoothed == pytest.approx(TrainStep(build())(0).loss.item(), abs=1e-6)
