@@ -1,8 +1,6 @@
 """The console with a real engine in a real terminal: every control, and what is left when one of them is killed."""
 
-import base64
 import os
-import re
 import shlex
 import shutil
 import signal
@@ -20,7 +18,7 @@ from fundamentallm.run.journal import send_command
 from fundamentallm.run.locks import RunLock, is_held
 from fundamentallm.train.checkpoint import load
 from tests.benchmarks.terminal import Terminal
-from tests.conftest import FAULTY_CONSOLE, file_contents, is_gone, journal_events, until
+from tests.conftest import FAULTY_CONSOLE, is_gone, journal_events, until
 from tests.end_to_end.conftest import CONSOLE, KEYS, step_of
 
 LEAVES_THE_OTHER_SCREEN = b"\x1b[?1049l"
@@ -145,23 +143,6 @@ def test_an_editor_that_fails_gives_the_terminal_back(
         shutil.rmtree(folder)
 
 
-def test_training_does_not_wait_for_a_console_that_is_stopped(screen: Screen, folder: Path) -> None:
-    config = Path("quick.yaml")
-    config.write_text(config.read_text().replace("10000", "20"))
-    seen = screen(*OPEN, "--start")
-    seen.see(lambda _: step_of(seen) > 5)
-    os.kill(seen.pid, signal.SIGSTOP)
-    (finished,) = until(lambda: journal_events(folder, Finished))
-    assert finished.reason == "completed"
-    until(lambda: not (folder / "lock").read_text())  # free while the worker waits for the console's samples
-    RunLock(folder).release()
-    os.kill(seen.pid, signal.SIGCONT)
-    seen.see("FINISHED")
-    assert step_of(seen) == finished.step
-    seen.press(KEYS["ctrl+q"])
-    assert seen.status() == 0
-
-
 CONTINUED = """
 import os, signal, sys
 from textual.drivers._writer_thread import WriterThread
@@ -239,24 +220,18 @@ def test_a_killed_console_leaves_the_terminal_in_peace_and_a_run_that_continues_
     assert "resource_tracker" not in shell.screen and "Warning" not in shell.screen
 
 
-@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGHUP, "close", "leave"])
-def test_a_run_that_is_to_stop_without_its_console_does_so_unless_the_user_leaves_it(
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGHUP, "close"])
+def test_a_run_that_is_to_stop_without_its_console_does_so(
     screen: Screen, folder: Path, end: signal.Signals | str
 ) -> None:
     with Path("quick.yaml").open("a") as config:
         config.write("on_console_loss: stop\n")
     seen = screen(*OPEN, "--start")
     seen.see(lambda _: step_of(seen) > 5)
-    if end == "leave":
-        press(seen, "ctrl+q", "Leave it running")
-        seen.press("l")
-        assert seen.status() == 0
-        until_trains(folder)
-        return stop(folder)
-    if end == "close":
-        seen.hang_up()
-    else:
+    if isinstance(end, signal.Signals):
         os.kill(seen.pid, end)
+    else:
+        seen.hang_up()
     until(lambda: bool(journal_events(folder, Finished)) and not is_held(folder))
     assert [answer.who for answer in journal_events(folder, Answered)] == ["its lost console"]
     assert load(folder / "last.pt").progress().step == steps(folder)
@@ -284,29 +259,7 @@ def test_a_run_whose_terminal_was_closed_is_attached_to_paused_resumed_and_stopp
     assert list(read_history(folder).steps) == list(range(1, finished.step + 1))
 
 
-# ---- a run without its process, keys that arrive together, a fault of the console ----
-
-
-def test_an_old_run_is_opened_by_its_name_and_sampled_from_its_file(
-    seen: Terminal, folder: Path, screen: Screen
-) -> None:
-    stop_and_quit(seen)
-    name = "best.pt" if (folder / "best.pt").exists() else "last.pt"
-    step = load(folder / name).progress().step
-    before = file_contents(folder)
-    again = screen(*CONSOLE, "run")
-    again.see("STOPPED")
-    press(again, "2", "F5 resumes last.pt")
-    press(again, "y", "Copied 1 line.")
-    copied = re.findall(rb"\x1b\]52;c;([A-Za-z0-9+/=]+)", again.bytes)
-    assert base64.b64decode(copied[-1])[9:] == b"F5 resumes last.pt", "the terminal gets it, also over SSH"
-    again.press(KEYS["ctrl+g"])
-    press(again, "the lamp\r", f"{name}, at step {step} ")
-    again.press("\x1b")
-    time.sleep(0.5)
-    again.press(KEYS["ctrl+q"])
-    assert again.status() == 0
-    assert file_contents(folder) == before
+# ---- keys that arrive together, a fault of the console ----
 
 
 def test_escape_and_a_digit_that_arrive_together_leave_the_prompt_and_type_nothing(screen: Screen, quick: Path) -> None:

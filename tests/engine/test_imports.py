@@ -36,7 +36,7 @@ def test_what_describes_a_run_is_imported_without_torch() -> None:
 
 
 NEVER = {  # modules, and what they do not bring with them
-    "fundamentallm.train.trainer": {
+    "fundamentallm.process.worker fundamentallm.train.trainer": {
         "textual", "plotext", "fundamentallm_tui", "torch._dynamo", "torch._inductor", "tensorboard", "wandb",
     },
     "fundamentallm.process.session": {"multiprocessing", "torch"},  # which attaches to runs

@@ -1,5 +1,6 @@
 """`import fundamentallm`: what it offers, and that it costs nothing until it is used."""
 
+import io
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 
 import fundamentallm
 from fundamentallm.cli import main
+from fundamentallm.data.text import read_standard_input
 from fundamentallm.errors import UserError
 from fundamentallm.run.events import Failed
 from fundamentallm.train import step
@@ -132,6 +134,13 @@ def test_a_run_that_fails_is_a_user_error_with_its_advice(here: Path, monkeypatc
     with pytest.raises(UserError, match="step 1 was refused: .*; try "):
         fundamentallm.train_model("book.txt", output_dir="run", **SMALL)
     assert fundamentallm.read_run("run").end is not None
+
+
+def test_standard_input_is_kept_for_the_resume(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read_standard_input.cache_clear()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(Path("book.txt").read_bytes())))
+    assert fundamentallm.train_model("-", output_dir="run", **SMALL).config["data"] == ["run/input.txt"]
+    assert fundamentallm.train_model(output_dir="run", resume=True, epochs=2).state == "finished"
 
 
 def test_a_run_stays_in_its_folder_wherever_the_program_goes(here: Path) -> None:

@@ -123,10 +123,6 @@ REFUSED = {
     "data get shakespear": "shakespear: no such known text; did you mean shakespeare?",
     "data git": "data git: no such command; did you mean get?",
     "data get shakespeare --form x": "--form: no such option; did you mean --from?",
-    "data get shakespeare --from none": (
-        "none: cannot be read: No such file or directory; name another file or URL: "
-        "fundamentallm data get shakespeare --from FILE_OR_URL"
-    ),
     "data get shakespeare": (
         "http://127.0.0.1:9/none: cannot be read: Connection refused; name another file or URL: "
         "fundamentallm data get shakespeare --from FILE_OR_URL"

@@ -4,8 +4,6 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -177,33 +175,6 @@ def test_a_job_that_cannot_be_done_is_refused_and_leaves_no_run(start: Callable[
     assert "--device cuda:99" in failed.error and "Traceback" not in failed.error
     assert watch.run.wait(PATIENCE) and watch.run.exit_reason == "ended with status 1"
     assert not (folder / "journal.jsonl").exists()
-
-
-IMPORTS = """
-import sys
-from multiprocessing import get_context
-
-def ask(queue):
-    from fundamentallm.process import worker
-    from fundamentallm.train import trainer
-    queue.put([name for name in sys.modules if name.split(".")[0] in ("textual", "fundamentallm_tui", "plotext")])
-
-if __name__ == "__main__":
-    import textual, fundamentallm_tui
-    spawn = get_context("spawn")
-    queue = spawn.Queue()
-    process = spawn.Process(target=ask, args=(queue,))
-    process.start()
-    print(queue.get(timeout=60))
-    process.join()
-"""
-
-
-def test_a_worker_started_by_a_console_never_imports_one(tmp_path: Path) -> None:
-    script = tmp_path / "ask.py"
-    script.write_text(IMPORTS)
-    done = subprocess.run([sys.executable, str(script)], check=True, capture_output=True, text=True, timeout=120)
-    assert done.stdout == "[]\n"
 
 
 def test_a_checkpoint_is_sampled_without_its_run_and_nothing_in_its_folder_changes(
