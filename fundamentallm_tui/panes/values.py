@@ -66,7 +66,7 @@ class RunSize:
         """Return what is said of it; while it is `under_way`, the status line says how long it takes."""
         if not self.steps:
             return []
-        steps = f"{'≈ ' * self.guessed}{self.steps} steps"
+        steps = f"{'≈ ' * self.guessed}{self.steps} step{'s' * (self.steps > 1)}"
         return [steps, *([] if under_way else [self.time]), self.parameters, self.memory]
 
 

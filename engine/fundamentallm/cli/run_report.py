@@ -128,7 +128,7 @@ def _numbers(run: RunSummary, history: RunHistory) -> Iterator[tuple[str, str]]:
     if (best := run.best) is not None:
         perplexity = format_digits(best.perplexity, 4)
         bits = f", {best.bits_per_byte:.4f} bits a byte" if best.bits_per_byte is not None else ""
-        at = f"(epoch {best.epoch}, step {best.step:,})"
+        at = f"(epoch {best.epoch}, step {best.step:,}{', left behind' * run.best_left_behind})"
         yield "best val_loss", f"{best.val_loss:.4f}, perplexity {perplexity}{bits} {at}"
     if isinstance(history.end, Finished):
         yield "training took", f"{format_duration(history.end.seconds)}, {format_count(history.end.tokens, 'token')}"

@@ -121,6 +121,13 @@ def test_a_report_has_numbers_settings_changes_rewinds_and_samples(run: Run, tmp
     assert ElementTree.parse("page.svg").getroot().tag.endswith("svg") and not (folder / "report.md").exists()
 
 
+def test_a_best_loss_that_the_run_went_back_before_is_called_left_behind(run: Run) -> None:
+    back = started(10, resumed_from="runs/night/checkpoint_step_10.pt")
+    write_journal(Path("runs/night"), started(), progress(1, 20), evaluated(20, 2.5), saved(20), back, progress(11, 12))
+    assert run("runs", "report", "night", "--output", "page.md")[0] == 0
+    assert ", step 20, left behind)" in Path("page.md").read_text()
+
+
 @pytest.mark.parametrize("recovered", [False, True], ids=["again", "--resume auto, before the first save"])
 def test_of_a_run_that_was_begun_anew_the_last_beginning_is_repeated_and_of_a_branch_what_came_later(
     run: Run, recovered: bool
