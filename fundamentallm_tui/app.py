@@ -327,7 +327,8 @@ class Console(App[int]):
                 possible = screen is self.main and screen.check_action(name, ())
             if command.title and possible:
                 action = partial(self.run_action, command.action, self.main)
-                yield SystemCommand(command.title, keys.spell(command.help), action)
+                key = f" ({keys.named(command.id or command.action)})" if command.key else ""
+                yield SystemCommand(command.title, keys.spell(command.help) + key, action)
 
 
 def _shows_run(screen: Screen[Any]) -> bool:

@@ -64,7 +64,7 @@ class Question(Dialog[None]):
 
     def __init__(self, title: str, text: str, *answers: Answer) -> None:
         options = [f"{answer.letter}  {answer.text}" for answer in answers]
-        hint = "↑ ↓ enter, or the letter; escape cancels"
+        hint = "↑ ↓ enter, or the letter; escape cancels" if answers[1:] else "enter or escape closes"
         super().__init__(title, Static(text, markup=False), OptionList(*options, compact=True), hint=hint)
         self._answers = answers
         for n, answer in enumerate(answers):

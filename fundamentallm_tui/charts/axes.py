@@ -45,13 +45,16 @@ def y_axis(low: float, high: float, log: bool, rows: int) -> tuple[Axis, dict[in
     steps = LOG_STEPS if log else [*_round_steps((high - low) / rows)]
     closest = 4 if rows >= 16 else 2 if rows >= 6 else 1  # at least three labels, and in a high chart no two close ones
     farthest = max(closest, (rows - 1) // 2 if log else min(6, (rows - 1) // 2))
-    unit, step, first = min(
-        (step / distance, step, first)
+    unit, step, below = min(
+        (step / distance, step, -first)
         for distance in range(closest, farthest + 1)
         for step in steps
-        if (first := floor(low / step * distance + 0.5)) - 0.5 + rows >= high / step * distance - 1e-9
+        for lowest in [floor(low / step * distance + 0.5)]
+        for first in range(lowest - distance + 1, lowest + 1)  # a row or two lower, it may have one label more
+        if first - 0.5 + rows >= high / step * distance - 1e-9
         and (first + rows - 1) // distance - (first - 1) // distance >= min(3, rows)
     )
+    first = -below
     axis = Axis((first - 0.5) * unit, (first - 0.5 + rows) * unit, log)
     distance = round(step / unit)
     labels = {}

@@ -56,7 +56,7 @@ class TabBar(Widget):
         for n, (name, title) in enumerate(PANES, 1):
             style = "bold $background on $accent" if name == self.active else "$foreground"
             tabs.append(f"[{style}][@click=screen.pane('{name}')] {n} {title} [/][/]")
-        return Content.from_markup(" " + " ".join(tabs))
+        return Content.from_markup(" ".join(tabs))
 
 
 class Footer(Widget):

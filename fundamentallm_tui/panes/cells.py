@@ -68,7 +68,7 @@ class Line:
 
     text: str
     colour: str
-    strength: float = 1.0
+    bold: bool = False
 
 
 @dataclass
@@ -98,7 +98,7 @@ class Group:
                 rows.append(Row([], 1 if cell.wide else columns, widths))
             rows[-1].cells.append(cell)
         whole = all(cell.name in shown for cell in self.cells)
-        lines: list[Row | Line] = [Line(self.heading, "foreground", 0.6)] if whole and self.heading else []
+        lines: list[Row | Line] = [Line(self.heading, "foreground", bold=True)] if whole and self.heading else []
         for row in rows:
             lines.append(row)
             for cell in row.cells:

@@ -13,6 +13,7 @@ from itertools import takewhile
 
 from rich.cells import cell_len
 from rich.segment import Segment
+from rich.style import Style
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -172,7 +173,7 @@ class Fields(ScrollView, can_focus=True):
     def render_line(self, y: int) -> Strip:
         line, segments = self._line(y), []
         if isinstance(line, Line):
-            segments.append(Segment(line.text, self._styles(line.colour, line.strength)))
+            segments.append(Segment(line.text, self._styles(line.colour) + Style(bold=line.bold)))
         else:
             previous_end = 0
             for cell, start, value, end in line.spans(self.room):

@@ -35,7 +35,8 @@ class Legend(Static):
         self.display = bool(entries or hidden) and rows > 0
         if not self.display or self._shown == before:
             return
-        *widest, note = widths([*entries, *hidden])
+        seen = entries[: rows - 1] if len(entries) + bool(hidden) > rows else entries
+        *widest, note = widths(seen or hidden)
         name, last, best = widest
         room, wanted = columns - 2 - sum(width + 2 for width in widest), min(MIN_NOTE, note)
         if room < wanted:  # what differs says more than the epoch of the best, and that more than the best
@@ -48,11 +49,9 @@ class Legend(Static):
                 (f"  {fit(entry.best[:best], best)}" if best else "", FAINT),
                 (f"  {_differences(entry, room)}", "$text-warning" if entry.note else FAINT),
             )
-            for entry in entries
+            for entry in seen
         ]  # fmt: skip
-        if len(lines) + bool(hidden) > rows:
-            del lines[rows - 1 :]
-        more = entries[len(lines) :]
+        more = entries[len(seen) :]
         if more or hidden:
             label = ", ".join([f"and {len(more)} more"] * bool(more) + [f"{len(hidden)} hidden"] * bool(hidden))
             names = [_marked(entry, entry.name) for entry in more]

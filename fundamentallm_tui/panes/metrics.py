@@ -161,8 +161,8 @@ class LossChart(ChartPane):
 
     def remarks(self) -> list[tuple[str, str]]:
         best = self.store.history.best
-        pieces = [(f"smoothing {self.view.smoothing:g}", FAINT)] if len(self.store.train) else []
-        return pieces + ([] if best is None else [(f"best {format_loss(best.val_loss)}", "$text-success")])
+        pieces = [] if best is None else [(f"best {format_loss(best.val_loss)}", "$text-success")]
+        return pieces + ([(f"smoothing {self.view.smoothing:g}", FAINT)] if len(self.store.train) else [])
 
     def points(self, ruler: Ruler) -> list[Line]:
         best = self.store.history.best
@@ -213,7 +213,7 @@ ABOUT_UPDATE = (
 )
 
 METRICS = (
-    Metric("Learning rate", "rate", "learning_rate", "{:.2e}".format, fits=False),
+    Metric("Learning rate", "rate", "learning_rate", "{:.3g}".format, fits=False),
     Metric("Gradient norm", "norm", "grad_norm", format_norm),
     Metric("Tokens a second", "speed", "tokens_per_second", format_rate),
     Metric("Perplexity", "", "", format_loss),

@@ -46,6 +46,7 @@ NARROWEST, GAP = 30, 2  # columns of a text beside another, and between them
 class Prompt(TextArea):
     """Lines for the model to continue. Enter submits; up from the first line and down from the last recall others."""
 
+    commands = keys.PROMPT
     BINDINGS = [
         Binding("enter", "submit", "Sample", show=False, priority=True),
         Binding("ctrl+j", "new_line", "Start a line", show=False),

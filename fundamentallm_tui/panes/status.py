@@ -23,13 +23,14 @@ COLOURS = {
 }  # fmt: skip
 ACTIVE = "$text-primary"  # of every other status
 SMALLEST_NAME, LARGEST_NAME = 10, 24
-SMALLEST_BAR, LARGEST_BAR = 5, 24
+SMALLEST_BAR = 5
+LABELLED = ("step", "epoch", "eta")  # columns that begin with a word, which is fainter than the numbers
 WORD = 10  # characters of what the run does
 STEPS, EPOCHS = 5, 2  # digits that have room before it is known how many there will be
 LOSS = 5  # characters
 LOSSES_FROM = 110  # columns; in a narrower terminal the losses stand below the panes
 LEAST_VERDICT = 26  # columns for the verdict beside them: a headline and a key
-DROPPED = ("bits", "grad", "rate", "epoch", "bar", "best", "share")  # the first of them first, where there is no room
+DROPPED = ("bits", "grad", "rate", "bar", "epoch", "best", "share")  # the first of them first, where there is no room
 
 
 class StoreLine(Widget):
@@ -83,21 +84,24 @@ def layout(store: Store, width: int, train: str = "") -> list[tuple[str, str]]:
         columns[-2:-2] = [*losses_of(store, train), *_bits_of(store)]
     width -= 1  # no text touches the right edge
     whole = max(SMALLEST_NAME, min(LARGEST_NAME, cell_len(_name(store, LARGEST_NAME))))
+    own = cell_len(clean(store.folder.name)) if store.folder else 0
+    names = {"bits": whole, "grad": whole, "rate": whole, "bar": max(SMALLEST_NAME, min(own, whole))}
     gap = 2
     for drop in DROPPED:
-        left = width - 1 - (whole if drop in ("bits", "grad", "rate") else SMALLEST_NAME)
+        left = width - 1 - names.get(drop, SMALLEST_NAME)
         gap = 2 if _wide(columns, 2) <= left else 1
         if _wide(columns, gap) <= left:
             break
         columns = [column for column in columns if column[0] != drop]
     room = max(0, width - _wide(columns, gap) - 1)
     name = _name(store, room)
-    bar = SMALLEST_BAR + max(0, min(room - max(SMALLEST_NAME, cell_len(name)), LARGEST_BAR - SMALLEST_BAR))
-    pieces = [(" " + fit(name, room - (bar - SMALLEST_BAR)), "bold")]
+    rest = max(0, room - max(SMALLEST_NAME, cell_len(name))) if any(kind == "bar" for kind, _, _ in columns) else 0
+    pieces = [(" " + fit(name, room - rest), "bold")]
     for kind, text, style in columns:
+        label = text.index(" ") if kind in LABELLED else 0
         pieces += [
             (" " * gap, ""),
-            *(_bar(store, bar - SMALLEST_BAR + len(text)) if kind == "bar" else [(text, style)]),
+            *(_bar(store, rest + len(text)) if kind == "bar" else [(text[:label], FAINT), (text[label:], style)]),
         ]
     return [*pieces, (" ", "")]
 
@@ -130,9 +134,9 @@ def losses_of(store: Store, train: str) -> list[tuple[str, str, str]]:
     """The columns of the newest losses; the log has the mean of an epoch, so that a smoothed one is marked with "~"."""
     val, at = store.val.last, describe_best(store.history.best, store.history.best_left_behind)
     return [
-        ("train", fit(train, len("train ~") + LOSS), ""),
+        ("train", fit(train, len("train ~") + LOSS), "$text-primary"),
         ("val", f"val {fit(format_loss(val[1] if val else None), LOSS)}", "$text-accent"),
-        ("best", f"best {fit(at, LOSS + len(' in epoch ') + max(EPOCHS, len(str(store.epochs))))}", ""),
+        ("best", f"best {fit(at, LOSS + len(' in epoch ') + max(EPOCHS, len(str(store.epochs))))}", "$text-success"),
     ]
 
 

@@ -160,6 +160,6 @@ class Alternatives(Rows):
         return Content.assemble(
             (f" {names[place]}", "bold $text-accent" if came else "bold"),
             f"{percent(probability):>8}  ",
-            (bar(probability, width - 17 - cell_len(names[place])), "$text-accent" if came else "$text-primary"),
-            (" came", FAINT) if came else "",
+            (bar(probability, width - 24 - cell_len(names[place])), "$text-accent" if came else "$text-primary"),
+            (" in the text", FAINT) if came else "",
         )

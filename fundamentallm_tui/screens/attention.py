@@ -212,4 +212,4 @@ class AttentionScreen(Page[None]):
 
 
 def _quoted(token: str) -> Content:
-    return Content.assemble('"', (glyph_alone(token), "bold $text-accent"), '"')
+    return Content.assemble("“", (glyph_alone(token), "bold $text-accent"), "”")

@@ -89,7 +89,7 @@ class FilePicker(Dialog[None]):
         """`take` takes over the setting."""
         self._tree, self._describing, self._take = FileTree(folder.absolute()), Newest(self), take
         self._details = Static(id="preview", markup=False)
-        hint = "enter takes it, space marks, → opens a folder, ← goes up"
+        hint = "enter takes a file, space marks, → opens, ← goes up, escape closes"
         super().__init__("Text files", self._tree, self._details, hint=hint)
 
     def on_tree_node_highlighted(self, event: Tree.NodeHighlighted[DirEntry]) -> None:
@@ -133,7 +133,7 @@ def describe_file(path: Path, cancelled: Callable[[], bool]) -> tuple[str, str]:
             with os.scandir(path) as entries:
                 many = len(list(islice(entries, MAX_ENTRIES + 1))) > MAX_ENTRIES
             listed = f"; {MAX_ENTRIES:,} of its entries are listed" if many else ""
-            return f"a folder: its .txt and .md files are read{listed}", ""
+            return f"a folder: space marks it, for all its .txt and .md files{listed}", ""
         with open_regular_file(path) as file:
             size = os.fstat(file.fileno()).st_size
             piece, encoding = unmark(file.read(PIECE))

@@ -99,7 +99,7 @@ class FindRate(Page[None]):
         elif last is None:
             state = f"loading {about}"
         else:
-            state = f"step {len(self._points)} of {STEPS}, rate {last.learning_rate:.1e}, loss {last.smoothed:.3f}"
+            state = f"step {len(self._points)} of {STEPS}, rate {last.learning_rate:.2g}, loss {last.smoothed:.3f}"
         self.show_head("Learning rate", state, FAINT if found is None else "$text-success")
         text = ABOUT if found is None else FOUND.format(*vars(found).values(), found.margin)
         content = Content.styled(text, FAINT)

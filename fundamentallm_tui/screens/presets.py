@@ -72,11 +72,11 @@ class Presets(Dialog[None]):
             preset = load_preset(name)
         except UserError as error:
             return Content.styled(clean(str(error)), "$text-error")
-        about = ", ".join(clean(text) for text in (preset.description.rstrip("."), preset.expected_time) if text)
         rows = self._form.changes_by(preset)
         width = max(6, (self._details.size.width - NAME_WIDTH) // 2)
         head = f"{'Loading it changes':<{NAME_WIDTH}}{'from':<{width}}to" if rows else "Loading it changes nothing."
-        lines = [(f"{about}\n\n", ""), (f"{head}\n", FAINT)]
+        about = (f"{clean(preset.description)}\n", ""), (f"{clean(preset.expected_time)}\n\n", FAINT)
+        lines = [*about, (f"{head}\n", FAINT)]
         for setting, now, then in rows:
             lines += [(f"{setting:<{NAME_WIDTH}}", "$text-accent"), (fit(clean(now), width - 1) + " ", "")]
             lines += [(f"{truncate(clean(then), width)}\n", "bold")]

@@ -50,11 +50,11 @@ COLOURS = {
     "paused": "$text-warning",
     "training": "$text-primary",
 }
-WIDTHS = {"state": 11, "age": 6, "preset": 8, "steps": 12, "best": 6}  # between the name and the curve
+WIDTHS = {"state": 11, "age": 7, "preset": 8, "steps": 12, "best": 6}  # between the name and the curve
 DROPPED = ("preset", "age")  # where the terminal is narrow
 MOST_INDENTED = 4  # of branches of branches
 LEAST_TAG = 4  # columns for a tag: a space, # and two letters
-NARROWEST, WIDEST_CURVE = 24, 40  # the name and the curve together; the curve
+NARROWEST, WIDEST_CURVE = 22, 40  # the name and the curve together; the curve
 
 _known: dict[Path, tuple[object, RunSummary]] = {}  # what was found out, and the state of the files then
 

@@ -198,7 +198,7 @@ class Runs(Page[RunChoice]):
                 return entry.refuse(error)
             steps = sorted({saved.step for saved in history.checkpoints(run.folder, lasting=lasting)})
             last = ", ".join(map(str, steps[-6:]))
-            hint = f"It begins with the newest checkpoint of this step or before; there are those of {last}."
+            hint = f"It begins with the newest checkpoint of this step or before. There are checkpoints of {last}."
             entry.offer(str(newest.step), hint)
 
         def refuse(error: Exception) -> None:

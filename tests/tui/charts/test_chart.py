@@ -293,3 +293,7 @@ def test_a_high_chart_has_a_label_each_four_to_six_rows(rows: int) -> None:
     for low, high in ((1.2, 4.0), (0.0, 1e-3), (1.49, 1.52), (20_000, 26_000)):
         labelled = sorted(y_axis(low, high, False, rows)[1])
         assert {b - a for a, b in pairwise(labelled)} <= {4, 5, 6} and len(labelled) >= rows // 6
+
+
+def test_a_low_chart_begins_a_row_lower_where_that_leaves_less_room_above() -> None:
+    assert y_axis(0.0001, 0.001, False, 7)[1] == {0: "0.0000", 3: "0.0005", 6: "0.0010"}

@@ -52,6 +52,15 @@ def test_the_status_lines_columns_stand_still(workshop: Any, width: int) -> None
     assert places.pop()[0] > 0, "the step is always there"
 
 
+@pytest.mark.parametrize(("name", "bar"), [("tiny-1", True), ("overfitting", False)])
+def test_the_status_line_has_a_bar_where_that_leaves_room_for_the_name(workshop: Any, name: str, bar: bool) -> None:
+    store = Store()
+    store.begin(workshop.folder / name, "small", Config(), resumes=False)
+    store.apply([workshop.started(RunSpec(Config(epochs=20), workshop.folder / name), total=1120, epochs=20)])
+    line = text_of(store, 120)
+    assert line.startswith(f" {name} ") and ("─" in line) == bar
+
+
 def test_the_status_line_cuts_no_digit_off_the_speed_of_a_replay(workshop: Any) -> None:
     store = Store()
     store.attach(workshop.folder / "story-1", "REPLAY ×20", replayed=True)

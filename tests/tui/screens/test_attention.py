@@ -57,7 +57,7 @@ async def look(seen: Any, text: str = TEXT, title: str = "Attention") -> Any:
 
 def reading(seen: Any) -> tuple[str, str, float]:
     """What is read off: a token, what it attends to, and how much."""
-    found = re.search(r'"(.+)" attends to "(.+)" with (\d\.\d\d)', seen.screen)
+    found = re.search(r"“(.+)” attends to “(.+)” with (\d\.\d\d)", seen.screen)
     assert found, seen.screen
     return found[1], found[2], float(found[3])
 
@@ -199,7 +199,7 @@ async def test_a_click_reads_off_a_cell(workshop: Any) -> None:
 async def test_the_nearest_tokens_are_asked_for_once_and_follow_the_row(workshop: Any) -> None:
     async with workshop.training((80, 24), Answering) as (seen, run):
         await look(seen, "beebe", "Nearest tokens")
-        await seen.until(lambda: 'nearest to "e"' in seen.screen and re.search(r"a +0\.90 █+", seen.screen))
+        await seen.until(lambda: "nearest to “e”" in seen.screen and re.search(r"a +0\.90 █+", seen.screen))
         bars = re.findall(r"([a-z]) +(-?\d\.\d\d) (█*)", seen.screen)
         answer = nearest(Neighbours(text="e"))
         assert [(name, float(cosine)) for name, cosine, _ in bars] == list(
@@ -208,9 +208,9 @@ async def test_the_nearest_tokens_are_asked_for_once_and_follow_the_row(workshop
         lengths = [len(bar) for *_, bar in bars]
         assert lengths == sorted(lengths, reverse=True) and lengths[0] > lengths[4] > lengths[8] > lengths[-1] == 0
         await seen.press("up")
-        await seen.see('nearest to "b"')
+        await seen.see("nearest to “b”")
         await seen.press("up", "up")
-        await seen.see('nearest to "e"')
+        await seen.see("nearest to “e”")
         await seen.until(lambda: run.asked() == [("layer", 0), ("token", "e"), ("token", "b")])
         await seen.press("n")
         assert reading(seen)[0] == "e"

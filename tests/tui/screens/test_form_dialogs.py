@@ -35,7 +35,7 @@ def texts(workshop: Any) -> Path:
 
 
 SAID = {
-    "[b]er/": "a folder: its .txt and .md files are read",
+    "[b]er/": "a folder: space marks it, for all its .txt and .md files",
     "crlf.txt": "34 characters, 20 different",
     "empty.md": "empty",
     "latin.txt": "not UTF-8 text",
@@ -102,7 +102,7 @@ async def test_a_folder_with_very_many_files_is_listed_in_part_and_says_so(
     async with workshop.console() as seen:
         await seen.type(data="texts")
         await seen.press("f2")
-        await seen.see("a folder: its .txt and .md files are read; 3 of its entries are listed")
+        await seen.see("a folder: space marks it, for all its .txt and .md files; 3 of its entries are listed")
         await seen.until(lambda: sum(f"  {name}" in seen.screen for name in (*SAID, "paper.pdf")) >= 2)
         assert len(seen.app.screen._tree.root.children) == 3
 

@@ -126,7 +126,7 @@ async def test_below_the_pane_of_a_small_terminal_stand_the_newest_numbers_and_t
         assert not seen.main.numbers.region.area, "before a run there are none"
         run = await trained(seen)
         lines = seen.screen.splitlines()
-        assert lines[1].startswith("  1 Config   2 Log   3 Loss ") and lines[2].startswith("╭─ Loss")
+        assert lines[1].startswith(" 1 Config   2 Log   3 Loss ") and lines[2].startswith("╭─ Loss")
         assert (
             lines[-2].startswith(" train ~3.") and "val 2.010  best 2.010 in epoch 1 " in lines[-2] and "●" in lines[-2]
         )

@@ -96,20 +96,20 @@ async def test_the_legend_leaves_the_chart_its_rows_and_tells_first_what_tells_t
     workshop: Any, write: Write
 ) -> None:
     names = [f"a-long-name-of-an-experiment-{n}" for n in range(6)]
-    write("shown", 40)
+    write("shown", 40), write("longer-than-the-names-that-have-a-row", 40)
     for n, name in enumerate(names):
         write(name, 40, batch_size=99, seed=n + 1, dropout=0.3, learning_rate=0.002, weight_decay=0.2, epochs=7)
     async with workshop.console((80, 24)) as seen:
-        await overlay(seen, *names)
+        await overlay(seen, *names, "longer-than-the-names-that-have-a-row")
         loss, marks = seen.main.loss, [run.style.mark for run in seen.main.loss.beside()]
-        await seen.see("and 3 more")
+        await seen.see("and 4 more")
         assert [line.strip("│ ")[0] for line in seen.screen.splitlines() if " seed " in line] == marks[:3]
         assert "  seed 1, " in seen.screen and re.search(r" \+\d", seen.screen) and "riment-0  val" in seen.screen
         assert loss.canvas.size.height >= 10 and loss.legend.size.height == 4
         await seen.press("i")
-        await seen.see("and 2 more, 1 hidden")
-        await seen.press("i", "i", "i")
-        await seen.see(f"4 hidden  {marks[0]} a-long")
+        await seen.see("and 3 more, 1 hidden")
+        await seen.press("i", "i", "i", "i")
+        await seen.see(f"5 hidden  {marks[0]} a-long")
         assert loss.legend.size.height == 3, "hidden ones share a row"
 
 

@@ -108,6 +108,8 @@ async def test_the_palette_offers_what_can_be_done_and_lets_go_of_a_stopped_run(
         always |= {"Help", "Tour", "Theme", "Quit", "Pinned prompts", "Attention", "Nearest tokens"}
         form = {"Text files", "Presets", "Edit as YAML", "Find the learning rate"}
         assert set(palette(seen)) == {"Start", *form, *always}
+        helps = {command.title: command.help for command in seen.app.get_system_commands(seen.app.screen)}
+        assert helps["Find the learning rate"].endswith("rises (^l)") and helps["Attention"].endswith("attends to")
         first = await seen.stopped()
         of_run = {"Report", "Export the model"}
         assert set(palette(seen)) == {"Start", "New run", *of_run, *always}

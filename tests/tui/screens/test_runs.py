@@ -271,7 +271,7 @@ async def test_a_run_gets_a_name_a_note_and_tags_and_is_found_by_them(workshop: 
         await seen.see("less [dropout] #good #slow")
         assert "runs/night #good #slow" in seen.screen
         await seen.pilot.resize_terminal(60, 20)
-        await seen.see("night #good #s…")
+        await seen.see("night #good #…")
         notes = read_notes(Path("runs/night"))
         assert (notes.note, notes.tags, notes.former_names) == ("less [dropout]", ("good", "slow"), ("prose-1",))
         await seen.press("slash", *"tag:slow", "enter")
