@@ -34,12 +34,14 @@ ERRORS = (errno.ENOSPC, errno.EIO, errno.EROFS)
 CALLS = ("write", "sendfile", "fsync", "ftruncate", "replace", "link", "unlink", "mkdir", "open")
 
 
-class Calls:
-    """Counts the calls. `at(n)` is called before the n-th; the error that it returns is raised."""
+At = Callable[[int, str], OSError | None]
 
-    def __init__(self, run: Path, at: Callable[[int], OSError | None]) -> None:
+
+class Calls:
+    """Counts the calls. `at` is called before each, with its number and name; the error that it returns is raised."""
+
+    def __init__(self, run: Path, at: At) -> None:
         self.run, self.at, self.n = str(run), at, 0
-        self.names: list[str] = []
 
     def install(self) -> None:
         for name in CALLS:
@@ -65,8 +67,7 @@ class Calls:
 
     def count(self, name: str) -> None:
         self.n += 1
-        self.names.append(name)
-        if (error := self.at(self.n)) is not None:
+        if (error := self.at(self.n, name)) is not None:
             raise error
 
 
@@ -97,40 +98,27 @@ class Scene:
     name: str
     begin: Callable[[Bench], Path]
 
-    def run(
-        self,
-        bench: Bench,
-        run: Path,
-        at: Callable[[int], OSError | None],
-        before: Callable[[Calls], None] | None = None,
-    ) -> int:
-        """The status of a run whose calls are counted; `before` is called in its process first."""
+    def run(self, bench: Bench, run: Path, at: At) -> int:
+        """The status of a run whose calls are counted."""
 
         def prepare() -> None:
             changing(run, CHANGES, in_memory=True)()
-            calls = Calls(run, at)
-            if before is not None:
-                before(calls)
-            calls.install()
+            Calls(run, at).install()
 
         return bench.run(run, OPTIONS, prepare)
 
     def calls(self, bench: Bench) -> list[str]:
         """The calls of a run, in order."""
-        run, report = self.begin(bench), bench.folder / "calls"
+        run = self.begin(bench)
+        report = bench.folder / f"calls of {run.name}"
 
-        def report_at_exit(calls: Calls) -> None:
-            exit = os._exit
+        def note(_: int, name: str) -> None:
+            with report.open("a") as file:
+                file.write(f"{name}\0")
 
-            def report_and_exit(status: int) -> None:
-                report.write_text("\0".join(calls.names))
-                exit(status)
-
-            os._exit = report_and_exit  # type: ignore[assignment]
-
-        if status := self.run(bench, run, lambda n: None, report_at_exit):
+        if status := self.run(bench, run, note):
             raise Lost(f"a run whose calls were counted: status {status}, {bench.printed(run)}")
-        return report.read_text().split("\0")
+        return report.read_text().split("\0")[:-1]
 
 
 def scenes(bench: Bench) -> list[Scene]:
@@ -178,7 +166,7 @@ def kills_at_calls(bench: Bench, short: bool) -> Row:
     def one(bench: Bench, case: tuple[Scene, int]) -> None:
         scene, number = case
         run = scene.begin(bench)
-        status = scene.run(bench, run, lambda n: kill_self() if n == number else None)
+        status = scene.run(bench, run, lambda n, _: kill_self() if n == number else None)
         if status != KILLED:
             raise Lost(f"was not killed: {status} {bench.printed(run)}")
         finish(bench, run, OPTIONS, reference, changing(run, CHANGES))
@@ -208,7 +196,7 @@ def errors_at_calls(bench: Bench, short: bool, count: int) -> Row:
     return bench.each(Row(f"{name} (ENOSPC, EIO, EROFS)"), found, one)
 
 
-def failing(number: int, count: int) -> Callable[[int], OSError | None]:
+def failing(number: int, count: int) -> At:
     """Makes `count` calls fail; each number has another error than the next."""
     code = ERRORS[number % len(ERRORS)]
-    return lambda n: OSError(code, os.strerror(code)) if number <= n < number + count else None
+    return lambda n, _: OSError(code, os.strerror(code)) if number <= n < number + count else None

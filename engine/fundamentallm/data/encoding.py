@@ -11,9 +11,10 @@ import codecs
 import os
 import re
 import unicodedata
-from itertools import count
+from collections.abc import Iterable, Iterator
+from io import IncrementalNewlineDecoder
+from itertools import chain, count
 
-from fundamentallm.config.format import format_count
 from fundamentallm.errors import UserError
 from fundamentallm.paths import quoted_path
 from fundamentallm.run.folder import STDIN
@@ -65,21 +66,38 @@ def normalize(text: str) -> str:
     return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
-def decode(raw: bytes, path: str) -> str:
-    """Decode a file's bytes and `normalize` them. A UserError says what they are instead, and what to do with it."""
-    body, encoding = unmark(raw)
-    if encoding == "utf-8":
-        if why := name_format(raw, path):
-            raise UserError(f"{path}: {why}")
-        if (zero := raw.find(b"\0")) >= 0:
-            raise UserError(f"{path}: is not a text file (a zero byte at offset {zero})")
-    try:
-        text = body.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: {describe_wrong(raw, encoding, error, path)}") from None
-    if (zero := text.find("\0")) >= 0:
-        raise UserError(f"{path}: is not a text file (a zero character at position {zero})")
-    return normalize(text)
+def decode(blocks: Iterable[bytes], path: str) -> Iterator[str]:
+    """Decode a file's bytes block by block, and `normalize` them.
+
+    A UserError says what they are instead, and what to do with it.
+    """
+    rest = iter(blocks)
+    raw = next(rest, b"")
+    first, encoding = unmark(raw)
+    if encoding == "utf-8" and (why := name_format(raw, path)):
+        raise UserError(f"{path}: {why}")
+    decoder = IncrementalNewlineDecoder(codecs.getincrementaldecoder(encoding)(), translate=True)
+    no_text = f"{path}: is not a text file: it has a zero character"
+    # Where a block begins, the one before it, and whether there was more than ASCII.
+    offset, line, previous, beyond = len(raw) - len(first), 1, b"", False
+    for block in chain([first], rest, [b""]):
+        if encoding == "utf-8" and b"\0" in block:
+            raise UserError(no_text)
+        try:
+            text = decoder.decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            begun = len(error.object) - len(block)  # bytes of a character that the block before ends with
+            at, line = offset - begun + error.start, line + error.object.count(b"\n", 0, error.start)
+            why = f"is damaged {encoding[:6].upper()}: {error.reason} at offset {at}; save it as UTF-8"
+            if encoding == "utf-8":
+                place = f"byte 0x{error.object[error.start]:02x} in line {line}, offset {at}"
+                why = f"is not UTF-8 ({place}): {describe_guess(previous + block, path, beyond)}"
+            raise UserError(f"{path}: {why}") from None
+        if "\0" in text:
+            raise UserError(no_text)
+        yield text.removeprefix("\ufeff") if block is first else text
+        offset, line, previous = offset + len(block), line + text.count("\n"), block
+        beyond = beyond or not text.isascii()
 
 
 def name_format(raw: bytes, path: str) -> str:
@@ -96,28 +114,18 @@ def name_format(raw: bytes, path: str) -> str:
     return f"is {encoding} without a byte order mark, not UTF-8; {_conversion(encoding, path)}" if encoding else ""
 
 
-def describe_guess(raw: bytes, path: str, before: bool | None = None) -> str:
+def describe_guess(raw: bytes, path: str, beyond: bool = False) -> str:
     """Say in which encoding a text that is not UTF-8 may be, and what converts it.
 
-    `before`: whether UTF-8 beyond ASCII comes before `raw`, if that is only a part of the text.
+    `beyond`: whether UTF-8 beyond ASCII comes before `raw`, if that is only a part of the text.
     """
     text = raw.decode("utf-8", "surrogateescape")
     bad = sum(1 for _ in re.finditer("[\udc80-\udcff]", text))
-    if before or bad < sum(1 for _ in re.finditer("[^\0-\x7f\udc80-\udcff]", text)):
-        wrong = format_count(bad, "wrong byte") if before is None else "wrong bytes"
-        return f"it is damaged UTF-8; {_command(f'without its {wrong}: iconv -c -f UTF-8 -t UTF-8{FILTER}', path)}"
+    if beyond or bad < sum(1 for _ in re.finditer("[^\0-\x7f\udc80-\udcff]", text)):
+        return f"it is damaged UTF-8; {_command(f'without its wrong bytes: iconv -c -f UTF-8 -t UTF-8{FILTER}', path)}"
     if guess := _guess_latin(raw):
         return f"it looks like {guess}; {_conversion('WINDOWS-1252', path)}"
     return "it does not look like Windows-1252 either; save it as UTF-8"
-
-
-def describe_wrong(raw: bytes, encoding: str, error: UnicodeDecodeError, path: str) -> str:
-    """Say where and why bytes cannot be decoded, and what to do."""
-    start = error.start + len(raw) - len(error.object)  # the error does not count the byte order mark
-    if encoding != "utf-8":
-        return f"is damaged {encoding[:6].upper()}: {error.reason} at offset {start}; save it as UTF-8"
-    line = raw.count(b"\n", 0, start) + 1
-    return f"is not UTF-8 (byte 0x{raw[start]:02x} in line {line}, offset {start}): {describe_guess(raw, path)}"
 
 
 def _guess_latin(raw: bytes) -> str:

@@ -2,10 +2,9 @@
 
 - A file that ends in .gz or .zst is read as what is compressed in it. Of a .jsonl file the text is that of its lines,
   with an empty line between them.
-- A short file is read as a whole, so that an error can say where and what is wrong; a long one in pieces.
+- A file is read in pieces.
 """
 
-import codecs
 import gzip
 import json
 import os
@@ -17,14 +16,12 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache
 from glob import glob, has_magic
-from io import IncrementalNewlineDecoder
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from fundamentallm.config.format import format_count, format_names
 from fundamentallm.data.download import find_known_text
-from fundamentallm.data.encoding import GZIP, JSON_LINES, ZSTD, decode, describe_guess, name_format, normalize, unmark
+from fundamentallm.data.encoding import GZIP, JSON_LINES, ZSTD, decode, normalize
 from fundamentallm.errors import UserError, describe_error, system_errors
 from fundamentallm.paths import shipped, user_path
 from fundamentallm.run.folder import STDIN
@@ -33,8 +30,7 @@ from fundamentallm.untrusted import open_regular_file
 SUFFIXES = (".txt", ".md")  # of the files that a folder stands for, in lower or upper case
 SHOWN_NAMES = 5
 EXPANDS = 8  # times, about, that a compressed text is larger
-PIECE_BYTES = 1 << 20  # of a long file that are read at once
-WHOLE_BYTES = 1 << 24  # of the longest file that is read as a whole
+PIECE_BYTES = 1 << 20  # that are read at once
 NOT_UTF8 = re.compile("[\ud800-\udfff]")  # how Python decodes bytes of arguments and input that are not UTF-8
 
 
@@ -68,7 +64,7 @@ def has_fields(path: str) -> bool:
 
 def read_pieces(path: str, text_field: str) -> Iterator[str]:
     """Read the text of a file piece by piece; a UserError says what is wrong with it."""
-    pieces = _pieces(path)
+    pieces = decode([read_standard_input()] if path == STDIN else _blocks(path, PIECE_BYTES), path)
     return _texts_of_lines(pieces, path, text_field) if has_fields(path) else pieces
 
 
@@ -104,29 +100,6 @@ def _zstd() -> Any:
     else:
         from backports import zstd
     return zstd
-
-
-def _pieces(path: str) -> Iterator[str]:
-    if path == STDIN or text_bytes(path) <= WHOLE_BYTES:
-        yield decode(read_bytes(path), path)
-        return
-    blocks, offset = _blocks(path, PIECE_BYTES), 0
-    first, encoding = unmark(next(blocks, b""))
-    if encoding == "utf-8" and (why := name_format(first, path)):
-        raise UserError(f"{path}: {why}")
-    decoder, beyond = IncrementalNewlineDecoder(codecs.getincrementaldecoder(encoding)(), translate=True), False
-    try:
-        for block in chain([first], blocks, [b""]):
-            text = decoder.decode(block, final=not block)
-            if "\0" in text:
-                raise UserError(f"{path}: is not a text file (a zero byte after offset {offset:,})")
-            yield text if offset else text.removeprefix("\ufeff")
-            offset, beyond = offset + len(block), beyond or not text.isascii()
-    except UnicodeDecodeError as error:
-        guess = f"is not UTF-8 after offset {offset:,}: {describe_guess(error.object, path, beyond)}"
-        if encoding != "utf-8":
-            guess = f"is damaged {encoding[:6].upper()} after offset {offset:,}: {error.reason}; save it as UTF-8"
-        raise UserError(f"{path}: {guess}") from None
 
 
 def _texts_of_lines(pieces: Iterable[str], path: str, text_field: str) -> Iterator[str]:

@@ -14,7 +14,7 @@ from itertools import chain, islice
 from fundamentallm.config.config import Config
 from fundamentallm.config.estimate import split
 from fundamentallm.config.format import format_count, format_names, format_value
-from fundamentallm.data.encoding import describe_guess, describe_wrong, name_format, normalize, unmark
+from fundamentallm.data.encoding import describe_guess, name_format, normalize, unmark
 from fundamentallm.data.source import Say, Source, Teller, cache_path, keep, recall
 
 # A model hardly learns a character that occurs fewer than RARE_COUNT times; in a short text the limit is 2 and one more
@@ -100,7 +100,8 @@ def compute_text_stats(raw: bytes, path: str = "FILE") -> TextStats:
     try:
         exact = "" if known else body.decode(encoding, "surrogateescape" if encoding == "utf-8" else "strict")
     except UnicodeDecodeError as error:
-        known, exact = describe_wrong(raw, encoding, error, path), ""
+        at = error.start + len(raw) - len(error.object)  # the error does not count the byte order mark
+        known, exact = f"is damaged {encoding[:6].upper()}: {error.reason} at offset {at}", ""
     text = normalize(exact)
     if known:
         problems = [Problem(f"it {known}", 1, (), fatal=True)]

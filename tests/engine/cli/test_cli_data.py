@@ -210,7 +210,7 @@ def test_inspect_places_every_problem_of_encoding(run: Run) -> None:
         ("3", "20", "\ufffd"),
     ]
     assert "training     refuses bad.txt: bytes that are not UTF-8" in out
-    assert "2 x bytes that are not UTF-8; it is damaged UTF-8; without its 2 wrong bytes: iconv -c " in out
+    assert "2 x bytes that are not UTF-8; it is damaged UTF-8; without its wrong bytes: iconv -c " in out
 
 
 def test_inspect_looks_at_whatever_it_is_given(run: Run) -> None:

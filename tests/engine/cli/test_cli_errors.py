@@ -30,7 +30,7 @@ DATA = {
     "missing": (None, "data.txt: no such file (looked in {cwd})"),
     "empty": (b"", "data.txt: has no text"),
     "blank": (b" \n\n", "data.txt: has no text"),
-    "binary": (b"abc\0def" * 900, "data.txt: is not a text file (a zero byte at offset 3)"),
+    "binary": (b"abc\0def" * 900, "data.txt: is not a text file: it has a zero character"),
     "latin-1": (
         b"abc\nna\xefve" * 900,
         "data.txt: is not UTF-8 (byte 0xef in line 2, offset 6): it looks like Latin-1 or Windows-1252; convert it: "

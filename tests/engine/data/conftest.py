@@ -31,7 +31,6 @@ def long(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def make(piece: int = 1000) -> None:
         monkeypatch.setattr(source_module, "IN_MEMORY", 100)
-        monkeypatch.setattr(text_module, "WHOLE_BYTES", 100)
         monkeypatch.setattr(text_module, "PIECE_BYTES", piece)
         for module in (source_module, encoded_module):
             monkeypatch.setattr(module, "BLOCK", 700)

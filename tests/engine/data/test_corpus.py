@@ -95,22 +95,6 @@ def test_phase_and_order_differ_from_epoch_to_epoch_and_from_seed_to_seed() -> N
     assert not torch.equal(one_text(2000, 16, 16, seed=1).starts(0), orders[0])
 
 
-def test_a_batch_is_a_function_of_seed_and_step_whatever_was_asked_before() -> None:
-    one, other = one_text(500, 8, 4, seed=5), one_text(500, 8, 4, seed=5)
-    forward = {step: one.batch(step) for step in range(3 * one.steps_per_epoch)}
-    torch.manual_seed(99)
-    for step in reversed(forward):
-        again = other.batch(step)
-        assert torch.equal(again[0], forward[step][0]) and torch.equal(again[1], forward[step][1])
-
-
-def test_the_parts_of_a_batch_are_the_whole_batch() -> None:
-    whole, parts = one_text(500, 8, 8, batch_size=6), one_text(500, 8, 8, batch_size=2, accumulation_steps=3)
-    for step in range(whole.steps_per_epoch):
-        rows = torch.cat([parts.batch(step, part)[1] for part in range(3)])
-        assert torch.equal(whole.batch(step)[1], rows)
-
-
 def test_the_windows_of_one_document_are_those_of_the_first_version() -> None:
     """Runs of older versions resume to the same bits only if these numbers stay the same."""
     corpus = one_text(500, 8, 4, seed=5)

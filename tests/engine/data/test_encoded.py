@@ -121,7 +121,7 @@ import os
 from fundamentallm.data import encoded, source, text
 from tests.engine.data.conftest import texts_of
 from tests.engine.data.test_encoded import Interrupt
-text.WHOLE_BYTES = source.IN_MEMORY = 100
+source.IN_MEMORY = 100
 text.PIECE_BYTES = 1000
 source.BLOCK = encoded.BLOCK = 700
 encoded.encode = Interrupt(50)

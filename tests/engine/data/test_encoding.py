@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fundamentallm.data.encoding import decode
+from fundamentallm.data.encoding import decode as decode_blocks
 from fundamentallm.errors import UserError
 
 GERMAN = "Die Bäume rauschen, “sagte” er – und ging über die Straße.\n" * 30
@@ -26,6 +26,10 @@ def archive(*names: str, mimetype: str = "") -> bytes:
         for name in names:
             file.writestr(zipfile.ZipInfo(name), "x" * 100)
     return raw.getvalue()
+
+
+def decode(raw: bytes, path: str = "t.txt") -> str:
+    return "".join(decode_blocks([raw], path))
 
 
 def refusal(raw: bytes, path: str = "t.txt") -> str:
@@ -62,11 +66,11 @@ def test_utf16_of_the_other_byte_order_is_read() -> None:
         ),
         (CHINESE.encode("gb18030"), "it does not look like Windows-1252 either; save it as UTF-8"),
         ("Дети спят".encode("cp1251"), "it does not look like Windows-1252 either"),
-        (GERMAN.encode() + b"\xe9\xff", "it is damaged UTF-8; without its 2 wrong bytes: iconv -c -f UTF-8 -t UTF-8 "),
+        (GERMAN.encode() + b"\xe9\xff", "it is damaged UTF-8; without its wrong bytes: iconv -c -f UTF-8 -t UTF-8 "),
         (GERMAN.encode("utf-16")[:-1], "is damaged UTF-16: truncated data at offset 3540; save it as UTF-8"),
-        ("a\0b".encode("utf-16"), "is not a text file (a zero character at position 1)"),
-        (b"\0" * 100, "is not a text file (a zero byte at offset 0)"),
-        (bytes(range(256)) * 4, "is not a text file (a zero byte at offset 0)"),
+        ("a\0b".encode("utf-16"), "is not a text file: it has a zero character"),
+        (b"\0" * 100, "is not a text file: it has a zero character"),
+        (bytes(range(256)) * 4, "is not a text file: it has a zero character"),
     ],
 )
 def test_another_encoding_is_named_with_the_command_that_converts_it(raw: bytes, words: str) -> None:
@@ -127,7 +131,7 @@ def test_the_command_works_as_printed(raw: bytes, expected: str, name: str, tmp_
     [
         (GERMAN.encode("cp1252"), "convert it: iconv -f WINDOWS-1252 -t UTF-8"),
         (GERMAN.encode("utf-16-le"), "convert it: iconv -f UTF-16LE -t UTF-8"),
-        (GERMAN.encode() + b"\xff", "without its 1 wrong byte: iconv -c -f UTF-8 -t UTF-8"),
+        (GERMAN.encode() + b"\xff", "without its wrong bytes: iconv -c -f UTF-8 -t UTF-8"),
         (gzip.compress(b"x"), "unpack it: gzip -dc"),
         (b"%PDF-1.4\n", "is a PDF, not plain text; save it as text"),
     ],

@@ -107,6 +107,7 @@ def test_a_dash_stands_for_standard_input_which_is_read_once(monkeypatch: pytest
     read_standard_input.cache_clear()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("sea\r\né".encode())))
     assert read_texts("-") == read_texts("-") == ["sea\né"] and select(("-",)).files == ["-"]
+    assert select(("-", "-")).problems == ["-: stands for standard input, which can be read once; name it once"]
     terminal = type("Terminal", (), {"isatty": lambda self: True})()
     for stdin, error in (
         (None, "-: standard input is closed"),
