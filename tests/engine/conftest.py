@@ -13,7 +13,7 @@ from fundamentallm.config.config import Config, Layer, resolve
 from fundamentallm.data import text_stats
 from fundamentallm.run import events
 from fundamentallm.run.commands import Command
-from fundamentallm.run.journal import read_journal
+from fundamentallm.run.history import read_history
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.train.checkpoint import load
 from fundamentallm.train.state import TrainState, build_state
@@ -29,16 +29,9 @@ EPOCH = 18  # steps of the small configuration: 139 windows, 8 at a time
 
 
 def steps_in(folder: Path) -> dict[int, float]:
-    """Losses by step as the journal has them; a start at step n supersedes what was reported of later steps."""
-    losses: dict[int, float] = {}
-    for event in read_journal(folder):
-        if isinstance(event, events.RunStarted):
-            losses = {n: loss for n, loss in losses.items() if n <= event.step}
-        if isinstance(event, events.Progress):
-            for n, loss in zip(event.step, event.train_loss, strict=True):
-                assert n not in losses
-                losses[n] = loss
-    return losses
+    """Losses by step as the journal has them."""
+    history = read_history(folder)
+    return dict(zip(history.steps, history.train_loss, strict=True))
 
 
 def files(folder: Path) -> set[str]:
