@@ -152,6 +152,7 @@ def worker_of(pid: int) -> int:
 BREAKS = {  # how a start breaks: status, standard error, whether the new run has begun
     "its process is killed": (2, "the run did not start: killed by SIGKILL\n", False),
     "interrupted": (130, "", False),
+    "terminated": (143, "", False),
     "no file can be written": (2, "the old run is in run.old-1 now\nrun: File too large\n", True),
 }
 
@@ -173,8 +174,8 @@ def test_a_start_that_breaks_while_it_loads_puts_the_old_run_back(
     worker = worker_of(starting.pid)
     if how == "its process is killed":
         os.kill(worker, signal.SIGKILL)
-    elif how == "interrupted":
-        starting.send_signal(signal.SIGINT)
+    elif status > 128:
+        starting.send_signal(status - 128)
     err = starting.communicate(timeout=PATIENCE)[1].lstrip()
     assert (starting.returncode, err) == (status, words) and not Path(f"/proc/{worker}/cmdline").exists()
     assert file_contents(Path("run.old-1" if begun else "run")) == before

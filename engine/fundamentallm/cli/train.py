@@ -199,7 +199,8 @@ def _run(
 def _start(spec: RunSpec, overwrite: bool) -> int:
     """Start a worker, and leave it alone as soon as it trains. Ends this process."""
     system.start_resource_tracker()
-    with prepared_folder(spec, overwrite, complain) as spec:
+    ended = system.obeyed(lambda number: sys.exit(128 + number), signal.SIGTERM, signal.SIGHUP)
+    with ended, prepared_folder(spec, overwrite, complain) as spec:
         session = WorkerRun(spec, prepared=True)
         try:
             _wait_until_training(session)
