@@ -32,7 +32,7 @@ def train_model(
 ) -> RunSummary:
     """Train a model in this process, as `fundamentallm train` does, and return how the run ended.
 
-    In the main thread, ctrl+c ends the run after its step, saved; a second one ends the process.
+    In the main thread, ctrl+c ends the run after its step, saved; a second one at once, by a KeyboardInterrupt.
 
     Args:
         data: text files and folders to learn from; a preset or configuration file may name them instead.
@@ -60,7 +60,7 @@ def train_model(
         folder = spec.folder.absolute()  # the program around may change the current folder meanwhile
         trainer = Trainer(replace(spec, folder=folder), on_event, lambda: ())
     interrupts = (signal.SIGINT,) if threading.current_thread() is threading.main_thread() else ()
-    with obeyed(lambda _: trainer.stop(), *interrupts):
+    with obeyed(lambda _: trainer.stop(), *interrupts, again=lambda number: signal.default_int_handler(number, None)):
         try:
             end = trainer.run()
         except BaseException as error:

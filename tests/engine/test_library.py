@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -177,6 +178,19 @@ def test_an_end_that_could_not_be_saved_is_told(here: Path, monkeypatch: pytest.
     with pytest.warns(UserWarning, match="run: the end of the run could not be saved: No space left on device"):
         run = fundamentallm.train_model("book.txt", output_dir="run", on_event=fill, **SMALL)
     assert run.unsaved == "No space left on device"
+
+
+def test_a_second_ctrl_c_ends_the_run_at_once_and_not_the_program(here: Path) -> None:
+    def interrupt(event: Any) -> None:
+        if type(event).__name__ == "Progress" and event.step[-1] >= 3:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        fundamentallm.train_model("book.txt", output_dir="run", on_event=interrupt, **SMALL | {"epochs": 50})
+    assert fundamentallm.load("run/last.pt").step == fundamentallm.read_run("run").steps[-1] >= 3
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_ctrl_c_ends_a_run_saved(here: Path) -> None:

@@ -93,18 +93,24 @@ def start_resource_tracker() -> None:
 
 
 @contextmanager
-def obeyed(stop: Callable[[int], object], *numbers: int) -> Iterator[list[int]]:
-    """Within: the first of these signals calls `stop` with its number, the second ends the process with 128 + number.
+def obeyed(
+    stop: Callable[[int], object], *numbers: int, again: Callable[[int], object] | None = None
+) -> Iterator[list[int]]:
+    """Within: the first of these signals calls `stop` with its number, later ones `again`.
 
-    A hangup that is ignored (nohup) stays ignored. Yields the numbers of the signals received so far.
+    Without `again` the second ends the process with 128 + number. A hangup that is ignored (nohup) stays ignored.
+    Yields the numbers of the signals received so far.
     """
     received: list[int] = []
 
     def handle(number: int, _: FrameType | None) -> None:
-        if received:
+        if not received:
+            received.append(number)
+            stop(number)
+        elif again is not None:
+            again(number)
+        else:
             os._exit(128 + number)
-        received.append(number)
-        stop(number)
 
     ignored = signal.SIGHUP if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else None
     previous = {number: signal.signal(number, handle) for number in numbers if number != ignored}
