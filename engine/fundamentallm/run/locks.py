@@ -157,31 +157,16 @@ class ConsoleLock:
         self.renew()
 
 
-class ConsoleMonitor:
-    """Tells whether a paused run has lost its last console. A run that a shell paused has none to lose."""
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / JOURNAL
-        self._had_console = False
-
-    def begin_pause(self, from_console: bool) -> None:
-        """Note which consoles there are when a pause begins; `from_console`: one that stays asked for it."""
-        self._had_console = from_console or self._is_watched()
-
-    def lost(self) -> bool:
-        """Whether there was a console when the pause began, and there is none now."""
-        return self._had_console and not self._is_watched()
-
-    def _is_watched(self) -> bool:
-        """Whether a console holds its lock; True also where that cannot be found out."""
-        try:
-            file = open_for_writing(self._path, 0, make=False)
-        except OSError:
-            return True
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
-        finally:
-            os.close(file)
-        return False
+def is_watched(folder: Path) -> bool:
+    """Whether a console holds the `ConsoleLock` of a run; True also where that cannot be found out."""
+    try:
+        file = open_for_writing(folder / JOURNAL, 0, make=False)
+    except OSError:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(file)
+    return False

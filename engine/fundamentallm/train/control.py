@@ -19,7 +19,7 @@ from fundamentallm.run import commands
 from fundamentallm.run.commands import Command, Set
 from fundamentallm.run.events import Intervention
 from fundamentallm.run.journal import inbox_reader
-from fundamentallm.run.locks import ConsoleMonitor
+from fundamentallm.run.locks import is_watched
 from fundamentallm.train.checkpoints import MANUAL
 from fundamentallm.train.metrics import NotFinite
 from fundamentallm.train.samples import NO_SUCH_SAMPLE, RUN_ENDED, SampleControl
@@ -36,8 +36,9 @@ class Control(SampleControl):
     def __init__(self, trainer: "Trainer", folder: Path, read_commands: Callable[[], Sequence[Command]]) -> None:
         super().__init__(trainer.state, trainer.emit, self._read)
         self._trainer, self._read_console = trainer, read_commands
-        self._inbox, self._consoles = inbox_reader(folder), ConsoleMonitor(folder)
+        self._inbox, self._folder = inbox_reader(folder), folder
         self.paused = self.ended = False
+        self._had_console = False  # when the pause began; a run that a shell paused has none to lose
 
     def obey(self) -> None:
         """Obey what arrived since the last call; while the run is paused, wait here."""
@@ -50,13 +51,13 @@ class Control(SampleControl):
             while self.paused and not self._trainer.stopping:
                 time.sleep(POLL_INTERVAL)
                 self.obey_commands(self._read())
-                if self._consoles.lost():
+                if self._had_console and not is_watched(self._folder):
                     self._obey(commands.Stop(who="its lost console"))
 
     def pause(self, from_console: bool = False) -> None:
         """Pause from the next `obey` on; `from_console`: a console that stays asked for it."""
         self.paused = True
-        self._consoles.begin_pause(from_console)
+        self._had_console = from_console or is_watched(self._folder)
 
     def repeat_interventions(self) -> None:
         """Make the changes of another run, and those that users made before this run was killed, each at its step."""

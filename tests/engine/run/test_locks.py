@@ -11,7 +11,7 @@ from fundamentallm.process.session import AttachedRun
 from fundamentallm.run import locks
 from fundamentallm.run.commands import Pause
 from fundamentallm.run.folder import move_aside, write_atomic
-from fundamentallm.run.locks import ConsoleLock, ConsoleMonitor, RunLock, holder, is_held
+from fundamentallm.run.locks import ConsoleLock, RunLock, holder, is_held, is_watched
 from tests.engine.run.conftest import full, write_journal
 
 
@@ -58,26 +58,18 @@ def test_a_lock_on_a_file_that_was_moved_or_deleted_is_refused(
 # ---- consoles ----
 
 
-def test_a_paused_run_is_lost_when_its_last_console_disconnects(tmp_path: Path) -> None:
-    consoles = ConsoleMonitor(tmp_path)
-    consoles.begin_pause(True)
-    assert not consoles.lost()  # no journal, as on a mount that is gone: it counts as watched
+def test_a_run_is_watched_until_its_last_console_disconnects(tmp_path: Path) -> None:
+    assert is_watched(tmp_path), "no journal, as on a mount that is gone: nobody can tell"
     assert list(tmp_path.iterdir()) == []
     write_journal(tmp_path)
-    consoles.begin_pause(False)
-    assert not consoles.lost()  # a shell paused it: it may stay paused for ever
-    ConsoleLock(tmp_path).close()
-    assert not consoles.lost()  # whoever watched it meanwhile
+    assert not is_watched(tmp_path)
     ada, bob = ConsoleLock(tmp_path), ConsoleLock(tmp_path)
-    consoles.begin_pause(False)
     for console in (ada, bob):
-        assert not consoles.lost()
+        assert is_watched(tmp_path)
         console.close()
-    assert consoles.lost()
-    consoles.begin_pause(False)  # paused anew, by a shell
-    assert not consoles.lost()
-    consoles.begin_pause(True)  # by a console that died at once
-    assert consoles.lost()
+    assert not is_watched(tmp_path)
+    ada.renew()  # a command, or the first event of a run, at the moment when the console goes
+    assert not is_watched(tmp_path)
 
 
 def test_a_console_neither_waits_for_a_pipe_in_place_of_the_journal_nor_locks_it(tmp_path: Path) -> None:
@@ -89,16 +81,6 @@ def test_a_console_neither_waits_for_a_pipe_in_place_of_the_journal_nor_locks_it
     os.close(pipe)
 
 
-def test_a_console_that_is_gone_watches_nothing_whatever_its_other_thread_still_does(tmp_path: Path) -> None:
-    write_journal(tmp_path)
-    consoles, console = ConsoleMonitor(tmp_path), ConsoleLock(tmp_path)
-    consoles.begin_pause(False)
-    console.close()
-    console.renew()  # a command, or the first event of a run, at the same moment
-    console.close()
-    assert consoles.lost()
-
-
 def test_a_console_watches_the_run_that_is_in_the_folder_now(tmp_path: Path) -> None:
     """Otherwise a run that replaced the one it attached to would end when that console pauses it."""
     folder = tmp_path / "run"
@@ -106,9 +88,8 @@ def test_a_console_watches_the_run_that_is_in_the_folder_now(tmp_path: Path) -> 
     console = AttachedRun(folder, stays=True)
     move_aside(folder)
     write_journal(folder)
-    consoles = ConsoleMonitor(folder)
+    assert not is_watched(folder)
     console.send(Pause(stays=True))
-    consoles.begin_pause(True)
-    assert not consoles.lost()
+    assert is_watched(folder)
     console.close()
-    assert consoles.lost()
+    assert not is_watched(folder)

@@ -112,14 +112,16 @@ def test_a_paused_run_can_be_stopped(train: Train) -> None:
     assert set(answers(ran)) == {"p", "x"}
 
 
-@pytest.mark.parametrize("stays", [True, False])
-def test_only_a_run_that_a_console_paused_ends_with_it(train: Train, tmp_path: Path, stays: bool) -> None:
+@pytest.mark.parametrize(("watches", "stays"), [(True, True), (True, False), (False, True), (False, False)])
+def test_only_a_run_that_a_console_watched_or_paused_ends_without_one(
+    train: Train, tmp_path: Path, watches: bool, stays: bool
+) -> None:
     console: list[AttachedRun] = []
     paused_at: list[float] = []
 
     def listen(trainer: Any) -> Sequence[Command]:
         if trainer.state.step == 5 and not console:
-            console.append(AttachedRun(tmp_path / "run", stays=stays))
+            console.append(AttachedRun(tmp_path / "run", stays=watches))
             return [Pause(stays=stays)]
         if trainer.control.paused:
             paused_at.append(time.monotonic())
@@ -129,8 +131,9 @@ def test_only_a_run_that_a_console_paused_ends_with_it(train: Train, tmp_path: P
         return []
 
     run = train(script=listen)
-    assert (run.result.reason, run.result.step) == (("stopped", 5) if stays else ("completed", 36))
-    assert [event.who for event in run.of(events.Answered) if event.command == "stop"] == ["its lost console"] * stays
+    ends = watches or stays
+    assert (run.result.reason, run.result.step) == (("stopped", 5) if ends else ("completed", 36))
+    assert [event.who for event in run.of(events.Answered) if event.command == "stop"] == ["its lost console"] * ends
 
 
 # ---- samples ----
