@@ -220,20 +220,23 @@ def test_a_killed_console_leaves_the_terminal_in_peace_and_a_run_that_continues_
     assert "resource_tracker" not in shell.screen and "Warning" not in shell.screen
 
 
-@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGHUP, "close"])
-def test_a_run_that_is_to_stop_without_its_console_does_so(
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGHUP, "close", signal.SIGKILL])
+def test_a_run_that_is_to_stop_without_its_console_or_that_it_paused_does_so(
     screen: Screen, folder: Path, end: signal.Signals | str
 ) -> None:
     with Path("quick.yaml").open("a") as config:
-        config.write("on_console_loss: stop\n")
+        config.write("on_console_loss: stop\n" if end != signal.SIGKILL else "")
     seen = screen(*OPEN, "--start")
     seen.see(lambda _: step_of(seen) > 5)
+    if end == signal.SIGKILL:
+        press(seen, "F6", "PAUSED")
     if isinstance(end, signal.Signals):
         os.kill(seen.pid, end)
     else:
         seen.hang_up()
     until(lambda: bool(journal_events(folder, Finished)) and not is_held(folder))
-    assert [answer.who for answer in journal_events(folder, Answered)] == ["its lost console"]
+    stops = [answer.who for answer in journal_events(folder, Answered) if answer.command == "stop"]
+    assert stops == ["its lost console"]
     assert load(folder / "last.pt").progress().step == steps(folder)
 
 

@@ -1,6 +1,7 @@
 """The worker process and the session that watches it: real processes, few of them."""
 
 import os
+import queue
 import resource
 import shutil
 import signal
@@ -9,13 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 from time import sleep
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from fundamentallm.config.config import Config
 from fundamentallm.errors import UserError
 from fundamentallm.process import session
-from fundamentallm.process.session import RateTest, SamplerRun, WorkerRun
+from fundamentallm.process.session import AttachedRun, RateTest, SamplerRun, WorkerRun
+from fundamentallm.process.worker import CommandQueue
 from fundamentallm.run import events
 from fundamentallm.run.commands import CancelSample, Pause, Resume, Sample, Save, Stop
 from fundamentallm.run.journal import Journal, read_journal
@@ -23,6 +26,8 @@ from fundamentallm.run.locks import RunLock, holder
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.train.checkpoint import load
 from tests.conftest import PATIENCE, Listener, delete_folder, file_contents, until
+from tests.engine.conftest import Ran, assert_same_end
+from tests.engine.run.conftest import progress, started, write_journal
 
 LONG = 200_000  # epochs: the run ends only when it is stopped
 
@@ -58,14 +63,14 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start(folder: Path, small: Callable[..., Config]) -> Iterator[Callable[..., Watch]]:
-    started: list[WorkerRun] = []
+    running: list[WorkerRun] = []
 
     def go(resume_from: Path | None = None, changes: dict[str, Any] | None = None, **settings: Any) -> Watch:
-        started.append(WorkerRun(RunSpec(small(**settings), folder, resume_from, changes or {})))
-        return Watch(started[-1])
+        running.append(WorkerRun(RunSpec(small(**settings), folder, resume_from, changes or {})))
+        return Watch(running[-1])
 
     yield go
-    for one in started:
+    for one in running:
         if one.alive:
             one.kill()
 
@@ -143,13 +148,47 @@ def test_a_killed_worker_leaves_a_run_that_resumes(start: Callable[..., Watch], 
     second.close()
 
 
-def test_what_does_not_fit_the_queue_is_read_from_the_journal_in_order_and_once(
-    start: Callable[..., Watch], folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(session, "QUEUE_SIZE", 1)
-    watch = start(epochs=3, save_every=1)
+@pytest.mark.parametrize(("size", "reads"), [(session.QUEUE_SIZE, True), (1, True), (2, False)])
+def test_what_a_console_reads_or_not_changes_nothing_and_all_of_it_comes_in_order_and_once(
+    start: Callable[..., Watch], folder: Path, train: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch,
+    size: int, reads: bool,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(session, "QUEUE_SIZE", size)
+    settings: dict[str, Any] = {"augment": "casing=0.1", "accumulation_steps": 2, "batch_size": 4}
+    watch = start(**settings, save_every=1)
+    if not reads:
+        until(lambda: (folder / "final_model.pt").exists() and is_free(folder))
+        assert watch.run.alive  # still there for questions
     watch.until_type(events.Finished)
-    assert watch.received == list(read_journal(folder)) and len(watch.received) > 150
+    assert watch.received == list(read_journal(folder)) and len(watch.received) > 100
+    assert_same_end(folder, train(**settings, name="plain").folder)
+
+
+def test_a_long_journal_comes_in_parts_and_after_the_last_nothing_is_waited_for(tmp_path: Path) -> None:
+    write_journal(tmp_path, started(), *(progress(step, step) for step in range(1, 200)))
+    run, parts = AttachedRun(tmp_path), list[list[events.Event]]()
+    while part := run.events(3600):
+        parts.append(part)
+    assert [event for part in parts for event in part] == list(read_journal(tmp_path)) and len(parts) > 1
+
+
+@pytest.mark.parametrize(("setting", "leaves", "stops"), [
+    ("stop", False, True), ("continue", False, False), ("stop", True, False),
+])  # fmt: skip
+def test_a_run_whose_console_dies_is_stopped_once_if_that_is_set_and_the_user_did_not_leave_it(
+    monkeypatch: pytest.MonkeyPatch, setting: str, leaves: bool, stops: bool
+) -> None:
+    console, sent = Mock(), queue.Queue[Any]()
+    monkeypatch.setattr("multiprocessing.parent_process", lambda: console)
+    inbox = CommandQueue(sent)  # type: ignore[arg-type]
+    inbox.trainer = Mock()
+    inbox.trainer.state.config = Config(on_console_loss=setting)
+    assert inbox.poll() == [] and inbox.open
+    if leaves:
+        sent.put(None)
+    console.is_alive.return_value = False
+    assert [(type(command), command.who) for command in inbox.poll()] == [(Stop, "its lost console")] * stops
+    assert inbox.poll() == [] and not inbox.open  # another console may watch the run from now on
 
 
 def test_after_its_end_a_worker_is_read_and_another_writer_of_the_run_is_not(
