@@ -48,7 +48,6 @@ SIGNATURES = (  # how formats that are not text begin, what they are, and what m
     (rb"\x7fELF|MZ.{,100}\0|\xfe\xed\xfa[\xce\xcf]|[\xce\xcf]\xfa\xed\xfe|\xca\xfe\xba\xbe", "a program", ""),
     (rb"SQLite format 3\0", "an SQLite database", ""),
 )
-PATTERNS = tuple((re.compile(pattern, re.DOTALL), what, todo) for pattern, what, todo in SIGNATURES)
 PROBE = 1 << 16  # bytes of the beginning that are looked at to guess what a file is
 FEW = 0.2  # a text in the Latin alphabet has fewer letters beyond ASCII than this share of its bytes
 
@@ -107,8 +106,8 @@ def name_format(raw: bytes, path: str) -> str:
         return "is a PDF, not plain text; " + _command("save it as text: pdftotext {path} {out}", path)
     if zero < 0 and _is_utf8(raw[:PROBE]):
         return ""
-    for pattern, what, todo in PATTERNS:
-        if pattern.match(raw[:PROBE]):
+    for pattern, what, todo in SIGNATURES:
+        if re.match(pattern, raw[:PROBE], re.DOTALL):
             return f"is {what}, not plain text" + (f"; {_command(todo, path)}" if todo else "")
     encoding = "" if zero < 0 else _guess_utf16(raw)
     return f"is {encoding} without a byte order mark, not UTF-8; {_conversion(encoding, path)}" if encoding else ""
@@ -123,24 +122,20 @@ def describe_guess(raw: bytes, path: str, beyond: bool = False) -> str:
     bad = sum(1 for _ in re.finditer("[\udc80-\udcff]", text))
     if beyond or bad < sum(1 for _ in re.finditer("[^\0-\x7f\udc80-\udcff]", text)):
         return f"it is damaged UTF-8; {_command(f'without its wrong bytes: iconv -c -f UTF-8 -t UTF-8{FILTER}', path)}"
-    if guess := _guess_latin(raw):
-        return f"it looks like {guess}; {_conversion('WINDOWS-1252', path)}"
+    if _is_latin(raw):
+        return f"it looks like Latin-1 or Windows-1252; {_conversion('WINDOWS-1252', path)}"
     return "it does not look like Windows-1252 either; save it as UTF-8"
 
 
-def _guess_latin(raw: bytes) -> str:
-    """Return what a text in the Latin alphabet that is not UTF-8 is likely to be; empty if it is no such text.
+def _is_latin(raw: bytes) -> bool:
+    """Whether bytes that are not UTF-8 are likely to be a text in the Latin alphabet.
 
     Latin-1 and Windows-1252 are the same but for 0x80 to 0x9f, which in a text are the quotes and dashes of Windows.
     """
     high = raw.translate(None, bytes(range(0x80)))
-    if len(high) > FEW * len(raw):
-        return ""
     characters = high[:PROBE].decode("cp1252", "replace")
     usual = sum(character.isalpha() or character in "“”‘’„‚–—…«»¡¿°§·•€£\xa0\xad" for character in characters)
-    if usual < 0.9 * len(characters):
-        return ""
-    return "Windows-1252" if any(byte < 0xA0 for byte in high) else "Latin-1 or Windows-1252"
+    return len(high) <= FEW * len(raw) and usual >= 0.9 * len(characters)
 
 
 def _guess_utf16(raw: bytes) -> str:

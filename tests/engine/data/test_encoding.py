@@ -59,7 +59,7 @@ def test_utf16_of_the_other_byte_order_is_read() -> None:
             CHINESE.encode("utf-16-be"),
             "is UTF-16BE without a byte order mark, not UTF-8; convert it: iconv -f UTF-16BE ",
         ),
-        (GERMAN.encode("cp1252"), "line 1, offset 5): it looks like Windows-1252; convert it: iconv -f WINDOWS-1252 "),
+        (GERMAN.encode("cp1252"), "line 1, offset 5): it looks like Latin-1 or Windows-1252; convert it: iconv -f "),
         (
             "Café für alle".encode("latin-1"),
             "it looks like Latin-1 or Windows-1252; convert it: iconv -f WINDOWS-1252 ",
