@@ -14,7 +14,7 @@ from fundamentallm_tui import keys
 from fundamentallm_tui.dialogs import Entry
 from fundamentallm_tui.format import bar, clean
 from fundamentallm_tui.panes.heat_map import HeatMap, weights
-from fundamentallm_tui.panes.tokens import aligned, glyph_alone
+from fundamentallm_tui.panes.tokens import SIGNS, aligned, glyph_alone
 from fundamentallm_tui.screens.base import Page
 from fundamentallm_tui.state.sampler import Sampler
 from fundamentallm_tui.theme import FAINT
@@ -194,12 +194,13 @@ class AttentionScreen(Page[None]):
         self._moved()
 
     def action_type_text(self) -> None:
-        hint = "↵ is the end of a line. The model has to know each character."
-        self.app.push_screen(Entry("Attention over a text", self._text.replace("\n", "↵"), hint), self._typed)
+        hint = "↵ is the end of a line, ⇥ a tab. The model has to know each character."
+        text = self._text.translate({ord(character): sign for character, sign in SIGNS.items()})
+        self.app.push_screen(Entry("Attention over a text", text, hint), self._typed)
 
     def _typed(self, text: str | None) -> None:
         if text:
-            self._text = text.replace("↵", "\n")
+            self._text = text.translate({ord(sign): character for character, sign in SIGNS.items()})
             self.action_ask_again()
         elif not self._text:
             self.dismiss()

@@ -265,11 +265,12 @@ class Pins(Page[None]):
         self.show()
 
     def _ask(self, title: str, value: str, change: Callable[[str], tuple[str, ...]]) -> None:
-        hint = "How a text begins. \\n starts a line."
-        self.app.push_screen(Entry(title, value.replace("\n", "\\n"), hint, partial(self._take, change)))
+        hint = "How a text begins. \\n starts a line, \\t is a tab."
+        value = value.replace("\n", "\\n").replace("\t", "\\t")
+        self.app.push_screen(Entry(title, value, hint, partial(self._take, change)))
 
     def _take(self, change: Callable[[str], tuple[str, ...]], typed: str) -> None:
-        prompt = normalize(typed.replace("\\n", "\n"))
+        prompt = normalize(typed.replace("\\n", "\n").replace("\\t", "\t"))
         if not prompt.strip():
             raise UserError("Write how a text begins.")
         pins = change(prompt)

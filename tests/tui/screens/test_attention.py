@@ -166,7 +166,7 @@ async def test_the_last_sample_is_looked_at_and_of_a_long_text_the_end_is_seen(w
     async with workshop.training((80, 24), Answering) as (seen, run):
         await seen.press("g", *"To", "enter")
         await seen.until(lambda: run.sent)
-        text = " be\nor " * 10
+        text = " be\nor\t" * 10
         run.say(Sampled(step=1, id=run.sent[-1].id, prompt="To", text=text, done=True))
         await seen.until(lambda: seen.main.store.sample.done)
         await seen.press("escape")
@@ -176,7 +176,9 @@ async def test_the_last_sample_is_looked_at_and_of_a_long_text_the_end_is_seen(w
         assert isinstance(run.sent[-1], Attend) and run.sent[-1].text == "To" + text
         shown = screen.map.shown
         assert f"last {shown} of {len(text) + 2}" in seen.screen and 30 < shown < 40
-        assert text.replace("\n", "↵").replace(" ", "␣")[-shown:] in seen.screen, "the text is along the axis"
+        assert text.replace("\n", "↵").replace("\t", "⇥").replace(" ", "␣")[-shown:] in seen.screen, (
+            "the text is along the axis"
+        )
         await seen.press(*["up"] * shown)
         assert screen.map.cursor == (len(text) + 2 - shown,) * 2
         await seen.press(*["down"] * shown, *["right"] * shown)
@@ -184,6 +186,9 @@ async def test_the_last_sample_is_looked_at_and_of_a_long_text_the_end_is_seen(w
         await seen.pilot.resize_terminal(60, 20)
         await seen.until(lambda: 15 < screen.map.shown < shown)
         await seen.until(lambda: screen.map.region.right <= screen.reading.region.x < 60 - 20)
+        await seen.press("slash", "enter")
+        await seen.until(lambda: run.asked() == [("layer", 0)] * 2)
+        assert run.sent[-1].text == "To" + text, "as it was"
 
 
 async def test_a_click_reads_off_a_cell(workshop: Any) -> None:

@@ -119,14 +119,14 @@ async def test_a_run_under_way_pins_what_the_user_writes_and_says_why_not(worksh
         run.say(Answered(step=1, id=run.sent[-1].id, command="set", ok=False, why="pin: 'T' is not in the text"))
         await seen.see("pin: 'T' is not in the text")
         await seen.until(lambda: answers(seen) == squeezed("Once  not answered yet"))
-        await typed(seen, "e", r"a\nb")
+        await typed(seen, "e", r"a\nb\tc")
         await seen.until(lambda: len(run.sent) == 2)
         await seen.until(lambda: "is not in the text" not in seen.screen and "pin" not in seen.main.form.problems)
-        change = Intervention(step=1, setting="pin", old=["Once"], new=["a\nb"], who="ada")
+        change = Intervention(step=1, setting="pin", old=["Once"], new=["a\nb\tc"], who="ada")
         run.say(change, Answered(step=1, id=run.sent[-1].id, command="set", ok=True))
-        await seen.until(lambda: answers(seen) == squeezed("a b  not answered yet"))
+        await seen.until(lambda: answers(seen) == squeezed("a b c  not answered yet"))
         await seen.press("e")
-        assert seen.app.screen.query_one("Input").value == r"a\nb"
+        assert seen.app.screen.query_one("Input").value == r"a\nb\tc"
         await seen.press("escape", "d")
         await seen.until(lambda: len(run.sent) == 3)
         assert run.sent[-1].value == ()
