@@ -46,7 +46,7 @@ def test_every_stable_name_is_there_and_what_describes_comes_without_torch() -> 
 
 
 def test_a_model_is_trained_resumed_and_read_as_by_the_command_line(here: Path) -> None:
-    seen: list[str] = []
+    seen, before = list[str](), signal.getsignal(signal.SIGINT)
     run = fundamentallm.train_model(
         "book.txt", output_dir="library", on_event=lambda event: seen.append(type(event).__name__), **SMALL
     )
@@ -55,6 +55,7 @@ def test_a_model_is_trained_resumed_and_read_as_by_the_command_line(here: Path) 
     history, typed = fundamentallm.read_run("library"), fundamentallm.read_run(Path("typed"))
     assert history.train_loss == typed.train_loss and len(history.steps) == run.steps
     assert (run.state, run.val_loss) == ("finished", history.evaluations[-1].val_loss)
+    assert signal.getsignal(signal.SIGINT) is before
     assert seen[0] == "RunStarted" and seen[-1] == "Finished" and "Progress" in seen
     again = fundamentallm.train_model(output_dir=Path("library"), resume=True, epochs=2)
     assert again.steps == 2 * run.steps
