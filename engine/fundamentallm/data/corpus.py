@@ -69,7 +69,7 @@ class Corpus:
         if missing:  # fill up with any window: all batches have one shape, and what is filled up is masked below
             starts = torch.cat([starts, starts.new_zeros(missing)])
         windows = self._text(epoch)[starts[:, None] + self._positions].to(self._device).long()  # (B, T + 1)
-        self._read += self._batch
+        self._read += B
         if self._read >= RELEASE:
             self.encoded.release()
             self._read = 0

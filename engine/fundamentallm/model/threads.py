@@ -1,7 +1,7 @@
 """How threads of the CPU share work. torch has them share each operation, and wait for one another at its end."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cache
 from typing import TypeVar
 
@@ -24,8 +24,9 @@ def in_two_threads(work: Callable[[Part], Result], first: Part, second: Part) ->
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # of this one, while they compute
-    calls = [_threads().submit(work, half) for half in (first, second)]
+    calls = list[Future[Result]]()
     try:
+        calls += [_threads().submit(work, half) for half in (first, second)]
         wait(calls)
         return calls[0].result(), calls[1].result()
     finally:
