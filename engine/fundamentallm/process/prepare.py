@@ -65,7 +65,8 @@ def prepare_folder(spec: RunSpec, *, overwrite: bool = False) -> Path | None:
 def _check_text(spec: RunSpec) -> None:
     """Raise a UserError if a run cannot start on its text. A long one is read later, once, and is long enough."""
     config = spec.config
-    if config.tokenizer not in (CHAR, BYTES, BPE):
+    begun = spec.init_from is not None or (spec.auto and any(spec.folder.glob("*.pt")))  # by a checkpoint that has it
+    if config.tokenizer not in (CHAR, BYTES, BPE) and not begun:
         read_tokenizer(config.tokenizer)
     chosen = select(config.data, config.include)
     if not chosen.problems and is_long(chosen.files):

@@ -122,6 +122,17 @@ def test_the_commands_work_with_every_kind(ran: Ran, prose: Path, capsys: pytest
     assert "bits/byte" in capsys.readouterr().out
 
 
+def test_a_tokenizer_file_is_not_needed_any_more_once_a_checkpoint_has_it(prose: Path, file: Path, here: Path) -> None:
+    Path("tokenizer.json").write_text(file.read_text())
+    size = ["--model-dim=16", "--num-layers=1", "--max-seq-len=16", "--device=cpu", "--quiet"]
+    train = ["train", str(prose), "--tokenizer=tokenizer.json", *size]
+    assert main([*train, "--max-steps=1", "--output-dir=run"]) == 0
+    Path("tokenizer.json").unlink()
+    assert main(["train", "--resume=auto", "--output-dir=run", "--max-steps=2", "--quiet"]) == 0
+    assert main(["train", "--config=run/config.yaml", "--init-from=run", "--max-steps=1", "--output-dir=other"]) == 0
+    assert main([*train, "--output-dir=new"]) == 2
+
+
 def test_weights_bring_their_tokenizer_and_another_one_is_refused(
     ran: Ran, small: Small, tmp_path: Path, data: str
 ) -> None:
