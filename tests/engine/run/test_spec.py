@@ -33,3 +33,5 @@ def test_a_restart_of_what_had_not_begun_does_what_was_asked_for(tmp_path: Path)
         assert spec.again(began) == spec
     fresh = RunSpec(config, new)
     assert fresh.again(began) == replace(fresh, auto=True)  # its journal may be there already
+    piped = RunSpec(Config(data=("-",)), new)
+    assert piped.again(began).config.data == (str(new / "input.txt"),)

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -15,7 +14,7 @@ from fundamentallm.run.journal import Journal
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.train import distributed
 from fundamentallm.train.trainer import Trainer
-from tests.engine.train.conftest import Small, Train
+from tests.engine.train.conftest import Train
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 6, 8])
@@ -49,21 +48,6 @@ def test_a_lost_process_is_said_without_torchs_words_for_a_closed_connection() -
     assert distributed.is_lost(closed) and distributed.describe_loss(closed) == lost
     assert distributed.is_lost(slow) and distributed.describe_loss(slow) == f"{lost} ({slow})"
     assert not any(map(distributed.is_lost, (RuntimeError("out of memory"), OSError("Connection reset by peer"))))
-
-
-def test_a_restarted_process_resumes_what_its_command_began(train: Train, small: Small, tmp_path: Path) -> None:
-    first = train(epochs=1)
-    config, changes = small(epochs=2), {"epochs": 2, "wandb": True}
-    new = RunSpec(config, first.folder).again(0.0)
-    assert new.auto and new.continues and new.config == config
-    resumed = RunSpec(Config(), first.folder, resume_from=first.folder / "best.pt", changes=changes).again(0.0)
-    # What the command changed is in the journal by now; what reaches out of the folder has to be asked for again.
-    assert resumed.auto and resumed.resume_from is None and resumed.changes == {"wandb": True}
-    elsewhere = tmp_path / "elsewhere"
-    begun = RunSpec(Config(), elsewhere, resume_from=first.folder / "best.pt")
-    assert begun.again(0.0) == begun  # killed before it saved anything
-    text = RunSpec(small(data="-"), elsewhere).again(0.0)
-    assert text.auto and text.config.data == (str(elsewhere / "input.txt"),)
 
 
 @pytest.mark.parametrize(("before", "paused"), [(None, False), (1e9, True), (60.0, True), (-60.0, False)])
