@@ -81,7 +81,7 @@ class LookedText:
         if found.left_out:
             text += f" {format_count(found.left_out, 'character')} left out, which the model does not know."
         if self.length > MAX_EXPLAINED:
-            first, last = len(self.before) + 1, len(self.before) + len(self.tokens) + found.left_out
+            first, last = len(self.before) + 1, len(self.before) + len(self.text) + found.left_out
             text += f" Of {self.length:,} characters these are {first:,} to {last:,}: `fundamentallm score` reads all."
         return text
 

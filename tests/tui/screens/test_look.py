@@ -256,6 +256,10 @@ async def test_a_file_is_scored_and_one_that_is_too_long_as_far_as_it_can_be(wor
         await answered(seen, run, "long.txt")
         assert run.sent[-1].text == ("0123456789" * 300)[:MAX_EXPLAINED]
         await seen.see("Of 3,000 characters these are 1 to 2,048")
+        await look(seen, "long.txt")
+        await seen.until(lambda: len(run.sent) == 2)
+        run.say(explained(replace(run.sent[-1], text="0" * 1024), tokens=("01",) * 1024))  # of two characters each
+        await seen.see("over 1,023 tokens. Of 3,000 characters these are 1 to 2,048")
         await seen.press("s", *"none.txt", "enter", "enter")
         await seen.until(lambda: run.sent[-1].text == "none.txt")
 
