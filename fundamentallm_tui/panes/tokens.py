@@ -24,12 +24,12 @@ LEVELS = (  # the least probability, the colours of tokens that have it, and how
     (0.0, "$background on $error", "less"),
 )
 CURSOR = "bold $background on $foreground"
-SIGNS = {"\n": "↵", "\t": "⇥"}
+SIGNS = {ord("\n"): "↵", ord("\t"): "⇥"}  # for `str.translate`
 
 
 def glyph(token: str) -> str:
     """Return a token as a text shows it: in at least one cell, and at most eight; an accent on a dotted circle."""
-    shown = SIGNS.get(token) or truncate(clean(token), 8)
+    shown = truncate(clean(token.translate(SIGNS)), 8)
     if cell_len(shown):
         return shown
     return f"◌{shown}" if shown and category(shown[0])[0] == "M" else "·"
@@ -128,13 +128,15 @@ def row_starts(tokens: Sequence[str], room: int) -> list[int]:
     starts, cells, after_space = [0], 0, 0
     widths = [cell_len(glyph(token)) for token in tokens]
     for n, token in enumerate(tokens):
+        if len(token) > 1 and token.startswith(" "):
+            after_space = n  # the space belongs to the word
         if cells + widths[n] > room and n > starts[-1]:
             starts.append(after_space if after_space > starts[-1] else n)
             cells = sum(widths[starts[-1] : n])
         cells += widths[n]
         if token == " ":
             after_space = n + 1
-        elif token == "\n" and n + 1 < len(tokens):
+        elif token.endswith("\n") and n + 1 < len(tokens):
             starts.append(n + 1)
             cells = 0
     return starts

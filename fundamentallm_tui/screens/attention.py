@@ -195,8 +195,7 @@ class AttentionScreen(Page[None]):
 
     def action_type_text(self) -> None:
         hint = "↵ is the end of a line, ⇥ a tab. The model has to know each character."
-        text = self._text.translate({ord(character): sign for character, sign in SIGNS.items()})
-        self.app.push_screen(Entry("Attention over a text", text, hint), self._typed)
+        self.app.push_screen(Entry("Attention over a text", self._text.translate(SIGNS), hint), self._typed)
 
     def _typed(self, text: str | None) -> None:
         if text:

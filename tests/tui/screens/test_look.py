@@ -16,6 +16,7 @@ from fundamentallm.run.events import Answered, Event, Failed, Sampled
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.train.loaded import load
 from fundamentallm.train.samples import SampleControl
+from fundamentallm_tui.panes.tokens import glyph, row_starts
 from fundamentallm_tui.screens.look import Look, ScoreDialog
 from fundamentallm_tui.state.looked import MAX_KEPT, NO_NUMBERS
 from fundamentallm_tui.state.reader import EventsReceived, RunDisconnected
@@ -374,3 +375,9 @@ async def test_the_cursor_moves_by_tokens_rows_and_clicks(workshop: Any) -> None
         assert [await after(key) for key in ("left", "home", "left", "left", "end")] == [3, 3, 2, 1, 15]
         await seen.pilot.click(screen.text, offset=(2 + 5, 2))
         assert text.place == 4 + 5
+
+
+def test_rows_break_before_words_and_after_line_ends_within_tokens() -> None:
+    tokens = ("On", "ce", " up", "on", " a", " time", ".\n\n", "The", " end")
+    assert (glyph(tokens[6]), glyph("\t\tx")) == (".↵↵", "⇥⇥x")
+    assert row_starts(tokens, 10) == [0, 4, 7] and row_starts(tokens, 7) == [0, 2, 5, 6, 7]
