@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -262,19 +263,18 @@ def test_more_processes_than_a_machine_can_hold_are_refused(
     assert main([*SETTINGS, "--output-dir=run", "--processes=3", "--dry-run"]) == 0
 
 
-def test_processes_that_are_lost_before_anything_was_trained_leave_no_folder(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+AGAIN = "nothing was trained yet: give the same command again\n"
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "said"), [(ChildProcessError("one was killed"), 1, f"one was killed; {AGAIN}"), (143, 143, "")]
+)
+def test_processes_that_are_lost_or_signalled_before_anything_was_trained_leave_no_folder(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], end: Any, status: int, said: str
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-
-    def lose(*_: Any, **__: Any) -> int:
-        raise ChildProcessError("process 1 was killed by signal 9; --max-restarts 0 allows no other start")
-
-    monkeypatch.setattr("fundamentallm.train.distributed.launch", lose)
-    assert main([*SETTINGS, "--output-dir=run", "--processes=2"]) == 1
-    said = capsys.readouterr().err
-    assert said.endswith("allows no other start; nothing was trained yet: give the same command again\n")
-    assert not (tmp_path / "run").exists()
+    monkeypatch.setattr("fundamentallm.train.distributed.launch", Mock(side_effect=[end]))
+    assert main([*SETTINGS, "--output-dir=run", "--processes=2"]) == status
+    assert capsys.readouterr().err.endswith(said) and not Path("run").exists()
 
 
 # ---- with torch's agent ----

@@ -273,21 +273,19 @@ def _launch(spec: RunSpec, kind: type[Report], overwrite: bool, processes: int, 
     with ended, prepared_folder(spec, overwrite, complain, kind(spec.folder).show) as spec:
         from fundamentallm.train import distributed
 
-        again = f"resume with: {resume_command(spec.folder)} --processes {processes}"
+        why = ""  # which no process was there to say
         try:
             status = distributed.launch(_work, spec, kind, processes=processes, max_restarts=max_restarts)
         except ChildProcessError as error:
-            if not read_history(spec.folder, steps=False).starts:
-                complain(f"{error}; nothing was trained yet: give the same command again")
-                sys.exit(1)  # the folder is taken back
-            complain(f"{error}; {again}")
-            return 1
-        if status == 2 and not read_history(spec.folder, steps=False).starts:
-            sys.exit(status)  # rank 0 has said why; the folder is taken back
-        if status > 128:
-            history = read_history(spec.folder, steps=False)
-            if history.starts and not isinstance(history.end, Finished):  # no process was there to say it
-                complain(f"ended by {signal.Signals(status - 128).name}; {again}")
+            status, why = 1, str(error)
+        history = read_history(spec.folder, steps=False)
+        if status > 128 and history.starts and not isinstance(history.end, Finished):
+            why = f"ended by {signal.Signals(status - 128).name}"
+        again = f"resume with: {resume_command(spec.folder)} --processes {processes}"
+        if why:
+            complain(f"{why}; {again if history.starts else 'nothing was trained yet: give the same command again'}")
+        if status and not history.starts:
+            sys.exit(status)  # the folder is taken back
     return status
 
 
