@@ -320,7 +320,9 @@ def build_state(
     if not state.fits:
         origin.warnings.append(f"memory may run out; try {state.advise_out_of_memory()}")
 
-    # The checkpoint's weights and counters.
+    # The checkpoint's threads, whose number changes the bits of a matrix product, its weights and its counters.
+    if saved is not None and saved.threads <= (os.cpu_count() or 1) and saved.processes == distributed.size():
+        torch.set_num_threads(saved.threads)
     if saved is not None and source is not None:
         if "compile" not in changed:
             state.compiled = saved.compiled  # compiled code computes other bits
@@ -359,8 +361,6 @@ def _restore(state: TrainState, saved: Checkpoint) -> None:
     state.model.load_state_dict(saved.model)
     state.optimizer.load_state_dict(saved.optimizer)
     state.counters = saved.progress()
-    if saved.threads <= (os.cpu_count() or 1) and saved.processes == distributed.size():
-        torch.set_num_threads(saved.threads)  # the number of threads changes the bits of a matrix product
     if differences := saved.differences(state.checkpoint()):
         state.origin.warnings.append(f"{NOT_SAME_BITS}: {'; '.join(differences)}")
 

@@ -1,10 +1,15 @@
 """How several processes share a step, and what they do after a restart; tests/end_to_end has the processes."""
 
+import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import torch
 
 from fundamentallm.config.config import Config, Layer, resolve
 from fundamentallm.errors import UserError
@@ -13,6 +18,7 @@ from fundamentallm.run.events import Phase
 from fundamentallm.run.journal import Journal
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.train import distributed
+from fundamentallm.train.state import TrainState, build_state
 from fundamentallm.train.trainer import Trainer
 from tests.engine.train.conftest import Train
 
@@ -48,6 +54,15 @@ def test_a_lost_process_is_said_without_torchs_words_for_a_closed_connection() -
     assert distributed.is_lost(closed) and distributed.describe_loss(closed) == lost
     assert distributed.is_lost(slow) and distributed.describe_loss(slow) == f"{lost} ({slow})"
     assert not any(map(distributed.is_lost, (RuntimeError("out of memory"), OSError("Connection reset by peer"))))
+
+
+def test_the_others_compute_with_as_many_threads_as_rank_0(
+    build: Callable[..., TrainState], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    state = build()
+    build_state(RunSpec(state.config, tmp_path / "other"), replace(state.checkpoint(), threads=2))
+    assert torch.get_num_threads() == 2
 
 
 @pytest.mark.parametrize(("before", "paused"), [(None, False), (1e9, True), (60.0, True), (-60.0, False)])
