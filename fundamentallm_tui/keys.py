@@ -107,7 +107,7 @@ FORM = (  # bound by the screen: these keys act everywhere
 )
 
 SAMPLE = (Command("look", "f4", label="look"),)
-PROMPT = (Command("", "enter", label="write"), *SAMPLE)
+PROMPT = (Command("", "enter", label="ask"), *SAMPLE)
 WRITTEN = (
     Command("act('continue')", "c", "Let the model continue the text by as many tokens", "continue",
             id="written.continue"),

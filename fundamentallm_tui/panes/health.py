@@ -70,6 +70,11 @@ def current_verdict(store: Store) -> Verdict:
     return replace(verdict, evidence=evidence, actions=tuple(possible_health_actions(store, verdict.actions)))
 
 
+def evidence_sentence(verdict: Verdict) -> str:
+    """Return the evidence as a sentence of its own."""
+    return f"{verdict.evidence[:1].upper()}{verdict.evidence[1:]}."
+
+
 def health_line(store: Store, width: int) -> Content:
     """Return the verdict in one line: headline, the key where there is something to do, and evidence if it fits."""
     verdict = current_verdict(store)

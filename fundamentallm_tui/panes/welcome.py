@@ -17,7 +17,7 @@ KEY_WIDTH = 5
 class Welcome(Static):
     """Shows what the form would start, and some runs."""
 
-    start = reactive("")  # what a start would train; empty: the form has a problem
+    start = reactive("")  # what a start would do; empty: the form has a problem
     runs: reactive[list[RunSummary]] = reactive(list)  # of which as many are shown as there is room for
 
     def __init__(self, reading: str, *, id: str) -> None:
@@ -30,7 +30,7 @@ class Welcome(Static):
         rows = [
             Content("No run yet."),
             Content(),
-            self._row("start", f"trains {self.start}" if self.start else "trains, once the form has no problem"),
+            self._row("start", self.start or "trains, once the form has no problem"),
             self._row("pane.config", "goes to the settings; enter edits"),
             self._row("help", "explains the keys and the curves"),
         ]

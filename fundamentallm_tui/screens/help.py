@@ -17,7 +17,7 @@ from fundamentallm_tui.format import clean
 from fundamentallm_tui.keys import Command
 from fundamentallm_tui.panes.bars import focus_chain, focused_commands
 from fundamentallm_tui.panes.fields import Fields
-from fundamentallm_tui.panes.health import HealthPane, current_verdict
+from fundamentallm_tui.panes.health import HealthPane, current_verdict, evidence_sentence
 from fundamentallm_tui.panes.metrics import MetricChart
 from fundamentallm_tui.panes.values import setting_help
 from fundamentallm_tui.theme import FAINT
@@ -65,7 +65,7 @@ def _explain(screen: Screen[Any]) -> tuple[str, str]:
                 return name, "\n".join(setting_help((SAMPLING if node.id == "options" else SETTINGS)[name]))
             case HealthPane():
                 verdict = current_verdict(node.store)
-                return f"Health: {verdict.headline}", f"{clean(verdict.evidence)}.\n{verdict.explanation}"
+                return f"Health: {verdict.headline}", f"{clean(evidence_sentence(verdict))}\n{verdict.explanation}"
             case MetricChart():
                 return node.metric.name, TOPICS[node.metric.name]
         if node.id in TOPICS:

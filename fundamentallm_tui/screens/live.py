@@ -11,7 +11,7 @@ from fundamentallm.run.folder import BEST
 from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.dialogs import CANCEL, CLOSE, Answer, Entry, Question
 from fundamentallm_tui.format import clean
-from fundamentallm_tui.panes.health import current_verdict
+from fundamentallm_tui.panes.health import current_verdict, evidence_sentence
 from fundamentallm_tui.panes.sample import SamplePane
 from fundamentallm_tui.screens.run_table import RunChoice
 from fundamentallm_tui.screens.running import ENDED, RunScreen
@@ -91,7 +91,7 @@ class LiveScreen(RunScreen):
         verdict = current_verdict(self.store)
         act = self._act_on_health
         answers = [Answer(str(n), action.label, partial(act, action)) for n, action in enumerate(verdict.actions, 1)]
-        text = clean(f"{verdict.evidence}\n\n{verdict.explanation}", newlines=True)
+        text = clean(f"{evidence_sentence(verdict)}\n\n{verdict.explanation}", newlines=True)
         if any(action.command == health.RESUME_BEST for action in verdict.actions):
             text += "\n\nResuming from best.pt leaves behind what the run did after it."
         self.app.push_screen(Question(f"Health: {verdict.headline}", text, *answers, CLOSE))

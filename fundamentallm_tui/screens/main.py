@@ -212,7 +212,10 @@ class MainScreen(LiveScreen):
         if config is not None:
             store.plan(form.preset_name, config, form.run_size.steps)
             names = ", ".join(os.path.basename(path) or path for path in config.data)
-            start = "" if form.problems else f"{form.preset_name or 'a model'} on {names}"
+            start = f"trains {form.preset_name or 'a model'} on {names}"
+            if form.problems:
+                missing = set(form.problems) == {"data"} and launch.missing_known_text(config.data)
+                start = "offers to download the text" if missing else ""
         self.welcome.start = start
         self.status.show(now=True)
         self.metric.throttle.request(now=True)

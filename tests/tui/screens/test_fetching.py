@@ -33,6 +33,7 @@ async def test_f5_offers_a_missing_text_and_starts_only_with_it(
         await seen.type(data=NAME)
         offered = f"{NAME}: not here yet; F5 offers to download it"
         await seen.until(lambda: seen.main.form.problems == {"data": offered})
+        await seen.see("F5  offers to download the text")
         assert f"  data: {NAME}: not here yet" in seen.screen, "the field is named, whatever the path begins with"
         await seen.press("f5")
         await seen.until(lambda: isinstance(seen.app.screen, Fetch))

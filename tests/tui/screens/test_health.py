@@ -79,7 +79,7 @@ async def test_h_gives_the_numbers_of_a_verdict_and_each_action_does_what_it_say
             await watched.see("Health: ")
             offered = [str(option.prompt) for option in watched.app.screen.query_one(OptionList).options]
             assert offered == [*(f"{n}  {label}" for n, (label, *_) in enumerate(actions, 1)), "c  Close"]
-            assert current_verdict(watched.main.store).evidence == evidence and evidence[:30] in watched.screen
+            assert current_verdict(watched.main.store).evidence == evidence and evidence[1:30] in watched.screen
             await watched.press(str(n))
             if effect == SETS:
                 await watched.until(lambda: isinstance(run.sent[-1], Set))
@@ -123,7 +123,7 @@ def up_to(step: int, events: list[Event]) -> list[Event]:
 async def test_enter_takes_the_first_action_and_a_digit_its_own(workshop: Any) -> None:
     async with workshop.console() as watched:
         run = await overfitting(watched, workshop)
-        assert "since epoch 2 the validation loss rose from 1.800 to" in watched.screen
+        assert "Since epoch 2 the validation loss rose from 1.800 to" in watched.screen
         assert (
             "1  Stop, and keep best.pt (epoch 2)" in watched.screen and "2  Raise the dropout to 0.2" in watched.screen
         )

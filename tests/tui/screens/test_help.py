@@ -85,7 +85,7 @@ async def test_f1_explains_what_there_is_with_a_run_without_scrolling_at_80x24(w
         run.finish(400)
         await seen.status_is("FINISHED")
         await seen.press("6")
-        await explains(seen, "Health: too early to tell", ["the run ended before epoch 1 did"])
+        await explains(seen, "Health: too early to tell", ["The run ended before epoch 1 did."])
 
 
 async def test_the_help_lists_every_key_and_those_of_the_focus_first(workshop: Any) -> None:
