@@ -28,7 +28,7 @@ from textual.theme import ThemeProvider
 
 from fundamentallm.config.config import Config
 from fundamentallm.errors import describe_error, describe_fault
-from fundamentallm.paths import quoted_path
+from fundamentallm.paths import quoted_path, user_folder
 from fundamentallm.process.session import SamplerRun, WorkerRun
 from fundamentallm.run.folder import holds_run, named
 from fundamentallm_tui import keys
@@ -362,7 +362,7 @@ def describe_outcome(store: Store, *, lost: bool = False) -> str:
 def record_fault(error: Exception) -> str:
     """Write the traceback of a fault of the program into a file; return the fault in a line that names the file."""
     line = describe_fault(error)
-    path = user_log_path("fundamentallm") / f"console-{time.strftime('%Y%m%d-%H%M%S')}.log"
+    path = user_folder(user_log_path) / f"console-{time.strftime('%Y%m%d-%H%M%S')}.log"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="backslashreplace")

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from collections.abc import Callable
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
@@ -30,6 +31,14 @@ def user_path(path: str) -> Path:
     except (OSError, RuntimeError, ValueError) as error:  # too long a name, an unknown user's home, a zero byte
         raise UserError(f"{path[:100]}: cannot be looked up: {describe_error(error)}") from None
     return given
+
+
+def user_folder(find: Callable[[str], Path]) -> Path:
+    """Return the folder of this program that `find`, of platformdirs, knows; one that is not there without a home."""
+    try:
+        return find("fundamentallm")
+    except RuntimeError:  # there is neither HOME nor such a user, as in some containers
+        return Path("/nonexistent/fundamentallm")
 
 
 def is_near(path: str, folder: Path) -> bool:

@@ -13,6 +13,7 @@ import yaml
 from platformdirs import user_config_path
 
 from fundamentallm.errors import describe_error
+from fundamentallm.paths import user_folder
 from fundamentallm.run.folder import write_atomic
 from fundamentallm.untrusted import MAX_CONFIG_BYTES, from_values, open_regular_file
 
@@ -33,7 +34,7 @@ class Preferences:
 
 def preferences_file() -> Path:
     """Return the file of the preferences; there need not be one."""
-    return user_config_path("fundamentallm") / "console.yaml"
+    return user_folder(user_config_path) / "console.yaml"
 
 
 def is_first_session() -> bool:

@@ -1,12 +1,15 @@
-"""Words of suggested commands: a shell gives them back as they were."""
+"""Words of suggested commands: a shell gives them back as they were. Folders of a user without a home."""
 
 import os
+import pwd
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from fundamentallm.config.files import preset_names
+from fundamentallm.data.source import cache_folder
 from fundamentallm.paths import quoted, quoted_path
 
 SHELLS = [shell for shell in ("sh", "bash", "zsh", "dash") if shutil.which(shell)]
@@ -39,3 +42,11 @@ def test_words_stay_printable_and_on_one_line() -> None:
     assert quoted_path("-x") == "./-x" and quoted_path("auto") == "./auto" and quoted_path("a b/-x") == "'a b/-x'"
     assert quoted("a\nb") == r'''"$(printf 'a\nb')"''' and quoted("-\x1b'") == r'''"$(printf '\055\033\047')"'''
     assert all(quoted(name.rstrip("\n")).isprintable() for name in NAMES)
+
+
+def test_a_user_without_a_home_has_no_folders_and_everything_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: {}["no such user"])
+    assert preset_names() == ["tiny", "small", "medium", "large"]
+    assert not cache_folder().exists()

@@ -17,6 +17,7 @@ from fundamentallm.cli.options import Count, devices, presets
 from fundamentallm.cli.terminal import columns, complain, is_screen, is_unicode, one_line
 from fundamentallm.config.files import load_preset, preset_folders, preset_names
 from fundamentallm.config.format import format_memory, format_size
+from fundamentallm.paths import user_folder
 from fundamentallm.run.events import to_line
 from fundamentallm.run.folder import RUNS
 
@@ -143,8 +144,8 @@ def _terminal() -> Iterator[tuple[str, Any]]:
 
 def _folders() -> Iterator[tuple[str, dict[str, Any]]]:
     named = {
-        "configuration": user_config_path("fundamentallm"), "presets": preset_folders()[0],
-        "cache": user_cache_path("fundamentallm"), "current": Path.cwd(), "runs": Path.cwd() / RUNS,
+        "configuration": user_folder(user_config_path), "presets": preset_folders()[0],
+        "cache": user_folder(user_cache_path), "current": Path.cwd(), "runs": Path.cwd() / RUNS,
     }  # fmt: skip
     for name, path in named.items():
         there = next(folder for folder in (path, *path.parents) if os.path.exists(folder))

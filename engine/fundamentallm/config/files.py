@@ -18,7 +18,7 @@ from platformdirs import user_config_path
 
 from fundamentallm.config.config import SETTINGS, Config, Layer, Problem, to_dict, unknown
 from fundamentallm.errors import UserError, system_errors
-from fundamentallm.paths import shipped
+from fundamentallm.paths import shipped, user_folder
 from fundamentallm.untrusted import MAX_CONFIG_BYTES, MAX_CONFIG_ENTRIES, MAX_SETTING_CHARS, open_regular_file
 
 INTEGER, NUMBER, STRING, *OTHERS = (
@@ -41,7 +41,7 @@ class Preset:
 
 def preset_folders() -> tuple[Path, Path]:
     """Return the folders of presets: the user's own, then the shipped one."""
-    return user_config_path("fundamentallm") / "presets", shipped("presets")
+    return user_folder(user_config_path) / "presets", shipped("presets")
 
 
 def preset_names() -> list[str]:

@@ -36,7 +36,7 @@ from fundamentallm.data.text import (
 )
 from fundamentallm.data.tokenizer import ByteTokenizer, FileTokenizer, Tokenizer, train_bpe
 from fundamentallm.errors import UserError, system_errors
-from fundamentallm.paths import quoted, user_path
+from fundamentallm.paths import quoted, user_folder, user_path
 from fundamentallm.run.folder import STDIN, write_atomic
 from fundamentallm.untrusted import from_values, open_regular_file
 
@@ -209,7 +209,7 @@ class Teller:
 
 def cache_folder() -> Path:
     """Return where what was made of long texts is kept; XDG_CACHE_HOME moves it."""
-    return user_cache_path("fundamentallm") / "texts"
+    return user_folder(user_cache_path) / "texts"
 
 
 def cache_path(*key: object) -> Path:

@@ -10,6 +10,7 @@ from platformdirs import user_cache_path
 
 from fundamentallm.config.config import Config
 from fundamentallm.config.estimate import Estimate
+from fundamentallm.paths import user_folder
 from fundamentallm.run.folder import write_atomic
 from fundamentallm.untrusted import MAX_CONFIG_BYTES, open_regular_file
 
@@ -62,4 +63,4 @@ def _read() -> dict[str, dict[str, float]]:
 
 
 def _path() -> Path:
-    return user_cache_path("fundamentallm") / "speed.json"
+    return user_folder(user_cache_path) / "speed.json"
