@@ -275,7 +275,7 @@ async def test_a_screen_looks_as_it_did(
             name = f"{scene.__name__}-{width}x{height}"
             await seen.pilot.resize_terminal(width, height)
             picture = await pictures.take(seen, name, SHOWN_THEMES)
-            pictures.check(picture, FOLDER / f"{name}.txt", update=pytestconfig.getoption("--update-snapshots"))
+            pictures.check(name, picture, FOLDER / f"{name}.txt", update=pytestconfig.getoption("--update-snapshots"))
 
 
 def test_there_is_no_picture_of_a_screen_that_is_gone_and_all_are_small() -> None:
