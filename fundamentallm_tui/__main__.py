@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, NoReturn
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fundamentallm.config.config import Config
     from fundamentallm_tui.state.launch import Options
 
 
@@ -47,7 +46,7 @@ def _open(arguments: list[str] | None) -> int:
         return _attach_over_ssh(flags.run, flags.low_bandwidth)
     try:
         options = _options(flags)
-        config = options.resolve()
+        options.resolve()  # what is wrong is said before Textual has the terminal
     except UserError as error:
         _print_error(str(error))
         return 2
@@ -59,7 +58,7 @@ def _open(arguments: list[str] | None) -> int:
         advice = "choose a locale such as C.UTF-8 (LC_ALL), or use `fundamentallm train`"
         _print_error(f"fllm-tui: the console draws with UTF-8, and this terminal has {encoding}; {advice}")
         return 2
-    _run(options, config, flags.low_bandwidth)
+    _run(options, flags.low_bandwidth)
 
 
 def _attach_over_ssh(address: str, low_bandwidth: bool) -> int:
@@ -169,7 +168,7 @@ def _find_run(flags: argparse.Namespace) -> "Path | None":
     return live[0] if len(live) == 1 else None
 
 
-def _run(options: "Options", config: "Config", low_bandwidth: bool) -> NoReturn:
+def _run(options: "Options", low_bandwidth: bool) -> NoReturn:
     """Show the console, then end the process at once: an ordinary exit would wait for a worker that still trains."""
     from fundamentallm.errors import UserError
     from fundamentallm.process.system import start_resource_tracker
@@ -186,7 +185,7 @@ def _run(options: "Options", config: "Config", low_bandwidth: bool) -> NoReturn:
     from fundamentallm_tui.throttle import RedrawThrottle
 
     RedrawThrottle.slow_line = low_bandwidth
-    app = Console(options, config)
+    app = Console(options)
     gc.freeze()  # what lives as long as the program: a search for garbage among it takes 35 ms, in the middle of a key
     try:
         app.run()

@@ -26,7 +26,6 @@ from textual.notifications import Notify
 from textual.screen import ModalScreen, Screen
 from textual.theme import ThemeProvider
 
-from fundamentallm.config.config import Config
 from fundamentallm.errors import describe_error, describe_fault
 from fundamentallm.paths import quoted_path, user_folder
 from fundamentallm.process.session import SamplerRun, WorkerRun
@@ -78,17 +77,10 @@ class Console(App[int]):
 
     TITLE = "fllm-tui"
     CSS_PATH = "app.tcss"
-    ENABLE_COMMAND_PALETTE = True
     BINDINGS = keys.bindings(keys.MAIN, of_app=True)
 
-    def __init__(
-        self,
-        options: Options,
-        config: Config | None = None,
-        start: Starter | None = None,
-        sample: SamplerStarter | None = None,
-    ) -> None:
-        """`config` is `options.resolve()`, if the caller has it already; tests start runs and samplers of their own."""
+    def __init__(self, options: Options, start: Starter = WorkerRun, sample: SamplerStarter = SamplerRun) -> None:
+        """Tests start runs and samplers of their own."""
         super().__init__()
         self.animation_level = "none"
         for theme in THEMES:
@@ -97,15 +89,14 @@ class Console(App[int]):
             self.unregister_theme(name)  # in most of Textual's own, faint text is hard to read
         preferences, problem = load()
         self.theme = preferences.theme if preferences.theme in self.available_themes else CALM.name
-        self.keymap, problems = load_keymap()
-        self._problems = [problem] * bool(problem) + problems
-        self.set_keymap(self.keymap)
-        keys.use(self.keymap)
+        keymap, wrong_keys = load_keymap()
+        self._problems = [*filter(None, (problem, wrong_keys))]
+        self.set_keymap(keymap)
+        keys.use(keymap)
         self._options = options
         self.error: Exception | None = None  # the fault of the program that ended the console
         self.leaves = False  # the run to itself, after the console has quit
-        config = config or options.resolve()
-        self.main = MainScreen(options, config, start or WorkerRun, sample or SamplerRun, preferences)
+        self.main = MainScreen(options, start, sample, preferences)
         self._notices = notices.Notices(self.main.store)
         self._typed: deque[Key | Paste] = deque()  # that wait for the key before them
         self._acting, self._acting_until = Acted(), 0.0  # what follows the newest key, and how long it is waited for

@@ -2,6 +2,7 @@
 
 from rich.cells import cell_len, set_cell_size
 
+from fundamentallm.config.format import wrap
 from fundamentallm.untrusted import printable
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -18,6 +19,12 @@ def truncate(text: str, width: int) -> str:
     if cell_len(text) <= width:
         return text
     return set_cell_size(text, width - 1).rstrip() + "…" if width > 0 else ""
+
+
+def wrap_rows(text: str, width: int, most: int) -> list[str]:
+    """Wrap a text into so many rows at most; the last row of a longer one ends in an ellipsis."""
+    rows = wrap(text, width)
+    return [*rows[: most - 1], truncate(" ".join(rows[most - 1 :]), width)] if len(rows) > most else rows
 
 
 def shorten(name: str, width: int) -> str:

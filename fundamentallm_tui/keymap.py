@@ -16,12 +16,11 @@ ARRIVE_AS = {"ctrl+i": "tab", "ctrl+m": "enter", "ctrl+h": "backspace", "ctrl+["
 NEEDED = ("enter", "tab", "shift+tab", "escape", "backspace", "delete", "up", "down", "left", "right", "home", "end")
 
 
-def load_keymap() -> tuple[dict[str, str], list[str]]:
+def load_keymap() -> tuple[dict[str, str], str]:
     """Read the user's keys, for Textual's `set_keymap`; returns them, and a line about what is wrong with them."""
     wanted, problem = read_mapping(keys_file())
     keymap, problems = checked_keymap(wanted)
-    line = f"{keys_file()}: {'; '.join(problems)}" if problems else problem
-    return keymap, [line] * bool(line)
+    return keymap, f"{keys_file()}: {'; '.join(problems)}" if problems else problem
 
 
 def checked_keymap(wanted: Mapping[Any, Any]) -> tuple[dict[str, str], list[str]]:

@@ -26,13 +26,13 @@ class RedrawThrottle:
     def __init__(
         self,
         widget: Widget,
-        draw: Callable[[], float],
+        draw: Callable[[], object],
         *,
         min_interval: float,
         cpu_share: float = 1.0,
         slow_interval: float = SLOW_INTERVAL,
     ) -> None:
-        """`draw` draws, and returns what that cost. Between two drawings pass the intervals at least.
+        """Between two calls of `draw` pass the intervals at least.
 
         Times are in seconds; `slow_interval` is for a slow line; `cpu_share`, 0 to 1, of one core drawing may take.
         """
@@ -66,8 +66,9 @@ class RedrawThrottle:
         if self._timer is not None:
             self._timer.stop()
             self._timer = None
-        cost = self._draw()
-        now = time.monotonic()
+        start = time.thread_time()
+        self._draw()
+        now, cost = time.monotonic(), time.thread_time() - start
         wait = cost / (self._cpu_share * (ACTIVE_FACTOR if user_is_active() else 1))
         if now - self._hurried < HURRY_SECONDS:
             wait = min(wait, self._hurry_interval)

@@ -138,7 +138,7 @@ def opened_console(arguments: list[str], patch: pytest.MonkeyPatch) -> Any:
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         patch.setattr(stream, "isatty", lambda: True)
     patch.setenv("TERM", "xterm-256color")
-    patch.setattr(console, "_run", lambda options, config, _slow: opened.append((options, config)))
+    patch.setattr(console, "_run", lambda options, _slow: opened.append((options, options.resolve())))
     assert console.main(arguments) is None, f"fllm-tui {arguments} is refused"
     (found,) = opened
     return found

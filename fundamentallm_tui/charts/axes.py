@@ -111,8 +111,9 @@ def x_axis(low: float, high: float, columns: int, counts: str = "") -> tuple[Axi
             continue
         labels = []
         for tick in (float(f"{n * step:.15g}") for n in range(first, last + 1)):
-            write = {"time": time_label, "rate": rate_label}.get(counts)
-            label, column = write(tick) if write else tick_label(tick, step), axis.cell(tick, columns)
+            label = time_label(tick) if counts == "time" else tick_label(tick, step)
+            label = f"{10**tick:.2g}" if counts == "rate" else label
+            column = axis.cell(tick, columns)
             labels.append((tick, max(0, min(column - len(label) // 2, columns - len(label))), label))
         if all(a + len(text) < b for (_, a, text), (_, b, _) in pairwise(labels)):
             break
@@ -126,11 +127,6 @@ def time_label(seconds: float) -> str:
             whole, rest = divmod(round(seconds), size)
             return f"{whole}{unit}" + (f"{rest // parts:02}" if rest >= parts else "")
     return f"{seconds:g}s" if seconds else "0"
-
-
-def rate_label(logarithm: float) -> str:
-    """Return a short label for a rate by its logarithm: "1e-05", "0.001"."""
-    return f"{10**logarithm:.2g}"
 
 
 def tick_label(value: float, step: float) -> str:

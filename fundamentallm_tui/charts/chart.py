@@ -252,9 +252,8 @@ def _draw_curves(canvas: Any, chart: Chart, plot: Plot, ink: Ink) -> None:
     if chart.log and any(isfinite(y) and y <= 0 for line in chart.lines for y in line.y):
         text = "0 and less have no place on a log scale"
         right = plot.left + plot.columns - len(text)
-        _write_where_free(
-            canvas, plot, text, [(0, right), (plot.rows - 1, right), (0, plot.left)], ink("foreground", 0.6)
-        )
+        places = [(0, right), (plot.rows - 1, right), (0, plot.left)]
+        _write_where_free(canvas, plot, text, places, ink("foreground", 0.6))
 
 
 def _dots(points: Points, columns: int, rows: int) -> list[int]:

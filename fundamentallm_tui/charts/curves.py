@@ -82,6 +82,5 @@ def inspection_cost(inspected: Sequence[Inspected], seconds: Ruler) -> str:
         return ""
     last = inspected[-1]
     passed = seconds.x(last.step) - seconds.x(inspected[-2].step) if len(inspected) > 1 else 0.0
-    return f"costs {last.seconds * 1000:.1f} ms" + (
-        f", {100 * last.seconds / passed:.1f} % of time" if passed > 0 else ""
-    )
+    share = f", {100 * last.seconds / passed:.1f} % of time" if passed > 0 else ""
+    return f"costs {last.seconds * 1000:.1f} ms{share}"

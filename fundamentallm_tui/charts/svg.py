@@ -140,9 +140,8 @@ def _outside(plot: Plot) -> Iterator[str]:
 def _line(line: Line, points: Points) -> Iterator[str]:
     """The stretches within the picture, and over them the marks, or a point where a stretch has no other."""
     ink = _ink(line.colour)
-    stretches = [
-        list(stretch) for known, stretch in groupby(clipped(points), lambda point: isfinite(point[1])) if known
-    ]
+    groups = groupby(clipped(points), lambda point: isfinite(point[1]))
+    stretches = [list(stretch) for known, stretch in groups if known]
     for stretch in stretches:
         if len(stretch) > 1:
             dashes = ' stroke-dasharray="2 4"' if line.dotted else ""

@@ -119,10 +119,9 @@ def _settled_height(lines: Sequence[Line], settled: float) -> tuple[float, float
     The height is that of the points from x = `settled`, without the two in a hundred of each line that are farthest
     out; None where there are no such points. What would need little more room than that is within.
     """
-    falling = [y for line in lines for x, y in zip(line.x, line.y, strict=True) if x < settled and isfinite(y)]
-    settled_ys = [
-        sorted(y for x, y in zip(line.x, line.y, strict=True) if x >= settled and isfinite(y)) for line in lines
-    ]
+    points = [[*zip(line.x, line.y, strict=True)] for line in lines]
+    falling = [y for line in points for x, y in line if x < settled and isfinite(y)]
+    settled_ys = [sorted(y for x, y in line if x >= settled and isfinite(y)) for line in points]
     settled_ys = [ys for ys in settled_ys if ys]
     if not settled_ys:
         return None

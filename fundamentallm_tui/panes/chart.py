@@ -202,10 +202,9 @@ class ChartPane(Vertical, can_focus=True):
     def on_show(self) -> None:
         self._show_legend()
 
-    def _draw(self) -> float:
+    def _draw(self) -> None:
         self._show_legend()
         self.canvas.redraw()
-        return self.canvas.cost
 
     def _make(self) -> Chart:
         """Return what is to be drawn now, and write its title."""

@@ -1,6 +1,5 @@
 """The widget that shows a `Chart`, drawn once for each chart, size and theme."""
 
-import time
 from collections.abc import Callable
 
 from rich.segment import Segment
@@ -21,7 +20,6 @@ class ChartView(Widget):
 
     def __init__(self, make: Callable[[], Chart]) -> None:
         super().__init__()
-        self.cost = 0.0  # seconds of the processor that the last drawing took
         self._make = make
         self._chart = Chart()
         self._rows: list[list[Segment]] = []
@@ -65,7 +63,6 @@ class ChartView(Widget):
             self.refresh()
 
     def _draw(self) -> None:
-        start = time.thread_time()
         chart, size = self._make(), self.size
         if chart != self._chart or size != self._drawn_for:
             self._chart, self._drawn_for = chart, size
@@ -75,7 +72,6 @@ class ChartView(Widget):
                 return paper + self._styles(colour, strength)
 
             self._rows = draw(chart, size.width, size.height, ink, paper)
-        self.cost = time.thread_time() - start
 
     def render_line(self, y: int) -> Strip:
         if self._drawn_for != self.size:

@@ -193,10 +193,8 @@ class Fields(ScrollView, can_focus=True):
         if cell is self.current and self.has_focus:
             text = f"{truncate(value, width - 3)} ◂▸" if width > 5 else value
             return Segment(fit(text, width), self._styles(colour, 1.0, "panel"))
-        strength = 1.0 if value and not cell.disabled else 0.6
-        return Segment(
-            fit(value or cell.empty, width), self._styles(colour, strength, "" if cell.disabled else "surface")
-        )
+        strength, paper = 1.0 if value and not cell.disabled else 0.6, "" if cell.disabled else "surface"
+        return Segment(fit(value or cell.empty, width), self._styles(colour, strength, paper))
 
     # Moving
 

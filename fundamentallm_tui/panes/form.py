@@ -67,14 +67,13 @@ class Form(Vertical):
     class Changed(Message):
         """A value, a problem, or what is known of the run's size has changed."""
 
-    def __init__(
-        self, options: Options, config: Config, apply: Callable[[Mapping[str, Any]], None], *, id: str
-    ) -> None:
+    def __init__(self, options: Options, apply: Callable[[Mapping[str, Any]], None], *, id: str) -> None:
         """`apply` changes settings of the run under way."""
         super().__init__(id=id, classes="pane")
         self._apply = apply
         self.hint = Static(id="hint")  # kept: a measurement may end when the screen is gone
         self.border_title = "Config"
+        config = options.resolve()
         self.config: Config | None = config
         self.problems: dict[str, str] = {}
         self.preset = options.preset

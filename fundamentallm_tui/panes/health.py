@@ -1,6 +1,5 @@
 """How the run stands: a verdict, the numbers that show it, what it means, and the key that does something about it."""
 
-import time
 from dataclasses import replace
 
 from textual.content import Content
@@ -9,7 +8,7 @@ from textual.widget import Widget
 from fundamentallm.config.format import wrap
 from fundamentallm.run.health import BAD, GOOD, NOTE, WARNING, Verdict, assess_run
 from fundamentallm_tui import keys
-from fundamentallm_tui.format import clean, truncate
+from fundamentallm_tui.format import clean, truncate, wrap_rows
 from fundamentallm_tui.state.launch import possible_health_actions
 from fundamentallm_tui.state.store import INTERRUPTED, Store
 from fundamentallm_tui.theme import FAINT
@@ -29,7 +28,7 @@ LEAST_EVIDENCE = 24  # cells of a line that are worth to be filled with the begi
 
 
 class HealthPane(Widget, can_focus=True):
-    """Shows the verdict on the store's run; call `show` when its curves have changed."""
+    """Shows the verdict on the store's run; ask its throttle when the curves have changed."""
 
     commands = keys.HEALTH
     BINDINGS = keys.bindings(keys.HEALTH)
@@ -41,15 +40,9 @@ class HealthPane(Widget, can_focus=True):
         self.throttle = RedrawThrottle(self, self._draw, min_interval=1.0, cpu_share=0.002)
         self._shown = NO_RUN
 
-    def show(self, *, now: bool = False) -> None:
-        """Show the verdict when the throttle allows it, or at once."""
-        self.throttle.request(now=now)
-
-    def _draw(self) -> float:
-        start = time.thread_time()
+    def _draw(self) -> None:
         if current_verdict(self.store) != self._shown:
             self.refresh()
-        return time.thread_time() - start
 
     def render(self) -> Content:
         self._shown = current_verdict(self.store)
@@ -99,10 +92,7 @@ def health_text(verdict: Verdict, width: int, height: int) -> Content:
     first = verdict.explanation.split(". ")[0].rstrip(".") + "."
     whole, brief = ([Content.styled(row, FAINT) for row in wrap(text, width)] for text in (verdict.explanation, first))
     room = max(1, height - len(action))
-    rows = wrap(f"● {verdict.headline}: {clean(verdict.evidence)}", width)
-    if len(rows) > room:
-        rows = [*rows[: room - 1], truncate(" ".join(rows[room - 1 :]), width)]
-    low = [Content(row) for row in rows]
+    low = [Content(row) for row in wrap_rows(f"● {verdict.headline}: {clean(verdict.evidence)}", width, room)]
     low[0] = low[0].stylize(colour, 0, len(head[0]))
     gap = [Content("")]
     layouts = (

@@ -261,11 +261,9 @@ class SamplePane(Vertical):
             model = self._sampler.model
             self.output.update(Content.styled(READY.format(model) if model else self.why_no_model(), FAINT))
         else:
-            end = (
-                (f"\n{clean(sample.problem)}", "$text-warning")
-                if sample.problem
-                else ("" if sample.done else "▌", FAINT)
-            )
+            end = ("" if sample.done else "▌", FAINT)
+            if sample.problem:
+                end = (f"\n{clean(sample.problem)}", "$text-warning")
             drawn, line = _draw(sample, end, self.written.scrollable_content_region.width)
             self.output.update(Content("\n\n").join([problem, drawn]) if self._problem else drawn)
             now = sample.id, sample.chosen, line, sample.done

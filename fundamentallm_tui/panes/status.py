@@ -34,21 +34,13 @@ DROPPED = ("bits", "grad", "rate", "bar", "epoch", "best", "share")  # the first
 
 
 class StoreLine(Widget):
-    """One line of the store's numbers; call `show` when they have changed."""
+    """One line of the store's numbers; ask its throttle when they have changed."""
 
     def __init__(self, store: Store, train: Callable[[], str], *, id: str) -> None:
         """`train` returns the training loss as the chart has it."""
         super().__init__(id=id)
         self._store, self._train = store, train
-        self._throttle = RedrawThrottle(self, self._draw, min_interval=1.0)
-
-    def show(self, *, now: bool = False) -> None:
-        """Show the numbers when the throttle allows it, or at once."""
-        self._throttle.request(now=now)
-
-    def _draw(self) -> float:
-        self.refresh()
-        return 0.0
+        self.throttle = RedrawThrottle(self, self.refresh, min_interval=1.0)
 
 
 class StatusLine(StoreLine):
@@ -59,7 +51,7 @@ class StatusLine(StoreLine):
 
     def _tick(self) -> None:
         if self._store.under_way and not self._store.paused:
-            self._throttle.request()
+            self.throttle.request()
 
     def render(self) -> Content:
         return Content.assemble(*layout(self._store, self.size.width, self._train()))
@@ -99,10 +91,8 @@ def layout(store: Store, width: int, train: str = "") -> list[tuple[str, str]]:
     pieces = [(" " + fit(name, room - rest), "bold")]
     for kind, text, style in columns:
         label = text.index(" ") if kind in LABELLED else 0
-        pieces += [
-            (" " * gap, ""),
-            *(_bar(store, rest + len(text)) if kind == "bar" else [(text[:label], FAINT), (text[label:], style)]),
-        ]
+        pieces.append((" " * gap, ""))
+        pieces += _bar(store, rest + len(text)) if kind == "bar" else [(text[:label], FAINT), (text[label:], style)]
     return [*pieces, (" ", "")]
 
 
@@ -111,7 +101,7 @@ def _columns(store: Store) -> list[tuple[str, str, str]]:
     word = f"{store.status():<{WORD}}"
     steps, epochs = max(STEPS, len(str(store.total_steps))), max(EPOCHS, len(str(store.epochs)))
     return [
-        ("word", word, f"bold {_colour(store)}"),
+        ("word", word, f"bold {colour_of(store.status())}"),
         ("bar", " " * (SMALLEST_BAR + WORD - len(word)), ""),  # a longer word takes its room from the bar
         ("share", f"{100 * _share(store):>3.0f}%", ""),
         ("step", f"step {store.step:>{steps}}/{store.total_steps or '–':<{steps}}", ""),
@@ -147,8 +137,9 @@ def _bits_of(store: Store) -> list[tuple[str, str, str]]:
     return [] if bits is None else [("bits", f"{fit(format_loss(bits), LOSS)} bits/byte", FAINT)]
 
 
-def _colour(store: Store) -> str:
-    return COLOURS.get(store.status(), ACTIVE)
+def colour_of(status: str) -> str:
+    """Return the colour in which a status is written, in whatever letters."""
+    return COLOURS.get(status.upper(), ACTIVE)
 
 
 def _share(store: Store) -> float:
@@ -159,7 +150,7 @@ def _share(store: Store) -> float:
 def _bar(store: Store, width: int) -> list[tuple[str, str]]:
     halves = round(2 * width * _share(store))
     done = "━" * (halves // 2) + "╸" * (halves % 2)
-    return [(done, _colour(store)), ("─" * (width - len(done)), "$foreground 25%")]
+    return [(done, colour_of(store.status())), ("─" * (width - len(done)), "$foreground 25%")]
 
 
 def _wide(columns: list[tuple[str, str, str]], gap: int) -> int:

@@ -58,9 +58,8 @@ def style_of(probability: float | None) -> str:
 
 def legend() -> Content:
     """Return what the colours mean."""
-    return Content(" ").join(
-        [Content("probability"), *(Content.styled(f" {name} ", style) for _, style, name in LEVELS)]
-    )
+    names = (Content.styled(f" {name} ", style) for _, style, name in LEVELS)
+    return Content(" ").join([Content("probability"), *names])
 
 
 class TokenText(ScrollView, can_focus=True, inherit_bindings=False):

@@ -135,9 +135,8 @@ class AttentionScreen(Page[None]):
         row, column = self.map.cursor
         token, rows = self.map.tokens[row], self.map.rows[row]
         if not self._nearest:
-            head = Content.assemble(
-                _quoted(token), " attends to ", _quoted(self.map.tokens[column]), f" with {rows[column]:.2f}"
-            )
+            other = _quoted(self.map.tokens[column])
+            head = Content.assemble(_quoted(token), " attends to ", other, f" with {rows[column]:.2f}")
             most = sorted(range(len(rows)), key=lambda at: -rows[at])
             names = aligned([self.map.tokens[at] for at in most[:MAX_BARS]], 2)
             bars = [(self._in_context(at, name), rows[at]) for at, name in zip(most, names, strict=False)]

@@ -28,12 +28,9 @@ class PanedScreen(Screen[None]):
     footer: Footer
     maximized_pane = False
 
-    def enter_pane(self, name: str) -> None:
-        """Give a pane the keyboard, if it has a use for it."""
+    def adapt_layout(self) -> None:
+        """Give the room to what matters now."""
         raise NotImplementedError
-
-    def pane_shown(self) -> None:
-        """Another pane has become visible."""
 
     def action_pane(self, name: str) -> None:
         """Show and highlight a pane, and focus it; one that takes text only after enter."""
@@ -45,12 +42,9 @@ class PanedScreen(Screen[None]):
         names = [name for name, _ in keys.PANES]
         self.action_pane(names[(names.index(self.tabs.active) + by) % len(names)])
 
-    def action_enter_pane(self) -> None:
-        self.enter_pane(self.tabs.active)
-
     def action_maximize_pane(self) -> None:
         self.maximized_pane = not self.maximized_pane
-        self.pane_shown()
+        self.adapt_layout()
 
     def on_descendant_focus(self, event: DescendantFocus) -> None:
         """A click or tab may have entered another pane than the highlighted one."""
@@ -71,7 +65,7 @@ class PanedScreen(Screen[None]):
         # the styles of all panes depend on the screen's classes: computed once, not for each of the classes
         self.update_classes({f"-at-{pane}": pane == name for pane, _ in keys.PANES}, update=False)
         self.footer.refresh()  # Textual reports no other bindings where neither pane has the focus
-        self.pane_shown()
+        self.adapt_layout()
 
 
 def _pane_of(widget: Widget) -> DOMNode | None:

@@ -31,6 +31,10 @@ class LiveScreen(RunScreen):
         self.looked = LookedTexts(self.sampler)
         self._looked_at: tuple[Path | None, str] = None, ""  # the run, and which sample of it was looked at
 
+    def action_prompt(self) -> None:
+        self._activate("sample")
+        self.set_focus(self.sample.prompt)  # at once: the next key belongs to it
+
     def action_look(self, score: bool = False) -> None:
         """Look at the last sample, or at what was looked at last where there is no new one; `score`: ask for a text."""
         from fundamentallm_tui.screens.look import Look  # here, because the first picture does not need it
@@ -130,12 +134,9 @@ class LiveScreen(RunScreen):
             return
         stops = "Stop and save the run, then resume from it" if store.under_way else "Resume this run from it"
         branch = f"Branch: start a new run from it, {clean(str(point.new_folder))}"
-        texts, possible = (
-            {"sample": "Sample from it", "resume": stops, "branch": branch},
-            launch.possible_rewinds(store),
-        )
-        offered = [what for what in texts if what in possible]
-        answers = [Answer(what[0], texts[what], partial(self._go_back, point, what)) for what in offered]
+        texts = {"sample": "Sample from it", "resume": stops, "branch": branch}
+        possible = [what for what in texts if what in launch.possible_rewinds(store)]
+        answers = [Answer(what[0], texts[what], partial(self._go_back, point, what)) for what in possible]
         name = clean(point.checkpoint)
         text = (
             f"The nearest checkpoint at or before step {step} is {name}, of step {point.step}.\n\n"
@@ -153,8 +154,7 @@ class LiveScreen(RunScreen):
             self.sampler.chosen = point.folder / point.checkpoint
             if self.store.sample.done:
                 self.store.sample = SampleText()
-            self.action_pane("sample")
-            self.enter_pane("sample")
+            self.action_prompt()
             self.show_changes({"sample"})
         elif what == "resume":
             self._resume_from(point.checkpoint, {})

@@ -7,7 +7,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.containers import Container
 
-from fundamentallm.config.config import Config, changed_while_running
+from fundamentallm.config.config import changed_while_running
 from fundamentallm.errors import UserError
 from fundamentallm.run.commands import Evaluate
 from fundamentallm.run.describe import PLAIN
@@ -52,14 +52,9 @@ class MainScreen(LiveScreen):
     VERTICAL_BREAKPOINTS = [(46, "-high")]
 
     def __init__(
-        self,
-        options: launch.Options,
-        config: Config,
-        start: Starter,
-        sample: SamplerStarter,
-        preferences: Preferences,
+        self, options: launch.Options, start: Starter, sample: SamplerStarter, preferences: Preferences
     ) -> None:
-        super().__init__(options, config, start, sample)
+        super().__init__(options, start, sample)
         self._controls: object = None  # what the footer and the form were last adapted to
         self._styled_for: object = None  # the classes that the styles were last computed for
         self.loss = LossChart(self.store, self.overlays, self._loss_drawn, self.rewind, id="loss")
@@ -104,8 +99,8 @@ class MainScreen(LiveScreen):
 
     def _loss_drawn(self) -> None:
         """The lines with its numbers must not say others."""
-        self.status.show(now=True)
-        self.numbers.show(now=True)
+        self.status.throttle.request(now=True)
+        self.numbers.throttle.request(now=True)
 
     @on(ChartPane.Exported)
     def _chart_exported(self, message: ChartPane.Exported) -> None:
@@ -144,24 +139,24 @@ class MainScreen(LiveScreen):
         if lines := self.store.take_lines():
             self.log_view.write(lines)
             self.add_class("-logged")
-        self.numbers.show()
+        self.numbers.throttle.request()
         if "runs" in changed and self.store.folder is None:
             in_thread(self, find_runs, self._show_other_runs)
         if "curves" in changed:
             for chart in self.charts:  # a run that is paused does only what the user asked for
                 chart.throttle.request(now=self.store.paused)
-            self.health.show(now=self.store.paused)
+            self.health.throttle.request(now=self.store.paused)
         if "phase" in changed:
             self._show_phase()
         elif "step" in changed:
-            self.status.show()
+            self.status.throttle.request()
         if "sample" in changed:
             self.sample.show()
-            self.status.show(now=bool(self.store.sample.file))  # which is not the run's own doing
+            self.status.throttle.request(now=bool(self.store.sample.file))  # which is not the run's own doing
 
     def _show_phase(self) -> None:
         store = self.store
-        self.status.show(now=True)
+        self.status.throttle.request(now=True)
         ended = "" if store.under_way else store.phase
         controls = (store.under_way, store.loaded, store.paused, store.stopping, ended, self.has_model)
         if controls != self._controls:
@@ -170,14 +165,14 @@ class MainScreen(LiveScreen):
 
     def _adapt_controls(self) -> None:
         self.follow_run()
-        self._adapt_layout()
+        self.adapt_layout()
         labels = {"start": launch.start_label(self.store)}
         labels["pause"] = "" if self.store.paused else "pause"  # F5 resumes, too
         labels["new_run"] = "new run" if labels["start"] != "new run" and self.check_action("new_run", ()) else ""
         self.footer.labels = labels
         self.refresh_bindings()
         self.sample.show()
-        self.health.show(now=True)  # a run that was resumed may have left behind what the verdict was about
+        self.health.throttle.request(now=True)  # a run that was resumed may have left behind what the verdict was about
         if self.store.under_way:
             return
         if self.store.phase != IDLE:
@@ -187,9 +182,9 @@ class MainScreen(LiveScreen):
             self.action_pane("log")  # which says why
 
     def on_resize(self) -> None:
-        self._adapt_layout()
+        self.adapt_layout()
 
-    def _adapt_layout(self) -> None:
+    def adapt_layout(self) -> None:
         """Give the room to what matters: before a run to the form, then to the loss, and to the form on demand."""
         run, at_form = self.store.folder is not None, self.tabs.active == "config"
         whole = not run or (at_form and (self.maximized_pane or not self.store.under_way))
@@ -217,7 +212,7 @@ class MainScreen(LiveScreen):
                 missing = set(form.problems) == {"data"} and launch.missing_known_text(config.data)
                 start = "offers to download the text" if missing else ""
         self.welcome.start = start
-        self.status.show(now=True)
+        self.status.throttle.request(now=True)
         self.metric.throttle.request(now=True)
 
     # Panes
@@ -236,19 +231,12 @@ class MainScreen(LiveScreen):
     def action_next_metric(self) -> None:
         self.metric.show_next_metric()
 
-    def action_prompt(self) -> None:
-        self._activate("sample")
-        self.set_focus(self.sample.prompt)  # at once: the next key belongs to it
-
-    def enter_pane(self, name: str) -> None:
+    def action_enter_pane(self) -> None:
         """Put the cursor into the form or the prompt; the other panes have the focus already."""
-        if name == "config":
+        if self.tabs.active == "config":
             self.form.fields.enter()
-        elif name == "sample":
+        elif self.tabs.active == "sample":
             self.set_focus(self.sample.prompt)
-
-    def pane_shown(self) -> None:
-        self._adapt_layout()
 
     # Live settings of the run
 
@@ -278,15 +266,10 @@ class MainScreen(LiveScreen):
 
     def action_refuse(self, action: str) -> None:
         """Say why a key or a click does nothing."""
-        if action != "undo":
-            what, new = keys.named(action) if action else "This field", keys.named("new_run")
-            ended = self.check_action("new_run", ())
-            then = f"press {new} first" if ended else f"press {new} when this one has ended"
-            self.notify(f"{what} is for a new run; {then}.")
-        elif launch.is_possible(self.store, "change"):
-            self.notify("There is nothing to undo.")
-        else:
-            self.notify("Nothing can be undone now: no run obeys.")
+        what, new = keys.named(action) if action else "This field", keys.named("new_run")
+        when = "first" if self.check_action("new_run", ()) else "when this one has ended"
+        refusal = f"{what} is for a new run; press {new} {when}."
+        self.notify(refusal if action != "undo" else "There is nothing that can be undone now.")
 
     # The form of a new run
 

@@ -24,6 +24,7 @@ from fundamentallm.run.summary import LIVE_STATES, RunSummary, find_runs, summar
 from fundamentallm_tui.charts.palette import RunStyle
 from fundamentallm_tui.format import BARS, clean, fit, shorten, truncate
 from fundamentallm_tui.panes.rows import Rows
+from fundamentallm_tui.panes.status import colour_of
 from fundamentallm_tui.state.launch import BranchPoint
 from fundamentallm_tui.theme import FAINT
 
@@ -41,15 +42,6 @@ ORDERS = {"newest": "-last_event", "name": "name", "best loss": "best", "steps":
 SIGNS = {"<": operator.lt, ">": operator.gt, "<=": operator.le, ">=": operator.ge}
 MAX_LOSS = 1e100  # no loss gets there, and smaller values keep every calculation finite
 BAR_SHARE = 0.04  # of the lowest loss: so far apart are two neighbouring bars of a sparkline
-
-COLOURS = {
-    "finished": "$text-success",
-    "stopped": "",
-    "failed": "$text-error",
-    "interrupted": "$text-warning",
-    "paused": "$text-warning",
-    "training": "$text-primary",
-}
 WIDTHS = {"state": 11, "age": 7, "preset": 8, "steps": 12, "best": 6}  # between the name and the curve
 DROPPED = ("preset", "age")  # where the terminal is narrow
 MOST_INDENTED = 4  # of branches of branches
@@ -272,9 +264,10 @@ class RunList(Rows):
         whole = cell_len(f"{branch}{run.folder}{tags}") <= columns["run"]
         name = shorten(clean(branch + (str(run.folder) if whole else run.folder.name)), columns["run"])
         room = columns["run"] - cell_len(name)
+        state = "NOT SAVED" if run.unsaved else run.state
         cells = {
             "run": (name + (truncate(tags, room) if room >= LEAST_TAG else ""), ""),
-            "state": ("NOT SAVED" if run.unsaved else run.state, COLOURS["failed" if run.unsaved else run.state]),
+            "state": (state, colour_of(state)),
             "age": (short_age(run), FAINT),
             "preset": (clean(text_of(run, self.column) if self.column else run.preset) or "–", FAINT),
             "steps": (f"{format_rate(run.steps)}/{format_rate(run.total_steps)}", FAINT),

@@ -43,7 +43,7 @@ STARTED, READ, ENDED = "started", "read", "ended"  # of the run that is shown: i
 class RunScreen(PanedScreen):
     """A run that fills a `Store`, the form that starts the next one, and the log of what happened to both."""
 
-    def __init__(self, options: launch.Options, config: Config, start: Starter, sample: SamplerStarter) -> None:
+    def __init__(self, options: launch.Options, start: Starter, sample: SamplerStarter) -> None:
         super().__init__()
         self.store = Store()
         self.reader: RunReader | None = None
@@ -52,7 +52,7 @@ class RunScreen(PanedScreen):
         self._unsent: list[Command] = []  # given while the process was being started
         self.sampler = Sampler(self.store, sample, self._send, self, lambda: self.has_model)
         self.overlays = Overlays(self, self._overlays_read)
-        self.form = Form(options, config, self.change_settings, id="config")
+        self.form = Form(options, self.change_settings, id="config")
         self.log_view = LogView(self.store, id="log")
 
     @property

@@ -11,7 +11,7 @@ from textual.containers import Horizontal
 from textual.content import Content
 from textual.widgets import Input, OptionList, Static
 
-from fundamentallm.config.format import format_count, format_parameters, format_time, format_value, wrap
+from fundamentallm.config.format import format_count, format_parameters, format_time, format_value
 from fundamentallm.errors import UserError
 from fundamentallm.run.describe import describe_best
 from fundamentallm.run.history import RunHistory, read_history
@@ -20,7 +20,7 @@ from fundamentallm.run.summary import LIVE_STATES, RunSummary, changed_from_defa
 from fundamentallm_tui import keys
 from fundamentallm_tui.background import Newest, in_thread
 from fundamentallm_tui.dialogs import CANCEL, Answer, Entry, Question, TextDialog
-from fundamentallm_tui.format import clean, truncate
+from fundamentallm_tui.format import clean, wrap_rows
 from fundamentallm_tui.screens.base import Page
 from fundamentallm_tui.screens.compare import comparison
 from fundamentallm_tui.screens.run_table import ORDERS, RunChoice, RunList, all_runs, arrange, as_tree, check_order
@@ -124,7 +124,7 @@ class Runs(Page[RunChoice]):
             details = Content("")
         else:
             text = self._problem or ("No run fits the filter." if self._runs else "There are no runs here yet.")
-            rows = _rows(text, max(20, self.size.width - 2))
+            rows = wrap_rows(clean(text), max(20, self.size.width - 2), 2)
             details = Content.styled("\n".join(rows), "$text-error" if self._problem else FAINT)
         self.details.update(details)
         self._show_keys()
@@ -317,11 +317,8 @@ class Runs(Page[RunChoice]):
 
     def _not_deleted(self, folder: Path, before: RunChoice | None, error: Exception) -> None:
         self._changed = before
-        self._notify(error)
-        self._deletion_ended(folder)
-
-    def _notify(self, error: Exception) -> None:
         self.notify(clean(str(error)), severity="error", markup=False)
+        self._deletion_ended(folder)
 
     def _deleted(self, folder: Path, left: list[str]) -> None:
         if left:
@@ -360,7 +357,8 @@ def _details(run: RunSummary, width: int, incomparable: Collection[str]) -> Cont
     )
     rows: list[Content] = []
     for text, style, most in parts:
-        rows += [Content.styled(row, style) for row in _rows(text, width, min(most, 6 - len(rows))) if text]
+        shown = wrap_rows(clean(text[: 4 * width]), width, min(most, 6 - len(rows))) if text else []
+        rows += [Content.styled(row, style) for row in shown]
     return Content("\n").join(rows)
 
 
@@ -368,9 +366,3 @@ def _parent(run: RunSummary) -> str:
     """Say which run's weights a run began with."""
     folder = run.parent_folder
     return f", from {folder / Path(run.parent).name}" if folder is not None else ""
-
-
-def _rows(text: str, width: int, most: int = 2) -> list[str]:
-    """Wrap text from someone else's journal into one row or a few."""
-    rows = wrap(clean(text[: 4 * width]), width)
-    return [*rows[: most - 1], truncate(" ".join(rows[most - 1 :]), width)] if len(rows) > most else rows

@@ -55,11 +55,10 @@ class LookedText:
         """
         if self.explained is None or not place:
             return [], 0
-        found = list(
-            zip(self.explained.likeliest[place - 1], self.explained.likeliest_probability[place - 1], strict=True)
-        )
-        came = self.tokens[place], self.explained.probability[place - 1]
-        same = (n for n, row in enumerate(found) if row[0] == came[0] != "" or row == ("", came[1]))
+        answer, n = self.explained, place - 1
+        found = [*zip(answer.likeliest[n], answer.likeliest_probability[n], strict=True)]
+        came = self.tokens[place], answer.probability[n]
+        same = (at for at, row in enumerate(found) if row[0] == came[0] != "" or row == ("", came[1]))
         at = next(same, len(found))
         found[at : at + 1] = [came]
         return found, at

@@ -22,13 +22,17 @@ SET_TITLE = "\x1b]2;{}\x1b\\"
 PRINTS = ("", "dumb", "linux", "unknown")  # terminals (TERM) that might print such sequences
 
 
+Severity = Literal["information", "warning", "error"]
+SEVERITIES: dict[str, Severity] = {INTERRUPTED: "warning", FAILED: "error", FINISHED: "information"}  # of ends
+
+
 @dataclass(frozen=True)
 class Notice:
     """What has happened; `severity` is one of Textual's."""
 
     title: str
     text: str
-    severity: Literal["information", "warning", "error"] = "information"
+    severity: Severity = "information"
 
 
 class Notices:
@@ -56,20 +60,16 @@ class Notices:
         return [] if past else [notice for notice in found if notice is not None]
 
     def _end(self) -> Notice | None:
-        store, end = self._store, self._store.history.end
+        store, best, end = self._store, self._store.history.best, self._store.history.end
         before, self._phase = self._phase, store.phase
-        if store.phase == before:
+        if store.phase == before or store.phase not in SEVERITIES:
             return None
-        if store.phase == INTERRUPTED:
-            return Notice("Interrupted", _one_line(f"{_name(store)}: its process is gone"), "warning")
-        if store.phase not in (FINISHED, FAILED):
-            return None
-        if store.phase == FAILED:
-            why = end.error if isinstance(end, Failed) else "its process is gone"
-            return Notice("Failed", _one_line(f"{_name(store)}: {why}"), "error")
-        best = store.history.best
-        loss = format_loss(best.val_loss if best else None)
-        return Notice("Finished", _one_line(f"{_name(store)}: best validation loss {loss}"))
+        text = "its process is gone"
+        if store.phase == FINISHED:
+            text = f"best validation loss {format_loss(best.val_loss if best else None)}"
+        elif store.phase == FAILED and isinstance(end, Failed):
+            text = end.error
+        return Notice(store.phase.capitalize(), _one_line(f"{_name(store)}: {text}"), SEVERITIES[store.phase])
 
     def _best(self, silent: bool) -> Notice | None:
         """A new best loss; the first does not count, because there is always one."""

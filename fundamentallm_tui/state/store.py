@@ -249,13 +249,9 @@ class Store:
         if self.replayed:
             self.phase = STOPPED
             self.log("The journal ends here.", BAD)
-        elif self.attached:
-            log_tail = log_tail[-3:]
-            self.log(f"Interrupted: {exit_reason or 'its process is gone'}.", BAD)
         else:
-            reason = exit_reason or "for an unknown reason"
-            self.log(f"The engine is gone: {reason}. The end of engine.log:", BAD)
-            log_tail = log_tail or ["(it is empty)"]
+            end = " The end of engine.log:" if log_tail else ""
+            self.log(f"Interrupted: {exit_reason or 'its process is gone'}.{end}", BAD)
         for line in log_tail:
             self.log(f"  {line}", FAINT)
         if self.saved and not self.replayed:

@@ -17,11 +17,8 @@ from textual.pilot import Pilot
 
 from fundamentallm.config.config import Config, flags_layer
 from fundamentallm.config.files import load_preset
-from fundamentallm.run.events import (
-    Evaluated,
-    Event,
-    Phase,
-)
+from fundamentallm.process.session import SamplerRun
+from fundamentallm.run.events import Evaluated, Event, Phase
 from fundamentallm.run.journal import Journal
 from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui import keys
@@ -179,9 +176,7 @@ class Watched:
         """Press a key as often as it takes until something holds."""
         deadline = time.monotonic() + PATIENCE
         while not what():
-            assert time.monotonic() < deadline, (
-                f"{key}, pressed for {PATIENCE:g} seconds, brings not: {source_of(what)}"
-            )
+            assert time.monotonic() < deadline, f"{key}, pressed for {PATIENCE:g} seconds: not {source_of(what)}"
             await self.press(key)
 
     async def started(self, total: int = 400, epochs: int = 5) -> FakeRun:
@@ -241,7 +236,7 @@ class Workshop:
 
         layer = flags_layer({"data": [str(self.text)], **flags})
         options = Options(preset=load_preset("tiny"), flags=layer, tour=tour, attach=attach)
-        app = Console(options, start=start_and_keep, sample=None if real else sample_and_keep)
+        app = Console(options, start_and_keep, SamplerRun if real else sample_and_keep)
         try:
             async with app.run_test(size=size, notifications=toasts) as pilot:
                 await pilot.pause()
@@ -274,6 +269,25 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worksh
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
     yield Workshop(tmp_path)
     keys.use({})  # a console may have had a keymap
+
+
+@pytest.fixture
+def size() -> tuple[int, int]:
+    """The size of the terminal, where no parameter of the test says another."""
+    return 120, 36
+
+
+@pytest.fixture
+async def seen(workshop: Workshop, size: tuple[int, int]) -> AsyncIterator[Watched]:
+    """A console without a run."""
+    async with workshop.console(size) as seen:
+        yield seen
+
+
+@pytest.fixture
+async def run(seen: Watched) -> FakeRun:
+    """A run that trains in that console."""
+    return await seen.started()
 
 
 @pytest.fixture

@@ -17,12 +17,12 @@ class Throttled:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.drawings, self.waits = 1000.0, 0, list[float]()
-        monkeypatch.setattr(throttle, "time", SimpleNamespace(monotonic=lambda: self.now))
+        clock = SimpleNamespace(monotonic=lambda: self.now, thread_time=lambda: self.drawings * 0.1)
+        monkeypatch.setattr(throttle, "time", clock)
         self.throttle = RedrawThrottle(self, self.draw, min_interval=0.5, cpu_share=0.01)  # type: ignore[arg-type]
 
-    def draw(self) -> float:
+    def draw(self) -> None:
         self.drawings += 1
-        return 0.1
 
     def set_timer(self, delay: float, callback: Any) -> None:
         self.waits.append(delay)

@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from textual.content import Content
 from textual.widgets import OptionList
 
 from fundamentallm.run.commands import Set, Stop
 from fundamentallm.run.events import Event, Progress, last_step
-from fundamentallm_tui.panes.health import HealthPane, current_verdict
+from fundamentallm_tui.panes.health import current_verdict
 from fundamentallm_tui.throttle import RedrawThrottle
-from tests.events import OVERFITTING, epochs, evaluated, recorded
+from tests.events import OVERFITTING, epochs, recorded
 from tests.tui.conftest import Watched
 from tests.tui.fakes import FakeRun
 
@@ -94,18 +93,6 @@ async def test_h_gives_the_numbers_of_a_verdict_and_each_action_does_what_it_say
                 assert (spec.folder, spec.resume_from, spec.changes) == (run.folder, run.folder / "best.pt", changes)
 
 
-async def test_a_run_with_nothing_to_learn_is_stopped(workshop: Any) -> None:
-    async with workshop.console() as watched:
-        run = await watched.started()
-        run.say(replace(workshop.started(run.job), vocab_size=1), evaluated(80, 0.0))
-        await watched.until(lambda: watched.main.store.history.evaluations)
-        await watched.press("h")
-        await watched.see("Health: nothing to learn")
-        assert "1  Stop" in watched.screen
-        await watched.press("1")
-        await watched.until(lambda: run.sent and isinstance(run.sent[-1], Stop))
-
-
 def up_to(step: int, events: list[Event]) -> list[Event]:
     """The events up to a step, which may lie in the middle of a report."""
     found: list[Event] = []
@@ -120,38 +107,34 @@ def up_to(step: int, events: list[Event]) -> list[Event]:
     return found
 
 
-async def test_enter_takes_the_first_action_and_a_digit_its_own(workshop: Any) -> None:
-    async with workshop.console() as watched:
-        run = await overfitting(watched, workshop)
-        assert "Since epoch 2 the validation loss rose from 1.800 to" in watched.screen
-        assert (
-            "1  Stop, and keep best.pt (epoch 2)" in watched.screen and "2  Raise the dropout to 0.2" in watched.screen
-        )
-        await watched.press("2")
-        assert isinstance(run.sent[-1], Set) and (run.sent[-1].setting, run.sent[-1].value) == ("dropout", 0.2)
-        await watched.press("h", "enter")
-        await watched.until(lambda: isinstance(run.sent[-1], Stop))
-        await watched.status_is("STOPPING")
+async def test_enter_takes_the_first_action_and_a_digit_its_own(workshop: Any, seen: Any) -> None:
+    run = await overfitting(seen, workshop)
+    assert "Since epoch 2 the validation loss rose from 1.800 to" in seen.screen
+    assert "1  Stop, and keep best.pt (epoch 2)" in seen.screen and "2  Raise the dropout to 0.2" in seen.screen
+    await seen.press("2")
+    assert isinstance(run.sent[-1], Set) and (run.sent[-1].setting, run.sent[-1].value) == ("dropout", 0.2)
+    await seen.press("h", "enter")
+    await seen.until(lambda: isinstance(run.sent[-1], Stop))
+    await seen.status_is("STOPPING")
 
 
 @pytest.mark.parametrize("end", ["stopped", "killed"])
-async def test_a_run_resumes_from_its_best_state_once_it_has_stopped(workshop: Any, end: str) -> None:
-    async with workshop.console() as watched:
-        run = await overfitting(watched, workshop)
-        await watched.press("3")
-        assert isinstance(run.sent[-1], Stop) and len(watched.runs) == 1
-        health = watched.main.health
-        health.throttle = RedrawThrottle(health, lambda: float(bool(health.refresh())), min_interval=1e9, cpu_share=1.0)
-        health.show()
-        run.finish(320, "stopped") if end == "stopped" else run.die()
-        await watched.until(lambda: len(watched.runs) == 2)
-        spec = watched.run.job
-        assert (spec.folder, spec.resume_from, spec.changes) == (run.folder, run.folder / "best.pt", {"dropout": 0.2})
-        watched.run.begin(step=160)
-        await watched.status_is("TRAINING")
-        assert [event.step for event in watched.main.store.history.evaluations] == [80, 160]
-        await watched.see("the best so far")  # the verdict, at once: what it was about is left behind
-        assert "overfitting" not in watched.screen
+async def test_a_run_resumes_from_its_best_state_once_it_has_stopped(workshop: Any, seen: Any, end: str) -> None:
+    run = await overfitting(seen, workshop)
+    await seen.press("3")
+    assert isinstance(run.sent[-1], Stop) and len(seen.runs) == 1
+    health = seen.main.health
+    health.throttle = RedrawThrottle(health, health.refresh, min_interval=1e9)
+    health.throttle.request()
+    run.finish(320, "stopped") if end == "stopped" else run.die()
+    await seen.until(lambda: len(seen.runs) == 2)
+    spec = seen.run.job
+    assert (spec.folder, spec.resume_from, spec.changes) == (run.folder, run.folder / "best.pt", {"dropout": 0.2})
+    seen.run.begin(step=160)
+    await seen.status_is("TRAINING")
+    assert [event.step for event in seen.main.store.history.evaluations] == [80, 160]
+    await seen.see("the best so far")  # the verdict, at once: what it was about is left behind
+    assert "overfitting" not in seen.screen
 
 
 async def test_only_what_is_possible_is_offered(workshop: Any) -> None:
@@ -174,35 +157,3 @@ async def test_only_what_is_possible_is_offered(workshop: Any) -> None:
         await watched.press("h")
         await watched.see("c  Close")
         assert "Resume from" not in watched.screen
-
-
-@pytest.mark.parametrize(("size", "shown"), [
-    ((120, 36), "● overfitting: since epoch 2 the validation loss rose from 1.800 to 2.100 while"),
-    ((200, 60), "h  Stop, and keep best.pt (epoch 2)"),
-    ((80, 24), "● overfitting  h acts"),
-    ((60, 20), "● overfitting  h acts"),
-])  # fmt: skip
-async def test_the_verdict_is_on_the_screen_at_every_size(workshop: Any, size: tuple[int, int], shown: str) -> None:
-    async with workshop.console(size=size) as watched:
-        await overfitting(watched, workshop)
-        await watched.press("escape")
-        await watched.see(shown)
-
-
-async def test_a_verdict_that_stands_is_not_drawn_again(workshop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn, render = list[str](), HealthPane.render
-
-    def keep(pane: HealthPane) -> Content:
-        drawn.append(current_verdict(pane.store).headline)
-        return render(pane)
-
-    monkeypatch.setattr(HealthPane, "render", keep)
-    async with workshop.training() as (watched, run):
-        for step in (40, 80, 120):
-            run.say(workshop.progress(step - 39, step))
-            await watched.see(f"{step}/400")
-            watched.main.health.show(now=True)
-            await watched.pilot.pause()
-        assert drawn.count("too early to tell") < 3
-        run.say(*epochs(OVERFITTING))
-        await watched.until(lambda: drawn[-1] == "overfitting")
