@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 from textual.geometry import Region
 
-from fundamentallm.config.config import Layer, resolve
+from fundamentallm import train_model
 from fundamentallm.errors import UserError
 from fundamentallm.run.commands import COMMANDS, Attend, Neighbours, decode
-from fundamentallm.run.events import Attended, Failed, Finished, Nearest, Phase
+from fundamentallm.run.events import Attended, Failed, Nearest, Phase
 from fundamentallm.run.journal import Journal
 from fundamentallm.run.locks import RunLock
 from fundamentallm.run.spec import RunSpec
-from fundamentallm.train.trainer import Trainer
 from fundamentallm_tui.screens.runs import Runs
 from tests.tui.fakes import FakeRun
 
@@ -26,19 +25,16 @@ both_sizes = pytest.mark.parametrize("size", [(80, 24), (120, 36)], ids=["80x24"
 Write = Callable[..., Path]  # the fixture `write`
 
 
-def train(workshop: Any, name: str = "real", **settings: Any) -> Path:
-    """Train a real run, in a second; returns its folder."""
-    small: dict[str, Any] = {
-        "model_dim": 16, "num_layers": 1, "num_heads": 2, "max_seq_len": 16, "stride": 16, "batch_size": 8,
-        "eval_every": 10, "max_steps": 30, "device": "cpu",
-    }  # fmt: skip
-    folder = workshop.folder / "runs" / name
-    folder.mkdir(parents=True)
-    spec = RunSpec(resolve(Layer({**small, "data": str(workshop.text), **settings})), folder)
-    trainer = Trainer(spec, lambda event: None, lambda: [])
-    assert isinstance(trainer.run(), Finished)
-    trainer.close()
-    return Path("runs", name)
+SMALL: dict[str, Any] = {  # a model that trains in a second
+    "model_dim": 16, "num_layers": 1, "num_heads": 2, "max_seq_len": 16, "stride": 16, "batch_size": 8, "dropout": 0.1,
+    "device": "cpu",
+}  # fmt: skip
+
+
+def train(workshop: Any, **settings: Any) -> Path:
+    """Train a real run; returns its folder."""
+    settings = {**SMALL, "eval_every": 10, "max_steps": 30, **settings}
+    return train_model(workshop.text, output_dir="runs/real", **settings).folder
 
 
 REFUSED = "--output-dir runs/text-1: holds a run already"
@@ -105,9 +101,8 @@ async def overlay(seen: Any, *names: str, shown: str = "shown") -> None:
     for name in (*names, shown):
         await to(seen, runs, name)
         await seen.press("space" if name != shown else "enter")
-    await seen.until(
-        lambda: seen.main.store.folder == Path("runs", shown) and len(seen.main.loss.beside()) == len(names)
-    )
+    main = seen.main
+    await seen.until(lambda: main.store.folder == Path("runs", shown) and len(main.loss.beside()) == len(names))
     await seen.press("3")
 
 

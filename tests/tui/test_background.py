@@ -32,22 +32,21 @@ def test_a_quit_waits_for_no_thread() -> None:
     assert subprocess.run([sys.executable, "-c", HANGS], timeout=60).returncode == 0
 
 
-async def test_the_result_of_older_work_is_dropped_and_it_is_told(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        newest, may_end, told = Newest(seen.app), threading.Event(), list[str]()
+async def test_the_result_of_older_work_is_dropped_and_it_is_told(seen: Any) -> None:
+    newest, may_end, told = Newest(seen.app), threading.Event(), list[str]()
 
-        def slow(wanted: Any) -> str:
-            assert may_end.wait(60)
-            return f"old, wanted: {wanted()}"
+    def slow(wanted: Any) -> str:
+        assert may_end.wait(60)
+        return f"old, wanted: {wanted()}"
 
-        ended: list[str] = []
-        newest.run(lambda wanted: ended.append(slow(wanted)), told.append)
-        newest.run(lambda wanted: "new" if wanted() else "", told.append)
-        await seen.until(lambda: told)
-        may_end.set()
-        await seen.until(lambda: ended)
-        await seen.pilot.pause(0.1)
-        assert (told, ended) == (["new"], ["old, wanted: False"])
+    ended: list[str] = []
+    newest.run(lambda wanted: ended.append(slow(wanted)), told.append)
+    newest.run(lambda wanted: "new" if wanted() else "", told.append)
+    await seen.until(lambda: told)
+    may_end.set()
+    await seen.until(lambda: ended)
+    await seen.pilot.pause(0.1)
+    assert (told, ended) == (["new"], ["old, wanted: False"])
 
 
 async def test_a_fault_in_a_thread_is_the_consoles(workshop: Any) -> None:

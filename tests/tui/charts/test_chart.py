@@ -4,13 +4,11 @@ import random
 import re
 from itertools import pairwise
 from math import inf, isfinite, nan
-from pathlib import Path
 
 import pytest
 from rich.segment import Segment
 from rich.style import Style
 
-import fundamentallm_tui
 from fundamentallm_tui.charts.axes import y_axis
 from fundamentallm_tui.charts.chart import GUTTER, Chart, Line, Rule, draw, lay_out, text_lines
 from fundamentallm_tui.charts.series import Series
@@ -279,13 +277,6 @@ def test_lines_of_text_are_the_same_picture_in_colours_without_and_in_ascii() ->
     letters = text_lines(chart, 58, 12, colour=False, ascii=True)
     assert "".join(letters).isascii() and [len(line) for line in letters] == [len(line) for line in plain]
     assert sum(line.count("x") for line in letters) == 2
-
-
-def test_plotext_is_imported_in_one_place_only_and_not_before_there_is_something_to_draw() -> None:
-    sources = Path(fundamentallm_tui.__file__).parent.rglob("*.py")
-    lines = [(path.name, line) for path in sources for line in path.read_text(encoding="utf-8").splitlines()]
-    imports = [(name, line.index("import")) for name, line in lines if re.match(r"\s*(import|from) plotext", line)]
-    assert imports == [("chart.py", 4)]
 
 
 @pytest.mark.parametrize("rows", [16, 24, 37, 60])

@@ -23,9 +23,8 @@ class Picture:
     def __init__(self, chart: Chart, title: str = "Loss", entries: tuple[Entry, ...] = ()) -> None:
         self.root = ET.fromstring(to_svg(chart, title, entries))
         self.height = float(self.root.get("height", ""))
-        self.texts = [
-            (text.text or "", float(text.get("x", "")), float(text.get("y", ""))) for text in self._all("text")
-        ]
+        texts = self._all("text")
+        self.texts = [(text.text or "", float(text.get("x", "")), float(text.get("y", ""))) for text in texts]
 
     def _all(self, tag: str) -> list[ET.Element]:
         return list(self.root.iter(f"{{http://www.w3.org/2000/svg}}{tag}"))
@@ -33,9 +32,8 @@ class Picture:
     def curves(self, colour: str) -> list[list[tuple[float, float]]]:
         """The joined points of each stretch of this colour."""
         found = [path for path in self._all("path") if path.get("stroke") == colour and path.get("fill") == "none"]
-        return [
-            [(float(x), float(y)) for x, y in re.findall(f"({NUMBER}),({NUMBER})", path.get("d", ""))] for path in found
-        ]
+        points = [re.findall(f"({NUMBER}),({NUMBER})", path.get("d", "")) for path in found]
+        return [[(float(x), float(y)) for x, y in pairs] for pairs in points]
 
     def marks(self, colour: str) -> list[tuple[float, ...]]:
         found = [mark for mark in self._all("path") if mark.get("class") == "mark" and mark.get("stroke") == colour]

@@ -103,17 +103,3 @@ async def test_a_new_theme_forgets_the_old_styles_before_anything_is_drawn_anew(
         app.theme_changed_signal.publish(app.current_theme)  # what Textual calls one after the other
         new = Color.parse(app.theme_variables["accent"]).rich_color
         assert styles("accent").color == new != old
-
-
-@pytest.mark.parametrize("theme", ["textual-dark", "textual-light", "solarized-light", "nord"])
-async def test_a_theme_reaches_every_cell(theme: str) -> None:
-    lines = [Line([1, 100], [2, 2], "accent", mark="V"), Line([1, 100], [3, 3], "foreground", mark="?")]
-    async with shown(Chart(lines)) as (app, pilot):
-        app.theme = theme
-        await pilot.pause()
-        cells = [(text, style) for y in range(12) for text, style, _ in app.view.render_line(y) if style]
-        for mark, name in (("V", "accent"), ("?", "foreground")):
-            colours = {Color.from_rich_color(style.color).hex for text, style in cells if mark in text}
-            assert colours == {Color.parse(app.theme_variables[name]).hex}
-        papers = {Color.from_rich_color(style.bgcolor).hex for _, style in cells}
-        assert papers == {app.view.background_colors[1].hex}

@@ -35,27 +35,26 @@ WRONG = {
 
 
 @both_sizes
-async def test_the_form_says_the_command_lines_words(workshop: Any, size: tuple[int, int]) -> None:
-    async with workshop.console(size) as seen:
-        form = seen.main.form
-        for name, value in WRONG.items():
-            with pytest.raises(ConfigError) as error:
-                resolve(load_preset("tiny").layer, flags_layer({"data": [str(workshop.text)], name: value}))
-            [problem] = error.value.problems
-            if seen.cells[name].choices:  # a file may hold what cannot be typed
-                form.take_values({name: value})
-            else:
-                await seen.type(**{name: value})
-            form.fields.enter(name)
-            await seen.pilot.pause()
-            assert form.problems == {name: problem.text}
-            shown = " ".join(seen.screen.replace("│", " ").split())
-            assert wrap(f"{name}: {problem.text}", 30)[0] in shown
-            await seen.press("escape", "f5")
-            assert seen.runs == [], "nothing starts while something is wrong"
-            form.fields.enter(name)
-            await seen.press("ctrl+r", "escape")
-            assert form.problems == {}
+async def test_the_form_says_the_command_lines_words(workshop: Any, seen: Any) -> None:
+    form = seen.main.form
+    for name, value in WRONG.items():
+        with pytest.raises(ConfigError) as error:
+            resolve(load_preset("tiny").layer, flags_layer({"data": [str(workshop.text)], name: value}))
+        [problem] = error.value.problems
+        if seen.cells[name].choices:  # a file may hold what cannot be typed
+            form.take_values({name: value})
+        else:
+            await seen.type(**{name: value})
+        form.fields.enter(name)
+        await seen.pilot.pause()
+        assert form.problems == {name: problem.text}
+        shown = " ".join(seen.screen.replace("│", " ").split())
+        assert wrap(f"{name}: {problem.text}", 30)[0] in shown
+        await seen.press("escape", "f5")
+        assert seen.runs == [], "nothing starts while something is wrong"
+        form.fields.enter(name)
+        await seen.press("ctrl+r", "escape")
+        assert form.problems == {}
 
 
 async def test_the_form_names_a_missing_file_and_a_text_that_is_too_short(workshop: Any) -> None:
@@ -71,40 +70,29 @@ async def test_the_form_names_a_missing_file_and_a_text_that_is_too_short(worksh
         await seen.until(lambda: "--max-seq-len 107 is the largest that fits" in form.problems.get("max_seq_len", ""))
 
 
-async def test_a_missing_text_and_wrong_values_are_shown_together(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        form = seen.main.form
-        await seen.type(data="nowhere.txt", num_heads="7", dropout="3")
-        await seen.until(lambda: set(form.problems) == {"data", "num_heads", "dropout"})
-        await seen.type(num_heads="2")
-        assert set(form.problems) == {"data", "dropout"}
-        assert all(seen.cells[name].problem for name in form.problems)
+async def test_a_missing_text_and_wrong_values_are_shown_together(seen: Any) -> None:
+    form = seen.main.form
+    await seen.type(data="nowhere.txt", num_heads="7", dropout="3")
+    await seen.until(lambda: set(form.problems) == {"data", "num_heads", "dropout"})
+    await seen.type(num_heads="2")
+    assert set(form.problems) == {"data", "dropout"}
+    assert all(seen.cells[name].problem for name in form.problems)
 
 
-async def test_the_form_shows_the_size_of_the_run(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        await seen.until(lambda: seen.main.form.run_size.steps)
-        steps = estimate(seen.main.form.config, [workshop.text.read_text()]).total_steps
-        await seen.see(f"{steps} steps")
-        await seen.until(lambda: f"step {0:>{STEPS}}/{steps}" in seen.status)
+async def test_the_form_shows_the_size_of_the_run(workshop: Any, seen: Any) -> None:
+    await seen.until(lambda: seen.main.form.run_size.steps)
+    steps = estimate(seen.main.form.config, [workshop.text.read_text()]).total_steps
+    await seen.see(f"{steps} steps")
+    await seen.until(lambda: f"step {0:>{STEPS}}/{steps}" in seen.status)
 
 
-async def test_another_preset_fills_the_form_and_keeps_the_typed_data(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        seen.main.form.fields.enter("preset")
-        await seen.press("right")
-        layer, data = load_preset("small").layer, flags_layer({"data": [str(workshop.text)]})
-        assert seen.main.form.config == replace(resolve(layer, data), stride=None), "its stride is for its own text"
-
-
-async def test_every_setting_is_in_the_form_with_its_help(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        assert set(seen.cells) == {"preset", *SETTINGS}
-        seen.main.form.fields.enter("learning_rate")
-        await seen.pilot.pause()
-        row = SETTINGS["learning_rate"]
-        hint = str(seen.main.query_one("#hint").render())
-        assert all(words in hint for words in (row.help, row.typical, row.too_high, row.too_low))
+async def test_every_setting_is_in_the_form_with_its_help(seen: Any) -> None:
+    assert set(seen.cells) == {"preset", *SETTINGS}
+    seen.main.form.fields.enter("learning_rate")
+    await seen.pilot.pause()
+    row = SETTINGS["learning_rate"]
+    hint = str(seen.main.query_one("#hint").render())
+    assert all(words in hint for words in (row.help, row.typical, row.too_high, row.too_low))
 
 
 async def test_a_broken_preset_cannot_be_trained_under_its_name(workshop: Any, own: Path) -> None:
@@ -133,32 +121,18 @@ async def test_a_presets_wrong_values_are_in_their_fields_and_can_be_corrected(w
         assert (run.job.config.num_heads, run.job.config.epochs, run.job.folder.name) == (4, 3, "mine-1")
 
 
-async def test_a_run_that_cannot_start_shows_why_beside_the_field(
-    workshop: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(job: Any) -> Any:
-        raise UserError(f"--output-dir {job.folder}: holds a run already")
-
-    async with workshop.console(start=refuse) as seen:
-        await seen.press("f5")
-        await seen.until(lambda: "output_dir" in seen.main.form.problems)
-        assert seen.main.form.problems["output_dir"] == "runs/text-1: holds a run already", "the field has its name"
-        assert "IDLE" in seen.status and "holds a run already" in seen.log
-
-
 LONG = ["x" * 5000, "x" * 3000, "a/" * 2000, "y, " * 2000, "'" + "z" * 9000]
 
 
-async def test_a_text_of_any_length_that_is_pasted_is_refused_below_its_field(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        for text in LONG:
-            await seen.type(data=text, output_dir=text)
-            await seen.until(lambda: "data" in seen.main.form.problems)
-            await seen.press("escape", "f5")
-            await seen.pilot.pause(0.3)
-            assert seen.app.is_running and seen.runs == []
-            await seen.type(data=str(workshop.text), output_dir="")
-            assert seen.main.form.problems == {}
+async def test_a_text_of_any_length_that_is_pasted_is_refused_below_its_field(workshop: Any, seen: Any) -> None:
+    for text in LONG:
+        await seen.type(data=text, output_dir=text)
+        await seen.until(lambda: "data" in seen.main.form.problems)
+        await seen.press("escape", "f5")
+        await seen.pilot.pause(0.3)
+        assert seen.app.is_running and seen.runs == []
+        await seen.type(data=str(workshop.text), output_dir="")
+        assert seen.main.form.problems == {}
 
 
 ODD_DATA = ["5", "{a: 1}", "[1, 2]", "[[a]]", "true", "''", "[]", '"a\\nb"', f"[{'x' * 5000}]"]
@@ -212,55 +186,54 @@ async def test_text_is_typed_into_an_input_over_the_field_which_moves_with_it(wo
         assert not fields.input.display and seen.app.focused is None
 
 
-async def test_keys_of_text_leave_a_choice_alone(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        seen.main.form.fields.enter("lr_schedule")
-        await seen.press("ctrl+k", "ctrl+u", "backspace", "delete", "home", "z")
-        seen.app.screen.post_message(Paste("wsd"))
-        await seen.pilot.pause()
-        assert values(seen, "lr_schedule") == ("cosine",)
-        await seen.press("w")
-        assert values(seen, "lr_schedule") == ("wsd",)
-        await seen.press("space", "left", "left")
-        assert values(seen, "lr_schedule") == ("step",)
+async def test_keys_of_text_leave_a_choice_alone(seen: Any) -> None:
+    seen.main.form.fields.enter("lr_schedule")
+    await seen.press("ctrl+k", "ctrl+u", "backspace", "delete", "home", "z")
+    seen.app.screen.post_message(Paste("wsd"))
+    await seen.pilot.pause()
+    assert values(seen, "lr_schedule") == ("cosine",)
+    await seen.press("w")
+    assert values(seen, "lr_schedule") == ("wsd",)
+    await seen.press("space", "left", "left")
+    assert values(seen, "lr_schedule") == ("step",)
 
 
 def values(seen: Any, *names: str) -> tuple[str, ...]:
     return tuple(seen.cells[name].value for name in names)
 
 
-async def test_another_preset_leaves_what_was_typed_and_ctrl_r_takes_it_back(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        form = seen.main.form
-        form.fields.enter("epochs")
-        await seen.press("7")
-        assert {cell.name for cell in seen.cells.values() if cell.marked} == {"data", "epochs"}
-        shown = [re.sub(r" +", " ", line) for line in seen.screen.splitlines()]
-        assert any(" epochs *7" in line for line in shown)
-        assert any(f" data *{workshop.text}"[:40] in line for line in shown)
-        await seen.type(preset="medium")
-        assert values(seen, "epochs", "data", "model_dim") == ("7", str(workshop.text), "256")
-        form.fields.enter("epochs")
-        await seen.press("ctrl+r")
-        assert values(seen, "epochs") == ("30",) and not seen.cells["epochs"].marked
-        form.fields.enter("seed")
-        await seen.press("5", "ctrl+r")
-        assert values(seen, "seed") == (str(Config().seed),), "the preset does not name it"
+async def test_another_preset_leaves_what_was_typed_and_ctrl_r_takes_it_back(workshop: Any, seen: Any) -> None:
+    form = seen.main.form
+    form.fields.enter("epochs")
+    await seen.press("7")
+    assert {cell.name for cell in seen.cells.values() if cell.marked} == {"data", "epochs"}
+    shown = [re.sub(r" +", " ", line) for line in seen.screen.splitlines()]
+    assert any(" epochs *7" in line for line in shown)
+    assert any(f" data *{workshop.text}"[:40] in line for line in shown)
+    await seen.type(preset="medium")
+    typed = flags_layer({"data": [str(workshop.text)], "epochs": 7})
+    medium = replace(resolve(load_preset("medium").layer, typed), stride=None)  # its stride is for its own text
+    assert form.config == medium and values(seen, "model_dim") == ("256",)
+    form.fields.enter("epochs")
+    await seen.press("ctrl+r")
+    assert values(seen, "epochs") == ("30",) and not seen.cells["epochs"].marked
+    form.fields.enter("seed")
+    await seen.press("5", "ctrl+r")
+    assert values(seen, "seed") == (str(Config().seed),), "the preset does not name it"
 
 
-async def test_a_preset_s_stride_holds_for_its_own_text_only(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        assert seen.main.form.config.stride is None
-        seen.main.form.fields.enter("data")
-        await seen.press("ctrl+r")
-        assert values(seen, "data", "stride") == ("data/samples/sample_data.txt", "32")
-        await seen.press("ctrl+u", *"x.txt")
-        assert seen.main.form.config.stride is None
-        seen.main.form.fields.enter("stride")
-        await seen.press(*"16")
-        seen.main.form.fields.enter("data")
-        await seen.press("ctrl+r")
-        assert values(seen, "stride") == ("16",), "the user's own stays"
+async def test_a_preset_s_stride_holds_for_its_own_text_only(seen: Any) -> None:
+    assert seen.main.form.config.stride is None
+    seen.main.form.fields.enter("data")
+    await seen.press("ctrl+r")
+    assert values(seen, "data", "stride") == ("data/samples/sample_data.txt", "32")
+    await seen.press("ctrl+u", *"x.txt")
+    assert seen.main.form.config.stride is None
+    seen.main.form.fields.enter("stride")
+    await seen.press(*"16")
+    seen.main.form.fields.enter("data")
+    await seen.press("ctrl+r")
+    assert values(seen, "stride") == ("16",), "the user's own stays"
 
 
 async def test_a_run_keeps_its_preset_s_name_with_another_text(workshop: Any) -> None:
@@ -284,19 +257,17 @@ def hint(seen: Any) -> str:
     return str(seen.main.form.query_one("#hint", Static).render())
 
 
-async def test_a_wide_value_keeps_its_cursor_in_its_field(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        seen.main.form.fields.enter("project")
-        await seen.press(*"雪が降る夜の物語")
-        lines = seen.screen.splitlines()
-        assert all(cell_len(line) == 120 for line in lines)
-        assert any("語" in line for line in lines), "the end, where the cursor is"
+async def test_a_wide_value_keeps_its_cursor_in_its_field(seen: Any) -> None:
+    seen.main.form.fields.enter("project")
+    await seen.press(*"雪が降る夜の物語")
+    lines = seen.screen.splitlines()
+    assert all(cell_len(line) == 120 for line in lines)
+    assert any("語" in line for line in lines), "the end, where the cursor is"
 
 
 async def test_the_form_says_why_the_held_out_text_would_measure_little(workshop: Any) -> None:
-    (workshop.folder / "once.txt").write_text(
-        "".join(f"Line {n} is told but once, and {n * n} too.\n" for n in range(900))
-    )
+    lines = (f"Line {n} is told but once, and {n * n} too.\n" for n in range(900))
+    (workshop.folder / "once.txt").write_text("".join(lines))
     async with workshop.console() as seen:
         form = seen.main.form
         await seen.until(lambda: "only 1,720 characters are held out" in hint(seen))
@@ -305,25 +276,6 @@ async def test_the_form_says_why_the_held_out_text_would_measure_little(workshop
         await seen.until(lambda: form.run_size.steps and "held out" not in hint(seen).partition("val_split")[0])
         await seen.type(val_split="0.01")
         await seen.until(lambda: "characters are held out (--val-split 0.01 of" in hint(seen))
-
-
-async def test_the_schedule_is_drawn_below_the_learning_rate_while_it_is_edited(workshop: Any) -> None:
-    async with workshop.console((80, 24)) as seen:
-        form = seen.main.form
-        await seen.until(lambda: form.run_size.steps)
-
-        async def drawn(last: str, end: str) -> None:
-            form.fields.enter("learning_rate")
-            await seen.see(end)
-            [line] = [line for line in seen.screen.splitlines() if " schedule " in line]
-            bars = line.partition("schedule")[2].partition(end)[0].strip()
-            assert (
-                bars[0] in "▁▂" and "█" in bars and bars[-1] == last and sorted(bars[9:], reverse=True) == [*bars[9:]]
-            )
-
-        await drawn("▂", f"0.0001 at step {form.run_size.steps}")
-        await seen.type(learning_rate="5e-4", lr_schedule="constant")
-        await drawn("█", f"0.0005 at step {form.run_size.steps}")
 
 
 async def test_the_size_below_the_form_is_never_cut(workshop: Any) -> None:
@@ -342,29 +294,28 @@ async def test_steps_that_only_the_tokens_tell_are_called_an_estimate(workshop: 
         await seen.until(lambda: re.search(r" ≈ \d+ steps ", seen.screen))
 
 
-async def test_a_click_enters_a_field_and_another_one_changes_a_choice(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        fields = seen.main.form.fields
+async def test_a_click_enters_a_field_and_another_one_changes_a_choice(seen: Any) -> None:
+    fields = seen.main.form.fields
 
-        async def click(name: str) -> None:
-            lines = seen.screen.splitlines()
-            y = next(n for n, line in enumerate(lines) if f" {name} " in line)
-            await seen.pilot.click(offset=(lines[y].index(f" {name} ") + 21, y))
+    async def click(name: str) -> None:
+        lines = seen.screen.splitlines()
+        y = next(n for n, line in enumerate(lines) if f" {name} " in line)
+        await seen.pilot.click(offset=(lines[y].index(f" {name} ") + 21, y))
 
-        await click("model_dim")
-        await seen.press(*"96")
-        await click("num_layers")
-        await seen.press(*"3")
-        assert values(seen, "model_dim", "num_layers") == ("96", "3")
-        await click("num_layers")
-        await seen.press("7")
-        assert values(seen, "num_layers") == ("37",), "the second click put the cursor behind the text"
-        await click("lr_schedule")
-        assert values(seen, "lr_schedule") == ("cosine",) and seen.app.focused is fields
-        await click("lr_schedule")
-        assert values(seen, "lr_schedule") == ("linear",)
-        await seen.press("shift+tab", "shift+tab", "tab")
-        assert fields.current.name == "learning_rate" and seen.app.focused is fields.input
+    await click("model_dim")
+    await seen.press(*"96")
+    await click("num_layers")
+    await seen.press(*"3")
+    assert values(seen, "model_dim", "num_layers") == ("96", "3")
+    await click("num_layers")
+    await seen.press("7")
+    assert values(seen, "num_layers") == ("37",), "the second click put the cursor behind the text"
+    await click("lr_schedule")
+    assert values(seen, "lr_schedule") == ("cosine",) and seen.app.focused is fields
+    await click("lr_schedule")
+    assert values(seen, "lr_schedule") == ("linear",)
+    await seen.press("shift+tab", "shift+tab", "tab")
+    assert fields.current.name == "learning_rate" and seen.app.focused is fields.input
 
 
 async def test_enter_shows_all_of_what_is_wrong_with_a_value(workshop: Any) -> None:

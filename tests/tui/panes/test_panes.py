@@ -83,53 +83,49 @@ def test_numbers_never_outgrow_their_columns() -> None:
 
 
 @both_sizes
-async def test_a_sample_streams_in_behind_its_prompt(workshop: Any, size: tuple[int, int]) -> None:
-    async with workshop.console(size) as seen:
-        await seen.press("ctrl+g")
-        assert "No model yet." in seen.screen
-        await seen.press("H", "o", "enter")
-        assert "text-warning" in str(seen.main.sample.output.content.spans), "it is refused"
-        run = await seen.started()
-        await seen.press("ctrl+g", "enter")
-        command = run.sent[-1]
-        run.say(Sampled(step=3, id=command.id, prompt="Ho", text="ratio [b]said[/b]"))
-        await seen.see("Horatio [b]said[/b]")
-        run.say(Sampled(step=3, id=command.id, prompt="Ho", text=" no\x1b", done=True))
-        await seen.see("said[/b] no·")
-        assert "at step 3" in seen.screen
+async def test_a_sample_streams_in_behind_its_prompt(seen: Any) -> None:
+    await seen.press("ctrl+g")
+    assert "No model yet." in seen.screen
+    await seen.press("H", "o", "enter")
+    assert "text-warning" in str(seen.main.sample.output.content.spans), "it is refused"
+    run = await seen.started()
+    await seen.press("ctrl+g", "enter")
+    command = run.sent[-1]
+    run.say(Sampled(step=3, id=command.id, prompt="Ho", text="ratio [b]said[/b]"))
+    await seen.see("Horatio [b]said[/b]")
+    run.say(Sampled(step=3, id=command.id, prompt="Ho", text=" no\x1b", done=True))
+    await seen.see("said[/b] no·")
+    assert "at step 3" in seen.screen
 
 
-async def test_enter_samples_with_the_tables_defaults_and_up_recalls(workshop: Any) -> None:
-    async with workshop.training() as (seen, run):
-        await seen.press("ctrl+g", "H", "i", "enter")
-        [sample] = run.sent
-        assert sample == Sample(id=sample.id, time=sample.time, prompt="Hi")
-        await seen.press("ctrl+u", "up")
-        assert seen.main.sample.prompt.text == "Hi"
-        await seen.press("down")
-        assert seen.main.sample.prompt.text == ""
+async def test_enter_samples_with_the_tables_defaults_and_up_recalls(seen: Any, run: Any) -> None:
+    await seen.press("ctrl+g", "H", "i", "enter")
+    [sample] = run.sent
+    assert sample == Sample(id=sample.id, time=sample.time, prompt="Hi")
+    await seen.press("ctrl+u", "up")
+    assert seen.main.sample.prompt.text == "Hi"
+    await seen.press("down")
+    assert seen.main.sample.prompt.text == ""
 
 
-async def test_a_prompt_of_several_lines_is_sent_as_it_was_pasted_and_typed(workshop: Any) -> None:
-    async with workshop.training() as (seen, run):
-        await seen.press("ctrl+g")
-        seen.app.screen.post_message(Paste("\ufeffone\r\ntwo\rthree"))
-        await seen.until(lambda: "three" in seen.main.sample.prompt.text)
-        await seen.press("ctrl+j", "x", "enter")
-        await seen.until(lambda: run.sent)
-        assert run.sent[-1].prompt == "one\ntwo\nthree\nx"
-        seen.main.sample.prompt.text = ""
-        await seen.press("up")
-        assert seen.main.sample.prompt.text == "one\ntwo\nthree\nx"
+async def test_a_prompt_of_several_lines_is_sent_as_it_was_pasted_and_typed(seen: Any, run: Any) -> None:
+    await seen.press("ctrl+g")
+    seen.app.screen.post_message(Paste("\ufeffone\r\ntwo\rthree"))
+    await seen.until(lambda: "three" in seen.main.sample.prompt.text)
+    await seen.press("ctrl+j", "x", "enter")
+    await seen.until(lambda: run.sent)
+    assert run.sent[-1].prompt == "one\ntwo\nthree\nx"
+    seen.main.sample.prompt.text = ""
+    await seen.press("up")
+    assert seen.main.sample.prompt.text == "one\ntwo\nthree\nx"
 
 
-async def test_the_model_can_be_sampled_after_the_end_until_the_worker_exits(workshop: Any) -> None:
-    async with workshop.training() as (seen, run):
-        run.finish(400)
-        await seen.status_is("FINISHED")
-        await seen.press("ctrl+g", "a", "enter")
-        assert run.sent[-1].prompt == "a"
-        run.die("ended with status 0")
-        await seen.until(lambda: not seen.main.has_model)
-        await seen.press("enter")
-        assert "This run has left no checkpoint to sample from." in seen.screen and "FINISHED" in seen.status
+async def test_the_model_can_be_sampled_after_the_end_until_the_worker_exits(seen: Any, run: Any) -> None:
+    run.finish(400)
+    await seen.status_is("FINISHED")
+    await seen.press("ctrl+g", "a", "enter")
+    assert run.sent[-1].prompt == "a"
+    run.die("ended with status 0")
+    await seen.until(lambda: not seen.main.has_model)
+    await seen.press("enter")
+    assert "This run has left no checkpoint to sample from." in seen.screen and "FINISHED" in seen.status

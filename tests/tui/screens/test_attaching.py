@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from fundamentallm.config.config import Config
 from fundamentallm.run.commands import COMMANDS, Pause, Resume, Sample, Stop
 from fundamentallm.run.events import JOURNAL, Answered, Intervention, Phase
 from fundamentallm.run.journal import BATCH
@@ -56,27 +55,19 @@ async def test_what_others_asked_for_is_logged_with_their_names(workshop: Any, m
         assert seen.cells["learning_rate"].value == "0.0005"
 
 
-async def test_a_run_that_was_interrupted_is_shown_and_f5_resumes_it(workshop: Any, make: Any) -> None:
+async def test_a_run_that_was_interrupted_is_shown_and_f5_resumes_it(seen: Any, make: Any) -> None:
     folder = make("lost", epochs=7)
-    async with workshop.console() as seen:
-        seen.main.open_run(folder)
-        await seen.status_is(summarize(folder).state.upper())
-        assert "INTERRUPTED" in seen.status and "● interrupted" in seen.screen
-        assert "Interrupted: its process is gone." in seen.log
-        assert len(seen.main.store.train) == 40
-        await seen.press("ctrl+g", "H", "enter")
-        assert seen.samplers[-1].checkpoint == folder / "last.pt"
-        await seen.press("escape")
-        run = await seen.started()
-        assert (run.job.folder, run.job.auto, run.job.resume_from) == (folder, True, None)
-        assert (run.job.config.epochs, run.job.changes) == (7, {})
-
-
-async def test_a_journal_of_a_stopped_and_resumed_run_is_shown_as_the_run_stands(workshop: Any, make: Any) -> None:
-    again = [workshop.started(RunSpec(Config(), Path("x"), Path("last.pt")), 30), Phase(step=30, phase="training")]
-    folder = make("twice", workshop.finished(40, "stopped"), *again, workshop.progress(31, 35))
-    async with attached(workshop, folder) as (seen, _):
-        assert seen.main.store.step == 35 and seen.main.store.train.last[0] == 35, "nothing is shown twice"
+    seen.main.open_run(folder)
+    await seen.status_is(summarize(folder).state.upper())
+    assert "INTERRUPTED" in seen.status and "● interrupted" in seen.screen
+    assert "Interrupted: its process is gone." in seen.log
+    assert len(seen.main.store.train) == 40
+    await seen.press("ctrl+g", "H", "enter")
+    assert seen.samplers[-1].checkpoint == folder / "last.pt"
+    await seen.press("escape")
+    run = await seen.started()
+    assert (run.job.folder, run.job.auto, run.job.resume_from) == (folder, True, None)
+    assert (run.job.config.epochs, run.job.changes) == (7, {})
 
 
 async def test_a_command_that_cannot_be_sent_is_logged(workshop: Any, make: Any) -> None:
@@ -88,32 +79,30 @@ async def test_a_command_that_cannot_be_sent_is_logged(workshop: Any, make: Any)
         assert "TRAINING" in seen.status
 
 
-async def test_an_ended_run_is_live_again_when_someone_resumes_it(workshop: Any, make: Any) -> None:
+async def test_an_ended_run_is_live_again_when_someone_resumes_it(workshop: Any, seen: Any, make: Any) -> None:
     folder = make("far", workshop.finished(40, "stopped"))
-    async with workshop.console() as seen:
-        seen.main.open_run(folder)
-        await seen.until(lambda: "STOPPED" in seen.status and not seen.main.has_model)
-        with alive(folder) as journal:
-            journal.append(workshop.started(RunSpec(seen.main.store.config, folder, preset="medium"), step=40))
-            journal.append(Phase(step=40, phase="training"))
-            await seen.until(lambda: "TRAINING" in seen.status and seen.main.has_model)
-            assert seen.cells["preset"].value == "medium"
-            journal.append(workshop.progress(41, 55))
-            await seen.until(lambda: seen.main.store.step == 55)
+    seen.main.open_run(folder)
+    await seen.until(lambda: "STOPPED" in seen.status and not seen.main.has_model)
+    with alive(folder) as journal:
+        journal.append(workshop.started(RunSpec(seen.main.store.config, folder, preset="medium"), step=40))
+        journal.append(Phase(step=40, phase="training"))
+        await seen.until(lambda: "TRAINING" in seen.status and seen.main.has_model)
+        assert seen.cells["preset"].value == "medium"
+        journal.append(workshop.progress(41, 55))
+        await seen.until(lambda: seen.main.store.step == 55)
 
 
-async def test_leaving_a_paused_run_for_another_asks_first(workshop: Any, make: Any) -> None:
+async def test_leaving_a_paused_run_for_another_asks_first(seen: Any, make: Any) -> None:
     make("other")
-    async with workshop.console() as seen:
-        run = await seen.paused()
-        await seen.open_list(1)
-        await seen.press("enter")
-        await seen.until(lambda: isinstance(seen.app.screen, Question))
-        await seen.press("escape")
-        assert seen.app.screen is seen.main and not run.left and "PAUSED" in seen.status
-        await seen.open_list(1)
-        await seen.press("enter", "l")
-        await seen.until(lambda: run.left and seen.main.store.folder == Path("runs/other"))
+    run = await seen.paused()
+    await seen.open_list(1)
+    await seen.press("enter")
+    await seen.until(lambda: isinstance(seen.app.screen, Question))
+    await seen.press("escape")
+    assert seen.app.screen is seen.main and not run.left and "PAUSED" in seen.status
+    await seen.open_list(1)
+    await seen.press("enter", "l")
+    await seen.until(lambda: run.left and seen.main.store.folder == Path("runs/other"))
 
 
 async def test_the_console_says_which_runs_are_under_way(workshop: Any, make: Any) -> None:
@@ -150,21 +139,27 @@ async def test_what_was_asked_of_a_run_that_is_being_started_reaches_no_other(wo
             assert seen.main.reader.handle is seen.run and seen.main.store.folder == seen.run.folder
 
 
-@pytest.mark.parametrize("answer", ["n", "g"])
-async def test_f5_into_a_folder_that_holds_a_run_asks(workshop: Any, make: Any, answer: str) -> None:
-    folder = make("old", epochs=7)
+@pytest.mark.parametrize(
+    ("finished", "answer", "offer", "starts"),
+    [
+        (False, "n", "Start a new run in a folder beside it", [("runs/old-2", False, 5)]),
+        (False, "g", "Resume that run", [("runs/old", True, 7)]),
+        (True, "g", "Open that run, which has finished", []),
+    ],
+)
+async def test_f5_into_a_folder_that_holds_a_run_asks(
+    workshop: Any, make: Any, finished: bool, answer: str, offer: str, starts: list[tuple[str, bool, int]]
+) -> None:
+    folder = make("old", *([workshop.finished(40)] if finished else []), epochs=7)
     async with workshop.console(output_dir=str(folder)) as seen:
         await seen.press("f5")
-        assert isinstance(seen.app.screen, Question)
+        await seen.see(offer)
         await seen.press("escape")
         assert seen.runs == []
         await seen.press("f5", answer)
-        await seen.until(lambda: seen.runs)
-        if answer == "n":
-            assert (str(seen.run.job.folder), seen.run.job.auto) == ("runs/old-2", False)
-        else:
-            assert (seen.run.job.folder, seen.run.job.auto, seen.run.job.config.epochs) == (folder, True, 7)
-            assert len(seen.main.store.train) == 40
+        await seen.until(lambda: seen.runs or "FINISHED" in seen.status)
+        assert [(str(run.job.folder), run.job.auto, run.job.config.epochs) for run in seen.runs] == starts
+        assert len(seen.main.store.train) == (40 if answer == "g" else 0)
 
 
 async def test_f5_offers_to_attach_where_a_process_writes_the_folder(workshop: Any, make: Any) -> None:
@@ -203,17 +198,16 @@ async def test_a_replay_shows_the_whole_run_can_be_paused_and_writes_nothing(
     assert file_contents(folder) == before
 
 
-async def test_what_a_shell_changed_in_our_own_run_stays_when_f5_resumes_it(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        first = await seen.started()
-        first.folder.mkdir(parents=True)
-        (first.folder / "last.pt").touch()
-        first.say(Intervention(step=5, setting="learning_rate", old=1e-3, new=5e-4, who="anna"))
-        await seen.until(lambda: seen.cells["learning_rate"].value == "0.0005")
-        first.die()
-        await seen.status_is("INTERRUPTED")
-        second = await seen.started()
-        assert (second.job.auto, second.job.changes, second.job.config.learning_rate) == (True, {}, 5e-4)
+async def test_what_a_shell_changed_in_our_own_run_stays_when_f5_resumes_it(seen: Any) -> None:
+    first = await seen.started()
+    first.folder.mkdir(parents=True)
+    (first.folder / "last.pt").touch()
+    first.say(Intervention(step=5, setting="learning_rate", old=1e-3, new=5e-4, who="anna"))
+    await seen.until(lambda: seen.cells["learning_rate"].value == "0.0005")
+    first.die()
+    await seen.status_is("INTERRUPTED")
+    second = await seen.started()
+    assert (second.job.auto, second.job.changes, second.job.config.learning_rate) == (True, {}, 5e-4)
 
 
 async def test_a_run_whose_journal_is_still_being_read_is_not_called_training(workshop: Any, make: Any) -> None:

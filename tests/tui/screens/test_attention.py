@@ -207,9 +207,7 @@ async def test_the_nearest_tokens_are_asked_for_once_and_follow_the_row(workshop
         await seen.until(lambda: "nearest to “e”" in seen.screen and re.search(r"a +0\.90 █+", seen.screen))
         bars = re.findall(r"([a-z]) +(-?\d\.\d\d) (█*)", seen.screen)
         answer = nearest(Neighbours(text="e"))
-        assert [(name, float(cosine)) for name, cosine, _ in bars] == list(
-            zip(answer.tokens, answer.cosine, strict=True)
-        )
+        assert [(name, float(cosine)) for name, cosine, _ in bars] == [*zip(answer.tokens, answer.cosine, strict=True)]
         lengths = [len(bar) for *_, bar in bars]
         assert lengths == sorted(lengths, reverse=True) and lengths[0] > lengths[4] > lengths[8] > lengths[-1] == 0
         await seen.press("up")
@@ -331,20 +329,3 @@ async def test_a_and_n_go_on_from_the_token_that_is_looked_at(workshop: Any) -> 
             await seen.press("escape")
         await seen.until(lambda: run.asked() == [("layer", 0), ("layer", 0), ("token", "seabed"[place])])
         await seen.see("seabed")
-
-
-class Unwritable(FakeRun):
-    """Takes no question, as a run whose folder cannot be written to."""
-
-    def send(self, command: Command) -> None:
-        if isinstance(command, Attend):
-            raise OSError(30, "Read-only file system")
-        super().send(command)
-
-
-async def test_a_question_that_cannot_be_sent_is_answered_by_the_reason(workshop: Any) -> None:
-    async with workshop.training((80, 24), Unwritable) as (seen, _):
-        await look(seen)
-        await seen.see("Read-only file system")
-        await seen.press("escape")
-        await seen.until(lambda: "The command was not sent" in seen.log)

@@ -1,18 +1,21 @@
 """Every key of the tables and a click on every pane, in every state: none may end the console."""
 
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from textual.events import Key, MouseDown, MouseMove, MouseUp, Paste
 from textual.keys import key_to_character
+from textual.widgets import Input
 
 from fundamentallm_tui import app, keys
-from fundamentallm_tui.dialogs import Entry
 from fundamentallm_tui.panes.bars import takes_text
+from fundamentallm_tui.screens.attention import AttentionScreen
+from fundamentallm_tui.screens.base import Page
 from fundamentallm_tui.screens.look import Look
+from fundamentallm_tui.screens.main import MainScreen
 from fundamentallm_tui.screens.pins import Pins
 from fundamentallm_tui.screens.runs import Runs
 from tests.tui.others import attended, bring_about
@@ -91,54 +94,26 @@ class Hands:
             self.seen.main.set_focus(self.seen.main.sample.written)
             await self.press(name)
 
-    async def press_in_list(self) -> None:
-        for name in bound([*keys.RUNS, *keys.LIST]):
-            if not isinstance(self.seen.app.screen, Runs):
+    async def press_on(self, page: type[Page[Any]], open: Callable[[], None]) -> None:
+        """Press the keys of a page, which is opened again after a key that leaves it."""
+        for name in bound([*page.table, *(keys.LIST if page is Runs else ())]):
+            if not isinstance(self.seen.app.screen, page):
                 await self.back()
-                self.seen.main.action_runs()
-            runs = self.seen.app.screen
-            await self.seen.until(lambda runs=runs: runs.list.current is not None)
-            await self.press(name)
-            if self.seen.app.screen is not runs and self.seen.app.screen is not self.seen.main:
-                await self.press("escape")
-            if runs.filter.has_focus:
-                await self.press("escape")
-
-    async def press_in_look(self) -> None:
-        for name in bound(keys.LOOK):
-            if not isinstance(self.seen.app.screen, Look):
-                await self.back()
-                self.seen.main.action_look()
-                await self.seen.settle()
-            if not isinstance(self.seen.app.screen, Look):
-                await self.press("escape")  # it asks for a text, where there is a model
-            await self.press(name)
-
-    async def press_in_pins(self) -> None:
-        for name in bound(keys.PINS):
-            if not isinstance(self.seen.app.screen, Pins):
-                await self.back()
-                self.seen.main.action_pins()
-                await self.seen.settle()
-            await self.press(name)
-            if self.seen.app.screen is not self.seen.main and not isinstance(self.seen.app.screen, Pins):
-                await self.press("x", "enter", "escape")
-
-    async def press_in_attention(self) -> None:
-        for name in bound(keys.ATTENTION):
-            if not self.seen.app.screen.query("#attention"):
-                await self.back()
-                self.seen.main.action_attention()
+                open()
                 await self.seen.until(lambda: self.seen.app.screen is not self.seen.main)
                 await self.seen.settle()
-                if isinstance(self.seen.app.screen, Entry):  # there is no sample to look at
-                    await self.press("a", "b", "enter")
-                await self.seen.until(lambda: self.seen.app.screen.query("#attention"))
-                if (asked := self.seen.app.screen.asked) is not None:
+                if not isinstance(self.seen.app.screen, page):  # it asks for a text
+                    await self.press(*(("a", "b", "enter") if page is AttentionScreen else ("escape",)))
+                await self.seen.until(lambda: isinstance(self.seen.app.screen, page))
+                if asked := getattr(self.seen.app.screen, "asked", None):
                     sampler = self.seen.main.sampler
                     sampler.take(sampler.reader, [attended(asked)])
+            if page is Runs:
+                await self.seen.until(lambda: self.seen.app.screen.list.current is not None)
             await self.press(name)
-            if isinstance(self.seen.app.screen, Entry):
+            if not isinstance(self.seen.app.screen, (page, MainScreen)):  # a dialog
+                await self.press(*(("x", "enter") if page is Pins else ()), "escape")
+            if isinstance(self.seen.app.focused, Input):  # the filter
                 await self.press("escape")
 
     async def click_everything(self) -> None:
@@ -179,10 +154,10 @@ async def test_no_key_and_no_click_ends_the_console(
         await hands.click_everything()
         if state in ON_SCREENS:
             await hands.press_in_text()
-            await hands.press_in_list()
-            await hands.press_in_look()
-            await hands.press_in_pins()
-            await hands.press_in_attention()
+            main, pages = seen.main, (Runs, Look, Pins, AttentionScreen)
+            opens = (main.action_runs, main.action_look, main.action_pins, main.action_attention)
+            for page, open in zip(pages, opens, strict=True):
+                await hands.press_on(page, open)
             missing = {key for table in keys.TABLES for key in bound(table)} - hands.pressed
             assert not missing, f"never pressed: {missing}"
         await hands.back("loss")
@@ -191,11 +166,10 @@ async def test_no_key_and_no_click_ends_the_console(
 
 
 @pytest.mark.parametrize("state", ["loading", "stopping"])
-async def test_a_locked_form_does_not_take_the_focus(workshop: Any, make: Any, state: str) -> None:
-    async with workshop.console() as seen:
-        await bring_about(seen, make("old"), state)
-        await seen.pilot.click("#fields", offset=(20, 3))
+async def test_a_locked_form_does_not_take_the_focus(seen: Any, make: Any, state: str) -> None:
+    await bring_about(seen, make("old"), state)
+    await seen.pilot.click("#fields", offset=(20, 3))
+    assert not seen.main.form.fields.entered
+    for _ in range(6):
+        await seen.press("tab")
         assert not seen.main.form.fields.entered
-        for _ in range(6):
-            await seen.press("tab")
-            assert not seen.main.form.fields.entered

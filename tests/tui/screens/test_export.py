@@ -99,9 +99,8 @@ async def test_a_run_over_another_is_drawn_as_runs_plot_draws_it(workshop: Any, 
     exported, plotted = (ElementTree.parse(path).getroot() for path in (folder / "loss.svg", "plotted.svg"))
 
     def curves(root: ElementTree.Element) -> list[str]:
-        return [
-            path.get("d", "") for path in root.iter() if path.get("stroke") == colour and path.get("fill") == "none"
-        ]
+        paths = [path for path in root.iter() if path.get("fill") == "none"]
+        return [path.get("d", "") for path in paths if path.get("stroke") == colour]
 
     def numbers_of_axes(root: ElementTree.Element) -> list[float]:
         return [float(text.text) for text in root.iter() if text.text and re.fullmatch(r"[\d.]+", text.text)]

@@ -26,23 +26,20 @@ def public_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> bytes:
 
 
 @pytest.mark.parametrize("accept", [True, False])
-async def test_f5_offers_a_missing_text_and_starts_only_with_it(
-    workshop: Any, public_text: bytes, accept: bool
-) -> None:
-    async with workshop.console() as seen:
-        await seen.type(data=NAME)
-        offered = f"{NAME}: not here yet; F5 offers to download it"
-        await seen.until(lambda: seen.main.form.problems == {"data": offered})
-        await seen.see("F5  offers to download the text")
-        assert f"  data: {NAME}: not here yet" in seen.screen, "the field is named, whatever the path begins with"
-        await seen.press("f5")
-        await seen.until(lambda: isinstance(seen.app.screen, Fetch))
-        assert not seen.runs
-        await seen.press("f" if accept else "escape")
-        if accept:
-            await seen.until(lambda: seen.runs)
-            assert Path(NAME).read_bytes() == public_text
-            assert seen.run.job.config.data == (NAME,)
-        else:
-            await seen.until(lambda: seen.app.screen is seen.main)
-            assert not seen.runs and not Path(NAME).exists()
+async def test_f5_offers_a_missing_text_and_starts_only_with_it(seen: Any, public_text: bytes, accept: bool) -> None:
+    await seen.type(data=NAME)
+    offered = f"{NAME}: not here yet; F5 offers to download it"
+    await seen.until(lambda: seen.main.form.problems == {"data": offered})
+    await seen.see("F5  offers to download the text")
+    assert f"  data: {NAME}: not here yet" in seen.screen, "the field is named, whatever the path begins with"
+    await seen.press("f5")
+    await seen.until(lambda: isinstance(seen.app.screen, Fetch))
+    assert not seen.runs
+    await seen.press("f" if accept else "escape")
+    if accept:
+        await seen.until(lambda: seen.runs)
+        assert Path(NAME).read_bytes() == public_text
+        assert seen.run.job.config.data == (NAME,)
+    else:
+        await seen.until(lambda: seen.app.screen is seen.main)
+        assert not seen.runs and not Path(NAME).exists()

@@ -8,12 +8,12 @@ import pytest
 from fundamentallm.cli import main
 from fundamentallm.process.session import RateTest, WorkerRun
 from fundamentallm.run.events import Failed, RunStarted
-from fundamentallm.run.range_test import Point, Suggestion
+from fundamentallm.run.range_test import Point
 from fundamentallm_tui.screens import find_rate
 from fundamentallm_tui.screens.find_rate import FindRate
 from tests.conftest import file_contents, journal_events
 from tests.tui.fakes import FakeRateTest
-from tests.tui.screens.test_rewind import SMALL
+from tests.tui.others import SMALL
 
 
 @pytest.fixture
@@ -83,24 +83,6 @@ async def test_a_test_that_comes_to_no_end_says_why(workshop: Any, end: str) -> 
         assert isinstance(seen.app.screen, FindRate)
         await seen.press("escape")
         assert seen.app.screen is seen.main
-
-
-@pytest.mark.parametrize("size", [(60, 20), (80, 24), (120, 36), (200, 60)])
-async def test_the_curve_and_the_suggestion_are_seen_at_every_size(workshop: Any, size: tuple[int, int]) -> None:
-    async with workshop.console(size) as seen:
-        await seen.press("ctrl+l")
-        await seen.until(lambda: FakeRateTest.made)
-        test = FakeRateTest.made[0]
-        test.say(*(Point(1e-5 * 1.05**n, 4 - n / 100, 4 - n / 100) for n in range(180)))
-        test.say(Suggestion(steepest=0.001, lowest=0.02, learning_rate=0.005))
-        await seen.see("0.005 is suggested for text.txt with muon")
-        text = " ".join(seen.screen.split())
-        assert "fell fastest at 0.001, the steepest descent" in text and "0.005, is 4 times below that" in text
-        assert "▲" in seen.screen and "enter take it over" in seen.screen and "│" in seen.screen
-        await seen.press("f1")
-        await seen.see("A short training of the form's model")
-        await seen.press("escape", "enter")
-        await seen.see("*0.005")
 
 
 async def test_a_rate_is_found_only_for_a_form_that_is_right_and_for_a_new_run(workshop: Any) -> None:

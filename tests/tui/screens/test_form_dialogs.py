@@ -1,6 +1,7 @@
 """Text files, presets and YAML: what the user chooses elsewhere comes into the form, and the form into a file."""
 
 import os
+import re
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -47,40 +48,36 @@ SAID = {
 
 
 @both_sizes
-async def test_the_picker_says_what_is_in_a_file_and_takes_several(
-    workshop: Any, texts: Path, size: tuple[int, int]
-) -> None:
-    async with workshop.console(size) as seen:
-        await seen.type(data="texts")
-        await seen.press("f2")
-        await seen.until(lambda: "crlf.txt" in seen.screen)
-        assert "  texts/" in seen.screen
-        for name, words in SAID.items():
-            await seen.press("down")
-            await seen.see(words)
-            assert f"  {name}" in seen.screen
-        assert ".hidden" not in seen.screen
-        await seen.press("home", "down", "down")
-        await seen.see("A first line")
-        assert "\x1b" not in seen.screen and "·[31man evil one" in seen.screen
-        await seen.press("up", "enter")
-        await seen.see("inside.txt")
-        await seen.press("down", "space")
-        await seen.press("space", "up", "up", "left", "left", "down", "down", "space", "space", "up", "space", "enter")
-        assert not isinstance(seen.app.screen, FilePicker)
-        assert seen.cells["data"].value == "texts/[b]er/inside.txt, texts/crlf.txt, texts/empty.md"
-        assert seen.cells["data"].marked
-        await seen.press("f2")
-        await seen.see("inside.txt")
-        await seen.press("down", "escape")
-        assert isinstance(seen.app.screen, MainScreen) and "empty.md" in seen.cells["data"].value, "nothing changed"
+async def test_the_picker_says_what_is_in_a_file_and_takes_several(seen: Any, texts: Path) -> None:
+    await seen.type(data="texts")
+    await seen.press("f2")
+    await seen.until(lambda: "crlf.txt" in seen.screen)
+    assert "  texts/" in seen.screen
+    for name, words in SAID.items():
+        await seen.press("down")
+        await seen.see(words)
+        assert f"  {name}" in seen.screen
+    assert ".hidden" not in seen.screen
+    await seen.press("home", "down", "down")
+    await seen.see("A first line")
+    assert "\x1b" not in seen.screen and "·[31man evil one" in seen.screen
+    await seen.press("up", "enter")
+    await seen.see("inside.txt")
+    await seen.press("down", "space")
+    await seen.press("space", "up", "up", "left", "left", "down", "down", "space", "space", "up", "space", "enter")
+    assert not isinstance(seen.app.screen, FilePicker)
+    assert seen.cells["data"].value == "texts/[b]er/inside.txt, texts/crlf.txt, texts/empty.md"
+    assert seen.cells["data"].marked
+    await seen.press("f2")
+    await seen.see("inside.txt")
+    await seen.press("down", "escape")
+    assert isinstance(seen.app.screen, MainScreen) and "empty.md" in seen.cells["data"].value, "nothing changed"
 
 
-async def test_the_picker_begins_where_the_users_texts_are_not_where_the_programs_are(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        await seen.type(data="data/samples/sample_data.txt")
-        await seen.press("f2")
-        await seen.see(workshop.text.name)
+async def test_the_picker_begins_where_the_users_texts_are_not_where_the_programs_are(workshop: Any, seen: Any) -> None:
+    await seen.type(data="data/samples/sample_data.txt")
+    await seen.press("f2")
+    await seen.see(workshop.text.name)
 
 
 async def test_a_file_that_is_too_long_is_called_huge(
@@ -115,9 +112,7 @@ async def test_presets_are_compared_loaded_and_saved_as_ones_own(workshop: Any, 
         assert "What you have changed stays: data, epochs." in seen.screen
         await seen.press("down")
         await seen.see("num_layers")
-        [line] = [
-            line for line in seen.screen.splitlines() if "num_layers  " in line and " 2 " in line and " 4" in line
-        ]
+        [line] = [line for line in seen.screen.splitlines() if re.search("num_layers  .* 2 .* 4", line)]
         assert line.partition("num_layers")[2].replace("│", " ").split()[:2] == ["2", "4"]
         await seen.press("enter")
         assert [seen.cells[name].value for name in ("preset", "num_layers", "epochs")] == ["small", "4", "7"]
@@ -179,34 +174,31 @@ def editor(workshop: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     return use
 
 
-async def test_the_form_is_edited_as_yaml_and_problems_are_at_their_fields(workshop: Any, editor: Any) -> None:
-    async with workshop.console() as seen:
-        await seen.press("e")
-        await seen.until(lambda: "Set EDITOR to your editor" in seen.log)
-        editor("sed -i 's/^epochs: .*/epochs: many/; s/^model_dim: .*/model_dim: 96/' $1")
-        await seen.type(dropout="7")
-        await seen.press("escape", "e")
-        assert set(seen.main.form.problems) == {"dropout", "epochs"}, "what was wrong before is not lost"
-        assert [seen.cells[name].value for name in ("epochs", "model_dim", "dropout")] == ["many", "96", "7"]
-        assert {name for name, cell in seen.cells.items() if cell.marked} == {"data", "dropout", "epochs", "model_dim"}
+async def test_the_form_is_edited_as_yaml_and_problems_are_at_their_fields(seen: Any, editor: Any) -> None:
+    await seen.press("e")
+    await seen.until(lambda: "Set EDITOR to your editor" in seen.log)
+    editor("sed -i 's/^epochs: .*/epochs: many/; s/^model_dim: .*/model_dim: 96/' $1")
+    await seen.type(dropout="7")
+    await seen.press("escape", "e")
+    assert set(seen.main.form.problems) == {"dropout", "epochs"}, "what was wrong before is not lost"
+    assert [seen.cells[name].value for name in ("epochs", "model_dim", "dropout")] == ["many", "96", "7"]
+    assert {name for name, cell in seen.cells.items() if cell.marked} == {"data", "dropout", "epochs", "model_dim"}
 
 
-async def test_yaml_that_cannot_be_read_can_be_edited_again(workshop: Any, editor: Any) -> None:
-    async with workshop.console() as seen:
-        editor("echo 'epochs: [3' > $1", "sed -i 's/\\[//; $aepoch: 4' $1", "sed -i '$d' $1", "exit 3")
-        await seen.press("e")
-        await seen.see("form.yaml, line 2: is not YAML")
-        assert seen.cells["epochs"].value == "5"
-        await seen.press("e")
-        await seen.see("epoch: no such setting; did you mean epochs?")
-        assert "line 2)" in seen.screen
-        await seen.press("e")
-        assert isinstance(seen.app.screen, MainScreen) and seen.cells["epochs"].value == "3"
-        await seen.press("e")
-        await seen.until(lambda: "ended with status 3" in seen.log)
+async def test_yaml_that_cannot_be_read_can_be_edited_again(seen: Any, editor: Any) -> None:
+    editor("echo 'epochs: [3' > $1", "sed -i 's/\\[//; $aepoch: 4' $1", "sed -i '$d' $1", "exit 3")
+    await seen.press("e")
+    await seen.see("form.yaml, line 2: is not YAML")
+    assert seen.cells["epochs"].value == "5"
+    await seen.press("e")
+    await seen.see("epoch: no such setting; did you mean epochs?")
+    assert "line 2)" in seen.screen
+    await seen.press("e")
+    assert isinstance(seen.app.screen, MainScreen) and seen.cells["epochs"].value == "3"
+    await seen.press("e")
+    await seen.until(lambda: "ended with status 3" in seen.log)
 
 
-async def test_while_a_run_is_under_way_the_form_s_files_are_locked(workshop: Any) -> None:
-    async with workshop.training() as (seen, _):
-        await seen.press("f2", "f3", "e")
-        assert isinstance(seen.app.screen, MainScreen)
+async def test_while_a_run_is_under_way_the_form_s_files_are_locked(seen: Any, run: Any) -> None:
+    await seen.press("f2", "f3", "e")
+    assert isinstance(seen.app.screen, MainScreen)

@@ -37,6 +37,7 @@ OTHER_SCREENS: list[tuple[list[str], str, list[str]]] = [
     (["escape", "ctrl+o"], "The list of runs", [TOPICS["list"]]),
     (["escape", "f9", "a"], "Pinned", [TOPICS["pinned"]]),
     (["escape", "escape", "f3"], "Presets", [TOPICS["preset"], "s saves"]),
+    (["escape", "ctrl+l"], "Find the learning rate", [TOPICS["find_rate"]]),
 ]
 LAYERS: list[tuple[list[str], str, list[str]]] = [
     (["4", *"mmmmm"], "Gradient norm by layer", [TOPICS["Gradient norm by layer"]]),
@@ -88,30 +89,28 @@ async def test_f1_explains_what_there_is_with_a_run_without_scrolling_at_80x24(w
         await explains(seen, "Health: too early to tell", ["The run ended before epoch 1 did."])
 
 
-async def test_the_help_lists_every_key_and_those_of_the_focus_first(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        await seen.press("3")
-        text = " ".join(str(help_text(seen.main)).split())
-        for command in (*keys.LOSS, *keys.MAIN, *keys.RUNS):
-            if command.key and command.help:
-                key = keys.key_name(command.key) if command.action else keys.spell(command.key)
-                assert f"{key} " in text and keys.spell(command.help) in text
-                assert not command.letter or f" {keys.key_name(command.letter)} " in text
-        assert text.index("Its keys") < text.index("Zoom in") < text.index("All keys") < text.index("F5")
+async def test_the_help_lists_every_key_and_those_of_the_focus_first(seen: Any) -> None:
+    await seen.press("3")
+    text = " ".join(str(help_text(seen.main)).split())
+    for command in (*keys.LOSS, *keys.MAIN, *keys.RUNS):
+        if command.key and command.help:
+            key = keys.key_name(command.key) if command.action else keys.spell(command.key)
+            assert f"{key} " in text and keys.spell(command.help) in text
+            assert not command.letter or f" {keys.key_name(command.letter)} " in text
+    assert text.index("Its keys") < text.index("Zoom in") < text.index("All keys") < text.index("F5")
 
 
-async def test_f1_shows_the_help_in_every_screen_and_closes_it(workshop: Any, make: Any) -> None:
+async def test_f1_shows_the_help_in_every_screen_and_closes_it(seen: Any, make: Any) -> None:
     make("a"), make("b")
-    async with workshop.console() as seen:
-        for opening in ((), ("ctrl+o",), ("d",), ("escape", "space", "down", "space", "c")):
-            await seen.press(*opening)
-            await seen.pilot.pause(0.3)
-            below = seen.app.screen
-            await seen.press("f1")
-            assert seen.app.screen is not below and seen.app.screen.title == "Help"
-            await seen.press("f1")
-            assert seen.app.screen is below
-        await seen.press("escape", "escape", "escape", "question_mark")
-        assert seen.app.screen.title == "Help"
-        await seen.press("escape")
-        assert seen.app.screen is seen.main
+    for opening in ((), ("ctrl+o",), ("d",), ("escape", "space", "down", "space", "c")):
+        await seen.press(*opening)
+        await seen.pilot.pause(0.3)
+        below = seen.app.screen
+        await seen.press("f1")
+        assert seen.app.screen is not below and seen.app.screen.title == "Help"
+        await seen.press("f1")
+        assert seen.app.screen is below
+    await seen.press("escape", "escape", "escape", "question_mark")
+    assert seen.app.screen.title == "Help"
+    await seen.press("escape")
+    assert seen.app.screen is seen.main

@@ -13,7 +13,6 @@ from fundamentallm.run.commands import Pause, Resume, Save, Stop
 from fundamentallm.run.events import Notice, Phase
 from fundamentallm_tui import keys
 from fundamentallm_tui.dialogs import Question
-from fundamentallm_tui.format import cell_len
 from fundamentallm_tui.screens.runs import Runs
 from tests.tui.others import both_sizes, panes
 
@@ -51,31 +50,22 @@ async def test_start_pause_resume_save_stop(workshop: Any, size: tuple[int, int]
         assert [type(command) for command in seen.run.sent] == [Pause, Save, Resume, Stop]
 
 
-async def test_start_key_resumes_a_paused_run(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        run = await seen.paused()
-        await seen.press("f5")
-        assert isinstance(run.sent[-1], Resume) and len(seen.runs) == 1
+async def test_a_refused_pause_is_taken_back(seen: Any, run: Any) -> None:
+    await seen.press("f6")
+    run.answer(ok=False, why="it is compiling")
+    await seen.status_is("TRAINING")
+    assert "it is compiling" in seen.log
 
 
-async def test_a_refused_pause_is_taken_back(workshop: Any) -> None:
-    async with workshop.training() as (seen, run):
-        await seen.press("f6")
-        run.answer(ok=False, why="it is compiling")
-        await seen.status_is("TRAINING")
-        assert "it is compiling" in seen.log
-
-
-async def test_a_stopped_run_is_resumed_and_after_a_finished_one_a_new_run_gets_a_new_folder(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        first = await seen.stopped()
-        assert "F5 resume" in seen.keys
-        second = await seen.started()
-        assert first.left and second.job.auto and second.job.folder == first.folder
-        second.finish(400)
-        await seen.status_is("FINISHED")
-        third = await seen.started()
-        assert not third.job.auto and third.job.folder.name == f"{first.folder.name[:-1]}2"
+async def test_a_stopped_run_is_resumed_and_after_a_finished_one_a_new_run_gets_a_new_folder(seen: Any) -> None:
+    first = await seen.stopped()
+    assert "F5 resume" in seen.keys
+    second = await seen.started()
+    assert first.left and second.job.auto and second.job.folder == first.folder
+    second.finish(400)
+    await seen.status_is("FINISHED")
+    third = await seen.started()
+    assert not third.job.auto and third.job.folder.name == f"{first.folder.name[:-1]}2"
 
 
 async def test_a_named_folder_that_holds_the_last_run_gets_a_number(workshop: Any) -> None:
@@ -89,21 +79,19 @@ async def test_a_named_folder_that_holds_the_last_run_gets_a_number(workshop: An
         assert [str(run.job.folder) for run in (first, second)] == ["my_model", "my_model-2"]
 
 
-async def test_what_was_changed_after_a_stop_reaches_the_resumed_run(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        await seen.stopped()
-        assert seen.cells["model_dim"].disabled, "the width belongs to the saved state"
-        await seen.type(epochs="9")
-        second = await seen.started()
-        assert second.job.changes == {"epochs": 9}
+async def test_what_was_changed_after_a_stop_reaches_the_resumed_run(seen: Any) -> None:
+    await seen.stopped()
+    assert seen.cells["model_dim"].disabled, "the width belongs to the saved state"
+    await seen.type(epochs="9")
+    second = await seen.started()
+    assert second.job.changes == {"epochs": 9}
 
 
-async def test_letters_are_text_in_the_prompt_function_keys_act_and_escape_leaves_it(workshop: Any) -> None:
-    async with workshop.training() as (seen, run):
-        await seen.press("ctrl+g", "p", "x", "1")
-        assert seen.main.sample.prompt.text == "px1" and run.sent == []
-        await seen.press("f6", "f7", "escape", "s")
-        assert [type(command) for command in run.sent] == [Pause, Save, Save]
+async def test_letters_are_text_in_the_prompt_function_keys_act_and_escape_leaves_it(seen: Any, run: Any) -> None:
+    await seen.press("ctrl+g", "p", "x", "1")
+    assert seen.main.sample.prompt.text == "px1" and run.sent == []
+    await seen.press("f6", "f7", "escape", "s")
+    assert [type(command) for command in run.sent] == [Pause, Save, Save]
 
 
 @both_sizes
@@ -121,133 +109,104 @@ async def test_the_footer_and_the_keys_agree_on_what_can_be_done(workshop: Any, 
         assert seen.runs == [run]
 
 
-async def test_quit_asks_while_a_run_is_under_way_and_cancel_changes_nothing(workshop: Any) -> None:
-    async with workshop.training() as (seen, run):
-        for key in ("escape", "c"):
-            await seen.press("ctrl+q")
-            assert isinstance(seen.app.screen, Question)
-            await seen.press("f8", "f6", "1", "ctrl+q", "f1", "f1")
-            assert isinstance(seen.app.screen, Question), "in a dialog only its own keys act, and the help's"
-            await seen.press(key)
-            assert seen.app.screen is seen.main
-        assert run.sent == [] and seen.app.return_code is None
+async def test_quit_asks_while_a_run_is_under_way_and_cancel_changes_nothing(seen: Any, run: Any) -> None:
+    for key in ("escape", "c"):
+        await seen.press("ctrl+q")
+        assert isinstance(seen.app.screen, Question)
+        await seen.press("f8", "f6", "1", "ctrl+q", "f1", "f1")
+        assert isinstance(seen.app.screen, Question), "in a dialog only its own keys act, and the help's"
+        await seen.press(key)
+        assert seen.app.screen is seen.main
+    assert run.sent == [] and seen.app.return_code is None
 
 
 @pytest.mark.parametrize("before", [(), ("f1",), ("f3",)])
-async def test_quit_without_a_run_ends_at_once_from_a_dialog_too(workshop: Any, before: tuple[str, ...]) -> None:
-    async with workshop.console() as seen:
-        await seen.press(*before, "ctrl+q")
-        await seen.until(lambda: seen.app.return_code == 0)
+async def test_quit_without_a_run_ends_at_once_from_a_dialog_too(seen: Any, before: tuple[str, ...]) -> None:
+    await seen.press(*before, "ctrl+q")
+    await seen.until(lambda: seen.app.return_code == 0)
 
 
 @both_sizes
 async def test_a_number_key_shows_a_pane_where_the_next_digit_changes_nothing_and_ctrl_arrows_go_round(
-    workshop: Any, size: tuple[int, int]
+    seen: Any,
 ) -> None:
-    async with workshop.console(size) as seen:
-        before = {name: cell.value for name, cell in seen.cells.items()}
-        for key, name in zip("123456", TITLES, strict=True):
-            await seen.press(key, "7")
-            await seen.pilot.pause()
-            assert [pane.id for pane in seen.main.query(".pane.-active")] == [name]
-            assert seen.main.query_one(f"#{name}").region.width > 20
-            assert seen.main.focused is (None if name in TAKE_TEXT else seen.main.query_one(f"#{name}"))
-        assert {name: cell.value for name, cell in seen.cells.items()} == before
-        assert seen.main.sample.prompt.text == ""
-        for key, name in (("ctrl+right", "config"), ("ctrl+left", "health")):
-            await seen.press(key)
-            assert seen.main.tabs.active == name
-
-
-async def test_enter_goes_into_the_highlighted_pane(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        main = seen.main
-        inside = {
-            "1": main.form.fields,
-            "2": main.log_view,
-            "3": main.loss,
-            "4": main.metric,
-            "5": main.sample.prompt,
-            "6": main.health,
-        }
-        for key, widget in inside.items():
-            await seen.press(key)
-            assert (main.focused is widget) == (key not in "15"), "those take text, and so wait for enter"
-            await seen.press("enter")
-            assert seen.app.screen is not main if key == "6" else main.focused is widget
-            await seen.press("escape")
-            assert seen.app.screen is main
-        await seen.press("5", "enter", *"12", "escape", "1", "enter", "down", "7")
-        assert main.sample.prompt.text == "12" and main.form.fields.current.value == "7"
-
-
-async def test_escape_and_a_quick_key_act_as_the_two_of_them_and_type_nothing(workshop: Any) -> None:
-    async with workshop.training() as (seen, run):
-        await seen.press("ctrl+g", "a")
-        seen.app.post_message(Key("alt+p", "p"))
-        await seen.until(lambda: run.sent)
-        assert isinstance(run.sent[-1], Pause) and seen.main.sample.prompt.text == "a"
-        seen.app.post_message(Key("alt+2", "2"))
-        await seen.until(lambda: seen.main.tabs.active == "log")
-
-
-async def test_x_asks_before_it_stops_and_escape_lets_the_run_go_on(workshop: Any) -> None:
-    async with workshop.training() as (seen, run):
-        await seen.press("x")
-        assert isinstance(seen.app.screen, Question)
-        await seen.press("escape")
-        assert seen.app.screen is seen.main and run.sent == []
-        await seen.press("x", "x")
-        assert [type(command) for command in run.sent] == [Stop]
-
-
-@both_sizes
-async def test_the_footer_says_how_to_leave_a_field(workshop: Any, size: tuple[int, int]) -> None:
-    async with workshop.console(size) as seen:
-        assert "esc leave" not in seen.keys
-        for keys_pressed in (("1", "enter"), ("escape", "ctrl+g")):
-            await seen.press(*keys_pressed)
-            assert seen.keys.startswith(" esc leave ") and len(seen.keys) <= size[0]
-        await seen.press("escape")
-        assert "esc leave" not in seen.keys
-
-
-@pytest.mark.parametrize("width", [60, 80, 120, 250])
-async def test_help_and_quit_stay_at_the_footers_right_end_whatever_has_the_focus(workshop: Any, width: int) -> None:
-    async with workshop.training((width, 24)) as (seen, _):
-        for key in ("1", "2", "3", "4", "5", "enter", "f1", "escape", "ctrl+o"):
-            await seen.press(key)
-            line = seen.screen.splitlines()[-1]
-            assert line.endswith("F1 help  ^q quit ") and cell_len(line) == width, key
-            assert key != "2" or line.startswith(" / search  l level  ")
-
-
-async def test_a_click_in_the_footer_does_what_the_key_does_in_the_pane_that_has_the_focus(workshop: Any) -> None:
-    async with workshop.training() as (seen, run):
-        run.say(*(Notice(step=1, level="info", text=f"line {n}") for n in range(50)))
-        await seen.see("line 49")
-        await seen.press("2")
-        for word, done in (("level", "no details"), ("engine", "There is no engine.log"), ("pause", "PAUSING")):
-            await seen.pilot.click("#keys", offset=(seen.keys.index(word), 0))
-            await seen.see(done)
-        assert isinstance(run.sent[-1], Pause) and seen.main.focused is seen.main.log_view
-
-
-async def test_a_pane_is_maximized_and_comes_back(workshop: Any) -> None:
-    async with workshop.training() as (seen, _):
-        await seen.press("2")
-        before = panes(seen)
-        for key, name in zip("123456", TITLES, strict=True):
-            await seen.press(key, "z")
-            await seen.pilot.pause()
-            assert {name: (120, 32)} == {name: region.size for name, region in panes(seen).items()}
-            assert name in TAKE_TEXT or seen.main.focused is seen.main.query_one(f"#{name}")
-            await seen.press("z", "2")
-            await seen.pilot.pause()
-            assert panes(seen) == before
-        await seen.press("3", "z", "2")
+    before = {name: cell.value for name, cell in seen.cells.items()}
+    for key, name in zip("123456", TITLES, strict=True):
+        await seen.press(key, "7")
         await seen.pilot.pause()
-        assert list(panes(seen)) == ["log"], "a number key goes to another pane, which is alone, too"
+        assert [pane.id for pane in seen.main.query(".pane.-active")] == [name]
+        assert seen.main.query_one(f"#{name}").region.width > 20
+        assert seen.main.focused is (None if name in TAKE_TEXT else seen.main.query_one(f"#{name}"))
+    assert {name: cell.value for name, cell in seen.cells.items()} == before
+    assert seen.main.sample.prompt.text == ""
+    for key, name in (("ctrl+right", "config"), ("ctrl+left", "health")):
+        await seen.press(key)
+        assert seen.main.tabs.active == name
+
+
+async def test_enter_goes_into_the_highlighted_pane(seen: Any) -> None:
+    main = seen.main
+    inside = {
+        "1": main.form.fields,
+        "2": main.log_view,
+        "3": main.loss,
+        "4": main.metric,
+        "5": main.sample.prompt,
+        "6": main.health,
+    }
+    for key, widget in inside.items():
+        await seen.press(key)
+        assert (main.focused is widget) == (key not in "15"), "those take text, and so wait for enter"
+        await seen.press("enter")
+        assert seen.app.screen is not main if key == "6" else main.focused is widget
+        await seen.press("escape")
+        assert seen.app.screen is main
+    await seen.press("5", "enter", *"12", "escape", "1", "enter", "down", "7")
+    assert main.sample.prompt.text == "12" and main.form.fields.current.value == "7"
+
+
+async def test_escape_and_a_quick_key_act_as_the_two_of_them_and_type_nothing(seen: Any, run: Any) -> None:
+    await seen.press("ctrl+g", "a")
+    seen.app.post_message(Key("alt+p", "p"))
+    await seen.until(lambda: run.sent)
+    assert isinstance(run.sent[-1], Pause) and seen.main.sample.prompt.text == "a"
+    seen.app.post_message(Key("alt+2", "2"))
+    await seen.until(lambda: seen.main.tabs.active == "log")
+
+
+async def test_x_asks_before_it_stops_and_escape_lets_the_run_go_on(seen: Any, run: Any) -> None:
+    await seen.press("x")
+    assert isinstance(seen.app.screen, Question)
+    await seen.press("escape")
+    assert seen.app.screen is seen.main and run.sent == []
+    await seen.press("x", "x")
+    assert [type(command) for command in run.sent] == [Stop]
+
+
+async def test_a_click_in_the_footer_does_what_the_key_does_in_the_pane_that_has_the_focus(seen: Any, run: Any) -> None:
+    run.say(*(Notice(step=1, level="info", text=f"line {n}") for n in range(50)))
+    await seen.see("line 49")
+    await seen.press("2")
+    for word, done in (("level", "no details"), ("engine", "There is no engine.log"), ("pause", "PAUSING")):
+        await seen.pilot.click("#keys", offset=(seen.keys.index(word), 0))
+        await seen.see(done)
+    assert isinstance(run.sent[-1], Pause) and seen.main.focused is seen.main.log_view
+
+
+async def test_a_pane_is_maximized_and_comes_back(seen: Any, run: Any) -> None:
+    await seen.press("2")
+    before = panes(seen)
+    for key, name in zip("123456", TITLES, strict=True):
+        await seen.press(key, "z")
+        await seen.pilot.pause()
+        assert {name: (120, 32)} == {name: region.size for name, region in panes(seen).items()}
+        assert name in TAKE_TEXT or seen.main.focused is seen.main.query_one(f"#{name}")
+        await seen.press("z", "2")
+        await seen.pilot.pause()
+        assert panes(seen) == before
+    await seen.press("3", "z", "2")
+    await seen.pilot.pause()
+    assert list(panes(seen)) == ["log"], "a number key goes to another pane, which is alone, too"
 
 
 async def test_a_highlighted_pane_that_takes_text_after_enter_is_framed_and_spoken_of(workshop: Any) -> None:
@@ -274,8 +233,10 @@ async def test_a_highlighted_pane_that_takes_text_after_enter_is_framed_and_spok
 
 async def test_a_paused_run_has_one_key_to_resume_it_in_the_footer(workshop: Any) -> None:
     async with workshop.console((160, 36)) as seen:
-        await seen.paused()
+        run = await seen.paused()
         assert seen.keys.count("resume") == 1 and "F5 resume" in seen.keys
+        await seen.press("f5")
+        assert isinstance(run.sent[-1], Resume) and len(seen.runs) == 1
 
 
 async def test_after_a_stop_what_is_fixed_says_so_and_a_new_run_has_a_key(workshop: Any) -> None:
@@ -318,36 +279,33 @@ async def test_after_a_stop_what_is_fixed_says_so_and_a_new_run_has_a_key(worksh
     [(["n"], "delta", "delta"), (["slash"], "deg", "deg"), (["e"], "a / d", "a / d")],
 )
 async def test_keys_that_arrive_at_once_reach_what_the_first_of_them_opens(
-    workshop: Any, make: Any, opens: list[str], typed: str, took: str
+    seen: Any, make: Any, opens: list[str], typed: str, took: str
 ) -> None:
     make("old")
-    async with workshop.console() as seen:
-        listed = await seen.open_list(1)
-        for key in (*opens, *typed):
-            seen.app.post_message(Key(_character_to_key(key) if len(key) == 1 else key, key if len(key) == 1 else None))
-        await seen.until(lambda: isinstance(seen.app.focused, Input) and seen.app.focused.value == took)
-        assert (seen.app.screen is listed) == (opens == ["slash"])
+    listed = await seen.open_list(1)
+    for key in (*opens, *typed):
+        seen.app.post_message(Key(_character_to_key(key) if len(key) == 1 else key, key if len(key) == 1 else None))
+    await seen.until(lambda: isinstance(seen.app.focused, Input) and seen.app.focused.value == took)
+    assert (seen.app.screen is listed) == (opens == ["slash"])
 
 
-async def test_keys_after_one_that_opens_a_dialog_stay_out_of_the_text_below(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        await seen.press("g")
-        for key in ("f3", "a", "down", "b"):
-            seen.app.post_message(Key(key, key if len(key) == 1 else None))
-        await seen.until(lambda: seen.app.screen is not seen.main)
-        await seen.pilot.pause()
-        assert seen.main.sample.prompt.text == ""
+async def test_keys_after_one_that_opens_a_dialog_stay_out_of_the_text_below(seen: Any) -> None:
+    await seen.press("g")
+    for key in ("f3", "a", "down", "b"):
+        seen.app.post_message(Key(key, key if len(key) == 1 else None))
+    await seen.until(lambda: seen.app.screen is not seen.main)
+    await seen.pilot.pause()
+    assert seen.main.sample.prompt.text == ""
 
 
 async def test_a_key_acts_although_the_widget_of_the_one_before_went_away(
-    workshop: Any, monkeypatch: pytest.MonkeyPatch
+    seen: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with workshop.console() as seen:
-        await seen.press("f1")
-        monkeypatch.setattr(seen.app.focused or seen.app.screen, "post_message", lambda message: False)
-        for key in ("x", "f1"):
-            seen.app.post_message(Key(key, None))
-        await seen.until(lambda: seen.app.screen is seen.main)
+    await seen.press("f1")
+    monkeypatch.setattr(seen.app.focused or seen.app.screen, "post_message", lambda message: False)
+    for key in ("x", "f1"):
+        seen.app.post_message(Key(key, None))
+    await seen.until(lambda: seen.app.screen is seen.main)
 
 
 async def test_a_key_that_takes_long_does_not_let_go_those_after_the_next(
@@ -370,6 +328,4 @@ async def test_a_message_that_comes_again_is_shown_once_and_anew(workshop: Any) 
     async with workshop.console(toasts=True) as seen:
         for text in ("the same", "another", "the same"):
             seen.app.notify(text)
-        await seen.until(
-            lambda: [str(toast.render()) for toast in seen.app.screen.query(Toast)] == ["another", "the same"]
-        )
+        await seen.until(lambda: [str(t.render()) for t in seen.app.screen.query(Toast)] == ["another", "the same"])

@@ -93,9 +93,8 @@ async def test_the_end_of_the_run_leaves_alone_what_the_process_of_its_checkpoin
         await look(seen, TEXT)
         assert isinstance(seen.samplers[-1].sent[-1], Explain)
         failed = EventsReceived(seen.main.reader, [Failed(step=1, error="it is gone")])
-        of_run, own = (
-            RunDisconnected(reader, "it is gone", []) for reader in (seen.main.reader, seen.main.sampler.reader)
-        )
+        readers = seen.main.reader, seen.main.sampler.reader
+        of_run, own = (RunDisconnected(reader, "it is gone", []) for reader in readers)
         for message, shown in ((failed, False), (of_run, False), (own, True)):
             seen.main.post_message(message)
             await seen.pilot.pause()
@@ -121,9 +120,8 @@ async def test_what_is_shown_equals_softmax_of_a_forward_pass(
             assert text.place == place and text.probability(place) == pytest.approx(chance, abs=1e-5)
             likeliest = p.topk(10)
             shown = screen.alternatives.tokens
-            assert [token for token, _ in shown[:10]] == [
-                model.tokenizer.vocabulary[n] for n in likeliest.indices.tolist()
-            ]
+            letters = [model.tokenizer.vocabulary[n] for n in likeliest.indices.tolist()]
+            assert [token for token, _ in shown[:10]] == letters
             assert [share for _, share in shown[:10]] == pytest.approx(likeliest.values.tolist(), abs=1e-5)
             rank = 1 + int((p > chance).sum())
             entropy = -(p * p.log()).sum().item()
@@ -198,39 +196,37 @@ async def test_parts_of_characters_are_told_apart_and_not_continued(
         assert len(texts.kept) == 2 and texts.current.tokens[texts.current.place] == token
 
 
-async def test_sixteen_texts_are_kept_and_the_oldest_without_a_name_goes_first(workshop: Any) -> None:
-    async with workshop.training() as (seen, run):
-        await answered(seen, run, "first one")
-        await seen.press("r", *"mine", "enter")
-        await answered(seen, run, "second one")
-        texts = seen.main.looked
-        for n in range(3, MAX_KEPT + 2):
-            await seen.press("tab", "enter")
-            run.say(*answers(run, run.sent[-1]))
-            await seen.until(lambda n=n: isinstance(run.sent[-1], Explain) and texts.current.number == n)
-            run.say(*answers(run, run.sent[-1]))
-            await seen.until(lambda: texts.current.explained)
-        assert [text.number for text in texts.kept] == [1, *range(3, MAX_KEPT + 2)]
-        assert "17: …" in seen.screen and texts.kept[0].title == "1: mine"
-        assert "─ … " in seen.screen and "1: mine" not in seen.screen, "there are others before"
-        await seen.press("b")
-        assert texts.current.name == "mine" and "1: mine" in seen.screen
+async def test_sixteen_texts_are_kept_and_the_oldest_without_a_name_goes_first(seen: Any, run: Any) -> None:
+    await answered(seen, run, "first one")
+    await seen.press("r", *"mine", "enter")
+    await answered(seen, run, "second one")
+    texts = seen.main.looked
+    for n in range(3, MAX_KEPT + 2):
+        await seen.press("tab", "enter")
+        run.say(*answers(run, run.sent[-1]))
+        await seen.until(lambda n=n: isinstance(run.sent[-1], Explain) and texts.current.number == n)
+        run.say(*answers(run, run.sent[-1]))
+        await seen.until(lambda: texts.current.explained)
+    assert [text.number for text in texts.kept] == [1, *range(3, MAX_KEPT + 2)]
+    assert "17: …" in seen.screen and texts.kept[0].title == "1: mine"
+    assert "─ … " in seen.screen and "1: mine" not in seen.screen, "there are others before"
+    await seen.press("b")
+    assert texts.current.name == "mine" and "1: mine" in seen.screen
 
 
-async def test_a_scored_text_says_its_loss_what_is_left_out_and_where_it_is_worst(workshop: Any) -> None:
-    async with workshop.training() as (seen, run):
-        text = await look(seen, "s\u00e9a sea")
-        await seen.until(lambda: run.sent)
-        run.say(explained(replace(run.sent[-1], text="sa sea"), probability=(0.5, 0.01, 0.2, 0.004, 0.9), left_out=1))
-        mean = sum(map(math.log, (0.5, 0.01, 0.2, 0.004, 0.9))) / -5
-        await seen.see(f"the model, step 7: a loss of {mean:.2f} nats a token, over 5 tokens.")
-        assert "1 character left out, which the model does not know." in " ".join(seen.screen.split())
-        places = []
-        for n in (1, 2, 3, 4, 5, 1):
-            await seen.press("w")
-            assert f"worst {n}: loss" in str(text.expected.border_subtitle)
-            places.append(seen.main.looked.current.place)
-        assert places == [4, 2, 3, 1, 5, 4]
+async def test_a_scored_text_says_its_loss_what_is_left_out_and_where_it_is_worst(seen: Any, run: Any) -> None:
+    text = await look(seen, "s\u00e9a sea")
+    await seen.until(lambda: run.sent)
+    run.say(explained(replace(run.sent[-1], text="sa sea"), probability=(0.5, 0.01, 0.2, 0.004, 0.9), left_out=1))
+    mean = sum(map(math.log, (0.5, 0.01, 0.2, 0.004, 0.9))) / -5
+    await seen.see(f"the model, step 7: a loss of {mean:.2f} nats a token, over 5 tokens.")
+    assert "1 character left out, which the model does not know." in " ".join(seen.screen.split())
+    places = []
+    for n in (1, 2, 3, 4, 5, 1):
+        await seen.press("w")
+        assert f"worst {n}: loss" in str(text.expected.border_subtitle)
+        places.append(seen.main.looked.current.place)
+    assert places == [4, 2, 3, 1, 5, 4]
 
 
 async def test_a_file_is_scored_and_one_that_is_too_long_as_far_as_it_can_be(workshop: Any) -> None:
@@ -276,14 +272,13 @@ async def test_a_file_is_scored_and_one_that_is_too_long_as_far_as_it_can_be(wor
         (lambda asked: explained(asked, tokens=()), f"T{NO_NUMBERS[1:]}."),
     ],
 )  # fmt: skip
-async def test_an_answer_without_numbers_is_a_sentence(workshop: Any, answer: Any, sentence: str) -> None:
-    async with workshop.training() as (seen, run):
-        await look(seen, "a text...")
-        await seen.until(lambda: run.sent)
-        run.say(answer(run.sent[-1]))
-        await seen.see(sentence)
-        await seen.press("right", "w", "tab", "enter", "escape")
-        assert seen.app.screen is seen.main
+async def test_an_answer_without_numbers_is_a_sentence(seen: Any, run: Any, answer: Any, sentence: str) -> None:
+    await look(seen, "a text...")
+    await seen.until(lambda: run.sent)
+    run.say(answer(run.sent[-1]))
+    await seen.see(sentence)
+    await seen.press("right", "w", "tab", "enter", "escape")
+    assert seen.app.screen is seen.main
 
 
 async def test_what_a_model_says_steers_nothing(workshop: Any) -> None:
@@ -299,31 +294,15 @@ async def test_what_a_model_says_steers_nothing(workshop: Any) -> None:
             assert not set(EVIL[:1] + EVIL[4:]) & set(seen.screen)
 
 
-async def test_who_waits_for_an_answer_is_told_that_none_comes(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        await seen.press("f4")
-        await seen.see("No model yet.")
-        await seen.press("escape")
-        run = await seen.started()
-        await look(seen, "a text")
-        await seen.see("the model predicts the text…")
-        run.die()
-        await seen.see("The process that was asked is gone: killed by SIGKILL.")
-
-
-async def test_a_question_to_a_checkpoint_that_another_one_replaces_is_answered_by_a_sentence(
-    workshop: Any, make: Any
-) -> None:
-    folder = make("old", workshop.finished(40))
-    async with showing(workshop, folder) as seen:
-        await look(seen, "a text")
-        await seen.until(lambda: seen.samplers and seen.samplers[-1].sent)
-        seen.main.sampler.chosen = folder / "other.pt"
-        seen.main.sampler.chosen.write_bytes(b"weights")
-        await look(seen, "another text")
-        await seen.see("other.pt predicts the text…")
-        await seen.press("b")
-        await seen.see("Another checkpoint was chosen or written meanwhile.")
+async def test_who_waits_for_an_answer_is_told_that_none_comes(seen: Any) -> None:
+    await seen.press("f4")
+    await seen.see("No model yet.")
+    await seen.press("escape")
+    run = await seen.started()
+    await look(seen, "a text")
+    await seen.see("the model predicts the text…")
+    run.die()
+    await seen.see("The process that was asked is gone: killed by SIGKILL.")
 
 
 async def test_a_sample_of_a_checkpoint_ends_where_another_one_is_asked(workshop: Any, make: Any) -> None:
@@ -343,38 +322,36 @@ async def test_a_sample_of_a_checkpoint_ends_where_another_one_is_asked(workshop
         await seen.see("another checkpoint was chosen or written meanwhile")
 
 
-async def test_a_branch_that_is_being_written_ends_for_the_next_question(workshop: Any) -> None:
-    async with workshop.training() as (seen, run):
-        await answered(seen, run, "a text")
-        await seen.press("tab", "enter")
-        await seen.see("the model continues the text…")
-        sample = run.sent[-1]
-        assert isinstance(sample, Sample) and sample.prompt == "aa"
-        run.say(Sampled(step=7, id=sample.id, prompt="aa", text="yz"))
-        await seen.see("aayz")
-        await look(seen, "another text")
-        await seen.until(lambda: isinstance(run.sent[-1], Explain))
-        cancel = run.sent[-2]
-        assert isinstance(cancel, CancelSample) and cancel.sample == sample.id
-        run.say(Sampled(step=7, id=sample.id, prompt="aa", text="", done=True))
-        await seen.until(lambda: isinstance(run.sent[-1], Explain) and run.sent[-1].text == "aayz")
+async def test_a_branch_that_is_being_written_ends_for_the_next_question(seen: Any, run: Any) -> None:
+    await answered(seen, run, "a text")
+    await seen.press("tab", "enter")
+    await seen.see("the model continues the text…")
+    sample = run.sent[-1]
+    assert isinstance(sample, Sample) and sample.prompt == "aa"
+    run.say(Sampled(step=7, id=sample.id, prompt="aa", text="yz"))
+    await seen.see("aayz")
+    await look(seen, "another text")
+    await seen.until(lambda: isinstance(run.sent[-1], Explain))
+    cancel = run.sent[-2]
+    assert isinstance(cancel, CancelSample) and cancel.sample == sample.id
+    run.say(Sampled(step=7, id=sample.id, prompt="aa", text="", done=True))
+    await seen.until(lambda: isinstance(run.sent[-1], Explain) and run.sent[-1].text == "aayz")
 
 
-async def test_the_cursor_moves_by_tokens_rows_and_clicks(workshop: Any) -> None:
-    async with workshop.training() as (seen, run):
-        screen = await answered(seen, run, "one\ntwo three\nfour")
-        text = seen.main.looked.current
+async def test_the_cursor_moves_by_tokens_rows_and_clicks(seen: Any, run: Any) -> None:
+    screen = await answered(seen, run, "one\ntwo three\nfour")
+    text = seen.main.looked.current
 
-        async def after(*pressed: str) -> int:
-            await seen.press(*pressed)
-            return text.place
+    async def after(*pressed: str) -> int:
+        await seen.press(*pressed)
+        return text.place
 
-        assert [await after(key) for key in ("right", "down", "down", "down", "up", "left", "left")] == [
-            2, 6, 16, 16, 6, 5, 4,
-        ]  # fmt: skip
-        assert [await after(key) for key in ("left", "home", "left", "left", "end")] == [3, 3, 2, 1, 15]
-        await seen.pilot.click(screen.text, offset=(2 + 5, 2))
-        assert text.place == 4 + 5
+    assert [await after(key) for key in ("right", "down", "down", "down", "up", "left", "left")] == [
+        2, 6, 16, 16, 6, 5, 4,
+    ]  # fmt: skip
+    assert [await after(key) for key in ("left", "home", "left", "left", "end")] == [3, 3, 2, 1, 15]
+    await seen.pilot.click(screen.text, offset=(2 + 5, 2))
+    assert text.place == 4 + 5
 
 
 def test_rows_break_before_words_and_after_line_ends_within_tokens() -> None:

@@ -195,28 +195,26 @@ async def test_a_live_run_grows_while_it_lies_over_another(workshop: Any, make: 
 
 
 @both_sizes
-async def test_the_list_says_which_losses_do_not_compare(workshop: Any, write: Write, size: tuple[int, int]) -> None:
+async def test_the_list_says_which_losses_do_not_compare(seen: Any, write: Write) -> None:
     write("a", 5), write("b", 5, top=1.5), write("c", 5, top=0.365, data=("sonnets.txt",))
     write("d", 5, top=0.41, data=("sonnets.txt",), val_split=0.2)
-    async with workshop.console(size) as seen:
-        runs = await seen.open_list(4)
-        await to(seen, runs, "a")
-        await seen.pilot.pause()
-        assert set(re.findall(r"≠[\d.]+", seen.screen)) == {"≠0.365", "≠0.410"}
-        shown = " ".join(seen.screen.split())
-        assert "≠ marks losses that do not compare with this run's: other text, other val_split" in shown
-        assert shown.count("other text") == 1, "each reason once"
+    runs = await seen.open_list(4)
+    await to(seen, runs, "a")
+    await seen.pilot.pause()
+    assert set(re.findall(r"≠[\d.]+", seen.screen)) == {"≠0.365", "≠0.410"}
+    shown = " ".join(seen.screen.split())
+    assert "≠ marks losses that do not compare with this run's: other text, other val_split" in shown
+    assert shown.count("other text") == 1, "each reason once"
 
 
-async def test_without_a_run_the_marked_ones_are_drawn_alone(workshop: Any, write: Write) -> None:
+async def test_without_a_run_the_marked_ones_are_drawn_alone(seen: Any, write: Write) -> None:
     write("a", 60, top=4.5), write("b", 40, seed=7)
-    async with workshop.console((120, 36)) as seen:
-        await seen.see("No run yet.")
-        runs = await seen.open_list(2)
-        for name in "ab":
-            await to(seen, runs, name)
-            await seen.press("space")
-        await seen.press("escape")
-        await seen.until(lambda: "seed 7" in row(seen, "b"))
-        assert "No run yet." not in seen.screen and seen.main.loss.extent == (0.0, 60.0)
-        assert row(seen, "a").endswith("best 4.500"), "the others differ from the first"
+    await seen.see("No run yet.")
+    runs = await seen.open_list(2)
+    for name in "ab":
+        await to(seen, runs, name)
+        await seen.press("space")
+    await seen.press("escape")
+    await seen.until(lambda: "seed 7" in row(seen, "b"))
+    assert "No run yet." not in seen.screen and seen.main.loss.extent == (0.0, 60.0)
+    assert row(seen, "a").endswith("best 4.500"), "the others differ from the first"

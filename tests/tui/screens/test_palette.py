@@ -102,21 +102,20 @@ async def test_a_page_key_before_the_palettes_list_is_laid_out_ends_nothing(work
         assert seen.app.screen is seen.main
 
 
-async def test_the_palette_offers_what_can_be_done_and_lets_go_of_a_stopped_run(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        always = {"Health", "Sample", "Look at the text", "Score a text", "Runs"}
-        always |= {"Help", "Tour", "Theme", "Quit", "Pinned prompts", "Attention", "Nearest tokens"}
-        form = {"Text files", "Presets", "Edit as YAML", "Find the learning rate"}
-        assert set(palette(seen)) == {"Start", *form, *always}
-        helps = {command.title: command.help for command in seen.app.get_system_commands(seen.app.screen)}
-        assert helps["Find the learning rate"].endswith("rises (^l)") and helps["Attention"].endswith("attends to")
-        first = await seen.stopped()
-        of_run = {"Report", "Export the model"}
-        assert set(palette(seen)) == {"Start", "New run", *of_run, *always}
-        await palette(seen)["New run"]()
-        assert "IDLE" in seen.status and not of_run & set(palette(seen))
-        second = await seen.started()
-        assert not second.job.auto and second.job.folder != first.folder
-        assert {title for title in palette(seen) if title[-1] not in "012"} == {
-            "Pause or resume", "Save", "Evaluate", "Stop", *always
-        }  # fmt: skip
+async def test_the_palette_offers_what_can_be_done_and_lets_go_of_a_stopped_run(seen: Any) -> None:
+    always = {"Health", "Sample", "Look at the text", "Score a text", "Runs"}
+    always |= {"Help", "Tour", "Theme", "Quit", "Pinned prompts", "Attention", "Nearest tokens"}
+    form = {"Text files", "Presets", "Edit as YAML", "Find the learning rate"}
+    assert set(palette(seen)) == {"Start", *form, *always}
+    helps = {command.title: command.help for command in seen.app.get_system_commands(seen.app.screen)}
+    assert helps["Find the learning rate"].endswith("rises (^l)") and helps["Attention"].endswith("attends to")
+    first = await seen.stopped()
+    of_run = {"Report", "Export the model"}
+    assert set(palette(seen)) == {"Start", "New run", *of_run, *always}
+    await palette(seen)["New run"]()
+    assert "IDLE" in seen.status and not of_run & set(palette(seen))
+    second = await seen.started()
+    assert not second.job.auto and second.job.folder != first.folder
+    assert {title for title in palette(seen) if title[-1] not in "012"} == {
+        "Pause or resume", "Save", "Evaluate", "Stop", *always
+    }  # fmt: skip

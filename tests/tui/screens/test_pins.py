@@ -8,7 +8,7 @@ import pytest
 from fundamentallm.run.commands import Set
 from fundamentallm.run.events import Answered, Intervention, Pinned, encode
 from fundamentallm.run.journal import read_journal
-from fundamentallm_tui.screens.pins import CHANGED, Pins
+from fundamentallm_tui.screens.pins import Pins
 from tests.tui.others import showing, train
 
 
@@ -69,18 +69,6 @@ async def test_the_answers_of_each_step_are_those_of_the_journal(workshop: Any, 
         assert rows, "the two answers stand beside one another"
         await seen.press("escape")
         assert seen.app.screen is seen.main
-
-
-async def test_what_differs_between_two_steps_is_marked(workshop: Any) -> None:
-    async with workshop.training((80, 24)) as (seen, run):
-        await opened(seen)
-        run.say(pinned(10, "To", " be or not to be"), pinned(20, "To", " be and not to me\x1b"))
-        await seen.see("step 20, 2 of 2")
-        await seen.press("c", "left")
-        await seen.see("◆ step 20")
-        content = seen.app.screen.answers.content
-        marked = [content.plain[span.start : span.end] for span in content.spans if str(span.style) == CHANGED]
-        assert marked == ["or", "be", "and", "me·"], "of each side, row by row"
 
 
 async def test_the_newest_answers_are_followed_until_the_user_goes_elsewhere(workshop: Any) -> None:

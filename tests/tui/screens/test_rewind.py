@@ -18,12 +18,7 @@ from fundamentallm.train.checkpoint import load
 from fundamentallm_tui.dialogs import Entry, Question
 from fundamentallm_tui.screens.help import TOPICS
 from tests.conftest import file_contents, journal_events
-from tests.tui.others import alive, to
-
-SMALL: dict[str, Any] = {
-    "model_dim": 16, "num_layers": 1, "num_heads": 2, "max_seq_len": 16, "stride": 16, "batch_size": 8, "dropout": 0.1,
-    "device": "cpu",
-}  # fmt: skip
+from tests.tui.others import SMALL, alive, to
 
 
 async def reads(seen: Any, text: str) -> None:
@@ -128,92 +123,86 @@ async def test_the_checkpoint_at_the_crosshair_is_sampled(workshop: Any) -> None
         assert seen.main.sampler.chosen is None, "another run, or the same resumed, has another newest state"
 
 
-async def test_of_a_run_under_way_only_checkpoints_that_stay_are_offered(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        run = await with_checkpoints(seen, workshop)
-        await crosshair_before(seen, 201)
-        await reads(seen, "at or before step 200 is checkpoint_step_160.pt, of step 160.")
-        await seen.press("escape")
-        run.finish(200, "stopped")
-        await seen.status_is("STOPPED")
-        await seen.press("enter")
-        await reads(seen, "at or before step 200 is last.pt, of step 180.")
-        await reads(seen, "Resume this run from it")
-        await seen.press("r")
-        await seen.until(lambda: len(seen.runs) == 2)
-        spec = seen.run.job
-        assert (spec.folder, spec.resume_from, spec.changes) == (run.folder, run.folder / "last.pt", {})
+async def test_of_a_run_under_way_only_checkpoints_that_stay_are_offered(workshop: Any, seen: Any) -> None:
+    run = await with_checkpoints(seen, workshop)
+    await crosshair_before(seen, 201)
+    await reads(seen, "at or before step 200 is checkpoint_step_160.pt, of step 160.")
+    await seen.press("escape")
+    run.finish(200, "stopped")
+    await seen.status_is("STOPPED")
+    await seen.press("enter")
+    await reads(seen, "at or before step 200 is last.pt, of step 180.")
+    await reads(seen, "Resume this run from it")
+    await seen.press("r")
+    await seen.until(lambda: len(seen.runs) == 2)
+    spec = seen.run.job
+    assert (spec.folder, spec.resume_from, spec.changes) == (run.folder, run.folder / "last.pt", {})
 
 
-async def test_f1_explains_going_back(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        await with_checkpoints(seen, workshop)
-        await crosshair_before(seen, 150)
-        await seen.press("f1")
-        await reads(seen, "Going back")
-        await reads(seen, TOPICS["rewind"])
+async def test_f1_explains_going_back(workshop: Any, seen: Any) -> None:
+    await with_checkpoints(seen, workshop)
+    await crosshair_before(seen, 150)
+    await seen.press("f1")
+    await reads(seen, "Going back")
+    await reads(seen, TOPICS["rewind"])
 
 
-async def test_without_a_checkpoint_before_the_step_the_first_is_named(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        await with_checkpoints(seen, workshop)
-        await crosshair_before(seen, 50)
-        await reads(seen, "No checkpoint to go back to")
-        await reads(seen, "or before; its first is of step 80. Each epoch leaves one, and so does F7.")
-        await seen.press("r", "b")
-        assert isinstance(seen.app.screen, Question), "there is nothing but to close it"
+async def test_without_a_checkpoint_before_the_step_the_first_is_named(workshop: Any, seen: Any) -> None:
+    await with_checkpoints(seen, workshop)
+    await crosshair_before(seen, 50)
+    await reads(seen, "No checkpoint to go back to")
+    await reads(seen, "or before; its first is of step 80. Each epoch leaves one, and so does F7.")
+    await seen.press("r", "b")
+    assert isinstance(seen.app.screen, Question), "there is nothing but to close it"
 
 
 @pytest.mark.parametrize("end", ["ends", "cannot"])
-async def test_a_rewind_that_is_no_longer_possible_is_said(workshop: Any, end: str) -> None:
-    async with workshop.console() as seen:
-        run = await with_checkpoints(seen, workshop)
-        await crosshair_before(seen, 150)
-        if end == "ends":
-            run.finish(200, "stopped")
-            await seen.until(lambda: not seen.main.store.under_way)
-        (run.folder / "checkpoint_epoch_1.pt").unlink()
-        await seen.press("r")
-        if end == "cannot":
-            assert isinstance(run.sent[-1], Stop)
-            run.finish(200, "stopped")
-        await seen.until(lambda: "checkpoint_epoch_1.pt is gone: the run was not resumed." in seen.log)
-        assert len(seen.runs) == 1
+async def test_a_rewind_that_is_no_longer_possible_is_said(workshop: Any, seen: Any, end: str) -> None:
+    run = await with_checkpoints(seen, workshop)
+    await crosshair_before(seen, 150)
+    if end == "ends":
+        run.finish(200, "stopped")
+        await seen.until(lambda: not seen.main.store.under_way)
+    (run.folder / "checkpoint_epoch_1.pt").unlink()
+    await seen.press("r")
+    if end == "cannot":
+        assert isinstance(run.sent[-1], Stop)
+        run.finish(200, "stopped")
+    await seen.until(lambda: "checkpoint_epoch_1.pt is gone: the run was not resumed." in seen.log)
+    assert len(seen.runs) == 1
 
 
-async def test_a_branch_takes_other_settings_and_leaves_a_run_under_way_to_itself(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        run = await with_checkpoints(seen, workshop)
-        await crosshair_before(seen, 150)
-        await seen.press("b")
-        for text, said in (
-            ("dropout=2", "dropout: 2 is out of bounds"), ("dropuot=0.2", "did you mean dropout?"),
-            ("dropout", "dropout: write name=value"), ("model_dim=32", "model_dim: cannot change on resume"),
-            ("data='a", "a quotation mark"), (f"output_dir={run.folder}", "is the run to branch from"),
-        ):  # fmt: skip
-            await seen.press("ctrl+u", *text, "enter")
-            await reads(seen, said)
-        await seen.press("ctrl+u", *"dropout=0.3 learning_rate=0.0005", "enter")
-        await seen.until(lambda: len(seen.runs) == 2)
-        spec = seen.run.job
-        assert (spec.folder, spec.resume_from) == (Path(f"{run.folder}-1"), run.folder / "checkpoint_epoch_1.pt")
-        assert spec.changes == {"dropout": 0.3, "learning_rate": 0.0005} and not spec.continues
-        assert seen.cells["dropout"].value == "0.3" and seen.main.store.folder == spec.folder
-        await seen.until(lambda: f"{run.folder} runs on by itself." in seen.log)
-        assert run.left and not any(isinstance(command, Stop) for command in run.sent)
+async def test_a_branch_takes_other_settings_and_leaves_a_run_under_way_to_itself(workshop: Any, seen: Any) -> None:
+    run = await with_checkpoints(seen, workshop)
+    await crosshair_before(seen, 150)
+    await seen.press("b")
+    for text, said in (
+        ("dropout=2", "dropout: 2 is out of bounds"), ("dropuot=0.2", "did you mean dropout?"),
+        ("dropout", "dropout: write name=value"), ("model_dim=32", "model_dim: cannot change on resume"),
+        ("data='a", "a quotation mark"), (f"output_dir={run.folder}", "is the run to branch from"),
+    ):  # fmt: skip
+        await seen.press("ctrl+u", *text, "enter")
+        await reads(seen, said)
+    await seen.press("ctrl+u", *"dropout=0.3 learning_rate=0.0005", "enter")
+    await seen.until(lambda: len(seen.runs) == 2)
+    spec = seen.run.job
+    assert (spec.folder, spec.resume_from) == (Path(f"{run.folder}-1"), run.folder / "checkpoint_epoch_1.pt")
+    assert spec.changes == {"dropout": 0.3, "learning_rate": 0.0005} and not spec.continues
+    assert seen.cells["dropout"].value == "0.3" and seen.main.store.folder == spec.folder
+    await seen.until(lambda: f"{run.folder} runs on by itself." in seen.log)
+    assert run.left and not any(isinstance(command, Stop) for command in run.sent)
 
 
-async def test_a_paused_run_is_left_for_a_branch_only_after_a_question(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        run = await with_checkpoints(seen, workshop)
-        await seen.press("f6")
-        await crosshair_before(seen, 150)
-        await seen.press("b", "enter")
-        await reads(seen, "is paused; if it was paused from a console, it saves and exits.")
-        await seen.press("c")
-        assert len(seen.runs) == 1 and seen.main.store.folder == run.folder
-        await seen.press("enter", "b", "enter", "l")
-        await seen.until(lambda: len(seen.runs) == 2)
+async def test_a_paused_run_is_left_for_a_branch_only_after_a_question(workshop: Any, seen: Any) -> None:
+    run = await with_checkpoints(seen, workshop)
+    await seen.press("f6")
+    await crosshair_before(seen, 150)
+    await seen.press("b", "enter")
+    await reads(seen, "is paused; if it was paused from a console, it saves and exits.")
+    await seen.press("c")
+    assert len(seen.runs) == 1 and seen.main.store.folder == run.folder
+    await seen.press("enter", "b", "enter", "l")
+    await seen.until(lambda: len(seen.runs) == 2)
 
 
 async def test_a_run_in_the_list_is_branched_at_its_newest_checkpoint_or_a_step(workshop: Any, make: Any) -> None:

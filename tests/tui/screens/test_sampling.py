@@ -52,15 +52,6 @@ async def test_a_finished_run_is_sampled_from_its_best_file_and_nothing_is_writt
     assert file_contents(folder) == before
 
 
-@pytest.mark.parametrize("names", [("last.pt",), ("last.pt", "best.pt")])
-async def test_the_best_file_answers_else_the_last(workshop: Any, make: Any, names: tuple[str, ...]) -> None:
-    folder = make("old", workshop.finished(40, "stopped"))
-    for name in names:
-        (folder / name).write_bytes(b"weights")
-    async with showing(workshop, folder, status="STOPPED") as seen:
-        assert (await ask(seen, "a")).checkpoint.name == names[-1]
-
-
 async def test_a_file_that_cannot_be_sampled_says_why(workshop: Any, make: Any) -> None:
     folder = make("old", workshop.finished(40))
     async with showing(workshop, folder) as seen:
@@ -92,62 +83,58 @@ def row_of(seen: Any, text: str) -> int:
 
 
 @pytest.mark.parametrize("size", [(60, 20), (80, 24), (120, 36), (200, 60)])
-async def test_every_option_of_the_table_has_a_field_in_sight(workshop: Any, size: tuple[int, int]) -> None:
-    async with workshop.training(size) as (seen, run):
-        values = ("33", "1.5", "7", "0.9", "0.1", "1.1", "5", "2")
-        for name, value in zip(SAMPLING, values, strict=True):
-            await set_option(seen, name, value)
-        labels = ("tokens 33", "T 1.5", "top-k 7", "top-p 0.9", "min-p 0.1", "rep 1.1", "seed 5", "n 2")
-        await seen.until(lambda: all(label in seen.screen for label in labels))
-        assert "checkpoint " not in seen.screen
+async def test_every_option_of_the_table_has_a_field_in_sight(seen: Any, run: Any) -> None:
+    values = ("33", "1.5", "7", "0.9", "0.1", "1.1", "5", "2")
+    for name, value in zip(SAMPLING, values, strict=True):
+        await set_option(seen, name, value)
+    labels = ("tokens 33", "T 1.5", "top-k 7", "top-p 0.9", "min-p 0.1", "rep 1.1", "seed 5", "n 2")
+    await seen.until(lambda: all(label in seen.screen for label in labels))
+    assert "checkpoint " not in seen.screen
+    await seen.press("enter")
+    [asked] = run.sent
+    assert {name: getattr(asked, name) for name in SAMPLING} == {
+        name: SAMPLING[name].parse(value) for name, value in zip(SAMPLING, values, strict=True)
+    }
+    for name, value, problem in (
+        ("num_samples", "9", "n: 9 is out of bounds; it must be at least 1, at most 8"),
+        ("max_tokens", "100001", "tokens: 100001 is out of bounds; it must be at least 1, at most 100,000"),
+        ("max_tokens", "", "tokens: needs a whole number, at least 1, at most 100,000"),
+    ):
+        await set_option(seen, name, value)
         await seen.press("enter")
-        [asked] = run.sent
-        assert {name: getattr(asked, name) for name in SAMPLING} == {
-            name: SAMPLING[name].parse(value) for name, value in zip(SAMPLING, values, strict=True)
-        }
-        for name, value, problem in (
-            ("num_samples", "9", "n: 9 is out of bounds; it must be at least 1, at most 8"),
-            ("max_tokens", "100001", "tokens: 100001 is out of bounds; it must be at least 1, at most 100,000"),
-            ("max_tokens", "", "tokens: needs a whole number, at least 1, at most 100,000"),
-        ):
-            await set_option(seen, name, value)
-            await seen.press("enter")
-            await seen.until(lambda problem=problem: str(seen.main.sample.output.render()) == problem)
-            await set_option(seen, name, "1")
-        assert run.sent == [asked]
+        await seen.until(lambda problem=problem: str(seen.main.sample.output.render()) == problem)
+        await set_option(seen, name, "1")
+    assert run.sent == [asked]
 
 
 @pytest.mark.parametrize(("size", "beside"), [((60, 20), 1), ((80, 24), 2), ((120, 36), 1), ((200, 60), 3)])
-async def test_several_samples_stand_side_by_side_where_there_is_room(
-    workshop: Any, size: tuple[int, int], beside: int
-) -> None:
-    async with workshop.training(size) as (seen, run):
-        await set_option(seen, "num_samples", "3")
-        await seen.press("ctrl+g", *"Ho", "enter")
-        [asked] = run.sent
-        assert "SAMPLING" not in seen.status
-        for number, text in enumerate(("ratio", "tel", "pe")):
-            run.say(Sampled(step=3, id=asked.id, prompt="Ho", text=text[:2], number=number))
-        await seen.until(lambda: seen.main.store.sample.texts == ["ra", "te", "pe"])
-        assert not seen.main.store.sample.done
-        for number, text in enumerate(("ratio", "tel", "pe")):
-            run.say(Sampled(step=3, id=asked.id, prompt="Ho", text=text[2:], done=True, number=number))
-        await seen.until(lambda: seen.main.store.sample.done)
-        await set_option(seen, "num_samples", "99")
-        await seen.press("enter")
-        await seen.until(lambda: "n: 99 is out of bounds" in str(seen.main.sample.output.render()))
-        assert "ratio" in str(seen.main.sample.output.render()), "the texts stay below what is wrong"
-        await set_option(seen, "num_samples", "3")
-        await seen.press("escape")
-        assert seen.main.focused is seen.main.sample.written
-        await seen.press("home")
-        await seen.see("Horatio")
-        first = row_of(seen, "1 of 3")
-        assert seen.screen.splitlines()[first].count(" of 3") == beside
-        assert seen.screen.splitlines()[first + 1].count("Ho") == beside
-        await seen.press("left", "c")
-        await seen.until(lambda: len(run.sent) > 1)
-        assert (run.sent[-1].prompt, run.sent[-1].num_samples) == ("Hope", 1), "the third is chosen, and continued"
+async def test_several_samples_stand_side_by_side_where_there_is_room(seen: Any, run: Any, beside: int) -> None:
+    await set_option(seen, "num_samples", "3")
+    await seen.press("ctrl+g", *"Ho", "enter")
+    [asked] = run.sent
+    assert "SAMPLING" not in seen.status
+    for number, text in enumerate(("ratio", "tel", "pe")):
+        run.say(Sampled(step=3, id=asked.id, prompt="Ho", text=text[:2], number=number))
+    await seen.until(lambda: seen.main.store.sample.texts == ["ra", "te", "pe"])
+    assert not seen.main.store.sample.done
+    for number, text in enumerate(("ratio", "tel", "pe")):
+        run.say(Sampled(step=3, id=asked.id, prompt="Ho", text=text[2:], done=True, number=number))
+    await seen.until(lambda: seen.main.store.sample.done)
+    await set_option(seen, "num_samples", "99")
+    await seen.press("enter")
+    await seen.until(lambda: "n: 99 is out of bounds" in str(seen.main.sample.output.render()))
+    assert "ratio" in str(seen.main.sample.output.render()), "the texts stay below what is wrong"
+    await set_option(seen, "num_samples", "3")
+    await seen.press("escape")
+    assert seen.main.focused is seen.main.sample.written
+    await seen.press("home")
+    await seen.see("Horatio")
+    first = row_of(seen, "1 of 3")
+    assert seen.screen.splitlines()[first].count(" of 3") == beside
+    assert seen.screen.splitlines()[first + 1].count("Ho") == beside
+    await seen.press("left", "c")
+    await seen.until(lambda: len(run.sent) > 1)
+    assert (run.sent[-1].prompt, run.sent[-1].num_samples) == ("Hope", 1), "the third is chosen, and continued"
 
 
 async def test_of_several_texts_the_chosen_one_is_in_sight(workshop: Any) -> None:
@@ -165,21 +152,20 @@ async def test_of_several_texts_the_chosen_one_is_in_sight(workshop: Any) -> Non
 
 
 @pytest.mark.parametrize("size", [(80, 24), (100, 40), (120, 36)])
-async def test_at_the_prompt_stands_how_to_see_the_options_that_are_cut(workshop: Any, size: tuple[int, int]) -> None:
-    async with workshop.training(size) as (seen, _run):
-        await seen.press("ctrl+g")
-        await seen.until(lambda: ("seed" in seen.screen) != ("tab shows all options" in seen.screen))
-        await seen.press("tab")
-        await seen.see("seed")
-        await seen.until(lambda: "tab shows all options" not in seen.screen)
-        seen.app.post_message(AppBlur())
-        await seen.until(lambda: "How many tokens to write." not in seen.screen)
-        seen.app.post_message(AppFocus())
-        await seen.see("How many tokens to write.")
-        await seen.press("ctrl+g")
-        await seen.until(lambda: ("seed" in seen.screen) != ("tab shows all options" in seen.screen))
-        await seen.press("escape")
-        await seen.until(lambda: "tab shows all options" not in seen.screen)
+async def test_at_the_prompt_stands_how_to_see_the_options_that_are_cut(seen: Any, run: Any) -> None:
+    await seen.press("ctrl+g")
+    await seen.until(lambda: ("seed" in seen.screen) != ("tab shows all options" in seen.screen))
+    await seen.press("tab")
+    await seen.see("seed")
+    await seen.until(lambda: "tab shows all options" not in seen.screen)
+    seen.app.post_message(AppBlur())
+    await seen.until(lambda: "How many tokens to write." not in seen.screen)
+    seen.app.post_message(AppFocus())
+    await seen.see("How many tokens to write.")
+    await seen.press("ctrl+g")
+    await seen.until(lambda: ("seed" in seen.screen) != ("tab shows all options" in seen.screen))
+    await seen.press("escape")
+    await seen.until(lambda: "tab shows all options" not in seen.screen)
 
 
 async def test_a_text_is_continued_repeated_with_another_seed_and_made_the_prompt(workshop: Any) -> None:

@@ -34,50 +34,49 @@ async def test_it_begins_by_itself_once(workshop: Any) -> None:
 
 
 @both_sizes
-async def test_it_goes_on_when_the_thing_has_happened_and_not_before(workshop: Any, size: tuple[int, int]) -> None:
-    async with workshop.console(size) as seen:
-        await seen.press("T")
+async def test_it_goes_on_when_the_thing_has_happened_and_not_before(workshop: Any, seen: Any) -> None:
+    await seen.press("T")
 
-        async def next_step(text: str) -> None:
-            nonlocal place
-            place += 1
-            await seen.see(f"tour {place}/{ALL}")
-            assert text in seen.screen
+    async def next_step(text: str) -> None:
+        nonlocal place
+        place += 1
+        await seen.see(f"tour {place}/{ALL}")
+        assert text in seen.screen
 
-        place = 1
-        await seen.see("F5 starts")
-        await seen.press("3")
-        assert "tour 1/" in seen.screen, "another key than it names"
-        run = await seen.started()
-        run.say(workshop.progress(1, 80))
-        await next_step("Wait for ★")
-        run.say(evaluated(80, 2.01))
-        await next_step("F6 pauses")
-        await seen.press("f6")
-        await seen.status_is("PAUSING")
-        run.say(Phase(step=80, phase="paused"))
-        await next_step("^g goes to the prompt")
-        await seen.press("ctrl+g", *"To be", "enter")
-        await seen.until(lambda: any(isinstance(command, Sample) for command in run.sent))
-        await seen.until(lambda: "ends it" not in seen.screen, "escape leaves the prompt")
-        asked = next(command for command in run.sent if isinstance(command, Sample))
-        run.say(Sampled(step=80, id=asked.id, prompt="To be", text=", or not"))
-        await seen.see(", or not")
-        run.say(Sampled(step=80, id=asked.id, prompt="To be", text=" to be", done=True))
-        await next_step("F4 shows how likely each letter was")
-        await seen.press("f4", "escape")
-        await next_step("esc, then h shows the verdict")
-        await seen.press("escape")
-        await seen.see("esc ends it")
-        await seen.press("h", "escape")
-        await next_step("F5 lets the run continue")
-        await seen.press("f5")
-        run.say(Phase(step=80, phase="training"))
-        await next_step("F1 explains")
-        assert place == ALL
-        await seen.press("escape")
-        await seen.until(lambda: "tour" not in seen.screen)
-        assert seen.main.store.phase == "training", "nothing happens to the run"
+    place = 1
+    await seen.see("F5 starts")
+    await seen.press("3")
+    assert "tour 1/" in seen.screen, "another key than it names"
+    run = await seen.started()
+    run.say(workshop.progress(1, 80))
+    await next_step("Wait for ★")
+    run.say(evaluated(80, 2.01))
+    await next_step("F6 pauses")
+    await seen.press("f6")
+    await seen.status_is("PAUSING")
+    run.say(Phase(step=80, phase="paused"))
+    await next_step("^g goes to the prompt")
+    await seen.press("ctrl+g", *"To be", "enter")
+    await seen.until(lambda: any(isinstance(command, Sample) for command in run.sent))
+    await seen.until(lambda: "ends it" not in seen.screen, "escape leaves the prompt")
+    asked = next(command for command in run.sent if isinstance(command, Sample))
+    run.say(Sampled(step=80, id=asked.id, prompt="To be", text=", or not"))
+    await seen.see(", or not")
+    run.say(Sampled(step=80, id=asked.id, prompt="To be", text=" to be", done=True))
+    await next_step("F4 shows how likely each letter was")
+    await seen.press("f4", "escape")
+    await next_step("esc, then h shows the verdict")
+    await seen.press("escape")
+    await seen.see("esc ends it")
+    await seen.press("h", "escape")
+    await next_step("F5 lets the run continue")
+    await seen.press("f5")
+    run.say(Phase(step=80, phase="training"))
+    await next_step("F1 explains")
+    assert place == ALL
+    await seen.press("escape")
+    await seen.until(lambda: "tour" not in seen.screen)
+    assert seen.main.store.phase == "training", "nothing happens to the run"
 
 
 async def test_what_has_happened_already_is_passed_over(workshop: Any, make: Any) -> None:
@@ -91,27 +90,25 @@ async def test_what_has_happened_already_is_passed_over(workshop: Any, make: Any
         await seen.see("Let it write.")
 
 
-async def test_who_pauses_before_the_first_star_is_not_left_waiting_for_it(workshop: Any) -> None:
-    async with workshop.training() as (seen, run):
-        seen.main.action_tour()
-        run.say(workshop.progress(1, 8))
-        await seen.see("Wait for ★")
-        run.say(Phase(step=8, phase="paused"))
-        await seen.see("Let it write.")
+async def test_who_pauses_before_the_first_star_is_not_left_waiting_for_it(workshop: Any, seen: Any, run: Any) -> None:
+    seen.main.action_tour()
+    run.say(workshop.progress(1, 8))
+    await seen.see("Wait for ★")
+    run.say(Phase(step=8, phase="paused"))
+    await seen.see("Let it write.")
 
 
 @pytest.mark.parametrize("keys", [["escape"], ["3", "escape"], ["1", "enter", "escape", "escape"]])
-async def test_escape_ends_it_outside_text_fields(workshop: Any, keys: list[str]) -> None:
-    async with workshop.console() as seen:
-        before = seen.main.query_one("#panes").region
-        seen.main.action_tour()
-        await seen.see(f"tour 1/{ALL}")
-        assert seen.main.query_one("#panes").region == before.shrink((2, 0, 0, 0))
-        await seen.press(*keys[:-1])
-        assert f"tour 1/{ALL}" in seen.screen
-        await seen.press(keys[-1])
-        await seen.until(lambda: "tour" not in seen.screen)
-        assert seen.main.query_one("#panes").region == before
+async def test_escape_ends_it_outside_text_fields(seen: Any, keys: list[str]) -> None:
+    before = seen.main.query_one("#panes").region
+    seen.main.action_tour()
+    await seen.see(f"tour 1/{ALL}")
+    assert seen.main.query_one("#panes").region == before.shrink((2, 0, 0, 0))
+    await seen.press(*keys[:-1])
+    assert f"tour 1/{ALL}" in seen.screen
+    await seen.press(keys[-1])
+    await seen.until(lambda: "tour" not in seen.screen)
+    assert seen.main.query_one("#panes").region == before
 
 
 async def test_it_names_the_users_own_keys(workshop: Any) -> None:

@@ -37,6 +37,8 @@ async def test_f5_tries_again_what_was_refused(workshop: Any) -> None:
         for _ in range(2):
             await seen.press("f5")
             await seen.until(lambda: "output_dir" in seen.main.form.problems)
+        assert seen.main.form.problems == {"output_dir": "runs/text-1: holds a run already"}, "the field has its name"
+        assert "IDLE" in seen.status and "holds a run already" in seen.log
         await seen.press("escape")
         await seen.started()
         assert seen.main.form.problems == {}
@@ -88,48 +90,47 @@ async def test_a_resume_that_failed_can_be_tried_again(workshop: Any) -> None:
         assert (again.job.folder, again.job.auto) == (run.folder, True)
 
 
-async def test_a_run_that_is_being_saved_can_be_left_to_itself(workshop: Any) -> None:
-    async with workshop.training() as (seen, run):
-        await seen.press("ctrl+q", "s")
-        await seen.until(lambda: run.sent)
-        for key in ("escape", "s"):
-            await seen.press("ctrl+q")
-            assert isinstance(seen.app.screen, Question) and "it saves and ends by itself" in seen.screen
-            await seen.press(key)
-            assert seen.app.screen is seen.main
-        assert [type(command) for command in run.sent] == [Stop], "it is asked once"
-        await seen.press("ctrl+q", "l")
-        await seen.until(lambda: seen.app.return_code == 0)
-        assert seen.app.leaves
+async def test_a_run_that_is_being_saved_can_be_left_to_itself(seen: Any, run: Any) -> None:
+    await seen.press("ctrl+q", "s")
+    await seen.until(lambda: run.sent)
+    for key in ("escape", "s"):
+        await seen.press("ctrl+q")
+        assert isinstance(seen.app.screen, Question) and "it saves and ends by itself" in seen.screen
+        await seen.press(key)
+        assert seen.app.screen is seen.main
+    assert [type(command) for command in run.sent] == [Stop], "it is asked once"
+    await seen.press("ctrl+q", "l")
+    await seen.until(lambda: seen.app.return_code == 0)
+    assert seen.app.leaves
 
 
-async def test_a_stop_that_was_refused_can_be_asked_for_again(workshop: Any) -> None:
-    async with workshop.training() as (seen, run):
-        await seen.press("ctrl+q", "s")
-        await seen.until(lambda: run.sent)
-        run.answer(ok=False, why="no")
-        await seen.status_is("TRAINING")
-        await seen.press("ctrl+q", "s")
-        await seen.until(lambda: len(run.sent) == 2)
-        run.finish(3, "stopped")
-        await seen.until(lambda: seen.app.return_code == 0)
+async def test_a_stop_that_was_refused_can_be_asked_for_again(seen: Any, run: Any) -> None:
+    await seen.press("ctrl+q", "s")
+    await seen.until(lambda: run.sent)
+    run.answer(ok=False, why="no")
+    await seen.status_is("TRAINING")
+    await seen.press("ctrl+q", "s")
+    await seen.until(lambda: len(run.sent) == 2)
+    run.finish(3, "stopped")
+    await seen.until(lambda: seen.app.return_code == 0)
 
 
-async def test_a_run_that_someone_resumed_first_is_not_resumed_when_it_ends(workshop: Any, make: Any) -> None:
+async def test_a_run_that_someone_resumed_first_is_not_resumed_when_it_ends(
+    workshop: Any, seen: Any, make: Any
+) -> None:
     folder = make("old", workshop.finished(40, "stopped"))
-    async with workshop.console() as seen:
-        runs = await seen.open_list(1)
-        with alive(folder) as journal:
-            assert runs.list.current.state == "stopped", "the list does not know yet"
-            journal.append(workshop.started(RunSpec(seen.main.form.config, folder), step=40))
-            await seen.press("r")
-            await seen.until(lambda: "is under way: it is shown, not resumed." in seen.log)
-            await seen.until(lambda: seen.main.store.under_way and seen.main.store.loaded)
-            journal.append(workshop.finished(41, "stopped"))
-            await seen.status_is("STOPPED")
-        await seen.until(lambda: not seen.main.reader.alive)
-        await seen.pilot.pause(0.5)
-        assert seen.runs == []
+    runs = await seen.open_list(1)
+    with alive(folder) as journal:
+        assert runs.list.current.state == "stopped", "the list does not know yet"
+        journal.append(workshop.started(RunSpec(seen.main.form.config, folder), step=40))
+        await seen.press("r")
+        await seen.until(lambda: "is under way: it is shown, not resumed." in seen.log)
+        await seen.until(lambda: seen.main.store.under_way and seen.main.store.loaded)
+        journal.append(workshop.finished(41, "stopped"))
+        await seen.status_is("STOPPED")
+    await seen.until(lambda: not seen.main.reader.alive)
+    await seen.pilot.pause(0.5)
+    assert seen.runs == []
 
 
 async def test_a_text_that_arrives_below_the_help_starts_the_run_when_that_is_closed(
@@ -254,19 +255,6 @@ async def test_a_deletion_that_is_refused_brings_the_run_back(workshop: Any, mak
             assert "IDLE" in seen.status and (folder / "last.pt").exists()
 
 
-async def test_what_can_be_undone_is_found_out_once_for_all_keys(
-    workshop: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from fundamentallm_tui.state import launch
-
-    asked: list[int] = []
-    undo = launch.undo
-    async with workshop.training() as (seen, _):
-        monkeypatch.setattr(launch, "undo", lambda store: asked.append(1) or undo(store))
-        assert len(seen.main.active_bindings) > 40
-        assert len(asked) == 1
-
-
 async def test_a_factor_of_a_setting_that_is_not_known_or_too_far_is_said(workshop: Any) -> None:
     async with workshop.training(epochs=1, learning_rate=0.001) as (seen, run):
         await seen.main.run_action("change('epochs', 1, -1)")
@@ -276,28 +264,8 @@ async def test_a_factor_of_a_setting_that_is_not_known_or_too_far_is_said(worksh
         assert seen.app.is_running and len(run.sent) < 400
 
 
-async def test_events_that_come_while_the_console_closes_do_no_harm(workshop: Any) -> None:
-    async with workshop.training() as (seen, run):
-        run.say(workshop.progress(1, 5))
-
-
-@pytest.mark.parametrize(
-    ("reason", "offer"), [("", "Resume that run"), ("completed", "Open that run, which has finished")]
-)
-async def test_a_folder_that_is_taken_offers_what_its_run_can_do(
-    workshop: Any, make: Any, reason: str, offer: str
-) -> None:
-    folder = make("taken", *([workshop.finished(40)] if reason else []))
-    async with workshop.console(output_dir=str(folder)) as seen:
-        await seen.press("f5")
-        await seen.see(offer)
-        await seen.press("g")
-        if reason:
-            await seen.status_is("FINISHED")
-            assert seen.runs == []
-        else:
-            await seen.until(lambda: seen.runs)
-            assert seen.run.job.folder == folder and seen.run.job.auto
+async def test_events_that_come_while_the_console_closes_do_no_harm(workshop: Any, seen: Any, run: Any) -> None:
+    run.say(workshop.progress(1, 5))
 
 
 async def test_a_journal_without_the_setting_lets_the_palette_say_so(workshop: Any, make: Any) -> None:
@@ -334,14 +302,15 @@ async def test_a_run_whose_journal_is_lost_is_neither_forgotten_nor_replaced_by_
 @pytest.mark.parametrize(
     ("state", "said"), [("paused", "is paused, and ends saved"), ("stopping", "saves and ends"), ("", "continues")]
 )
-async def test_what_is_said_of_a_run_that_is_left_is_what_becomes_of_it(workshop: Any, state: str, said: str) -> None:
-    async with workshop.training() as (seen, run):
-        if state:
-            run.say(Phase(step=1, phase=state))
-            await seen.status_is(state.upper())
-        await seen.press("ctrl+q", "l")
-        await seen.until(lambda: seen.app.return_code == 0)
-        assert seen.app.leaves and run.sent == [] and f"The run {said}" in describe_outcome(seen.main.store)
+async def test_what_is_said_of_a_run_that_is_left_is_what_becomes_of_it(
+    seen: Any, run: Any, state: str, said: str
+) -> None:
+    if state:
+        run.say(Phase(step=1, phase=state))
+        await seen.status_is(state.upper())
+    await seen.press("ctrl+q", "l")
+    await seen.until(lambda: seen.app.return_code == 0)
+    assert seen.app.leaves and run.sent == [] and f"The run {said}" in describe_outcome(seen.main.store)
 
 
 @pytest.mark.parametrize(("setting", "said"), [("stop", "saves and ends"), ("continue", "continues")])

@@ -14,7 +14,7 @@ from fundamentallm_tui.state import notices
 from fundamentallm_tui.state.notices import Notice, Notices, desktop_notification, window_title
 from fundamentallm_tui.state.store import Store
 from tests.events import OVERFITTING, epochs, evaluated
-from tests.tui.others import alive, attached
+from tests.tui.others import alive
 
 
 class Announced:
@@ -115,25 +115,18 @@ async def test_a_real_verdict_and_a_failure_are_shown_with_their_numbers(
         await seen.see("Failed")
 
 
-async def test_the_past_of_a_run_that_is_attached_to_is_not_announced(workshop: Any, make: Any) -> None:
+async def test_of_an_attached_run_what_happens_from_now_on_is_announced_and_not_its_past(
+    workshop: Any, make: Any
+) -> None:
     folder = make("old", *(event for n in (10, 20) for event in (evaluated(n, 40.0 - n),)))
-    async with attached(workshop, folder, toasts=True) as (seen, journal):
-        await seen.until(lambda: seen.main.store.history.best)
-        assert not seen.app._notifications
-        journal.append(evaluated(30, 1.0))
-        journal.append(workshop.saved(30, "best.pt", "best"))
-        await seen.see("New best")
-        await seen.see("old: validation loss 1.000")
-
-
-async def test_it_is_announced_that_the_process_of_an_attached_run_is_gone(workshop: Any, make: Any) -> None:
-    folder = make("old", evaluated(10, 3.0))
     async with workshop.console(toasts=True) as seen:
-        with alive(workshop.folder / folder) as journal:
+        with alive(folder) as journal:
             seen.main.open_run(folder)
             await seen.until(lambda: seen.main.store.history.best)
+            assert not seen.app._notifications
             journal.append(evaluated(30, 1.0))
-            await seen.until(lambda: seen.main.store.step == 30 or seen.main.store.val.last[0] == 30)
+            journal.append(workshop.saved(30, "best.pt", "best"))
+            await seen.see("old: validation loss 1.000")
         await seen.see("old: its process is gone")
 
 

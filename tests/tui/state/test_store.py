@@ -11,7 +11,6 @@ import pytest
 from fundamentallm.config.config import Config
 from fundamentallm.run.commands import Sample
 from fundamentallm.run.events import Answered, Event, Failed, Intervention, Phase, RunStarted, Sampled
-from fundamentallm.run.history import RunHistory
 from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.state.sampler import Sampler
 from fundamentallm_tui.state.store import Store
@@ -84,15 +83,8 @@ def test_a_resumed_run_takes_the_curves_back_to_its_step(store: Store, workshop:
     assert (store.train.last, store.rate.last, store.val.last) == ((60.0, 3.7), (60.0, 1e-3), (50.0, 2.0))
     store.apply([workshop.progress(61, 70), evaluated(70, 2.0), evaluated(70, 1.9)])
     assert (store.step, len(store.train), store.val.last, len(store.val)) == (70, 70, (70.0, 1.9), 2)
-
-
-@pytest.mark.parametrize("step", [0, 1, 79, 80, 81, 160, 400])
-def test_an_epoch_is_the_one_that_the_engine_counts(store: Store, workshop: Any, step: int) -> None:
-    history = RunHistory()
-    for event in (resumed(workshop, step), Phase(step=step, phase="training")):
-        store.apply([event])
-        history.apply(event)
-        assert store.epoch == history.epoch_of(step) == max(1, (step + 79) // 80)
+    store.begin(Path("runs/x-2"), "x", CONFIG, resumes=False)
+    assert (len(store.train), len(store.val), len(store.rate), store.step, store.epoch) == (0, 0, 0, 0, 0)
 
 
 def test_changes_while_it_runs_reach_what_the_next_start_compares_with(store: Store) -> None:
@@ -147,12 +139,6 @@ def test_every_metric_is_a_curve_and_time_counts_only_while_training(store: Stor
     assert list(zip(*store.saves.points, strict=True)) == [(25, 1.0)], "last.pt is written over again and again"
     store.apply([resumed(workshop, 20)])
     assert store.seconds.last == (20, 20) and store.smoothed[0.9].end == 20 and not len(store.saves)
-
-
-def test_a_new_run_starts_with_empty_curves(store: Store, workshop: Any) -> None:
-    store.apply([workshop.progress(1, 10), evaluated(10, 2.0)])
-    store.begin(Path("runs/x-2"), "x", CONFIG, resumes=False)
-    assert (len(store.train), len(store.val), len(store.rate), store.step, store.epoch) == (0, 0, 0, 0, 0)
 
 
 def test_a_sample_takes_only_its_own_pieces_and_says_itself_why_it_was_refused(store: Store) -> None:
