@@ -9,7 +9,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -19,12 +19,11 @@ from platformdirs import user_log_path
 from textual import on
 from textual._ansi_sequences import ANSI_SEQUENCES_KEYS
 from textual.app import App, SystemCommand
-from textual.command import CommandPalette
 from textual.events import Event, InputEvent, Key, Paste
 from textual.message import Message
 from textual.notifications import Notify
 from textual.screen import ModalScreen, Screen
-from textual.theme import ThemeProvider
+from textual.widgets import OptionList
 
 from fundamentallm.errors import describe_error, describe_fault
 from fundamentallm.paths import quoted_path, user_folder
@@ -60,16 +59,22 @@ for digit in "0123456789":
     cast(dict[str, Any], ANSI_SEQUENCES_KEYS).pop(f"\x1b{digit}", None)
 
 
+def _without_lines(move: Callable[[OptionList], None]) -> Callable[[OptionList], None]:
+    """Do nothing where Textual raises a KeyError: in a list that has items, and none of their lines yet."""
+
+    def moved(options: OptionList) -> None:
+        with suppress(KeyError):
+            move(options)
+
+    return moved
+
+
+for name in ("action_page_up", "action_page_down"):
+    setattr(OptionList, name, _without_lines(getattr(OptionList, name)))
+
+
 class Acted(Message):
     """Follows a key from what has the focus up to the app: when it arrives there, the key has acted."""
-
-
-class Palette(CommandPalette):
-    """Textual's, whose list raises a KeyError for page up and down while it has items and none of their lines yet."""
-
-    def _action_command_list(self, action: str) -> None:
-        with suppress(KeyError):
-            super()._action_command_list(action)
 
 
 class Console(App[int]):
@@ -301,12 +306,6 @@ class Console(App[int]):
             main.then(ENDED, quit)
             if not main.store.stopping:
                 main.action_stop()
-
-    def action_command_palette(self) -> None:
-        self.push_screen(Palette())
-
-    def search_themes(self) -> None:
-        self.push_screen(Palette(providers=[ThemeProvider], placeholder="Search for themes…"))
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """List for the palette what the user can do now; on the list of runs, nothing with the run behind it."""

@@ -1,7 +1,6 @@
 """A list with a cursor whose items are drawn when they come into sight: thousands cost no more than a screenful."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from itertools import zip_longest
 
 from textual.content import Content
@@ -56,14 +55,6 @@ class Rows(OptionList, inherit_bindings=False):
         self.add_options(Row(self, place) for place in range(self.option_count, count))
         if count and changed:
             self.replace_option_prompt_at_index(0, Row(self, 0))  # which forgets all that was drawn
-
-    def action_page_up(self) -> None:
-        with suppress(KeyError):  # Textual's list raises it while it has items and none of their lines yet
-            super().action_page_up()  # type: ignore[no-untyped-call]
-
-    def action_page_down(self) -> None:
-        with suppress(KeyError):
-            super().action_page_down()  # type: ignore[no-untyped-call]
 
     def action_select(self) -> None:
         """A click does no more than move the cursor."""

@@ -242,12 +242,10 @@ class MainScreen(LiveScreen):
 
     def action_change(self, setting: str, factor: float, count: int) -> None:
         """Multiply a setting, and add to it."""
-        config = self.store.expected
-        before = getattr(config, setting, None)
-        if config is None or not isinstance(before, (int, float)):  # the journal may be someone else's
+        if (config := self.store.expected) is None:  # the journal may be someone else's
             self.log_line(f"{setting} cannot change: its value is not known.", "warn")
             return
-        value = before * factor + count
+        value = getattr(config, setting) * factor + count
         try:
             value = float(f"{value:.6g}") if isinstance(value, float) else value
             changed_while_running(config, setting, value)

@@ -9,6 +9,7 @@ from fundamentallm.run.events import Phase
 from fundamentallm_tui.format import cell_len
 from fundamentallm_tui.screens.main import shape_of
 from tests.events import evaluated
+from tests.tui.fakes import progress, saved
 from tests.tui.others import bring_about, panes
 
 SIZES = [(60, 20), (80, 24), (80, 50), (109, 30), (110, 29), (120, 36), (160, 46), (200, 60), (250, 70)]
@@ -37,15 +38,14 @@ def check_whole(seen: Any) -> None:
 async def trained(seen: Any) -> Any:
     """Start a run that has learnt something and saved its best state."""
     run = await seen.started()
-    run.say(seen.progress(1, 80), evaluated(80, 2.01), seen.saved(80, "best.pt", "best"))
+    run.say(progress(1, 80), evaluated(80, 2.01), saved(80, "best.pt", "best"))
     texts = ("train ~3.", " 80/400", *(["best 2.010 in epoch 1"] if seen.app.size.width > 60 else []))
     await seen.until(lambda: all(text in seen.screen for text in texts))
     return run
 
 
 @every_size
-async def test_the_panes_fill_every_window_and_the_loss_is_the_largest(workshop: Any, seen: Any) -> None:
-    seen.progress, seen.saved = workshop.progress, workshop.saved
+async def test_the_panes_fill_every_window_and_the_loss_is_the_largest(seen: Any) -> None:
     check_whole(seen)
     assert max(panes(seen).items(), key=lambda item: item[1].area)[0] == "config"
     run = await trained(seen)
@@ -66,8 +66,7 @@ async def test_the_panes_fill_every_window_and_the_loss_is_the_largest(workshop:
         check_whole(seen)
 
 
-async def test_a_window_can_be_resized_at_any_time(workshop: Any, seen: Any) -> None:
-    seen.progress, seen.saved = workshop.progress, workshop.saved
+async def test_a_window_can_be_resized_at_any_time(seen: Any) -> None:
     await trained(seen)
     await seen.press("ctrl+g", "a", "b")
     log = seen.log
@@ -180,10 +179,10 @@ async def test_a_phase_that_lasts_comes_on_the_screen_by_itself(seen: Any, run: 
 
 
 async def test_training_dots_are_seen_where_validation_crosses_them_and_its_points_lie_over_them(
-    workshop: Any, seen: Any, run: Any
+    seen: Any, run: Any
 ) -> None:
     losses = [evaluated(step, 4.0 - step / 200) for step in (1, 50, 100)]  # as in training: both share every cell
-    run.say(workshop.progress(1, 100), *losses)
+    run.say(progress(1, 100), *losses)
     await seen.until(lambda: len(seen.main.store.val) == 3)
     await seen.press("3", "left_square_bracket", "left_square_bracket")  # not smoothed
     view = seen.main.loss.canvas
@@ -198,5 +197,5 @@ async def test_training_dots_are_seen_where_validation_crosses_them_and_its_poin
 async def test_without_any_colour_the_screen_can_be_drawn(workshop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     async with workshop.training() as (seen, run):
-        run.say(workshop.progress(1, 80))
+        run.say(progress(1, 80))
         await seen.see(" 80/400")

@@ -91,15 +91,14 @@ async def test_an_entry_does_what_its_name_says(
             assert seen.app.screen is seen.main
 
 
-async def test_a_page_key_before_the_palettes_list_is_laid_out_ends_nothing(workshop: Any) -> None:
-    async with workshop.console() as seen:
-        await seen.press("ctrl+p")
-        listed = seen.app.screen.query_one(CommandList)
-        listed.styles.display = "none"
-        await seen.press("e")
-        await seen.until(lambda: listed.option_count and listed.highlighted is not None)
-        await seen.press("pagedown", "pageup", "escape")
-        assert seen.app.screen is seen.main
+async def test_a_page_key_before_the_palettes_list_is_laid_out_ends_nothing(seen: Any) -> None:
+    await seen.press("ctrl+p")
+    listed = seen.app.screen.query_one(CommandList)
+    listed.styles.display = "none"
+    await seen.press("e")
+    await seen.until(lambda: listed.option_count and listed.highlighted is not None)
+    await seen.press("pagedown", "pageup", "escape")
+    assert seen.app.screen is seen.main
 
 
 async def test_the_palette_offers_what_can_be_done_and_lets_go_of_a_stopped_run(seen: Any) -> None:
