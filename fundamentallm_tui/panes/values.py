@@ -106,8 +106,9 @@ def _measure(split: Config, _versions: tuple[tuple[int, int], ...]) -> tuple[Tex
 
 
 def field_of(problem: str) -> str:
-    """Return the setting whose flag an error names, or "data"."""
-    return next((name for name, row in SETTINGS.items() if f"{row.flag} " in problem), "data")
+    """Return the setting whose flag an error names last, where it says what to change; or "data"."""
+    named = [name for name, row in SETTINGS.items() if f"{row.flag} " in problem]
+    return max(named, key=lambda name: problem.rfind(f"{SETTINGS[name].flag} "), default="data")
 
 
 def as_text(name: str, value: object) -> str:

@@ -183,7 +183,7 @@ async def test_parts_of_characters_are_told_apart_and_not_continued(
         first = texts.current
         for place in range(1, len(first.tokens)):
             await seen.until(lambda place=place: f"token {place + 1} of 16" in str(screen.expected.border_subtitle))
-            came = [n for n in range(len(list_.tokens)) if " came" in str(list_.row(n, 60))]
+            came = [n for n in range(len(list_.tokens)) if "in the text" in str(list_.row(n, 60))]
             assert [list_.tokens[n] for n in came] == [(first.tokens[place], first.probability(place))]
             await seen.press("right")
         assert len({*list_.tokens}) == len(list_.tokens), "what came is not listed twice"
