@@ -115,7 +115,7 @@ def encode_source(source: Source, tokenizer: Tokenizer, say: Say = lambda text: 
             path.unlink(missing_ok=True)
         record = None
     if record is None:
-        with system_errors(f"{path.parent}: the tokens of the text cannot be kept there"):
+        with system_errors(f"{path.parent}: the tokens of the text cannot be kept there (see XDG_CACHE_HOME)"):
             path.parent.mkdir(parents=True, exist_ok=True)
             _remove_old(path.parent)
             _check_room(path, source, tokenizer, name)
