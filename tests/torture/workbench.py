@@ -41,6 +41,7 @@ TINY = [
 ]  # fmt: skip
 TIMEOUT = 120.0  # seconds until a process counts as hung, and the run as lost
 KILLED = -signal.SIGKILL
+JOBS = 2
 
 
 class Lost(Exception):
@@ -153,10 +154,9 @@ def ask(question: Callable[[], T]) -> T:
 
 @dataclass
 class Bench:
-    """A folder with a text and runs. `jobs` processes work in it at once, each in a `lane` of its own."""
+    """A folder with a text and runs. `JOBS` processes work in it at once, each in a `lane` of its own."""
 
     folder: Path
-    jobs: int = 1
     lane: str = "0"
     count: int = 0
 
@@ -233,24 +233,24 @@ class Bench:
         return time.monotonic() - began
 
     def each(self, row: Row, cases: Sequence[tuple[str, T]], one: Callable[["Bench", T], None]) -> Row:
-        """Try `one` with every case, `jobs` at once; fills the row."""
+        """Try `one` with every case, `JOBS` at once; fills the row."""
 
         def lane(number: int) -> list[tuple[int, str]]:
             bench = replace(self, lane=f"{self.count}.{number}", count=0)
-            mine = range(number, len(cases), self.jobs)
+            mine = range(number, len(cases), JOBS)
             return [(at, loss_of(lambda at=at: one(bench, cases[at][1]))) for at in mine]  # type: ignore[misc]
 
         self.count += 1  # no two names are the same
-        pending = [start_asking(lambda number=number: lane(number)) for number in range(self.jobs)]  # type: ignore[misc]
+        pending = [start_asking(lambda number=number: lane(number)) for number in range(JOBS)]  # type: ignore[misc]
         for at, loss in sorted(pair for answer in pending for pair in answer()):
             row.add(cases[at][0], loss)
         return row
 
 
 @contextmanager
-def workbench(jobs: int) -> Iterator[Bench]:
+def workbench() -> Iterator[Bench]:
     with tempfile.TemporaryDirectory(prefix="torture-") as name:
-        bench = Bench(Path(name), jobs)
+        bench = Bench(Path(name))
         words = ["The sea,", "a boat;", "her crew", "went out", "at Dawn:", "who? why!", "and old."]
         bench.text.write_text(" ".join(random.Random(5).choices(words, k=52)))
         yield bench
