@@ -105,7 +105,7 @@ class Runs(Page[RunChoice]):
             summary = "looking for runs"
         else:
             live = sum(run.state in LIVE_STATES for run in runs)
-            order = f"{self._order} first" if self._order in ("newest", "name", "steps") else f"by {self._order}"
+            order = f"{self._order} first" if self._order == "newest" else f"by {self._order}"
             whole = format_count(len(runs), "run")
             found = f"{len(shown)} of {whole}" if self.filter.value.strip() else whole
             # padded, so that the filter stays in its place
@@ -197,8 +197,8 @@ class Runs(Page[RunChoice]):
             except UserError as error:
                 return entry.refuse(error)
             steps = sorted({saved.step for saved in history.checkpoints(run.folder, lasting=lasting)})
-            last = ", ".join(map(str, steps[-6:]))
-            hint = f"It begins with the newest checkpoint of this step or before. There are checkpoints of {last}."
+            last = "… " * (len(steps) > 6) + ", ".join(map(str, steps[-6:]))
+            hint = f"It begins with the newest checkpoint of this step or before. Saved at step {last}."
             entry.offer(str(newest.step), hint)
 
         def refuse(error: Exception) -> None:

@@ -71,7 +71,7 @@ async def test_a_test_that_comes_to_no_end_says_why(workshop: Any, end: str) -> 
         await seen.see("loading text.txt with muon")
         [test] = FakeRateTest.made
         test.say(*(Point(1e-5 * 1.05**n, 4.0, 4.0) for n in range(50)))
-        await seen.see("step 50 of 200, rate 1.1e-04, loss 4.000")
+        await seen.see("step 50 of 200, rate 0.00011, loss 4.000")
         if end == "fails":
             test.say(Failed(step=0, error="the loss did not fall at any learning rate\x1b[2J"))
             await seen.see("the loss did not fall at any learning rate")

@@ -222,7 +222,7 @@ async def test_a_run_in_the_list_is_branched_at_its_newest_checkpoint_or_a_step(
             await to(seen, runs, "old")
             await seen.press("b")
             await seen.until(lambda: isinstance(seen.app.screen, Entry))
-            await reads(seen, "there are those of 20, 40.")
+            await reads(seen, "Saved at step 20, 40.")
             await seen.press("ctrl+u", *"x", "enter")
             await reads(seen, "write a number of steps")
             await seen.press("ctrl+u", *"19", "enter")
@@ -234,7 +234,7 @@ async def test_a_run_in_the_list_is_branched_at_its_newest_checkpoint_or_a_step(
         runs = await seen.open_list(2)
         await to(seen, runs, "old")
         await seen.press("b")
-        await reads(seen, "there are those of 20, 40.")
+        await reads(seen, "Saved at step 20, 40.")
         await seen.press("enter", *"epochs=9", "enter")
         await seen.until(lambda: seen.runs)
         spec = seen.run.job
@@ -259,7 +259,7 @@ async def test_a_step_can_be_typed_while_the_journal_is_still_read(
         await seen.press("b", *"30", "enter")
         await reads(seen, "its journal is still being read; press enter again")
         read.set()
-        await reads(seen, "there are those of 20, 40.")
+        await reads(seen, "Saved at step 20, 40.")
         await seen.press("enter")
         await reads(seen, "from checkpoint_step_20.pt.")
 
