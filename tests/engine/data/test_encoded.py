@@ -97,7 +97,7 @@ def test_room_on_the_disk_is_checked_first_and_a_failed_write_leaves_nothing(
     assert not list(cache_folder().glob("*.tokens"))
     with monkeypatch.context() as patch:
         patch.setattr(encoded_module, "_append", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
-        with pytest.raises(UserError, match=r": the tokens of the text kept there .see XDG_CACHE_HOME.: No space left$"):
+        with pytest.raises(UserError, match=r"cannot be kept there .see XDG_CACHE_HOME.: No space left$"):
             texts_of("t.txt")
     assert not [path for path in cache_folder().iterdir() if path.suffix != ".json"]
 
