@@ -54,6 +54,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory, data: str) -> Trained:
     return find
 
 
+def awaken(state: TrainState) -> TrainState:
+    """Let every weight carry something, so that each has a gradient."""
+    for seed, p in enumerate(state.model.parameters()):
+        torch.nn.init.normal_(p, std=0.2, generator=torch.Generator().manual_seed(seed))
+    return state
+
+
 def refusal(path: Path) -> str:
     """The one line that says why a file is not loaded, without the path that it begins with."""
     with pytest.raises(UserError) as caught:

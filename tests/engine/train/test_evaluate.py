@@ -10,17 +10,12 @@ from fundamentallm.model.dropout import DropoutMasks
 from fundamentallm.train import evaluate as module
 from fundamentallm.train.evaluate import Evaluation, evaluate
 from fundamentallm.train.state import TrainState
-from tests.engine.train.conftest import Build
+from tests.engine.train.conftest import Build, awaken
 
 
 @pytest.fixture
 def built(build: Build) -> TrainState:
-    """A state whose weights all carry something."""
-    built = build()
-    torch.manual_seed(1)
-    for p in built.model.parameters():
-        torch.nn.init.normal_(p, std=0.3)
-    return built
+    return awaken(build())
 
 
 @pytest.mark.parametrize("n", [2, 3, 16, 17, 18, 33, 250])

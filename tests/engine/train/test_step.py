@@ -20,7 +20,7 @@ from fundamentallm.train.metrics import NotFinite
 from fundamentallm.train.state import TrainState
 from fundamentallm.train.step import TrainStep
 from tests.engine.conftest import same_tensors
-from tests.engine.train.conftest import Build
+from tests.engine.train.conftest import Build, awaken
 
 
 def copy_gradients(state: TrainState) -> dict[str, Tensor]:
@@ -41,12 +41,8 @@ def norm(tensors: dict[str, Tensor]) -> float:
 
 
 def test_a_batch_of_8_accumulated_4_times_is_a_batch_of_32(build: Build) -> None:
-    whole = build(batch_size=32, dropout=0.3)
-    parts = build(batch_size=8, accumulation_steps=4, dropout=0.3)
-    for model in (whole.model, parts.model):  # so that every weight has a gradient
-        torch.manual_seed(5)
-        for p in model.parameters():
-            torch.nn.init.normal_(p, std=0.2)
+    whole = awaken(build(batch_size=32, dropout=0.3))
+    parts = awaken(build(batch_size=8, accumulation_steps=4, dropout=0.3))
     assert whole.corpus.steps_per_epoch == parts.corpus.steps_per_epoch == 5
     for step in (0, 4):  # the last one is partly masked: 139 windows are 4 x 32 + 11
         (loss, one), (other_loss, other) = gradients(whole, step), gradients(parts, step)
@@ -59,11 +55,8 @@ def test_two_threads_compute_half_of_a_batch_each_and_their_gradients_add_up(
     build: Build, monkeypatch: pytest.MonkeyPatch, mixed: bool
 ) -> None:
     monkeypatch.setattr(device, "_cpu_has_bf16", lambda: True)  # where it has not, torch imitates it
-    state = build(batch_size=5, accumulation_steps=2, dropout=0.3, mixed_precision=mixed)
+    state = awaken(build(batch_size=5, accumulation_steps=2, dropout=0.3, mixed_precision=mixed))
     assert state.precision.dtype == (torch.bfloat16 if mixed else torch.float32)
-    torch.manual_seed(5)
-    for p in state.model.parameters():  # so that every weight has a gradient
-        torch.nn.init.normal_(p, std=0.2)
     (loss, one), calls, both = gradients(state, 3), [], threading.Barrier(2, timeout=60)
 
     def watch(_: Any, arguments: tuple[Tensor, ...]) -> None:
