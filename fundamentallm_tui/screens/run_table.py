@@ -46,7 +46,7 @@ WIDTHS = {"state": 11, "age": 7, "preset": 8, "steps": 12, "best": 6}  # between
 DROPPED = ("preset", "age")  # where the terminal is narrow
 MOST_INDENTED = 4  # of branches of branches
 LEAST_TAG = 4  # columns for a tag: a space, # and two letters
-NARROWEST, WIDEST_CURVE = 22, 40  # the name and the curve together; the curve
+NARROWEST, WIDEST_NAME, WIDEST_CURVE = 22, 60, 40  # the name and the curve together; each of them
 
 _known: dict[Path, tuple[object, RunSummary]] = {}  # what was found out, and the state of the files then
 
@@ -250,7 +250,7 @@ class RunList(Rows):
             if room < NARROWEST:
                 fixed.pop(name, None)
         curve = min(WIDEST_CURVE, max(room, NARROWEST) * 2 // 5)
-        return {"run": max(room, NARROWEST) - curve, **fixed, "val loss": curve}
+        return {"run": min(WIDEST_NAME, max(room, NARROWEST) - curve), **fixed, "val loss": curve}
 
     def row(self, place: int, width: int) -> Content:
         run, columns = self.runs[place], self._columns(width)

@@ -1,5 +1,6 @@
 """The list of runs: every run that is found, and what can be done with it."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -42,6 +43,8 @@ async def test_the_list_shows_live_runs_first_with_state_steps_best_and_curve(
             states = {row.split()[0]: row.split()[1] for row in rows}
             assert states == {"runs/far": "training", "runs/lost": "interrupted", "runs/done": "finished"}
             assert lines[-1].rstrip().endswith("esc close  F1 help  ^q quit")
+            await seen.pilot.resize_terminal(250, 70)
+            await seen.until(lambda: re.search(r"runs/far {50,60}training", seen.screen), "they stay near the name")
             await seen.press("escape")
             assert seen.app.screen is seen.main
 
