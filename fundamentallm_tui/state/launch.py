@@ -27,11 +27,13 @@ from fundamentallm.paths import resume_command
 from fundamentallm.run.folder import BEST, LAST, choose_folder, free_name, holds_run
 from fundamentallm.run.health import RESUME_BEST, STOP, Action
 from fundamentallm.run.history import RunHistory
+from fundamentallm.run.notes import renamed_hint
 from fundamentallm.run.spec import RunSpec, branched_spec, find_input, stay_inside
 from fundamentallm.run.summary import LIVE_STATES, RunSummary
 from fundamentallm_tui.keys import named
 from fundamentallm_tui.state.store import FAILED, FINISHED, INTERRUPTED, STOPPED, Store
 
+UNFINISHED = (STOPPED, FAILED, INTERRUPTED)
 KEPT_ON_RESUME = ("data", "output_dir")  # a resumed run keeps its text and its folder
 
 
@@ -144,7 +146,7 @@ def describe_left_run(store: Store) -> str:
 
 def resumable_checkpoint(store: Store) -> Path | None:
     """Return the checkpoint that a start would resume; None where it would start a new run."""
-    unfinished = store.phase in (STOPPED, FAILED, INTERRUPTED) or (store.phase == FINISHED and store.history.unsaved)
+    unfinished = store.phase in UNFINISHED or (store.phase == FINISHED and store.history.unsaved)
     if not unfinished or store.folder is None or store.replayed:
         return None
     for name in (Path(store.saved).name, LAST):  # the name only: someone else's journal may have a path to elsewhere
@@ -184,6 +186,10 @@ def next_spec(store: Store, config: Config, label: str, preset: str) -> RunSpec:
         changes = {name: typed[name] for name in changed}
         changed_when_resuming(store.config, changes)
         return RunSpec(config, store.folder, changes=changes, auto=True, preset=preset)
+    begun = store.phase in UNFINISHED and store.history.started is not None
+    if begun and store.folder is not None and not os.path.exists(store.folder):
+        begin = f"{named('new_run')} closes it, and the next start makes a new run"
+        raise UserError(f"{store.folder}: is gone{renamed_hint(store.folder)}; {begin}")
     folder, numbered = choose_folder(config, label), config.output_dir is None
     return RunSpec(config, folder if store.folder is None else free_folder(folder), preset=preset, numbered=numbered)
 

@@ -151,10 +151,13 @@ def worker_of(pid: int) -> int:
 
 BREAKS = {  # how a start breaks: status, standard error, whether the new run has begun
     "its process is killed": (2, "the run did not start: killed by SIGKILL\n", False),
+    "its process prints why it ends": (
+        2, "the old run is in run.old-1 now\nthe run did not start: killed by SIGKILL: no memory\n", True,
+    ),
     "interrupted": (130, "", False),
     "terminated": (143, "", False),
     "no file can be written": (2, "the old run is in run.old-1 now\nrun: File too large\n", True),
-}
+}  # fmt: skip
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc to find the run's process")
@@ -166,13 +169,15 @@ def test_a_start_that_breaks_while_it_loads_puts_the_old_run_back(
     assert run(*tiny, "--epochs=1", "--output-dir=run").status == 0
     before = file_contents(folder)
     command = [*PROGRAM, *tiny, "--output-dir=run", "--overwrite", "--detach"]
-    if begun:  # the journal cannot be written
+    if how == "no file can be written":  # not the journal, either
         command = ["sh", "-c", 'ulimit -f 1; exec "$0" "$@"', *command]
     starting = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     until(lambda: Path("run.old-1").exists() or starting.poll() is not None)
     until(lambda: (folder / "engine.log").exists() or starting.poll() is not None)
     worker = worker_of(starting.pid)
-    if how == "its process is killed":
+    if how == "its process prints why it ends":
+        (folder / "engine.log").write_text("no memory\n")
+    if how.startswith("its process"):
         os.kill(worker, signal.SIGKILL)
     elif status > 128:
         starting.send_signal(status - 128)

@@ -204,10 +204,10 @@ def _start(spec: RunSpec, overwrite: bool) -> int:
         session = WorkerRun(spec, prepared=True)
         try:
             _wait_until_training(session)
+            session.close()
         except BaseException:
             session.kill()  # nobody may train in a folder that is taken back
             raise
-    session.close()
     watch = f"fundamentallm watch {quoted_path(spec.folder)} shows it"
     print(one_line(f"training in the background in {spec.folder}; {watch}"), flush=True)
     os._exit(0)  # an ordinary end would wait for the run
@@ -225,7 +225,8 @@ def _wait_until_training(session: WorkerRun) -> None:
         return
     session.close()  # or it would wait for questions
     session.wait(EXIT_SECONDS)
-    text = f"the run did not start: {session.exit_reason}" if failed is None else describe_failure(failed)
+    why = ": ".join(["the run did not start", session.exit_reason, *session.log_tail()[-1:]])
+    text = why if failed is None else describe_failure(failed)
     raise NothingToDo(text) if session.status == 0 else UserError(text)
 
 

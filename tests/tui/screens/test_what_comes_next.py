@@ -12,6 +12,7 @@ from fundamentallm.run.spec import RunSpec
 from fundamentallm_tui.app import describe_outcome
 from fundamentallm_tui.dialogs import Fetch, Question, TextDialog
 from fundamentallm_tui.screens.runs import Runs
+from tests.conftest import delete_folder
 from tests.tui.fakes import FakeRun
 from tests.tui.others import REFUSED, Starts, alive, attached, showing
 
@@ -297,6 +298,15 @@ async def test_a_run_whose_journal_is_lost_is_neither_forgotten_nor_replaced_by_
         assert not seen.main.form.fields.entered and seen.runs == []
         await seen.press("o")
         await seen.see("runs/lost: its journal is empty or damaged")
+
+
+async def test_a_run_that_is_deleted_while_it_is_shown_is_not_replaced_by_another(workshop: Any, make: Any) -> None:
+    folder = make("lost")
+    async with showing(workshop, folder, (120, 36), "INTERRUPTED") as seen:
+        delete_folder(folder)
+        await seen.press("f5", "escape")
+        await seen.until(lambda: "runs/lost: is gone; N closes it" in " ".join(seen.log.split()))
+        assert seen.runs == []
 
 
 @pytest.mark.parametrize(
