@@ -4,12 +4,14 @@ import builtins
 import errno
 import io
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fundamentallm.run.events import NAMES, Intervention
 from tests.torture.interventions import Changes, changed, changing, refused
 from tests.torture.workbench import (
     KILLED,
@@ -21,6 +23,7 @@ from tests.torture.workbench import (
     compare,
     finish,
     kill_self,
+    killed_while_saving,
 )
 
 OPTIONS: Options = ("--epochs=2", "--save-every=3")
@@ -34,14 +37,12 @@ ERRORS = (errno.ENOSPC, errno.EIO, errno.EROFS)
 CALLS = ("write", "sendfile", "fsync", "ftruncate", "replace", "link", "unlink", "mkdir", "open")
 
 
-At = Callable[[int, str], OSError | None]
-
-
 class Calls:
-    """Counts the calls. `at` is called before each, with its number and name; the error that it returns is raised."""
+    """Counts the calls. `at(n)` is called before the n-th; the error that it returns is raised."""
 
-    def __init__(self, run: Path, at: At) -> None:
+    def __init__(self, run: Path, at: Callable[[int], OSError | None]) -> None:
         self.run, self.at, self.n = str(run), at, 0
+        self.names: list[str] = []
 
     def install(self) -> None:
         for name in CALLS:
@@ -67,7 +68,8 @@ class Calls:
 
     def count(self, name: str) -> None:
         self.n += 1
-        if (error := self.at(self.n, name)) is not None:
+        self.names.append(name)
+        if (error := self.at(self.n)) is not None:
             raise error
 
 
@@ -98,41 +100,45 @@ class Scene:
     name: str
     begin: Callable[[Bench], Path]
 
-    def run(self, bench: Bench, run: Path, at: At) -> int:
-        """The status of a run whose calls are counted."""
+    def run(
+        self,
+        bench: Bench,
+        run: Path,
+        at: Callable[[int], OSError | None],
+        before: Callable[[Calls], None] | None = None,
+    ) -> int:
+        """The status of a run whose calls are counted; `before` is called in its process first."""
 
         def prepare() -> None:
             changing(run, CHANGES, in_memory=True)()
-            Calls(run, at).install()
+            calls = Calls(run, at)
+            if before is not None:
+                before(calls)
+            calls.install()
 
         return bench.run(run, OPTIONS, prepare)
 
     def calls(self, bench: Bench) -> list[str]:
         """The calls of a run, in order."""
-        run = self.begin(bench)
-        report = bench.folder / f"calls of {run.name}"
+        run, report = self.begin(bench), bench.folder / "calls"
 
-        def note(_: int, name: str) -> None:
-            with report.open("a") as file:
-                file.write(f"{name}\0")
+        def report_at_exit(calls: Calls) -> None:
+            exit = os._exit
 
-        if status := self.run(bench, run, note):
+            def report_and_exit(status: int) -> None:
+                report.write_text("\0".join(calls.names))
+                exit(status)
+
+            os._exit = report_and_exit  # type: ignore[assignment]
+
+        if status := self.run(bench, run, lambda n: None, report_at_exit):
             raise Lost(f"a run whose calls were counted: status {status}, {bench.printed(run)}")
-        return report.read_text().split("\0")[:-1]
+        return report.read_text().split("\0")
 
 
 def scenes(bench: Bench) -> list[Scene]:
-    """A new run, and one that resumes what another left that was killed before its last.pt was renamed."""
-    left = bench.new()
-
-    def kill_when_renaming() -> None:
-        os.replace = lambda *_: kill_self()
-
-    def prepare() -> None:
-        changing(left, CHANGES)()
-        at_steps({6: kill_when_renaming})
-
-    bench.run_killed(left, OPTIONS, prepare)
+    """A new run, and one that resumes what a killed one left."""
+    left = killed_while_saving(bench, OPTIONS, 6, lambda run: changing(run, CHANGES))
     return [Scene("a new run", Bench.new), Scene("a resumed run", lambda bench: bench.copy(left))]
 
 
@@ -166,7 +172,7 @@ def kills_at_calls(bench: Bench, short: bool) -> Row:
     def one(bench: Bench, case: tuple[Scene, int]) -> None:
         scene, number = case
         run = scene.begin(bench)
-        status = scene.run(bench, run, lambda n, _: kill_self() if n == number else None)
+        status = scene.run(bench, run, lambda n: kill_self() if n == number else None)
         if status != KILLED:
             raise Lost(f"was not killed: {status} {bench.printed(run)}")
         finish(bench, run, OPTIONS, reference, changing(run, CHANGES))
@@ -196,7 +202,34 @@ def errors_at_calls(bench: Bench, short: bool, count: int) -> Row:
     return bench.each(Row(f"{name} (ENOSPC, EIO, EROFS)"), found, one)
 
 
-def failing(number: int, count: int) -> At:
+def failing(number: int, count: int) -> Callable[[int], OSError | None]:
     """Makes `count` calls fail; each number has another error than the next."""
     code = ERRORS[number % len(ERRORS)]
-    return lambda n, _: OSError(code, os.strerror(code)) if number <= n < number + count else None
+    return lambda n: OSError(code, os.strerror(code)) if number <= n < number + count else None
+
+
+def refused_changes(bench: Bench, short: bool) -> Row:
+    """A change that cannot be recorded is refused; a process that resumes the run must not make it either."""
+    scene = scenes(bench)[0]
+    names = scene.calls(bench)
+    recorded = [n for n, name in enumerate(names, 1) if f'"event":"{NAMES[Intervention]}"' in name]
+    found = [
+        (f"{count} calls from {n}, {names[n - 1][:60]}", (n, count))
+        for first in recorded
+        for n in ((first,) if short else (first, first + 1))
+        for count in ((2,) if short else (1, 2, 3, 5, 8))
+    ]
+
+    def one(bench: Bench, case: tuple[int, int]) -> None:
+        number, count = case
+        run = scene.begin(bench)
+        step = int(re.findall(r'"step":(\d+)', "".join(names[: number + 1]))[-1])
+
+        status = scene.run(bench, run, failing(number, count), lambda calls: at_steps({step + 1: kill_self}))
+        if status != KILLED:
+            raise Lost(f"was not killed: {status} {bench.printed(run)}")
+        without = refused(run)
+        reference = changed(bench, OPTIONS, CHANGES, without)
+        finish(bench, run, OPTIONS, reference, changing(run, CHANGES, without), failures=True)
+
+    return bench.each(Row("a change that the disk refuses, then kill -9"), found, one)

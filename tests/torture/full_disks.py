@@ -1,4 +1,4 @@
-"""A disk that is full."""
+"""A disk that is full, a folder that is read-only, a mount that is gone."""
 
 import shutil
 import subprocess
@@ -8,27 +8,44 @@ from functools import partial
 from pathlib import Path
 
 from fundamentallm.run import events
-from tests.conftest import journal_events
-from tests.torture.workbench import Bench, Lost, Options, Row, at_steps, compare, finish, kill_self
+from tests.torture.workbench import Bench, Lost, Options, Row, at_steps, compare, events_in, finish, kill_self
 
 FIVE: Options = ("--epochs=5",)
 KIB = 1024
-FROM, TO = 5, 12  # the steps after which it is full, and after which it has room again
+FROM, TO = 5, 12  # the steps after which it breaks, and after which it is mended
 Act = Callable[[], None]
 
 
+def mount(*arguments: str) -> None:
+    subprocess.run(["mount", *arguments], check=True, capture_output=True)
+
+
+def unmount(*arguments: str) -> None:
+    subprocess.run(["umount", *arguments], check=True, capture_output=True)
+
+
 @contextmanager
-def small_disk(bench: Bench) -> Iterator[Path]:
-    """A file system of 2 MB; an OSError if it is not allowed to mount one."""
-    disk = bench.folder / "disk"
+def small_disk(bench: Bench) -> Iterator[tuple[Path, Path]]:
+    """A file system of 2 MB, and a folder where it is mounted a second time.
+
+    Raises:
+        OSError: it is not allowed to mount one.
+    """
+    disk, place = bench.folder / "disk", bench.folder / "place"
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "torture", str(disk)]
-    if subprocess.run(mount, capture_output=True).returncode:
-        raise OSError("no right to mount a file system")
+    place.mkdir()
     try:
-        yield disk
+        mount("-t", "tmpfs", "-o", "size=2m", "torture", str(disk))
+    except (OSError, subprocess.CalledProcessError):
+        raise OSError("no right to mount a file system") from None
+    try:
+        mount("--bind", str(disk), str(place))
+        yield disk, place
     finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True, capture_output=True)
+        with suppress(subprocess.CalledProcessError):
+            while True:
+                unmount("-l", str(place))
+        unmount("-l", str(disk))
 
 
 def fill(disk: Path, room: int) -> None:
@@ -41,20 +58,46 @@ def fill(disk: Path, room: int) -> None:
         file.truncate(max(0, file.tell() - room))
 
 
+def make_read_only(disk: Path, place: Path) -> None:
+    mount("--bind", str(disk), str(place))
+    mount("-o", "remount,bind,ro", str(place))
+
+
 def full_disks(bench: Bench, short: bool) -> list[Row]:
     """From one step to another, or to the end, or until a kill."""
-    attempts = {"for some steps": mended, "to the end": not_mended, "and kill -9": killed_meanwhile}
-    rows = [Row(f"disk full {when}") for when in attempts]
+    full, to_end, killed = Row("disk full for some steps"), Row("disk full to the end"), Row("disk full, then kill -9")
+    rows = [full, to_end, killed, Row("folder read-only for some steps"), Row("mount gone for some steps")]
     reference = bench.reference(FIVE)
+    rooms = [0] if short else [0, 4 * KIB, 12 * KIB, 24 * KIB, 32 * KIB]  # a checkpoint has about 35
     try:
-        with small_disk(bench) as disk:
-            for room in [0] if short else [0, 4 * KIB, 12 * KIB, 24 * KIB, 32 * KIB]:  # a checkpoint has about 35
-                for row, attempt in zip(rows, attempts.values(), strict=True):
-                    run = disk / bench.new().name
-                    spoil, mend = partial(fill, disk, room), (disk / "filler").unlink
-                    row.take(f"{room} bytes left", partial(attempt, bench, reference, spoil, mend, run))
-                    (disk / "filler").unlink(missing_ok=True)
-                    shutil.rmtree(run, ignore_errors=True)
+        with small_disk(bench) as (disk, place):
+            filler = disk / "filler"
+
+            def on_disk(attempt: Callable[[Path], None]) -> Act:
+                def attempt_and_clean() -> None:
+                    run = place / bench.new().name
+                    try:
+                        attempt(run)
+                    finally:
+                        filler.unlink(missing_ok=True)
+                        shutil.rmtree(run, ignore_errors=True)
+
+                return attempt_and_clean
+
+            for room in rooms:
+                spoil: Act = partial(fill, disk, room)
+                for row, attempt in (
+                    (full, partial(mended, bench, reference, spoil, filler.unlink)),
+                    (to_end, partial(not_mended, bench, reference, spoil, filler.unlink)),
+                    (killed, partial(killed_meanwhile, bench, reference, spoil, filler.unlink)),
+                ):
+                    row.take(f"{room} bytes left", on_disk(attempt))
+            acts: list[tuple[Act, Act]] = [
+                (lambda: make_read_only(disk, place), lambda: unmount(str(place))),
+                (lambda: unmount("-l", str(place)), lambda: mount("--bind", str(disk), str(place))),
+            ]
+            for row, (spoil, mend) in zip(rows[3:], acts, strict=True):
+                row.take("a folder", on_disk(partial(mended, bench, reference, spoil, mend)))
     except OSError as error:
         for row in rows:
             row.skipped = str(error) if not row.tried else ""
@@ -65,7 +108,7 @@ def mended(bench: Bench, reference: Path, spoil: Act, mend: Act, run: Path) -> N
     """Saves failed while the disk was full, with events, and the run reached the same end."""
     if status := bench.run(run, FIVE, lambda: at_steps({FROM: spoil, TO: mend})):
         raise Lost(f"status {status}: {bench.printed(run)}")
-    failed = {event.step for event in journal_events(run, events.CheckpointFailed)}
+    failed = {event.step for event in events_in(run, events.CheckpointFailed)}
     if not set(range(FROM + 1, TO)) <= failed or failed - set(range(FROM, TO + 1)):
         raise Lost(f"failures to save were reported of steps {sorted(failed)}")
     compare(run, reference, failures=True)

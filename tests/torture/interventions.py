@@ -1,5 +1,6 @@
-"""Users change settings of a run that is killed or fails: every change is made once more, at its step."""
+"""Users change settings of a run that is killed: every change is made once more, at its step."""
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,8 @@ from fundamentallm.run import events
 from fundamentallm.run.commands import Command, Set
 from fundamentallm.run.journal import send_command
 from fundamentallm.train.control import Control
-from tests.conftest import journal_events
-from tests.torture.workbench import Bench, Options, Prepare, at_steps
+from tests.torture.random_kills import seeded, struck
+from tests.torture.workbench import Bench, Options, Prepare, Row, at_steps, events_in, finish
 
 # Settings and values by the step after which the commands arrive. Never a step that is saved: a run that resumes from
 # it reads its commands only after the next step.
@@ -39,7 +40,7 @@ def changing(run: Path, changes: Changes, without: frozenset[str] = NONE, *, in_
     """
 
     def prepare() -> None:
-        made = {(event.step, event.setting, event.new) for event in journal_events(run, events.Intervention)}
+        made = {(event.step, event.setting, event.new) for event in events_in(run, events.Intervention)}
         waiting: list[Command] = []
 
         def send(step: int) -> None:
@@ -65,10 +66,24 @@ def changing(run: Path, changes: Changes, without: frozenset[str] = NONE, *, in_
 
 def refused(run: Path) -> frozenset[str]:
     """The ids of the changes that were answered with an error: they were not made, and must not be made later."""
-    return frozenset(answer.id for answer in journal_events(run, events.Answered) if not answer.ok)
+    return frozenset(answer.id for answer in events_in(run, events.Answered) if not answer.ok)
 
 
 def changed(bench: Bench, options: Options, changes: Changes, without: frozenset[str] = NONE) -> Path:
     """A run with changes that nobody disturbs."""
     run = bench.folder / f"changed-{bench.lane}{''.join(options)}-{'-'.join(sorted(without))}"
     return bench.undisturbed(run, options, changing(run, changes, without))
+
+
+def interventions(bench: Bench, count: int, seed: int) -> Row:
+    """`kill -9` twice in a row, then `--resume auto`: the same changes at the same steps, the same bits."""
+    reference, duration = changed(bench, OPTIONS, MANY), bench.duration(("--epochs=5", "--save-every=3"))
+
+    def one(bench: Bench, rng: Any) -> None:
+        def start(run: Path) -> int:
+            return bench.start(run, OPTIONS, changing(run, MANY))
+
+        run, _ = struck(bench, rng, duration, 2, start, signal.SIGKILL)
+        finish(bench, run, OPTIONS, reference, changing(run, MANY))
+
+    return bench.each(Row("users' changes, then kill -9 twice"), seeded(count, seed), one)

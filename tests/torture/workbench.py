@@ -41,7 +41,6 @@ TINY = [
 ]  # fmt: skip
 TIMEOUT = 120.0  # seconds until a process counts as hung, and the run as lost
 KILLED = -signal.SIGKILL
-JOBS = 2
 
 
 class Lost(Exception):
@@ -56,6 +55,7 @@ class Row:
     tried: int = 0
     lost: list[str] = field(default_factory=list)
     skipped: str = ""
+    note: str = ""
 
     def take(self, case: str, attempt: Callable[[], object]) -> None:
         """Try one case."""
@@ -149,14 +149,25 @@ def ask(question: Callable[[], T]) -> T:
     return start_asking(question)()
 
 
+def comes_about(condition: Callable[[], bool]) -> bool:
+    """Wait for something; False if it did not come."""
+    deadline = time.monotonic() + TIMEOUT
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
 # ---- runs ----
 
 
 @dataclass
 class Bench:
-    """A folder with a text and runs. `JOBS` processes work in it at once, each in a `lane` of its own."""
+    """A folder with a text and runs. `jobs` processes work in it at once, each in a `lane` of its own."""
 
     folder: Path
+    jobs: int = 1
     lane: str = "0"
     count: int = 0
 
@@ -233,27 +244,31 @@ class Bench:
         return time.monotonic() - began
 
     def each(self, row: Row, cases: Sequence[tuple[str, T]], one: Callable[["Bench", T], None]) -> Row:
-        """Try `one` with every case, `JOBS` at once; fills the row."""
+        """Try `one` with every case, `jobs` at once; fills the row."""
 
         def lane(number: int) -> list[tuple[int, str]]:
             bench = replace(self, lane=f"{self.count}.{number}", count=0)
-            mine = range(number, len(cases), JOBS)
+            mine = range(number, len(cases), self.jobs)
             return [(at, loss_of(lambda at=at: one(bench, cases[at][1]))) for at in mine]  # type: ignore[misc]
 
         self.count += 1  # no two names are the same
-        pending = [start_asking(lambda number=number: lane(number)) for number in range(JOBS)]  # type: ignore[misc]
+        pending = [start_asking(lambda number=number: lane(number)) for number in range(self.jobs)]  # type: ignore[misc]
         for at, loss in sorted(pair for answer in pending for pair in answer()):
             row.add(cases[at][0], loss)
         return row
 
 
 @contextmanager
-def workbench() -> Iterator[Bench]:
+def workbench(jobs: int) -> Iterator[Bench]:
     with tempfile.TemporaryDirectory(prefix="torture-") as name:
-        bench = Bench(Path(name))
+        bench = Bench(Path(name), jobs)
         words = ["The sea,", "a boat;", "her crew", "went out", "at Dawn:", "who? why!", "and old."]
         bench.text.write_text(" ".join(random.Random(5).choices(words, k=52)))
         yield bench
+
+
+def events_in(run: Path, kind: type[Event]) -> list[Any]:
+    return [event for event in read_journal(run) if isinstance(event, kind)]
 
 
 def finish(
@@ -304,3 +319,19 @@ def at_steps(plan: dict[int, Callable[[], Any]]) -> None:
 
 def kill_self() -> Any:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def killed_while_saving(
+    bench: Bench, options: Options, step: int, act: Callable[[Path], Prepare] = lambda run: lambda: None
+) -> Path:
+    """A run that was killed after a step was reported and before last.pt was renamed."""
+    run = bench.new()
+
+    def kill_when_renaming() -> None:
+        os.replace = lambda *_: kill_self()
+
+    def prepare() -> None:
+        act(run)()
+        at_steps({step: kill_when_renaming})
+
+    return bench.run_killed(run, options, prepare)
