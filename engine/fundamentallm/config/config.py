@@ -346,16 +346,16 @@ def shaped_like(saved: Config, config: Config, flags: Mapping[str, Any]) -> Conf
     problems = [
         Problem(SETTINGS[name].flag, f"the model of --init-from has {value}; leave it out")
         for name, value in model.items()
-        if name in flags and _differs(SETTINGS[name], flags[name], value)
+        if name in flags and _differs(SETTINGS[name], flags[name], value, getattr(saved, name))
     ]
     taken = (*SHAPE, "tokenizer", "vocab_size", *(() if "max_seq_len" in flags else ("max_seq_len",)))
     values = {**to_dict(config), **{name: getattr(saved, name) for name in taken}}
     return resolve(Layer(values, problems=tuple(problems)))
 
 
-def _differs(row: Setting, raw: Any, saved: Any) -> bool:
+def _differs(row: Setting, raw: Any, *saved: Any) -> bool:
     try:
-        return bool(row.parse(raw) != saved)
+        return row.parse(raw) not in saved
     except UserError:
         return True
 
