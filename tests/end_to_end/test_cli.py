@@ -75,22 +75,6 @@ def test_a_run_is_written_over_only_when_asked_and_the_old_one_is_moved(
     assert main(["train", "--resume-from", "run/last.pt", "--epochs", "2", "--overwrite"]) == 2
 
 
-def test_folders_are_named_after_preset_or_data(here: Path) -> None:
-    for _ in range(2):
-        assert main(["train", "text.txt", "--epochs", "1", *TINY]) == 0
-    assert main(["train", "text.txt", "--preset", "tiny", "--epochs", "1", *TINY]) == 0
-    assert sorted(path.name for path in (here / "runs").iterdir()) == ["text-1", "text-2", "tiny-1"]
-    config = load(here / "runs/tiny-1/best.pt").settings()
-    assert (config.num_heads, config.model_dim, config.data) == (2, 16, ("text.txt",))  # the preset's, ours, ours
-
-
-def test_a_runs_config_yaml_makes_the_same_run(here: Path) -> None:
-    assert main(NEW) == 0
-    assert main(["train", "--config", "run/config.yaml", "--output-dir", "again"]) == 0
-    ours, theirs = load(here / "again/final_model.pt"), load(here / "run/final_model.pt")
-    assert all(ours.model[name].equal(weights) for name, weights in theirs.model.items())
-
-
 def test_presets_are_listed_and_shown_and_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["presets"]) == 0
     listed = capsys.readouterr().out.splitlines()

@@ -1,7 +1,8 @@
-"""A run under way is controlled from other processes: by attached consoles, and by commands in a shell."""
+"""A run under way is controlled, and never written, from other processes."""
 
 import getpass
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from fundamentallm.cli.terminal import SEPARATOR
 from fundamentallm.process.session import AttachedRun
 from fundamentallm.run import events
 from fundamentallm.run.history import read_history
-from fundamentallm.run.locks import is_held
+from fundamentallm.run.locks import holder, is_held
 from fundamentallm.train.checkpoint import load
 from tests.conftest import file_contents, journal_events
 
@@ -137,3 +138,23 @@ def test_ctrl_c_in_a_shell_leaves_the_run_alone_and_a_kill_of_the_run_is_noticed
     assert training.wait() == -9 and not is_held(folder)
     assert not console.alive and console.exit_reason == "its process is gone"
     assert watching.wait() == 1 and "far: its process is gone; resume with" in watching.err
+
+
+def test_every_way_to_start_a_second_writer_is_refused_with_pid_and_host(
+    training: Any, run: Run, tiny: list[str], folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "link").symlink_to("runs/far")
+    owner = f"process {training.pid} on {socket.gethostname()}"
+    training.signal(signal.SIGSTOP)  # a process that is stopped still holds its run
+    for name in ("runs/far", "link", "runs/../runs/far", str(folder)):
+        for how in (["--resume=auto"], ["--overwrite"]):
+            second = run(*tiny, f"--output-dir={name}", *how)
+            assert (second.status, second.out) == (2, ""), (name, how)
+            assert second.err.endswith(f"{Path(name)}: is being written by {owner}\n"), second.err
+    for command in (["train", "--resume-from=link/last.pt", "--epochs=300000"], [*tiny, "--output-dir=link"]):
+        second = run(*command)
+        assert (second.status, second.err) == (2, f"link: is being written by {owner}\n")
+    assert is_held(folder) and holder(folder) == owner
+    training.signal(signal.SIGCONT)
+    assert len(journal_events(folder, events.RunStarted)) == 1 and training.status is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "runs", "text.txt"]

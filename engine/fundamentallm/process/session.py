@@ -167,7 +167,7 @@ class WorkerRun(_Worker, RunHandle):
             for earlier in iter(self._journal.read_some, []):  # of another process
                 self._seen = earlier[-1].seq
             self._start(main, spec)
-        self._watching, self._has_journal = ConsoleLock(spec.folder), False
+        self._watching = ConsoleLock(spec.folder)
 
     def send(self, command: Command) -> None:
         self._watching.renew()
@@ -185,9 +185,8 @@ class WorkerRun(_Worker, RunHandle):
         for event in fresh:
             self._seen = max(self._seen, event.seq)
             self._ended |= isinstance(event, (Finished, Failed))
-        if fresh and not self._has_journal:
-            self._has_journal = True
-            self._watching.renew()
+            if isinstance(event, RunStarted):  # now there is a journal
+                self._watching.renew()
         return fresh
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ from fundamentallm.run import events
 from fundamentallm.run.journal import read_journal
 from fundamentallm.run.notes import read_notes
 from fundamentallm.train.checkpoint import load
+from tests.conftest import file_contents
 from tests.engine.cli.conftest import TEXT, TINY, Run
 from tests.texts import estimate, read_texts
 
@@ -30,10 +31,6 @@ def plain(train: Run) -> str:
     return "plain.txt"
 
 
-def tree() -> dict[Path, bytes | None]:
-    return {path: path.read_bytes() if path.is_file() else None for path in sorted(Path().rglob("*"))}
-
-
 def labelled(out: str) -> dict[str, str]:
     pairs = (re.split(r"  +", line, maxsplit=1) for line in out.splitlines() if "  " in line)
     return {pair[0]: pair[1] for pair in pairs}
@@ -44,9 +41,9 @@ def labelled(out: str) -> dict[str, str]:
 )
 def test_a_dry_run_shows_the_numbers_of_the_run_and_writes_nothing(train: Run, flags: list[str]) -> None:
     arguments = ["text.txt", *TINY, "--epochs=2", "--tensorboard", "--log-dir=logs", *flags]
-    before = tree()
+    before = file_contents(Path())
     status, out, err = train(*arguments, "--output-dir=out/run", "--dry-run")
-    assert (status, err) == (0, "") and tree() == before
+    assert (status, err) == (0, "") and file_contents(Path()) == before
     shown = labelled(out)
     assert shown["would write to"] == "out/run"
     status, _, printed = train(*arguments, "--output-dir=out/run")
@@ -74,9 +71,9 @@ def test_a_dry_run_shows_the_numbers_of_the_run_and_writes_nothing(train: Run, f
 
 def test_a_dry_run_of_a_resume_shows_what_is_left_and_changes_nothing(train: Run) -> None:
     assert train("text.txt", *TINY, "--epochs=2", "--output-dir=run")[0] == 0
-    before, threads = tree(), torch.get_num_threads()
+    before, threads = file_contents(Path()), torch.get_num_threads()
     status, out, _ = train("--resume-from=run", "--epochs=5", "--dry-run")
-    assert status == 0 and tree() == before and torch.get_num_threads() == threads
+    assert status == 0 and file_contents(Path()) == before and torch.get_num_threads() == threads
     done = load(Path("run/last.pt")).progress().step
     total = done // 2 * 5
     assert labelled(out)["the run"] == f"5 epochs, {total} steps, {total - done} left"
@@ -84,7 +81,7 @@ def test_a_dry_run_of_a_resume_shows_what_is_left_and_changes_nothing(train: Run
 
 def test_a_dry_run_refuses_what_the_run_would_and_allows_what_it_would(train: Run) -> None:
     assert train("text.txt", *TINY, "--epochs=1", "--output-dir=run")[0] == 0
-    before = tree()
+    before = file_contents(Path())
     status, out, _ = train("text.txt", *TINY, "--output-dir=run", "--dry-run", "--overwrite")
     assert status == 0 and labelled(out)["would write to"] == "run"
     for flags, message in {
@@ -95,7 +92,7 @@ def test_a_dry_run_refuses_what_the_run_would_and_allows_what_it_would(train: Ru
     }.items():
         status, out, err = train(*flags, "--dry-run")
         assert (status, out) == (2, "") and err.startswith(message) and err.count("\n") == 1
-    assert tree() == before
+    assert file_contents(Path()) == before
 
 
 def test_quiet_prints_only_what_goes_wrong(train: Run, plain: str, monkeypatch: pytest.MonkeyPatch) -> None:

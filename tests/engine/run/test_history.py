@@ -341,11 +341,8 @@ def test_what_was_changed_while_a_run_trained_is_told_beside_its_settings(
 ) -> None:
     """Two runs may end with the same settings and not be the same."""
     monkeypatch.chdir(tmp_path)
-    there, back = (
-        Intervention(step=step, setting="learning_rate", old=old, new=new, who="me")
-        for step, old, new in ((5, 0.002, 0.005), (6, 0.005, 0.002))
-    )
-    for name, changes in (("same", []), ("changed", [there, back])):
+    there_and_back = [change(5, 0.005, "learning_rate", old=0.002), change(6, 0.002, "learning_rate", old=0.005)]
+    for name, changes in (("same", []), ("changed", there_and_back)):
         write_journal(Path("runs", name), started(), *changes, progress(1, 7))
     assert [summarize(Path("runs", name)).changed for name in ("same", "changed")] == [(), ("learning_rate",)]
     assert main(["runs", "compare", "same", "changed"]) == 0
