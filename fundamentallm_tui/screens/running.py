@@ -163,12 +163,15 @@ class RunScreen(PanedScreen):
     def _show_problem(self, refused: Mapping[str, str] | None = None) -> bool:
         """Put the cursor into a field with a problem; `refused`: those that the start has found.
 
-        Returns whether there is such a field.
+        Returns whether there is such a field; where there is none, the log is shown, which has what was refused.
         """
         if refused is not None:
             self.form.refuse(refused)
         self._activate("config")
-        return self.form.to_problem()
+        found = self.form.to_problem()
+        if refused is not None and not found:
+            self._activate("log")
+        return found
 
     def action_new_run(self) -> None:
         """Forget the run that has ended: the next start makes a new one."""

@@ -84,6 +84,7 @@ async def test_a_resume_that_failed_can_be_tried_again(workshop: Any) -> None:
         await seen.press("f5")
         await seen.until(lambda: f" {REFUSED.removeprefix('--output-dir ')}" in seen.log)
         assert not seen.main.form.fields.entered, "no field of a run that is resumed can mend it"
+        assert seen.main.tabs.active == "log"
         assert "STOPPED" in seen.status and seen.main.store.folder == run.folder and seen.main.store.step == 10
         await seen.press("escape")
         assert "F5 resume" in seen.keys
