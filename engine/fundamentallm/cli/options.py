@@ -11,7 +11,7 @@ from click.shell_completion import CompletionItem
 
 from fundamentallm.config.config import BPE, BYTES, CHAR, SETTINGS, unknown
 from fundamentallm.config.format import format_value
-from fundamentallm.config.settings import Setting, parse_all
+from fundamentallm.config.settings import BOOLEANS, Setting, parse_all
 from fundamentallm.errors import UserError, system_errors
 from fundamentallm.paths import user_path
 from fundamentallm.run.folder import INPUT, NOTES, OWN, holds_run, write_atomic
@@ -173,6 +173,18 @@ class GroupedCommand(click.Command):
         super().__init__(*args, **kwargs)
         self._rows = rows
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the command line. A flag that may stand alone takes the next argument only if that is a value of it."""
+        options = args[: args.index("--")] if "--" in args else args
+        for row in (row for row in self._rows.values() if row.flag_values):
+            opposite = f"--no-{row.flag[2:]}"
+            for i, (arg, following) in enumerate(zip(options, [*options[1:], ""], strict=False)):
+                if arg == row.flag and following.lower() not in (*row.flag_values, *BOOLEANS):
+                    args[i] = f"{row.flag}=on"
+                elif arg == opposite:  # as it was before there was auto
+                    args[i] = f"{row.flag}=off"
+        return super().parse_args(ctx, args)
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         sections: dict[str, list[tuple[str, str]]] = {row.group: [] for row in self._rows.values()}
         sections["Other"] = []
@@ -197,9 +209,4 @@ def _option(row: Setting) -> Callable[[Function], Function]:
     if values := row.choices or row.flag_values:
         metavar, complete = f"[{'|'.join(values)}]", among(values)
     several = row.kind is tuple  # the option may be given several times
-    alone: dict[str, Any] = (
-        {"is_flag": False, "flag_value": "on"} if row.flag_values else {}
-    )  # it takes a word that follows
-    return click.option(
-        row.name, row.flag, metavar=metavar, shell_complete=complete, multiple=several, help=text, **alone
-    )
+    return click.option(row.name, row.flag, metavar=metavar, shell_complete=complete, multiple=several, help=text)

@@ -80,9 +80,6 @@ def check_folder(folder: Path, *, may_hold_run: bool) -> None:
         if path.is_symlink() or (path.exists() and not path.is_file() and path.name != "wandb"):
             why = "is a link or not a regular file, and a run writes only into files of its own"
             raise UserError(f"{path}: {why}; move it away")
-        if path.name in (JOURNAL, COMMANDS) and path.exists() and path.stat().st_nlink > 1:
-            why = "has another name, too, as cp -l makes it, and the run there would be written as well"
-            raise UserError(f"{path}: {why}; use a copy of the folder")
     if not may_hold_run and holds_run(folder):
         others = "name another folder, or move the old run aside with --overwrite"
         raise UserError(f"{option}: holds a run already; resume it with --resume auto, {others}")

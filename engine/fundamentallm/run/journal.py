@@ -18,6 +18,7 @@ from typing import Generic, TypeVar
 from fundamentallm.errors import describe_error
 from fundamentallm.run import commands
 from fundamentallm.run.events import JOURNAL, Event, decode, encode
+from fundamentallm.run.folder import write_atomic
 from fundamentallm.untrusted import MAX_COMMAND_BYTES, MAX_EVENT_BYTES, open_for_writing, open_regular_file
 
 T = TypeVar("T")
@@ -32,6 +33,8 @@ class Journal:
     def __init__(self, folder: Path, events_written: int = 0) -> None:
         """Open the journal of a run, or begin it anew after the `events_written` events that a checkpoint counted."""
         self._path = folder / JOURNAL
+        for path in (self._path, folder / commands.COMMANDS):
+            _unshare(path)
         self._file = open_for_writing(self._path, os.O_APPEND)
         self.events_written = max(events_written, _last_seq(self._file))
         self._waiting: deque[bytes] = deque()  # lines; a full disk may let many of them wait
@@ -107,6 +110,13 @@ class Journal:
                 self._waiting[0] = line[written:]
             else:
                 self._waiting.popleft()
+
+
+def _unshare(path: Path) -> None:
+    """Copy a file that another folder has, too, by a hard link (`cp -al`, as some backups are): it stays as it is."""
+    with suppress(FileNotFoundError):
+        if path.stat().st_nlink > 1:
+            write_atomic(path, path.read_bytes())
 
 
 class Tail:

@@ -58,22 +58,30 @@ def test_the_table_has_every_setting_with_its_help(show: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "mixed"),
+    ("arguments", "data", "mixed"),
     [
-        ("", None), ("--mixed-precision", True), ("--mixed-precision --epochs=3", True),
-        ("--mixed-precision=off", False), ("--mixed-precision False", False), ("--preset medium", True),
-        ("--preset medium --mixed-precision auto", None),
+        ("a.txt", ["a.txt"], None),
+        ("a.txt --mixed-precision", ["a.txt"], True),
+        ("--mixed-precision a.txt", ["a.txt"], True),
+        ("--mixed-precision on a.txt", ["a.txt"], True),
+        ("--mixed-precision=off a.txt", ["a.txt"], False),
+        ("--mixed-precision False a.txt", ["a.txt"], False),
+        ("a.txt -- --mixed-precision", ["a.txt", "--mixed-precision"], None),
+        ("--preset medium --mixed-precision off", None, False),
+        ("--preset medium --mixed-precision auto", None, None),
+        ("--preset medium --no-mixed-precision", None, False),
+        ("--preset medium", None, True),
     ],
-)  # fmt: skip
-def test_a_flag_may_stand_alone_and_then_means_on(run: Run, arguments: str, mixed: bool | None) -> None:
-    status, out, _ = run("config", "show", "a.txt", "--json", *arguments.split())
+)
+def test_a_flag_that_may_stand_alone_takes_no_text_for_its_word(
+    run: Run, arguments: str, data: list[str] | None, mixed: bool | None
+) -> None:
+    status, out, _ = run("config", "show", "--json", *arguments.split())
     found = json.loads(out)
-    assert (status, found["mixed_precision"]["value"], found["data"]["value"]) == (0, mixed, ["a.txt"])
-
-
-def test_a_word_after_such_a_flag_is_its_value(run: Run) -> None:
-    refused = run("config", "show", "--mixed-precision", "a.txt")
-    assert refused == (2, "", "--mixed-precision: a.txt is not one of auto, off, on\n")
+    assert (status, found["mixed_precision"]["value"]) == (0, mixed)
+    assert data is None or found["data"]["value"] == data
+    status, _, err = run("config", "show", "--mixed-precision=maybe")
+    assert (status, err) == (2, "--mixed-precision: maybe is not one of auto, off, on\n")
 
 
 def test_the_origin_is_the_later_layer() -> None:

@@ -98,15 +98,6 @@ def test_the_files_of_a_run_are_written_through_no_link_and_into_no_pipe(tmp_pat
     assert (tmp_path / "precious").read_text() == "mine"
 
 
-def test_a_journal_that_two_folders_share_by_a_hard_link_is_not_written(tmp_path: Path) -> None:
-    (tmp_path / "snapshot").mkdir()
-    (tmp_path / JOURNAL).touch()
-    (tmp_path / "snapshot" / JOURNAL).hardlink_to(tmp_path / JOURNAL)
-    for folder in (tmp_path, tmp_path / "snapshot"):
-        with pytest.raises(UserError, match="has another name, too, as cp -l makes it"):
-            check_folder(folder, may_hold_run=True)
-
-
 @pytest.mark.parametrize("raw", [b"", b"\0" * 40, b'{"pid": 4711, "host": "gpu-3"}'])
 def test_a_lock_that_a_killed_run_left_is_no_obstacle(tmp_path: Path, raw: bytes) -> None:
     (tmp_path / "lock").write_bytes(raw)

@@ -1,6 +1,7 @@
 """The journal and the inbox: what is appended is read once, in order, whatever else their files hold."""
 
 import os
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +19,7 @@ from fundamentallm.run.commands import encode as encode_command
 from fundamentallm.run.events import JOURNAL, Intervention, Notice, Sampled, encode
 from fundamentallm.run.journal import Journal, Tail, inbox_reader, journal_reader, read_journal, send_command
 from fundamentallm.untrusted import MAX_COMMAND_BYTES
-from tests.conftest import PATIENCE
+from tests.conftest import PATIENCE, file_contents
 from tests.engine.run.conftest import full, write_journal
 
 
@@ -70,6 +71,20 @@ def test_a_journal_truncated_at_any_byte_keeps_all_before_it_and_its_count(tmp_p
         assert again.append(notice("more")).seq == (3 if lost else 4), end
         again.close()
         assert texts(read_journal(tmp_path)) == ["first", "second ☃", *([] if lost else ["third and last"]), "more"]
+
+
+def test_a_run_and_its_copy_by_hard_links_each_have_a_journal_and_an_inbox_of_their_own(tmp_path: Path) -> None:
+    run, snapshot = tmp_path / "run", tmp_path / "snapshot"
+    run.mkdir()
+    Journal(run).append(notice("both"))
+    send_command(run, Save())
+    shutil.copytree(run, snapshot, copy_function=os.link)  # cp -al
+    for folder, other in ((snapshot, run), (run, snapshot)):
+        before = file_contents(other)
+        Journal(folder).append(notice(folder.name))
+        send_command(folder, Stop())
+        assert file_contents(other) == before
+        assert texts(read_journal(folder)) == ["both", folder.name] and len((folder / COMMANDS).read_bytes()) > 60
 
 
 def test_the_last_number_is_found_behind_a_very_long_line(tmp_path: Path) -> None:
