@@ -23,6 +23,7 @@ from textual.events import Event, InputEvent, Key, Paste
 from textual.message import Message
 from textual.notifications import Notify
 from textual.screen import ModalScreen, Screen
+from textual.widget import Widget
 from textual.widgets import OptionList
 
 from fundamentallm.errors import describe_error, describe_fault
@@ -74,7 +75,10 @@ for name in ("action_page_up", "action_page_down"):
 
 
 class Acted(Message):
-    """Follows a key from what has the focus up to the app: when it arrives there, the key has acted."""
+    """Follows a key from what has the focus up to the app, and then what the key had sent there, such as a submission.
+
+    When it arrives there for the second time, the key has acted.
+    """
 
 
 class Console(App[int]):
@@ -105,6 +109,7 @@ class Console(App[int]):
         self._notices = notices.Notices(self.main.store)
         self._typed: deque[Key | Paste] = deque()  # that wait for the key before them
         self._acting, self._acting_until = Acted(), 0.0  # what follows the newest key, and how long it is waited for
+        self._acting_on: Widget | None = None  # what had the focus, until it has followed once
         self._window_title = ""  # the terminal's; empty: it has still its own
 
     def get_default_screen(self) -> Screen[Any]:
@@ -181,6 +186,9 @@ class Console(App[int]):
     async def _deliver(self, acted: Acted | None = None) -> None:
         """Hand on the next key once the one before has acted: what that opened gets it, not the screen below."""
         if acted is self._acting:  # not that of an earlier key, which took too long
+            target, self._acting_on, self._acting = self._acting_on, None, Acted()
+            if target is not None and target.post_message(self._acting):
+                return
             self._acting_until = 0.0
         if not self._typed or not self.screen_stack:
             return
@@ -193,7 +201,7 @@ class Console(App[int]):
         if isinstance(event, Key) and event.key.startswith("alt+") and event.is_printable:
             event = await self._after_escape(event)
         target, self._acting_until = self.focused or self.screen, time.monotonic() + KEY_TIMEOUT
-        self._acting = Acted()
+        self._acting, self._acting_on = Acted(), target
         await super().on_event(event)
         target.post_message(self._acting)
 

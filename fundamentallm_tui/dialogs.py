@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from textual.app import ComposeResult
+from textual.await_complete import AwaitComplete
 from textual.binding import Binding
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
@@ -53,6 +54,10 @@ class Dialog(ModalScreen[ScreenResultType]):
         with self.box:
             yield self.hint
 
+    def dismiss(self, result: ScreenResultType | None = None) -> AwaitComplete:
+        """Close it, once: after a second click, Textual would close what lies below."""
+        return super().dismiss(result) if self.is_current else AwaitComplete()
+
     def refuse(self, error: Exception) -> None:
         self.hint.update(Content.styled(clean(str(error)), "$text-error"))
 
@@ -74,8 +79,9 @@ class Question(Dialog[None]):
         self.action_choose(event.option_index)
 
     def action_choose(self, n: int) -> None:
-        self.dismiss()
-        self.app.call_later(self._answers[n].act)
+        if self.is_current:  # not closed by a click before this one
+            self.dismiss()
+            self.app.call_later(self._answers[n].act)
 
 
 class Fetch(Question):

@@ -6,13 +6,15 @@ from typing import Any
 import pytest
 from textual.events import Key
 from textual.keys import _character_to_key
-from textual.widgets import Input
+from textual.widgets import Input, OptionList
 from textual.widgets._toast import Toast
+from textual.widgets.option_list import Option
 
 from fundamentallm.run.commands import Pause, Resume, Save, Stop
 from fundamentallm.run.events import Notice, Phase
+from fundamentallm.run.notes import Notes, read_notes
 from fundamentallm_tui import keys
-from fundamentallm_tui.dialogs import Question
+from fundamentallm_tui.dialogs import Answer, Question
 from fundamentallm_tui.screens.runs import Runs
 from tests.tui.others import both_sizes, panes
 
@@ -287,6 +289,28 @@ async def test_keys_that_arrive_at_once_reach_what_the_first_of_them_opens(
         seen.app.post_message(Key(_character_to_key(key) if len(key) == 1 else key, key if len(key) == 1 else None))
     await seen.until(lambda: isinstance(seen.app.focused, Input) and seen.app.focused.value == took)
     assert (seen.app.screen is listed) == (opens == ["slash"])
+
+
+async def test_keys_after_enter_in_a_dialog_reach_what_lies_below_it(workshop: Any, make: Any) -> None:
+    folder = make("old")
+    async with workshop.console() as seen:
+        listed = await seen.open_list(1)
+        for key in ("e", "x", "enter", "g", "y", "enter"):
+            seen.app.post_message(Key(key, key if len(key) == 1 else None))
+        await seen.until(lambda: read_notes(folder) == Notes("x", ("y",)))
+        assert seen.app.screen is listed
+
+
+async def test_a_second_click_on_an_answer_closes_nothing_else_and_acts_once(workshop: Any) -> None:
+    async with workshop.training() as (seen, run):
+        await seen.press("f9")
+        pins = seen.app.screen
+        question = Question("Sure?", "", Answer("y", "Yes", lambda: seen.main.action_stop()))
+        await seen.app.push_screen(question)
+        for _ in range(3):  # clicks that arrive at once
+            question.post_message(OptionList.OptionSelected(question.query_one(OptionList), Option("Yes"), 0))
+        await seen.until(lambda: [type(command) for command in run.sent] == [Stop])
+        assert seen.app.screen is pins
 
 
 async def test_keys_after_one_that_opens_a_dialog_stay_out_of_the_text_below(seen: Any) -> None:
