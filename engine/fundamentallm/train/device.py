@@ -24,11 +24,13 @@ BFLOAT16_ON_CPU = "bfloat16 but for attention"  # see `Attention`
 
 def choose_device(name: str) -> torch.device:
     """Return the device that `name` means; "auto" is the fastest there is. A UserError if there is no such device."""
-    gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    # `device_count` alone counts the GPUs of a driver that is too old for torch, too.
+    gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count()) if torch.cuda.is_available()]
     there = ["cpu", *gpus, *(["mps"] if torch.backends.mps.is_available() else [])]
     if name == "auto":
         name = "cuda" if gpus else there[-1]
-    if name not in there and not (name == "cuda" and gpus):
+    first = name.removesuffix(":0")
+    if first not in there and not (first == "cuda" and gpus):
         found = f"torch {torch.__version__} finds {', '.join(there)} here"
         raise UserError(f"--device {name}: no such device; {found}")
     return torch.device(name)

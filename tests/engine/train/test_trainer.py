@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from pytest import MonkeyPatch
 from fundamentallm.config.config import resolve
 from fundamentallm.config.files import load_config
 from fundamentallm.config.schedule import configured_rate
+from fundamentallm.errors import UserError
 from fundamentallm.run import events
 from fundamentallm.run.commands import Sample, Save, Stop
 from fundamentallm.run.journal import read_journal
@@ -161,6 +163,20 @@ def test_one_notice_says_what_a_setting_amounts_to(
     assert not any(topic in text for text in notices(plain))
     if topic == "precision":
         assert ran.losses == plain.losses and same_tensors(ran.weights, plain.weights)
+
+
+@pytest.mark.parametrize(("works", "auto"), [(True, "cuda"), (False, "cpu")])
+def test_a_gpu_is_chosen_if_torch_can_use_it(monkeypatch: MonkeyPatch, works: bool, auto: str) -> None:
+    """`device_count` counts the GPUs of a driver that is too old for torch, too."""
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: works)
+    assert str(device.choose_device("auto")) == auto and str(device.choose_device("cpu:0")) == "cpu:0"
+    for name in ("cuda", "cuda:0"):
+        with nullcontext() if works else pytest.raises(UserError, match=f"--device {name}: no such device"):
+            assert str(device.choose_device(name)) == name
+    with pytest.raises(UserError, match="--device cuda:1: no such device"):
+        device.choose_device("cuda:1")
 
 
 @pytest.mark.parametrize(("has_bf16", "width", "chosen"), [(True, 16, True), (True, 17, False), (False, 16, False)])
