@@ -38,7 +38,7 @@ class Control(SampleControl):
         self._trainer, self._read_console = trainer, read_commands
         self._inbox, self._folder = inbox_reader(folder), folder
         self.paused = self.ended = False
-        self._had_console = False  # when the pause began; a run that a shell paused has none to lose
+        self.had_console = False  # when the pause began; a run that a shell paused has none to lose
 
     def obey(self) -> None:
         """Obey what arrived since the last call; while the run is paused, wait here."""
@@ -51,13 +51,13 @@ class Control(SampleControl):
             while self.paused and not self._trainer.stopping:
                 time.sleep(POLL_INTERVAL)
                 self.obey_commands(self._read())
-                if self._had_console and not is_watched(self._folder):
+                if self.had_console and not is_watched(self._folder):
                     self._obey(commands.Stop(who="its lost console"))
 
     def pause(self, from_console: bool = False) -> None:
         """Pause from the next `obey` on; `from_console`: a console that stays asked for it."""
         self.paused = True
-        self._had_console = from_console or is_watched(self._folder)
+        self.had_console = from_console or is_watched(self._folder)
 
     def repeat_interventions(self) -> None:
         """Make the changes of another run, and those that users made before this run was killed, each at its step."""

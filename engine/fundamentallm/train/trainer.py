@@ -270,6 +270,7 @@ class Trainer:
                 raise OSError(str(error)) from None
         self.checkpoints.forget_deleted()
         self.journal.begin_again(state.history.to_events())
+        self.control.had_console = False  # a console that watches a paused run has a lock of the old journal only
         write_atomic(folder / CONFIG, to_yaml(state.config))
         write_atomic(folder / TOKENIZER, state.tokenizer.to_json())
         lost = f"earlier checkpoints and the losses before step {state.step} are gone"

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from fundamentallm.process.session import AttachedRun
 from fundamentallm.run import events
-from fundamentallm.run.commands import Command, Save, Set, Stop
+from fundamentallm.run.commands import Command, Pause, Resume, Save, Set, Stop
 from fundamentallm.run.history import read_history
 from fundamentallm.run.journal import read_journal
 from fundamentallm.run.locks import is_held
@@ -80,6 +81,25 @@ def test_a_run_whose_folder_was_made_again_resumes_to_the_same_bits_with_what_us
     assert summarize(folder).config["learning_rate"] == 0.01
     resumed = train(config, auto=True)
     assert resumed.events[0].step == 2 * EPOCH + 3 and same_tensors(resumed.weights, reference.weights)
+
+
+def test_a_paused_run_whose_folder_is_made_again_has_not_lost_the_console_that_watches_it(train: Train) -> None:
+    consoles: list[AttachedRun] = []
+    polls: list[int] = []
+
+    def script(run: Trainer) -> list[Command]:
+        if run.state.step == AT and not consoles:
+            consoles.append(AttachedRun(run.spec.folder, stays=True))
+            return [Pause(stays=True)]
+        if run.control.paused:
+            polls.append(AT)
+            if len(polls) == 1:
+                delete_folder(run.spec.folder)
+                return [Save()]
+            return [Resume()] * (len(polls) == 3)
+        return []
+
+    assert train(script=script).result.reason == "completed"
 
 
 def test_a_folder_that_is_deleted_at_the_very_end_is_made_again(train: Train, small: Small) -> None:
