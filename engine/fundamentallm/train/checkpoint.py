@@ -93,7 +93,9 @@ class Checkpoint:
     halves: bool = False  # see `TrainState`; older files do not name it
 
     def settings(self) -> Config:
-        return resolve(Layer(self.config))
+        clip = self.config.get("gradient_clip")
+        unclipped = {"gradient_clip": 0.0} if isinstance(clip, float) and clip == inf else {}  # 0.1.0 took that
+        return resolve(Layer({**self.config, **unclipped}))
 
     @property
     def mixed_precision(self) -> bool:

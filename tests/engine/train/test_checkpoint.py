@@ -99,6 +99,10 @@ def test_what_a_file_lacks_that_is_not_essential_has_its_default(state: Checkpoi
             assert values[name] == defaults[name]
 
 
+def test_a_checkpoint_that_clips_at_an_infinite_norm_is_one_that_does_not_clip(state: Checkpoint, forge: Forge) -> None:
+    assert load(forge(config={**state.config, "gradient_clip": float("inf")})).settings().gradient_clip == 0
+
+
 @pytest.mark.parametrize(("version", "writer"), [("9.1", "fundamentallm 9.1"), (None, "a newer fundamentallm")])
 @pytest.mark.parametrize("kind", ["parts", "counters", "settings"])
 def test_what_a_newer_version_added_is_refused_with_its_version(
