@@ -25,6 +25,7 @@ from fundamentallm.process.system import obeyed
 from fundamentallm.run.commands import Command, Stop
 from fundamentallm.run.events import FAULT, Event, Failed
 from fundamentallm.run.folder import ENGINE_LOG
+from fundamentallm.run.journal import unshare
 from fundamentallm.run.range_test import STEPS, Point, Suggestion, suggest
 from fundamentallm.run.spec import RunSpec
 from fundamentallm.untrusted import open_for_writing
@@ -47,11 +48,13 @@ def main(spec: RunSpec, events: "Queue[Event]", commands: "Queue[Command | None]
         with suppress(queue.Full):  # the reader sees the gap in `seq` and reads the journal
             events.put_nowait(event)
 
+    log = spec.folder / ENGINE_LOG
     try:
-        _detach(open_for_writing(spec.folder / ENGINE_LOG, os.O_APPEND))
+        unshare(log)
+        _detach(open_for_writing(log, os.O_APPEND))
     except OSError as error:
         _detach(os.open(os.devnull, os.O_WRONLY))
-        emit(Failed(time=time.time(), step=0, error=f"{spec.folder / ENGINE_LOG}: {describe_error(error)}"))
+        emit(Failed(time=time.time(), step=0, error=f"{log}: {describe_error(error)}"))
         return _exit(1)
     from fundamentallm.train.trainer import Trainer  # which may print what it likes from here on
 

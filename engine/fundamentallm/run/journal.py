@@ -34,7 +34,7 @@ class Journal:
         """Open the journal of a run, or begin it anew after the `events_written` events that a checkpoint counted."""
         self._path = folder / JOURNAL
         for path in (self._path, folder / commands.COMMANDS):
-            _unshare(path)
+            unshare(path)
         self._file = open_for_writing(self._path, os.O_APPEND)
         self.events_written = max(events_written, _last_seq(self._file))
         self._waiting: deque[bytes] = deque()  # lines; a full disk may let many of them wait
@@ -112,7 +112,7 @@ class Journal:
                 self._waiting.popleft()
 
 
-def _unshare(path: Path) -> None:
+def unshare(path: Path) -> None:
     """Copy a file that another folder has, too, by a hard link (`cp -al`, as some backups are): it stays as it is."""
     with suppress(FileNotFoundError):
         if path.stat().st_nlink > 1:

@@ -139,11 +139,14 @@ def test_a_killed_worker_leaves_a_run_that_resumes(start: Callable[..., Watch], 
     assert watch.received == list(read_journal(folder))
     step = load(folder / "last.pt").progress().step
     epochs = step // 18 + 2
+    snapshot = folder.with_name("snapshot")
+    shutil.copytree(folder, snapshot, copy_function=os.link)  # cp -al, as some backups are
     second = start(resume_from=folder / "last.pt", changes={"epochs": epochs})
     finished = second.until_type(events.Finished)
     assert (finished.reason, finished.step) == ("completed", 18 * epochs)
     assert second.received[0].step == step and second.received[0].seq > watch.received[-1].seq
     assert seqs(second.received) == list(range(second.received[0].seq, second.received[-1].seq + 1))
+    assert not any((folder / name).samefile(snapshot / name) for name in ("journal.jsonl", "engine.log"))
     assert watch.run.events(0) == []  # the first watcher does not take the second run for its own
     second.close()
 
