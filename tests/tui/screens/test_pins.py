@@ -148,6 +148,7 @@ async def test_without_a_run_the_form_pins_up_to_eight(workshop: Any) -> None:
 
 async def test_of_a_run_that_has_ended_the_next_one_gets_what_is_pinned(workshop: Any) -> None:
     async with workshop.training((80, 24), pin=["Once"]) as (seen, run):
+        run.folder.mkdir(parents=True)
         run.finish(80, "stopped")
         await seen.status_is("STOPPED")
         await opened(seen)
