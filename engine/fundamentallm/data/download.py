@@ -210,7 +210,7 @@ def _read(known: KnownText, source: str, progress: Callable[[int, int], None], c
         why = describe_error(cause if isinstance(cause, Exception) else error)
         raise UserError(f"{source}: cannot be read: {why}; {advice}") from None
     if len(raw) != size or hashlib.sha256(raw).hexdigest() != known.files[-1].sha256:
-        raise UserError(f"{source}: is not {known.name}, whose size or SHA-256 is another; {advice}")
+        raise UserError(f"{source}: is not {known.name}: its size or SHA-256 is different; {advice}")
     return bytes(raw)
 
 

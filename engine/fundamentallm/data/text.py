@@ -37,8 +37,8 @@ NOT_UTF8 = re.compile("[\ud800-\udfff]")  # how Python decodes bytes of argument
 def normalize_prompt(prompt: str, name: str = "the prompt") -> str:
     """Return a prompt as training text is read; `name` is what an error calls one that is not UTF-8."""
     if wrong := NOT_UTF8.search(prompt):
-        place = f"byte 0x{ord(wrong[0]) & 0xFF:02x} after {format_count(wrong.start(), 'character')}"
-        raise UserError(f"{name} is not UTF-8 ({place})")
+        what = f"byte 0x{ord(wrong[0]) & 0xFF:02x}" if "\udc80" <= wrong[0] <= "\udcff" else "half of a character"
+        raise UserError(f"{name} is not UTF-8 ({what} after {format_count(wrong.start(), 'character')})")
     return normalize(prompt)
 
 

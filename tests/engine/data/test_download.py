@@ -114,8 +114,8 @@ def test_a_different_file_or_folder_of_the_same_name_is_moved_aside(known: Known
 
 
 REFUSED = {
-    "{server}/short": "is not x, whose size or SHA-256 is another",
-    "{server}/other": "is not x, whose size or SHA-256 is another",
+    "{server}/short": "is not x: its size or SHA-256 is different",
+    "{server}/other": "is not x: its size or SHA-256 is different",
     "{server}/none": "cannot be read: HTTP Error 404: Not Found",
     NOWHERE: "cannot be read: Connection refused",
     "ftp://example.org/x": "cannot be read: only http and https URLs are supported",
@@ -133,7 +133,7 @@ def test_a_wrong_or_unreadable_text_is_refused(source: str, known: KnownText, se
 
 
 def test_no_more_is_read_than_the_text_is_long(known: KnownText, server: str) -> None:
-    assert "/long: is not x, whose size or SHA-256 is another;" in refuse(known, f"{server}/long")
+    assert "/long: is not x: its size or SHA-256 is different;" in refuse(known, f"{server}/long")
     download(known)  # by now the server, which has one thread, is done with /long
     assert "/right" in SENT and "/long" not in SENT
 
