@@ -64,8 +64,8 @@ def current_verdict(store: Store) -> Verdict:
 
 
 def evidence_sentence(verdict: Verdict) -> str:
-    """Return the evidence as a sentence of its own."""
-    return f"{verdict.evidence[:1].upper()}{verdict.evidence[1:]}."
+    """Return the evidence as a sentence of its own. An error is left as it is: it may begin with a path."""
+    return verdict.evidence if verdict.kind == "failed" else f"{verdict.evidence[:1].upper()}{verdict.evidence[1:]}."
 
 
 def health_line(store: Store, width: int) -> Content:

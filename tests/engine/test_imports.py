@@ -40,7 +40,7 @@ NEVER = {  # modules, and what they do not bring with them
         "textual", "plotext", "fundamentallm_tui", "torch._dynamo", "torch._inductor", "tensorboard", "wandb",
     },
     "fundamentallm.process.session": {"multiprocessing", "torch"},  # which attaches to runs
-    "fundamentallm_tui.app fundamentallm.process.session": {"torch", "numpy"},
+    "fundamentallm_tui.app fundamentallm.process.session": {"torch", "numpy", "plotext"},
     "fundamentallm_tui.__main__": {"textual", "rich", "yaml"},  # a worker's process imports it again
 }  # fmt: skip
 

@@ -30,7 +30,7 @@ FAULTS = {
     "cut journals": ["the journal's last line cut at a byte"],
 }  # fmt: skip
 # One case of each is all that a short form has time for, and other tests have it: tests/end_to_end/test_detach.py,
-# tests/engine/process/test_consoles.py and tests/end_to_end/test_console.py.
+# tests/engine/process/test_worker.py and tests/end_to_end/test_console.py.
 ONLY_IN_FULL = ("detached", "consoles")
 
 # Runs the parts that standard input names. One process for all: it takes seconds to import torch, and only one

@@ -3,12 +3,13 @@
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from textual.widgets import OptionList
 
 from fundamentallm.run.commands import Set, Stop
-from fundamentallm.run.events import Event, Progress, last_step
+from fundamentallm.run.events import Event, Failed, Progress, last_step
 from fundamentallm_tui.panes.health import current_verdict
 from fundamentallm_tui.throttle import RedrawThrottle
 from tests.events import OVERFITTING, epochs, recorded
@@ -157,3 +158,22 @@ async def test_only_what_is_possible_is_offered(workshop: Any) -> None:
         await watched.press("h")
         await watched.see("c  Close")
         assert "Resume from" not in watched.screen
+
+
+async def test_the_words_of_an_error_are_not_changed(seen: Any, run: Any) -> None:
+    run.say(Failed(step=1, error="run/last.pt: No space left on device"))
+    await seen.status_is("FAILED")
+    await seen.press("h")
+    await seen.see("  run/last.pt: No space left on device  ")
+
+
+async def test_a_verdict_is_drawn_when_it_changes_and_not_with_each_report(
+    workshop: Any, seen: Any, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over a slow line, each drawing takes a part of it."""
+    await seen.see("too early to tell")
+    monkeypatch.setattr(seen.main.health, "refresh", drawn := Mock())
+    for events, drawings in ((workshop.progress(1, 40),), 0), (epochs(OVERFITTING), 1):
+        seen.main.store.apply([*events])
+        seen.main.health.throttle.request(now=True)
+        assert drawn.call_count == drawings
