@@ -114,9 +114,8 @@ class Journal:
 
 def unshare(path: Path) -> None:
     """Copy a file that another folder has, too, by a hard link (`cp -al`, as some backups are): it stays as it is."""
-    with suppress(FileNotFoundError):
-        if path.stat().st_nlink > 1:
-            write_atomic(path, path.read_bytes())
+    if path.is_file() and not path.is_symlink() and path.stat().st_nlink > 1:
+        write_atomic(path, path.read_bytes())
 
 
 class Tail:
