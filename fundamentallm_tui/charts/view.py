@@ -70,6 +70,12 @@ class View:
         return replace(self, span=span, end=end)
 
 
+def with_room(last: float, total: float) -> float:
+    """Round the last step up by a tenth, to `total` at most: the curve grows into axes that stand still."""
+    unit = next(float(f"{n}e{k}") for k in range(20) for n in (1, 2, 5) if n * 10**k >= last / 20)
+    return min(ceil(last / unit) * unit, max(last, total))
+
+
 class Ruler:
     """Turns steps of a run into what x counts, and back: straight lines from 0 at step 0 through known pairs."""
 

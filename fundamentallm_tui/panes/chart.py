@@ -25,7 +25,7 @@ from fundamentallm_tui.charts.curves import Curve
 from fundamentallm_tui.charts.palette import RunStyle
 from fundamentallm_tui.charts.runs import Entry
 from fundamentallm_tui.charts.series import MAX_POINTS
-from fundamentallm_tui.charts.view import SETTLED, X_AXES, Ruler, View, fitting_height
+from fundamentallm_tui.charts.view import SETTLED, X_AXES, Ruler, View, fitting_height, with_room
 from fundamentallm_tui.format import clean
 from fundamentallm_tui.panes.chart_view import ChartView
 from fundamentallm_tui.state.store import Store
@@ -98,8 +98,10 @@ class ChartPane(Vertical, can_focus=True):
 
     @property
     def window(self) -> tuple[float, float]:
-        """The first and the last step that are shown."""
-        return self.view.window(*self.extent)
+        """The first and the last step that are shown; of a run under way, seen whole, a little more than there is."""
+        low, high = self.view.window(*self.extent)
+        growing = self.view.span is None and self.store.under_way and len(self.store.train)
+        return low, with_room(high, self.store.total_steps) if growing else high
 
     def curves(self) -> list[Curve]:
         """Return what is drawn, later ones over earlier ones."""

@@ -44,7 +44,7 @@ def in_docs() -> dict[str, str]:
 
 def in_form() -> dict[str, str]:
     """The value that the console's form shows for each setting."""
-    cells = Form(Options(), Config(), lambda values: None, id="config").fields.cells
+    cells = Form(Options(), lambda values: None, id="config").fields.cells
     return {name: cell.value for name, cell in cells.items() if name != PRESET}
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from fundamentallm_tui.charts.chart import Line
 from fundamentallm_tui.charts.series import SMOOTHING
-from fundamentallm_tui.charts.view import MIN_SPAN, Ruler, View, fitting_height
+from fundamentallm_tui.charts.view import MIN_SPAN, Ruler, View, fitting_height, with_room
 
 RUN = (0.0, 1000.0)
 
@@ -62,6 +62,14 @@ def test_staying_keeps_the_range_while_the_run_goes_on() -> None:
     assert stays.window(0, 2000) == (900, 1000)
     assert stays.toggled_following(0, 2000).window(0, 2000) == (1900, 2000)
     assert View().toggled_following(*RUN).window(0, 2000) == RUN
+
+
+def test_the_axis_of_a_growing_run_stands_still_for_a_while_and_ends_with_the_run() -> None:
+    ends = [with_room(last, 720) for last in range(1, 721)]
+    assert ends[18:26] == [19, 20, 22, 22, 24, 24, 26, 26] and ends[699:] == [700, *[720] * 20]
+    assert all(last <= end <= 1.13 * last + 1 for last, end in enumerate(ends, 1))
+    assert len(set(ends)) < 90, "it is drawn anew at each of these"
+    assert with_room(900, 720) == 900, "another run may be longer"
 
 
 def test_smoothing_goes_from_none_to_much() -> None:

@@ -290,6 +290,22 @@ async def test_the_mouse_zooms_at_its_place_sets_the_crosshair_and_drags(worksho
         assert seen.main.focused is loss
 
 
+async def test_the_curve_of_a_run_under_way_grows_into_axes_that_stand_still(workshop: Any) -> None:
+    async with charts(workshop) as seen:
+        loss, ends = seen.main.loss, []
+        for step in (203, 211, 219, 223):
+            seen.run.say(workshop.progress(seen.main.store.step + 1, step))
+            await seen.until(lambda step=step: seen.main.store.step == step)
+            ends.append(loss.chart().x_range[1])
+        assert ends == [220, 220, 220, 240]
+        await seen.press("plus")
+        assert loss.chart().x_range[1] == 223, "a part that is chosen follows the newest step"
+        await seen.press("0")
+        seen.run.finish(223, "stopped")
+        await seen.status_is("STOPPED")
+        assert loss.chart().x_range == (0, 223)
+
+
 async def test_another_run_is_seen_whole_from_its_beginning(workshop: Any, make: Any) -> None:
     async with charts(workshop) as seen:
         await seen.press("plus", "left", "c", "right_square_bracket")
