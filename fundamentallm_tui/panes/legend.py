@@ -36,7 +36,7 @@ class Legend(Static):
         if not self.display or self._shown == before:
             return
         seen = entries[: rows - 1] if len(entries) + bool(hidden) > rows else entries
-        *widest, note = widths(seen or hidden)
+        *widest, note = widths(seen or [*entries, *hidden])
         name, last, best = widest
         room, wanted = columns - 2 - sum(width + 2 for width in widest), min(MIN_NOTE, note)
         if room < wanted:  # what differs says more than the epoch of the best, and that more than the best

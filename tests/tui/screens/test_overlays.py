@@ -106,6 +106,9 @@ async def test_the_legend_leaves_the_chart_its_rows_and_tells_first_what_tells_t
         assert [line.strip("│ ")[0] for line in seen.screen.splitlines() if " seed " in line] == marks[:3]
         assert "  seed 1, " in seen.screen and re.search(r" \+\d", seen.screen) and "riment-0  val" in seen.screen
         assert loss.canvas.size.height >= 10 and loss.legend.size.height == 4
+        await seen.pilot.resize_terminal(80, 17)
+        await seen.see("and 7 more")
+        await seen.pilot.resize_terminal(80, 24)
         await seen.press("i")
         await seen.see("and 3 more, 1 hidden")
         await seen.press("i", "i", "i", "i")
