@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fundamentallm.errors import UserError, describe_fault
-from fundamentallm.process.prepare import prepared_folder
+from fundamentallm.process.prepare import note_replaced, prepared_folder
 from fundamentallm.process.start import new_spec
 from fundamentallm.process.system import obeyed
 from fundamentallm.run.describe import describe_failure
@@ -59,6 +59,7 @@ def train_model(
 
         folder = spec.folder.absolute()  # the program around may change the current folder meanwhile
         trainer = Trainer(replace(spec, folder=folder), on_event, lambda: ())
+    note_replaced(spec, warn)
     interrupts = (signal.SIGINT,) if threading.current_thread() is threading.main_thread() else ()
     with obeyed(lambda _: trainer.stop(), *interrupts, again=lambda number: signal.default_int_handler(number, None)):
         try:

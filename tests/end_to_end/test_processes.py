@@ -16,6 +16,7 @@ from fundamentallm.cli import main
 from fundamentallm.process.session import AttachedRun
 from fundamentallm.run import commands, events
 from fundamentallm.run.locks import is_held
+from fundamentallm.run.notes import read_notes
 from fundamentallm.train.checkpoint import load
 from tests.conftest import Listener, file_contents, journal_events, until
 from tests.end_to_end.conftest import Ask, serve
@@ -306,8 +307,11 @@ def open_to_others(pids: list[int]) -> list[str]:
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes by /proc")
 def test_a_killed_process_comes_back_and_another_number_resumes(launch: Any, run: Any, tmp_path: Path) -> None:
     folder, settings = tmp_path / "run", [*SETTINGS, "--lr-schedule=constant", "--warmup-steps=0"]
-    program = launch(*settings, "--output-dir=run", "--processes=2", "--max-restarts=1")
+    folder.mkdir()
+    (folder / "journal.jsonl").touch()
+    program = launch(*settings, "--output-dir=run", "--processes=2", "--max-restarts=1", "--overwrite")
     reach(program, lambda: len(journal_events(folder, events.Progress)) > 2)
+    assert read_notes(tmp_path / "run.old-1").former_names == ("run",)
     # torch's usual meeting place is open to all machines, and whoever reaches it runs code here
     assert not open_to_others([program.pid, *pids_of(program.pid)])
     first, *_ = journal_events(folder, events.RunStarted)
@@ -328,6 +332,7 @@ def test_a_killed_process_comes_back_and_another_number_resumes(launch: Any, run
     assert wait(program) == [1]
     last = program.err.splitlines()[-1]
     resume = "resume with: fundamentallm train --resume auto --output-dir run --processes 2"
+    assert program.err.count("the old run is in run.old-1 now\n") == 1
     assert last == f"process 0 was killed by signal 9; --max-restarts 1 allows no other start; {resume}"
     until(lambda: not is_held(folder))
     resumed = run("train", "--resume=auto", "--output-dir=run", f"--max-steps={max(steps_in(folder)) + 20}")

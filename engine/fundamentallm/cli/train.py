@@ -18,7 +18,7 @@ from fundamentallm.config.format import format_count
 from fundamentallm.errors import NothingToDo, UserError, describe_fault
 from fundamentallm.paths import quoted_path, resume_command, user_path
 from fundamentallm.process import system
-from fundamentallm.process.prepare import prepared_folder
+from fundamentallm.process.prepare import note_replaced, prepared_folder
 from fundamentallm.process.session import WorkerRun
 from fundamentallm.process.start import new_spec
 from fundamentallm.run.describe import describe_failure
@@ -208,6 +208,7 @@ def _start(spec: RunSpec, overwrite: bool) -> int:
         except BaseException:
             session.kill()  # nobody may train in a folder that is taken back
             raise
+    note_replaced(spec, complain)
     watch = f"fundamentallm watch {quoted_path(spec.folder)} shows it"
     print(one_line(f"training in the background in {spec.folder}; {watch}"), flush=True)
     os._exit(0)  # an ordinary end would wait for the run
@@ -233,11 +234,12 @@ def _wait_until_training(session: WorkerRun) -> None:
 def _train(spec: RunSpec, report: Report, overwrite: bool, profile: int | None = None) -> int:
     """Train a run in this process and report on it; returns the exit status. A UserError leaves no trace of a start."""
     ended = system.obeyed(lambda number: sys.exit(128 + number), signal.SIGTERM, signal.SIGHUP)
-    with ended, prepared_folder(spec, overwrite, complain, report.show) as spec:
+    with ended, prepared_folder(spec, overwrite, complain) as spec:
         from fundamentallm.train.trainer import Trainer
 
         report.folder = spec.folder
         trainer = Trainer(spec, report.on_event, lambda: ())
+    note_replaced(spec, report.show)
 
     def stop(number: int) -> None:
         trainer.stop()
@@ -271,7 +273,7 @@ def _launch(spec: RunSpec, kind: type[Report], overwrite: bool, processes: int, 
     """Train a run in several processes of this machine; returns the exit status."""
     # until torch handles them
     ended = system.obeyed(lambda number: sys.exit(128 + number), signal.SIGTERM, signal.SIGHUP)
-    with ended, prepared_folder(spec, overwrite, complain, kind(spec.folder).show) as spec:
+    with ended, prepared_folder(spec, overwrite, complain) as spec:
         from fundamentallm.train import distributed
 
         why = ""  # which no process was there to say

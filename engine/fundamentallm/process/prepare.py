@@ -27,6 +27,8 @@ from fundamentallm.run.notes import keep_former_name, renamed_hint
 from fundamentallm.run.spec import RunSpec, explain_origin
 from fundamentallm.untrusted import open_regular_file
 
+MOVED = "the old run is in {} now"
+
 
 def check_start(spec: RunSpec, *, overwrite: bool) -> None:
     """Refuse a run whose folder cannot be used, or whose checkpoint is not there or would be moved by `overwrite`."""
@@ -78,14 +80,12 @@ def _check_text(spec: RunSpec) -> None:
 
 
 @contextmanager
-def prepared_folder(
-    spec: RunSpec, overwrite: bool, warn: Callable[[str], object], say: Callable[[str], object] | None = None
-) -> Iterator[RunSpec]:
+def prepared_folder(spec: RunSpec, overwrite: bool, warn: Callable[[str], object]) -> Iterator[RunSpec]:
     """Do as `prepare_folder`, and take the folder back if the body raises.
 
-    Yields the spec, with the next free number for its folder if another start took that, and with the file that keeps
-    standard input in place of it. At the end `say`, or else `warn`, is told where the old run is now; after an error
-    `warn`, if it cannot be moved back.
+    Yields the spec, with the next free number for its folder if another start took that, with the file that keeps
+    standard input in place of it, and with where the old run is now; when the new one has begun, call `note_replaced`.
+    After an error `warn` is told where the old run is, if it cannot be moved back.
     """
     while True:
         made = [folder for folder in (spec.folder, *spec.folder.parents) if not folder.exists()]
@@ -94,8 +94,7 @@ def prepared_folder(
             break
         except FileExistsError:
             spec = replace(spec, folder=free_name(spec.folder.with_name(spec.folder.name.rpartition("-")[0]), "-"))
-    spec = replace(spec, numbered=False)
-    moved = f"the old run is in {aside} now"
+    spec = replace(spec, numbered=False, replaced=aside or spec.replaced)
     try:
         yield _keep_standard_input(spec)
     except BaseException:
@@ -107,11 +106,15 @@ def prepared_folder(
             try:
                 aside.rename(spec.folder)
             except OSError:
-                warn(moved)
+                warn(MOVED.format(aside))
         raise
-    if aside is not None:
-        keep_former_name(aside, spec.folder.name)
-        (say or warn)(moved)
+
+
+def note_replaced(spec: RunSpec, say: Callable[[str], object]) -> None:
+    """Keep the name that the old run of a folder had, and tell `say` where it is now."""
+    if spec.replaced is not None:
+        keep_former_name(spec.replaced, spec.folder.name)
+        say(MOVED.format(spec.replaced))
 
 
 def _keep_standard_input(spec: RunSpec) -> RunSpec:

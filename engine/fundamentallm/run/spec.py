@@ -36,6 +36,7 @@ class RunSpec:
     planned: tuple[Intervention, ...] = ()  # changes of another run, to be made at their steps
     settings_from: Path | None = None  # the run's own file that `config` was read from, as an `auto` run may do
     preset: str = ""  # the name of the preset that `config` comes from, to be shown
+    replaced: Path | None = None  # where the run is now that was in the folder
     numbered: bool = False  # the program chose the number in the name of the folder, and the next will do
     agent_began: float | None = None  # when the agent began that restarted this, for a process was lost; else None
 
@@ -52,8 +53,9 @@ class RunSpec:
         if history.starts and history.starts[-1].time >= agent_began:
             config = history.settings or self.config  # what this command trained with
             return replace(
-                self, config=config, auto=True, agent_began=agent_began, resume_from=None, init_from=None, changes={}
-            )
+                self, config=config, auto=True, agent_began=agent_began, resume_from=None, init_from=None, changes={},
+                replaced=None,
+            )  # fmt: skip
         if history.starts or self.resume_from or self.init_from:
             return self  # it had not begun, and what the folder holds is not its own
         return replace(self, config=replace(self.config, data=stored_input(self.config.data, self.folder)), auto=True)
