@@ -97,6 +97,7 @@ async def tour(seen: Any, workshop: Any) -> None:
 
 
 async def problem(seen: Any, workshop: Any) -> None:
+    await seen.until(lambda: seen.main.form.run_size.steps)
     await seen.type(num_heads="7")
     await seen.see("does not divide")
 
