@@ -215,7 +215,7 @@ def test_a_run_that_resumes_with_another_precision_says_that_the_bits_differ(
     assert all(any(words in text for text in second) for words in said)
 
 
-def test_mixed_precision_trains(train: Train, trained: Trained, monkeypatch: MonkeyPatch) -> None:
+def test_mixed_precision_trains_and_resumes_exactly(train: Train, trained: Trained, monkeypatch: MonkeyPatch) -> None:
     settings = {"epochs": 4, "learning_rate": 0.01}
     exact = trained(**settings)
     monkeypatch.setattr(device, "_cpu_has_bf16", lambda: True)
@@ -225,3 +225,6 @@ def test_mixed_precision_trains(train: Train, trained: Trained, monkeypatch: Mon
     assert plain.losses != exact.losses and plain.losses[4 * EPOCH] < plain.losses[1] - 0.3
     assert max(abs(plain.losses[n] - exact.losses[n]) for n in range(1, 6)) < 0.1
     assert all(tensor.dtype == torch.float32 for tensor in plain.weights.values())
+    first = train(**settings, mixed_precision=True, script={25: [Stop()]})
+    second = train(resume_from=first.last)
+    assert {**first.losses, **second.losses} == plain.losses and same_tensors(second.weights, plain.weights)
