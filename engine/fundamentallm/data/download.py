@@ -127,7 +127,7 @@ def download(
 
 
 def fetch_dataset(name: str) -> dict[Path, list[str]]:
-    """Write each split of a dataset into a file of JSON lines below data/raw, all or none.
+    """Write each split of a dataset into a file of JSON lines below data/raw.
 
     Args:
         name: "hf:OWNER/NAME" means the Hub; "hf:" and a path that begins with ".", "/" or "~" a folder of this
