@@ -8,32 +8,48 @@
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from fundamentallm.config.config import changed_while_running, to_dict
 from fundamentallm.errors import UserError, describe_error
 from fundamentallm.run import commands
 from fundamentallm.run.commands import Command, Set
-from fundamentallm.run.events import Intervention
-from fundamentallm.run.journal import inbox_reader
+from fundamentallm.run.events import Event, Intervention
+from fundamentallm.run.journal import Journal, inbox_reader
 from fundamentallm.run.locks import is_watched
-from fundamentallm.train.checkpoints import MANUAL
+from fundamentallm.train.checkpoints import MANUAL, CheckpointManager
 from fundamentallm.train.metrics import NotFinite
 from fundamentallm.train.samples import NO_SUCH_SAMPLE, RUN_ENDED, SampleControl
-
-if TYPE_CHECKING:
-    from fundamentallm.train.trainer import Trainer
+from fundamentallm.train.state import TrainState
 
 POLL_INTERVAL = 0.05  # seconds between two looks for commands while a run is paused
+
+
+class Controlled(Protocol):
+    """What commands need of the trainer, which imports this module."""
+
+    state: TrainState
+    journal: Journal
+    checkpoints: CheckpointManager
+    stopping: bool
+
+    def emit(self, event: Event) -> None: ...
+    def enter_phase(self, name: str) -> None: ...
+    def phase(self, name: str) -> AbstractContextManager[None]: ...
+    def report(self) -> None: ...
+    def answer_pinned(self) -> None: ...
+    def evaluate(self) -> None: ...
+    def save(self, names: list[str]) -> bool: ...
+    def stop(self) -> None: ...
 
 
 class Control(SampleControl):
     """Takes commands from the console that started the run, by `read_commands`, and from the run's inbox."""
 
-    def __init__(self, trainer: "Trainer", folder: Path, read_commands: Callable[[], Sequence[Command]]) -> None:
+    def __init__(self, trainer: Controlled, folder: Path, read_commands: Callable[[], Sequence[Command]]) -> None:
         super().__init__(trainer.state, trainer.emit, self._read)
         self._trainer, self._read_console = trainer, read_commands
         self._inbox, self._folder = inbox_reader(folder), folder
