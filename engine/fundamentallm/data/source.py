@@ -45,6 +45,7 @@ BLOCK = 1 << 20  # characters that are hashed, measured or encoded at once
 BPE_CHARACTERS = 50_000_000  # that a vocabulary is learnt from; of a longer text it is pieces from all of it
 SAY_SECONDS = 5.0  # between two messages about a long task
 MAX_RECORD_BYTES = 1 << 28
+MAX_PROBLEMS = 100  # lines; a folder of pictures that are called .txt would fill the screen
 CACHE_VERSION = 1  # another one where the cache's files change their meaning
 
 Say = Callable[[str], None]
@@ -121,7 +122,9 @@ def read_source(config: Config, say: Say = lambda text: None) -> Source:
     files = [path for path, size in zip(chosen.files, facts.characters, strict=True) if size]
     empty = [path for path, size in zip(chosen.files, facts.characters, strict=True) if not size]
     if chosen.problems:
-        raise UserError("\n".join(chosen.problems))
+        more = len(chosen.problems) - MAX_PROBLEMS
+        rest = [f"and {format_count(more, 'more file')} with problems"] if more > 0 else []
+        raise UserError("\n".join([*chosen.problems[:MAX_PROBLEMS], *rest]))
     if not files:
         raise UserError(f"{', '.join(empty)}: has no text")
     notices = list[str]()

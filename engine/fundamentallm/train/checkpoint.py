@@ -226,14 +226,17 @@ def latest_valid_checkpoint(folder: Path) -> tuple[Path | None, Checkpoint | Non
 
 
 def refuse_newer(folder: Path) -> None:
-    """Refuse a folder with a checkpoint of a later version: a run that resumes there would write over it."""
+    """Refuse a folder with a checkpoint of a later version: a run that resumes there would write over it.
+
+    A damaged one may seem to be that, by a letter that changed in a name.
+    """
     for path in sorted(folder.glob("*.pt")):
         why = ""
         with suppress(Exception):  # torch raises many kinds for a damaged file, which is none of a later version
             content = _read(path, mmap=True)
             kind, version = content.pop("format"), content.pop("version", None)
             why = _why_newer(content, kind, version) if kind.rstrip(digits) == FORMAT.rstrip(digits) else ""
-        if why:
+        if why and not _damage(path):
             raise UserError(f"{path}: {why}")
 
 

@@ -95,6 +95,10 @@ def test_every_file_that_cannot_be_read_is_named_at_once() -> None:
         "texts/b.txt: is a PDF, not plain text",
         "texts/c.txt: is not UTF-8 (byte 0xe9 in line 1, offset 7): it looks like Latin-1 or Windows-1252",
     ]
+    for n in range(120):
+        Path("texts", f"x{n:03}.txt").write_bytes(b"\xff")
+    lines = error_of("texts").splitlines()
+    assert len(lines) == 101 and lines[-1] == "and 22 more files with problems"
 
 
 def test_empty_files_alone_are_an_error() -> None:

@@ -123,6 +123,8 @@ def test_a_checkpoint_of_a_newer_kind_is_neither_read_nor_passed_over(forge: For
     for path in (newer, forge("last.pt", version="9.1", mood=3)):  # who resumes from the older one writes over it
         with pytest.raises(UserError, match="fundamentallm 9.1 wrote it, upgrade fundamentallm"):
             refuse_newer(path.parent)
+    forge("last.pt").write_bytes(newer.read_bytes().replace(b"dropout", b"dropoud"))
+    refuse_newer(newer.parent)  # it is damaged, and passed over as such
     newer.unlink()
     refuse_newer(newer.parent)
 
