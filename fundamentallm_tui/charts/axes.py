@@ -45,16 +45,14 @@ def y_axis(low: float, high: float, log: bool, rows: int) -> tuple[Axis, dict[in
     steps = LOG_STEPS if log else [*_round_steps((high - low) / rows)]
     closest = 4 if rows >= 16 else 2 if rows >= 6 else 1  # at least three labels, and in a high chart no two close ones
     farthest = max(closest, (rows - 1) // 2 if log else min(6, (rows - 1) // 2))
-    unit, step, below = min(
-        (step / distance, step, -first)
-        for distance in range(closest, farthest + 1)
-        for step in steps
-        for lowest in [floor(low / step * distance + 0.5)]
-        for first in range(lowest - distance + 1, lowest + 1)  # a row or two lower, it may have one label more
-        if first - 0.5 + rows >= high / step * distance - 1e-9
-        and (first + rows - 1) // distance - (first - 1) // distance >= min(3, rows)
-    )
-    first = -below
+    found = []  # the room that a row stands for, a round step, and the number of the lowest row
+    for distance, step in product(range(closest, farthest + 1), steps):
+        highest_first = floor(low / step * distance + 0.5)
+        for first in range(highest_first - distance + 1, highest_first + 1):  # lower, there may be one label more
+            labelled = (first + rows - 1) // distance - (first - 1) // distance
+            if first - 0.5 + rows >= high / step * distance - 1e-9 and labelled >= min(3, rows):
+                found.append((step / distance, step, first))
+    unit, step, first = min(found, key=lambda way: (way[0], way[1], -way[2]))
     axis = Axis((first - 0.5) * unit, (first - 0.5 + rows) * unit, log)
     distance = round(step / unit)
     labels = {}
@@ -111,8 +109,11 @@ def x_axis(low: float, high: float, columns: int, counts: str = "") -> tuple[Axi
             continue
         labels = []
         for tick in (float(f"{n * step:.15g}") for n in range(first, last + 1)):
-            label = time_label(tick) if counts == "time" else tick_label(tick, step)
-            label = f"{10**tick:.2g}" if counts == "rate" else label
+            label = tick_label(tick, step)
+            if counts == "time":
+                label = time_label(tick)
+            elif counts == "rate":
+                label = f"{10**tick:.2g}"
             column = axis.cell(tick, columns)
             labels.append((tick, max(0, min(column - len(label) // 2, columns - len(label))), label))
         if all(a + len(text) < b for (_, a, text), (_, b, _) in pairwise(labels)):

@@ -72,7 +72,7 @@ class View:
 
 def with_room(last: float, total: float) -> float:
     """Round the last step up by a tenth, to `total` at most: the curve grows into axes that stand still."""
-    unit = next(float(f"{n}e{k}") for k in range(20) for n in (1, 2, 5) if n * 10**k >= last / 20)
+    unit: int = next(n * 10**k for k in range(20) for n in (1, 2, 5) if n * 10**k >= last / 20)
     return min(ceil(last / unit) * unit, max(last, total))
 
 

@@ -123,7 +123,7 @@ def _machine(device: str = "auto") -> Iterator[tuple[str, Any]]:
     chosen = choose_device(device)
     yield "device", str(chosen)
     yield "hardware", hardware(chosen)
-    yield "cuda", [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()) if torch.cuda.is_available()]
+    yield "cuda", [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     yield "mps", torch.backends.mps.is_available()
     yield "free_memory", available_memory(chosen, memory_in_use(chosen))
     yield "cores", len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -111,7 +111,7 @@ def _texts_of_lines(pieces: Iterable[str], path: str, text_field: str) -> Iterat
         try:
             values = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise UserError(f"{path}, line {number:,}: is no JSON: {describe_error(error)[:100]}") from None
+            raise UserError(f"{path}, line {number:,}: cannot be read as JSON: {describe_error(error)[:100]}") from None
         fields = values if isinstance(values, dict) else {}
         text = fields.get(text_field)
         if not isinstance(text, str):

@@ -142,11 +142,13 @@ def _keep_standard_input(spec: RunSpec) -> RunSpec:
 def take_back(folder: Path, made: Sequence[Path]) -> None:
     """Remove the files of a run that failed to start, and the folders that were made for it, deepest first.
 
-    A folder stays if it holds anything else, or if its journal or engine.log has something to say about the failure.
+    A folder stays if it holds anything else, or if its journal or engine.log has something to say about the failure. An
+    empty journal beside checkpoints is that of a run that lost what it had, and is found by it.
     """
     logs = [folder / JOURNAL, folder / ENGINE_LOG]
     with suppress(OSError, UserError):  # it is not empty, or another process has taken it
-        if folder.exists() and not any(path.exists() and path.stat().st_size for path in logs):
+        said = any(path.exists() and path.stat().st_size for path in logs)
+        if folder.exists() and not said and not any(folder.glob("*.pt")):
             with RunLock(folder):
                 for path in (*logs, folder / LOCK):
                     path.unlink(missing_ok=True)

@@ -24,16 +24,25 @@ BFLOAT16_ON_CPU = "bfloat16 but for attention"  # see `Attention`
 
 def choose_device(name: str) -> torch.device:
     """Return the device that `name` means; "auto" is the fastest there is. A UserError if there is no such device."""
-    # `device_count` alone counts the GPUs of a driver that is too old for torch, too.
-    gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count()) if torch.cuda.is_available()]
-    there = ["cpu", *gpus, *(["mps"] if torch.backends.mps.is_available() else [])]
-    if name == "auto":
-        name = "cuda" if gpus else there[-1]
-    first = name.removesuffix(":0")
-    if first not in there and not (first == "cuda" and gpus):
-        found = f"torch {torch.__version__} finds {', '.join(there)} here"
-        raise UserError(f"--device {name}: no such device; {found}")
-    return torch.device(name)
+    if name == "auto" and torch.cuda.is_available():
+        name = "cuda"
+    elif name == "auto":
+        name = "mps" if torch.backends.mps.is_available() else "cpu"
+    device = None
+    with suppress(RuntimeError):  # torch knows no such name
+        device = torch.device(name)
+    if device is None or device.type not in ("cpu", "cuda", "mps"):
+        raise UserError(f"--device {name}: no such device; there are cpu, cuda, cuda:1, mps and auto")
+    if device.type == "cuda":
+        count = torch.cuda.device_count()
+        if not count:
+            why = f"no CUDA device here that torch {torch.__version__} can use"
+            raise UserError(f"--device {name}: {why}; try --device cpu")
+        if (device.index or 0) >= count:
+            raise UserError(f"--device {name}: this machine has {count}: cuda:0 to cuda:{count - 1}")
+    elif device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError("--device mps: Metal is not available here; try --device cpu")
+    return device
 
 
 def hardware(device: torch.device) -> str:

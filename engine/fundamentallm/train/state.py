@@ -383,7 +383,7 @@ def _describe_size(state: TrainState, lengths: Sequence[int]) -> list[str]:
     config, size = state.config, state.size
     notices = [
         f"{format_count(size.windows, 'window')} of {config.max_seq_len} tokens, {size.stride} apart: "
-        f"an epoch is {format_count(size.steps_per_epoch, 'step')} and reads the text {format_times(size.passes)}"
+        f"an epoch reads the text {format_times(size.passes)}"
     ]
     begun = sum(end - length < size.train_tokens for length, end in zip(lengths, accumulate(lengths), strict=True))
     if too_short := begun - len(spans(lengths, size.train_tokens, config.max_seq_len)):

@@ -207,11 +207,11 @@ class Trainer:
         if broken:
             raise NotFinite("the loss or its gradient is not finite")
 
-    def evaluate(self) -> None:
+    def evaluate(self, *, recurring: bool = True) -> None:
         """Measure the validation loss, emit it, and save what the end of an epoch or a new best calls for."""
         self.report()
         state = self.state
-        with self.phase("evaluating", recurring=True):
+        with self.phase("evaluating", recurring=recurring):
             corpus, length = state.corpus, state.config.max_seq_len
             result = evaluate(state.model, corpus.val, length, state.precision, corpus.encoded.release)
         best = state.count_evaluation(result.loss)
@@ -229,12 +229,12 @@ class Trainer:
         if names := self.checkpoints.names_after_evaluation(best=best):
             self.save(names)
 
-    def answer_pinned(self) -> None:
+    def answer_pinned(self, *, recurring: bool = True) -> None:
         """Emit the answers to the pinned prompts. One that cannot be given is reported, and training goes on."""
         if not self.state.config.pin:
             return
         self.report()
-        with self.phase("sampling", recurring=True):
+        with self.phase("sampling", recurring=recurring):
             for prompt in self.state.config.pin:
                 if self.stopping:
                     return
@@ -243,11 +243,11 @@ class Trainer:
                 except (MemoryError, RuntimeError) as error:  # such as no memory for the cache
                     self._notice(f"pinned prompt {prompt[:40]!r}: {describe_error(error)}", "warning")
 
-    def save(self, names: list[str]) -> bool:
-        """Save the state under `names`; returns whether all were saved."""
+    def save(self, names: list[str], *, recurring: bool = True) -> bool:
+        """Save the state under `names`; returns whether all were saved. `recurring` is explained at `phase`."""
         self.report()
         self._count_seconds()
-        with self.phase("saving", recurring=True):
+        with self.phase("saving", recurring=recurring):
             return self.checkpoints.save(names)
 
     def restore_folder(self) -> None:

@@ -62,7 +62,7 @@ TRAIN = {
     "--profile 5 --detach": "--profile: prints a table of one process; leave out --detach and --processes",
     "--max-restarts 2": "--max-restarts: is for several --processes, which start again when one is lost",
     "--device cuda:99": "--device cuda:99…",
-    "--device abacus": "--device abacus: no such device; torch …",
+    "--device abacus": "--device abacus: no such device; there are cpu, cuda, cuda:1, mps and auto",
     "--preset tinny": "--preset tinny: no such preset; did you mean tiny?",
     "--config none.yaml": "none.yaml: cannot be read: No such file or directory",
     "--resume-from=": "'': is no path; . is the current folder",

@@ -132,7 +132,7 @@ def test_the_command_works_as_printed(raw: bytes, expected: str, name: str, tmp_
         (GERMAN.encode("cp1252"), "convert it: iconv -f WINDOWS-1252 -t UTF-8"),
         (GERMAN.encode("utf-16-le"), "convert it: iconv -f UTF-16LE -t UTF-8"),
         (GERMAN.encode() + b"\xff", "without its wrong bytes: iconv -c -f UTF-8 -t UTF-8"),
-        (gzip.compress(b"x"), "unpack it: gzip -dc"),
+        (gzip.compress(b"x", mtime=0), "unpack it: gzip -dc"),
         (b"%PDF-1.4\n", "is a PDF, not plain text; save it as text"),
     ],
 )

@@ -54,3 +54,14 @@ def test_a_failed_start_leaves_a_folder_that_was_there_as_it_was(tmp_path: Path,
             Journal(tmp_path).close()
         raise ValueError
     assert file_contents(tmp_path).keys() == {Path(data).name}  # with a journal it would seem to hold a run
+
+
+def test_a_failed_resume_leaves_the_empty_journal_of_a_run_that_lost_what_it_had(tmp_path: Path, data: str) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    Journal(folder).close()
+    (folder / "last.pt").touch()  # the list of runs finds such a run by its journal
+    spec = RunSpec(Config(data=(data,)), folder, auto=True)
+    with pytest.raises(ValueError), prepared_folder(spec, False, print):
+        raise ValueError
+    assert file_contents(folder) == {"journal.jsonl": b"", "last.pt": b""}
