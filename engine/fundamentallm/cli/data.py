@@ -54,7 +54,7 @@ def list_() -> None:
 def get_(name: str, source: str) -> None:
     """Download a known text into data/raw, or a dataset of Hugging Face.
 
-    The text is checked before any of its files is written. A different file of the same name is moved aside.
+    The text is checked, and all of its files are written or none. A different file of the same name is moved aside.
     """
     if name.startswith(HUB):
         if source:

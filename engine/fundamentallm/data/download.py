@@ -1,7 +1,7 @@
 """Public texts that are too large to ship: where they come from, and how `fundamentallm data get` downloads them.
 
 - A download is accepted only if its size and its SHA-256 are the expected ones; otherwise nothing is written.
-- A file appears complete or not at all. A different one of the same name is moved aside, never overwritten.
+- Either all files appear, complete, or none. A different file of the same name is moved aside, never overwritten.
 - Knows no screen: progress is reported to a callback. Imports no torch, and no network module before it needs one.
 - Datasets of Hugging Face are read by its library `datasets`, where that is installed.
 """
@@ -11,13 +11,13 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from io import BufferedIOBase
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from fundamentallm.errors import UserError, describe_error, system_errors
+from fundamentallm.errors import UserError, describe_error
 from fundamentallm.paths import user_path
 from fundamentallm.run.folder import free_name, synced_file
 from fundamentallm.untrusted import open_regular_file
@@ -109,7 +109,7 @@ def download(
         cancelled: asked after each block. A server that does not answer is given up after `TIMEOUT` seconds.
 
     Raises:
-        UserError: the text is not there or another one, it was cancelled, or the disk refuses.
+        UserError: no file was created or changed: the text is not there or another one, or it was cancelled.
     """
     files, raw = known.files, b""
     if not known.url:
@@ -127,7 +127,7 @@ def download(
 
 
 def fetch_dataset(name: str) -> dict[Path, list[str]]:
-    """Write each split of a dataset into a file of JSON lines below data/raw.
+    """Write each split of a dataset into a file of JSON lines below data/raw, all or none.
 
     Args:
         name: "hf:OWNER/NAME" means the Hub; "hf:" and a path that begins with ".", "/" or "~" a folder of this
@@ -206,11 +206,12 @@ def _read(known: KnownText, source: str, progress: Callable[[int, int], None], c
     except UserError:
         raise
     except Exception as error:  # urllib, http and ssl raise dozens of kinds
-        cause = getattr(error, "reason", error)  # urllib's URLError holds the system's error
-        why = describe_error(cause if isinstance(cause, Exception) else error)
-        raise UserError(f"{source}: cannot be read: {why}; {advice}") from None
-    if len(raw) != size or hashlib.sha256(raw).hexdigest() != known.files[-1].sha256:
-        raise UserError(f"{source}: is not {known.name}: its size or SHA-256 is different; {advice}")
+        raise UserError(f"{source}: cannot be read: {_explain(error)}; {advice}") from None
+    if len(raw) != size:
+        length = f"has {len(raw):,} bytes" if len(raw) < size else "is longer"
+        raise UserError(f"{source}: is not {known.name}: {length}, not {size:,}; {advice}")
+    if hashlib.sha256(raw).hexdigest() != known.files[-1].sha256:
+        raise UserError(f"{source}: is not {known.name}: its SHA-256 is different; {advice}")
     return bytes(raw)
 
 
@@ -227,17 +228,49 @@ def _open(source: str) -> BufferedIOBase:
     return response
 
 
+def _explain(error: Exception) -> str:
+    """Return why a file or a URL could not be read, in one line."""
+    if isinstance(code := getattr(error, "code", None), int):  # urllib's HTTPError
+        return f"the server answered {code} {getattr(error, 'reason', '')}".rstrip()
+    cause = getattr(error, "reason", error)  # urllib's URLError holds the system's error
+    if isinstance(cause, TimeoutError):
+        return f"no answer in {TIMEOUT:g} seconds"
+    return describe_error(cause) if isinstance(cause, Exception) else str(cause)
+
+
 def _write(folder: Path, contents: dict[str, bytes]) -> Downloaded:
-    """Write all files into a folder of their own first: on a full disk nothing changes. Then move each to its place."""
-    aside = []
-    with system_errors(f"{folder}: cannot be written to"):
+    """Write all files into a temporary folder, then move them to `folder`; after an error nothing has changed."""
+    paths = [folder / name for name in contents]
+    created = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    old: list[tuple[Path, Path]] = []
+    try:
         folder.mkdir(parents=True, exist_ok=True)
+        for path in paths:
+            if path.is_dir():
+                raise UserError(f"{path}: is a folder; move it away, a file of that name belongs here")
         with TemporaryDirectory(prefix=".download-", dir=folder) as temporary:
             for name, raw in contents.items():
                 with synced_file(Path(temporary, name)) as file:
                     file.write(raw)
-            for name in contents:
-                if os.path.lexists(folder / name):
-                    aside.append((folder / name).rename(free_name(folder / name)))  # not *.txt: not trained on
-                os.rename(Path(temporary, name), folder / name)
-    return Downloaded(tuple(folder / name for name in contents), tuple(aside))
+            old = [(path, free_name(path)) for path in paths if os.path.lexists(path)]  # not *.txt: not trained on
+            with ExitStack() as undo:  # all are renamed or none, as far as the system lets them be renamed back
+                for source, target in [*old, *((Path(temporary, path.name), path) for path in paths)]:
+                    undo.callback(_rename_back, source, target)  # first: an interruption can come right after a rename
+                    os.rename(source, target)
+                undo.pop_all()
+    except BaseException as error:
+        for parent in created:
+            with suppress(OSError):  # it was never created, or is no longer empty
+                parent.rmdir()
+        if isinstance(error, OSError):
+            aside = [str(path) for _, path in old if os.path.lexists(path)]
+            done = f"the old files are now {', '.join(aside)}" if aside else "nothing was written"
+            raise UserError(f"{folder}: cannot be written to: {describe_error(error)}; {done}") from None
+        raise
+    return Downloaded(tuple(paths), tuple(path for _, path in old))
+
+
+def _rename_back(source: Path, target: Path) -> None:
+    if not os.path.lexists(source):
+        with suppress(OSError):  # the error that is reported is the first one
+            os.rename(target, source)

@@ -1,14 +1,16 @@
-"""Downloading a known text: its files appear complete and verified, and nothing of the user's is lost."""
+"""Downloading a known text: all its files appear, complete and verified, or none."""
 
 import errno
 import hashlib
+import os
 import shutil
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from itertools import count
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -104,19 +106,17 @@ def test_only_missing_files_are_downloaded(known: KnownText) -> None:
     assert file_contents(Path()) == COMPLETE
 
 
-def test_a_different_file_or_folder_of_the_same_name_is_moved_aside(known: KnownText, mine: Path) -> None:
+def test_a_different_file_of_the_same_name_is_moved_aside(known: KnownText, mine: Path) -> None:
     assert download(known).aside == (Path(f"{mine}.old-1"),)
-    mine.unlink()
-    mine.mkdir()
-    (mine / "mine").write_bytes(b"too")
+    mine.write_bytes(b"mine too")
     assert download(known).aside == (Path(f"{mine}.old-2"),)
-    assert file_contents(Path()) == COMPLETE | {f"{mine}.old-1": b"mine", f"{mine}.old-2/mine": b"too"}
+    assert file_contents(Path()) == COMPLETE | {f"{mine}.old-1": b"mine", f"{mine}.old-2": b"mine too"}
 
 
 REFUSED = {
-    "{server}/short": "is not x: its size or SHA-256 is different",
-    "{server}/other": "is not x: its size or SHA-256 is different",
-    "{server}/none": "cannot be read: HTTP Error 404: Not Found",
+    "{server}/short": "is not x: has 299,999 bytes, not 300,000",
+    "{server}/other": "is not x: its SHA-256 is different",
+    "{server}/none": "cannot be read: the server answered 404 Not Found",
     NOWHERE: "cannot be read: Connection refused",
     "ftp://example.org/x": "cannot be read: only http and https URLs are supported",
     "none.txt": "cannot be read: No such file or directory",
@@ -133,7 +133,7 @@ def test_a_wrong_or_unreadable_text_is_refused(source: str, known: KnownText, se
 
 
 def test_no_more_is_read_than_the_text_is_long(known: KnownText, server: str) -> None:
-    assert "/long: is not x: its size or SHA-256 is different;" in refuse(known, f"{server}/long")
+    assert "/long: is not x: is longer, not 300,000;" in refuse(known, f"{server}/long")
     download(known)  # by now the server, which has one thread, is done with /long
     assert "/right" in SENT and "/long" not in SENT
 
@@ -142,7 +142,48 @@ def test_a_server_that_does_not_answer_is_given_up(known: KnownText, monkeypatch
     monkeypatch.setattr("fundamentallm.data.download.TIMEOUT", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         error = refuse(known, f"http://127.0.0.1:{mute.getsockname()[1]}/")
-    assert error.endswith(f"/: cannot be read: timed out; {ADVICE}")
+    assert error.endswith(f"/: cannot be read: no answer in 0.1 seconds; {ADVICE}")
+
+
+def break_rename(
+    monkeypatch: pytest.MonkeyPatch, failing: Sequence[int], error: BaseException, *, late: bool = False
+) -> None:
+    """Let the calls of these numbers fail, counted from 0; `late`: once the file has its new name."""
+    real, calls = os.rename, count()
+
+    def rename(source: Path, target: Path) -> None:
+        fails = next(calls) in failing
+        if late or not fails:
+            real(source, target)
+        if fails:
+            raise error
+
+    monkeypatch.setattr(os, "rename", rename)
+
+
+def test_an_error_says_where_the_old_files_are(known: KnownText, mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    break_rename(monkeypatch, range(1, 99), OSError(errno.EIO, "Input/output error"))
+    with pytest.raises(UserError, match=r": Input/output error; the old files are now data/raw/x/a\.txt\.old-1$"):
+        download(known)
+    assert mine.with_name("a.txt.old-1").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize(
+    ("error", "late"),
+    [(OSError(errno.EIO, "Input/output error"), False), (KeyboardInterrupt(), False), (KeyboardInterrupt(), True)],
+)
+@pytest.mark.parametrize("failing", range(5))
+def test_a_rename_that_fails_leaves_everything_as_it_was(
+    known: KnownText, mine: Path, monkeypatch: pytest.MonkeyPatch, failing: int, error: BaseException, late: bool
+) -> None:
+    mine.with_name("b.txt").symlink_to("nowhere")
+    break_rename(monkeypatch, [failing], error, late=late)
+    with pytest.raises((UserError, KeyboardInterrupt)) as caught:
+        download(known)
+    assert file_contents(Path()) == {str(mine): b"mine"} and sorted(os.listdir(mine.parent)) == ["a.txt", "b.txt"]
+    assert os.readlink(mine.with_name("b.txt")) == "nowhere"
+    if isinstance(error, OSError):
+        assert str(caught.value) == "data/raw/x: cannot be written to: Input/output error; nothing was written"
 
 
 def test_a_cancelled_download_writes_nothing(known: KnownText) -> None:
@@ -153,21 +194,24 @@ def test_a_cancelled_download_writes_nothing(known: KnownText) -> None:
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
 @pytest.mark.parametrize("written", [0, 1, 2])
-def test_a_full_disk_or_an_interruption_leaves_what_was_there(
-    known: KnownText, mine: Path, monkeypatch: pytest.MonkeyPatch, written: int, error: BaseException
+def test_a_full_disk_or_an_interruption_leaves_nothing(
+    known: KnownText, monkeypatch: pytest.MonkeyPatch, written: int, error: BaseException
 ) -> None:
     monkeypatch.setattr("os.fsync", Mock(side_effect=[None] * written + [error]))
     with pytest.raises((UserError, KeyboardInterrupt)) as caught:
         download(known)
-    assert file_contents(Path()) == {str(mine): b"mine"}
+    assert list(Path().iterdir()) == []
     if isinstance(error, OSError):
-        assert str(caught.value) == "data/raw/x: cannot be written to: No space left on device"
+        assert str(caught.value) == "data/raw/x: cannot be written to: No space left on device; nothing was written"
 
 
 def test_a_failed_download_keeps_what_was_there(known: KnownText, mine: Path, server: str) -> None:
     with pytest.raises(UserError):
         download(known, f"{server}/other")
-    assert file_contents(Path()) == {str(mine): b"mine"}
+    mine.with_name("b.txt").mkdir()
+    with pytest.raises(UserError, match=r"b\.txt: is a folder; move it away"):
+        download(known)
+    assert file_contents(Path()) == {str(mine): b"mine"} and mine.with_name("b.txt").is_dir()
 
 
 def test_the_python_documentation_needs_no_network(here: Path) -> None:
